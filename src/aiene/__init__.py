@@ -1,0 +1,1 @@
+"""AI-ENE: from a head-and-neck CT to its lymph nodes and their probability of extranodal extension."""

@@ -1,0 +1,71 @@
+"""The errors that a user can meet, by what the user can do about them.
+
+    AieneError
+    ├── InputError      a file or folder cannot be used as it is: mend or leave out that input
+    ├── ModelError      a model bundle (or an asset to import) cannot be used: get it again
+    ├── OutputError     results cannot be written: another place, more room, other permissions
+    ├── CaseError       the CT was read, but no trustworthy result can be given for it
+    └── UsageError      the command's words do not fit together
+
+Each is one sentence: which file, what is wrong, what to do. All survive pickling, since cases are prepared in
+other processes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class AieneError(Exception):
+    """Base of every error that is told to the user in one sentence."""
+
+
+class _FileError(AieneError):
+    """A problem with one file or folder.
+
+    Parameters
+    ----------
+    path : the file or folder; only its name is shown, since the folders above may name a patient.
+    problem : what is wrong, without a full stop.
+    remedy : what the user can do, without a full stop.
+    """
+
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(path, problem, remedy)
+        self.path, self.problem, self.remedy = Path(path), problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.path.name or self.path}: {self.problem}; {self.remedy}."
+
+
+class InputError(_FileError):
+    """A file or folder that was given as input cannot be used as it is."""
+
+
+class ModelError(_FileError):
+    """A model bundle, or an asset that should become one, cannot be used."""
+
+
+class OutputError(_FileError):
+    """A result cannot be written."""
+
+
+class CaseError(AieneError):
+    """A CT that was read, but for which no trustworthy result can be given.
+
+    Parameters
+    ----------
+    problem : what was found, without a full stop.
+    remedy : what the user can do, without a full stop.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem, self.remedy = problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}."
+
+
+class UsageError(AieneError):
+    """The command's words do not fit together."""

@@ -1,0 +1,155 @@
+"""`Grid`, the one truth about space, and `Volume`, an array that never travels without one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Triple = tuple[float, float, float]
+Points = npt.NDArray[np.float64]
+
+AXIAL: tuple[Triple, Triple, Triple] = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+"""Unit vectors (LPS) along z, y and x of an ordinary axial stack that rises towards the head."""
+
+_ORTHONORMAL_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of an array lie in the patient.
+
+    Array axes are (z, y, x); points are LPS, (x, y, z), in mm. A left-handed direction is as good as a
+    right-handed one: real scanners write both.
+
+    Parameters
+    ----------
+    size : voxels along z, y, x, each at least 1.
+    spacing : mm along z, y, x, each over 0.
+    origin : LPS mm of the centre of voxel (0, 0, 0).
+    direction : three unit vectors (LPS), along z, along y and along x, orthogonal to each other.
+
+    Raises
+    ------
+    ValueError : a size, spacing or direction that describes no lattice.
+    """
+
+    size: tuple[int, int, int]
+    spacing: Triple
+    origin: Triple
+    direction: tuple[Triple, Triple, Triple] = AXIAL
+
+    def __post_init__(self) -> None:
+        numbers = np.array([*self.spacing, *self.origin, *np.ravel(self.direction)], dtype=np.float64)
+        if len(self.size) != 3 or min(self.size) < 1:
+            raise ValueError(f"a grid has three sizes of at least 1, not {self.size}")
+        if not np.isfinite(numbers).all() or min(self.spacing) <= 0:
+            raise ValueError(f"voxel spacing {self.spacing} or origin {self.origin} is no place in space")
+        vectors = np.array(self.direction)
+        if not np.allclose(vectors @ vectors.T, np.eye(3), atol=_ORTHONORMAL_TOLERANCE):
+            raise ValueError("direction cosines are not orthonormal")
+
+    @classmethod
+    def from_affine(cls, affine: npt.ArrayLike, size: tuple[int, int, int]) -> Grid:
+        """The grid of a 4 x 4 matrix that takes indices (z, y, x, 1) to LPS points; no shear allowed."""
+        matrix = np.asarray(affine, dtype=np.float64)
+        spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+        if not np.isfinite(matrix).all() or (spacing <= 0).any():
+            raise ValueError("voxel spacing is zero or not a number")
+        vectors = (matrix[:3, :3] / spacing).T
+        return cls(
+            size=size,
+            spacing=_triple(spacing),
+            origin=_triple(matrix[:3, 3]),
+            direction=(_triple(vectors[0]), _triple(vectors[1]), _triple(vectors[2])),
+        )
+
+    @cached_property
+    def affine(self) -> Points:
+        """4 x 4, from indices (z, y, x, 1) to LPS points (x, y, z, 1); read-only."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.array(self.direction).T * np.array(self.spacing)
+        matrix[:3, 3] = self.origin
+        matrix.flags.writeable = False
+        return matrix
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel in mm3."""
+        return float(np.prod(self.spacing))
+
+    @property
+    def voxel_diagonal_mm(self) -> float:
+        """Length of a voxel's diagonal in mm."""
+        return float(np.linalg.norm(self.spacing))
+
+    @property
+    def extent_mm(self) -> Triple:
+        """Size times spacing along z, y, x, in mm."""
+        return _triple(np.array(self.size) * np.array(self.spacing))
+
+    @property
+    def centre(self) -> Triple:
+        """LPS mm of the middle of the grid."""
+        return _triple(self.points((np.array(self.size) - 1) / 2))
+
+    def points(self, indices: npt.ArrayLike) -> Points:
+        """LPS points (..., 3) of indices (..., 3) in (z, y, x) order, which may be fractions."""
+        return np.asarray(indices, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def indices(self, points_lps: npt.ArrayLike) -> Points:
+        """Continuous indices (..., 3) in (z, y, x) order of LPS points (..., 3)."""
+        offset = np.asarray(points_lps, dtype=np.float64) - self.affine[:3, 3]
+        return offset @ np.linalg.inv(self.affine[:3, :3]).T
+
+    def index_map(self, target: Grid) -> Points:
+        """4 x 4, from indices on `target` to indices on this grid."""
+        return np.linalg.inv(self.affine) @ target.affine
+
+    def crop(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> Grid:
+        """The same lattice from voxel `start` on; may reach outside."""
+        return replace(self, size=size, origin=_triple(self.points(np.array(start))))
+
+    def corners(self) -> Points:
+        """LPS points (8, 3) of the centres of the eight corner voxels."""
+        last = np.array(self.size) - 1
+        return self.points(np.array(list(np.ndindex(2, 2, 2))) * last)
+
+    def differences(self, other: Grid) -> tuple[float, float]:
+        """How far two grids of one size lie apart.
+
+        Returns the largest distance of two corner voxels in mm, and the largest difference of a direction
+        cosine.
+        """
+        shift = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
+        turn = np.abs(np.array(self.direction) - np.array(other.direction)).max()
+        return float(shift), float(turn)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An array (z, y, x) and the grid that it lies on. Treat the array as read-only.
+
+    Raises
+    ------
+    ValueError : the array's shape is not the grid's size.
+    """
+
+    array: npt.NDArray[Any]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if tuple(self.array.shape) != tuple(self.grid.size):
+            raise ValueError(f"array of shape {self.array.shape} on a grid of size {self.grid.size}")
+
+    def with_array(self, array: npt.NDArray[Any]) -> Volume:
+        """Other voxels in the same place."""
+        return Volume(array, self.grid)
+
+
+def _triple(values: npt.NDArray[np.float64]) -> Triple:
+    a, b, c = (float(v) for v in values)
+    return a, b, c

@@ -1,0 +1,102 @@
+"""Moving voxels from one grid onto another; the caller says what lies outside."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.rigid import RigidTransform
+
+
+def resample(
+    volume: Volume,
+    onto: Grid,
+    *,
+    order: Literal[0, 1, 3],
+    outside: float,
+    world: RigidTransform | None = None,
+) -> Volume:
+    """The volume's values at the voxel centres of another grid.
+
+    Parameters
+    ----------
+    volume : the voxels to sample.
+    onto : where they are wanted.
+    order : 0 nearest neighbour, 1 linear, 3 cubic spline.
+    outside : the value where `onto` leaves the volume (beyond the outermost voxel centres).
+    world : takes points of `onto`'s space to the volume's space; None where both are one space.
+
+    Returns
+    -------
+    A volume of the same dtype on `onto`.
+    """
+    array = ndimage.affine_transform(
+        volume.array,
+        _index_map(volume.grid, onto, world),
+        output_shape=onto.size,
+        order=order,
+        mode="constant",
+        cval=outside,
+        prefilter=order > 1,
+    )
+    return Volume(array, onto)
+
+
+def pull_labels(labels: Volume, onto: Grid, world: RigidTransform | None = None) -> Volume:
+    """A label map at the voxel centres of another grid, by nearest neighbour; 0 outside.
+
+    Every voxel of `onto` whose centre lies within half a voxel of `labels`' outermost centres takes the label
+    of the nearest voxel there. Only the block of `onto` that the labelled voxels can reach is visited, so a
+    small crop comes back onto a large CT quickly.
+
+    Parameters
+    ----------
+    labels : integer label map.
+    onto : the grid that wants the labels, the native CT's as a rule.
+    world : takes points of `onto`'s space to `labels`' space; None where both are one space.
+
+    Returns
+    -------
+    A volume of the same dtype on `onto`.
+    """
+    result = np.zeros(onto.size, dtype=labels.array.dtype)
+    found = ndimage.find_objects((labels.array != 0).astype(np.uint8))
+    if not found or found[0] is None:
+        return Volume(result, onto)
+    to_labels = _index_map(labels.grid, onto, world)
+    low, high = _reach(found[0], np.linalg.inv(to_labels).astype(np.float64), onto)
+    if (high <= low).any():
+        return Volume(result, onto)
+    for z in range(low[0], high[0]):  # slice by slice: the memory of one slice's indices at a time
+        y, x = np.mgrid[low[1] : high[1], low[2] : high[2]]
+        at = to_labels[:3, :3] @ np.stack([np.full(y.size, z), y.ravel(), x.ravel()]) + to_labels[:3, 3:]
+        nearest = np.floor(at + 0.5).astype(np.int64)
+        inside = ((nearest >= 0) & (nearest < np.array(labels.grid.size)[:, None])).all(axis=0)
+        plane = np.zeros(y.size, dtype=labels.array.dtype)
+        plane[inside] = labels.array[tuple(nearest[:, inside])]
+        result[z, low[1] : high[1], low[2] : high[2]] = plane.reshape(y.shape)
+    return Volume(result, onto)
+
+
+def _index_map(source: Grid, onto: Grid, world: RigidTransform | None) -> npt.NDArray[np.float64]:
+    """4 x 4, from indices on `onto` to indices on `source`."""
+    if world is None:
+        return source.index_map(onto)
+    matrix: npt.NDArray[np.float64] = np.linalg.inv(source.affine) @ world.matrix @ onto.affine
+    return matrix
+
+
+def _reach(
+    block: tuple[slice, ...], to_onto: npt.NDArray[np.float64], onto: Grid
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First and one-past-last index on `onto` that a block of source voxels, with its rim, can touch."""
+    edges = np.array([[s.start - 0.5, s.stop - 0.5] for s in block])
+    corners = np.array([[edges[a, i] for a, i in enumerate(c)] for c in np.ndindex(2, 2, 2)])
+    reached = corners @ to_onto[:3, :3].T + to_onto[:3, 3]
+    low = np.clip(np.floor(reached.min(axis=0)), 0, onto.size).astype(np.int64)
+    high = np.clip(np.ceil(reached.max(axis=0)) + 1, 0, onto.size).astype(np.int64)
+    return low, high
