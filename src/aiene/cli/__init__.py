@@ -1,1 +1,1 @@
-"""TODO"""
+"""The command line: one module per command, each a few lines of glue over a public function."""

@@ -1,0 +1,33 @@
+# make demo   installs into .venv and runs two phantom patients through the whole road
+# make test   installs into .venv and runs every check: format, lint, types, tests
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: .venv/.installed
+	$(BIN)/aiene demo
+
+test: .venv/.installed-for-tests lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-for-tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("aiene needs Python 3.11 to 3.13: make PYTHON=python3.11") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt $(shell find src -type f -not -name '*.pyc')
+	$(PIP) .
+	touch $@
+
+.venv/.installed-for-tests: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	touch $@ .venv/.installed
+
+clean:
+	rm -rf .venv build dist src/*.egg-info aiene-demo

@@ -1,0 +1,8 @@
+"""The published command line, kept word for word; see `aiene run --help` for that of today."""
+
+import sys
+
+from aiene.cli.published import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""How the command line speaks: messages to stderr, errors as one sentence, results as a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from aiene.errors import AieneError, OutputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aiene.cohort import Progress, RunSummary
+
+RESEARCH_ONLY = "Research software, not a medical device."
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """An error of the user's becomes its sentence on stderr and an exit code; a bug keeps its traceback.
+
+    Exit code 2 is wrong use; 1 where results could not be written, so that some cases are not done.
+    """
+    try:
+        yield
+    except AieneError as error:
+        typer.echo(f"aiene: {error}", err=True)
+        raise typer.Exit(1 if isinstance(error, OutputError) else 2) from error
+    except KeyboardInterrupt:
+        typer.echo("aiene: stopped; the same command goes on from here.", err=True)
+        raise typer.Exit(130) from None
+
+
+def stderr_console() -> Console:
+    """Where messages and progress go."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def tell_case(console: Console, step: Progress) -> None:
+    """One line for a case that is done, and one for each of its warnings."""
+    from rich.markup import escape
+
+    result = step.result
+    head = f"[{step.number}/{step.total}]"
+    taken = "already done" if step.reused else f"{sum(result.seconds.values()):.1f} s"
+    found = {
+        "ok": f"{len(result.nodes)} nodes, {result.n_ene} with ENE ({taken})",
+        "no_nodes": f"no nodes ({taken})",
+    }.get(result.status, f"{result.status}: {result.reason}")
+    console.print(
+        escape(f"{head} {result.case_id}: {found}"), style="red" if result.status == "failed" else None
+    )
+    for warning in result.warnings:
+        console.print(escape(f"    warning: {warning}"), style="yellow")
+
+
+def print_nodes(summary: RunSummary, threshold: float) -> None:
+    """The nodes of a run as a table on stdout, with what it is and is not."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"Lymph nodes and their probability of extranodal extension (ENE where over {threshold:g})"
+    table = Table(title=title, caption=f"{summary.notice} {RESEARCH_ONLY}", caption_style="bold red")
+    for name, justify in _COLUMNS:
+        table.add_column(name, justify=justify)
+    for result in summary.results:
+        for node in result.nodes:
+            ene = "-" if node.ene is None else f"{node.ene:.2f}"
+            verdict = {1: "yes", 0: "no", None: "-"}[node.ene_classification]
+            volume = f"{node.native_volume_mm3 / 1000:.2f}"
+            place = "  ".join(f"{v:.0f}" for v in node.centroid_lps_mm)
+            pos = "-" if node.pos is None else f"{node.pos:.2f}"
+            table.add_row(result.case_id, node.name, node.side, volume, place, pos, ene, verdict)
+        if not result.nodes:
+            table.add_row(result.case_id, result.status, *[""] * 6)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+_COLUMNS = (
+    ("case", "left"),
+    ("node", "left"),
+    ("side", "left"),
+    ("volume ml", "right"),
+    ("centroid LPS mm", "right"),
+    ("positive", "right"),
+    ("ENE", "right"),
+    ("ENE?", "left"),
+)

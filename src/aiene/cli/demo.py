@@ -1,0 +1,37 @@
+"""`aiene demo`: two phantom patients through the whole road."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aiene.cli.console import print_nodes, stderr_console, tell_case, user_errors
+
+if TYPE_CHECKING:
+    from aiene.cohort import Progress
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for phantoms and results.")] = Path(
+        "aiene-demo"
+    ),
+    jobs: Annotated[int | None, typer.Option(help="Cases prepared side by side [default: cores].")] = None,
+) -> None:
+    """Run two phantom patients (one DICOM series, one NIfTI file) with the open default bundle."""
+    from aiene.demo import run_demo  # torch is loaded here, not by --help
+    from aiene.models.store import find_bundle
+
+    console = stderr_console()
+
+    def tell(step: Progress) -> None:
+        tell_case(console, step)
+
+    with user_errors():
+        console.print("Making two phantom patients ...")
+        summary = run_demo(out, jobs=jobs, on_case=tell)
+        threshold = find_bundle("default").card.ene_threshold
+    print_nodes(summary, threshold)
+    console.print(f"Tables and masks on the phantoms' own grids: {out / 'results'}", markup=False)
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,125 @@
+"""`aiene models`: list, show, verify and import model bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from aiene.cli.console import user_errors
+
+app = typer.Typer(help="List, show, verify and import model bundles.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a bundle.")]
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the bundles that are here."""
+    from aiene.models.bundle import Bundle
+    from aiene.models.store import all_bundles, models_folder
+
+    found = list(all_bundles())
+    if as_json:
+        rows = [
+            {"name": b.card.name, "version": b.card.version, "profile": b.card.profile, "sha256": b.sha256}
+            if isinstance(b, Bundle)
+            else {"error": str(b)}
+            for b in found
+        ]
+        typer.echo(json.dumps({"folder": str(models_folder()), "models": rows}, indent=2))
+        return
+    for bundle in found:
+        if isinstance(bundle, Bundle):
+            card = bundle.card
+            typer.echo(f"{card.name} {card.version}: profile {card.profile}, {card.licence}. {card.notice}")
+        else:
+            typer.echo(f"(not usable) {bundle}", err=True)
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show a bundle's card."""
+    from aiene.models.store import find_bundle
+
+    with user_errors():
+        bundle = find_bundle(name)
+    card = bundle.card.model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps({**card, "path": str(bundle.path), "sha256": bundle.sha256}, indent=2))
+        return
+    typer.echo(f"path: {bundle.path}\nsha256: {bundle.sha256}")
+    for key, value in card.items():
+        shown = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict) else value
+        typer.echo(f"{key}: {shown}")
+
+
+@app.command()
+def verify(name: Name, as_json: AsJson = False) -> None:
+    """Compare every file of a bundle with its hash, and load both networks and the template."""
+    import torch
+
+    from aiene.models.bundle import verify_bundle
+    from aiene.models.store import find_bundle
+    from aiene.pipeline import load_networks, load_preparation
+
+    with user_errors():
+        bundle = find_bundle(name)
+        verify_bundle(bundle)
+        load_preparation(bundle)
+        load_networks(bundle, torch.device("cpu"), own_masks=False)
+    files = len(bundle.card.files)
+    if as_json:
+        typer.echo(
+            json.dumps({"name": bundle.card.name, "sha256": bundle.sha256, "files": files, "good": True})
+        )
+    else:
+        typer.echo(f"{bundle.card.name}: {files} files as on the card, both networks and the template load.")
+
+
+@app.command("import")
+def import_model(
+    name: Annotated[str, typer.Option(help="Name of the new bundle.")],
+    segmenter: Annotated[
+        Path, typer.Option(help="nnU-Net v1 model folder, or a v2 trained-model folder; or a ZIP of one.")
+    ],
+    classifier: Annotated[Path, typer.Option(help="Keras 2 .h5 of the DualNet.")],
+    template: Annotated[Path, typer.Option(help="Template CT that CTs are registered to.")],
+    profile: Annotated[
+        Literal["published", "open"], typer.Option(help="How CTs were prepared for these weights.")
+    ] = "published",
+    rescue: Annotated[
+        bool,
+        typer.Option("--rescue/--no-rescue", help="Try other starts where a registration is judged poor."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder of the bundle [default: NAME in the models folder]."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn the published assets (nnU-Net v1, Keras .h5, template) into a bundle, and check the numbers."""
+    from aiene.models.importing import import_bundle
+
+    with user_errors():
+        done = import_bundle(
+            name=name,
+            segmenter=segmenter,
+            classifier=classifier,
+            template=template,
+            profile=profile,
+            rescue=rescue,
+            out=out,
+        )
+    if as_json:
+        checks = {"segmenter": done.segmenter, "classifier": done.classifier}
+        typer.echo(
+            json.dumps({"path": str(done.bundle.path), "sha256": done.bundle.sha256, **checks}, indent=2)
+        )
+        return
+    typer.echo(f"{done.bundle.card.name}: imported into {done.bundle.path}")
+    typer.echo(f"    segmenter: {done.segmenter}")
+    typer.echo(f"    classifier: {done.classifier}")

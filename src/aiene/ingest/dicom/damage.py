@@ -1,0 +1,37 @@
+"""How pydicom fails on broken files, and how it is kept from talking about odd ones."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pydicom.errors import InvalidDicomError
+
+DAMAGED: Final = (
+    InvalidDicomError,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+)
+"""What pydicom and its decoders raise on files that are no sound DICOM (found by cutting and garbling files)."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without pydicom's warnings: they speak of values that do not concern us, and could show a person's name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

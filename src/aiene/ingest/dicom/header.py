@@ -1,0 +1,240 @@
+"""What a DICOM file says of itself, without its pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from aiene.ingest.dicom.damage import quiet
+
+CT_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.1"
+CONVERTED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.2"
+CT_CLASSES: Final = frozenset({CT_IMAGE, ENHANCED_CT, CONVERTED_CT})
+
+_TAGS: Final = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "PatientID",
+    "StudyInstanceUID",
+    "StudyDate",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "AcquisitionNumber",
+    "FrameOfReferenceUID",
+    "Modality",
+    "ImageType",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ConvolutionKernel",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
+    "SeriesDescription",
+    "ProtocolName",
+    "BodyPartExamined",
+    "StudyDescription",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a series says of itself in words; for choosing only, never shown: they could name a person."""
+
+    kernel: str = ""
+    contrast_agent: str = ""
+    description: str = field(default="", repr=False)
+    body_part: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One CT slice, or one frame of a multi-frame CT.
+
+    Parameters
+    ----------
+    path, index : the file, and which of its frames (from 0).
+    study : date, patient and study, only to keep them apart; never shown.
+    orientation : ImageOrientationPatient: unit vectors (LPS) along a row, then along a column; None if absent.
+    position : ImagePositionPatient: LPS mm of the centre of the first pixel; None if absent.
+    pixel_spacing : mm between rows, then between columns; None if absent.
+    slope, intercept : from stored values to HU; None where the file does not say.
+    frames : how many frames the file holds.
+    """
+
+    path: Path
+    index: int
+    sop_class: str
+    sop_uid: str
+    study: tuple[str, str, str] = field(repr=False)
+    series_uid: str
+    series_number: int
+    acquisition: str
+    frame_of_reference: str
+    image_type: tuple[str, ...]
+    rows: int
+    columns: int
+    orientation: tuple[float, ...] | None
+    position: tuple[float, ...] | None
+    pixel_spacing: tuple[float, ...] | None
+    slope: float | None
+    intercept: float | None
+    words: Words = field(repr=False)
+    frames: int = 1
+
+
+@dataclass(frozen=True)
+class Other:
+    """A DICOM object that is no CT slice: structure set, dose, another modality, a screenshot."""
+
+    path: Path
+    study: tuple[str, str, str] = field(repr=False)
+    series_uid: str
+    kind: str
+
+
+def read_header(path: Path) -> list[Frame] | Other:
+    """The CT frames that a DICOM file holds, or what else it is.
+
+    Raises
+    ------
+    damage.DAMAGED : the file is no sound DICOM.
+    """
+    with quiet():
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
+        sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
+        if not sop_class:
+            raise ValueError("no SOP class")
+        if sop_class not in CT_CLASSES or modality not in ("", "CT"):
+            return Other(path, _study(dataset), text(dataset, "SeriesInstanceUID"), _kind(sop_class, modality))
+        return _frames(path, dataset)
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """An attribute as a word without blanks at its ends; empty where absent or unreadable."""
+    try:
+        value = dataset.get(keyword)
+    except (ValueError, TypeError, AttributeError, NotImplementedError):
+        return ""
+    return "" if value is None else str(value).strip()
+
+
+def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """An attribute of `count` finite numbers; None where absent or anything else."""
+    try:
+        value = dataset.get(keyword)
+        values = tuple(float(v) for v in (value if isinstance(value, Sequence) else [value]))
+    except (ValueError, TypeError, AttributeError, NotImplementedError):
+        return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def _kind(sop_class: str, modality: str) -> str:
+    name = pydicom.uid.UID(sop_class).name
+    if "Secondary Capture" in name:
+        return "secondary capture"
+    return modality or (name if name != sop_class else "unknown DICOM object")
+
+
+def _study(dataset: Dataset) -> tuple[str, str, str]:
+    return text(dataset, "StudyDate"), text(dataset, "PatientID"), text(dataset, "StudyInstanceUID")
+
+
+def _whole(dataset: Dataset, keyword: str, default: int) -> int:
+    values = numbers(dataset, keyword, 1)
+    return default if values is None else int(values[0])
+
+
+def _one(dataset: Dataset, keyword: str) -> float | None:
+    values = numbers(dataset, keyword, 1)
+    return None if values is None else values[0]
+
+
+def _frames(path: Path, dataset: Dataset) -> list[Frame]:
+    count = _whole(dataset, "NumberOfFrames", 1)
+    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    per_frame: Sequence[Dataset] = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    if not per_frame and shared is None:
+        # A plain CT class with several frames has one position at most: the stacking refuses it.
+        return [_frame(path, dataset, index, [dataset], count) for index in range(count)]
+    if len(per_frame) != count:
+        raise ValueError("the functional groups do not match the number of frames")
+    return [
+        _frame(path, dataset, index, [*_groups(own), *_groups(shared), dataset], count)
+        for index, own in enumerate(per_frame)
+    ]
+
+
+def _groups(functional: Dataset | None) -> list[Dataset]:
+    """The first item of each functional group: macros have one item only."""
+    if functional is None:
+        return []
+    return [element.value[0] for element in functional if element.VR == "SQ" and element.value]
+
+
+def _first(dataset: Dataset, keyword: str) -> Dataset | None:
+    sequence = dataset.get(keyword)
+    return sequence[0] if sequence else None
+
+
+def _lookup(sources: list[Dataset], keyword: str) -> Dataset:
+    """The first of the sources that has the attribute: the frame's own, then the shared, then the file's."""
+    return next((source for source in sources if keyword in source), sources[-1])
+
+
+def _frame(path: Path, dataset: Dataset, index: int, sources: list[Dataset], count: int) -> Frame:
+    alone = count == 1 or len(sources) > 1
+    return Frame(
+        path=path,
+        index=index,
+        sop_class=text(dataset, "SOPClassUID"),
+        sop_uid=text(dataset, "SOPInstanceUID"),
+        study=_study(dataset),
+        series_uid=text(dataset, "SeriesInstanceUID"),
+        series_number=_whole(dataset, "SeriesNumber", 0),
+        acquisition=text(_lookup(sources, "AcquisitionNumber"), "AcquisitionNumber"),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        image_type=_image_type(sources),
+        rows=_whole(dataset, "Rows", 0),
+        columns=_whole(dataset, "Columns", 0),
+        orientation=numbers(_lookup(sources, "ImageOrientationPatient"), "ImageOrientationPatient", 6),
+        position=numbers(_lookup(sources, "ImagePositionPatient"), "ImagePositionPatient", 3) if alone else None,
+        pixel_spacing=numbers(_lookup(sources, "PixelSpacing"), "PixelSpacing", 2),
+        slope=_one(_lookup(sources, "RescaleSlope"), "RescaleSlope"),
+        intercept=_one(_lookup(sources, "RescaleIntercept"), "RescaleIntercept"),
+        words=_words(dataset, sources),
+        frames=count,
+    )
+
+
+def _image_type(sources: list[Dataset]) -> tuple[str, ...]:
+    for keyword in ("FrameType", "ImageType"):
+        value: Any = _lookup(sources, keyword).get(keyword)
+        if value:
+            return tuple(str(word).strip().upper() for word in ([value] if isinstance(value, str) else value))
+    return ()
+
+
+def _words(dataset: Dataset, sources: list[Dataset]) -> Words:
+    agent = text(dataset, "ContrastBolusAgent")
+    if not agent and dataset.get("ContrastBolusAgentSequence"):
+        agent = "agent"
+    return Words(
+        kernel=text(_lookup(sources, "ConvolutionKernel"), "ConvolutionKernel"),
+        contrast_agent=agent,
+        description=f"{text(dataset, 'SeriesDescription')} {text(dataset, 'ProtocolName')}",
+        body_part=f"{text(dataset, 'BodyPartExamined')} {text(dataset, 'StudyDescription')}",
+    )

@@ -1,0 +1,146 @@
+"""Whether voxels can be Hounsfield units of a patient in air."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.errors import InputError
+from aiene.geometry import Volume
+
+_LOW, _HIGH = -4096, 4096  # the histogram's ends, one bin per HU; values beyond count in the last bins
+_AIR_BELOW_HU: Final = -500
+_MASK_VALUES: Final = 256
+_SHIFT: Final = 1024
+_SHORT_MM: Final = 100.0
+
+
+@dataclass(frozen=True)
+class Census:
+    """How many voxels have which value.
+
+    Parameters
+    ----------
+    counts : int64 (8193,), voxels per rounded HU from -4096 to 4096.
+    minimum, maximum : of all voxels.
+    whole : every value is a whole number.
+    """
+
+    counts: npt.NDArray[np.int64]
+    minimum: float
+    maximum: float
+    whole: bool
+
+    def share(self, low: int, high: int) -> float:
+        """Share of voxels from `low` to `high` HU, both included, 0 to 1."""
+        part = self.counts[max(low, _LOW) - _LOW : max(high, _LOW) - _LOW + 1].sum()
+        return float(part / self.counts.sum())
+
+    @property
+    def distinct(self) -> int:
+        """How many different rounded values there are."""
+        return int(np.count_nonzero(self.counts))
+
+
+def check_finite(path: Path, array: npt.NDArray[Any]) -> None:
+    """Refuse voxels that are not numbers.
+
+    Raises
+    ------
+    InputError : a voxel is NaN or infinite; says how many.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in array)
+    if bad:
+        raise InputError(
+            path, f"{bad} of its {array.size} voxels are NaN or infinite", "write the CT again with numbers only"
+        )
+
+
+def take_census(array: npt.NDArray[Any]) -> Census:
+    """Count the values of finite voxels, plane by plane so that no copy of the volume is needed."""
+    counts = np.zeros(_HIGH - _LOW + 1, dtype=np.int64)
+    minimum, maximum, whole = np.inf, -np.inf, True
+    for plane in array:
+        rounded = np.rint(plane)
+        whole = whole and bool((rounded == plane).all())
+        minimum, maximum = min(minimum, float(plane.min())), max(maximum, float(plane.max()))
+        bins = np.clip(rounded, _LOW, _HIGH).astype(np.int64) - _LOW
+        counts += np.bincount(bins.ravel(), minlength=counts.size)
+    return Census(counts, minimum, maximum, whole)
+
+
+def check_hounsfield(path: Path, array: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Refuse voxels that are clearly not HU of a patient in air; warn of odd ones.
+
+    The limits were set so that each of the 105 CTs of OpenKBP passes without a warning of this kind.
+
+    Parameters
+    ----------
+    path : named in the error.
+    array : finite voxels, (z, y, x).
+
+    Returns
+    -------
+    Warnings; none for an ordinary CT.
+
+    Raises
+    ------
+    InputError : one value only, a mask, no air, stored values without their intercept, no soft tissue.
+    """
+    census = take_census(array)
+    problem = _impossible(census)
+    if problem is not None:
+        raise InputError(path, *problem)
+    warnings = []
+    if census.share(_LOW, _AIR_BELOW_HU) < 0.01:
+        warnings.append("less than 1 % of the CT is air (below -500 HU): is it cropped, or not in HU?")
+    if census.share(-200, 200) < 0.03:
+        warnings.append("less than 3 % of the CT is soft tissue (-200 to 200 HU): is it in HU?")
+    return tuple(warnings)
+
+
+def check_coverage(volume: Volume) -> tuple[str, ...]:
+    """Warn where the CT is too short, from head to foot, for a whole neck (under 100 mm)."""
+    height = np.abs(np.array(volume.grid.direction)[:, 2]) @ np.array(volume.grid.extent_mm)
+    if height >= _SHORT_MM:
+        return ()
+    return (f"the CT covers only {height:.0f} mm from head to foot: a part of the neck may be missing",)
+
+
+def _impossible(census: Census) -> tuple[str, str] | None:
+    """Problem and remedy where the values cannot be HU."""
+    remedy = "give the CT in Hounsfield units (air about -1000, water 0)"
+    if census.minimum == census.maximum:
+        return f"every voxel has the value {census.minimum:g}", remedy
+    if census.minimum >= 0 and census.whole and census.maximum < _MASK_VALUES:
+        what = f"its values are {census.distinct} small whole numbers, so it looks like a mask"
+        return what, "give the CT, and masks by --masks"
+    if _shifted(census, _SHIFT):
+        return (
+            "its values look like stored values, 1024 above HU (air about 0, tissue about 1024)",
+            "subtract 1024, or export the CT again with its rescale intercept applied",
+        )
+    if census.minimum > _AIR_BELOW_HU:
+        return f"it holds no air (lowest value {census.minimum:g}), so it is an MR, a mask or not in HU", remedy
+    if _shifted(census, -_SHIFT):
+        return (
+            "its values look 1024 below HU (air about -2048, tissue about -1024): the intercept was applied twice",
+            "add 1024, or export the CT again",
+        )
+    if census.share(-200, 300) < 0.002:
+        return "it holds no soft tissue (nearly nothing from -200 to 300 HU)", remedy
+    return None
+
+
+def _shifted(census: Census, by: int) -> bool:
+    """Air and tissue stand `by` above their place, and at least one of them is missing in it."""
+    air_there, tissue_there = census.share(by - 1100, by - 850), census.share(by - 150, by + 150)
+    if by > 0:
+        return air_there > 0.02 and tissue_there > 0.05 and census.share(-1100, -850) < 0.01
+    return air_there > 0.02 and tissue_there > 0.05 and census.share(-150, 150) < 0.02

@@ -1,0 +1,82 @@
+"""What a file is, by its content: the first bytes count, its name does not."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+from typing import Final
+
+import pydicom
+
+from aiene.ingest.case import Format
+from aiene.ingest.dicom.damage import DAMAGED, quiet
+
+_HEAD: Final = 352  # a NIfTI-1 header with its extension flag; DICOM's mark ends at 132, NIfTI-2's at 12
+_NAMES: Final[dict[str, Format]] = {
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".nrrd": "nrrd",
+    ".nhdr": "nrrd",
+    ".dcm": "dicom",
+}
+
+
+def recognise(path: Path) -> Format | None:
+    """The kind of image that a file holds; None where it holds none that we read.
+
+    Raises
+    ------
+    OSError : the file cannot be opened or read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith(b"NRRD000"):
+        return "nrrd"
+    if _is_nifti(head) or (head.startswith(b"\x1f\x8b") and _is_nifti(_unzipped_head(path))):
+        return "nifti"
+    return "dicom" if _is_bare_dicom(path, head) else None
+
+
+def claimed(path: Path) -> Format | None:
+    """The kind of image that a file's name promises; None where it promises none."""
+    name = path.name.lower()
+    return next((kind for ending, kind in _NAMES.items() if name.endswith(ending)), None)
+
+
+def by_name(path: Path) -> bytes:
+    """Sort key: the whole path in byte order, the same on every machine and in every language setting."""
+    return os.fsencode(path)
+
+
+def _is_nifti(head: bytes) -> bool:
+    for order in ("little", "big"):
+        size = int.from_bytes(head[:4], order)  # type: ignore[arg-type]
+        if size == 348 and head[344:348] in (b"n+1\0", b"ni1\0"):
+            return True
+        if size == 540 and head[4:8] in (b"n+2\0", b"ni2\0"):
+            return True
+    return False
+
+
+def _unzipped_head(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as file:
+            return file.read(_HEAD)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return b""
+
+
+def _is_bare_dicom(path: Path, head: bytes) -> bool:
+    """DICOM without preamble, as old archives write it: it begins with group 0002 or 0008."""
+    if head[:2] not in (b"\x02\x00", b"\x08\x00"):
+        return False
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except DAMAGED:
+        return False
+    return bool(dataset.get("SOPClassUID"))

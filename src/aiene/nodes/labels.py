@@ -1,0 +1,43 @@
+"""Which labels of a segmentation are nodes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.errors import UsageError
+
+FgLabels = tuple[int, ...] | Literal["any"]
+
+GTVN = 2
+"""Malignant lymph nodes, by the HECKTOR convention; 1 is the primary tumour."""
+
+
+def parse_fg_labels(text: str) -> FgLabels:
+    """The word behind `--fg-labels`: `2`, `any`, or several values as in `1,2`.
+
+    Text that holds no whole numbers means 2, as in the published code.
+
+    Raises
+    ------
+    UsageError : a number that no label of an 8-bit map can have.
+    """
+    word = text.strip().lower()
+    if word == "any":
+        return "any"
+    try:
+        values = tuple(sorted({int(part) for part in word.split(",") if part.strip()}))
+    except ValueError:
+        return (GTVN,)
+    if any(not 1 <= value <= 255 for value in values):
+        raise UsageError(f"--fg-labels {text}: labels are 1 to 255; give 2, any, or several as in 1,2.")
+    return values or (GTVN,)
+
+
+def foreground(labels: npt.NDArray[Any], fg_labels: FgLabels) -> npt.NDArray[np.bool_]:
+    """Where a label map holds one of the chosen labels."""
+    if fg_labels == "any":
+        return np.asarray(labels != 0)
+    return np.isin(labels, fg_labels)

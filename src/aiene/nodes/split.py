@@ -1,0 +1,125 @@
+"""From a segmentation to single nodes, numbered as the published code numbers them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import ndimage
+
+from aiene.geometry import Volume
+from aiene.nodes.labels import FgLabels, foreground
+from aiene.nodes.measure import measure_axes
+from aiene.nodes.node import Node
+
+BoolArray = npt.NDArray[np.bool_]
+Block = tuple[slice, slice, slice]
+
+SEED_DISTANCE = 2.0
+"""Seeds lie nearer to the mask than this, in voxels: the mask and one layer around it, corners included."""
+SMALLEST_SEED = 100
+"""Voxels that a connected seed needs."""
+WATERSHED_LEVEL = 1.0
+"""A lobe is a node of its own where it lies deeper than this, in voxels, below the saddle to its neighbour."""
+DILATION = 4
+"""Voxels in plane by which the classifier's mask is larger."""
+
+
+def split_nodes(labels: Volume, *, fg_labels: FgLabels, axes: bool) -> list[Node]:
+    """Every node of a label map, in rising number.
+
+    Parameters
+    ----------
+    labels : integer label map on the crop.
+    fg_labels : the labels that are nodes; two labels that touch are one mask.
+    axes : measure long and short axes too.
+
+    Returns
+    -------
+    The nodes. Their masks do not overlap and hold the layer around the segmentation, as published; the
+    dilated masks may overlap. Numbers have gaps where a part was too small to be a node.
+    """
+    split = split_labels(foreground(labels.array, fg_labels))
+    numbers = np.flatnonzero(np.bincount(split.ravel()))
+    return [_node(split == number, int(number), labels, axes) for number in numbers if number > 0]
+
+
+def split_labels(mask: BoolArray) -> npt.NDArray[np.int64]:
+    """Node numbers (z, y, x) of a mask: watershed of the distance map within the seeds; 0 elsewhere.
+
+    Only the mask's bounding box and one layer around it are looked at. That changes nothing: the distance is
+    measured to mask voxels, which are all inside; seeds and the flat bottoms of the basins reach one voxel
+    beyond the mask at most; a way from basin to basin that leaves the box, moved onto its nearest face, comes
+    no farther from the mask; and a basin's number is its place in raster order, which a box keeps.
+    """
+    result = np.zeros(mask.shape, dtype=np.int64)
+    block = padded_block(mask, (1, 1, 1))
+    if block is not None:
+        result[block] = _watershed_in_seeds(mask[block])
+    return result
+
+
+def _watershed_in_seeds(mask: BoolArray) -> npt.NDArray[np.int64]:
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    distance = sitk.SignedMaurerDistanceMap(
+        image, insideIsPositive=False, squaredDistance=False, useImageSpacing=False
+    )
+    seeds = _large_enough(sitk.GetArrayViewFromImage(distance) < SEED_DISTANCE)
+    if not seeds.any():
+        return np.zeros(mask.shape, dtype=np.int64)
+    basins = sitk.MorphologicalWatershed(
+        distance, level=WATERSHED_LEVEL, markWatershedLine=False, fullyConnected=False
+    )
+    return np.where(seeds, sitk.GetArrayViewFromImage(basins), 0).astype(np.int64)
+
+
+def _large_enough(seeds: BoolArray) -> BoolArray:
+    """The seeds whose face-connected component has enough voxels."""
+    components, _ = ndimage.label(seeds)
+    enough = np.bincount(components.ravel()) >= SMALLEST_SEED
+    enough[0] = False
+    kept: BoolArray = enough[components]
+    return kept
+
+
+def _node(mask: BoolArray, number: int, labels: Volume, axes: bool) -> Node:
+    dilated = dilate(mask)
+    voxel = labels.grid.voxel_volume_mm3
+    return Node(
+        number=number,
+        mask=mask,
+        dilated=dilated,
+        volume_before_mm3=float(np.count_nonzero(mask) * voxel),
+        volume_after_mm3=float(np.count_nonzero(dilated) * voxel),
+        axes=measure_axes(mask, labels.grid.spacing) if axes else None,
+        touches_border=touches_border(mask),
+    )
+
+
+def dilate(mask: BoolArray) -> BoolArray:
+    """A mask grown by a square of 9 x 9 voxels in plane, cut off at the array's edge."""
+    result = np.zeros_like(mask)
+    block = padded_block(mask, (0, DILATION, DILATION))
+    if block is None:
+        return result
+    square = 2 * DILATION + 1
+    part = mask[block].astype(np.uint8)
+    result[block] = ndimage.maximum_filter(part, size=(1, square, square), mode="constant", cval=0) > 0
+    return result
+
+
+def touches_border(mask: BoolArray) -> bool:
+    """Whether a mask reaches the first or last layer of its array along any axis."""
+    faces = (np.moveaxis(mask, axis, 0)[[0, -1]] for axis in range(3))
+    return any(bool(face.any()) for face in faces)
+
+
+def padded_block(mask: BoolArray, margin: tuple[int, int, int]) -> Block | None:
+    """The bounding box of a mask and a margin around it, within the array; None for an empty mask."""
+    spans = []
+    for axis, (size, more) in enumerate(zip(mask.shape, margin, strict=True)):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if hit.size == 0:
+            return None
+        spans.append(slice(max(int(hit[0]) - more, 0), min(int(hit[-1]) + 1 + more, size)))
+    return spans[0], spans[1], spans[2]

@@ -1,0 +1,227 @@
+"""Where nodes and primaries are planted, how many, how large, and with which signs.
+
+Levels and their shares follow the order in which oropharyngeal and other head-and-neck cancers spread (level II
+far before III, then V, IV and Ib; retropharyngeal seldom): J. P. Shah, Am. J. Surg. 160:405, 1990; V. Gregoire
+et al., Radiother. Oncol. 110:172, 2014 for the levels' borders. Sizes are log-normal about 15 mm within 8 to
+35 mm. From a mean radius of 5 mm on, extension is drawn
+independently of the size, so that size does not give it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.phantom.lesions import Lesion, Lobe, Margin, Side
+from aiene.phantom.pose import Pose
+
+Clearance = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+
+LEVELS: dict[str, tuple[float, tuple[float, float, float], tuple[float, float, float]]] = {
+    "II": (0.46, (42, 0, 32), (3, 5, 13)),
+    "III": (0.20, (38, -2, -9), (3, 4, 8)),
+    "IV": (0.10, (31, 0, -54), (3, 4, 9)),
+    "V": (0.12, (50, 30, -12), (3, 6, 20)),
+    "Ib": (0.08, (38, -44, 0), (4, 6, 4)),
+    "RP": (0.04, (17, -9, 52), (1, 1, 7)),
+}
+"""Level: share of nodes, canonical centre on the left (mm), spread (mm)."""
+
+
+SMALLEST_ENE_MM = 5.0
+"""Mean radius under which a node has no extension: the signs would be finer than a CT shows."""
+
+
+@dataclass(frozen=True)
+class PlantedNode:
+    """A node as it was planted.
+
+    Parameters
+    ----------
+    centre_lps_mm : of the main lobe.
+    radii : mm along its own axes (not along x, y, z).
+    ene : with extranodal extension.
+    ene_strength : 0 to 1, how plain its signs are; 0 without extension.
+    side : of the neck.
+    level : `Ib`, `II`, `III`, `IV`, `V` or `RP` (retropharyngeal).
+    label : its number (1, 2, ...) in `Phantom.node_map`.
+    lobes : more than one where nodes are matted.
+    """
+
+    centre_lps_mm: tuple[float, float, float]
+    radii: tuple[float, float, float]
+    ene: bool
+    ene_strength: float
+    side: Side
+    level: str
+    label: int
+    lobes: int
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to be planted.
+
+    Parameters
+    ----------
+    nodes : fewest and most nodes.
+    ene_share : share of nodes with extension.
+    primary_share : share of patients with a primary tumour.
+    """
+
+    nodes: tuple[int, int]
+    ene_share: float
+    primary_share: float
+
+
+def plant(
+    rng: np.random.Generator, wishes: Wishes, pose: Pose, clearance: Clearance
+) -> tuple[list[Lesion], list[PlantedNode]]:
+    """Primary tumour (if any) and nodes, in that order.
+
+    Parameters
+    ----------
+    pose : takes canonical places to the scan.
+    clearance : distance (mm) of LPS points to bone, air and skin, positive where free.
+    """
+    lesions = [_primary(rng, pose)] if rng.random() < wishes.primary_share else []
+    nodes: list[PlantedNode] = []
+    planted: list[Lesion] = []
+    for _ in range(int(rng.integers(wishes.nodes[0], wishes.nodes[1] + 1))):
+        placed = _place(rng, pose, clearance, planted)
+        if placed is None:
+            continue
+        lobe, side, level = placed
+        lesion, strength = _node(rng, lobe, ene=bool(rng.random() < wishes.ene_share))
+        planted.append(lesion)
+        nodes.append(
+            PlantedNode(
+                lobe.centre, lobe.radii, strength > 0, strength, side, level, len(planted), len(lesion.lobes)
+            )
+        )
+    return [*lesions, *planted], nodes
+
+
+def _place(
+    rng: np.random.Generator, pose: Pose, clearance: Clearance, taken: list[Lesion]
+) -> tuple[Lobe, Side, str] | None:
+    """A free place for an ellipsoid; None where twelve tries found none."""
+    names, shares = list(LEVELS), np.array([LEVELS[name][0] for name in LEVELS])
+    for _ in range(12):
+        level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+        side: Side = "left" if rng.random() < 0.5 else "right"
+        _, middle, spread = LEVELS[level]
+        canonical = np.array(middle) + np.array(spread) * np.clip(rng.normal(size=3), -1.8, 1.8)
+        canonical[0] *= 1 if side == "left" else -1
+        diameter = float(np.clip(np.exp(rng.normal(np.log(15), 0.38)), 8, 35))
+        if level == "RP":
+            diameter = min(diameter, 14.0)
+        lobe = _lobe(rng, pose.world(canonical), diameter / 2)
+        lobe = _freed(lobe, clearance)
+        if lobe is not None and all(_apart(lobe, other) for lesion in taken for other in lesion.lobes):
+            return lobe, side, level
+    return None
+
+
+def _lobe(rng: np.random.Generator, centre: npt.NDArray[np.float64], radius: float) -> Lobe:
+    """An ellipsoid of that mean radius, longest roughly along the neck."""
+    ratios = np.array([rng.uniform(0.8, 1.05), rng.uniform(0.8, 1.05), rng.uniform(1.0, 1.4)])
+    a, b, c = (float(v) for v in radius * ratios / np.prod(ratios) ** (1 / 3))
+    x, y, z = (float(v) for v in centre)
+    return Lobe((x, y, z), (a, b, c), _turned(rng))
+
+
+def _turned(rng: np.random.Generator) -> tuple[tuple[float, float, float], ...]:
+    """Axes turned by up to some 40 degrees."""
+    q, r = np.linalg.qr(np.eye(3) + 0.35 * rng.normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    return tuple((float(row[0]), float(row[1]), float(row[2])) for row in q.T)
+
+
+def _surface(lobe: Lobe) -> npt.NDArray[np.float64]:
+    """Points (26, 3) on the lobe's surface."""
+    corners = np.array([c for c in np.ndindex(3, 3, 3) if c != (1, 1, 1)], dtype=np.float64) - 1
+    corners /= np.linalg.norm(corners, axis=1, keepdims=True)
+    return np.array(lobe.centre) + (corners * np.array(lobe.radii)) @ np.array(lobe.axes)
+
+
+def _freed(lobe: Lobe, clearance: Clearance) -> Lobe | None:
+    """The lobe moved off bone, air and skin; None where it does not fit."""
+    for _ in range(8):
+        points = _surface(lobe)
+        free = clearance(points)
+        short = np.minimum(free - 1.0, 0.0)
+        if short.min() > -0.5:
+            return lobe
+        push = ((np.array(lobe.centre) - points) * short[:, None]).sum(axis=0)
+        length = float(np.linalg.norm(push))
+        step = -push / max(length, 1e-6) * min(float(-short.min()), 3.0)
+        x, y, z = (float(v) for v in np.array(lobe.centre) + step)
+        lobe = Lobe((x, y, z), lobe.radii, lobe.axes)
+    return None
+
+
+def _apart(lobe: Lobe, other: Lobe) -> bool:
+    gap = float(np.linalg.norm(np.subtract(lobe.centre, other.centre)))
+    return gap > max(lobe.radii) + max(other.radii) + 4.0
+
+
+def _waves(rng: np.random.Generator, count: int, low: float, high: float) -> tuple[tuple[float, ...], ...]:
+    directions = rng.normal(size=(count, 3))
+    directions *= (rng.uniform(low, high, size=count) / np.linalg.norm(directions, axis=1))[:, None]
+    phases = rng.uniform(0, 2 * np.pi, size=count)
+    return tuple(tuple(float(v) for v in row) for row in np.column_stack([directions, phases]))
+
+
+def _node(rng: np.random.Generator, lobe: Lobe, *, ene: bool) -> tuple[Lesion, float]:
+    """A node of that place, and the strength of its signs of extension."""
+    ene = ene and lobe.mean_radius >= SMALLEST_ENE_MM
+    strength = float(rng.uniform(0.35, 1.0)) if ene else 0.0
+    if ene:
+        margin = Margin(
+            roughness=0.05 + 0.11 * strength,
+            waves=_waves(rng, 14, 4.0, 11.0),  # type: ignore[arg-type]
+            edge_mm=1.0 + min(2.8 * strength, 0.3 * lobe.mean_radius),
+            fat_plane_mm=0.0,
+            stranding=0.25 + 0.6 * strength,
+        )
+    else:
+        margin = Margin(
+            roughness=float(rng.uniform(0.0, 0.025)),
+            waves=_waves(rng, 8, 2.0, 5.0),  # type: ignore[arg-type]
+            edge_mm=float(rng.uniform(0.5, 1.0)),
+            fat_plane_mm=float(rng.uniform(0.5, 1.8)),
+            stranding=0.0,
+        )
+    lobes = [lobe]
+    if ene and rng.random() < 0.35:  # matted
+        for _ in range(int(rng.integers(1, 3))):
+            way = rng.normal(size=3)
+            x, y, z = np.array(lobe.centre) + way / np.linalg.norm(way) * lobe.mean_radius * 0.9
+            size = rng.uniform(0.55, 0.8)
+            a, b, c = (float(r * size) for r in lobe.radii)
+            lobes.append(Lobe((float(x), float(y), float(z)), (a, b, c), lobe.axes))
+    necrotic = rng.random() < (0.55 if ene else 0.25)
+    lesion = Lesion(
+        lobes=tuple(lobes),
+        margin=margin,
+        hu=float(rng.uniform(78, 122)),
+        necrosis=float(rng.uniform(0.4, 0.72)) if necrotic else 0.0,
+        necrosis_hu=float(rng.uniform(12, 38)),
+        label=2,
+    )
+    return lesion, strength
+
+
+def _primary(rng: np.random.Generator, pose: Pose) -> Lesion:
+    """A tumour of the tonsil or the base of the tongue."""
+    tonsil = rng.random() < 0.6
+    side = float(rng.choice([-1, 1]))
+    middle = (side * 20, -24, 28) if tonsil else (side * rng.uniform(0, 12), -38, 12)
+    centre = pose.world(np.array(middle) + 2 * rng.normal(size=3))
+    lobe = _lobe(rng, centre, float(rng.uniform(8, 16)))
+    margin = Margin(0.1, _waves(rng, 10, 3.0, 7.0), 2.0, 0.0, 0.0)  # type: ignore[arg-type]
+    return Lesion((lobe,), margin, float(rng.uniform(82, 108)), 0.0, 0.0, label=1)

@@ -1,0 +1,252 @@
+"""Implicit shapes: each gives an approximate signed distance (mm, negative inside) at canonical points.
+
+Canonical axes are x to the patient's left, y to the back and z to the head, in mm; the origin lies in front of
+the third cervical vertebra at the height of the chin. The distances are first-order (function value over the
+length of its gradient), which is exact at the surface: enough for partial volume and soft edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Field = npt.NDArray[np.float32]
+Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+_TABLE_STEP = 0.5
+"""mm between the entries of a column's lookup tables."""
+
+
+class Shape(Protocol):
+    """What can be painted."""
+
+    def distance(self, x: Field, y: Field, z: Field) -> Field:
+        """Signed distance in mm at canonical points, negative inside."""
+
+    def bounds(self) -> Bounds:
+        """Lowest and highest (x, y, z) of a box that holds the shape."""
+
+    def varied(self, rng: np.random.Generator, amount: float) -> Shape:
+        """The same shape, shifted by about `amount` mm and scaled by about 8 % times `amount`."""
+
+    def mirrored(self) -> Shape:
+        """The same shape on the other side of the body."""
+
+
+def _scale(rng: np.random.Generator, amount: float) -> float:
+    return float(1 + 0.08 * amount * rng.uniform(-1, 1))
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An ellipsoid with axes along x, y and z, turned about x by `tilt` radians.
+
+    Parameters
+    ----------
+    centre, radii : mm along x, y, z.
+    tilt : turns the ellipsoid's y axis towards z.
+    """
+
+    centre: tuple[float, float, float]
+    radii: tuple[float, float, float]
+    tilt: float = 0.0
+
+    def distance(self, x: Field, y: Field, z: Field) -> Field:
+        """Signed distance in mm."""
+        c, s = np.float32(np.cos(self.tilt)), np.float32(np.sin(self.tilt))
+        dy, dz = y - np.float32(self.centre[1]), z - np.float32(self.centre[2])
+        local = (x - np.float32(self.centre[0]), c * dy + s * dz, c * dz - s * dy)
+        return ellipsoid_distance(local, self.radii)
+
+    def bounds(self) -> Bounds:
+        """Box around the ellipsoid."""
+        reach = np.array(self.radii)
+        if self.tilt:
+            reach = np.array([self.radii[0], max(self.radii[1:]), max(self.radii[1:])])
+        return np.array(self.centre) - reach, np.array(self.centre) + reach
+
+    def varied(self, rng: np.random.Generator, amount: float) -> Ellipsoid:
+        """Shifted and scaled."""
+        x, y, z = (float(c + amount * rng.normal()) for c in self.centre)
+        a, b, c = (r * _scale(rng, amount) for r in self.radii)
+        return replace(self, centre=(x, y, z), radii=(a, b, c))
+
+    def mirrored(self) -> Ellipsoid:
+        """On the other side."""
+        return replace(self, centre=(-self.centre[0], self.centre[1], self.centre[2]))
+
+
+def ellipsoid_distance(local: tuple[Field, Field, Field], radii: tuple[float, float, float]) -> Field:
+    """First-order signed distance to an ellipsoid at points given along its own axes."""
+    first = np.zeros_like(local[0])
+    second = np.zeros_like(local[0])
+    for along, radius in zip(local, radii, strict=True):
+        scaled = along / np.float32(radius)
+        first += scaled * scaled
+        second += (scaled / np.float32(radius)) ** 2
+    rho = np.sqrt(first)
+    result: Field = rho * (rho - 1) / np.maximum(np.sqrt(second), np.float32(1e-6))
+    centre = np.float32(-min(radii))
+    return np.where(rho < 0.05, centre, result).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A solid whose cross-section at each height is a superellipse: trunk, muscle, vessel, airway, spine.
+
+    Parameters
+    ----------
+    knots : rows (z, centre x, centre y, half-width a, half-depth b), z rising; linear in between.
+    angle : radians by which the cross-section is turned about z.
+    power : 2 is an ellipse, higher is more like a rectangle.
+    egg : how much wider the back is than the front (-1 to 1).
+    """
+
+    knots: tuple[tuple[float, float, float, float, float], ...]
+    angle: float = 0.0
+    power: float = 2.0
+    egg: float = 0.0
+    _tables: Field = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rows = np.array(self.knots, dtype=np.float64)
+        heights = np.arange(rows[0, 0], rows[-1, 0] + _TABLE_STEP, _TABLE_STEP)
+        tables = np.array([np.interp(heights, rows[:, 0], rows[:, i]) for i in range(1, 5)], dtype=np.float32)
+        object.__setattr__(self, "_tables", tables)
+
+    def distance(self, x: Field, y: Field, z: Field) -> Field:
+        """Signed distance in mm, by the cross-section; flat ends."""
+        low, high = np.float32(self.knots[0][0]), np.float32(self.knots[-1][0])
+        at = np.clip((z - low) / np.float32(_TABLE_STEP) + np.float32(0.5), 0, self._tables.shape[1] - 1)
+        at = at.astype(np.int32)
+        cx, cy, a, b = (table[at] for table in self._tables)
+        dx, dy = x - cx, y - cy
+        if self.angle:
+            c, s = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
+            dx, dy = c * dx + s * dy, c * dy - s * dx
+        v = dy / b
+        if self.egg:
+            a = a * (1 + np.float32(self.egg) * np.clip(v, -1, 1))
+        u = dx / a
+        rho = _superellipse(u, v, self.power)
+        slope = np.maximum(np.hypot(u / a, v / b), np.float32(1e-6))
+        side = np.where(rho < 0.05, -np.minimum(a, b), rho * (rho - 1) / slope)
+        return np.maximum(side, np.maximum(low - z, z - high)).astype(np.float32)
+
+    def bounds(self) -> Bounds:
+        """Box around the column."""
+        rows = np.array(self.knots)
+        reach = np.maximum(rows[:, 3], rows[:, 4]) if self.angle else None
+        a = rows[:, 3] * (1 + abs(self.egg)) if reach is None else reach
+        b = rows[:, 4] if reach is None else reach
+        low = [(rows[:, 1] - a).min(), (rows[:, 2] - b).min(), rows[0, 0]]
+        high = [(rows[:, 1] + a).max(), (rows[:, 2] + b).max(), rows[-1, 0]]
+        return np.array(low), np.array(high)
+
+    def varied(self, rng: np.random.Generator, amount: float) -> Column:
+        """Shifted in x and y, and scaled in cross-section."""
+        dx, dy = amount * rng.normal(size=2)
+        a, b = _scale(rng, amount), _scale(rng, amount)
+        rows = tuple((k[0], float(k[1] + dx), float(k[2] + dy), k[3] * a, k[4] * b) for k in self.knots)
+        return replace(self, knots=rows)
+
+    def mirrored(self) -> Column:
+        """On the other side."""
+        rows = tuple((k[0], -k[1], *k[2:]) for k in self.knots)
+        return replace(self, knots=rows, angle=-self.angle)
+
+
+def _superellipse(u: Field, v: Field, power: float) -> Field:
+    if power == 2.0:
+        return np.hypot(u, v)
+    p = np.float32(power)
+    total: Field = (np.abs(u) ** p + np.abs(v) ** p) ** np.float32(1 / power)
+    return total
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Rods with round ends along a line of points: clavicle, scapula, humerus, small vessels.
+
+    Parameters
+    ----------
+    points : rows (x, y, z, radius) in mm.
+    """
+
+    points: tuple[tuple[float, float, float, float], ...]
+
+    def distance(self, x: Field, y: Field, z: Field) -> Field:
+        """Signed distance in mm."""
+        nearest = np.full(x.shape, np.inf, dtype=np.float32)
+        for start, end in zip(self.points, self.points[1:], strict=False):
+            a, b = np.array(start[:3], np.float32), np.array(end[:3], np.float32)
+            way = b - a
+            dx, dy, dz = x - a[0], y - a[1], z - a[2]
+            t = (dx * way[0] + dy * way[1] + dz * way[2]) / np.float32(max(float(way @ way), 1e-6))
+            t = np.clip(t, 0, 1)
+            gap = np.sqrt((dx - t * way[0]) ** 2 + (dy - t * way[1]) ** 2 + (dz - t * way[2]) ** 2)
+            np.minimum(nearest, gap - (start[3] + t * (end[3] - start[3])), out=nearest)
+        return nearest
+
+    def bounds(self) -> Bounds:
+        """Box around the rods."""
+        rows = np.array(self.points)
+        return (rows[:, :3] - rows[:, 3:]).min(axis=0), (rows[:, :3] + rows[:, 3:]).max(axis=0)
+
+    def varied(self, rng: np.random.Generator, amount: float) -> Chain:
+        """Shifted and scaled."""
+        dx, dy, dz = amount * rng.normal(size=3)
+        s = _scale(rng, amount)
+        return Chain(tuple((p[0] + dx, p[1] + dy, p[2] + dz, p[3] * s) for p in self.points))
+
+    def mirrored(self) -> Chain:
+        """On the other side."""
+        return Chain(tuple((-p[0], *p[1:]) for p in self.points))
+
+
+@dataclass(frozen=True)
+class Arch:
+    """The front part of an elliptical ring: mandible, rows of teeth, hyoid bone.
+
+    Parameters
+    ----------
+    centre : x, y, z of the ring's centre in mm.
+    radii : of the ring's middle line along x and y, mm.
+    half_thickness, half_height : of the ring's wall, mm.
+    back : how far behind the centre the ring goes on, mm.
+    """
+
+    centre: tuple[float, float, float]
+    radii: tuple[float, float]
+    half_thickness: float
+    half_height: float
+    back: float = 0.0
+
+    def distance(self, x: Field, y: Field, z: Field) -> Field:
+        """Signed distance in mm."""
+        dx, dy = x - np.float32(self.centre[0]), y - np.float32(self.centre[1])
+        a, b = np.float32(self.radii[0]), np.float32(self.radii[1])
+        rho = np.hypot(dx / a, dy / b)
+        slope = np.maximum(np.hypot(dx / a**2, dy / b**2), np.float32(1e-4))
+        wall = np.abs(rho * (rho - 1) / slope) - np.float32(self.half_thickness)
+        high = np.abs(z - np.float32(self.centre[2])) - np.float32(self.half_height)
+        return np.maximum(np.maximum(wall, high), dy - np.float32(self.back)).astype(np.float32)
+
+    def bounds(self) -> Bounds:
+        """Box around the arch."""
+        c, t = np.array(self.centre), self.half_thickness
+        low = c - [self.radii[0] + t, self.radii[1] + t, self.half_height]
+        return low, c + [self.radii[0] + t, self.back, self.half_height]
+
+    def varied(self, rng: np.random.Generator, amount: float) -> Arch:
+        """Shifted and scaled."""
+        x, y, z = (float(c + 0.5 * amount * rng.normal()) for c in self.centre)
+        a, b = (r * _scale(rng, 0.5 * amount) for r in self.radii)
+        return replace(self, centre=(x, y, z), radii=(a, b))
+
+    def mirrored(self) -> Arch:
+        """On the other side."""
+        return replace(self, centre=(-self.centre[0], self.centre[1], self.centre[2]))

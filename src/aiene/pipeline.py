@@ -1,0 +1,296 @@
+"""The road of one case: read, prepare, segment, split, classify, bring home.
+
+`ready` is the half that needs no network and runs in other processes; `finish` is the half that does, and
+runs where the networks are loaded. `run_case` is both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aiene.geometry import Grid, RigidTransform, Volume, resample
+from aiene.ingest import Case, read_case
+from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.masks import find_mask, read_mask
+from aiene.models.bundle import Bundle
+from aiene.nodes import names_by_volume, native_places, parse_fg_labels, split_nodes
+from aiene.nodes.node import NativePlace, Node, Score
+from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
+from aiene.results import CaseArrays, CaseResult, NodeResult
+
+if TYPE_CHECKING:
+    import torch
+
+    from aiene.classify import Classifier
+    from aiene.segment import Segmenter
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user chooses for a run.
+
+    Parameters
+    ----------
+    ene_threshold : a node counts as ENE where its probability is over this.
+    fg_labels : labels that hold nodes, as written on the command line.
+    include_short_axes : measure long and short axes too.
+    masks : folder of own masks on the native grid, which take the place of the segmenter.
+    keep_prepared : keep the networks' input and the rigid transform.
+    """
+
+    ene_threshold: float
+    fg_labels: str = "2"
+    include_short_axes: bool = False
+    masks: Path | None = None
+    keep_prepared: bool = False
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a case is prepared with."""
+
+    template: Template
+    profile: Profile
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The two networks of a bundle, loaded; `segmenter` is None where own masks take its place."""
+
+    segmenter: Segmenter | None
+    classifier: Classifier
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A case on the eve of the networks.
+
+    Parameters
+    ----------
+    prepared : the networks' input and the way back.
+    mask : the user's own label map on the native grid, where there is one.
+    facts : input and geometry for `case.json`.
+    """
+
+    case: Case
+    prepared: Prepared
+    mask: Volume | None
+    facts: dict[str, Any]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def load_preparation(bundle: Bundle) -> Preparation:
+    """The profile and template of a bundle.
+
+    Raises
+    ------
+    ModelError : the template cannot be used.
+    """
+    card = bundle.card
+    profile = profile_named(card.profile, rescue=card.rescue_registration)
+    template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
+    return Preparation(template, profile)
+
+
+def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> Networks:
+    """The networks of a bundle, on a device; the segmenter only where it is needed.
+
+    Raises
+    ------
+    ModelError : a network cannot be loaded.
+    """
+    from aiene.classify import load_classifier
+    from aiene.segment import load_segmenter
+
+    chosen = bundle.card.segmenter
+    segmenter = None
+    if not own_masks:
+        segmenter = load_segmenter(
+            bundle.segmenter_folder,
+            folds=chosen.folds,
+            checkpoint=chosen.checkpoint,
+            step_size=chosen.step_size,
+            mirroring=chosen.mirroring,
+            device=device,
+        )
+    normalisation = bundle.card.classifier.normalisation
+    classifier = load_classifier(bundle.classifier_folder, normalisation=normalisation, device=device)
+    return Networks(segmenter, classifier)
+
+
+def ready(case: Case, preparation: Preparation, masks: Path | None = None) -> Ready:
+    """Read a case and make the networks' input of it; needs no network.
+
+    Raises
+    ------
+    InputError : the CT, or the user's mask for it, cannot be used.
+    CaseError : the CT holds no neck, or it cannot be found.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "read"):
+        ct = read_case(case)
+        mask = None if masks is None else read_mask(find_mask(masks, case.case_id), like=ct.volume.grid)
+        sha256 = content_sha256(case.files)
+    with _timed(seconds, "prepare"):
+        prepared = prepare(ct, preparation.template, preparation.profile)
+    facts = {
+        "input": {"kind": case.kind, "files": len(case.files), "sha256": sha256, **ct.source},
+        "native": _grid_facts(prepared.native),
+        "crop": _grid_facts(prepared.crop.grid),
+        "to_native": prepared.to_native.matrix.tolist(),
+        "registration": asdict(prepared.registration),
+    }
+    warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
+    return Ready(case, prepared, mask, facts, warnings, seconds)
+
+
+def finish(
+    at: Ready, networks: Networks, settings: Settings, *, labels: dict[str, int], midline_x: float
+) -> tuple[CaseResult, CaseArrays]:
+    """Segment, split, classify, and bring the result home onto the native CT.
+
+    Parameters
+    ----------
+    at : the prepared case.
+    labels : the bundle's label values by name.
+    midline_x : x (LPS mm) of the template's midline.
+    """
+    seconds = dict(at.seconds)
+    prepared = at.prepared
+    with _timed(seconds, "segment"):
+        found = _segment(at, networks)
+    chosen = parse_fg_labels(settings.fg_labels)
+    with _timed(seconds, "nodes"):
+        nodes = split_nodes(found, fg_labels=chosen, axes=settings.include_short_axes)
+    with _timed(seconds, "classify"):
+        scores = networks.classifier.scores(prepared.crop, nodes)
+    with _timed(seconds, "native"):
+        node_map, places = native_places(
+            nodes, prepared.crop.grid, prepared.native, prepared.to_native, midline_x=midline_x
+        )
+        native_labels = at.mask if at.mask is not None else to_native(found, prepared)
+    result = CaseResult(
+        case_id=at.case.case_id,
+        status="ok" if nodes else "no_nodes",
+        nodes=_node_results(nodes, places, scores, settings.ene_threshold),
+        has_primary=bool((found.array == labels["GTVp"]).any()),
+        has_chosen=bool((found.array != 0).any() if chosen == "any" else np.isin(found.array, chosen).any()),
+        warnings=(*at.warnings, *_mask_warnings(at, found), *_node_warnings(nodes, places, scores)),
+        notes=at.case.notes,
+        seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
+        facts=at.facts,
+    )
+    kept = (in_patient(prepared.crop, prepared.to_native), prepared.to_native)
+    return result, CaseArrays(native_labels, node_map, *(kept if settings.keep_prepared else (None, None)))
+
+
+def run_case(
+    case: Case, preparation: Preparation, networks: Networks, settings: Settings, *, labels: dict[str, int]
+) -> tuple[CaseResult, CaseArrays]:
+    """The whole road of one case, in this process.
+
+    Raises
+    ------
+    InputError, CaseError : as `ready`.
+    """
+    at = ready(case, preparation, settings.masks)
+    return finish(at, networks, settings, labels=labels, midline_x=preparation.template.midline_x)
+
+
+def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
+    """A volume of the template's space, laid where it is in the patient's."""
+    affine = to_native.matrix @ crop.grid.affine
+    return Volume(crop.array, Grid.from_affine(affine, crop.grid.size))
+
+
+def _segment(at: Ready, networks: Networks) -> Volume:
+    crop = at.prepared.crop
+    if at.mask is not None:
+        return resample(at.mask, crop.grid, order=0, outside=0, world=at.prepared.to_native)
+    if networks.segmenter is None:
+        raise ValueError("neither a segmenter nor a mask")
+    return networks.segmenter(crop)
+
+
+def _node_results(
+    nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None], threshold: float
+) -> tuple[NodeResult, ...]:
+    results = [
+        NodeResult(
+            name=name,
+            number=node.number,
+            pos=None if score is None else score.pos,
+            ene=None if score is None else score.ene,
+            ene_classification=None if score is None else int(score.ene > threshold),
+            volume_before_mm3=node.volume_before_mm3,
+            volume_after_mm3=node.volume_after_mm3,
+            axes=_axes_columns(node),
+            centroid_lps_mm=place.centroid_lps_mm,
+            side=place.side,
+            native_volume_mm3=place.volume_mm3,
+            touches_crop_border=node.touches_border,
+            touches_ct_border=place.touches_border,
+        )
+        for name, node, place, score in zip(names_by_volume(nodes), nodes, places, scores, strict=True)
+    ]
+    return tuple(sorted(results, key=lambda result: result.value))
+
+
+def _axes_columns(node: Node) -> dict[str, float] | None:
+    if node.axes is None:
+        return None
+    planes = ("axial", "coronal", "sagittal")
+    columns = {
+        f"{kind}_axis_{p}": getattr(node.axes, f"{kind}_{p}") for kind in ("short", "long") for p in planes
+    }
+    return {**columns, "largest_short_axis": node.axes.largest_short}
+
+
+def _mask_warnings(at: Ready, found: Volume) -> list[str]:
+    if at.mask is None:
+        return []
+    there = np.count_nonzero(at.mask.array) * at.mask.grid.voxel_volume_mm3
+    here = np.count_nonzero(found.array) * found.grid.voxel_volume_mm3
+    if there and here < 0.9 * there:
+        return [f"only {here / there:.0%} of the given mask's volume lies in the crop that the networks see"]
+    return []
+
+
+def _node_warnings(
+    nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None]
+) -> list[str]:
+    warnings = []
+    names = names_by_volume(nodes)
+    cut = [
+        n for n, node, p in zip(names, nodes, places, strict=True) if node.touches_border or p.touches_border
+    ]
+    if cut:
+        warnings.append(f"{', '.join(sorted(cut))} may be cut off at the border of the crop or the CT")
+    blank = [name for name, score in zip(names, scores, strict=True) if score is None]
+    if blank:
+        warnings.append(f"{', '.join(sorted(blank))} holds no voxel over -175 HU and was not classified")
+    return warnings
+
+
+def _grid_facts(grid: Grid) -> dict[str, Any]:
+    return {
+        "size_zyx": list(grid.size),
+        "spacing_zyx_mm": list(grid.spacing),
+        "origin_lps_mm": list(grid.origin),
+        "direction_zyx_lps": [list(vector) for vector in grid.direction],
+    }
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

@@ -1,0 +1,138 @@
+"""The two ways to prepare a CT, as data: `published` with every slip of the original, `open` without them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Start = Literal["geometry", "search", "body", "bone", "top"]
+"""Where a registration begins: centred volumes, the best shift of all, body or bone centres, top of the body."""
+
+CROP_SIZE = (64, 160, 160)
+"""Voxels of the networks' input along z, y, x."""
+
+CROP_SPACING = (3.0, 1.0, 1.0)
+"""mm between them."""
+
+AIR = -1024.0
+"""HU of nothing."""
+
+WINDOW = (-175.0, 275.0)
+"""HU that become 0 and 1."""
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """How a CT is laid onto the template: Mattes mutual information, Euler 3D, gradient descent.
+
+    Parameters
+    ----------
+    start : where the registration begins.
+    rescue_starts : what is tried where the result is judged poor.
+    shrink, smoothing_mm : the pyramid, coarse to fine.
+    sampling : share of the template's voxels that are looked at on each level; regular, jittered by `seed`.
+    spacing_mm : both volumes are averaged to about this spacing before; None: as they are.
+    within_body : look only at the template's body and a rim around it.
+    first_step_mm, last_step_mm : steps are halved from the first to the last wherever the gradient turns. None:
+        the published gradient descent, whose steps stay as long as they begin, so that it ends up to 10 mm
+        beside the optimum.
+    """
+
+    start: Start
+    rescue_starts: tuple[Start, ...]
+    shrink: tuple[int, ...]
+    smoothing_mm: tuple[float, ...]
+    sampling: float
+    spacing_mm: float | None
+    within_body: bool
+    bins: int = 50
+    seed: int = 42
+    iterations: int = 100
+    convergence: float = 1e-6
+    convergence_window: int = 10
+    first_step_mm: float | None = None
+    last_step_mm: float = 0.01
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything in which two ways of preparing a CT differ.
+
+    Parameters
+    ----------
+    name : as it stands in a bundle.
+    resample_first : resample the CT to the crop's spacing, and the result onto the template; else the crop is
+        sampled from the CT in one step.
+    fill_by_pixel_type : the first resampling fills with SimpleITK's number of the pixel type instead of air.
+    outside_hu : HU where the template's space is not covered by the CT.
+    whole_body_mm : a longer CT is cut to its part near the head before the registration.
+    crop : `template`: the same place for every patient, found from the template's size; `patient`: centred on
+        the neck along z and on the patient's body in plane.
+    own_range : scale by each volume's own minimum and maximum, with values over 700 HU at 0 HU; else by the
+        fixed window.
+    minimum_template : smallest number of template voxels along y and x; None: any template.
+    registration : its settings.
+    rescue : try other starts where the registration is judged poor.
+    """
+
+    name: Literal["published", "open"]
+    resample_first: bool
+    fill_by_pixel_type: bool
+    outside_hu: float
+    whole_body_mm: float
+    crop: Literal["template", "patient"]
+    own_range: bool
+    minimum_template: tuple[int, int] | None
+    registration: RegistrationSettings
+    rescue: bool
+
+
+PUBLISHED = Profile(
+    name="published",
+    resample_first=True,
+    fill_by_pixel_type=True,
+    outside_hu=0.0,
+    whole_body_mm=600.0,
+    crop="template",
+    own_range=True,
+    minimum_template=(161, 241),
+    registration=RegistrationSettings(
+        start="geometry",
+        rescue_starts=("search", "body", "bone", "top"),
+        shrink=(4, 2, 1),
+        smoothing_mm=(2.0, 1.0, 0.0),
+        sampling=0.05,
+        spacing_mm=None,
+        within_body=False,
+    ),
+    rescue=False,
+)
+"""What the published weights were fitted on."""
+
+OPEN = Profile(
+    name="open",
+    resample_first=False,
+    fill_by_pixel_type=False,
+    outside_hu=AIR,
+    whole_body_mm=500.0,
+    crop="patient",
+    own_range=False,
+    minimum_template=None,
+    registration=RegistrationSettings(
+        start="search",
+        rescue_starts=("geometry", "body", "bone", "top"),
+        shrink=(2, 1),
+        smoothing_mm=(4.0, 2.0),
+        sampling=0.5,
+        spacing_mm=4.0,
+        within_body=True,
+        first_step_mm=4.0,
+    ),
+    rescue=True,
+)
+"""The same steps without the slips, for the default bundle and for new trainings."""
+
+
+def profile_named(name: Literal["published", "open"], *, rescue: bool) -> Profile:
+    """The profile that a bundle names, with its wish for the rescue of poor registrations."""
+    return replace({"published": PUBLISHED, "open": OPEN}[name], rescue=rescue)

@@ -1,0 +1,94 @@
+"""Rigid registration of a CT to the template: the same bytes at any number of threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from aiene.errors import CaseError
+from aiene.geometry import Volume, to_sitk
+from aiene.prepare.body import body_mask, grown
+from aiene.prepare.pose import Pose
+from aiene.prepare.profile import RegistrationSettings
+from aiene.prepare.shrink import shrunk
+
+_RIM_MM = 12.0
+
+
+def registration_image(volume: Volume, settings: RegistrationSettings) -> Volume:
+    """What the registration sees of a volume, float32: as it is, or averaged to a coarser spacing."""
+    if settings.spacing_mm is None:
+        return volume.with_array(volume.array.astype(np.float32, copy=False))
+    return shrunk(volume, (settings.spacing_mm,) * 3)
+
+
+def centred(fixed: Volume, moving: Volume) -> Pose:
+    """The pose that lays the volumes' middles on each other, without a turn."""
+    start = sitk.CenteredTransformInitializer(
+        to_sitk(fixed),
+        to_sitk(moving),
+        sitk.Euler3DTransform(),
+        sitk.CenteredTransformInitializerFilter.GEOMETRY,
+    )
+    return Pose.of(sitk.Euler3DTransform(start))
+
+
+def refine(fixed: Volume, moving: Volume, start: Pose, settings: RegistrationSettings) -> Pose:
+    """The pose of a local optimum of Mattes mutual information, found from `start`.
+
+    Parameters
+    ----------
+    fixed, moving : template and CT, float32.
+    start : maps template points to CT points.
+    settings : the profile's.
+
+    Raises
+    ------
+    CaseError : the volumes have no overlap left on the way.
+    """
+    method = sitk.ImageRegistrationMethod()
+    # More than one thread sums in another order, and the optimum then differs from run to run.
+    method.SetNumberOfThreads(1)
+    method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=settings.bins)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(settings.sampling, settings.seed)
+    method.SetInterpolator(sitk.sitkLinear)
+    _set_optimizer(method, settings)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel(list(settings.shrink))
+    method.SetSmoothingSigmasPerLevel(list(settings.smoothing_mm))
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    if settings.within_body:
+        method.SetMetricFixedMask(_near_body(fixed))
+    method.SetInitialTransform(start.euler(), inPlace=False)
+    try:
+        found = method.Execute(to_sitk(fixed), to_sitk(moving))
+    except RuntimeError as error:
+        raise CaseError(
+            "the registration to the template lost all overlap with the CT",
+            "check that the CT shows the head and neck",
+        ) from error
+    return Pose.of(sitk.Euler3DTransform(sitk.CompositeTransform(found).GetNthTransform(0)))
+
+
+def _set_optimizer(method: sitk.ImageRegistrationMethod, settings: RegistrationSettings) -> None:
+    if settings.first_step_mm is None:
+        method.SetOptimizerAsGradientDescent(
+            learningRate=1.0,
+            numberOfIterations=settings.iterations,
+            convergenceMinimumValue=settings.convergence,
+            convergenceWindowSize=settings.convergence_window,
+        )
+        return
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=settings.first_step_mm,
+        minStep=settings.last_step_mm,
+        numberOfIterations=settings.iterations,
+        relaxationFactor=0.5,
+        gradientMagnitudeTolerance=1e-8,
+    )
+
+
+def _near_body(fixed: Volume) -> sitk.Image:
+    near = grown(body_mask(fixed), fixed.grid.spacing, _RIM_MM)
+    return to_sitk(fixed.with_array(near.astype(np.uint8)))

@@ -1,0 +1,43 @@
+"""From a native CT to the exact input of the networks, and the way back."""
+
+from __future__ import annotations
+
+from aiene.geometry import RigidTransform, Volume
+from aiene.ingest.case import NativeCt
+from aiene.prepare.crop import fixed_window, patient_lattice, published_crop
+from aiene.prepare.fit import Fit, fitted, in_plane_centre, reported
+from aiene.prepare.prepared import Prepared
+from aiene.prepare.profile import Profile
+from aiene.prepare.template import Template
+from aiene.prepare.working import Working, open_working, published_working, sampled
+
+
+def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
+    """The CT laid onto the template, cropped and scaled as the profile says; the same bytes on every run.
+
+    Parameters
+    ----------
+    ct : HU on the native grid.
+    template : that the bundle brings.
+    profile : the bundle's.
+
+    Raises
+    ------
+    CaseError : there is no body in the CT, or no neck in the crop.
+    """
+    working = published_working(ct) if profile.resample_first else open_working(ct, profile)
+    fit = fitted(working, template, profile)
+    crop = _cropped(working, template, profile, fit)
+    to_native = working.to_native.after(fit.pose.rigid())
+    report, warnings = reported(fit, crop.grid, to_native, working, template)
+    return Prepared(crop, ct.volume.grid, to_native, report, warnings)
+
+
+def _cropped(working: Working, template: Template, profile: Profile, fit: Fit) -> Volume:
+    transform = fit.pose.euler()
+    if profile.crop == "template":
+        return published_crop(sampled(working, template.volume.grid, transform, profile.outside_hu))
+    middle = in_plane_centre(fit, template)
+    lattice = patient_lattice(template.volume.grid, template.neck_centre, middle)
+    hu = sampled(working, lattice, transform, profile.outside_hu)
+    return hu.with_array(fixed_window(hu.array))

@@ -1,0 +1,137 @@
+"""The CT as registration and crop see it: resampled or averaged, and cut where it shows the whole body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from aiene.errors import CaseError
+from aiene.geometry import Grid, RigidTransform, Triple, Volume, to_sitk, volume_of
+from aiene.ingest.case import NativeCt
+from aiene.prepare.body import body_mask
+from aiene.prepare.profile import CROP_SPACING, Profile
+from aiene.prepare.shrink import shrunk
+
+_WHOLE_BODY_SLICES = 200
+_DROPPED_SHARE = 0.65
+_OVERVIEW_MM = (6.0, 6.0, 6.0)
+_RIM_MM = 15.0
+_NOTHING_HU = -900.0
+
+
+@dataclass(frozen=True, eq=False)
+class Working:
+    """A CT on its way to the template.
+
+    Parameters
+    ----------
+    volume : HU, float32: what is registered and sampled.
+    to_native : takes its points to points of the native CT. The published cut leaves the origin where it was;
+        this puts it right.
+    known : the part of the native grid that holds an image.
+    """
+
+    volume: Volume
+    to_native: RigidTransform
+    known: Grid
+
+
+def published_working(ct: NativeCt) -> Working:
+    """The CT at 1 x 1 x 3 mm, float32, filled with the number of its pixel type, the whole body cut off."""
+    volume = resampled(ct)
+    n = volume.grid.size[0]
+    if n <= _WHOLE_BODY_SLICES:
+        return Working(volume, RigidTransform(), known_part(ct.volume))
+    first = int(n * _DROPPED_SHARE)
+    # The published code keeps the old origin here. The registration repeats to the bit only in those
+    # coordinates, so they are kept as well, and the way back carries the difference.
+    kept = Volume(volume.array[first:], replace(volume.grid, size=(n - first, *volume.grid.size[1:])))
+    true = volume.grid.crop((first, 0, 0), kept.grid.size)
+    x, y, z = (t - k for t, k in zip(true.origin, kept.grid.origin, strict=True))
+    return Working(kept, RigidTransform(translation=(x, y, z)), known_part(ct.volume))
+
+
+def resampled(ct: NativeCt) -> Volume:
+    """The whole CT at 1 x 1 x 3 mm (x, y, z), linear, float32; outside is the number of the pixel type."""
+    image = to_sitk(ct.volume)
+    spacing = CROP_SPACING[::-1]
+    pairs = zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
+    size = [max(1, round(n * old / new)) for n, old, new in pairs]
+    return volume_of(
+        sitk.Resample(
+            image,
+            size,
+            sitk.Transform(),
+            sitk.sitkLinear,
+            image.GetOrigin(),
+            spacing,
+            image.GetDirection(),
+            float(ct.pixel_type),
+            sitk.sitkFloat32,
+        )
+    )
+
+
+def open_working(ct: NativeCt, profile: Profile) -> Working:
+    """The CT's uppermost part that holds a body, averaged to at most the crop's spacing.
+
+    Raises
+    ------
+    CaseError : there is no body in the CT.
+    """
+    grid = ct.volume.grid
+    overview = shrunk(ct.volume, _OVERVIEW_MM)
+    upper = _upper_body(overview, profile.whole_body_mm)
+    step = np.array(grid.size) / overview.grid.size
+    rim = np.ceil(_RIM_MM / np.array(grid.spacing))
+    low = np.maximum(np.floor(upper.min(axis=0) * step - rim), 0).astype(int)
+    high = np.minimum(np.ceil((upper.max(axis=0) + 1) * step + rim), grid.size).astype(int)
+    part = ct.volume.array[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    place = grid.crop((low[0], low[1], low[2]), part.shape)
+    return Working(
+        shrunk(Volume(part, place), _crop_spacing_of(grid)), RigidTransform(), known_part(ct.volume)
+    )
+
+
+def known_part(volume: Volume) -> Grid:
+    """The part of the grid that holds an image: slices of nothing at both ends are left out."""
+    axis = head_axis(volume.grid)
+    peaks = volume.array.max(axis=tuple(a for a in range(3) if a != axis))
+    filled = np.flatnonzero(peaks > _NOTHING_HU)
+    if filled.size == 0:
+        return volume.grid
+    start, size = [0, 0, 0], list(volume.grid.size)
+    start[axis], size[axis] = int(filled[0]), int(filled[-1] - filled[0] + 1)
+    return volume.grid.crop((start[0], start[1], start[2]), (size[0], size[1], size[2]))
+
+
+def head_axis(grid: Grid) -> int:
+    """The array axis that runs most along the patient."""
+    return int(np.argmax(np.abs(np.array(grid.direction)[:, 2])))
+
+
+def _upper_body(overview: Volume, length_mm: float) -> npt.NDArray[np.int64]:
+    """Indices (n, 3) of the body's voxels in its uppermost `length_mm`."""
+    body = body_mask(overview)
+    if not body.any():
+        raise CaseError("no body was found in the CT", "check that it is a CT in HU")
+    indices = np.argwhere(body)
+    heights = overview.grid.points(indices)[:, 2]
+    return indices[heights >= heights.max() - length_mm]
+
+
+def _crop_spacing_of(grid: Grid) -> Triple:
+    """The crop's spacing along the grid's own axes: 3 mm along the patient, 1 mm across."""
+    z, y, x = (CROP_SPACING[0] if axis == head_axis(grid) else CROP_SPACING[1] for axis in range(3))
+    return z, y, x
+
+
+def sampled(working: Working, lattice: Grid, transform: sitk.Transform, outside: float) -> Volume:
+    """The CT on a lattice of the template's space, linear, float32."""
+    like = to_sitk(Volume(np.zeros(lattice.size, dtype=np.uint8), lattice))
+    return volume_of(
+        sitk.Resample(to_sitk(working.volume), like, transform, sitk.sitkLinear, outside, sitk.sitkFloat32)
+    )

@@ -1,0 +1,182 @@
+"""The tables of a run, each made from the records of its cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from aiene.results.records import CaseResult, NodeResult
+
+PUBLISHED = (
+    "case_id",
+    "node",
+    "pos",
+    "ene",
+    "ene_classification",
+    "tumor_volume_after_dilation",
+    "tumor_volume_before_dilation",
+)
+"""Columns of the published table, in its order."""
+
+AXES = (
+    "short_axis_axial",
+    "short_axis_coronal",
+    "short_axis_sagittal",
+    "long_axis_axial",
+    "long_axis_coronal",
+    "long_axis_sagittal",
+    "largest_short_axis",
+)
+"""Its further columns with `--include-short-axes`."""
+
+_NODE_COLUMNS = (
+    "name",
+    "side",
+    "centroid_x_mm",
+    "centroid_y_mm",
+    "centroid_z_mm",
+    "native_volume_mm3",
+    "ene_entropy_bits",
+    "touches_crop_border",
+    "touches_ct_border",
+)
+
+
+def published_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
+    """The published table, column for column.
+
+    One row per node, cases by name in byte order, nodes by the published number. A case where only labels
+    that were not chosen were found has one row of node -1 and zeros; one without any label has none.
+    """
+    rows: list[dict[str, Any]] = []
+    for result in sorted(results, key=lambda r: r.case_id.encode()):
+        if result.status == "no_nodes" and result.has_primary and not result.has_chosen:
+            rows.append({"case_id": result.case_id, "node": -1, "ene_classification": 0})
+        rows.extend(_published_row(result, n) for n in sorted(result.nodes, key=lambda n: n.number))
+    columns = [*PUBLISHED, *AXES] if axes else list(PUBLISHED)
+    table = pd.DataFrame(rows, columns=columns)
+    placeholder = table["node"] == -1
+    floats = [c for c in columns if c not in ("case_id", "node", "ene_classification")]
+    table[floats] = table[floats].astype("float64")
+    table.loc[placeholder, floats] = 0.0
+    return table.astype({"node": "int64", "ene_classification": "Int64"})
+
+
+def nodes_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
+    """One row per node: the published columns, then place, native size, uncertainty and flags.
+
+    `ene_entropy_bits` is the entropy of the ENE probability: 0 certain, 1 undecided.
+    """
+    rows = [
+        {**_published_row(result, node), **_native_row(node)}
+        for result in sorted(results, key=lambda r: r.case_id.encode())
+        for node in result.nodes
+    ]
+    columns = [*PUBLISHED, *(AXES if axes else ()), *_NODE_COLUMNS]
+    return pd.DataFrame(rows, columns=columns).astype({"ene_classification": "Int64"})
+
+
+def patients_table(results: Iterable[CaseResult], *, model: str, threshold: float) -> pd.DataFrame:
+    """One row per patient; a failed case has empty counts, which is not the same as 0."""
+    rows = [
+        {**_patient_row(result), "ai_model": model, "ai_threshold": threshold}
+        for result in sorted(results, key=lambda r: r.case_id.encode())
+        if result.status != "skipped"
+    ]
+    columns = [
+        "case_id",
+        "status",
+        "n_ai_ene",
+        "n_ai_nodes",
+        "n_left",
+        "n_right",
+        "max_ene",
+        "largest_node_mm3",
+        "total_node_mm3",
+        "primary_found",
+        "ai_model",
+        "ai_threshold",
+    ]
+    counts = dict.fromkeys(("n_ai_ene", "n_ai_nodes", "n_left", "n_right"), "Int64")
+    return pd.DataFrame(rows, columns=columns).astype(counts)
+
+
+def cases_table(results: Sequence[CaseResult]) -> pd.DataFrame:
+    """One row per case that went in."""
+    rows = [
+        {
+            "case_id": result.case_id,
+            "status": result.status,
+            "reason": result.reason,
+            "n_nodes": None if result.status in ("failed", "skipped") else len(result.nodes),
+            "n_ene": None if result.status in ("failed", "skipped") else result.n_ene,
+            "warnings": " | ".join(result.warnings),
+            "seconds": round(sum(result.seconds.values()), 1),
+        }
+        for result in sorted(results, key=lambda r: r.case_id.encode())
+    ]
+    columns = ["case_id", "status", "reason", "n_nodes", "n_ene", "warnings", "seconds"]
+    return pd.DataFrame(rows, columns=columns).astype({"n_nodes": "Int64", "n_ene": "Int64"})
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """The table as CSV: UTF-8, full float64, the same line ends everywhere."""
+    return bytes(table.to_csv(index=False, lineterminator="\n"), "utf-8")
+
+
+def entropy_bits(probability: float | None) -> float | None:
+    """Entropy of a yes-or-no outcome in bits."""
+    if probability is None:
+        return None
+    return -sum(p * math.log2(p) for p in (probability, 1 - probability) if p > 0)
+
+
+def _published_row(result: CaseResult, node: NodeResult) -> dict[str, Any]:
+    return {
+        "case_id": result.case_id,
+        "node": node.number,
+        "pos": node.pos,
+        "ene": node.ene,
+        "ene_classification": node.ene_classification,
+        "tumor_volume_after_dilation": node.volume_after_mm3,
+        "tumor_volume_before_dilation": node.volume_before_mm3,
+        **(node.axes or {}),
+    }
+
+
+def _native_row(node: NodeResult) -> dict[str, Any]:
+    x, y, z = node.centroid_lps_mm
+    return {
+        "name": node.name,
+        "side": node.side,
+        "centroid_x_mm": x,
+        "centroid_y_mm": y,
+        "centroid_z_mm": z,
+        "native_volume_mm3": node.native_volume_mm3,
+        "ene_entropy_bits": entropy_bits(node.ene),
+        "touches_crop_border": node.touches_crop_border,
+        "touches_ct_border": node.touches_ct_border,
+    }
+
+
+def _patient_row(result: CaseResult) -> dict[str, Any]:
+    row: dict[str, Any] = {"case_id": result.case_id, "status": result.status}
+    if result.status == "failed":
+        return row
+    volumes = [node.native_volume_mm3 for node in result.nodes]
+    probabilities = [node.ene for node in result.nodes if node.ene is not None]
+    sides = [node.side for node in result.nodes]
+    return {
+        **row,
+        "n_ai_ene": result.n_ene,
+        "n_ai_nodes": len(result.nodes),
+        "n_left": sides.count("left"),
+        "n_right": sides.count("right"),
+        "max_ene": max(probabilities, default=None),
+        "largest_node_mm3": max(volumes, default=0.0),
+        "total_node_mm3": sum(volumes),
+        "primary_found": result.has_primary,
+    }

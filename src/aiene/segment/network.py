@@ -1,0 +1,159 @@
+"""From a plan and a state dict to a network; only the classes named here can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
+from torch import nn
+
+from aiene.errors import ModelError
+from aiene.segment.plan import REMEDY, Plan
+
+_HOME = "dynamic_network_architectures.architectures"
+
+_NETWORKS: dict[str, type[nn.Module]] = {
+    f"{_HOME}.unet.PlainConvUNet": PlainConvUNet,
+    f"{_HOME}.unet.ResidualEncoderUNet": ResidualEncoderUNet,
+    f"{_HOME}.residual_unet.ResidualEncoderUNet": ResidualEncoderUNet,
+}
+
+_PARTS: dict[str, type[nn.Module]] = {
+    "torch.nn.modules.conv.Conv3d": nn.Conv3d,
+    "torch.nn.modules.instancenorm.InstanceNorm3d": nn.InstanceNorm3d,
+    "torch.nn.modules.batchnorm.BatchNorm3d": nn.BatchNorm3d,
+    "torch.nn.modules.dropout.Dropout3d": nn.Dropout3d,
+    "torch.nn.modules.activation.LeakyReLU": nn.LeakyReLU,
+    "torch.nn.modules.activation.ReLU": nn.ReLU,
+    "torch.nn.Conv3d": nn.Conv3d,
+    "torch.nn.InstanceNorm3d": nn.InstanceNorm3d,
+    "torch.nn.BatchNorm3d": nn.BatchNorm3d,
+    "torch.nn.Dropout3d": nn.Dropout3d,
+    "torch.nn.LeakyReLU": nn.LeakyReLU,
+    "torch.nn.ReLU": nn.ReLU,
+    "dynamic_network_architectures.building_blocks.residual.BasicBlockD": BasicBlockD,
+    "dynamic_network_architectures.building_blocks.residual.BottleneckD": BottleneckD,
+}
+
+_BY_NAME = ("conv_op", "norm_op", "dropout_op", "nonlin", "block")
+_PLAIN = (
+    "n_stages",
+    "features_per_stage",
+    "kernel_sizes",
+    "strides",
+    "n_conv_per_stage",
+    "n_blocks_per_stage",
+    "n_conv_per_stage_decoder",
+    "conv_bias",
+    "norm_op_kwargs",
+    "dropout_op_kwargs",
+    "nonlin_kwargs",
+    "nonlin_first",
+    "bottleneck_channels",
+    "stem_channels",
+)
+_MOST_STAGES = 16
+
+
+def build_network(file: Path, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The network of a plan with these weights, ready for inference.
+
+    The weights are taken over, not copied. Convolutions whose outer planes are all zero (a v1 network in v2's
+    layout has such) are cut down to what counts: the same numbers in less time.
+
+    Parameters
+    ----------
+    file : where the weights come from, for messages.
+    plan : the plan.
+    tensors : nnU-Net v2's `network_weights`.
+
+    Raises
+    ------
+    ModelError : an architecture that is unknown or contradicts itself, or weights that are missing, left over
+        or of another shape.
+    """
+    network = empty_network(file, plan)
+    _compare(file, network.state_dict(), tensors)
+    network.load_state_dict(dict(tensors), assign=True)
+    network.requires_grad_(False).eval()
+    _cut_zero_planes(network)
+    return network
+
+
+def empty_network(file: Path, plan: Plan) -> nn.Module:
+    """The network of a plan on torch's meta device: names and shapes without numbers."""
+    name = plan.architecture.network_class_name
+    if name not in _NETWORKS:
+        raise ModelError(file, f"its network {name} is none that is known here", REMEDY)
+    arguments = {key: _argument(file, key, value) for key, value in plan.architecture.arch_kwargs.items()}
+    if not 2 <= _whole(arguments.get("n_stages")) <= _MOST_STAGES:
+        raise ModelError(file, "its architecture has no sensible number of stages", REMEDY)
+    try:
+        with torch.device("meta"):
+            return _NETWORKS[name](
+                input_channels=1, num_classes=plan.classes, deep_supervision=False, **arguments
+            )
+    except (TypeError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
+        raise ModelError(
+            file, "its architecture block describes no network that can be built", REMEDY
+        ) from error
+
+
+def _argument(file: Path, key: str, value: Any) -> Any:
+    if key in _PLAIN:
+        return value
+    if key in _BY_NAME:
+        if value is None:
+            return None
+        if value in _PARTS:
+            return _PARTS[value]
+        raise ModelError(file, f"its {key} {value} is none that is known here", REMEDY)
+    raise ModelError(file, f"its architecture has an unknown argument {key}", REMEDY)
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _compare(file: Path, expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    for problem, names in (
+        ("lacks the weights", sorted(expected.keys() - given.keys())),
+        ("has weights that the network does not know", sorted(given.keys() - expected.keys())),
+        (
+            "has weights of another shape",
+            [n for n in expected if n in given and given[n].shape != expected[n].shape],
+        ),
+    ):
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise ModelError(file, f"{problem}: {shown}", REMEDY)
+
+
+def _cut_zero_planes(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            for axis in range(3):
+                _cut_axis(module, axis)
+
+
+def _cut_axis(conv: nn.Conv3d, axis: int) -> None:
+    size = conv.kernel_size[axis]
+    centred = conv.padding != "same" and size % 2 == 1 and conv.padding[axis] == size // 2
+    while size > 1 and centred and conv.dilation[axis] == 1:
+        outer = conv.weight.index_select(axis + 2, torch.tensor([0, size - 1]))
+        if outer.any():
+            return
+        conv.weight = nn.Parameter(
+            conv.weight.narrow(axis + 2, 1, size - 2).contiguous(), requires_grad=False
+        )
+        size -= 2
+        conv.kernel_size = _with(conv.kernel_size, axis, size)
+        conv.padding = _with(conv.padding, axis, size // 2)
+
+
+def _with(values: Any, axis: int, value: int) -> tuple[int, ...]:
+    return tuple(value if i == axis else int(v) for i, v in enumerate(values))

@@ -1,0 +1,291 @@
+"""`Plan`: everything that a trained model's `plans.json` and `dataset.json` decide about a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aiene.errors import ModelError
+
+ORIGIN_KEY = "aiene_origin"
+"""Key of `plans.json` that marks a model brought over from nnU-Net v1; nnU-Net v2 does not look at it."""
+
+NNUNET_V1 = "nnunet_v1"
+"""Value of `ORIGIN_KEY`: resample, then normalise; average softmax (v2: normalise first, average logits)."""
+
+REMEDY = "get the model again, or train it with nnU-Net v2's standard planner and trainer"
+
+Shape = tuple[int, int, int]
+_Model = TypeVar("_Model", bound=BaseModel)
+Scheme = Literal["CTNormalization", "ZScoreNormalization", "NoNormalization"]
+
+_RESIZER = "resample_data_or_seg_to_shape"
+_LARGEST_PATCH = 1024
+
+
+class _Loose(BaseModel):
+    """Content from outside: what we use is checked, the rest is left alone."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Resizing(_Loose):
+    """How arrays are brought to another size.
+
+    Parameters
+    ----------
+    order : of the spline, 0 to 5.
+    order_z : of the spline along the coarse axis, where that is treated by itself.
+    force_separate_z : treat the coarse axis by itself; None: where the spacing is anisotropic enough.
+    """
+
+    order: int = Field(ge=0, le=5)
+    order_z: int = Field(default=0, ge=0, le=5)
+    force_separate_z: bool | None = None
+
+
+class Normalisation(_Loose):
+    """How intensities are normalised.
+
+    Parameters
+    ----------
+    scheme : nnU-Net v2's class name.
+    inside_mask : statistics from, and changes to, the non-zero part alone (z-score only).
+    low, high : CT: intensities are clipped to these percentiles of the training foreground.
+    mean, sd : CT: of the training foreground.
+    """
+
+    scheme: Scheme
+    inside_mask: bool = False
+    low: float = 0.0
+    high: float = 0.0
+    mean: float = 0.0
+    sd: float = 1.0
+
+
+class Architecture(_Loose):
+    """A network by name, with its arguments as they stand in the file."""
+
+    network_class_name: str
+    arch_kwargs: dict[str, Any]
+
+
+class _Intensities(_Loose):
+    percentile_00_5: float
+    percentile_99_5: float
+    mean: float
+    std: float
+
+
+class _Configuration(_Loose):
+    patch_size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    normalization_schemes: tuple[str, ...]
+    use_mask_for_norm: tuple[bool, ...]
+    resampling_fn_data: str = _RESIZER
+    resampling_fn_data_kwargs: Resizing = Resizing(order=3)
+    resampling_fn_probabilities: str = _RESIZER
+    resampling_fn_probabilities_kwargs: Resizing = Resizing(order=1)
+    architecture: Architecture
+    previous_stage: str | None = None
+
+
+class _Plans(_Loose):
+    transpose_forward: tuple[int, int, int] = (0, 1, 2)
+    transpose_backward: tuple[int, int, int] = (0, 1, 2)
+    configurations: dict[str, dict[str, Any]]
+    foreground_intensity_properties_per_channel: dict[str, _Intensities] = {}
+    aiene_origin: Literal["nnunet_v1"] | None = None
+
+
+class _Dataset(_Loose):
+    channel_names: dict[str, str] = Field(min_length=1)
+    labels: dict[str, int | list[int]] = Field(min_length=2)
+    regions_class_order: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one configuration of a trained model needs. Axes are those of the array *after* `forward`.
+
+    Parameters
+    ----------
+    configuration : its name, `3d_fullres` as a rule.
+    patch : voxels of one tile.
+    spacing : mm at which the network works.
+    forward, backward : transposition of the axes (z, y, x) before, and after, everything else.
+    normalisation : of the one input channel.
+    image_resizing, score_resizing : to the network's spacing, and of its output back to the crop.
+    architecture : the network.
+    labels : name to label value, background included, `ignore` left out.
+    from_v1 : nnU-Net v1's order of steps.
+    """
+
+    configuration: str
+    patch: Shape
+    spacing: tuple[float, float, float]
+    forward: Shape
+    backward: Shape
+    normalisation: Normalisation
+    image_resizing: Resizing
+    score_resizing: Resizing
+    architecture: Architecture
+    labels: dict[str, int]
+    from_v1: bool
+
+    @property
+    def classes(self) -> int:
+        """Number of output channels, background included."""
+        return len(self.labels)
+
+
+def read_plan(folder: Path, configuration: str) -> Plan:
+    """The plan of one configuration from `plans.json` and `dataset.json` in a folder.
+
+    Raises
+    ------
+    ModelError : a file that is absent or damaged, or a model that this pipeline cannot run (2D, cascade,
+        regions, several input channels, an unknown way to resample or normalise).
+    """
+    plans_file, dataset_file = folder / "plans.json", folder / "dataset.json"
+    plans = _parse(plans_file, _Plans)
+    dataset = _parse(dataset_file, _Dataset)
+    chosen = _configuration(plans_file, plans, configuration)
+    _refuse_what_is_not_ours(plans_file, chosen)
+    z, y, x = chosen.patch_size
+    sz, sy, sx = chosen.spacing
+    return Plan(
+        configuration=configuration,
+        patch=(z, y, x),
+        spacing=(sz, sy, sx),
+        forward=plans.transpose_forward,
+        backward=plans.transpose_backward,
+        normalisation=_normalisation(plans_file, plans, chosen),
+        image_resizing=chosen.resampling_fn_data_kwargs,
+        score_resizing=chosen.resampling_fn_probabilities_kwargs,
+        architecture=chosen.architecture,
+        labels=_labels(dataset_file, dataset),
+        from_v1=plans.aiene_origin == NNUNET_V1,
+    )
+
+
+def _parse(file: Path, model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate(json.loads(file.read_bytes()))
+    except OSError as error:
+        raise ModelError(
+            file, "cannot be read", "name a folder that holds a trained nnU-Net model"
+        ) from error
+    except ValidationError as error:
+        raise ModelError(file, _first_problem(error), REMEDY) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(file, "is not JSON", REMEDY) from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{where}: {first['msg'].lower()}"
+
+
+def _configuration(file: Path, plans: _Plans, name: str) -> _Configuration:
+    """The configuration of that name, with what it inherits."""
+    merged: dict[str, Any] = {}
+    following: Any = name
+    for _ in range(len(plans.configurations) + 1):
+        if not isinstance(following, str) or following not in plans.configurations:
+            raise ModelError(file, f"it has no configuration named {following}", REMEDY)
+        own = plans.configurations[following]
+        merged = {**own, **merged}
+        following = own.get("inherits_from")
+        if following is None:
+            break
+    else:
+        raise ModelError(file, "its configurations inherit from each other in a circle", REMEDY)
+    if "architecture" not in merged and "UNet_class_name" in merged:
+        merged["architecture"] = _architecture_of_older_plans(file, merged)
+    try:
+        return _Configuration.model_validate(merged)
+    except ValidationError as error:
+        raise ModelError(file, f"configuration {name}: {_first_problem(error)}", REMEDY) from error
+
+
+def _architecture_of_older_plans(file: Path, old: dict[str, Any]) -> dict[str, Any]:
+    """The architecture block that nnU-Net before 2.4 left to be worked out."""
+    try:
+        plain = old["UNet_class_name"] == "PlainConvUNet"
+        convs = old["n_conv_per_stage_encoder"]
+        base, most = int(old["UNet_base_num_features"]), int(old["unet_max_num_features"])
+        arguments = {
+            "n_stages": len(convs),
+            "features_per_stage": [min(base * 2**level, most) for level in range(len(convs))],
+            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": old["conv_kernel_sizes"],
+            "strides": old["pool_op_kernel_sizes"],
+            "n_conv_per_stage" if plain else "n_blocks_per_stage": convs,
+            "n_conv_per_stage_decoder": old["n_conv_per_stage_decoder"],
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(file, "its older description of the network is not complete", REMEDY) from error
+    name = str(old["UNet_class_name"])
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
+        "arch_kwargs": arguments,
+    }
+
+
+def _refuse_what_is_not_ours(file: Path, chosen: _Configuration) -> None:
+    if len(chosen.patch_size) != 3 or len(chosen.spacing) != 3:
+        raise ModelError(file, "the model is two-dimensional", "use a 3d configuration")
+    if chosen.previous_stage is not None:
+        raise ModelError(file, "the model is the second stage of a cascade", "use 3d_fullres or 3d_lowres")
+    if not all(0 < n <= _LARGEST_PATCH for n in chosen.patch_size) or min(chosen.spacing) <= 0:
+        raise ModelError(file, f"patch {chosen.patch_size} at {chosen.spacing} mm is no patch", REMEDY)
+    for name in (chosen.resampling_fn_data, chosen.resampling_fn_probabilities):
+        if name != _RESIZER:
+            raise ModelError(file, f"it resamples by {name}, which is not supported", REMEDY)
+
+
+def _normalisation(file: Path, plans: _Plans, chosen: _Configuration) -> Normalisation:
+    if len(chosen.normalization_schemes) != 1 or len(chosen.use_mask_for_norm) != 1:
+        count = len(chosen.normalization_schemes)
+        raise ModelError(file, f"the model takes {count} images at a time", "use a model that takes one CT")
+    scheme, inside_mask = chosen.normalization_schemes[0], chosen.use_mask_for_norm[0]
+    if scheme not in ("CTNormalization", "ZScoreNormalization", "NoNormalization"):
+        raise ModelError(file, f"it normalises by {scheme}, which is not supported", REMEDY)
+    if scheme != "CTNormalization":
+        return Normalisation.model_validate({"scheme": scheme, "inside_mask": inside_mask})
+    values = plans.foreground_intensity_properties_per_channel.get("0")
+    if values is None:
+        raise ModelError(file, "the intensities of the training foreground are missing", REMEDY)
+    return Normalisation(
+        scheme="CTNormalization",
+        low=values.percentile_00_5,
+        high=values.percentile_99_5,
+        mean=values.mean,
+        sd=values.std,
+    )
+
+
+def _labels(file: Path, dataset: _Dataset) -> dict[str, int]:
+    if len(dataset.channel_names) != 1:
+        count = len(dataset.channel_names)
+        raise ModelError(file, f"the model takes {count} images at a time", "use a model that takes one CT")
+    labels = {name: value for name, value in dataset.labels.items() if name != "ignore"}
+    if dataset.regions_class_order is not None or any(isinstance(v, list) for v in labels.values()):
+        raise ModelError(file, "the model predicts overlapping regions", "use one trained on plain labels")
+    plain = {name: value for name, value in labels.items() if isinstance(value, int)}
+    if sorted(plain.values()) != list(range(len(plain))) or len(plain) > 255:
+        raise ModelError(file, "its label values do not count up from 0", REMEDY)
+    return plain

@@ -1,0 +1,77 @@
+"""Bringing arrays to another number of voxels, as nnU-Net does (both versions agree)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.transform import resize
+
+from aiene.segment.plan import Resizing, Shape
+
+Spacing = Sequence[float]
+
+_ANISOTROPIC = 3.0
+"""The coarse axis is treated by itself where it is *over* this many times the finest."""
+
+
+def new_shape(shape: Sequence[int], spacing: Spacing, wanted: Spacing) -> Shape:
+    """Voxels along each axis at another spacing (mm); halves go to the even number."""
+    a, b, c = (round(old / new * n) for n, old, new in zip(shape, spacing, wanted, strict=True))
+    return max(a, 1), max(b, 1), max(c, 1)
+
+
+def coarse_axis(spacings: Sequence[Spacing], forced: bool | None) -> int | None:
+    """The axis that is resampled by itself; None where all three go together.
+
+    Parameters
+    ----------
+    spacings : looked at in this order; the first that is anisotropic decides (the first, where forced).
+    forced : True always, False never, None by the spacings.
+    """
+    if forced is False:
+        return None
+    for spacing in spacings:
+        if forced or max(spacing) / min(spacing) > _ANISOTROPIC:
+            coarsest = [axis for axis, mm in enumerate(spacing) if mm == max(spacing)]
+            return coarsest[0] if len(coarsest) == 1 else None
+    return None
+
+
+def resized(
+    array: npt.NDArray[np.float32], shape: Shape, how: Resizing, axis: int | None
+) -> npt.NDArray[np.float32]:
+    """An array (three axes) with another number of voxels over the same extent.
+
+    Spline of order `how.order`, edge values outside, clipped to the input's range. With a coarse `axis` each
+    slice is resized by itself, then the slices by `how.order_z`.
+    """
+    if tuple(array.shape) == tuple(shape):
+        return array
+    values = array.astype(np.float64)
+    if axis is None:
+        return _spline(values, shape, how.order).astype(np.float32)
+    plane = tuple(n for i, n in enumerate(shape) if i != axis)
+    slices = [_spline(part, plane, how.order) for part in np.moveaxis(values, axis, 0)]
+    return _along(np.stack(slices, axis), axis, shape[axis], how.order_z).astype(np.float32)
+
+
+def _spline(values: npt.NDArray[np.float64], shape: tuple[int, ...], order: int) -> npt.NDArray[np.float64]:
+    result: npt.NDArray[np.float64] = resize(values, shape, order, mode="edge", anti_aliasing=False)
+    return result
+
+
+def _along(values: npt.NDArray[np.float64], axis: int, size: int, order: int) -> npt.NDArray[np.float64]:
+    """Resample one axis only, voxel edges aligned."""
+    old = values.shape[axis]
+    if old == size:
+        return values
+    at = old / size * (np.arange(size) + 0.5) - 0.5
+    axes = [at if i == axis else np.arange(n, dtype=np.float64) for i, n in enumerate(values.shape)]
+    coordinates = np.stack(np.meshgrid(*axes, indexing="ij"))
+    result: npt.NDArray[np.float64] = ndimage.map_coordinates(
+        values, coordinates, order=order, mode="nearest"
+    )
+    return result

@@ -1,0 +1,211 @@
+"""`Segmenter`: a trained nnU-Net model that takes a crop to its label map."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from aiene.errors import ModelError
+from aiene.geometry import Volume
+from aiene.segment.checkpoint import REMEDY, read_checkpoint, tensors_of
+from aiene.segment.network import build_network
+from aiene.segment.plan import Plan, read_plan
+from aiene.segment.preparation import NetworkInput, network_input
+from aiene.segment.resampling import coarse_axis, resized
+from aiene.segment.window import slide
+
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A trained model in memory; `load_segmenter` makes it.
+
+    Parameters
+    ----------
+    plan : what the model's files say.
+    networks : one per fold, in evaluation mode, on `device`.
+    step_size : largest distance of two tiles, as a share of the patch.
+    mirror_axes : axes (0 z, 1 y, 2 x, after the plan's transposition) over whose mirror images the answer is
+        averaged; empty: none.
+    device : where the networks run.
+    """
+
+    plan: Plan
+    networks: tuple[nn.Module, ...]
+    step_size: float
+    mirror_axes: tuple[int, ...]
+    device: torch.device
+
+    def __call__(self, crop: Volume) -> Volume:
+        """The same as `predict`."""
+        return self.predict(crop)
+
+    def predict(self, crop: Volume) -> Volume:
+        """The label map of a crop.
+
+        Parameters
+        ----------
+        crop : float32 (z, y, x), as `prepare` makes it.
+
+        Returns
+        -------
+        uint8 labels on the crop's grid; 0 outside the box of non-zero voxels.
+
+        Raises
+        ------
+        CaseError : the crop is zero everywhere, or holds values that are no numbers.
+        """
+        prepared = network_input(crop, self.plan)
+        labels = np.zeros(prepared.whole, dtype=np.uint8)
+        labels[prepared.box] = self._on_the_cut(self.scores(prepared), prepared).argmax(axis=0)
+        return crop.with_array(np.ascontiguousarray(np.transpose(labels, self.plan.backward)))
+
+    def probabilities(self, crop: Volume) -> Scores:
+        """Probability of each class, float32 (classes, z, y, x) on the crop's grid.
+
+        Outside the box of non-zero voxels the background has probability 1.
+        """
+        prepared = network_input(crop, self.plan)
+        found = self._on_the_cut(self.scores(prepared), prepared)
+        if not self.plan.from_v1:
+            found = torch.softmax(torch.from_numpy(found), 0).numpy()
+        result = np.zeros((self.plan.classes, *prepared.whole), dtype=np.float32)
+        result[0] = 1
+        result[(slice(None), *prepared.box)] = found
+        return np.ascontiguousarray(np.transpose(result, (0, *(axis + 1 for axis in self.plan.backward))))
+
+    def scores(self, prepared: NetworkInput) -> Scores:
+        """The model's answer, float32 (classes, ...) at the network's spacing.
+
+        Softmax for a model that comes from nnU-Net v1, logits for one of v2: what each averages over tiles,
+        mirror images and folds.
+        """
+        image = torch.from_numpy(prepared.image)
+        with torch.inference_mode():
+            total = self._slide(image, self.networks[0])
+            for network in self.networks[1:]:
+                total += self._slide(image, network)
+            return total.div_(len(self.networks)).numpy()
+
+    def _slide(self, image: torch.Tensor, network: nn.Module) -> torch.Tensor:
+        return slide(
+            image, self.plan.patch, self.step_size, self.plan.classes, lambda t: self._tile(network, t)
+        )
+
+    def _tile(self, network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
+        """(1, 1, *patch) to (classes, *patch), averaged over mirror images."""
+        tile = tile.to(self.device)
+        total = self._answer(network, tile)
+        mirrored = list(_combinations(self.mirror_axes))
+        for axes in mirrored:
+            flipped = self._answer(network, torch.flip(tile, [a + 2 for a in axes]))
+            total += torch.flip(flipped, [a + 1 for a in axes])
+        return total.div_(len(mirrored) + 1)
+
+    def _answer(self, network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = network(tile)[0]
+        return torch.softmax(logits, 0) if self.plan.from_v1 else logits
+
+    def _on_the_cut(self, scores: Scores, prepared: NetworkInput) -> Scores:
+        """Scores resampled to the part that was cut from the crop."""
+        if scores.shape[1:] == prepared.cut:
+            return scores
+        spacings = (prepared.spacing, self.plan.spacing)
+        if not self.plan.from_v1:  # v2 looks at the spacing that it comes from first, v1 at the original
+            spacings = (self.plan.spacing, prepared.spacing)
+        how = self.plan.score_resizing
+        axis = coarse_axis(spacings, how.force_separate_z)
+        return np.stack([resized(channel, prepared.cut, how, axis) for channel in scores])
+
+
+def load_segmenter(
+    folder: Path,
+    *,
+    folds: tuple[int, ...] = (0,),
+    checkpoint: str = "checkpoint_final.pth",
+    step_size: float = 0.5,
+    mirroring: bool = False,
+    device: torch.device | None = None,
+) -> Segmenter:
+    """Read a model in nnU-Net v2's trained-model layout.
+
+    Parameters
+    ----------
+    folder : holds `plans.json`, `dataset.json` and `fold_K/<checkpoint>`, or one sub-folder that does
+        (`nnUNetTrainer__nnUNetPlans__3d_fullres`).
+    folds : their answers are averaged.
+    checkpoint : file name in each fold.
+    step_size : largest distance of two tiles, as a share of the patch; over 0, at most 1.
+    mirroring : average over mirror images along the axes that the training allows.
+    device : the CPU where None.
+
+    Raises
+    ------
+    ModelError : the folder, or a file in it, is no model that can be run here.
+    ValueError : no fold asked for, or a step size out of range.
+    """
+    if not folds or not 0 < step_size <= 1:
+        raise ValueError(f"folds {folds} and step size {step_size}: at least one fold, a step over 0 up to 1")
+    home = model_folder(folder)
+    where = device or torch.device("cpu")
+    plan: Plan | None = None
+    networks: list[nn.Module] = []
+    axes: tuple[int, ...] = ()
+    for fold in folds:
+        file = home / f"fold_{fold}" / checkpoint
+        content = read_checkpoint(file)
+        if plan is None:
+            plan = read_plan(home, _configuration_of(file, content))
+            axes = _mirror_axes(file, content) if mirroring else ()
+        network = build_network(file, plan, tensors_of(file, content.get("network_weights")))
+        networks.append(network.to(where))
+    if plan is None:
+        raise ValueError("no fold")
+    return Segmenter(plan, tuple(networks), step_size, axes, where)
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder of `plans.json`: the one given, or its only sub-folder that has one.
+
+    Raises
+    ------
+    ModelError : none, or several.
+    """
+    if (folder / "plans.json").is_file():
+        return folder
+    found = sorted(file.parent for file in folder.glob("*__*__*/plans.json"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f.name for f in found)
+        raise ModelError(folder, f"holds several trained models ({names})", "name one of them")
+    raise ModelError(folder, "holds no plans.json", "name a trained model's folder in nnU-Net v2's layout")
+
+
+def _combinations(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    for count in range(1, len(axes) + 1):
+        yield from itertools.combinations(axes, count)
+
+
+def _configuration_of(file: Path, content: dict[str, Any]) -> str:
+    arguments = content.get("init_args")
+    name = arguments.get("configuration") if isinstance(arguments, dict) else None
+    if not isinstance(name, str):
+        raise ModelError(file, "does not say which configuration it belongs to", REMEDY)
+    return name
+
+
+def _mirror_axes(file: Path, content: dict[str, Any]) -> tuple[int, ...]:
+    axes = content.get("inference_allowed_mirroring_axes") or ()
+    if not isinstance(axes, list | tuple) or not all(axis in (0, 1, 2) for axis in axes):
+        raise ModelError(file, f"its mirroring axes {axes!r} are none", REMEDY)
+    return tuple(int(axis) for axis in axes)

@@ -1,0 +1,45 @@
+"""Files are whole or absent, and the system's refusals become sentences."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from aiene.errors import OutputError
+from aiene.results import atomic
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch):
+    file = tmp_path / "table.csv"
+    file.write_text("old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(OutputError, match=r"table\.csv: the disk is full; make room"):
+        atomic.write_bytes(file, b"new")
+    assert [f.name for f in tmp_path.iterdir()] == ["table.csv"]
+    assert file.read_text() == "old"
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="out: a file is in the way of this folder"):
+        atomic.make_folder(tmp_path / "out")
+
+
+def test_json_refuses_numbers_that_are_none(tmp_path: Path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        atomic.write_json(tmp_path / "a.json", {"ene": float("nan")})
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path):
+    for name, content in (("new", "2"), ("old", "1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / content).write_text(content)
+    atomic.replace_folder(tmp_path / "new", tmp_path / "old")
+    assert [f.name for f in (tmp_path / "old").iterdir()] == ["2"]
+    assert not (tmp_path / "new").exists()

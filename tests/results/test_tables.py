@@ -1,0 +1,103 @@
+"""The tables of a run, from records that are written here by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from aiene.results import CaseResult, NodeResult, tables
+
+
+def node(value: int, number: int, ene: float | None, side: str = "left", volume: float = 300.0) -> NodeResult:
+    return NodeResult(
+        name=f"GTVn_{value:02d}",
+        number=number,
+        pos=0.75,
+        ene=ene,
+        ene_classification=None if ene is None else int(ene > 0.3),
+        volume_before_mm3=volume,
+        volume_after_mm3=2 * volume,
+        axes=None,
+        centroid_lps_mm=(10.0, -20.0, 30.5),
+        side=side,
+        native_volume_mm3=volume + 1,
+        touches_crop_border=False,
+        touches_ct_border=False,
+    )
+
+
+RESULTS = [
+    CaseResult("b", "ok", nodes=(node(1, 7, 0.9), node(2, 3, 0.1, "right", 90.0)), has_chosen=True),
+    CaseResult("a", "no_nodes", has_primary=True),
+    CaseResult("B", "no_nodes", has_primary=True, has_chosen=True),  # every node was dropped
+    CaseResult("c", "no_nodes"),
+    CaseResult("d", "failed", "d.nii.gz: not a CT; leave it out."),
+    CaseResult("e", "skipped", "beyond --limit 5"),
+]
+
+
+def test_the_published_table_has_its_columns_order_and_placeholder():
+    text = tables.csv_bytes(tables.published_table(RESULTS, axes=False)).decode()
+    assert text.splitlines() == [
+        "case_id,node,pos,ene,ene_classification,tumor_volume_after_dilation,tumor_volume_before_dilation",
+        "a,-1,0.0,0.0,0,0.0,0.0",
+        "b,3,0.75,0.1,0,180.0,90.0",
+        "b,7,0.75,0.9,1,600.0,300.0",
+    ]
+
+
+def test_the_axes_follow_the_published_columns():
+    table = tables.published_table(RESULTS, axes=True)
+    assert tuple(table.columns) == tables.PUBLISHED + tables.AXES
+    assert table.loc[table.node == -1, list(tables.AXES)].to_numpy().tolist() == [[0.0] * 7]
+
+
+def test_nodes_stand_by_falling_volume_with_their_place():
+    table = tables.nodes_table(RESULTS, axes=False)
+    assert list(table.name) == ["GTVn_01", "GTVn_02"]
+    assert tuple(table.columns[:7]) == tables.PUBLISHED
+    assert table.loc[0, ["centroid_x_mm", "centroid_y_mm", "centroid_z_mm"]].tolist() == [10.0, -20.0, 30.5]
+
+
+def test_a_failed_case_has_no_count_and_one_without_nodes_has_zero():
+    table = tables.patients_table(RESULTS, model="m", threshold=0.3).set_index("case_id")
+    assert table.loc["b", ["n_ai_ene", "n_ai_nodes", "n_left", "n_right"]].tolist() == [1, 2, 1, 1]
+    assert table.loc["a", "n_ai_ene"] == 0
+    assert pd.isna(table.loc["d", "n_ai_ene"])
+    assert "e" not in table.index
+
+
+def test_every_case_has_a_row_with_its_reason():
+    text = tables.csv_bytes(tables.cases_table(RESULTS)).decode()
+    table = pd.read_csv(io.StringIO(text), keep_default_na=False)
+    assert list(table.case_id) == ["B", "a", "b", "c", "d", "e"]
+    assert table.set_index("case_id").loc["d", ["status", "reason", "n_nodes"]].tolist() == [
+        "failed",
+        "d.nii.gz: not a CT; leave it out.",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(("p", "bits"), [(0.0, 0.0), (1.0, 0.0), (0.5, 1.0), (0.25, 2 - 0.75 * math.log2(3))])
+def test_entropy_in_bits_has_its_closed_form(p: float, bits: float):
+    assert tables.entropy_bits(p) == pytest.approx(bits, abs=1e-12)
+
+
+def test_a_node_that_could_not_be_judged_has_empty_scores():
+    table = tables.nodes_table([CaseResult("x", "ok", nodes=(node(1, 1, None),))], axes=False)
+    assert pd.isna(table.loc[0, "ene"])
+    assert pd.isna(table.loc[0, "ene_classification"])
+
+
+def test_empty_tables_keep_their_columns():
+    assert len(tables.nodes_table([], axes=True).columns) == 7 + 7 + 9
+    assert len(tables.published_table([], axes=False)) == 0
+
+
+def test_a_record_comes_back_from_json_as_it_went():
+    for result in RESULTS:
+        assert CaseResult.from_json(json.loads(json.dumps(result.to_json()))) == result
