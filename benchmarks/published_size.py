@@ -14,7 +14,7 @@ _FEATURES = [32, 64, 128, 256, 320, 320]
 _STRIDES = [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2]]
 
 
-def make_bundle(folder: Path, template: Path) -> Bundle:
+def make_bundle(folder: Path, template: Path, profile: str = "published") -> Bundle:
     """Write the bundle: a U-Net as nnU-Net plans it for crops of 64 x 160 x 160, and the whole DualNet."""
     torch.manual_seed(0)
     segmenter = folder / "segmenter"
@@ -74,7 +74,7 @@ def make_bundle(folder: Path, template: Path) -> Bundle:
             "licence": "none",
             "intended_use": "Measuring time and memory.",
             "notice": "Random weights: the results mean nothing.",
-            "profile": "published",
+            "profile": profile,
             "rescue_registration": False,
         },
     )

@@ -14,7 +14,6 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +21,6 @@ from aiene.ingest import Case, find_cases, read_case
 from aiene.nodes import native_places, split_nodes
 from aiene.pipeline import load_networks, load_preparation
 from aiene.prepare import prepare, to_native
-from aiene.prepare.profile import profile_named
 from published_size import make_bundle
 
 Value = TypeVar("Value")
@@ -58,11 +56,10 @@ def main() -> None:
 
     meter = Meter()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = make_bundle(Path(folder) / "bundle", words.template)
+        bundle = make_bundle(Path(folder) / "bundle", words.template, words.profile)
         cpu = torch.device("cpu")
         networks = meter("-", "load", lambda: load_networks(bundle, cpu, own_masks=False))
         preparation = load_preparation(bundle)
-        preparation = replace(preparation, profile=profile_named(words.profile, rescue=False))
         for path in words.cts:
             (case,) = (c for c in find_cases(path)[0] if isinstance(c, Case))
             name = path.parent.name

@@ -222,7 +222,7 @@ class _Progressing:
                 networks,
                 self._run.settings,
                 labels=self._run.bundle.card.labels,
-                midline_x=preparation.template.midline_x,
+                midline_x=preparation.midline_x,
             )
         except AieneError as error:
             result = _failure(case, str(error))

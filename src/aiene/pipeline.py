@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from aiene.segment import Segmenter
 
 
+_SOFT_HU = -200.0
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a user chooses for a run.
@@ -54,10 +57,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a case is prepared with."""
+    """What a case is prepared with.
+
+    Parameters
+    ----------
+    midline_x : x (LPS mm) of the body's middle on the template.
+    """
 
     template: Template
     profile: Profile
+    midline_x: float
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ def load_preparation(bundle: Bundle) -> Preparation:
     card = bundle.card
     profile = profile_named(card.profile, rescue=card.rescue_registration)
     template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
-    return Preparation(template, profile)
+    return Preparation(template, profile, _midline_x(template.volume))
 
 
 def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> Networks:
@@ -202,13 +211,19 @@ def run_case(
     InputError, CaseError : as `ready`.
     """
     at = ready(case, preparation, settings.masks)
-    return finish(at, networks, settings, labels=labels, midline_x=preparation.template.midline_x)
+    return finish(at, networks, settings, labels=labels, midline_x=preparation.midline_x)
 
 
 def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
     """A volume of the template's space, laid where it is in the patient's."""
     affine = to_native.matrix @ crop.grid.affine
     return Volume(crop.array, Grid.from_affine(affine, crop.grid.size))
+
+
+def _midline_x(template: Volume) -> float:
+    """x of the centre of mass of everything denser than air and fat: left and right balance there."""
+    inside = np.argwhere(template.array > _SOFT_HU).mean(axis=0)
+    return float(template.grid.points(inside)[0])
 
 
 def _segment(at: Ready, networks: Networks) -> Volume:

@@ -1,6 +1,7 @@
 """DualNet: two views of one lymph node, two probabilities.
 
-The architecture is the published one (AI-ENE, JCO 2025, doi 10.1200/JCO-24-02679); only the widths may differ.
+The architecture is the published one (AI-ENE, JCO 2025, doi 10.1200/JCO-24-02679); only the widths may
+differ.
 """
 
 from __future__ import annotations

@@ -91,12 +91,11 @@ def _stretched(image: FloatArray, mask: FloatArray) -> FloatArray:
     factors = [size / n for size, n in zip(SMALL_SIZE, image.shape, strict=True)]
     large = ndimage.zoom(image, factors, order=1, mode="constant")
     large_mask = ndimage.zoom(mask, factors, order=0, mode="nearest")
-    small: FloatArray = (large * large_mask).astype(np.float32, copy=False)
-    return small
+    return np.asarray(large * large_mask, dtype=np.float32)
 
 
 def _legacy(array: FloatArray) -> FloatArray:
-    return np.minimum(array + np.float32(0.001), np.float32(1))
+    return np.asarray(np.minimum(array + np.float32(0.001), np.float32(1)))
 
 
 def _zscore(array: FloatArray) -> FloatArray:
@@ -110,7 +109,7 @@ def _zscore(array: FloatArray) -> FloatArray:
     deviation = values.std()
     if deviation < 1e-6:
         deviation = 1.0
-    return np.clip((array - values.mean()) / deviation, -5, 5).astype(np.float32)
+    return np.asarray(np.clip((array - values.mean()) / deviation, -5, 5), dtype=np.float32)
 
 
 def _none(array: FloatArray) -> FloatArray:

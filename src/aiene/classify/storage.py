@@ -106,9 +106,10 @@ def _read_widths(file: Path) -> DualNetWidths:
 
 def _read_weights(file: Path) -> dict[str, Tensor]:
     try:
-        return load_file(file)
+        state: dict[str, Tensor] = load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(file, "cannot be read as weights (safetensors)", _AGAIN) from error
+    return state
 
 
 def _check_layers(file: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

@@ -28,8 +28,8 @@ class Squared:
     ----------
     vectors : 3 x 3, its columns the rectangular steps (LPS mm) along z, y, x.
     angle_degrees : how far its axes are from being at right angles.
-    off_by_voxels : the largest distance of a corner voxel from its place on the rectangular lattice of the same
-        size and middle, in the smallest voxel spacing.
+    off_by_voxels : the largest distance of a corner voxel from its place on the rectangular lattice of the
+        same size and middle, in the smallest voxel spacing.
     """
 
     vectors: Matrix
@@ -56,13 +56,15 @@ def nearest_square(affine: Matrix, size: tuple[int, int, int]) -> Squared:
 def keep_planes(affine: Matrix, size: tuple[int, int, int]) -> Squared:
     """The rectangular lattice with the same slice planes: the slice step loses its part within the plane.
 
-    So a gantry tilt is undone by shifting each slice within its own plane, and a mask comes back onto the source
-    slices by shifting alone.
+    So a gantry tilt is undone by shifting each slice within its own plane, and a mask comes back onto the
+    source slices by shifting alone.
     """
     steps = affine[:3, :3]
     normal = np.cross(steps[:, 2], steps[:, 1])
     normal /= np.linalg.norm(normal)
-    return _squared(affine, size, np.column_stack([normal * (normal @ steps[:, 0]), steps[:, 1], steps[:, 2]]))
+    return _squared(
+        affine, size, np.column_stack([normal * (normal @ steps[:, 0]), steps[:, 1], steps[:, 2]])
+    )
 
 
 def on_rectangle(array: npt.NDArray[Any], affine: Matrix, square: Squared) -> Volume:
@@ -71,11 +73,13 @@ def on_rectangle(array: npt.NDArray[Any], affine: Matrix, square: Squared) -> Vo
     Where the deviation is too small to matter, the same voxels with snapped axes, turned about the middle;
     else a linear interpolation, float32, air (-1024 HU) where the file has no voxels.
     """
-    size: tuple[int, int, int] = array.shape  # type: ignore[assignment]
+    size: tuple[int, int, int] = array.shape
     if square.snaps:
         return Volume(array, Grid.from_affine(_about_the_middle(affine, size, square.vectors), size))
     inverse = np.linalg.inv(square.vectors)
-    corners = _corners(size) @ affine[:3, :3].T @ inverse.T  # in steps of the new lattice, from the old origin
+    corners = (
+        _corners(size) @ affine[:3, :3].T @ inverse.T
+    )  # in steps of the new lattice, from the old origin
     low = np.floor(corners.min(axis=0) + 1e-6)
     wide: tuple[int, int, int] = tuple(int(n) for n in np.ceil(corners.max(axis=0) - 1e-6) - low + 1)  # type: ignore[assignment]
     target = np.eye(4)
@@ -120,4 +124,5 @@ def _about_the_middle(affine: Matrix, size: tuple[int, int, int], vectors: Matri
 
 
 def _corners(size: tuple[int, int, int]) -> Matrix:
-    return np.array(list(np.ndindex(2, 2, 2)), dtype=np.float64) * (np.array(size) - 1)
+    corners: Matrix = np.array(list(np.ndindex(2, 2, 2)), dtype=np.float64) * (np.array(size) - 1)
+    return corners

@@ -58,7 +58,9 @@ def check_finite(path: Path, array: npt.NDArray[Any]) -> None:
     bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in array)
     if bad:
         raise InputError(
-            path, f"{bad} of its {array.size} voxels are NaN or infinite", "write the CT again with numbers only"
+            path,
+            f"{bad} of its {array.size} voxels are NaN or infinite",
+            "write the CT again with numbers only",
         )
 
 
@@ -100,8 +102,8 @@ def check_hounsfield(path: Path, array: npt.NDArray[Any]) -> tuple[str, ...]:
     warnings = []
     if census.share(_LOW, _AIR_BELOW_HU) < 0.01:
         warnings.append("less than 1 % of the CT is air (below -500 HU): is it cropped, or not in HU?")
-    if census.share(-200, 200) < 0.03:
-        warnings.append("less than 3 % of the CT is soft tissue (-200 to 200 HU): is it in HU?")
+    if census.share(-200, 200) < 0.01:
+        warnings.append("less than 1 % of the CT is soft tissue (-200 to 200 HU): is it in HU?")
     return tuple(warnings)
 
 
@@ -127,10 +129,13 @@ def _impossible(census: Census) -> tuple[str, str] | None:
             "subtract 1024, or export the CT again with its rescale intercept applied",
         )
     if census.minimum > _AIR_BELOW_HU:
-        return f"it holds no air (lowest value {census.minimum:g}), so it is an MR, a mask or not in HU", remedy
+        return (
+            f"it holds no air (lowest value {census.minimum:g}), so it is an MR, a mask or not in HU",
+            remedy,
+        )
     if _shifted(census, -_SHIFT):
         return (
-            "its values look 1024 below HU (air about -2048, tissue about -1024): the intercept was applied twice",
+            "its values look 1024 below HU, as if the intercept had been applied twice",
             "add 1024, or export the CT again",
         )
     if census.share(-200, 300) < 0.002:

@@ -54,7 +54,7 @@ def by_name(path: Path) -> bytes:
 
 def _is_nifti(head: bytes) -> bool:
     for order in ("little", "big"):
-        size = int.from_bytes(head[:4], order)  # type: ignore[arg-type]
+        size = int.from_bytes(head[:4], order)
         if size == 348 and head[344:348] in (b"n+1\0", b"ni1\0"):
             return True
         if size == 540 and head[4:8] in (b"n+2\0", b"ni2\0"):
@@ -76,7 +76,9 @@ def _is_bare_dicom(path: Path, head: bytes) -> bool:
         return False
     try:
         with quiet():
-            dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+            dataset = pydicom.dcmread(
+                path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"]
+            )
     except DAMAGED:
         return False
     return bool(dataset.get("SOPClassUID"))

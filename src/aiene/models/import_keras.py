@@ -50,7 +50,10 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class _Step:
-    """A layer that must come next: its kind, its settings (a tuple: one of these), and where its weights go."""
+    """A layer that must come next: its kind, its settings, and where its weights go.
+
+    A tuple of settings means one of these, where None stands for a setting that the file leaves out.
+    """
 
     kind: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -60,8 +63,9 @@ class _Step:
 def import_classifier(h5: Path, target_folder: Path) -> ImportReport:
     """Turn the published `.h5` into `config.json` and `weights.safetensors`.
 
-    Layers are found by their place in the graph, not by name; widths are read from the file. The end is a check:
-    the imported network against a float64 evaluation straight from the file. Nothing is written before it.
+    Layers are found by their place in the graph, not by name; widths are read from the file. The end is a
+    check: the imported network against a float64 evaluation straight from the file. Nothing is written before
+    it.
 
     Parameters
     ----------
@@ -81,12 +85,10 @@ def import_classifier(h5: Path, target_folder: Path) -> ImportReport:
         raise ModelError(h5, problem, "report it with the file's origin")
     save_classifier(target_folder, net)
     parameters = sum(t.numel() for t in net.state_dict().values() if t.is_floating_point())
-    return ImportReport(
-        h5.name, model.version, net.widths, parameters, _CHECKED_INPUTS, probability, logit
-    )
+    return ImportReport(h5.name, model.version, net.widths, parameters, _CHECKED_INPUTS, probability, logit)
 
 
-_CHANNELS_LAST = ("channels_last", None)  # None: the setting is absent, and this is the default
+_CHANNELS_LAST = ("channels_last", None)
 
 
 def _block(target: str, kernel: int = 3) -> list[_Step]:
@@ -177,7 +179,9 @@ def _targets(model: KerasModel) -> dict[str, KerasLayer]:
     small_layers, small_end = _follow(model, small, _SMALL)
     head_layers, end = _follow(model, small_end, _HEAD)
     if head_layers[0].inputs != (small_end.name, box_end.name):
-        problem = f"layer {head_layers[0].name} does not join the small branch and the box branch, in this order"
+        problem = (
+            f"layer {head_layers[0].name} does not join the small branch and the box branch, in this order"
+        )
         raise ModelError(model.file, problem, REMEDY)
     if model.outputs != (end.name,):
         raise ModelError(model.file, f"layer {end.name} is not the model's one output", REMEDY)
@@ -255,7 +259,7 @@ def _width(model: KerasModel, layer: KerasLayer) -> int:
     if kernel.ndim != wanted or kernel.size == 0:
         problem = f"layer {layer.name} is misshapen: its kernel has shape {kernel.shape}"
         raise ModelError(model.file, problem, REMEDY)
-    return kernel.shape[-1]
+    return int(kernel.shape[-1])
 
 
 def _weight(model: KerasModel, layer: KerasLayer, name: str) -> npt.NDArray[np.float32]:
@@ -288,7 +292,8 @@ def _differences(model: KerasModel, net: DualNet) -> tuple[float, float]:
     random = np.random.default_rng(0)
     box, small = (_like_a_node(random, size) for size in (BOX_SIZE, SMALL_SIZE))
     names = _input(model, BOX_SIZE).name, _input(model, SMALL_SIZE).name
-    reference = keras_logits(model, {names[0]: box[..., None], names[1]: small[..., None]})
+    given = {name: x[..., None].astype(np.float64) for name, x in zip(names, (box, small), strict=True)}
+    reference = keras_logits(model, given)
     with torch.inference_mode():
         ours = net.logits(*(torch.from_numpy(x[:, None]) for x in (box, small))).double().numpy()
     apart = np.abs(_sigmoid(ours) - _sigmoid(reference))

@@ -52,6 +52,15 @@ class ImportReport:
     parameters: int
     max_softmax_difference: float | None
 
+    def __str__(self) -> str:
+        folds = ", ".join(map(str, self.folds))
+        head = (
+            f"{self.source} {self.trainer} {self.configuration}, folds {folds}, {self.parameters} parameters"
+        )
+        if self.max_softmax_difference is None:
+            return f"{head}, copied as it is"
+        return f"{head}, softmax within {self.max_softmax_difference:.1e} of the original network"
+
 
 def import_segmenter(source: Path, target: Path, *, labels: Mapping[str, int] | None = None) -> ImportReport:
     """Bring a trained model into nnU-Net v2's trained-model layout.

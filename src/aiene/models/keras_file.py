@@ -1,7 +1,8 @@
 """Reading a Keras 2 model file (HDF5) as plain data: no TensorFlow, nothing in the file is run.
 
-Only what belongs to the model is opened: the configuration (JSON) and the arrays that it names. Optimizer weights
-and the training configuration stay closed; links to other files are refused, sizes are bounded before reading.
+Only what belongs to the model is opened: the configuration (JSON) and the arrays that it names. Optimizer
+weights and the training configuration stay closed; links to other files are refused, and sizes are bounded
+before reading.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ def read_keras_model(file: Path) -> KerasModel:
 
     Raises
     ------
-    ModelError : no HDF5 file, no whole model, a layer's array that is missing, no plain array of this file, too
-        large or not finite.
+    ModelError : no HDF5 file, no whole model, a layer's array that is missing, no plain array of this file,
+        too large or not finite.
     """
     try:
         with h5py.File(file, "r") as h5:

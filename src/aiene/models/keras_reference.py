@@ -1,11 +1,12 @@
 """What a Keras model computes, in float64 and straight from its file: the reference for an imported network.
 
-It follows the graph and the settings of the file itself, channels last, with numpy alone, and shares nothing with
-the network that it checks.
+It follows the graph and the settings of the file itself, channels last, with numpy alone, and shares nothing
+with the network that it checks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
@@ -37,7 +38,7 @@ def keras_logits(model: KerasModel, inputs: Mapping[str, Array]) -> Array:
 
 def _value(model: KerasModel, name: str, inputs: Mapping[str, Array]) -> Array:
     if name in inputs:
-        return inputs[name].astype(np.float64)
+        return inputs[name]
     layer = model.layers[name]
     if layer.kind not in _LAYERS:
         raise ModelError(model.file, f"layer {name} is of the unknown kind {layer.kind}", REMEDY)
@@ -51,14 +52,12 @@ def _convolution(layer: KerasLayer, values: list[Array]) -> Array:
     size = kernel.shape[:3]
     if layer.config["padding"] == "same":
         x = np.pad(x, [(0, 0), *(((n - 1) // 2, n // 2) for n in size), (0, 0)])
-    shape = [n - k + 1 for n, k in zip(x.shape[1:4], size, strict=True)]
-    result = np.broadcast_to(
-        layer.weights["bias"].astype(np.float64), (len(x), *shape, kernel.shape[4])
-    ).copy()
-    for z, y, x0 in product(*map(range, size)):
-        window = x[:, z : z + shape[0], y : y + shape[1], x0 : x0 + shape[2]]
-        result += window @ kernel[z, y, x0]
-    return result
+    shape = (len(x), *(n - k + 1 for n, k in zip(x.shape[1:4], size, strict=True)))
+    result = np.tile(layer.weights["bias"].astype(np.float64), (math.prod(shape), 1))
+    for z, row, column in product(*map(range, size)):
+        window = x[:, z : z + shape[1], row : row + shape[2], column : column + shape[3]]
+        result += window.reshape(-1, x.shape[4]) @ kernel[z, row, column]
+    return result.reshape(*shape, -1)
 
 
 def _normalisation(layer: KerasLayer, values: list[Array]) -> Array:
@@ -94,8 +93,7 @@ def _flatten(layer: KerasLayer, values: list[Array]) -> Array:
 
 
 def _affine(layer: KerasLayer, x: Array) -> Array:
-    product_: Array = x @ layer.weights["kernel"].astype(np.float64) + layer.weights["bias"]
-    return product_
+    return np.asarray(x @ layer.weights["kernel"].astype(np.float64) + layer.weights["bias"])
 
 
 def _dense(layer: KerasLayer, values: list[Array]) -> Array:

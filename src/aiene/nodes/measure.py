@@ -20,8 +20,8 @@ def measure_axes(mask: BoolArray, spacing: tuple[float, float, float]) -> Axes:
 
     Returns
     -------
-    Lengths in mm between pixel centres, so that a run of n pixels is n - 1 long. 0 for an empty mask, and where
-    the slice holds a single pixel (there the published code stops with an error).
+    Lengths in mm between pixel centres, so that a run of n pixels is n - 1 long. 0 for an empty mask, and
+    where the slice holds a single pixel (there the published code stops with an error).
     """
     cubes = _cut(_to_cubes(mask, spacing))
     lengths = [feret_axes(_largest_slice(cubes, axis)) for axis in range(3)]
@@ -55,9 +55,9 @@ def feret_axes(plane: BoolArray) -> tuple[float, float]:
 def _farthest_pair(corners: npt.NDArray[np.int64]) -> tuple[int, int, float]:
     """The two corners whose line gives the short axis, and the largest distance.
 
-    Where several pairs are equally far apart, `feret` writes the rows of all their entries in the symmetric table
-    of distances one after the other, and takes the first of each half. On symmetric masks this moves the short
-    axis by up to 1.4 mm, and with three or more such pairs it may join corners that are no such pair at all.
+    Where several pairs are equally far apart, `feret` lists the rows of all their entries in the symmetric
+    table of distances, and takes the first of each half of that list. On symmetric masks the choice moves the
+    short axis by up to 1.4 mm; the two corners may even be no such pair at all.
     """
     apart = corners[:, None] - corners[None]
     squared = (apart**2).sum(axis=2)  # whole numbers: a tie is exact
@@ -68,10 +68,10 @@ def _farthest_pair(corners: npt.NDArray[np.int64]) -> tuple[int, int, float]:
 def convex_corners(plane: BoolArray) -> npt.NDArray[np.int64]:
     """Corners (n, 2) of the convex hull of a plane's pixel centres, as (row, column).
 
-    They begin with the last corner (highest row, then highest column) and go round by way of the high columns;
-    where there is no corner on that way, they begin with the first corner. This is the order of OpenCV's
-    `convexHull`, on which `feret` settles ties. Points on a straight edge are no corners. Andrew's monotone chain
-    (Inf. Process. Lett. 9, 1979) on the ends of each row, in whole numbers.
+    They begin with the last corner (highest row, then highest column) and go round by way of the high
+    columns; where there is no corner on that way, they begin with the first corner. This is the order of
+    OpenCV's `convexHull`, on which `feret` settles ties. Points on a straight edge are no corners. Andrew's
+    monotone chain (Inf. Process. Lett. 9, 1979) on the ends of each row, in whole numbers.
     """
     rows = np.flatnonzero(plane.any(axis=1))
     left = plane[rows].argmax(axis=1)

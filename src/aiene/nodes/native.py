@@ -47,9 +47,9 @@ def native_places(
 
     Returns
     -------
-    A uint16 map on the native grid whose values are the ranks by volume (1 is `GTVn_01`), and the place of each
-    node in the order given. A node that holds no native voxel centre keeps its row: volume 0, and as centroid
-    that of its mask on the crop, taken to the native CT.
+    A uint16 map on the native grid whose values are the ranks by volume (1 is `GTVn_01`), and the place of
+    each node in the order given. A node that holds no native voxel centre keeps its row: volume 0, and as
+    centroid that of its mask on the crop, taken to the native CT.
     """
     ranks = ranks_by_volume(nodes)
     on_crop = np.zeros(crop_grid.size, dtype=np.uint16)

@@ -20,7 +20,7 @@ SEED_DISTANCE = 2.0
 SMALLEST_SEED = 100
 """Voxels that a connected seed needs."""
 WATERSHED_LEVEL = 1.0
-"""A lobe is a node of its own where it lies deeper than this, in voxels, below the saddle to its neighbour."""
+"""A lobe is a node of its own where it lies deeper than this, in voxels, below the saddle to the next."""
 DILATION = 4
 """Voxels in plane by which the classifier's mask is larger."""
 

@@ -2,7 +2,8 @@
 
 Positions and sizes were read off the average proportions of adult planning CTs (mm, x to the left, y to the
 back, z to the head; the origin lies in front of the third cervical vertebra at the height of the chin).
-Enhancement is that of a contrast CT in the venous phase: vessels 120 to 180 HU, glands 60 to 110, muscle 60.
+Enhancement is mostly that of a contrast CT in the venous phase (vessels 100 to 185 HU, glands 60 to 110,
+muscle 60), in some persons that of a CT without contrast medium.
 """
 
 from __future__ import annotations
@@ -49,12 +50,16 @@ class Anatomy:
     body : outlines whose union is the skin.
     brain : the inside of the skull.
     fat_mm : thickness of the fat under the skin.
+    fat_hu : its HU.
+    enhancement : 0 is a CT without contrast medium, 1 a strong one.
     tissues : in the order of painting.
     """
 
     body: tuple[Shape, ...]
     brain: Shape
     fat_mm: float
+    fat_hu: float
+    enhancement: float
     tissues: tuple[Tissue, ...]
 
 
@@ -153,7 +158,8 @@ def _segmented(bone: float, gap: float, share: float) -> Callable[[Field, Field]
         wave = np.cos(z * np.float32(2 * np.pi / VERTEBRA_MM))
         cover = np.clip((wave - edge) * 4 + np.float32(0.5), 0, 1)
         shell = np.clip(1 + (distance + 1.5) / 2, 0, 1) * 280  # cortical bone is denser
-        return (gap + cover * (bone - gap + shell)).astype(np.float32)
+        value: Field = (gap + cover * (bone - gap + shell)).astype(np.float32)
+        return value
 
     return hu
 
@@ -163,7 +169,8 @@ def _shell(outer: float, inner: float, thickness: float) -> Callable[[Field, Fie
 
     def hu(distance: Field, _z: Field) -> Field:
         rim = np.clip(distance + thickness + 0.5, 0, 1)
-        return (inner + rim * (outer - inner)).astype(np.float32)
+        value: Field = (inner + rim * (outer - inner)).astype(np.float32)
+        return value
 
     return hu
 
@@ -190,7 +197,8 @@ def _muscles() -> list[Tissue]:
             Tissue(Column(((-93, 17, -26, 8, 5), (-75, 27, -22, 12, 6), (-50, 38, -14, 14, 7),
                            (-25, 45, -4, 17, 7), (0, 49, 8, 17, 7.5), (25, 50, 16, 16, 7.5),
                            (50, 51, 22, 13, 7), (75, 54, 25, 8, 6)), angle=1.0), muscle),
-            Tissue(Column(((-95, 9, -30, 9, 3), (-55, 10, -38, 9, 3), (-12, 9, -48, 8, 3)), angle=0.35), dark),
+            Tissue(Column(((-95, 9, -30, 9, 3), (-55, 10, -38, 9, 3), (-12, 9, -48, 8, 3)), angle=0.35),
+                   dark),
             Tissue(Ellipsoid((53, -36, 40), (8, 19, 27)), muscle),
             Tissue(Ellipsoid((37, -30, 46), (8, 15, 24)), muscle),
             Tissue(Ellipsoid((34, -40, 76), (13, 20, 16)), dark),
@@ -203,8 +211,8 @@ def _muscles() -> list[Tissue]:
 
 def _viscera() -> list[Tissue]:
     middle = [
-        Tissue(Column(((-52, 0, -26, 19, 17), (-25, 0, -30, 22, 18), (0, 0, -24, 23, 17), (30, 0, -22, 22, 15),
-                       (60, 0, -20, 20, 13), (85, 0, -20, 18, 12))), 62.0),
+        Tissue(Column(((-52, 0, -26, 19, 17), (-25, 0, -30, 22, 18), (0, 0, -24, 23, 17),
+                       (30, 0, -22, 22, 15), (60, 0, -20, 20, 13), (85, 0, -20, 18, 12))), 62.0),
         Tissue(Ellipsoid((0, -56, 28), (25, 36, 26)), 66.0),
         Tissue(Ellipsoid((0, -66, 6), (27, 28, 10)), 58.0),
         Tissue(Column(((-200, 3, 32, 8, 6), (-100, 3, 14, 8, 5), (-55, 1, -6, 9, 4))), 45.0),
@@ -222,8 +230,8 @@ def _viscera() -> list[Tissue]:
     )
 
 
-def _vessels(rng: np.random.Generator) -> list[Tissue]:
-    artery, vein = float(rng.uniform(120, 185)), float(rng.uniform(110, 175))
+def _vessels(rng: np.random.Generator, enhancement: float) -> list[Tissue]:
+    artery, vein = (float(45 + enhancement * rng.uniform(*hu)) for hu in ((80, 140), (70, 130)))
     found: list[Tissue] = []
     for side in (1, -1):
         j = float(rng.uniform(0.75, 1.45))  # one jugular vein is often much wider
@@ -247,6 +255,20 @@ def _vessels(rng: np.random.Generator) -> list[Tissue]:
     return [*found, Tissue(Ellipsoid((5, -10, -180), (36, 26, 34)), artery)]
 
 
+def _strands(rng: np.random.Generator) -> list[Tissue]:
+    """Thin muscles and small vessels that run anywhere in the neck: long, so no nodes."""
+    found = []
+    for _ in range(int(rng.integers(4, 13))):
+        side = float(rng.choice([-1, 1]))
+        x, y, z = side * rng.uniform(22, 56), rng.uniform(-45, 45), rng.uniform(-75, 45)
+        way = rng.normal(size=3) * (0.5, 0.8, 1.0)
+        dx, dy, dz = way / np.linalg.norm(way) * rng.uniform(14, 32)
+        r = float(rng.uniform(1.2, 4.0))
+        rod = Chain(((x - dx, y - dy, z - dz, r), (x, y, z, r * 1.2), (x + dx, y + dy * 0.6, z + dz, r)))
+        found.append(Tissue(rod, float(rng.choice([rng.uniform(45, 65), rng.uniform(90, 170)]))))
+    return found
+
+
 def _small_nodes(rng: np.random.Generator) -> list[Tissue]:
     """Normal nodes of 3 to 8 mm along the jugular chain and in the posterior triangle: never labelled."""
     found = []
@@ -256,7 +278,9 @@ def _small_nodes(rng: np.random.Generator) -> list[Tissue]:
         x = float(rng.normal(46 if posterior else 42, 3)) * float(rng.choice([-1, 1]))
         y = float(rng.normal(24 if posterior else -4, 6))
         size = float(rng.uniform(1.5, 3.2))
-        shape = Ellipsoid((x, y, z), (size, size * float(rng.uniform(1, 1.4)), size * float(rng.uniform(1, 2))))
+        shape = Ellipsoid(
+            (x, y, z), (size, size * float(rng.uniform(1, 1.4)), size * float(rng.uniform(1, 2)))
+        )
         found.append(Tissue(shape, float(rng.uniform(60, 100))))
     return found
 
@@ -297,7 +321,8 @@ def _bones() -> list[Tissue]:
                    hard),
             Tissue(Chain(((140, 30, -100, 10), (112, 92, -92, 5), (86, 104, -110, 5), (96, 104, -200, 5))),
                    _shell(600, 250, 2), hard),
-            Tissue(Chain(((34, 44, -90, 5), (70, 20, -104, 6), (40, -40, -118, 6))), _shell(500, 200, 2), hard),
+            Tissue(Chain(((34, 44, -90, 5), (70, 20, -104, 6), (40, -40, -118, 6))),
+                   _shell(500, 200, 2), hard),
         ]
     )  # fmt: skip
 
@@ -306,15 +331,17 @@ def _ribs(distance: Field, z: Field) -> Field:
     """Lung, with ribs in its outermost 7 mm."""
     rib = np.clip(np.cos(z * np.float32(2 * np.pi / 24)) * 4 - 1.2, 0, 1) * np.clip((distance + 7) / 2, 0, 1)
     wall = np.clip((distance + 7) / 2, 0, 1)
-    return (-830 * (1 - wall) + wall * (40 + 420 * rib)).astype(np.float32)
+    value: Field = (-830 * (1 - wall) + wall * (40 + 420 * rib)).astype(np.float32)
+    return value
 
 
 def _air() -> list[Tissue]:
     hard: Layer = "hard"
     air = -990.0
     middle = [
-        Tissue(Column(((-210, 0, 30, 9, 8), (-140, 0, 16, 9, 8.5), (-100, 0, -5, 9, 8.5), (-62, 0, -21, 8.5, 9),
-                       (-46, 0, -24, 8, 9), (-36, 0, -27, 5, 9), (-30, 0, -28, 3, 9), (-18, 0, -25, 8, 9),
+        Tissue(Column(((-210, 0, 30, 9, 8), (-140, 0, 16, 9, 8.5), (-100, 0, -5, 9, 8.5),
+                       (-62, 0, -21, 8.5, 9), (-46, 0, -24, 8, 9), (-36, 0, -27, 5, 9), (-30, 0, -28, 3, 9),
+                       (-18, 0, -25, 8, 9),
                        (0, 0, -19, 10, 8), (22, 0, -19, 11, 8), (48, 0, -18, 9, 5), (66, 0, -18, 11, 8),
                        (96, 0, -20, 12, 9))), air, hard),
         Tissue(Column(((66, 0, -60, 6, 38), (80, 0, -60, 11, 38), (104, 0, -55, 8, 34))), air, hard),
@@ -330,7 +357,7 @@ def _air() -> list[Tissue]:
             Tissue(Ellipsoid((64, 6, 88), (12, 3.5, 3.5)), air, hard),
             Tissue(Ellipsoid((32, -80, 118), (17, 18, 15)), -80.0, hard),
             Tissue(Ellipsoid((33, -84, 118), (12, 12, 12)), 18.0, hard),
-            Tissue(Ellipsoid((66, 32, -215), (62, 66, 124)), _ribs, hard),
+            Tissue(Ellipsoid((60, 32, -215), (58, 64, 134)), _ribs, hard),
         ]
     )
 
@@ -347,13 +374,16 @@ def build_anatomy(rng: np.random.Generator, variation: float) -> Anatomy:
     rng : drawn from in a fixed order, so that one seed is one person.
     variation : 0 is the average person, 1 the usual spread of sizes, positions and HU.
     """
-    soft = [*_muscles(), *_viscera(), *_vessels(rng), *_small_nodes(rng)]
+    enhancement = float(rng.uniform(0.6, 1.0) if rng.random() < 0.85 else rng.uniform(0.0, 0.3))
+    soft = [*_muscles(), *_strands(rng), *_viscera(), *_vessels(rng, enhancement), *_small_nodes(rng)]
     tissues = [_varied(t, rng, variation) for t in soft]
     tissues += [_varied(t, rng, 0.4 * variation) for t in (*_cranium(), *_bones(), *_air())]
     return Anatomy(
         body=(HEAD, NECK, TRUNK),
         brain=BRAIN,
         fat_mm=float(np.clip(4.0 + 2.0 * variation * rng.normal(), 1.5, 9.0)),
+        fat_hu=float(np.clip(-95 + 9 * variation * rng.normal(), -115, -70)),
+        enhancement=enhancement,
         tissues=tuple(tissues),
     )
 

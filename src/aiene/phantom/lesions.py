@@ -1,8 +1,8 @@
 """Planted lymph nodes and primary tumours: their shape, their margin, and how they push tissue aside.
 
-A node without extranodal extension has a smooth, sharp margin and a plane of fat around it. With extension the
-margin is rough and blurred, the fat plane is gone in part, strands reach into the fat, the centre is necrotic
-more often, and neighbouring nodes may be matted. `strength` (0 to 1) says how plain these signs are.
+A node without extranodal extension has a smooth, sharp margin and a plane of fat around it. With extension
+the margin is rough and blurred, the fat plane is gone in part, strands reach into the fat, the centre is
+necrotic more often, and neighbouring nodes may be matted. `strength` (0 to 1) says how plain these signs are.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ class Lesion:
         """Lowest and highest LPS point of a box that holds the lesion and a rim."""
         reach = [max(lobe.radii) * (1 + 2 * self.margin.roughness) + rim_mm for lobe in self.lobes]
         centres = np.array([lobe.centre for lobe in self.lobes])
-        return (centres - np.array(reach)[:, None]).min(axis=0), (centres + np.array(reach)[:, None]).max(axis=0)
+        return (centres - np.array(reach)[:, None]).min(axis=0), (centres + np.array(reach)[:, None]).max(
+            axis=0
+        )
 
     def paint(self, hu: Field, points: Fields, voxel_mm: float) -> tuple[Field, npt.NDArray[np.bool_]]:
         """The surroundings' HU with the lesion in them, and where it is."""
@@ -131,7 +133,8 @@ class Lesion:
             hu = _streaked(hu, d, points, margin)
         inside = np.clip(0.5 - d / np.float32(max(margin.edge_mm, voxel_mm)), 0, 1)
         filling = self._filling(points)
-        return (hu + inside * (filling - hu)).astype(np.float32), d < 0
+        painted: Field = (hu + inside * (filling - hu)).astype(np.float32)
+        return painted, d < 0
 
     def _filling(self, points: Fields) -> Field:
         filling = np.full(points[0].shape, self.hu, dtype=np.float32)
@@ -154,7 +157,8 @@ def _streaked(hu: Field, d: Field, points: Fields, margin: Margin) -> Field:
         wave = np.maximum(wave, np.clip((np.cos(angle) - np.float32(0.45)) * 2, 0, 1))
     near = np.clip(1 - d / 9, 0, 1) * np.float32(margin.stranding)
     share = np.where(hu < 20, near * (np.float32(0.35) + np.float32(0.65) * wave), 0)
-    return (hu + share * (np.float32(35) - hu)).astype(np.float32)
+    streaked: Field = (hu + share * (np.float32(35) - hu)).astype(np.float32)
+    return streaked
 
 
 def pushed_back(points: Fields, lobe: Lobe) -> Fields:
@@ -170,7 +174,5 @@ def pushed_back(points: Fields, lobe: Lobe) -> Fields:
     factor = np.cbrt(outside**3 - (1 - kept)) / outside
     fade = np.clip((np.float32(DISPLACEMENT_REACH) - rho) / np.float32(1.2), 0, 1)
     factor = 1 - (1 - factor) * fade
-    x, y, z = (
-        np.float32(c) + (p - np.float32(c)) * factor for p, c in zip(points, lobe.centre, strict=True)
-    )
+    x, y, z = (np.float32(c) + (p - np.float32(c)) * factor for p, c in zip(points, lobe.centre, strict=True))
     return x, y, z

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aiene.geometry import Grid, Volume
-from aiene.phantom.anatomy import Anatomy, build_anatomy
+from aiene.phantom.anatomy import build_anatomy
 from aiene.phantom.planting import PlantedNode, Wishes, plant
 from aiene.phantom.pose import Pose, draw_pose
 from aiene.phantom.render import blocks, hard_clearance, points_of, render_slab, scanned
@@ -37,8 +37,8 @@ class Phantom:
 def make_phantom(seed: int, settings: PhantomSettings | None = None) -> Phantom:
     """A phantom patient; the same seed and settings give the same bytes.
 
-    Person, lesions and noise have random streams of their own: the same seed on another grid is the same person
-    with the same nodes.
+    Person, lesions and noise have random streams of their own: the same seed on another grid is the same
+    person with the same nodes.
 
     Parameters
     ----------
@@ -59,6 +59,7 @@ def make_phantom(seed: int, settings: PhantomSettings | None = None) -> Phantom:
         wishes,
         pose,
         lambda points: hard_clearance(anatomy, pose, points),
+        anatomy.enhancement,
     )
     hu = np.empty(grid.size, dtype=np.float32)
     labels = np.empty(grid.size, dtype=np.uint8)
@@ -69,9 +70,7 @@ def make_phantom(seed: int, settings: PhantomSettings | None = None) -> Phantom:
             anatomy, pose, lesions, points_of(grid, slab), voxel_mm, table=wanted.table
         )
     ct = scanned(hu, grid, wanted.scanner, np.random.default_rng((seed, 3, node_seed)))
-    return Phantom(
-        Volume(ct, grid), Volume(labels, grid), Volume(numbers, grid), tuple(nodes), pose
-    )
+    return Phantom(Volume(ct, grid), Volume(labels, grid), Volume(numbers, grid), tuple(nodes), pose)
 
 
 def _axial_grid(settings: PhantomSettings, rng: np.random.Generator) -> Grid:
@@ -80,6 +79,3 @@ def _axial_grid(settings: PhantomSettings, rng: np.random.Generator) -> Grid:
     middle = rng.uniform((-15, -190, -900), (15, -110, 300))
     x, y, z = (float(v) for v in middle - half[::-1])
     return Grid(settings.size, settings.spacing, (x, y, z))
-
-
-__all__ = ["Anatomy", "Phantom", "make_phantom"]

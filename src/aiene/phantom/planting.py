@@ -1,10 +1,10 @@
 """Where nodes and primaries are planted, how many, how large, and with which signs.
 
-Levels and their shares follow the order in which oropharyngeal and other head-and-neck cancers spread (level II
-far before III, then V, IV and Ib; retropharyngeal seldom): J. P. Shah, Am. J. Surg. 160:405, 1990; V. Gregoire
-et al., Radiother. Oncol. 110:172, 2014 for the levels' borders. Sizes are log-normal about 15 mm within 8 to
-35 mm. From a mean radius of 5 mm on, extension is drawn
-independently of the size, so that size does not give it away.
+Levels and their shares follow the order in which oropharyngeal and other head-and-neck cancers spread (level
+II far before III, then V, IV and Ib; retropharyngeal seldom): J. P. Shah, Am. J. Surg. 160:405, 1990;
+V. Gregoire et al., Radiother. Oncol. 110:172, 2014 for the levels' borders. Sizes are log-normal about 15 mm
+within 8 to 35 mm. From a mean radius of 5 mm on, extension is drawn independently of the size, so that size
+does not give it away.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Wishes:
 
 
 def plant(
-    rng: np.random.Generator, wishes: Wishes, pose: Pose, clearance: Clearance
+    rng: np.random.Generator, wishes: Wishes, pose: Pose, clearance: Clearance, enhancement: float
 ) -> tuple[list[Lesion], list[PlantedNode]]:
     """Primary tumour (if any) and nodes, in that order.
 
@@ -86,8 +86,9 @@ def plant(
     ----------
     pose : takes canonical places to the scan.
     clearance : distance (mm) of LPS points to bone, air and skin, positive where free.
+    enhancement : 0 without contrast medium to 1.
     """
-    lesions = [_primary(rng, pose)] if rng.random() < wishes.primary_share else []
+    lesions = [_primary(rng, pose, enhancement)] if rng.random() < wishes.primary_share else []
     nodes: list[PlantedNode] = []
     planted: list[Lesion] = []
     for _ in range(int(rng.integers(wishes.nodes[0], wishes.nodes[1] + 1))):
@@ -95,7 +96,7 @@ def plant(
         if placed is None:
             continue
         lobe, side, level = placed
-        lesion, strength = _node(rng, lobe, ene=bool(rng.random() < wishes.ene_share))
+        lesion, strength = _node(rng, lobe, enhancement, ene=bool(rng.random() < wishes.ene_share))
         planted.append(lesion)
         nodes.append(
             PlantedNode(
@@ -119,8 +120,7 @@ def _place(
         diameter = float(np.clip(np.exp(rng.normal(np.log(15), 0.38)), 8, 35))
         if level == "RP":
             diameter = min(diameter, 14.0)
-        lobe = _lobe(rng, pose.world(canonical), diameter / 2)
-        lobe = _freed(lobe, clearance)
+        lobe = _freed(_lobe(rng, pose.world(canonical), diameter / 2), clearance)
         if lobe is not None and all(_apart(lobe, other) for lesion in taken for other in lesion.lobes):
             return lobe, side, level
     return None
@@ -145,7 +145,8 @@ def _surface(lobe: Lobe) -> npt.NDArray[np.float64]:
     """Points (26, 3) on the lobe's surface."""
     corners = np.array([c for c in np.ndindex(3, 3, 3) if c != (1, 1, 1)], dtype=np.float64) - 1
     corners /= np.linalg.norm(corners, axis=1, keepdims=True)
-    return np.array(lobe.centre) + (corners * np.array(lobe.radii)) @ np.array(lobe.axes)
+    points: npt.NDArray[np.float64] = np.array(lobe.centre) + (corners * lobe.radii) @ np.array(lobe.axes)
+    return points
 
 
 def _freed(lobe: Lobe, clearance: Clearance) -> Lobe | None:
@@ -176,7 +177,7 @@ def _waves(rng: np.random.Generator, count: int, low: float, high: float) -> tup
     return tuple(tuple(float(v) for v in row) for row in np.column_stack([directions, phases]))
 
 
-def _node(rng: np.random.Generator, lobe: Lobe, *, ene: bool) -> tuple[Lesion, float]:
+def _node(rng: np.random.Generator, lobe: Lobe, enhancement: float, *, ene: bool) -> tuple[Lesion, float]:
     """A node of that place, and the strength of its signs of extension."""
     ene = ene and lobe.mean_radius >= SMALLEST_ENE_MM
     strength = float(rng.uniform(0.35, 1.0)) if ene else 0.0
@@ -208,7 +209,7 @@ def _node(rng: np.random.Generator, lobe: Lobe, *, ene: bool) -> tuple[Lesion, f
     lesion = Lesion(
         lobes=tuple(lobes),
         margin=margin,
-        hu=float(rng.uniform(78, 122)),
+        hu=float(45 + enhancement * rng.uniform(35, 85)),
         necrosis=float(rng.uniform(0.4, 0.72)) if necrotic else 0.0,
         necrosis_hu=float(rng.uniform(12, 38)),
         label=2,
@@ -216,7 +217,7 @@ def _node(rng: np.random.Generator, lobe: Lobe, *, ene: bool) -> tuple[Lesion, f
     return lesion, strength
 
 
-def _primary(rng: np.random.Generator, pose: Pose) -> Lesion:
+def _primary(rng: np.random.Generator, pose: Pose, enhancement: float) -> Lesion:
     """A tumour of the tonsil or the base of the tongue."""
     tonsil = rng.random() < 0.6
     side = float(rng.choice([-1, 1]))
@@ -224,4 +225,4 @@ def _primary(rng: np.random.Generator, pose: Pose) -> Lesion:
     centre = pose.world(np.array(middle) + 2 * rng.normal(size=3))
     lobe = _lobe(rng, centre, float(rng.uniform(8, 16)))
     margin = Margin(0.1, _waves(rng, 10, 3.0, 7.0), 2.0, 0.0, 0.0)  # type: ignore[arg-type]
-    return Lesion((lobe,), margin, float(rng.uniform(82, 108)), 0.0, 0.0, label=1)
+    return Lesion((lobe,), margin, float(48 + enhancement * rng.uniform(35, 65)), 0.0, 0.0, label=1)

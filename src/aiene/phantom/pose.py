@@ -33,8 +33,8 @@ class Pose:
     def canonical_fields(self, points: tuple[Field, Field, Field]) -> tuple[Field, Field, Field]:
         """Canonical x, y, z of points given as three arrays of one shape."""
         m = np.array(self.matrix, dtype=np.float32)
-        straight = [m[i, 0] * points[0] + m[i, 1] * points[1] + m[i, 2] * points[2] + m[i, 3] for i in range(3)]
-        return self._bent(straight)
+        x, y, z = points
+        return self._bent([row[0] * x + row[1] * y + row[2] * z + row[3] for row in m])
 
     def canonical(self, points_lps: npt.ArrayLike) -> Points:
         """Canonical points (..., 3) of LPS points (..., 3)."""
@@ -51,7 +51,8 @@ class Pose:
             bent = np.stack(self._bent([straight[..., i] for i in range(3)]), axis=-1)
             straight = straight + (goal - bent)
         m = np.array(self.matrix)
-        return (straight - m[:, 3]) @ np.linalg.inv(m[:, :3]).T
+        back: Points = (straight - m[:, 3]) @ np.linalg.inv(m[:, :3]).T
+        return back
 
     def _bent(self, straight: list[npt.NDArray[np.floating]]) -> tuple[Field, Field, Field]:
         kind = straight[0].dtype.type

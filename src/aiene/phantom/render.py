@@ -16,7 +16,6 @@ from aiene.phantom.settings import Scanner
 from aiene.phantom.shapes import Field, Shape
 
 AIR_HU = -1000.0
-_FAT_HU = -98.0
 _SKIN_HU = 15.0
 _MUSCLE_HU = 52.0
 _BLOCK_VOXELS = 1_000_000
@@ -80,7 +79,9 @@ def render_slab(
     return hu, labels, numbers
 
 
-def hard_clearance(anatomy: Anatomy, pose: Pose, points_lps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def hard_clearance(
+    anatomy: Anatomy, pose: Pose, points_lps: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """Distance (mm) of LPS points (n, 3) to bone, air and 3 mm under the skin; positive where free."""
     q = pose.canonical(points_lps).astype(np.float32)
     fields = (q[:, 0], q[:, 1], q[:, 2])
@@ -89,7 +90,8 @@ def hard_clearance(anatomy: Anatomy, pose: Pose, points_lps: npt.NDArray[np.floa
         if tissue.layer == "hard" and _near(tissue.shape, q):
             free = np.minimum(free, tissue.shape.distance(*fields))
     skull = anatomy.brain.distance(*fields) - np.float32(_SKULL_MM)
-    return np.minimum(free, skull).astype(np.float64)
+    clear: npt.NDArray[np.float64] = np.minimum(free, skull).astype(np.float64)
+    return clear
 
 
 def _near(shape: Shape, points: npt.NDArray[np.float32]) -> bool:
@@ -116,9 +118,9 @@ def _soft_fields(pose: Pose, lesions: list[Lesion], points: Fields, hard: Fields
         return hard
     soft = [h.copy() for h in hard]
     for box in boxes:
-        part = pose.canonical_fields((moved[0][box], moved[1][box], moved[2][box]))
-        for whole, p in zip(soft, part, strict=True):
-            whole[box] = p
+        parts = pose.canonical_fields((moved[0][box], moved[1][box], moved[2][box]))
+        for whole, canonical in zip(soft, parts, strict=True):
+            whole[box] = canonical
     return soft[0], soft[1], soft[2]
 
 
@@ -135,11 +137,13 @@ def _body_distance(anatomy: Anatomy, fields: Fields) -> Field:
 
 def _flesh(anatomy: Anatomy, body: Field, fields: Fields) -> Field:
     """Skin, fat under it, and muscle within the trunk; the neck is fat until its muscles are painted."""
-    hu = np.full(body.shape, _FAT_HU, dtype=np.float32)
+    hu = np.full(body.shape, anatomy.fat_hu, dtype=np.float32)
     trunk = anatomy.body[-1].distance(*fields) + np.float32(anatomy.fat_mm * 1.6)
     flesh = np.clip(0.5 - trunk / 2, 0, 1) * np.clip((-fields[2] - 50) / 25, 0, 1)
-    scalp = np.clip((fields[2] - 20) / 40, 0, 1) * np.clip(0.5 - (body + np.float32(anatomy.fat_mm)) / 2, 0, 1)
-    hu += np.maximum(flesh, 0.35 * scalp) * np.float32(_MUSCLE_HU - _FAT_HU)
+    scalp = np.clip((fields[2] - 20) / 40, 0, 1) * np.clip(
+        0.5 - (body + np.float32(anatomy.fat_mm)) / 2, 0, 1
+    )
+    hu += np.maximum(flesh, 0.35 * scalp) * np.float32(_MUSCLE_HU - anatomy.fat_hu)
     skin = np.clip((body + 2.0) / 1.0, 0, 1)
     hu += skin * (np.float32(_SKIN_HU) - hu)
     return hu
@@ -152,7 +156,12 @@ class _Painter:
         self._voxel_mm = voxel_mm
 
     def paint(
-        self, hu: Field, tissue: Tissue, fields: Fields, body: Field, covered: npt.NDArray[np.bool_] | None = None
+        self,
+        hu: Field,
+        tissue: Tissue,
+        fields: Fields,
+        body: Field,
+        covered: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Paint one tissue in place; note in `covered` where it now is."""
         width = max(tissue.edge_mm, self._voxel_mm)
@@ -170,7 +179,9 @@ class _Painter:
             covered[box] |= d < 0
 
 
-def _box_of(fields: Fields, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], voxel_mm: float) -> Box | None:
+def _box_of(
+    fields: Fields, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], voxel_mm: float
+) -> Box | None:
     """Block of indices that holds every voxel whose point lies in a box, judged on every fourth voxel."""
     reach = 2.5 * _STRIDE * voxel_mm
     coarse = [f[::_STRIDE, ::_STRIDE, ::_STRIDE] for f in fields]

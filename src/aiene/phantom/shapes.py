@@ -1,8 +1,8 @@
 """Implicit shapes: each gives an approximate signed distance (mm, negative inside) at canonical points.
 
-Canonical axes are x to the patient's left, y to the back and z to the head, in mm; the origin lies in front of
-the third cervical vertebra at the height of the chin. The distances are first-order (function value over the
-length of its gradient), which is exact at the surface: enough for partial volume and soft edges.
+Canonical axes are x to the patient's left, y to the back and z to the head, in mm; the origin lies in front
+of the third cervical vertebra at the height of the chin. The distances are first-order (function value over
+the length of its gradient), which is exact at the surface: enough for partial volume and soft edges.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ class Column:
         rho = _superellipse(u, v, self.power)
         slope = np.maximum(np.hypot(u / a, v / b), np.float32(1e-6))
         side = np.where(rho < 0.05, -np.minimum(a, b), rho * (rho - 1) / slope)
-        return np.maximum(side, np.maximum(low - z, z - high)).astype(np.float32)
+        result: Field = np.maximum(side, np.maximum(low - z, z - high)).astype(np.float32)
+        return result
 
     def bounds(self) -> Bounds:
         """Box around the column."""
@@ -161,9 +162,10 @@ class Column:
 
 def _superellipse(u: Field, v: Field, power: float) -> Field:
     if power == 2.0:
-        return np.hypot(u, v)
+        rho: Field = np.hypot(u, v)
+        return rho
     p = np.float32(power)
-    total: Field = (np.abs(u) ** p + np.abs(v) ** p) ** np.float32(1 / power)
+    total: Field = ((np.abs(u) ** p + np.abs(v) ** p) ** np.float32(1 / power)).astype(np.float32)
     return total
 
 
@@ -233,13 +235,14 @@ class Arch:
         slope = np.maximum(np.hypot(dx / a**2, dy / b**2), np.float32(1e-4))
         wall = np.abs(rho * (rho - 1) / slope) - np.float32(self.half_thickness)
         high = np.abs(z - np.float32(self.centre[2])) - np.float32(self.half_height)
-        return np.maximum(np.maximum(wall, high), dy - np.float32(self.back)).astype(np.float32)
+        result: Field = np.maximum(np.maximum(wall, high), dy - np.float32(self.back)).astype(np.float32)
+        return result
 
     def bounds(self) -> Bounds:
         """Box around the arch."""
         c, t = np.array(self.centre), self.half_thickness
-        low = c - [self.radii[0] + t, self.radii[1] + t, self.half_height]
-        return low, c + [self.radii[0] + t, self.back, self.half_height]
+        low = c - np.array([self.radii[0] + t, self.radii[1] + t, self.half_height])
+        return low, c + np.array([self.radii[0] + t, self.back, self.half_height])
 
     def varied(self, rng: np.random.Generator, amount: float) -> Arch:
         """Shifted and scaled."""

@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -39,14 +39,11 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     ------
     ModelError : not readable, damaged, or it refers to anything else: nothing of that is run.
     """
-    allowed: list[Any] = [(value, name) for name, value in NUMPY_GLOBALS.items()]
-    allowed += [type(np.dtype(kind)) for kind in _DTYPES]
     try:
-        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        with file.open("rb") as stream:
+            content = _load(stream)
     except OSError as error:
-        raise ModelError(file, "cannot be read", REMEDY) from error
+        raise ModelError(file, "cannot be read, or is damaged", REMEDY) from error
     except pickle.UnpicklingError as error:
         raise ModelError(file, _refusal(str(error)), REMEDY) from error
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError) as error:
@@ -54,6 +51,14 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(file, "holds no dictionary of weights", REMEDY)
     return content
+
+
+def _load(stream: IO[bytes]) -> Any:
+    allowed: list[Any] = [(value, name) for name, value in NUMPY_GLOBALS.items()]
+    allowed += [type(np.dtype(kind)) for kind in _DTYPES]
+    with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="torch")  # on its own old formats
+        return torch.load(stream, map_location="cpu", weights_only=True)
 
 
 def tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:

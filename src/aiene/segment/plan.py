@@ -21,6 +21,7 @@ REMEDY = "get the model again, or train it with nnU-Net v2's standard planner an
 
 Shape = tuple[int, int, int]
 _Model = TypeVar("_Model", bound=BaseModel)
+Order = Literal[0, 1, 2, 3, 4, 5]
 Scheme = Literal["CTNormalization", "ZScoreNormalization", "NoNormalization"]
 
 _RESIZER = "resample_data_or_seg_to_shape"
@@ -43,8 +44,8 @@ class Resizing(_Loose):
     force_separate_z : treat the coarse axis by itself; None: where the spacing is anisotropic enough.
     """
 
-    order: int = Field(ge=0, le=5)
-    order_z: int = Field(default=0, ge=0, le=5)
+    order: Order
+    order_z: Order = 0
     force_separate_z: bool | None = None
 
 

@@ -91,5 +91,4 @@ def normalised(image: Image, how: Normalisation, inside: npt.NDArray[np.bool_] |
         result = image.copy()
         result[inside] = (values - values.mean()) / max(values.std(), np.float32(_TINY))
         return result
-    result = (image - image.mean()) / max(image.std(), np.float32(_TINY))
-    return result
+    return np.asarray((image - image.mean()) / max(image.std(), np.float32(_TINY)), dtype=np.float32)

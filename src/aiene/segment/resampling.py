@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.transform import resize
 
-from aiene.segment.plan import Resizing, Shape
+from aiene.segment.plan import Order, Resizing, Shape
 
 Spacing = Sequence[float]
 
@@ -58,12 +58,12 @@ def resized(
     return _along(np.stack(slices, axis), axis, shape[axis], how.order_z).astype(np.float32)
 
 
-def _spline(values: npt.NDArray[np.float64], shape: tuple[int, ...], order: int) -> npt.NDArray[np.float64]:
+def _spline(values: npt.NDArray[np.float64], shape: tuple[int, ...], order: Order) -> npt.NDArray[np.float64]:
     result: npt.NDArray[np.float64] = resize(values, shape, order, mode="edge", anti_aliasing=False)
     return result
 
 
-def _along(values: npt.NDArray[np.float64], axis: int, size: int, order: int) -> npt.NDArray[np.float64]:
+def _along(values: npt.NDArray[np.float64], axis: int, size: int, order: Order) -> npt.NDArray[np.float64]:
     """Resample one axis only, voxel edges aligned."""
     old = values.shape[axis]
     if old == size:

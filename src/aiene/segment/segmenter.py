@@ -16,7 +16,7 @@ from torch import nn
 from aiene.errors import ModelError
 from aiene.geometry import Volume
 from aiene.segment.checkpoint import REMEDY, read_checkpoint, tensors_of
-from aiene.segment.network import build_network
+from aiene.segment.network import answer, build_network
 from aiene.segment.plan import Plan, read_plan
 from aiene.segment.preparation import NetworkInput, network_input
 from aiene.segment.resampling import coarse_axis, resized
@@ -112,7 +112,7 @@ class Segmenter:
         return total.div_(len(mirrored) + 1)
 
     def _answer(self, network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = network(tile)[0]
+        logits = answer(network, tile)[0]
         return torch.softmax(logits, 0) if self.plan.from_v1 else logits
 
     def _on_the_cut(self, scores: Scores, prepared: NetworkInput) -> Scores:

@@ -26,12 +26,12 @@ DAMAGED: Final = (
     RuntimeError,
     OverflowError,
 )
-"""What pydicom and its decoders raise on files that are no sound DICOM (found by cutting and garbling files)."""
+"""What pydicom and its decoders raise on files that are no sound DICOM (by cutting and garbling)."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's warnings: they speak of values that do not concern us, and could show a person's name."""
+    """Without pydicom's warnings, which could show a person's name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -35,8 +35,8 @@ class Group:
 def group(frames: Iterable[Frame]) -> list[Group]:
     """Slices grouped by series, image type, matrix, pixel spacing and orientation, in order of first slice.
 
-    A group in which positions repeat is parted by acquisition number where that leaves whole stacks: two phases
-    of contrast can share one series UID.
+    A group in which positions repeat is parted by acquisition number where that leaves whole stacks: two
+    phases of contrast can share one series UID.
     """
     by_key: dict[Hashable, list[Frame]] = defaultdict(list)
     for frame in frames:

@@ -68,7 +68,8 @@ class Frame:
     ----------
     path, index : the file, and which of its frames (from 0).
     study : date, patient and study, only to keep them apart; never shown.
-    orientation : ImageOrientationPatient: unit vectors (LPS) along a row, then along a column; None if absent.
+    orientation : ImageOrientationPatient: unit vectors (LPS) along a row, then along a column; None if
+        absent.
     position : ImagePositionPatient: LPS mm of the centre of the first pixel; None if absent.
     pixel_spacing : mm between rows, then between columns; None if absent.
     slope, intercept : from stored values to HU; None where the file does not say.
@@ -119,7 +120,9 @@ def read_header(path: Path) -> list[Frame] | Other:
         if not sop_class:
             raise ValueError("no SOP class")
         if sop_class not in CT_CLASSES or modality not in ("", "CT"):
-            return Other(path, _study(dataset), text(dataset, "SeriesInstanceUID"), _kind(sop_class, modality))
+            return Other(
+                path, _study(dataset), text(dataset, "SeriesInstanceUID"), _kind(sop_class, modality)
+            )
         return _frames(path, dataset)
 
 
@@ -211,7 +214,9 @@ def _frame(path: Path, dataset: Dataset, index: int, sources: list[Dataset], cou
         rows=_whole(dataset, "Rows", 0),
         columns=_whole(dataset, "Columns", 0),
         orientation=numbers(_lookup(sources, "ImageOrientationPatient"), "ImageOrientationPatient", 6),
-        position=numbers(_lookup(sources, "ImagePositionPatient"), "ImagePositionPatient", 3) if alone else None,
+        position=numbers(_lookup(sources, "ImagePositionPatient"), "ImagePositionPatient", 3)
+        if alone
+        else None,
         pixel_spacing=numbers(_lookup(sources, "PixelSpacing"), "PixelSpacing", 2),
         slope=_one(_lookup(sources, "RescaleSlope"), "RescaleSlope"),
         intercept=_one(_lookup(sources, "RescaleIntercept"), "RescaleIntercept"),

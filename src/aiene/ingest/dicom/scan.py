@@ -25,12 +25,22 @@ class Scan:
     others: tuple[Other, ...] = ()
     damaged: tuple[Path, ...] = ()
 
+    @property
+    def studies(self) -> set[tuple[str, str, str]]:
+        """Date, patient and study of everything that was read; never shown."""
+        return {f.study for f in self.frames} | {o.study for o in self.others}
+
+    @property
+    def series(self) -> set[str]:
+        """SeriesInstanceUID of everything that was read."""
+        return {f.series_uid for f in self.frames} | {o.series_uid for o in self.others}
+
 
 def scan(files: Iterable[Path]) -> Scan:
     """The headers of DICOM files; pixels are not read.
 
-    One thread: parsing is bound by the interpreter (2,000 headers take a few seconds), and more threads made it
-    slower.
+    One thread: parsing is bound by the interpreter (2,000 headers take a few seconds), and more threads made
+    it slower.
     """
     frames: list[Frame] = []
     others: list[Other] = []

@@ -1,4 +1,4 @@
-"""Slices to a lattice, from ImagePositionPatient alone: file order, instance numbers and tilt tags do not count.
+"""Slices to a lattice, from ImagePositionPatient alone: file order, numbers and tilt tags do not count.
 
 Stock readers stretch a stack with a gap or a double slice in silence; here it is refused.
 """
@@ -16,8 +16,8 @@ import numpy.typing as npt
 from aiene.errors import InputError
 from aiene.ingest.dicom.group import Group, normal
 from aiene.ingest.dicom.header import Frame
-from aiene.ingest.limits import MIN_SLICES, check_spacing
 from aiene.ingest.lattice import Matrix, keep_planes
+from aiene.ingest.limits import MIN_SLICES, check_spacing
 
 _SAME_PLACE_MM: Final = 0.01
 _JITTER_MM: Final = 0.1
@@ -34,8 +34,8 @@ class Layout:
     ----------
     places : for each slice, rising along the normal, the frames found there: one, or duplicates.
     affine : 4 x 4, from indices (slice, row, column, 1) to LPS mm; sheared where the gantry was tilted.
-    tilt_degrees : angle between the slices' normal and the line through their first pixels; 0 where that moves
-        no voxel by more than half a voxel.
+    tilt_degrees : angle between the slices' normal and the line through their first pixels; 0 where that
+        moves no voxel by more than half a voxel.
     uneven_mm : largest distance of a slice from its place on the lattice.
     """
 
@@ -70,8 +70,9 @@ def lay_out(group: Group, where: Path) -> Layout:
 
     Raises
     ------
-    InputError : a position is missing, there are fewer than four slices, slices are missing (says between which
-        millimetres), unevenly spaced, or shifted against each other; the gantry tilt is over 45 degrees.
+    InputError : a position is missing, there are fewer than four slices, slices are missing (says between
+        which millimetres), unevenly spaced, or shifted against each other; the gantry tilt is over 45
+        degrees.
     """
     row, column = _axes(group, where)
     up = np.cross(row, column)
@@ -96,7 +97,9 @@ def lay_out(group: Group, where: Path) -> Layout:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, column * spacing[0], row * spacing[1]
     affine[:3, 3] = first
     check_spacing(where, np.linalg.norm(affine[:3, :3], axis=0).tolist())
-    return Layout(tuple(places), affine, _tilt(affine, places, where), float(np.linalg.norm(off, axis=1).max()))
+    return Layout(
+        tuple(places), affine, _tilt(affine, places, where), float(np.linalg.norm(off, axis=1).max())
+    )
 
 
 def _axes(group: Group, where: Path) -> tuple[Matrix, Matrix]:
@@ -107,7 +110,7 @@ def _axes(group: Group, where: Path) -> tuple[Matrix, Matrix]:
             "its CT slices do not say where they lie (position, orientation or pixel spacing missing)",
             "export the series again with its geometry",
         )
-    mean = np.mean([f.orientation for f in group.frames], axis=0)
+    mean = np.mean([f.orientation or () for f in group.frames], axis=0)
     row, column = mean[:3], mean[3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if np.abs(np.subtract(lengths, 1)).max() > 0.01 or abs(row @ column) > 0.01:
@@ -159,10 +162,10 @@ def _uneven(points: Matrix, up: Matrix, where: Path) -> InputError:
             if count > 1
         ]
         missing = int((counts - 1).sum())
+        lost = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
         return InputError(
             where,
-            f"{missing} slices are missing between the slices at {'xyz'[axis]} = {' and '.join(gaps)} "
-            f"(spacing {unit:.2f} mm)".replace("1 slices are", "1 slice is" if missing == 1 else "1 slices are"),
+            f"{lost} between {'xyz'[axis]} = {' and '.join(gaps)} (spacing {unit:.2f} mm)",
             "export the whole series again",
         )
     return InputError(
@@ -179,7 +182,9 @@ def _tilt(affine: Matrix, places: list[tuple[Frame, ...]], where: Path) -> float
     tilt = float(np.degrees(np.arccos(np.clip(along / np.linalg.norm(step), 0, 1))))
     if tilt > _MAX_TILT_DEGREES:
         raise InputError(
-            where, f"its slices are sheared by {tilt:.1f} degrees", "export a reconstruction without gantry tilt"
+            where,
+            f"its slices are sheared by {tilt:.1f} degrees",
+            "export a reconstruction without gantry tilt",
         )
     return 0.0 if keep_planes(affine, size).snaps else tilt
 

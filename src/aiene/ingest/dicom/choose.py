@@ -1,0 +1,148 @@
+"""Which of several CT series of one study is taken, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from aiene.errors import InputError
+from aiene.ingest.dicom.group import Group
+from aiene.ingest.dicom.stack import Layout, is_axial, lay_out
+from aiene.ingest.dicom.words import Region, contrast, kernel, region
+
+NECK_MM: Final = 120.0
+"""A stack that covers this much from head to foot can hold the neck from skull base to clavicles."""
+
+_REFORMATTED: Final = (
+    "MPR",
+    "MIP",
+    "MINIP",
+    "REFORMATTED",
+    "PROJECTION IMAGE",
+    "CSA MPR",
+    "VRT",
+    "SSD",
+    "3D",
+)
+_NO_HU: Final = ("PERFUSION", "IODINE", "EFF_Z", "ELECTRON_DENSITY", "RCBF", "RCBV", "MTT", "TTP", "MATERIAL")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A group of slices with its lattice, or with the error that says why it has none."""
+
+    group: Group
+    layout: Layout | None
+    error: InputError | None
+
+    @property
+    def uid(self) -> str:
+        """SeriesInstanceUID."""
+        return self.group.first.series_uid
+
+    @property
+    def height_mm(self) -> float:
+        """Coverage from head to foot; 0 where there is no lattice."""
+        return 0.0 if self.layout is None else self.layout.height_mm
+
+    @property
+    def spacing_mm(self) -> float:
+        """Distance of neighbouring slices; infinite where there is no lattice."""
+        return np.inf if self.layout is None else self.layout.spacing_mm
+
+
+class _Criterion(NamedTuple):
+    """One step of the rule: a rank, larger is better, and what is said of a series that loses by it."""
+
+    rank: Callable[[Candidate], float]
+    words: Callable[[Candidate], str]
+
+
+def _is_derived(candidate: Candidate, kinds: Sequence[str]) -> bool:
+    return any(word in kinds for word in candidate.group.first.image_type)
+
+
+_RULE: Final[tuple[_Criterion, ...]] = (
+    _Criterion(lambda c: not c.group.is_localizer, lambda c: "a localizer"),
+    _Criterion(lambda c: is_axial(c.group), lambda c: "not axial"),
+    _Criterion(lambda c: not _is_derived(c, _NO_HU), lambda c: "a map, not HU"),
+    _Criterion(lambda c: c.layout is not None, lambda c: c.error.problem if c.error else "no sound stack"),
+    _Criterion(lambda c: not _is_derived(c, _REFORMATTED), lambda c: "reformatted"),
+    _Criterion(
+        lambda c: region(c.group.first.words) > Region.ELSEWHERE, lambda c: "another part of the body"
+    ),
+    _Criterion(lambda c: c.height_mm >= NECK_MM, lambda c: f"covers only {c.height_mm:.0f} mm"),
+    _Criterion(lambda c: region(c.group.first.words), lambda c: "not said to be of the neck"),
+    _Criterion(lambda c: kernel(c.group.first.words), lambda c: kernel(c.group.first.words).said),
+    _Criterion(lambda c: contrast(c.group.first.words), lambda c: contrast(c.group.first.words).said),
+    _Criterion(lambda c: "SECONDARY" not in c.group.first.image_type, lambda c: "secondary images"),
+    _Criterion(lambda c: "ORIGINAL" in c.group.first.image_type, lambda c: "derived images"),
+    _Criterion(lambda c: c.layout is not None and not c.layout.tilt_degrees, lambda c: "tilted gantry"),
+    _Criterion(
+        lambda c: -round(max(c.spacing_mm, 1.0), 1), lambda c: f"thicker slices ({c.spacing_mm:.1f} mm)"
+    ),
+    _Criterion(lambda c: round(c.height_mm), lambda c: f"covers less ({c.height_mm:.0f} mm)"),
+    _Criterion(lambda c: len(c.group.frames), lambda c: "fewer slices"),
+    _Criterion(lambda c: -c.group.first.series_number, lambda c: "a later series number"),
+)
+
+_MUST: Final = 3
+"""How many of these a series has to fulfil; the others only rank."""
+
+
+def candidates(groups: Sequence[Group], where: Path) -> list[Candidate]:
+    """Each group with its lattice or its problem, in order of series UID."""
+    found = [_candidate(group, where) for group in groups]
+    return sorted(found, key=lambda c: (c.uid, min(str(f.path) for f in c.group.frames)))
+
+
+def choose(found: Sequence[Candidate]) -> Candidate:
+    """The series to take, by the first of these that tells two apart.
+
+    No localizer; axial (the normal within 37 degrees of the body's axis, so a tilted gantry counts); HU and
+    no map; a sound stack (no gap, no uneven spacing, at least four slices); not reformatted; not said to be
+    of another part of the body; covers 120 mm or more; said to be of the neck; soft-tissue kernel, then
+    unknown, then bone or lung; venous contrast, then contrast, arterial, unknown, none; primary; original; no
+    gantry tilt; thin slices, down to 1 mm; coverage; number of slices; lower series number; last, the smaller
+    series UID.
+    """
+    return min(found, key=lambda c: [-float(criterion.rank(c)) for criterion in _RULE])
+
+
+def unusable(candidate: Candidate) -> str | None:
+    """Why the rule may not take this series unasked: a localizer, not axial, a map; None where it may."""
+    for criterion in _RULE[:_MUST]:
+        if not criterion.rank(candidate):
+            return criterion.words(candidate)
+    return None
+
+
+def why_not(candidate: Candidate, chosen: Candidate) -> str:
+    """The first point of the rule by which a series loses."""
+    for criterion in _RULE:
+        if criterion.rank(candidate) < criterion.rank(chosen):
+            return criterion.words(candidate)
+    return "the larger series UID" if candidate.uid != chosen.uid else "other slices of the same series"
+
+
+def describe(candidate: Candidate) -> str:
+    """A series in a few words, none of them from the header's free text."""
+    if candidate.layout is None:
+        return f"{len(candidate.group.frames)} slices"
+    slices, height = len(candidate.layout.places), candidate.layout.height_mm
+    plane = "axial" if is_axial(candidate.group) else "not axial"
+    return (
+        f"{plane}, {slices} slices {candidate.spacing_mm:.2f} mm apart over {height:.0f} mm, "
+        f"{kernel(candidate.group.first.words).said}, {contrast(candidate.group.first.words).said}"
+    )
+
+
+def _candidate(group: Group, where: Path) -> Candidate:
+    try:
+        return Candidate(group, lay_out(group, where), None)
+    except InputError as error:
+        return Candidate(group, None, error)

@@ -1,0 +1,192 @@
+"""Stored values to HU, slice by slice: each slice by its own slope and intercept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.pixels import pixel_array
+from scipy import ndimage
+
+from aiene.errors import InputError
+from aiene.ingest.dicom.damage import DAMAGED, quiet
+from aiene.ingest.dicom.header import Frame, numbers, text
+from aiene.ingest.lattice import AIR_HU
+from aiene.ingest.values import fits_int16
+
+_TISSUE_HU: Final = (-900.0, 3000.0)
+"""A padding value in this range could be a patient's: it counts only where it touches the edge."""
+
+_JPEG_END: Final = b"\xff\xd9"
+_EXTRAS: Final = (
+    "install aiene's requirements again (pylibjpeg, pylibjpeg-libjpeg, pylibjpeg-openjpeg, pyjpegls)"
+)
+
+
+def read_stack(places: Sequence[Sequence[Frame]]) -> npt.NDArray[Any]:
+    """HU of a stack of slices.
+
+    Parameters
+    ----------
+    places : for each slice the frames that lie there; more than one must hold the same HU.
+
+    Returns
+    -------
+    (slice, row, column); int16 where every value is whole and fits, else float32. Padding is air (-1024).
+
+    Raises
+    ------
+    InputError : pixel data is missing, cut off, compressed in a way that cannot be decoded or no plain grey
+        image; the rescale slope is missing or zero; two slices at one place differ (names both).
+    """
+    first = places[0][0]
+    array: npt.NDArray[Any] = np.zeros((len(places), first.rows, first.columns), dtype=np.int16)
+    opened = _Opened()
+    for k, frames in enumerate(places):
+        hu = read_frame(frames[0], opened)
+        for twin in frames[1:]:
+            if not np.array_equal(hu, read_frame(twin, opened)):
+                raise InputError(
+                    frames[0].path,
+                    f"it and {twin.path.name} lie at the same place but show different images",
+                    "leave the one out that does not belong to the series",
+                )
+        if array.dtype == np.int16 and not fits_int16(hu):
+            array = array.astype(np.float32)
+        array[k] = hu
+    return array
+
+
+class _Opened:
+    """The last file that was read, so that a multi-frame file is parsed once."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._dataset = Dataset()
+
+    def get(self, path: Path) -> Dataset:
+        if path != self._path:
+            with quiet():
+                self._dataset, self._path = pydicom.dcmread(path, force=True), path
+        return self._dataset
+
+
+def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.float64]:
+    """HU (row, column) of one slice, in float64; padding is air.
+
+    Raises
+    ------
+    InputError : as for `read_stack`.
+    """
+    slope, intercept = _rescale(frame)
+    try:
+        dataset = (opened or _Opened()).get(frame.path)
+        _check_plain(dataset, frame)
+        with quiet():
+            stored = pixel_array(dataset, index=frame.index if frame.frames > 1 else None)
+    except DAMAGED as error:
+        raise _undecodable(frame) from error
+    if stored.shape != (frame.rows, frame.columns):
+        raise InputError(frame.path, f"its image has the shape {stored.shape}", "export the series again")
+    hu = _true_bits(stored, dataset).astype(np.float64) * slope + intercept
+    hu[_padding(stored, dataset, slope, intercept)] = AIR_HU
+    return hu
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a file says that its image went through a lossy compression."""
+    try:
+        with quiet():
+            header = pydicom.dcmread(
+                path, force=True, stop_before_pixels=True, specific_tags=["LossyImageCompression"]
+            )
+    except DAMAGED:
+        return False
+    return text(header, "LossyImageCompression") == "01"
+
+
+def _rescale(frame: Frame) -> tuple[float, float]:
+    if frame.slope is None or frame.intercept is None:
+        raise InputError(
+            frame.path, "it has no rescale slope and intercept, so its HU are unknown", "export the CT again"
+        )
+    if frame.slope == 0:
+        raise InputError(frame.path, "its rescale slope is 0", "export the CT again")
+    return frame.slope, frame.intercept
+
+
+def _check_plain(dataset: Dataset, frame: Frame) -> None:
+    """Refuse colour, and compressed data without its end, which some decoders fill with grey in silence."""
+    if numbers(dataset, "SamplesPerPixel", 1) not in (None, (1.0,)):
+        raise InputError(frame.path, "it is a colour image", "give the CT itself")
+    if "PixelData" not in dataset:
+        raise InputError(
+            frame.path, "its pixel data is missing or cut off in the middle", "copy or export the file again"
+        )
+    syntax = dataset.file_meta.TransferSyntaxUID if "TransferSyntaxUID" in dataset.file_meta else None
+    if syntax is None or not syntax.is_encapsulated or "JPEG" not in syntax.name:
+        return
+    if frame.frames == 1 and not dataset.PixelData.rstrip(b"\0").removesuffix(b"\xfe\xff\xdd\xe0").rstrip(
+        b"\0"
+    ).endswith(_JPEG_END):
+        raise InputError(frame.path, "its compressed image is cut off", "copy or export the file again")
+
+
+def _undecodable(frame: Frame) -> InputError:
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(frame.path, force=True, stop_before_pixels=True)
+        name = dataset.file_meta.TransferSyntaxUID.name
+        compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    except DAMAGED:
+        name, compressed = "unknown", False
+    if not compressed:
+        return InputError(frame.path, "its pixel data is cut off or damaged", "copy or export the file again")
+    return InputError(
+        frame.path,
+        f"its image, compressed as {name}, is damaged or cannot be decoded",
+        f"copy the file again, or {_EXTRAS}",
+    )
+
+
+def _true_bits(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[Any]:
+    """The stored values without what lies in unused high bits: old overlays, a sign not extended."""
+    kept, used = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    if used >= kept or kept != stored.dtype.itemsize * 8 or int(dataset.HighBit) != used - 1:
+        return stored
+    spare = kept - used
+    return (stored << spare) >> spare
+
+
+def _padding(
+    stored: npt.NDArray[Any], dataset: Dataset, slope: float, intercept: float
+) -> npt.NDArray[np.bool_]:
+    """Where the pixels are padding around the scanned circle (PS3.3 C.7.5.1.1.2)."""
+    first, last = _padding_range(dataset)
+    if first is None or last is None:
+        return np.zeros(stored.shape, dtype=bool)
+    low, high = min(first, last), max(first, last)
+    there: npt.NDArray[np.bool_] = (stored >= low) & (stored <= high)
+    reached = sorted((low * slope + intercept, high * slope + intercept))
+    if reached[1] <= _TISSUE_HU[0] or reached[0] >= _TISSUE_HU[1]:
+        return there
+    parts, _ = ndimage.label(there)
+    rim = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    return np.isin(parts, rim[rim > 0])
+
+
+def _padding_range(dataset: Dataset) -> tuple[int | None, int | None]:
+    """First and last padding value; a value written unsigned for signed pixels is put right."""
+    values = []
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        number = numbers(dataset, keyword, 1)
+        value = None if number is None else int(number[0])
+        if value is not None and dataset.PixelRepresentation == 1 and value >= 1 << 15:
+            value -= 1 << 16
+        values.append(value)
+    return values[0], values[1] if values[1] is not None else values[0]

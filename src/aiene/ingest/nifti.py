@@ -1,0 +1,233 @@
+"""NIfTI to a CT, by rules in writing where the header contradicts itself.
+
+The affine
+    The sform counts where its code is over 0, else the qform. (SimpleITK 2.5.7 prefers the qform to an sform
+    of a code other than 1, in silence; nibabel takes the sform.) Where both are there and differ, or where
+    the sform's spacing is not pixdim's, the case is warned; where they differ in handedness, or anywhere by
+    more than one voxel, it is refused. An sform with a shear is compared by its nearest rigid lattice, since
+    a qform cannot hold a shear; the volume is then resampled onto that lattice. Where both codes are 0, the
+    axes are taken for LPS as stock readers do, with a warning that nobody knows which side is left.
+The axes
+    The file's own index order (i, j, k) becomes array axes (k, j, i); nothing is reoriented.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from aiene.errors import InputError
+from aiene.ingest.case import Case, NativeCt
+from aiene.ingest.lattice import Matrix, Squared, as_json, nearest_square, on_rectangle
+from aiene.ingest.limits import check_memory, check_promise, check_size, check_spacing
+from aiene.ingest.values import narrow
+
+_LPS_FROM_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""NIfTI's world is RAS, ours LPS; this is the only place where the two meet."""
+
+_UNIT_MM: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: unknown, metre, mm, micrometre
+_PIXEL_TYPES: Final = {
+    "i1": 0,
+    "u1": 1,
+    "i2": 2,
+    "u2": 3,
+    "i4": 4,
+    "u4": 5,
+    "i8": 6,
+    "u8": 7,
+    "f4": 8,
+    "f8": 9,
+}
+_FLOAT32, _FLOAT64 = 8, 9
+_TOLD_VOXELS: Final = 0.01
+_TOLD_DEGREES: Final = 1e-3
+_AGAIN: Final = "correct the header, or convert the CT again"
+_COPY: Final = "the file is cut off or damaged: copy it again"
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """Which affine counts: 4 x 4 from (i, j, k) to RAS mm, its name, and what to warn of."""
+
+    matrix: Matrix
+    rule: str
+    known: bool
+    warnings: tuple[str, ...] = ()
+
+
+def read_nifti(case: Case) -> NativeCt:
+    """The CT of a NIfTI case, .nii, .nii.gz or the pair .hdr and .img.
+
+    Raises
+    ------
+    InputError : the file is cut off, holds no single 3-D volume of plain numbers, or its geometry is absurd
+        or contradicts itself.
+    """
+    path = case.files[0]
+    try:
+        header = _read_header(path)
+        size = _size(path, header)
+        affine = _affine(path, header)
+        slope, intercept = _scaling(path, header)
+        stored = _read_voxels(path, header, size)
+    except (OSError, EOFError, zlib.error, HeaderDataError, WrapStructError, ValueError) as error:
+        raise InputError(path, "it cannot be read as NIfTI", _COPY) from error
+    lattice = (_LPS_FROM_RAS @ affine.matrix)[:, [2, 1, 0, 3]]  # array axes are (k, j, i)
+    square = nearest_square(lattice, size)
+    return NativeCt(
+        volume=on_rectangle(narrow(stored, slope, intercept), lattice, square),
+        pixel_type=_pixel_type(stored.dtype, scaled=(slope, intercept) != (1.0, 0.0)),
+        source={
+            "kind": "nifti",
+            "affine_rule": affine.rule,
+            "orientation_known": affine.known,
+            "shear_degrees": round(square.angle_degrees, 4),
+            "lattice": as_json(lattice, size),
+        },
+        warnings=(*affine.warnings, *shear_warnings(square)),
+    )
+
+
+def shear_warnings(square: Squared) -> tuple[str, ...]:
+    """What to tell of axes that are not at right angles."""
+    if square.angle_degrees < _TOLD_DEGREES:
+        return ()
+    angle = f"the axes are {square.angle_degrees:.3g} degrees off right angles"
+    if square.snaps:
+        return (f"{angle}: they were straightened, which moves no voxel by more than half a voxel",)
+    return (f"{angle}: the CT was resampled onto the nearest rectangular grid",)
+
+
+def _open(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if zipped else path.open("rb")  # type: ignore[return-value]
+
+
+def _read_header(path: Path) -> Any:
+    with _open(path) as file:
+        first = file.read(4)
+        two = 540 in (int.from_bytes(first, "little"), int.from_bytes(first, "big"))
+        file.seek(0)
+        return (nib.Nifti2Header if two else nib.Nifti1Header).from_fileobj(file, check=False)
+
+
+def _size(path: Path, header: Any) -> tuple[int, int, int]:
+    """(k, j, i)."""
+    shape = [int(n) for n in header["dim"][1 : 1 + max(0, min(7, int(header["dim"][0])))]]
+    if not shape or min(shape) < 1:
+        raise InputError(path, f"its dimensions {shape} are no volume's", _AGAIN)
+    volumes = int(np.prod(shape[3:], dtype=np.int64))
+    if volumes > 1:
+        raise InputError(path, f"it holds {volumes} volumes instead of one", "give one CT a file")
+    shape = [*shape[:3], 1, 1][:3]
+    check_size(path, shape)
+    return shape[2], shape[1], shape[0]
+
+
+def _scaling(path: Path, header: Any) -> tuple[float, float]:
+    slope, intercept = header.get_slope_inter()
+    if slope is None:
+        return 1.0, 0.0
+    return float(slope), float(intercept or 0.0)
+
+
+def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """Stored values (k, j, i) in native byte order."""
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf" or dtype.str[1:] not in _PIXEL_TYPES:
+        raise InputError(path, f"its voxels are {dtype} instead of plain numbers", "give a grey CT")
+    data, offset = _voxel_file(path, header)
+    count = size[0] * size[1] * size[2]
+    with _open(data) as file:
+        check_promise(data, count * dtype.itemsize, offset=offset, deflated=isinstance(file, gzip.GzipFile))
+        check_memory(data, count)
+        file.seek(offset)
+        content = file.read(count * dtype.itemsize)
+    if len(content) < count * dtype.itemsize:
+        raise InputError(data, "it ends before its last voxel", _COPY)
+    values = np.frombuffer(content, dtype=dtype).reshape(size)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:
+    """The file with the voxels, and where they begin."""
+    offset = int(header["vox_offset"])
+    if bytes(header["magic"].tobytes()).startswith(b"n+"):
+        return path, max(offset, int(header["sizeof_hdr"]) + 4)
+    name = path.name[: -len(".hdr.gz")] if path.name.endswith(".hdr.gz") else path.stem
+    for ending in (".img", ".img.gz"):
+        pair = path.with_name(name + ending)
+        if pair.exists():
+            return pair, max(offset, 0)
+    raise InputError(path, "its file with the voxels (.img) is missing", "put it beside the header")
+
+
+def _pixel_type(dtype: np.dtype[Any], *, scaled: bool) -> int:
+    """SimpleITK's number of the type that it would read: integers with a scale become float32."""
+    stored = _PIXEL_TYPES[dtype.str[1:]]
+    return stored if not scaled or stored == _FLOAT64 else _FLOAT32
+
+
+def _affine(path: Path, header: Any) -> _Affine:
+    unit = np.diag([*[_UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)] * 3, 1.0])
+    pixdim = np.array([float(v) for v in header["pixdim"][1:4]])
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    if codes[0] <= 0 and codes[1] <= 0:
+        check_spacing(path, pixdim * unit[0, 0])
+        warning = (
+            "the file does not say how the patient lies (sform and qform codes are 0): "
+            "the sides of the neck cannot be known"
+        )
+        return _Affine(_LPS_FROM_RAS @ unit @ np.diag([*pixdim, 1.0]), "none", False, (warning,))
+    if codes[0] <= 0:
+        check_spacing(path, pixdim * unit[0, 0])
+        return _Affine(unit @ header.get_qform(), "qform", True)
+    sform = unit @ np.asarray(header.get_sform(), dtype=np.float64)
+    check_spacing(path, np.linalg.norm(sform[:3, :3], axis=0).tolist())
+    if abs(np.linalg.det(sform[:3, :3] / np.linalg.norm(sform[:3, :3], axis=0))) < 0.1:
+        raise InputError(path, "its sform is flat or sheared beyond use", _AGAIN)
+    if codes[1] > 0:
+        other, name = unit @ header.get_qform(), "qform"
+    else:
+        other, name = _with_spacing(sform, pixdim * unit[0, 0]), "pixdim"
+    return _Affine(sform, "sform", True, _compare(path, sform, other, name, header, codes))
+
+
+def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
+    other = affine.copy()
+    other[:3, :3] *= spacing / np.linalg.norm(affine[:3, :3], axis=0)
+    return other
+
+
+def _compare(
+    path: Path, sform: Matrix, other: Matrix, name: str, header: Any, codes: tuple[int, int]
+) -> tuple[str, ...]:
+    """Refuse or warn where another statement of the header contradicts the sform."""
+    size = (int(header["dim"][1]), int(header["dim"][2]), int(header["dim"][3]))
+    rigid = sform.copy()
+    rigid[:3, :3] = nearest_square(sform, size).vectors
+    if not np.isfinite(other).all() or np.linalg.det(other[:3, :3]) * np.linalg.det(sform[:3, :3]) <= 0:
+        raise InputError(path, f"its sform and {name} differ in handedness", f"{_AGAIN} so that they agree")
+    corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in size), 1]
+    away = np.linalg.inv(rigid) @ other - np.eye(4)
+    voxels = float(np.abs(corners @ away.T).max())
+    if voxels > 1:
+        raise InputError(
+            path,
+            f"its sform and {name} differ by up to {voxels:.1f} voxels",
+            f"{_AGAIN} so that they agree",
+        )
+    if voxels < _TOLD_VOXELS:
+        return ()
+    which = f" (codes {codes[0]} and {codes[1]})" if name == "qform" else ""
+    return (f"sform and {name}{which} differ by up to {voxels:.2f} voxels: the sform was taken",)

@@ -1,0 +1,85 @@
+"""Scores: in order, whatever the batch, and None where there is nothing to see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from narrow_dualnet import narrow_net
+
+from aiene.classify import Classifier, ClassifierInputs, classifier_inputs, load_classifier, save_classifier
+from aiene.geometry import Grid, Volume
+from aiene.nodes import Node
+
+GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Classifier:
+    save_classifier(tmp_path, narrow_net())
+    return load_classifier(tmp_path, normalisation="legacy", device="cpu")
+
+
+def crop() -> Volume:
+    array = np.random.default_rng(0).random(GRID.size).astype(np.float32)
+    array[:, :, 100:] = 0  # air
+    return Volume(array, GRID)
+
+
+def node(number: int, x: int) -> Node:
+    mask = np.zeros(GRID.size, dtype=bool)
+    mask[20 + number : 28 + number, 50:70, x : x + 12] = True
+    return Node(number, mask, mask, 1.0, 1.0, None, touches_border=False)
+
+
+NODES = [node(1, 10), node(2, 120), node(3, 40), node(4, 60), node(5, 80), node(6, 130)]
+
+
+def test_scores_stand_in_the_order_of_the_nodes_and_air_has_none(classifier: Classifier) -> None:
+    scores = classifier.scores(crop(), NODES)
+    assert [score is None for score in scores] == [False, True, False, False, False, True]
+    for node_, score in zip(NODES, scores, strict=True):
+        inputs = classifier_inputs(crop().array, node_.dilated, "legacy")
+        if inputs is None or score is None:
+            continue
+        with torch.inference_mode():
+            alone = classifier.net(*(torch.from_numpy(i)[None, None] for i in inputs))[0]
+        assert (score.pos, score.ene) == pytest.approx(tuple(alone.tolist()), abs=1e-6)
+    assert len({score.ene for score in scores if score is not None}) == 4
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_the_batch_size_moves_a_probability_by_rounding_only(classifier: Classifier, size: int) -> None:
+    other = replace(classifier, batch_size=size).scores(crop(), NODES)
+    for one, two in zip(classifier.scores(crop(), NODES), other, strict=True):
+        assert (one is None) == (two is None)
+        if one is not None and two is not None:
+            assert (one.pos, one.ene) == pytest.approx((two.pos, two.ene), abs=1e-6)
+
+
+def test_the_same_nodes_give_the_same_bits(classifier: Classifier) -> None:
+    assert classifier.scores(crop(), NODES) == classifier.scores(crop(), NODES)
+
+
+def test_no_nodes_give_no_scores(classifier: Classifier) -> None:
+    assert classifier.scores(crop(), []) == []
+    assert classifier.scores(crop(), NODES[1:2]) == [None]
+    assert classifier.probabilities([]).shape == (0, 2)
+
+
+def test_the_normalisation_is_the_callers(classifier: Classifier) -> None:
+    plain = replace(classifier, normalisation="none").scores(crop(), NODES[:1])
+    assert plain != classifier.scores(crop(), NODES[:1])
+
+
+def test_box_and_small_are_not_exchangeable(classifier: Classifier) -> None:
+    random = np.random.default_rng(1)
+    one = ClassifierInputs(
+        random.random((32, 118, 118)).astype(np.float32), random.random((32, 32, 32)).astype(np.float32)
+    )
+    turned = ClassifierInputs(one.box.transpose(0, 2, 1).copy(), one.small)
+    first, second = classifier.probabilities([one]), classifier.probabilities([turned])
+    assert np.abs(first - second).max() > 0

@@ -1,0 +1,121 @@
+"""Nodes on the native CT: balls whose place and volume are known, on grids of any order and sign."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiene.geometry import Grid, RigidTransform
+from aiene.nodes import Node, names_by_volume, native_places
+
+CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -90.0, 40.0))
+MIDDLE = np.array([0.0, -10.0, 135.0])  # LPS, near the middle of the crop
+TURN = RigidTransform.from_matrix(
+    np.array(
+        [
+            [math.cos(0.3), -math.sin(0.3), 0.0, 17.0],
+            [math.sin(0.3), math.cos(0.3), 0.0, -8.0],
+            [0.0, 0.0, 1.0, -300.0],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+)
+
+
+def ball_mask(centre: np.ndarray, radius: float) -> np.ndarray:
+    z, y, x = np.indices(CROP.size, sparse=True)
+    centre_z, centre_y, centre_x = CROP.indices(centre)
+    return ((z - centre_z) * 3) ** 2 + (y - centre_y) ** 2 + (x - centre_x) ** 2 <= radius**2
+
+
+def node(number: int, mask: np.ndarray) -> Node:
+    return Node(number, mask, mask, float(mask.sum() * 3), float(mask.sum() * 3), None, touches_border=False)
+
+
+def native_grid(order: tuple[int, ...], signs: tuple[int, ...], centre: np.ndarray) -> Grid:
+    """A grid of 1.2, 1.5 and 2 mm around a point, whose array axes run along any patient axes."""
+    unit = np.eye(3)[list(order)] * np.array(signs)[:, None]
+    direction = tuple(tuple(float(v) for v in row) for row in unit)
+    grid = Grid((140, 120, 100), (1.2, 1.5, 2.0), (0.0, 0.0, 0.0), direction)  # type: ignore[arg-type]
+    origin = centre - np.array(grid.centre)
+    return replace(grid, origin=tuple(float(v) for v in origin))  # type: ignore[arg-type]
+
+
+@given(
+    order=st.sampled_from(list(permutations(range(3)))),
+    signs=st.sampled_from(list(product((-1, 1), repeat=3))),
+    offset=st.tuples(*[st.floats(-30, 30)] * 3),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_ball_comes_back_in_place_and_size_whatever_the_axes(
+    order: tuple[int, ...], signs: tuple[int, ...], offset: tuple[float, float, float]
+) -> None:
+    centre = MIDDLE + offset
+    native = native_grid(order, signs, TURN.apply(MIDDLE))
+    placed, (place,) = native_places([node(4, ball_mask(centre, 12))], CROP, native, TURN, midline_x=0.0)
+    apart = np.linalg.norm(np.array(place.centroid_lps_mm) - TURN.apply(centre))
+    assert apart < native.voxel_diagonal_mm / 2
+    assert place.volume_mm3 == pytest.approx(4 / 3 * math.pi * 12**3, rel=0.05)
+    assert place.volume_mm3 == pytest.approx(np.count_nonzero(placed.array == 1) * native.voxel_volume_mm3)
+    assert not place.touches_border
+    assert placed.array.dtype == np.uint16
+    assert placed.grid == native
+
+
+@pytest.mark.parametrize("signs", list(product((-1, 1), repeat=3)))
+def test_the_side_is_the_patients_on_flipped_grids_too(signs: tuple[int, ...]) -> None:
+    native = native_grid((2, 1, 0), signs, TURN.apply(MIDDLE))
+    nodes = [
+        node(i, ball_mask(MIDDLE + np.array([x, 0, 0]), 8)) for i, x in enumerate((-30, -2, 30), start=1)
+    ]
+    _, places = native_places(nodes, CROP, native, TURN, midline_x=0.0)
+    assert [p.side for p in places] == ["right", "midline", "left"]
+    _, places = native_places(nodes, CROP, native, TURN, midline_x=-30.0)
+    assert [p.side for p in places] == ["midline", "left", "left"]
+
+
+def test_names_and_map_values_go_by_falling_volume_with_ties_by_number() -> None:
+    centres = [MIDDLE + np.array([x, 0, 0]) for x in (-50, -10, 30)]
+    nodes = [node(n, ball_mask(c, r)) for n, c, r in zip((7, 2, 3), centres, (8, 8, 14), strict=True)]
+    assert nodes[0].volume_before_mm3 == nodes[1].volume_before_mm3
+    assert names_by_volume(nodes) == ["GTVn_03", "GTVn_02", "GTVn_01"]
+    native = native_grid((2, 1, 0), (1, 1, 1), MIDDLE)
+    placed, _ = native_places(nodes, CROP, native, RigidTransform(), midline_x=0.0)
+    at = [tuple(np.round(native.indices(c)).astype(int)) for c in centres]
+    assert [int(placed.array[i]) for i in at] == [3, 2, 1]
+
+
+def test_a_node_between_native_voxel_centres_keeps_its_row() -> None:
+    mask = np.zeros(CROP.size, dtype=bool)
+    mask[30, 80, 80] = True
+    point = CROP.points((30, 80, 80))
+    native = Grid((10, 10, 10), (9.0, 9.0, 9.0), tuple(point - 40.5))  # the point is a corner of voxels
+    placed, (place,) = native_places([node(1, mask)], CROP, native, RigidTransform(), midline_x=0.0)
+    assert not placed.array.any()
+    assert place.volume_mm3 == 0
+    np.testing.assert_allclose(place.centroid_lps_mm, point)
+    assert not place.touches_border
+
+
+@pytest.mark.parametrize("shift", [0.0, 500.0])
+def test_a_node_cut_by_the_native_edge_or_beyond_it_says_so(shift: float) -> None:
+    inside = native_grid((2, 1, 0), (1, 1, 1), MIDDLE)
+    native = replace(inside, origin=tuple(inside.points((70, 0, 0)) + np.array([0, 0, shift])))
+    _, (place,) = native_places(
+        [node(1, ball_mask(MIDDLE, 12))], CROP, native, RigidTransform(), midline_x=0.0
+    )
+    assert place.touches_border
+    assert (place.volume_mm3 > 0) is (shift == 0)
+
+
+def test_no_nodes_give_an_empty_map() -> None:
+    native = native_grid((2, 1, 0), (1, 1, 1), MIDDLE)
+    placed, places = native_places([], CROP, native, TURN, midline_x=0.0)
+    assert places == []
+    assert not placed.array.any()

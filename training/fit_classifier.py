@@ -1,0 +1,207 @@
+"""Train the default bundle's classifier: a narrow DualNet on the inputs that the road makes."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from aiene.classify import DualNet, DualNetWidths, classifier_inputs
+from aiene.geometry import Volume
+from aiene.nodes import split_nodes
+from aiene.segment import Segmenter
+from matching import match
+from phantom_crops import CROP_GRID, Crop
+
+NORMALISATION = "legacy"
+WIDTHS = DualNetWidths(
+    box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4
+)
+UNKNOWN = -1.0
+BACKGROUND = 0.0015
+"""Values up to this are outside the mask (0.001 after the legacy normalisation)."""
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One example for the classifier.
+
+    Parameters
+    ----------
+    box, small : float16, the two inputs.
+    pos : 1 a planted node, 0 anything else.
+    ene : 1 or 0; `UNKNOWN` where pos is 0, and the loss leaves it out.
+    strength : of the signs of extension.
+    """
+
+    box: npt.NDArray[np.float16]
+    small: npt.NDArray[np.float16]
+    pos: float
+    ene: float
+    strength: float
+
+
+def true_nodes(crop: Crop) -> list[Node]:
+    """Nodes of the true label map, each with the planted node that fills most of it."""
+    return nodes_of(crop, crop.labels)
+
+
+def found_nodes(crop: Crop, segmenter: Segmenter) -> list[Node]:
+    """Nodes that the segmenter finds, false ones and fragments too."""
+    found = segmenter.predict(Volume(crop.image.astype(np.float32), CROP_GRID))
+    return nodes_of(crop, found.array)
+
+
+def nodes_of(crop: Crop, labels: npt.NDArray[np.uint8]) -> list[Node]:
+    """Examples of a label map of the crop."""
+    nodes = split_nodes(Volume(labels, CROP_GRID), fg_labels=(2,), axes=False)
+    matched = match([n.mask for n in nodes], crop.numbers)
+    image = crop.image.astype(np.float32)
+    examples = []
+    for k, node in enumerate(nodes):
+        inputs = classifier_inputs(image, node.dilated, NORMALISATION)
+        if inputs is None or k in matched.fragments:
+            continue
+        partner = matched.partner[k]
+        strength = float(crop.ene[partner - 1]) if partner else 0.0
+        ene = float(strength > 0) if partner else UNKNOWN
+        examples.append(
+            Node(
+                inputs.box.astype(np.float16),
+                inputs.small.astype(np.float16),
+                float(partner > 0),
+                ene,
+                strength,
+            )
+        )
+    return examples
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long the classifier is trained."""
+
+    steps: int = 1500
+    batch: int = 12
+    learning_rate: float = 2e-3
+
+
+def loss_of(logits: Tensor, pos: Tensor, ene: Tensor) -> Tensor:
+    """Binary cross entropy of both outputs; unknown extension is left out."""
+    known = ene >= 0
+    of_pos = functional.binary_cross_entropy_with_logits(logits[:, 0], pos)
+    if not known.any():
+        return of_pos
+    return of_pos + 2 * functional.binary_cross_entropy_with_logits(logits[known, 1], ene[known])
+
+
+def batch_of(nodes: list[Node], rng: np.random.Generator, size: int) -> tuple[Tensor, ...]:
+    """Box and small (n, 1, ...), pos and ene of a random batch, augmented; a quarter is false nodes."""
+    groups = [[n for n in nodes if n.pos == value] for value in (0.0, 1.0)]
+    drawn = []
+    for _ in range(size):
+        group = groups[0] if groups[0] and rng.random() < 0.25 else groups[1]
+        drawn.append(group[int(rng.integers(len(group)))])
+    pairs = [_augmented(n, rng) for n in drawn]
+    box, small = (torch.from_numpy(np.stack([p[i] for p in pairs])[:, None]) for i in (0, 1))
+    return box, small, torch.tensor([n.pos for n in drawn]), torch.tensor([n.ene for n in drawn])
+
+
+def _augmented(node: Node, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Both inputs mirrored, shifted and noisier together; the background stays background."""
+    flip, back = rng.random() < 0.5, rng.random() < 0.3
+    gain, offset, noise = rng.uniform(0.9, 1.1), rng.normal(0, 0.025), rng.uniform(0, 0.03)
+    both = []
+    for stored in (node.box, node.small):
+        values = stored.astype(np.float32)
+        inside = values > BACKGROUND
+        changed = values * np.float32(gain) + np.float32(offset)
+        changed += rng.standard_normal(values.shape, dtype=np.float32) * np.float32(noise)
+        values = np.where(inside, np.clip(changed, 0.001, 1), values)
+        values = values[:, :, ::-1] if flip else values
+        values = values[::-1] if back else values
+        both.append(np.ascontiguousarray(values))
+    return both[0], both[1]
+
+
+def new_network(seed: int) -> DualNet:
+    """The untrained network."""
+    torch.manual_seed(seed)
+    net = DualNet(WIDTHS, box_dropout=0.1, small_dropout=0.1)
+    for layer in (net.box.values, net.head):
+        torch.nn.init.constant_(layer.bias, 0.5)  # so that no rectified value starts dead
+    return net
+
+
+def train(
+    nodes: list[Node], schedule: Schedule, work: Path, seed: int, *, save_every: int = 100
+) -> list[float]:
+    """Train, or go on where the last checkpoint stands; returns the loss of each step of this call."""
+    net = new_network(seed)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=schedule.learning_rate, weight_decay=2e-2)
+    state_file = work / "classifier_state.pth"
+    first = _restore(state_file, net, optimiser)
+    losses: list[float] = []
+    began = time.monotonic()
+    net.train()
+    for step in range(first, schedule.steps):
+        torch.manual_seed(seed * 1_000_003 + step)  # dropout
+        box, small, pos, ene = batch_of(nodes, np.random.default_rng((seed, step)), schedule.batch)
+        rate = 0.5 * (1 + math.cos(math.pi * step / schedule.steps)) * min(1.0, (step + 1) / 30)
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.learning_rate * rate
+        loss = loss_of(net.logits(box, small), pos, ene)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        if (step + 1) % save_every == 0 or step + 1 == schedule.steps:
+            _save(state_file, net, optimiser, step + 1)
+            each = (time.monotonic() - began) / len(losses)
+            print(
+                f"step {step + 1}: loss {np.mean(losses[-save_every:]):.3f}, {each:.2f} s a step", flush=True
+            )
+    return losses
+
+
+def trained(work: Path) -> DualNet:
+    """The network of the last checkpoint, in `eval` mode."""
+    net = DualNet(WIDTHS)
+    net.load_state_dict(torch.load(work / "classifier_state.pth", weights_only=True)["network"])
+    return net.eval()
+
+
+def scores(net: DualNet, nodes: list[Node]) -> npt.NDArray[np.float64]:
+    """(n, 2): pos and ene of each node."""
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(nodes), 8):
+            part = nodes[start : start + 8]
+            box = torch.from_numpy(np.stack([n.box for n in part])[:, None].astype(np.float32))
+            small = torch.from_numpy(np.stack([n.small for n in part])[:, None].astype(np.float32))
+            rows.append(net(box, small).double().numpy())
+    return np.concatenate(rows) if rows else np.zeros((0, 2))
+
+
+def _restore(file: Path, net: DualNet, optimiser: torch.optim.Optimizer) -> int:
+    if not file.exists():
+        return 0
+    state = torch.load(file, weights_only=True)
+    net.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
+def _save(file: Path, net: DualNet, optimiser: torch.optim.Optimizer, step: int) -> None:
+    partial = file.with_suffix(".part")
+    torch.save({"network": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, partial)
+    partial.rename(file)

@@ -1,0 +1,147 @@
+"""Make the weights of the default bundle from nothing but seeds.
+
+    python training/train_default.py --work DIR [--stage data|segmenter|nodes|classifier|pack|all]
+
+The stages, each of which goes on where it was cut off:
+
+data        phantoms laid onto the template by the road itself, as crops in DIR (about 0.5 GB)
+segmenter   the U-Net on those crops
+nodes       inputs of the classifier from true and found nodes
+classifier  the DualNet on them
+pack        float16 weights and cards into the package; run `evaluate_default.py` after it
+
+All data is synthetic. One core needs some two hours for all of it. Seeds of training, validation and test persons
+never meet (`phantom_crops`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import fit_classifier
+import fit_segmenter
+import numpy as np
+import torch
+from bundle_card import DEFAULT_BUNDLE, NECK_CENTRE, pack
+from figures import youden_threshold
+from phantom_crops import TRAINING_SEED, VALIDATION_SEED, Crop, load_crop, write_set
+
+from aiene.prepare import OPEN, read_template
+from aiene.segment import Segmenter, load_segmenter
+
+SEED = 20_261_125
+PLANTINGS = 2
+
+
+def main() -> None:
+    """Run the stages that were asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder outside the repository for caches")
+    parser.add_argument("--stage", default="all", choices=["all", *STAGES])
+    parser.add_argument("--persons", type=int, default=110, help="training phantoms")
+    parser.add_argument("--validation", type=int, default=16, help="validation phantoms")
+    parser.add_argument("--segmenter-steps", type=int, default=3000)
+    parser.add_argument("--classifier-steps", type=int, default=1500)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    for name, stage in STAGES.items():
+        if options.stage in ("all", name):
+            stage(options)
+
+
+def data(options: argparse.Namespace) -> None:
+    """Crops of training and validation persons."""
+    template = read_template(DEFAULT_BUNDLE / "template.nrrd", OPEN, NECK_CENTRE)
+    failures = write_set(
+        options.work / "validation", VALIDATION_SEED, options.validation, 1, template
+    ) + write_set(options.work / "training", TRAINING_SEED, options.persons, PLANTINGS, template)
+    (options.work / "failures.json").write_text(json.dumps(failures, indent=1))
+
+
+def segmenter(options: argparse.Namespace) -> None:
+    """The segmenter, and its folder in nnU-Net v2's layout."""
+    schedule = fit_segmenter.Schedule(steps=options.segmenter_steps)
+    fit_segmenter.train(crops(options.work / "training"), schedule, options.work, SEED)
+    fit_segmenter.write_nnunet_folder(options.work, options.work / "segmenter", half=True)
+
+
+def nodes(options: argparse.Namespace) -> None:
+    """Classifier inputs of both sets, from the true label maps and from the segmenter's."""
+    network = load_segmenter(options.work / "segmenter")
+    for name in ("training", "validation"):
+        made = node_set(crops(options.work / name), network, true_too=name == "training")
+        save_nodes(options.work / f"{name}_nodes.npz", made)
+        false = sum(n.pos == 0 for n in made)
+        print(f"{name}: {len(made)} nodes, {false} false, {sum(n.ene == 1 for n in made)} with ENE", flush=True)
+
+
+def classifier(options: argparse.Namespace) -> None:
+    """The classifier, and its threshold from the validation persons."""
+    schedule = fit_classifier.Schedule(steps=options.classifier_steps)
+    fit_classifier.train(load_nodes(options.work / "training_nodes.npz"), schedule, options.work, SEED)
+    known = [n for n in load_nodes(options.work / "validation_nodes.npz") if n.ene >= 0]
+    ene = fit_classifier.scores(fit_classifier.trained(options.work), known)[:, 1]
+    truth = np.array([n.ene for n in known]) == 1
+    threshold = youden_threshold(ene, truth)
+    (options.work / "threshold.json").write_text(json.dumps({"ene_threshold": threshold}))
+    print(f"ENE threshold {threshold} by Youden on {len(known)} validation nodes", flush=True)
+
+
+def packing(options: argparse.Namespace) -> None:
+    """The bundle in the package."""
+    pack(options.work, DEFAULT_BUNDLE, fit_classifier.trained(options.work))
+
+
+STAGES = {
+    "data": data,
+    "segmenter": segmenter,
+    "nodes": nodes,
+    "classifier": classifier,
+    "pack": packing,
+}
+
+
+def crops(folder: Path) -> list[Crop]:
+    """Every crop of a folder, by name."""
+    return [load_crop(file) for file in sorted(folder.glob("*_?.npz"))]
+
+
+def node_set(crops: list[Crop], network: Segmenter, *, true_too: bool) -> list[fit_classifier.Node]:
+    """Found nodes of all crops, and those of the true label maps where asked for."""
+    made: list[fit_classifier.Node] = []
+    for crop in crops:
+        made += fit_classifier.found_nodes(crop, network)
+        if true_too:
+            made += fit_classifier.true_nodes(crop)
+    return made
+
+
+def save_nodes(file: Path, made: list[fit_classifier.Node]) -> None:
+    """Keep classifier inputs."""
+    partial = file.with_suffix(".part.npz")
+    np.savez_compressed(
+        partial,
+        box=np.stack([n.box for n in made]),
+        small=np.stack([n.small for n in made]),
+        rest=np.array([(n.pos, n.ene, n.strength) for n in made]),
+    )
+    partial.rename(file)
+
+
+def load_nodes(file: Path) -> list[fit_classifier.Node]:
+    """Read them back."""
+    with np.load(file) as stored:
+        box, small, rest = stored["box"], stored["small"], stored["rest"]
+    return [
+        fit_classifier.Node(b, s, *(float(v) for v in r)) for b, s, r in zip(box, small, rest, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    main()
