@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import json
-import aiene
-from fit_classifier import NORMALISATION
+import torch
 
+import aiene
 from aiene.classify import DualNet, save_classifier
-from aiene.models.bundle import CARD, write_card
+from aiene.models.bundle import CARD, read_bundle, write_card
+from fit_classifier import NORMALISATION
 
 DEFAULT_BUNDLE = Path(aiene.__file__).parent / "models" / "default"
 NECK_CENTRE = (0.0, 0.0, 0.0)
@@ -22,9 +23,43 @@ INTENDED_USE = (
     "never to be used for decisions about patients."
 )
 TEMPLATE_SOURCE = (
-    "Mean of rigidly aligned CTs of OpenKBP (MIT licence; A. Babier et al., Med. Phys. 48:5549, 2021; drawn from "
-    "public collections of The Cancer Imaging Archive); no person can be recognised in it."
+    "Mean of rigidly aligned CTs of OpenKBP (MIT licence; A. Babier et al., Med. Phys. 48:5549, 2021; drawn "
+    "from public collections of The Cancer Imaging Archive); no person can be recognised in it."
 )
+
+README = """# The default bundle
+
+**{notice}**
+
+{intended_use}
+
+| | |
+| --- | --- |
+| architectures | nnU-Net's plain U-Net (8 to 96 features) and DualNet with narrow layers |
+| profile | `open` |
+| training data | {training} crops of parametric phantoms (`aiene.phantom`), {validation} for validation |
+| steps | segmenter {segmenter_steps}, classifier {classifier_steps} |
+| ENE threshold | {threshold} (Youden, validation phantoms) |
+| licence | {licence} |
+
+## Figures on phantoms that it has never seen
+
+| | |
+| --- | --- |
+{table}
+
+Rule: {rule}. Fragments are further parts of a planted node that is found already.
+Command: `python training/evaluate_default.py`. The weights come from `python training/train_default.py`.
+
+## Limits
+
+Phantoms are far simpler than patients: the figures say that the road works, and nothing of how well nodes are
+found, or their extension judged, in people. No real CT, contour or pathology was used for the networks.
+
+## Template
+
+{template}
+"""
 
 
 def pack(work: Path, bundle: Path, classifier: DualNet) -> None:
@@ -43,6 +78,8 @@ def provenance(work: Path) -> dict[str, Any]:
         "data": {
             "training_crops": len(list((work / "training").glob("*_?.npz"))),
             "validation_crops": len(list((work / "validation").glob("*_?.npz"))),
+            "segmenter_steps": steps_done(work / "segmenter_state.pth"),
+            "classifier_steps": steps_done(work / "classifier_state.pth"),
             "kind": "parametric head-and-neck phantoms (aiene.phantom) with planted nodes",
         },
         "commands": [
@@ -51,6 +88,11 @@ def provenance(work: Path) -> dict[str, Any]:
         ],
         "template": TEMPLATE_SOURCE,
     }
+
+
+def steps_done(state_file: Path) -> int:
+    """How many steps a training state has behind it."""
+    return int(torch.load(state_file, weights_only=True)["step"])
 
 
 def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
@@ -73,3 +115,45 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
             "provenance": provenance,
         },
     )
+
+
+def write_readme(bundle: Path) -> None:
+    """Write the model card for people, from `model.json`."""
+    card = read_bundle(bundle).card
+    data = card.provenance.get("data", {})
+    figures = card.provenance.get("evaluation", {})
+    (bundle / "README.md").write_text(
+        README.format(
+            notice=card.notice,
+            intended_use=card.intended_use,
+            licence=card.licence,
+            threshold=card.ene_threshold,
+            template=TEMPLATE_SOURCE,
+            training=data.get("training_crops", "?"),
+            validation=data.get("validation_crops", "?"),
+            segmenter_steps=data.get("segmenter_steps", "?"),
+            classifier_steps=data.get("classifier_steps", "?"),
+            table="\n".join(_table(figures)),
+            rule=figures.get("rule", ""),
+        ),
+        encoding="utf-8",
+    )
+
+
+def _table(figures: dict[str, Any]) -> list[str]:
+    """Rows of the table of figures."""
+    if not figures:
+        return ["| not evaluated yet | |"]
+    low, high = figures["ene_auc_95"]
+    return [
+        f"| unseen phantoms | {figures['cases']} ({figures['cases_failed']} failed) |",
+        f"| planted nodes | {figures['planted_nodes']} |",
+        f"| sensitivity per node | {figures['sensitivity']:.3f} |",
+        f"| false nodes per case | {figures['false_nodes_per_case']:.2f} |",
+        f"| fragments per case | {figures['fragments_per_case']:.2f} |",
+        f"| Dice per found node, mean | {figures['dice_per_found_node_mean']:.3f} |",
+        f"| ENE AUC, found nodes (95 % interval, bootstrap over patients) "
+        f"| {figures['ene_auc']:.3f} ({low:.3f} to {high:.3f}) |",
+        f"| ENE sensitivity at the threshold | {figures['ene_sensitivity_at_threshold']:.3f} |",
+        f"| ENE specificity at the threshold | {figures['ene_specificity_at_threshold']:.3f} |",
+    ]

@@ -136,7 +136,7 @@ def _augmented(node: Node, rng: np.random.Generator) -> tuple[Array, Array]:
 def new_network(seed: int) -> DualNet:
     """The untrained network."""
     torch.manual_seed(seed)
-    net = DualNet(WIDTHS, box_dropout=0.1, small_dropout=0.1)
+    net = DualNet(WIDTHS, box_dropout=0.1, small_dropout=0.1).to(memory_format=torch.channels_last_3d)
     for layer in (net.box.values, net.head):
         torch.nn.init.constant_(layer.bias, 0.5)  # so that no rectified value starts dead
     return net
@@ -156,13 +156,18 @@ def train(
     for step in range(first, schedule.steps):
         torch.manual_seed(seed * 1_000_003 + step)  # dropout
         box, small, pos, ene = batch_of(nodes, np.random.default_rng((seed, step)), schedule.batch)
-        rate = 0.5 * (1 + math.cos(math.pi * step / schedule.steps)) * min(1.0, (step + 1) / 30)
+        rate = 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
+        rate *= min(1.0, (step + 1) / max(1.0, schedule.steps / 40))
         for group in optimiser.param_groups:
             group["lr"] = schedule.learning_rate * rate
-        loss = loss_of(net.logits(box, small), pos, ene)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = net.logits(_last(box), _last(small))
+        loss = loss_of(logits.float(), pos, ene)
         optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        if torch.isfinite(norm):
+            optimiser.step()
         losses.append(float(loss.detach()))
         if (step + 1) % save_every == 0 or step + 1 == schedule.steps:
             _save(state_file, net, optimiser, step + 1)
@@ -171,6 +176,10 @@ def train(
                 f"step {step + 1}: loss {np.mean(losses[-save_every:]):.3f}, {each:.2f} s a step", flush=True
             )
     return losses
+
+
+def _last(batch: Tensor) -> Tensor:
+    return batch.contiguous(memory_format=torch.channels_last_3d)
 
 
 def trained(work: Path) -> DualNet:

@@ -73,10 +73,10 @@ def new_network(seed: int) -> PlainConvUNet:
 
 
 def examples(
-    crops: list[Crop], schedule: Schedule, seed: int, first_step: int
+    crops: list[Crop], schedule: Schedule, seed: int, steps: range
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Step number, image (1, 1, z, y, x) and labels (1, z, y, x); each step's draw depends on it alone."""
-    for step in range(first_step, schedule.steps):
+    for step in steps:
         rng = np.random.default_rng((seed, step))
         crop = crops[int(rng.integers(len(crops)))]
         whole = step >= schedule.whole_from * schedule.steps
@@ -143,12 +143,22 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def train(
-    crops: list[Crop], schedule: Schedule, work: Path, seed: int, *, save_every: int = 100
+    crops: list[Crop],
+    schedule: Schedule,
+    work: Path,
+    seed: int,
+    *,
+    save_every: int = 100,
+    until: int | None = None,
 ) -> list[float]:
     """Train, or go on where the last checkpoint stands; returns the loss of each step of this call.
 
     The checkpoint holds network, optimiser and step; each step draws by its own number, so that a run that
     was cut off ends as one that was not (up to the rounding of the processor).
+
+    Parameters
+    ----------
+    until : stop after this step, to go on later; None: at the schedule's end.
     """
     network = new_network(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
@@ -157,7 +167,8 @@ def train(
     losses: list[float] = []
     began = time.monotonic()
     network.train()
-    for step, image, labels in examples(crops, schedule, seed, first):
+    last = min(schedule.steps, schedule.steps if until is None else until)
+    for step, image, labels in examples(crops, schedule, seed, range(first, last)):
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, schedule)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -165,10 +176,11 @@ def train(
         loss = loss_of(logits.float(), labels)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        if torch.isfinite(norm):  # a patch of nothing but air can overflow in the normalisation's gradient
+            optimiser.step()
         losses.append(float(loss.detach()))
-        if (step + 1) % save_every == 0 or step + 1 == schedule.steps:
+        if (step + 1) % save_every == 0 or step + 1 == last:
             _save(state_file, network, optimiser, step + 1)
             each = (time.monotonic() - began) / len(losses)
             print(
@@ -178,7 +190,7 @@ def train(
 
 
 def _rate(step: int, schedule: Schedule) -> float:
-    warm = min(1.0, (step + 1) / 50)
+    warm = min(1.0, (step + 1) / max(1.0, schedule.steps / 60))
     return schedule.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
 
 

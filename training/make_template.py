@@ -33,7 +33,7 @@ from aiene.prepare.working import open_working
 
 LEAST_COVERED_MM = 300.0
 ROUNDS = 3
-LATTICE = Grid(size=(108, 126, 126), spacing=(3.0, 2.0, 2.0), origin=(-125.0, -125.0, -140.0))
+LATTICE = Grid(size=(114, 126, 126), spacing=(3.0, 2.0, 2.0), origin=(-125.0, -125.0, -140.0))
 """Around the neck's centre: the vertex lies some 170 mm above it, the shoulders begin 90 mm below."""
 
 QUANTUM_HU = 8
@@ -58,11 +58,13 @@ def read(file: Path) -> Volume:
     return volume_of(sitk.ReadImage(str(file)))
 
 
-def laid(folder: Path, patients: list[str], template: Template) -> Iterator[tuple[str, RigidTransform, float]]:
+def laid(
+    folder: Path, patients: list[str], template: Template
+) -> Iterator[tuple[str, RigidTransform, float]]:
     """Each patient's transform from template points to CT points, and its metric."""
     for patient in patients:
         working = open_working(NativeCt(read(folder / patient / "ct.nii.gz"), 2), OPEN)
-        fit = fitted(working, template, OPEN)
+        fit = fitted(working, template, replace(OPEN, rescue=False))
         yield patient, fit.pose.rigid(), fit.verdict.metric
 
 
@@ -108,16 +110,16 @@ def _mirrored(volume: Volume) -> Volume:
 def neck_centre(folder: Path, poses: dict[str, RigidTransform], midline: float) -> tuple[float, float, float]:
     """Where the crop must be centred so that it holds the patients' targets, in the template's space.
 
-    Along z the middle between the usual upper and lower ends (2nd and 98th percentile of voxels, median over the
-    patients) of all planning targets; along y their middle.
+    Along y and z the middle between the usual ends (2nd and 98th percentile of voxels, median over the patients)
+    of all planning targets; along x the midline.
     """
-    ends, middles = [], []
+    ends = []
     for patient, pose in poses.items():
         targets = read(folder / patient / "ptv.nii.gz")
         points = pose.inverse().apply(targets.grid.points(np.argwhere(targets.array > 0)))
-        ends.append(np.percentile(points[:, 2], [2, 98]))
-        middles.append(points[:, 1].mean())
-    return midline, float(np.median(middles)), float(np.median(ends, axis=0).mean())
+        ends.append(np.percentile(points[:, 1:], [2, 98], axis=0))
+    y, z = np.median(ends, axis=0).mean(axis=0)
+    return midline, float(y), float(z)
 
 
 def write(template: Volume, centre: tuple[float, float, float], file: Path) -> None:
@@ -131,7 +133,9 @@ def write(template: Volume, centre: tuple[float, float, float], file: Path) -> N
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("openkbp", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
@@ -143,7 +147,9 @@ def main() -> None:
         limit = np.quantile([metric for _, _, metric in results], 0.9)
         poses = {patient: pose for patient, pose, metric in results if metric <= limit}
         centre = neck_centre(arguments.openkbp, poses, 0.0)
-        print(f"round {number + 1}: {len(poses)} used, metric {-limit:.3f} or better, centre {np.round(centre, 1)}")
+        print(
+            f"round {number + 1}: {len(poses)} used, metric {-limit:.3f} or better, centre {np.round(centre, 1)}"
+        )
         moved = {patient: pose.after(RigidTransform(translation=centre)) for patient, pose in poses.items()}
         volume, _ = symmetric(average(arguments.openkbp, moved, LATTICE))
         template = Template(volume, (0.0, 0.0, 0.0))

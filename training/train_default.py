@@ -10,8 +10,8 @@ nodes       inputs of the classifier from true and found nodes
 classifier  the DualNet on them
 pack        float16 weights and cards into the package; run `evaluate_default.py` after it
 
-All data is synthetic. One core needs some two hours for all of it. Seeds of training, validation and test persons
-never meet (`phantom_crops`).
+All data is synthetic. One core needs some two hours for all of it. Seeds of training, validation and test
+persons never meet (`phantom_crops`).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import argparse
 import json
 from pathlib import Path
 
-import fit_classifier
-import fit_segmenter
 import numpy as np
 import torch
+
+import fit_classifier
+import fit_segmenter
+from aiene.prepare import OPEN, read_template
+from aiene.segment import Segmenter, load_segmenter
 from bundle_card import DEFAULT_BUNDLE, NECK_CENTRE, pack
 from figures import youden_threshold
 from phantom_crops import TRAINING_SEED, VALIDATION_SEED, Crop, load_crop, write_set
-
-from aiene.prepare import OPEN, read_template
-from aiene.segment import Segmenter, load_segmenter
 
 SEED = 20_261_125
 PLANTINGS = 2
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--persons", type=int, default=110, help="training phantoms")
     parser.add_argument("--validation", type=int, default=16, help="validation phantoms")
     parser.add_argument("--segmenter-steps", type=int, default=3000)
+    parser.add_argument("--until", type=int, help="stop the segmenter after this step, to go on later")
     parser.add_argument("--classifier-steps", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -67,7 +68,8 @@ def data(options: argparse.Namespace) -> None:
 def segmenter(options: argparse.Namespace) -> None:
     """The segmenter, and its folder in nnU-Net v2's layout."""
     schedule = fit_segmenter.Schedule(steps=options.segmenter_steps)
-    fit_segmenter.train(crops(options.work / "training"), schedule, options.work, SEED)
+    known = crops(options.work / "training")
+    fit_segmenter.train(known, schedule, options.work, SEED, until=options.until)
     fit_segmenter.write_nnunet_folder(options.work, options.work / "segmenter", half=True)
 
 
@@ -78,7 +80,9 @@ def nodes(options: argparse.Namespace) -> None:
         made = node_set(crops(options.work / name), network, true_too=name == "training")
         save_nodes(options.work / f"{name}_nodes.npz", made)
         false = sum(n.pos == 0 for n in made)
-        print(f"{name}: {len(made)} nodes, {false} false, {sum(n.ene == 1 for n in made)} with ENE", flush=True)
+        print(
+            f"{name}: {len(made)} nodes, {false} false, {sum(n.ene == 1 for n in made)} with ENE", flush=True
+        )
 
 
 def classifier(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from narrow_dualnet import NARROW, narrow_net
 from safetensors.torch import load_file, save_file
 
 from aiene.classify import DualNet, DualNetWidths, load_dualnet, save_classifier
-from aiene.errors import ModelError
+from aiene.errors import ModelError, OutputError
 
 
 def inputs(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,3 +125,12 @@ def test_weights_too_large_for_half_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"head\.weight holds values that are not finite"):
         save_classifier(tmp_path, net, half=True)
     assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OutputError, match="taken: the classifier cannot be written there"):
+        save_classifier(tmp_path / "taken", narrow_net())
+    (tmp_path / "weights.safetensors").mkdir()
+    with pytest.raises(OutputError, match="cannot be written there"):
+        save_classifier(tmp_path, narrow_net())

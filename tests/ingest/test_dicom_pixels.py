@@ -22,10 +22,10 @@ from test_dicom_stacking import only, read, refusal
 
 from aiene.errors import InputError
 from aiene.ingest import read_case
+from aiene.ingest.dicom.group import group
 from aiene.ingest.dicom.pixels import read_frame, read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import lay_out
-from aiene.ingest.dicom.group import group
 
 
 def one_hu(tmp_path: Path, stored: np.ndarray, **tags: Any) -> np.ndarray:
@@ -275,3 +275,19 @@ def test_no_message_shows_the_patient(tmp_path: Path) -> None:
     write_series(tmp_path / "good", SeriesDescription="TEST^ONE neck")
     case = only(tmp_path / "good")
     assert "TEST" not in repr(case) + repr(read_case(case).source)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_a_compressed_enhanced_ct_is_read_frame_by_frame(tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+    ds = enhanced(ct(6), order=[5, 4, 3, 2, 1, 0])
+    ds.compress(syntax, generate_instance_uid=False)
+    np.testing.assert_array_equal(read(save(ds, tmp_path / "many.dcm")).volume.array, ct(6))
+
+
+def test_a_frame_that_is_cut_in_a_compressed_enhanced_ct_is_refused(tmp_path: Path) -> None:
+    ds = enhanced(ct(6))
+    ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+    frames = list(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=6))
+    frames[3] = frames[3][: len(frames[3]) // 2]
+    ds.PixelData = pydicom.encaps.encapsulate(frames)
+    assert "its compressed image is cut off" in refusal(save(ds, tmp_path / "many.dcm"))

@@ -222,7 +222,9 @@ def test_the_planes_of_an_untilted_volume_are_the_source_slices(tmp_path: Path) 
     assert found.grid.size[0] == 16
     for k in range(16):
         body = found.array[k][(found.array[k] > -100) & (found.array[k] < 100)]
-        assert np.median(body) == pytest.approx(k - 24, abs=1e-3)  # the slice-coded grey: no mixing across slices
+        assert np.median(body) == pytest.approx(
+            k - 24, abs=1e-3
+        )  # the slice-coded grey: no mixing across slices
 
 
 def test_the_tilt_is_seen_from_positions_and_not_from_the_tag(tmp_path: Path) -> None:
@@ -230,6 +232,16 @@ def test_the_tilt_is_seen_from_positions_and_not_from_the_tag(tmp_path: Path) ->
     found = read(tmp_path / "tag")
     assert found.source["gantry_tilt_degrees"] == 0
     np.testing.assert_array_equal(found.volume.array, ct())
+
+
+def test_a_skew_of_less_than_half_a_voxel_is_straightened_and_its_angle_kept(tmp_path: Path) -> None:
+    write_series(tmp_path / "skew", step=(0.0, 0.05, 3.0))
+    found = read(tmp_path / "skew")
+    np.testing.assert_array_equal(found.volume.array, ct())
+    assert found.source["gantry_tilt_degrees"] == 0
+    assert found.source["off_right_angles_degrees"] == pytest.approx(0.955, abs=0.01)
+    middle = found.volume.grid.points([3.5, 15.5, 19.5])
+    np.testing.assert_allclose(middle, [-20 + 19.5 * 0.8, -15 + 15.5 * 0.9 + 3.5 * 0.05, 110.5], atol=1e-6)
 
 
 def test_an_oblique_stack_along_its_normal_is_not_called_tilted(tmp_path: Path) -> None:
@@ -265,7 +277,10 @@ def test_localizers_and_strangers_under_the_series_uid_are_left_aside(tmp_path: 
     scout = np.full((32, 40), 1000, np.uint16)
     save(
         slice_dataset(
-            scout, orientation=(1, 0, 0, 0, 0, -1), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], name="scout"
+            scout,
+            orientation=(1, 0, 0, 0, 0, -1),
+            ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+            name="scout",
         ),
         folder / "scout.dcm",
     )

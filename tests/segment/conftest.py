@@ -39,7 +39,7 @@ def network_of(kind: str, seed: int, classes: int = 3) -> nn.Module:
     network_class = PlainConvUNet if kind == "PlainConvUNet" else ResidualEncoderUNet
     network = network_class(1, num_classes=classes, **{**ARGUMENTS, **parts, **depth})
     for weight in network.parameters():
-        nn.init.normal_(weight)
+        nn.init.normal_(weight, std=0.5)
     return network.eval()
 
 

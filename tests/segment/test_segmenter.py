@@ -48,7 +48,7 @@ def test_a_crop_of_one_patch_gives_what_the_network_says_of_it(make_model: Make,
     found = load_segmenter(folder).probabilities(crop)
     expected = softmax_of(network, ct(crop.array))
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.ptp(expected, axis=(1, 2, 3)).min() > 0.1  # else any constant would pass
+    assert np.ptp(expected, axis=(1, 2, 3)).max() > 0.3  # else any constant would pass
     np.testing.assert_array_equal(load_segmenter(folder)(crop).array, expected.argmax(0))
 
 

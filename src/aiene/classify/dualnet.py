@@ -60,7 +60,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         padding = "same" if kernel == 3 else "valid"
         self.conv = nn.Conv3d(channels_in, channels_out, kernel, padding=padding)
-        self.norm = nn.BatchNorm3d(channels_out, eps=NORM_EPSILON, momentum=0.01)
+        self.norm = nn.BatchNorm3d(channels_out, eps=NORM_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels_in, z, y, x) to (n, channels_out, z, y, x)."""
@@ -73,7 +73,7 @@ class DenseBlock(nn.Module):
     def __init__(self, values_in: int, values_out: int) -> None:
         super().__init__()
         self.dense = nn.Linear(values_in, values_out)
-        self.norm = nn.BatchNorm1d(values_out, eps=NORM_EPSILON, momentum=0.01)
+        self.norm = nn.BatchNorm1d(values_out, eps=NORM_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, values_in) to (n, values_out)."""

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aiene.classify.dualnet import DualNet, DualNetWidths
-from aiene.errors import ModelError
+from aiene.errors import ModelError, OutputError
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
@@ -55,13 +55,17 @@ def save_classifier(folder: Path, net: DualNet, *, half: bool = False) -> None:
     Raises
     ------
     ModelError : a weight that is not finite, or too large for float16.
+    OutputError : the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: _stored(tensor, half) for name, tensor in net.state_dict().items()}
     _check_finite(folder / WEIGHTS, state)
-    save_file(state, folder / WEIGHTS)
     config = {"format": 1, "architecture": "DualNet", "widths": asdict(net.widths)}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(state, folder / WEIGHTS)
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise OutputError(folder, "the classifier cannot be written there", "choose another place") from error
 
 
 def load_dualnet(folder: Path) -> DualNet:

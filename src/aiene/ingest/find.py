@@ -12,7 +12,7 @@ from aiene.ingest.dicom.scan import Scan, scan
 from aiene.ingest.dicom.study import find_in_scan
 from aiene.ingest.naming import case_id, distinct
 from aiene.ingest.recognise import by_name
-from aiene.ingest.survey import Place, survey
+from aiene.ingest.survey import Broken, Place, survey
 from aiene.ingest.walk import children, holds_our_results, identity, walk
 
 InputFormat = Literal["auto", "dicom", "nrrd", "nii", "nii.gz"]
@@ -25,6 +25,9 @@ _WANTED: Final[dict[InputFormat, frozenset[Format]]] = {
     "nii.gz": frozenset({"nifti"}),
 }
 _GIVE: Final = "give a folder or file with a CT as DICOM, NIfTI or NRRD"
+
+
+_Image = tuple[Path, Format | Broken]
 
 
 class _Scanned(NamedTuple):
@@ -148,23 +151,26 @@ def _cases(source: Path, one: _Scanned, format: InputFormat, series: str | None)
 
 
 def _image_cases(source: Path, place: Place, format: InputFormat) -> list[Case | Refusal]:  # noqa: A002
-    images, aside = list(place.images), []
-    if place.path != source and len(images) > 1:
-        called_ct = [image for image in images if _is_called_ct(image[0])]
-        if len(called_ct) == 1:
-            aside = [image[0].name for image in images if image not in called_ct]
-            images = called_ct
-    in_folder = place.path != source and len(images) == 1
-    cases: list[tuple[Path, Case | Refusal]] = [
-        (path, Case(case_id(place.path if in_folder else path), kind, (path,), notes=_aside(aside)))
-        for path, kind in images
-    ]
-    cases += [
-        (b.path, Refusal(case_id(b.path), str(InputError(b.path, b.problem, b.remedy)))) for b in place.broken
-    ]
     zipped_last = format in ("nii", "nii.gz")
-    cases.sort(key=lambda c: (zipped_last and c[0].name.lower().endswith(".gz"), by_name(c[0])))
-    return [case for _, case in cases]
+    every: list[_Image] = sorted(
+        [*place.images, *((broken.path, broken) for broken in place.broken)],
+        key=lambda image: (zipped_last and image[0].name.lower().endswith(".gz"), by_name(image[0])),
+    )
+    if place.path == source:
+        return [_image_case(image, case_id(image[0])) for image in every]
+    called_ct = [image for image in every if _is_called_ct(image[0])]
+    taken = called_ct if len(called_ct) == 1 else every
+    if len(taken) == 1:
+        aside = [image[0].name for image in every if image not in taken]
+        return [_image_case(taken[0], case_id(place.path), _aside(aside))]
+    return [_image_case(image, case_id(image[0])) for image in taken]
+
+
+def _image_case(image: _Image, name: str, notes: tuple[str, ...] = ()) -> Case | Refusal:
+    path, kind = image
+    if isinstance(kind, Broken):
+        return Refusal(name, str(InputError(path, kind.problem, kind.remedy)))
+    return Case(name, kind, (path,), notes=notes)
 
 
 def _aside(names: Sequence[str]) -> tuple[str, ...]:

@@ -71,7 +71,8 @@ def on_rectangle(array: npt.NDArray[Any], affine: Matrix, square: Squared) -> Vo
     """The voxels on the rectangular lattice, which is made large enough to hold all of them.
 
     Where the deviation is too small to matter, the same voxels with snapped axes, turned about the middle;
-    else a linear interpolation, float32, air (-1024 HU) where the file has no voxels.
+    else a linear interpolation, float32, air (-1024 HU) where the file has no voxels; the outermost
+    ones reach one voxel further.
     """
     size: tuple[int, int, int] = array.shape
     if square.snaps:
@@ -84,9 +85,11 @@ def on_rectangle(array: npt.NDArray[Any], affine: Matrix, square: Squared) -> Vo
     wide: tuple[int, int, int] = tuple(int(n) for n in np.ceil(corners.max(axis=0) - 1e-6) - low + 1)  # type: ignore[assignment]
     target = np.eye(4)
     target[:3, :3], target[:3, 3] = square.vectors, affine[:3, 3] + square.vectors @ low
+    rim = affine.copy()  # the outermost voxels are repeated once, so that none is lost between two lattices
+    rim[:3, 3] -= affine[:3, :3].sum(axis=1)
     moved = ndimage.affine_transform(
-        array.astype(np.float32, copy=False),
-        np.linalg.inv(affine) @ target,
+        np.pad(array.astype(np.float32, copy=False), 1, mode="edge"),
+        np.linalg.inv(rim) @ target,
         output_shape=wide,
         order=1,
         mode="constant",

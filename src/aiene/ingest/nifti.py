@@ -79,7 +79,7 @@ def read_nifti(case: Case) -> NativeCt:
         affine = _affine(path, header)
         slope, intercept = _scaling(path, header)
         stored = _read_voxels(path, header, size)
-    except (OSError, EOFError, zlib.error, HeaderDataError, WrapStructError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, HeaderDataError, WrapStructError, ValueError, KeyError) as error:
         raise InputError(path, "it cannot be read as NIfTI", _COPY) from error
     lattice = (_LPS_FROM_RAS @ affine.matrix)[:, [2, 1, 0, 3]]  # array axes are (k, j, i)
     square = nearest_square(lattice, size)
@@ -90,7 +90,7 @@ def read_nifti(case: Case) -> NativeCt:
             "kind": "nifti",
             "affine_rule": affine.rule,
             "orientation_known": affine.known,
-            "shear_degrees": round(square.angle_degrees, 4),
+            "off_right_angles_degrees": round(square.angle_degrees, 4),
             "lattice": as_json(lattice, size),
         },
         warnings=(*affine.warnings, *shear_warnings(square)),
@@ -197,10 +197,9 @@ def _affine(path: Path, header: Any) -> _Affine:
     if abs(np.linalg.det(sform[:3, :3] / np.linalg.norm(sform[:3, :3], axis=0))) < 0.1:
         raise InputError(path, "its sform is flat or sheared beyond use", _AGAIN)
     if codes[1] > 0:
-        other, name = unit @ header.get_qform(), "qform"
-    else:
-        other, name = _with_spacing(sform, pixdim * unit[0, 0]), "pixdim"
-    return _Affine(sform, "sform", True, _compare(path, sform, other, name, header, codes))
+        return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ header.get_qform(), header))
+    scaled = _with_spacing(sform, pixdim * unit[0, 0])
+    return _Affine(sform, "sform", True, _compare(path, sform, scaled, header, "pixdim"))
 
 
 def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
@@ -209,18 +208,21 @@ def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
     return other
 
 
-def _compare(
-    path: Path, sform: Matrix, other: Matrix, name: str, header: Any, codes: tuple[int, int]
-) -> tuple[str, ...]:
-    """Refuse or warn where another statement of the header contradicts the sform."""
+def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tuple[str, ...]:
+    """A qform cannot hold a shear: it is compared with the rigid lattice nearest to the sform."""
     size = (int(header["dim"][1]), int(header["dim"][2]), int(header["dim"][3]))
     rigid = sform.copy()
     rigid[:3, :3] = nearest_square(sform, size).vectors
+    return _compare(path, rigid, qform, header, "qform")
+
+
+def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -> tuple[str, ...]:
+    """Refuse or warn where another statement of the header contradicts the sform."""
     if not np.isfinite(other).all() or np.linalg.det(other[:3, :3]) * np.linalg.det(sform[:3, :3]) <= 0:
         raise InputError(path, f"its sform and {name} differ in handedness", f"{_AGAIN} so that they agree")
-    corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in size), 1]
-    away = np.linalg.inv(rigid) @ other - np.eye(4)
-    voxels = float(np.abs(corners @ away.T).max())
+    last = [*(int(n) - 1 for n in header["dim"][1:4]), 1]
+    corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * last
+    voxels = float(np.abs(corners @ (np.linalg.inv(sform) @ other - np.eye(4)).T).max())
     if voxels > 1:
         raise InputError(
             path,
@@ -229,5 +231,5 @@ def _compare(
         )
     if voxels < _TOLD_VOXELS:
         return ()
-    which = f" (codes {codes[0]} and {codes[1]})" if name == "qform" else ""
-    return (f"sform and {name}{which} differ by up to {voxels:.2f} voxels: the sform was taken",)
+    codes = f" (codes {int(header['sform_code'])} and {int(header['qform_code'])})" if name == "qform" else ""
+    return (f"sform and {name}{codes} differ by up to {voxels:.2f} voxels: the sform was taken",)

@@ -17,6 +17,7 @@ _AIR_BELOW_HU: Final = -500
 _MASK_VALUES: Final = 256
 _SHIFT: Final = 1024
 _SHORT_MM: Final = 100.0
+_COARSE_MM: Final = 6.0
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,17 @@ def check_hounsfield(path: Path, array: npt.NDArray[Any]) -> tuple[str, ...]:
 
 
 def check_coverage(volume: Volume) -> tuple[str, ...]:
-    """Warn where the CT is too short, from head to foot, for a whole neck (under 100 mm)."""
+    """Warn where the CT is too short for a whole neck (under 100 mm) or too coarse for nodes (over 6 mm)."""
     height = np.abs(np.array(volume.grid.direction)[:, 2]) @ np.array(volume.grid.extent_mm)
-    if height >= _SHORT_MM:
-        return ()
-    return (f"the CT covers only {height:.0f} mm from head to foot: a part of the neck may be missing",)
+    coarsest = max(volume.grid.spacing)
+    warnings = []
+    if height < _SHORT_MM:
+        warnings.append(
+            f"the CT covers only {height:.0f} mm from head to foot: a part of the neck may be missing"
+        )
+    if coarsest > _COARSE_MM:
+        warnings.append(f"its voxels are up to {coarsest:.1f} mm large: small nodes may be missed")
+    return tuple(warnings)
 
 
 def _impossible(census: Census) -> tuple[str, str] | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from aiene.ingest.case import Format
 from aiene.ingest.recognise import claimed, recognise
+
+_CANNOT_READ: Final = "it cannot be read"
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,14 @@ def survey(
     dicom: list[Path] = []
     broken: list[Broken] = []
     broken_dicom: list[Path] = []
+    locked: list[Path] = []
     unwanted = ignored = 0
     for file in files:
         kind, problem = _look(file)
         promised = claimed(file)
         if kind is None and promised is None:
+            if problem.startswith(_CANNOT_READ):
+                locked.append(file)
             ignored += 1
         elif (kind or promised) not in wanted:
             unwanted += 1
@@ -81,6 +87,9 @@ def survey(
             broken_dicom.append(file)
         else:
             broken.append(Broken(file, problem, "copy the file again, or take it out"))
+    if dicom:  # a slice often has no name that says so
+        broken_dicom += locked
+    told = [f"{file.name}: it cannot be read and was left aside" for file in locked]
     return Place(
         path,
         tuple(images),
@@ -90,7 +99,7 @@ def survey(
         unwanted,
         ignored,
         tuple(closed),
-        tuple(notes),
+        (*notes, *told),
     )
 
 
@@ -99,4 +108,4 @@ def _look(file: Path) -> tuple[Format | None, str]:
     try:
         return recognise(file), "it holds no image of the kind that its name promises"
     except OSError as error:
-        return None, f"it cannot be read ({error.strerror or 'input/output error'})"
+        return None, f"{_CANNOT_READ} ({error.strerror or 'input/output error'})"

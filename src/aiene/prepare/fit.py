@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from aiene.errors import CaseError
 from aiene.geometry import Grid, RigidTransform, Triple, Volume, resample
+from aiene.prepare.body import Mask
 from aiene.prepare.judge import Scene, Verdict, covered_share, judged, narrowest, scene_of
 from aiene.prepare.pose import Pose
 from aiene.prepare.prepared import RegistrationReport
@@ -19,9 +21,9 @@ from aiene.prepare.working import Working
 
 _LEAST_COVERED = 0.25
 _POOR_COVERED = 0.75
-_POOR_OVERLAP = 0.80
+_POOR_OVERLAP = 0.70
 _POOR_ANGLE = 35.0
-_POOR_METRIC = -0.15
+_POOR_METRIC = -0.12
 _POOR_NECK_MM = 45.0
 _IN_PLANE_REACH_MM = 100.0
 
@@ -79,19 +81,22 @@ def fitted(working: Working, template: Template, profile: Profile) -> Fit:
 
 
 def in_plane_centre(fit: Fit, template: Template) -> Triple:
-    """The middle of the patient's body over the crop's slices, in the template's space (LPS mm).
-
-    Every slice counts alike, so that wide shoulders do not outweigh the neck.
-    """
-    grid = template.volume.grid
-    coarse = _coarse_crop_lattice(grid, template.neck_centre)
-    body = _body_on(fit.scene, coarse, fit.pose.rigid())
-    slices = [np.argwhere(plane).mean(axis=0) for plane in body if plane.any()]
-    if not slices:
+    """The template's neck centre, moved in plane as the patient's body lies beside the template's (LPS mm)."""
+    lattice = _coarse_crop_lattice(template.volume.grid, template.neck_centre)
+    scene = fit.scene
+    patient = _body_on(scene.ct, scene.ct_body, lattice, fit.pose.rigid())
+    standard = _body_on(scene.template, scene.template_body, lattice, None)
+    here, there = _middle(patient, lattice), _middle(standard, lattice)
+    if here is None or there is None:
         return template.neck_centre
-    y, x = np.mean(slices, axis=0)
-    a, b, c = (float(v) for v in coarse.points((0.0, y, x)))
-    return a, b, c
+    x, y, z = (float(v) for v in template.neck_centre + here - there)
+    return x, y, z
+
+
+def _middle(body: Mask, lattice: Grid) -> npt.NDArray[np.float64] | None:
+    """Mean of the slices' middles: each counts alike, so that wide shoulders do not outweigh the neck."""
+    slices = [np.argwhere(plane).mean(axis=0) for plane in body if plane.any()]
+    return lattice.points((0.0, *np.mean(slices, axis=0))) if slices else None
 
 
 def reported(
@@ -151,7 +156,7 @@ def _warnings(fit: Fit, covered: float, neck: Triple | None) -> list[str]:
 def _neck_offset(fit: Fit, crop: Grid, template: Template) -> Triple | None:
     """How far the patient's neck lies from the template's along z, and from the crop's middle in plane."""
     scene = fit.scene
-    ct_body = _body_on(scene, scene.template.grid, fit.pose.rigid())
+    ct_body = _body_on(scene.ct, scene.ct_body, scene.template.grid, fit.pose.rigid())
     here = narrowest(ct_body, scene.template, np.array(template.neck_centre))
     there = narrowest(scene.template_body, scene.template, np.array(template.neck_centre))
     if here is None or there is None:
@@ -160,11 +165,10 @@ def _neck_offset(fit: Fit, crop: Grid, template: Template) -> Triple | None:
     return float(off[0]), float(off[1]), here - there
 
 
-def _body_on(
-    scene: Scene, lattice: Grid, transform: RigidTransform
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    body = scene.ct.with_array(scene.ct_body.astype(np.float32))
-    return resample(body, lattice, order=1, outside=0.0, world=transform).array > 0.5
+def _body_on(volume: Volume, body: Mask, lattice: Grid, transform: RigidTransform | None) -> Mask:
+    share = volume.with_array(body.astype(np.float32))
+    there: Mask = resample(share, lattice, order=1, outside=0.0, world=transform).array > 0.5
+    return there
 
 
 def _coarse_crop_lattice(template: Grid, neck_centre: Triple) -> Grid:

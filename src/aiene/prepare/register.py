@@ -11,6 +11,7 @@ from aiene.prepare.body import body_mask, grown
 from aiene.prepare.pose import Pose
 from aiene.prepare.profile import RegistrationSettings
 from aiene.prepare.shrink import shrunk
+from aiene.prepare.threads import one_thread
 
 _RIM_MM = 12.0
 
@@ -47,8 +48,6 @@ def refine(fixed: Volume, moving: Volume, start: Pose, settings: RegistrationSet
     CaseError : the volumes have no overlap left on the way.
     """
     method = sitk.ImageRegistrationMethod()
-    # More than one thread sums in another order, and the optimum then differs from run to run.
-    method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=settings.bins)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(settings.sampling, settings.seed)
@@ -62,7 +61,8 @@ def refine(fixed: Volume, moving: Volume, start: Pose, settings: RegistrationSet
         method.SetMetricFixedMask(_near_body(fixed))
     method.SetInitialTransform(start.euler(), inPlace=False)
     try:
-        found = method.Execute(to_sitk(fixed), to_sitk(moving))
+        with one_thread():
+            found = method.Execute(to_sitk(fixed), to_sitk(moving))
     except RuntimeError as error:
         raise CaseError(
             "the registration to the template lost all overlap with the CT",

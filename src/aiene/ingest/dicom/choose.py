@@ -103,7 +103,7 @@ def candidates(groups: Sequence[Group], where: Path) -> list[Candidate]:
 def choose(found: Sequence[Candidate]) -> Candidate:
     """The series to take, by the first of these that tells two apart.
 
-    No localizer; axial (the normal within 37 degrees of the body's axis, so a tilted gantry counts); HU and
+    No localizer; axial (the normal within 45 degrees of the body's axis, so a tilted gantry counts); HU and
     no map; a sound stack (no gap, no uneven spacing, at least four slices); not reformatted; not said to be
     of another part of the body; covers 120 mm or more; said to be of the neck; soft-tissue kernel, then
     unknown, then bone or lung; venous contrast, then contrast, arterial, unknown, none; primary; original; no

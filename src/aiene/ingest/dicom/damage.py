@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 DAMAGED: Final = (
     InvalidDicomError,
+    BytesLengthException,
     EOFError,
     OSError,
     struct.error,
@@ -27,6 +28,9 @@ DAMAGED: Final = (
     OverflowError,
 )
 """What pydicom and its decoders raise on files that are no sound DICOM (by cutting and garbling)."""
+
+ODD_VALUE: Final = (BytesLengthException, ValueError, TypeError, AttributeError, NotImplementedError)
+"""What pydicom raises where one attribute cannot be understood and the rest can."""
 
 
 @contextmanager

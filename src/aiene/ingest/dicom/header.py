@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +13,20 @@ from typing import Any, Final
 import pydicom
 from pydicom.dataset import Dataset
 
-from aiene.ingest.dicom.damage import quiet
+from aiene.ingest.dicom.damage import ODD_VALUE, quiet
 
 CT_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.1"
 CONVERTED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.2"
 CT_CLASSES: Final = frozenset({CT_IMAGE, ENHANCED_CT, CONVERTED_CT})
+
+_UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
+_MODALITIES: Final = frozenset(
+    {
+        *("CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT", "SR", "SEG", "REG", "FID", "PR"),
+        *("RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "RTRECORD", "KO", "DOC"),
+    }
+)
 
 _TAGS: Final = [
     "SOPClassUID",
@@ -120,9 +130,7 @@ def read_header(path: Path) -> list[Frame] | Other:
         if not sop_class:
             raise ValueError("no SOP class")
         if sop_class not in CT_CLASSES or modality not in ("", "CT"):
-            return Other(
-                path, _study(dataset), text(dataset, "SeriesInstanceUID"), _kind(sop_class, modality)
-            )
+            return Other(path, _study(dataset), uid(dataset, "SeriesInstanceUID"), _kind(sop_class, modality))
         return _frames(path, dataset)
 
 
@@ -130,7 +138,7 @@ def text(dataset: Dataset, keyword: str) -> str:
     """An attribute as a word without blanks at its ends; empty where absent or unreadable."""
     try:
         value = dataset.get(keyword)
-    except (ValueError, TypeError, AttributeError, NotImplementedError):
+    except ODD_VALUE:
         return ""
     return "" if value is None else str(value).strip()
 
@@ -140,20 +148,32 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
     try:
         value = dataset.get(keyword)
         values = tuple(float(v) for v in (value if isinstance(value, Sequence) else [value]))
-    except (ValueError, TypeError, AttributeError, NotImplementedError):
+    except ODD_VALUE:
         return None
     return values if len(values) == count and all(map(math.isfinite, values)) else None
 
 
+def uid(dataset: Dataset, keyword: str) -> str:
+    """A UID; where the attribute holds none, a stand-in that keeps values apart and shows nothing."""
+    value = text(dataset, keyword)
+    if not value or _UID.fullmatch(value):
+        return value
+    return f"no-uid-{hashlib.sha256(value.encode()).hexdigest()[:12]}"
+
+
 def _kind(sop_class: str, modality: str) -> str:
-    name = pydicom.uid.UID(sop_class).name
+    """What an object is, in words that cannot come from a garbled header."""
+    known = pydicom.uid.UID(sop_class)
+    name = "" if known.name == sop_class else known.name
     if "Secondary Capture" in name:
         return "secondary capture"
-    return modality or (name if name != sop_class else "unknown DICOM object")
+    if modality in _MODALITIES:
+        return modality
+    return name.removesuffix(" Storage") or "unknown DICOM object"
 
 
 def _study(dataset: Dataset) -> tuple[str, str, str]:
-    return text(dataset, "StudyDate"), text(dataset, "PatientID"), text(dataset, "StudyInstanceUID")
+    return text(dataset, "StudyDate"), text(dataset, "PatientID"), uid(dataset, "StudyInstanceUID")
 
 
 def _whole(dataset: Dataset, keyword: str, default: int) -> int:
@@ -204,12 +224,12 @@ def _frame(path: Path, dataset: Dataset, index: int, sources: list[Dataset], cou
         path=path,
         index=index,
         sop_class=text(dataset, "SOPClassUID"),
-        sop_uid=text(dataset, "SOPInstanceUID"),
+        sop_uid=uid(dataset, "SOPInstanceUID"),
         study=_study(dataset),
-        series_uid=text(dataset, "SeriesInstanceUID"),
+        series_uid=uid(dataset, "SeriesInstanceUID"),
         series_number=_whole(dataset, "SeriesNumber", 0),
         acquisition=text(_lookup(sources, "AcquisitionNumber"), "AcquisitionNumber"),
-        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        frame_of_reference=uid(dataset, "FrameOfReferenceUID"),
         image_type=_image_type(sources),
         rows=_whole(dataset, "Rows", 0),
         columns=_whole(dataset, "Columns", 0),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 from scipy import ndimage
 
@@ -131,9 +132,8 @@ def _check_plain(dataset: Dataset, frame: Frame) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID if "TransferSyntaxUID" in dataset.file_meta else None
     if syntax is None or not syntax.is_encapsulated or "JPEG" not in syntax.name:
         return
-    if frame.frames == 1 and not dataset.PixelData.rstrip(b"\0").removesuffix(b"\xfe\xff\xdd\xe0").rstrip(
-        b"\0"
-    ).endswith(_JPEG_END):
+    encoded = get_frame(dataset.PixelData, frame.index, number_of_frames=frame.frames)
+    if not encoded.rstrip(b"\0").endswith(_JPEG_END):
         raise InputError(frame.path, "its compressed image is cut off", "copy or export the file again")
 
 

@@ -45,7 +45,7 @@ def read_dicom(case: Case) -> NativeCt:
     return NativeCt(
         volume=on_rectangle(array, layout.affine, square),
         pixel_type=_INT16,
-        source=_source(layout),
+        source={**_source(layout), "off_right_angles_degrees": round(square.angle_degrees, 4)},
         warnings=_warnings(layout),
     )
 

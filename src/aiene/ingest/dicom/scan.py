@@ -39,8 +39,7 @@ class Scan:
 def scan(files: Iterable[Path]) -> Scan:
     """The headers of DICOM files; pixels are not read.
 
-    One thread: parsing is bound by the interpreter (2,000 headers take a few seconds), and more threads made
-    it slower.
+    In one thread: parsing is bound by the interpreter, and 2,000 headers take about 4 seconds.
     """
     frames: list[Frame] = []
     others: list[Other] = []

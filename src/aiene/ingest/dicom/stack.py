@@ -24,6 +24,7 @@ _JITTER_MM: Final = 0.1
 """Deviation of a slice from the even lattice that is accepted (positions are written rounded)."""
 
 _MAX_TILT_DEGREES: Final = 45.0
+_AXIAL_COSINE: Final = 0.7071
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,6 @@ def _unit_normal(affine: Matrix) -> npt.NDArray[np.float64]:
 
 
 def is_axial(group: Group) -> bool:
-    """Whether the slices' normal lies within 37 degrees of the body's axis; so a tilted gantry counts."""
+    """Whether the slices' normal lies within 45 degrees of the body's axis; so a tilted gantry counts."""
     orientation = group.first.orientation
-    return orientation is not None and bool(abs(normal(orientation)[2]) > 0.8)
+    return orientation is not None and bool(abs(normal(orientation)[2]) > _AXIAL_COSINE)

@@ -1,0 +1,36 @@
+"""Phantom patients for the whole road, small enough to be quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aiene.phantom import Phantom, PhantomSettings, make_phantom
+from aiene.results.images import write_nifti
+
+SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 3), tilt_degrees=2.0)
+
+
+@pytest.fixture(scope="session")
+def phantoms() -> dict[str, Phantom]:
+    """Two coarse phantom patients by case id."""
+    return {"one": make_phantom(910_001, SMALL), "two": make_phantom(910_002, SMALL)}
+
+
+@pytest.fixture(scope="session")
+def cts(phantoms: dict[str, Phantom], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of their CTs."""
+    folder = tmp_path_factory.mktemp("cts")
+    for case_id, phantom in phantoms.items():
+        write_nifti(phantom.ct, folder / f"{case_id}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def masks(phantoms: dict[str, Phantom], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of their true label maps."""
+    folder = tmp_path_factory.mktemp("masks")
+    for case_id, phantom in phantoms.items():
+        write_nifti(phantom.labels, folder / f"{case_id}.nii.gz")
+    return folder

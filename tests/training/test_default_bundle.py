@@ -1,0 +1,64 @@
+"""The bundle that comes with the package: whole, small, honest, and able to find planted nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from aiene.models.bundle import Bundle, read_bundle, verify_bundle
+from bundle_card import DEFAULT_BUNDLE
+from evaluate_default import Road, judge, load_road
+from phantom_crops import TEST_SEED
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return read_bundle(DEFAULT_BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def road() -> Road:
+    torch.set_num_threads(2)
+    return load_road(DEFAULT_BUNDLE)
+
+
+def _size(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+def test_every_file_has_the_hash_on_the_card(bundle: Bundle) -> None:
+    verify_bundle(bundle)
+    assert {"template.nrrd", "classifier/weights.safetensors", "segmenter/plans.json"} <= set(
+        bundle.card.files
+    )
+
+
+def test_the_bundle_is_small_enough_for_the_package() -> None:
+    assert _size(DEFAULT_BUNDLE) < 15e6
+
+
+def test_the_bundle_says_what_it_is(bundle: Bundle) -> None:
+    assert bundle.card.notice == "Demonstration weights, trained on synthetic data, not for patients."
+    assert bundle.card.notice in (DEFAULT_BUNDLE / "README.md").read_text(encoding="utf-8")
+    assert "OpenKBP" in bundle.card.provenance["template"]
+
+
+def test_the_stored_figures_meet_what_was_asked_for(bundle: Bundle) -> None:
+    figures = bundle.card.provenance["evaluation"]
+    assert figures["cases"] >= 20
+    assert figures["cases_failed"] == 0
+    assert figures["first_seed"] == TEST_SEED
+    assert figures["sensitivity"] >= 0.8
+    assert figures["false_nodes_per_case"] <= 1
+    assert figures["ene_auc"] >= 0.8
+
+
+def test_planted_nodes_in_two_unseen_phantoms_are_found(road: Road) -> None:
+    """Seeds that neither training nor the stored evaluation used."""
+    cases = [judge(TEST_SEED + 500 + k, road) for k in range(2)]
+    planted, found = sum(c.planted for c in cases), sum(c.found for c in cases)
+    assert planted >= 4
+    assert found >= 0.6 * planted
+    assert sum(c.false for c in cases) <= 4
