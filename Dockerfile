@@ -4,18 +4,13 @@
 #   docker run --rm -v /path/to/cts:/in:ro -v /path/to/results:/out aiene run /in -o /out --gpu cpu
 FROM python:3.11-slim
 
-# OpenCV, which the package feret brings along, needs these two.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
-    && rm -rf /var/lib/apt/lists/*
-
 WORKDIR /opt/aiene
 COPY pyproject.toml constraints.txt requirements.txt README.md LICENSE NOTICE run_e2e.py ./
 COPY src ./src
 RUN pip install --no-cache-dir -r requirements.txt
 
 # Bundles that are imported go to a volume; the image runs as any user.
-ENV AIENE_MODELS=/models AIENE_CONTAINER=docker MPLCONFIGDIR=/tmp/matplotlib
+ENV AIENE_MODELS=/models AIENE_CONTAINER=docker
 RUN mkdir /models && chmod 777 /models && useradd --create-home aiene
 USER aiene
 WORKDIR /home/aiene

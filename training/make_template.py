@@ -1,10 +1,10 @@
-"""Make the template of the default bundle: the mean of many head-and-neck CTs, in which no person can be seen.
+"""Make the template of the default bundle: the mean of many head-and-neck CTs, in which no person is seen.
 
     python training/make_template.py OPENKBP OUT.nrrd
 
-Every CT of OpenKBP that covers the neck well and is not held out is laid rigidly onto a first one and averaged;
-the mean is laid onto its own mirror image and averaged with it, so that x = 0 is the midline; that mean is the
-target of the next round. The origin of its space is the neck's centre, found from the target volumes.
+Every CT of OpenKBP that covers the neck well and is not held out is laid rigidly onto a first one and
+averaged; the mean is laid onto its own mirror image and averaged with it, so that x = 0 is the midline; that
+mean is the target of the next round. The origin of its space is the neck's centre, found from the targets.
 
 Data: OpenKBP (A. Babier et al., Med. Phys. 48:5549, 2021; MIT licence).
 """
@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
-from holdout import held_out
 from scipy.linalg import fractional_matrix_power
 
 from aiene.geometry import Grid, RigidTransform, Volume, resample, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
 from aiene.prepare.fit import fitted
-from aiene.prepare.profile import OPEN
+from aiene.prepare.profile import OPEN, STEADY
 from aiene.prepare.register import centred, refine, registration_image
 from aiene.prepare.template import Template
 from aiene.prepare.working import open_working
+from holdout import held_out
 
 LEAST_COVERED_MM = 300.0
 ROUNDS = 3
@@ -65,7 +65,7 @@ def laid(
     for patient in patients:
         working = open_working(NativeCt(read(folder / patient / "ct.nii.gz"), 2), OPEN)
         fit = fitted(working, template, replace(OPEN, rescue=False))
-        yield patient, fit.pose.rigid(), fit.verdict.metric
+        yield patient, fit.kept.pose.rigid(), fit.kept.verdict.metric
 
 
 def average(folder: Path, poses: dict[str, RigidTransform], lattice: Grid) -> Volume:
@@ -91,9 +91,8 @@ def symmetric(mean: Volume) -> tuple[Volume, RigidTransform]:
     Returns also the transform from the new space to the old one.
     """
     mirrored = _mirrored(mean)
-    settings = replace(OPEN.registration, spacing_mm=4.0)
     start = centred(mean, mirrored)
-    onto = refine(registration_image(mean, settings), registration_image(mirrored, settings), start, settings)
+    onto = refine(registration_image(mean, STEADY), registration_image(mirrored, STEADY), start, STEADY)
     half = np.real(fractional_matrix_power(onto.rigid().matrix, -0.5))
     turn, _, other = np.linalg.svd(half[:3, :3])
     half[:3, :3] = turn @ other
@@ -110,8 +109,8 @@ def _mirrored(volume: Volume) -> Volume:
 def neck_centre(folder: Path, poses: dict[str, RigidTransform], midline: float) -> tuple[float, float, float]:
     """Where the crop must be centred so that it holds the patients' targets, in the template's space.
 
-    Along y and z the middle between the usual ends (2nd and 98th percentile of voxels, median over the patients)
-    of all planning targets; along x the midline.
+    Along y and z the middle between the usual ends (2nd and 98th percentile of voxels, median over the
+    patients) of all planning targets; along x the midline.
     """
     ends = []
     for patient, pose in poses.items():
@@ -147,9 +146,7 @@ def main() -> None:
         limit = np.quantile([metric for _, _, metric in results], 0.9)
         poses = {patient: pose for patient, pose, metric in results if metric <= limit}
         centre = neck_centre(arguments.openkbp, poses, 0.0)
-        print(
-            f"round {number + 1}: {len(poses)} used, metric {-limit:.3f} or better, centre {np.round(centre, 1)}"
-        )
+        print(f"round {number + 1}: {len(poses)} used, metric at most {limit:.3f}, off {np.round(centre, 1)}")
         moved = {patient: pose.after(RigidTransform(translation=centre)) for patient, pose in poses.items()}
         volume, _ = symmetric(average(arguments.openkbp, moved, LATTICE))
         template = Template(volume, (0.0, 0.0, 0.0))

@@ -147,12 +147,13 @@ def run_cohort(
     run = _Run(RunStore(out), bundle, settings, digest(record))
     run.store.open(record, overwrite=overwrite)
     started = datetime.now(UTC)
-    document = {
+    crew_size = jobs or available_cores()
+    document: dict[str, Any] = {
         "format": 1,
         "status": "running",
         "settings": record,
         "selection": asdict(chosen),
-        "jobs": jobs or available_cores(),
+        "jobs": crew_size,
         "bundle": bundle_facts(bundle),
         "environment": environment(str(target)),
         "left_aside": left_aside,
@@ -160,7 +161,7 @@ def run_cohort(
     }
     run.store.write_run(document, part=chosen.part)
     mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
-    results = _Progressing(run, mine, chosen.limit, on_case).work(document["jobs"], target)
+    results = _Progressing(run, mine, chosen.limit, on_case).work(crew_size, target)
     tables = run.store.write_tables(
         run.store.results({case.case_id for case in cases}),
         axes=include_short_axes,
@@ -188,7 +189,11 @@ class _Progressing:
 
     def work(self, jobs: int, device: Any) -> list[CaseResult]:
         """Settle what needs no work, then work; results in the order of the input."""
-        open_cases = [case for place, case in enumerate(self._cases) if not self._settled(place, case)]
+        open_cases = [
+            case
+            for place, case in enumerate(self._cases)
+            if not self._settled(place, case) and isinstance(case, Case)
+        ]
         if open_cases:
             preparation = load_preparation(self._run.bundle)
             own_masks = self._run.settings.masks is not None

@@ -291,7 +291,9 @@ def _node_warnings(
         warnings.append(f"{', '.join(sorted(cut))} may be cut off at the border of the crop or the CT")
     blank = [name for name, score in zip(names, scores, strict=True) if score is None]
     if blank:
-        warnings.append(f"{', '.join(sorted(blank))} holds no voxel over -175 HU and was not classified")
+        from aiene.classify import UNSCORED  # loads torch, as `scores` did
+
+        warnings.append(f"{', '.join(sorted(blank))}: {UNSCORED}")
     return warnings
 
 

@@ -20,7 +20,6 @@ _PACKAGES = (
     "numpy",
     "scipy",
     "scikit-image",
-    "feret",
     "nibabel",
     "pydicom",
     "pandas",

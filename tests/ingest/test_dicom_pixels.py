@@ -94,6 +94,14 @@ def test_padding_becomes_air(tmp_path: Path, padding: int) -> None:
     np.testing.assert_array_equal(found[2:], ct()[0][2:])
 
 
+def test_a_padding_value_of_more_bits_than_are_stored_becomes_air(tmp_path: Path) -> None:
+    stored = (ct()[0].astype(np.int32) + 1024).astype(np.uint16)
+    stored[:2] = 63536  # -2000 in sixteen bits, and 2096 (1072 HU) in the twelve that count
+    found = one_hu(tmp_path, stored, BitsStored=12, HighBit=11, PixelPaddingValue=63536)
+    assert (found[:2] == -1024).all()
+    np.testing.assert_array_equal(found[2:], ct()[0][2:])
+
+
 def test_a_padding_value_in_the_range_of_tissue_counts_only_at_the_edge(tmp_path: Path) -> None:
     stored = ct()[0].copy()
     stored[:2], stored[15, 15] = 0, 0  # 0 is the padding, and water
@@ -210,6 +218,12 @@ def test_an_enhanced_ct_with_reversed_rows_keeps_its_place(tmp_path: Path) -> No
     np.testing.assert_allclose(
         mark, [-20 - 0.8 * index[2], -15 + 0.9 * index[1], 100 + 2.5 * index[0]], atol=1e-6
     )
+
+
+def test_fewer_functional_groups_than_frames_are_refused(tmp_path: Path) -> None:
+    ds = enhanced(ct(6))
+    ds.PerFrameFunctionalGroupsSequence = list(ds.PerFrameFunctionalGroupsSequence)[:5]
+    assert "cannot be read" in refusal(save(ds, tmp_path / "few.dcm"))
 
 
 def test_frames_without_positions_are_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_an_oblique_series_lies_where_simpleitk_puts_it(
 def test_a_missing_slice_is_refused_with_its_place_in_millimetres(tmp_path: Path) -> None:
     write_series(tmp_path / "gap", leave_out=[4])
     text = refusal(tmp_path / "gap")
-    assert "1 slice is missing between z = 109.0 to 115.0 mm" in text
+    assert "1 slice is missing within z = 109.0 to 115.0 mm" in text
 
 
 def test_several_gaps_are_all_named(tmp_path: Path) -> None:
@@ -271,7 +271,26 @@ def test_feet_first_slices_keep_their_place(tmp_path: Path) -> None:
     )
 
 
-def test_localizers_and_strangers_under_the_series_uid_are_left_aside(tmp_path: Path) -> None:
+def test_an_axial_localizer_of_the_same_matrix_is_left_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    write_series(folder)
+    plane = (ct()[0].astype(np.int32) + 1024).astype(np.uint16)
+    kind = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    save(slice_dataset(plane, position=(-20, -15, 200), ImageType=kind), folder / "scout.dcm")
+    case = only(folder)
+    assert any("a localizer (1 slice)" in note for note in case.notes)
+    np.testing.assert_array_equal(read_case(case).volume.array, ct())
+
+
+def test_a_gap_of_thin_slices_is_refused_too(tmp_path: Path) -> None:
+    write_series(tmp_path / "thin", slices=30, step=(0.0, 0.0, 0.3), leave_out=[15])
+    assert "1 slice is missing within z = 104.2 to 104.8 mm" in refusal(tmp_path / "thin")
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 40), (32, 16)])
+def test_localizers_and_strangers_under_the_series_uid_are_left_aside(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
     folder = tmp_path / "mixed"
     write_series(folder)
     scout = np.full((32, 40), 1000, np.uint16)
@@ -284,7 +303,10 @@ def test_localizers_and_strangers_under_the_series_uid_are_left_aside(tmp_path: 
         ),
         folder / "scout.dcm",
     )
-    save(slice_dataset(scout[:16, :16], position=(0, 0, 130), name="small"), folder / "small.dcm")
+    save(
+        slice_dataset(scout[: shape[0], : shape[1]], position=(-20, -15, 124), name="small"),
+        folder / "small.dcm",
+    )
     case = only(folder)
     np.testing.assert_array_equal(read_case(case).volume.array, ct())
     assert any("a localizer (1 slice)" in note for note in case.notes)

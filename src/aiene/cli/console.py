@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -82,7 +82,7 @@ def print_nodes(summary: RunSummary, threshold: float) -> None:
     Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
-_COLUMNS = (
+_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("case", "left"),
     ("node", "left"),
     ("side", "left"),

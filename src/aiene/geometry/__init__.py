@@ -1,6 +1,6 @@
 """Space: where voxels lie in the patient, and every way between two grids."""
 
-from aiene.geometry.grid import AXIAL, Grid, Triple, Volume
+from aiene.geometry.grid import AXIAL, Grid, Triple, Volume, triple
 from aiene.geometry.resample import pull_labels, resample
 from aiene.geometry.rigid import RigidTransform
 from aiene.geometry.sitk_bridge import grid_of, to_sitk, volume_of
@@ -15,5 +15,6 @@ __all__ = [
     "pull_labels",
     "resample",
     "to_sitk",
+    "triple",
     "volume_of",
 ]

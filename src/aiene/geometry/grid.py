@@ -62,9 +62,9 @@ class Grid:
         vectors = (matrix[:3, :3] / spacing).T
         return cls(
             size=size,
-            spacing=_triple(spacing),
-            origin=_triple(matrix[:3, 3]),
-            direction=(_triple(vectors[0]), _triple(vectors[1]), _triple(vectors[2])),
+            spacing=triple(spacing),
+            origin=triple(matrix[:3, 3]),
+            direction=(triple(vectors[0]), triple(vectors[1]), triple(vectors[2])),
         )
 
     @cached_property
@@ -89,12 +89,12 @@ class Grid:
     @property
     def extent_mm(self) -> Triple:
         """Size times spacing along z, y, x, in mm."""
-        return _triple(np.array(self.size) * np.array(self.spacing))
+        return triple(np.array(self.size) * np.array(self.spacing))
 
     @property
     def centre(self) -> Triple:
         """LPS mm of the middle of the grid."""
-        return _triple(self.points((np.array(self.size) - 1) / 2))
+        return triple(self.points((np.array(self.size) - 1) / 2))
 
     def points(self, indices: npt.ArrayLike) -> Points:
         """LPS points (..., 3) of indices (..., 3) in (z, y, x) order, which may be fractions."""
@@ -111,7 +111,7 @@ class Grid:
 
     def crop(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> Grid:
         """The same lattice from voxel `start` on; may reach outside."""
-        return replace(self, size=size, origin=_triple(self.points(np.array(start))))
+        return replace(self, size=size, origin=triple(self.points(np.array(start))))
 
     def corners(self) -> Points:
         """LPS points (8, 3) of the centres of the eight corner voxels."""
@@ -150,6 +150,7 @@ class Volume:
         return Volume(array, self.grid)
 
 
-def _triple(values: npt.NDArray[np.float64]) -> Triple:
-    a, b, c = (float(v) for v in values)
+def triple(values: npt.ArrayLike) -> Triple:
+    """Three plain floats, for a frozen record, out of any three numbers."""
+    a, b, c = (float(v) for v in np.asarray(values))
     return a, b, c

@@ -5,34 +5,33 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aiene.geometry import Grid, Triple, Volume
+from aiene.geometry import Grid, Triple, Volume, triple
 from aiene.prepare.profile import AIR, CROP_SIZE, CROP_SPACING, WINDOW
-from aiene.prepare.template import published_start
+from aiene.prepare.template import LOWEST_DROPPED, published_start
 
-_LOWEST_DROPPED = 30
 _TOO_BRIGHT = 700.0
 
 
 def published_crop(registered: Volume) -> Volume:
     """The published crop of a CT on the template's grid, float32 (64, 160, 160), with its true place.
 
-    The lowest 30 slices are dropped, the rest is scaled by its own range and cut at a place that depends on the
-    template's size alone. A template that is too short is filled up with raw -1024: first on both ends to 64
-    slices, then (once 30 slices were dropped) at the low end. The crop's grid counts all of it.
+    The lowest 30 slices are dropped, the rest is scaled by its own range and cut at a place that depends on
+    the template's size alone. A template that is too short is filled up with raw -1024: first on both ends to
+    64 slices, then (once 30 slices were dropped) at the low end. The crop's grid counts all of it.
 
     Parameters
     ----------
     registered : float32 HU on the template's grid, 0 where the CT does not reach.
     """
     n = registered.grid.size[0]
-    scaled = _own_range(registered.array[_LOWEST_DROPPED:])
+    scaled = _own_range(registered.array[LOWEST_DROPPED:])
     both = abs(n - CROP_SIZE[0]) // 2 if n < CROP_SIZE[0] else 0
     y, x = published_start(registered.grid.size)
     window = np.pad(scaled, ((both, both), (0, 0), (0, 0)), constant_values=AIR)
     window = window[: CROP_SIZE[0], y : y + CROP_SIZE[1], x : x + CROP_SIZE[2]]
     low = CROP_SIZE[0] - window.shape[0]
     window = np.pad(window, ((low, 0), (0, 0), (0, 0)), constant_values=AIR)
-    return Volume(window, registered.grid.crop((_LOWEST_DROPPED - both - low, y, x), CROP_SIZE))
+    return Volume(window, registered.grid.crop((LOWEST_DROPPED - both - low, y, x), CROP_SIZE))
 
 
 def patient_lattice(template: Grid, neck_centre: Triple, in_plane: Triple) -> Grid:
@@ -50,7 +49,7 @@ def patient_lattice(template: Grid, neck_centre: Triple, in_plane: Triple) -> Gr
     return Grid(
         size=CROP_SIZE,
         spacing=CROP_SPACING,
-        origin=tuple(float(v) for v in first @ axes),
+        origin=triple(first @ axes),
         direction=template.direction,
     )
 
@@ -58,9 +57,9 @@ def patient_lattice(template: Grid, neck_centre: Triple, in_plane: Triple) -> Gr
 def fixed_window(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """HU scaled by the fixed window of -175 to 275, float32 in [0, 1].
 
-    The published steps make values over 700 HU soft tissue and stretch each volume to its own range. Here what
-    is brighter than the window (bone, metal) is 1, what is darker (air, nothing) is 0, and a HU value has one
-    meaning in every patient.
+    The published steps make values over 700 HU soft tissue and stretch each volume to its own range. Here
+    what is brighter than the window (bone, metal) is 1, what is darker (air, nothing) is 0, and a HU value has
+    one meaning in every patient.
     """
     low, high = WINDOW
     return (hu.clip(low, high) - np.float32(low)) / np.float32(high - low)

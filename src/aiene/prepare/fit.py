@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import CaseError
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, resample
+from aiene.geometry import Grid, RigidTransform, Triple, Volume, resample, triple
 from aiene.prepare.body import Mask
 from aiene.prepare.judge import Scene, Verdict, covered_share, judged, narrowest, scene_of
 from aiene.prepare.pose import Pose
 from aiene.prepare.prepared import RegistrationReport
-from aiene.prepare.profile import CROP_SIZE, CROP_SPACING, Profile, Start
+from aiene.prepare.profile import CROP_SIZE, CROP_SPACING, STEADY, Profile, RegistrationSettings, Start
 from aiene.prepare.register import refine, registration_image
 from aiene.prepare.starts import start_pose
 from aiene.prepare.template import Template
@@ -25,72 +26,100 @@ _POOR_OVERLAP = 0.70
 _POOR_ANGLE = 35.0
 _POOR_METRIC = -0.12
 _POOR_NECK_MM = 45.0
+_CLEARLY_WORSE = 0.03
+_CLEARLY_WORSE_SHARE = 0.15
 _IN_PLANE_REACH_MM = 100.0
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """The pose that was kept, and what is known of it.
-
-    Parameters
-    ----------
-    start, pose, verdict : of the result that was kept.
-    tried : every start with its metric.
-    scene : what it was judged on.
-    """
+@dataclass(frozen=True)
+class Attempt:
+    """One start, where it led, and the verdict on it."""
 
     start: Start
     pose: Pose
     verdict: Verdict
-    tried: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The attempt that was kept, and what is known of it.
+
+    Parameters
+    ----------
+    kept : the pose of the registration, with its start and verdict.
+    tried : every attempt.
+    doubts : what speaks against it; plain sentences.
+    scene : what it was judged on.
+    """
+
+    kept: Attempt
+    tried: tuple[Attempt, ...]
+    doubts: tuple[str, ...]
     scene: Scene
 
 
 def fitted(working: Working, template: Template, profile: Profile) -> Fit:
-    """The CT registered to the template; other starts are tried where the profile wants it and the first is poor.
+    """The CT registered to the template.
+
+    The first start is kept unless it is judged poor and the profile wants a rescue: then all its other starts
+    are tried, and the best of all by the metric is kept.
 
     Raises
     ------
     CaseError : no start leads to a result.
     """
-    settings = profile.registration
-    fixed = registration_image(template.volume, settings)
-    moving = registration_image(working.volume, settings)
     scene = scene_of(template.volume, working.volume)
-    found: list[tuple[Start, Pose, Verdict]] = []
-    rescue = settings.rescue_starts if profile.rescue else ()
-    for start in (settings.start, *rescue):
-        begin = start_pose(start, template.volume, working.volume)
-        if begin is None:
-            continue
-        try:
-            pose = refine(fixed, moving, begin, settings)
-        except CaseError:
-            if start == rescue[-1:] and not found:
-                raise
-            continue
-        found.append((start, pose, judged(scene, pose.rigid())))
-        if _good(found[0][2], pose):
-            break
-    if not found:
-        raise CaseError(
-            "no registration to the template succeeded", "check that the CT shows the head and neck"
+
+    def attempts(starts: Iterable[Start], settings: RegistrationSettings) -> Iterator[Attempt]:
+        fixed = registration_image(template.volume, settings)
+        moving = registration_image(working.volume, settings)
+        for start in starts:
+            pose = start_pose(start, template.volume, working.volume)
+            found = refine(fixed, moving, pose, settings) if pose else None
+            if found:
+                yield Attempt(start, found, judged(scene, found.rigid()))
+
+    tried = list(attempts([profile.start], profile.registration))
+    kept = tried[0] if tried else None
+    if profile.second_opinion:
+        tried += attempts([profile.second_opinion], STEADY)
+    if profile.rescue and (kept is None or _doubts(kept, tried)):
+        done = {attempt.start for attempt in tried if attempt is not kept or profile.registration == STEADY}
+        tried += attempts([start for start in profile.rescue_starts if start not in done], STEADY)
+        kept = min(tried, key=lambda attempt: attempt.verdict.metric, default=None)
+    if kept is None:
+        raise CaseError("the CT could not be laid onto the template", "check that it shows the head and neck")
+    return Fit(kept, tuple(tried), tuple(_doubts(kept, tried)), scene)
+
+
+def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[str]:
+    """What speaks against an attempt, in plain sentences."""
+    verdict, angle = attempt.verdict, attempt.pose.rigid().angle_degrees
+    best = min(other.verdict.metric for other in tried)
+    told = []
+    if verdict.metric > _POOR_METRIC:
+        told.append("the CT resembles the template poorly after the registration: check the crop")
+    if verdict.overlap < _POOR_OVERLAP:
+        told.append(
+            f"the registered body overlaps the template's by only {verdict.overlap:.0%}: check the crop"
         )
-    start, pose, verdict = min(found, key=lambda result: result[2].metric)
-    return Fit(start, pose, verdict, tuple((s, v.metric) for s, _, v in found), scene)
+    if angle > _POOR_ANGLE:
+        told.append(f"the registration turned the CT by {angle:.0f} degrees: check the crop")
+    if verdict.metric > best + max(_CLEARLY_WORSE, _CLEARLY_WORSE_SHARE * abs(best)):
+        told.append("another start of the registration fits the template clearly better: check the crop")
+    return told
 
 
 def in_plane_centre(fit: Fit, template: Template) -> Triple:
-    """The template's neck centre, moved in plane as the patient's body lies beside the template's (LPS mm)."""
+    """The template's neck centre (LPS mm), moved in plane as the patient's body lies beside the template's."""
     lattice = _coarse_crop_lattice(template.volume.grid, template.neck_centre)
     scene = fit.scene
-    patient = _body_on(scene.ct, scene.ct_body, lattice, fit.pose.rigid())
+    patient = _body_on(scene.ct, scene.ct_body, lattice, fit.kept.pose.rigid())
     standard = _body_on(scene.template, scene.template_body, lattice, None)
     here, there = _middle(patient, lattice), _middle(standard, lattice)
     if here is None or there is None:
         return template.neck_centre
-    x, y, z = (float(v) for v in template.neck_centre + here - there)
-    return x, y, z
+    return triple(template.neck_centre + here - there)
 
 
 def _middle(body: Mask, lattice: Grid) -> npt.NDArray[np.float64] | None:
@@ -113,14 +142,14 @@ def reported(
         problem = f"only {covered:.0%} of the networks' crop is covered by the CT, so it holds no neck"
         raise CaseError(problem, "give a CT of the whole neck")
     neck = _neck_offset(fit, crop, template)
-    warnings = tuple(_warnings(fit, covered, neck))
-    rigid = fit.pose.rigid()
+    warnings = (*fit.doubts, *_crop_doubts(covered, neck))
+    rigid = fit.kept.pose.rigid()
     shift = np.linalg.norm(np.subtract(rigid.apply(template.volume.grid.centre), working.volume.grid.centre))
     report = RegistrationReport(
-        start=fit.start,
-        metric=fit.verdict.metric,
-        starts=fit.tried,
-        body_overlap=fit.verdict.overlap,
+        start=fit.kept.start,
+        metric=fit.kept.verdict.metric,
+        starts=tuple((attempt.start, attempt.verdict.metric) for attempt in fit.tried),
+        body_overlap=fit.kept.verdict.overlap,
         angle_degrees=rigid.angle_degrees,
         shift_mm=float(shift),
         covered=covered,
@@ -130,22 +159,8 @@ def reported(
     return report, warnings
 
 
-def _good(verdict: Verdict, pose: Pose) -> bool:
-    angle = pose.rigid().angle_degrees
-    return verdict.overlap >= _POOR_OVERLAP and verdict.metric <= _POOR_METRIC and angle <= _POOR_ANGLE
-
-
-def _warnings(fit: Fit, covered: float, neck: Triple | None) -> list[str]:
-    angle = fit.pose.rigid().angle_degrees
+def _crop_doubts(covered: float, neck: Triple | None) -> list[str]:
     told = []
-    if fit.verdict.metric > _POOR_METRIC:
-        told.append("the CT resembles the template poorly after registration: check the crop")
-    if fit.verdict.overlap < _POOR_OVERLAP:
-        told.append(
-            f"the registered body overlaps the template's by only {fit.verdict.overlap:.0%}: check the crop"
-        )
-    if angle > _POOR_ANGLE:
-        told.append(f"the registration turned the CT by {angle:.0f} degrees: check the crop")
     if covered < _POOR_COVERED:
         told.append(f"only {covered:.0%} of the crop is covered by the CT: nodes outside it cannot be found")
     if neck is not None and abs(neck[2]) > _POOR_NECK_MM:
@@ -156,7 +171,7 @@ def _warnings(fit: Fit, covered: float, neck: Triple | None) -> list[str]:
 def _neck_offset(fit: Fit, crop: Grid, template: Template) -> Triple | None:
     """How far the patient's neck lies from the template's along z, and from the crop's middle in plane."""
     scene = fit.scene
-    ct_body = _body_on(scene.ct, scene.ct_body, scene.template.grid, fit.pose.rigid())
+    ct_body = _body_on(scene.ct, scene.ct_body, scene.template.grid, fit.kept.pose.rigid())
     here = narrowest(ct_body, scene.template, np.array(template.neck_centre))
     there = narrowest(scene.template_body, scene.template, np.array(template.neck_centre))
     if here is None or there is None:
@@ -177,5 +192,4 @@ def _coarse_crop_lattice(template: Grid, neck_centre: Triple) -> Grid:
     wide = int(2 * _IN_PLANE_REACH_MM / 4) + 1
     size, spacing = (CROP_SIZE[0] // 2, wide, wide), (CROP_SPACING[0] * 2, 4.0, 4.0)
     first = axes @ neck_centre - (np.array(size) - 1) / 2 * spacing
-    x, y, z = (float(v) for v in first @ axes)
-    return replace(template, size=size, spacing=spacing, origin=(x, y, z))
+    return replace(template, size=size, spacing=spacing, origin=triple(first @ axes))

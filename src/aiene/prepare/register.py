@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from aiene.errors import CaseError
 from aiene.geometry import Volume, to_sitk
 from aiene.prepare.body import body_mask, grown
 from aiene.prepare.pose import Pose
@@ -34,19 +33,16 @@ def centred(fixed: Volume, moving: Volume) -> Pose:
     return Pose.of(sitk.Euler3DTransform(start))
 
 
-def refine(fixed: Volume, moving: Volume, start: Pose, settings: RegistrationSettings) -> Pose:
-    """The pose of a local optimum of Mattes mutual information, found from `start`.
+def refine(fixed: Volume, moving: Volume, start: Pose, settings: RegistrationSettings) -> Pose | None:
+    """The pose of a local optimum of Mattes mutual information, found from `start`; None where there is none.
+
+    There is none where template and CT lose all overlap on the way.
 
     Parameters
     ----------
     fixed, moving : template and CT, float32.
     start : maps template points to CT points.
-    settings : the profile's.
-
-    Raises
-    ------
-    CaseError : the volumes have no overlap left on the way.
-    """
+    settings : the profile's."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=settings.bins)
     method.SetMetricSamplingStrategy(method.REGULAR)
@@ -63,11 +59,8 @@ def refine(fixed: Volume, moving: Volume, start: Pose, settings: RegistrationSet
     try:
         with one_thread():
             found = method.Execute(to_sitk(fixed), to_sitk(moving))
-    except RuntimeError as error:
-        raise CaseError(
-            "the registration to the template lost all overlap with the CT",
-            "check that the CT shows the head and neck",
-        ) from error
+    except RuntimeError:
+        return None
     return Pose.of(sitk.Euler3DTransform(sitk.CompositeTransform(found).GetNthTransform(0)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiene.geometry import RigidTransform, Volume
+from aiene.geometry import Volume
 from aiene.ingest.case import NativeCt
 from aiene.prepare.crop import fixed_window, patient_lattice, published_crop
 from aiene.prepare.fit import Fit, fitted, in_plane_centre, reported
@@ -28,13 +28,13 @@ def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
     working = published_working(ct) if profile.resample_first else open_working(ct, profile)
     fit = fitted(working, template, profile)
     crop = _cropped(working, template, profile, fit)
-    to_native = working.to_native.after(fit.pose.rigid())
+    to_native = working.to_native.after(fit.kept.pose.rigid())
     report, warnings = reported(fit, crop.grid, to_native, working, template)
     return Prepared(crop, ct.volume.grid, to_native, report, warnings)
 
 
 def _cropped(working: Working, template: Template, profile: Profile, fit: Fit) -> Volume:
-    transform = fit.pose.euler()
+    transform = fit.kept.pose.euler()
     if profile.crop == "template":
         return published_crop(sampled(working, template.volume.grid, transform, profile.outside_hu))
     middle = in_plane_centre(fit, template)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from aiene.geometry import Grid, Triple, Volume, resample
+from aiene.geometry import Grid, Triple, Volume, resample, triple
 from aiene.prepare.body import body_mask, grown
 from aiene.prepare.shrink import upright
 
@@ -28,8 +28,8 @@ def correlations(fixed: Volume, moving: Volume, overlap: float = _LEAST_OVERLAP)
 
     Returns
     -------
-    The correlations (z, y, x), and the lattice of the shift vectors: its point at a voxel is what must be added
-    to a point of `fixed` to reach `moving`.
+    The correlations (z, y, x), and the lattice of the shift vectors: its point at a voxel is what must be
+    added to a point of `fixed` to reach `moving`.
 
     Source
     ------
@@ -70,8 +70,7 @@ def best_shift(fixed: Volume, moving: Volume) -> Triple:
     """
     values, lattice = correlations(_known_part(fixed, fixed.grid), _known_part(moving, fixed.grid))
     at = np.unravel_index(int(np.argmax(values)), values.shape)
-    x, y, z = (float(v) for v in lattice.points(np.array(at)))
-    return x, y, z
+    return triple(lattice.points(np.array(at)))
 
 
 def _known_part(volume: Volume, like: Grid) -> Volume:
@@ -84,14 +83,13 @@ def _known_part(volume: Volume, like: Grid) -> Volume:
 
 
 def _shift_lattice(fixed: Grid, moving: Grid, shape: tuple[int, int, int]) -> Grid:
-    """Where in the space of shifts the correlations lie: voxel k pairs fixed i with moving i + size - 1 - k."""
+    """Where in the space of shifts the correlations lie: voxel k pairs fixed i, moving i + size - 1 - k."""
     axes = np.array(moving.direction)
     last = np.array(moving.size) - 1
     first = np.array(moving.origin) - np.array(fixed.origin) + (last * np.array(moving.spacing)) @ axes
-    back = [tuple(float(v) for v in -axis) for axis in axes]
     return Grid(
         size=shape,
         spacing=moving.spacing,
-        origin=tuple(float(v) for v in first),
-        direction=(back[0], back[1], back[2]),  # type: ignore[arg-type]
+        origin=triple(first),
+        direction=(triple(-axes[0]), triple(-axes[1]), triple(-axes[2])),
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from aiene.geometry import Grid, Triple, Volume
+from aiene.geometry import Grid, Triple, Volume, triple
 
 
 def block_factors(spacing: Triple, wanted: Triple) -> tuple[int, int, int]:
@@ -35,8 +35,8 @@ def block_mean(volume: Volume, factors: tuple[int, int, int]) -> Volume:
     grid = replace(
         volume.grid,
         size=size,
-        spacing=tuple(s * f for s, f in zip(volume.grid.spacing, factors, strict=True)),
-        origin=tuple(float(v) for v in volume.grid.points([(f - 1) / 2 for f in factors])),
+        spacing=triple(np.multiply(volume.grid.spacing, factors)),
+        origin=triple(volume.grid.points([(f - 1) / 2 for f in factors])),
     )
     return Volume(out, grid)
 
@@ -55,7 +55,7 @@ def upright(grid: Grid, like: Grid, spacing_mm: float) -> Grid:
     return Grid(
         size=(z, y, x),
         spacing=(spacing_mm, spacing_mm, spacing_mm),
-        origin=tuple(float(v) for v in low @ axes),
+        origin=triple(low @ axes),
         direction=like.direction,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from aiene.geometry import Triple, Volume
+from aiene.geometry import Volume, triple
 from aiene.prepare.body import BONE_HU, body_mask, centre_of
 from aiene.prepare.pose import Pose
 from aiene.prepare.profile import Start
@@ -35,7 +35,7 @@ def start_pose(start: Start, fixed: Volume, moving: Volume) -> Pose | None:
         shift: npt.ArrayLike | None = best_shift(coarse_fixed, coarse_moving)
     else:
         shift = _difference(_landmark(start, coarse_fixed), _landmark(start, coarse_moving))
-    return None if shift is None else replace(pose, translation=_triple(shift))
+    return None if shift is None else replace(pose, translation=triple(shift))
 
 
 def _landmark(start: Start, volume: Volume) -> npt.NDArray[np.float64] | None:
@@ -55,8 +55,3 @@ def _difference(
     template: npt.NDArray[np.float64] | None, ct: npt.NDArray[np.float64] | None
 ) -> npt.NDArray[np.float64] | None:
     return None if template is None or ct is None else ct - template
-
-
-def _triple(values: npt.ArrayLike) -> Triple:
-    x, y, z = (float(v) for v in np.asarray(values))
-    return x, y, z

@@ -16,6 +16,9 @@ from aiene.prepare.profile import Profile
 CENTRE_KEY = "neck_centre_lps_mm"
 """Field of a NRRD header that says where the neck's centre lies."""
 
+LOWEST_DROPPED = 30
+"""Slices at the template's low end that the published crop leaves out."""
+
 
 @dataclass(frozen=True, eq=False)
 class Template:
@@ -84,7 +87,7 @@ def published_start(size: tuple[int, int, int]) -> tuple[int, int]:
 def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
     if profile.minimum_template is None:
         return
-    _, rows, columns = volume.grid.size
+    slices, rows, columns = volume.grid.size
     least_rows, least_columns = profile.minimum_template
     y, x = published_start(volume.grid.size)
     if rows < least_rows or columns < least_columns or y + 160 > rows or x + 160 > columns:
@@ -93,3 +96,8 @@ def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
             f"a template of {rows} rows and {columns} columns makes the published crop empty or too narrow",
             f"give one of at least {least_rows} rows and {least_columns} columns that holds the whole crop",
         )
+    if slices <= LOWEST_DROPPED:
+        problem = (
+            f"a template of {slices} slices, of which the published crop drops the lowest {LOWEST_DROPPED}"
+        )
+        raise ModelError(path, problem, "give one with more slices")

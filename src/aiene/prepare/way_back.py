@@ -24,7 +24,7 @@ def to_native(labels: Volume, prepared: Prepared) -> Volume:
 
 
 def write_transform(prepared: Prepared, path: Path) -> None:
-    """Write the transform from template points to native points as text that SimpleITK and Slicer read (.tfm).
+    """Write the transform from template to native points as text that SimpleITK and Slicer read (.tfm).
 
     Raises
     ------

@@ -120,7 +120,8 @@ def _upper_body(overview: Volume, length_mm: float) -> npt.NDArray[np.int64]:
         raise CaseError("no body was found in the CT", "check that it is a CT in HU")
     indices = np.argwhere(body)
     heights = overview.grid.points(indices)[:, 2]
-    return indices[heights >= heights.max() - length_mm]
+    upper: npt.NDArray[np.int64] = indices[heights >= heights.max() - length_mm]
+    return upper
 
 
 def _crop_spacing_of(grid: Grid) -> Triple:

@@ -94,7 +94,7 @@ def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.fl
         raise _undecodable(frame) from error
     if stored.shape != (frame.rows, frame.columns):
         raise InputError(frame.path, f"its image has the shape {stored.shape}", "export the series again")
-    hu = _true_bits(stored, dataset).astype(np.float64) * slope + intercept
+    hu: npt.NDArray[np.float64] = stored.astype(np.float64) * slope + intercept
     hu[_padding(stored, dataset, slope, intercept)] = AIR_HU
     return hu
 
@@ -154,15 +154,6 @@ def _undecodable(frame: Frame) -> InputError:
     )
 
 
-def _true_bits(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[Any]:
-    """The stored values without what lies in unused high bits: old overlays, a sign not extended."""
-    kept, used = int(dataset.BitsAllocated), int(dataset.BitsStored)
-    if used >= kept or kept != stored.dtype.itemsize * 8 or int(dataset.HighBit) != used - 1:
-        return stored
-    spare = kept - used
-    return (stored << spare) >> spare
-
-
 def _padding(
     stored: npt.NDArray[Any], dataset: Dataset, slope: float, intercept: float
 ) -> npt.NDArray[np.bool_]:
@@ -181,12 +172,17 @@ def _padding(
 
 
 def _padding_range(dataset: Dataset) -> tuple[int | None, int | None]:
-    """First and last padding value; a value written unsigned for signed pixels is put right."""
+    """First and last padding value, as the decoded pixels show them.
+
+    The header may write the value of signed pixels unsigned, or one that needs more bits than are stored;
+    pydicom keeps the stored bits of each pixel only.
+    """
+    used = int(dataset.BitsStored)
     values = []
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         number = numbers(dataset, keyword, 1)
-        value = None if number is None else int(number[0])
-        if value is not None and dataset.PixelRepresentation == 1 and value >= 1 << 15:
-            value -= 1 << 16
+        value = None if number is None else int(number[0]) & ((1 << used) - 1)
+        if value is not None and dataset.PixelRepresentation == 1 and value >> (used - 1):
+            value -= 1 << used
         values.append(value)
     return values[0], values[1] if values[1] is not None else values[0]

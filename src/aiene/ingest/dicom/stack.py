@@ -166,7 +166,7 @@ def _uneven(points: Matrix, up: Matrix, where: Path) -> InputError:
         lost = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
         return InputError(
             where,
-            f"{lost} between {'xyz'[axis]} = {' and '.join(gaps)} (spacing {unit:.2f} mm)",
+            f"{lost} within {'xyz'[axis]} = {' and '.join(gaps)} (spacing {unit:.2f} mm)",
             "export the whole series again",
         )
     return InputError(

@@ -1,0 +1,165 @@
+"""The published profile against what the published code gave (the golden data's README says how)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from aiene.geometry import Volume, volume_of
+from aiene.ingest.case import NativeCt
+from aiene.prepare import PUBLISHED, Prepared, Template, prepare, read_template
+from aiene.prepare.crop import published_crop
+from aiene.prepare.pose import Pose
+from aiene.prepare.register import centred
+from aiene.prepare.working import published_working, resampled, sampled
+
+CASES = ["wide", "limited", "limited_short80", "limited_short60", "wholebody", "phantom"]
+INT16 = 2
+
+
+@pytest.fixture(scope="module")
+def template(golden: Path) -> Template:
+    return read_template(golden / "template" / "template_image.nrrd", PUBLISHED)
+
+
+def template_of(case: str, template: Template) -> Template:
+    dropped = {"limited_short80": 20, "limited_short60": 40}.get(case, 0)
+    grid = template.volume.grid
+    size = (grid.size[0] - dropped, *grid.size[1:])
+    volume = Volume(template.volume.array[dropped:], grid.crop((dropped, 0, 0), size))
+    return Template(volume, volume.grid.centre)
+
+
+def golden_case(case: str, golden: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((golden / "preprocess" / case / "case.json").read_text())
+    return facts
+
+
+def golden_ct(case: str, golden: Path, openkbp: Path) -> NativeCt:
+    if case == "phantom":
+        file = golden / "preprocess" / case / "native.nrrd"
+    else:
+        patient = {"wide": "pt_193", "wholebody": "pt_95"}.get(case, "pt_97")
+        file = openkbp / patient / "ct.nii.gz"
+    volume = volume_of(sitk.ReadImage(str(file)))
+    if case == "wholebody":  # the recipe in case.json
+        grid = volume.grid.crop((-128, 0, 0), (256, 128, 128))
+        volume = Volume(np.concatenate([volume.array[::-1], volume.array]), grid)
+    return NativeCt(volume, INT16)
+
+
+def golden_pose(facts: dict[str, Any]) -> Pose:
+    parameters = facts["transform"]["parameters"]
+    return Pose(
+        tuple(parameters[:3]), tuple(parameters[3:]), tuple(facts["transform"]["fixed_parameters"][:3])
+    )
+
+
+def at(volume: Volume, index_zyx: np.ndarray) -> np.ndarray:
+    values: np.ndarray = volume.array[tuple(index_zyx.astype(int).T)]
+    return values
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_ct_is_resampled_as_published(case: str, golden: Path, openkbp: Path) -> None:
+    facts = golden_case(case, golden)["resampled"]
+    sample = np.load(golden / "preprocess" / case / "resampled_sample.npz")
+    volume = resampled(golden_ct(case, golden, openkbp))
+    assert volume.array.dtype == np.float32
+    assert list(volume.array.shape) == facts["shape_zyx"]
+    np.testing.assert_allclose(at(volume, sample["index_zyx"]), sample["value"], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_ct_lies_on_the_template_and_is_cropped_as_published(
+    case: str, golden: Path, openkbp: Path, template: Template
+) -> None:
+    folder, facts = golden / "preprocess" / case, golden_case(case, golden)
+    lattice = template_of(case, template).volume.grid
+    working = published_working(golden_ct(case, golden, openkbp))
+    registered = sampled(working, lattice, golden_pose(facts).euler(), 0.0)
+    sample = np.load(folder / "registered_sample.npz")
+    np.testing.assert_allclose(at(registered, sample["index_zyx"]), sample["value"], atol=1e-2, rtol=0)
+    crop = published_crop(registered)
+    assert crop.array.dtype == np.float32
+    np.testing.assert_allclose(crop.grid.origin, facts["crop"]["true_origin_xyz"], atol=1e-9)
+    if (folder / "crop.npz").exists():
+        np.testing.assert_array_equal(crop.array, np.load(folder / "crop.npz")["crop"])
+    else:
+        sample = np.load(folder / "crop_sample.npz")
+        np.testing.assert_array_equal(at(crop, sample["index_zyx"]), sample["value"])
+
+
+def test_the_whole_registered_volume_is_the_published_one(
+    golden: Path, openkbp: Path, template: Template
+) -> None:
+    facts = golden_case("wide", golden)
+    working = published_working(golden_ct("wide", golden, openkbp))
+    registered = sampled(working, template.volume.grid, golden_pose(facts).euler(), 0.0)
+    expected = volume_of(sitk.ReadImage(str(golden / "preprocess" / "wide" / "registered_int16.nrrd")))
+    np.testing.assert_allclose(registered.array, expected.array, atol=0.51, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_registration_begins_where_the_published_one_does(
+    case: str, golden: Path, openkbp: Path, template: Template
+) -> None:
+    initial = golden_case(case, golden)["transform"]["initial_parameters"]
+    working = published_working(golden_ct(case, golden, openkbp))
+    start = centred(template_of(case, template).volume, working.volume)
+    np.testing.assert_allclose((*start.angles, *start.translation), initial, atol=1e-9)
+
+
+def assert_published(prepared: Prepared, case: str, golden: Path) -> None:
+    corners = prepared.crop.grid.corners()
+    expected = golden_pose(golden_case(case, golden)).rigid().apply(corners)
+    assert np.linalg.norm(prepared.to_native.apply(corners) - expected, axis=1).max() <= 1e-3
+    crop = np.load(golden / "preprocess" / case / "crop.npz")["crop"]
+    np.testing.assert_allclose(prepared.crop.array, crop, atol=1e-4, rtol=0)
+
+
+def test_the_whole_road_of_an_ordinary_case_gives_the_published_crop(
+    golden: Path, openkbp: Path, template: Template
+) -> None:
+    prepared = prepare(golden_ct("wide", golden, openkbp), template, PUBLISHED)
+    assert_published(prepared, "wide", golden)
+    assert prepared.registration.start == "geometry"
+    assert prepared.registration.trusted
+
+
+@pytest.fixture(scope="module")
+def phantom(golden: Path, openkbp: Path, template: Template) -> Prepared:
+    return prepare(golden_ct("phantom", golden, openkbp), template, PUBLISHED)
+
+
+def test_the_whole_road_of_an_oblique_phantom_gives_the_published_crop(
+    phantom: Prepared, golden: Path
+) -> None:
+    assert_published(phantom, "phantom", golden)
+
+
+@pytest.mark.parametrize("name", ["A", "B", "C", "D", "E"])
+def test_a_phantoms_sphere_is_seen_in_the_crop_where_it_lies_in_the_patient(
+    name: str, phantom: Prepared, golden: Path
+) -> None:
+    sphere = golden_case("phantom", golden)["spheres"][name]
+    in_template = phantom.to_native.inverse().apply(sphere["centre_lps_mm"])
+    index = phantom.crop.grid.indices(in_template)
+    np.testing.assert_allclose(index, sphere["crop_index_zyx_from_transform"], atol=1e-3)
+    np.testing.assert_allclose(index, sphere["crop_index_zyx_measured"], atol=0.3)
+
+
+def test_the_cut_of_a_whole_body_keeps_every_voxel_where_it_is(golden: Path, openkbp: Path) -> None:
+    ct = golden_ct("wholebody", golden, openkbp)
+    whole, working = resampled(ct), published_working(ct)
+    facts = golden_case("wholebody", golden)["whole_body"]
+    first = facts["first_kept_slice"]
+    assert (first, working.volume.grid.size[0]) == (138, 75)
+    np.testing.assert_array_equal(working.volume.array, whole.array[first:])
+    true = working.to_native.apply(working.volume.grid.points((5, 7, 11)))
+    np.testing.assert_allclose(true, whole.grid.points((first + 5, 7, 11)), atol=1e-9)
