@@ -33,8 +33,8 @@ from holdout import held_out
 
 LEAST_COVERED_MM = 300.0
 ROUNDS = 3
-LATTICE = Grid(size=(114, 126, 126), spacing=(3.0, 2.0, 2.0), origin=(-125.0, -125.0, -140.0))
-"""Around the neck's centre: the vertex lies some 170 mm above it, the shoulders begin 90 mm below."""
+LATTICE = Grid(size=(108, 126, 126), spacing=(3.0, 2.0, 2.0), origin=(-125.0, -125.0, -140.0))
+"""Around the neck's centre: planning CTs end some 180 mm above it, the shoulders begin 70 mm below."""
 
 QUANTUM_HU = 8
 CROP_MM = 192.0

@@ -16,6 +16,7 @@ from aiene.ingest.fingerprint import glance
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import Bundle, verify_bundle
 from aiene.models.store import find_bundle
+from aiene.nodes import parse_fg_labels
 from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
 from aiene.preparers import GetReady, Preparers
 from aiene.provenance import bundle_facts, digest, environment, version
@@ -136,7 +137,8 @@ def run_cohort(
     OutputError : results cannot be written; what was done stays, and the next call goes on.
     """
     chosen = selection or Selection()
-    _check(chosen, jobs)
+    _check(chosen, jobs, masks)
+    parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
     target = resolve_device(device)
@@ -264,13 +266,15 @@ def _failure(case: Case, reason: str) -> CaseResult:
     return CaseResult(case.case_id, "failed", reason, warnings=case.warnings, notes=case.notes)
 
 
-def _check(selection: Selection, jobs: int | None) -> None:
+def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
     if jobs is not None and jobs < 1:
         raise UsageError("--jobs must be at least 1.")
     if selection.limit is not None and selection.limit < 1:
         raise UsageError("--limit must be at least 1.")
     if selection.num_parts < 1 or not 0 <= selection.part_id < selection.num_parts:
         raise UsageError("--part-id must be from 0 to --num-parts less 1.")
+    if masks is not None and not masks.is_dir():
+        raise UsageError(f"--masks {masks.name}: no such folder; name the folder of the masks.")
 
 
 def _settings_record(

@@ -7,7 +7,7 @@ runs where the networks are loaded. `run_case` is both.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiene.geometry import Grid, RigidTransform, Volume, resample
+from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
 from aiene.ingest import Case, read_case
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.masks import find_mask, read_mask
 from aiene.models.bundle import Bundle
-from aiene.nodes import names_by_volume, native_places, parse_fg_labels, split_nodes
-from aiene.nodes.node import NativePlace, Node, Score
+from aiene.nodes import native_places, parse_fg_labels, split_nodes
 from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
-from aiene.results import CaseArrays, CaseResult, NodeResult
+from aiene.results import CaseArrays, CaseResult
+from aiene.results.assemble import node_results, node_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -189,10 +189,10 @@ def finish(
     result = CaseResult(
         case_id=at.case.case_id,
         status="ok" if nodes else "no_nodes",
-        nodes=_node_results(nodes, places, scores, settings.ene_threshold),
+        nodes=node_results(nodes, places, scores, settings.ene_threshold),
         has_primary=bool((found.array == labels["GTVp"]).any()),
         has_chosen=bool((found.array != 0).any() if chosen == "any" else np.isin(found.array, chosen).any()),
-        warnings=(*at.warnings, *_mask_warnings(at, found), *_node_warnings(nodes, places, scores)),
+        warnings=(*at.warnings, *_mask_warnings(at, found), *node_warnings(nodes, places, scores)),
         notes=at.case.notes,
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         facts=at.facts,
@@ -229,44 +229,10 @@ def _midline_x(template: Volume) -> float:
 def _segment(at: Ready, networks: Networks) -> Volume:
     crop = at.prepared.crop
     if at.mask is not None:
-        return resample(at.mask, crop.grid, order=0, outside=0, world=at.prepared.to_native)
+        return pull_labels(at.mask, crop.grid, at.prepared.to_native)
     if networks.segmenter is None:
         raise ValueError("neither a segmenter nor a mask")
     return networks.segmenter(crop)
-
-
-def _node_results(
-    nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None], threshold: float
-) -> tuple[NodeResult, ...]:
-    results = [
-        NodeResult(
-            name=name,
-            number=node.number,
-            pos=None if score is None else score.pos,
-            ene=None if score is None else score.ene,
-            ene_classification=None if score is None else int(score.ene > threshold),
-            volume_before_mm3=node.volume_before_mm3,
-            volume_after_mm3=node.volume_after_mm3,
-            axes=_axes_columns(node),
-            centroid_lps_mm=place.centroid_lps_mm,
-            side=place.side,
-            native_volume_mm3=place.volume_mm3,
-            touches_crop_border=node.touches_border,
-            touches_ct_border=place.touches_border,
-        )
-        for name, node, place, score in zip(names_by_volume(nodes), nodes, places, scores, strict=True)
-    ]
-    return tuple(sorted(results, key=lambda result: result.value))
-
-
-def _axes_columns(node: Node) -> dict[str, float] | None:
-    if node.axes is None:
-        return None
-    planes = ("axial", "coronal", "sagittal")
-    columns = {
-        f"{kind}_axis_{p}": getattr(node.axes, f"{kind}_{p}") for kind in ("short", "long") for p in planes
-    }
-    return {**columns, "largest_short_axis": node.axes.largest_short}
 
 
 def _mask_warnings(at: Ready, found: Volume) -> list[str]:
@@ -277,24 +243,6 @@ def _mask_warnings(at: Ready, found: Volume) -> list[str]:
     if there and here < 0.9 * there:
         return [f"only {here / there:.0%} of the given mask's volume lies in the crop that the networks see"]
     return []
-
-
-def _node_warnings(
-    nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None]
-) -> list[str]:
-    warnings = []
-    names = names_by_volume(nodes)
-    cut = [
-        n for n, node, p in zip(names, nodes, places, strict=True) if node.touches_border or p.touches_border
-    ]
-    if cut:
-        warnings.append(f"{', '.join(sorted(cut))} may be cut off at the border of the crop or the CT")
-    blank = [name for name, score in zip(names, scores, strict=True) if score is None]
-    if blank:
-        from aiene.classify import UNSCORED  # loads torch, as `scores` did
-
-        warnings.append(f"{', '.join(sorted(blank))}: {UNSCORED}")
-    return warnings
 
 
 def _grid_facts(grid: Grid) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def test_the_default_bundle_is_listed_and_good():
         (("run", ".", "-o", "out", "--device", "abacus"), "--device abacus: no such device"),
         (("run", ".", "-o", "out", "--jobs", "0"), "--jobs must be at least 1"),
         (("run", ".", "-o", "out", "--num-parts", "2", "--part-id", "2"), "--part-id must be from 0"),
+        (("run", ".", "-o", "out", "--masks", "nowhere"), "--masks nowhere: no such folder"),
+        (("run", ".", "-o", "out", "--fg-labels", "900"), "900"),
         (("models", "show", "nobody"), "nobody: no model bundle of this name"),
         (("models", "verify", "./nobody"), "no model bundle here"),
     ],

@@ -291,6 +291,7 @@ def test_kernels_of_the_makers_are_known(name: str, expected: Kernel) -> None:
         ("Hals venös 3.0", "", Contrast.VENOUS), ("Neck portal", "X", Contrast.VENOUS),
         ("CTA carotis", "X", Contrast.ARTERIAL), ("Neck C+", "", Contrast.PRESENT),
         ("Neck", "Iohexol", Contrast.PRESENT), ("Neck", "", Contrast.UNKNOWN),
+        ("C-Spine", "", Contrast.UNKNOWN), ("Neck C-", "", Contrast.NONE), ("template", "", Contrast.UNKNOWN),
         ("Hals nativ", "", Contrast.NONE), ("NON CONTRAST", "", Contrast.NONE),
         ("Neck", "NONE", Contrast.NONE),
         ("w/o contrast", "", Contrast.NONE), ("pre contrast", "", Contrast.NONE),
@@ -306,7 +307,7 @@ def test_phases_of_contrast_are_known(description: str, agent: str, expected: Co
         ("Head and Neck", "", Region.NECK), ("H&N", "", Region.NECK), ("Hals 3.0", "CHEST", Region.NECK),
         ("", "HEADNECK", Region.NECK), ("Thorax", "NECK", Region.ELSEWHERE),
         ("Axial", "ABDOMEN", Region.ELSEWHERE),
-        ("Axial", "", Region.UNKNOWN),
+        ("Axial", "", Region.UNKNOWN), ("Head native", "", Region.UNKNOWN), ("C-Spine", "", Region.ELSEWHERE),
     ],
 )  # fmt: skip
 def test_parts_of_the_body_are_known(description: str, body: str, expected: Region) -> None:

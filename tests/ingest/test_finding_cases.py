@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ingest_builders import ct, write_nifti, write_series
+from pydicom.fileset import FileSet
 from test_dicom_stacking import only
 
 from aiene.errors import InputError
@@ -218,7 +220,7 @@ def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it is empty"):
+    with pytest.raises(InputError, match="it holds no image"):
         find_cases(tmp_path)
 
 
@@ -286,3 +288,51 @@ def test_a_slice_that_cannot_be_opened_is_told_though_its_name_says_nothing(
 
     monkeypatch.setattr(Path, "open", guarded)
     assert any("IM7 cannot be read" in warning for warning in only(tmp_path / "one").warnings)
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "index"])
+def test_a_file_set_is_read_without_its_directory(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As on a disc from a hospital, made by pydicom; also where the directory file was renamed."""
+    monkeypatch.setattr(  # pydicom leaves its own to the garbage collector, which warns
+        "pydicom.fileset.TemporaryDirectory",
+        lambda: SimpleNamespace(name=str(tmp_path_factory.mktemp("stage")), cleanup=lambda: None),
+    )
+    files = FileSet()
+    for file in reversed(
+        write_series(tmp_path / "plain", StudyTime="120000", StudyID="1", AccessionNumber="")
+    ):
+        files.add(file)
+    files.write(tmp_path / "disc")
+    (tmp_path / "disc" / "DICOMDIR").rename(tmp_path / "disc" / name)
+    case = only(tmp_path / "disc")
+    assert case.case_id == "PT000000"
+    assert case.warnings == ()
+    np.testing.assert_array_equal(read_case(case).volume.array, ct())
+
+
+def test_a_folder_that_cannot_be_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "one" / "a")
+    write_series(tmp_path / "two")
+    really = Path.iterdir
+
+    def guarded(self: Path) -> object:
+        if self.name == "one":
+            raise PermissionError(13, "Permission denied")
+        return really(self)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    closed, fine = find_cases(tmp_path)[0]
+    assert closed == Refusal("one", "one: it cannot be opened; check its permissions.")
+    assert isinstance(fine, Case)
+    with pytest.raises(InputError, match="it cannot be opened"):
+        find_cases(tmp_path / "one")
+
+
+def test_results_of_an_earlier_run_deep_inside_are_passed_over(tmp_path: Path) -> None:
+    write_series(tmp_path / "one" / "ct")
+    write_nifti(tmp_path / "one" / "out" / "cases" / "labels.nii.gz", ct())
+    for name in ("run.json", "cases.csv"):
+        (tmp_path / "one" / "out" / name).touch()
+    assert ids(tmp_path) == ["one"]

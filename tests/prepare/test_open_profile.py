@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from head_phantom import Head, turned_grid
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from aiene.errors import CaseError
@@ -159,6 +160,18 @@ def test_a_ct_without_a_body_is_refused_with_its_reason(
     empty = Volume(np.full(GRID.size, fill, dtype=np.float32), GRID)
     with pytest.raises(CaseError, match=sentence):
         prepare(NativeCt(empty, 8), template, OPEN)
+
+
+def test_a_ct_that_shows_only_the_crown_holds_no_neck(template: Template) -> None:
+    with pytest.raises(CaseError, match="holds no neck"):
+        prepare(NativeCt(short(Head().on(GRID), 75, 200), 8), template, OPEN)
+
+
+def test_a_ct_of_nothing_like_a_head_is_refused(template: Template) -> None:
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=GRID.size), 4)
+    hu = (noise / noise.std() * 300 - 300).astype(np.float32)
+    with pytest.raises(CaseError, match="nothing in the CT resembles"):
+        prepare(NativeCt(Volume(hu, GRID), 8), template, OPEN)
 
 
 @pytest.mark.parametrize("rescue", [True, False])

@@ -75,7 +75,7 @@ def find_cases(
     found: list[Case | Refusal] = []
     for one in _as_one_patient(source, scanned):
         found += _cases(source, one, format, series)
-    if all(place.is_empty for place in places):
+    if not found:
         raise _nothing(source, places, format)
     cases = distinct(found)
     return cases, _notes(cases, places)
@@ -192,7 +192,9 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
         )
     if ignored:
         return InputError(source, f"none of its {ignored} files is an image that can be read", _GIVE)
-    return InputError(source, "it is empty" if source.is_dir() else "it is no image that can be read", _GIVE)
+    return InputError(
+        source, "it holds no image" if source.is_dir() else "it is no image that can be read", _GIVE
+    )
 
 
 def _notes(cases: Sequence[Case | Refusal], places: Sequence[Place]) -> list[str]:

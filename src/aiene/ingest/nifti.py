@@ -198,7 +198,8 @@ def _affine(path: Path, header: Any) -> _Affine:
         raise InputError(path, "its sform is flat or sheared beyond use", _AGAIN)
     if codes[1] > 0:
         return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ header.get_qform(), header))
-    scaled = _with_spacing(sform, pixdim * unit[0, 0])
+    check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist())
+    scaled = _with_spacing(sform, np.abs(pixdim * unit[0, 0]))
     return _Affine(sform, "sform", True, _compare(path, sform, scaled, header, "pixdim"))
 
 

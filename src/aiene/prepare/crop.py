@@ -58,7 +58,7 @@ def fixed_window(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """HU scaled by the fixed window of -175 to 275, float32 in [0, 1].
 
     The published steps make values over 700 HU soft tissue and stretch each volume to its own range. Here
-    what is brighter than the window (bone, metal) is 1, what is darker (air, nothing) is 0, and a HU value has
+    what is brighter than the window (bone, metal) is 1, what is darker (air, nothing) is 0: a HU value has
     one meaning in every patient.
     """
     low, high = WINDOW

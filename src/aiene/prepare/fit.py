@@ -20,7 +20,10 @@ from aiene.prepare.starts import start_pose
 from aiene.prepare.template import Template
 from aiene.prepare.working import Working
 
+# Measured on 105 CTs: the metric lies between -0.72 and -0.14, on upside-down CTs, noise and water above -0.10;
+# the overlap is over 0.7 but for two CTs that were blanked near the target, the angle under 15 degrees.
 _LEAST_COVERED = 0.25
+_NO_NECK_METRIC = -0.09
 _POOR_COVERED = 0.75
 _POOR_OVERLAP = 0.70
 _POOR_ANGLE = 35.0
@@ -89,6 +92,9 @@ def fitted(working: Working, template: Template, profile: Profile) -> Fit:
         kept = min(tried, key=lambda attempt: attempt.verdict.metric, default=None)
     if kept is None:
         raise CaseError("the CT could not be laid onto the template", "check that it shows the head and neck")
+    if min(attempt.verdict.metric for attempt in tried) > _NO_NECK_METRIC:
+        problem = "nothing in the CT resembles the template's head and neck"
+        raise CaseError(problem, "check that the CT shows the neck, and its orientation")
     return Fit(kept, tuple(tried), tuple(_doubts(kept, tried)), scene)
 
 
@@ -111,7 +117,7 @@ def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[str]:
 
 
 def in_plane_centre(fit: Fit, template: Template) -> Triple:
-    """The template's neck centre (LPS mm), moved in plane as the patient's body lies beside the template's."""
+    """The template's neck centre (LPS mm), moved in plane as the patient lies beside the template."""
     lattice = _coarse_crop_lattice(template.volume.grid, template.neck_centre)
     scene = fit.scene
     patient = _body_on(scene.ct, scene.ct_body, lattice, fit.kept.pose.rigid())

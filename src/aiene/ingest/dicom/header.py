@@ -18,6 +18,7 @@ from aiene.ingest.dicom.damage import ODD_VALUE, quiet
 CT_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.1"
 CONVERTED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.2"
+_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 CT_CLASSES: Final = frozenset({CT_IMAGE, ENHANCED_CT, CONVERTED_CT})
 
 _UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
@@ -118,7 +119,7 @@ class Other:
 
 
 def read_header(path: Path) -> list[Frame] | Other:
-    """The CT frames that a DICOM file holds, or what else it is.
+    """The CT frames that a DICOM file holds, or what else it is; nothing for a DICOMDIR of any name.
 
     Raises
     ------
@@ -127,6 +128,8 @@ def read_header(path: Path) -> list[Frame] | Other:
     with quiet():
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
         sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
+        if not sop_class and text(dataset.file_meta, "MediaStorageSOPClassUID") == _DIRECTORY:
+            return []
         if not sop_class:
             raise ValueError("no SOP class")
         if sop_class not in CT_CLASSES or modality not in ("", "CT"):

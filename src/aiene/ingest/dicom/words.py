@@ -58,16 +58,16 @@ _PHILIPS_SHARP: Final = re.compile(r"^(?:[DEFL]|Y[A-D]?)$", re.I)
 _PHILIPS_SOFT: Final = re.compile(r"^(?:[ABC]|U[AB])$", re.I)
 
 _WITHOUT: Final = re.compile(
-    r"non.?contrast|without|w/o|unenhanced|nativ|\bnc\b|\bplain\b|\bc-|pre.?contrast|\bsans\b|sin contr|ohne",
+    r"non.?contrast|without|w/o|unenhanced|nativ|\bnc\b|\bplain\b|\bc-(?!\w)|pre.?contrast|\bsans\b|ohne",
     re.I,
 )
-_VENOUS: Final = re.compile(r"ven(?:ous|ös|oes|eux|oso)?\b|portal|\bpv\b|delay|late\b|sp[äa]t", re.I)
+_VENOUS: Final = re.compile(r"\bven(?:ous|ös|oes|eux|oso)?\b|portal|\bpv\b|delay|\blate\b|\bsp[äa]t", re.I)
 _ARTERIAL: Final = re.compile(r"arter|\bart\b|angio|\bcta\b", re.I)
-_WITH: Final = re.compile(r"contrast|\bc\+|\+c\b|\bce\b|\bcect\b|enhanced|\bkm\b|post|with iv|\biv\b", re.I)
+_WITH: Final = re.compile(r"contrast|\bc\+|\+c\b|\bce\b|\bcect\b|enhanced|\bkm\b|\biv\b", re.I)
 _NO_AGENT: Final = re.compile(r"^(?:no|none|without|n|0|nein)\b", re.I)
 
 _NECK: Final = re.compile(
-    r"neck|hals|cervi|\bcou\b|cuello|collo|head.?(?:&|and)?.?n|\bhn\b|\bh&n\b|laryn|phary|hno", re.I
+    r"neck|\bhals|cervi|\bcou\b|cuello|\bcollo\b|\bh ?&? ?n\b|laryn|phary|\bhno\b|\borl\b", re.I
 )
 _ELSEWHERE: Final = re.compile(
     r"chest|thorax|lung|abdom|pelv|liver|knee|foot|hand\b|heart|cardiac|spine|brain|sinus|colon|leg\b", re.I

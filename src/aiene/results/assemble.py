@@ -1,0 +1,69 @@
+"""From nodes, places and scores to the rows of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiene.nodes import names_by_volume
+from aiene.nodes.node import NativePlace, Node, Score
+from aiene.results.records import NodeResult
+
+
+def node_results(
+    nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None], threshold: float
+) -> tuple[NodeResult, ...]:
+    """The nodes of a case as records, in order of falling volume.
+
+    Parameters
+    ----------
+    nodes, places, scores : of the same nodes in the same order.
+    threshold : a node is classified as ENE where its probability is over this, compared in float64.
+    """
+    results = [
+        NodeResult(
+            name=name,
+            number=node.number,
+            pos=None if score is None else score.pos,
+            ene=None if score is None else score.ene,
+            ene_classification=None if score is None else int(score.ene > threshold),
+            volume_before_mm3=node.volume_before_mm3,
+            volume_after_mm3=node.volume_after_mm3,
+            axes=_axes_columns(node),
+            centroid_lps_mm=place.centroid_lps_mm,
+            side=place.side,
+            native_volume_mm3=place.volume_mm3,
+            touches_crop_border=node.touches_border,
+            touches_ct_border=place.touches_border,
+        )
+        for name, node, place, score in zip(names_by_volume(nodes), nodes, places, scores, strict=True)
+    ]
+    return tuple(sorted(results, key=lambda result: result.value))
+
+
+def node_warnings(
+    nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None]
+) -> list[str]:
+    """What the user should look at: nodes cut off at a border, nodes without a probability."""
+    warnings = []
+    names = names_by_volume(nodes)
+    cut = [
+        n for n, node, p in zip(names, nodes, places, strict=True) if node.touches_border or p.touches_border
+    ]
+    if cut:
+        warnings.append(f"{', '.join(sorted(cut))} may be cut off at the border of the crop or the CT")
+    blank = [name for name, score in zip(names, scores, strict=True) if score is None]
+    if blank:
+        from aiene.classify import UNSCORED  # loads torch, as `scores` did
+
+        warnings.append(f"{', '.join(sorted(blank))}: {UNSCORED}")
+    return warnings
+
+
+def _axes_columns(node: Node) -> dict[str, float] | None:
+    if node.axes is None:
+        return None
+    planes = ("axial", "coronal", "sagittal")
+    columns = {
+        f"{kind}_axis_{p}": getattr(node.axes, f"{kind}_{p}") for kind in ("short", "long") for p in planes
+    }
+    return {**columns, "largest_short_axis": node.axes.largest_short}
