@@ -98,10 +98,12 @@ def judge(seed: int, road: Road) -> CaseFigures:
     began = time.monotonic()
     profile = profile_named(card.profile, rescue=card.rescue_registration)
     prepared = prepare(NativeCt(phantom.ct, 2), road.template, profile)
-    nodes = split_nodes(road.segmenter.predict(prepared.crop), fg_labels=(card.labels["GTVn"],), axes=False)
+    found = road.segmenter.predict(prepared.crop)
+    nodes = split_nodes(found, fg_labels=(card.labels["GTVn"],), axes=False)
     scores = road.classifier.scores(prepared.crop, nodes)
     seconds = time.monotonic() - began
-    matched = match([n.mask for n in nodes], on_crop(phantom.node_map, prepared))
+    numbers = on_crop(phantom.node_map, prepared)
+    matched = match([n.mask for n in nodes], numbers, segmented=found.array == card.labels["GTVn"])
     rows = []
     for partner, score in zip(matched.partner, scores, strict=True):
         if partner and score is not None:

@@ -33,7 +33,7 @@ class Match:
     dice: dict[int, float]
 
 
-def match(found: list[Mask], numbers: npt.NDArray[np.uint8]) -> Match:
+def match(found: list[Mask], numbers: npt.NDArray[np.uint8], segmented: Mask | None = None) -> Match:
     """One to one by largest overlap.
 
     A planted node is found where one found node, which is not already the partner of another, holds at least
@@ -43,6 +43,8 @@ def match(found: list[Mask], numbers: npt.NDArray[np.uint8]) -> Match:
     ----------
     found : masks of the found nodes, on the crop.
     numbers : number of the planted node at each voxel of the crop, 0 elsewhere.
+    segmented : voxels that the segmenter labelled; the Dice counts only these of each found node, without the
+        outer layer that the split adds. None: all of them.
     """
     sizes = np.bincount(numbers.ravel(), minlength=1)
     shared = [np.bincount(numbers[mask], minlength=len(sizes)) for mask in found]
@@ -67,5 +69,10 @@ def match(found: list[Mask], numbers: npt.NDArray[np.uint8]) -> Match:
             continue
         inside = shared[k][1:].sum() / max(int(mask.sum()), 1)
         (fragments if inside >= LEAST_OWN else false).append(k)
-    dice = {n: float(2 * shared[k][n] / (found[k].sum() + sizes[n])) for k, n in enumerate(partner) if n}
+    dice = {n: _dice(found[k], numbers == n, segmented) for k, n in enumerate(partner) if n}
     return Match(tuple(partner), tuple(false), tuple(fragments), dice)
+
+
+def _dice(found: Mask, planted: Mask, segmented: Mask | None) -> float:
+    own = found if segmented is None else found & segmented
+    return float(2 * np.count_nonzero(own & planted) / (np.count_nonzero(own) + np.count_nonzero(planted)))

@@ -29,7 +29,15 @@ from aiene.prepare import OPEN, read_template
 from aiene.segment import Segmenter, load_segmenter
 from bundle_card import DEFAULT_BUNDLE, NECK_CENTRE, pack
 from figures import youden_threshold
-from phantom_crops import TRAINING_SEED, VALIDATION_SEED, Crop, load_crop, write_set
+from phantom_crops import (
+    NECK_SEED,
+    TRAINING_SEED,
+    VALIDATION_SEED,
+    Crop,
+    load_crop,
+    write_necks,
+    write_set,
+)
 
 SEED = 20_261_125
 PLANTINGS = 2
@@ -43,8 +51,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder outside the repository for caches")
     parser.add_argument("--stage", default="all", choices=["all", *STAGES])
     parser.add_argument("--persons", type=int, default=110, help="training phantoms")
+    parser.add_argument("--necks", type=int, default=150, help="more training phantoms, neck only")
     parser.add_argument("--validation", type=int, default=16, help="validation phantoms")
-    parser.add_argument("--segmenter-steps", type=int, default=1800)
+    parser.add_argument("--segmenter-steps", type=int, default=2200)
     parser.add_argument("--until", type=int, help="stop the segmenter after this step, to go on later")
     parser.add_argument("--classifier-steps", type=int, default=800)
     parser.add_argument("--threads", type=int, default=1)
@@ -59,6 +68,7 @@ def main() -> None:
 def data(options: argparse.Namespace) -> None:
     """Crops of training and validation persons."""
     template = read_template(DEFAULT_BUNDLE / "template.nrrd", OPEN, NECK_CENTRE)
+    write_necks(options.work / "necks", NECK_SEED, options.necks)
     failures = write_set(
         options.work / "validation", VALIDATION_SEED, options.validation, 1, template
     ) + write_set(options.work / "training", TRAINING_SEED, options.persons, PLANTINGS, template)
@@ -68,7 +78,7 @@ def data(options: argparse.Namespace) -> None:
 def segmenter(options: argparse.Namespace) -> None:
     """The segmenter, and its folder in nnU-Net v2's layout."""
     schedule = fit_segmenter.Schedule(steps=options.segmenter_steps)
-    known = crops(options.work / "training")
+    known = crops(options.work / "training") + crops(options.work / "necks")
     fit_segmenter.train(known, schedule, options.work, SEED, until=options.until)
     fit_segmenter.write_nnunet_folder(options.work, options.work / "segmenter", half=True)
 

@@ -37,7 +37,7 @@ def compare(segmenter: Segmenter, crop: Volume, answer: Path) -> dict[str, Any]:
     labels = volume_of(sitk.ReadImage(str(answer.with_suffix(".nii.gz")))).array
     prepared = network_input(crop, segmenter.plan)
     softmax = segmenter.scores(prepared)
-    differing = int((segmenter.predict(crop).array != labels).sum())
+    differing = int((segmenter.labels(prepared, softmax) != labels).sum())
     return {
         "network_size": list(prepared.image.shape),
         "max_input_difference": float(np.abs(prepared.image - theirs["network_input"]).max()),

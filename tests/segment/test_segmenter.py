@@ -49,7 +49,10 @@ def test_a_crop_of_one_patch_gives_what_the_network_says_of_it(make_model: Make,
     expected = softmax_of(network, ct(crop.array))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.ptp(expected, axis=(1, 2, 3)).max() > 0.3  # else any constant would pass
-    np.testing.assert_array_equal(load_segmenter(folder)(crop).array, expected.argmax(0))
+    labels = load_segmenter(folder)(crop)
+    np.testing.assert_array_equal(labels.array, expected.argmax(0))
+    assert labels.grid == crop.grid
+    assert labels.array.dtype == np.uint8
 
 
 @pytest.mark.parametrize("kind", ["PlainConvUNet", "ResidualEncoderUNet"])

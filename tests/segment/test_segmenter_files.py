@@ -104,9 +104,17 @@ def test_weights_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"arguments": {"conv_op": "os.system"}}, "conv_op os.system is none that is known"),
+        (
+            {"arguments": {"conv_op": "os.system"}},
+            r"^plans\.json: its conv_op os.system is none that is known",
+        ),
+        ({"arguments": {"nonlin": ["torch.nn.ReLU"]}}, "nonlin .* is none that is known"),
         ({"arguments": {"surprise": 1}}, "unknown argument surprise"),
-        ({"arguments": {"n_stages": 10**9}}, "no sensible number of stages"),
+        ({"arguments": {"n_stages": 10**9}}, "n_stages is no sensible number"),
+        ({"arguments": {"n_conv_per_stage": [2, 10**9, 2]}}, "n_conv_per_stage is no sensible number"),
+        ({"plans": {"transpose_forward": [1, 2, 0]}}, "do not undo each other"),
+        ({"plans": {"transpose_forward": [0, 1, 7]}}, "transpose_forward"),
+        ({"configuration": {"spacing": [float("nan"), 1.0, 1.0]}}, "spacing"),
         ({"arguments": {"features_per_stage": [4, 8]}}, "describes no network"),
         ({"configuration": {"patch_size": [15, 30, 30]}}, "describes no network that fits its patch"),
         ({"configuration": {"patch_size": [32, 32], "spacing": [1.0, 1.0]}}, "two-dimensional"),

@@ -79,7 +79,7 @@ def brought_over(file: Path, tensors: Tensors, plan: V1Plan, target: Plan) -> di
     ------
     ModelError : a weight of v1 that has no place, a place that stays empty, or a shape that does not fit.
     """
-    network = empty_network(file, target)
+    network = empty_network(target)
     expected = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
     renamed = {_v2_name(name, plan): name for name in tensors}
     strangers = sorted(old for new, old in renamed.items() if new not in expected)

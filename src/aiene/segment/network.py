@@ -56,7 +56,7 @@ _PLAIN = (
     "bottleneck_channels",
     "stem_channels",
 )
-_MOST_STAGES = 16
+_MOST = 64
 
 
 def build_network(file: Path, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -76,7 +76,7 @@ def build_network(file: Path, plan: Plan, tensors: Mapping[str, torch.Tensor]) -
     ModelError : an architecture that is unknown or contradicts itself, or weights that are missing, left over
         or of another shape.
     """
-    network = empty_network(file, plan)
+    network = empty_network(plan)
     _compare(file, network.state_dict(), tensors)
     network.load_state_dict(dict(tensors), assign=True)
     network.requires_grad_(False).eval()
@@ -84,14 +84,14 @@ def build_network(file: Path, plan: Plan, tensors: Mapping[str, torch.Tensor]) -
     return network
 
 
-def empty_network(file: Path, plan: Plan) -> nn.Module:
+def empty_network(plan: Plan) -> nn.Module:
     """The network of a plan on torch's meta device: names and shapes without numbers."""
     name = plan.architecture.network_class_name
     if name not in _NETWORKS:
-        raise ModelError(file, f"its network {name} is none that is known here", REMEDY)
-    arguments = {key: _argument(file, key, value) for key, value in plan.architecture.arch_kwargs.items()}
-    if not 2 <= _whole(arguments.get("n_stages")) <= _MOST_STAGES:
-        raise ModelError(file, "its architecture has no sensible number of stages", REMEDY)
+        raise ModelError(plan.file, f"its network {name} is none that is known here", REMEDY)
+    arguments = {
+        key: _argument(plan.file, key, value) for key, value in plan.architecture.arch_kwargs.items()
+    }
     try:
         with torch.device("meta"):
             network = _NETWORKS[name](
@@ -100,7 +100,7 @@ def empty_network(file: Path, plan: Plan) -> nn.Module:
             answer(network.eval(), torch.empty((1, 1, *plan.patch)))  # without numbers: do the sizes fit?
     except (TypeError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
         problem = "its architecture block describes no network that fits its patch"
-        raise ModelError(file, problem, REMEDY) from error
+        raise ModelError(plan.file, problem, REMEDY) from error
     return network
 
 
@@ -123,18 +123,22 @@ def answer(network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
 
 def _argument(file: Path, key: str, value: Any) -> Any:
     if key in _PLAIN:
+        if key.startswith("n_") and not _few(value):
+            raise ModelError(file, f"its {key} is no sensible number", REMEDY)
         return value
     if key in _BY_NAME:
         if value is None:
             return None
-        if value in _PARTS:
+        if isinstance(value, str) and value in _PARTS:
             return _PARTS[value]
         raise ModelError(file, f"its {key} {value} is none that is known here", REMEDY)
     raise ModelError(file, f"its architecture has an unknown argument {key}", REMEDY)
 
 
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+def _few(value: Any) -> bool:
+    """Numbers of stages, blocks or convolutions: few enough that building them ends."""
+    counts = value if isinstance(value, list) else [value]
+    return len(counts) <= _MOST and all(isinstance(n, int) and 0 < n <= _MOST for n in counts)
 
 
 def _compare(file: Path, expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:

@@ -20,6 +20,7 @@ NNUNET_V1 = "nnunet_v1"
 REMEDY = "get the model again, or train it with nnU-Net v2's standard planner and trainer"
 
 Shape = tuple[int, int, int]
+_Axis = Literal[0, 1, 2]
 _Model = TypeVar("_Model", bound=BaseModel)
 Order = Literal[0, 1, 2, 3, 4, 5]
 Scheme = Literal["CTNormalization", "ZScoreNormalization", "NoNormalization"]
@@ -31,7 +32,7 @@ _LARGEST_PATCH = 1024
 class _Loose(BaseModel):
     """Content from outside: what we use is checked, the rest is left alone."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class Resizing(_Loose):
@@ -96,8 +97,8 @@ class _Configuration(_Loose):
 
 
 class _Plans(_Loose):
-    transpose_forward: tuple[int, int, int] = (0, 1, 2)
-    transpose_backward: tuple[int, int, int] = (0, 1, 2)
+    transpose_forward: tuple[_Axis, _Axis, _Axis] = (0, 1, 2)
+    transpose_backward: tuple[_Axis, _Axis, _Axis] = (0, 1, 2)
     configurations: dict[str, dict[str, Any]]
     foreground_intensity_properties_per_channel: dict[str, _Intensities] = {}
     aiene_origin: Literal["nnunet_v1"] | None = None
@@ -115,6 +116,7 @@ class Plan:
 
     Parameters
     ----------
+    file : `plans.json`, for messages.
     configuration : its name, `3d_fullres` as a rule.
     patch : voxels of one tile.
     spacing : mm at which the network works.
@@ -126,6 +128,7 @@ class Plan:
     from_v1 : nnU-Net v1's order of steps.
     """
 
+    file: Path
     configuration: str
     patch: Shape
     spacing: tuple[float, float, float]
@@ -157,9 +160,12 @@ def read_plan(folder: Path, configuration: str) -> Plan:
     dataset = _parse(dataset_file, _Dataset)
     chosen = _configuration(plans_file, plans, configuration)
     _refuse_what_is_not_ours(plans_file, chosen)
+    if [plans.transpose_forward[axis] for axis in plans.transpose_backward] != [0, 1, 2]:
+        raise ModelError(plans_file, "its two transpositions do not undo each other", REMEDY)
     z, y, x = chosen.patch_size
     sz, sy, sx = chosen.spacing
     return Plan(
+        file=plans_file,
         configuration=configuration,
         patch=(z, y, x),
         spacing=(sz, sy, sx),

@@ -65,9 +65,13 @@ class Segmenter:
         CaseError : the crop is zero everywhere, or holds values that are no numbers.
         """
         prepared = network_input(crop, self.plan)
+        return crop.with_array(self.labels(prepared, self.scores(prepared)))
+
+    def labels(self, prepared: NetworkInput, scores: Scores) -> npt.NDArray[np.uint8]:
+        """The label map (z, y, x) on the crop's grid that follows from the model's answer."""
         labels = np.zeros(prepared.whole, dtype=np.uint8)
-        labels[prepared.box] = self._on_the_cut(self.scores(prepared), prepared).argmax(axis=0)
-        return crop.with_array(np.ascontiguousarray(np.transpose(labels, self.plan.backward)))
+        labels[prepared.box] = self._on_the_cut(scores, prepared).argmax(axis=0)
+        return np.ascontiguousarray(np.transpose(labels, self.plan.backward))
 
     def probabilities(self, crop: Volume) -> Scores:
         """Probability of each class, float32 (classes, z, y, x) on the crop's grid.
@@ -157,20 +161,15 @@ def load_segmenter(
         raise ValueError(f"folds {folds} and step size {step_size}: at least one fold, a step over 0 up to 1")
     home = model_folder(folder)
     where = device or torch.device("cpu")
-    plan: Plan | None = None
-    networks: list[nn.Module] = []
-    axes: tuple[int, ...] = ()
-    for fold in folds:
-        file = home / f"fold_{fold}" / checkpoint
-        content = read_checkpoint(file)
-        if plan is None:
-            plan = read_plan(home, _configuration_of(file, content))
-            axes = _mirror_axes(file, content) if mirroring else ()
-        network = build_network(file, plan, tensors_of(file, content.get("network_weights")))
-        networks.append(network.to(where))
-    if plan is None:
-        raise ValueError("no fold")
-    return Segmenter(plan, tuple(networks), step_size, axes, where)
+    files = [home / f"fold_{fold}" / checkpoint for fold in folds]
+    contents = [read_checkpoint(file) for file in files]
+    plan = read_plan(home, _configuration_of(files[0], contents[0]))
+    networks = tuple(
+        build_network(file, plan, tensors_of(file, content.get("network_weights"))).to(where)
+        for file, content in zip(files, contents, strict=True)
+    )
+    axes = _mirror_axes(files[0], contents[0]) if mirroring else ()
+    return Segmenter(plan, networks, step_size, axes, where)
 
 
 def model_folder(folder: Path) -> Path:
