@@ -126,7 +126,7 @@ def _margin_slope(hu: np.ndarray, mask: np.ndarray) -> float:
 def _margins(ene_share: float) -> tuple[list[float], list[float]]:
     """Roughness and slope of every node of one lobe."""
     rough, slope = [], []
-    for seed in (40, 41, 42):
+    for seed in (40, 41):
         settings = PhantomSettings(
             size=(110, 110, 110),
             spacing=(1.3, 1.3, 1.3),

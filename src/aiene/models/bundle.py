@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from aiene.errors import ModelError
 
 CARD = "model.json"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What a bundle may be called."""
 
 
 class _Strict(BaseModel):
@@ -53,7 +55,7 @@ class ModelCard(_Strict):
     """
 
     format: Literal[1] = 1
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(min_length=1, pattern=f"^{NAME}$")
     version: str = "1"
     licence: str
     intended_use: str

@@ -47,6 +47,12 @@ class ImportReport:
     max_difference: float
     max_logit_difference: float
 
+    def __str__(self) -> str:
+        return (
+            f"DualNet of {self.parameters} parameters (Keras {self.keras_version}), probability within "
+            f"{self.max_difference:.1e}, logit within {self.max_logit_difference:.1e} of the original network"
+        )
+
 
 @dataclass(frozen=True)
 class _Step:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from aiene.errors import AieneError, ModelError
-from aiene.models.bundle import Bundle, write_card
+from aiene.errors import ModelError
+from aiene.models.bundle import NAME, Bundle, read_bundle, write_card
 from aiene.models.import_keras import import_classifier
 from aiene.models.import_nnunet import import_segmenter
 from aiene.models.store import models_folder
@@ -53,6 +54,8 @@ def import_bundle(
     ModelError : an asset cannot be used, or the imported network does not give the numbers of its source.
     OutputError : the bundle cannot be written.
     """
+    if not re.fullmatch(NAME, name):
+        raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")
     target = out or models_folder() / name
     if target.exists() and any(target.iterdir()):
         remedy = "remove it, or choose another --name or -o"
@@ -83,14 +86,8 @@ def import_bundle(
         }
         write_card(partial, card)
         replace_folder(partial, target)
-    except ValueError as error:
-        if isinstance(error, AieneError):
-            raise
-        raise ModelError(name, "not a name for a bundle", "use letters, digits, dots and dashes") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    from aiene.models.bundle import read_bundle
-
     return Imported(read_bundle(target), str(checks[0]), str(checks[1]))
 
 

@@ -22,6 +22,7 @@ HEAD = Column(
     power=2.3,
     egg=0.16,
 )
+"""Skin of head and face, down to the chin."""
 NECK = Column(
     (
         (-130, 0, 40, 75, 85),
@@ -37,6 +38,7 @@ NECK = Column(
     ),
     power=2.4,
 )
+"""Skin of the neck, down into the trunk."""
 TRUNK = Column(
     (
         (-260, 0, 18, 215, 118),
@@ -51,6 +53,7 @@ TRUNK = Column(
     ),
     power=2.8,
 )
+"""Skin of shoulders and chest."""
 BRAIN = Column(
     (
         (76, 0, 42, 36, 26),
@@ -65,3 +68,4 @@ BRAIN = Column(
     ),
     power=2.2,
 )
+"""Inside of the skull."""

@@ -9,6 +9,7 @@ from aiene.phantom.tissue import SPINE, Layer, Tissue, beside_spine, pairs, segm
 
 
 def bones() -> list[Tissue]:
+    """Spine, jaws with teeth, hyoid, larynx, skull base, face, shoulder girdle and sternum."""
     hard: Layer = "hard"
     middle = [
         Tissue(Column(SPINE), segmented(330, 95, 0.68), hard),
@@ -59,6 +60,7 @@ def _ribs(distance: Field, z: Field) -> Field:
 
 
 def air_spaces() -> list[Tissue]:
+    """Airway from nose to trachea, sinuses, ear canals, orbits and lungs."""
     hard: Layer = "hard"
     air = -990.0
     middle = [
@@ -86,4 +88,5 @@ def air_spaces() -> list[Tissue]:
 
 
 def ventricles() -> list[Tissue]:
+    """The lateral ventricles of the brain."""
     return pairs([Tissue(Ellipsoid((9, 0, 152), (4, 26, 9), 0.2), 12.0, "hard")])

@@ -9,6 +9,7 @@ from aiene.phantom.tissue import Tissue, beside_spine, pairs
 
 
 def muscles() -> list[Tissue]:
+    """Muscles of the neck, the jaw and the floor of the mouth, both sides."""
     muscle, dark = 60.0, 54.0
     return pairs(
         [
@@ -35,6 +36,7 @@ def muscles() -> list[Tissue]:
 
 
 def viscera() -> list[Tissue]:
+    """Pharynx, larynx, tongue, oesophagus, thyroid, salivary glands and tonsils."""
     middle = [
         Tissue(Column(((-52, 0, -26, 19, 17), (-25, 0, -30, 22, 18), (0, 0, -24, 23, 17),
                        (30, 0, -22, 22, 15), (60, 0, -20, 20, 13), (85, 0, -20, 18, 12))), 62.0),
@@ -56,6 +58,7 @@ def viscera() -> list[Tissue]:
 
 
 def vessels(rng: np.random.Generator, enhancement: float) -> list[Tissue]:
+    """Carotid, jugular, subclavian and smaller vessels; the jugular veins' widths are drawn for each side."""
     artery, vein = (float(45 + enhancement * rng.uniform(*hu)) for hu in ((80, 140), (70, 130)))
     found: list[Tissue] = []
     for side in (1, -1):

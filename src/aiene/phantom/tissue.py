@@ -47,6 +47,7 @@ SPINE = (
     (60, 0, -3, 7, 7),
     (72, 0, -2, 5, 5),
 )
+"""Rows (z, x, y, half-width, half-depth) in mm of the vertebral bodies."""
 
 
 def beside_spine(dx: float, dy: float, a: float, b: float, low: float, high: float) -> Column:

@@ -1,0 +1,159 @@
+"""`aiene models import`: from assets to a bundle that runs, or to nothing at all."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import keras_writer
+import pytest
+from typer.testing import CliRunner
+
+from aiene.cli.app import app
+from aiene.models.store import default_folder
+
+
+def models(*words: str | Path):
+    return CliRunner().invoke(app, ["models", *map(str, words)])
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> dict[str, Path]:
+    """A segmenter in nnU-Net v2's layout, a narrow Keras file, a template."""
+    keras_writer.write(tmp_path / "dualnet.h5")
+    return {
+        "--segmenter": default_folder() / "segmenter",
+        "--classifier": tmp_path / "dualnet.h5",
+        "--template": default_folder() / "template.nrrd",
+    }
+
+
+def words_of(assets: dict[str, Path]) -> list[str | Path]:
+    return [word for pair in assets.items() for word in pair]
+
+
+def test_assets_become_a_bundle_that_is_found_by_name_and_verifies(assets, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIENE_MODELS", str(tmp_path / "my models"))
+    made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "--rescue", "--json")
+    assert made.exit_code == 0, made.output
+    assert Path(json.loads(made.stdout)["path"]) == tmp_path / "my models" / "mine"
+    shown = json.loads(models("show", "mine", "--json").stdout)
+    assert (shown["profile"], shown["rescue_registration"], shown["ene_threshold"]) == ("open", True, 0.3)
+    assert models("verify", "mine").exit_code == 0
+    names = [model["name"] for model in json.loads(models("list", "--json").stdout)["models"]]
+    assert names == ["default", "mine"]
+
+
+def test_a_bundle_is_not_written_over_another(assets, tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "thesis.txt").write_text("precious")
+    made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "-o", tmp_path / "here")
+    assert made.exit_code == 2
+    assert "here: there is something here already" in made.stderr
+    assert (tmp_path / "here" / "thesis.txt").read_text() == "precious"
+
+
+def _not_hdf5(assets: dict[str, Path], folder: Path) -> None:
+    assets["--classifier"].write_bytes(b"\x89HDF" + bytes(100))
+
+
+def _missing_layer(assets: dict[str, Path], folder: Path) -> None:
+    def drop(builder: keras_writer.Builder) -> None:
+        builder.layers.pop(builder.layer("Dense"))
+
+    keras_writer.write(assets["--classifier"], drop)
+
+
+def _no_segmenter(assets: dict[str, Path], folder: Path) -> None:
+    assets["--segmenter"] = folder / "nothing"
+
+
+def _no_template(assets: dict[str, Path], folder: Path) -> None:
+    (folder / "template.nrrd").write_text("no template")
+    assets["--template"] = folder / "template.nrrd"
+
+
+class _Marker:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def _hostile_pickle(assets: dict[str, Path], folder: Path) -> None:
+    task = folder / "Task501_ENE"
+    (task / "fold_0").mkdir(parents=True)
+    for name in (
+        "plans.pkl",
+        "fold_0/model_final_checkpoint.model.pkl",
+        "fold_0/model_final_checkpoint.model",
+    ):
+        (task / name).write_bytes(pickle.dumps(_Marker(folder / "code ran")))
+    assets["--segmenter"] = task
+
+
+@pytest.mark.parametrize(
+    ("fault", "file"),
+    [
+        (_not_hdf5, "dualnet.h5"),
+        (_missing_layer, "dualnet.h5"),
+        (_no_segmenter, "nothing"),
+        (_no_template, "template.nrrd"),
+        (_hostile_pickle, ".pkl"),
+    ],
+)
+def test_a_bad_asset_is_one_sentence_and_leaves_nothing(fault, file, assets, tmp_path):
+    fault(assets, tmp_path)
+    made = models("import", "--name", "m", *words_of(assets), "--profile", "open", "-o", tmp_path / "bundle")
+    assert made.exit_code == 2
+    assert isinstance(made.exception, SystemExit)
+    assert len(made.stderr.strip().splitlines()) == 1
+    assert file in made.stderr
+    assert not (tmp_path / "bundle").exists()
+    assert not list(tmp_path.glob("*.partial"))
+    assert not (tmp_path / "code ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../up", "a b", "", ".hidden"])
+def test_a_name_that_is_no_name_is_refused(name, assets, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIENE_MODELS", str(tmp_path / "models"))
+    made = models("import", "--name", name, *words_of(assets), "--profile", "open")
+    assert made.exit_code == 2
+    assert "not a name for a bundle" in made.stderr
+    assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+
+
+def test_the_published_assets_become_a_bundle(golden: Path, tmp_path: Path):
+    made = models(
+        "import",
+        "--name",
+        "published",
+        "--segmenter",
+        golden / "networks" / "nnunet" / "nnUNet" / "Task501_ENE",
+        "--classifier",
+        golden / "networks" / "dualnet" / "variant_small_trained_keras24.h5",
+        "--template",
+        golden / "template" / "template_image.nrrd",
+        "-o",
+        tmp_path / "bundle",
+    )
+    assert made.exit_code == 0, made.output
+    shown = json.loads(models("show", tmp_path / "bundle", "--json").stdout)
+    assert (shown["profile"], shown["rescue_registration"]) == ("published", False)
+    assert models("verify", tmp_path / "bundle").exit_code == 0
+
+
+def test_the_published_profile_refuses_a_template_on_which_its_crop_is_empty(assets, golden, tmp_path):
+    made = models("import", "--name", "m", *words_of(assets), "--profile", "published", "-o", tmp_path / "b")
+    assert made.exit_code == 2
+    assert "template.nrrd" in made.stderr
+
+
+def test_a_zip_of_the_segmenter_is_taken(assets, tmp_path):
+    shutil.make_archive(str(tmp_path / "segmenter"), "zip", assets["--segmenter"])
+    assets["--segmenter"] = tmp_path / "segmenter.zip"
+    made = models("import", "--name", "m", *words_of(assets), "--profile", "open", "-o", tmp_path / "bundle")
+    assert made.exit_code == 0, made.output
