@@ -37,7 +37,8 @@ README = """# The default bundle
 | --- | --- |
 | architectures | nnU-Net's plain U-Net (8 to 96 features) and DualNet with narrow layers |
 | profile | `open` |
-| training data | {training} crops of parametric phantoms (`aiene.phantom`), {validation} for validation |
+| training data | {training} crops of parametric phantoms (`aiene.phantom`) and {necks} of necks alone |
+| validation data | {validation} crops of other phantoms |
 | steps | segmenter {segmenter_steps}, classifier {classifier_steps} |
 | ENE threshold | {threshold} (Youden, validation phantoms) |
 | licence | {licence} |
@@ -77,6 +78,7 @@ def provenance(work: Path) -> dict[str, Any]:
     return {
         "data": {
             "training_crops": len(list((work / "training").glob("*_?.npz"))),
+            "training_neck_crops": len(list((work / "necks").glob("*_?.npz"))),
             "validation_crops": len(list((work / "validation").glob("*_?.npz"))),
             "segmenter_steps": steps_done(work / "segmenter_state.pth"),
             "classifier_steps": steps_done(work / "classifier_state.pth"),
@@ -86,6 +88,7 @@ def provenance(work: Path) -> dict[str, Any]:
             "python training/train_default.py --work DIR",
             "python training/evaluate_default.py",
         ],
+        "operating_point": json.loads((work / "operating_point.json").read_text()),
         "template": TEMPLATE_SOURCE,
     }
 
@@ -130,6 +133,7 @@ def write_readme(bundle: Path) -> None:
             threshold=card.ene_threshold,
             template=TEMPLATE_SOURCE,
             training=data.get("training_crops", "?"),
+            necks=data.get("training_neck_crops", "?"),
             validation=data.get("validation_crops", "?"),
             segmenter_steps=data.get("segmenter_steps", "?"),
             classifier_steps=data.get("classifier_steps", "?"),

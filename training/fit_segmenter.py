@@ -54,7 +54,7 @@ class Schedule:
     learning_rate : at the start; falls to 0 as a half cosine.
     """
 
-    steps: int = 2200
+    steps: int = 4000
     patch: tuple[int, int, int] = (48, 96, 96)
     whole_from: float = 1.0
     learning_rate: float = 2e-3
@@ -97,9 +97,9 @@ def examples(
 def _patch(
     labels: npt.NDArray[np.uint8], size: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[slice, ...]:
-    """A patch that holds a labelled voxel two times out of three."""
+    """A patch that holds a voxel of a node every other time."""
     limit = np.array(labels.shape) - size
-    found = np.argwhere(labels == 2) if rng.random() < 0.67 else np.empty((0, 3))
+    found = np.argwhere(labels == 2) if rng.random() < 0.5 else np.empty((0, 3))
     if len(found):
         middle = found[int(rng.integers(len(found)))]
         start = middle - (rng.random(3) * size).astype(int)
@@ -219,7 +219,7 @@ def _save(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step
     partial.rename(file)
 
 
-def write_nnunet_folder(work: Path, folder: Path, *, half: bool) -> None:
+def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: float = 0.0) -> None:
     """The trained network in nnU-Net v2's trained-model layout.
 
     Parameters
@@ -227,8 +227,11 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool) -> None:
     work : holds `segmenter_state.pth`.
     folder : gets plans.json, dataset.json and fold_0/checkpoint_final.pth.
     half : store the weights as float16.
+    node_offset : taken off the nodes' logit (`operating_point`).
     """
     network = torch.load(work / "segmenter_state.pth", weights_only=True)["network"]
+    last = max(name for name in network if name.startswith("decoder.seg_layers.") and name.endswith(".bias"))
+    network[last][2] -= node_offset
     weights = {k: (v.half() if half else v).contiguous() for k, v in network.items()}
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     torch.save(

@@ -1,11 +1,12 @@
 """Make the weights of the default bundle from nothing but seeds.
 
-    python training/train_default.py --work DIR [--stage data|segmenter|nodes|classifier|pack|all]
+    python training/train_default.py --work DIR [--stage data|segmenter|point|nodes|classifier|pack|all]
 
 The stages, each of which goes on where it was cut off:
 
 data        phantoms laid onto the template by the road itself, as crops in DIR (about 0.5 GB)
 segmenter   the U-Net on those crops
+point       how sure the segmenter must be of a node, from the validation phantoms
 nodes       inputs of the classifier from true and found nodes
 classifier  the DualNet on them
 pack        float16 weights and cards into the package; run `evaluate_default.py` after it
@@ -25,6 +26,7 @@ import torch
 
 import fit_classifier
 import fit_segmenter
+import operating_point
 from aiene.prepare import OPEN, read_template
 from aiene.segment import Segmenter, load_segmenter
 from bundle_card import DEFAULT_BUNDLE, NECK_CENTRE, pack
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--persons", type=int, default=110, help="training phantoms")
     parser.add_argument("--necks", type=int, default=150, help="more training phantoms, neck only")
     parser.add_argument("--validation", type=int, default=16, help="validation phantoms")
-    parser.add_argument("--segmenter-steps", type=int, default=2200)
+    parser.add_argument("--segmenter-steps", type=int, default=4000)
     parser.add_argument("--until", type=int, help="stop the segmenter after this step, to go on later")
     parser.add_argument("--classifier-steps", type=int, default=800)
     parser.add_argument("--threads", type=int, default=1)
@@ -80,7 +82,22 @@ def segmenter(options: argparse.Namespace) -> None:
     schedule = fit_segmenter.Schedule(steps=options.segmenter_steps)
     known = crops(options.work / "training") + crops(options.work / "necks")
     fit_segmenter.train(known, schedule, options.work, SEED, until=options.until)
-    fit_segmenter.write_nnunet_folder(options.work, options.work / "segmenter", half=True)
+    folder = options.work / "segmenter"
+    fit_segmenter.write_nnunet_folder(options.work, folder, half=True)
+
+
+def operating_point_stage(options: argparse.Namespace) -> None:
+    """The segmenter's offset, from the validation persons."""
+    found = operating_point.points(
+        crops(options.work / "validation"), load_segmenter(options.work / "segmenter")
+    )
+    for point in found:
+        print(point, flush=True)
+    point = operating_point.chosen(found)
+    fit_segmenter.write_nnunet_folder(
+        options.work, options.work / "segmenter", half=True, node_offset=point.offset
+    )
+    (options.work / "operating_point.json").write_text(json.dumps(point._asdict()))
 
 
 def nodes(options: argparse.Namespace) -> None:
@@ -115,6 +132,7 @@ def packing(options: argparse.Namespace) -> None:
 STAGES = {
     "data": data,
     "segmenter": segmenter,
+    "point": operating_point_stage,
     "nodes": nodes,
     "classifier": classifier,
     "pack": packing,

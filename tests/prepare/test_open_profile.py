@@ -16,6 +16,7 @@ from aiene.geometry import Grid, RigidTransform, Volume, resample
 from aiene.ingest.case import NativeCt
 from aiene.prepare import OPEN, PUBLISHED, Profile, Template, prepare, profile_named
 from aiene.prepare.crop import fixed_window
+from aiene.prepare.working import known_part
 
 GRID = turned_grid((0, 1, 2), (1, 1, 1), (3.0, 2.0, 2.0))
 WEAK = replace(
@@ -160,6 +161,16 @@ def test_a_ct_without_a_body_is_refused_with_its_reason(
     empty = Volume(np.full(GRID.size, fill, dtype=np.float32), GRID)
     with pytest.raises(CaseError, match=sentence):
         prepare(NativeCt(empty, 8), template, OPEN)
+
+
+def test_slices_that_keep_nothing_but_the_spine_do_not_count_as_covered() -> None:
+    head = Head().on(GRID)
+    low = int(np.flatnonzero(GRID.points(np.arange(GRID.size[0])[:, None] * [1, 0, 0])[:, 2] > -20)[0])
+    blanked = head.array.copy()
+    blanked[:low][blanked[:low] < 400] = -1024
+    known = known_part(head.with_array(blanked))
+    assert known.size[1:] == GRID.size[1:]
+    np.testing.assert_allclose(known.origin, GRID.points((low, 0, 0)))
 
 
 def test_a_ct_that_shows_only_the_crown_holds_no_neck(template: Template) -> None:

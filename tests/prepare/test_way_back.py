@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -15,11 +13,14 @@ from scipy.spatial.transform import Rotation
 
 from aiene.geometry import Grid, RigidTransform, Triple, Volume
 from aiene.ingest.case import NativeCt
-from aiene.prepare import OPEN, Prepared, RegistrationReport, Template, prepare, to_native, write_transform
+from aiene.prepare import OPEN, Prepared, RegistrationReport, Template, prepare, to_native
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -75.0, -96.0))
 REPORT = RegistrationReport("geometry", -1.0, (), 1.0, 0.0, 0.0, 1.0, None, True)
 ORDERS = st.permutations([0, 1, 2])
+# Two parallel lattices beat: at 1.7 mm nearest neighbours miss a sphere's volume by 9 %, whatever the code
+# does. So the lattices are turned against each other here, by up to 20 degrees in all.
+TURNS = st.floats(3.0, 11.5) | st.floats(-11.5, -3.0)
 SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
 
 
@@ -46,7 +47,7 @@ def centroids(labels: Volume) -> dict[int, tuple[np.ndarray, float]]:
 
 @settings(deadline=None, max_examples=20)
 @given(
-    st.tuples(*[st.floats(-11.5, 11.5)] * 3),
+    st.tuples(*[TURNS] * 3),
     st.tuples(*[st.floats(-60, 60)] * 3),
     ORDERS,
     SIGNS,
@@ -123,12 +124,3 @@ def nodes_seen(crop: Volume) -> Volume:
     sizes = np.bincount(parts.ravel(), minlength=n + 1) * crop.grid.voxel_volume_mm3
     keep = [k for k in range(1, n + 1) if 3000 < sizes[k] < 12000]
     return crop.with_array(np.where(np.isin(parts, keep), parts, 0).astype(np.uint16))
-
-
-def test_the_written_transform_is_the_way_to_the_native_ct(tmp_path: Path) -> None:
-    pose = rigid((12.0, -7.0, 20.0), (3.0, -40.0, 210.0))
-    crop = Volume(np.zeros(CROP.size, np.float32), CROP)
-    write_transform(Prepared(crop, CROP, pose, REPORT), tmp_path / "transform.tfm")
-    read = sitk.ReadTransform(str(tmp_path / "transform.tfm"))
-    for point in CROP.corners():
-        np.testing.assert_allclose(read.TransformPoint(point.tolist()), pose.apply(point), atol=1e-6)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry import Grid, Volume, grid_of
+from aiene.geometry import Grid, RigidTransform, Volume, grid_of
 from aiene.results.images import nifti_bytes, write_nifti
+from aiene.results.store import transform_text
 
 FOOT = np.zeros((9, 11, 13), np.uint8)
 FOOT[2:7, 3, 4] = 1  # long in z,
@@ -59,3 +60,12 @@ def test_sform_and_qform_say_the_same():
 def test_the_same_volume_is_the_same_bytes(dtype):
     volume = Volume(FOOT.astype(dtype), grid((5, 6, 7), False, (0, 1, 2)))
     assert nifti_bytes(volume) == nifti_bytes(volume)
+
+
+def test_the_written_transform_is_read_as_the_same_way(tmp_path):
+    turn = Rotation.from_euler("xyz", (12, -7, 20), degrees=True).as_matrix()
+    pose = RigidTransform(tuple(map(tuple, turn)), (3.0, -40.0, 210.0))
+    (tmp_path / "transform.tfm").write_text(transform_text(pose))
+    read = sitk.ReadTransform(str(tmp_path / "transform.tfm"))
+    for point in grid((10, 20, 30), True, (2, 1, 0)).corners():
+        np.testing.assert_allclose(read.TransformPoint(point.tolist()), pose.apply(point), atol=1e-9)

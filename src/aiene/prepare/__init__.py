@@ -4,7 +4,7 @@ from aiene.prepare.prepared import Prepared, RegistrationReport
 from aiene.prepare.profile import OPEN, PUBLISHED, Profile, profile_named
 from aiene.prepare.road import prepare
 from aiene.prepare.template import Template, read_template
-from aiene.prepare.way_back import to_native, write_transform
+from aiene.prepare.way_back import to_native
 
 __all__ = [
     "OPEN",
@@ -17,5 +17,4 @@ __all__ = [
     "profile_named",
     "read_template",
     "to_native",
-    "write_transform",
 ]

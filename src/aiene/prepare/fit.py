@@ -20,8 +20,8 @@ from aiene.prepare.starts import start_pose
 from aiene.prepare.template import Template
 from aiene.prepare.working import Working
 
-# Measured on the 105 CTs of OpenKBP: the metric lies between -0.72 and -0.14 (upside-down CTs and noise: above
-# -0.09), the overlap over 0.7 but for two CTs that were blanked near the target, the angle under 15 degrees.
+# Measured on the 105 CTs of OpenKBP: the metric lies between -0.72 and -0.14 (upside-down CTs and noise:
+# above -0.09), the overlap over 0.7 but for two CTs blanked near the target, the angle under 16 degrees.
 _LEAST_COVERED = 0.25
 _NO_NECK_METRIC = -0.09
 _POOR_COVERED = 0.75

@@ -14,7 +14,8 @@ class RegistrationReport:
     Parameters
     ----------
     start : name of the start that was kept (`geometry`, `body`, `bone`, ...).
-    metric : Mattes mutual information at the end, lower is better.
+    metric : negative mutual information at the end, lower is better; over the same voxels of the CT for every
+        start and profile, so that starts can be compared.
     starts : every start that was tried, with its metric at the end.
     body_overlap : Dice of CT body and template body, on the part of the template that the CT covers.
     angle_degrees, shift_mm : size of the rigid transform (shift of the template's centre, apart from the

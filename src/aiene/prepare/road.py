@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from aiene.errors import CaseError
 from aiene.geometry import Volume
 from aiene.ingest.case import NativeCt
 from aiene.prepare.crop import fixed_window, patient_lattice, published_crop
@@ -10,6 +13,10 @@ from aiene.prepare.prepared import Prepared
 from aiene.prepare.profile import Profile
 from aiene.prepare.template import Template
 from aiene.prepare.working import Working, open_working, published_working, sampled
+
+_BRIGHT = 0.99
+_LEAST_BONE_ML = 20.0
+"""Every crop of the 105 CTs of OpenKBP holds over 150 ml of voxels at the top of the window (275 HU)."""
 
 
 def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
@@ -28,9 +35,18 @@ def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
     working = published_working(ct) if profile.resample_first else open_working(ct, profile)
     fit = fitted(working, template, profile)
     crop = _cropped(working, template, profile, fit)
+    _check_bone(crop)
     to_native = working.to_native.after(fit.kept.pose.rigid())
     report, warnings = reported(fit, crop.grid, to_native, working, template)
     return Prepared(crop, ct.volume.grid, to_native, report, warnings)
+
+
+def _check_bone(crop: Volume) -> None:
+    """A neck has a spine: without anything bright, the crop holds something else."""
+    bright_ml = np.count_nonzero(crop.array >= _BRIGHT) * crop.grid.voxel_volume_mm3 / 1000
+    if bright_ml < _LEAST_BONE_ML:
+        problem = f"the networks' crop holds {bright_ml:.1f} ml of bone, so it holds no neck"
+        raise CaseError(problem, "check that the CT shows the neck, and that its values are HU")
 
 
 def _cropped(working: Working, template: Template, profile: Profile, fit: Fit) -> Volume:

@@ -19,7 +19,9 @@ _WHOLE_BODY_SLICES = 200
 _DROPPED_SHARE = 0.65
 _OVERVIEW_MM = (6.0, 6.0, 6.0)
 _RIM_MM = 15.0
-_NOTHING_HU = -900.0
+_TISSUE_HU = -500.0
+_LEAST_BODY_MM2 = 4000.0
+"""A disc of 71 mm: less than a neck, more than a spine alone, which some blanked CTs keep."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Working:
     volume : HU, float32: what is registered and sampled.
     to_native : takes its points to points of the native CT. The published cut leaves the origin where it was;
         this puts it right.
-    known : the part of the native grid that holds an image.
+    known : the part of the native grid that holds a body.
     """
 
     volume: Volume
@@ -97,10 +99,11 @@ def open_working(ct: NativeCt, profile: Profile) -> Working:
 
 
 def known_part(volume: Volume) -> Grid:
-    """The part of the grid that holds an image: slices of nothing at both ends are left out."""
+    """The part of the grid that holds a body: without the end slices of less tissue than a neck has."""
     axis = head_axis(volume.grid)
-    peaks = volume.array.max(axis=tuple(a for a in range(3) if a != axis))
-    filled = np.flatnonzero(peaks > _NOTHING_HU)
+    counts = np.count_nonzero(volume.array > _TISSUE_HU, axis=tuple(a for a in range(3) if a != axis))
+    areas = counts * volume.grid.voxel_volume_mm3 / volume.grid.spacing[axis]
+    filled = np.flatnonzero(areas >= _LEAST_BODY_MM2)
     if filled.size == 0:
         return volume.grid
     start, size = [0, 0, 0], list(volume.grid.size)
