@@ -1,1 +1,1 @@
-"""TODO"""
+"""Model bundles: reading, finding, and importing the published assets into one."""
