@@ -1,6 +1,7 @@
 """Judge the default bundle on phantoms that it has never seen, and write the figures onto its cards.
 
-    python training/evaluate_default.py [--cases 20] [--dry-run]
+    python training/evaluate_default.py
+    python training/evaluate_default.py --first-seed 91000 --store-as second_evaluation
 
 Each phantom goes the whole road of the package: prepare, segment, split, classify. A planted node counts as
 found where one found node, used once, holds at least 30 % of its voxels on the crop (`matching`); planted
@@ -122,7 +123,7 @@ def judge(seed: int, road: Road) -> CaseFigures:
     )
 
 
-def summary(cases: list[CaseFigures], threshold: float, failed: int) -> dict[str, Any]:
+def summary(cases: list[CaseFigures], threshold: float, failed: int, first_seed: int) -> dict[str, Any]:
     """The figures of all cases, ready for JSON."""
     planted, found = sum(c.planted for c in cases), sum(c.found for c in cases)
     rows = np.array([r for c in cases for r in c.rows]).reshape(-1, 3)
@@ -133,7 +134,7 @@ def summary(cases: list[CaseFigures], threshold: float, failed: int) -> dict[str
     return {
         "cases": len(cases),
         "cases_failed": failed,
-        "first_seed": TEST_SEED,
+        "first_seed": first_seed,
         "planted_nodes": planted,
         "found_nodes": found,
         "sensitivity": _rounded(found / planted),
@@ -176,7 +177,7 @@ def run(road: Road, count: int, first_seed: int = TEST_SEED) -> tuple[dict[str, 
             f"{case.seconds:.1f} s",
             flush=True,
         )
-    return summary(cases, road.bundle.card.ene_threshold, failed), cases
+    return summary(cases, road.bundle.card.ene_threshold, failed, first_seed), cases
 
 
 def main() -> None:
@@ -185,16 +186,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=TEST_SEED)
+    parser.add_argument("--store-as", default="evaluation", help="name of these figures on the card")
     parser.add_argument("--dry-run", action="store_true", help="leave the bundle's cards as they are")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     road = load_road(DEFAULT_BUNDLE)
-    figures, _ = run(road, options.cases)
+    figures, _ = run(road, options.cases, options.first_seed)
     print(json.dumps(figures, indent=2))
     if not options.dry_run:
         card = road.bundle.card
-        provenance = {**card.provenance, "evaluation": figures}
+        provenance = {**card.provenance, options.store_as: figures}
         write(DEFAULT_BUNDLE, card.ene_threshold, provenance)
         write_readme(DEFAULT_BUNDLE)
 

@@ -37,6 +37,8 @@ ARCHITECTURE: dict[str, Any] = {
     "nonlin_kwargs": {"inplace": True},
 }
 CLASSES = 3
+LEAST_RATE = 0.05
+"""The learning rate never falls below this share of its start, so that whole crops still teach."""
 CLASS_WEIGHTS = (1.0, 3.0, 5.0)
 """Of background, GTVp and GTVn in the cross entropy at first: lesions are thousandths of the voxels."""
 
@@ -51,12 +53,12 @@ class Schedule:
     patch : voxels of a training patch.
     whole_from : share of the steps after which whole crops take the place of patches, so that instance
         normalisation sees what it will see.
-    learning_rate : at the start; falls to 0 as a half cosine.
+    learning_rate : at the start; falls as a half cosine.
     """
 
-    steps: int = 4000
+    steps: int = 4420
     patch: tuple[int, int, int] = (48, 96, 96)
-    whole_from: float = 1.0
+    whole_from: float = 0.948
     learning_rate: float = 2e-3
 
 
@@ -201,7 +203,8 @@ def train(
 
 def _rate(step: int, schedule: Schedule) -> float:
     warm = min(1.0, (step + 1) / max(1.0, schedule.steps / 60))
-    return schedule.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
+    fallen = max(0.5 * (1 + math.cos(math.pi * step / schedule.steps)), LEAST_RATE)
+    return schedule.learning_rate * warm * fallen
 
 
 def _restore(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
@@ -232,7 +235,7 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: fl
     network = torch.load(work / "segmenter_state.pth", weights_only=True)["network"]
     last = max(name for name in network if name.startswith("decoder.seg_layers.") and name.endswith(".bias"))
     network[last][2] -= node_offset
-    weights = {k: (v.half() if half else v).contiguous() for k, v in network.items()}
+    weights = _stored(network, half=half)
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     torch.save(
         {
@@ -250,6 +253,15 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: fl
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")
+
+
+def _stored(network: dict[str, Tensor], *, half: bool) -> dict[str, Tensor]:
+    """The weights to write; layers that have several names are written once."""
+    written: dict[int, Tensor] = {}
+    for tensor in network.values():
+        if tensor.data_ptr() not in written:
+            written[tensor.data_ptr()] = (tensor.half() if half else tensor).contiguous()
+    return {name: written[tensor.data_ptr()] for name, tensor in network.items()}
 
 
 def _plans() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from matching import match
 from phantom_crops import CROP_GRID, Crop
 
 OFFSETS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
-MOST_FALSE = 0.6
+MOST_FALSE = 0.75
 """False nodes per case that are put up with."""
 
 

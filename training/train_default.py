@@ -9,7 +9,7 @@ segmenter   the U-Net on those crops
 point       how sure the segmenter must be of a node, from the validation phantoms
 nodes       inputs of the classifier from true and found nodes
 classifier  the DualNet on them
-pack        float16 weights and cards into the package; run `evaluate_default.py` after it
+pack        the bundle in the package; float16 in the classifier only, since in the segmenter it moves labels
 
 All data is synthetic. One core needs some two hours for all of it. Seeds of training, validation and test
 persons never meet (`phantom_crops`).
@@ -52,12 +52,12 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder outside the repository for caches")
     parser.add_argument("--stage", default="all", choices=["all", *STAGES])
-    parser.add_argument("--persons", type=int, default=110, help="training phantoms")
+    parser.add_argument("--persons", type=int, default=70, help="training phantoms")
     parser.add_argument("--necks", type=int, default=150, help="more training phantoms, neck only")
     parser.add_argument("--validation", type=int, default=16, help="validation phantoms")
-    parser.add_argument("--segmenter-steps", type=int, default=4000)
+    parser.add_argument("--segmenter-steps", type=int, default=4420)
     parser.add_argument("--until", type=int, help="stop the segmenter after this step, to go on later")
-    parser.add_argument("--classifier-steps", type=int, default=800)
+    parser.add_argument("--classifier-steps", type=int, default=1200)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -83,7 +83,7 @@ def segmenter(options: argparse.Namespace) -> None:
     known = crops(options.work / "training") + crops(options.work / "necks")
     fit_segmenter.train(known, schedule, options.work, SEED, until=options.until)
     folder = options.work / "segmenter"
-    fit_segmenter.write_nnunet_folder(options.work, folder, half=True)
+    fit_segmenter.write_nnunet_folder(options.work, folder, half=False)
 
 
 def operating_point_stage(options: argparse.Namespace) -> None:
@@ -95,7 +95,7 @@ def operating_point_stage(options: argparse.Namespace) -> None:
         print(point, flush=True)
     point = operating_point.chosen(found)
     fit_segmenter.write_nnunet_folder(
-        options.work, options.work / "segmenter", half=True, node_offset=point.offset
+        options.work, options.work / "segmenter", half=False, node_offset=point.offset
     )
     (options.work / "operating_point.json").write_text(json.dumps(point._asdict()))
 
@@ -103,8 +103,9 @@ def operating_point_stage(options: argparse.Namespace) -> None:
 def nodes(options: argparse.Namespace) -> None:
     """Classifier inputs of both sets, from the true label maps and from the segmenter's."""
     network = load_segmenter(options.work / "segmenter")
-    for name in ("training", "validation"):
-        made = node_set(crops(options.work / name), network, true_too=name == "training")
+    for name, folders in (("training", ("training", "necks")), ("validation", ("validation",))):
+        known = [crop for folder in folders for crop in crops(options.work / folder)]
+        made = node_set(known, network)
         save_nodes(options.work / f"{name}_nodes.npz", made)
         false = sum(n.pos == 0 for n in made)
         print(
@@ -144,13 +145,12 @@ def crops(folder: Path) -> list[Crop]:
     return [load_crop(file) for file in sorted(folder.glob("*_?.npz"))]
 
 
-def node_set(crops: list[Crop], network: Segmenter, *, true_too: bool) -> list[fit_classifier.Node]:
-    """Found nodes of all crops, and those of the true label maps where asked for."""
+def node_set(crops: list[Crop], network: Segmenter) -> list[fit_classifier.Node]:
+    """Found nodes of all crops, and those of the true label maps."""
     made: list[fit_classifier.Node] = []
     for crop in crops:
         made += fit_classifier.found_nodes(crop, network)
-        if true_too:
-            made += fit_classifier.true_nodes(crop)
+        made += fit_classifier.true_nodes(crop)
     return made
 
 

@@ -98,14 +98,14 @@ def strands(rng: np.random.Generator) -> list[Tissue]:
 
 
 def small_nodes(rng: np.random.Generator) -> list[Tissue]:
-    """Normal nodes of 3 to 8 mm along the jugular chain and in the posterior triangle: never labelled."""
+    """Normal nodes of 3 to 7 mm along the jugular chain and in the posterior triangle: never labelled."""
     found = []
     for _ in range(int(rng.integers(6, 18))):
         z = float(rng.uniform(-75, 45))
         posterior = rng.random() < 0.35
         x = float(rng.normal(46 if posterior else 42, 3)) * float(rng.choice([-1, 1]))
         y = float(rng.normal(24 if posterior else -4, 6))
-        size = float(rng.uniform(1.5, 3.2))
+        size = float(rng.uniform(1.3, 2.4))
         shape = Ellipsoid(
             (x, y, z), (size, size * float(rng.uniform(1, 1.4)), size * float(rng.uniform(1, 2)))
         )
