@@ -25,6 +25,33 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path,
     assert file.read_text() == "old"
 
 
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.EACCES, "no permission to write here; choose another folder with -o"),
+        (errno.EROFS, "the file system is read-only; choose another folder with -o"),
+        (errno.EDQUOT, "the disk quota is used up; make room"),
+        (errno.EIO, "it cannot be written"),
+    ],
+)
+def test_each_refusal_of_the_system_is_a_sentence_and_leaves_nothing(
+    number: int, sentence: str, tmp_path: Path, monkeypatch
+):
+    def refuse(*_, **__):
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OutputError, match=rf"nodes\.csv: {sentence}"):
+        atomic.write_bytes(tmp_path / "nodes.csv", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(atomic.os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="out: no permission to write here"):
+        atomic.make_folder(tmp_path / "out")
+
+
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError, match="out: a file is in the way of this folder"):

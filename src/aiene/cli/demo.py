@@ -17,7 +17,9 @@ def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for phantoms and results.")] = Path(
         "aiene-demo"
     ),
-    jobs: Annotated[int | None, typer.Option(help="Cases prepared side by side [default: cores].")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Cases prepared side by side (default: one per core).")
+    ] = None,
 ) -> None:
     """Run two phantom patients (one DICOM series, one NIfTI file) with the open default bundle."""
     from aiene.demo import run_demo  # torch is loaded here, not by --help

@@ -37,7 +37,9 @@ def run(
         float | None, typer.Option(min=0, max=1, help="Instead of the bundle's own.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Take the first so many cases.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Cases prepared side by side [default: cores].")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Cases prepared side by side (default: one per core).")
+    ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Folder of own masks by case id, instead of the segmenter.")
     ] = None,
