@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+import torch
 
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import CaseError, UsageError
 from aiene.ingest import Case, find_cases
 from aiene.models.store import find_bundle
 from aiene.phantom import Phantom
-from aiene.pipeline import load_preparation
+from aiene.pipeline import Settings, load_networks, load_preparation, run_case
 from aiene.preparers import Preparers
 
 SAME_ON_EACH_RUN = ("nodes.csv", "patients.csv")
@@ -257,3 +258,15 @@ def test_a_worker_that_dies_is_a_reason_and_the_next_case_is_done(cts: Path):
                 outcomes[case.case_id] = str(error)
     assert "ended by the system" in outcomes.pop("bomb")
     assert outcomes == {"one": "one", "two": "two"}
+
+
+def test_one_case_by_hand_gives_what_the_cohort_gave(done: Done, cts: Path, masks: Path):
+    bundle = find_bundle("default")
+    networks = load_networks(bundle, torch.device("cpu"), own_masks=True)
+    settings = Settings(bundle.card.ene_threshold, include_short_axes=True, masks=masks)
+    case = next(c for c in find_cases(cts)[0] if isinstance(c, Case))
+    result, arrays = run_case(case, load_preparation(bundle), networks, settings, labels=bundle.card.labels)
+    expected = next(r for r in done.summary.results if r.case_id == case.case_id)
+    assert result.nodes == expected.nodes
+    assert arrays.nodes.array.max() == len(expected.nodes)
+    assert arrays.prepared is None

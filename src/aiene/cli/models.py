@@ -97,7 +97,7 @@ def import_model(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder of the bundle [default: NAME in the models folder]."),
+        typer.Option("-o", "--out", help="Its folder (default: NAME in the models folder)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
