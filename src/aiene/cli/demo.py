@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from aiene.cli.console import print_nodes, stderr_console, tell_case, user_errors
-
-if TYPE_CHECKING:
-    from aiene.cohort import Progress
 
 
 def demo(
@@ -27,12 +25,9 @@ def demo(
 
     console = stderr_console()
 
-    def tell(step: Progress) -> None:
-        tell_case(console, step)
-
     with user_errors():
         console.print("Making two phantom patients ...")
-        summary = run_demo(out, jobs=jobs, on_case=tell)
+        summary = run_demo(out, jobs=jobs, on_case=partial(tell_case, console))
         threshold = find_bundle("default").card.ene_threshold
     print_nodes(summary, threshold)
     console.print(f"Tables and masks on the phantoms' own grids: {out / 'results'}", markup=False)

@@ -6,14 +6,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from aiene.cli.console import RESEARCH_ONLY, stderr_console, tell_case
 from aiene.errors import AieneError, InputError, OutputError, UsageError
-
-if TYPE_CHECKING:
-    from aiene.cohort import Progress
 
 CONFIG = Path("nnunet_segmentation/src/config.yaml")
 FORMATS = ("auto", "dicom", "nrrd", "nii", "nii.gz")
@@ -42,9 +40,6 @@ def _run(words: argparse.Namespace) -> int:
 
     console = stderr_console()
 
-    def tell(step: Progress) -> None:
-        tell_case(console, step)
-
     source = choose_source(words, read_config(CONFIG))
     summary = run_cohort(
         source.folder,
@@ -54,7 +49,7 @@ def _run(words: argparse.Namespace) -> int:
         selection=Selection(format=source.format, limit=words.limit),  # type: ignore[arg-type]
         fg_labels=words.fg_labels,
         include_short_axes=words.include_short_axes,
-        on_case=tell,
+        on_case=partial(tell_case, console),
     )
     for name, path in summary.tables.items():
         console.print(f"{name}: {path}", markup=False)

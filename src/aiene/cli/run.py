@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ import typer
 from aiene.cli.console import RESEARCH_ONLY, stderr_console, tell_case, user_errors
 
 if TYPE_CHECKING:
-    from aiene.cohort import Progress, RunSummary, Selection
+    from aiene.cohort import RunSummary, Selection
     from aiene.results import CaseResult
 
 
@@ -61,9 +62,6 @@ def run(
     chosen = Selection(input_format, series, limit, num_parts, part_id)
     console = stderr_console()
 
-    def tell(step: Progress) -> None:
-        tell_case(console, step)
-
     with user_errors():
         if list_only:
             _list(source, chosen, as_json)
@@ -83,7 +81,7 @@ def run(
             keep_prepared=keep_prepared,
             jobs=jobs,
             overwrite=overwrite,
-            on_case=tell,
+            on_case=partial(tell_case, console),
         )
     _tell_end(summary, out, as_json)
     raise typer.Exit(summary.exit_code)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aiene.errors import InputError
+from aiene.hashing import file_sha256
 
 
 def content_sha256(files: Iterable[Path]) -> str:
@@ -34,7 +35,6 @@ def glance(files: Sequence[Path]) -> str:
 
 def _sha256(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(file)
     except OSError as error:
         raise InputError(file, f"it cannot be read ({error.strerror})", "check its permissions") from error

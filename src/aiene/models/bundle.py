@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aiene.errors import ModelError
+from aiene.hashing import file_sha256
 
 CARD = "model.json"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -156,12 +157,6 @@ def write_card(path: Path, card: dict[str, Any]) -> Bundle:
     text = json.dumps(complete.model_dump(mode="json"), indent=2, ensure_ascii=False, sort_keys=True)
     (path / CARD).write_text(text + "\n", encoding="utf-8")
     return read_bundle(path)
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file, as hexadecimal text."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _hashes(path: Path) -> dict[str, str]:
