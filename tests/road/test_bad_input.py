@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +17,12 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import typer
 from pydicom.uid import MRImageStorage
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
+from aiene.cli.console import user_errors
 from aiene.geometry import Grid, Volume
 from aiene.models.store import default_folder
 from aiene.phantom import Phantom
@@ -292,9 +296,6 @@ def test_a_damaged_card_is_refused(bundle: Path, cts: Path, tmp_path: Path):
 
 
 def test_ctrl_c_ends_with_a_sentence(cts: Path, tmp_path: Path):
-    import signal
-    import time
-
     line = [sys.executable, "-m", "aiene", "run", str(cts), "-o", str(tmp_path / "out"), "--jobs", "1"]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
@@ -302,6 +303,22 @@ def test_ctrl_c_ends_with_a_sentence(cts: Path, tmp_path: Path):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT)  # the same to a shell; Python chooses by where it was
     assert "stopped; the same command goes on from here" in said
     assert "Traceback" not in said
+
+
+def test_ctrl_c_that_a_library_turned_into_another_error_still_ends_with_the_sentence(
+    capsys: pytest.CaptureFixture[str],
+):
+    def interrupted_import() -> None:
+        with user_errors():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError("half a library") from None
+
+    with pytest.raises(typer.Exit) as ended:
+        interrupted_import()
+    assert ended.value.exit_code == 130
+    assert "stopped; the same command goes on from here" in capsys.readouterr().err

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from types import FrameType
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import typer
 
@@ -23,16 +26,45 @@ RESEARCH_ONLY = "Research software, not a medical device."
 def user_errors() -> Iterator[None]:
     """An error of the user's becomes its sentence on stderr and an exit code; a bug keeps its traceback.
 
-    Exit code 2 is wrong use; 1 where results could not be written, so that some cases are not done.
+    Exit code 2 is wrong use; 1 where results could not be written, so that some cases are not done; 130
+    where the user stopped it, also if a library made another error out of the interruption.
     """
+    stops: list[int] = []
+    with _noting_interrupts(stops):
+        try:
+            yield
+        except AieneError as error:
+            if not stops:
+                typer.echo(f"aiene: {error}", err=True)
+                raise typer.Exit(1 if isinstance(error, OutputError) else 2) from error
+            _tell_stopped()
+        except (Exception, KeyboardInterrupt) as error:
+            if not stops and not isinstance(error, KeyboardInterrupt):
+                raise
+            _tell_stopped()
+
+
+def _tell_stopped() -> NoReturn:
+    typer.echo("aiene: stopped; the same command goes on from here.", err=True)
+    raise typer.Exit(130) from None
+
+
+@contextmanager
+def _noting_interrupts(stops: list[int]) -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt as always, and is noted in `stops`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
     try:
         yield
-    except AieneError as error:
-        typer.echo(f"aiene: {error}", err=True)
-        raise typer.Exit(1 if isinstance(error, OutputError) else 2) from error
-    except KeyboardInterrupt:
-        typer.echo("aiene: stopped; the same command goes on from here.", err=True)
-        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def stderr_console() -> Console:
