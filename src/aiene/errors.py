@@ -5,7 +5,8 @@
     ├── ModelError      a model bundle (or an asset to import) cannot be used: get it again
     ├── OutputError     results cannot be written: another place, more room, other permissions
     ├── CaseError       the CT was read, but no trustworthy result can be given for it
-    └── UsageError      the command's words do not fit together
+    ├── UsageError      the command's words do not fit together
+    └── MissingExtra    an optional part of the installation is not there: install it
 
 Each is one sentence: which file, what is wrong, what to do. All survive pickling, since cases are prepared in
 other processes.
@@ -69,3 +70,21 @@ class CaseError(AieneError):
 
 class UsageError(AieneError):
     """The command's words do not fit together."""
+
+
+class MissingExtra(AieneError):
+    """An optional part of the installation is not there.
+
+    Parameters
+    ----------
+    purpose : what needs it, as the subject of a sentence.
+    module : the module that is missing.
+    extra : the extra of this package that brings it.
+    """
+
+    def __init__(self, purpose: str, module: str, extra: str) -> None:
+        super().__init__(purpose, module, extra)
+        self.purpose, self.module, self.extra = purpose, module, extra
+
+    def __str__(self) -> str:
+        return f"{self.purpose} needs {self.module}; install aiene[{self.extra}]."
