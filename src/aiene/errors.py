@@ -6,7 +6,7 @@
     ├── OutputError     results cannot be written: another place, more room, other permissions
     ├── CaseError       the CT was read, but no trustworthy result can be given for it
     ├── UsageError      the command's words do not fit together
-    └── MissingExtra    an optional part of the installation is not there: install it
+    └── MissingExtraError  an optional part of the installation is not there: install it
 
 Each is one sentence: which file, what is wrong, what to do. All survive pickling, since cases are prepared in
 other processes.
@@ -72,7 +72,7 @@ class UsageError(AieneError):
     """The command's words do not fit together."""
 
 
-class MissingExtra(AieneError):
+class MissingExtraError(AieneError):
     """An optional part of the installation is not there.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from aiene.errors import MissingExtra
+from aiene.errors import MissingExtraError
 
 
 def need(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -19,11 +19,11 @@ def need(module: str, *, extra: str, purpose: str) -> ModuleType:
 
     Raises
     ------
-    MissingExtra : it is not installed.
+    MissingExtraError : it is not installed.
     """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
-        raise MissingExtra(purpose, module, extra) from error
+        raise MissingExtraError(purpose, module, extra) from error
