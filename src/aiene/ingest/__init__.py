@@ -1,7 +1,19 @@
 """From files to CTs in HU with their geometry: what is there, which of it is a CT, and its voxels."""
 
-from aiene.ingest.case import Case, Format, NativeCt, Refusal
+from aiene.ingest.case import AffineRule, Case, Format, NativeCt, Refusal, SeriesAside
+from aiene.ingest.files import source_files
 from aiene.ingest.find import find_cases
-from aiene.ingest.read import read_case
+from aiene.ingest.read import opened, read_case
 
-__all__ = ["Case", "Format", "NativeCt", "Refusal", "find_cases", "read_case"]
+__all__ = [
+    "AffineRule",
+    "Case",
+    "Format",
+    "NativeCt",
+    "Refusal",
+    "SeriesAside",
+    "find_cases",
+    "opened",
+    "read_case",
+    "source_files",
+]

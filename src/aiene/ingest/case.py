@@ -9,6 +9,28 @@ from typing import Any, Literal
 from aiene.geometry import Volume
 
 Format = Literal["dicom", "nifti", "nrrd"]
+AffineRule = Literal["auto", "sform", "qform"]
+
+
+@dataclass(frozen=True)
+class SeriesAside:
+    """A series that was found beside the one that is taken.
+
+    Parameters
+    ----------
+    series_uid : its SeriesInstanceUID.
+    slices : how many there are.
+    why : the point of the rule by which it lost.
+    """
+
+    series_uid: str
+    slices: int
+    why: str
+
+    def __str__(self) -> str:
+        return (
+            f"series {self.series_uid} left aside: {self.why} ({self.slices} slice{'s' * (self.slices > 1)})"
+        )
 
 
 @dataclass(frozen=True)
@@ -19,10 +41,14 @@ class Case:
     ----------
     case_id : unique in its run; the sub-folder's or file's name up to its first dot, told apart by a suffix.
     kind : how the CT is stored.
-    files : the files that hold it; for DICOM every slice of the chosen series, in no particular order.
+    files : the files that hold it; for DICOM every slice of the chosen series, in no particular order. Where
+        they lie in zip archives, the archives.
     series_uid : DICOM SeriesInstanceUID of the chosen series.
     notes : why this series, what was left aside: facts for the record.
     warnings : what the user should look at.
+    members : the files within archives, by paths that continue the archive's own; `ingest.opened` opens them.
+    affine : which statement of a NIfTI header counts where two differ; see `find_cases`.
+    aside : the other series of the study, and why each was not taken.
     """
 
     case_id: str
@@ -31,6 +57,18 @@ class Case:
     series_uid: str | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    members: tuple[Path, ...] = ()
+    affine: AffineRule = "auto"
+    aside: tuple[SeriesAside, ...] = ()
+
+    @property
+    def file_count(self) -> int:
+        """How many files hold it, those within archives counted one by one."""
+        return len(self.members) + sum(file not in self._archives for file in self.files)
+
+    @property
+    def _archives(self) -> set[Path]:
+        return {parent for member in self.members for parent in member.parents} & set(self.files)
 
 
 @dataclass(frozen=True)
@@ -41,10 +79,14 @@ class Refusal:
     ----------
     case_id : as for a `Case`.
     reason : one sentence: file, problem, remedy.
+    notes : what else lay there.
+    aside : the series that were found, and why none of them was taken.
     """
 
     case_id: str
     reason: str
+    notes: tuple[str, ...] = ()
+    aside: tuple[SeriesAside, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

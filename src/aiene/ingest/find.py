@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from aiene.errors import InputError, UsageError
-from aiene.ingest.case import Case, Format, Refusal
-from aiene.ingest.dicom.scan import Scan, scan
+from aiene.ingest.archive import split, unpacked
+from aiene.ingest.case import AffineRule, Case, Format, Refusal
 from aiene.ingest.dicom.study import find_in_scan
+from aiene.ingest.gather import gather
+from aiene.ingest.listing import Listing, list_places, walk_inside
 from aiene.ingest.naming import case_id, distinct
 from aiene.ingest.recognise import by_name
-from aiene.ingest.survey import Broken, Place, survey
-from aiene.ingest.walk import children, holds_our_results, identity, walk
+from aiene.ingest.survey import Broken, Place, moved, survey
 
 InputFormat = Literal["auto", "dicom", "nrrd", "nii", "nii.gz"]
+OnProgress = Callable[[int, int], None]
+"""Told how many files were looked at, and of how many; called often, so it has to be quick."""
 
 _WANTED: Final[dict[InputFormat, frozenset[Format]]] = {
     "auto": frozenset({"dicom", "nifti", "nrrd"}),
@@ -30,32 +34,34 @@ _GIVE: Final = "give a folder or file with a CT as DICOM, NIfTI or NRRD"
 _Image = tuple[Path, Format | Broken]
 
 
-class _Scanned(NamedTuple):
-    place: Place
-    scan: Scan
-
-
 def find_cases(
     source: Path,
     *,
     format: InputFormat = "auto",  # noqa: A002 (the option's name)
     series: str | None = None,
+    affine: AffineRule = "auto",
+    on_progress: OnProgress = lambda done, total: None,
 ) -> tuple[list[Case | Refusal], list[str]]:
-    """The cases that lie in a file or folder; headers only.
+    """The cases that lie in a file or folder; headers only, each file opened once.
 
     What a file is, its content says. DICOM files that lie in `source` itself are one case, named after it;
     each sub-folder with DICOM files at any depth is a patient, and each study of it with a CT a case of one
-    series (`dicom.choose.choose` states the rule). Where all sub-folders hold different series of one and the
-    same study, `source` itself is the patient. Each NIfTI or NRRD file is a case named after the file; in a
-    sub-folder it is named after the sub-folder where it is the only one there, or the only one called ct.
-    Names that begin with a dot, DICOMDIR and the results of earlier runs are passed over; links are followed,
-    each folder once.
+    series (`dicom.choose.choose` states the rule). Where a sub-folder holds several patients in folders of
+    their own, cases are named after these. Where all sub-folders hold different series of one and the
+    same study, `source` itself is the patient; a series that was split over sub-folders is joined. Each NIfTI
+    or NRRD file is a case named after the file; in a sub-folder it is named after the sub-folder where it is
+    the only one there, or the only one called ct. A zip archive counts as a sub-folder of its own name. A
+    DICOMDIR as `source` stands for the files that it lists; elsewhere it only tells what is missing. Names
+    that begin with a dot and the results of earlier runs are passed over; links are followed, each folder
+    once.
 
     Parameters
     ----------
-    source : a CT, or a folder of CTs.
+    source : a CT, a folder of CTs, a zip archive of either, or a DICOMDIR.
     format : take only this format; `nii` and `nii.gz` both take both endings. With them all .nii come first.
     series : SeriesInstanceUID to take in its study, whatever the rule says.
+    affine : which statement of a NIfTI header counts; `auto` takes the sform and refuses a conflict.
+    on_progress : see `OnProgress`.
 
     Returns
     -------
@@ -68,95 +74,71 @@ def find_cases(
     """
     if not source.exists():
         raise InputError(source, "it does not exist", _GIVE)
-    places = _places(source, _WANTED[format])
-    scanned = [_Scanned(place, _scan(place)) for place in places]
-    if series is not None and not any(f.series_uid == series for s in scanned for f in s.scan.frames):
+    surveyed = _survey_all(list_places(source), _WANTED[format], on_progress)
+    places = gather(source, surveyed)
+    if series is not None and not any(series in place.scan.series for place in places):
         raise UsageError(f"--series {series}: the input holds no CT series with this UID.")
     found: list[Case | Refusal] = []
-    for one in _as_one_patient(source, scanned):
-        found += _cases(source, one, format, series)
+    for place in places:
+        found += _cases(place, format, series)
     if not found:
-        raise _nothing(source, places, format)
-    cases = distinct(found)
-    return cases, _notes(cases, places)
+        raise _nothing(source, surveyed, format)
+    cases = [replace(c, affine=affine) if isinstance(c, Case) else c for c in distinct(found)]
+    return cases, _notes(source, cases, surveyed, places)
 
 
-def _places(source: Path, wanted: frozenset[Format]) -> list[Place]:
-    """The source's own files first, then its sub-folders by name."""
-    if not source.is_dir():
-        return [survey(source, [source], wanted)]
-    try:
-        entries, here = children(source), identity(source)
-    except OSError as error:
-        raise InputError(
-            source, f"it cannot be opened ({error.strerror})", "check its permissions"
-        ) from error
-    folders = [entry for entry in entries if entry.is_dir()]
-    files = [entry for entry in entries if entry.is_file() or (entry.is_symlink() and not entry.exists())]
-    places = [survey(source, files, wanted)]
-    for folder in folders:
-        if holds_our_results(folder):
-            places[0] = _noting(places[0], f"{folder.name}: the results of an earlier run were passed over")
+def _survey_all(
+    listings: Sequence[Listing], wanted: frozenset[Format], on_progress: OnProgress
+) -> list[Place]:
+    """Every place, with the files counted; those of an archive from when it is opened."""
+    done, total = 0, sum(len(listing.files) for listing in listings)
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total)
+
+    places = []
+    for listing in listings:
+        if not listing.is_archive:
+            places.append(survey(listing, wanted, tick))
             continue
-        below = walk(folder, above=frozenset({here}))
-        places.append(survey(folder, below.files, wanted, notes=below.notes, closed=below.closed))
+        try:
+            with unpacked(listing.path) as folder:
+                inside = walk_inside(listing, folder)
+                total += len(inside.files)
+                places.append(moved(survey(inside, wanted, tick), folder, listing.path))
+        except InputError as error:
+            places.append(Place(listing.path, broken=(Broken(listing.path, error.problem, error.remedy),)))
     return places
 
 
-def _noting(place: Place, note: str) -> Place:
-    return Place(**{**place.__dict__, "notes": (*place.notes, note)})
-
-
-def _scan(place: Place) -> Scan:
-    found = scan(place.dicom)
-    return Scan(found.frames, found.others, (*found.damaged, *place.broken_dicom))
-
-
-def _as_one_patient(source: Path, scanned: list[_Scanned]) -> list[_Scanned]:
-    """Sub-folders that hold different series of one study, taken together under the source's own name.
-
-    Two sub-folders with the same series are copies for two cases, not parts of one patient.
-    """
-    with_dicom = [s for s in scanned if s.scan.frames or s.scan.others]
-    studies = set().union(*(s.scan.studies for s in with_dicom))
-    uids = [s.scan.series for s in with_dicom]
-    apart = sum(len(part) for part in uids) == len(set().union(*uids))
-    if len(with_dicom) < 2 or len(studies) > 1 or not next(iter(studies))[2] or not apart:
-        return scanned
-    together = Scan(
-        tuple(f for s in with_dicom for f in s.scan.frames),
-        tuple(o for s in with_dicom for o in s.scan.others),
-        tuple(d for s in with_dicom for d in s.scan.damaged),
-    )
-    rest = [_Scanned(_without_dicom(s.place), Scan(())) if s in with_dicom else s for s in scanned]
-    return [_Scanned(Place(source, dicom=tuple(f.path for f in together.frames)), together), *rest]
-
-
-def _without_dicom(place: Place) -> Place:
-    return Place(**{**place.__dict__, "dicom": (), "broken_dicom": ()})
-
-
-def _cases(source: Path, one: _Scanned, format: InputFormat, series: str | None) -> list[Case | Refusal]:  # noqa: A002
-    place, found = one.place, one.scan
+def _cases(place: Place, format: InputFormat, series: str | None) -> list[Case | Refusal]:  # noqa: A002
     name = case_id(place.path)
     cases: list[Case | Refusal] = []
-    if found.frames or found.others or found.damaged:
-        cases += find_in_scan(name, place.path, found, series)
-    cases += _image_cases(source, place, format)
+    if place.has_dicom:
+        cases += find_in_scan(name, place.path, place.scan, series)
+    cases += _image_cases(place, format)
     cases += [
         Refusal(case_id(folder), str(InputError(folder, "it cannot be opened", "check its permissions")))
         for folder in place.closed
     ]
-    return cases
+    return [_warned(case, place.warnings) for case in cases]
 
 
-def _image_cases(source: Path, place: Place, format: InputFormat) -> list[Case | Refusal]:  # noqa: A002
+def _warned(item: Case | Refusal, warnings: tuple[str, ...]) -> Case | Refusal:
+    if isinstance(item, Refusal):
+        return replace(item, notes=(*item.notes, *warnings))
+    return replace(item, warnings=(*item.warnings, *warnings))
+
+
+def _image_cases(place: Place, format: InputFormat) -> list[Case | Refusal]:  # noqa: A002
     zipped_last = format in ("nii", "nii.gz")
     every: list[_Image] = sorted(
         [*place.images, *((broken.path, broken) for broken in place.broken)],
         key=lambda image: (zipped_last and image[0].name.lower().endswith(".gz"), by_name(image[0])),
     )
-    if place.path == source:
+    if place.named_by_file:
         return [_image_case(image, case_id(image[0])) for image in every]
     called_ct = [image for image in every if _is_called_ct(image[0])]
     taken = called_ct if len(called_ct) == 1 else every
@@ -170,7 +152,8 @@ def _image_case(image: _Image, name: str, notes: tuple[str, ...] = ()) -> Case |
     path, kind = image
     if isinstance(kind, Broken):
         return Refusal(name, str(InputError(path, kind.problem, kind.remedy)))
-    return Case(name, kind, (path,), notes=notes)
+    files, members = split([path])
+    return Case(name, kind, files, notes=notes, members=members)
 
 
 def _aside(names: Sequence[str]) -> tuple[str, ...]:
@@ -197,13 +180,17 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
     )
 
 
-def _notes(cases: Sequence[Case | Refusal], places: Sequence[Place]) -> list[str]:
-    notes = [f"{case.case_id}: {note}" for case in cases if isinstance(case, Case) for note in case.notes]
+def _notes(
+    source: Path, cases: Sequence[Case | Refusal], surveyed: Sequence[Place], places: Sequence[Place]
+) -> list[str]:
+    notes = [f"{case.case_id}: {note}" for case in cases for note in case.notes]
     notes += [note for place in places for note in place.notes]
     notes += [
-        f"{place.path.name}: no image found" for place in places[1:] if place.is_empty and not place.closed
+        f"{place.path.name}: no image found"
+        for place in surveyed
+        if place.path != source and place.is_empty and not place.closed
     ]
-    unwanted, ignored = sum(p.unwanted for p in places), sum(p.ignored for p in places)
+    unwanted, ignored = sum(p.unwanted for p in surveyed), sum(p.ignored for p in surveyed)
     if unwanted:
         notes.append(f"{unwanted} images of another format left aside")
     if ignored:

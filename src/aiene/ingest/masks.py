@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from aiene.errors import InputError
 from aiene.geometry import Grid, Volume, pull_labels
-from aiene.ingest.case import Case
+from aiene.ingest.case import AffineRule, Case
 from aiene.ingest.nifti import read_nifti
 from aiene.ingest.nrrd import read_nrrd
 
@@ -42,7 +42,7 @@ def find_mask(folder: Path, case_id: str) -> Path:
     return found[0]
 
 
-def read_mask(path: Path, *, like: Grid) -> Volume:
+def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
     """A label map on the CT's grid.
 
     Parameters
@@ -50,6 +50,7 @@ def read_mask(path: Path, *, like: Grid) -> Volume:
     path : NIfTI or NRRD.
     like : the CT's grid. The mask may hold the same voxels in another order of axes, as converters leave
         them; it is then reordered.
+    affine : which statement of a NIfTI header counts, as for the CT.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def read_mask(path: Path, *, like: Grid) -> Volume:
         direction cosine), or holds values that are no labels.
     """
     ending = next(end for end in sorted(_READERS, key=len, reverse=True) if path.name.endswith(end))
-    case = Case(path.name, "nifti" if "nii" in ending else "nrrd", (path,))
+    case = Case(path.name, "nifti" if "nii" in ending else "nrrd", (path,), affine=affine)
     try:
         volume = _READERS[ending](case).volume
     except OSError as error:

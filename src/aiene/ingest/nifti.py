@@ -5,7 +5,8 @@ The affine
     of a code other than 1, in silence; nibabel takes the sform.) Where both are there and differ, or where
     the sform's spacing is not pixdim's, the case is warned; where they differ in handedness, or anywhere by
     more than one voxel, it is refused. An sform with a shear is compared by its nearest rigid lattice, since
-    a qform cannot hold a shear; the volume is then resampled onto that lattice. Where both codes are 0, the
+    a qform cannot hold a shear; the volume is then resampled onto that lattice. Where the case asks for one
+    of them (`Case.affine`), that one counts, and what differs is a warning. Where both codes are 0, the
     axes are taken for LPS as stock readers do, with a warning that nobody knows which side is left.
 The axes
     The file's own index order (i, j, k) becomes array axes (k, j, i); nothing is reoriented.
@@ -26,7 +27,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from aiene.errors import InputError
-from aiene.ingest.case import Case, NativeCt
+from aiene.ingest.case import AffineRule, Case, NativeCt
 from aiene.ingest.lattice import Matrix, Squared, as_json, nearest_square, on_rectangle
 from aiene.ingest.limits import check_memory, check_promise, check_size, check_spacing
 from aiene.ingest.values import narrow
@@ -49,8 +50,10 @@ _PIXEL_TYPES: Final = {
 }
 _FLOAT32, _FLOAT64 = 8, 9
 _TOLD_VOXELS: Final = 0.01
+_TOLD_MM: Final = 0.01
 _TOLD_DEGREES: Final = 1e-3
 _AGAIN: Final = "correct the header, or convert the CT again"
+_OR_ASK: Final = ", or say which one is right by --affine sform or --affine qform"
 _COPY: Final = "the file is cut off or damaged: copy it again"
 
 
@@ -76,7 +79,7 @@ def read_nifti(case: Case) -> NativeCt:
     try:
         header = _read_header(path)
         size = _size(path, header)
-        affine = _affine(path, header)
+        affine = _affine(path, header, case.affine)
         slope, intercept = _scaling(path, header)
         stored = _read_voxels(path, header, size)
     except (OSError, EOFError, zlib.error, HeaderDataError, WrapStructError, ValueError, KeyError) as error:
@@ -178,10 +181,12 @@ def _pixel_type(dtype: np.dtype[Any], *, scaled: bool) -> int:
     return stored if not scaled or stored == _FLOAT64 else _FLOAT32
 
 
-def _affine(path: Path, header: Any) -> _Affine:
+def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
     unit = np.diag([*[_UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)] * 3, 1.0])
     pixdim = np.array([float(v) for v in header["pixdim"][1:4]])
     codes = int(header["sform_code"]), int(header["qform_code"])
+    if asked != "auto" and codes[asked == "qform"] <= 0:
+        raise InputError(path, f"it has no {asked} (code 0)", f"leave --affine {asked} out for this CT")
     if codes[0] <= 0 and codes[1] <= 0:
         check_spacing(path, pixdim * unit[0, 0])
         warning = (
@@ -189,18 +194,33 @@ def _affine(path: Path, header: Any) -> _Affine:
             "the sides of the neck cannot be known"
         )
         return _Affine(_LPS_FROM_RAS @ unit @ np.diag([*pixdim, 1.0]), "none", False, (warning,))
-    if codes[0] <= 0:
+    if codes[0] <= 0 or asked == "qform":
         check_spacing(path, pixdim * unit[0, 0])
-        return _Affine(unit @ header.get_qform(), "qform", True)
+        qform = unit @ header.get_qform()
+        return _Affine(qform, "qform", True, _overruled(header, unit, "qform") if codes[0] > 0 else ())
     sform = unit @ np.asarray(header.get_sform(), dtype=np.float64)
     check_spacing(path, np.linalg.norm(sform[:3, :3], axis=0).tolist())
     if abs(np.linalg.det(sform[:3, :3] / np.linalg.norm(sform[:3, :3], axis=0))) < 0.1:
         raise InputError(path, "its sform is flat or sheared beyond use", _AGAIN)
+    if asked == "sform":
+        return _Affine(sform, "sform", True, _overruled(header, unit, "sform") if codes[1] > 0 else ())
     if codes[1] > 0:
         return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ header.get_qform(), header))
     check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist())
     scaled = _with_spacing(sform, np.abs(pixdim * unit[0, 0]))
     return _Affine(sform, "sform", True, _compare(path, sform, scaled, header, "pixdim"))
+
+
+def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[str, ...]:
+    """What to tell where the user chose one of two statements that differ."""
+    sform, qform = (unit @ np.asarray(m, dtype=np.float64) for m in (header.get_sform(), header.get_qform()))
+    size = np.array([int(n) for n in header["dim"][1:4]])
+    corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * [*(size - 1), 1]
+    apart = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max())
+    if apart < _TOLD_MM:
+        return ()
+    codes = f"codes {int(header['sform_code'])} and {int(header['qform_code'])}"
+    return (f"sform and qform ({codes}) differ by up to {apart:.2f} mm: the {taken} was taken, as asked",)
 
 
 def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
@@ -220,7 +240,11 @@ def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tup
 def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -> tuple[str, ...]:
     """Refuse or warn where another statement of the header contradicts the sform."""
     if not np.isfinite(other).all() or np.linalg.det(other[:3, :3]) * np.linalg.det(sform[:3, :3]) <= 0:
-        raise InputError(path, f"its sform and {name} differ in handedness", f"{_AGAIN} so that they agree")
+        raise InputError(
+            path,
+            f"its sform and {name} differ in handedness",
+            f"{_AGAIN} so that they agree{_OR_ASK if name == 'qform' else ''}",
+        )
     last = [*(int(n) - 1 for n in header["dim"][1:4]), 1]
     corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * last
     voxels = float(np.abs(corners @ (np.linalg.inv(sform) @ other - np.eye(4)).T).max())
@@ -228,7 +252,7 @@ def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -
         raise InputError(
             path,
             f"its sform and {name} differ by up to {voxels:.1f} voxels",
-            f"{_AGAIN} so that they agree",
+            f"{_AGAIN} so that they agree{_OR_ASK if name == 'qform' else ''}",
         )
     if voxels < _TOLD_VOXELS:
         return ()

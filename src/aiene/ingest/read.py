@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from aiene.errors import InputError
+from aiene.ingest.archive import unpacked
 from aiene.ingest.case import Case, Format, NativeCt
 from aiene.ingest.dicom.read import place, read_dicom
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.limits import check_size, check_spacing
 from aiene.ingest.nifti import read_nifti
 from aiene.ingest.nrrd import read_nrrd
@@ -39,7 +43,10 @@ def read_case(case: Case) -> NativeCt:
     """
     where = place(case.files)
     try:
-        ct = _READERS[case.kind](case)
+        with opened(case) as lying_open:
+            ct = _READERS[case.kind](lying_open)
+            if case.members:
+                ct = replace(ct, source={**ct.source, **_within(case, lying_open)})
     except OSError as error:
         raise InputError(
             where, f"it cannot be read ({error.strerror})", "check that it is there, and its permissions"
@@ -53,3 +60,44 @@ def read_case(case: Case) -> NativeCt:
     check_finite(where, ct.volume.array)
     odd = check_hounsfield(where, ct.volume.array)
     return replace(ct, warnings=(*ct.warnings, *odd, *check_coverage(ct.volume)))
+
+
+@contextmanager
+def opened(case: Case) -> Iterator[Case]:
+    """The case with files that can be opened, those within zip archives from a temporary folder.
+
+    Raises
+    ------
+    InputError : an archive cannot be unpacked any more, or a file in it has gone.
+    """
+    if not case.members:
+        yield case
+        return
+    with ExitStack() as stack:
+        files: list[Path] = []
+        for file in case.files:
+            within = {member for member in case.members if file in member.parents}
+            if not within:
+                files.append(file)
+                continue
+            folder = stack.enter_context(unpacked(file, only=None if _in_parts(case) else within))
+            files += [folder / member.relative_to(file) for member in sorted(within)]
+        for path in files:
+            if not path.exists():
+                raise InputError(path, "it is not there any more", "give the input as it was, or start anew")
+        yield replace(case, files=tuple(files), members=())
+
+
+def _in_parts(case: Case) -> bool:
+    """The voxels may lie in another file than the header, whose name is known only once it is read."""
+    names = [member.name.lower() for member in case.members]
+    return case.kind == "nrrd" or any(name.endswith((".hdr", ".hdr.gz")) for name in names)
+
+
+def _within(case: Case, lying_open: Case) -> dict[str, Any]:
+    """What the record says of files in archives: a hash of the CT's own, whatever else the archives hold."""
+    return {
+        "files": len(lying_open.files),
+        "sha256": content_sha256(lying_open.files),
+        "archives": [file.name for file in case.files if file not in lying_open.files],
+    }

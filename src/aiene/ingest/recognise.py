@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import zlib
 from pathlib import Path
 from typing import Final
 
-import pydicom
-
 from aiene.ingest.case import Format
-from aiene.ingest.dicom.damage import DAMAGED, quiet
+from aiene.ingest.dicom.damage import DAMAGED
+from aiene.ingest.dicom.header import read_dataset
+from aiene.ingest.heads import Head, read_head
 
 _HEAD: Final = 352  # a NIfTI-1 header with its extension flag; DICOM's mark ends at 132, NIfTI-2's at 12
 _NAMES: Final[dict[str, Format]] = {
@@ -30,21 +29,33 @@ def recognise(path: Path) -> Format | None:
     ------
     OSError : the file cannot be opened or read.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if head[128:132] == b"DICM":
+    head = read_head(path)
+    if head.error is not None:
+        raise head.error
+    return kind_of(head)
+
+
+def kind_of(head: Head) -> Format | None:
+    """The same by a file's first bytes."""
+    content = head.content
+    if content[128:132] == b"DICM":
         return "dicom"
-    if head.startswith(b"NRRD000"):
+    if content.startswith(b"NRRD000"):
         return "nrrd"
-    if _is_nifti(head) or (head.startswith(b"\x1f\x8b") and _is_nifti(_unzipped_head(path))):
+    if _is_nifti(content) or (content.startswith(b"\x1f\x8b") and _is_nifti(_unzipped(content))):
         return "nifti"
-    return "dicom" if _is_bare_dicom(path, head) else None
+    return "dicom" if _is_bare_dicom(head) else None
 
 
 def claimed(path: Path) -> Format | None:
     """The kind of image that a file's name promises; None where it promises none."""
     name = path.name.lower()
     return next((kind for ending, kind in _NAMES.items() if name.endswith(ending)), None)
+
+
+def is_zip(head: Head) -> bool:
+    """Whether a file is a zip archive, empty ones included."""
+    return head.content[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def by_name(path: Path) -> bytes:
@@ -62,23 +73,18 @@ def _is_nifti(head: bytes) -> bool:
     return False
 
 
-def _unzipped_head(path: Path) -> bytes:
+def _unzipped(content: bytes) -> bytes:
     try:
-        with gzip.open(path) as file:
-            return file.read(_HEAD)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return zlib.decompressobj(wbits=31).decompress(content, _HEAD)
+    except zlib.error:
         return b""
 
 
-def _is_bare_dicom(path: Path, head: bytes) -> bool:
+def _is_bare_dicom(head: Head) -> bool:
     """DICOM without preamble, as old archives write it: it begins with group 0002 or 0008."""
-    if head[:2] not in (b"\x02\x00", b"\x08\x00"):
+    if head.content[:2] not in (b"\x02\x00", b"\x08\x00"):
         return False
     try:
-        with quiet():
-            dataset = pydicom.dcmread(
-                path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"]
-            )
+        return bool(read_dataset(head, ["SOPClassUID"]).get("SOPClassUID"))
     except DAMAGED:
         return False
-    return bool(dataset.get("SOPClassUID"))

@@ -21,24 +21,30 @@ class Walk:
     Parameters
     ----------
     files : in byte order of their paths, names that begin with a dot and DICOMDIR left out.
+    directories : files called DICOMDIR.
     notes : what was passed over and why.
     closed : folders that cannot be opened.
     """
 
     files: list[Path] = field(default_factory=list)
+    directories: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     closed: list[Path] = field(default_factory=list)
 
 
 def children(folder: Path) -> list[Path]:
-    """What lies in a folder, in byte order; names that begin with a dot and DICOMDIR left out.
+    """What lies in a folder, in byte order; names that begin with a dot left out.
 
     Raises
     ------
     OSError : the folder cannot be opened.
     """
-    found = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.upper() != "DICOMDIR"]
-    return sorted(found, key=by_name)
+    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=by_name)
+
+
+def is_directory_file(path: Path) -> bool:
+    """Whether a file's name is that of the list of a DICOM medium (PS3.10 8.6)."""
+    return path.name.upper().removesuffix(".") == "DICOMDIR"
 
 
 def walk(folder: Path, *, above: frozenset[Identity] = frozenset()) -> Walk:
@@ -82,5 +88,7 @@ def _visit(folder: Path, seen: set[Identity], result: Walk) -> None:
     for path in found:
         if path.is_dir():
             _visit(path, seen, result)
+        elif is_directory_file(path):
+            result.directories.append(path)
         elif path.is_file() or (path.is_symlink() and not os.path.exists(path)):  # noqa: PTH110 (loops too)
             result.files.append(path)

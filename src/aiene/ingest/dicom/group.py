@@ -13,6 +13,7 @@ from aiene.ingest.dicom.header import Frame
 
 _SAME_COSINE: Final = 1e-3  # files write direction cosines with 3 to 16 digits
 _SAME_PLACE_MM: Final = 0.01
+_EVEN_MM: Final = 0.2  # twice the jitter that a stack may have
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,27 @@ class Group:
     @property
     def is_localizer(self) -> bool:
         """A scout for planning the scan."""
-        return "LOCALIZER" in self.first.image_type or "SCOUT" in self.first.image_type
+        return _is_localizer(self.first)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Its slices name more than one image type or frame of reference."""
+        return len({_kind(frame) for frame in self.frames}) > 1
 
 
 def group(frames: Iterable[Frame]) -> list[Group]:
     """Slices grouped by series, image type, matrix, pixel spacing and orientation, in order of first slice.
 
     A group in which positions repeat is parted by acquisition number where that leaves whole stacks: two
-    phases of contrast can share one series UID.
+    phases of contrast can share one series UID. Slices of one series that differ in image type or frame of
+    reference alone are taken together again where they lie between each other: one stack, whose header says
+    more than it should.
     """
     by_key: dict[Hashable, list[Frame]] = defaultdict(list)
     for frame in frames:
         by_key[_key(frame)].append(frame)
     alike = [part for members in by_key.values() for part in _by_orientation(members)]
-    return [Group(tuple(part)) for members in alike for part in _by_acquisition(members)]
+    return [Group(tuple(part)) for members in _reunited(alike) for part in _by_acquisition(members)]
 
 
 def normal(orientation: tuple[float, ...]) -> np.ndarray:
@@ -51,15 +59,43 @@ def normal(orientation: tuple[float, ...]) -> np.ndarray:
 
 
 def _key(frame: Frame) -> Hashable:
+    return _lattice(frame), _kind(frame)
+
+
+def _lattice(frame: Frame) -> Hashable:
     spacing = frame.pixel_spacing and tuple(round(v, 4) for v in frame.pixel_spacing)
-    return (
-        frame.series_uid,
-        frame.frame_of_reference,
-        frame.image_type[:3],  # value 4 and on may change within one scan
-        frame.rows,
-        frame.columns,
-        spacing,
-    )
+    return frame.series_uid, frame.rows, frame.columns, spacing
+
+
+def _kind(frame: Frame) -> Hashable:
+    return frame.frame_of_reference, frame.image_type[:3]  # value 4 and on may change within one scan
+
+
+def _is_localizer(frame: Frame) -> bool:
+    return "LOCALIZER" in frame.image_type or "SCOUT" in frame.image_type
+
+
+def _reunited(parts: list[list[Frame]]) -> list[list[Frame]]:
+    """Parts of one series and lattice put together where no two slices share a place and the steps are even.
+
+    A stack of which every second slice is called otherwise would else pass for one of twice the spacing.
+    """
+    families: dict[Hashable, list[list[Frame]]] = defaultdict(list)
+    for part in parts:
+        alone = _is_localizer(part[0]) or any(f.position is None or f.orientation is None for f in part)
+        families[_lattice(part[0]), id(part) if alone else None].append(part)
+    result: list[list[Frame]] = []
+    for family in families.values():
+        together = [frame for part in family for frame in part]
+        alike = all(_same_orientation(family[0][0], part[0]) for part in family)
+        result += [together] if len(family) > 1 and alike and _is_even(together) else family
+    return result
+
+
+def _is_even(frames: list[Frame]) -> bool:
+    """Whether slices lie at even steps, each at a place of its own."""
+    steps = np.diff(_heights(frames))
+    return bool(steps.min() >= _SAME_PLACE_MM and np.ptp(steps) <= _EVEN_MM)
 
 
 def _by_orientation(frames: list[Frame]) -> list[list[Frame]]:
@@ -91,5 +127,9 @@ def _repeats(frames: list[Frame]) -> bool:
     """Whether two slices lie at one place."""
     if any(frame.position is None or frame.orientation is None for frame in frames):
         return False
-    heights = np.sort([np.dot(f.position, normal(f.orientation)) for f in frames])  # type: ignore[arg-type]
-    return bool((np.diff(heights) < _SAME_PLACE_MM).any())
+    return bool((np.diff(_heights(frames)) < _SAME_PLACE_MM).any())
+
+
+def _heights(frames: list[Frame]) -> np.ndarray:
+    """Where slices lie along their normal, rising."""
+    return np.sort([np.dot(f.position or (), normal(f.orientation or ())) for f in frames])

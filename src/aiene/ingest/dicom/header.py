@@ -13,7 +13,8 @@ from typing import Any, Final
 import pydicom
 from pydicom.dataset import Dataset
 
-from aiene.ingest.dicom.damage import ODD_VALUE, quiet
+from aiene.ingest.dicom.damage import DAMAGED, ODD_VALUE, quiet
+from aiene.ingest.heads import Head, HeadTooShort
 
 CT_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -21,7 +22,11 @@ CONVERTED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.2"
 _DIRECTORY: Final = "1.2.840.10008.1.3.10"
 CT_CLASSES: Final = frozenset({CT_IMAGE, ENHANCED_CT, CONVERTED_CT})
 
+StudyKey = tuple[str, str]
+
 _UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
+_TIME: Final = re.compile(r"(\d\d):?(\d\d):?(\d\d(?:\.\d*)?)")
+_LONGEST_DELAY: Final = 600.0
 _MODALITIES: Final = frozenset(
     {
         *("CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT", "SR", "SEG", "REG", "FID", "PR"),
@@ -33,6 +38,8 @@ _TAGS: Final = [
     "SOPClassUID",
     "SOPInstanceUID",
     "PatientID",
+    "PatientName",
+    "PatientBirthDate",
     "StudyInstanceUID",
     "StudyDate",
     "SeriesInstanceUID",
@@ -52,6 +59,8 @@ _TAGS: Final = [
     "ConvolutionKernel",
     "ContrastBolusAgent",
     "ContrastBolusAgentSequence",
+    "ContrastBolusStartTime",
+    "AcquisitionTime",
     "SeriesDescription",
     "ProtocolName",
     "BodyPartExamined",
@@ -63,12 +72,16 @@ _TAGS: Final = [
 
 @dataclass(frozen=True)
 class Words:
-    """What a series says of itself in words; for choosing only, never shown: they could name a person."""
+    """What a series says of itself in words; for choosing only, never shown: they could name a person.
+
+    `delay_seconds` is the time from the start of the contrast medium to that of the slice; None if not said.
+    """
 
     kernel: str = ""
     contrast_agent: str = ""
     description: str = field(default="", repr=False)
     body_part: str = field(default="", repr=False)
+    delay_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,11 @@ class Frame:
     words: Words = field(repr=False)
     frames: int = 1
 
+    @property
+    def study_key(self) -> StudyKey:
+        """What tells studies apart: patient and study; the date too where the study has no UID."""
+        return study_key(self.study)
+
 
 @dataclass(frozen=True)
 class Other:
@@ -117,24 +135,67 @@ class Other:
     series_uid: str
     kind: str
 
+    @property
+    def study_key(self) -> StudyKey:
+        """As for a `Frame`."""
+        return study_key(self.study)
 
-def read_header(path: Path) -> list[Frame] | Other:
-    """The CT frames that a DICOM file holds, or what else it is; nothing for a DICOMDIR of any name.
+
+def study_key(study: tuple[str, str, str]) -> StudyKey:
+    """Patient and study UID; files of one study may differ in their date, or lack it."""
+    date, patient, study_uid = study
+    return patient, study_uid or f"date {date}"
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A DICOMDIR of any name: it lists images and is none."""
+
+    path: Path
+
+
+def read_dataset(head: Head, keywords: list[str]) -> Dataset:
+    """Some attributes of a DICOM file's header; its first bytes are enough unless the header is long.
 
     Raises
     ------
     damage.DAMAGED : the file is no sound DICOM.
     """
     with quiet():
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
+        try:
+            return pydicom.dcmread(head.open(), force=True, stop_before_pixels=True, specific_tags=keywords)
+        except HeadTooShort:
+            return pydicom.dcmread(head.path, force=True, stop_before_pixels=True, specific_tags=keywords)
+
+
+def read_header(head: Head) -> list[Frame] | Other | Directory:
+    """The CT frames that a DICOM file holds, or what else it is.
+
+    Raises
+    ------
+    damage.DAMAGED : the file is no sound DICOM.
+    """
+    path, dataset = head.path, read_dataset(head, _TAGS)
+    with quiet():
         sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
         if not sop_class and text(dataset.file_meta, "MediaStorageSOPClassUID") == _DIRECTORY:
-            return []
+            return Directory(path)
         if not sop_class:
             raise ValueError("no SOP class")
         if sop_class not in CT_CLASSES or modality not in ("", "CT"):
             return Other(path, _study(dataset), uid(dataset, "SeriesInstanceUID"), _kind(sop_class, modality))
         return _frames(path, dataset)
+
+
+def is_directory(head: Head) -> bool:
+    """Whether a file is a DICOMDIR, whatever its name."""
+    if head.content[128:132] != b"DICM":
+        return False
+    try:
+        meta = read_dataset(head, ["SOPClassUID"]).file_meta
+    except DAMAGED:
+        return False
+    return text(meta, "MediaStorageSOPClassUID") == _DIRECTORY
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -176,7 +237,17 @@ def _kind(sop_class: str, modality: str) -> str:
 
 
 def _study(dataset: Dataset) -> tuple[str, str, str]:
-    return text(dataset, "StudyDate"), text(dataset, "PatientID"), uid(dataset, "StudyInstanceUID")
+    return text(dataset, "StudyDate"), _patient(dataset), uid(dataset, "StudyInstanceUID")
+
+
+def _patient(dataset: Dataset) -> str:
+    """Who it is, to keep people apart; without an id name and birth date, however they are spelled."""
+    known = text(dataset, "PatientID")
+    if known:
+        return known
+    name = " ".join(re.split(r"[\W_]+", text(dataset, "PatientName").casefold())).strip()
+    said = f"{name} {text(dataset, 'PatientBirthDate')}".strip()
+    return f"no-id-{hashlib.sha256(said.encode()).hexdigest()[:12]}" if said else ""
 
 
 def _whole(dataset: Dataset, keyword: str, default: int) -> int:
@@ -190,6 +261,8 @@ def _one(dataset: Dataset, keyword: str) -> float | None:
 
 
 def _frames(path: Path, dataset: Dataset) -> list[Frame]:
+    if min(_whole(dataset, "Rows", 0), _whole(dataset, "Columns", 0)) < 1:
+        raise ValueError("an image without a size: the file ends within its header")
     count = _whole(dataset, "NumberOfFrames", 1)
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     per_frame: Sequence[Dataset] = dataset.get("PerFrameFunctionalGroupsSequence") or []
@@ -265,4 +338,17 @@ def _words(dataset: Dataset, sources: list[Dataset]) -> Words:
         contrast_agent=agent,
         description=f"{text(dataset, 'SeriesDescription')} {text(dataset, 'ProtocolName')}",
         body_part=f"{text(dataset, 'BodyPartExamined')} {text(dataset, 'StudyDescription')}",
+        delay_seconds=_delay(text(dataset, "ContrastBolusStartTime"), text(dataset, "AcquisitionTime")),
     )
+
+
+def _delay(start: str, scan: str) -> float | None:
+    """Seconds between two times of day (HHMMSS.F); None unless both are there, within ten minutes."""
+    seconds = []
+    for said in (start, scan):
+        found = _TIME.fullmatch(said)
+        if found is None:
+            return None
+        seconds.append(int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]))
+    delay = seconds[1] - seconds[0]
+    return delay if 0 < delay <= _LONGEST_DELAY else None

@@ -12,6 +12,14 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
 from scipy import ndimage
 
 from aiene.errors import InputError
@@ -23,6 +31,7 @@ from aiene.ingest.values import fits_int16
 _TISSUE_HU: Final = (-900.0, 3000.0)
 """A padding value in this range could be a patient's: it counts only where it touches the edge."""
 
+_ALWAYS_LOSSY: Final = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
 _JPEG_END: Final = b"\xff\xd9"
 _EXTRAS: Final = (
     "install aiene's requirements again (pylibjpeg, pylibjpeg-libjpeg, pylibjpeg-openjpeg, pyjpegls)"
@@ -73,8 +82,17 @@ class _Opened:
     def get(self, path: Path) -> Dataset:
         if path != self._path:
             with quiet():
-                self._dataset, self._path = pydicom.dcmread(path, force=True), path
+                self._dataset, self._path = _with_syntax(pydicom.dcmread(path, force=True)), path
         return self._dataset
+
+
+def _with_syntax(dataset: Dataset) -> Dataset:
+    """Files of old archives lack their meta header: uncompressed then, in the encoding as it was found."""
+    implicit, little = dataset.original_encoding
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return dataset
 
 
 def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.float64]:
@@ -100,7 +118,7 @@ def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.fl
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether a file says that its image went through a lossy compression."""
+    """Whether a file says, or shows by its transfer syntax, that its image was compressed with a loss."""
     try:
         with quiet():
             header = pydicom.dcmread(
@@ -108,7 +126,8 @@ def is_lossy(path: Path) -> bool:
             )
     except DAMAGED:
         return False
-    return text(header, "LossyImageCompression") == "01"
+    syntax = text(header.file_meta, "TransferSyntaxUID")
+    return text(header, "LossyImageCompression") == "01" or syntax in _ALWAYS_LOSSY
 
 
 def _rescale(frame: Frame) -> tuple[float, float]:

@@ -4,49 +4,85 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from aiene.errors import InputError
-from aiene.ingest.case import Case, Refusal
+from aiene.ingest.archive import split
+from aiene.ingest.case import Case, Refusal, SeriesAside
 from aiene.ingest.dicom.choose import Candidate, candidates, choose, describe, unusable, why_not
 from aiene.ingest.dicom.group import group
-from aiene.ingest.dicom.header import Frame
+from aiene.ingest.dicom.header import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
+from aiene.ingest.naming import case_id
 
 
 def find_in_scan(name: str, where: Path, scan: Scan, series: str | None) -> list[Case | Refusal]:
-    """The cases of one place, at least one of either kind.
+    """The cases of one place, at least one of either kind unless it holds DICOMDIRs alone.
 
     Parameters
     ----------
-    name : case id of all of them; told apart later.
+    name : case id of all of them; told apart later. Several patients in folders of their own take the names
+        of these.
     where : the folder or file, named in messages.
     scan : its headers.
     series : SeriesInstanceUID to take where it is there, whatever the rule says.
     """
-    studies: dict[tuple[str, str, str], list[Frame]] = defaultdict(list)
+    studies: dict[StudyKey, list[Frame]] = defaultdict(list)
     for frame in scan.frames:
-        studies[frame.study].append(frame)
+        studies[frame.study_key].append(frame)
+    names = _names(name, where, studies)
     found: list[Case | Refusal] = []
-    unused: list[str] = []
-    for key in sorted(studies):
+    unused: list[SeriesAside] = []
+    for key in sorted(studies, key=lambda key: (min(f.study[0] for f in studies[key]), key)):
         every = candidates(group(studies[key]), where)
         pool = [c for c in every if c.uid == series] or [c for c in every if not unusable(c)]
         if pool:
-            found.append(_case(name, where, every, choose(pool), series))
+            found.append(_case(names[key[0]], where, every, choose(pool), series))
         else:
             unused += [_left_aside(c, unusable(c) or "") for c in every]
     if not found:
-        return [Refusal(name, str(_no_ct(where, scan, unused)))]
+        return [Refusal(name, str(_no_ct(where, scan, unused)), tuple(map(str, unused)), tuple(unused))]
     return _with_rest(found, scan, unused, len(studies))
+
+
+def _names(name: str, where: Path, studies: dict[StudyKey, list[Frame]]) -> dict[str, str]:
+    """Case id by patient: the place's name, or each patient's own folder where there are several of both."""
+    folders: dict[str, set[Path]] = defaultdict(set)
+    for (patient, _), frames in studies.items():
+        folders[patient].update(frame.path.parent for frame in frames)
+    tops = {patient: _top(every, where, _others_of(patient, folders)) for patient, every in folders.items()}
+    if len(folders) < 2 or None in tops.values():
+        return dict.fromkeys(folders, name)
+    prefix = f"{name}_" if where.is_file() else ""  # an archive's own name stands before what is in it
+    return {patient: prefix + case_id(top) for patient, top in tops.items() if top is not None}
+
+
+def _others_of(patient: str, folders: dict[str, set[Path]]) -> set[Path]:
+    return {folder for other, every in folders.items() if other != patient for folder in every}
+
+
+def _top(folders: set[Path], where: Path, foreign: set[Path]) -> Path | None:
+    """The highest folder below `where` that holds all of these and none of the foreign ones, if any."""
+
+    def holds(top: Path, folder: Path) -> bool:
+        return top == folder or top in folder.parents
+
+    first = next(iter(folders))
+    chain = [
+        top for top in (first, *first.parents) if where in top.parents and all(holds(top, f) for f in folders)
+    ]
+    free = [top for top in chain if not any(holds(top, folder) for folder in foreign)]
+    return free[-1] if free else None
 
 
 def _case(
     name: str, where: Path, every: Sequence[Candidate], chosen: Candidate, series: str | None
 ) -> Case | Refusal:
-    if chosen.error is not None:
-        return Refusal(name, str(chosen.error))
     others = [c for c in every if c is not chosen]
+    aside = tuple(_left_aside(c, why_not(c, chosen)) for c in others)
+    if chosen.error is not None:
+        return Refusal(name, str(chosen.error), tuple(map(str, aside)), aside)
     how = (
         "as --series asks"
         if series == chosen.uid
@@ -54,47 +90,58 @@ def _case(
         if others
         else "the only one"
     )
-    notes = [f"series {chosen.uid} taken ({how}): {describe(chosen)}"]
-    notes += [_left_aside(c, why_not(c, chosen)) for c in others]
+    notes = [f"series {chosen.uid} taken ({how}): {describe(chosen)}", *map(str, aside)]
+    paths = sorted({frame.path for frame in chosen.group.frames})
+    parts = sorted({path.parent.name for path in paths})
+    if len({path.parent for path in paths}) > 1:
+        notes.append(f"its slices lie in {len({p.parent for p in paths})} folders: {', '.join(parts)}")
+    files, members = split(paths)
     return Case(
         case_id=name,
         kind="dicom",
-        files=tuple(sorted({frame.path for frame in chosen.group.frames})),
+        files=files,
         series_uid=chosen.uid,
         notes=tuple(notes),
         warnings=_warnings(others, chosen),
+        members=members,
+        aside=aside,
     )
 
 
-def _left_aside(candidate: Candidate, why: str) -> str:
-    slices = len(candidate.group.frames)
-    return f"series {candidate.uid} left aside: {why} ({slices} slice{'s' if slices > 1 else ''})"
+def _left_aside(candidate: Candidate, why: str) -> SeriesAside:
+    return SeriesAside(candidate.uid, len(candidate.group.frames), why)
 
 
 def _warnings(others: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]:
+    warnings = []
+    if chosen.group.is_mixed:
+        warnings.append(
+            "its slices name different image types or frames of reference, but fit one stack: taken together"
+        )
     lost = sum(len(c.group.frames) for c in others if c.uid == chosen.uid and not unusable(c))
-    if not lost:
-        return ()
-    return (f"{lost} axial slices of the series do not fit its stack (matrix, spacing or type): left aside",)
+    if lost:
+        warnings.append(
+            f"{lost} axial slices of the series do not fit its stack (matrix, spacing or type): left aside"
+        )
+    return tuple(warnings)
 
 
 def _with_rest(
-    found: list[Case | Refusal], scan: Scan, unused: Sequence[str], studies: int
+    found: list[Case | Refusal], scan: Scan, unused: Sequence[SeriesAside], studies: int
 ) -> list[Case | Refusal]:
-    """The first case also tells what else lay there."""
-    notes = [*unused, *_others(scan)]
+    """The first case also tells what else lay there; damaged files are told of everywhere."""
+    notes = [*map(str, unused), *_others(scan)]
     warnings = [_damaged(scan)] if scan.damaged else []
     if studies > 1:
         warnings.append(f"the folder holds {studies} studies: each with a CT is a case of its own")
-    result = []
+    result: list[Case | Refusal] = []
     for number, item in enumerate(found):
+        more = tuple(notes) if number == 0 else ()
         if isinstance(item, Case):
-            more = notes if number == 0 else []
-            item = Case(
-                item.case_id, "dicom", item.files, item.series_uid,
-                (*item.notes, *more), (*item.warnings, *warnings),
-            )  # fmt: skip
-        result.append(item)
+            result.append(replace(item, notes=(*item.notes, *more), warnings=(*item.warnings, *warnings)))
+            continue
+        reason = item.reason.replace(";", f", and {_damaged(scan)};", 1) if scan.damaged else item.reason
+        result.append(replace(item, reason=reason, notes=(*item.notes, *more)))
     return result
 
 
@@ -111,9 +158,9 @@ def _others(scan: Scan) -> list[str]:
     return [f"left aside: {number} x {kind}" for kind, number in sorted(counts.items())]
 
 
-def _no_ct(where: Path, scan: Scan, unused: Sequence[str]) -> InputError:
+def _no_ct(where: Path, scan: Scan, unused: Sequence[SeriesAside]) -> InputError:
     if unused:
-        reasons = sorted({note.split(": ", 1)[1].rsplit(" (", 1)[0] for note in unused})
+        reasons = sorted({aside.why for aside in unused})
         return InputError(
             where,
             f"it holds no usable CT series ({', '.join(reasons)})",

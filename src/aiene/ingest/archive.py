@@ -1,0 +1,157 @@
+"""Zip archives: read in a temporary folder that is gone afterwards, with care for strangers' files.
+
+A file inside an archive is spoken of by a path that continues the archive's own, `study.zip/series/IM1`.
+Nothing is ever written under a name that leads out of the temporary folder, nor more than the archive
+promises or the disk holds.
+"""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import stat
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Final
+from zipfile import ZipFile, ZipInfo
+
+from aiene.errors import InputError
+
+MAX_MEMBERS: Final = 200_000
+MAX_RATIO: Final = 200
+"""CTs shrink two to six times, blank ones more; over a GiB that shrank by this much is a trap."""
+
+_SMALL: Final = 1 << 30
+_SPARE: Final = 256 << 20  # bytes left free on the disk of temporary files
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+_Member = tuple[ZipInfo, PurePosixPath]
+
+
+@contextmanager
+def unpacked(archive: Path, only: Collection[Path] | None = None) -> Iterator[Path]:
+    """A temporary folder that holds what is in a zip archive; gone when the context is left.
+
+    Parameters
+    ----------
+    archive : the zip file.
+    only : take these files alone, by their paths that continue the archive's.
+
+    Raises
+    ------
+    InputError : it is damaged, encrypted or a trap: a name that leads out of it, far more data than its size
+        or the disk can hold, too many files. One sentence.
+    """
+    with tempfile.TemporaryDirectory(prefix="aiene-", ignore_cleanup_errors=True) as place:
+        folder = Path(place) / archive.name
+        try:
+            folder.mkdir()
+            with ZipFile(archive) as file:
+                members = _members(archive, file)
+                if only is not None:
+                    members = [m for m in members if archive / m[1] in only]
+                _check_room(archive, members, folder)
+                for info, name in members:
+                    _unpack(file, info, folder / name)
+        except _BROKEN as error:
+            raise InputError(
+                archive, "it is damaged or no zip archive that can be read", "make or copy it again"
+            ) from error
+        except OSError as error:
+            raise InputError(
+                archive,
+                f"it cannot be unpacked ({error.strerror or 'input/output error'})",
+                "check its permissions and the room for temporary files, or unpack it yourself",
+            ) from error
+        yield folder
+
+
+def split(files: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Paths, some of them into archives, as the files that really lie there, and those within archives."""
+    holders = {folder: _holder(folder) for folder in {file.parent for file in files}}
+    there = {holders[file.parent] or file for file in files}
+    inside = sorted(file for file in files if holders[file.parent])
+    return tuple(sorted(there)), tuple(inside)
+
+
+def _holder(folder: Path) -> Path | None:
+    """The archive in which a folder lies, if it does."""
+    if folder.is_dir():
+        return None
+    return next((parent for parent in (folder, *folder.parents) if parent.is_file()), None)
+
+
+def _members(archive: Path, file: ZipFile) -> list[_Member]:
+    """Each file with the name under which it may be written."""
+    infos = file.infolist()
+    if len(infos) > MAX_MEMBERS:
+        raise InputError(
+            archive, f"it holds {len(infos)} files", "give a smaller archive, or unpack it yourself"
+        )
+    members: list[_Member] = []
+    taken: set[str] = set()
+    for info in infos:
+        parts = _parts(archive, info)
+        hidden = any(part.startswith(".") for part in parts) or parts[:1] == ["__MACOSX"]
+        if not parts or info.is_dir() or hidden or stat.S_ISLNK(info.external_attr >> 16):
+            continue
+        if info.flag_bits & 0x1:
+            raise InputError(archive, "it is encrypted", "unpack it with its password first")
+        name = PurePosixPath(*parts)
+        while str(name).lower() in taken:  # two files of one name: both count
+            name = name.with_name(f"again_{name.name}")
+        taken.add(str(name).lower())
+        members.append((info, name))
+    return members
+
+
+def _parts(archive: Path, info: ZipInfo) -> list[str]:
+    name = info.orig_filename.split("\0")[0].replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or (parts and parts[0][1:2] == ":"):
+        raise InputError(
+            archive,
+            "a name in it leads out of the archive, as in an attack",
+            "ask whoever made it, or make it again",
+        )
+    return parts
+
+
+def _check_room(archive: Path, members: Sequence[_Member], folder: Path) -> None:
+    """Refuse what would fill the disk."""
+    full = sum(info.file_size for info, _ in members)
+    packed = sum(info.compress_size for info, _ in members)
+    packed = min(packed, archive.stat().st_size)  # members may overlap in the file
+    if full > _SMALL and full > MAX_RATIO * max(packed, 1):
+        raise InputError(
+            archive,
+            f"it would grow {full // max(packed, 1)} times, as a trap does",
+            "unpack it yourself if you trust it",
+        )
+    free = shutil.disk_usage(folder).free - _SPARE
+    if full > free:
+        raise InputError(
+            archive,
+            f"unpacking it needs {full / 2**30:.2f} GiB, and {max(free, 0) / 2**30:.2f} GiB are free",
+            "make room for temporary files, or unpack it yourself",
+        )
+
+
+def _unpack(file: ZipFile, info: ZipInfo, target: Path) -> None:
+    """Write one file; zipfile itself reads no more than was promised and checks the sum."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file.open(info) as source, target.open("xb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
