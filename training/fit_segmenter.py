@@ -37,6 +37,8 @@ ARCHITECTURE: dict[str, Any] = {
     "nonlin_kwargs": {"inplace": True},
 }
 CLASSES = 3
+IGNORE = 255
+"""Label of voxels that neither teach nor count."""
 LEAST_RATE = 0.05
 """The learning rate never falls below this share of its start, so that whole crops still teach."""
 CLASS_WEIGHTS = (1.0, 3.0, 5.0)
@@ -139,11 +141,12 @@ def loss_of(logits: Tensor, labels: Tensor, done: float = 0.0) -> Tensor:
     Parameters
     ----------
     logits : (n, classes, z, y, x).
-    labels : (n, z, y, x).
+    labels : (n, z, y, x); `IGNORE` where nobody knows.
     done : share of the training behind; the weights of rare classes fade out, since they cost false nodes.
     """
-    target = functional.one_hot(labels, CLASSES).movedim(-1, 1).float()
-    probability = torch.softmax(logits, 1)
+    known = (labels != IGNORE)[:, None].float()
+    target = functional.one_hot(labels * (labels != IGNORE), CLASSES).movedim(-1, 1).float() * known
+    probability = torch.softmax(logits, 1) * known
     axes = (0, 2, 3, 4)
     both = (probability * target).sum(axes)[1:]
     size = (probability.sum(axes) + target.sum(axes))[1:]
@@ -151,7 +154,10 @@ def loss_of(logits: Tensor, labels: Tensor, done: float = 0.0) -> Tensor:
     dice = (2 * both + 1) / (size + 1)
     weight = torch.where(present, torch.tensor([0.5, 1.0]), 0.05)
     rare = torch.tensor(CLASS_WEIGHTS) ** (1 - done)
-    return functional.cross_entropy(logits, labels, weight=rare) + ((1 - dice) * weight).sum() / 1.5
+    return (
+        functional.cross_entropy(logits, labels, weight=rare, ignore_index=IGNORE)
+        + ((1 - dice) * weight).sum() / 1.5
+    )
 
 
 def train(
@@ -162,6 +168,7 @@ def train(
     *,
     save_every: int = 50,
     until: int | None = None,
+    start: dict[str, Tensor] | None = None,
 ) -> list[float]:
     """Train, or go on where the last checkpoint stands; returns the loss of each step of this call.
 
@@ -171,8 +178,11 @@ def train(
     Parameters
     ----------
     until : stop after this step, to go on later; None: at the schedule's end.
+    start : weights to begin with; None: random ones.
     """
     network = new_network(seed)
+    if start is not None:
+        network.load_state_dict(start)
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
     state_file = work / "segmenter_state.pth"
     first = _restore(state_file, network, optimiser)

@@ -2,6 +2,7 @@
 
     AieneError
     ├── InputError      a file or folder cannot be used as it is: mend or leave out that input
+    ├── TrainingDataError  the pairs for a training do not fit: every problem in one list
     ├── ModelError      a model bundle (or an asset to import) cannot be used: get it again
     ├── OutputError     results cannot be written: another place, more room, other permissions
     ├── CaseError       the CT was read, but no trustworthy result can be given for it
@@ -14,6 +15,7 @@ other processes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -66,6 +68,24 @@ class CaseError(AieneError):
 
     def __str__(self) -> str:
         return f"{self.problem}; {self.remedy}."
+
+
+class TrainingDataError(AieneError):
+    """Images, labels or tables for a training that cannot be used; all problems at once.
+
+    Parameters
+    ----------
+    problems : one sentence each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(tuple(problems))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0]
+        return "\n  ".join([f"{len(self.problems)} problems:", *self.problems])
 
 
 class UsageError(AieneError):

@@ -86,8 +86,12 @@ def import_model(
     segmenter: Annotated[
         Path, typer.Option(help="nnU-Net v1 model folder, or a v2 trained-model folder; or a ZIP of one.")
     ],
-    classifier: Annotated[Path, typer.Option(help="Keras 2 .h5 of the DualNet.")],
-    template: Annotated[Path, typer.Option(help="Template CT that CTs are registered to.")],
+    classifier: Annotated[Path | None, typer.Option(help="Keras 2 .h5 of the DualNet.")] = None,
+    template: Annotated[Path | None, typer.Option(help="Template CT that CTs are registered to.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Bundle that gives classifier and template instead."),
+    ] = None,
     profile: Annotated[
         Literal["published", "open"], typer.Option(help="How CTs were prepared for these weights.")
     ] = "published",
@@ -102,18 +106,29 @@ def import_model(
     as_json: AsJson = False,
 ) -> None:
     """Turn the published assets (nnU-Net v1, Keras .h5, template) into a bundle, and check the numbers."""
-    from aiene.models.importing import import_bundle
+    from aiene.errors import UsageError
+    from aiene.models.importing import import_bundle, import_into
+    from aiene.models.store import find_bundle
 
     with user_errors():
-        done = import_bundle(
-            name=name,
-            segmenter=segmenter,
-            classifier=classifier,
-            template=template,
-            profile=profile,
-            rescue=rescue,
-            out=out,
-        )
+        if base is not None:
+            if classifier is not None or template is not None:
+                raise UsageError(
+                    "--base brings classifier and template; leave --classifier and --template out."
+                )
+            done = import_into(name=name, segmenter=segmenter, base=find_bundle(base), out=out)
+        elif classifier is None or template is None:
+            raise UsageError("give --classifier and --template, or --base BUNDLE to take both from a bundle.")
+        else:
+            done = import_bundle(
+                name=name,
+                segmenter=segmenter,
+                classifier=classifier,
+                template=template,
+                profile=profile,
+                rescue=rescue,
+                out=out,
+            )
     if as_json:
         checks = {"segmenter": done.segmenter, "classifier": done.classifier}
         typer.echo(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from aiene.errors import ModelError
-from aiene.models.bundle import NAME, Bundle, read_bundle, write_card
+from aiene.models.bundle import CARD, NAME, Bundle, read_bundle, write_card
 from aiene.models.import_keras import import_classifier
 from aiene.models.import_nnunet import import_segmenter
 from aiene.models.store import models_folder
@@ -54,13 +54,7 @@ def import_bundle(
     ModelError : an asset cannot be used, or the imported network does not give the numbers of its source.
     OutputError : the bundle cannot be written.
     """
-    if not re.fullmatch(NAME, name):
-        raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")
-    target = out or models_folder() / name
-    if target.exists() and any(target.iterdir()):
-        remedy = "remove it, or choose another --name or -o"
-        raise ModelError(target, "there is something here already", remedy)
-    make_folder(target.parent)
+    target = _free_place(name, out)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -89,6 +83,62 @@ def import_bundle(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Imported(read_bundle(target), str(checks[0]), str(checks[1]))
+
+
+def import_into(*, name: str, segmenter: Path, base: Bundle, out: Path | None = None) -> Imported:
+    """Make a bundle of a trained segmenter, with the classifier and the template of another bundle.
+
+    For segmenters that were trained elsewhere on what `aiene train segmenter --export-dataset` wrote.
+
+    Parameters
+    ----------
+    name, segmenter, out : as for `import_bundle`.
+    base : where all the rest comes from.
+
+    Raises
+    ------
+    ModelError : the segmenter cannot be used.
+    OutputError : the bundle cannot be written.
+    """
+    target = _free_place(name, out)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with writing(partial):
+            shutil.copytree(base.path, partial)
+            (partial / CARD).unlink()
+            (partial / "README.md").unlink(missing_ok=True)
+            shutil.rmtree(partial / base.card.segmenter.folder)
+        report = import_segmenter(segmenter, partial / base.card.segmenter.folder)
+        card = base.card.model_dump(mode="json", exclude={"files"})
+        rest = f"taken from the bundle {base.card.name} ({base.sha256[:12]})"
+        chosen = {**card["segmenter"], "folds": report.folds, "checkpoint": "checkpoint_final.pth"}
+        provenance = {"segmenter": str(report), "classifier": rest, "template": rest}
+        write_card(
+            partial,
+            {**card, "name": name, "notice": NOTICE, "segmenter": chosen, "provenance": provenance},
+        )
+        replace_folder(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Imported(read_bundle(target), str(report), rest)
+
+
+def _free_place(name: str, out: Path | None) -> Path:
+    """Where the bundle goes.
+
+    Raises
+    ------
+    ModelError : no name for a bundle, or something is there already.
+    """
+    if not re.fullmatch(NAME, name):
+        raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")
+    target = out or models_folder() / name
+    if target.exists() and any(target.iterdir()):
+        remedy = "remove it, or choose another --name or -o"
+        raise ModelError(target, "there is something here already", remedy)
+    make_folder(target.parent)
+    return target
 
 
 def _ending(template: Path) -> str:

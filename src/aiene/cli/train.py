@@ -1,0 +1,156 @@
+"""`aiene train`: both networks on a group's own contours and pathology."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+
+if TYPE_CHECKING:
+    from aiene.training.prepared import LeftOut
+    from aiene.training.progress import Step
+
+app = typer.Typer(
+    help="Train the networks on your own contours and pathology, into a model bundle.", no_args_is_help=True
+)
+
+Images = Annotated[Path, typer.Option("--images", help="Folder of CTs, as `aiene run` takes it.")]
+Labels = Annotated[
+    Path,
+    typer.Option("--labels", help="Folder of label maps by case id: 1 GTVp, 2 GTVn, on the CT's grid."),
+]
+Out = Annotated[
+    Path, typer.Option("-o", "--out", help="Folder of the bundle; its work lies in OUT.training.")
+]
+Patients = Annotated[
+    Path | None,
+    typer.Option(help="CSV of case_id, patient_id and, if wanted, fold."),
+]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="Start from the weights of this bundle: a name or folder."),
+]
+Continue = Annotated[bool, typer.Option("--continue", help="Take up a training that was stopped.")]
+Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+
+
+@app.command()
+def segmenter(
+    images: Images,
+    labels: Labels,
+    out: Out,
+    patients: Patients = None,
+    fold: Annotated[int, typer.Option(min=0, help="Left out of the training, and validated on.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="nnU-Net's own number is 1000.")] = 1000,
+    iterations: Annotated[int, typer.Option(min=1, help="Gradient steps of an epoch.")] = 250,
+    device: Device = "auto",
+    start_from: From = None,
+    go_on: Continue = False,
+    seed: Seed = 0,
+    gpu_memory: Annotated[
+        float, typer.Option(min=1, help="GB for which nnU-Net plans its patch and network.")
+    ] = 8.0,
+    processes: Annotated[
+        int, typer.Option(min=0, help="Helpers of nnU-Net; with 0 a training on the CPU repeats bit for bit.")
+    ] = 0,
+    export: Annotated[
+        bool,
+        typer.Option("--export-dataset", help="Write OUT/Dataset501_ENE for nnU-Net elsewhere, and end."),
+    ] = False,
+) -> None:
+    """Train an nnU-Net v2 segmenter on the crops that the road itself makes."""
+    with user_errors():
+        from aiene.device import resolve_device
+        from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
+
+        settings = SegmenterTraining(
+            images, labels, out, patients, fold, epochs, iterations, str(resolve_device(device)), go_on,
+            start_from, seed, gpu_memory, processes,
+        )  # fmt: skip
+        if export:
+            dataset = export_dataset(settings, _teller())
+            said = f"Dataset in {dataset.folder}; bring the trained model back by `aiene models import`."
+        else:
+            bundle, dataset = train_segmenter(settings, _teller())
+            said = f"Bundle in {bundle.path}. {bundle.card.notice}"
+    _end(said, dataset.left_out)
+
+
+@app.command()
+def classifier(
+    images: Images,
+    labels: Labels,
+    nodes: Annotated[
+        Path,
+        typer.Option(
+            "--nodes", help="CSV: case_id, name or point (LPS mm), pos, ene (0, 1, empty: unknown)."
+        ),
+    ],
+    out: Out,
+    patients: Patients = None,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; it stops early.")] = 60,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps of an epoch.")] = 40,
+    batch: Annotated[int, typer.Option(min=2, help="Nodes of a gradient step.")] = 8,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation AUC.")] = 12,
+    widths: Annotated[Literal["small", "published"], typer.Option(help="Size of the network.")] = "small",
+    threshold: Annotated[
+        Literal["youden", "sensitivity"], typer.Option(help="Rule that chooses the ENE threshold.")
+    ] = "youden",
+    sensitivity: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Wanted of the ENE nodes, by the rule of that name.")
+    ] = 0.9,
+    device: Device = "auto",
+    start_from: From = None,
+    go_on: Continue = False,
+    seed: Seed = 0,
+) -> None:
+    """Train the DualNet that judges node positivity and ENE, cross-validated by patient."""
+    with user_errors():
+        from aiene.device import resolve_device
+        from aiene.training.classifier import ClassifierTraining, train_classifier
+        from aiene.training.classifier_fit import FitSettings
+
+        fit = FitSettings(
+            epochs=epochs,
+            patience=patience,
+            steps=steps,
+            batch=batch,
+            seed=seed,
+            device=str(resolve_device(device)),
+        )
+        settings = ClassifierTraining(
+            images, labels, nodes, out, patients, widths, start_from, threshold, sensitivity, go_on, fit
+        )
+        bundle, left_out = train_classifier(settings, _teller())
+    _end(f"Bundle in {bundle.path}. {bundle.card.notice}", left_out)
+
+
+def _teller() -> Callable[[Step], None]:
+    """A line for every step, with the time that is left."""
+    console = stderr_console()
+
+    def tell(step: Step) -> None:
+        said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in step.said.items())
+        count = f" {step.done}/{step.of}" if step.of else ""
+        left = "" if step.seconds_left is None else f" ({_minutes(step.seconds_left)} left)"
+        console.print(f"{step.stage}{count}{': ' if said else ''}{said}{left}", markup=False)
+
+    return tell
+
+
+def _minutes(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(1, minutes)} min"
+
+
+def _end(said: str, left_out: tuple[LeftOut, ...]) -> None:
+    console = stderr_console()
+    for case in left_out:
+        console.print(f"left out: {case.case_id}: {case.reason}", style="yellow", markup=False)
+    console.print(f"{said} {RESEARCH_ONLY}", markup=False, style="bold")
+    raise typer.Exit(int(bool(left_out)))

@@ -1,0 +1,221 @@
+"""nnU-Net v2 in a process of its own: it takes its folders from the environment when it is imported.
+
+Run as `python -m aiene.training.nnunet_worker JOB.json`; what it reports are lines of JSON on stdout that
+begin with `MARK`, among nnU-Net's own words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from aiene.training.nnunet_dataset import CONFIGURATION, DATASET, DATASET_ID, SPLITS
+
+MARK: Final = "aiene-report "
+PLANS: Final = "nnUNetPlans"
+_FINE_RATE: Final = 1e-3
+"""Learning rate at the start where the weights are not new; nnU-Net's own is 1e-2."""
+_TAKEN: Final = (
+    "patch_size",
+    "spacing",
+    "architecture",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_probabilities",
+    "resampling_fn_probabilities_kwargs",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the worker is to do.
+
+    Parameters
+    ----------
+    work : holds `nnUNet_raw`, `nnUNet_preprocessed` and `nnUNet_results`.
+    fold : to leave out of the training.
+    epochs, iterations : gradient steps are their product.
+    device : cpu, cuda or mps.
+    go_on : take up the last checkpoint.
+    seed : of everything random, anew in every epoch: so a training that was taken up ends with the same
+        weights on a CPU.
+    processes : for nnU-Net's own helpers; 0 for its augmentation means in this process, so that it repeats.
+    gpu_memory_gb : the planner sizes patch and network for it.
+    start_from : folder of a bundle's segmenter (nnU-Net v2's layout) whose plan and weights are the start.
+    start_fold : which of its folds.
+    start_checkpoint : name of its checkpoint file.
+    """
+
+    work: str
+    fold: int
+    epochs: int
+    iterations: int
+    device: str
+    go_on: bool
+    seed: int
+    processes: int
+    gpu_memory_gb: float
+    start_from: str | None = None
+    start_fold: int = 0
+    start_checkpoint: str = "checkpoint_final.pth"
+
+    def to_json(self) -> str:
+        """Taken back by `Job(**json.loads(text))`."""
+        return json.dumps(asdict(self), indent=2)
+
+
+def main(job_file: Path) -> None:
+    """Plan, preprocess and train as the job says."""
+    job = Job(**json.loads(job_file.read_text(encoding="utf-8")))
+    work = Path(job.work)
+    if not (work / "planned.json").exists():
+        _plan(job, work)
+    _train(job, work)
+
+
+def _plan(job: Job, work: Path) -> None:
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+        extract_fingerprints,
+        plan_experiments,
+        preprocess,
+    )
+
+    processes = max(1, job.processes)
+    _report(stage="plan")
+    extract_fingerprints([DATASET_ID], num_processes=processes, check_dataset_integrity=True)
+    plan_experiments([DATASET_ID], gpu_memory_target_in_gb=job.gpu_memory_gb, overwrite_plans_name=PLANS)
+    prepared = work / "nnUNet_preprocessed" / DATASET
+    if job.start_from is not None:
+        _take_over_plan(Path(job.start_from), prepared / f"{PLANS}.json")
+    _report(stage="preprocess")
+    preprocess([DATASET_ID], PLANS, configurations=(CONFIGURATION,), num_processes=(processes,))
+    shutil.copyfile(work / "nnUNet_raw" / DATASET / SPLITS, prepared / SPLITS)
+    (work / "planned.json").write_text(job.to_json(), encoding="utf-8")
+
+
+def _take_over_plan(start_from: Path, plans_file: Path) -> None:
+    """The network, patch and normalisation of another model, in the plan of this dataset."""
+    theirs = json.loads((start_from / "plans.json").read_text(encoding="utf-8"))
+    ours = json.loads(plans_file.read_text(encoding="utf-8"))
+    target, source = ours["configurations"][CONFIGURATION], theirs["configurations"][CONFIGURATION]
+    target.update({key: source[key] for key in _TAKEN if key in source})
+    for key in ("transpose_forward", "transpose_backward", "aiene_origin"):
+        if key in theirs:
+            ours[key] = theirs[key]
+    intensities = theirs.get("foreground_intensity_properties_per_channel")
+    if intensities:
+        ours["foreground_intensity_properties_per_channel"] = intensities
+    plans_file.write_text(json.dumps(ours, indent=2), encoding="utf-8")
+
+
+def _train(job: Job, work: Path) -> None:
+    import torch
+    from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+
+    os.environ.update(nnUNet_n_proc_DA=str(job.processes))
+    torch.use_deterministic_algorithms(job.device == "cpu")
+    _seed(job.seed, -1)
+    trainer = get_trainer_from_args(
+        str(DATASET_ID), CONFIGURATION, job.fold, "nnUNetTrainer", PLANS, device=torch.device(job.device)
+    )
+    trainer.num_epochs = job.epochs
+    trainer.num_iterations_per_epoch = job.iterations
+    trainer.num_val_iterations_per_epoch = max(1, job.iterations // 5)
+    trainer.save_every = 1
+    if job.start_from is not None:
+        trainer.initial_lr = _FINE_RATE
+    _watch(trainer, job, work)
+    trainer.initialize()
+    if job.start_from is not None:
+        _load_weights(trainer, job)
+    maybe_load_checkpoint(trainer, job.go_on and _has_checkpoint(trainer), False)
+    trainer.save_checkpoint = _whole(trainer.save_checkpoint)
+    _report(stage="start", epoch=int(trainer.current_epoch))
+    trainer.run_training()
+    _report(stage="validate")
+    trainer.perform_actual_validation(False)
+    _report(stage="done", folder=str(trainer.output_folder))
+
+
+def _has_checkpoint(trainer: Any) -> bool:
+    names = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+    return any((Path(trainer.output_folder) / name).is_file() for name in names)
+
+
+def _whole(save: Any) -> Any:
+    """A checkpoint appears complete or not at all: a kill while one is written loses nothing."""
+
+    def save_whole(filename: str) -> None:
+        partial = f"{filename}.partial"
+        save(partial)
+        if Path(partial).exists():
+            Path(partial).replace(filename)
+
+    return save_whole
+
+
+def _load_weights(trainer: Any, job: Job) -> None:
+    """The other model's weights, where names and shapes agree; how many did not is reported."""
+    from aiene.segment.checkpoint import read_checkpoint, tensors_of
+
+    file = Path(str(job.start_from)) / f"fold_{job.start_fold}" / job.start_checkpoint
+    theirs = tensors_of(file, read_checkpoint(file).get("network_weights"))
+    ours = trainer.network.state_dict()
+    fitting = {k: v for k, v in theirs.items() if k in ours and ours[k].shape == v.shape}
+    trainer.network.load_state_dict({**ours, **fitting})
+    _report(stage="weights", taken=len(fitting), new=len(ours) - len(fitting))
+
+
+def _watch(trainer: Any, job: Job, work: Path) -> None:
+    """Seed every epoch, and report it when it ends."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    begin, end = trainer.on_epoch_start, trainer.on_epoch_end
+    log = SummaryWriter(str(work / "tensorboard" / f"segmenter_fold_{job.fold}"))
+
+    def on_epoch_start() -> None:
+        _seed(job.seed, trainer.current_epoch)
+        begin()
+
+    def on_epoch_end() -> None:
+        epoch = trainer.current_epoch
+        end()
+        history = trainer.logger.my_fantastic_logging
+        facts = {
+            "train_loss": float(history["train_losses"][-1]),
+            "val_loss": float(history["val_losses"][-1]),
+            "pseudo_dice": float(history["mean_fg_dice"][-1]),
+        }
+        for name, value in facts.items():
+            log.add_scalar(name, value, epoch)
+        log.flush()
+        _report(stage="epoch", epoch=epoch + 1, of=job.epochs, **facts)
+
+    trainer.on_epoch_start, trainer.on_epoch_end = on_epoch_start, on_epoch_end
+
+
+def _seed(seed: int, epoch: int) -> None:
+    import numpy as np
+    import torch
+
+    value = (seed * 1_000_003 + epoch + 1) % 2**32
+    random.seed(value)
+    np.random.seed(value)  # noqa: NPY002 - nnU-Net draws from numpy's global generator
+    torch.manual_seed(value)
+
+
+def _report(**facts: Any) -> None:
+    sys.stdout.write(MARK + json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,122 @@
+"""Real CTs with planted nodes on the networks' crop, kept on disk outside the repository.
+
+Nobody outlined the real tumour of these patients: their high-dose target is labelled `IGNORE`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from aiene.errors import AieneError
+from aiene.geometry import Volume, pull_labels
+from aiene.ingest import Case, find_cases, read_case
+from aiene.ingest.masks import read_mask
+from aiene.phantom.lesions import Lesion
+from aiene.prepare import OPEN, Prepared, Template, prepare
+from fit_segmenter import IGNORE
+from holdout import held_out
+from phantom_crops import Crop, jittered, laid, save_crop
+from real_planting import Patient, RealNode, box_in, decoys, draw_nodes, patient_of, planted
+
+PTV70 = 3
+ENE_SHARE = 0.3
+_TARGET_RIM_MM = 4.0
+
+
+def real_patients(openkbp: Path) -> tuple[list[str], list[str]]:
+    """Ids for training, and the 20 that are kept out."""
+    ids = sorted(folder.name for folder in openkbp.glob("pt_*") if (folder / "ct.nii.gz").exists())
+    kept = held_out(ids)
+    return [i for i in ids if i not in kept], [i for i in ids if i in kept]
+
+
+def read_patient(openkbp: Path, patient: str, template: Template) -> Patient:
+    """A CT of OpenKBP, laid by the road, with its high-dose target.
+
+    Raises
+    ------
+    AieneError : it cannot be read, or holds no neck.
+    """
+    (case,), _ = find_cases(openkbp / patient / "ct.nii.gz")
+    if not isinstance(case, Case):
+        raise AieneError(case.reason)
+    ct = read_case(case)
+    target = read_mask(openkbp / patient / "ptv.nii.gz", like=ct.volume.grid).array == PTV70
+    away = ndimage.distance_transform_edt(~target, sampling=ct.volume.grid.spacing)
+    return patient_of(ct.volume, prepare(ct, template, OPEN), away <= _TARGET_RIM_MM)
+
+
+def make_real_crop(
+    patient: Patient, rng: np.random.Generator, *, near: bool = True, nodes: tuple[int, int] = (1, 6)
+) -> tuple[Crop, list[RealNode], Volume]:
+    """One set of nodes in a real CT, on the crop; the nodes; and the native CT with them.
+
+    Parameters
+    ----------
+    near : lay it some degrees and mm beside where the registration did.
+    nodes : fewest and most.
+    """
+    made = draw_nodes(patient, rng, int(rng.integers(nodes[0], nodes[1] + 1)), ENE_SHARE)
+    ct = planted(patient, [*(n.lesion for n in made), *decoys(patient, rng)], rng)
+    place = jittered(patient.prepared, rng) if near else patient.prepared
+    return as_crop(patient, ct, made, place), made, ct
+
+
+def as_crop(patient: Patient, ct: Volume, nodes: list[RealNode], place: Prepared) -> Crop:
+    """A CT of the patient's grid on the crop, with its truth."""
+    grid = place.crop.grid
+    target = pull_labels(Volume(patient.target.astype(np.uint8), ct.grid), grid, world=place.to_native)
+    labels = np.where(target.array > 0, IGNORE, 0).astype(np.uint8)
+    numbers = np.zeros(grid.size, dtype=np.uint8)
+    for number, node in enumerate(nodes, start=1):
+        mark(labels, numbers, node.lesion, place, number)
+    strengths = np.array([n.strength for n in nodes], dtype=np.float32)
+    return Crop(laid(ct, place).astype(np.float16), labels, numbers, strengths)
+
+
+def mark(
+    labels: npt.NDArray[np.uint8],
+    numbers: npt.NDArray[np.uint8],
+    lesion: Lesion,
+    place: Prepared,
+    number: int,
+) -> None:
+    """Label in place the crop's voxel centres that lie in a lesion."""
+    low, high = lesion.bounds(2.0)
+    corners = np.array([[(low, high)[b][a] for a, b in enumerate(which)] for which in np.ndindex(2, 2, 2)])
+    here = place.to_native.inverse().apply(corners)
+    box = box_in(place.crop.grid, here.min(axis=0), here.max(axis=0))
+    if box is None:
+        return
+    index = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in box), indexing="ij"), axis=-1)
+    points = place.to_native.apply(place.crop.grid.points(index.reshape(-1, 3))).astype(np.float32)
+    x, y, z = (points[:, a].reshape(index.shape[:3]) for a in range(3))
+    inside = lesion.distance((x, y, z)) < 0
+    labels[box][inside] = 2
+    numbers[box][inside] = number
+
+
+def write_real(
+    folder: Path, openkbp: Path, patients: list[str], plantings: int, template: Template, seed: int
+) -> list[str]:
+    """Make the crops of many patients that are not there yet; returns why some could not be made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for number, patient in enumerate(patients):
+        files = [folder / f"{patient}_{k}.npz" for k in range(plantings)]
+        if all(file.exists() for file in files):
+            continue
+        try:
+            known = read_patient(openkbp, patient, template)
+        except AieneError as error:
+            failures.append(f"{patient}: {error}")
+            continue
+        for k, file in enumerate(files):
+            crop, _, _ = make_real_crop(known, np.random.default_rng((seed, number, k)), near=k > 0)
+            save_crop(file, crop)
+        print(f"{folder.name}: {patient}", flush=True)
+    return failures
