@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from aiene.device import available_cores, resolve_device
+from aiene.disguise import Disguised, Plain
 from aiene.errors import AieneError, CaseError, OutputError, UsageError
-from aiene.ingest import Case, Refusal, find_cases
+from aiene.ingest import AffineRule, Case, Refusal, find_cases
 from aiene.ingest.fingerprint import glance
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import Bundle, verify_bundle
@@ -20,6 +21,7 @@ from aiene.nodes import parse_fg_labels
 from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
 from aiene.preparers import GetReady, Preparers
 from aiene.provenance import bundle_facts, digest, environment, version
+from aiene.pseudonyms import Key
 from aiene.results import CaseArrays, CaseResult, RunStore
 
 InputFormat = Literal["auto", "dicom", "nrrd", "nii", "nii.gz"]
@@ -35,6 +37,7 @@ class Selection:
     ----------
     format : how the CTs are stored; `auto` looks.
     series : SeriesInstanceUID to take instead of the one that the rule would choose.
+    affine : which affine of a NIfTI file counts where its two differ; `auto` is the stated rule.
     limit : take the first so many cases; the others become skipped rows.
     num_parts, part_id : take every case whose place in the list is `part_id` modulo `num_parts`.
     """
@@ -44,6 +47,7 @@ class Selection:
     limit: int | None = None
     num_parts: int = 1
     part_id: int = 0
+    affine: AffineRule = "auto"
 
     @property
     def part(self) -> str:
@@ -97,6 +101,7 @@ class _Run:
     bundle: Bundle
     settings: Settings
     shared_identity: str
+    shown: Plain
 
 
 def run_cohort(
@@ -113,7 +118,9 @@ def run_cohort(
     keep_prepared: bool = False,
     jobs: int | None = None,
     overwrite: bool = False,
+    key: Key | None = None,
     on_case: Callable[[Progress], None] = lambda _: None,
+    on_search: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> RunSummary:
     """Run every CT of a file or folder and write what the design calls "what a run leaves".
 
@@ -128,7 +135,11 @@ def run_cohort(
     ene_threshold : instead of the bundle's own.
     jobs : cases prepared side by side; None is one per core.
     overwrite : throw away results that lie in `out`.
+    key : where given, pseudonyms under this key stand in place of case ids, names of files and folders and
+        DICOM UIDs in everything that is written, logged, raised or returned, and cases are worked on in the
+        order of their pseudonyms. The hash of each input's content stays.
     on_case : told of every case when it is done.
+    on_search : told how many of how many files have been looked at.
 
     Raises
     ------
@@ -137,16 +148,22 @@ def run_cohort(
     OutputError : results cannot be written; what was done stays, and the next call goes on.
     """
     chosen = selection or Selection()
-    _check(chosen, jobs, masks)
+    shown = Plain() if key is None else Disguised(key, source, masks)
+    with shown.errors():
+        _check(chosen, jobs, masks)
     parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
     target = resolve_device(device)
     threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
     settings = Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)
-    cases, left_aside = find_cases(source, format=chosen.format, series=chosen.series)
-    record = _settings_record(source, settings, chosen, bundle, target.type)
-    run = _Run(RunStore(out), bundle, settings, digest(record))
+    with shown.errors():
+        found, left_aside = find_cases(
+            source, format=chosen.format, series=chosen.series, affine=chosen.affine, on_progress=on_search
+        )
+    cases, left_aside = shown.cases(found), shown.texts(left_aside)
+    record = shown.settings(_settings_record(source, settings, chosen, bundle, target.type))
+    run = _Run(RunStore(out), bundle, settings, digest(record), shown)
     run.store.open(record, overwrite=overwrite)
     started = datetime.now(UTC)
     crew_size = jobs or available_cores()
@@ -154,7 +171,7 @@ def run_cohort(
         "format": 1,
         "status": "running",
         "settings": record,
-        "selection": asdict(chosen),
+        "selection": {**asdict(chosen), "series": shown.uid(chosen.series)},
         "jobs": crew_size,
         "bundle": bundle_facts(bundle),
         "environment": environment(str(target)),
@@ -165,7 +182,7 @@ def run_cohort(
     mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
     results = _Progressing(run, mine, chosen.limit, on_case).work(crew_size, target)
     tables = run.store.write_tables(
-        run.store.results({case.case_id for case in cases}),
+        run.store.results({shown.name(case.case_id) for case in cases}),
         axes=include_short_axes,
         model=bundle.card.name,
         threshold=threshold,
@@ -186,6 +203,7 @@ class _Progressing:
         on_case: Callable[[Progress], None],
     ) -> None:
         self._run, self._cases, self._on_case = run, cases, on_case
+        self._shown = run.shown
         self._within = len(cases) if limit is None else limit
         self._results: dict[str, CaseResult] = {}
 
@@ -203,7 +221,7 @@ class _Progressing:
             with Preparers(self._run.bundle, self._run.settings.masks, min(jobs, len(open_cases))) as crew:
                 for case, get_ready in crew.each(open_cases, preparation):
                     self._attempt(case, get_ready, preparation, networks)
-        return [self._results[case.case_id] for case in self._cases]
+        return [self._results[self._shown.name(case.case_id)] for case in self._cases]
 
     def _settled(self, place: int, case: Case | Refusal) -> bool:
         """Whether a case needs no work: refused, beyond the limit, or done by an earlier call."""
@@ -214,7 +232,7 @@ class _Progressing:
         if isinstance(case, Refusal):
             self._keep(CaseResult(case.case_id, "failed", case.reason), None)
             return True
-        before = self._run.store.finished(case.case_id, self._identity(case))
+        before = self._run.store.finished(self._shown.name(case.case_id), self._identity(case))
         if before is None or before.status == "skipped":
             return False
         self._tell(before, reused=True)
@@ -237,13 +255,13 @@ class _Progressing:
             lack = CaseError("not enough memory for this CT", "try --jobs 1 or a machine with more memory")
             result = _failure(case, str(lack))
         except Exception as error:
-            log.exception(
-                "case %d of the run", len(self._results) + 1
-            )  # never the id: it may be the patient's
+            number = len(self._results) + 1  # never the id: it may be the patient's
+            log.exception("case %d of the run", number, exc_info=self._shown.error(error))
             result = _failure(case, f"internal error ({type(error).__name__}), see the log.")
         self._keep(replace(result, identity=self._identity(case)), arrays)
 
-    def _keep(self, result: CaseResult, arrays: CaseArrays | None) -> None:
+    def _keep(self, true_result: CaseResult, arrays: CaseArrays | None) -> None:
+        result = self._shown.result(true_result)
         try:
             self._run.store.write_case(result, arrays)
         except OutputError as error:
@@ -259,7 +277,7 @@ class _Progressing:
     def _identity(self, case: Case) -> str:
         masks = self._run.settings.masks
         own = () if masks is None else mask_files(masks, case.case_id)
-        return digest([self._run.shared_identity, glance(case.files), glance(own)])
+        return self._shown.identity(digest([self._run.shared_identity, glance(case.files), glance(own)]))
 
 
 def _failure(case: Case, reason: str) -> CaseResult:
@@ -287,6 +305,7 @@ def _settings_record(
         **asdict(settings),
         "masks": masks,
         "series": selection.series,
+        "affine": selection.affine,
         "model": bundle.card.name,
         "model_sha256": bundle.sha256,
         "device": device,

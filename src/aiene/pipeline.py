@@ -146,7 +146,7 @@ def ready(case: Case, preparation: Preparation, masks: Path | None = None) -> Re
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
         ct = read_case(case)
-        mask = None if masks is None else read_mask(find_mask(masks, case.case_id), like=ct.volume.grid)
+        mask = None if masks is None else _own_mask(masks, case, ct.volume.grid)
         sha256 = content_sha256(case.files)
     with _timed(seconds, "prepare"):
         prepared = prepare(ct, preparation.template, preparation.profile)
@@ -218,6 +218,10 @@ def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
     """A volume of the template's space, laid where it is in the patient's."""
     affine = to_native.matrix @ crop.grid.affine
     return Volume(crop.array, Grid.from_affine(affine, crop.grid.size))
+
+
+def _own_mask(folder: Path, case: Case, native: Grid) -> Volume:
+    return read_mask(find_mask(folder, case.case_id), like=native, affine=case.affine)
 
 
 def _midline_x(template: Volume) -> float:

@@ -12,8 +12,15 @@ import typer
 from aiene.cli.console import RESEARCH_ONLY, stderr_console, tell_case, user_errors
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from aiene.cohort import RunSummary, Selection
+    from aiene.dicom.rows import ExportSummary
+    from aiene.ingest import Case, Refusal
+    from aiene.pseudonyms import Key
     from aiene.results import CaseResult
+
+DICOM_KINDS = "dicom-seg,dicom-sr,rtstruct"
 
 
 def run(
@@ -49,6 +56,28 @@ def run(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that lie in OUT.")] = False,
     series: Annotated[str | None, typer.Option(help="SeriesInstanceUID to take.")] = None,
+    affine: Annotated[
+        Literal["auto", "sform", "qform"],
+        typer.Option(help="Which affine of a NIfTI file counts where its two differ."),
+    ] = "auto",
+    pseudonymise: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEYFILE",
+            help="Pseudonyms under this key in place of case ids, file names and UIDs, everywhere.",
+        ),
+    ] = None,
+    dicom_out: Annotated[
+        bool, typer.Option("--dicom-out", help="Write the results as DICOM objects too; see aiene export.")
+    ] = False,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", help=f"Which DICOM objects, with commas (default: {DICOM_KINDS})."),
+    ] = None,
+    source_dicom: Annotated[
+        Path | None,
+        typer.Option("--source-dicom", help="Where the source series lie, if INPUT is no DICOM."),
+    ] = None,
     list_only: Annotated[
         bool, typer.Option("--list", help="Show what would be run and what is left aside, and end.")
     ] = False,
@@ -56,53 +85,145 @@ def run(
 ) -> None:
     """Find the lymph nodes of every CT and estimate their probability of extranodal extension."""
     from aiene.cli.published import device_of
+    from aiene.cli.search_bar import search_bar
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
     from aiene.errors import UsageError
 
-    chosen = Selection(input_format, series, limit, num_parts, part_id)
+    chosen = Selection(input_format, series, limit, num_parts, part_id, affine)
     console = stderr_console()
 
     with user_errors():
+        if list_only and pseudonymise is not None:
+            raise UsageError("--list shows the names of the input; leave out --list or --pseudonymise.")
         if list_only:
             _list(source, chosen, as_json)
             return
         if out is None:
             raise UsageError("no folder for the results; name one with -o.")
-        summary = run_cohort(
-            source,
-            out,
-            model=model,
-            device=device if gpu is None else device_of(gpu),
-            selection=chosen,
-            fg_labels=fg_labels,
-            include_short_axes=include_short_axes,
-            ene_threshold=ene_threshold,
-            masks=masks,
-            keep_prepared=keep_prepared,
-            jobs=jobs,
-            overwrite=overwrite,
-            on_case=partial(tell_case, console),
+        kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
+        key = None if pseudonymise is None else _key(pseudonymise, out, console)
+        with search_bar() as show:
+            summary = run_cohort(
+                source,
+                out,
+                model=model,
+                device=device if gpu is None else device_of(gpu),
+                selection=chosen,
+                fg_labels=fg_labels,
+                include_short_axes=include_short_axes,
+                ene_threshold=ene_threshold,
+                masks=masks,
+                keep_prepared=keep_prepared,
+                jobs=jobs,
+                overwrite=overwrite,
+                key=key,
+                on_case=partial(tell_case, console),
+                on_search=show,
+            )
+        exported = None
+        if kinds:
+            exported = _export(summary, source, out, kinds, source_dicom, overwrite, hidden=key is not None)
+    _tell_end(summary, exported, out, as_json=as_json, hidden=key is not None)
+    raise typer.Exit(max(summary.exit_code, 0 if exported is None else exported.exit_code))
+
+
+def _key(file: Path, out: Path, console: Console) -> Key:
+    """The key of the pseudonyms, with what its owner should look at said."""
+    from aiene.errors import UsageError
+    from aiene.pseudonyms import read_key
+
+    key, warnings = read_key(file)
+    if out.resolve() in file.resolve().parents:
+        raise UsageError(
+            f"{file.name} lies among the results, so whoever gets these gets the key; put it elsewhere."
         )
-    _tell_end(summary, out, as_json)
-    raise typer.Exit(summary.exit_code)
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False, style="yellow")
+    return key
 
 
-def _tell_end(summary: RunSummary, out: Path, as_json: bool) -> None:
+def _dicom_kinds(
+    wanted: bool, words: list[str] | None, source_dicom: Path | None, chosen: Selection
+) -> tuple[str, ...]:
+    """The DICOM objects to write after the run, checked before it begins; none where not asked for."""
+    from aiene.errors import UsageError
+
+    if not wanted and not words:
+        if source_dicom is not None:
+            raise UsageError("--source-dicom serves the DICOM objects; say --dicom-out too.")
+        return ()
+    if source_dicom is not None and not source_dicom.exists():
+        raise UsageError(
+            f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
+        )
+    from aiene.dicom.export import parse_kinds
+    from aiene.extras import need
+
+    if chosen.num_parts > 1:
+        raise UsageError(
+            "--dicom-out writes the objects of a whole run; after the last part, use aiene export OUT."
+        )
+    need("highdicom", extra="dicom", purpose="Writing DICOM objects")
+    return parse_kinds(words or [DICOM_KINDS])
+
+
+def _export(
+    summary: RunSummary,
+    source: Path,
+    out: Path,
+    kinds: tuple[str, ...],
+    source_dicom: Path | None,
+    overwrite: bool,
+    *,
+    hidden: bool,
+) -> ExportSummary:
+    """The results as DICOM objects; a pseudonymised record does not say where the input lies, so we do."""
+    from aiene.cli.export import tell_row
+    from aiene.dicom.export import export_run
+
+    console = stderr_console()
+    if hidden:
+        console.print(
+            "The DICOM objects carry the patients' names and ids, as they must; nothing else does.",
+            style="yellow",
+        )
+        from_dicom = any(r.facts.get("input", {}).get("kind") == "dicom" for r in summary.results)
+        source_dicom = source_dicom or (source if from_dicom else None)
+    return export_run(
+        out, kinds, source_dicom=source_dicom, on_case=partial(tell_row, console), overwrite=overwrite
+    )
+
+
+def _tell_end(
+    summary: RunSummary, exported: ExportSummary | None, out: Path, *, as_json: bool, hidden: bool
+) -> None:
     console = stderr_console()
     counts = {s: sum(r.status == s for r in summary.results) for s in ("ok", "no_nodes", "failed", "skipped")}
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    console.print(f"{len(summary.results)} cases: {said}. Results in {out}", markup=False)
+    shown = out.name if hidden else str(out)  # the folders above may name a patient
+    console.print(f"{len(summary.results)} cases: {said}. Results in {shown}", markup=False)
     console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
-    if as_json:
-        content = {
-            "exit_code": summary.exit_code,
-            "counts": counts,
-            "tables": {name: str(path) for name, path in summary.tables.items()},
-            "cases": [_case_json(result) for result in summary.results],
-            "left_aside": list(summary.left_aside),
-            "notice": f"{summary.notice} {RESEARCH_ONLY}",
+    if not as_json:
+        return
+    content: dict[str, Any] = {
+        "exit_code": summary.exit_code,
+        "counts": counts,
+        "tables": {n: str(p.relative_to(out) if hidden else p) for n, p in summary.tables.items()},
+        "cases": [_case_json(result) for result in summary.results],
+        "left_aside": list(summary.left_aside),
+        "notice": f"{summary.notice} {RESEARCH_ONLY}",
+    }
+    if exported is not None:
+        content["exit_code"] = max(summary.exit_code, exported.exit_code)
+        content["dicom"] = {
+            "exit_code": exported.exit_code,
+            "counts": exported.counts,
+            "cases": [
+                {"case_id": r.case_id, "status": r.status, "reason": r.reason, "files": list(r.files)}
+                for r in exported.rows
+            ],
         }
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def _case_json(result: CaseResult) -> dict[str, Any]:
@@ -117,30 +238,63 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
 
 
 def _list(source: Path, chosen: Selection, as_json: bool) -> None:
-    from aiene.ingest import Case, find_cases
+    """What a run of these words would process, and why not the rest; headers only."""
+    from aiene.cli.search_bar import search_bar
+    from aiene.ingest import find_cases
 
-    found, left_aside = find_cases(source, format=chosen.format, series=chosen.series)
+    _check_share(chosen)
+    with search_bar() as show:
+        found, left_aside = find_cases(
+            source, format=chosen.format, series=chosen.series, affine=chosen.affine, on_progress=show
+        )
+    mine = [item for place, item in enumerate(found) if place % chosen.num_parts == chosen.part_id]
+    listed = [_listed(item, place, chosen.limit) for place, item in enumerate(mine)]
     if as_json:
-        rows = [
-            {
-                "case_id": item.case_id,
-                "kind": item.kind if isinstance(item, Case) else None,
-                "files": len(item.files) if isinstance(item, Case) else None,
-                "series": item.series_uid if isinstance(item, Case) else None,
-                "notes": list(item.notes) if isinstance(item, Case) else [],
-                "warnings": list(item.warnings) if isinstance(item, Case) else [],
-                "reason": "" if isinstance(item, Case) else item.reason,
-            }
-            for item in found
-        ]
-        typer.echo(json.dumps({"cases": rows, "left_aside": list(left_aside)}, indent=2, ensure_ascii=False))
+        content = {"cases": listed, "left_aside": left_aside, "notice": RESEARCH_ONLY}
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    for item in found:
-        if isinstance(item, Case):
-            typer.echo(f"{item.case_id}: {item.kind}, {len(item.files)} file{'s' * (len(item.files) > 1)}")
-            for line in (*item.notes, *(f"warning: {w}" for w in item.warnings)):
-                typer.echo(f"    {line}")
-        else:
-            typer.echo(f"{item.case_id}: cannot be run: {item.reason}")
+    told = {f"{item.case_id}: {note}" for item in found for note in item.notes}
+    for row in listed:
+        count = row["files"]
+        kind = f"{row['kind']}, {count} file{'s' * (count != 1)}"
+        why = {
+            "run": kind,
+            "skipped": f"skipped: {row['reason']}",
+            "failed": f"cannot be run: {row['reason']}",
+        }
+        typer.echo(f"{row['case_id']}: {why[row['status']]}")
+        for line in (*row["notes"], *(f"warning: {w}" for w in row["warnings"])):
+            typer.echo(f"    {line}")
     for line in left_aside:
-        typer.echo(f"left aside: {line}")
+        if line not in told:
+            typer.echo(f"left aside: {line}")
+
+
+def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, Any]:
+    """One case of `--list`: run, skipped or failed, as its row in cases.csv would be."""
+    from aiene.ingest import Case
+
+    beyond = limit is not None and place >= limit
+    reason = f"beyond --limit {limit}" if beyond else "" if isinstance(item, Case) else item.reason
+    return {
+        "case_id": item.case_id,
+        "status": "skipped" if beyond else "run" if isinstance(item, Case) else "failed",
+        "reason": reason,
+        "kind": item.kind if isinstance(item, Case) else None,
+        "files": item.file_count if isinstance(item, Case) else 0,
+        "series": item.series_uid if isinstance(item, Case) else None,
+        "series_left_aside": [
+            {"series": aside.series_uid, "slices": aside.slices, "reason": aside.why} for aside in item.aside
+        ],
+        "notes": list(item.notes),
+        "warnings": list(item.warnings) if isinstance(item, Case) else [],
+    }
+
+
+def _check_share(chosen: Selection) -> None:
+    from aiene.errors import UsageError
+
+    if chosen.limit is not None and chosen.limit < 1:
+        raise UsageError("--limit must be at least 1.")
+    if chosen.num_parts < 1 or not 0 <= chosen.part_id < chosen.num_parts:
+        raise UsageError("--part-id must be from 0 to --num-parts less 1.")

@@ -1,0 +1,91 @@
+"""`aiene export`: a run's results as DICOM objects."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aiene.dicom.rows import ExportProgress, ExportSummary
+
+
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    to: Annotated[
+        list[str],
+        typer.Option(
+            "--to",
+            help=(
+                "What to write, with commas or several times: dicom-seg, dicom-sr, rtstruct, "
+                "secondary-capture, dicom-seg-fractional."
+            ),
+        ),
+    ],
+    source_dicom: Annotated[
+        Path | None,
+        typer.Option(
+            "--source-dicom", help="Where the source series lie, if moved or if the input was no DICOM."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace objects that lie there and differ.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Write the results of a run as DICOM objects that reference the source images."""
+    from aiene.dicom.export import export_run
+
+    console = stderr_console()
+    with user_errors():
+        summary = export_run(
+            out, to, source_dicom=source_dicom, on_case=partial(tell_row, console), overwrite=overwrite
+        )
+    said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    console.print(f"{len(summary.rows)} cases: {said or 'none'}. Objects in {out}", markup=False)
+    console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    if as_json:
+        typer.echo(json.dumps(_as_json(summary), indent=2, ensure_ascii=False))
+    raise typer.Exit(summary.exit_code)
+
+
+def tell_row(console: Console, step: ExportProgress) -> None:
+    """One line for a case that is done, and one for each of its warnings."""
+    from rich.markup import escape
+
+    row = step.row
+    found = f"{len(row.files)} objects ({row.seconds:.1f} s)" if row.status == "ok" else row.reason
+    console.print(
+        escape(f"[{step.number}/{step.total}] {row.case_id}: {row.status}, {found}"),
+        style="red" if row.status == "failed" else None,
+    )
+    for warning in row.warnings:
+        console.print(escape(f"    warning: {warning}"), style="yellow")
+
+
+def _as_json(summary: ExportSummary) -> dict[str, object]:
+    return {
+        "exit_code": summary.exit_code,
+        "counts": summary.counts,
+        "kinds": list(summary.kinds),
+        "tables": {name: str(path) for name, path in summary.tables.items()},
+        "cases": [
+            {
+                "case_id": row.case_id,
+                "status": row.status,
+                "reason": row.reason,
+                "files": list(row.files),
+                "warnings": list(row.warnings),
+                "seconds": row.seconds,
+            }
+            for row in summary.rows
+        ],
+        "notice": f"{summary.notice} {RESEARCH_ONLY}",
+    }

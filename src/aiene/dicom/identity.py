@@ -1,0 +1,203 @@
+"""Whose result it is, and which images it is of: copied from the source series, nothing invented."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import generate_uid
+
+from aiene.dicom.record import ExportCase
+from aiene.dicom.source import SourceSeries
+from aiene.ingest.dicom.damage import ODD_VALUE, quiet
+
+MANUFACTURER: Final = "AI-ENE open research software"
+MODEL_NAME: Final = "aiene"
+RESEARCH: Final = "Research, not for clinical use"
+"""Stands in every series description."""
+
+TYPE_2: Final = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+)
+"""What every object must have, empty where the source does not say (PS3.3 C.7.1.1, C.7.2.1)."""
+
+_OPTIONAL: Final = (
+    # Patient (C.7.1.1)
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "TypeOfPatientID",
+    "OtherPatientIDs",
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+    "PatientBirthTime",
+    "EthnicGroup",
+    "PatientComments",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "QualityControlSubject",
+    # Clinical trial (C.7.1.3, C.7.2.3)
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    # Study (C.7.2.1) and patient at the time of the study (C.7.2.2)
+    "StudyDescription",
+    "IssuerOfAccessionNumberSequence",
+    "ConsultingPhysicianName",
+    "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy",
+    "RequestingService",
+    "ProcedureCodeSequence",
+    "AdmittingDiagnosesDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "MedicalAlerts",
+    "Allergies",
+    "SmokingStatus",
+    "PregnancyStatus",
+    "AdditionalPatientHistory",
+    "PatientSexNeutered",
+    "AdmissionID",
+    "ServiceEpisodeID",
+    "ServiceEpisodeDescription",
+    "Occupation",
+    # how the words above are written, and how dates are meant
+    "SpecificCharacterSet",
+    "TimezoneOffsetFromUTC",
+    "LongitudinalTemporalInformationModified",
+)
+
+
+def copy_identity(source: Dataset, target: Dataset) -> None:
+    """Patient and study of `source` in `target`, whatever it held before.
+
+    An attribute that cannot be understood is left out, or left empty where the standard wants it.
+    """
+    target.StudyInstanceUID = source.StudyInstanceUID
+    for keyword in (*TYPE_2, *_OPTIONAL):
+        if keyword in target:
+            delattr(target, keyword)
+        element = _element(source, keyword)
+        if element is not None:
+            target.add(element)
+        elif keyword in TYPE_2:
+            setattr(target, keyword, "")
+
+
+def copy_frame_of_reference(source: Dataset, target: Dataset) -> None:
+    """The frame of reference of `source` in `target`."""
+    target.FrameOfReferenceUID = source.FrameOfReferenceUID
+    target.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""
+
+
+def stamp(target: Dataset, when: datetime) -> None:
+    """Every date and time of the object's own making: that of the run, so that an export repeats.
+
+    In UTC, or in the time zone of the source where `copy_identity` has brought one.
+    """
+    at = when.astimezone(_zone(str(target.get("TimezoneOffsetFromUTC") or "")))
+    date, time = at.strftime("%Y%m%d"), at.strftime("%H%M%S")
+    for kind in ("InstanceCreation", "Content", "Series"):
+        if kind == "InstanceCreation" or kind == "Series" or f"{kind}Date" in target:
+            setattr(target, f"{kind}Date", date)
+            setattr(target, f"{kind}Time", time)
+
+
+def referenced_series(source: SourceSeries) -> list[Dataset]:
+    """An item for the ReferencedSeriesSequence: every instance of the source series."""
+    seen: dict[str, Dataset] = {}
+    for dataset in source.datasets:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = (
+            dataset.SOPClassUID,
+            dataset.SOPInstanceUID,
+        )
+        seen.setdefault(str(dataset.SOPInstanceUID), item)
+    series = Dataset()
+    series.SeriesInstanceUID = source.datasets[0].SeriesInstanceUID
+    series.ReferencedInstanceSequence = list(seen.values())
+    return [series]
+
+
+def uid_of(*words: str) -> str:
+    """A UID that is the same for the same words."""
+    return str(generate_uid(entropy_srcs=["aiene export 1", *words]))
+
+
+def tracking_uid(case: ExportCase, name: str) -> str:
+    """The UID of a finding (`GTVn_01`, `GTVp`), the same in every object of an export.
+
+    It follows from the source series, the bundle, the name, and where and how large the finding is.
+    """
+    node = next((n for n in case.result.nodes if n.name == name), None)
+    facts = "" if node is None else f"{node.number} {node.centroid_lps_mm} {node.native_volume_mm3}"
+    series = str(case.source.datasets[0].SeriesInstanceUID)
+    return uid_of("tracking", series, case.maker.bundle_sha256, name, facts)
+
+
+def name_by_content(dataset: Dataset, kind: str) -> Dataset:
+    """The same object, its series and instance UID made from its content and kind.
+
+    So the same export gives the same UIDs and bytes, and another content another UID.
+    """
+    for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(dataset, keyword, "0.0")
+    dataset.file_meta.MediaStorageSOPInstanceUID = "0.0"
+    content = hashlib.sha256(encoded(dataset)).hexdigest()
+    dataset.SeriesInstanceUID = uid_of("series", kind, content)
+    dataset.SOPInstanceUID = uid_of("instance", kind, content)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    return dataset
+
+
+def ascii_of(text: str) -> str:
+    """Words of ours that every character set can write."""
+    return text.encode("ascii", "replace").decode()
+
+
+def encoded(dataset: Dataset) -> bytes:
+    """The object as the bytes of a file."""
+    stream = DicomBytesIO()
+    with quiet():
+        dcmwrite(stream, dataset, enforce_file_format=True)
+    return bytes(stream.getvalue())
+
+
+def _zone(offset: str) -> timezone:
+    """The zone of an offset such as +0130; UTC where it is none."""
+    found = re.fullmatch(r"([+-])(\d\d)(\d\d)", offset.strip())
+    if found is None:
+        return UTC
+    ahead = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-ahead if found[1] == "-" else ahead) if ahead < timedelta(hours=24) else UTC
+
+
+def _element(source: Dataset, keyword: str) -> DataElement | None:
+    try:
+        return deepcopy(source[keyword]) if keyword in source else None
+    except ODD_VALUE:
+        return None

@@ -1,0 +1,201 @@
+"""The key slices of each node as Secondary Capture images, for viewers that show nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from aiene.dicom import identity
+from aiene.dicom.findings import Findings, findings_of
+from aiene.dicom.key_page import LEVEL_HU, NOTICE, PANEL, WIDTH_HU, Words, draw_page
+from aiene.dicom.key_slices import Picture, View, as_shown, key_index, picture
+from aiene.dicom.record import ExportCase
+from aiene.dicom.source import planes
+from aiene.errors import CaseError
+from aiene.geometry import Volume, pull_labels
+from aiene.ingest import Case, read_case
+from aiene.results.records import NodeResult
+
+_SERIES_NUMBER: Final = 9104
+_ZOOM_MM: Final = 70.0
+"""Side of the close pictures, more where a node is larger."""
+
+_ZOOMED: Final[tuple[View, ...]] = ("axial", "coronal", "sagittal")
+
+
+def build(case: ExportCase, ct: Volume | None = None) -> list[Dataset]:
+    """One RGB page for each node: the axial slice of its largest area, whole and close, coronal and sagittal.
+
+    Nothing on it names the patient. All pages are one series.
+
+    Parameters
+    ----------
+    case : its nodes are drawn.
+    ct : the source series in HU; read from the source's files if None.
+
+    Raises
+    ------
+    InputError : the pixels of the source cannot be read.
+    CaseError : a node lies outside the source's slices.
+    """
+    found = findings_of(case)
+    if not found.present:
+        return []
+    volume = read_source(case) if ct is None else ct
+    shown = as_shown(volume)
+    nodes = as_shown(pull_labels(case.nodes, volume.grid)).array
+    pages = [(node, page(shown, nodes, node, case)) for node in found.present]
+    made = [_object(case, found, node, pixels, n) for n, (node, pixels) in enumerate(pages, start=1)]
+    return _named(made)
+
+
+def read_source(case: ExportCase) -> Volume:
+    """The source series in HU, a tilted one undone as a run does it.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
+    first = case.source.datasets[0]
+    files = tuple(dict.fromkeys(case.source.files))
+    return read_case(Case("source", "dicom", files, series_uid=str(first.SeriesInstanceUID))).volume
+
+
+def page(ct: Volume, nodes: npt.NDArray[Any], node: NodeResult, case: ExportCase) -> npt.NDArray[np.uint8]:
+    """The page of a node, uint8 (row, column, RGB).
+
+    Parameters
+    ----------
+    ct, nodes : as `key_slices.as_shown` gives them, on one grid.
+    """
+    mask = nodes == node.value
+    if not mask.any():
+        raise CaseError(
+            f"{node.name} lies outside the slices of the source series",
+            "give the whole series that the run was made from",
+        )
+    through = key_index(mask)
+    size, spacing = np.array(ct.grid.size), np.array(ct.grid.spacing)
+    low, high = (f(np.argwhere(mask), axis=0) for f in (np.min, np.max))
+    close = max(_ZOOM_MM, 1.4 * float(((high - low + 1) * spacing).max()))
+    whole = float((size * spacing)[1:].max())
+    middle_of_image = (float(through[0]), *((size[1:] - 1) / 2).tolist())
+    middle_of_node = tuple(((low + high) / 2).tolist())
+    pictures = [_picture(ct, nodes, node, "axial", through, middle_of_image, whole)]
+    pictures += [_picture(ct, nodes, node, view, through, middle_of_node, close) for view in _ZOOMED]
+    return draw_page(pictures, _words(node, case, ct, through))
+
+
+def _picture(
+    ct: Volume,
+    nodes: npt.NDArray[Any],
+    node: NodeResult,
+    view: View,
+    through: tuple[int, int, int],
+    centre: Any,
+    side_mm: float,
+) -> Picture:
+    return picture(ct, nodes, node.value, view, through=through, centre=centre, side_mm=side_mm, pixels=PANEL)
+
+
+def _words(node: NodeResult, case: ExportCase, ct: Volume, through: tuple[int, int, int]) -> Words:
+    maker = case.maker
+    ene = "ENE not judged"
+    if node.ene is not None:
+        verdict = "ENE" if node.ene_classification == 1 else "no ENE"
+        ene = f"ENE probability {node.ene:.2f} (threshold {maker.ene_threshold:g}: {verdict})"
+    positive = "" if node.pos is None else f"positivity {node.pos:.2f}   "
+    x, y, z = ct.grid.points(np.array(through)).tolist()
+    number = _source_number(case, np.array([x, y, z]))
+    window = f"W {WIDTH_HU:.0f} L {LEVEL_HU:.0f}"
+    return Words(
+        title=f"{node.name}   {ene}",
+        facts=(
+            f"volume {node.native_volume_mm3 / 1000:.2f} ml   {_axes(node)}{positive}side {node.side}   "
+            f"at ({x:.0f}, {y:.0f}, {z:.0f}) mm LPS"
+        ),
+        captions=(f"axial, largest area{number}   {window}", "axial", "coronal", "sagittal"),
+        source=f"aiene {maker.software_version}, {maker.bundle_name} {maker.bundle_version}. {maker.notice}",
+    )
+
+
+def _axes(node: NodeResult) -> str:
+    """The axes of the axial plane, where the run measured them."""
+    if node.axes is None:
+        return ""
+    return f"{node.axes['long_axis_axial']:.0f} x {node.axes['short_axis_axial']:.0f} mm   "
+
+
+def _source_number(case: ExportCase, point: npt.NDArray[np.float64]) -> str:
+    """The number that a viewer shows for the source image nearest to a point."""
+    where = planes(case.source)
+    up = np.cross(where[0].along_row, where[0].along_column)
+    nearest = int(np.argmin([abs((plane.origin - point) @ up) for plane in where]))
+    number = case.source.frames[nearest] or case.source.datasets[nearest].get("InstanceNumber")
+    return "" if number in (None, "") else f", image {number}"
+
+
+def _object(
+    case: ExportCase, found: Findings, node: NodeResult, pixels: npt.NDArray[np.uint8], number: int
+) -> Dataset:
+    when = case.maker.started
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID = SecondaryCaptureImageStorage
+    identity.copy_identity(case.source.datasets[0], made)
+    made.Modality, made.SeriesNumber, made.InstanceNumber = "OT", _SERIES_NUMBER, number
+    made.SeriesDescription = f"AI-ENE key slices. {identity.RESEARCH}"
+    made.Manufacturer, made.ManufacturerModelName = identity.MANUFACTURER, identity.MODEL_NAME
+    made.SoftwareVersions = case.maker.software_version
+    made.ConversionType, made.BurnedInAnnotation = "WSD", "NO"  # no annotation that identifies a patient
+    made.ImageType = ["DERIVED", "SECONDARY"]
+    made.ContentDate, made.ContentTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S")
+    made.BodyPartExamined = case.source.datasets[0].get("BodyPartExamined") or "NECK"
+    made.PatientOrientation = None  # four pictures in three planes: no one orientation
+    made.DerivationDescription = f"Key slices of {node.name} with its outline"
+    made.ImageComments = f"{node.name}. {NOTICE}."
+    made.LossyImageCompression = "00"
+    made.SourceImageSequence = _source_images(case, found, node)
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
+    made.Rows, made.Columns = pixels.shape[:2]
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
+    made.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
+    identity.stamp(made, when)
+    return made
+
+
+def _source_images(case: ExportCase, found: Findings, node: NodeResult) -> list[Dataset]:
+    """The source slices that the node lies on."""
+    items = []
+    for k in np.flatnonzero((found.nodes == node.value).any(axis=(1, 2))):
+        image, frame = case.source.datasets[k], case.source.frames[k]
+        item, purpose = Dataset(), Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+        if frame is not None:
+            item.ReferencedFrameNumber = frame
+        purpose.CodeValue, purpose.CodingSchemeDesignator = "121322", "DCM"
+        purpose.CodeMeaning = "Source image for image processing operation"
+        item.PurposeOfReferenceCodeSequence = [purpose]
+        items.append(item)
+    return items
+
+
+def _named(pages: list[Dataset]) -> list[Dataset]:
+    """Pages of one series, their UIDs made from their content."""
+    contents = []
+    for made in pages:
+        made.SeriesInstanceUID = made.SOPInstanceUID = "0.0"
+        made.file_meta.MediaStorageSOPInstanceUID = "0.0"
+        contents.append(hashlib.sha256(identity.encoded(made)).hexdigest())
+    for made, content in zip(pages, contents, strict=True):
+        made.SeriesInstanceUID = identity.uid_of("series", "secondary-capture", *contents)
+        made.SOPInstanceUID = identity.uid_of("instance", "secondary-capture", content)
+        made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    return pages

@@ -1,0 +1,258 @@
+"""What a run calls its cases: by their own names, or by pseudonyms wherever results and messages are shown.
+
+The road itself works with true names, since masks and files are found by them; they are taken out where a
+result, a table, a note or a message leaves it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from aiene.errors import AieneError, OutputError, UsageError
+from aiene.ingest import Case, Refusal
+from aiene.pseudonyms import Key, all_pseudonyms
+from aiene.results import CaseResult
+
+_WORD: Final = re.compile(r"[\w.^~@#+=$%-]+")
+_UID: Final = re.compile(r"\d+(\.\d+){3,}|2\.25\.\d+")
+_COMMON: Final = {
+    "ct", "mr", "pt", "dicom", "dicomdir", "nifti", "nrrd", "series", "study", "studies", "image", "images",
+    "data", "input", "mask", "masks", "slice", "slices", "scan", "scans", "head", "neck", "patient", "case",
+    "patients", "cases", "file", "files", "folder", "folders", "primary", "axial", "left", "right",
+    "the", "it", "is", "no", "not", "of", "in", "on", "and", "or", "a", "to", "as", "by", "at", "its", "for",
+}  # fmt: skip
+"""Names that say nothing of a person and stand in our own sentences: replaced before a colon only."""
+
+
+class Plain:
+    """Every case by its own name, every text as it is."""
+
+    def settings(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The run's settings for its record."""
+        return record
+
+    def uid(self, uid: str | None) -> str | None:
+        """A DICOM UID."""
+        return uid
+
+    def cases(self, found: Sequence[Case | Refusal]) -> list[Case | Refusal]:
+        """Learn what the cases are called; they come back in the order in which they are to be worked on."""
+        return list(found)
+
+    def name(self, case_id: str) -> str:
+        """What a case is called where it is shown."""
+        return case_id
+
+    def identity(self, identity: str) -> str:
+        """A hash of an input."""
+        return identity
+
+    def texts(self, texts: Iterable[str]) -> list[str]:
+        """Notes of the run."""
+        return list(texts)
+
+    def result(self, result: CaseResult) -> CaseResult:
+        """A result as it may be shown."""
+        return result
+
+    def error(self, error: Exception) -> Exception:
+        """An unforeseen error as it may be logged."""
+        return error
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Errors that are raised here may be shown."""
+        yield
+
+
+class Disguised(Plain):
+    """Every case by its pseudonym, and no text with a name from the input.
+
+    Parameters
+    ----------
+    key : of the pseudonyms.
+    source, masks : the run's input and the folder of own masks; every name in them may be a person's.
+    """
+
+    def __init__(self, key: Key, source: Path, masks: Path | None) -> None:
+        self._key = key
+        self._ids: dict[str, str] = {}
+        self._by_id: dict[str, str] = {}
+        self._words: dict[str, str] = {}  # by the name's casefold
+        self._odd: dict[str, dict[str, str]] = defaultdict(
+            dict
+        )  # names that are no word, by their longest one
+        for root in (source, *(() if masks is None else (masks,))):
+            for name in {root.name, root.resolve().name, *_names_below(root)}:
+                self._hide(name, key.label("F", name))
+
+    def settings(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Paths and UIDs hashed, and what tells one key from another."""
+        hidden = {
+            name: self._key.label(name, record[name])
+            for name in ("input", "masks")
+            if record[name] is not None
+        }
+        check = {"pseudonyms": f"HMAC-SHA256, key check value {self._key.check_value()}"}
+        return {**record, **hidden, "series": self.uid(record["series"]), **check}
+
+    def uid(self, uid: str | None) -> str | None:
+        """A UID under 2.25 that stands for it."""
+        return None if uid is None else self._key.uid(uid)
+
+    def cases(self, found: Sequence[Case | Refusal]) -> list[Case | Refusal]:
+        """Ordered by pseudonym: the order of the input would give names away to whoever has a sorted list.
+
+        Raises
+        ------
+        UsageError : two cases would have the same pseudonym.
+        """
+        self._ids = all_pseudonyms(self._key, [case.case_id for case in found])
+        for case in found:
+            uids = [aside.series_uid for aside in case.aside]
+            if isinstance(case, Case):
+                uids += [] if case.series_uid is None else [case.series_uid]
+                for path in (*case.files, *case.members):
+                    for part in path.parts[-2:]:
+                        if part.casefold() not in self._words:
+                            self._hide(part, self._key.label("F", part))
+            for uid in uids:
+                self._hide(uid, self._key.uid(uid))
+        self._by_id = {case_id.casefold(): pseudonym for case_id, pseudonym in self._ids.items()}
+        for case_id, pseudonym in self._ids.items():
+            self._hide(case_id, pseudonym)
+        return sorted(found, key=lambda case: self._ids[case.case_id])
+
+    def name(self, case_id: str) -> str:
+        """Its pseudonym."""
+        return self._ids[case_id]
+
+    def identity(self, identity: str) -> str:
+        """Keyed, since names, sizes and times of files can be guessed."""
+        return self._key.keyed(identity)
+
+    def texts(self, texts: Iterable[str]) -> list[str]:
+        """Without names, in an order that is not that of the input."""
+        return sorted(self.text(text) for text in texts)
+
+    def text(self, text: str) -> str:
+        """A sentence without a name of the input, each told apart by its keyed hash."""
+        hidden = text
+        near = {name: by for word in _words_of(text) | {""} for name, by in self._odd.get(word, {}).items()}
+        for name in sorted(near, key=len, reverse=True):
+            hidden = _whole(name).sub(lambda _, by=near[name]: by, hidden)  # type: ignore[misc]
+        return _WORD.sub(self._word, hidden)
+
+    def result(self, result: CaseResult) -> CaseResult:
+        """Under its pseudonym, every text and UID disguised; the hash of the content stays."""
+        facts = dict(result.facts)
+        if "input" in facts:
+            facts["input"] = {
+                **self._facts(facts["input"]),
+                "kind": facts["input"]["kind"],
+                "pseudonymised": True,
+            }
+        return replace(
+            result,
+            case_id=self.name(result.case_id),
+            reason=self.text(result.reason),
+            warnings=tuple(self.text(w) for w in result.warnings),
+            notes=tuple(self.text(n) for n in result.notes),
+            facts=facts,
+        )
+
+    def error(self, error: Exception) -> Exception:
+        """Its kind and the lines of code alone: its words, and those of its causes, may hold a path."""
+        return RuntimeError(type(error).__name__).with_traceback(error.__traceback__)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Errors of the user's are raised again without names; those on results name only what we named."""
+        try:
+            yield
+        except OutputError:
+            raise
+        except AieneError as error:
+            raise UsageError(self.text(str(error))) from None
+
+    def _hide(self, name: str, stand_in: str) -> None:
+        if not name:
+            return
+        self._words[name.casefold()] = stand_in
+        if not _WORD.fullmatch(name):
+            self._odd[max(_words_of(name), key=len, default="")][name] = stand_in
+
+    def _word(self, found: re.Match[str]) -> str:
+        """What stands for one word of a text."""
+        word, after = found.group(), found.string[found.end() : found.end() + 1]
+        core = word.rstrip(".")
+        stem, dot, ending = core.partition(".")
+        if ending in _ENDINGS and stem.casefold() in self._by_id:  # so that a mask's name can be read
+            return f"{self._by_id[stem.casefold()]}{dot}{ending}{word[len(core) :]}"
+        known = self._words.get(core.casefold())
+        if known is None and not stem.isdigit():  # 3.0 is a number, whatever folder is called 3
+            known = self._words.get(stem.casefold())
+        if known is None:
+            return self._key.uid(core) + word[len(core) :] if _UID.fullmatch(core) else word
+        common = core.casefold() in _COMMON or (core.isdigit() and len(core) < 4)
+        return word if common and after != ":" else known + word[len(core) :]
+
+    def _facts(self, value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: self._facts(inner, str(key)) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._facts(inner, name) for inner in value]
+        if not isinstance(value, str):
+            return value
+        return self._key.uid(value) if name.endswith("_uid") else self.text(value)
+
+
+_ENDINGS: Final = frozenset({"nii", "nii.gz", "nrrd", "nhdr", "dcm", "zip"})
+
+
+def _words_of(text: str) -> set[str]:
+    """The words of a text, whatever their case, without full stops at their ends."""
+    return {word.rstrip(".").casefold() for word in _WORD.findall(text)} - {""}
+
+
+def _whole(name: str) -> re.Pattern[str]:
+    """Finds a name, but not within longer words."""
+    before = r"(?<!\w)" if re.match(r"\w", name) else ""
+    after = r"(?!\w)" if re.search(r"\w\Z", name) else ""
+    return re.compile(before + re.escape(name) + after, re.IGNORECASE)
+
+
+def _names_below(root: Path) -> Iterator[str]:
+    """The name of every folder and file, those in zip archives too; links are followed, each folder once."""
+    if root.is_file():
+        yield from _names_in(root)
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from folders
+        for file in files:
+            yield file
+            yield from _names_in(Path(folder) / file)
+
+
+def _names_in(file: Path) -> Iterator[str]:
+    if file.suffix.lower() != ".zip":
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.namelist():
+                yield from PurePosixPath(member).parts
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return
