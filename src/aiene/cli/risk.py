@@ -1,0 +1,251 @@
+"""`aiene risk`: clinical tables and AI-ENE counts in, stages, risk groups and analyses out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aiene.cli.console import stderr_console, user_errors
+from aiene.cli.risk_analyse import analyse
+from aiene.cli.risk_simulate import simulate
+from aiene.cli.risk_words import (
+    AiEneOption,
+    AssumeM0Option,
+    EditionOption,
+    EneUnknownOption,
+    FromOption,
+    HpvOneOption,
+    HpvUnknownOption,
+    IdPatternOption,
+    IeneFromAiOption,
+    JsonOption,
+    LenientOption,
+    MapOption,
+    OriginOption,
+    PossibleOption,
+    RtogOption,
+    SchemeOption,
+    SheetOption,
+    SiteOption,
+    TableArgument,
+    counts,
+    echo_json,
+    join,
+    print_counts,
+    print_preview,
+    read,
+    simulated,
+    staging_options,
+    tell_end,
+    write_with_record,
+)
+
+app = typer.Typer(
+    help="From AI-ENE node counts to risk groups: staging, stratifying, survival. Research only.",
+    no_args_is_help=True,
+)
+app.command(name="analyse")(analyse)
+app.command(name="simulate")(simulate)
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", help="Table to write; NAME.json beside it says how it came about."),
+]
+_STAGES = ("ajcc7_n", "ajcc7_stage", "ajcc8_stage", "ajcc8_p_stage", "v9_stage", "rtog0129")
+
+
+@app.command(name="import")
+def import_(
+    table: Annotated[Path | None, typer.Argument(metavar="TABLE", help="The table to understand.")] = None,
+    out: OutOption = None,
+    source: FromOption = "generic",
+    mapping: MapOption = None,
+    template: Annotated[
+        Path | None, typer.Option(help="Write a mapping file to fill in, with TABLE's headers, and end.")
+    ] = None,
+    lenient: LenientOption = False,
+    sheet: SheetOption = None,
+    origin: OriginOption = None,
+    edition: EditionOption = None,
+    hpv_one_is: HpvOneOption = None,
+    possible_is_event: PossibleOption = False,
+    default_site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a clinical table, show what was understood, and write it as a canonical table."""
+    from aiene.errors import UsageError
+    from aiene.risk.importers import ImportOptions
+
+    with user_errors():
+        if template is not None:
+            _write_template(template, table, sheet)
+            return
+        if table is None:
+            raise UsageError("no table; name one, or write a mapping file with --template.")
+        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
+        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        record = {
+            "provenance": found.provenance,
+            "warnings": list(found.warnings),
+            "notes": list(found.notes),
+            "preview": [asdict(line) for line in found.preview],
+            "simulated": simulated(found.table),
+        }
+        if out is not None:
+            write_with_record(found.table, out, record)
+        if as_json:
+            echo_json(record)
+        else:
+            _show_import(found.provenance, found.notes, found.preview)
+        tell_end(found.table)
+    raise typer.Exit(int(bool(found.dropped)))
+
+
+def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
+    from aiene.errors import OutputError
+    from aiene.results.atomic import write_bytes
+    from aiene.risk.importers import template
+    from aiene.risk.table import read_raw
+
+    if path.exists():
+        raise OutputError(path, "it exists already", "choose another name, so that no mapping is lost")
+    headers = () if table is None else tuple(str(name) for name in read_raw(table, sheet=sheet).columns)
+    write_bytes(path, template(headers).encode())
+    stderr_console().print(
+        f"mapping file written: {path.name}; fill it in, then name it with --map", markup=False
+    )
+
+
+def _show_import(provenance: dict[str, Any], notes: tuple[str, ...], preview: Any) -> None:
+    print_preview(preview)
+    typer.echo(
+        f"{provenance['patients']} patients; "
+        f"times count from {provenance['time_origin'] or 'an unstated origin'}; "
+        f"endpoints: {', '.join(provenance['endpoints']) or 'none'}"
+    )
+    if provenance["ignored_columns"]:
+        typer.echo(f"columns left aside: {', '.join(provenance['ignored_columns'])}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+@app.command()
+def stage(
+    table: TableArgument,
+    out: OutOption = None,
+    source: FromOption = "canonical",
+    mapping: MapOption = None,
+    assume_m0: AssumeM0Option = False,
+    ene_unknown: EneUnknownOption = "unknown",
+    hpv_unknown: HpvUnknownOption = "p16_negative",
+    rtog: RtogOption = "fakhry2019",
+    iene_from_ai: IeneFromAiOption = False,
+    lenient: LenientOption = False,
+    sheet: SheetOption = None,
+    origin: OriginOption = None,
+    edition: EditionOption = None,
+    hpv_one_is: HpvOneOption = None,
+    possible_is_event: PossibleOption = False,
+    default_site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stage every patient: AJCC/UICC 7, 8 and version 9, RTOG-0129; with the row, or why it is unknown."""
+    import pandas as pd
+
+    from aiene.risk.importers import ImportOptions
+    from aiene.risk.staging import stage_table
+
+    with user_errors():
+        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
+        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        chosen = staging_options(assume_m0, ene_unknown, hpv_unknown, rtog, iene_from_ai)
+        staged = stage_table(found.table, options=chosen)
+        whole = pd.concat([found.table.drop(columns=[n for n in staged if n in found.table]), staged], axis=1)
+        whole = whole[["patient_id", *(n for n in whole if n != "patient_id")]]
+        tally = counts(staged, _STAGES)
+        record = {
+            "provenance": found.provenance,
+            "warnings": list(found.warnings),
+            "staging": asdict(chosen),
+            "counts": tally,
+            "simulated": simulated(found.table),
+        }
+        if out is not None:
+            write_with_record(whole, out, record)
+        echo_json(record) if as_json else print_counts(tally)
+        tell_end(found.table)
+    raise typer.Exit(int(bool(found.dropped)))
+
+
+@app.command()
+def stratify(
+    table: TableArgument,
+    ai_ene: AiEneOption = None,
+    out: OutOption = None,
+    scheme: SchemeOption = "count-0-1-2plus",
+    source: FromOption = "canonical",
+    mapping: MapOption = None,
+    id_pattern: IdPatternOption = None,
+    assume_m0: AssumeM0Option = False,
+    ene_unknown: EneUnknownOption = "unknown",
+    hpv_unknown: HpvUnknownOption = "p16_negative",
+    iene_from_ai: IeneFromAiOption = False,
+    lenient: LenientOption = False,
+    sheet: SheetOption = None,
+    origin: OriginOption = None,
+    edition: EditionOption = None,
+    hpv_one_is: HpvOneOption = None,
+    possible_is_event: PossibleOption = False,
+    default_site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Join the AI-ENE count and compute the combined group of every patient by a scheme, step by step."""
+    from aiene.risk import stratify as stratifying
+    from aiene.risk.importers import ImportOptions
+    from aiene.risk.schemes import read_scheme
+
+    with user_errors():
+        chosen = read_scheme(scheme)
+        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
+        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        with_counts, joined = join(found, ai_ene, id_pattern)
+        staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
+        groups = stratifying.stratify(with_counts, chosen, options=staging)
+        tally = counts(groups, ("base_group", "marker_class", "combined_group", "combined_reason"))
+        record = {
+            "provenance": found.provenance,
+            "warnings": list(found.warnings),
+            "staging": asdict(staging),
+            "scheme": {**chosen.content(), "sha256": chosen.sha256, "file_sha256": chosen.file_sha256},
+            "join": None
+            if joined is None
+            else {
+                "matched": joined.matched,
+                "only_table": list(joined.only_table),
+                "only_ai": list(joined.only_ai),
+                "warnings": list(joined.warnings),
+            },
+            "counts": tally,
+            "simulated": simulated(groups),
+        }
+        if out is not None:
+            write_with_record(groups, out, record)
+        echo_json(record) if as_json else _show_scheme(chosen, tally)
+        tell_end(groups)
+    raise typer.Exit(int(bool(found.dropped) or bool(joined and joined.only_table)))
+
+
+def _show_scheme(scheme: Any, tally: dict[str, dict[str, int]]) -> None:
+    typer.echo(f"scheme {scheme.name} ({scheme.source.kind} by {scheme.source.by}), sha256 {scheme.sha256}")
+    if scheme.source.note:
+        typer.echo(f"  {scheme.source.note}")
+    for group in scheme.base_groups:
+        row = ", ".join(f"{c}: {to}" for c, to in zip(scheme.classes, scheme.mapping[group], strict=True))
+        typer.echo(f"  {group} -> {row}")
+    print_counts({name: words for name, words in tally.items() if name != "combined_reason"})
+    for reason, n in tally["combined_reason"].items():
+        if reason:
+            typer.echo(f"  unclassifiable, {reason}: {n}")

@@ -1,0 +1,169 @@
+"""`aiene risk analyse`: the whole analysis of a cohort in one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from aiene.cli.console import stderr_console, user_errors
+from aiene.cli.risk_words import (
+    AiEneOption,
+    AssumeM0Option,
+    EditionOption,
+    EneUnknownOption,
+    FromOption,
+    HpvOneOption,
+    HpvUnknownOption,
+    IdPatternOption,
+    IeneFromAiOption,
+    JsonOption,
+    LenientOption,
+    MapOption,
+    OriginOption,
+    PossibleOption,
+    SchemeOption,
+    SheetOption,
+    SiteOption,
+    TableArgument,
+    echo_json,
+    join,
+    read,
+    simulated,
+    staging_options,
+    tell_end,
+)
+
+if TYPE_CHECKING:
+    from aiene.risk.analyse import Analysis, AnalysisSettings, Progress
+
+
+def analyse(
+    table: TableArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")],
+    ai_ene: AiEneOption = None,
+    endpoint: Annotated[
+        str, typer.Option(help="Endpoints, separated by commas: os, dc, lrc, dfs.")
+    ] = "os,dc",
+    scheme: SchemeOption = "count-0-1-2plus",
+    source: FromOption = "canonical",
+    mapping: MapOption = None,
+    id_pattern: IdPatternOption = None,
+    site: Annotated[
+        str, typer.Option(help="Sites that are analysed, separated by commas; all for every one.")
+    ] = "oropharynx",
+    bootstraps: Annotated[int, typer.Option(min=0, help="Resamples of patients.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of every random step.")] = 20260101,
+    covariates: Annotated[
+        str | None, typer.Option(help="Of the multivariable models, separated by commas.")
+    ] = None,
+    impute: Annotated[bool, typer.Option("--impute", help="Also impute missing covariates.")] = False,
+    derive: Annotated[
+        Literal["no", "split", "nested"],
+        typer.Option(help="Derive cut-offs: on a training part, or by nested cross-validation."),
+    ] = "no",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+    date: Annotated[str, typer.Option(help="Printed on the report, as given.")] = "",
+    assume_m0: AssumeM0Option = False,
+    ene_unknown: EneUnknownOption = "unknown",
+    hpv_unknown: HpvUnknownOption = "p16_negative",
+    iene_from_ai: IeneFromAiOption = False,
+    lenient: LenientOption = False,
+    sheet: SheetOption = None,
+    origin: OriginOption = None,
+    edition: EditionOption = None,
+    hpv_one_is: HpvOneOption = None,
+    possible_is_event: PossibleOption = False,
+    default_site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Analyse a cohort: survival, distant control, whether the AI-ENE count adds anything; one report."""
+    from aiene.risk.importers import ImportOptions
+    from aiene.risk.join import run_nodes
+    from aiene.risk.schemes import read_scheme
+    from aiene.risk.stratify import stratify
+
+    with user_errors():
+        chosen = read_scheme(scheme)
+        settings = _settings(site, covariates, bootstraps=bootstraps, seed=seed, impute=impute, derive=derive,
+                             jobs=jobs, title=title, date=date)  # fmt: skip
+        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
+        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        with_counts, joined = join(found, ai_ene, id_pattern)
+        staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
+        groups = stratify(with_counts, chosen, options=staging)
+        nodes = None if ai_ene is None else run_nodes(ai_ene, id_pattern=id_pattern)
+        with _progress() as on_progress:
+            from aiene.risk.analyse import analyse as run_analysis
+
+            made = run_analysis(
+                groups,
+                endpoints=[e for e in endpoint.split(",") if e.strip()],
+                scheme=chosen,
+                out=out,
+                settings=settings,
+                nodes=nodes,
+                on_progress=on_progress,
+            )
+        _tell(made, out, as_json=as_json, is_simulated=simulated(groups))
+        tell_end(groups)
+    raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
+
+
+def _settings(site: str, covariates: str | None, *, title: str | None, **rest: Any) -> AnalysisSettings:
+    from aiene.errors import UsageError
+    from aiene.risk.analyse import AnalysisSettings
+    from aiene.risk.table.columns import SITES
+
+    sites = [] if site == "all" else [s.strip() for s in site.split(",") if s.strip()]
+    unknown = [s for s in sites if s not in SITES]
+    if unknown:
+        raise UsageError(f"--site {unknown[0]}: no such site; known are {', '.join(SITES)} and all.")
+    if covariates is not None:
+        rest["covariates"] = tuple(c.strip() for c in covariates.split(",") if c.strip())
+    if title is not None:
+        rest["title"] = title
+    return AnalysisSettings(sites=tuple(sites), **rest)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr that follows the analysis."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.percentage:>3.0f} %"), BarColumn(), TimeElapsedColumn(),
+               TextColumn("{task.description}"))  # fmt: skip
+    with Bar(*columns, console=stderr_console(), transient=True) as bar:
+        task = bar.add_task("analysing", total=None)
+
+        def follow(step: Progress) -> None:
+            bar.update(task, description=step.what, completed=step.done, total=step.total)
+
+        yield follow
+
+
+def _tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
+    console = stderr_console()
+    for warning in made.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    for skipped in made.skipped:
+        console.print(f"not done: {skipped.what}: {skipped.reason}", markup=False)
+    console.print(f"{len(made.tables)} tables and {len(made.figures)} figures; report in {out}", markup=False)
+    if as_json:
+        echo_json(
+            {
+                "exit_code": made.exit_code,
+                "simulated": is_simulated,
+                "report": str(out / "report.html"),
+                "analysis": str(out / "analysis.json"),
+                "tables": sorted(made.tables),
+                "figures": sorted(made.figures),
+                "skipped": [{"what": s.what, "reason": s.reason} for s in made.skipped],
+                "warnings": list(made.warnings),
+            }
+        )

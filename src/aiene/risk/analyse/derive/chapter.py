@@ -1,0 +1,284 @@
+"""The chapter of derived cut-offs: search, validation, permutation control, and the scheme as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aiene.risk.analyse.cohort import Cohort
+from aiene.risk.analyse.derive.search import Derived, search
+from aiene.risk.analyse.derive.validate import (
+    Data,
+    bootstrap_rows,
+    cross_validated,
+    fold_ranks,
+    permuted,
+    split_mask,
+    split_rows,
+)
+from aiene.risk.analyse.grouping import Grouping, Groupings
+from aiene.risk.analyse.outcome import LABELS, Outcome, numeric, outcome_of
+from aiene.risk.analyse.pool import Job, OnProgress, run_jobs
+from aiene.risk.analyse.record import Column, Item, Part, Section, Skipped, Table, Text
+from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+from aiene.risk.analyse.show import plain_rows
+from aiene.risk.analyse.survival import Stratum, survival_part
+from aiene.risk.stats import NotEstimableError, information
+
+if TYPE_CHECKING:
+    from aiene.risk.schemes import Scheme
+
+_NAMES = {
+    2: ("low", "high"),
+    3: ("low", "intermediate", "high"),
+    4: ("low", "intermediate", "high", "very high"),
+}
+TITLE = "Cut-offs derived from the data"
+
+
+@dataclass(frozen=True)
+class _Material:
+    outcome: Outcome
+    base: np.ndarray
+    count: np.ndarray
+    bases: tuple[str, ...]
+
+
+def derive_chapter(
+    cohort: Cohort,
+    groupings: Groupings,
+    scheme: Scheme,
+    endpoints: Sequence[Endpoint],
+    settings: AnalysisSettings,
+    out: Path,
+    on_progress: OnProgress | None,
+) -> tuple[Section, Part]:
+    """Derive and validate; the scheme found is written to `scheme_derived.toml`.
+
+    Parameters
+    ----------
+    out : folder of the results.
+    """
+    endpoint = settings.derive_endpoint
+    if endpoint not in endpoints:
+        reason = f"--derive needs endpoint {endpoint}, which is not among those analysed."
+        return _failed(reason)
+    material = _material(cohort, groupings, endpoint)
+    try:
+        parts = _derived(material, scheme, settings, out, on_progress)
+    except NotEstimableError as error:
+        return _failed(f"No cut-off can be derived for {LABELS[endpoint].lower()}: {error}")
+    return Section("derived", TITLE, parts.items), parts
+
+
+def _failed(reason: str) -> tuple[Section, Part]:
+    part = Part((Text(reason, "warning"),), (Skipped("Derived cut-offs", reason, asked=True),))
+    return Section("derived", TITLE, part.items), part
+
+
+def _material(cohort: Cohort, groupings: Groupings, endpoint: Endpoint) -> _Material:
+    outcome, _ = outcome_of(cohort.table, endpoint)
+    base = np.zeros(len(cohort.table), dtype=int)
+    bases: tuple[str, ...] = ("all",)
+    if groupings.base is not None:
+        base, bases = groupings.base.rank(cohort.table), groupings.base.order
+    base = base[outcome.rows]
+    keep = base >= 0
+    count = numeric(cohort.table, "n_ai_ene")[outcome.rows].astype(int)
+    return _Material(outcome.take(keep), base[keep], count[keep], bases)
+
+
+def _derived(
+    material: _Material, scheme: Scheme, settings: AnalysisSettings, out: Path, on_progress: OnProgress | None
+) -> Part:
+    outcome = material.outcome
+    data = Data(outcome.time, outcome.event, material.base, material.count, len(material.bases))
+    train = (
+        split_mask(outcome.event, settings) if settings.derive == "split" else np.ones(outcome.n, dtype=bool)
+    )
+    found = search(
+        outcome.time[train], outcome.event[train], data.base[train], data.count[train], n_bases=data.n_bases
+    )
+    jobs = [
+        Job("Permutation control of the derived groups", permuted, (data, settings), settings.permutations)
+    ]
+    if settings.derive == "nested":
+        resamples = min(settings.bootstraps, 500)
+        jobs += [
+            Job(
+                "Nested cross-validation",
+                cross_validated,
+                (data, settings),
+                2.0 * settings.folds * settings.repeats,
+            ),
+            Job("Optimism of the derived groups", bootstrap_rows, (data, settings), resamples),
+        ]
+    results = run_jobs(jobs, workers=settings.jobs, on_progress=on_progress)
+    ranks = found.assign(data.base, data.count)
+    rows: list[dict[str, Any]] = []
+    if settings.derive == "split":
+        rows += split_rows(data, found, ~train, settings)
+        judged, shown, where = outcome.take(~train), ranks[~train], "test part"
+    else:
+        rows += [*results[1], *results[2]]
+        judged, shown, where = outcome, fold_ranks(data, settings), "left-out folds"
+    grouping = Grouping("derived", "derived groups", "", *_labels(max(found.n_groups, int(shown.max()) + 1)))
+    stratum = Stratum("test", f"All patients, {where}", judged, shown, grouping)
+    curves = survival_part([stratum], settings)
+    path = _write_scheme(found, material, scheme, settings, out)
+    items: list[Item] = [
+        Text(_said(found, material, train, settings, path)),
+        _worth(rows, settings),
+        *results[0],
+        *curves.items,
+        _mapping(found, material),
+        _space(found),
+    ]
+    return Part(tuple(items), curves.skipped, _unstable(found, data, train))
+
+
+def _labels(n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names = _NAMES.get(n, tuple(f"group {i + 1}" for i in range(n)))
+    return names, names
+
+
+def _unstable(found: Derived, data: Data, train: np.ndarray) -> tuple[str, ...]:
+    """The count of candidate parameters is that of the whole search, not of the winner."""
+    events = data.event[train]
+    own = np.bincount(found.assign(data.base, data.count)[train], weights=events)
+    candidates = len(found.trials)
+    told = information(
+        int(events.sum()), candidates, smallest_group_events=int(own[own > 0].min()) if own.size else 0
+    )
+    return tuple(
+        f"Derived cut-offs, unstable: {r} (each candidate of the search counted)." for r in told.reasons
+    )
+
+
+def _said(
+    found: Derived, material: _Material, train: np.ndarray, settings: AnalysisSettings, path: str
+) -> str:
+    outcome = material.outcome
+    cut = " and ".join(f"≥ {c}" for c in found.cutoffs)
+    result = f"cut-offs {cut} AI-ENE nodes" if cut else "no cut-off that is better than the old groups alone"
+    where = (
+        f"a training part of {int(train.sum())} patients ({int(outcome.event[train].sum())} events), and "
+        "is reported on the other "
+        f"{int((~train).sum())} patients ({int(outcome.event[~train].sum())} events) only"
+        if settings.derive == "split"
+        else f"all {outcome.n} patients ({outcome.n_events} events); its worth is that of the whole "
+        "procedure, repeated in "
+        f"{settings.repeats} x {settings.folds} folds and in bootstrap resamples; curves show each "
+        "patient in the group that the other folds chose"
+    )
+    kept = f" The scheme is in {path}." if path else ""
+    return (
+        f"For {outcome.label.lower()} the search found {result}, on {where}. {len(found.trials)} "
+        f"candidates were tried, all of them listed below.{kept}"
+    )
+
+
+def _worth(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
+    columns = (
+        Column("validation", "Validation"),
+        Column("measure", "Measure"),
+        Column("n", "n", "count"),
+        Column("events", "Events", "count"),
+        Column("value", "Value (interval)", "number3", "lower", "upper"),
+        Column("apparent", "Apparent", "number3"),
+        Column("optimism", "Optimism", "number3"),
+        Column("p", "p", "p"),
+    )
+    note = (
+        "Harrell's C of the ordered groups, ties 0.5. The apparent value is on the patients that chose "
+        "the cut-offs and must not be "
+        f"reported alone. Seed {settings.seed}."
+    )
+    return Table("derived_worth", "What the derived groups are worth", columns, plain_rows(rows), note)
+
+
+def _mapping(found: Derived, material: _Material) -> Table:
+    names, _ = _labels(found.n_groups)
+    classes = _class_words(found.cutoffs)
+    rows = [
+        {"base": base, **{f"class{c}": names[found.group[b, c]] for c in range(len(classes))}}
+        for b, base in enumerate(material.bases)
+    ]
+    columns = (
+        Column("base", "Old group"),
+        *(Column(f"class{c}", f"{w} AI-ENE nodes") for c, w in enumerate(classes)),
+    )
+    return Table("derived_mapping", "The derived scheme", columns, plain_rows(rows))
+
+
+def _class_words(cutoffs: Sequence[int]) -> tuple[str, ...]:
+    edges = (0, *cutoffs)
+    words = [str(a) if b == a + 1 else f"{a} to {b - 1}" for a, b in pairwise(edges)]
+    return (*words, f"≥ {edges[-1]}" if cutoffs else "any number of")
+
+
+def _space(found: Derived) -> Table:
+    columns = (
+        Column("step", "Step"),
+        Column("candidate", "Candidate"),
+        Column("smallest_n", "Smallest n", "count"),
+        Column("fewest_events", "Fewest events", "count"),
+        Column("log_likelihood", "Log-likelihood", "number"),
+        Column("aic", "AIC", "number"),
+        Column("verdict", "Verdict"),
+    )
+    note = "Classes and groups of less than 5 % of the patients or fewer than 10 events are not fitted."
+    rows = plain_rows([t._asdict() for t in found.trials])
+    return Table("derived_search", "The whole search space", columns, rows, note)
+
+
+def _write_scheme(
+    found: Derived, material: _Material, scheme: Scheme, settings: AnalysisSettings, out: Path
+) -> str:
+    """The scheme as a file that `aiene risk stratify` reads; nothing where no cut-off was found."""
+    if not found.cutoffs:
+        return ""
+    from aiene.results.atomic import make_folder
+    from aiene.risk.schemes import Scheme as MakeScheme
+    from aiene.risk.schemes import SchemeSource, write_scheme
+
+    names, _ = _labels(found.n_groups)
+    mapping = {}
+    for group in scheme.base_groups:
+        place = _nearest(group, scheme.base_groups, material.bases)
+        mapping[group] = tuple(names[g] for g in found.group[place])
+    used = {n for row in mapping.values() for n in row}
+    source = SchemeSource(
+        kind="derived",
+        by="aiene risk analyse --derive",
+        cohort=f"{material.outcome.n} patients, {material.outcome.n_events} events",
+        seed=settings.seed,
+        method=f"{settings.derive}; exhaustive search of {len(found.trials)} candidates",
+        note="Report it only with its validation on other patients.",
+    )
+    derived = MakeScheme(
+        name=f"{scheme.name}-derived",
+        base=scheme.base,
+        base_definition=scheme.base_definition,
+        cutoffs=found.cutoffs,
+        mapping=mapping,
+        groups=tuple(n for n in names if n in used),
+        source=source,
+        endpoint={"dc": "dm", "lrc": "lrf"}.get(settings.derive_endpoint, settings.derive_endpoint),
+        monotone=False,
+    )
+    make_folder(out)
+    write_scheme(derived, out / "scheme_derived.toml")
+    return "scheme_derived.toml"
+
+
+def _nearest(group: str, every: Sequence[str], present: Sequence[str]) -> int:
+    """Place of the group among those with patients, or of the nearest better one, or of the best."""
+    order = list(every)
+    better = [p for p in present if order.index(p) <= order.index(group)]
+    return list(present).index(better[-1]) if better else 0

@@ -1,0 +1,101 @@
+"""Independent jobs over the available cores; no result depends on how many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiene.device import available_cores
+
+WORTH_A_PROCESS = 400.0
+"""Jobs whose weights add up to less run here: starting processes would take longer."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work.
+
+    Parameters
+    ----------
+    name : said when it is done.
+    function : top-level function, so that it can travel to another process.
+    arguments : of it.
+    weight : how much work it is, roughly; for progress and order.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    weight: float = 1.0
+
+
+class Progress(NamedTuple):
+    """How far the analysis is.
+
+    Parameters
+    ----------
+    done, total : units of work; a bootstrap of a model comparison is about one.
+    what : name of the job that has just ended.
+    """
+
+    done: float
+    total: float
+    what: str
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def run_jobs(jobs: Sequence[Job], *, workers: int | None, on_progress: OnProgress | None = None) -> list[Any]:
+    """The results of all jobs in their order.
+
+    Parameters
+    ----------
+    workers : processes; None takes one per available core.
+    """
+    count = min(available_cores() if workers is None else workers, len(jobs))
+    total = sum(job.weight for job in jobs)
+    if count <= 1 or total < WORTH_A_PROCESS:
+        return _here(jobs, total, on_progress)
+    return _elsewhere(jobs, count, total, on_progress)
+
+
+def _here(jobs: Sequence[Job], total: float, on_progress: OnProgress | None) -> list[Any]:
+    done, results = 0.0, []
+    for job in jobs:
+        results.append(job.function(*job.arguments))
+        done += job.weight
+        if on_progress:
+            on_progress(Progress(done, total, job.name))
+    return results
+
+
+def _elsewhere(jobs: Sequence[Job], count: int, total: float, on_progress: OnProgress | None) -> list[Any]:
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    results: list[Any] = [None] * len(jobs)
+    heaviest_first = sorted(range(len(jobs)), key=lambda i: (-jobs[i].weight, i))
+    done = 0.0
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        futures = {pool.submit(jobs[i].function, *jobs[i].arguments): i for i in heaviest_first}
+        try:
+            for future in as_completed(futures):
+                number = futures[future]
+                results[number] = future.result()
+                done += jobs[number].weight
+                if on_progress:
+                    on_progress(Progress(done, total, jobs[number].name))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results
+
+
+def _one_thread() -> None:
+    """Each process is one core; threads of the linear algebra would only stand in each other's way."""
+    import os
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"

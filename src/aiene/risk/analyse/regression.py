@@ -1,0 +1,301 @@
+"""Cox regression of one endpoint in one population: alone, adjusted, imputed, and beside it Fine-Gray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.risk.analyse.design import Design, Term, estimable, make_design
+from aiene.risk.analyse.outcome import Outcome, numeric
+from aiene.risk.analyse.record import Column, Figure, Part, Skipped, Table, Text
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.show import NOTHING, p_text, plain_rows
+from aiene.risk.stats import CoxFit, NotEstimableError, cox, fine_gray, information
+
+MARKER = "n_ai_ene"
+MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Patients of one population with one endpoint, and their covariates.
+
+    Parameters
+    ----------
+    name, label : of the population.
+    outcome : n patients.
+    table : the same n patients, plain index.
+    design : covariates of the same n patients.
+    """
+
+    name: str
+    label: str
+    outcome: Outcome
+    table: pd.DataFrame
+    design: Design
+
+    @property
+    def count(self) -> np.ndarray:
+        """AI-ENE nodes; float (n,)."""
+        return numeric(self.table, MARKER)
+
+    def complete(self) -> tuple[Outcome, Design, np.ndarray]:
+        """Outcome, covariates that can be estimated, and count of those without a missing covariate."""
+        keep = self.design.complete
+        return self.outcome.take(keep), estimable(self.design, keep), self.count[keep]
+
+
+def make_sample(
+    name: str, label: str, table: pd.DataFrame, outcome: Outcome, covariates: Sequence[str]
+) -> Sample:
+    """The patients of a population that have the endpoint; HPV is no covariate within an HPV stratum."""
+    own = table.iloc[outcome.rows].reset_index(drop=True)
+    names = [c for c in covariates if c != "hpv" or name == "all"]
+    return Sample(name, label, outcome, own, make_design(own, names))
+
+
+def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
+    """The table of hazard ratios, its forest, and what had to be done to get them."""
+    outcome, title = sample.outcome, f"{sample.outcome.label}, {_small(sample.label)}"
+    if not outcome.n_events:
+        reason = f"{title}: none of {outcome.n} patients has the event, so no model can be fitted."
+        return Part((Text(reason, "warning"),), (Skipped(f"Cox, {title}", reason),))
+    terms = (MARKER_TERM, *sample.design.terms)
+    complete, design, count = sample.complete()
+    matrix = design.matrix.assign(**{MARKER: count})[[MARKER, *design.matrix.columns]]
+    rows = _univariable(sample, terms, settings)
+    notes, warnings, skipped = [_lost(sample, complete)], [], []
+    try:
+        with_marker = cox(complete.time, complete.event, matrix, confidence=settings.confidence)
+    except NotEstimableError as error:
+        notes.append(f"Adjusted model not estimable: {error}")
+        skipped.append(Skipped(f"Adjusted Cox model, {title}", str(error)))
+    else:
+        _add(rows, with_marker, "adj")
+        notes += _said(with_marker)
+        told = information(complete.n_events, matrix.shape[1])
+        notes.append(f"Events per parameter of the adjusted model: {told.epv:.1f}.")
+        warnings += [f"Cox, {title}: {r}" for r in told.reasons]
+        _add_without(rows, complete, design, settings)
+    notes += [f"{label} is not used: {why}." for label, why in design.dropped]
+    stem = f"cox_{outcome.name}_{sample.name}"
+    table = Table(stem, f"{title}: Cox regression", _COLUMNS, plain_rows(rows), " ".join(notes))
+    items: list[Any] = [table]
+    if any(r.get("adj_hr") is not None for r in rows) and sample.name == "all":
+        items.insert(0, _forest(stem, title, rows, complete, settings))
+    return Part(tuple(items), tuple(skipped), tuple(warnings))
+
+
+_COLUMNS = (
+    Column("term", "Factor"),
+    Column("level", "Level"),
+    Column("uni_n", "n", "count"),
+    Column("uni_events", "Events", "count"),
+    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
+    Column("uni_p", "p", "p"),
+    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
+    Column("adj_p", "p", "p"),
+    Column("without_hr", "adjusted, without AI-ENE", "number", "without_lower", "without_upper"),
+)
+
+
+def _univariable(sample: Sample, terms: Sequence[Term], settings: AnalysisSettings) -> list[dict[str, Any]]:
+    matrix = sample.design.matrix.assign(**{MARKER: sample.count})
+    rows: list[dict[str, Any]] = []
+    for term in terms:
+        own = matrix[list(term.columns)]
+        known = own.notna().all(axis=1).to_numpy(dtype=bool)
+        kept = sample.outcome.take(known)
+        head = {"term": term.label, "reference": term.reference, "uni_n": kept.n, "uni_events": kept.n_events}
+        found: dict[str, Any] = {}
+        try:
+            fit = cox(
+                kept.time, kept.event, own.loc[known].reset_index(drop=True), confidence=settings.confidence
+            )
+            found = {r.name: r for r in fit.rows}
+            head["uni_method"] = fit.method
+        except NotEstimableError as error:
+            head["uni_reason"] = str(error)
+        for column, level in zip(term.columns, term.levels, strict=True):
+            row = head | {"column": column, "level": _level(level, term.reference)}
+            if column in found:
+                r = found[column]
+                row |= {"uni_hr": r.hr, "uni_lower": r.lower, "uni_upper": r.upper, "uni_p": r.p}
+            rows.append(row)
+    return rows
+
+
+def _level(level: str, reference: str) -> str:
+    return f"{level} (against {reference})" if reference else ""
+
+
+def _add(rows: list[dict[str, Any]], fit: CoxFit, prefix: str) -> None:
+    """Write the estimates of a fit into the rows of its columns."""
+    found = {r.name: r for r in fit.rows}
+    for row in rows:
+        if row["column"] in found:
+            r = found[row["column"]]
+            row |= {
+                f"{prefix}_hr": r.hr,
+                f"{prefix}_lower": r.lower,
+                f"{prefix}_upper": r.upper,
+                f"{prefix}_p": r.p,
+            }
+        row |= {f"{prefix}_n": fit.n, f"{prefix}_events": fit.events, f"{prefix}_method": fit.method}
+
+
+def _add_without(
+    rows: list[dict[str, Any]], outcome: Outcome, design: Design, settings: AnalysisSettings
+) -> None:
+    if not design.matrix.shape[1]:
+        return
+    try:
+        _add(rows, cox(outcome.time, outcome.event, design.matrix, confidence=settings.confidence), "without")
+    except NotEstimableError:
+        return
+
+
+def _lost(sample: Sample, complete: Outcome) -> str:
+    lost = sample.outcome.n - complete.n
+    gone = sample.outcome.n_events - complete.n_events
+    return (
+        f"Adjusted model on complete cases: n = {complete.n}, events = {complete.n_events}; "
+        f"{lost} of {sample.outcome.n} patients ({gone} events) are lost to missing covariates."
+    )
+
+
+def _said(fit: CoxFit) -> list[str]:
+    said = []
+    if fit.separation:
+        named = ", ".join(fit.separation)
+        said.append(
+            f"Separation: {named} would run to infinity, so the model was fitted by "
+            f"{'Firth' if fit.method == 'firth' else fit.method}'s penalised likelihood."
+            if fit.method != "ridge"
+            else f"Separation: {named} would run to infinity, so the model was fitted with a ridge penalty."
+        )
+    return said + [w if w.endswith(".") else f"{w}." for w in fit.warnings]
+
+
+def _forest(
+    stem: str, title: str, rows: Sequence[dict[str, Any]], complete: Outcome, settings: AnalysisSettings
+) -> Figure:
+    shown = []
+    for row in rows:
+        value = row.get("adj_hr")
+        text = NOTHING
+        if value is not None:
+            text = (
+                f"{value:.2f} ({row['adj_lower']:.2f} to {row['adj_upper']:.2f}), p "
+                f"{_with_sign(row['adj_p'])}"
+            )
+        label = row["term"] + (f": {row['level'].split(' (against ')[0]}" if row["level"] else "")
+        shown.append(
+            {
+                "label": label,
+                "head": row["column"] == MARKER,
+                "value": value,
+                "low": row.get("adj_lower"),
+                "high": row.get("adj_upper"),
+                "text": text,
+                "look": 2 if row["column"] == MARKER else 0,
+            }
+        )
+    shown = list(plain_rows(shown))
+    legend = (
+        f"{title}: adjusted hazard ratios, Cox regression (Efron ties), all factors in one model; "
+        f"n = {complete.n}, events = {complete.n_events}; {settings.confidence:.0%} Wald intervals."
+    )
+    content = {
+        "rows": shown,
+        "x_label": "Hazard ratio (logarithmic axis)",
+        "heading": "HR (interval), p",
+        "looks": [],
+    }
+    data = {
+        "factor": [r["label"] for r in shown],
+        "hr": [r["value"] for r in shown],
+        "lower": [r["low"] for r in shown],
+        "upper": [r["high"] for r in shown],
+    }
+    return Figure(
+        f"forest_{stem.removeprefix('cox_')}",
+        f"{title}: adjusted hazard ratios",
+        legend,
+        "forest",
+        content,
+        data,
+    )
+
+
+def fine_gray_part(sample: Sample, settings: AnalysisSettings) -> Part:
+    """Subdistribution hazard ratios of the adjusted model, beside the cause-specific ones."""
+    complete, design, count = sample.complete()
+    title = f"{complete.event_word.capitalize()}, {_small(sample.label)}"
+    matrix = design.matrix.assign(**{MARKER: count})[[MARKER, *design.matrix.columns]]
+    what = f"Fine-Gray, {title}"
+    if not complete.n_events:
+        return Part((), (Skipped(what, "no event among the complete cases"),))
+    rows = []
+    try:
+        fit = fine_gray(complete.time, complete.state, matrix, confidence=settings.confidence)
+        specific = cox(complete.time, complete.event, matrix, confidence=settings.confidence)
+    except NotEstimableError as error:
+        return Part((Text(f"{what}: {error}", "warning"),), (Skipped(what, str(error)),))
+    cause = {r.name: r for r in specific.rows}
+    labels = {
+        c: (t, lev) for t in (MARKER_TERM, *design.terms) for c, lev in zip(t.columns, t.levels, strict=True)
+    }
+    for r in fit.rows:
+        term, level = labels[r.name]
+        rows.append(
+            {
+                "term": term.label,
+                "level": _level(level, term.reference),
+                "shr": r.hr,
+                "shr_lower": r.lower,
+                "shr_upper": r.upper,
+                "shr_p": r.p,
+                "hr": cause[r.name].hr,
+                "lower": cause[r.name].lower,
+                "upper": cause[r.name].upper,
+                "p": cause[r.name].p,
+            }
+        )
+    note = (
+        f"n = {fit.n}, events = {fit.events}, died first = {fit.competing}. The subdistribution ratio "
+        "speaks of "
+        "the share of patients who get the event, the cause-specific one of its rate among those still "
+        "at risk."
+    )
+    note = " ".join([note, *(w if w.endswith(".") else f"{w}." for w in fit.warnings)])
+    return Part(
+        (
+            Table(
+                f"finegray_{complete.name}_{sample.name}", f"{title}: Fine-Gray", _FG, plain_rows(rows), note
+            ),
+        )
+    )
+
+
+_FG = (
+    Column("term", "Factor"),
+    Column("level", "Level"),
+    Column("shr", "Subdistribution HR (interval)", "number", "shr_lower", "shr_upper"),
+    Column("shr_p", "p", "p"),
+    Column("hr", "Cause-specific HR (interval)", "number", "lower", "upper"),
+    Column("p", "p", "p"),
+)
+
+
+def _with_sign(p: float | None) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _small(text: str) -> str:
+    return text[0].lower() + text[1:] if text.startswith("All") else text

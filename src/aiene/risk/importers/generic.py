@@ -1,0 +1,72 @@
+"""Own tables: everything that is understood stands in a mapping file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from aiene.risk.importers.mapping import LENGTHS, Mapping
+from aiene.risk.importers.options import ImportOptions
+from aiene.risk.importers.source import PER_YEAR, Source
+from aiene.risk.table.columns import BY_NAME
+from aiene.risk.table.files import read_raw
+
+TITLE = "own table by a mapping file"
+
+
+def read(path: Path, options: ImportOptions) -> pd.DataFrame:
+    """The raw table."""
+    return read_raw(path, sheet=options.sheet)
+
+
+def build_by(source: Source, options: ImportOptions, mapping: Mapping) -> pd.DataFrame:
+    """The canonical columns that a mapping names.
+
+    Raises
+    ------
+    InputError : a header that is not there, a time without a unit, or a code that is not explained.
+    """
+    if "patient_id" not in mapping.columns:
+        raise source.findings.refuse("the mapping has no patient_id under [columns]", "name its header")
+    source.need(*mapping.columns.values(), *mapping.keep)
+    out = {name: _column(source, name, header, mapping) for name, header in mapping.columns.items()}
+    for name, word in mapping.constants.items():
+        constant = pd.Series(word, index=source.raw.index, dtype="string")
+        if name.startswith("edition_"):
+            letter = name[-1]
+            given = [out[c] for c in (f"{letter}7", f"{letter}8") if c in out]
+            constant = constant.where(pd.concat(given, axis=1).notna().any(axis=1)) if given else constant
+        out[name] = constant
+        source.record(name, ("constant",), f"{word} for every patient", constant)
+    origin = options.origin or mapping.origin
+    timed = [name for name in out if name.endswith("_time")]
+    if timed and origin is None and "time_origin" not in out:
+        remedy = 'say origin = "diagnosis", "rt_start" or "rt_end"'
+        raise source.findings.refuse("the mapping does not say when the clock starts", remedy)
+    if origin is not None:
+        out["time_origin"] = pd.Series(origin, index=source.raw.index, dtype="string")
+    for header in mapping.keep:
+        out[f"own_{header}" if header in BY_NAME else header] = source.text(header)
+    return pd.DataFrame(out)
+
+
+def _column(source: Source, name: str, header: str, mapping: Mapping) -> pd.Series:
+    column = BY_NAME[name]
+    if name in mapping.values:
+        codes = {code: str(word) for code, word in mapping.values[name].items()}
+        plain = {word: word for word in column.words} if column.kind == "category" else {}
+        known: dict[str, str | None] = {**plain, **codes}
+        return source.coded(name, header, codes=known)
+    if name.endswith("_time"):
+        unit = mapping.units.get(name, mapping.unit)
+        if unit not in PER_YEAR:
+            remedy = 'say unit = "days", "months" or "years" in the mapping; nothing is guessed'
+            raise source.findings.refuse(f"the unit of {name} is not stated", remedy)
+        return source.numbers(name, header, per=PER_YEAR[unit], unit=unit)
+    if name.endswith("_cm"):
+        unit = mapping.units.get(name, "cm")
+        if unit not in LENGTHS:
+            raise source.findings.refuse(f"the unit of {name} cannot be {unit}", "say cm or mm")
+        return source.numbers(name, header, per=LENGTHS[unit], unit=unit, whole="cm")
+    return source.plain(name, header, understood=column.kind)

@@ -1,0 +1,183 @@
+"""A scheme: how a base group and a node count make a combined group. It is data and carries its own hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+from aiene.errors import UsageError
+from aiene.provenance import digest
+
+Base = Literal["none", "rtog0129", "ajcc7", "ajcc8", "ajcc8_p16_positive", "ajcc8_p16_negative", "ajcc9"]
+
+_POSITIVE = ("I", "II", "III", "IV")
+_NEGATIVE = ("0", "I", "II", "III", "IVA", "IVB", "IVC")
+BASE_GROUPS: dict[str, tuple[str, ...]] = {
+    "none": ("all",),
+    "rtog0129": ("low", "intermediate", "high"),
+    "ajcc7": _NEGATIVE,
+    "ajcc8": ("0", "I", "II", "III", "IV", "IVA", "IVB", "IVC"),
+    "ajcc8_p16_positive": _POSITIVE,
+    "ajcc8_p16_negative": _NEGATIVE,
+    "ajcc9": _POSITIVE,
+}
+"""Groups of each base, best first; a scheme maps every one of them."""
+
+ENDPOINTS = ("os", "dm", "lrf", "dfs")
+DEFINITIONS = ("fakhry2019", "ang2010")
+
+
+@dataclass(frozen=True)
+class SchemeSource:
+    """Where the numbers of a scheme come from.
+
+    Parameters
+    ----------
+    kind : `prespecified`, or `derived` from outcomes of a cohort.
+    by : who specified it.
+    citation, date : of a publication or protocol.
+    cohort, seed, method : of a derivation.
+    note : what a reader must know.
+    """
+
+    kind: Literal["prespecified", "derived"]
+    by: str
+    citation: str = ""
+    date: str = ""
+    cohort: str = ""
+    seed: int | None = None
+    method: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a base group and a class of the marker make a combined group.
+
+    Parameters
+    ----------
+    name : for file names and tables.
+    base : grouping that exists before the marker.
+    cutoffs : least count of the second class, the third, ...: (1, 2) makes 0, 1 and >=2.
+    mapping : base group -> combined group for each class, in the order of the classes.
+    groups : the combined groups, best first.
+    source : where it comes from.
+    title : one line for people.
+    base_definition : for `rtog0129`, which reading.
+    marker : column of the count.
+    endpoint, horizon_years : what it was made for.
+    monotone : more marker, or a worse base group, never gives a better combined group; checked where true.
+
+    Raises
+    ------
+    UsageError : a hole in the mapping, groups that do not fit, or cut-offs that do not rise.
+    """
+
+    name: str
+    base: Base
+    cutoffs: tuple[int, ...]
+    mapping: Mapping[str, tuple[str, ...]]
+    groups: tuple[str, ...]
+    source: SchemeSource
+    title: str = ""
+    base_definition: Literal["fakhry2019", "ang2010"] = "fakhry2019"
+    marker: str = "n_ai_ene"
+    endpoint: str = "dm"
+    horizon_years: float | None = None
+    monotone: bool = True
+    file_sha256: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for check in (self._wrong_words, self._wrong_cutoffs, self._holes, self._not_monotone):
+            problem = check()
+            if problem:
+                raise UsageError(f"scheme {self.name}: {problem}.")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the marker's classes: `0`, `1`, `>=2`."""
+        edges = (0, *self.cutoffs)
+        names = [f"{a}" if b == a + 1 else f"{a}-{b - 1}" for a, b in pairwise(edges)]
+        return (*names, f">={edges[-1]}")
+
+    @property
+    def base_groups(self) -> tuple[str, ...]:
+        """Groups of the base, best first."""
+        return BASE_GROUPS[self.base]
+
+    def combined(self, base_group: str, count: int) -> str:
+        """The combined group of one patient.
+
+        Raises
+        ------
+        KeyError : no such base group.
+        """
+        return self.mapping[base_group][sum(count >= cut for cut in self.cutoffs)]
+
+    def content(self) -> dict[str, Any]:
+        """What the scheme says, as JSON values."""
+        made = asdict(self)
+        made.pop("file_sha256")
+        made["mapping"] = {name: list(row) for name, row in self.mapping.items()}
+        return made | {"cutoffs": list(self.cutoffs), "groups": list(self.groups)}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content: the same whatever the layout of the file."""
+        return digest(self.content())
+
+    def _wrong_words(self) -> str:
+        if not self.name.strip():
+            return "it needs a name"
+        if self.base not in BASE_GROUPS:
+            return f"base {self.base} is none of {', '.join(BASE_GROUPS)}"
+        if self.base_definition not in DEFINITIONS:
+            return f"base_definition {self.base_definition} is none of {', '.join(DEFINITIONS)}"
+        if self.endpoint not in ENDPOINTS:
+            return f"endpoint {self.endpoint} is none of {', '.join(ENDPOINTS)}"
+        if self.source.kind not in ("prespecified", "derived"):
+            return "source.kind is prespecified or derived"
+        if not self.source.by.strip():
+            return "source.by must say who specified it"
+        if self.source.kind == "derived" and not (self.source.cohort and self.source.method):
+            return "a derived scheme says its source.cohort and source.method"
+        return ""
+
+    def _wrong_cutoffs(self) -> str:
+        if any(not isinstance(cut, int) or isinstance(cut, bool) or cut < 1 for cut in self.cutoffs):
+            return "cutoffs are whole numbers from 1 on"
+        if list(self.cutoffs) != sorted(set(self.cutoffs)):
+            return "cutoffs must rise"
+        return "" if self.cutoffs else "it has no cutoffs"
+
+    def _holes(self) -> str:
+        missing = [group for group in self.base_groups if group not in self.mapping]
+        if missing:
+            return f"the mapping has no row for {', '.join(missing)}"
+        foreign = [group for group in self.mapping if group not in self.base_groups]
+        if foreign:
+            return f"base {self.base} has no group {', '.join(foreign)}"
+        for group, row in self.mapping.items():
+            if len(row) != len(self.classes):
+                return f"{group} maps {len(row)} classes, and the cutoffs make {len(self.classes)}"
+        if len(set(self.groups)) != len(self.groups):
+            return "a group is listed twice"
+        used = {word for row in self.mapping.values() for word in row}
+        if used != set(self.groups):
+            odd = sorted(used ^ set(self.groups))
+            return f"groups and mapping do not use the same names ({', '.join(odd)})"
+        return ""
+
+    def _not_monotone(self) -> str:
+        if not self.monotone:
+            return ""
+        place = {group: number for number, group in enumerate(self.groups)}
+        rows = [[place[word] for word in self.mapping[group]] for group in self.base_groups]
+        for group, row in zip(self.base_groups, rows, strict=True):
+            if row != sorted(row):
+                return f"{group} gets better with more {self.marker}; say monotone = false if that is meant"
+        if any(list(column) != sorted(column) for column in zip(*rows, strict=True)) and self.base != "ajcc8":
+            return "a worse base group gets a better group; say monotone = false if that is meant"
+        return ""

@@ -1,0 +1,166 @@
+"""A cohort whose hazards are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from aiene.errors import UsageError
+from aiene.risk.simulate.settings import CohortSettings, Effects
+from aiene.risk.table.read import complete
+
+_T = ("T1", "T2", "T3", "T4a", "T4b")
+_T_SHARES = {True: (0.20, 0.38, 0.25, 0.13, 0.04), False: (0.12, 0.30, 0.30, 0.20, 0.08)}
+_N = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
+_N_SHARES = {True: (0.10, 0.09, 0.07, 0.43, 0.25, 0.06), False: (0.28, 0.13, 0.03, 0.25, 0.24, 0.07)}
+_MEAN_ENE = {"N0": 0.0, "N1": 0.25, "N2a": 0.45, "N2b": 0.9, "N2c": 1.3, "N3": 1.5}
+"""Mean AI-ENE nodes by N; shares and means are round numbers of our own choice."""
+
+_DISPERSION = 1.5
+_MOST = 12
+ENDPOINTS = ("os", "dm", "lrf")
+
+
+def simulate_cohort(
+    n: int,
+    *,
+    seed: int = 0,
+    settings: CohortSettings | None = None,
+    event_rate: float | None = None,
+    endpoint: str = "dm",
+) -> pd.DataFrame:
+    """A canonical table of patients that do not exist.
+
+    Given the covariates, the times to death, metastasis and locoregional failure are independent Weibull
+    times with proportional hazards; so Cox regression of death, and of each failure with death censoring, is
+    exactly the right model: its true log hazard ratios are `settings.os.log`, `settings.dm.log` and
+    `settings.lrf.log`.
+
+    Parameters
+    ----------
+    n : patients.
+    seed : of the random numbers; the same seed gives the same table.
+    settings : what is planted.
+    event_rate : share of patients with an event of `endpoint`; sets its baseline hazard.
+    endpoint : `os`, `dm` or `lrf`.
+
+    Raises
+    ------
+    UsageError : no patients, an unknown endpoint, or a rate that cannot be reached.
+    """
+    if n < 1:
+        raise UsageError("a cohort has at least one patient.")
+    chosen = settings or CohortSettings()
+    random = np.random.default_rng(seed)
+    people = _people(n, chosen, random)
+    draws = {name: random.exponential(size=n) for name in ENDPOINTS}
+    end = np.minimum(
+        random.uniform(*chosen.follow_up, size=n),
+        random.exponential(1 / chosen.lost_per_year, size=n) if chosen.lost_per_year else np.inf,
+    )
+    if event_rate is not None:
+        chosen = _with_event_rate(chosen, endpoint, event_rate, people, draws, end)
+    table = _followed(people, chosen, draws, end)
+    missing = random.random(n) < chosen.hpv_missing
+    table["hpv"] = pd.Series(np.where(people["hpv_negative"], "negative", "positive")).mask(missing)
+    out = complete(table, name="simulated cohort")
+    out.attrs.update(source="simulated", source_name="simulated cohort")
+    out.attrs["notes"] = [f"simulated cohort of {n} patients, seed {seed}: these patients do not exist"]
+    return out
+
+
+def log_hazard(people: pd.DataFrame, effects: Effects) -> np.ndarray:
+    """Log hazard ratio of each patient against the reference patient."""
+    log = effects.log
+    interaction = people["n_ai_ene"] * people["hpv_negative"] * log["n_ai_ene_if_hpv_negative"]
+    columns = ("hpv_negative", "heavy_smoker", "t4", "n2c_n3", "age_decade", "n_ai_ene")
+    return np.asarray(sum(people[name] * log[name] for name in columns) + interaction, dtype=float)
+
+
+def _people(n: int, settings: CohortSettings, random: np.random.Generator) -> pd.DataFrame:
+    """Covariates, as the columns of the canonical table and as the numbers that hazards are made of."""
+    negative = random.random(n) >= settings.hpv_positive
+    t, nodes = np.empty(n, dtype=object), np.empty(n, dtype=object)
+    for positive in (True, False):
+        here = negative != positive
+        t[here] = random.choice(_T, size=here.sum(), p=_T_SHARES[positive])
+        nodes[here] = random.choice(_N, size=here.sum(), p=_N_SHARES[positive])
+    never = random.random(n) < np.where(negative, 0.1, 0.4)
+    pack_years = np.where(never, 0.0, np.minimum(np.round(random.gamma(1.6, 16, size=n), 1), 150))
+    age = np.clip(random.normal(60, 9.5, size=n), 25, 95).round(1)
+    mean = np.array([_MEAN_ENE[word] for word in nodes])
+    ene = np.minimum(random.poisson(mean * random.gamma(_DISPERSION, 1 / _DISPERSION, size=n)), _MOST)
+    return pd.DataFrame(
+        {
+            "t7": t,
+            "n7": nodes,
+            "pack_years": pack_years,
+            "smoking_status": np.where(never, "never", np.where(random.random(n) < 0.4, "current", "former")),
+            "age": age,
+            "sex": np.where(random.random(n) < 0.8, "male", "female"),
+            "treatment": np.where(random.random(n) < 0.6, "crt", "rt"),
+            "center": random.choice(["A", "B", "C"], size=n, p=[0.5, 0.3, 0.2]),
+            "n_ai_ene": ene,
+            "n_ai_nodes": ene + np.where(nodes == "N0", 0, 1) + random.poisson(0.8, size=n) * (nodes != "N0"),
+            "hpv_negative": negative.astype(float),
+            "heavy_smoker": (pack_years > 10).astype(float),
+            "t4": np.isin(t, ("T4a", "T4b")).astype(float),
+            "n2c_n3": np.isin(nodes, ("N2c", "N3")).astype(float),
+            "age_decade": (age - 60) / 10,
+        }
+    )
+
+
+def _time(
+    people: pd.DataFrame, settings: CohortSettings, name: str, draws: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Latent years to one kind of event."""
+    hazard = getattr(settings, f"{name}_rate") * np.exp(log_hazard(people, getattr(settings, name)))
+    return np.asarray((draws[name] / hazard) ** (1 / settings.shape))
+
+
+def _followed(
+    people: pd.DataFrame, settings: CohortSettings, draws: dict[str, np.ndarray], end: np.ndarray
+) -> pd.DataFrame:
+    """What a study sees of the latent times."""
+    death = _time(people, settings, "os", draws)
+    out = people.drop(columns=["hpv_negative", "heavy_smoker", "t4", "n2c_n3", "age_decade"])
+    last = np.minimum(death, end)
+    out["os_time"], out["os_event"] = last, (death <= end).astype(int)
+    for name in ("dm", "lrf"):
+        failure = _time(people, settings, name, draws)
+        out[f"{name}_time"] = np.minimum(failure, last)
+        out[f"{name}_event"] = (failure <= last).astype(int)
+    width = len(str(len(out)))
+    out.insert(0, "patient_id", [f"SIM-{number:0{width}d}" for number in range(1, len(out) + 1)])
+    return out.assign(
+        site="oropharynx", m="M0", edition_t="7", edition_n="7", time_origin="rt_start",
+        ai_model="simulated", ai_ene_source="simulated",
+    )  # fmt: skip
+
+
+def _with_event_rate(
+    settings: CohortSettings,
+    endpoint: str,
+    wanted: float,
+    people: pd.DataFrame,
+    draws: dict[str, np.ndarray],
+    end: np.ndarray,
+) -> CohortSettings:
+    """The settings whose baseline hazard gives the wanted share of events, by bisection on fixed draws."""
+    if endpoint not in ENDPOINTS:
+        raise UsageError(f"{endpoint}: events can be planned for {', '.join(ENDPOINTS)}.")
+    if not 0 < wanted < 1:
+        raise UsageError("the event rate lies between 0 and 1.")
+
+    def share(log_rate: float) -> float:
+        tried = settings.with_rate(endpoint, float(np.exp(log_rate)))
+        return float(_followed(people, tried, draws, end)[f"{endpoint}_event"].mean())
+
+    low, high = -15.0, 5.0
+    if share(high) < wanted:
+        raise UsageError(f"an event rate of {wanted:g} cannot be reached within this follow-up.")
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if share(middle) < wanted else (low, middle)
+    return settings.with_rate(endpoint, float(np.exp(high)))

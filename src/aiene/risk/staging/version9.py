@@ -1,0 +1,97 @@
+"""AJCC/UICC version 9, HPV-associated oropharynx (in force 1 January 2026).
+
+Ho et al. 2025 and the consensus of the Head and Neck Cancer International Group; the licensed text of the
+manual is the final authority. T as edition 8. iENE is a reader's imaging grade of 1 or more; where it is not
+known, or not unequivocal, the lower category is assigned and flagged.
+"""
+
+from __future__ import annotations
+
+from aiene.risk.staging.ajcc8_positive import clinical_stage as _clinical_stage
+from aiene.risk.staging.decision import (
+    Decision,
+    Row,
+    among,
+    decide,
+    every,
+    lacking,
+    negated,
+    told,
+    unknown,
+)
+from aiene.risk.staging.nodes import NodeFacts, needed
+
+N_ORDER = ("N0", "N1", "N2", "N3")
+PN_ORDER = ("N0", "N1a", "N1b", "N2", "N3")
+STAGE_ORDER = ("I", "II", "III", "IV")
+
+
+def clinical_n(nodes: NodeFacts) -> Decision:
+    """Clinical N (table `v9-cN`); `nodes.ene` is imaging extension."""
+    if not nodes.assessable:
+        return Decision("NX", "v9-cN:given")
+    missing = needed(nodes, _n_rows)
+    made = decide("v9-cN", _n_rows(nodes), missing=missing, complete=True)
+    flags = []
+    if made.row == "v9-cN:8":
+        flags.append("unspecified_permutation")
+    if nodes.ene is None and made.value not in (None, "N0") and made.row != "v9-cN:2":
+        flags.append("iene_unknown_lower_category")  # row 9 of the table
+    return made.flagged(*flags)
+
+
+def _n_rows(nodes: NodeFacts) -> list[Row]:
+    here, small = nodes.present, negated(nodes.over6)
+    extends = nodes.ene is True
+    bilateral, contralateral = nodes.lies("bilateral"), nodes.lies("contralateral")
+    ipsilateral = nodes.lies("ipsilateral")
+    rows = [
+        Row(1, negated(here), "N0"),
+        Row(2, every(here, nodes.over6), "N3"),
+        Row(3, every(here, bilateral, small, extends), "N3"),
+        Row(4, every(here, bilateral, small, not extends), "N2"),
+        Row(5, every(here, ipsilateral, small, extends), "N2"),
+        Row(6, every(here, ipsilateral, small, not extends), "N1"),
+        Row(7, every(here, contralateral, small, not extends), "N2"),
+        Row(8, every(here, contralateral, small, extends), "N2"),
+    ]
+    if nodes.side == "other" and not extends:
+        rows.append(Row(7, every(here, small), "N2"))  # bilateral or contralateral: rows 4 and 7 agree
+    return rows
+
+
+def pathological_n(positive_nodes: int | None, ene: bool | None) -> Decision:
+    """Pathological N by number of positive nodes and pathological extension (table `v9-pN`)."""
+    if positive_nodes is None:
+        return unknown("missing: n_positive_nodes")
+    bound, many = negated(ene), positive_nodes > 4
+    rows = [
+        Row(1, positive_nodes == 0, "N0"),
+        Row(2, every(positive_nodes == 1, bound), "N1a"),
+        Row(3, every(2 <= positive_nodes <= 4, bound), "N1b"),
+        Row(4, every(1 <= positive_nodes <= 4, ene), "N2"),
+        Row(5, every(many, bound), "N2"),
+        Row(6, every(many, ene), "N3"),
+    ]
+    return decide("v9-pN", rows, missing=("pathological_ene",), complete=True)
+
+
+def clinical_stage(t: str | None, n: str | None, m: str | None) -> Decision:
+    """Clinical stage: the groups of edition 8 over the new N (table `v9-stage`)."""
+    return _clinical_stage(t, n, m, table="v9-stage")
+
+
+def pathological_stage(t: str | None, n: str | None, m: str | None) -> Decision:
+    """Pathological stage (table `v9-pstage`)."""
+    t, n, m = told(t), told(n), told(m)
+    m0, early, third = among(m, "M0"), among(t, "T0", "T1", "T2"), among(t, "T3")
+    rows = [
+        Row(1, among(m, "M1"), "IV"),
+        Row(2, every(among(t, "T4"), m0), "III"),
+        Row(3, every(third, among(n, "N3"), m0), "III"),
+        Row(4, every(third, among(n, "N0", "N1", "N1a", "N1b", "N2"), m0), "II"),
+        Row(5, every(early, among(n, "N2", "N3"), m0), "II"),
+        Row(6, every(early, among(n, "N0", "N1", "N1a", "N1b"), m0), "I"),
+    ]
+    otherwise = f"the version has no group for {t} {n} {m}"
+    return decide("v9-pstage", rows, missing=lacking(t, n, m), otherwise=otherwise)

@@ -1,0 +1,204 @@
+"""C of several scores with intervals and paired differences, all on the same resamples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aiene.errors import UsageError
+from aiene.risk.stats.checks import Floats, Ints, check_horizons, check_outcome, check_scores
+from aiene.risk.stats.concordance import harrell_c, pair_counts, uno_c
+from aiene.risk.stats.life_table import censoring_steps, step
+from aiene.risk.stats.records import Difference, Interval
+from aiene.risk.stats.resampling import (
+    OnProgress,
+    percentile,
+    percentile_difference,
+    resample_counts,
+)
+from aiene.risk.stats.weighting import Moments
+
+Kind = Literal["harrell", "uno"]
+
+_DENSE = 40_000_000  # entries of an (events x patients) matrix that is worth its memory
+
+
+@dataclass(frozen=True)
+class Concordances:
+    """C of each score, and differences.
+
+    Parameters
+    ----------
+    values : by name of the score.
+    differences : by `new - old`.
+    n_failed : resamples in which no pair could be compared.
+    """
+
+    kind: Kind
+    tau: float | None
+    values: dict[str, Interval]
+    differences: dict[str, Difference]
+    n_boot: int
+    n_failed: int
+    seed: int
+
+
+def concordance(
+    time: ArrayLike,
+    event: ArrayLike,
+    risks: Mapping[str, ArrayLike],
+    *,
+    compare: Sequence[tuple[str, str]] = (),
+    kind: Kind = "harrell",
+    tau: float | None = None,
+    n_boot: int = 1000,
+    seed: int = 1,
+    confidence: float = 0.95,
+    on_progress: OnProgress | None = None,
+) -> Concordances:
+    """C of several scores with percentile intervals; the scores are held fixed, patients are resampled.
+
+    Parameters
+    ----------
+    time, event : (n,) 0 and 1.
+    risks : (n,) of each name; higher is worse.
+    compare : pairs (old, new) whose difference new - old is wanted.
+    kind : `harrell`, or `uno` (up to `tau`), whose weights are made anew in each resample.
+
+    Raises
+    ------
+    UsageError : see `harrell_c`; or a name in `compare` that is not in `risks`.
+    NotEstimableError : no pair can be compared.
+    """
+    times, codes = check_outcome(time, event)
+    scores = {name: check_scores(risk, times.size, name) for name, risk in risks.items()}
+    check_compared(scores, compare)
+    if kind not in ("harrell", "uno"):
+        raise UsageError(f"kind {kind}: choose harrell or uno.")
+    at_data = {
+        name: harrell_c(times, codes, risk).c if kind == "harrell" else uno_c(times, codes, risk, tau=tau)
+        for name, risk in scores.items()
+    }
+    limit = np.inf if kind == "harrell" or tau is None else float(check_horizons(tau)[0])
+    replicates = _replicates(times, codes, scores, kind, limit, n_boot, seed, on_progress)
+    return Concordances(
+        kind=kind,
+        tau=None if kind == "harrell" else tau,
+        values={name: percentile(at_data[name], replicates[name], confidence) for name in scores},
+        differences={
+            f"{new} - {old}": percentile_difference(
+                at_data[new] - at_data[old], replicates[new] - replicates[old], confidence
+            )
+            for old, new in compare
+        },
+        n_boot=n_boot,
+        n_failed=int((~np.isfinite(np.stack(list(replicates.values())))).any(axis=0).sum()),
+        seed=seed,
+    )
+
+
+def check_compared(scores: Mapping[str, object], compare: Sequence[tuple[str, str]]) -> None:
+    """Refuse a comparison of a score that is not there, or no score at all.
+
+    Raises
+    ------
+    UsageError : so it is.
+    """
+    if not scores:
+        raise UsageError("no score is given.")
+    if unknown := {name for pair in compare for name in pair} - set(scores):
+        raise UsageError(f"no such score: {', '.join(sorted(unknown))}.")
+
+
+def _replicates(
+    time: Floats,
+    event: Ints,
+    scores: dict[str, Floats],
+    kind: Kind,
+    limit: float,
+    n_boot: int,
+    seed: int,
+    on_progress: OnProgress | None,
+) -> dict[str, Floats]:
+    dense = int(event.sum()) * time.size <= _DENSE
+    engine = (_Dense if dense else _Sparse)(time, event, scores, kind, limit)
+    chunks = [engine.chunk(counts) for counts in resample_counts(time.size, n_boot, seed, on_progress)]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in scores}
+
+
+class _Dense:
+    """All pairs as a matrix (events x patients), so that many resamples are one matrix product.
+
+    The products are of small whole numbers and halves, which 32-bit floats hold exactly: no rounding, so the
+    same bits for any number of threads.
+    """
+
+    def __init__(
+        self, time: Floats, event: Ints, scores: dict[str, Floats], kind: Kind, limit: float
+    ) -> None:
+        self._who = np.flatnonzero((event == 1) & (time < limit))
+        later = time[None, :] > time[self._who, None]
+        also = (time[None, :] == time[self._who, None]) & (event == 0)[None, :]
+        outlives = later | also
+        self._outlives = outlives.astype(np.float32)
+        self._wins = {name: _wins(risk, self._who) * self._outlives for name, risk in scores.items()}
+        self._moments = Moments(time, event) if kind == "uno" else None
+        self._time = time[self._who]
+
+    def chunk(self, counts: Floats) -> dict[str, Floats]:
+        """C (b,) of each score in the resamples with these counts (n, b)."""
+        small = counts.astype(np.float32)
+        comparable = (self._outlives @ small).astype(np.float64)
+        weight = counts[self._who]
+        if self._moments is not None:
+            g = self._moments.steps_at(self._moments.uncensored(counts), self._time)
+            weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=(g > 0) & (comparable > 0))
+        total = (weight * comparable).sum(axis=0)
+        return {
+            name: _ratio((weight * (wins @ small).astype(np.float64)).sum(axis=0), total)
+            for name, wins in self._wins.items()
+        }
+
+
+class _Sparse:
+    """Pairs counted anew by sorting, for cohorts too large for a matrix."""
+
+    def __init__(
+        self, time: Floats, event: Ints, scores: dict[str, Floats], kind: Kind, limit: float
+    ) -> None:
+        self._time, self._event, self._scores, self._kind, self._limit = time, event, scores, kind, limit
+
+    def chunk(self, counts: Floats) -> dict[str, Floats]:
+        """C (b,) of each score in the resamples with these counts (n, b)."""
+        values = [
+            self._one(np.repeat(np.arange(self._time.size), column.astype(np.int64))) for column in counts.T
+        ]
+        return {name: np.array([value[name] for value in values]) for name in self._scores}
+
+    def _one(self, indices: Ints) -> dict[str, float]:
+        time, event = self._time[indices], self._event[indices]
+        out = {}
+        for name, risk in self._scores.items():
+            counts = pair_counts(time, event, risk[indices])
+            weight = (time[counts.who] < self._limit).astype(np.float64)
+            if self._kind == "uno":
+                g = step(*censoring_steps(time, event), time[counts.who], 1.0)
+                useful = (g > 0) & (counts.outliving > 0)
+                weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=useful)
+            total = np.array([weight @ counts.outliving])
+            won = np.array([weight @ (counts.lower + 0.5 * counts.equal)])
+            out[name] = float(_ratio(won, total)[0])
+        return out
+
+
+def _wins(risk: Floats, who: Ints) -> np.ndarray:
+    higher = (risk[who, None] > risk[None, :]).astype(np.float32)
+    return np.asarray(higher + np.float32(0.5) * (risk[who, None] == risk[None, :]), dtype=np.float32)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0))

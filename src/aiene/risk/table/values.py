@@ -1,0 +1,188 @@
+"""One column of text -> one typed column: each distinct value is understood once and mapped back."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.risk.table.columns import Column
+from aiene.risk.table.problems import Findings, listed, rows_of
+
+Reader = Callable[[str], Any]
+"""Reads one value; None where it makes no sense of it."""
+
+_YES = frozenset({"1", "true", "t", "yes", "y"})
+_NO = frozenset({"0", "false", "f", "no", "n"})
+_DIED = frozenset({"dead", "died", "deceased", "death"})
+_LIVES = frozenset({"alive", "living"})
+
+_SYNONYMS: dict[str, dict[str, str]] = {
+    "hpv": {"pos": "positive", "neg": "negative", "+": "positive", "-": "negative",
+            "p16+": "positive", "p16-": "negative", "hpv+": "positive", "hpv-": "negative"},
+    "sex": {"m": "male", "f": "female", "man": "male", "woman": "female"},
+    "pack_years_class": {"<=10": "le10", "≤10": "le10", ">10": "gt10"},
+    "smoking_status": {"non-smoker": "never", "ex-smoker": "former", "ex": "former"},
+}  # fmt: skip
+
+
+def understood(texts: pd.Series, read: Reader) -> tuple[pd.Series, np.ndarray]:
+    """Each distinct value read once.
+
+    Returns
+    -------
+    The values as objects (None where missing or not understood), and where a value was not understood.
+    """
+    codes, distinct = pd.factorize(texts, use_na_sentinel=True)
+    values = np.empty(len(distinct) + 1, dtype=object)
+    values[:-1] = [read(str(word)) for word in np.asarray(distinct, dtype=object)]
+    bad = np.array([value is None for value in values[:-1]] + [False])
+    return pd.Series(values[codes], index=texts.index), bad[codes]
+
+
+def typed(texts: pd.Series, column: Column, findings: Findings) -> pd.Series:
+    """A column of text as its type; values that cannot be right are told once with their rows.
+
+    Parameters
+    ----------
+    texts : `string`, missing is NA.
+    column : what it must be.
+    findings : where problems go.
+
+    Raises
+    ------
+    InputError : a value that is not allowed, unless lenient.
+    """
+    if column.kind == "float" and pd.api.types.is_float_dtype(texts.dtype):
+        return _within(_finite(texts.astype("float64"), column, findings), column, findings)
+    reader = _reader(column)
+    values, bad = understood(texts, reader)
+    if bad.any():
+        _tell_bad(texts, bad, column, findings)
+    if column.kind == "event":
+        _note_words(texts[~bad], column, findings)
+    out = _as_dtype(values, column)
+    return _within(out, column, findings)
+
+
+def _finite(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
+    endless = np.isinf(values.to_numpy())
+    if endless.any():
+        findings.bad_values(f"{column.name} is infinite in {rows_of(endless)}", "give a number")
+    return values.mask(endless)
+
+
+def _as_dtype(values: pd.Series, column: Column) -> pd.Series:
+    if column.kind == "float":
+        return values.astype("float64")
+    return pd.Series(values.to_numpy(), index=values.index, dtype=column.dtype)
+
+
+def _within(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
+    if column.kind not in ("float", "count"):
+        return values
+    outside = ((values < column.low) | (values > column.high)).fillna(False).to_numpy(dtype=bool)
+    if not outside.any():
+        return values
+    shown = listed([f"{v:g}" for v in pd.unique(values[outside].astype("float64"))])
+    if column.name.endswith("_time"):
+        problem = f"{column.name} is negative ({shown}) in {rows_of(outside)}"
+        findings.bad_values(problem, "a time counts from the origin on; mend the dates or the origin")
+    else:
+        limits = f"{column.low:g} to {column.high:g}" if math.isfinite(column.high) else f"{column.low:g} on"
+        problem = f"{column.name} is {shown} in {rows_of(outside)}, and can only be from {limits}"
+        findings.bad_values(problem, "mend the values or their unit")
+    return values.mask(outside)
+
+
+def _tell_bad(texts: pd.Series, bad: np.ndarray, column: Column, findings: Findings) -> None:
+    seen = listed([f'"{word}"' for word in pd.unique(texts[bad])])
+    problem = f"{column.name} holds {seen} in {rows_of(bad)}"
+    if column.kind == "event" and set(pd.unique(texts.dropna())) <= {"1", "2"}:
+        problem = f"{column.name} is coded 1 and 2, which can mean either way"
+    findings.bad_values(problem, _remedy(column))
+
+
+def _remedy(column: Column) -> str:
+    mapping = f"or say what they mean under [values.{column.name}] of a mapping file (aiene risk import)"
+    if column.kind == "event":
+        return f"an event is 0 (censored) or 1 (happened); recode them, {mapping}"
+    if column.kind == "category":
+        return f"allowed are {', '.join(column.words)}; recode them, {mapping}"
+    if column.kind == "bool":
+        return f"give yes or no; recode them, {mapping}"
+    return "give a number" if column.kind == "float" else "give a whole number"
+
+
+def _note_words(texts: pd.Series, column: Column, findings: Findings) -> None:
+    words = {str(word).casefold() for word in pd.unique(texts.dropna())} - {"0", "1"}
+    if words:
+        findings.note(f"{column.name}: {', '.join(sorted(words))} read as 0 (censored) or 1 (happened)")
+
+
+def _reader(column: Column) -> Reader:
+    if column.kind == "category":
+        return _category_reader(column)
+    if column.kind == "event":
+        return _event_reader(column.name)
+    plain: dict[str, Reader] = {"text": str, "float": number, "count": whole, "bool": yes_or_no}
+    return plain[column.kind]
+
+
+def _category_reader(column: Column) -> Reader:
+    words = {word.casefold(): word for word in column.words}
+    words.update(_SYNONYMS.get(column.name, {}))
+    letter = column.words[0][0].casefold() if column.name.rstrip("789") in ("t", "n", "m", "pt", "pn") else ""
+    suffixed = re.compile(r"^[c]?([tnm]\w+)$")
+
+    def read(text: str) -> str | None:
+        folded = text.casefold()
+        plain = suffixed.match(folded) if letter else None
+        for candidate in (folded, plain.group(1) if plain else folded, letter + folded):
+            if candidate in words:
+                return words[candidate]
+        return None
+
+    return read
+
+
+def _event_reader(name: str) -> Reader:
+    died = name == "os_event"
+
+    def read(text: str) -> int | None:
+        folded = text.casefold()
+        if folded in _YES or (died and folded in _DIED):
+            return 1
+        if folded in _NO or (died and folded in _LIVES):
+            return 0
+        value = number(text)
+        return int(value) if value in (0.0, 1.0) else None
+
+    return read
+
+
+def yes_or_no(text: str) -> bool | None:
+    """True or False for the usual words, else None."""
+    folded = text.casefold()
+    return True if folded in _YES else False if folded in _NO else None
+
+
+def number(text: str) -> float | None:
+    """A finite number, with decimal point or comma; else None."""
+    try:
+        value = float(text)
+    except ValueError:
+        if not re.fullmatch(r"-?\d+,\d+", text):
+            return None
+        value = float(text.replace(",", "."))
+    return value if math.isfinite(value) else None
+
+
+def whole(text: str) -> int | None:
+    """A whole number that a float holds exactly, else None."""
+    value = number(text)
+    return int(value) if value is not None and value == int(value) and abs(value) < 2**53 else None

@@ -1,0 +1,192 @@
+"""The lean refits against the full ones, and what derivation may and may not do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from risk_analyse_cohorts import SCHEME, drawn
+
+from aiene.risk.analyse.cohort import make_cohort
+from aiene.risk.analyse.derive.search import class_of, search
+from aiene.risk.analyse.derive.validate import Data, bootstrap_rows, permuted, split_mask
+from aiene.risk.analyse.grouping import make_groupings
+from aiene.risk.analyse.outcome import numeric, outcome_of
+from aiene.risk.analyse.pool import Job, run_jobs
+from aiene.risk.analyse.refit import Pairs, Refit, values_of
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.thresholds import threshold_chapter
+from aiene.risk.schemes import read_scheme
+from aiene.risk.stats import fit_cox, harrell_c
+
+
+def survival(n=150, seed=3, *, ties=True):
+    random = np.random.default_rng(seed)
+    x = np.column_stack([random.integers(0, 3, n), random.normal(size=n), random.integers(0, 2, n)]).astype(
+        float
+    )
+    time = random.exponential(np.exp(-0.5 * x[:, 0] - 0.3 * x[:, 1]))
+    return (np.ceil(time * 6) / 6 if ties else time), (random.random(n) < 0.6).astype(int), x
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_refits_on_resamples_are_those_of_the_careful_fit(ties):
+    time, event, x = survival(ties=ties)
+    refit = Refit(time, event, {"few": x[:, :1], "many": x})
+    for seed in range(8):
+        rows = np.random.default_rng(seed).integers(0, time.size, time.size)
+        betas = refit.fit(rows)
+        values = dict(
+            zip(
+                ("few", "many"),
+                zip(refit.c(betas, None).values(), refit.c(betas, rows).values(), strict=True),
+                strict=True,
+            )
+        )
+        for name, matrix in (("few", x[:, :1]), ("many", x)):
+            wanted = fit_cox(time[rows], event[rows], matrix[rows]).beta
+            np.testing.assert_allclose(betas[name] / matrix.std(axis=0), wanted, atol=1e-6)
+            risk = refit.columns[name] @ betas[name]
+            assert values[name][0] == pytest.approx(harrell_c(time, event, risk).c, abs=1e-6)
+            assert values[name][1] == pytest.approx(
+                harrell_c(time[rows], event[rows], risk[rows]).c, abs=1e-6
+            )
+            slope = fit_cox(time, event, risk[:, None]).beta[0]
+            assert refit.slopes(betas, None)[name] == pytest.approx(slope, abs=1e-6)
+
+
+def test_pairs_by_level_are_pairs_by_patient():
+    time, event, x = survival()
+    pairs, level = Pairs(time, event), x[:, 0].astype(int)
+    score = np.array([0.3, -1.0, 2.0])
+    table = pairs.of_levels(level, 3, np.ones(time.size))
+    won = (score[:, None] > score[None, :]) + 0.5 * (score[:, None] == score[None, :])
+    assert (table * won).sum() / table.sum() == pytest.approx(
+        harrell_c(time, event, score[level]).c, abs=1e-12
+    )
+
+
+def test_slopes_on_the_own_resample_are_one_and_differences_are_differences():
+    time, event, x = survival()
+    refit = Refit(time, event, {"old": x[:, :1], "new": x})
+    rows = np.random.default_rng(0).integers(0, time.size, time.size)
+    values = values_of(refit, refit.fit(rows), rows, [("old", "new")])
+    assert values[2:4] == [1.0, 1.0]
+    assert values[4] == pytest.approx(values[1] - values[0])
+
+
+def _square(x):
+    return x * x
+
+
+def test_results_do_not_depend_on_the_number_of_processes():
+    jobs = [Job(str(i), _square, (i,), 100.0 + i) for i in range(6)]
+    told = []
+    assert (
+        run_jobs(jobs, workers=2, on_progress=told.append)
+        == run_jobs(jobs, workers=1)
+        == [0, 1, 4, 9, 16, 25]
+    )
+    assert told[-1].done == told[-1].total
+    assert len(told) == 6
+
+
+def planted(n=500, cut=3, seed=4):
+    random = np.random.default_rng(seed)
+    base, count = random.integers(0, 3, n), random.integers(0, 6, n)
+    hazard = 0.1 * np.exp(0.7 * base + 1.6 * (count >= cut))
+    time, last = random.exponential(1 / hazard), random.uniform(2, 9, n)
+    return np.minimum(time, last), (time <= last).astype(int), base, count
+
+
+def test_the_search_finds_a_planted_cut_and_lists_every_candidate():
+    time, event, base, count = planted()
+    found = search(time, event, base, count, n_bases=3)
+    assert 3 in found.cutoffs
+    cuts = [t for t in found.trials if t.step == "cut-offs"]
+    assert len(cuts) == 1 + 5 + 10
+    assert [t.verdict for t in cuts].count("chosen") == 1
+    assert found.group[0, 0] == 0
+    assert (np.diff(found.group, axis=1) >= 0).all()
+    assert found.group.max() == found.assign(base, count).max() == 2
+
+
+def test_the_test_part_takes_no_part_in_the_derivation():
+    time, event, base, count = planted()
+    train = split_mask(event, AnalysisSettings())
+    before = search(time[train], event[train], base[train], count[train], n_bases=3)
+    other = np.where(train, time, time[::-1])
+    after = search(other[train], event[train], base[train], count[train], n_bases=3)
+    assert before.cutoffs == after.cutoffs
+    np.testing.assert_array_equal(before.group, after.group)
+    assert abs(event[train].mean() - event[~train].mean()) < 0.02
+
+
+def test_a_useless_count_gains_in_appearance_and_not_after_correction():
+    time, event, base, _ = planted()
+    gains, corrected = [], []
+    for seed in range(3):
+        count = np.random.default_rng(seed).integers(0, 6, time.size)
+        rows = bootstrap_rows(Data(time, event, base, count, 3), AnalysisSettings(bootstraps=20, seed=seed))
+        gain = next(r for r in rows if r["measure"] == "Difference in C")
+        gains.append(gain["apparent"])
+        corrected.append(gain["value"])
+    assert np.mean(corrected) < np.mean(gains) + 1e-12
+    assert abs(np.mean(corrected)) < 0.015
+
+
+def test_a_real_count_stands_out_from_shuffled_ones():
+    time, event, base, count = planted()
+    (table,) = permuted(Data(time, event, base, count, 3), AnalysisSettings(permutations=25, derive="nested"))
+    assert table.rows[0]["verdict"] == "outside"
+    assert table.rows[0]["observed"] > table.rows[0]["upper"]
+
+
+def test_too_few_events_leave_the_old_groups():
+    time, event, base, count = planted(60)
+    found = search(time, event * (np.arange(60) < 12), base, count, n_bases=3)
+    assert found.cutoffs == ()
+    np.testing.assert_array_equal(found.assign(base, count), base)
+
+
+def test_classes_of_counts():
+    np.testing.assert_array_equal(class_of(np.array([0, 1, 2, 3, 9]), (1, 3)), [0, 1, 1, 2, 2])
+
+
+def test_other_thresholds_recount_the_nodes():
+    import pandas as pd
+
+    settings = AnalysisSettings(bootstraps=0)
+    cohort = make_cohort(drawn(90, n_ai_nodes=0), settings)
+    ids = cohort.table["patient_id"]
+    count = numeric(cohort.table, "n_ai_ene").astype(int)
+    nodes = pd.DataFrame(
+        [(i, p) for i, k in zip(ids, count, strict=True) for p in [0.45] * k + [0.25]],
+        columns=["patient_id", "ene"],
+    )
+    scheme = read_scheme(SCHEME)
+    groupings = make_groupings(cohort.table, scheme)
+    section, _ = threshold_chapter(cohort, groupings, scheme, nodes, ("os",), settings)
+    rows = {
+        r["threshold"]: r
+        for i in section.items
+        if getattr(i, "name", "") == "thresholds" and hasattr(i, "rows")
+        for r in i.rows
+    }
+    assert rows[0.3]["changed_count"] == rows[0.4]["changed_count"] == 0
+    assert rows[0.2]["changed_count"] == 90  # the node at 0.25 joins in everybody
+    assert rows[0.5]["class_0"] == 90
+    assert rows[0.5]["changed_class"] == int((count > 0).sum())
+
+
+def test_groups_are_matched_between_old_and_new_by_name():
+    settings = AnalysisSettings(bootstraps=0)
+    scheme = read_scheme(SCHEME)
+    cohort = make_cohort(drawn(150), settings)
+    groupings = make_groupings(cohort.table, scheme)
+    outcome, _ = outcome_of(cohort.table, "os")
+    from aiene.risk.analyse.contest import contests
+    from aiene.risk.analyse.regression import make_sample
+
+    sample = make_sample("all", "All patients", cohort.table, outcome, ("age",))
+    base = next(c for c in contests(sample, groupings, 5) if c.name == "base")
+    assert (base.ranks_new >= base.ranks_old).all()  # the count only moves up in this scheme

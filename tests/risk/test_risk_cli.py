@@ -1,0 +1,232 @@
+"""`aiene risk` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from aiene.cli.risk import app
+from aiene.risk.simulate import simulate_cohort
+from aiene.risk.table import read_table, write_table
+
+COHORT = simulate_cohort(60, seed=4)
+BARE = COHORT.drop(columns=["n_ai_ene", "n_ai_nodes", "ai_model", "ai_ene_source"])
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_table(BARE, tmp_path / "cohort.csv")
+    run = pd.DataFrame(
+        {
+            "case_id": BARE["patient_id"] + "_ct",
+            "status": "ok",
+            "n_ai_ene": COHORT["n_ai_ene"],
+            "n_ai_nodes": 3,
+        }
+    )
+    (tmp_path / "run").mkdir()
+    run.to_csv(tmp_path / "run" / "patients.csv", index=False)
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(app, [str(w) for w in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+def test_stage_writes_every_step_and_how_it_came_about(cli, tmp_path):
+    result = cli("stage", "cohort.csv", "-o", "out/staged.csv")
+    table = pd.read_csv(tmp_path / "out" / "staged.csv", dtype=str)
+    assert len(table) == 60
+    for name in (
+        "row",
+        "ajcc8_stage",
+        "ajcc8_stage_row",
+        "ajcc8_stage_reason",
+        "rtog0129_ang2010",
+        "v9_stage",
+    ):
+        assert name in table
+    record = json.loads((tmp_path / "out" / "staged.json").read_text())
+    assert record["research_only"] == "Research software, not a medical device."
+    assert record["simulated"] is False
+    assert sum(record["counts"]["rtog0129"].values()) == 60
+    assert "Research software, not a medical device." in result.stderr
+
+
+def test_a_staged_table_can_be_staged_again(cli, tmp_path):
+    cli("stage", "cohort.csv", "-o", "a.csv")
+    cli("stage", "a.csv", "-o", "b.csv")
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+
+
+def test_stratify_joins_and_ends_with_0_where_every_patient_has_a_partner(cli, tmp_path):
+    result = cli(
+        "stratify",
+        "cohort.csv",
+        "--ai-ene",
+        "run",
+        "--id-pattern",
+        "^(.+)_ct$",
+        "--scheme",
+        "rtog0129-plus-count",
+        "-o",
+        "g.csv",
+    )
+    table = pd.read_csv(tmp_path / "g.csv", dtype=str)
+    assert set(table["combined_group"]) <= {"low", "intermediate", "high", "very high"}
+    assert table["ai_ene_source"].unique().tolist() == ["measured"]
+    assert "60 patients joined" in result.stderr
+    record = json.loads((tmp_path / "g.json").read_text())
+    assert record["scheme"]["sha256"] in result.stdout
+    assert record["join"]["matched"] == 60
+
+
+def test_patients_without_a_partner_are_named_and_the_command_ends_with_1(cli, tmp_path):
+    run = pd.read_csv(tmp_path / "run" / "patients.csv").iloc[2:]
+    extra = pd.DataFrame({"case_id": ["stranger_ct"], "status": ["ok"], "n_ai_ene": [1], "n_ai_nodes": [1]})
+    pd.concat([run, extra]).to_csv(tmp_path / "run" / "patients.csv", index=False)
+    result = cli(
+        "stratify",
+        "cohort.csv",
+        "--ai-ene",
+        "run/patients.csv",
+        "--id-pattern",
+        "^(.+)_ct$",
+        "-o",
+        "g.csv",
+        code=1,
+    )
+    assert "2 only in the table: SIM-01, SIM-02" in result.stderr
+    assert "1 only in the run: stranger" in result.stderr
+
+
+def test_a_simulated_count_is_marked_in_every_output(cli, tmp_path):
+    first = cli("simulate", "--onto", "cohort.csv", "--hr", "2", "-o", "planted.csv")
+    assert "SIMULATED" in first.stderr
+    assert json.loads((tmp_path / "planted.json").read_text())["simulated"] is True
+    for words in (("stage", "planted.csv", "-o", "s.csv"), ("stratify", "planted.csv", "-o", "g.xlsx")):
+        result = cli(*words)
+        assert "SIMULATED" in result.stderr
+        record = json.loads((tmp_path / words[-1]).with_suffix(".json").read_text())
+        assert record["SIMULATED"].startswith("SIMULATED")
+    assert (read_table(tmp_path / "g.xlsx")["ai_ene_source"] == "simulated").all()
+
+
+def test_simulate_makes_a_cohort_and_says_its_power(cli, tmp_path):
+    result = cli(
+        "simulate",
+        "--n",
+        400,
+        "--hr",
+        "1.4",
+        "--event-rate",
+        "0.15",
+        "--effect",
+        "hpv_negative=2",
+        "--effect",
+        "os.t4=3",
+        "--effect",
+        "hpv_missing=0.1",
+        "-o",
+        "c.csv",
+    )
+    assert "60 events" in result.stdout
+    assert "80 % needs" in result.stdout
+    record = json.loads((tmp_path / "c.json").read_text())
+    assert record["planted"]["dm"]["n_ai_ene"] == 1.4
+    assert record["planted"]["os"]["t4"] == 3
+    assert record["planted"]["lrf"]["hpv_negative"] == 2
+    assert record["planted"]["hpv_missing"] == 0.1
+    assert record["events"]["dm"] == 60
+    assert read_table(tmp_path / "c.csv")["hpv"].isna().sum() > 10
+
+
+def test_json_on_stdout_is_json_alone(cli):
+    for words in (
+        ("stage", "cohort.csv"),
+        ("simulate", "--n", 50),
+        ("import", "cohort.csv", "--from", "canonical"),
+    ):
+        content = json.loads(cli(*words, "--json").stdout)
+        assert content["research_only"]
+
+
+def test_import_shows_what_was_understood_and_writes_it(cli, tmp_path):
+    (tmp_path / "own.csv").write_text("ID,Days,Dead\n1,365.25,yes\n2,730.5,no\n")
+    (tmp_path / "m.toml").write_text(
+        'unit = "days"\norigin = "diagnosis"\n[columns]\npatient_id = "ID"\nos_time = "Days"\n'
+        'os_event = "Dead"\n[constants]\nsite = "oropharynx"\n'
+    )
+    result = cli("import", "own.csv", "--map", "m.toml", "-o", "c.csv")
+    assert "days / 365.25 = years" in result.stdout
+    assert "note: os_event: no, yes read as 0 (censored) or 1 (happened)" in result.stdout
+    table = read_table(tmp_path / "c.csv")
+    assert table["os_time"].tolist() == [1.0, 2.0]
+    assert json.loads((tmp_path / "c.json").read_text())["provenance"]["mapping_sha256"]
+
+
+def test_template_writes_a_mapping_and_never_over_one(cli, tmp_path):
+    cli("import", "cohort.csv", "--template", "m.toml")
+    assert 'patient_id = "patient_id"' in (tmp_path / "m.toml").read_text()
+    result = cli("import", "--template", "m.toml", code=1)
+    assert "it exists already" in result.stderr
+
+
+def test_the_own_table_round_trip_by_template(cli):
+    cli("import", "cohort.csv", "--template", "m.toml")
+    cli("stage", "cohort.csv", "--map", "m.toml", code=2)  # the unit of the times is not stated
+    result = cli("stage", "cohort.csv", "--map", "m.toml", code=2)
+    assert "nothing is guessed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("import",), "no table"),
+        (("import", "cohort.csv"), "needs a mapping file"),
+        (("stage", "none.csv"), "no such file"),
+        (("stage", "cohort.csv", "--from", "seer"), "no such source"),
+        (("stage", "cohort.csv", "--map", "none.toml"), "it cannot be read"),
+        (("stratify", "cohort.csv"), "has no n_ai_ene"),
+        (("stratify", "cohort.csv", "--ai-ene", "run"), "no patient of the table is in it"),
+        (("stratify", "cohort.csv", "--ai-ene", "nowhere"), "no such file"),
+        (("stratify", "cohort.csv", "--scheme", "jco"), "no such scheme"),
+        (("stratify", "cohort.csv", "--id-pattern", "x"), "--id-pattern belongs to --ai-ene"),
+        (("simulate", "--effect", "t4"), "write name=number"),
+        (("simulate", "--effect", "stage=2"), "no such effect"),
+        (("simulate", "--effect", "dm.stage=2"), "no such effect"),
+        (("simulate", "--hr", "-1"), "hazard ratio"),
+        (("simulate", "--event-rate", "2"), "between 0 and 1"),
+        (("simulate", "--onto", "cohort.csv", "--event-rate", "0.2"), "--onto keeps the real outcomes"),
+        (("stage", "cohort.csv", "-o", "out.sav"), "written as .csv"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_ends_with_2(cli, words, part):
+    result = cli(*words, code=2)
+    assert part in result.stderr
+    assert result.stderr.count("aiene: ") == 1
+    assert "Traceback" not in result.output
+
+
+def test_lenient_drops_are_told_and_the_command_ends_with_1(cli, tmp_path):
+    (tmp_path / "odd.csv").write_text(
+        "patient_id,site,os_time,os_event\na,oropharynx,-1,1\nb,oropharynx,2,0\n"
+    )
+    assert "os_time is negative (-1) in row 1" in cli("stage", "odd.csv", code=2).stderr
+    result = cli("stage", "odd.csv", "--lenient", "-o", "o.csv", code=1)
+    assert "counted as missing" in result.stderr
+
+
+def test_a_cohort_of_5_patients_is_staged_and_stratified(cli, tmp_path):
+    write_table(COHORT.head(5), tmp_path / "five.csv")
+    cli("stage", "five.csv", "-o", "s.csv")
+    cli("stratify", "five.csv", "-o", "g.csv")
+    assert len(pd.read_csv(tmp_path / "g.csv")) == 5

@@ -1,0 +1,124 @@
+"""Own tables by a mapping file: nothing is guessed."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pandas as pd
+import pytest
+
+from aiene.errors import InputError, UsageError
+from aiene.risk.importers import ImportOptions, import_table, read_mapping, template
+from aiene.risk.table import BY_NAME
+
+TABLE = "ID,Months,Vital,p16,Nodal,Size,Ward\n1,12,2,pos,2b,35,x\n2,24,1,neg,0,0,y\n3,36,1,equivocal,3,70,x\n"
+MAPPING = """
+unit = "months"
+origin = "rt_start"
+keep = ["Ward"]
+[columns]
+patient_id = "ID"
+os_time = "Months"
+os_event = "Vital"
+hpv = "p16"
+n7 = "Nodal"
+largest_node_cm = "Size"
+[values.os_event]
+1 = 0
+2 = 1
+[values.hpv]
+pos = "positive"
+neg = "negative"
+equivocal = ""
+[constants]
+site = "oropharynx"
+edition_n = "7"
+[units]
+largest_node_cm = "mm"
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    def make(mapping=MAPPING, table=TABLE):
+        (tmp_path / "own.csv").write_text(table)
+        (tmp_path / "map.toml").write_text(mapping)
+        return import_table(tmp_path / "own.csv", "generic", tmp_path / "map.toml")
+
+    return make
+
+
+def test_an_own_table_is_read_as_its_mapping_says(own):
+    made = own()
+    t = made.table
+    assert t["os_time"].tolist() == [1.0, 2.0, 3.0]
+    assert t["os_event"].tolist() == [1, 0, 0]
+    assert t["hpv"].tolist() == ["positive", "negative", pd.NA]
+    assert t["n7"].tolist() == ["N2b", "N0", "N3"]
+    assert t["largest_node_cm"].tolist() == [3.5, 0.0, 7.0]
+    assert t["site"].tolist() == ["oropharynx"] * 3
+    assert t["Ward"].tolist() == ["x", "y", "x"]
+    line = next(line for line in made.preview if line.column == "os_time")
+    assert line.understood == "months / 12 = years"
+    assert made.provenance["mapping_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (('unit = "months"\n', ""), "the unit of os_time is not stated"),
+        (('origin = "rt_start"\n', ""), "does not say when the clock starts"),
+        (('unit = "months"', 'unit = "weeks"'), "unit: input should be 'days', 'months' or 'years'"),
+        (('patient_id = "ID"\n', ""), "the mapping has no patient_id"),
+        (('os_time = "Months"', 'os_time = "Weeks"'), "it has no column Weeks"),
+        (('os_time = "Months"', 'os_tme = "Months"'), "no canonical column is called os_tme"),
+        (("[columns]", "[colums]"), "colums"),
+        (('equivocal = ""\n', ""), 'p16 holds "equivocal" in row 3'),
+        (('unit = "months"', 'unit = "months'), "it is not TOML"),
+        (('largest_node_cm = "mm"', 'largest_node_cm = "days"'), "cannot be days"),
+        (("1 = 0\n2 = 1\n", "1 = 0\n"), 'Vital holds "2" in row 1'),
+    ],
+)
+def test_a_mapping_that_leaves_something_open_is_refused_in_one_sentence(own, change, part):
+    with pytest.raises(InputError) as caught:
+        own(MAPPING.replace(*change))
+    assert part in str(caught.value)
+
+
+def test_times_in_days_taken_for_months_are_warned_of(own):
+    made = own(table=TABLE.replace("12,2", "900,2"))
+    assert any("os_time reaches 75 years" in w for w in made.warnings)
+
+
+def test_generic_without_a_mapping_says_how_to_get_one(tmp_path):
+    (tmp_path / "own.csv").write_text(TABLE)
+    with pytest.raises(UsageError, match="--template"):
+        import_table(tmp_path / "own.csv", "generic")
+
+
+def test_the_users_origin_goes_before_the_mappings(tmp_path):
+    (tmp_path / "own.csv").write_text(TABLE)
+    (tmp_path / "map.toml").write_text(MAPPING)
+    options = ImportOptions(origin="diagnosis")
+    made = import_table(tmp_path / "own.csv", "generic", tmp_path / "map.toml", options=options)
+    assert made.provenance["time_origin"] == "diagnosis"
+
+
+def test_the_template_is_toml_and_knows_every_column():
+    text = template(["Patient ID", "HPV", "os_time", 'odd "header"'])
+    content = tomllib.loads(text)
+    assert content["columns"] == {"patient_id": "Patient ID", "hpv": "HPV", "os_time": "os_time"}
+    for name in BY_NAME:
+        if not name.startswith(("n_ai", "ai_", "time_origin")):
+            assert f"{name} = " in text
+    assert tomllib.loads(template()) == {"columns": {}, "constants": {}, "units": {}}
+
+
+def test_the_template_uncommented_is_a_mapping(tmp_path):
+    (tmp_path / "m.toml").write_text(template(["patient_id"]))
+    assert read_mapping(tmp_path / "m.toml").columns == {"patient_id": "patient_id"}
+
+
+def test_no_mapping_file_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="it cannot be read"):
+        read_mapping(tmp_path / "none.toml")

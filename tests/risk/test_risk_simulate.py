@@ -1,0 +1,199 @@
+"""Simulated cohorts: what is planted is found, and every output says that it is simulated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aiene.errors import UsageError
+from aiene.risk.simulate import CohortSettings, Effects, effective_sd, power, simulate_cohort, simulate_onto
+from aiene.risk.simulate.cohort import log_hazard
+from aiene.risk.table import endpoint
+
+
+def design(table):
+    return pd.DataFrame(
+        {
+            "hpv_negative": (table["hpv"] == "negative").fillna(False).astype(float),
+            "heavy_smoker": (table["pack_years_class"] == "gt10").fillna(False).astype(float),
+            "t4": table["t7"].isin(["T4a", "T4b"]).astype(float),
+            "n2c_n3": table["n7"].isin(["N2c", "N3"]).astype(float),
+            "age_decade": (table["age"] - 60) / 10,
+            "n_ai_ene": table["n_ai_ene"].astype(float),
+        }
+    )
+
+
+def cox(table, name):
+    from lifelines import CoxPHFitter
+
+    data = design(table).assign(time=table[f"{name}_time"], event=table[f"{name}_event"].astype(int))
+    return CoxPHFitter().fit(data, "time", "event").summary
+
+
+@pytest.mark.parametrize("name", ["os", "dm", "lrf"])
+def test_every_planted_hazard_ratio_is_found_within_3_standard_errors(name):
+    table = simulate_cohort(8000, seed=3)
+    found = cox(table, name)
+    planted = getattr(CohortSettings(), name).log
+    for effect in found.index:
+        assert abs(found.loc[effect, "coef"] - planted[effect]) < 3 * found.loc[effect, "se(coef)"]
+
+
+def test_the_same_seed_gives_the_same_table_and_another_another():
+    pd.testing.assert_frame_equal(simulate_cohort(50, seed=1), simulate_cohort(50, seed=1))
+    assert not simulate_cohort(50, seed=1)["os_time"].equals(simulate_cohort(50, seed=2)["os_time"])
+
+
+def test_a_simulated_cohort_says_so_in_every_row():
+    table = simulate_cohort(30)
+    assert (table["ai_ene_source"] == "simulated").all()
+    assert (table["ai_model"] == "simulated").all()
+    assert table["patient_id"].str.startswith("SIM-").all()
+    assert "do not exist" in table.attrs["notes"][0]
+
+
+@pytest.mark.parametrize("name", ["os", "dm", "lrf"])
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+def test_the_event_rate_that_was_asked_for_comes_out(name, rate):
+    table = simulate_cohort(1000, event_rate=rate, endpoint=name)
+    assert table[f"{name}_event"].astype(float).mean() == pytest.approx(rate, abs=0.002)
+
+
+def test_no_failure_lies_after_the_end_of_follow_up():
+    table = simulate_cohort(2000)
+    for name in ("dm", "lrf", "dfs"):
+        assert (table[f"{name}_time"] <= table["os_time"]).all()
+    assert (table["os_time"] <= 9).all()
+
+
+def test_an_interaction_with_hpv_is_planted_on_the_negative_only():
+    people = pd.DataFrame(
+        {
+            "hpv_negative": [0.0, 1.0],
+            "heavy_smoker": 0.0,
+            "t4": 0.0,
+            "n2c_n3": 0.0,
+            "age_decade": 0.0,
+            "n_ai_ene": [2.0, 2.0],
+        }
+    )
+    made = log_hazard(people, Effects(hpv_negative=1.0, n_ai_ene=1.5, n_ai_ene_if_hpv_negative=2.0))
+    assert made == pytest.approx([2 * math.log(1.5), 2 * math.log(3.0)])
+
+
+def test_times_follow_the_exponential_law_of_their_hazard():
+    flat = Effects(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    settings = CohortSettings(
+        os=flat, dm=flat, lrf=flat, os_rate=0.1, follow_up=(50.0, 50.0), lost_per_year=0.0
+    )
+    table = simulate_cohort(20_000, settings=settings)
+    for years in (1, 5, 10):
+        assert (table["os_time"] > years).mean() == pytest.approx(math.exp(-0.1 * years), abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda: simulate_cohort(0), "at least one patient"),
+        (lambda: simulate_cohort(9, event_rate=1.5), "between 0 and 1"),
+        (lambda: simulate_cohort(9, event_rate=0.5, endpoint="dfs"), "events can be planned for"),
+        (lambda: Effects(t4=0), "the hazard ratio t4"),
+        (lambda: Effects(t4=math.inf), "the hazard ratio t4"),
+        (lambda: CohortSettings(os_rate=0), "hazards per year"),
+        (lambda: CohortSettings(follow_up=(3, 1)), "follow-up"),
+        (lambda: CohortSettings(hpv_positive=2), "shares"),
+        (lambda: CohortSettings(shape=0), "shape"),
+        (lambda: CohortSettings(lost_per_year=-1), "lost"),
+        (lambda: simulate_onto(simulate_cohort(50), hazard_ratio=0), "above 0"),
+        (lambda: simulate_onto(simulate_cohort(50).assign(dm_event=0)), "no event of dm"),
+        (lambda: power(10, hazard_ratio=1, event_rate=0.1, sd=1), "not 1"),
+        (lambda: power(10, hazard_ratio=2, event_rate=0, sd=1), "event rate"),
+        (lambda: power(10, hazard_ratio=2, event_rate=0.1, sd=0), "vary"),
+        (lambda: power(10, hazard_ratio=2, event_rate=0.1, sd=1, r_squared=1), "R squared"),
+        (lambda: power(10, hazard_ratio=2, event_rate=0.1, sd=1, alpha=0), "alpha"),
+    ],
+)
+def test_what_cannot_be_simulated_is_one_sentence(make, part):
+    with pytest.raises(UsageError, match=part):
+        make()
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.5])
+def test_a_count_planted_onto_real_outcomes_has_the_stated_hazard_ratio(ratio):
+    """The cohort's own count is taken away; the planted one is found, within the strata it was planted in."""
+    from lifelines import CoxPHFitter
+
+    table = simulate_cohort(6000, seed=5).drop(columns=["n_ai_ene"])
+    made = simulate_onto(table, endpoint="dm", hazard_ratio=ratio, seed=2)
+    data = pd.DataFrame(
+        {
+            "time": made["dm_time"],
+            "event": made["dm_event"].astype(int),
+            "x": made["n_ai_ene"].astype(float),
+            "stratum": made["hpv"].astype(str) + made["n7"].astype(str),
+        }
+    )
+    found = CoxPHFitter().fit(data, "time", "event", strata=["stratum"]).summary.loc["x"]
+    assert abs(found["coef"] - math.log(ratio)) < 3 * found["se(coef)"]
+
+
+def test_planting_touches_neither_times_nor_events_and_marks_every_row():
+    table = simulate_cohort(300, seed=1)
+    made = simulate_onto(table, endpoint="os", hazard_ratio=2.0)
+    for name in ("os_time", "os_event", "dm_time", "dm_event"):
+        assert made[name].equals(table[name])
+    assert (made["ai_ene_source"] == "simulated").all()
+    assert made["ai_model"][0] == "simulated: hazard ratio 2 per node on os, seed 0"
+    assert made.attrs["warnings"][0].startswith("n_ai_ene is SIMULATED")
+    assert (made.loc[made["n7"] == "N0", "n_ai_ene"] == 0).all()
+    pd.testing.assert_frame_equal(made, simulate_onto(table, endpoint="os", hazard_ratio=2.0))
+
+
+def test_patients_without_the_endpoint_get_a_count_too():
+    table = simulate_cohort(400, seed=1)
+    table.loc[:9, "dm_time"] = np.nan
+    table.loc[:9, "dm_event"] = pd.NA
+    made = simulate_onto(table)
+    assert made["n_ai_ene"].notna().all()
+    assert not endpoint(made, "dm").usable[:10].any()
+
+
+def test_power_is_schoenfelds_closed_form():
+    """Schoenfeld 1983: 4 (1.96 + 0.8416)^2 / log(2)^2 = 65.3 events for two equal groups, hazard ratio 2."""
+    made = power(100, hazard_ratio=2.0, event_rate=0.5, sd=0.5)
+    assert made.events_80 == 66
+    assert made.events_90 == 88
+    assert made.patients_80 == 132
+    assert power(132, hazard_ratio=2.0, event_rate=0.5, sd=0.5).power == pytest.approx(0.8, abs=0.005)
+    assert power(100, hazard_ratio=0.5, event_rate=0.5, sd=0.5).power == pytest.approx(made.power)
+    assert power(100, hazard_ratio=2.0, event_rate=0.5, sd=0.5, r_squared=0.5).events_80 == 131
+
+
+def test_power_is_what_repeated_cohorts_show():
+    """Likelihood-ratio test of a skewed count, in 300 cohorts of 300 patients with 10 % events."""
+    from aiene.risk.stats.cox_fast import fit_cox
+
+    random = np.random.default_rng(11)
+    found, planned = 0, []
+    for _ in range(300):
+        x = random.poisson(0.6 * random.gamma(1.5, 1 / 1.5, size=300)).astype(float)
+        death = random.exponential(size=300) / (0.02 * 1.35**x)
+        time, event = np.minimum(death, 5.0), (death <= 5).astype(int)
+        fit = fit_cox(time, event, x[:, None])
+        found += int(2 * (fit.log_likelihood - fit.log_likelihood_null) > 3.8415)
+        sd = effective_sd(x, 1.35)
+        planned.append(power(300, hazard_ratio=1.35, event_rate=float(event.mean()), sd=sd).power)
+    assert 0.3 < np.mean(planned) < 0.9
+    assert found / 300 == pytest.approx(np.mean(planned), abs=0.08)
+
+
+def test_the_effective_spread_of_a_symmetric_covariate_is_its_own():
+    x = np.array([-1.0, 0.0, 1.0] * 5)
+    assert effective_sd(x, 1.0) == pytest.approx(np.std(x))
+    assert effective_sd(x, 1.01) == pytest.approx(np.std(x), rel=1e-4)
+    skewed = np.array([0.0] * 9 + [4.0])
+    assert effective_sd(skewed, 1.5) > np.std(skewed) > effective_sd(skewed, 1 / 1.5)

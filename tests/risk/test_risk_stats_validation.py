@@ -1,0 +1,364 @@
+"""Resampling, validation, imputation, pooling, reclassification and calibration keep their promises."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from risk_stats_cohorts import lung, simulated
+
+from aiene.risk.stats import (
+    bootstrap,
+    calibration,
+    concordance,
+    count_columns,
+    cox,
+    cross_validate,
+    decision_curve,
+    find_separation,
+    fine_gray,
+    fit_cox,
+    groome,
+    harrell_c,
+    impute,
+    kaplan_meier,
+    optimism,
+    permutation_control,
+    reclassification,
+    restricted_cubic_spline,
+    rmst_difference,
+    rubin,
+    spline_knots,
+    time_dependent_aucs,
+    to_json,
+    uno_c,
+)
+from aiene.risk.stats.resampling import resample_counts, resample_indices
+
+TABLE = simulated(250, 31)
+TIME, EVENT, X, Z = (TABLE[name].to_numpy() for name in ("time", "state", "x", "z"))
+
+
+def whole_analysis(seed: int) -> str:
+    """Every seeded analysis, as JSON text."""
+    scores = {"z": Z, "x": X}
+    chance = 1 / (1 + np.exp(-X))
+    old, new = np.where(Z > 0, "high", "low"), np.where(X > 0, "high", "low")
+
+    def fit(patients, rng):
+        return fit_cox(TIME[patients], EVENT[patients], X[patients, None])
+
+    def score(model, patients):
+        return [harrell_c(TIME[patients], EVENT[patients], model.risk(X[patients, None])).c]
+
+    missing = TABLE.assign(x=TABLE.x.where(np.arange(250) % 5 > 0))[["x", "z"]]
+    results = [
+        concordance(TIME, EVENT, scores, compare=[("z", "x")], n_boot=30, seed=seed),
+        concordance(TIME, EVENT, scores, compare=[("z", "x")], kind="uno", tau=3.0, n_boot=30, seed=seed),
+        time_dependent_aucs(TIME, EVENT, scores, [1.0, 2.0], compare=[("z", "x")], n_boot=30, seed=seed),
+        calibration(TIME, EVENT, chance, 2.0, n_boot=10, seed=seed),
+        decision_curve(TIME, EVENT, {"x": chance}, 2.0, [0.2, 0.5], n_boot=30, seed=seed),
+        reclassification(TIME, EVENT, old, new, levels=["low", "high"], horizon=2.0, n_boot=30, seed=seed),
+        optimism(fit, score, 250, names=["c"], n_boot=10, seed=seed),
+        cross_validate(fit, score, 250, names=["c"], folds=5, seed=seed),
+        permutation_control(lambda marker: harrell_c(TIME, EVENT, marker).c, X, n_perm=20, seed=seed),
+        [t.x.tolist() for t in impute(missing, ["x"], predictors=["z"], time=TIME, event=EVENT, m=2).tables],
+    ]
+    return json.dumps([to_json(result) for result in results], allow_nan=False)
+
+
+def test_each_run_gives_the_same_bits_and_another_seed_gives_others():
+    assert whole_analysis(1) == whole_analysis(1)
+    assert whole_analysis(1) != whole_analysis(2)
+
+
+def test_counts_and_indices_are_the_same_resamples_whatever_the_number_asked_for():
+    few = np.concatenate(list(resample_counts(50, 3, 7)), axis=1)
+    many = np.concatenate(list(resample_counts(50, 150, 7)), axis=1)
+    np.testing.assert_array_equal(few, many[:, :3])
+    np.testing.assert_array_equal(many[:, 120], np.bincount(resample_indices(50, 120, 7), minlength=50))
+    strata = np.arange(50) % 3
+    drawn = resample_indices(50, 0, 7, strata)
+    np.testing.assert_array_equal(np.bincount(strata[drawn]), np.bincount(strata))
+
+
+def test_bootstrap_of_a_mean_has_its_textbook_error():
+    values = np.random.default_rng(2).normal(size=400)
+    found = bootstrap(lambda i: [values[i].mean()], 400, names=["mean"], n_boot=800, seed=1)
+    assert found.std_error["mean"] == pytest.approx(values.std() / 20, rel=0.08)
+    interval = found.values["mean"]
+    assert interval.lower < interval.value < interval.upper
+    assert (found.n_failed, found.replicates.shape) == (0, (800, 1))
+
+
+def test_failed_resamples_are_counted_and_left_out():
+    found = (
+        bootstrap(
+            lambda i: [harrell_c(TIME[:4][i], EVENT[:4][i] * 0 + (i == 0), X[:4][i]).c],
+            4,
+            names=["c"],
+            n_boot=60,
+            seed=1,
+        )
+        if TIME[0] < TIME[:4].max()
+        else None
+    )
+    assert found is not None
+    assert 0 < found.n_failed < 60
+
+
+def test_progress_is_told_to_the_end():
+    told = []
+    concordance(TIME, EVENT, {"x": X}, n_boot=250, on_progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (250, 250)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_a_strong_marker_beats_noise_and_noise_does_not_beat_noise():
+    noise = np.random.default_rng(5).normal(size=250)
+    found = concordance(
+        TIME, EVENT, {"z": Z, "x": X, "noise": noise}, compare=[("z", "x"), ("z", "noise")], n_boot=400
+    )
+    assert found.differences["x - z"].lower > 0
+    assert found.differences["x - z"].p < 0.01
+    assert found.differences["noise - z"].lower < 0 < found.differences["noise - z"].upper
+
+
+def test_interval_of_c_covers_as_a_normal_one_would():
+    found = concordance(TIME, EVENT, {"x": X}, n_boot=500).values["x"]
+    assert 0.02 < found.upper - found.lower < 0.12
+    assert found.value == harrell_c(TIME, EVENT, X).c
+    uno = concordance(TIME, EVENT, {"x": X}, kind="uno", tau=3.0, n_boot=20).values["x"]
+    assert uno.value == uno_c(TIME, EVENT, X, tau=3.0)
+
+
+def test_optimism_of_many_noise_covariates_is_seen_and_taken_away():
+    noise = np.random.default_rng(9).normal(size=(120, 15))
+    table = simulated(120, 32, effect=0.0)
+    time, event = table.time.to_numpy(), table.state.to_numpy()
+
+    def fit(patients, rng):
+        return fit_cox(time[patients], event[patients], noise[patients])
+
+    def score(model, patients):
+        return [harrell_c(time[patients], event[patients], model.risk(noise[patients])).c]
+
+    row = optimism(fit, score, 120, names=["c"], n_boot=60).rows[0]
+    assert row.apparent > 0.6
+    assert row.optimism > 0.05
+    assert abs(row.corrected - 0.5) < 0.1
+    held_out = cross_validate(fit, score, 120, names=["c"], folds=6, repeats=2, strata=event)
+    assert abs(held_out.values["c"].value - 0.5) < 0.1
+    assert held_out.n_failed == 0
+
+
+def test_every_patient_is_left_out_once_in_each_repeat():
+    seen = []
+    cross_validate(
+        lambda i, rng: set(i.tolist()),
+        lambda train, i: [float(seen.append((train, set(i.tolist()))) is None)],
+        23,
+        names=["n"],
+        folds=5,
+        repeats=2,
+        strata=np.arange(23) % 2,
+    )
+    for repeat in (seen[:5], seen[5:]):
+        assert sorted(p for _, part in repeat for p in part) == list(range(23))
+        assert all(not (train & part) for train, part in repeat)
+
+
+def test_permutation_control_tells_a_real_marker_from_a_shuffled_one():
+    real = permutation_control(lambda m: harrell_c(TIME, EVENT, m).c, X, n_perm=60)
+    assert real.outside
+    assert real.p < 0.05
+    false = permutation_control(lambda m: harrell_c(TIME, EVENT, m).c, Z, n_perm=60)
+    assert not false.outside
+
+
+def test_shuffling_within_groups_keeps_each_groups_values():
+    marker, group = np.arange(30.0), np.arange(30) % 3
+    sums = permutation_control(lambda m: float(m[group == 1].sum()), marker, within=group, n_perm=10)
+    assert (sums.null == sums.observed).all()
+
+
+def test_imputation_leaves_what_is_known_and_finds_the_planted_effect():
+    table = simulated(600, 33)
+    event = (table.state == 1).astype(int)
+    rng = np.random.default_rng(4)
+    full = pd.DataFrame(
+        {
+            "x": table.x,
+            "w": table.x + rng.normal(size=600),
+            "sex": np.where(rng.random(600) < 0.5, "male", "female"),
+            "grade": pd.Series(rng.choice(["I", "II", "III"], 600), dtype="string"),
+            "ecog": pd.Series(rng.integers(0, 3, 600), dtype="Int64"),
+            "flag": pd.Series(rng.random(600) < 0.3, dtype="boolean"),
+        }
+    )
+    holed = full.copy()
+    for place, column in enumerate(["x", "sex", "grade", "ecog", "flag"]):
+        holed.loc[np.arange(600) % 6 == place, column] = pd.NA if column != "x" else np.nan
+    columns = ["x", "sex", "grade", "ecog", "flag"]
+    found = impute(holed, columns, predictors=["w"], time=table.time, event=event, m=5, iterations=5)
+    assert found.filled == dict.fromkeys(columns, 100)
+    methods = {"x": "pmm", "sex": "logistic", "grade": "multinomial", "ecog": "pmm", "flag": "logistic"}
+    assert found.methods == methods
+    for filled in found.tables:
+        assert not filled[columns].isna().any().any()
+        for column in columns:
+            assert filled[column].dtype == holed[column].dtype
+            known = holed[column].notna()
+            assert (filled[column][known] == holed[column][known]).all()
+            assert set(filled[column].unique()) <= set(holed[column].dropna().unique())
+    assert (found.tables[0].x != found.tables[1].x).any()
+    assert holed.x.isna().sum() == 100
+    pooled = rubin([cox(table.time, event, t[["x"]]) for t in found.tables])
+    row = pooled.rows[0]
+    assert abs(row.coef - 0.7) < 2.5 * row.std_error
+    complete = cox(table.time, event, full[["x"]]).rows[0]
+    assert row.std_error > complete.std_error
+    assert 0 < row.fraction_missing < 0.6
+    assert row.lower < np.exp(0.7) < row.upper
+
+
+def test_imputed_values_follow_what_predicts_them():
+    table = simulated(500, 34)
+    w = table.x + np.random.default_rng(1).normal(scale=0.2, size=500)
+    missing = np.arange(500) % 4 == 0
+    frame = pd.DataFrame({"x": table.x.where(~missing), "w": w})
+    found = impute(frame, ["x"], predictors=["w"], time=table.time, event=table.state, m=3, iterations=3)
+    for filled in found.tables:
+        assert np.corrcoef(filled.x[missing], table.x[missing])[0, 1] > 0.9
+
+
+def test_a_missing_category_may_predict_as_its_own_level_but_a_missing_number_may_not():
+    table = simulated(60, 35)
+    frame = pd.DataFrame(
+        {"x": table.x.where(np.arange(60) % 5 > 0), "hpv": ["positive", None, "negative"] * 20}
+    )
+    found = impute(frame, ["x"], predictors=["hpv"], time=table.time, event=table.state, m=2)
+    assert found.tables[0].hpv.isna().sum() == 20
+    with pytest.raises(Exception, match="is missing in 12 patients"):
+        impute(frame.assign(y=frame.x), ["x"], predictors=["y"], time=table.time, event=table.state, m=2)
+
+
+def test_reclassification_rewards_the_true_grouping_and_its_table_adds_up():
+    levels = ["low", "middle", "high"]
+    new = np.select([X < -0.5, X < 0.5], levels[:2], levels[2])
+    old = np.select([Z < -0.5, Z < 0.5], levels[:2], levels[2])
+    found = reclassification(TIME, EVENT, old, new, levels=levels, horizon=2.0, n_boot=200)
+    assert sum(cell.n for cell in found.cells) == 250
+    assert len(found.cells) == 9
+    assert found.nri.lower > 0
+    assert found.nri.value == pytest.approx(found.event_part.value + found.non_event_part.value)
+    back = reclassification(TIME, EVENT, new, old, levels=levels, horizon=2.0, n_boot=0)
+    assert back.event_part.value == pytest.approx(-found.event_part.value)
+    assert "cross table" in found.warnings[0]
+
+
+def test_nri_without_censoring_is_the_plain_share_of_moves():
+    time, event = np.minimum(TIME, 2.0), np.where(TIME < 2.0, 1, 0)
+    old, new = np.where(Z > 0, "high", "low"), np.where(X > 0, "high", "low")
+    found = reclassification(time, event, old, new, levels=["low", "high"], horizon=1.99, n_boot=0)
+    up, down, dead = (old == "low") & (new == "high"), (old == "high") & (new == "low"), event == 1
+    assert found.event_part.value == pytest.approx(up[dead].mean() - down[dead].mean())
+    assert found.non_event_part.value == pytest.approx(down[~dead].mean() - up[~dead].mean())
+
+
+def true_risk(horizon: float) -> np.ndarray:
+    return 1 - np.exp(-0.3 * np.exp(0.7 * X) * horizon)
+
+
+def test_true_risks_are_calibrated_and_distorted_ones_are_not():
+    good = calibration(TIME, EVENT, true_risk(2.0), 2.0, n_groups=4, n_boot=40)
+    assert good.slope.lower < 1 < good.slope.upper
+    assert good.observed_expected.lower < 1 < good.observed_expected.upper
+    assert good.in_the_large.lower < 0 < good.in_the_large.upper
+    assert good.ici < 0.06
+    assert good.ici_interval.lower <= good.ici_interval.upper
+    assert sum(row.n for row in good.rows) == 250
+    low = calibration(TIME, EVENT, true_risk(2.0) / 2, 2.0)
+    assert low.observed_expected.lower > 1
+    assert low.in_the_large.lower > 0
+    assert low.ici > good.ici
+    extreme = calibration(TIME, EVENT, 1 - np.exp(-0.3 * np.exp(2.1 * X) * 2), 2.0)
+    assert extreme.slope.upper < 1
+
+
+def test_calibration_with_competing_events_uses_incidence():
+    table = simulated(500, 36, competing=True)
+    fit = fine_gray(table.time, table.state, table[["x"]])
+    risk = fit.predict(table[["x"]], [2.0])[:, 0]
+    found = calibration(table.time, table.state, risk, 2.0)
+    assert found.slope.value == pytest.approx(1, abs=1e-3)
+    assert found.observed_expected.lower < 1 < found.observed_expected.upper
+    naive = 1 - kaplan_meier(table.time, table.state == 1).at([2.0])[0].value
+    assert found.observed < naive
+
+
+def test_one_prediction_for_all_has_no_slope_but_a_level():
+    found = calibration(TIME, EVENT, np.full(250, 0.4), 2.0)
+    assert np.isnan(found.slope.value)
+    assert len(found.rows) == 1
+    assert found.warnings == ("all patients have the same prediction: no slope",)
+
+
+def test_risk_of_groups_calibrates_in_as_many_groups_as_there_are():
+    found = calibration(TIME, EVENT, np.where(X > 0, 0.6, 0.3), 2.0, n_groups=10)
+    assert [row.n for row in found.rows] == [int((X <= 0).sum()), int((X > 0).sum())]
+
+
+def test_a_spline_is_straight_beyond_its_knots_and_smooth_between():
+    x = np.linspace(-1, 11, 2401)
+    knots = np.array([2.0, 5.0, 8.0])
+    basis = restricted_cubic_spline(x, knots)
+    assert basis.shape == (2401, 2)
+    second = np.diff(basis[:, 1], 2)
+    assert np.abs(second[(x[1:-1] < 1.99) | (x[1:-1] > 8.01)]).max() < 1e-10
+    assert np.abs(np.diff(second)).max() < 1e-6
+    counts = np.repeat([0, 1, 2, 3, 4, 5], [80, 8, 5, 4, 2, 1])
+    assert (np.diff(spline_knots(counts)) > 0).all()
+
+
+def test_a_count_in_each_form():
+    count = [0, 1, 2, 3, 5, 9]
+    assert count_columns(count).iloc[:, 0].tolist() == [0, 1, 2, 3, 5, 9]
+    assert count_columns(count, form="capped").iloc[:, 0].tolist() == [0, 1, 2, 3, 3, 3]
+    assert count_columns(count, form="log1p").iloc[1, 0] == pytest.approx(np.log(2))
+    classes = count_columns(count, form="categorical", cutoffs=(1, 2, 4))
+    assert classes.columns.tolist() == ["n_ai_ene 1", "n_ai_ene 2-3", "n_ai_ene >= 4"]
+    assert classes.sum().tolist() == [1, 2, 2]
+    assert count_columns(count, form="spline").shape == (6, 2)
+
+
+def test_restricted_means_of_the_sexes_in_lung_differ_as_their_curves_do():
+    table = lung("sex")
+    found = rmst_difference(table.time, table.status, table.sex, 365.0)
+    grid = np.linspace(0, 365, 36501)
+    for group, restricted in ((1, found.first), (2, found.second)):
+        of = table[table.sex == group]
+        area = kaplan_meier(of.time, of.status).values_at(grid[:-1]).sum() * (grid[1] - grid[0])
+        assert restricted.value == pytest.approx(area, abs=0.1)
+    assert found.difference.lower > 0
+    assert found.p < 0.01
+
+
+def test_a_telling_grouping_explains_more_than_a_random_one():
+    true = np.select([X < -0.5, X < 0.5], ["a", "b"], "c")
+    random = np.array(["a", "b", "c"])[np.arange(250) % 3]
+    good = groome(TIME, EVENT, true, order=["a", "b", "c"], horizon=2.0, subgroups=random)
+    bad = groome(TIME, EVENT, random, order=["a", "b", "c"], horizon=2.0)
+    assert good.explained > bad.explained
+    assert good.discrimination < bad.discrimination
+    assert good.consistency > 0
+
+
+def test_rows_in_another_order_change_nothing():
+    mixed = np.random.default_rng(8).permutation(250)
+    one, other = (cox(TIME[i], EVENT[i], TABLE[["x", "z"]].iloc[i]) for i in (np.arange(250), mixed))
+    assert one.coef == pytest.approx(other.coef, abs=1e-10)
+    assert one.concordance == other.concordance
+    assert find_separation(TIME[mixed], EVENT[mixed], TABLE[["x", "z"]].iloc[mixed]) == ()

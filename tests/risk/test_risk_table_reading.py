@@ -1,0 +1,406 @@
+"""Reading the canonical table: formats, types, and every way that a table can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiene.errors import InputError, OutputError, UsageError
+from aiene.risk.table import COLUMNS, competing, complete, endpoint, read_raw, read_table, write_table
+
+GOOD = pd.DataFrame(
+    {
+        "patient_id": ["007", "b", "c", "d"],
+        "site": "oropharynx",
+        "hpv": ["positive", "negative", None, "positive"],
+        "t7": ["T1", "T4a", "TX", "T2"],
+        "n7": ["N0", "N2b", "N3", None],
+        "edition_t": "7",
+        "edition_n": "7",
+        "m": "M0",
+        "pack_years": [0.0, 10.0, 10.5, None],
+        "os_time": [1.0, 2.5, 3.0, 0.0],
+        "os_event": [1, 0, 1, 0],
+        "dm_time": [0.5, 2.5, 3.0, 0.0],
+        "dm_event": [1, 0, 0, 0],
+        "n_ai_ene": [0, 1, None, 3],
+    }
+)
+
+
+def bad(**columns):
+    """The good table with some columns changed."""
+    return GOOD.assign(**columns)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.xlsx", "t.parquet"])
+def test_every_format_gives_the_same_table(tmp_path, name):
+    table = complete(GOOD)
+    path = tmp_path / name
+    write_table(table, path)
+    again = read_table(path)
+    pd.testing.assert_frame_equal(again, table, check_like=False)
+    assert again["patient_id"].tolist()[0] == "007"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "separator"),
+    [("utf-8", ","), ("utf-8-sig", ";"), ("utf-16", "\t"), ("cp1252", ";"), ("utf-8", "\t")],
+)
+def test_text_tables_of_other_programs_are_read(tmp_path, encoding, separator):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        separator.join(["patient_id", "site", "center"])
+        + "\r\n"
+        + separator.join(["1", "larynx", "Köln"])
+        + "\r\n",
+        encoding=encoding,
+    )
+    assert read_table(path)["center"].tolist() == ["Köln"]
+
+
+def test_an_id_of_a_workbook_keeps_no_point_zero(tmp_path):
+    path = tmp_path / "t.xlsx"
+    pd.DataFrame({"patient_id": [7.0, 8.0], "site": "larynx"}).to_excel(path, index=False)
+    assert read_table(path)["patient_id"].tolist() == ["7", "8"]
+
+
+def test_decimal_commas_and_words_of_missing_are_understood(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("patient_id;site;age;pack_years\na;oropharynx;61,5;NA\nb;oropharynx;n/a;12\n")
+    table = read_table(path)
+    assert table["age"].tolist()[0] == 61.5
+    assert np.isnan(table["age"][1])
+    assert np.isnan(table["pack_years"][0])
+
+
+def test_every_canonical_column_is_there_with_its_type():
+    table = complete(pd.DataFrame({"patient_id": ["a"], "site": ["larynx"]}))
+    for column in COLUMNS:
+        assert str(table[column.name].dtype) == column.dtype
+    assert table.drop(columns=["patient_id", "site", "pack_years_derived"]).isna().all(axis=None)
+
+
+def test_own_columns_are_carried_along():
+    assert complete(bad(shoe_size=[41, 42, 43, 44]))["shoe_size"].tolist() == [41, 42, 43, 44]
+
+
+def refused(table, *parts):
+    with pytest.raises(InputError) as caught:
+        complete(table, name="cohort.csv")
+    sentence = str(caught.value)
+    assert sentence.startswith("cohort.csv: ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    for part in parts:
+        assert part in sentence
+    return sentence
+
+
+def test_events_coded_1_and_2_are_refused_since_they_can_mean_either():
+    refused(bad(os_event=[2, 1, 2, 1]), "os_event is coded 1 and 2", "either way", "[values.os_event]")
+
+
+def test_other_events_are_refused_with_value_and_rows():
+    refused(
+        bad(os_event=[1, 0, 3, "perhaps"]), 'os_event holds "3", "perhaps" in rows 3, 4', "0 (censored) or 1"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("yes", "no"),
+        ("Yes", "No"),
+        ("TRUE", "FALSE"),
+        ("dead", "alive"),
+        ("Deceased", "Living"),
+        ("1.0", "0.0"),
+    ],
+)
+def test_words_that_mean_one_thing_only_are_understood_and_noted(words):
+    table = complete(bad(os_event=[words[0], words[1], words[0], words[1]]))
+    assert table["os_event"].tolist() == [1, 0, 1, 0]
+
+
+def test_alive_says_nothing_about_metastasis():
+    refused(bad(dm_event=["dead", "alive", "alive", "alive"]), 'dm_event holds "dead", "alive"')
+
+
+def test_negative_times_are_refused_with_their_rows():
+    refused(bad(os_time=[1.0, -0.5, 2.0, -3.0]), "os_time is negative (-0.5, -3)", "rows 2, 4", "origin")
+
+
+def test_lenient_counts_them_as_missing_and_says_so():
+    table = complete(bad(os_time=[1.0, -0.5, 2.0, 3.0]), lenient=True)
+    assert np.isnan(table["os_time"][1])
+    assert pd.isna(table["os_event"][1])
+    assert "counted as missing" in table.attrs["dropped"][0]
+
+
+def test_infinite_times_are_refused():
+    refused(bad(os_time=[1.0, np.inf, 2.0, 3.0]), "os_time is infinite in row 2")
+
+
+def test_times_in_days_are_warned_of():
+    table = complete(bad(os_time=[300.0, 900, 2000, 20]))
+    assert any("os_time reaches 2000 years" in w and "days" in w for w in table.attrs["warnings"])
+
+
+def test_times_in_months_are_warned_of():
+    table = complete(bad(os_time=[12.0, 60, 90, 20]))
+    assert any("os_time reaches 90 years" in w and "months" in w for w in table.attrs["warnings"])
+
+
+def test_times_that_were_months_or_years_but_taken_for_days_are_warned_of():
+    cohort = pd.DataFrame(
+        {
+            "patient_id": [str(i) for i in range(20)],
+            "site": "oropharynx",
+            "os_time": np.linspace(1, 90, 20) / 365.25,
+            "os_event": [0, 1] * 10,
+        }
+    )
+    assert any("taken for days" in w for w in complete(cohort).attrs["warnings"])
+
+
+def test_plausible_times_are_not_warned_of():
+    assert complete(GOOD).attrs["warnings"] == []
+
+
+def test_one_code_only_is_warned_of():
+    cohort = pd.DataFrame(
+        {
+            "patient_id": [str(i) for i in range(20)],
+            "site": "oropharynx",
+            "os_time": np.linspace(1, 9, 20),
+            "os_event": 1,
+        }
+    )
+    assert any("every patient is an event" in w for w in complete(cohort).attrs["warnings"])
+
+
+def test_a_patient_twice_is_refused_by_name():
+    refused(bad(patient_id=["a", "b", "a", "d"]), "1 patient stands more than once", "a (rows 1, 3)")
+
+
+def test_a_patient_without_name_is_refused():
+    refused(bad(patient_id=["a", None, " ", "d"]), "patient_id is missing in rows 2, 3")
+
+
+def test_an_unknown_word_names_what_is_allowed():
+    refused(
+        bad(hpv=["positive", "maybe", None, "negative"]),
+        'hpv holds "maybe" in row 2',
+        "positive, negative",
+        "[values.hpv]",
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "written", "meant"),
+    [
+        ("hpv", "POS", "positive"),
+        ("hpv", "p16-", "negative"),
+        ("t7", "4A", "T4a"),
+        ("t7", "cT2", "T2"),
+        ("t7", "tis", "Tis"),
+        ("n7", "2b", "N2b"),
+        ("n7", "nx", "NX"),
+        ("sex", "F", "female"),
+        ("m", "0", "M0"),
+    ],
+)
+def test_the_usual_spellings_are_understood(column, written, meant):
+    table = complete(GOOD.assign(**{column: written}))
+    assert table[column].tolist() == [meant] * 4
+
+
+def test_t_and_n_need_their_edition():
+    refused(GOOD.drop(columns="edition_n"), "N is given without edition_n in rows 1, 2, 3")
+
+
+def test_an_edition_must_fit_its_column():
+    refused(bad(edition_t="8"), "edition_t does not fit")
+
+
+def test_a_number_outside_its_range_is_refused():
+    refused(bad(age=[61.0, 720, 55, 40]), "age is 720 in row 2", "unit")
+    refused(bad(largest_node_cm=[61.0, 1, 1, 1]), "largest_node_cm is 61")
+    refused(bad(n_ai_ene=[0, -1, 2, 3]), "n_ai_ene is -1 in row 2")
+    refused(bad(n_ai_ene=["0", "1.5", "2", "3"]), 'n_ai_ene holds "1.5"', "whole number")
+
+
+def test_an_event_without_time_leaves_that_endpoint_only():
+    table = complete(bad(dm_time=[None, 2.5, 3.0, 0.0]))
+    found = endpoint(table, "dm")
+    assert found.left_out == (("007", "no dm time or event"),)
+    assert endpoint(table, "os").usable.all()
+    assert any("dm: time or event is missing in row 1" in w for w in table.attrs["warnings"])
+
+
+def test_times_without_events_are_refused():
+    refused(GOOD.drop(columns="os_event"), "os_time has no os_event")
+    refused(GOOD.drop(columns="os_time"), "os_event has no os_time")
+
+
+def test_an_event_after_the_last_follow_up_is_kept_and_told():
+    table = complete(bad(dm_time=[1.5, 2.5, 3.0, 0.0]))
+    assert any(
+        "dm: the event lies after the last follow-up in row 1; kept" in w for w in table.attrs["warnings"]
+    )
+    assert endpoint(table, "dm").time[0] == 1.5
+
+
+def test_no_site_is_warned_of_and_may_be_said():
+    plain = complete(GOOD.drop(columns="site"))
+    assert any("--default-site" in w for w in plain.attrs["warnings"])
+    assert (
+        complete(GOOD.drop(columns="site"), default_site="oropharynx")["site"].tolist() == ["oropharynx"] * 4
+    )
+    with pytest.raises(InputError, match="no site is called throat"):
+        complete(GOOD.drop(columns="site"), default_site="throat")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<10", "le10"),
+        ("<5", "le10"),
+        ("<20", None),
+        (">20", "gt10"),
+        (">10", "gt10"),
+        (">=10", None),
+        ("≤10", "le10"),
+        (">5", None),
+    ],
+)
+def test_bounds_of_pack_years_give_a_class_only_where_they_decide_one(text, expected):
+    table = complete(GOOD.astype({"pack_years": object}).assign(pack_years=["0", text, "50", "10"]))
+    assert table["pack_years_class"].tolist() == ["le10", expected if expected else pd.NA, "gt10", "le10"]
+    assert np.isnan(table["pack_years"][1])
+
+
+def test_a_never_smoker_without_number_counts_0_for_regressions_and_has_no_class(tmp_path):
+    table = complete(bad(smoking_status=["never", "former", "current", "never"]))
+    assert table["pack_years"].tolist()[3] == 0.0
+    assert pd.isna(table["pack_years_class"][3])
+    assert table["pack_years_derived"].tolist() == [False, False, False, True]
+    write_table(table, tmp_path / "t.csv")
+    assert pd.isna(read_table(tmp_path / "t.csv")["pack_years_class"][3])
+
+
+def test_disease_free_survival_is_the_first_of_failure_and_death():
+    table = complete(bad(lrf_time=[1.0, 2.0, 3.0, 0.0], lrf_event=[0, 1, 0, 0]))
+    assert table["dfs_time"].tolist() == [0.5, 2.0, 3.0, 0.0]
+    assert table["dfs_event"].tolist() == [1, 1, 1, 0]
+
+
+def test_competing_states_are_0_1_and_2():
+    table = complete(GOOD)
+    found = competing(table, "dc")
+    assert found.event.tolist() == [1, 0, 2, 0]
+    assert found.time.tolist() == [0.5, 2.5, 3.0, 0.0]
+    with pytest.raises(UsageError, match="death competes only"):
+        competing(table, "os")
+    with pytest.raises(UsageError, match="no such endpoint"):
+        endpoint(table, "pfs")
+
+
+def test_a_failure_and_death_on_one_day_is_the_failure():
+    assert competing(complete(bad(dm_time=[1.0, 2.5, 3.0, 0.0])), "dm").event[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("a.csv", b"", "the file is empty"),
+        ("a.csv", b"patient_id,site\n", "it has a header but no rows"),
+        ("a.csv", b"x,y\n1,2\n", "it has no column patient_id"),
+        ("a.csv", b"patient_id,site\n1,larynx\n2,larynx,3\n", "cannot be read as a table"),
+        ("a.csv", b"patient_id,site,site\n1,larynx,larynx\n", "stands twice"),
+        ("a.xlsx", b"not a workbook", "it is not an Excel workbook"),
+        ("a.parquet", b"not parquet at all", "it is not a Parquet file"),
+        ("a.sav", b"spss", ".sav is not a known kind of table"),
+        ("a", b"x", "without an ending"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_sentence(tmp_path, name, content, part):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    assert part in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_no_file_and_a_folder_are_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="is a folder"):
+        read_table(tmp_path)
+
+
+def test_an_unknown_sheet_names_those_that_are_there(tmp_path):
+    path = tmp_path / "t.xlsx"
+    GOOD.to_excel(path, index=False, sheet_name="Cohort")
+    assert len(read_raw(path, sheet="cohort ")) == 4
+    with pytest.raises(InputError, match="no sheet Other; its sheets are Cohort"):
+        read_raw(path, sheet="Other")
+
+
+def test_writing_refuses_an_unknown_ending_and_a_place_that_is_none(tmp_path):
+    with pytest.raises(UsageError, match=r"written as \.csv"):
+        write_table(GOOD, tmp_path / "a.sav")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        write_table(GOOD, tmp_path / "file" / "a.csv")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_cell_is_a_sentence_or_a_value(data):
+    """No cell, whatever stands in it, ends in a traceback."""
+    column = data.draw(
+        st.sampled_from(
+            [
+                "os_event",
+                "os_time",
+                "hpv",
+                "t7",
+                "n7",
+                "pack_years",
+                "age",
+                "n_ai_ene",
+                "clinical_ene",
+                "ecog",
+            ]
+        )
+    )
+    cells = data.draw(
+        st.lists(
+            st.one_of(st.none(), st.text(max_size=6), st.floats(), st.integers(-5, 500)),
+            min_size=4,
+            max_size=4,
+        )
+    )
+    table = GOOD.astype(object).assign(**{column: cells})
+    try:
+        rows = len(complete(table))
+    except InputError as error:
+        rows = 4 * str(error).startswith("table: ")
+    assert rows == 4
+
+
+def test_the_path_of_a_table_is_never_told(tmp_path):
+    path = tmp_path / "Jane Doe" / "t.csv"
+    path.parent.mkdir()
+    path.write_text("patient_id\n1\n1\n")
+    with pytest.raises(InputError) as caught:
+        read_table(Path(path))
+    assert "Jane" not in str(caught.value)
