@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiene.cli import demo, models, run
+from aiene.cli import benchmark, demo, export, models, pseudonyms, risk, run, train
 
 app = typer.Typer(
     name="aiene",
@@ -23,6 +23,11 @@ app = typer.Typer(
 app.command(name="run")(run.run)
 app.command(name="demo")(demo.demo)
 app.add_typer(models.app, name="models")
+app.command(name="export")(export.export)
+app.command(name="pseudonyms")(pseudonyms.pseudonyms)
+app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(risk.app, name="risk")
+app.add_typer(train.app, name="train")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,159 @@
+"""Our own bundles, through the same road as `aiene run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
+from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES
+from aiene.benchmark.resources import count_parameters, folder_bytes
+from aiene.device import resolve_device
+from aiene.geometry import Volume, pull_labels
+from aiene.ingest import read_case
+from aiene.ingest.case import NativeCt
+from aiene.models.bundle import Bundle, verify_bundle
+from aiene.models.store import find_bundle
+from aiene.nodes.node import Node
+from aiene.nodes.split import dilate, touches_border
+from aiene.pipeline import Networks, Preparation, Ready, Settings, finish, load_networks, load_preparation
+from aiene.prepare import Prepared, prepare
+from aiene.results import CaseArrays, CaseResult
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    case: CaseInput
+    ct: NativeCt
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    case: CaseInput
+    at: Ready
+    truth: tuple[Node, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Inferred:
+    result: CaseResult
+    arrays: CaseArrays
+    on_truth: dict[int, float]
+
+
+class BundleComparator:
+    """A bundle that is loaded.
+
+    `infer` is the road from the crop on: segment, split, classify, and home onto the CT; then its classifier
+    alone on the truth's nodes.
+    """
+
+    def __init__(self, bundle: Bundle, preparation: Preparation, networks: Networks) -> None:
+        self._bundle, self._preparation, self._networks = bundle, preparation, networks
+        card = bundle.card
+        nets = [networks.classifier.net, *(networks.segmenter.networks if networks.segmenter else ())]
+        self._facts = ModelFacts(
+            kind="bundle",
+            sha256=bundle.sha256,
+            segments=True,
+            classifies=True,
+            parameters=count_parameters(nets),
+            size_bytes=folder_bytes(bundle.path),
+            ene_threshold=card.ene_threshold,
+            said=(card.notice,),
+        )
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the bundle's card says."""
+        return self._facts
+
+    def load(self, case: CaseInput) -> _Loaded:
+        """Read the CT."""
+        return _Loaded(case, read_case(case.case))
+
+    def preprocess(self, loaded: _Loaded) -> _Prepared:
+        """Lay the CT onto the template, crop and scale it; cut the truth's nodes for the classifier."""
+        prepared = prepare(loaded.ct, self._preparation.template, self._preparation.profile)
+        warnings = (*loaded.ct.warnings, *prepared.warnings)
+        at = Ready(loaded.case.case, prepared, None, {}, warnings)
+        return _Prepared(loaded.case, at, tuple(truth_nodes(loaded.case.truth_nodes, prepared)))
+
+    def infer(self, prepared: _Prepared) -> _Inferred:
+        """The road, and the classifier on the truth's nodes."""
+        card = self._bundle.card
+        result, arrays = finish(
+            prepared.at,
+            self._networks,
+            Settings(card.ene_threshold, fg_labels=str(card.labels[GTVN])),
+            labels=card.labels,
+            midline_x=self._preparation.midline_x,
+        )
+        scores = self._networks.classifier.scores(prepared.at.prepared.crop, prepared.truth)
+        found = zip(prepared.truth, scores, strict=True)
+        return _Inferred(result, arrays, {node.number: s.ene for node, s in found if s is not None})
+
+    def answer(self, inferred: _Inferred) -> Answer:
+        """Labels and nodes on the CT; a node is what the road split off, as far as it was segmented.
+
+        The road's own node masks hold the published layer around the segmentation, which is no part of a
+        node's outline.
+        """
+        labels = in_benchmark_values(inferred.arrays.labels, self._bundle.card.labels)
+        inside = labels.array == LABEL_VALUES[GTVN]
+        nodes = inferred.arrays.nodes
+        rows = inferred.result.nodes
+        return Answer(
+            labels=labels,
+            nodes=nodes.with_array(np.where(inside, nodes.array, 0).astype(np.uint16)),
+            confidence={row.value: row.pos for row in rows if row.pos is not None},
+            ene={row.value: row.ene for row in rows if row.ene is not None},
+            ene_on_truth=inferred.on_truth,
+            warnings=inferred.result.warnings,
+        )
+
+
+def open_bundle(request: Request) -> BundleComparator:
+    """The bundle of a name or folder, verified and loaded.
+
+    Raises
+    ------
+    ModelError : it cannot be used.
+    """
+    bundle = find_bundle(request.entry.source)
+    verify_bundle(bundle)
+    device = resolve_device(request.device)
+    return BundleComparator(bundle, load_preparation(bundle), load_networks(bundle, device, own_masks=False))
+
+
+def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
+    """The truth's nodes on the crop, as the road would hand them to the classifier.
+
+    Each with the published layer of one voxel around it, which keeps out of its neighbours, and then dilated.
+
+    Parameters
+    ----------
+    node_map : uint16 on the native CT; a node that does not reach the crop is left out.
+    """
+    on_crop = pull_labels(node_map, prepared.crop.grid, prepared.to_native).array
+    voxel = prepared.crop.grid.voxel_volume_mm3
+    nodes = []
+    for value in np.flatnonzero(np.bincount(on_crop.ravel())):
+        own = on_crop == value
+        if value == 0 or not own.any():
+            continue
+        grown = ndimage.binary_dilation(own, np.ones((3, 3, 3), bool)) & (own | (on_crop == 0))
+        dilated = dilate(grown)
+        sizes = [float(np.count_nonzero(mask) * voxel) for mask in (grown, dilated)]
+        nodes.append(Node(int(value), grown, dilated, sizes[0], sizes[1], None, touches_border(grown)))
+    return nodes
+
+
+def in_benchmark_values(labels: Volume, named: dict[str, int]) -> Volume:
+    """A bundle's label map with 1 for GTVp and 2 for GTVn; its other labels become 0."""
+    result = np.zeros(labels.array.shape, dtype=np.uint8)
+    for name in (GTVP, GTVN):
+        result[labels.array == named[name]] = LABEL_VALUES[name]
+    return labels.with_array(result)

@@ -1,0 +1,131 @@
+"""What an adapter is given, what it gives back, and the four steps between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.benchmark.config import Kind, ModelEntry
+from aiene.geometry import Volume
+from aiene.ingest import Case
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model before it meets a case.
+
+    Parameters
+    ----------
+    kind : the adapter.
+    sha256 : of the weights (of the files, for a folder of predictions); its identity.
+    segments : it gives a label map.
+    classifies : it gives ENE of nodes.
+    features : it gives features, from which a probe gives ENE.
+    parameters : numbers in its networks; None unknown.
+    size_bytes : of its files; None unknown.
+    ene_threshold : over which a probability counts as ENE; None where it gives none.
+    said : what a reader of its figures must know.
+    """
+
+    kind: Kind
+    sha256: str
+    segments: bool = False
+    classifies: bool = False
+    features: bool = False
+    parameters: int | None = None
+    size_bytes: int | None = None
+    ene_threshold: float | None = None
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class CaseInput:
+    """One case, as an adapter sees it.
+
+    Parameters
+    ----------
+    case : its CT, not read yet.
+    truth_labels : uint8 on the CT's grid, 1 GTVp, 2 GTVn. For adapters that are prompted, or that judge the
+        truth's nodes; the others must not look.
+    truth_nodes : uint16 there, value k for `GTVn_k`.
+    prompts : labels and nodes from which an adapter that is prompted makes its boxes; None: no prompts.
+    """
+
+    case: Case
+    truth_labels: Volume
+    truth_nodes: Volume
+    prompts: tuple[Volume, Volume] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model says of a case.
+
+    Parameters
+    ----------
+    labels : integers on the CT's grid, 1 GTVp, 2 GTVn; None from a model that does not segment.
+    nodes : found nodes there, each value one; None: the connected parts of GTVn are.
+    confidence : of found nodes, by value; empty where the model gives none.
+    ene : probability of found nodes, by value.
+    ene_on_truth : probability of the truth's nodes, by value: the classifier without the segmenter.
+    features : of the truth's nodes, by value.
+    warnings : what the user should look at.
+    """
+
+    labels: Volume | None = None
+    nodes: Volume | None = None
+    confidence: dict[int, float] = field(default_factory=dict)
+    ene: dict[int, float] = field(default_factory=dict)
+    ene_on_truth: dict[int, float] = field(default_factory=dict)
+    features: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Comparator(Protocol):
+    """A model that is open. Its four steps are timed apart; each takes what the one before gave.
+
+    `infer` may be called several times on the same prepared input and gives the same each time. Every step
+    may raise an `AieneError`, which becomes the case's row.
+    """
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the model is."""
+
+    def load(self, case: CaseInput) -> Any:
+        """Read the case's files."""
+
+    def preprocess(self, loaded: Any) -> Any:
+        """Make the networks' input."""
+
+    def infer(self, prepared: Any) -> Any:
+        """Run the networks."""
+
+    def answer(self, inferred: Any) -> Answer:
+        """Bring the result onto the CT's grid."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which model to open, and how; goes to other processes.
+
+    Parameters
+    ----------
+    name : in the results.
+    kind : of adapter.
+    entry : what the user says of it.
+    device : as `resolve_device` takes it.
+    resample : a prediction on another grid is taken.
+    folder : where its files lie, once that is known.
+    """
+
+    name: str
+    kind: Kind
+    entry: ModelEntry
+    device: str
+    resample: bool = False
+    folder: Path | None = None

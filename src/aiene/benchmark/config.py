@@ -1,0 +1,193 @@
+"""What a benchmark is asked to do: the words of the command line and of `benchmark_config.yaml`."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from aiene.errors import InputError
+
+Kind = Literal["bundle", "predictions", "promptable", "semantic", "encoder", "timm", "monai"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+GTVP, GTVN = "GTVp", "GTVn"
+LABEL_VALUES = {GTVP: 1, GTVN: 2}
+"""The benchmark's own label values, whatever the masks use."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, int) else value
+
+
+LabelValues = Annotated[tuple[int, ...], BeforeValidator(_as_list)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LabelChoice(_Strict):
+    """Which values of a label map are the primary tumour, the nodes, or to be passed over.
+
+    Parameters
+    ----------
+    GTVp, GTVn : values of the primary tumour and of the lymph nodes; empty where there is none.
+    ignore : values that count as background.
+    """
+
+    GTVp: LabelValues = (1,)
+    GTVn: LabelValues = (2,)
+    ignore: LabelValues = ()
+
+    @field_validator("GTVp", "GTVn", "ignore")
+    @classmethod
+    def _within(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 1 <= value <= 65535 for value in values):
+            raise ValueError("label values are 1 to 65535")
+        return values
+
+
+class ModelEntry(_Strict):
+    """One model to compare.
+
+    Parameters
+    ----------
+    source : a folder, a bundle's name, or a hub id; `timm:NAME` for an architecture of timm.
+    name : how it is called in the results; None: the last part of the source.
+    kind : which adapter runs it; None: what the files say.
+    revision : of a hub id.
+    labels : `predictions`: the values of its label maps.
+    label_map : `semantic` and `monai`: class number of the model to GTVp or GTVn.
+    prompts : `promptable`: boxes from the ground truth, or from what a bundle of this run found.
+    prompt_model : with `prompts: road`, the name of that bundle; None: the first one.
+    box_margin_mm : added to each side of a box.
+    window_hu : what becomes 0 and 1 before an image model.
+    input_size : pixels to which a slice or patch is scaled; None: what the model's files say.
+    patch_mm : `encoder` and `timm`: side of the square patch around a node.
+    probe : `encoder` and `timm`: what is fitted on the frozen features.
+    neighbours : of the k-nearest-neighbours probe.
+    """
+
+    source: str = Field(min_length=1)
+    name: str | None = Field(default=None, min_length=1)
+    kind: Kind | None = None
+    revision: str | None = None
+    labels: LabelChoice | None = None
+    label_map: dict[int, Literal["GTVp", "GTVn"]] | None = None
+    prompts: Literal["truth", "road"] = "truth"
+    prompt_model: str | None = None
+    box_margin_mm: float = Field(default=2.0, ge=0, le=100)
+    window_hu: tuple[float, float] = (-175.0, 275.0)
+    input_size: int | None = Field(default=None, ge=8, le=4096)
+    patch_mm: float = Field(default=64.0, gt=4, le=500)
+    probe: Literal["linear", "knn"] = "linear"
+    neighbours: int = Field(default=5, ge=1)
+
+    @field_validator("window_hu")
+    @classmethod
+    def _rising(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not window[0] < window[1]:
+            raise ValueError("the window's lower end must be under its upper end")
+        return window
+
+
+class BenchmarkConfig(_Strict):
+    """Everything that a benchmark's numbers depend on.
+
+    Parameters
+    ----------
+    image_dir, seg_dir : folders of the CTs and of their ground truth.
+    ene_csv : ENE of single nodes, 0 or 1; see `aiene.benchmark.ene_labels`.
+    models, hf_models, predictions : what is compared: entries; hub ids or folders; name to folder.
+    labels : of the ground truth's masks.
+    nodes : `components`: connected parts (26) of GTVn; `values`: each value of GTVn is a node.
+    node_maps : folder of ground-truth node maps by case id (each value a node), instead of `nodes`.
+    patient_pattern : regular expression that finds the patient in a case id (its first group, if it has one);
+        None: each case is a patient, unless the ENE file says otherwise.
+    iou_threshold : overlap from which a found node is a node of the truth.
+    ene_thresholds : thresholds besides each model's own; 0.3 is the published one.
+    max_cases : take the first so many.
+    resample : take masks and predictions that lie on another grid than the CT, by nearest neighbour.
+    repeats : how often each inference is timed; the median counts.
+    threads : cores that one case may use, the same for every model and whatever `jobs`.
+    flops : count floating-point operations, on the first case.
+    device : see `resolve_device`.
+    reference : the model that the others are compared with; None: the first one.
+    resamples, seed : of bootstrap and permutations.
+    """
+
+    image_dir: Path | None = None
+    seg_dir: Path | None = None
+    ene_csv: Path | None = None
+    models: tuple[ModelEntry, ...] = ()
+    hf_models: tuple[str, ...] = ()
+    predictions: dict[str, Path] = {}
+    labels: LabelChoice = LabelChoice()
+    nodes: Literal["components", "values"] = "components"
+    node_maps: Path | None = None
+    patient_pattern: str | None = None
+    iou_threshold: float = Field(default=0.3, gt=0, le=1)
+    ene_thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.3,)
+    max_cases: int | None = Field(default=None, ge=1)
+    resample: bool = False
+    repeats: int = Field(default=1, ge=1, le=100)
+    threads: int = Field(default=1, ge=1, le=256)
+    flops: bool = True
+    device: str = "auto"
+    reference: str | None = None
+    resamples: int = Field(default=2000, ge=100, le=100_000)
+    seed: int = Field(default=0, ge=0)
+
+
+def read_config(file: Path) -> BenchmarkConfig:
+    """The configuration of a YAML file; relative paths in it are taken from where the command is given.
+
+    Raises
+    ------
+    InputError : no readable YAML mapping, an unknown key (named with the nearest known one), a value that
+        cannot be.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(file, f"it cannot be read ({error.strerror})", "check the path") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(file, "it is no readable YAML", "mend it") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise InputError(file, "it is no YAML mapping", "write `key: value` lines")
+    try:
+        return BenchmarkConfig.model_validate(content)
+    except ValidationError as error:
+        raise _explained(file, error) from error
+
+
+def _explained(file: Path, error: ValidationError) -> InputError:
+    """The first problem of a configuration, unknown keys before others."""
+    problems = error.errors()
+    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
+    first = (unknown or problems)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if not unknown:
+        said = str(first["msg"]).removeprefix("Value error, ")
+        return InputError(file, f"{where}: {said[:1].lower()}{said[1:]}", "correct this value")
+    known = _known_keys(first["loc"])
+    lower = {key.lower(): key for key in known}
+    near = lower[difflib.get_close_matches(str(first["loc"][-1]).lower(), lower, n=1, cutoff=0.0)[0]]
+    return InputError(file, f"unknown key {where}", f"did you mean {near}? Known are {', '.join(known)}")
+
+
+def _known_keys(place: tuple[Any, ...]) -> list[str]:
+    """The keys that may stand where an unknown one was found."""
+    model: type[BaseModel] = BenchmarkConfig
+    for part in place[:-1]:
+        if part == "models":
+            model = ModelEntry
+        elif part == "labels":
+            model = LabelChoice
+    return list(model.model_fields)

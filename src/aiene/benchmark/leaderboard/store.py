@@ -1,0 +1,242 @@
+"""Where entries are kept: one SQLite file, to which several runs may add at once."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, entry_to_json
+from aiene.benchmark.leaderboard.standings import in_order
+from aiene.errors import InputError, OutputError, UsageError
+from aiene.results.atomic import make_folder, write_json
+
+FILE_NAME = "leaderboard.sqlite"
+EXPORT_FORMAT = 1
+EXPORT_KIND = "aiene-leaderboard"
+
+_APPLICATION = 0x41494C42  # "AILB"
+_SCHEMA = 1
+_WAIT_SECONDS = 60.0
+_LARGEST_IMPORT = 64 * 1024 * 1024
+_AGAIN = "export it again at the other site"
+
+
+def board_file(board: Path) -> Path:
+    """The SQLite file of a leaderboard that is named by itself or by its folder."""
+    return board / FILE_NAME if board.is_dir() or not board.suffix else board
+
+
+def add_entry(board: Path, entry: Entry) -> bool:
+    """Add an entry.
+
+    Parameters
+    ----------
+    board : a file, made where there is none; or a folder (a name without a suffix), in which
+        `leaderboard.sqlite` is the file.
+
+    Returns
+    -------
+    False where the very same entry is there already.
+
+    Raises
+    ------
+    UsageError : the entry holds something that it must not.
+    InputError : the file is no leaderboard. OutputError : it cannot be written.
+    """
+    return add_entries(board, [entry])[0] == 1
+
+
+def add_entries(board: Path, entries: Iterable[Entry]) -> tuple[int, int]:
+    """Add several, all or none of them; how many were new, and how many were there already."""
+    rows = [
+        (e.identity, e.data_sha256, e.created, json.dumps(entry_to_json(e))) for e in map(checked, entries)
+    ]
+    path = board_file(board)
+    make_folder(path.parent)
+    with _opened(path, writing=True) as connection:
+        before = connection.total_changes
+        connection.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?)", rows)
+        added = connection.total_changes - before
+    return added, len(rows) - added
+
+
+def read_entries(
+    board: Path,
+    *,
+    data_sha256: str | None = None,
+    sort: str | None = None,
+    descending: bool | None = None,
+) -> tuple[Entry, ...]:
+    """Entries in order: data set by data set (that of the newest entry first), the best of each first.
+
+    Parameters
+    ----------
+    data_sha256 : only of this data set; its first characters are enough.
+    sort : metric to sort by; None: Dice, or what most entries have.
+    descending : by the figure itself, largest first (False: smallest first) instead of the best first.
+
+    Raises
+    ------
+    InputError : there is no leaderboard, or something else.
+    UsageError : no entry has the metric, or none or several data sets begin with these characters.
+    """
+    path = board_file(board)
+    if not path.is_file():
+        raise InputError(
+            path, "there is no leaderboard", "add a run with aiene benchmark --leaderboard first"
+        )
+    with _opened(path, writing=False) as connection:
+        rows = connection.execute("SELECT content FROM entries ORDER BY created, id").fetchall()
+    entries = [_read(path, row[0]) for row in rows]
+    if data_sha256 is not None:
+        entries = _of_data_set(entries, data_sha256)
+    return in_order(entries, sort=sort, descending=descending)
+
+
+def data_sets(board: Path) -> tuple[tuple[str, int], ...]:
+    """The hash of each data set and how many entries it has, the newest first."""
+    counts: dict[str, int] = {}
+    for entry in read_entries(board):
+        counts[entry.data_sha256] = counts.get(entry.data_sha256, 0) + 1
+    return tuple(counts.items())
+
+
+def export_json(board: Path, path: Path, *, data_sha256: str | None = None) -> int:
+    """Write entries for other sites; how many.
+
+    Raises
+    ------
+    InputError, UsageError : as `read_entries`. OutputError : it cannot be written.
+    """
+    entries = read_entries(board, data_sha256=data_sha256)
+    content = {
+        "kind": EXPORT_KIND,
+        "format": EXPORT_FORMAT,
+        "notice": "Research software, not a medical device. Figures over all cases; no patients.",
+        "entries": [entry_to_json(entry) for entry in entries],
+    }
+    make_folder(path.resolve().parent)
+    write_json(path, content)
+    return len(entries)
+
+
+def import_json(board: Path, path: Path) -> tuple[int, int]:
+    """Add the entries of another site's export: all of them, or none where one is malformed.
+
+    Returns
+    -------
+    How many were new, and how many were there already.
+
+    Raises
+    ------
+    InputError : the file is no such export. OutputError : the leaderboard cannot be written.
+    """
+    entries = []
+    for number, row in enumerate(_export_rows(path), start=1):
+        try:
+            entries.append(entry_from_json(row))
+        except UsageError as error:
+            raise InputError(path, f"entry {number}: {str(error).rstrip('.')}", _AGAIN) from error
+    return add_entries(board, entries)
+
+
+def _export_rows(path: Path) -> list[Any]:
+    try:
+        if path.stat().st_size > _LARGEST_IMPORT:
+            raise InputError(path, "it is over 64 MiB, too large for an export of a leaderboard", _AGAIN)
+        content = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_no_constant)
+    except OSError as error:
+        raise InputError(
+            path, f"it cannot be read ({error.strerror})", "name the exported JSON file"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, "it is no valid JSON", _AGAIN) from error
+    if not isinstance(content, dict) or content.get("kind") != EXPORT_KIND:
+        raise InputError(path, "it is no export of a leaderboard", _AGAIN)
+    if content.get("format") != EXPORT_FORMAT:
+        raise InputError(path, "it is an export of another version", "update aiene at both sites")
+    if not isinstance(content.get("entries"), list):
+        raise InputError(path, "it has no list of entries", _AGAIN)
+    rows: list[Any] = content["entries"]
+    return rows
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _read(path: Path, content: str) -> Entry:
+    try:
+        return entry_from_json(json.loads(content))
+    except (ValueError, UsageError) as error:
+        raise InputError(path, "an entry of this leaderboard is damaged", "take a copy of it") from error
+
+
+def _of_data_set(entries: list[Entry], beginning: str) -> list[Entry]:
+    found = sorted({e.data_sha256 for e in entries if e.data_sha256.startswith(beginning)})
+    if beginning in found:
+        found = [beginning]
+    if len(found) != 1:
+        count = "no data set begins" if not found else f"{len(found)} data sets begin"
+        raise UsageError(f"{count} with {beginning}; name one by the first characters of its hash.")
+    return [entry for entry in entries if entry.data_sha256 == found[0]]
+
+
+@contextmanager
+def _opened(path: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
+    """The database within one transaction; SQLite's errors become one sentence.
+
+    A writer takes the write lock at once and others wait for it, so that no run's entries are lost.
+    """
+    mode = "rwc" if writing else "ro"
+    try:
+        with closing(
+            sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_WAIT_SECONDS,
+                isolation_level=None,
+            )
+        ) as connection:
+            connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+            _check_kind(path, connection, writing=writing)
+            yield connection
+            connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        raise _unusable(path, error, writing=writing) from error
+    except sqlite3.DatabaseError as error:
+        raise InputError(path, "it is no leaderboard, or a damaged one", "name another file") from error
+
+
+def _unusable(path: Path, error: sqlite3.OperationalError, *, writing: bool) -> InputError | OutputError:
+    said = str(error)
+    if "locked" in said:
+        return OutputError(path, "another program holds this leaderboard", "try again")
+    if not writing:
+        return InputError(path, f"it cannot be read ({said})", "name another file")
+    if "readonly" in said:
+        return OutputError(path, "no permission to write this leaderboard", "name another file")
+    return OutputError(path, f"it cannot be written ({said})", "name another file")
+
+
+def _check_kind(path: Path, connection: sqlite3.Connection, *, writing: bool) -> None:
+    """An empty file becomes a leaderboard; another program's database is refused."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    schema = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application == _APPLICATION and schema == _SCHEMA:
+        return
+    if application == _APPLICATION:
+        raise InputError(path, "it is a leaderboard of another version", "update aiene")
+    empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if not (writing and empty and application == 0):
+        raise InputError(path, "it is no leaderboard", "name another file")
+    connection.execute(
+        "CREATE TABLE entries (id TEXT PRIMARY KEY, data_sha256 TEXT NOT NULL, created TEXT NOT NULL, "
+        "content TEXT NOT NULL)"
+    )
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {_SCHEMA}")

@@ -1,0 +1,54 @@
+"""The machine that figures were measured on, described without names of persons or computers."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from aiene.device import available_cores
+
+_PACKAGES = ("aiene", "torch", "transformers", "timm", "monai", "scikit-learn", "numpy", "scipy", "SimpleITK")
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Processor, cores, memory, GPU, system and versions.
+
+    Parameters
+    ----------
+    device : torch device that the models run on, such as `cpu` or `cuda:0`.
+    """
+    import torch
+
+    on_gpu = device.startswith("cuda")
+    return {
+        "cpu": _processor(),
+        "cores": available_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
+        "device": device,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "packages": {name: v for name in _PACKAGES if (v := _version(name)) is not None},
+    }
+
+
+def _processor() -> str:
+    """The processor's own name, where the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,134 @@
+"""How many nodes of a cohort are found, and how many are false."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.benchmark.estimate import Estimate, missing
+from aiene.benchmark.metrics.matching import IOU_THRESHOLD, SIZE_CLASSES, NodeMatch, SizeClass
+from aiene.benchmark.statistics.bootstrap import bootstrap, ratio
+from aiene.errors import UsageError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SizeDetection:
+    """Detection of one class of size.
+
+    Parameters
+    ----------
+    n_truth, n_matched : true nodes of this size, and how many of them are found.
+    n_predicted, n_false : predicted nodes of this size, by their own short axis, and how many are false.
+    precision : share of the predicted nodes of this size that have a partner of whatever size.
+    """
+
+    size_class: SizeClass
+    n_truth: int
+    n_matched: int
+    n_predicted: int
+    n_false: int
+    sensitivity: Estimate
+    precision: Estimate
+    false_per_case: Estimate
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Node-wise detection over a cohort; intervals by bootstrap over patients.
+
+    Parameters
+    ----------
+    sensitivity, precision, f1 : over all nodes of the cohort together; None where there is nothing to count.
+    splits, merges : true nodes in several predicted parts, predicted nodes that hold several true ones.
+    iou_threshold : from which a pair could match.
+    """
+
+    n_cases: int
+    n_truth: int
+    n_predicted: int
+    n_matched: int
+    n_false: int
+    sensitivity: Estimate
+    precision: Estimate
+    f1: Estimate
+    false_per_case: Estimate
+    splits: int
+    merges: int
+    iou_threshold: float
+    by_size: tuple[SizeDetection, ...]
+
+
+def detection(
+    cases: Sequence[NodeMatch],
+    patients: Sequence[str] | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Detection:
+    """Detection over the cases of a cohort, in all and by class of size.
+
+    Parameters
+    ----------
+    cases : matched with one threshold; a case without any node belongs here too.
+    patients : of each case; None: each case is a patient.
+
+    Raises
+    ------
+    UsageError : the cases were matched with different thresholds, or patients are not one for each.
+    """
+    thresholds = {case.iou_threshold for case in cases}
+    if len(thresholds) > 1:
+        raise UsageError("the cases were matched with different IoU thresholds; match them with one.")
+
+    def rate(above: FloatArray, below: FloatArray, nothing: str) -> Estimate:
+        if not cases:
+            return missing("no cases")
+        if below.sum() == 0:
+            return missing(nothing, len(cases))
+        return bootstrap(ratio(above, below), len(cases), patients, resamples=resamples, seed=seed)
+
+    truth, found = _counts(cases, lambda c: len(c.truth)), _counts(cases, lambda c: len(c.predicted))
+    hits, false = _counts(cases, lambda c: len(c.pairs)), _counts(cases, lambda c: len(c.false))
+    return Detection(
+        n_cases=len(cases),
+        n_truth=int(truth.sum()),
+        n_predicted=int(found.sum()),
+        n_matched=int(hits.sum()),
+        n_false=int(false.sum()),
+        sensitivity=rate(hits, truth, "no true nodes"),
+        precision=rate(hits, found, "no predicted nodes"),
+        f1=rate(2 * hits, truth + found, "no nodes"),
+        false_per_case=rate(false, np.ones(len(cases)), "no cases"),
+        splits=sum(len(case.splits) for case in cases),
+        merges=sum(len(case.merges) for case in cases),
+        iou_threshold=thresholds.pop() if thresholds else IOU_THRESHOLD,
+        by_size=tuple(_of_size(name, cases, rate) for name in SIZE_CLASSES),
+    )
+
+
+def _of_size(
+    name: SizeClass, cases: Sequence[NodeMatch], rate: Callable[[FloatArray, FloatArray, str], Estimate]
+) -> SizeDetection:
+    truth = _counts(cases, lambda c: sum(n.size_class == name for n in c.truth))
+    missed = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.missed for n in c.truth))
+    found = _counts(cases, lambda c: sum(n.size_class == name for n in c.predicted))
+    false = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.false for n in c.predicted))
+    return SizeDetection(
+        size_class=name,
+        n_truth=int(truth.sum()),
+        n_matched=int((truth - missed).sum()),
+        n_predicted=int(found.sum()),
+        n_false=int(false.sum()),
+        sensitivity=rate(truth - missed, truth, "no true nodes of this size"),
+        precision=rate(found - false, found, "no predicted nodes of this size"),
+        false_per_case=rate(false, np.ones(len(cases)), "no cases"),
+    )
+
+
+def _counts(cases: Sequence[NodeMatch], count: Callable[[NodeMatch], int]) -> FloatArray:
+    return np.array([count(case) for case in cases], dtype=np.float64)

@@ -1,0 +1,257 @@
+"""Which predicted node is which true node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+from aiene.benchmark.metrics.checks import (
+    BoolArray,
+    LabelArray,
+    Spacing,
+    as_labels,
+    bounding_block,
+    check_pair,
+    check_spacing,
+)
+from aiene.errors import UsageError
+from aiene.nodes.measure import measure_axes
+
+SizeClass = Literal["<10 mm", "10-15 mm", ">15 mm"]
+SIZE_CLASSES: tuple[SizeClass, ...] = ("<10 mm", "10-15 mm", ">15 mm")
+
+IOU_THRESHOLD = 0.3
+"""A predicted node can be a true one where their intersection over union is at least this."""
+MOSTLY_WITHIN = 0.5
+"""Share of a node's voxels that lie in another for it to count as a part of that (splits and merges)."""
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """One node of a case.
+
+    Parameters
+    ----------
+    number : its value in the map of nodes.
+    short_axis_mm : short axis in the axial slice of largest area, between pixel centres (`measure_axes`).
+    confidence : of a predicted node, where the model gives one.
+    """
+
+    number: int
+    volume_ml: float
+    short_axis_mm: float
+    size_class: SizeClass
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class NodePair:
+    """A true and a predicted node that overlap enough to be one."""
+
+    truth: int
+    predicted: int
+    iou: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class NodeMatch:
+    """The predicted nodes of one case against the true ones.
+
+    Parameters
+    ----------
+    candidates : every pair whose IoU is at least the threshold.
+    pairs : the one-to-one matching out of these.
+    missed : true nodes without a partner.
+    false : predicted nodes without a partner, second parts of a true node among them.
+    splits : true nodes that two or more predicted nodes lie mostly within.
+    merges : predicted nodes that two or more true nodes lie mostly within.
+    """
+
+    truth: tuple[NodeInfo, ...]
+    predicted: tuple[NodeInfo, ...]
+    candidates: tuple[NodePair, ...]
+    pairs: tuple[NodePair, ...]
+    missed: tuple[int, ...]
+    false: tuple[int, ...]
+    splits: tuple[int, ...]
+    merges: tuple[int, ...]
+    iou_threshold: float
+
+
+def match_nodes(
+    truth_nodes: npt.ArrayLike,
+    predicted_nodes: npt.ArrayLike,
+    spacing: Sequence[float],
+    *,
+    iou_threshold: float = IOU_THRESHOLD,
+    confidences: Mapping[int, float] | None = None,
+) -> NodeMatch:
+    """One-to-one matching of nodes by overlap.
+
+    As many pairs as can be of an IoU at or over the threshold, and among these the largest sum of IoU
+    (Hungarian method, Kuhn 1955). Over 0.5 no other matching exists (Kirillov et al., CVPR 2019).
+
+    Parameters
+    ----------
+    truth_nodes, predicted_nodes : maps (z, y, x) on one grid; 0 background, every other value a node.
+    spacing : mm along z, y, x.
+    iou_threshold : over 0, at most 1.
+    confidences : of predicted nodes, by their value in the map; a node without one, or of NaN, has none.
+
+    Raises
+    ------
+    UsageError : maps, spacing or threshold cannot be used.
+    """
+    truth, predicted = as_labels(truth_nodes, "the truth"), as_labels(predicted_nodes, "the prediction")
+    check_pair(truth, predicted)
+    return match_checked(
+        truth,
+        predicted,
+        check_spacing(spacing),
+        iou_threshold=iou_threshold,
+        confidences=confidences or {},
+    )
+
+
+def match_checked(
+    truth: LabelArray,
+    predicted: LabelArray,
+    spacing: Spacing,
+    *,
+    iou_threshold: float,
+    confidences: Mapping[int, float],
+) -> NodeMatch:
+    """`match_nodes` of maps and spacing that are checked already."""
+    if not 0 < iou_threshold <= 1:
+        raise UsageError(f"the IoU threshold {iou_threshold} is not over 0 and at most 1.")
+    block = bounding_block((truth != 0) | (predicted != 0))
+    if block is not None:
+        truth, predicted = truth[block], predicted[block]
+    true_numbers, true_index = _numbered(truth)
+    found_numbers, found_index = _numbered(predicted)
+    shared = _shared_voxels(true_index, found_index, len(true_numbers), len(found_numbers))
+    true_sizes = np.bincount(true_index.ravel(), minlength=len(true_numbers) + 1)[1:]
+    found_sizes = np.bincount(found_index.ravel(), minlength=len(found_numbers) + 1)[1:]
+    candidates = _candidates(shared, true_sizes, found_sizes, true_numbers, found_numbers, iou_threshold)
+    pairs = one_to_one(candidates)
+    hit, used = {pair.truth for pair in pairs}, {pair.predicted for pair in pairs}
+    within_truth = shared >= MOSTLY_WITHIN * found_sizes[None, :]
+    within_found = shared >= MOSTLY_WITHIN * true_sizes[:, None]
+    return NodeMatch(
+        truth=_infos(true_index, true_numbers, spacing, {}),
+        predicted=_infos(found_index, found_numbers, spacing, confidences),
+        candidates=candidates,
+        pairs=pairs,
+        missed=tuple(number for number in true_numbers if number not in hit),
+        false=tuple(number for number in found_numbers if number not in used),
+        splits=tuple(n for n, row in zip(true_numbers, within_truth, strict=True) if row.sum() >= 2),
+        merges=tuple(n for n, row in zip(found_numbers, within_found.T, strict=True) if row.sum() >= 2),
+        iou_threshold=iou_threshold,
+    )
+
+
+def one_to_one(candidates: Sequence[NodePair]) -> tuple[NodePair, ...]:
+    """As many of the pairs as can be side by side, then the largest sum of IoU; by rising true number."""
+    if not candidates:
+        return ()
+    rows = {number: row for row, number in enumerate(sorted({pair.truth for pair in candidates}))}
+    columns = {number: column for column, number in enumerate(sorted({p.predicted for p in candidates}))}
+    worth = np.zeros((len(rows), len(columns)))
+    by_place = {}
+    for pair in candidates:
+        place = rows[pair.truth], columns[pair.predicted]
+        worth[place] = min(worth.shape) + 1 + pair.iou  # one pair more outweighs any sum of IoU
+        by_place[place] = pair
+    chosen = zip(*linear_sum_assignment(worth, maximize=True), strict=True)
+    places = [(int(row), int(column)) for row, column in chosen]
+    return tuple(by_place[place] for place in sorted(places) if place in by_place)
+
+
+def components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """A mask as nodes: parts that touch by a face, edge or corner, numbered from 1 in falling size.
+
+    Parameters
+    ----------
+    mask : bool (z, y, x).
+    """
+    parts = np.zeros(mask.shape, dtype=np.int32)
+    block = bounding_block(mask)
+    if block is None:
+        return parts
+    labelled, count = ndimage.label(mask[block], structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+    ranks = np.zeros(count + 1, dtype=np.int32)
+    ranks[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
+    parts[block] = ranks[labelled]
+    return parts
+
+
+def size_class(short_axis_mm: float) -> SizeClass:
+    """Under 10 mm, from 10 to 15 mm (both included), over 15 mm."""
+    if short_axis_mm < 10:
+        return "<10 mm"
+    return "10-15 mm" if short_axis_mm <= 15 else ">15 mm"
+
+
+def _numbered(nodes: LabelArray) -> tuple[list[int], npt.NDArray[np.int64]]:
+    """The values of a map of nodes, rising, and the map with 1, 2, ... in their places."""
+    values, index = np.unique(nodes, return_inverse=True)
+    index = index.reshape(nodes.shape).astype(np.int64)
+    background = np.flatnonzero(values == 0)
+    if background.size == 0:
+        return [int(value) for value in values], index + 1
+    zero = int(background[0])
+    order = np.arange(len(values)) + (np.arange(len(values)) < zero)
+    order[zero] = 0
+    return [int(value) for value in values if value != 0], order[index]
+
+
+def _shared_voxels(
+    truth: npt.NDArray[np.int64], found: npt.NDArray[np.int64], n_true: int, n_found: int
+) -> npt.NDArray[np.int64]:
+    """Voxels (true, predicted) that each pair of nodes has in common."""
+    both = np.bincount((truth * (n_found + 1) + found).ravel(), minlength=(n_true + 1) * (n_found + 1))
+    return both.reshape(n_true + 1, n_found + 1)[1:, 1:]
+
+
+def _candidates(
+    shared: npt.NDArray[np.int64],
+    true_sizes: npt.NDArray[np.int64],
+    found_sizes: npt.NDArray[np.int64],
+    true_numbers: Sequence[int],
+    found_numbers: Sequence[int],
+    iou_threshold: float,
+) -> tuple[NodePair, ...]:
+    sizes = true_sizes[:, None] + found_sizes[None, :]
+    iou = shared / np.maximum(sizes - shared, 1)
+    dice = 2 * shared / np.maximum(sizes, 1)
+    return tuple(
+        NodePair(true_numbers[row], found_numbers[column], float(iou[row, column]), float(dice[row, column]))
+        for row, column in np.argwhere(iou >= iou_threshold).tolist()
+    )
+
+
+def _infos(
+    index: npt.NDArray[np.int64], numbers: Sequence[int], spacing: Spacing, confidences: Mapping[int, float]
+) -> tuple[NodeInfo, ...]:
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    infos = []
+    blocks = ndimage.find_objects(index, max_label=len(numbers)) if numbers else []
+    for place, (number, block) in enumerate(zip(numbers, blocks, strict=True), start=1):
+        mask: BoolArray = index[block] == place
+        short = max(measure_axes(mask, spacing).short_axial, 0.0)
+        volume = float(np.count_nonzero(mask) * voxel_ml)
+        infos.append(NodeInfo(number, volume, short, size_class(short), _confidence(confidences, number)))
+    return tuple(infos)
+
+
+def _confidence(confidences: Mapping[int, float], number: int) -> float | None:
+    given = confidences.get(number)
+    return float(given) if given is not None and np.isfinite(given) else None

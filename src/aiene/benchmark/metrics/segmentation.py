@@ -1,0 +1,204 @@
+"""How well a label map fits the truth, label by label, and over a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.benchmark.estimate import Estimate, missing
+from aiene.benchmark.metrics.checks import (
+    LabelArray,
+    Spacing,
+    as_labels,
+    bounding_block,
+    check_pair,
+    check_spacing,
+)
+from aiene.benchmark.metrics.surfaces import surface_metrics
+from aiene.benchmark.statistics.bootstrap import bootstrap, ratio
+from aiene.errors import UsageError
+
+SEGMENTATION_METRICS = (
+    "dice",
+    "iou",
+    "hd95_mm",
+    "assd_mm",
+    "surface_dice_1mm",
+    "surface_dice_2mm",
+    "volume_error_ml",
+    "volume_error_relative",
+)
+
+BOTH_ABSENT = "absent in truth and prediction"
+NOT_PREDICTED = "nothing predicted, so that no distance can be given"
+NOT_IN_TRUTH = "nothing in the truth, so that no distance can be given"
+
+_DISTANCES = ("hd95_mm", "assd_mm")
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """One label of one case, prediction against truth.
+
+    Empty masks: where truth and prediction are both empty there is nothing to overlap, so Dice, IoU, surface
+    Dice and the distances are None and stay out of means (a mean of ones for absent labels would flatter).
+    Where only one is empty, Dice, IoU and surface Dice are 0 and the distances None, since they are infinite;
+    `cohort_value` puts the image's diagonal there, so that a model that predicts nothing does not gain by it.
+
+    Parameters
+    ----------
+    truth_voxels, predicted_voxels, shared_voxels : counts, from which the cohort's aggregate is made.
+    truth_ml, predicted_ml : volumes.
+    hd95_mm, assd_mm, surface_dice_1mm, surface_dice_2mm : by `surface_metrics`, where the conventions stand.
+    volume_error_ml : predicted less truth.
+    volume_error_relative : the same as a share of the truth's volume; None where that is 0.
+    worst_mm : the image's diagonal between the centres of its corner voxels.
+    reason : why something is None; empty where all is there.
+    """
+
+    label: int
+    truth_voxels: int
+    predicted_voxels: int
+    shared_voxels: int
+    truth_ml: float
+    predicted_ml: float
+    dice: float | None
+    iou: float | None
+    hd95_mm: float | None
+    assd_mm: float | None
+    surface_dice_1mm: float | None
+    surface_dice_2mm: float | None
+    volume_error_ml: float
+    volume_error_relative: float | None
+    worst_mm: float
+    reason: str = ""
+
+    def cohort_value(self, name: str) -> float | None:
+        """A metric for means, tests and ranks over a cohort.
+
+        Where one of the two masks is empty a distance is the image's diagonal, the worst that can be; where
+        both are, every metric of overlap or distance is None.
+
+        Raises
+        ------
+        UsageError : a name that is not in `SEGMENTATION_METRICS`.
+        """
+        if name not in SEGMENTATION_METRICS:
+            raise UsageError(
+                f"{name} is no segmentation metric; there are {', '.join(SEGMENTATION_METRICS)}."
+            )
+        one_empty = (self.truth_voxels == 0) != (self.predicted_voxels == 0)
+        if name in _DISTANCES and one_empty:
+            return self.worst_mm
+        value: float | None = getattr(self, name)
+        return value
+
+
+def label_metrics(
+    truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequence[float], *, label: int
+) -> LabelMetrics:
+    """Every metric of one label.
+
+    Parameters
+    ----------
+    truth, prediction : label maps (z, y, x) on one grid.
+    spacing : mm along z, y, x.
+
+    Raises
+    ------
+    UsageError : the maps do not fit together, hold values that are no labels, or the spacing is none.
+    """
+    true_map, found_map = as_labels(truth, "the truth"), as_labels(prediction, "the prediction")
+    check_pair(true_map, found_map)
+    return compare_label(true_map, found_map, check_spacing(spacing), label=label)
+
+
+def compare_label(truth: LabelArray, prediction: LabelArray, spacing: Spacing, *, label: int) -> LabelMetrics:
+    """`label_metrics` of maps and spacing that are checked already."""
+    true_mask, found_mask = truth == label, prediction == label
+    block = bounding_block(true_mask | found_mask)
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    worst = float(np.linalg.norm((np.array(truth.shape) - 1) * np.array(spacing)))
+    if block is None:
+        nothing = (None,) * 6
+        return LabelMetrics(label, 0, 0, 0, 0.0, 0.0, *nothing, 0.0, None, worst, BOTH_ABSENT)
+    true_mask, found_mask = true_mask[block], found_mask[block]
+    n_true, n_found = int(np.count_nonzero(true_mask)), int(np.count_nonzero(found_mask))
+    shared = int(np.count_nonzero(true_mask & found_mask))
+    hd95: float | None = None
+    assd: float | None = None
+    within: tuple[float, ...] = (0.0, 0.0)
+    if n_true and n_found:
+        hd95, assd, within = surface_metrics(true_mask, found_mask, spacing)
+    return LabelMetrics(
+        label=label,
+        truth_voxels=n_true,
+        predicted_voxels=n_found,
+        shared_voxels=shared,
+        truth_ml=n_true * voxel_ml,
+        predicted_ml=n_found * voxel_ml,
+        dice=2 * shared / (n_true + n_found),
+        iou=shared / (n_true + n_found - shared),
+        hd95_mm=hd95,
+        assd_mm=assd,
+        surface_dice_1mm=within[0],
+        surface_dice_2mm=within[1],
+        volume_error_ml=(n_found - n_true) * voxel_ml,
+        volume_error_relative=(n_found - n_true) / n_true if n_true else None,
+        worst_mm=worst,
+        reason="" if n_true and n_found else (NOT_PREDICTED if n_true else NOT_IN_TRUTH),
+    )
+
+
+def aggregated_dice(cases: Sequence[LabelMetrics]) -> Estimate:
+    """Twice the shared volume of all cases over the sizes of all masks, as HECKTOR 2022 ranks.
+
+    A case without the label in truth and prediction adds nothing, a false one counts against it. HECKTOR sums
+    voxels of one spacing; volumes are summed here, which is the same there and fair where spacings differ.
+    Source: Andrearczyk et al., HECKTOR 2022 overview (LNCS 13626, 2023).
+
+    Parameters
+    ----------
+    cases : one label of every case.
+
+    Returns
+    -------
+    Without an interval; see `aggregated_dice_interval`. None where no case holds the label.
+    """
+    shared, sizes = _aggregate_parts(cases)
+    total = float(sizes.sum())
+    if total == 0:
+        return missing("no case holds this label in truth or prediction", len(cases))
+    return Estimate(float(2 * shared.sum() / total), n=len(cases))
+
+
+def aggregated_dice_interval(
+    cases: Sequence[LabelMetrics],
+    patients: Sequence[str] | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """`aggregated_dice` with a bootstrap interval over patients (each case its own where None)."""
+    if not cases or aggregated_dice(cases).value is None:
+        return aggregated_dice(cases)
+    shared, sizes = _aggregate_parts(cases)
+    return bootstrap(ratio(2 * shared, sizes), len(cases), patients, resamples=resamples, seed=seed)
+
+
+def _aggregate_parts(
+    cases: Sequence[LabelMetrics],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Shared and summed volume of each case, in ml."""
+    voxel = np.array([_voxel_ml(case) for case in cases], dtype=np.float64)
+    shared = np.array([case.shared_voxels for case in cases], dtype=np.float64) * voxel
+    sizes = np.array([case.truth_voxels + case.predicted_voxels for case in cases], dtype=np.float64) * voxel
+    return shared, sizes
+
+
+def _voxel_ml(case: LabelMetrics) -> float:
+    voxels = case.truth_voxels + case.predicted_voxels
+    return (case.truth_ml + case.predicted_ml) / voxels if voxels else 0.0

@@ -1,0 +1,283 @@
+"""What is kept of each case and model, and how it is found again in the folder of a benchmark."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from aiene.benchmark.metrics import LabelMetrics, NodeInfo, NodeMatch, NodePair
+from aiene.errors import InputError
+from aiene.geometry import Triple
+
+FORMAT = 1
+WORK = "work"
+
+
+@dataclass(frozen=True)
+class TruthNode:
+    """A node of the ground truth, and what a model says of it.
+
+    Parameters
+    ----------
+    value : in the truth's node map; `name` is `GTVn_` and this number.
+    ene : 0 or 1; None where nobody says.
+    found_as : value of the found node that was matched to it; None: missed.
+    overlap : intersection over union with that.
+    ene_on_truth : probability of the classifier on this very mask.
+    ene_end_to_end : probability of the found node.
+    """
+
+    value: int
+    name: str
+    volume_ml: float
+    centroid_lps_mm: Triple
+    ene: int | None = None
+    found_as: int | None = None
+    overlap: float | None = None
+    ene_on_truth: float | None = None
+    ene_end_to_end: float | None = None
+
+
+@dataclass(frozen=True)
+class FoundNode:
+    """A node that a model found.
+
+    Parameters
+    ----------
+    value : in the model's node map.
+    confidence, ene : 0 to 1; None where the model gives none.
+    matched : value of the truth's node; None: a false node.
+    """
+
+    value: int
+    volume_ml: float
+    centroid_lps_mm: Triple
+    confidence: float | None = None
+    ene: float | None = None
+    matched: int | None = None
+
+
+@dataclass(frozen=True)
+class TruthRecord:
+    """The ground truth of one case.
+
+    Parameters
+    ----------
+    identity : what it was made from and how.
+    content_sha256 : of the image's and the mask's files and of the ENE labels, for the data set's hash.
+    labels : voxels of each label.
+    diagonal_mm : of the image, the distance that counts where a label was not found at all.
+    ene_unmatched : rows of the ENE file that belong to no node, as (row, reason).
+    """
+
+    case_id: str
+    patient_id: str
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    identity: str = ""
+    content_sha256: str = ""
+    voxel_ml: float = 0.0
+    diagonal_mm: float = 0.0
+    voxels: dict[str, int] = field(default_factory=dict)
+    nodes: tuple[TruthNode, ...] = ()
+    ene_matched: int = 0
+    ene_unmatched: tuple[tuple[int, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values only; `from_json` takes them back."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TruthRecord:
+        """The record of a `truth/<case_id>.json`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError : the content is not of this form.
+        """
+        values = _versioned(content)
+        values["nodes"] = tuple(_node(TruthNode, node) for node in values["nodes"])
+        values["ene_unmatched"] = tuple((int(row), str(why)) for row, why in values["ene_unmatched"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What one model made of one case.
+
+    Parameters
+    ----------
+    key : the model's name as a file name.
+    identity : what it was made from and how.
+    segmentation : by label; None from a model that does not segment.
+    matching : found nodes against the truth's; None likewise.
+    seconds, cpu_seconds : by step: load, preprocess, inference, postprocess.
+    flops : of one inference, where they were counted.
+    """
+
+    model: str
+    key: str
+    kind: str
+    case_id: str
+    patient_id: str
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    identity: str = ""
+    warnings: tuple[str, ...] = ()
+    segmentation: dict[str, LabelMetrics] | None = None
+    matching: NodeMatch | None = None
+    truth_nodes: tuple[TruthNode, ...] = ()
+    found_nodes: tuple[FoundNode, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    inference_repeats: int = 1
+    peak_rss_mib: float | None = None
+    peak_gpu_mib: float | None = None
+    flops: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values only; `from_json` takes them back."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> CaseRecord:
+        """The record of a `models/<key>/<case_id>.json`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError : the content is not of this form.
+        """
+        values = _versioned(content)
+        if values["segmentation"] is not None:
+            values["segmentation"] = {k: LabelMetrics(**v) for k, v in values["segmentation"].items()}
+        if values["matching"] is not None:
+            values["matching"] = _matching(values["matching"])
+        values["truth_nodes"] = tuple(_node(TruthNode, node) for node in values["truth_nodes"])
+        values["found_nodes"] = tuple(_node(FoundNode, node) for node in values["found_nodes"])
+        values["warnings"] = tuple(values["warnings"])
+        return cls(**values)
+
+
+class CaseFiles(NamedTuple):
+    """The images of one case and model; None where there is none."""
+
+    image: Path | None
+    truth_labels: Path | None
+    truth_nodes: Path | None
+    labels: Path | None
+    nodes: Path | None
+
+
+def key_of(name: str) -> str:
+    """A model's name as a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
+
+
+def read_truth(file: Path) -> TruthRecord | None:
+    """The record of a file; None where it is not there or of another form."""
+    content = json_of(file)
+    try:
+        return None if content is None else TruthRecord.from_json(content)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def read_record(file: Path) -> CaseRecord | None:
+    """The record of a file; None where it is not there or of another form."""
+    content = json_of(file)
+    try:
+        return None if content is None else CaseRecord.from_json(content)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def newest_summary(folder: Path) -> dict[str, Any]:
+    """The newest `benchmark_summary_<time>.json` of a folder.
+
+    Raises
+    ------
+    InputError : there is none, or it cannot be read.
+    """
+    file = _newest(folder, "benchmark_summary_*.json")
+    content = json_of(file)
+    if content is None:
+        raise InputError(file, "it cannot be read as JSON", "run the benchmark again")
+    return content
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of the newest `benchmark_results_<time>.csv`.
+
+    Raises
+    ------
+    InputError : there is none.
+    """
+    with _newest(folder, "benchmark_results_*.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def case_record(folder: Path, key: str, case_id: str) -> dict[str, Any] | None:
+    """What a model made of a case, as JSON values; None where it made nothing."""
+    return json_of(folder / WORK / "models" / key / f"{case_id}.json")
+
+
+def case_files(folder: Path, key: str, case_id: str) -> CaseFiles:
+    """Where the images of a case and model lie."""
+    work = folder / WORK
+    listed = (json_of(work / "cases.json") or {}).get("cases", [])
+    image = next((Path(case["image"]) for case in listed if case["case_id"] == case_id), None)
+    truth, model = work / "truth", work / "models" / key
+    files = [
+        image,
+        truth / f"{case_id}.labels.nii.gz",
+        truth / f"{case_id}.nodes.nii.gz",
+        model / f"{case_id}.labels.nii.gz",
+        model / f"{case_id}.nodes.nii.gz",
+    ]
+    return CaseFiles(*(file if file is not None and file.exists() else None for file in files))
+
+
+def json_of(file: Path) -> dict[str, Any] | None:
+    """The JSON object of a file; None where there is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _newest(folder: Path, pattern: str) -> Path:
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise InputError(folder, f"no {pattern} in it", "name the folder of a benchmark")
+    return files[-1]
+
+
+def _versioned(content: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(content)
+    if values.pop("format") != FORMAT:
+        raise ValueError("a record of another version")
+    return values
+
+
+def _node(record: Any, node: Mapping[str, Any]) -> Any:
+    return record(**{**node, "centroid_lps_mm": tuple(node["centroid_lps_mm"])})
+
+
+def _matching(content: Mapping[str, Any]) -> NodeMatch:
+    values = {f.name: content[f.name] for f in fields(NodeMatch)}
+    for name, record in (
+        ("truth", NodeInfo),
+        ("predicted", NodeInfo),
+        ("candidates", NodePair),
+        ("pairs", NodePair),
+    ):
+        values[name] = tuple(record(**item) for item in values[name])
+    for name in ("missed", "false", "splits", "merges"):
+        values[name] = tuple(values[name])
+    return NodeMatch(**values)

@@ -1,0 +1,202 @@
+"""`benchmark_summary_<time>.json`: each model over all cases, and the models against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
+from aiene.benchmark.contest import contest
+from aiene.benchmark.ene_labels import EneTable
+from aiene.benchmark.judging import judgement
+from aiene.benchmark.lineup import Entrant, reference_of, source_name
+from aiene.benchmark.metrics import (
+    SEGMENTATION_METRICS,
+    LabelMetrics,
+    aggregated_dice_interval,
+    detection,
+    froc,
+)
+from aiene.benchmark.pairing import Pairing
+from aiene.benchmark.records import FORMAT, CaseRecord, TruthRecord
+from aiene.benchmark.statistics import summarise
+from aiene.benchmark.table import STEPS, records_of
+from aiene.provenance import digest
+
+NOTICE = "Research software, not a medical device."
+
+
+def summary_of(
+    config: BenchmarkConfig,
+    out: Path,
+    pairing: Pairing,
+    truths: Sequence[TruthRecord],
+    entrants: Sequence[Entrant],
+    table: EneTable | None,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """The summary as JSON values.
+
+    Parameters
+    ----------
+    entrants : in the order in which they were named.
+    facts : when, where and with what it was made.
+    """
+    usable = [truth for truth in truths if truth.status == "ok"]
+    models = [_model(config, out, entrant, usable) for entrant in entrants]
+    reference = reference_of(config, list(entrants))
+    taking_part = [entrant for entrant in entrants if entrant.facts is not None]
+    compared = contest(config, out, taking_part, usable, reference)
+    return {
+        "format": FORMAT,
+        "notice": NOTICE,
+        **facts,
+        "reference": reference,
+        "data": _data(usable),
+        "pairing": _pairing(config, pairing, truths),
+        "ene_csv": None if table is None else _ene_facts(table, truths),
+        "models": models,
+        **compared,
+    }
+
+
+def data_sha256(truths: Sequence[TruthRecord]) -> str:
+    """The hash of a data set: of its images, masks and ENE labels, whatever their names and order."""
+    return digest(sorted(truth.content_sha256 for truth in truths))
+
+
+def _data(usable: Sequence[TruthRecord]) -> dict[str, Any]:
+    nodes = [node for truth in usable for node in truth.nodes]
+    return {
+        "sha256": data_sha256(usable),
+        "cases": len(usable),
+        "patients": len({truth.patient_id for truth in usable}),
+        "nodes": len(nodes),
+        "nodes_labelled": sum(node.ene is not None for node in nodes),
+        "nodes_ene": sum(node.ene == 1 for node in nodes),
+        "labels": [n for n in LABEL_VALUES if any(truth.voxels.get(n) for truth in usable)],
+        "case_ids": [truth.case_id for truth in usable],
+    }
+
+
+def _pairing(config: BenchmarkConfig, pairing: Pairing, truths: Sequence[TruthRecord]) -> dict[str, Any]:
+    refused = [{"case_id": r.case_id, "reason": r.reason} for r in pairing.refused]
+    refused += [{"case_id": t.case_id, "reason": t.reason} for t in truths if t.status != "ok"]
+    return {
+        "paired": len(pairing.pairs),
+        "images_without_mask": list(pairing.images_without_mask),
+        "masks_without_image": list(pairing.masks_without_image),
+        "refused": refused,
+        "beyond_max_cases": len(pairing.pairs) - len(truths),
+        "notes": list(pairing.notes),
+    }
+
+
+def _ene_facts(table: EneTable, truths: Sequence[TruthRecord]) -> dict[str, Any]:
+    known = {truth.case_id for truth in truths}
+    cases = {row.row: row.case_id for row in table.rows}
+    unmatched = [(row, reason) for truth in truths for row, reason in truth.ene_unmatched]
+    unmatched += [
+        (row.row, "no such case in this benchmark") for row in table.rows if row.case_id not in known
+    ]
+    unmatched += [
+        (row.row, "its case could not be used")
+        for truth in truths
+        if truth.status != "ok"
+        for row in table.of(truth.case_id)
+    ]
+    return {
+        "rows": len(table.rows),
+        "matched": sum(truth.ene_matched for truth in truths),
+        "unmatched": [{"row": r, "case_id": cases.get(r, ""), "reason": why} for r, why in sorted(unmatched)],
+    }
+
+
+def _model(
+    config: BenchmarkConfig, out: Path, entrant: Entrant, usable: Sequence[TruthRecord]
+) -> dict[str, Any]:
+    facts = entrant.facts
+    entry: dict[str, Any] = {
+        "name": entrant.name,
+        "key": entrant.key,
+        "kind": entrant.kind,
+        "source": source_name(entrant.source),
+        "status": "failed" if facts is None else "ok",
+        "reason": entrant.reason,
+    }
+    if facts is None:
+        return entry
+    records = list(records_of(out, entrant.key, usable))
+    done = [record for record in records if record.status == "ok"]
+    flops = next((record.flops for record in records if record.flops is not None), None)
+    segments = facts.segments and bool(done)
+    return {
+        **entry,
+        "said": list(facts.said),
+        "sha256": facts.sha256,
+        "parameters": facts.parameters,
+        "size_bytes": facts.size_bytes,
+        "flops": flops,
+        "ene_threshold": facts.ene_threshold,
+        "cases": {"ok": len(done), "failed": len(usable) - len(done)},
+        "segmentation": {n: _segmentation(config, done, n) for n in LABEL_VALUES} if segments else None,
+        "aggregated_dice": {n: _aggregated(config, done, n) for n in LABEL_VALUES} if segments else None,
+        "detection": _detection(config, done) if segments else None,
+        "classification": judgement(config, entrant, done) if facts.classifies else None,
+        "resources": _resources(config, done),
+    }
+
+
+def _metrics(records: Sequence[CaseRecord], label: str) -> tuple[list[LabelMetrics], list[str]]:
+    having = [(r.segmentation[label], r.patient_id) for r in records if r.segmentation is not None]
+    return [metrics for metrics, _ in having], [who for _, who in having]
+
+
+def _segmentation(config: BenchmarkConfig, records: Sequence[CaseRecord], label: str) -> dict[str, Any]:
+    metrics, patients = _metrics(records, label)
+    return {
+        name: asdict(
+            summarise(
+                [one.cohort_value(name) for one in metrics],
+                patients,
+                resamples=config.resamples,
+                seed=config.seed,
+            )
+        )
+        for name in SEGMENTATION_METRICS
+    }
+
+
+def _aggregated(config: BenchmarkConfig, records: Sequence[CaseRecord], label: str) -> dict[str, Any]:
+    metrics, patients = _metrics(records, label)
+    return asdict(aggregated_dice_interval(metrics, patients, resamples=config.resamples, seed=config.seed))
+
+
+def _detection(config: BenchmarkConfig, records: Sequence[CaseRecord]) -> dict[str, Any]:
+    having = [(r.matching, r.patient_id) for r in records if r.matching is not None]
+    matches = [match for match, _ in having]
+    patients = [who for _, who in having]
+    figures = detection(matches, patients, resamples=config.resamples, seed=config.seed)
+    return {"label": GTVN, **asdict(figures), "froc": asdict(froc(matches))}
+
+
+def _resources(config: BenchmarkConfig, records: Sequence[CaseRecord]) -> dict[str, Any]:
+    def over_cases(values: Sequence[float | None], patients: Sequence[str]) -> dict[str, Any]:
+        return asdict(summarise(values, patients, resamples=config.resamples, seed=config.seed))
+
+    patients = [record.patient_id for record in records]
+    wall = {step: over_cases([r.seconds.get(step) for r in records], patients) for step in STEPS}
+    wall["total"] = over_cases([sum(r.seconds.values()) for r in records], patients)
+    cpu = {step: over_cases([r.cpu_seconds.get(step) for r in records], patients) for step in STEPS}
+    cpu["total"] = over_cases([sum(r.cpu_seconds.values()) for r in records], patients)
+    rss = [r.peak_rss_mib for r in records if r.peak_rss_mib is not None]
+    gpu = [r.peak_gpu_mib for r in records if r.peak_gpu_mib is not None]
+    return {
+        "seconds": wall,
+        "cpu_seconds": cpu,
+        "inference_repeats": max((r.inference_repeats for r in records), default=None),
+        "peak_rss_mib": {"max": max(rss, default=None), "mean": sum(rss) / len(rss) if rss else None},
+        "peak_gpu_mib": {"max": max(gpu), "mean": sum(gpu) / len(gpu)} if gpu else None,
+    }

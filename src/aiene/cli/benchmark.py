@@ -1,0 +1,285 @@
+"""`aiene benchmark`: models against ground truth and each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from aiene.cli import leaderboard
+from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aiene.benchmark.config import BenchmarkConfig
+    from aiene.benchmark.runner import BenchmarkRun, Step
+
+SEVERAL = ("--hf-models", "--models", "--predictions")
+"""Options that take several words, as the published command line does."""
+
+
+class _Group(TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args))
+
+
+app = typer.Typer(
+    cls=_Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Compare models with ground truth and with each other.",
+)
+app.add_typer(leaderboard.app, name="leaderboard")
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """`--models A B` as `--models A --models B`, for every option that takes several words."""
+    result: list[str] = []
+    option, first = "", False
+    for word in words:
+        if word.startswith("-"):
+            option, first = (word, True) if word in SEVERAL else ("", False)
+            result.append(word)
+            continue
+        if option and not first:
+            result.append(option)
+        result.append(word)
+        first = False
+    return result
+
+
+@app.callback()
+def benchmark(
+    ctx: typer.Context,
+    image_dir: Annotated[Path | None, typer.Option(help="Folder of the CTs.")] = None,
+    seg_dir: Annotated[Path | None, typer.Option(help="Folder of their ground truth, by case id.")] = None,
+    ene_csv: Annotated[Path | None, typer.Option(help="ENE of single nodes, 0 or 1.")] = None,
+    config: Annotated[Path | None, typer.Option(help="benchmark_config.yaml.")] = None,
+    hf_models: Annotated[
+        list[str] | None, typer.Option(metavar="ID|PATH ...", help="Hugging Face models.")
+    ] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(metavar="BUNDLE ...", help="Our bundles, or MONAI bundles' folders.")
+    ] = None,
+    predictions: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DIR ...", help="Folders of predictions by case id.")
+    ] = None,
+    max_cases: Annotated[int | None, typer.Option(min=1, help="Take the first so many cases.")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path(
+        "benchmark_results"
+    ),
+    reference: Annotated[
+        str | None, typer.Option(help="Model that the others are compared with (default: the first).")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Cases side by side (default: one per core).")
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Take masks that lie on another grid than their CT.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of bootstrap and permutations.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    board: Annotated[
+        Path | None, typer.Option("--leaderboard", help="File or folder to which the run is added.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
+) -> None:
+    """Compare models with ground truth and with each other, with intervals, tests and a report."""
+    if ctx.invoked_subcommand is not None:
+        return
+    given = {
+        "image_dir": image_dir,
+        "seg_dir": seg_dir,
+        "ene_csv": ene_csv,
+        "hf_models": hf_models,
+        "models": models,
+        "predictions": predictions,
+        "max_cases": max_cases,
+        "reference": reference,
+        "resample": resample or None,
+        "seed": seed,
+        "device": device,
+    }
+    with user_errors():
+        code = compare(config, given, out, jobs=jobs, board=board, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def compare(
+    config_file: Path | None,
+    given: dict[str, Any],
+    out: Path,
+    *,
+    jobs: int | None = None,
+    board: Path | None = None,
+    as_json: bool = False,
+) -> int:
+    """Run a benchmark from the words of a command line, and tell its end; the exit code.
+
+    Parameters
+    ----------
+    given : options by name; None where it was not given, so that the configuration's counts.
+    """
+    from aiene.benchmark.runner import run_benchmark
+
+    console = stderr_console()
+    config = configuration(config_file, given)
+    run = run_benchmark(config, out, jobs=jobs, apart=True, on_step=lambda step: _tell_step(console, step))
+    report = _report(out)
+    if board is not None:
+        _add_to_board(run, board)
+    _tell_end(console, run, report, as_json)
+    return run.exit_code
+
+
+def configuration(config_file: Path | None, given: dict[str, Any]) -> BenchmarkConfig:
+    """The configuration file with the command's own words over it.
+
+    Raises
+    ------
+    InputError : the file cannot be used.
+    UsageError : a word that does not fit.
+    """
+    from pydantic import ValidationError
+
+    from aiene.benchmark.config import BenchmarkConfig, ModelEntry, read_config
+    from aiene.errors import UsageError
+
+    base = BenchmarkConfig() if config_file is None else read_config(config_file)
+    words = {name: value for name, value in given.items() if value not in (None, [], ())}
+    if "predictions" in words:
+        words["predictions"] = _named_folders(words["predictions"])
+    if "models" in words:
+        words["models"] = tuple(
+            ModelEntry(source=source, kind=None if Path(source).is_dir() else "bundle")
+            for source in words["models"]
+        )
+    if "hf_models" in words:
+        words["hf_models"] = tuple(words["hf_models"])
+    if any(not str(name).strip() for name in words.get("hf_models", ())):
+        raise UsageError("--hf-models: an empty word; name a model's folder or id.")
+    try:
+        return BenchmarkConfig.model_validate({**base.model_dump(), **words})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option}: {str(first['msg']).lower()}.") from error
+
+
+def _named_folders(words: Sequence[str]) -> dict[str, Path]:
+    from aiene.errors import UsageError
+
+    folders: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder):
+            raise UsageError(f"--predictions {word}: say NAME=DIR.")
+        if name in folders:
+            raise UsageError(f"--predictions: {name} is named twice; give each folder its own name.")
+        folders[name] = Path(folder)
+    return folders
+
+
+def _report(out: Path) -> Path | None:
+    """The HTML report; None where its part of the package is not there."""
+    spec = find_spec("aiene.benchmark.report")
+    if spec is None or spec.origin is None:
+        return None
+    return Path(import_module("aiene.benchmark.report").write_report(out))
+
+
+def _add_to_board(run: BenchmarkRun, board: Path) -> None:
+    from aiene.benchmark.leaderboard import add_entry
+    from aiene.benchmark.standing import entries_of
+
+    for entry in entries_of(run.summary):
+        add_entry(board, entry)
+
+
+def _tell_step(console: Console, step: Step) -> None:
+    from rich.markup import escape
+
+    what = step.model or "ground truth"
+    said = "already done" if step.reused else step.status
+    if step.status == "failed":
+        said = f"failed: {step.reason}"
+    style = "red" if step.status == "failed" else None
+    console.print(escape(f"{what} [{step.number}/{step.total}] {step.case_id}: {said}"), style=style)
+
+
+def _tell_end(console: Console, run: BenchmarkRun, report: Path | None, as_json: bool) -> None:
+    pairing = run.summary["pairing"]
+    for name in ("images_without_mask", "masks_without_image"):
+        if pairing[name]:
+            listed = ", ".join(pairing[name])
+            console.print(f"{name.replace('_', ' ')}: {listed}", markup=False, style="yellow")
+    for refused in pairing["refused"]:
+        console.print(f"{refused['case_id']}: {refused['reason']}", markup=False, style="red")
+    for unmatched in (run.summary["ene_csv"] or {}).get("unmatched", []):
+        said = f"ENE file, row {unmatched['row']}: {unmatched['reason']}"
+        console.print(said, markup=False, style="yellow")
+    for model in run.summary["models"]:
+        if model["status"] == "failed":
+            console.print(f"{model['name']}: {model['reason']}", markup=False, style="red")
+    for path in (run.results_file, run.summary_file, report):
+        if path is not None:
+            console.print(str(path), markup=False)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(run.summary, indent=2, ensure_ascii=False))
+    else:
+        _print_table(run.summary)
+    console.print(RESEARCH_ONLY, markup=False, style="bold")
+
+
+def _print_table(summary: dict[str, Any]) -> None:
+    """The models in a few figures, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{summary['data']['cases']} cases", caption=RESEARCH_ONLY, caption_style="bold red")
+    for name in (
+        "model",
+        "cases",
+        "Dice GTVp",
+        "Dice GTVn",
+        "sensitivity",
+        "false a case",
+        "ENE AUC",
+        "seconds",
+    ):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for model in summary["models"]:
+        if model["status"] != "ok":
+            table.add_row(model["name"], "failed", *[""] * 6)
+            continue
+        cases = f"{model['cases']['ok']}/{model['cases']['ok'] + model['cases']['failed']}"
+        segmentation, found = model["segmentation"] or {}, model["detection"] or {}
+        judged = model["classification"] or {}
+        track = judged.get("end_to_end") or judged.get("on_truth") or {}
+        table.add_row(
+            model["name"],
+            cases,
+            *(_figure(segmentation.get(label, {}).get("dice", {}).get("mean")) for label in ("GTVp", "GTVn")),
+            _figure(found.get("sensitivity")),
+            _figure(found.get("false_per_case")),
+            _figure(track.get("auc_clustered")),
+            _figure(model["resources"]["seconds"]["total"]["median"], digits=1, interval=False),
+        )
+    Console(width=None if Console().is_terminal else 120).print(table)
+
+
+def _figure(estimate: dict[str, Any] | None, *, digits: int = 2, interval: bool = True) -> str:
+    if not estimate or estimate.get("value") is None:
+        return "-"
+    said = f"{estimate['value']:.{digits}f}"
+    if not interval or estimate.get("low") is None:
+        return said
+    return f"{said} ({estimate['low']:.{digits}f}-{estimate['high']:.{digits}f})"

@@ -1,0 +1,159 @@
+"""`aiene benchmark leaderboard`: show, export and import what runs have added."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+
+if TYPE_CHECKING:
+    from aiene.benchmark.leaderboard import Board, Entry
+
+_HELP = ("-h", "--help")
+
+
+class _ShowByDefault(TyperGroup):
+    """`leaderboard BOARD` means `leaderboard show BOARD`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in _HELP):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ShowByDefault,
+    help=(
+        "Show, export and import the leaderboard. Without a command: show. "
+        "Only runs on the same data set are compared."
+    ),
+    context_settings={"help_option_names": list(_HELP)},
+)
+
+BoardPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BOARD",
+        envvar="AIENE_LEADERBOARD",
+        help="Leaderboard: its file, or the folder that holds leaderboard.sqlite.",
+    ),
+]
+DataSet = Annotated[
+    str | None, typer.Option("--data", help="Only this data set, by the first characters of its hash.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@app.command()
+def show(
+    board: BoardPath,
+    sort: Annotated[
+        str | None, typer.Option(help="Metric to rank by, such as dice_GTVn, hd95_mm_GTVn or auc_on_truth.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Further metric to show; may be given several times.")
+    ] = None,
+    ascending: Annotated[
+        bool, typer.Option("--ascending", help="Smallest first, instead of the best first.")
+    ] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="Of each model only the newest run.")] = False,
+    data: DataSet = None,
+    html: Annotated[Path | None, typer.Option(help="Write it as an HTML page too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the leaderboard in the terminal, and as an HTML page."""
+    from aiene.benchmark.leaderboard import boards, check_metric, newest_only, read_entries, write_page
+
+    with user_errors():
+        entries = read_entries(board, data_sha256=data)
+        entries = newest_only(entries) if latest else entries
+        for name in metric or []:
+            check_metric(entries, name)
+        standings = boards(entries, sort=sort, descending=False if ascending else None)
+        if html is not None:
+            write_page(entries, html, sort=sort)
+            typer.echo(f"Page: {html}", err=True)
+    if as_json:
+        typer.echo(json.dumps([_board_json(one) for one in standings], indent=2, ensure_ascii=False))
+        return
+    for one in standings:
+        _print_board(one, metric or [])
+    if not standings:
+        typer.echo("There are no entries.")
+    stderr_console().print(RESEARCH_ONLY, markup=False, style="bold")
+
+
+@app.command("export")
+def export_board(
+    board: BoardPath,
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
+    data: DataSet = None,
+) -> None:
+    """Write the entries as JSON for other sites: figures and hashes, no patients."""
+    from aiene.benchmark.leaderboard import export_json
+
+    with user_errors():
+        count = export_json(board, out, data_sha256=data)
+    typer.echo(f"{count} entries written to {out}", err=True)
+
+
+@app.command("import")
+def import_board(
+    board: BoardPath,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Exports of other sites.")],
+) -> None:
+    """Add the entries that another site has exported; a malformed file adds nothing."""
+    from aiene.benchmark.leaderboard import import_json
+
+    for file in files:
+        with user_errors():
+            added, known = import_json(board, file)
+        typer.echo(f"{file.name}: {added} new entries, {known} known already", err=True)
+
+
+def _board_json(board: Board) -> dict[str, Any]:
+    from aiene.benchmark.leaderboard import entry_to_json
+
+    return {
+        "data_sha256": board.data_sha256,
+        "sort": board.sort,
+        "same_cases": board.same_cases,
+        "entries": [{"rank": place.rank, **entry_to_json(place.entry)} for place in board.places],
+    }
+
+
+def _print_board(board: Board, more: list[str]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    warning = "" if board.same_cases else "The entries are over different numbers of cases. "
+    caption = f"{warning}{RESEARCH_ONLY}"
+    title = f"Data set {board.data_sha256[:12]}, ranked by {board.sort}"
+    table = Table(title=escape(title), caption=caption, caption_style="bold")
+    chosen = list(dict.fromkeys([board.sort, *more, *board.metrics]))[: max(3, 1 + len(more))]
+    for name in ("", "model", *chosen, "cases", "model hash", "version", "site", "created"):
+        table.add_column(escape(name), justify="right" if name in ("", "cases", *chosen) else "left")
+    for place in board.places:
+        table.add_row(*(escape(text) for text in _cells(place.rank, place.entry, chosen)))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _cells(rank: int | None, entry: Entry, metrics: list[str]) -> list[str]:
+    figures = [entry.metrics.get(name) for name in metrics]
+    return [
+        "-" if rank is None else str(rank),
+        entry.model,
+        *("-" if value is None else f"{value:.4g}" for value in figures),
+        str(entry.n_cases),
+        (entry.model_sha256 or "-")[:12],
+        entry.version,
+        entry.site or "-",
+        entry.created[:16],
+    ]

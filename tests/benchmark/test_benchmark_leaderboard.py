@@ -1,0 +1,404 @@
+"""The leaderboard: kept, ranked, shared between sites, and safe against what comes from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aiene.benchmark.leaderboard import (
+    Entry,
+    add_entries,
+    add_entry,
+    board_file,
+    boards,
+    data_sets,
+    entry_from_json,
+    entry_to_json,
+    export_json,
+    import_json,
+    newest_only,
+    page,
+    read_entries,
+)
+from aiene.errors import InputError, OutputError, UsageError
+
+ONE, TWO = "a1" * 32, "b2" * 32
+
+
+def _entry(model: str, data: str = ONE, created: str = "2026-11-25T10:00:00+00:00", **metrics: Any) -> Entry:
+    return Entry(
+        data_sha256=data,
+        model=model,
+        model_sha256=f"{model:_<64}",
+        version="0.1.0",
+        machine="an ordinary processor, 2 cores",
+        created=created,
+        n_cases=30,
+        metrics=metrics,
+    )
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """Two data sets with three models and one."""
+    path = tmp_path / "board.sqlite"
+    entries = [
+        _entry("good", dice=0.8, hd95_mm=4.0, auc=None),
+        _entry("bad", dice=0.4, hd95_mm=20.0),
+        _entry("silent", hd95_mm=9.0),
+        _entry("elsewhere", TWO, "2026-11-24T10:00:00+00:00", dice=0.99),
+    ]
+    assert add_entries(path, entries) == (4, 0)
+    return path
+
+
+def _models(board: Path, **how: Any) -> list[str]:
+    return [entry.model for entry in read_entries(board, **how)]
+
+
+def test_an_entry_comes_back_as_it_went_in(board: Path) -> None:
+    entry = replace(_entry("new", dice=0.5, brier=None), site="Site B", note="boxes of the truth")
+    assert add_entry(board, entry)
+    assert entry in read_entries(board)
+
+
+def test_the_same_entry_is_kept_once(board: Path) -> None:
+    assert not add_entry(board, _entry("bad", dice=0.4, hd95_mm=20.0))
+    assert not add_entry(board, _entry("bad", created="2026-11-25T12:00:00+02:00", dice=0.4, hd95_mm=20.0))
+    assert len(read_entries(board)) == 4
+
+
+def test_entries_are_ranked_by_any_metric_in_its_better_way(board: Path) -> None:
+    assert _models(board, data_sha256=ONE) == ["good", "bad", "silent"]
+    assert _models(board, data_sha256=ONE, sort="hd95_mm") == ["good", "silent", "bad"]
+    assert _models(board, data_sha256=ONE, sort="hd95_mm", descending=True) == ["bad", "silent", "good"]
+    assert _models(board, data_sha256=ONE, sort="dice", descending=False) == ["bad", "good", "silent"]
+
+
+def test_only_entries_on_the_same_data_are_compared(board: Path) -> None:
+    newest, other = boards(read_entries(board))
+    assert (newest.data_sha256, other.data_sha256) == (ONE, TWO)
+    assert [(p.entry.model, p.rank) for p in newest.places] == [("good", 1), ("bad", 2), ("silent", None)]
+    assert [(p.entry.model, p.rank) for p in other.places] == [("elsewhere", 1)]
+    assert data_sets(board) == ((ONE, 3), (TWO, 1))
+
+
+def test_a_data_set_is_named_by_the_beginning_of_its_hash(board: Path) -> None:
+    assert _models(board, data_sha256="b2b2") == ["elsewhere"]
+    with pytest.raises(UsageError, match="no data set begins with ffff"):
+        read_entries(board, data_sha256="ffff")
+    add_entry(board, _entry("third", "b2ff", dice=0.1))
+    with pytest.raises(UsageError, match="2 data sets begin with b2"):
+        read_entries(board, data_sha256="b2")
+
+
+def test_equal_figures_share_the_better_place() -> None:
+    (found,) = boards([_entry(m, dice=d) for m, d in (("a", 0.5), ("b", 0.7), ("c", 0.7))])
+    assert [(p.entry.model, p.rank) for p in found.places] == [("b", 1), ("c", 1), ("a", 3)]
+
+
+def test_errors_of_volume_are_best_near_0() -> None:
+    (found,) = boards(
+        [_entry(m, volume_error_ml=v) for m, v in (("a", -5.0), ("b", 2.0), ("c", -1.0))],
+        sort="volume_error_ml",
+    )
+    assert [p.entry.model for p in found.places] == ["c", "b", "a"]
+
+
+def test_a_metric_that_no_entry_has_is_named_with_the_nearest(board: Path) -> None:
+    with pytest.raises(UsageError, match=r"no entry has the metric dise; did you mean dice\?"):
+        read_entries(board, sort="dise")
+    with pytest.raises(UsageError, match="there are auc, dice, hd95_mm"):
+        read_entries(board, sort="zzzzzzz")
+
+
+def test_entries_over_different_numbers_of_cases_are_marked() -> None:
+    entries = [_entry("a", dice=0.5), replace(_entry("b", dice=0.9), n_cases=3)]
+    (found,) = boards(entries)
+    assert not found.same_cases
+    assert "different numbers of cases" in page(entries)
+
+
+def test_of_each_model_the_newest_run_can_be_taken() -> None:
+    old, new = _entry("a", dice=0.5), _entry("a", created="2026-12-01T00:00:00+00:00", dice=0.4)
+    assert newest_only([new, old]) == (new,)
+
+
+def test_without_the_usual_metric_the_commonest_is_taken() -> None:
+    (found,) = boards([_entry("a", sharpness=1.0), _entry("b", sharpness=2.0, other=1.0)])
+    assert found.sort == "sharpness"
+    (bare,) = boards([_entry("a")])
+    assert bare.places[0].rank is None
+    assert boards([]) == ()
+
+
+def test_a_folder_is_a_place_for_a_leaderboard(tmp_path: Path) -> None:
+    folder = tmp_path / "boards"
+    add_entry(folder, _entry("a", dice=0.5))
+    assert board_file(folder) == folder / "leaderboard.sqlite"
+    assert _models(folder) == ["a"]
+    assert _models(folder / "leaderboard.sqlite") == ["a"]
+
+
+def test_where_there_is_no_leaderboard_reading_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "none.sqlite"
+    with pytest.raises(InputError, match="there is no leaderboard"):
+        read_entries(path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"hello, this is no database at all" * 50, b"PK\x03\x04" * 300])
+def test_another_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    for use in (lambda: read_entries(path), lambda: add_entry(path, _entry("a"))):
+        with pytest.raises(InputError, match="no leaderboard"):
+            use()
+    assert path.read_bytes() == content
+
+
+def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE patients (name TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    for use in (lambda: read_entries(path), lambda: add_entry(path, _entry("a"))):
+        with pytest.raises(InputError, match="no leaderboard"):
+            use()
+    assert path.read_bytes() == before
+
+
+def test_a_leaderboard_of_a_later_version_is_refused(board: Path) -> None:
+    connection = sqlite3.connect(board)
+    connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    with pytest.raises(InputError, match="another version"):
+        read_entries(board)
+
+
+def test_a_truncated_leaderboard_is_one_sentence(board: Path) -> None:
+    board.write_bytes(board.read_bytes()[:3000])
+    with pytest.raises(InputError, match="leaderboard"):
+        read_entries(board)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_leaderboard_that_cannot_be_written_is_one_sentence(board: Path) -> None:
+    board.chmod(0o400)
+    with pytest.raises(OutputError):
+        add_entry(board, _entry("new"))
+
+
+WRITER = """
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from aiene.benchmark.leaderboard import Entry, add_entry
+
+for number in range(6):
+    name = f"model {sys.argv[2]}.{number}"
+    add_entry(Path(sys.argv[1]), Entry("a1", name, None, "0.1.0", "", "2026-11-25", 3, {"dice": 0.5}))
+"""
+
+
+def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "board.sqlite"
+    words = [sys.executable, "-c", WRITER, str(path)]
+    writers = [subprocess.Popen([*words, str(number)]) for number in range(4)]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    assert len(read_entries(path)) == 24
+
+
+def test_a_writer_waits_for_another_in_the_midst_of_writing(board: Path) -> None:
+    with closing(sqlite3.connect(board, isolation_level=None, timeout=1)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO entries VALUES ('x', 'x', '2000', ?)", [json.dumps(GOOD)])
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(add_entry, board, _entry("late", dice=0.5))
+            time.sleep(0.3)
+            other.execute("COMMIT")
+            assert waiting.result(20)
+    assert len(read_entries(board)) == 6
+
+
+def test_what_is_exported_is_imported_whole_and_once(board: Path, tmp_path: Path) -> None:
+    file, elsewhere = tmp_path / "shared.json", tmp_path / "elsewhere.sqlite"
+    assert export_json(board, file) == 4
+    assert import_json(elsewhere, file) == (4, 0)
+    assert set(map(str, read_entries(elsewhere))) == set(map(str, read_entries(board)))
+    assert import_json(elsewhere, file) == (0, 4)
+    assert export_json(board, file, data_sha256="b2") == 1
+
+
+def test_an_export_holds_figures_and_no_patients(board: Path, tmp_path: Path) -> None:
+    export_json(board, tmp_path / "shared.json")
+    content = json.loads((tmp_path / "shared.json").read_text())
+    assert set(content) == {"kind", "format", "notice", "entries"}
+    assert all(list(entry) == list(GOOD) for entry in content["entries"])
+    assert set(GOOD) == {
+        *("data_sha256", "model", "model_sha256", "version", "machine"),
+        *("created", "n_cases", "metrics", "site", "note"),
+    }
+
+
+GOOD = entry_to_json(_entry("a", dice=0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"patient_id": "P1"}, r"unknown fields \(patient_id\)"),
+        ({"cases": [{"case_id": "P1", "dice": 1}]}, r"unknown fields \(cases\)"),
+        ({"data_sha256": None}, "data_sha256 of an entry is no text"),
+        ({"data_sha256": "  "}, "data_sha256 of an entry is no text"),
+        ({"model": 5}, "model of an entry is no text"),
+        ({"model": "x" * 501}, "model of an entry is no text"),
+        ({"model": "a\x1b[31m"}, "cannot be printed"),
+        ({"note": "line\nline"}, "cannot be printed"),
+        ({"site": "\ud800"}, "cannot be printed"),
+        ({"created": "yesterday"}, "no date"),
+        ({"created": "0001-01-01T00:00:00+14:00"}, "no date"),
+        ({"n_cases": -1}, "n_cases"),
+        ({"n_cases": 2.5}, "n_cases"),
+        ({"n_cases": True}, "n_cases"),
+        ({"metrics": [0.5]}, "metrics"),
+        ({"metrics": {f"m{k}": 1 for k in range(501)}}, "at most 500"),
+        ({"metrics": {"dice": "0.5"}}, "dice of an entry is no finite number"),
+        ({"metrics": {"dice": True}}, "no finite number"),
+        ({"metrics": {"dice": 10**400}}, "no finite number"),
+        ({"metrics": {"dice": 1e999}}, "no finite number|no valid JSON"),
+        ({"metrics": {"<script>x</script>()": 1}}, "name that is none"),
+        ({"metrics": {"": 1}}, "name that is none"),
+        ({"metrics": {"d" * 81: 1}}, "name that is none"),
+    ],
+)
+def test_a_malformed_entry_of_another_site_is_refused_in_one_sentence_and_nothing_added(
+    board: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    file = tmp_path / "foreign.json"
+    entries = [GOOD, {**GOOD, **change}]
+    file.write_text(json.dumps({"kind": "aiene-leaderboard", "format": 1, "entries": entries}))
+    with pytest.raises(InputError, match=said) as caught:
+        import_json(board, file)
+    _assert_one_sentence(str(caught.value))
+    assert str(caught.value).startswith("foreign.json: ")
+    assert len(read_entries(board)) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no valid JSON"),
+        (b"{", "no valid JSON"),
+        (b"\xff\xfe\x00", "no valid JSON"),
+        (b"[" * 100_000, "no valid JSON"),
+        (b"[]", "no export of a leaderboard"),
+        (b"null", "no export of a leaderboard"),
+        (b'{"kind": "other"}', "no export of a leaderboard"),
+        (b'{"kind": "aiene-leaderboard", "format": 2}', "another version"),
+        (b'{"kind": "aiene-leaderboard", "format": 1}', "no list of entries"),
+        (b'{"kind": "aiene-leaderboard", "format": 1, "entries": {}}', "no list of entries"),
+        (
+            b'{"kind": "aiene-leaderboard", "format": 1, "entries": [3]}',
+            "entry 1: an entry is no JSON object",
+        ),
+        (b'{"kind": "aiene-leaderboard", "format": 1, "entries": [{}]}', "entry 1: an entry lacks created"),
+        (b'{"kind": "aiene-leaderboard", "format": 1, "entries": [NaN]}', "no valid JSON"),
+    ],
+)
+def test_another_file_is_no_import(board: Path, tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "foreign.json"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=said) as caught:
+        import_json(board, file)
+    _assert_one_sentence(str(caught.value))
+
+
+def test_a_file_that_is_not_there_and_a_folder_are_one_sentence(board: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(InputError) as caught:
+            import_json(board, path)
+        _assert_one_sentence(str(caught.value))
+
+
+def test_an_import_that_adds_nothing_makes_no_leaderboard(tmp_path: Path) -> None:
+    file = tmp_path / "foreign.json"
+    file.write_text("{}")
+    with pytest.raises(InputError):
+        import_json(tmp_path / "new.sqlite", file)
+    assert not (tmp_path / "new.sqlite").exists()
+
+
+def test_a_byte_order_mark_is_no_obstacle(board: Path, tmp_path: Path) -> None:
+    file = tmp_path / "shared.json"
+    export_json(board, file)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert import_json(tmp_path / "new.sqlite", file) == (4, 0)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from([*GOOD, "extra"]), _JSON, max_size=4))
+def test_whatever_an_entry_holds_it_is_an_entry_or_one_sentence(changes: dict[str, Any]) -> None:
+    try:
+        entry = entry_from_json({**GOOD, **changes})
+    except UsageError as error:
+        _assert_one_sentence(str(error))
+        return
+    assert entry_from_json(json.loads(json.dumps(entry_to_json(entry), allow_nan=False))) == entry
+
+
+def _assert_one_sentence(text: str) -> None:
+    assert text.endswith(".")
+    assert len(text) < 400
+    assert text.isprintable()
+
+
+def test_an_entry_that_must_not_be_is_not_added(board: Path) -> None:
+    with pytest.raises(UsageError, match="no finite number"):
+        add_entries(board, [_entry("fine", dice=0.5), _entry("broken", dice=float("nan"))])
+    assert len(read_entries(board)) == 4
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_comes_from_outside() -> None:
+    entries = [
+        replace(_entry("<b>a</b>", dice=0.81234), note='"><script>alert(1)</script>'),
+        _entry("b", dice=0.5),
+    ]
+    text = page(entries)
+    assert "<b>a</b>" not in text
+    assert "<script>alert" not in text
+    assert "&lt;b&gt;a&lt;/b&gt;" in text
+    assert not any(word in text for word in ("http://", "https://", "src=", "@import", "url("))
+    assert "Research software, not a medical device." in text
+    assert 'class="best" data-value="0.81234">0.8123<' in text
+
+
+def test_the_page_has_a_table_for_each_data_set(board: Path) -> None:
+    text = page(read_entries(board), sort="hd95_mm")
+    assert text.count("<table>") == 2
+    assert text.index(ONE) < text.index(TWO)
+    assert text.index(">good<") < text.index(">silent<") < text.index(">bad<")
+    assert "There are no entries." in page([])
