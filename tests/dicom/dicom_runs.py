@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
 
@@ -210,6 +211,21 @@ def _write_case(store, case, case_id, planted, primary, axes, edit) -> Run:
 def small_grid(direction: Any = AXIAL, size: tuple[int, int, int] = (24, 30, 41)) -> Grid:
     """A grid on which no two sizes or spacings are alike; it spans what ingest asks of a neck CT."""
     return Grid(size, (3.0, 2.1, 1.7), (-40.5, -61.25, 12.125), direction)
+
+
+def gdcm_pixels(file: Path) -> np.ndarray:
+    """The frames (frame, row, column) of a binary segmentation as SimpleITK's GDCM reads them.
+
+    Where the bits of all frames fill no whole number of bytes, GDCM leaves the last one to seven pixels as
+    they happened to lie in memory (SimpleITK 2.5.7): these are taken from pydicom instead.
+    """
+    stored = sitk.GetArrayFromImage(sitk.ReadImage(str(file))) > 0
+    odd = stored.size % 8
+    if odd:
+        dataset = pydicom.dcmread(file)
+        bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little", count=stored.size)
+        stored.reshape(-1)[-odd:] = bits[-odd:]
+    return stored
 
 
 def tool(name: str) -> str:

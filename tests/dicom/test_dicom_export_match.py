@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_runs import AXIAL, OBLIQUE, OBLIQUE_DOWN, Run, small_grid, write_run, write_series
+from dicom_runs import AXIAL, OBLIQUE, OBLIQUE_DOWN, Run, gdcm_pixels, small_grid, write_run, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +53,7 @@ def run_of_nifti(tmp_path: Path, axes: tuple[int, ...] = (), direction: Any = OB
 def centroids(out: Path) -> list[np.ndarray]:
     """LPS centroid of each segment, by SimpleITK's pixels and the file's own positions."""
     file = out / "cases/pat/dicom/seg.dcm"
-    dataset, stored = pydicom.dcmread(file), sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+    dataset, stored = pydicom.dcmread(file), gdcm_pixels(file)
     shared = dataset.SharedFunctionalGroupsSequence[0]
     cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
     spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float)

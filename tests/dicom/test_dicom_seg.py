@@ -18,6 +18,7 @@ from dicom_runs import (
     OBLIQUE_DOWN,
     case_of,
     foot,
+    gdcm_pixels,
     says,
     series_of,
     small_grid,
@@ -75,8 +76,7 @@ def test_a_segment_lies_where_the_node_was_planted_whatever_the_files_order(
     run = write_run(tmp_path / "out", tmp_path / "case")
     assert export_run(run.out, ["dicom-seg"]).exit_code == 0
     file = run.out / "cases/case/dicom/seg.dcm"
-    stored = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))  # GDCM's pixels
-    clouds = physical(pydicom.dcmread(file), stored)
+    clouds = physical(pydicom.dcmread(file), gdcm_pixels(file))
     for number, node in enumerate(run.result.nodes, start=1):
         planted = run.native.points(np.argwhere(run.nodes == node.value))
         assert same_points(clouds[number], planted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,7 +38,11 @@ from aiene.cli.risk_words import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from aiene.risk.analyse import Analysis, AnalysisSettings, Progress
+    from aiene.risk.schemes import Scheme
+    from aiene.risk.staging import StagingOptions
 
 
 def analyse(
@@ -83,9 +87,7 @@ def analyse(
 ) -> None:
     """Analyse a cohort: survival, distant control, whether the AI-ENE count adds anything; one report."""
     from aiene.risk.importers import ImportOptions
-    from aiene.risk.join import run_nodes
     from aiene.risk.schemes import read_scheme
-    from aiene.risk.stratify import stratify
 
     with user_errors():
         chosen = read_scheme(scheme)
@@ -95,23 +97,40 @@ def analyse(
         found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
         with_counts, joined = join(found, ai_ene, id_pattern)
         staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
-        groups = stratify(with_counts, chosen, options=staging)
-        nodes = None if ai_ene is None else run_nodes(ai_ene, id_pattern=id_pattern)
-        with _progress() as on_progress:
-            from aiene.risk.analyse import analyse as run_analysis
-
-            made = run_analysis(
-                groups,
-                endpoints=[e for e in endpoint.split(",") if e.strip()],
-                scheme=chosen,
-                out=out,
-                settings=settings,
-                nodes=nodes,
-                on_progress=on_progress,
-            )
-        _tell(made, out, as_json=as_json, is_simulated=simulated(groups))
-        tell_end(groups)
+        run = (ai_ene, id_pattern)
+        made = _analysed(with_counts, chosen, staging, endpoint.split(","), out, settings, run)
+        _tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
+        tell_end(with_counts)
     raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
+
+
+def _analysed(
+    table: pd.DataFrame,
+    scheme: Scheme,
+    staging: StagingOptions,
+    endpoints: Sequence[str],
+    out: Path,
+    settings: AnalysisSettings,
+    run: tuple[Path | None, str | None],
+) -> Analysis:
+    """Stratify and analyse, with a bar; `run` is the run's place and how its cases name patients."""
+    from aiene.risk.analyse import analyse as run_analysis
+    from aiene.risk.join import run_nodes
+    from aiene.risk.stratify import stratify
+
+    ai_ene, id_pattern = run
+    groups = stratify(table, scheme, options=staging)
+    nodes = None if ai_ene is None else run_nodes(ai_ene, id_pattern=id_pattern)
+    with _progress() as on_progress:
+        return run_analysis(
+            groups,
+            endpoints=[name for name in endpoints if name.strip()],
+            scheme=scheme,
+            out=out,
+            settings=settings,
+            nodes=nodes,
+            on_progress=on_progress,
+        )
 
 
 def _settings(site: str, covariates: str | None, *, title: str | None, **rest: Any) -> AnalysisSettings:

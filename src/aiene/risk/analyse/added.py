@@ -11,6 +11,7 @@ import numpy as np
 from aiene.risk.analyse.contest import Contest, Predictions, predict, varying
 from aiene.risk.analyse.record import Skipped
 from aiene.risk.analyse.refit import Refit, names_of, values_of
+from aiene.risk.analyse.safe import cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.stats import (
     Difference,
@@ -18,7 +19,6 @@ from aiene.risk.stats import (
     NotEstimableError,
     calibration,
     concordance,
-    cox,
     decision_curve,
     groome,
     integrated_brier,

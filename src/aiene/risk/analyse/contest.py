@@ -12,7 +12,8 @@ from aiene.risk.analyse.design import categorical
 from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.outcome import Outcome
 from aiene.risk.analyse.regression import Sample
-from aiene.risk.stats import NotEstimableError, cox, fine_gray
+from aiene.risk.analyse.safe import cox
+from aiene.risk.stats import NotEstimableError, fine_gray
 
 FEWEST = 5
 """Fewer patients make no group of a model."""

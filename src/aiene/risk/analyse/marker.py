@@ -12,9 +12,10 @@ from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.outcome import words
 from aiene.risk.analyse.record import Column, Figure, Part, Skipped, Table, Text
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample
+from aiene.risk.analyse.safe import cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.analyse.show import p_phrase, plain, plain_rows
-from aiene.risk.stats import NotEstimableError, count_columns, cox, nested_lrt
+from aiene.risk.stats import NotEstimableError, count_columns, nested_lrt
 
 FORMS = ("continuous", "capped", "log1p", "categorical", "spline")
 _FORM_WORDS = {
@@ -33,8 +34,9 @@ def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int
         f"{sample.outcome.label}, "
         f"{sample.label[0].lower() + sample.label[1:] if sample.name == 'all' else sample.label}"
     )
-    if not complete.n_events:
-        return Part()
+    if not complete.n_events or len(set(count)) < 2:
+        reason = "no event" if not complete.n_events else "the count is the same in all"
+        return Part((), (Skipped(f"Forms of the count, {title}", f"{reason} among the complete cases."),))
     rows: list[dict[str, Any]] = []
     covariates = design.matrix
     for form in FORMS:
@@ -191,10 +193,14 @@ def interaction_row(
     complete, design, count = sample.complete()
     hpv = words(sample.table, "hpv")[sample.design.complete]
     head = {"endpoint": complete.label}
+    if len(set(count)) < 2:
+        return [head | {"reason": "the count is the same in all patients"}]
     known = np.isin(hpv, ("positive", "negative"))
     if len(set(hpv[known])) < 2:
         return [head | {"reason": "needs HPV-positive and HPV-negative patients with complete covariates"}]
     outcome, count = complete.take(known), count[known]
+    if len(set(count)) < 2:
+        return [head | {"reason": "the count is the same in all of these patients"}]
     matrix = estimable(design, known).matrix
     negative = (hpv[known] == "negative").astype(float)
     if not any(str(c).startswith("hpv_") for c in matrix):

@@ -20,6 +20,7 @@ from aiene.risk.analyse.outcome import LABELS, Outcome, outcome_of
 from aiene.risk.analyse.pool import Job
 from aiene.risk.analyse.record import Figure, Item, Part, Section
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, make_sample
+from aiene.risk.analyse.safe import guarded
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.analyse.survival import Stratum, survival_part
 
@@ -80,9 +81,16 @@ def _curve_jobs(
     for grouping in groupings.shown:
         strata = [_stratum(cohort, p, o, grouping) for p, o in zip(populations, outcomes, strict=True)]
         what = f"{strata[0].outcome.label} by {grouping.title}"
-        jobs.append(Job(what, survival_part, (strata, settings), 2))
+        jobs.append(Job(what, guarded, (what, survival_part, strata, settings), 2))
         if strata[0].outcome.competes:
-            jobs.append(Job(f"{what}, death competing", competing_part, (strata, settings), 4))
+            jobs.append(
+                Job(
+                    f"{what}, death competing",
+                    guarded,
+                    (f"{what}, death competing", competing_part, strata, settings),
+                    4,
+                )
+            )
     return tuple(jobs)
 
 
@@ -97,17 +105,38 @@ def _model_jobs(
     jobs = []
     for sample in samples:
         what = f"{sample.outcome.label}, {sample.label}"
-        jobs.append(Job(f"Cox, {what}", cox_part, (sample, settings), 3))
+        jobs.append(Job(f"Cox, {what}", guarded, (f"Cox, {what}", cox_part, sample, settings), 3))
         if sample.outcome.competes:
-            jobs.append(Job(f"Fine-Gray, {what}", fine_gray_part, (sample, settings), 6))
+            jobs.append(
+                Job(
+                    f"Fine-Gray, {what}", guarded, (f"Fine-Gray, {what}", fine_gray_part, sample, settings), 6
+                )
+            )
         jobs.append(
-            Job(f"Forms of the count, {what}", forms_part, (sample, settings, _cutoffs(groupings)), 3)
+            Job(
+                f"Forms of the count, {what}",
+                guarded,
+                (f"Forms of the count, {what}", forms_part, sample, settings, _cutoffs(groupings)),
+                3,
+            )
         )
         if settings.impute and sample.outcome.n_events:
             jobs.append(
-                Job(f"Imputation, {what}", imputed_part, (sample, settings), 10.0 * settings.imputations)
+                Job(
+                    f"Imputation, {what}",
+                    guarded,
+                    (f"Imputation, {what}", imputed_part, sample, settings),
+                    10.0 * settings.imputations,
+                )
             )
-        jobs.append(Job(f"Proportional hazards, {what}", hazards_part, (sample, settings), 3))
+        jobs.append(
+            Job(
+                f"Proportional hazards, {what}",
+                guarded,
+                (f"Proportional hazards, {what}", hazards_part, sample, settings),
+                3,
+            )
+        )
     return tuple(jobs)
 
 
@@ -119,7 +148,7 @@ def _contest_jobs(
         for contest in contests(sample, groupings, settings.marker_cap):
             what = f"{contest.outcome.label}, {contest.population}, {contest.title} with and without AI-ENE"
             weight = 5 + settings.bootstraps * max(0.2, contest.outcome.n / 1000) * len(contest.models) / 2
-            jobs.append(Job(what, assess, (contest, settings), weight))
+            jobs.append(Job(what, guarded, (what, assess, contest, settings), weight))
     return tuple(jobs)
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 from aiene.risk.analyse.design import Design, Term, estimable, make_design
 from aiene.risk.analyse.outcome import Outcome, numeric
 from aiene.risk.analyse.record import Column, Figure, Part, Skipped, Table, Text
+from aiene.risk.analyse.safe import cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.analyse.show import NOTHING, p_text, plain_rows
-from aiene.risk.stats import CoxFit, NotEstimableError, cox, fine_gray, information
+from aiene.risk.stats import CoxFit, NotEstimableError, fine_gray, information
 
 MARKER = "n_ai_ene"
 MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))

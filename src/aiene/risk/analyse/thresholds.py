@@ -12,9 +12,10 @@ from aiene.risk.analyse.cohort import Cohort
 from aiene.risk.analyse.grouping import Groupings
 from aiene.risk.analyse.outcome import LABELS, numeric, outcome_of, words
 from aiene.risk.analyse.record import Column, Figure, Item, Part, Section, Skipped, Table, Text
+from aiene.risk.analyse.safe import cox
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.analyse.show import plain_rows
-from aiene.risk.stats import NotEstimableError, count_distribution, cox, harrell_c, probability_at_least
+from aiene.risk.stats import NotEstimableError, count_distribution, harrell_c, probability_at_least
 
 if TYPE_CHECKING:
     from aiene.risk.schemes import Scheme

@@ -1,0 +1,1 @@
+"""The charts of a benchmark, one module for each family; each gives a `Chart`, or None where there is no data."""

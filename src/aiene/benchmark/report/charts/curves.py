@@ -1,0 +1,156 @@
+"""ROC and free-response curves of all models in one chart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiene.benchmark.report.cells import dig, in_words, shown
+from aiene.benchmark.report.record import Chart, Value
+from aiene.benchmark.report.source import Source
+from aiene.benchmark.report.style import FAINT, INK, label, legend_height, look, new_figure, place, rule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TRACKS = {"on_truth": "on the truth's nodes", "end_to_end": "end to end"}
+_SIDE = 3.7
+
+
+class _Curve(NamedTuple):
+    model: str
+    told: str
+    number: int
+    across: tuple[float, ...]
+    up: tuple[float, ...]
+    mark: tuple[float, float] | None
+
+
+def roc(source: Source, track: str) -> Chart | None:
+    """ROC curves of one track: `on_truth` or `end_to_end`."""
+    curves, rows = [], list[tuple[Value, ...]]()
+    for model in source.run:
+        figures = dig(model, "classification", track)
+        across, up = dig(figures, "roc", "false_positive"), dig(figures, "roc", "true_positive")
+        if not across or not up:
+            continue
+        thresholds = [None, *(dig(figures, "roc", "thresholds") or [])]
+        thresholds = thresholds[: len(across)] + [None] * (len(across) - len(thresholds))
+        rows += [(model["name"], *point) for point in zip(across, up, thresholds, strict=True)]
+        told = f"AUC {in_words(_area(figures))}"
+        number = source.number(model["name"])
+        curves.append(_Curve(model["name"], told, number, tuple(across), tuple(up), _operating(figures)))
+    if not curves:
+        return None
+    return Chart(
+        f"roc_{track}",
+        f"ROC of extranodal extension, {TRACKS[track]}",
+        "The marker on each curve is the model at its own threshold; dotted: chance. Intervals of the area by "
+        "bootstrap over patients.",
+        ("model", "false_positive_rate", "true_positive_rate", "threshold"),
+        tuple(rows),
+        lambda: _draw_roc(curves),
+    )
+
+
+def _area(figures: Any) -> Any:
+    clustered = dig(figures, "auc_clustered")
+    return clustered if dig(clustered, "value") is not None else dig(figures, "auc")
+
+
+def _operating(figures: Any) -> tuple[float, float] | None:
+    own = dig(figures, "threshold")
+    for point in dig(figures, "operating") or []:
+        sensitivity, specificity = (dig(point, n, "value") for n in ("sensitivity", "specificity"))
+        if point.get("threshold") == own and sensitivity is not None and specificity is not None:
+            return 1 - specificity, sensitivity
+    return None
+
+
+def _draw_roc(curves: Sequence[_Curve]) -> Figure:
+    figure, axes = _canvas(curves)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("1 − specificity")
+    axes.set_ylabel("sensitivity")
+    _lines(axes, curves, step=False)
+    return figure
+
+
+def froc(source: Source) -> Chart | None:
+    """Free-response curves of node detection."""
+    curves, rows = [], list[tuple[Value, ...]]()
+    for model in source.run:
+        found = model.get("detection")
+        own = (dig(found, "false_per_case", "value"), dig(found, "sensitivity", "value"))
+        mark = (float(own[0]), float(own[1])) if None not in own else None
+        across, up, thresholds = (
+            tuple(dig(found, "froc", name) or ()) for name in ("false_per_case", "sensitivity", "thresholds")
+        )
+        if not across and mark is None:
+            continue
+        rows += [(model["name"], *p, "curve") for p in zip(thresholds, across, up, strict=True)]
+        if mark is not None:
+            rows.append((model["name"], None, *mark, "all nodes of the model"))
+        score = dig(found, "froc", "score")
+        told = "a point, no curve" if not across else f"mean sensitivity {shown(score)}"
+        number = source.number(model["name"])
+        curves.append(_Curve(model["name"], told, number, across, up, mark))
+    if not curves:
+        return None
+    return Chart(
+        "froc",
+        "Free-response curves of node detection",
+        "Sensitivity against false nodes per case while the demanded confidence falls; the marker is the model "
+        "with all its nodes. Models that give no confidence are a point. Mean sensitivity: over 1/8, 1/4, 1/2, "
+        "1, 2, 4 and 8 false nodes per case.",
+        ("model", "confidence", "false_per_case", "sensitivity", "what"),
+        tuple(rows),
+        lambda: _draw_froc(curves),
+    )
+
+
+def _draw_froc(curves: Sequence[_Curve]) -> Figure:
+    figure, axes = _canvas(curves)
+    last = max(x for c in curves for x in (*c.across, *((c.mark[0],) if c.mark else ())))
+    axes.set_xlim(0, max(last * 1.05, 1.0))
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("false nodes per case")
+    axes.set_ylabel("sensitivity")
+    _lines(axes, curves, step=True)
+    return figure
+
+
+def _canvas(curves: Sequence[_Curve]) -> tuple[Figure, Axes]:
+    height = max(_SIDE, legend_height(len(curves), line=0.5))
+    figure = new_figure(7.4, height + 0.75)
+    axes = place(figure, 0.62, 0.55 + (height - _SIDE), _SIDE, _SIDE)
+    rule(axes)
+    return figure, axes
+
+
+def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
+    handles = []
+    for curve in curves:
+        style = look(curve.number)
+        drawing = {"color": curve_colour(curve.number), "linestyle": style.dashes, "linewidth": 1.6}
+        marks = {"marker": style.marker, "markersize": 6.5, "markeredgecolor": INK, "markeredgewidth": 0.6}
+        if curve.across:
+            across, up = ((0.0, *curve.across), (0.0, *curve.up)) if step else (curve.across, curve.up)
+            axes.plot(across, up, clip_on=False, drawstyle="steps-post" if step else "default", **drawing)
+        if curve.mark is not None:
+            axes.plot(*curve.mark, color=style.colour, linestyle="", clip_on=False, zorder=4, **marks)
+        name = f"{label(curve.model, 30)}\n{curve.told}"
+        line = drawing if curve.across else {"color": style.colour, "linestyle": ""}
+        handles += axes.plot([], [], label=name, **line, **(marks if curve.mark is not None else {}))
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.04, 1.02), borderaxespad=0, labelspacing=0.7,
+        fontsize=8,
+    )  # fmt: skip
+
+
+def curve_colour(number: int) -> str:
+    """The colour of a model's line."""
+    return look(number).colour
