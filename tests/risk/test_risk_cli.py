@@ -230,3 +230,53 @@ def test_a_cohort_of_5_patients_is_staged_and_stratified(cli, tmp_path):
     cli("stage", "five.csv", "-o", "s.csv")
     cli("stratify", "five.csv", "-o", "g.csv")
     assert len(pd.read_csv(tmp_path / "g.csv")) == 5
+
+
+def test_analyse_hands_everything_to_the_analysis(cli, tmp_path, monkeypatch):
+    import aiene.risk.analyse as package
+    from aiene.risk.analyse import Analysis, Progress
+
+    seen = {}
+
+    def analysis(table, **rest):
+        rest["on_progress"](Progress(1.0, 2.0, "half"))
+        seen.update(rest, table=table)
+        return Analysis(head={}, sections=(), warnings=("look here",))
+
+    monkeypatch.setattr(package, "analyse", analysis)
+    (tmp_path / "run" / "nodes.csv").write_text("case_id,ene\nSIM-01_ct,0.4\n")
+    words = (
+        "--id-pattern",
+        "^(.+)_ct$",
+        "--endpoint",
+        "os,dc",
+        "--bootstraps",
+        7,
+        "--site",
+        "all",
+        "--derive",
+        "split",
+    )
+    result = cli(
+        "analyse", "cohort.csv", "--ai-ene", "run", *words, "--covariates", "age,sex", "-o", "rep", "--json"
+    )
+    assert seen["endpoints"] == ["os", "dc"]
+    assert (seen["settings"].bootstraps, seen["settings"].sites, seen["settings"].derive) == (7, (), "split")
+    assert seen["settings"].covariates == ("age", "sex")
+    assert seen["nodes"].to_dict("list") == {"patient_id": ["SIM-01"], "ene": [0.4]}
+    assert seen["scheme"].name == "count-0-1-2plus"
+    assert "combined_group" in seen["table"]
+    assert "warning: look here" in result.stderr
+    assert json.loads(result.stdout)["exit_code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--site", "throat"), "no such site"),
+        (("--covariates", "shoe"), "unknown covariate"),
+        ((), "has no n_ai_ene"),
+    ],
+)
+def test_analyse_refuses_wrong_words_before_any_work(cli, words, part):
+    assert part in cli("analyse", "cohort.csv", "-o", "rep", *words, code=2).stderr

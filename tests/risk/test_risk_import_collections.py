@@ -425,3 +425,13 @@ def test_every_imported_table_can_be_written_and_read_again(tmp_path):
         canonical = [c for c in made.columns if c in again.columns and made[c].dtype == again[c].dtype]
         pd.testing.assert_frame_equal(again[canonical], made[canonical])
         assert len(canonical) >= len(made.columns) - 2
+
+
+def test_a_failure_before_the_chosen_origin_counts_at_time_0_and_is_told(tmp_path):
+    table = PET.assign(**{"Time – diagnosis to DM (days)": [10, None, None]})
+    made = import_table(
+        pet_book(tmp_path, table), "head-neck-pet-ct", options=ImportOptions(origin="rt_start")
+    )
+    assert made.table["dm_time"][0] == 0.0
+    assert made.table["dm_event"][0] == 1
+    assert any("dm: the event lies before the origin in rows 1, 3" in w for w in made.warnings)

@@ -35,6 +35,7 @@ from aiene.risk.stats import (
     to_json,
     uno_c,
 )
+from aiene.risk.stats.draws import draw_number
 from aiene.risk.stats.resampling import resample_counts, resample_indices
 
 TABLE = simulated(250, 31)
@@ -222,6 +223,16 @@ def test_imputation_leaves_what_is_known_and_finds_the_planted_effect():
     assert row.std_error > complete.std_error
     assert 0 < row.fraction_missing < 0.6
     assert row.lower < np.exp(0.7) < row.upper
+
+
+def test_a_patient_beyond_all_others_is_still_given_one_of_five_donors():
+    x = np.linspace(0, 1, 40)
+    known = np.stack([np.ones(40), x], axis=1)
+    far = np.stack([np.ones(400), np.full(400, 3.0)], axis=1)
+    drawn = draw_number(known, 10 * x, far, np.random.default_rng(1))
+    values, counts = np.unique(drawn, return_counts=True)
+    assert values == pytest.approx(10 * x[-5:])
+    assert counts.min() > 50
 
 
 def test_imputed_values_follow_what_predicts_them():

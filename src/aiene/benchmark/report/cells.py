@@ -26,8 +26,8 @@ def dig(value: Any, *path: str | int) -> Any:
     return value
 
 
-def shown(value: Any, kind: Kind = "ratio") -> str:
-    """A number as people read it; a dash for None."""
+def shown(value: Any, kind: Kind = "ratio", *, beside: float = 0.0) -> str:
+    """A number as people read it, a dash for None; fewer digits where it, or one `beside` it, is large."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return NOTHING if value is None else str(value)
     if kind == "p":
@@ -36,7 +36,9 @@ def shown(value: Any, kind: Kind = "ratio") -> str:
         return f"{value:.0f}"
     if kind == "large":
         return _large(value)
-    return _signed(f"{value:.{_DIGITS[kind]}f}")
+    size = max(abs(value), beside)
+    digits = _DIGITS[kind] - (size >= 100) - (size >= 1000)
+    return _signed(f"{value:.{max(digits, 0)}f}")
 
 
 def _large(value: float) -> str:
@@ -76,14 +78,17 @@ def numbers(values: Sequence[Any], kind: Kind = "count", between: str = " / ") -
 def estimate(value: Any, kind: Kind = "ratio") -> Cell:
     """A cell of an `Estimate`, its interval under it."""
     middle, low, high = (dig(value, name) for name in ("value", "low", "high"))
-    parts = number(middle, kind).parts
-    if middle is not None and low is not None and high is not None:
-        parts += (
-            Part(shown(low, kind), low, small=True),
+    if middle is None or low is None or high is None:
+        return number(middle, kind)
+    size = max(abs(middle), abs(low), abs(high))
+    return Cell(
+        (
+            Part(shown(middle, kind, beside=size), middle),
+            Part(shown(low, kind, beside=size), low, small=True),
             Part(" to ", small=True),
-            Part(shown(high, kind), high, small=True),
+            Part(shown(high, kind, beside=size), high, small=True),
         )
-    return Cell(parts)
+    )
 
 
 def in_words(value: Any, kind: Kind = "ratio") -> str:
@@ -91,7 +96,9 @@ def in_words(value: Any, kind: Kind = "ratio") -> str:
     middle, low, high = (dig(value, name) for name in ("value", "low", "high"))
     if low is None or high is None:
         return shown(middle, kind)
-    return f"{shown(middle, kind)} ({shown(low, kind)} to {shown(high, kind)})"
+    size = max(abs(middle or 0), abs(low), abs(high))
+    middle, low, high = (shown(one, kind, beside=size) for one in (middle, low, high))
+    return f"{middle} ({low} to {high})"
 
 
 class TableBuilder:
@@ -100,26 +107,34 @@ class TableBuilder:
     def __init__(self, caption: str, head: Sequence[str]) -> None:
         self.caption, self.head = caption, tuple(head)
         self._rows: list[tuple[Cell, ...]] = []
-        self._missing: dict[str, list[str]] = {}
+        self._missing: dict[tuple[str, str], list[str]] = {}
 
     def row(self, *cells: Cell) -> None:
         """Add a row."""
         self._rows.append(cells)
 
-    def estimate(self, who: str, value: Any, kind: Kind = "ratio") -> Cell:
-        """A cell of an `Estimate`; what is missing of it, and why, is noted for `who`."""
+    def estimate(self, who: str, what: str, value: Any, kind: Kind = "ratio") -> Cell:
+        """A cell of an `Estimate`; where something of it is missing, the reason is noted.
+
+        Parameters
+        ----------
+        who, what : the model, and which of its figures it is.
+        """
         reason = dig(value, "reason")
         if reason and (dig(value, "value") is None or dig(value, "low") is None):
-            self.missing(who, str(reason))
+            self.missing(who, what, str(reason))
         return estimate(value, kind)
 
-    def missing(self, who: str, reason: str) -> None:
-        """Note why something is missing."""
-        told = self._missing.setdefault(reason, [])
+    def missing(self, who: str, what: str, reason: str) -> None:
+        """Note why a figure of a model is missing."""
+        told = self._missing.setdefault((what, reason.rstrip(".")), [])
         if who not in told:
             told.append(who)
 
     def table(self) -> Table:
         """The table as it is now."""
-        notes = tuple(f"{', '.join(who)}: {reason}." for reason, who in self._missing.items())
+        notes = tuple(
+            f"{what[0].upper()}{what[1:]} of {', '.join(who)}: {reason}."
+            for (what, reason), who in self._missing.items()
+        )
         return Table(self.caption, self.head, tuple(self._rows), notes)

@@ -53,12 +53,13 @@ def _item(item: Any, pictures: Mapping[str, Picture]) -> dict[str, Any]:
         picture = pictures[item.name]
         kind, content = ("image/png", picture.png) if item.photographic else ("image/svg+xml", picture.svg)
         width, height = png_size(picture.png)
+        scale = 0.8 if item.photographic else 0.66
         return {
             "is": "chart",
             "item": item,
             "source": f"data:{kind};base64,{b64encode(content).decode()}",
-            "width": round(width * 0.6),
-            "height": round(height * 0.6),
+            "width": round(width * scale),
+            "height": round(height * scale),
         }
     return {"is": "text", "item": item}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,54 +75,58 @@ def worst_of(source: Source, model: str, name: str, count: int = EACH) -> list[W
     return sorted(found, key=lambda one: (one.dice, one.case_id))[:count]
 
 
-def worst_cases(
-    source: Source, model: dict[str, Any], name: str, cts: dict[str, Volume | None]
-) -> WorstCases:
-    """The pictures of a model.
+def worst_cases(source: Source, name: str) -> dict[str, WorstCases]:
+    """The pictures of every model that segments.
+
+    Each CT is read once, and only one is held at a time.
 
     Parameters
     ----------
     name : label by whose Dice cases are chosen.
-    cts : CTs that are read already, by case; new ones are put there.
     """
-    key = str(model.get("key", ""))
-    scenes, without = [], []
-    for case in worst_of(source, str(model["name"]), name):
-        try:
-            scenes.append(_scene(source.folder, key, case, name, cts))
-        except (AieneError, ValueError) as error:
-            without.append((case.case_id, str(error).rstrip(".")))
-    if not scenes:
-        return WorstCases(None, tuple(without))
-    chart = Chart(
+    keys = {str(model["name"]): str(model.get("key", "")) for model in source.segmenters}
+    chosen = {model: worst_of(source, model, name) for model in keys}
+    scenes: dict[tuple[str, str], Scene] = {}
+    without: dict[str, list[tuple[str, str]]] = {model: [] for model in keys}
+    for case_id in dict.fromkeys(one.case_id for cases in chosen.values() for one in cases):
+        ct = _ct(case_files(source.folder, "", case_id).image)
+        for model, cases in chosen.items():
+            for case in (one for one in cases if one.case_id == case_id):
+                try:
+                    scenes[model, case_id] = _scene(source.folder, keys[model], case, name, ct)
+                except (AieneError, ValueError) as error:
+                    without[model].append((case_id, str(error).rstrip(".")))
+    result = {}
+    for model, cases in chosen.items():
+        drawn = [scenes[model, one.case_id] for one in cases if (model, one.case_id) in scenes]
+        chart = _chart(model, keys[model], name, drawn) if drawn else None
+        result[model] = WorstCases(chart, tuple(without[model]))
+    return result
+
+
+def _chart(model: str, key: str, name: str, scenes: Sequence[Scene]) -> Chart:
+    blind = any(scene.grey is None for scene in scenes)
+    return Chart(
         f"worst_{key}",
-        f"{model['name']}: lowest Dice of {name}",
+        f"{model}: lowest Dice of {name}",
         "Axial slice with most voxels in which truth and prediction differ, CT in a soft-tissue window "
-        f"(centre {WINDOW[0]:.0f}, width {WINDOW[1]:.0f} HU), the patient's right on the left. Solid: ground "
-        "truth; dashed: prediction; thick: GTVn; thin: GTVp. Bar: 20 mm."
-        + (" Where the picture has no CT, its file is not there any more." if _blind(scenes) else ""),
+        f"(centre {WINDOW[0]:.0f}, width {WINDOW[1]:.0f} HU), R: the patient's right. Solid: ground truth; "
+        "dashed: prediction; thick: GTVn; thin: GTVp. Bar: 20 mm."
+        + (" Where a picture has no CT, its file cannot be read any more." if blind else ""),
         ("case_id", f"dice_{name}", "slice", "slices"),
         tuple((s.case.case_id, s.case.dice, s.slice_number, s.slices) for s in scenes),
         lambda: _draw(scenes, name),
         photographic=True,
     )
-    return WorstCases(chart, tuple(without))
 
 
-def _blind(scenes: Sequence[Scene]) -> bool:
-    return any(scene.grey is None for scene in scenes)
-
-
-def _scene(folder: Path, key: str, case: Worst, name: str, cts: dict[str, Volume | None]) -> Scene:
+def _scene(folder: Path, key: str, case: Worst, name: str, ct: Volume | None) -> Scene:
     files = case_files(folder, key, case.case_id)
     if files.truth_labels is None or files.labels is None:
         raise ValueError("its kept masks are not there any more")
     truth, prediction = read_kept(files.truth_labels), read_kept(files.labels)
     if truth.grid.size != prediction.grid.size:
         raise ValueError("its kept masks are on different grids")
-    if case.case_id not in cts:
-        cts[case.case_id] = _ct(files.image)
-    ct = cts[case.case_id]
     view = axial_view(truth.grid)
     true, said = view.turned(truth.array), view.turned(prediction.array)
     number = worst_slice(true == LABEL_VALUES[name], said == LABEL_VALUES[name])
@@ -166,6 +170,8 @@ def _draw(scenes: Sequence[Scene], name: str) -> Figure:
 
 
 def _picture(axes: Axes, scene: Scene) -> None:
+    from matplotlib.patheffects import Normal, Stroke
+
     rows, columns = scene.outlines[0][2].shape
     high, wide = rows * scene.pixel[0], columns * scene.pixel[1]
     grey = np.full((rows, columns), 0.35) if scene.grey is None else scene.grey
@@ -175,6 +181,8 @@ def _picture(axes: Axes, scene: Scene) -> None:
     for which, who, mask in scene.outlines:
         _outline(axes, mask, scene.pixel, who, 1.8 if which == "GTVn" else 0.9)
     axes.plot([wide * 0.04, wide * 0.04 + 20], [high * 0.96] * 2, color="white", linewidth=2.2)
+    axes.text(0.03, 0.97, "R", transform=axes.transAxes, ha="left", va="top", fontsize=9, color="white",
+              path_effects=[Stroke(linewidth=2, foreground="black"), Normal()])  # fmt: skip
     if scene.grey is None:
         axes.text(wide / 2, high * 0.05, "no CT", color="white", ha="center", va="top", fontsize=8)
     side = max(high, wide)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from aiene.risk.analyse.contest import Contest, Predictions, predict, varying
+from aiene.risk.analyse.gains import Added, ends, reached, resamples
+from aiene.risk.analyse.moved import reclassified, separation
 from aiene.risk.analyse.record import Skipped
 from aiene.risk.analyse.refit import Refit, names_of, values_of
 from aiene.risk.analyse.safe import cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.stats import (
-    Difference,
     Interval,
     NotEstimableError,
     calibration,
     concordance,
     decision_curve,
-    groome,
     integrated_brier,
     nested_lrt,
     optimism,
-    reclassification,
     time_dependent_aucs,
 )
 
@@ -34,23 +32,11 @@ THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
 """Threshold risks of the decision curve."""
 
 
-@dataclass
-class Added:
-    """What is found about one contest: rows by table, and what could not be computed."""
-
-    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
-
-    def put(self, table: str, head: dict[str, Any], **values: Any) -> None:
-        """Add a row to a table."""
-        self.rows.setdefault(table, []).append(head | values)
-
-
 def assess(contest: Contest, settings: AnalysisSettings) -> Added:
     """Every comparison of one contest; a part that cannot be computed leaves its reason."""
     added = Added()
     head = {"population": contest.population, "comparison": contest.title, "contest": contest.name}
-    horizons = _reached(contest, settings.every_year)
+    horizons = reached(contest, settings.every_year)
     try:
         found = predict(contest, horizons)
     except NotEstimableError as error:
@@ -65,8 +51,8 @@ def assess(contest: Contest, settings: AnalysisSettings) -> Added:
         ("Brier score", lambda: _brier(contest, head, added, settings)),
         ("calibration", lambda: _calibration(contest, found, horizons, head, added, settings)),
         ("decision curve", lambda: _decision(contest, found, horizons, head, added, settings)),
-        ("reclassification", lambda: _reclassified(contest, head, added, settings)),
-        ("separation", lambda: _separation(contest, head, added, settings)),
+        ("reclassification", lambda: reclassified(contest, head, added, settings)),
+        ("separation", lambda: separation(contest, head, added, settings)),
     )
     for name, step in steps:
         try:
@@ -78,12 +64,6 @@ def assess(contest: Contest, settings: AnalysisSettings) -> Added:
 
 def _what(contest: Contest, part: str) -> str:
     return f"{contest.outcome.label}, {contest.population}, {contest.title}: {part}"
-
-
-def _reached(contest: Contest, years: Sequence[float]) -> tuple[float, ...]:
-    """The horizons that the follow-up reaches."""
-    last = float(contest.outcome.time.max())
-    return tuple(sorted({y for y in years if y < last}))
 
 
 def _lrt(contest: Contest, head: dict[str, Any], added: Added) -> None:
@@ -122,7 +102,7 @@ def _concordance(
     contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
 ) -> None:
     outcome = contest.outcome
-    tau = max(_reached(contest, settings.horizons), default=None)
+    tau = max(reached(contest, settings.horizons), default=None)
     for kind, limit in (("harrell", None), ("uno", tau)):
         result = concordance(
             outcome.time,
@@ -131,16 +111,16 @@ def _concordance(
             compare=_pairs(contest),
             kind=kind,  # type: ignore[arg-type]
             tau=limit,
-            n_boot=_resamples(settings),
+            n_boot=resamples(settings),
             seed=settings.seed,
             confidence=settings.confidence,
         )
         for name, value in result.values.items():
             row = {"model": _label(contest, name), "kind": _KINDS[kind], "key": name}
-            added.put("c", head, **row, c=value.value, **_ends(value, settings), tau=limit)
+            added.put("c", head, **row, c=value.value, **ends(value, settings), tau=limit)
         for pair, difference in zip(_pairs(contest), result.differences.values(), strict=True):
             row = {"model": _label(contest, pair[1]), "kind": _KINDS[kind], "key": pair[1]}
-            added.put("delta", head, **row, delta=difference.value, **_ends(difference, settings))
+            added.put("delta", head, **row, delta=difference.value, **ends(difference, settings))
 
 
 _KINDS = {"harrell": "Harrell", "uno": "Uno"}
@@ -190,7 +170,7 @@ def _auc(
     contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
 ) -> None:
     outcome = contest.outcome
-    years = _reached(contest, settings.horizons)
+    years = reached(contest, settings.horizons)
     if not years:
         return
     result = time_dependent_aucs(
@@ -199,13 +179,13 @@ def _auc(
         found.risk,
         years,
         compare=_pairs(contest),
-        n_boot=_resamples(settings),
+        n_boot=resamples(settings),
         seed=settings.seed,
     )
     for name, values in result.values.items():
         for year, value in zip(years, values, strict=True):
             row = {"model": _label(contest, name), "key": name, "year": year}
-            added.put("auc", head, **row, auc=value.value, **_ends(value, settings))
+            added.put("auc", head, **row, auc=value.value, **ends(value, settings))
     for pair, gains in zip(_pairs(contest), result.differences.values(), strict=True):
         for year, d in zip(years, gains, strict=True):
             row = {
@@ -213,12 +193,12 @@ def _auc(
                 "key": f"delta {pair[1]}",
                 "year": year,
             }
-            added.put("auc", head, **row, auc=d.value, **_ends(d, settings))
+            added.put("auc", head, **row, auc=d.value, **ends(d, settings))
 
 
 def _brier(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
     outcome = contest.outcome
-    end = max(_reached(contest, settings.horizons), default=0.0)
+    end = max(reached(contest, settings.horizons), default=0.0)
     if not end:
         return
     times = np.linspace(end / GRID, end, GRID)
@@ -247,7 +227,7 @@ def _calibration(
     settings: AnalysisSettings,
 ) -> None:
     outcome = contest.outcome
-    for year in _reached(contest, settings.calibration_years):
+    for year in reached(contest, settings.calibration_years):
         at = list(horizons).index(year)
         for model in contest.models:
             row = {"model": model.label, "key": model.name, "year": year}
@@ -299,7 +279,7 @@ def _decision(
         {m.name: found.absolute[m.name][:, at] for m in contest.models},
         year,
         THRESHOLDS,
-        n_boot=min(_resamples(settings), 500),
+        n_boot=min(resamples(settings), 500),
         seed=settings.seed,
     )
     for number, threshold in enumerate(THRESHOLDS):
@@ -320,88 +300,5 @@ def _decision(
                 key=model.name,
                 threshold=threshold,
                 benefit=curve.net_benefit[number],
-                **_ends(Interval(0.0, curve.lower[number], curve.upper[number]), settings),
+                **ends(Interval(0.0, curve.lower[number], curve.upper[number]), settings),
             )
-
-
-def _reclassified(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
-    """Old groups against combined ones on one ordered scale, where both have the same number of groups."""
-    outcome = contest.outcome
-    if not contest.ranks_old.size or settings.decision_years not in _reached(
-        contest, (settings.decision_years,)
-    ):
-        return
-    top = max(int(contest.ranks_old.max()), int(contest.ranks_new.max())) + 1
-    levels = [f"group {i + 1}" for i in range(top)]
-    old = np.array([levels[r] for r in contest.ranks_old], dtype=object)
-    new = np.array([levels[r] for r in contest.ranks_new], dtype=object)
-    result = reclassification(
-        outcome.time,
-        outcome.event,
-        old,
-        new,
-        levels=levels,
-        horizon=settings.decision_years,
-        n_boot=min(_resamples(settings), 500),
-        seed=settings.seed,
-    )
-    for cell in result.cells:
-        added.put(
-            "reclassified",
-            head,
-            old=cell.old,
-            new=cell.new,
-            n=cell.n,
-            risk=cell.risk,
-            lower=cell.lower,
-            upper=cell.upper,
-        )
-    added.put(
-        "nri",
-        head,
-        n=result.n,
-        up=result.up,
-        down=result.down,
-        **_part("event", result.event_part, settings),
-        **_part("non_event", result.non_event_part, settings),
-        **_part("nri", result.nri, settings),
-    )
-
-
-def _part(name: str, interval: Interval, settings: AnalysisSettings) -> dict[str, Any]:
-    ends = _ends(interval, settings)
-    return {name: interval.value, f"{name}_lower": ends.get("lower"), f"{name}_upper": ends.get("upper")}
-
-
-def _resamples(settings: AnalysisSettings) -> int:
-    """Two where none are wanted: the least that can be asked for; their intervals are not kept."""
-    return settings.bootstraps or 2
-
-
-def _ends(value: Interval | Difference, settings: AnalysisSettings) -> dict[str, Any]:
-    """Ends of an interval, and p of a difference; nothing without bootstraps."""
-    if not settings.bootstraps:
-        return {}
-    ends = {"lower": value.lower, "upper": value.upper}
-    return ends | {"p": value.p} if isinstance(value, Difference) else ends
-
-
-def _separation(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
-    """Groome's criteria of the old and the combined groups."""
-    outcome, horizon = contest.outcome, settings.decision_years
-    if not contest.ranks_old.size or contest.groups is None or horizon not in _reached(contest, (horizon,)):
-        return
-    for model, ranks in ((contest.old, contest.ranks_old), (contest.groups, contest.ranks_new)):
-        order = [int(r) for r in np.unique(ranks)]
-        if len(order) < 2:
-            continue
-        g = groome(outcome.time, outcome.event, ranks, order=order, horizon=horizon)
-        added.put(
-            "separation",
-            head,
-            model=model.label,
-            consistency=g.consistency,
-            discrimination=g.discrimination,
-            balance=g.balance,
-            explained=g.explained,
-        )

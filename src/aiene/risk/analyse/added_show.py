@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiene.risk.analyse.added import Added
+from aiene.risk.analyse.gains import Added
 from aiene.risk.analyse.outcome import LABELS
 from aiene.risk.analyse.record import Column, Figure, Item, Part, Table
 from aiene.risk.analyse.settings import AnalysisSettings

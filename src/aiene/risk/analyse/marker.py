@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.analyse.design import estimable
+from aiene.risk.analyse.dose import dose_figure
 from aiene.risk.analyse.outcome import words
-from aiene.risk.analyse.record import Column, Figure, Part, Skipped, Table, Text
-from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample
+from aiene.risk.analyse.record import Column, Part, Skipped, Table
+from aiene.risk.analyse.regression import Sample
 from aiene.risk.analyse.safe import cox
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.risk.analyse.show import p_phrase, plain, plain_rows
+from aiene.risk.analyse.show import plain_rows
 from aiene.risk.stats import NotEstimableError, count_columns, nested_lrt
 
 FORMS = ("continuous", "capped", "log1p", "categorical", "spline")
@@ -78,7 +79,7 @@ def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int
     table = Table(
         f"forms_{complete.name}_{sample.name}", f"{title}: forms of the count", _FORMS, plain_rows(rows), note
     )
-    figure = _dose(sample, settings)
+    figure = dose_figure(sample, settings)
     return Part((figure, table) if figure else (table,))
 
 
@@ -112,78 +113,6 @@ def _added(complete: Any, covariates: pd.DataFrame, both: Any) -> dict[str, Any]
 
 def _form_term(name: str) -> str:
     return name.replace("n_ai_ene", "nodes").replace("_", " ")
-
-
-def _dose(sample: Sample, settings: AnalysisSettings) -> Figure | None:
-    """Hazard ratios by number of nodes against none, with the line of the capped count; of all patients."""
-    complete, design, count = sample.complete()
-    cap = settings.marker_cap
-    capped = np.minimum(count, cap)
-    values = [v for v in range(cap + 1) if (capped == v).any()]
-    if sample.name != "all" or len(values) < 2 or values[0] != 0:
-        return None
-    indicators = pd.DataFrame({f"nodes {v}": (capped == v).astype(float) for v in values[1:]})
-    line = pd.DataFrame({"nodes": capped})
-    try:
-        joined = pd.concat([indicators, design.matrix], axis=1)
-        by_count = {
-            r.name: r for r in cox(complete.time, complete.event, joined, confidence=settings.confidence).rows
-        }
-        linear = cox(
-            complete.time,
-            complete.event,
-            pd.concat([line, design.matrix], axis=1),
-            confidence=settings.confidence,
-        )
-    except NotEstimableError:
-        return None
-    slope = linear.rows[0]
-    xs = np.linspace(0, values[-1], 41)
-    ends = (np.log(slope.lower), np.log(slope.upper))
-    points = [by_count.get(f"nodes {v}") for v in values]
-    content: dict[str, Any] = {
-        "points": {
-            "x": values,
-            "value": plain([1.0, *(p.hr for p in points[1:] if p)]),
-            "low": plain([1.0, *(p.lower for p in points[1:] if p)]),
-            "high": plain([1.0, *(p.upper for p in points[1:] if p)]),
-            "n": [int((capped == v).sum()) for v in values],
-        },
-        "line": {
-            "x": plain(xs),
-            "value": plain(np.exp(slope.coef * xs)),
-            "low": plain(np.exp(ends[0] * xs)),
-            "high": plain(np.exp(ends[1] * xs)),
-        },
-        "labels": [str(v) if v < cap else f"≥ {cap}" for v in values],
-        "x_label": "AI-ENE nodes",
-        "y_label": "Adjusted hazard ratio (log axis)",
-        "line_label": f"per node (capped at {cap}): HR {slope.hr:.2f} "
-        f"({slope.lower:.2f} to {slope.upper:.2f})",
-        "point_label": "each count against none",
-    }
-    legend = (
-        f"{complete.label}: adjusted hazard ratio by number of AI-ENE nodes, each count against none "
-        "(squares) and "
-        f"the count as a line; Cox (Efron), n = {complete.n}, events = {complete.n_events}; "
-        f"{settings.confidence:.0%} Wald intervals; {p_phrase(plain(slope.p))} for the line."
-    )
-    points_data = content["points"]
-    data = {
-        "n_ai_ene": content["labels"],
-        "patients": points_data["n"],
-        "hr": points_data["value"],
-        "lower": points_data["low"],
-        "upper": points_data["high"],
-    }
-    return Figure(
-        f"dose_{complete.name}",
-        f"{complete.label}: hazard by number of AI-ENE nodes",
-        legend,
-        "dose",
-        content,
-        data,
-    )
 
 
 def interaction_row(
@@ -255,97 +184,3 @@ def interaction_table(rows: Sequence[dict[str, Any]]) -> Table:
         "p-values."
     )
     return Table("interaction", "AI-ENE count by HPV: test of interaction", columns, plain_rows(rows), note)
-
-
-def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
-    """The adjusted model on imputed covariates (never HPV, count or outcome), pooled by Rubin's rules."""
-    from aiene.risk.stats import impute, rubin
-
-    design, outcome = sample.design, sample.outcome
-    what = f"Multiple imputation, {outcome.label}, {sample.label}"
-    fixed = [c for c in design.matrix if str(c).startswith("hpv")]
-    kept = (
-        design.matrix[fixed].notna().all(axis=1).to_numpy(dtype=bool)
-        if fixed
-        else np.ones(outcome.n, dtype=bool)
-    )
-    outcome, design = outcome.take(kept), estimable(design, kept)
-    factors, gaps = _as_factors(design)
-    matrix = factors.assign(**{MARKER: sample.count[kept]})
-    if not gaps:
-        return Part((Text(f"{what}: no covariate is missing, so there is nothing to impute."),))
-    try:
-        imputed = impute(
-            matrix, gaps, time=outcome.time, event=outcome.event, m=settings.imputations, seed=settings.seed
-        )
-        fits = [
-            cox(outcome.time, outcome.event, _as_columns(t, design), confidence=settings.confidence)
-            for t in imputed.tables
-        ]
-        pooled = rubin(fits)
-    except NotEstimableError as error:
-        return Part((Text(f"{what}: {error}", "warning"),), (Skipped(what, str(error), asked=True),))
-    labels = {
-        c: (t.label, lev)
-        for t in (MARKER_TERM, *design.terms)
-        for c, lev in zip(t.columns, t.levels, strict=True)
-    }
-    rows = [
-        {
-            "term": labels[r.name][0],
-            "level": labels[r.name][1],
-            "hr": r.hr,
-            "lower": r.lower,
-            "upper": r.upper,
-            "p": r.p,
-            "fraction_missing": r.fraction_missing,
-        }
-        for r in pooled.rows
-    ]
-    columns = (
-        Column("term", "Factor"),
-        Column("level", "Level"),
-        Column("hr", "HR adjusted (interval)", "number", "lower", "upper"),
-        Column("p", "p", "p"),
-        Column("fraction_missing", "Information missing", "percent"),
-    )
-    filled = ", ".join(f"{name} {n}" for name, n in imputed.filled.items())
-    lost = int((~kept).sum())
-    note = (
-        f"Chained equations, m = {pooled.m}, with the event and the Nelson-Aalen hazard as predictors; "
-        "pooled by Rubin's "
-        f"rules; n = {pooled.n}, events = {pooled.events}. Values filled: {filled}. HPV is not imputed: "
-        f"{lost} patients left out. "
-        f"Seed {settings.seed}."
-    )
-    title = f"{sample.outcome.label}, {sample.label}: Cox regression after multiple imputation"
-    return Part((Table(f"imputed_{outcome.name}_{sample.name}", title, columns, plain_rows(rows), note),))
-
-
-def _as_factors(design: Any) -> tuple[pd.DataFrame, list[str]]:
-    """One column per term, so that the levels of a factor are imputed together; and those with gaps."""
-    factors: dict[str, Any] = {}
-    for term in design.terms:
-        own = design.matrix[list(term.columns)]
-        if term.reference:
-            codes = own.to_numpy(dtype=float) @ np.arange(1, own.shape[1] + 1)
-            names = ("reference", *term.columns)
-            factors[term.name] = pd.Series(
-                [None if np.isnan(c) else names[int(c)] for c in codes], dtype="string"
-            )
-        else:
-            factors[term.name] = own.iloc[:, 0]
-    frame = pd.DataFrame(factors)
-    return frame, [str(c) for c in frame if frame[c].isna().any()]
-
-
-def _as_columns(table: pd.DataFrame, design: Any) -> pd.DataFrame:
-    """Back to the columns of the design, the count first."""
-    columns: dict[str, Any] = {MARKER: table[MARKER].to_numpy(dtype=float)}
-    for term in design.terms:
-        for column in term.columns:
-            values = table[term.name]
-            columns[column] = (
-                (values == column).to_numpy(dtype=float) if term.reference else values.to_numpy(dtype=float)
-            )
-    return pd.DataFrame(columns)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from aiene.risk.analyse.added import Added, assess
+from aiene.risk.analyse.added import assess
 from aiene.risk.analyse.added_show import added_part
 from aiene.risk.analyse.cohort import Cohort, Population
 from aiene.risk.analyse.competing import competing_part
 from aiene.risk.analyse.contest import contests
+from aiene.risk.analyse.gains import Added
 from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.hazards import hazards_part
-from aiene.risk.analyse.marker import forms_part, imputed_part, interaction_row, interaction_table
+from aiene.risk.analyse.imputed import imputed_part
+from aiene.risk.analyse.marker import forms_part, interaction_row, interaction_table
 from aiene.risk.analyse.outcome import LABELS, Outcome, outcome_of
 from aiene.risk.analyse.pool import Job
 from aiene.risk.analyse.record import Figure, Item, Part, Section
@@ -70,6 +72,11 @@ def _sample(cohort: Cohort, population: Population, outcome: Outcome, settings: 
     return make_sample(population.name, population.label, own, outcome, settings.covariates)
 
 
+def _job(what: str, function: Callable[..., Any], arguments: tuple[Any, ...], weight: float) -> Job:
+    """A job that ends in a part of the report, or in the reason why there is none."""
+    return Job(what, guarded, (what, function, *arguments), weight)
+
+
 def _curve_jobs(
     cohort: Cohort,
     populations: Sequence[Population],
@@ -81,13 +88,13 @@ def _curve_jobs(
     for grouping in groupings.shown:
         strata = [_stratum(cohort, p, o, grouping) for p, o in zip(populations, outcomes, strict=True)]
         what = f"{strata[0].outcome.label} by {grouping.title}"
-        jobs.append(Job(what, guarded, (what, survival_part, strata, settings), 2))
+        jobs.append(_job(what, survival_part, (strata, settings), 2))
         if strata[0].outcome.competes:
             jobs.append(
-                Job(
+                _job(
                     f"{what}, death competing",
-                    guarded,
-                    (f"{what}, death competing", competing_part, strata, settings),
+                    competing_part,
+                    (strata, settings),
                     4,
                 )
             )
@@ -105,35 +112,31 @@ def _model_jobs(
     jobs = []
     for sample in samples:
         what = f"{sample.outcome.label}, {sample.label}"
-        jobs.append(Job(f"Cox, {what}", guarded, (f"Cox, {what}", cox_part, sample, settings), 3))
+        jobs.append(_job(f"Cox, {what}", cox_part, (sample, settings), 3))
         if sample.outcome.competes:
-            jobs.append(
-                Job(
-                    f"Fine-Gray, {what}", guarded, (f"Fine-Gray, {what}", fine_gray_part, sample, settings), 6
-                )
-            )
+            jobs.append(_job(f"Fine-Gray, {what}", fine_gray_part, (sample, settings), 6))
         jobs.append(
-            Job(
+            _job(
                 f"Forms of the count, {what}",
-                guarded,
-                (f"Forms of the count, {what}", forms_part, sample, settings, _cutoffs(groupings)),
+                forms_part,
+                (sample, settings, _cutoffs(groupings)),
                 3,
             )
         )
         if settings.impute and sample.outcome.n_events:
             jobs.append(
-                Job(
+                _job(
                     f"Imputation, {what}",
-                    guarded,
-                    (f"Imputation, {what}", imputed_part, sample, settings),
+                    imputed_part,
+                    (sample, settings),
                     10.0 * settings.imputations,
                 )
             )
         jobs.append(
-            Job(
+            _job(
                 f"Proportional hazards, {what}",
-                guarded,
-                (f"Proportional hazards, {what}", hazards_part, sample, settings),
+                hazards_part,
+                (sample, settings),
                 3,
             )
         )
@@ -148,7 +151,7 @@ def _contest_jobs(
         for contest in contests(sample, groupings, settings.marker_cap):
             what = f"{contest.outcome.label}, {contest.population}, {contest.title} with and without AI-ENE"
             weight = 5 + settings.bootstraps * max(0.2, contest.outcome.n / 1000) * len(contest.models) / 2
-            jobs.append(Job(what, guarded, (what, assess, contest, settings), weight))
+            jobs.append(_job(what, assess, (contest, settings), weight))
     return tuple(jobs)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiene.results.atomic import writing
 from aiene.risk.analyse.cohort import Cohort, make_cohort
 from aiene.risk.analyse.describe import (
     count_figure,
@@ -71,6 +73,7 @@ def analyse(
         table = stratify(table, scheme)
     cohort = make_cohort(table, settings)
     groupings = make_groupings(cohort.table, scheme)
+    _clear(out)
     usable, skipped = _usable(cohort, wanted)
     sections, parts = _chapters(cohort, groupings, usable, settings, on_progress)
     if usable:
@@ -89,6 +92,16 @@ def analyse(
     left += _left_per_endpoint(cohort, usable)
     write_analysis(analysis, out, excluded=left, workers=settings.jobs, on_progress=on_progress)
     return analysis
+
+
+def _clear(out: Path) -> None:
+    """Take away what an earlier analysis left in the folder, so that old and new files never stand mixed."""
+    if not (out / "analysis.json").is_file():
+        return
+    with writing(out):
+        for folder in ("tables", "figures"):
+            shutil.rmtree(out / folder, ignore_errors=True)
+        (out / "scheme_derived.toml").unlink(missing_ok=True)
 
 
 def _usable(cohort: Cohort, wanted: Sequence[Endpoint]) -> tuple[tuple[Endpoint, ...], list[Skipped]]:

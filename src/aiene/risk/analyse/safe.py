@@ -5,21 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from aiene.risk.analyse.record import Part, Skipped, Text
 from aiene.risk.stats import CoxFit, NotEstimableError
 from aiene.risk.stats import cox as _cox
 
 
-def cox(*arguments: Any, **settings: Any) -> CoxFit:
-    """`aiene.risk.stats.cox`, whose singular matrices are told as not estimable.
+def cox(time: np.ndarray, event: np.ndarray, matrix: pd.DataFrame, **settings: Any) -> CoxFit:
+    """`aiene.risk.stats.cox`, but no model with as many parameters as events, and no error of a matrix.
 
     Raises
     ------
     NotEstimableError : the data hold too little for this model.
     """
+    events, parameters = int(np.sum(event)), matrix.shape[1]
+    if parameters > 1 and parameters >= events:
+        raise NotEstimableError(
+            f"a model of {parameters} parameters cannot be fitted to {events} events", "leave out covariates"
+        )
     try:
-        return _cox(*arguments, **settings)
+        return _cox(time, event, matrix, **settings)
     except np.linalg.LinAlgError as error:
         problem = "the patients are too few for this model (a singular information matrix)"
         raise NotEstimableError(problem, "leave out covariates or merge sparse levels") from error

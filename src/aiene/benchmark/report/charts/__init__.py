@@ -1,1 +1,1 @@
-"""The charts of a benchmark, one module for each family; each gives a `Chart`, or None where there is no data."""
+"""The charts of a benchmark, one module for each family; each gives a `Chart`, or None without data."""

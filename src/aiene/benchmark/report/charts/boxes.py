@@ -41,8 +41,8 @@ def boxes(source: Source, name: str) -> Chart | None:
         f"dice_{name.lower()}",
         f"Dice of {name}, case by case",
         "Box: quartiles, with the median as a line; whiskers: to the farthest case within 1.5 times the box; "
-        "every case is a point; diamond: mean. Cases that failed, and cases where the label is in neither truth "
-        "nor prediction, have no point.",
+        "every case is a point; diamond: mean. Cases that failed, and cases where the label is in neither "
+        "truth nor prediction, have no point.",
         ("model", "case_id", f"dice_{name}"),
         tuple(rows),
         lambda: _draw(groups, f"Dice of {name}"),
@@ -63,7 +63,7 @@ def _draw(groups: Sequence[_Points], what: str) -> Figure:
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlim(0, 1.02)
     axes.set_yticks(range(len(groups)), [label(group.model) for group in groups])
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=9)
     axes.set_xlabel(what)
     rule(axes, "x")
     return figure
@@ -91,7 +91,7 @@ def _box(axes: Axes, line: int, group: _Points) -> None:
         )
     heights = [line + 0.4 * (_scatter(i) - 0.5) for i in range(count)]
     axes.plot(
-        group.values, heights, style.marker, color=style.colour, markersize=4, alpha=0.75,
+        group.values, heights, style.marker, color=style.colour, markersize=4.5, alpha=0.8,
         markeredgewidth=0, clip_on=False, zorder=3,
     )  # fmt: skip
     mean = sum(group.values) / count

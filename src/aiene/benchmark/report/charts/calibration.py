@@ -9,13 +9,15 @@ from aiene.benchmark.report.charts.curves import TRACKS
 from aiene.benchmark.report.charts.panels import panels
 from aiene.benchmark.report.record import Chart, Value
 from aiene.benchmark.report.source import Source
-from aiene.benchmark.report.style import FAINT, INK, look, rule
+from aiene.benchmark.report.style import FAINT, INK, RULE, look, rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 class _Bin(NamedTuple):
+    start: float
+    stop: float
     predicted: float
     observed: float
     low: float
@@ -26,7 +28,6 @@ class _Bin(NamedTuple):
 class _Content(NamedTuple):
     number: int
     bins: tuple[_Bin, ...]
-    told: str
 
 
 def calibration(source: Source, track: str) -> Chart | None:
@@ -39,8 +40,8 @@ def calibration(source: Source, track: str) -> Chart | None:
         if not full:
             continue
         slope, intercept = (dig(figures, name, "value") for name in ("slope", "intercept"))
-        told = f"slope {shown(slope, 'plain')}\nintercept {shown(intercept, 'plain')}"
-        contents.append((model["name"], _Content(source.number(model["name"]), full, told)))
+        told = f"slope {shown(slope, 'plain')}, in the large {shown(intercept, 'plain')}"
+        contents.append((model["name"], told, _Content(source.number(model["name"]), full)))
         rows += [(model["name"], *one) for one in full]
     if not contents:
         return None
@@ -48,8 +49,9 @@ def calibration(source: Source, track: str) -> Chart | None:
         f"calibration_{track}",
         f"Calibration of extranodal extension, {TRACKS[track]}",
         "Nodes in tenths of the predicted probability: mean prediction against the share with extranodal "
-        "extension, with Wilson's 95 % interval and the number of nodes; dotted: perfect calibration.",
-        ("model", "predicted", "observed", "observed_low", "observed_high", "nodes"),
+        "extension, with Wilson's 95 % interval; the row of numbers counts the nodes; dotted: perfect "
+        "calibration.",
+        ("model", "from", "to", "predicted", "observed", "observed_low", "observed_high", "nodes"),
         tuple(rows),
         lambda: panels(contents, _draw, labels=("predicted probability", "observed share"), size=(2.0, 2.0)),
     )
@@ -62,6 +64,8 @@ def _bin(one: dict[str, float]) -> _Bin | None:
     predicted, observed, low, high, n = values
     middle = float(observed or 0)
     return _Bin(
+        float(one.get("low") or 0),
+        float(one.get("high") or 0),
         float(predicted or 0),
         middle,
         middle if low is None else low,
@@ -83,11 +87,8 @@ def _draw(axes: Axes, content: _Content) -> None:
         markersize=5, linewidth=1.2, elinewidth=0.9, capsize=2, ecolor=INK, clip_on=False,
     )  # fmt: skip
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.17)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axes.axhline(1.0, color=RULE, linewidth=0.8)
     for one in content.bins:
-        axes.text(one.predicted, -0.02, str(one.n), fontsize=6.5, ha="center", va="bottom", color=FAINT,
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
-    axes.text(
-        0.04, 0.98, content.told, transform=axes.transAxes, va="top", ha="left", fontsize=7.5,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.9},
-    )  # fmt: skip
+        axes.text((one.start + one.stop) / 2, 1.1, str(one.n), fontsize=7, ha="center", va="center")

@@ -40,8 +40,8 @@ def cost(source: Source, name: str) -> Chart | None:
     return Chart(
         "time_dice",
         f"Time of a case against Dice of {name}",
-        "Median seconds of a case with quartiles, mean Dice with its 95 % interval. Open markers: predictions "
-        "that lay ready, whose time is that of reading.",
+        "Median seconds of a case with quartiles, mean Dice with its 95 % interval. Open markers: "
+        "predictions that lay ready, whose time is that of reading.",
         ("model", "seconds", "seconds_q1", "seconds_q3", f"dice_{name}", "low", "high", "time_of"),
         tuple(rows),
         lambda: _draw(points, name),

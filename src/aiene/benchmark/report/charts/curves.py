@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TRACKS = {"on_truth": "on the truth's nodes", "end_to_end": "end to end"}
 _SIDE = 3.7
 
+FROC_MOST = 10.0
+"""False nodes per case at which the axis ends: beyond, no one would use a model."""
+
 
 class _Curve(NamedTuple):
     model: str
@@ -46,8 +49,8 @@ def roc(source: Source, track: str) -> Chart | None:
     return Chart(
         f"roc_{track}",
         f"ROC of extranodal extension, {TRACKS[track]}",
-        "The marker on each curve is the model at its own threshold; dotted: chance. Intervals of the area by "
-        "bootstrap over patients.",
+        "The marker on each curve is the model at its own threshold; dotted: chance. Intervals of the area "
+        "by bootstrap over patients.",
         ("model", "false_positive_rate", "true_positive_rate", "threshold"),
         tuple(rows),
         lambda: _draw_roc(curves),
@@ -95,7 +98,9 @@ def froc(source: Source) -> Chart | None:
         if mark is not None:
             rows.append((model["name"], None, *mark, "all nodes of the model"))
         score = dig(found, "froc", "score")
-        told = "a point, no curve" if not across else f"mean sensitivity {shown(score)}"
+        told = "no curve" if not across else f"mean sensitivity {shown(score)}"
+        if mark is not None and mark[0] > FROC_MOST:
+            told += f";\nends at {shown(mark[0], 'plain')} false nodes"
         number = source.number(model["name"])
         curves.append(_Curve(model["name"], told, number, across, up, mark))
     if not curves:
@@ -103,9 +108,9 @@ def froc(source: Source) -> Chart | None:
     return Chart(
         "froc",
         "Free-response curves of node detection",
-        "Sensitivity against false nodes per case while the demanded confidence falls; the marker is the model "
-        "with all its nodes. Models that give no confidence are a point. Mean sensitivity: over 1/8, 1/4, 1/2, "
-        "1, 2, 4 and 8 false nodes per case.",
+        "Sensitivity against false nodes per case while the demanded confidence falls; the marker is the "
+        "model with all its nodes. Models that give no confidence are a point. The axis ends at 10 false "
+        "nodes at most. Mean sensitivity: over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes per case.",
         ("model", "confidence", "false_per_case", "sensitivity", "what"),
         tuple(rows),
         lambda: _draw_froc(curves),
@@ -115,7 +120,7 @@ def froc(source: Source) -> Chart | None:
 def _draw_froc(curves: Sequence[_Curve]) -> Figure:
     figure, axes = _canvas(curves)
     last = max(x for c in curves for x in (*c.across, *((c.mark[0],) if c.mark else ())))
-    axes.set_xlim(0, max(last * 1.05, 1.0))
+    axes.set_xlim(0, min(max(last * 1.05, 1.0), FROC_MOST))
     axes.set_ylim(0, 1)
     axes.set_xlabel("false nodes per case")
     axes.set_ylabel("sensitivity")
@@ -124,7 +129,7 @@ def _draw_froc(curves: Sequence[_Curve]) -> Figure:
 
 
 def _canvas(curves: Sequence[_Curve]) -> tuple[Figure, Axes]:
-    height = max(_SIDE, legend_height(len(curves), line=0.5))
+    height = max(_SIDE, legend_height(len(curves), line=0.55))
     figure = new_figure(7.4, height + 0.75)
     axes = place(figure, 0.62, 0.55 + (height - _SIDE), _SIDE, _SIDE)
     rule(axes)
@@ -135,12 +140,17 @@ def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
     handles = []
     for curve in curves:
         style = look(curve.number)
-        drawing = {"color": curve_colour(curve.number), "linestyle": style.dashes, "linewidth": 1.6}
-        marks = {"marker": style.marker, "markersize": 6.5, "markeredgecolor": INK, "markeredgewidth": 0.6}
+        drawing: dict[str, Any] = {"color": style.colour, "linestyle": style.dashes, "linewidth": 1.6}
+        marks: dict[str, Any] = {
+            "marker": style.marker,
+            "markersize": 6.5,
+            "markeredgecolor": INK,
+            "markeredgewidth": 0.6,
+        }
         if curve.across:
             across, up = ((0.0, *curve.across), (0.0, *curve.up)) if step else (curve.across, curve.up)
-            axes.plot(across, up, clip_on=False, drawstyle="steps-post" if step else "default", **drawing)
-        if curve.mark is not None:
+            axes.plot(across, up, clip_on=step, drawstyle="steps-post" if step else "default", **drawing)
+        if curve.mark is not None and curve.mark[0] <= axes.get_xlim()[1]:
             axes.plot(*curve.mark, color=style.colour, linestyle="", clip_on=False, zorder=4, **marks)
         name = f"{label(curve.model, 30)}\n{curve.told}"
         line = drawing if curve.across else {"color": style.colour, "linestyle": ""}
@@ -149,8 +159,3 @@ def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
         handles=handles, loc="upper left", bbox_to_anchor=(1.04, 1.02), borderaxespad=0, labelspacing=0.7,
         fontsize=8,
     )  # fmt: skip
-
-
-def curve_colour(number: int) -> str:
-    """The colour of a model's line."""
-    return look(number).colour

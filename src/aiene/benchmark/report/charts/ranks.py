@@ -30,8 +30,8 @@ def rank_stability(ranking: dict[str, Any]) -> Chart | None:
     return Chart(
         f"ranks_{what}_{name}".lower(),
         f"Stability of the ranks by {'Dice' if what == 'dice' else what} of {name}",
-        f"Share of {dig(ranking, 'resamples')} resamples of the patients in which each model had each rank, in "
-        "per cent; the frame is its rank over all patients. A row with one dark cell is a firm rank.",
+        f"Share of {dig(ranking, 'resamples')} resamples of the patients in which each model had each rank, "
+        "in per cent; the frame is its rank over all patients. A row with one dark cell is a firm rank.",
         columns,
         tuple(rows),
         lambda: _draw(models),

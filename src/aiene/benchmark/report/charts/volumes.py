@@ -20,8 +20,6 @@ class _Agreement(NamedTuple):
     number: int
     means: tuple[float, ...]
     differences: tuple[float, ...]
-    across: float
-    up: float
 
     @property
     def bias(self) -> float:
@@ -50,35 +48,28 @@ def volumes(source: Source, name: str) -> Chart | None:
             found.setdefault(model["name"], []).append((mean, difference))
     if not rows:
         return None
-    across = max(mean for points in found.values() for mean, _ in points) * 1.06
-    up = _reach(found)
-    contents = [
-        (model, _Agreement(source.number(model), *_columns(points), across, up))
-        for model, points in found.items()
-    ]
+    contents = []
+    for name_of, points in found.items():
+        means, differences = zip(*points, strict=True)
+        content = _Agreement(source.number(name_of), means, differences)
+        contents.append((name_of, _told(content), content))
     return Chart(
         f"volumes_{name.lower()}",
         f"Volume of {name}: prediction less truth",
         "Each point is a case. Line: mean difference; dashed: limits of agreement (mean ± 1.96 standard "
-        "deviations); dotted: no difference. All panels have the same axes. Cases where both volumes are 0 are "
-        "left out.",
+        "deviations), both written above; dotted: no difference. Each panel has its own axes. Cases where "
+        "both volumes are 0 are left out.",
         ("model", "case_id", "truth_ml", "predicted_ml", "mean_ml", "difference_ml"),
         tuple(rows),
         lambda: panels(contents, _draw, labels=("mean of both (ml)", "difference (ml)")),
     )
 
 
-def _columns(points: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return tuple(mean for mean, _ in points), tuple(difference for _, difference in points)
-
-
-def _reach(found: dict[str, list[tuple[float, float]]]) -> float:
-    """How far the axis of differences goes up and down."""
-    reach = []
-    for points in found.values():
-        one = _Agreement(0, *_columns(points), 0.0, 0.0)
-        reach += [abs(d) for d in (*one.differences, *(one.limits or ()))]
-    return (max(reach) or 1.0) * 1.15
+def _told(content: _Agreement) -> str:
+    told = f"mean {_ml(content.bias)}"
+    if content.limits is not None:
+        told += f" (limits {_ml(content.limits[0])} to {_ml(content.limits[1])})"
+    return f"{told} ml"
 
 
 def _draw(axes: Axes, content: _Agreement) -> None:
@@ -86,22 +77,17 @@ def _draw(axes: Axes, content: _Agreement) -> None:
     rule(axes)
     axes.axhline(0, color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
     axes.axhline(content.bias, color=INK, linewidth=1.3)
-    told = f"mean {_ml(content.bias)} ml"
-    if content.limits is not None:
-        for limit in content.limits:
-            axes.axhline(limit, color=INK, linewidth=1.0, linestyle=(0, (5, 2)))
-        told += f"\n{_ml(content.limits[0])} to {_ml(content.limits[1])} ml"
+    for limit in content.limits or ():
+        axes.axhline(limit, color=INK, linewidth=1.0, linestyle=(0, (5, 2)))
     axes.plot(
         content.means, content.differences, style.marker, color=style.colour, markersize=4.5, alpha=0.8,
         markeredgewidth=0, clip_on=False,
     )  # fmt: skip
-    axes.set_xlim(0, content.across)
-    axes.set_ylim(-content.up, content.up * 1.45)
-    axes.text(
-        0.02, 0.99, told, transform=axes.transAxes, va="top", ha="left", fontsize=7.5, linespacing=1.15,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.9},
-    )  # fmt: skip
+    reach = max(abs(d) for d in (*content.differences, *(content.limits or ()))) * 1.15
+    axes.set_xlim(0, max(content.means) * 1.06)
+    axes.set_ylim(-(reach or 1.0), reach or 1.0)
 
 
 def _ml(volume: float) -> str:
-    return f"{volume:+.2f}".replace("-", "−")
+    digits = 2 if abs(volume) < 100 else 0
+    return f"{volume:+.{digits}f}".replace("-", "−")

@@ -68,12 +68,12 @@ def _areas(judged: Judged, title: str) -> Table:
         builder.row(
             words(name),
             numbers([found.get(n) for n in ("n", "n_positive", "n_patients")]),
-            builder.estimate(f"{name}, AUC (DeLong)", found.get("auc")),
-            builder.estimate(f"{name}, AUC (bootstrap)", found.get("auc_clustered")),
-            builder.estimate(f"{name}, average precision", found.get("average_precision")),
-            builder.estimate(f"{name}, Brier", found.get("brier")),
-            builder.estimate(f"{name}, slope", dig(fit, "slope"), "plain"),
-            builder.estimate(f"{name}, in the large", dig(fit, "intercept"), "plain"),
+            builder.estimate(name, "AUC (DeLong)", found.get("auc")),
+            builder.estimate(name, "AUC (bootstrap)", found.get("auc_clustered")),
+            builder.estimate(name, "average precision", found.get("average_precision")),
+            builder.estimate(name, "Brier", found.get("brier")),
+            builder.estimate(name, "calibration slope", dig(fit, "slope"), "plain"),
+            builder.estimate(name, "calibration in the large", dig(fit, "intercept"), "plain"),
             number(found.get("not_judged"), "count"),
             number(found.get("false_nodes_called_ene"), "count"),
         )
@@ -90,7 +90,7 @@ def _operating(judged: Judged) -> Table:
                 words(name),
                 number(point.get("threshold"), "plain"),
                 numbers([point.get(n) for n in ("tp", "fp", "tn", "fn")]),
-                *(builder.estimate(f"{name}, {rate}", point.get(rate)) for rate in _RATES),
+                *(builder.estimate(name, _said(rate), point.get(rate)) for rate in _RATES),
             )
     return builder.table()
 
@@ -100,21 +100,21 @@ def _patients(judged: Judged) -> Table:
         *("Model", "Patients / left out", "Any ENE: sensitivity", "Any ENE: specificity"),
         *("Any ENE: agreement", "Count exact", "Count within one", "Kappa, linear", "Kappa, quadratic"),
     )
-    title = "By patient, over those all of whose nodes are labelled: any node with ENE, and how many, at the own threshold"
+    title = "By patient, over those all of whose nodes are labelled: any node with ENE, and how many"
     builder = TableBuilder(title, head)
     for name, found in judged:
         people = found.get("patients")
         if dig(people, "reason"):
-            builder.missing(name, str(dig(people, "reason")).rstrip("."))
+            builder.missing(name, "figures by patient", str(dig(people, "reason")))
         builder.row(
             words(name),
             numbers([dig(people, "n"), dig(people, "left_out")]),
             *(
-                builder.estimate(f"{name}, {rate}", dig(people, "any_ene", rate))
+                builder.estimate(name, f"any ENE, {rate}", dig(people, "any_ene", rate))
                 for rate in ("sensitivity", "specificity")
             ),
             *(
-                builder.estimate(f"{name}, {said}", dig(people, key))
+                builder.estimate(name, said, dig(people, key))
                 for key, said in (
                     ("any_agreement", "agreement"),
                     ("count_exact", "count exact"),
@@ -125,3 +125,7 @@ def _patients(judged: Judged) -> Table:
             ),
         )
     return builder.table()
+
+
+def _said(rate: str) -> str:
+    return rate.upper() if rate in ("ppv", "npv") else rate

@@ -6,10 +6,11 @@ from typing import Any
 
 from aiene.benchmark.report.cells import TableBuilder, dig, in_words, number, shown, words
 from aiene.benchmark.report.record import Item, Section, Table, Text
-from aiene.benchmark.report.sections.wording import METRICS, count, metric
+from aiene.benchmark.report.sections.wording import METRICS, count, equals, metric
 from aiene.benchmark.report.source import Source
 
 FOUND = ("better", "worse")
+_OPEN = "no difference shown"
 _FEWEST = 6  # patients; with fewer no permutation can give p < 0.05 (2 / 2 ** 5 = 0.0625)
 
 Comparison = dict[str, Any]
@@ -20,14 +21,9 @@ def comparisons(source: Source) -> Section:
     every = _every(source)
     if not every:
         return Section("comparisons", "Pairwise comparisons", (Text(_why_none(source)),))
-    items: list[Item] = [
-        Text(_how(source)),
-        *_few(every),
-        Text("", tuple(_sentences(every, source.reference))),
-    ]
-    names = dict.fromkeys((str(one.get("metric")), str(one.get("label"))) for one in every)
-    order = sorted({label for _, label in names}, key=lambda label: (label != source.main_label, label))
-    for label in order:
+    said = tuple(_by_model(every, source.reference, source.main_label))
+    items: list[Item] = [Text(_how(source)), *few_patients(source), Text("What was found:", said)]
+    for label in _labels(every, source.main_label):
         rows = [one for one in every if one.get("label") == label]
         items.append(_areas(rows) if rows[0].get("metric") == "auc" else _table(rows, label))
     return Section("comparisons", "Pairwise comparisons", tuple(items))
@@ -38,13 +34,37 @@ def main_sentences(source: Source) -> list[str]:
     every = _every(source)
     if not every:
         return [_why_none(source)]
-    main = [one for one in every if _is_main(one, source.main_label)]
+    told = _by_metric([one for one in every if _is_main(one, source.main_label)], source.reference)
     found = sum(one.get("verdict") in FOUND for one in every)
-    told = _sentences(main, source.reference)
+    which = "no difference" if not found else "a difference"
     told.append(
-        f"In {found} of all {count(len(every), 'comparison')} (every metric and label) a difference was found."
+        f"Over every metric and label {which} was found in "
+        f"{'any of ' if not found else f'{found} of '}{count(len(every), 'comparison')}."
     )
     return told
+
+
+def few_patients(source: Source) -> list[Text]:
+    """A warning where no test could show any difference."""
+    ns = [n for one in _every(source) if (n := dig(one, "paired", "n")) is not None]
+    if not ns or min(ns) >= _FEWEST:
+        return []
+    fewest = min(ns)
+    least = min(1.0, 2 / 2**fewest) if fewest else 1.0
+    return [
+        Text(
+            f"With {count(fewest, 'patient')} a permutation test cannot give a p value under "
+            f"{shown(least, 'p')}: whatever the models are like, no difference in segmentation can be shown.",
+            kind="warn",
+        )
+    ]
+
+
+def _labels(every: list[Comparison], main: str | None) -> list[str]:
+    """The labels, the main one first and what is not of segmentation last."""
+    areas = {str(one.get("label")) for one in every if one.get("metric") == "auc"}
+    names = {str(one.get("label")) for one in every}
+    return sorted(names, key=lambda name: (name in areas, name != main, name))
 
 
 def _is_main(one: Comparison, label: str | None) -> bool:
@@ -65,54 +85,57 @@ def _why_none(source: Source) -> str:
 
 def _how(source: Source) -> str:
     return (
-        f"Reference: {source.reference}. Differences are model less reference, over the same patients, with 95 % "
-        "intervals by bootstrap over patients. A difference counts as found where the p value of the permutation "
-        "test, corrected by Holm over the models of a metric and label, is under 0.05 (areas under the ROC curve: "
-        "DeLong's test, and the interval leaves 0 out). A case that failed counts as an empty prediction."
+        f"Reference: {source.reference}. Differences are model less reference, over the same patients, with "
+        "95 % intervals by bootstrap over patients. A difference counts as found where the p value of the "
+        "permutation test, corrected by Holm over the models of a metric and label, is under 0.05 (areas "
+        "under the ROC curve: DeLong's test, and the interval leaves 0 out). A case that failed "
+        "counts as an empty prediction."
     )
 
 
-def _few(every: list[Comparison]) -> list[Text]:
-    ns = [n for one in every if (n := dig(one, "paired", "n")) is not None]
-    if not ns or min(ns) >= _FEWEST:
-        return []
-    least = 2 / 2 ** min(ns) if min(ns) else 1.0
-    return [
-        Text(
-            f"With {count(min(ns), 'patient')} a permutation test cannot give a p value under {shown(min(least, 1.0), 'p')}: "
-            "whatever the models are like, no difference in segmentation can be shown on so few.",
-            kind="warn",
-        )
-    ]
-
-
-def _sentences(every: list[Comparison], reference: str | None) -> list[str]:
+def _by_metric(every: list[Comparison], reference: str | None) -> list[str]:
+    """One sentence for each metric and label, over the models."""
     told = []
     for name, label in dict.fromkeys((str(o.get("metric")), str(o.get("label"))) for o in every):
         rows = [o for o in every if o.get("metric") == name and o.get("label") == label]
-        found = [_found(row, name, reference) for row in rows if row.get("verdict") in FOUND]
+        parts = [_found(row, name, reference) for row in rows if row.get("verdict") in FOUND]
         open_ = [str(row.get("model")) for row in rows if row.get("verdict") == "no difference shown"]
-        odd = [str(row.get("model")) for row in rows if row.get("verdict") == "not comparable"]
-        parts = list(found)
-        if open_:
-            parts.append(f"no difference from {reference} was shown for {', '.join(open_)}")
-        if odd:
-            parts.append(f"not comparable: {', '.join(odd)}")
+        odd = [str(row.get("model")) for row in rows if row.get("verdict") not in (*FOUND, _OPEN)]
+        parts += [f"no difference from {reference} was shown for {', '.join(open_)}"] if open_ else []
+        parts += [f"not comparable: {', '.join(odd)}"] if odd else []
         told.append(f"{metric(name).title}, {label}: {'; '.join(parts)}.")
     return told
+
+
+def _by_model(every: list[Comparison], reference: str | None, main: str | None) -> list[str]:
+    """One sentence for each label and model, over the metrics."""
+    told = []
+    for label in _labels(every, main):
+        rows = [one for one in every if one.get("label") == label]
+        for model in dict.fromkeys(str(row.get("model")) for row in rows):
+            of_model = [row for row in rows if row.get("model") == model]
+            told.append(f"{label}, {model}: {_verdicts(of_model, reference)}.")
+    return told
+
+
+def _verdicts(rows: list[Comparison], reference: str | None) -> str:
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(str(row.get("verdict")), []).append(metric(str(row.get("metric"))).title)
+    if list(groups) == [_OPEN] and len(rows) > 1:
+        return f"no difference from {reference} shown in any metric"
+    said = {verdict: f"{verdict} than {reference} in" for verdict in FOUND}
+    said |= {_OPEN: f"no difference from {reference} shown in", "not comparable": "not comparable in"}
+    order = [*(v for v in said if v in groups), *(v for v in groups if v not in said)]
+    return "; ".join(f"{said.get(verdict, verdict)} {', '.join(groups[verdict])}" for verdict in order)
 
 
 def _found(row: Comparison, name: str, reference: str | None) -> str:
     difference = row.get("difference") or dig(row, "paired", "mean_difference")
     return (
         f"{row.get('model')} is {row.get('verdict')} than {reference} by "
-        f"{in_words(difference, metric(name).kind)}, p {_equals(row.get('p_holm'))}"
+        f"{in_words(difference, metric(name).kind)}, p {equals(row.get('p_holm'))}"
     )
-
-
-def _equals(p: float | None) -> str:
-    said = shown(p, "p")
-    return said if said.startswith("<") else f"= {said}"
 
 
 def _table(rows: list[Comparison], label: str) -> Table:
@@ -124,20 +147,22 @@ def _table(rows: list[Comparison], label: str) -> Table:
     order = {name: place for place, name in enumerate(METRICS)}
     for row in sorted(rows, key=lambda one: order.get(str(one.get("metric")), len(order))):
         shown_as = metric(str(row.get("metric")))
-        who, paired = f"{row.get('model')}, {shown_as.title}", row.get("paired")
+        who, paired = str(row.get("model")), row.get("paired")
         builder.row(
             words(shown_as.title),
             words(row.get("model")),
             number(dig(paired, "n"), "count"),
-            builder.estimate(who, dig(paired, "mean_difference"), shown_as.kind),
-            builder.estimate(f"{who}, superiority", dig(paired, "superiority")),
+            builder.estimate(
+                who, f"difference in {shown_as.title}", dig(paired, "mean_difference"), shown_as.kind
+            ),
+            builder.estimate(who, f"superiority in {shown_as.title}", dig(paired, "superiority")),
             number(dig(paired, "wilcoxon_p"), "p"),
             number(dig(paired, "permutation_p"), "p"),
             number(row.get("p_holm"), "p"),
             words(row.get("verdict")),
         )
         if dig(paired, "reason"):
-            builder.missing(who, str(dig(paired, "reason")).rstrip("."))
+            builder.missing(who, f"comparison in {shown_as.title}", str(dig(paired, "reason")))
     return builder.table()
 
 
@@ -148,7 +173,7 @@ def _areas(rows: list[Comparison]) -> Table:
         builder.row(
             words(row.get("model")),
             number(row.get("n"), "count"),
-            builder.estimate(f"{row.get('model')}, AUC", row.get("difference")),
+            builder.estimate(str(row.get("model")), "difference", row.get("difference")),
             number(row.get("p_delong"), "p"),
             number(row.get("p_holm"), "p"),
             words(row.get("verdict")),

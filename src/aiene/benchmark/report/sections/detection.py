@@ -40,10 +40,10 @@ def _overall(models: list[dict[str, Any]]) -> Table:
         builder.row(
             words(name),
             numbers([found.get(n) for n in ("n_truth", "n_predicted", "n_matched", "n_false")]),
-            builder.estimate(f"{name}, sensitivity", found.get("sensitivity")),
-            builder.estimate(f"{name}, precision", found.get("precision")),
-            builder.estimate(f"{name}, F1", found.get("f1")),
-            builder.estimate(f"{name}, false nodes a case", found.get("false_per_case"), "plain"),
+            builder.estimate(name, "sensitivity", found.get("sensitivity")),
+            builder.estimate(name, "precision", found.get("precision")),
+            builder.estimate(name, "F1", found.get("f1")),
+            builder.estimate(name, "false nodes a case", found.get("false_per_case"), "plain"),
             number(found.get("splits"), "count"),
             number(found.get("merges"), "count"),
         )
@@ -56,21 +56,21 @@ def _by_size(models: list[dict[str, Any]]) -> Table:
         *("Precision", "False nodes a case"),
     )
     title = (
-        "By size: sensitivity by the short axis of the node in the truth, precision and false nodes by that of "
-        "the predicted node"
+        "By size: sensitivity by the short axis of the node in the truth, precision and false nodes by that "
+        "of the predicted node"
     )
     builder = TableBuilder(title, head)
     for model in models:
         for size in dig(model, "detection", "by_size") or []:
-            who = f"{model['name']}, {size.get('size_class')}"
+            who, of_size = model["name"], f"at {size.get('size_class')}"
             builder.row(
                 words(model["name"]),
                 words(size.get("size_class")),
                 numbers([size.get("n_truth"), size.get("n_matched")]),
-                builder.estimate(f"{who}, sensitivity", size.get("sensitivity")),
+                builder.estimate(who, f"sensitivity {of_size}", size.get("sensitivity")),
                 numbers([size.get("n_predicted"), size.get("n_false")]),
-                builder.estimate(f"{who}, precision", size.get("precision")),
-                builder.estimate(f"{who}, false nodes", size.get("false_per_case"), "plain"),
+                builder.estimate(who, f"precision {of_size}", size.get("precision")),
+                builder.estimate(who, f"false nodes {of_size}", size.get("false_per_case"), "plain"),
             )
     return builder.table()
 
@@ -83,5 +83,5 @@ def _froc_table(models: list[dict[str, Any]]) -> Table:
         points = [number(dig(curve, "at", place, 1)) for place in range(len(_RATES))]
         builder.row(words(model["name"]), *points, number(dig(curve, "score")))
         if dig(curve, "reason"):
-            builder.missing(model["name"], str(dig(curve, "reason")).rstrip("."))
+            builder.missing(model["name"], "curve", str(dig(curve, "reason")))
     return builder.table()

@@ -25,24 +25,25 @@ def _conventions(source: Source) -> tuple[str, ...]:
     iou = shown(settings.get("iou_threshold"), "plain")
     published = ", ".join(shown(one, "plain") for one in settings.get("ene_thresholds") or [])
     return (
-        "Empty masks: where a label is in neither truth nor prediction, Dice, IoU, surface Dice and distances of "
-        "the case are not defined and stay out of all means. Where only one of both is empty, Dice, IoU and "
-        "surface Dice are 0, and distances count as the diagonal of the image.",
-        "95 % Hausdorff: the larger of the two directed 95th percentiles between voxel centres of the surfaces; "
-        "surface distance: the mean over both surfaces together; surface Dice: share of the surface, by area, "
-        "within the tolerance.",
+        "Empty masks: where a label is in neither truth nor prediction, Dice, IoU, surface Dice and "
+        "distances of the case are not defined and stay out of all means. Where only one of both is empty, "
+        "Dice, IoU and surface Dice are 0, and distances count as the diagonal of the image.",
+        "95 % Hausdorff: the larger of the two directed 95th percentiles between voxel centres of the "
+        "surfaces; surface distance: the mean over both surfaces together; surface Dice: share of the "
+        "surface, by area, within the tolerance.",
         "Volume error: prediction less truth; the best is 0, and ranks go by its distance from 0.",
-        "Aggregated Dice: twice the shared voxels of all cases over the sum of all voxels of truth and prediction, "
-        "as the HECKTOR challenge takes it.",
-        f"Nodes: matched one to one by intersection over union of at least {iou}. Size classes go by the short "
-        "axis in the axial plane.",
-        "Extranodal extension: positive is a probability over the threshold, the model's own and the published "
-        f"one ({published or 'none was set'}). End to end, a node that was missed counts as probability 0.",
-        "Means of a model are over the cases that it finished; in comparisons and ranks a case that failed counts "
-        "as an empty prediction, so that nothing is gained by failing.",
-        f"Intervals: 95 %, by {resamples} bootstrap resamples of the patients (seed {seed}), so that the nodes and "
-        "cases of a patient stay together; shares at a threshold by Wilson's method; areas under the ROC curve also "
-        "by DeLong's.",
+        "Aggregated Dice: twice the shared voxels of all cases over the sum of all voxels of truth and "
+        "prediction, as the HECKTOR challenge takes it.",
+        f"Nodes: matched one to one by intersection over union of at least {iou}. Size classes go by the "
+        "short axis in the axial plane.",
+        "Extranodal extension: positive is a probability over the threshold, the model's own and the "
+        f"published one ({published or 'none was set'}). End to end, a node that was "
+        "missed counts as probability 0.",
+        "Means of a model are over the cases that it finished; in comparisons and ranks a case that failed "
+        "counts as an empty prediction, so that nothing is gained by failing.",
+        f"Intervals: 95 %, by {resamples} bootstrap resamples of the patients (seed {seed}), so that the "
+        "nodes and cases of a patient stay together; shares at a threshold by Wilson's method; areas under "
+        "the ROC curve also by DeLong's.",
         "Ranks: by the mean, with ties sharing the better rank; stability over resamples of the patients.",
     )
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from aiene.benchmark.report.cells import TableBuilder, dig, numbers, shown, words
 from aiene.benchmark.report.record import Item, Section, Table, Text
-from aiene.benchmark.report.sections.comparisons import main_sentences
+from aiene.benchmark.report.sections.comparisons import few_patients, main_sentences
 from aiene.benchmark.report.sections.wording import KINDS, count
 from aiene.benchmark.report.source import Source
 
 
 def overview(source: Source) -> Section:
     """The chapter."""
-    items: list[Item] = [Text(_what(source))]
+    items: list[Item] = [Text(_what(source)), *few_patients(source)]
     items += [Text(sentence) for sentence in main_sentences(source)]
     items += _warnings(source)
     items += [_main_table(source), _said_table(source)] if source.run else []
@@ -29,7 +29,8 @@ def _what(source: Source) -> str:
     what += f" with {count(nodes, 'lymph node')} in the ground truth"
     labelled = int(data.get("nodes_labelled") or 0)
     if labelled:
-        what += f", {labelled} of them labelled for extranodal extension ({int(data.get('nodes_ene') or 0)} with it)"
+        positive = int(data.get("nodes_ene") or 0)
+        what += f", {labelled} of them labelled for extranodal extension ({positive} with it)"
     else:
         what += "; no node has a label of extranodal extension"
     failed = len(source.models) - len(run)
@@ -60,11 +61,11 @@ def _main_table(source: Source) -> Table:
     labels = source.labels
     head = [
         "Model",
-        "Cases done / failed",
+        "Done / failed",
         *(f"Dice {label}" for label in labels),
-        *(f"Aggregated Dice {label}" for label in labels),
+        *(f"Aggregated {label}" for label in labels),
         "Node sensitivity",
-        "False nodes a case",
+        "False a case",
         "ENE AUC, truth's nodes",
         "ENE AUC, end to end",
         "Seconds a case",
@@ -75,21 +76,21 @@ def _main_table(source: Source) -> Table:
         cells = [words(name), numbers([dig(model, "cases", "ok"), dig(model, "cases", "failed")])]
         for label in labels:
             cells.append(
-                builder.estimate(f"{name}, Dice {label}", dig(model, "segmentation", label, "dice", "mean"))
+                builder.estimate(name, f"Dice {label}", dig(model, "segmentation", label, "dice", "mean"))
             )
         for label in labels:
             cells.append(
-                builder.estimate(f"{name}, aggregated Dice {label}", dig(model, "aggregated_dice", label))
+                builder.estimate(name, f"aggregated Dice {label}", dig(model, "aggregated_dice", label))
             )
         cells += [
-            builder.estimate(f"{name}, sensitivity", dig(model, "detection", "sensitivity")),
-            builder.estimate(f"{name}, false nodes", dig(model, "detection", "false_per_case"), "plain"),
+            builder.estimate(name, "sensitivity", dig(model, "detection", "sensitivity")),
+            builder.estimate(name, "false nodes", dig(model, "detection", "false_per_case"), "plain"),
             *(
-                builder.estimate(f"{name}, AUC {said}", dig(model, "classification", track, "auc_clustered"))
+                builder.estimate(name, f"AUC {said}", dig(model, "classification", track, "auc_clustered"))
                 for track, said in (("on_truth", "on the truth's nodes"), ("end_to_end", "end to end"))
             ),
             builder.estimate(
-                f"{name}, seconds", dig(model, "resources", "seconds", "total", "median"), "seconds"
+                name, "seconds", dig(model, "resources", "seconds", "total", "median"), "seconds"
             ),
         ]
         builder.row(*cells)
@@ -102,7 +103,7 @@ def _said_table(source: Source) -> Table:
         said = list(model.get("said") or [])
         if model["name"] == source.reference:
             said.insert(0, "the reference of all comparisons")
-        if model.get("ene_threshold") is not None:
+        if model.get("ene_threshold") is not None and model.get("classification"):
             said.append(f"own ENE threshold {shown(model['ene_threshold'], 'plain')}")
         builder.row(
             words(model["name"]),

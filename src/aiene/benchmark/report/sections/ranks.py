@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiene.benchmark.report.cells import TableBuilder, dig, in_words, number, numbers, shown, words
+from aiene.benchmark.report.cells import TableBuilder, dig, estimate, in_words, number, numbers, shown, words
 from aiene.benchmark.report.charts.ranks import rank_stability
 from aiene.benchmark.report.record import Item, Section, Table, Text
-from aiene.benchmark.report.sections.wording import count, metric
+from aiene.benchmark.report.sections.wording import count, equals, metric
 from aiene.benchmark.report.source import Source
 
 Ranking = dict[str, Any]
@@ -23,9 +23,9 @@ def ranks(source: Source) -> Section:
     order = sorted({str(one.get("label")) for one in every}, key=lambda one: (one != label, one))
     items: list[Item] = [
         Text(
-            "Ranks by the mean over patients; the range holds the middle 95 % of the ranks over resamples of the "
-            "patients. Kendall's tau compares the ranks of resamples with those of all patients: 1 is a firm order, "
-            "0 chance. A case that failed counts as an empty prediction."
+            "Ranks by the mean over patients; the range holds the middle 95 % of the ranks over resamples of "
+            "the patients. Kendall's tau compares the ranks of resamples with those of all patients: 1 is a "
+            "firm order, 0 chance. A case that failed counts as an empty prediction."
         )
     ]
     for name in order:
@@ -59,7 +59,7 @@ def _order(one: Ranking, name: str) -> Table:
             number(model.get("mean_rank"), "plain"),
         )
     if one.get("reason"):
-        builder.missing("Ranks", str(one["reason"]).rstrip("."))
+        builder.missing("all models", "ranks", str(one["reason"]))
     return builder.table()
 
 
@@ -70,7 +70,7 @@ def _groups(found: Any, name: str) -> str:
         return f"Dice of {name}, critical difference: {dig(found, 'reason') or 'not given'}."
     told = [", ".join(group) for group in groups if len(group) > 1]
     said = (
-        f"Dice of {name}: Friedman's test p {shown(p, 'p') if str(shown(p, 'p')).startswith('<') else '= ' + shown(p, 'p')}; "
+        f"Dice of {name}: Friedman's test p {equals(p)}; "
         f"mean ranks that differ by less than {shown(difference, 'plain')} (Nemenyi) cannot be told apart"
     )
     return said + (f": {' | '.join(told)}." if told else ". All models can be told apart.")
@@ -96,12 +96,12 @@ def _others(of_label: list[Ranking], name: str) -> Table:
     for model in models:
         cells = []
         for one in of_label:
-            found = next((m for m in one["models"] if m.get("model") == model), {})
+            found: Ranking = next((m for m in one["models"] if m.get("model") == model), {})
             rank = {
                 "value": found.get("rank"),
                 "low": found.get("rank_low"),
                 "high": found.get("rank_high"),
             }
-            cells.append(builder.estimate(f"{model}", rank, "count"))
+            cells.append(estimate(rank, "count"))
         builder.row(words(model), *cells)
     return builder.table()

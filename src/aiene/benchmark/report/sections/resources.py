@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiene.benchmark.report.cells import TableBuilder, dig, number, words
 from aiene.benchmark.report.charts.cost import cost
 from aiene.benchmark.report.record import Item, Section, Table, Text
+from aiene.benchmark.report.sections.wording import count
 from aiene.benchmark.report.source import Source
 
 _STEPS = ("load", "preprocess", "inference", "postprocess", "total")
@@ -19,8 +20,8 @@ def resources(source: Source) -> Section:
     said = (
         f"Measured on {machine.get('cpu') or 'a processor of unknown name'}, "
         f"{machine.get('cores')} cores, {machine.get('memory_gib')} GiB, "
-        f"device {machine.get('device') or 'cpu'}{_gpu(machine.get('gpu'))}. The first inference of a process is a "
-        f"warm-up and not timed; inference was timed {repeats} time{'' if repeats == 1 else 's'} a case."
+        f"device {machine.get('device') or 'cpu'}{_gpu(machine.get('gpu'))}. The first inference of a "
+        f"process is a warm-up and not timed; inference was timed {count(repeats, 'time')} a case."
     )
     items: list[Item] = [Text(said), _times(source), _sizes(source)]
     chart = cost(source, source.main_label) if source.main_label else None
@@ -38,11 +39,11 @@ def _times(source: Source) -> Table:
     for model in source.run:
         spent = dig(model, "resources", "seconds")
         cells = [
-            builder.estimate(f"{model['name']}, {step}", dig(spent, step, "median"), "seconds")
+            builder.estimate(model["name"], f"seconds of {step}", dig(spent, step, "median"), "seconds")
             for step in _STEPS
         ]
         cpu = dig(model, "resources", "cpu_seconds", "total", "median")
-        builder.row(words(model["name"]), *cells, builder.estimate(f"{model['name']}, CPU", cpu, "seconds"))
+        builder.row(words(model["name"]), *cells, builder.estimate(model["name"], "CPU time", cpu, "seconds"))
     return builder.table()
 
 

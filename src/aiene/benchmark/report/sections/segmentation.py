@@ -37,7 +37,7 @@ def _table(source: Source, label: str, which: str) -> Table:
             number(dig(figures, "dice", "n"), "count"),
             *(
                 builder.estimate(
-                    f"{model['name']}, {metric(name).title}", dig(figures, name, which), metric(name).kind
+                    model["name"], metric(name).title, dig(figures, name, which), metric(name).kind
                 )
                 for name in _SHOWN
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aiene.benchmark.report.cells import Kind
+from aiene.benchmark.report.cells import Kind, shown
 
 
 class Metric(NamedTuple):
@@ -41,6 +41,12 @@ KINDS = {
 def metric(name: str) -> Metric:
     """A metric as it is shown; one that this report does not know keeps its name."""
     return METRICS.get(name, Metric(name, "ratio"))
+
+
+def equals(p: float | None) -> str:
+    """What stands behind "p"."""
+    said = shown(p, "p")
+    return said if said.startswith("<") else f"= {said}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
