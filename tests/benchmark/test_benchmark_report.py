@@ -88,6 +88,12 @@ def page(done: Path) -> Page:
     return Page(_html(done))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are not drawn, which is quicker where only words are looked at."""
+    monkeypatch.setattr("aiene.benchmark.report.write.render", lambda chart: _BLANK)
+
+
 def _html(folder: Path) -> str:
     return (folder / f"benchmark_report_{build.STAMP}.html").read_text(encoding="utf-8")
 
@@ -213,7 +219,7 @@ def test_the_worst_cases_come_first_and_say_their_slice(done: Path):
     assert rows.splitlines() == ["case_id,dice_GTVn,slice,slices"] + [f"case_{n},0.0,6,24" for n in range(3)]
 
 
-def test_without_labels_of_ene_it_says_so(out: Path):
+def test_without_labels_of_ene_it_says_so(out: Path, undrawn: None):
     def unlabelled(summary: dict[str, Any]) -> None:
         summary["models"][0]["classification"] = None
         summary["data"].update(nodes_labelled=0, nodes_ene=0)
@@ -231,7 +237,7 @@ def test_one_case_gives_a_report_that_says_what_that_means(tmp_path: Path):
     assert "whatever the models are like, no difference" in html
 
 
-def test_one_model_gives_a_report_without_comparison_and_order(tmp_path: Path):
+def test_one_model_gives_a_report_without_comparison_and_order(tmp_path: Path, undrawn: None):
     out = build.finished(tmp_path, build.NAMES[:2], ("perfect",))
     html = _html(write_report(out).parent)
     assert "nothing was compared with a reference" in html
@@ -285,24 +291,23 @@ def test_lost_masks_and_cts_are_said(out: Path):
     assert "its file cannot be read any more" in html
 
 
-def test_damaged_masks_are_said(out: Path):
+def test_damaged_masks_are_said(out: Path, undrawn: None):
     (out / "work" / "models" / "perfect" / "case_0.labels.nii.gz").write_bytes(b"no image")
     assert "case_0.labels.nii.gz: " in _html(write_report(out).parent)
 
 
-def test_a_lost_csv_is_said(out: Path):
+def test_a_lost_csv_is_said(out: Path, undrawn: None):
     (out / f"benchmark_results_{build.STAMP}.csv").unlink()
     html = _html(write_report(out).parent)
     assert "The results CSV is not there any more" in html
-    assert "dice_gtvn.png" not in html
+    assert "/dice_gtvn.png" not in html
     assert "froc.png" in html
 
 
 @pytest.mark.parametrize(
     "lost", ["comparisons", "ranking", "pairing", "ene_csv", "reference", "files", "created", "aiene"]
 )
-def test_a_summary_without_a_part_still_gives_a_report(out: Path, lost: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("aiene.benchmark.report.write.render", lambda chart: _BLANK)
+def test_a_summary_without_a_part_still_gives_a_report(out: Path, lost: str, undrawn: None):
     build.change(out, lambda summary: summary.pop(lost))
     assert write_report(out).is_file()
 
@@ -322,14 +327,13 @@ def test_an_empty_folder_and_a_broken_summary_are_refused(tmp_path: Path, out: P
         write_report(out)
 
 
-def test_figures_that_are_missing_are_dashes_with_their_reason(out: Path, monkeypatch: pytest.MonkeyPatch):
+def test_figures_that_are_missing_are_dashes_with_their_reason(out: Path, undrawn: None):
     def without(summary: dict[str, Any]) -> None:
         nothing = {"value": None, "low": None, "high": None, "reason": "for want of cases", "n": 0}
         summary["models"][0]["segmentation"]["GTVn"]["dice"]["mean"] = nothing
         summary["models"][2]["segmentation"]["GTVn"]["dice"]["mean"] = nothing
         del summary["models"][0]["resources"]["seconds"]
 
-    monkeypatch.setattr("aiene.benchmark.report.write.render", lambda chart: _BLANK)
     build.change(out, without)
     assert "Dice GTVn of perfect, empty: for want of cases." in _html(write_report(out).parent)
 
