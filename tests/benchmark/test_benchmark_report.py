@@ -192,7 +192,9 @@ def test_it_says_what_was_compared_and_how(page: Page, done: Path):
 
 def test_a_difference_and_none_are_both_said_in_words(page: Page):
     text = _plain(page.text)
-    assert re.search(r"Dice, GTVn: <moved> & \$x\$ \{\{ a \}\} is worse than perfect by −\d\.\d{3} \(", text)
+    assert re.search(
+        r"Dice, GTVn: <moved> & \$x\$ \{\{ a \}\} is worse than perfect: difference −\d\.\d{3} \(", text
+    )
     assert "GTVn, empty: worse than perfect in Dice, IoU" in text
 
 

@@ -154,16 +154,14 @@ def _logged(export: _Export, error: Exception) -> Exception:
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Without what pydicom and highdicom log of odd values, which could show a person's."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    """Without what highdicom logs of odd values, which could show a person's; `quiet` silences pydicom."""
+    logger = logging.getLogger("highdicom")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(before)
 
 
 def _export_case(

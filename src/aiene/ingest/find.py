@@ -185,10 +185,11 @@ def _notes(
 ) -> list[str]:
     notes = [f"{case.case_id}: {note}" for case in cases for note in case.notes]
     notes += [note for place in places for note in place.notes]
+    holders = {parent for place in surveyed for parent in place.path.parents}  # archives are told of themselves
     notes += [
         f"{place.path.name}: no image found"
         for place in surveyed
-        if place.path != source and place.is_empty and not place.closed
+        if place.path != source and place.is_empty and not place.closed and place.path not in holders
     ]
     unwanted, ignored = sum(p.unwanted for p in surveyed), sum(p.ignored for p in surveyed)
     if unwanted:

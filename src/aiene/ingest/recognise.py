@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from aiene.ingest.case import Format
-from aiene.ingest.dicom.damage import DAMAGED
+from aiene.ingest.dicom.damage import DAMAGED, quiet
 from aiene.ingest.dicom.header import read_dataset
 from aiene.ingest.heads import Head, read_head
 
@@ -85,6 +85,7 @@ def _is_bare_dicom(head: Head) -> bool:
     if head.content[:2] not in (b"\x02\x00", b"\x08\x00"):
         return False
     try:
-        return bool(read_dataset(head, ["SOPClassUID"]).get("SOPClassUID"))
+        with quiet():
+            return bool(read_dataset(head, ["SOPClassUID"]).get("SOPClassUID"))
     except DAMAGED:
         return False

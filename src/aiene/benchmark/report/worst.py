@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from aiene.benchmark.case_work import read_kept
 from aiene.benchmark.config import LABEL_VALUES
-from aiene.benchmark.records import case_files
+from aiene.benchmark.records import case_files, key_of
 from aiene.benchmark.report.record import Chart
 from aiene.benchmark.report.slices import axial_view, field, window, worst_slice
 from aiene.benchmark.report.source import Source, value
@@ -107,7 +107,7 @@ def worst_cases(source: Source, name: str) -> dict[str, WorstCases]:
 def _chart(model: str, key: str, name: str, scenes: Sequence[Scene]) -> Chart:
     blind = any(scene.grey is None for scene in scenes)
     return Chart(
-        f"worst_{key}",
+        f"worst_{key_of(key)}",
         f"{model}: lowest Dice of {name}",
         "Axial slice with most voxels in which truth and prediction differ, CT in a soft-tissue window "
         f"(centre {WINDOW[0]:.0f}, width {WINDOW[1]:.0f} HU), R: the patient's right. Solid: ground truth; "

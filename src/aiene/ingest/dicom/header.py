@@ -27,6 +27,8 @@ StudyKey = tuple[str, str]
 _UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
 _TIME: Final = re.compile(r"(\d\d):?(\d\d):?(\d\d(?:\.\d*)?)")
 _LONGEST_DELAY: Final = 600.0
+_MOST_FRAMES: Final = 1000
+"""Of a file without functional groups, which is refused anyway: a garbled count may say two thousand million."""
 _MODALITIES: Final = frozenset(
     {
         *("CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT", "SR", "SEG", "REG", "FID", "PR"),
@@ -191,11 +193,12 @@ def is_directory(head: Head) -> bool:
     """Whether a file is a DICOMDIR, whatever its name."""
     if head.content[128:132] != b"DICM":
         return False
-    try:
-        meta = read_dataset(head, ["SOPClassUID"]).file_meta
-    except DAMAGED:
-        return False
-    return text(meta, "MediaStorageSOPClassUID") == _DIRECTORY
+    with quiet():
+        try:
+            meta = read_dataset(head, ["SOPClassUID"]).file_meta
+        except DAMAGED:
+            return False
+        return text(meta, "MediaStorageSOPClassUID") == _DIRECTORY
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -263,12 +266,12 @@ def _one(dataset: Dataset, keyword: str) -> float | None:
 def _frames(path: Path, dataset: Dataset) -> list[Frame]:
     if min(_whole(dataset, "Rows", 0), _whole(dataset, "Columns", 0)) < 1:
         raise ValueError("an image without a size: the file ends within its header")
-    count = _whole(dataset, "NumberOfFrames", 1)
+    count = max(_whole(dataset, "NumberOfFrames", 1), 1)  # some writers say 0 of a single image
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     per_frame: Sequence[Dataset] = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if not per_frame and shared is None:
         # A plain CT class with several frames has one position at most: the stacking refuses it.
-        return [_frame(path, dataset, index, [dataset], count) for index in range(count)]
+        return [_frame(path, dataset, index, [dataset], count) for index in range(min(count, _MOST_FRAMES))]
     if len(per_frame) != count:
         raise ValueError("the functional groups do not match the number of frames")
     return [

@@ -103,17 +103,19 @@ def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.fl
     InputError : as for `read_stack`.
     """
     slope, intercept = _rescale(frame)
-    try:
-        dataset = (opened or _Opened()).get(frame.path)
-        _check_plain(dataset, frame)
-        with quiet():
+    with quiet():
+        try:
+            dataset = (opened or _Opened()).get(frame.path)
+            _check_plain(dataset, frame)
+            if frame.frames == 1:
+                dataset.pop("NumberOfFrames", None)  # whatever it says: 0, or no number at all
             stored = pixel_array(dataset, index=frame.index if frame.frames > 1 else None)
-    except DAMAGED as error:
-        raise _undecodable(frame) from error
-    if stored.shape != (frame.rows, frame.columns):
-        raise InputError(frame.path, f"its image has the shape {stored.shape}", "export the series again")
-    hu: npt.NDArray[np.float64] = stored.astype(np.float64) * slope + intercept
-    hu[_padding(stored, dataset, slope, intercept)] = AIR_HU
+        except DAMAGED as error:
+            raise _undecodable(frame) from error
+        if stored.shape != (frame.rows, frame.columns):
+            raise InputError(frame.path, f"its image has the shape {stored.shape}", "export the series again")
+        hu: npt.NDArray[np.float64] = stored.astype(np.float64) * slope + intercept
+        hu[_padding(stored, dataset, slope, intercept)] = AIR_HU
     return hu
 
 
@@ -124,10 +126,10 @@ def is_lossy(path: Path) -> bool:
             header = pydicom.dcmread(
                 path, force=True, stop_before_pixels=True, specific_tags=["LossyImageCompression"]
             )
+            said = text(header, "LossyImageCompression")
     except DAMAGED:
         return False
-    syntax = text(header.file_meta, "TransferSyntaxUID")
-    return text(header, "LossyImageCompression") == "01" or syntax in _ALWAYS_LOSSY
+    return said == "01" or text(header.file_meta, "TransferSyntaxUID") in _ALWAYS_LOSSY
 
 
 def _rescale(frame: Frame) -> tuple[float, float]:

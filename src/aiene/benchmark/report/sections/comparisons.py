@@ -89,7 +89,7 @@ def _how(source: Source) -> str:
         "95 % intervals by bootstrap over patients. A difference counts as found where the p value of the "
         "permutation test, corrected by Holm over the models of a metric and label, is under 0.05 (areas "
         "under the ROC curve: DeLong's test, and the interval leaves 0 out). A case that failed "
-        "counts as an empty prediction."
+        "counts as an empty prediction. Volume errors are compared by their size, whatever their sign."
     )
 
 
@@ -133,7 +133,7 @@ def _verdicts(rows: list[Comparison], reference: str | None) -> str:
 def _found(row: Comparison, name: str, reference: str | None) -> str:
     difference = row.get("difference") or dig(row, "paired", "mean_difference")
     return (
-        f"{row.get('model')} is {row.get('verdict')} than {reference} by "
+        f"{row.get('model')} is {row.get('verdict')} than {reference}: difference "
         f"{in_words(difference, metric(name).kind)}, p {equals(row.get('p_holm'))}"
     )
 

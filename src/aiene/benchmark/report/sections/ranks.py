@@ -48,7 +48,7 @@ def _dice(of_label: list[Ranking], name: str) -> list[Item]:
 
 def _order(one: Ranking, name: str) -> Table:
     firm = in_words(one.get("kendall_tau"), "plain")
-    title = f"Ranks by Dice of {name} over {count(int(one.get('n') or 0), 'patient')} (Kendall's tau {firm})"
+    title = f"Ranks by Dice of {name}, over {count(int(one.get('n') or 0), 'patient')} ; Kendall's tau {firm}"
     builder = TableBuilder(title, ("Rank", "Model", "Range of ranks", "Mean Dice", "Mean rank"))
     for model in one["models"]:
         builder.row(

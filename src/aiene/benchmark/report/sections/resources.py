@@ -5,7 +5,6 @@ from __future__ import annotations
 from aiene.benchmark.report.cells import TableBuilder, dig, number, words
 from aiene.benchmark.report.charts.cost import cost
 from aiene.benchmark.report.record import Item, Section, Table, Text
-from aiene.benchmark.report.sections.wording import count
 from aiene.benchmark.report.source import Source
 
 _STEPS = ("load", "preprocess", "inference", "postprocess", "total")
@@ -17,11 +16,12 @@ def resources(source: Source) -> Section:
         return Section("resources", "Time and memory", (Text("No model was run."),))
     repeats = max((dig(m, "resources", "inference_repeats") or 1 for m in source.run), default=1)
     machine = source.summary["machine"]
+    often = "once" if repeats == 1 else f"{repeats} times"
     said = (
         f"Measured on {machine.get('cpu') or 'a processor of unknown name'}, "
         f"{machine.get('cores')} cores, {machine.get('memory_gib')} GiB, "
         f"device {machine.get('device') or 'cpu'}{_gpu(machine.get('gpu'))}. The first inference of a "
-        f"process is a warm-up and not timed; inference was timed {count(repeats, 'time')} a case."
+        f"process is a warm-up and not timed; inference was timed {often} a case."
     )
     items: list[Item] = [Text(said), _times(source), _sizes(source)]
     chart = cost(source, source.main_label) if source.main_label else None
