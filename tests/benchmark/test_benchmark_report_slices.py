@@ -128,7 +128,18 @@ def test_seventy_models_look_different():
 
 
 def test_names_fit_and_are_no_formulas():
-    assert label("a" * 100, 10, lines=1) == "aaaaaaaaa…"
-    assert max(map(len, label("google/siglip-base patch16 224 or a very long name", 12).split("\n"))) <= 12
+    assert label("a" * 50 + "z", 10, lines=1) == "aaaa…aaaaz"
     assert label("$x$") == r"\$x\$"
     assert label("") == ""
+
+
+@given(st.text(max_size=90), st.integers(4, 30), st.integers(1, 3))
+def test_no_name_is_longer_than_its_place(name: str, width: int, lines: int):
+    parts = label(name, width, lines).replace(r"\$", "$").split("\n")
+    assert len(parts) <= lines
+    assert max(map(len, parts)) <= width
+
+
+def test_long_names_that_differ_at_their_end_stay_different():
+    names = [f"organisation/a-model-with-quite-a-long-name-{number}-base-224" for number in range(9)]
+    assert len({label(name) for name in names}) == 9

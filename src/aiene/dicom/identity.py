@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 
 from aiene.dicom.record import ExportCase
 from aiene.dicom.source import SourceSeries
+from aiene.errors import CaseError
 from aiene.ingest.dicom.damage import ODD_VALUE, quiet
 
 MANUFACTURER: Final = "AI-ENE open research software"
@@ -90,6 +91,51 @@ _OPTIONAL: Final = (
     "TimezoneOffsetFromUTC",
     "LongitudinalTemporalInformationModified",
 )
+
+
+_NEEDED: Final = {
+    "StudyInstanceUID": "study UID",
+    "SeriesInstanceUID": "series UID",
+    "SOPInstanceUID": "image UID",
+    "FrameOfReferenceUID": "frame of reference UID",
+}
+
+
+def check_source(source: SourceSeries) -> None:
+    """Whether the source images can be referred to.
+
+    Raises
+    ------
+    CaseError : a UID that every object must copy is missing, or several images have one and the same.
+    """
+    again = "export the series again from the archive"
+    for keyword, word in _NEEDED.items():
+        if any(not dataset.get(keyword) for dataset in source.datasets):
+            raise CaseError(f"the source images have no {word}, so nothing can be put in their place", again)
+    images = {str(dataset.SOPInstanceUID) for dataset in source.datasets}
+    if len(images) < len(set(source.files)):
+        raise CaseError(
+            f"its {len(set(source.files))} source images have {len(images)} different image UIDs, so none of "
+            "them can be referred to",
+            again,
+        )
+
+
+def contradictions(source: SourceSeries) -> list[str]:
+    """What to warn of: images of one series that differ in what every object takes from the first of them."""
+    words = {
+        "FrameOfReferenceUID": "frames of reference",
+        "StudyInstanceUID": "studies",
+        "PatientID": "patient ids",
+        "PatientName": "patient names",
+    }
+    with quiet():
+        counts = {word: len({_shown(d, keyword) for d in source.datasets}) for keyword, word in words.items()}
+    return [
+        f"the source images name {count} {word}: the objects take that of the first image"
+        for word, count in counts.items()
+        if count > 1
+    ]
 
 
 def copy_identity(source: Dataset, target: Dataset) -> None:
@@ -194,6 +240,13 @@ def _zone(offset: str) -> timezone:
         return UTC
     ahead = timedelta(hours=int(found[2]), minutes=int(found[3]))
     return timezone(-ahead if found[1] == "-" else ahead) if ahead < timedelta(hours=24) else UTC
+
+
+def _shown(dataset: Dataset, keyword: str) -> str:
+    try:
+        return str(dataset.get(keyword) or "")
+    except ODD_VALUE:
+        return ""
 
 
 def _element(source: Dataset, keyword: str) -> DataElement | None:

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from aiene.dicom import seg, sr
 from aiene.dicom.findings import Findings, findings_of
-from aiene.dicom.identity import encoded
+from aiene.dicom.identity import contradictions, encoded
 from aiene.dicom.readback import (
     check_fractional,
     check_identity,
@@ -66,7 +66,9 @@ def make_objects(case: ExportCase, kinds: Sequence[Kind], probabilities: GivePro
     MissingExtraError : highdicom is not installed.
     """
     found = findings_of(case)
-    made = Objects(case, found, warnings=[*case.source.warnings, *found.warnings])
+    made = Objects(
+        case, found, warnings=[*case.source.warnings, *contradictions(case.source), *found.warnings]
+    )
     if case.source.is_tilted:
         made.warnings.append(
             "the gantry was tilted: the objects lie on the source's own slices, which are shifted against "

@@ -67,13 +67,9 @@ def build(case: ExportCase) -> Dataset:
     Raises
     ------
     CaseError : nothing was found, so there is nothing to outline; a node lies outside the source images;
-        the source images name no frame of reference.
+        the source images cannot be referred to.
     """
-    if not case.source.datasets[0].get("FrameOfReferenceUID"):
-        raise CaseError(
-            "the source images name no frame of reference, which an RTSTRUCT needs",
-            "export the series again with its frame of reference",
-        )
+    identity.check_source(case.source)
     found = findings_of(case)
     rois = _rois(case, found)
     if not rois:

@@ -17,6 +17,7 @@ from aiene.dicom.identity import (
     MODEL_NAME,
     RESEARCH,
     ascii_of,
+    check_source,
     copy_frame_of_reference,
     copy_identity,
     name_by_content,
@@ -86,27 +87,6 @@ def build_fractional(case: ExportCase, probabilities: dict[str, npt.NDArray[np.f
 def quantised(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Probabilities as a fractional segmentation stores them: 255 is 1."""
     return np.rint(np.clip(probabilities, 0, 1) * LEVELS).astype(np.uint8)
-
-
-def check_source(source: SourceSeries) -> None:
-    """Whether the source images can be referred to.
-
-    Raises
-    ------
-    CaseError : a UID that every object must copy is missing.
-    """
-    words = {
-        "StudyInstanceUID": "study UID",
-        "SeriesInstanceUID": "series UID",
-        "SOPInstanceUID": "image UID",
-        "FrameOfReferenceUID": "frame of reference UID",
-    }
-    for keyword, word in words.items():
-        if any(not dataset.get(keyword) for dataset in source.datasets):
-            raise CaseError(
-                f"the source images have no {word}, so nothing can be put in their place",
-                "export the series again from the archive",
-            )
 
 
 def _stack(found: Findings, used: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

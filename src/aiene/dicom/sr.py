@@ -19,6 +19,7 @@ from aiene.dicom.identity import (
     MODEL_NAME,
     RESEARCH,
     ascii_of,
+    check_source,
     copy_identity,
     name_by_content,
     referenced_series,
@@ -27,7 +28,7 @@ from aiene.dicom.identity import (
     uid_of,
 )
 from aiene.dicom.record import ExportCase
-from aiene.dicom.seg import check_source, parameters
+from aiene.dicom.seg import parameters
 from aiene.extras import need
 from aiene.ingest.dicom.damage import quiet
 from aiene.nodes import measure_axes

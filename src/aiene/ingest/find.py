@@ -185,7 +185,7 @@ def _notes(
 ) -> list[str]:
     notes = [f"{case.case_id}: {note}" for case in cases for note in case.notes]
     notes += [note for place in places for note in place.notes]
-    holders = {parent for place in surveyed for parent in place.path.parents}  # archives are told of themselves
+    holders = {parent for place in surveyed for parent in place.path.parents}  # of archives
     notes += [
         f"{place.path.name}: no image found"
         for place in surveyed

@@ -92,10 +92,17 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 
 def label(text: str, width: int = 24, lines: int = 2) -> str:
-    """A name for a chart: in lines of so many letters, cut after some lines, safe from mathematical text."""
+    """A name for a chart, safe from mathematical text.
+
+    In at most so many lines of so many letters; from a longer one the middle is cut out, since names of
+    models often differ only at their end.
+    """
     parts = textwrap.wrap(text, width) or [""]
-    if len(parts) > lines:
-        parts = [*parts[: lines - 1], parts[lines - 1][: width - 1] + "…"]
+    keep = min(len(text), width * lines)
+    while len(parts) > lines and keep > 1:
+        keep -= 1
+        start = keep // 2
+        parts = textwrap.wrap(f"{text[:start]}…{text[len(text) - keep + start :]}", width)
     return "\n".join(parts).replace("$", r"\$")
 
 

@@ -28,7 +28,7 @@ _UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
 _TIME: Final = re.compile(r"(\d\d):?(\d\d):?(\d\d(?:\.\d*)?)")
 _LONGEST_DELAY: Final = 600.0
 _MOST_FRAMES: Final = 1000
-"""Of a file without functional groups, which is refused anyway: a garbled count may say two thousand million."""
+"""Of a file without functional groups, which is refused anyway: a garbled count may be two milliards."""
 _MODALITIES: Final = frozenset(
     {
         *("CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT", "SR", "SEG", "REG", "FID", "PR"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ _TISSUE_HU: Final = (-900.0, 3000.0)
 """A padding value in this range could be a patient's: it counts only where it touches the edge."""
 
 _ALWAYS_LOSSY: Final = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
+_LAYOUT: Final = ("BitsAllocated", "BitsStored", "PixelRepresentation")
 _JPEG_END: Final = b"\xff\xd9"
 _EXTRAS: Final = (
     "install aiene's requirements again (pylibjpeg, pylibjpeg-libjpeg, pylibjpeg-openjpeg, pyjpegls)"
@@ -107,9 +109,7 @@ def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.fl
         try:
             dataset = (opened or _Opened()).get(frame.path)
             _check_plain(dataset, frame)
-            if frame.frames == 1:
-                dataset.pop("NumberOfFrames", None)  # whatever it says: 0, or no number at all
-            stored = pixel_array(dataset, index=frame.index if frame.frames > 1 else None)
+            stored = _stored(dataset, frame)
         except DAMAGED as error:
             raise _undecodable(frame) from error
         if stored.shape != (frame.rows, frame.columns):
@@ -142,9 +142,53 @@ def _rescale(frame: Frame) -> tuple[float, float]:
     return frame.slope, frame.intercept
 
 
+def _stored(dataset: Dataset, frame: Frame) -> npt.NDArray[Any]:
+    """The stored numbers of a frame, what a grey CT can only be supplied where the header does not say it."""
+    if frame.frames == 1:
+        dataset.pop("NumberOfFrames", None)  # whatever it says: 0, or no number at all
+    if numbers(dataset, "SamplesPerPixel", 1) is None:
+        dataset.SamplesPerPixel = 1
+    if not text(dataset, "PhotometricInterpretation").startswith("MONOCHROME"):
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+    lacking = [keyword for keyword in _LAYOUT if numbers(dataset, keyword, 1) is None]
+    if lacking:
+        raise InputError(
+            frame.path, f"its header does not say {' and '.join(lacking)}", "export the CT again"
+        )
+    shift = _spare_bits(dataset, frame)
+    index = frame.index if frame.frames > 1 else None
+    stored: npt.NDArray[Any]
+    if not shift:
+        stored = pixel_array(dataset, index=index)
+        return stored
+    bits, signed = int(dataset.BitsStored), dataset.PixelRepresentation == 1
+    whole = copy(dataset)
+    whole.BitsStored, whole.PixelRepresentation = whole.BitsAllocated, 0
+    whole.HighBit = whole.BitsAllocated - 1
+    stored = (pixel_array(whole, index=index).astype(np.int64) >> shift) & ((1 << bits) - 1)
+    return stored - ((stored >> (bits - 1)) << bits) if signed else stored
+
+
+def _spare_bits(dataset: Dataset, frame: Frame) -> int:
+    """How many bits lie below the stored ones: none since 2014, when the standard retired such images."""
+    high, used, there = (numbers(dataset, k, 1) for k in ("HighBit", "BitsStored", "BitsAllocated"))
+    if high is None or used is None or there is None or high[0] == used[0] - 1:
+        return 0
+    shift = int(high[0] - used[0]) + 1
+    packed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if shift < 0 or high[0] >= there[0] or packed:
+        raise InputError(
+            frame.path,
+            f"its header contradicts itself: {used[0]:.0f} bits stored, the highest of them {high[0]:.0f}",
+            "export the CT again",
+        )
+    return shift
+
+
 def _check_plain(dataset: Dataset, frame: Frame) -> None:
     """Refuse colour, and compressed data without its end, which some decoders fill with grey in silence."""
-    if numbers(dataset, "SamplesPerPixel", 1) not in (None, (1.0,)):
+    coloured = text(dataset, "PhotometricInterpretation").startswith(("RGB", "YBR", "PALETTE"))
+    if coloured or numbers(dataset, "SamplesPerPixel", 1) not in (None, (1.0,)):
         raise InputError(frame.path, "it is a colour image", "give the CT itself")
     if "PixelData" not in dataset:
         raise InputError(
@@ -162,6 +206,13 @@ def _undecodable(frame: Frame) -> InputError:
     try:
         with quiet():
             dataset = pydicom.dcmread(frame.path, force=True, stop_before_pixels=True)
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        if syntax is not None and not syntax.is_transfer_syntax:
+            return InputError(
+                frame.path,
+                "its transfer syntax is unknown, so its image cannot be decoded",
+                "export it again",
+            )
         name = dataset.file_meta.TransferSyntaxUID.name
         compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
     except DAMAGED:

@@ -97,7 +97,7 @@ def lay_out(group: Group, where: Path) -> Layout:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, column * spacing[0], row * spacing[1]
     affine[:3, 3] = first
-    check_spacing(where, np.linalg.norm(affine[:3, :3], axis=0).tolist())
+    check_spacing(where, [float(np.linalg.norm(step)), *spacing])
     return Layout(
         tuple(places), affine, _tilt(affine, places, where), float(np.linalg.norm(off, axis=1).max())
     )

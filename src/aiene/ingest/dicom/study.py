@@ -11,9 +11,10 @@ from aiene.errors import InputError
 from aiene.ingest.archive import split
 from aiene.ingest.case import Case, Refusal, SeriesAside
 from aiene.ingest.dicom.choose import Candidate, candidates, choose, describe, unusable, why_not
-from aiene.ingest.dicom.group import group
+from aiene.ingest.dicom.group import Group, group
 from aiene.ingest.dicom.header import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
+from aiene.ingest.limits import MIN_SLICES
 from aiene.ingest.naming import case_id
 
 
@@ -34,6 +35,7 @@ def find_in_scan(name: str, where: Path, scan: Scan, series: str | None) -> list
     names = _names(name, where, studies)
     found: list[Case | Refusal] = []
     unused: list[SeriesAside] = []
+    found += _torn_studies(where, studies, names)
     for key in sorted(studies, key=lambda key: (min(f.study[0] for f in studies[key]), key)):
         every = candidates(group(studies[key]), where)
         pool = [c for c in every if c.uid == series] or [c for c in every if not unusable(c)]
@@ -44,6 +46,37 @@ def find_in_scan(name: str, where: Path, scan: Scan, series: str | None) -> list
     if not found:
         return [Refusal(name, str(_no_ct(where, scan, unused)), tuple(map(str, unused)), tuple(unused))]
     return _with_rest(found, scan, unused, len(studies))
+
+
+def _torn_studies(
+    where: Path, studies: dict[StudyKey, list[Frame]], names: dict[str, str]
+) -> list[Case | Refusal]:
+    """One row for slices of which each names a study or patient of its own; they leave `studies`."""
+    torn: dict[str, list[StudyKey]] = defaultdict(list)
+    for key, frames in studies.items():
+        if len(frames) < MIN_SLICES and not any(Group((frame,)).is_localizer for frame in frames):
+            torn[names[key[0]]].append(key)
+    found: list[Case | Refusal] = []
+    for name, keys in torn.items():
+        if len(keys) < MIN_SLICES:
+            continue
+        slices = sum(len(studies.pop(key)) for key in keys)
+        patients = len({patient for patient, _ in keys})
+        what, uid = (
+            (f"{patients} patients", "PatientID")
+            if patients > 1
+            else (f"{len(keys)} studies", "StudyInstanceUID")
+        )
+        found.append(Refusal(name, str(_torn(where, slices, what, uid))))
+    return found
+
+
+def _torn(where: Path, slices: int, what: str, uid: str) -> InputError:
+    return InputError(
+        where,
+        f"its {slices} CT slices name {what}, as a faulty anonymisation leaves them",
+        f"export the series again with one {uid}",
+    )
 
 
 def _names(name: str, where: Path, studies: dict[StudyKey, list[Frame]]) -> dict[str, str]:
@@ -81,6 +114,11 @@ def _case(
 ) -> Case | Refusal:
     others = [c for c in every if c is not chosen]
     aside = tuple(_left_aside(c, why_not(c, chosen)) for c in others)
+    if len(every) >= MIN_SLICES and all(len(c.group.frames) < MIN_SLICES for c in every):
+        slices, series_count = sum(len(c.group.frames) for c in every), len({c.uid for c in every})
+        if series_count >= MIN_SLICES:
+            error = _torn(where, slices, f"{series_count} series", "SeriesInstanceUID")
+            return Refusal(name, str(error), tuple(map(str, aside)), aside)
     if chosen.error is not None:
         return Refusal(name, str(chosen.error), tuple(map(str, aside)), aside)
     how = (

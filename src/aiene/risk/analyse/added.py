@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from aiene.risk.analyse.gains import Added, ends, reached, resamples
 from aiene.risk.analyse.moved import reclassified, separation
 from aiene.risk.analyse.record import Skipped
 from aiene.risk.analyse.refit import Refit, names_of, values_of
-from aiene.risk.analyse.safe import cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.stats import (
     Interval,
@@ -36,21 +35,20 @@ def assess(contest: Contest, settings: AnalysisSettings) -> Added:
     """Every comparison of one contest; a part that cannot be computed leaves its reason."""
     added = Added()
     head = {"population": contest.population, "comparison": contest.title, "contest": contest.name}
-    horizons = reached(contest, settings.every_year)
     try:
-        found = predict(contest, horizons)
+        found = predict(contest, sorted({*reached(contest, settings.every_year), *_grid(contest, settings)}))
     except NotEstimableError as error:
         added.put("lrt", head, reason=str(error))
         added.skipped.append(Skipped(_what(contest, "models"), str(error)))
         return added
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("likelihood-ratio test", lambda: _lrt(contest, head, added)),
+        ("likelihood-ratio test", lambda: _lrt(contest, found, head, added)),
         ("concordance", lambda: _concordance(contest, found, head, added, settings)),
         ("optimism", lambda: _optimism(contest, head, added, settings)),
         ("AUC", lambda: _auc(contest, found, head, added, settings)),
-        ("Brier score", lambda: _brier(contest, head, added, settings)),
-        ("calibration", lambda: _calibration(contest, found, horizons, head, added, settings)),
-        ("decision curve", lambda: _decision(contest, found, horizons, head, added, settings)),
+        ("Brier score", lambda: _brier(contest, found, head, added, settings)),
+        ("calibration", lambda: _calibration(contest, found, head, added, settings)),
+        ("decision curve", lambda: _decision(contest, found, head, added, settings)),
         ("reclassification", lambda: reclassified(contest, head, added, settings)),
         ("separation", lambda: separation(contest, head, added, settings)),
     )
@@ -66,12 +64,12 @@ def _what(contest: Contest, part: str) -> str:
     return f"{contest.outcome.label}, {contest.population}, {contest.title}: {part}"
 
 
-def _lrt(contest: Contest, head: dict[str, Any], added: Added) -> None:
+def _lrt(contest: Contest, found: Predictions, head: dict[str, Any], added: Added) -> None:
     outcome = contest.outcome
     counted = {"n": outcome.n, "events": outcome.n_events}
-    larger = cox(outcome.time, outcome.event, contest.new.matrix)
-    if contest.old.matrix.shape[1]:
-        test = nested_lrt(cox(outcome.time, outcome.event, contest.old.matrix), larger)
+    larger = found.fits["new"]
+    if "old" in found.fits:
+        test = nested_lrt(found.fits["old"], larger)
         values: tuple[Any, ...] = (test.statistic, test.df, test.p, test.aic_smaller, test.aic_larger)
     else:
         values = (larger.lrt, larger.lrt_df, larger.lrt_p, None, larger.aic)
@@ -196,13 +194,18 @@ def _auc(
             added.put("auc", head, **row, auc=d.value, **ends(d, settings))
 
 
-def _brier(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
-    outcome = contest.outcome
+def _grid(contest: Contest, settings: AnalysisSettings) -> tuple[float, ...]:
     end = max(reached(contest, settings.horizons), default=0.0)
-    if not end:
+    return tuple(np.linspace(end / GRID, end, GRID).tolist()) if end else ()
+
+
+def _brier(
+    contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
+    outcome, times = contest.outcome, _grid(contest, settings)
+    if not times:
         return
-    times = np.linspace(end / GRID, end, GRID)
-    absolute = predict(contest, list(times)).absolute
+    absolute = found.by(times)
     for model in contest.models:
         score = integrated_brier(outcome.time, outcome.state, absolute[model.name], times)
         added.put(
@@ -221,17 +224,16 @@ def _brier(contest: Contest, head: dict[str, Any], added: Added, settings: Analy
 def _calibration(
     contest: Contest,
     found: Predictions,
-    horizons: Sequence[float],
     head: dict[str, Any],
     added: Added,
     settings: AnalysisSettings,
 ) -> None:
     outcome = contest.outcome
     for year in reached(contest, settings.calibration_years):
-        at = list(horizons).index(year)
+        absolute = found.by([year])
         for model in contest.models:
             row = {"model": model.label, "key": model.name, "year": year}
-            result = calibration(outcome.time, outcome.state, found.absolute[model.name][:, at], year)
+            result = calibration(outcome.time, outcome.state, absolute[model.name][:, 0], year)
             added.put(
                 "calibration",
                 head,
@@ -264,19 +266,18 @@ def _calibration(
 def _decision(
     contest: Contest,
     found: Predictions,
-    horizons: Sequence[float],
     head: dict[str, Any],
     added: Added,
     settings: AnalysisSettings,
 ) -> None:
     outcome, year = contest.outcome, settings.decision_years
-    if year not in horizons:
+    if year not in found.horizons:
         return
-    at = list(horizons).index(year)
+    absolute = found.by([year])
     result = decision_curve(
         outcome.time,
         outcome.state,
-        {m.name: found.absolute[m.name][:, at] for m in contest.models},
+        {m.name: absolute[m.name][:, 0] for m in contest.models},
         year,
         THRESHOLDS,
         n_boot=min(resamples(settings), 500),

@@ -13,7 +13,7 @@ from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.outcome import Outcome
 from aiene.risk.analyse.regression import Sample
 from aiene.risk.analyse.safe import cox
-from aiene.risk.stats import NotEstimableError, fine_gray
+from aiene.risk.stats import CoxFit, NotEstimableError, fine_gray
 
 FEWEST = 5
 """Fewer patients make no group of a model."""
@@ -73,12 +73,21 @@ class Predictions:
 
     Parameters
     ----------
+    fits : Cox model by name; none for a model without a column.
     risk : linear predictor by model; float (n,).
+    horizons : in time, (k,).
     absolute : risk of the event by each horizon, by model; float (n, k).
     """
 
+    fits: dict[str, CoxFit]
     risk: dict[str, np.ndarray]
+    horizons: tuple[float, ...]
     absolute: dict[str, np.ndarray]
+
+    def by(self, horizons: Sequence[float]) -> dict[str, np.ndarray]:
+        """Risk of the event by some of the horizons; (n, len(horizons)) by model."""
+        places = [self.horizons.index(h) for h in horizons]
+        return {name: values[:, places] for name, values in self.absolute.items()}
 
 
 def contests(sample: Sample, groupings: Groupings, cap: int) -> tuple[Contest, ...]:
@@ -193,6 +202,7 @@ def predict(contest: Contest, horizons: Sequence[float]) -> Predictions:
     NotEstimableError : a model cannot be fitted.
     """
     outcome = contest.outcome
+    fits: dict[str, CoxFit] = {}
     risk: dict[str, np.ndarray] = {}
     absolute: dict[str, np.ndarray] = {}
     for model in contest.models:
@@ -201,7 +211,7 @@ def predict(contest: Contest, horizons: Sequence[float]) -> Predictions:
             risk[model.name] = np.zeros(outcome.n)
             absolute[model.name] = _marginal(outcome, horizons)
             continue
-        fit = cox(outcome.time, outcome.event, matrix)
+        fit = fits[model.name] = cox(outcome.time, outcome.event, matrix)
         if fit.model is None:
             raise NotEstimableError(f"{model.label} gives no prediction", "use another model")
         values = matrix.to_numpy(dtype=float)
@@ -210,7 +220,7 @@ def predict(contest: Contest, horizons: Sequence[float]) -> Predictions:
             absolute[model.name] = fine_gray(outcome.time, outcome.state, matrix).predict(matrix, horizons)
         else:
             absolute[model.name] = 1 - np.asarray(fit.model.survival(values, horizons))
-    return Predictions(risk, absolute)
+    return Predictions(fits, risk, tuple(horizons), absolute)
 
 
 def varying(matrix: pd.DataFrame) -> pd.DataFrame:

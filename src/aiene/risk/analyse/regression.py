@@ -71,7 +71,9 @@ def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
     rows = _univariable(sample, terms, settings)
     notes, warnings, skipped = [_lost(sample, complete)], [], []
     try:
-        with_marker = cox(complete.time, complete.event, matrix, confidence=settings.confidence)
+        with_marker = cox(
+            complete.time, complete.event, matrix, confidence=settings.confidence, engine="lifelines"
+        )
     except NotEstimableError as error:
         notes.append(f"Adjusted model not estimable: {error}")
         skipped.append(Skipped(f"Adjusted Cox model, {title}", str(error)))
@@ -114,9 +116,8 @@ def _univariable(sample: Sample, terms: Sequence[Term], settings: AnalysisSettin
         head = {"term": term.label, "reference": term.reference, "uni_n": kept.n, "uni_events": kept.n_events}
         found: dict[str, Any] = {}
         try:
-            fit = cox(
-                kept.time, kept.event, own.loc[known].reset_index(drop=True), confidence=settings.confidence
-            )
+            design = own.loc[known].reset_index(drop=True)
+            fit = cox(kept.time, kept.event, design, confidence=settings.confidence, engine="lifelines")
             found = {r.name: r for r in fit.rows}
             head["uni_method"] = fit.method
         except NotEstimableError as error:
@@ -155,9 +156,12 @@ def _add_without(
     if not design.matrix.shape[1]:
         return
     try:
-        _add(rows, cox(outcome.time, outcome.event, design.matrix, confidence=settings.confidence), "without")
+        fit = cox(
+            outcome.time, outcome.event, design.matrix, confidence=settings.confidence, engine="lifelines"
+        )
     except NotEstimableError:
         return
+    _add(rows, fit, "without")
 
 
 def _lost(sample: Sample, complete: Outcome) -> str:

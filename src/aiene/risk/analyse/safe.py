@@ -10,10 +10,17 @@ import pandas as pd
 from aiene.risk.analyse.record import Part, Skipped, Text
 from aiene.risk.stats import CoxFit, NotEstimableError
 from aiene.risk.stats import cox as _cox
+from aiene.risk.stats.cox import Engine
 
 
-def cox(time: np.ndarray, event: np.ndarray, matrix: pd.DataFrame, **settings: Any) -> CoxFit:
+def cox(
+    time: np.ndarray, event: np.ndarray, matrix: pd.DataFrame, *, engine: Engine = "newton", **settings: Any
+) -> CoxFit:
     """`aiene.risk.stats.cox`, but no model with as many parameters as events, and no error of a matrix.
+
+    Parameters
+    ----------
+    engine : the quick one for the many models compared; the tables of hazard ratios ask for lifelines.
 
     Raises
     ------
@@ -25,7 +32,7 @@ def cox(time: np.ndarray, event: np.ndarray, matrix: pd.DataFrame, **settings: A
             f"a model of {parameters} parameters cannot be fitted to {events} events", "leave out covariates"
         )
     try:
-        return _cox(time, event, matrix, **settings)
+        return _cox(time, event, matrix, engine=engine, **settings)
     except np.linalg.LinAlgError as error:
         problem = "the patients are too few for this model (a singular information matrix)"
         raise NotEstimableError(problem, "leave out covariates or merge sparse levels") from error

@@ -15,7 +15,7 @@ from aiene.errors import UsageError
 from aiene.extras import need
 from aiene.risk.stats.checks import Floats, Ints, check_design, check_fraction, check_groups, check_outcome
 from aiene.risk.stats.concordance import stratified_c
-from aiene.risk.stats.cox_fast import fit_cox
+from aiene.risk.stats.cox_fast import CoxModel, fit_cox
 from aiene.risk.stats.errors import NotEstimableError
 from aiene.risk.stats.firth import firth, ridge
 from aiene.risk.stats.fits import CoxFit, wald_rows
@@ -23,6 +23,7 @@ from aiene.risk.stats.normal import chi2_tail
 from aiene.risk.stats.separation import find_separation
 
 Fallback = Literal["firth", "ridge", "none"]
+Engine = Literal["lifelines", "newton"]
 
 _MANY = 20_000  # patients from which lifelines takes minutes; `fit_cox` agrees with it to 8 digits
 
@@ -35,6 +36,7 @@ def cox(
     strata: ArrayLike | None = None,
     fallback: Fallback = "firth",
     confidence: float = 0.95,
+    engine: Engine = "lifelines",
 ) -> CoxFit:
     """Cox regression; where an estimate has no finite value, a penalised one that says so.
 
@@ -44,10 +46,11 @@ def cox(
     X : (n, p) numbers without missing values; the column names become the row names.
     strata : (n,) labels; each has its own baseline.
     fallback : what to do where a column separates those with an event from those without.
+    engine : `newton` is `fit_cox`, some fifty times quicker; the two agree to 8 digits.
 
     Raises
     ------
-    UsageError : see `check_outcome`, `check_design`.
+    UsageError : see `check_outcome`, `check_design`; or no such fallback or engine.
     NotEstimableError : no event; columns that follow from one another; with `fallback="none"` separation.
 
     References
@@ -61,11 +64,15 @@ def cox(
     level = check_fraction(confidence, "confidence")
     if fallback not in ("firth", "ridge", "none"):
         raise UsageError(f"fallback {fallback}: choose firth, ridge or none.")
+    if engine not in ("lifelines", "newton"):
+        raise UsageError(f"engine {engine}: choose lifelines or newton.")
     separated = find_separation(times, codes, X, strata=strata)
     if separated:
         return _fallen_back(times, codes, X, strata, fallback, level, separated)
     layers = None if strata is None else check_groups(strata, times.size)[0]
-    return _maximum_likelihood(times, codes, matrix, names, layers, level)
+    by_lifelines = engine == "lifelines" and times.size <= _MANY
+    model, covariance = (_by_lifelines if by_lifelines else _by_newton)(times, codes, matrix, layers)
+    return _record(times, codes, matrix, names, layers, level, model, covariance)
 
 
 def cox_univariable(
@@ -146,22 +153,21 @@ def _fallen_back(
     return replace(fit, warnings=(told, *fit.warnings), separation=separated)
 
 
-def _maximum_likelihood(
-    time: Floats, event: Ints, matrix: Floats, names: tuple[str, ...], layers: Ints | None, level: float
+def _record(
+    time: Floats,
+    event: Ints,
+    matrix: Floats,
+    names: tuple[str, ...],
+    layers: Ints | None,
+    level: float,
+    model: CoxModel,
+    covariance: Floats,
 ) -> CoxFit:
-    if time.size <= _MANY:
-        beta, covariance = _by_lifelines(time, event, matrix, layers)
-        model = fit_cox(time, event, matrix, strata=layers, start=beta)
-    else:
-        model = fit_cox(time, event, matrix, strata=layers)
-        if not model.converged:
-            raise _diverged()
-        beta, covariance = model.beta, np.asarray(np.linalg.inv(model.information), dtype=np.float64)
     df = len(names)
     statistic = 2.0 * (model.log_likelihood - model.log_likelihood_null)
     return CoxFit(
         method="efron",
-        rows=wald_rows(names, beta, covariance, level),
+        rows=wald_rows(names, model.beta, covariance, level),
         covariance=covariance,
         n=time.size,
         events=int(event.sum()),
@@ -171,7 +177,7 @@ def _maximum_likelihood(
         lrt_df=df,
         lrt_p=chi2_tail(statistic, df),
         aic=2.0 * df - 2.0 * model.log_likelihood,
-        concordance=stratified_c(time, event, matrix @ beta, layers),
+        concordance=stratified_c(time, event, model.risk(matrix), layers),
         strata=layers is not None,
         warnings=_sparse(event, df),
         separation=(),
@@ -179,14 +185,24 @@ def _maximum_likelihood(
     )
 
 
-def _by_lifelines(time: Floats, event: Ints, matrix: Floats, layers: Ints | None) -> tuple[Floats, Floats]:
-    """Coefficients (p,) and their covariance (p, p)."""
+def _by_newton(time: Floats, event: Ints, matrix: Floats, layers: Ints | None) -> tuple[CoxModel, Floats]:
+    """Fitted model and the covariance (p, p) of its coefficients."""
+    model = fit_cox(time, event, matrix, strata=layers)
+    if not model.converged:
+        raise _diverged()
+    return model, np.asarray(np.linalg.inv(model.information), dtype=np.float64)
+
+
+def _by_lifelines(time: Floats, event: Ints, matrix: Floats, layers: Ints | None) -> tuple[CoxModel, Floats]:
+    """The same by lifelines, which starts where Newton's steps ended: that halves its time."""
     lifelines = need("lifelines", extra="risk", purpose="Cox regression")
     exceptions = need("lifelines.exceptions", extra="risk", purpose="Cox regression")
     columns = [f"x{place}" for place in range(matrix.shape[1])]
     table = pd.DataFrame(matrix, columns=columns).assign(_time=time, _event=event)
     if layers is not None:
         table["_stratum"] = layers
+    near = fit_cox(time, event, matrix, strata=layers)
+    start = near.beta * matrix.std(axis=0, ddof=1) if near.converged else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -195,14 +211,14 @@ def _by_lifelines(time: Floats, event: Ints, matrix: Floats, layers: Ints | None
                 "_time",
                 "_event",
                 strata=None if layers is None else ["_stratum"],
+                initial_point=start,
                 fit_options={"precision": 1e-13, "r_precision": 1e-15},
             )
     except (exceptions.ConvergenceError, np.linalg.LinAlgError) as error:
         raise _diverged() from error
-    return (
-        fitted.params_.to_numpy(dtype=np.float64),
-        fitted.variance_matrix_.to_numpy(dtype=np.float64),
-    )
+    beta = fitted.params_.to_numpy(dtype=np.float64)
+    model = fit_cox(time, event, matrix, strata=layers, start=beta)
+    return replace(model, beta=beta), fitted.variance_matrix_.to_numpy(dtype=np.float64)
 
 
 def _diverged() -> NotEstimableError:

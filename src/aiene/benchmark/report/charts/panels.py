@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 
 COLUMNS = 3
-_LEFT, _BOTTOM, _TOP, _RIGHT = 0.78, 0.55, 0.55, 0.1
+_LEFT, _BOTTOM, _TOP, _RIGHT = 0.78, 0.55, 0.55, 0.25
 
 
 def panels(
