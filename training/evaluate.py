@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--openkbp", type=Path, required=True)
     parser.add_argument("--bundle", default="default")
     parser.add_argument("--plantings", type=int, default=2)
+    parser.add_argument("--no-robustness", action="store_true", help="leave out the disturbed CTs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path, default=None)
     options = parser.parse_args()
@@ -112,10 +113,11 @@ def main() -> None:
         "kept_out": kept,
     }
     figures["planted_in_real"] = _told("planted in real CTs", _summary(_judge_all(road, planted_cts)))
-    figures["robustness"] = {
-        name: _told(name, _summary(_judge_all(road, planted_cts, change)))
-        for name, change in DISTURBANCES.items()
-    }
+    if not options.no_robustness:
+        figures["robustness"] = {
+            name: _told(name, _summary(_judge_all(road, planted_cts, change)))
+            for name, change in DISTURBANCES.items()
+        }
     figures["blank_plantings"] = _told("blank", _blank(road, patients))
     figures["real_nodes"] = _told("real nodes", _real_nodes(road, patients))
     if options.out is not None:

@@ -226,7 +226,7 @@ def test_an_empty_folder_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("words")
-    with pytest.raises(InputError, match="none of its 1 files is an image"):
+    with pytest.raises(InputError, match="its only file is no image"):
         find_cases(tmp_path)
 
 

@@ -338,7 +338,7 @@ def test_an_archive_without_an_image_is_noted_beside_others(tmp_path: Path) -> N
     cases, notes = find_cases(tmp_path / "root")
     assert [case.case_id for case in cases] == ["one"]
     assert "words.zip: no image found" in notes
-    with pytest.raises(InputError, match=r"words\.zip: none of its 1 files is an image"):
+    with pytest.raises(InputError, match=r"words\.zip: its only file is no image"):
         find_cases(tmp_path / "root" / "words.zip")
 
 

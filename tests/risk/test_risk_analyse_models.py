@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 from risk_analyse_cohorts import SCHEME, drawn
 
+from aiene.errors import UsageError
+from aiene.risk.analyse.centres import judging_centres, left_out
 from aiene.risk.analyse.cohort import make_cohort
+from aiene.risk.analyse.contest import contests
 from aiene.risk.analyse.derive.search import class_of, search
-from aiene.risk.analyse.derive.validate import Data, bootstrap_rows, permuted, split_mask
+from aiene.risk.analyse.derive.validate import Data, bootstrap_rows, centre_rows, permuted, split_mask
+from aiene.risk.analyse.gains import Added
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.outcome import numeric, outcome_of
 from aiene.risk.analyse.pool import Job, run_jobs
 from aiene.risk.analyse.refit import Pairs, Refit, values_of
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.regression import make_sample
+from aiene.risk.analyse.settings import AnalysisSettings, chosen_endpoint
 from aiene.risk.analyse.thresholds import threshold_chapter
 from aiene.risk.schemes import read_scheme
 from aiene.risk.stats import fit_cox, harrell_c
@@ -190,3 +195,46 @@ def test_groups_are_matched_between_old_and_new_by_name():
     sample = make_sample("all", "All patients", cohort.table, outcome, ("age",))
     base = next(c for c in contests(sample, groupings, 5) if c.name == "base")
     assert (base.ranks_new >= base.ranks_old).all()  # the count only moves up in this scheme
+
+
+def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none():
+    table = drawn(330, seed=5, center=np.resize(["A", "B", "C"], 330))
+    cohort = make_cohort(table, AnalysisSettings())
+    outcome, _ = outcome_of(cohort.table, "os")
+    sample = make_sample("all", "All patients", cohort.table, outcome, ("age",))
+    contest = contests(sample, make_groupings(cohort.table, read_scheme(SCHEME)), 5)[0]
+    added = Added()
+    left_out(contest, {}, added, AnalysisSettings(bootstraps=20))
+    rows = {(r["centre"], r["key"]): r for r in added.rows["centres"]}
+    assert set(rows) == {(c, m) for c in "ABC" for m in ("old", "new")}
+    held = contest.center == "A"
+    x = contest.new.matrix.to_numpy(dtype=float)
+    time, event = contest.outcome.time, contest.outcome.event
+    beta = fit_cox(time[~held], event[~held], x[~held]).beta
+    assert rows["A", "new"]["c"] == pytest.approx(
+        harrell_c(time[held], event[held], x[held] @ beta).c, abs=1e-12
+    )
+    assert rows["A", "new"]["delta"] == pytest.approx(
+        rows["A", "new"]["c"] - rows["A", "old"]["c"], abs=1e-12
+    )
+    assert judging_centres(np.where(contest.center == "C", "B", contest.center), event) == ()
+
+
+def test_derived_groups_are_judged_by_centres_too():
+    table = drawn(360, seed=6, effect=0.8)
+    rank = {"low": 0, "intermediate": 1, "high": 2}
+    base = np.array([rank.get(b, 0) for b in table["rtog0129"]])
+    data = Data(
+        table["os_time"].to_numpy(dtype=float), table["os_event"].to_numpy(dtype=int), base,
+        table["n_ai_ene"].to_numpy(dtype=int), 3,
+    )  # fmt: skip
+    rows = centre_rows(data, np.resize(["A", "B", "C"], 360).astype(object), AnalysisSettings(bootstraps=10))
+    assert len(rows) == 9
+    assert sum(r["n"] for r in rows[::3]) == 360
+
+
+def test_cut_offs_are_derived_for_dc_or_the_first_endpoint_and_only_for_one_that_is_analysed():
+    assert chosen_endpoint(AnalysisSettings(), ("os", "dc")) == "dc"
+    assert chosen_endpoint(AnalysisSettings(), ("lrc", "os")) == "lrc"
+    with pytest.raises(UsageError, match="derived for dc, not among the endpoints"):
+        chosen_endpoint(AnalysisSettings(derive_endpoint="dc"), ("os",))

@@ -255,19 +255,36 @@ def test_analyse_hands_everything_to_the_analysis(cli, tmp_path, monkeypatch):
         "--site",
         "all",
         "--derive",
-        "split",
+        "--derive-endpoint",
+        "os",
     )
     result = cli(
         "analyse", "cohort.csv", "--ai-ene", "run", *words, "--covariates", "age,sex", "-o", "rep", "--json"
     )
     assert seen["endpoints"] == ["os", "dc"]
     assert (seen["settings"].bootstraps, seen["settings"].sites, seen["settings"].derive) == (7, (), "split")
+    assert seen["settings"].derive_endpoint == "os"
     assert seen["settings"].covariates == ("age", "sex")
     assert seen["nodes"].to_dict("list") == {"patient_id": ["SIM-01"], "ene": [0.4]}
     assert seen["scheme"].name == "count-0-1-2plus"
     assert "combined_group" in seen["table"]
     assert "warning: look here" in result.stderr
     assert json.loads(result.stdout)["exit_code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "how"),
+    [((), "no"), (("--derive",), "split"), (("--derive-how", "nested"), "nested"),
+     (("--derive", "--derive-how", "nested"), "nested")],
+)  # fmt: skip
+def test_derive_alone_splits_and_how_may_be_said(cli, monkeypatch, words, how):
+    import aiene.risk.analyse as package
+    from aiene.risk.analyse import Analysis
+
+    seen = {}
+    monkeypatch.setattr(package, "analyse", lambda _, **rest: seen.update(rest) or Analysis({}, ()))
+    cli("analyse", "cohort.csv", "--ai-ene", "run", "--id-pattern", "^(.+)_ct$", "-o", "rep", *words)
+    assert seen["settings"].derive == how
 
 
 @pytest.mark.parametrize(

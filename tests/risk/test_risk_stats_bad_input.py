@@ -409,3 +409,19 @@ def test_a_quarter_of_a_million_patients_have_curves_tests_and_c_in_seconds():
     assert log_rank(big.time, big.state, group).df == 1
     assert 0.6 < harrell_c(big.time, big.state, big.x).c < 0.8
     assert cox(big.time, big.state, big[["x"]]).coef[0] == pytest.approx(0.7, abs=0.03)
+
+
+def test_firth_on_tiny_cohorts_gives_an_estimate_or_one_sentence():
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        n, p = int(rng.integers(3, 14)), int(rng.integers(1, 6))
+        values = rng.integers(0, 2, (n, p)) if number % 2 else rng.normal(size=(n, p)).round(1)
+        columns = pd.DataFrame(values.astype(float), columns=[f"c{i}" for i in range(p)])
+        time, event = rng.integers(1, 6, n).astype(float), (rng.random(n) < 0.4).astype(int)
+        try:
+            fit = firth(time, event, columns)
+        except (NotEstimableError, UsageError):
+            continue  # one sentence; never an error of a matrix
+        assert np.isfinite(fit.coef).all()
+        open_ends = [r.name for r in fit.rows if np.isnan(r.lower) or np.isnan(r.upper)]
+        assert bool(open_ends) == any("no end of the profile" in w for w in fit.warnings)

@@ -66,9 +66,16 @@ def analyse(
     ] = None,
     impute: Annotated[bool, typer.Option("--impute", help="Also impute missing covariates.")] = False,
     derive: Annotated[
-        Literal["no", "split", "nested"],
-        typer.Option(help="Derive cut-offs: on a training part, or by nested cross-validation."),
-    ] = "no",
+        bool,
+        typer.Option("--derive", help="Derive cut-offs on a training part, reported on a test part only."),
+    ] = False,
+    derive_how: Annotated[
+        Literal["split", "nested"] | None,
+        typer.Option(help="How --derive is validated: on a test part, or by nested cross-validation."),
+    ] = None,
+    derive_endpoint: Annotated[
+        str | None, typer.Option(help="Endpoint that chooses the cut-offs (default: dc, else the first).")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
     date: Annotated[str, typer.Option(help="Printed on the report, as given.")] = "",
@@ -91,7 +98,9 @@ def analyse(
 
     with user_errors():
         chosen = read_scheme(scheme)
-        settings = _settings(site, covariates, bootstraps=bootstraps, seed=seed, impute=impute, derive=derive,
+        settings = _settings(site, covariates, bootstraps=bootstraps, seed=seed, impute=impute,
+                             derive=derive_how or ("split" if derive or derive_endpoint else "no"),
+                             derive_endpoint=derive_endpoint,
                              jobs=jobs, title=title, date=date)  # fmt: skip
         options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
         found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
@@ -133,9 +142,11 @@ def _analysed(
         )
 
 
-def _settings(site: str, covariates: str | None, *, title: str | None, **rest: Any) -> AnalysisSettings:
+def _settings(
+    site: str, covariates: str | None, *, title: str | None, derive_endpoint: str | None, **rest: Any
+) -> AnalysisSettings:
     from aiene.errors import UsageError
-    from aiene.risk.analyse import AnalysisSettings
+    from aiene.risk.analyse import AnalysisSettings, parse_endpoints
     from aiene.risk.table.columns import SITES
 
     sites = [] if site == "all" else [s.strip() for s in site.split(",") if s.strip()]
@@ -146,6 +157,8 @@ def _settings(site: str, covariates: str | None, *, title: str | None, **rest: A
         rest["covariates"] = tuple(c.strip() for c in covariates.split(",") if c.strip())
     if title is not None:
         rest["title"] = title
+    if derive_endpoint is not None:
+        rest["derive_endpoint"] = parse_endpoints([derive_endpoint])[0]
     return AnalysisSettings(sites=tuple(sites), **rest)
 
 

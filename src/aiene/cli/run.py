@@ -202,6 +202,9 @@ def _tell_end(
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     shown = out.name if hidden else str(out)  # the folders above may name a patient
     console.print(f"{len(summary.results)} cases: {said}. Results in {shown}", markup=False)
+    if exported is not None:
+        done = ", ".join(f"{count} {status}" for status, count in exported.counts.items())
+        console.print(f"DICOM objects of {len(exported.rows)} cases: {done or 'none'}.", markup=False)
     console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
     if not as_json:
         return

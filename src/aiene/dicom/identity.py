@@ -112,11 +112,12 @@ def check_source(source: SourceSeries) -> None:
     for keyword, word in _NEEDED.items():
         if any(not dataset.get(keyword) for dataset in source.datasets):
             raise CaseError(f"the source images have no {word}, so nothing can be put in their place", again)
-    images = {str(dataset.SOPInstanceUID) for dataset in source.datasets}
-    if len(images) < len(set(source.files)):
+    every = zip(source.datasets, source.frames, strict=True)
+    different = len({(str(dataset.SOPInstanceUID), frame) for dataset, frame in every})
+    if different < len(source.datasets):
         raise CaseError(
-            f"its {len(set(source.files))} source images have {len(images)} different image UIDs, so none of "
-            "them can be referred to",
+            f"its {len(source.datasets)} source images have {different} different image UIDs, so they cannot "
+            "be told apart",
             again,
         )
 

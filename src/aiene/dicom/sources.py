@@ -55,6 +55,11 @@ class Sources:
                 "was made from",
                 "name the folder of that series with --source-dicom",
             )
+        if self._run.pseudonymised and self._folder is None:
+            raise CaseError(
+                "the record of a pseudonymised run does not say where its source series lie",
+                "name their folder with --source-dicom",
+            )
         index = self._index_once()
         return index.find(result.facts, None if kind == "dicom" else self._ct(result))
 

@@ -107,10 +107,20 @@ def _survey_all(
             with unpacked(listing.path) as folder:
                 inside = walk_inside(listing, folder)
                 total += len(inside.files)
-                places.append(moved(survey(inside, wanted, tick), folder, listing.path))
+                place = moved(survey(inside, wanted, tick), folder, listing.path)
+                places.append(_nested(place, inside.unopened) if place.is_empty else place)
         except InputError as error:
             places.append(Place(listing.path, broken=(Broken(listing.path, error.problem, error.remedy),)))
     return places
+
+
+def _nested(place: Place, unopened: Sequence[str]) -> Place:
+    """An archive of nothing but archives: a patient would be missed, so it is a row of its own."""
+    if not unopened:
+        return place
+    more = "" if len(unopened) == 1 else f" and {len(unopened) - 1} more"
+    problem = f"what it holds is again an archive ({unopened[0]}{more}), which is not opened"
+    return replace(place, broken=(Broken(place.path, problem, "unpack it and give what is in it"),))
 
 
 def _cases(place: Place, format: InputFormat, series: str | None) -> list[Case | Refusal]:  # noqa: A002
@@ -173,8 +183,12 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
             f"it holds no {format} image but {unwanted} of another format",
             "leave --format out, or correct it",
         )
-    if ignored:
-        return InputError(source, f"none of its {ignored} files is an image that can be read", _GIVE)
+    missing = [warning for place in places for warning in place.warnings]
+    if missing:
+        return InputError(source, f"it holds no image, and {missing[0]}", _GIVE)
+    if ignored and not (source.is_file() and places[0].named_by_file):
+        none = "its only file is no" if ignored == 1 else f"none of its {ignored} files is an"
+        return InputError(source, f"{none} image that can be read", _GIVE)
     return InputError(
         source, "it holds no image" if source.is_dir() else "it is no image that can be read", _GIVE
     )

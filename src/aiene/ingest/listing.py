@@ -29,6 +29,7 @@ class Listing:
     notes : what was passed over and why.
     warnings : what the user should look at in each case of this place.
     closed : folders that cannot be opened.
+    unopened : names of archives within this archive.
     is_archive : `path` is a zip file.
     named_by_file : an image here is named after its file, not after the place.
     """
@@ -38,6 +39,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     closed: tuple[Path, ...] = ()
+    unopened: tuple[str, ...] = ()
     is_archive: bool = False
     named_by_file: bool = False
 
@@ -91,6 +93,7 @@ def walk_inside(listing: Listing, folder: Path) -> Listing:
         files=tuple(file for file in below.files if file not in nested),
         notes=(*listing.notes, *below.notes, *notes),
         warnings=(*listing.warnings, *(w for w in warnings if w)),
+        unopened=tuple(file.name for file in nested),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aiene.risk.analyse.centres import left_out
 from aiene.risk.analyse.contest import Contest, Predictions, predict, varying
 from aiene.risk.analyse.gains import Added, ends, reached, resamples
 from aiene.risk.analyse.moved import reclassified, separation
@@ -45,6 +46,7 @@ def assess(contest: Contest, settings: AnalysisSettings) -> Added:
         ("likelihood-ratio test", lambda: _lrt(contest, found, head, added)),
         ("concordance", lambda: _concordance(contest, found, head, added, settings)),
         ("optimism", lambda: _optimism(contest, head, added, settings)),
+        ("leaving one centre out", lambda: left_out(contest, head, added, settings)),
         ("AUC", lambda: _auc(contest, found, head, added, settings)),
         ("Brier score", lambda: _brier(contest, found, head, added, settings)),
         ("calibration", lambda: _calibration(contest, found, head, added, settings)),

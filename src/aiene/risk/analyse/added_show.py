@@ -64,6 +64,22 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
         "Cut-offs of a "
         "pre-specified scheme are not searched, so they add no optimism.",
     ),
+    "centres": (
+        "leave one centre out",
+        (
+            *_HEAD,
+            Column("centre", "Centre left out"),
+            _MODEL,
+            Column("n", "n", "count"),
+            Column("events", "Events", "count"),
+            Column("c", "C (interval)", "number3", "lower", "upper"),
+            Column("delta", "Difference in C (interval)", "number3", "delta_lower", "delta_upper"),
+            Column("slope", "Calibration slope", "number"),
+            Column("reason", "Remark"),
+        ),
+        "Internal-external validation: models fitted on all other centres, judged in this one; Harrell's C. "
+        "Centres with fewer than 20 events take part in the fits only.",
+    ),
     "auc": (
         "time-dependent AUC",
         (

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from aiene.risk.analyse.outcome import Outcome
 from aiene.risk.analyse.record import Column, Figure, Part, Table, Text
 from aiene.risk.analyse.settings import AnalysisSettings
@@ -26,8 +24,7 @@ def competing_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Par
     usable = [s for s in strata if s.outcome.n]
     if not usable:
         return Part()
-    with np.errstate(over="ignore"):  # a log-log bound beside 0 is 0
-        return _part(usable, settings)
+    return _part(usable, settings)
 
 
 def _part(usable: Sequence[Stratum], settings: AnalysisSettings) -> Part:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from aiene.risk.analyse.design import categorical
 from aiene.risk.analyse.grouping import Grouping, Groupings
-from aiene.risk.analyse.outcome import Outcome
+from aiene.risk.analyse.outcome import Outcome, words
 from aiene.risk.analyse.regression import Sample
 from aiene.risk.analyse.safe import cox
 from aiene.risk.stats import CoxFit, NotEstimableError, fine_gray
@@ -48,6 +48,7 @@ class Contest:
     ranks_old, ranks_new : places of the old and of the combined groups on one scale; empty where there is
         no such scale.
     note : which groups were taken together to be estimable.
+    center : centre of each patient, (n,), empty where not known.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Contest:
     ranks_old: np.ndarray
     ranks_new: np.ndarray
     note: str = ""
+    center: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -95,14 +97,17 @@ def contests(sample: Sample, groupings: Groupings, cap: int) -> tuple[Contest, .
     found = []
     outcome, design, count = sample.complete()
     capped = np.minimum(count, cap)
+    center = words(sample.table, "center")
     if design.matrix.shape[1]:
-        found.append(_contest("clinical", "Clinical factors", sample.label, outcome, design.matrix, capped))
+        clinical = _contest("clinical", "Clinical factors", sample.label, outcome, design.matrix, capped)
+        found.append(replace(clinical, center=center[sample.design.complete]))
     capped = np.minimum(sample.count, cap)
     if groupings.base is not None and groupings.combined is not None:
         old, new = groupings.base.rank(sample.table), groupings.combined.rank(sample.table)
         keep = (old >= 0) & (new >= 0)
         if keep.any():
-            found.append(_with_groups(sample, groupings, keep, old[keep], new[keep], capped[keep]))
+            groups = _with_groups(sample, groupings, keep, old[keep], new[keep], capped[keep])
+            found.append(replace(groups, center=center[keep]))
     for other in groupings.others:
         ranks = other.rank(sample.table)
         keep = ranks >= 0
@@ -111,7 +116,7 @@ def contests(sample: Sample, groupings: Groupings, cap: int) -> tuple[Contest, .
         matrix = _indicators(merged, other)
         if keep.any() and matrix.shape[1]:
             contest = _contest(other.name, other.title, sample.label, outcome, matrix, capped[keep])
-            found.append(replace(contest, note=note))
+            found.append(replace(contest, note=note, center=center[keep]))
     return tuple(c for c in found if c.outcome.n_events and c.new.matrix["n_ai_ene"].nunique() > 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from aiene.risk.analyse.outcome import LABELS, missing_reason, outcome_of
 from aiene.risk.analyse.plan import Chapter, endpoint_chapters, finish, interaction_chapter
 from aiene.risk.analyse.pool import OnProgress, run_jobs
 from aiene.risk.analyse.record import Analysis, Item, Part, Section, Skipped
-from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, parse_endpoints
+from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, chosen_endpoint, parse_endpoints
 from aiene.risk.analyse.survival import follow_up_table
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def analyse(
 
     Raises
     ------
-    UsageError : an endpoint is unknown, or no patient is left to analyse.
+    UsageError : an endpoint is unknown or, chosen for --derive, not analysed; or no patient is left.
     OutputError : the results cannot be written.
     MissingExtraError : the extra `risk` is not installed.
     """
@@ -67,6 +67,7 @@ def analyse(
 
     settings = settings or AnalysisSettings()
     wanted = parse_endpoints(list(endpoints))
+    chosen_endpoint(settings, wanted)
     if "combined_group" not in table or "marker_class" not in table:
         from aiene.risk.stratify import stratify
 
@@ -75,6 +76,8 @@ def analyse(
     groupings = make_groupings(cohort.table, scheme)
     _clear(out)
     usable, skipped = _usable(cohort, wanted)
+    if settings.derive_endpoint is None:
+        settings = replace(settings, derive_endpoint=chosen_endpoint(settings, usable))
     sections, parts = _chapters(cohort, groupings, usable, settings, on_progress)
     if usable:
         sections.append(interaction_chapter(cohort, groupings, usable, settings))

@@ -36,7 +36,8 @@ class AnalysisSettings:
     imputations : number of imputed tables.
     derive : cut-offs from the data: on a training part and reported on the other one (`split`), or nested
         cross-validation (`nested`).
-    derive_endpoint : endpoint whose information chooses the cut-offs.
+    derive_endpoint : endpoint whose information chooses the cut-offs; None takes dc where it is analysed,
+        else the first.
     train_fraction : share of the training part; stratified by event.
     folds, repeats : of the nested cross-validation.
     permutations : shuffles of the marker within base groups in the permutation control.
@@ -63,7 +64,7 @@ class AnalysisSettings:
     impute: bool = False
     imputations: int = 20
     derive: Derive = "no"
-    derive_endpoint: Endpoint = "dc"
+    derive_endpoint: Endpoint | None = None
     train_fraction: float = 0.5
     folds: int = 5
     repeats: int = 4
@@ -103,6 +104,22 @@ class AnalysisSettings:
     def every_year(self) -> tuple[float, ...]:
         """All horizons that are asked for."""
         return (*self.horizons, *self.calibration_years, self.decision_years)
+
+
+def chosen_endpoint(settings: AnalysisSettings, endpoints: tuple[Endpoint, ...]) -> Endpoint:
+    """The endpoint whose information chooses the cut-offs.
+
+    Raises
+    ------
+    UsageError : the settings name one that is not analysed.
+    """
+    wanted = settings.derive_endpoint
+    if wanted is None:
+        return "dc" if "dc" in endpoints or not endpoints else endpoints[0]
+    if wanted not in endpoints:
+        among = ", ".join(endpoints)
+        raise UsageError(f"cut-offs are to be derived for {wanted}, not among the endpoints ({among}).")
+    return wanted
 
 
 def parse_endpoints(names: tuple[str, ...] | list[str]) -> tuple[Endpoint, ...]:

@@ -21,6 +21,8 @@ from aiene.risk.stats.normal import chi2_tail, normal_quantile
 from aiene.risk.stats.records import Coefficient
 
 _FAR = 40.0  # standard deviations of a column: a bound beyond this is reported as infinite
+_MOST = 60  # Newton steps of one climb
+_BUDGET = 400  # Newton steps to find one end of an interval; a profile that wants more is not worth the wait
 
 
 def ridge(
@@ -85,11 +87,13 @@ def firth(
 ) -> CoxFit:
     """Cox regression with Jeffreys' prior: finite also where a group has no event.
 
-    Intervals and p values are of the profile of the penalised likelihood, since Wald's mislead here.
+    Intervals and p values are of the profile of the penalised likelihood, since Wald's mislead here. An end
+    that is not found within so many steps is NaN, and a warning says so.
 
     Raises
     ------
-    UsageError, NotEstimableError : see `check_outcome`, `check_design`; or no event.
+    UsageError, NotEstimableError : see `check_outcome`, `check_design`; no event; or patients so few that the
+        information is singular.
 
     References
     ----------
@@ -104,11 +108,18 @@ def firth(
     sets = risk_sets(times, codes, layers)
     mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
     problem = _Problem(((matrix - mean) / scale)[sets.order], sets)
-    best = problem.maximise(np.zeros(scale.size))
-    null = problem.value(np.zeros(scale.size))
-    covariance = np.linalg.inv(derivatives(problem.X, sets, best.beta).information) / np.outer(scale, scale)
+    try:
+        best = problem.maximise(np.zeros(scale.size))
+        null = problem.value(np.zeros(scale.size))
+        inverse = np.linalg.inv(derivatives(problem.X, sets, best.beta).information)
+        covariance = inverse / np.outer(scale, scale)
+        rows = _profile_rows(problem, best, names, scale, np.sqrt(np.diag(covariance)), level)
+    except np.linalg.LinAlgError as error:
+        what = (
+            "Firth's estimate does not exist: the patients are too few for this model (singular information)"
+        )
+        raise NotEstimableError(what, "leave out covariates or merge sparse levels") from error
     beta = best.beta / scale
-    rows = _profile_rows(problem, best, names, scale, np.sqrt(np.diag(covariance)), level)
     statistic = 2.0 * (best.value - null)
     base = fit_cox(times, codes, matrix, strata=strata, start=beta, max_iterations=0)
     model = replace(base, converged=True, iterations=best.iterations)
@@ -126,10 +137,15 @@ def firth(
         aic=float("nan"),
         concordance=stratified_c(times, codes, model.risk(matrix), layers),
         strata=strata is not None,
-        warnings=("Firth's penalised likelihood; intervals and p values by its profile",),
+        warnings=("Firth's penalised likelihood; intervals and p values by its profile", *_open(rows)),
         separation=(),
         model=model,
     )
+
+
+def _open(rows: tuple[Coefficient, ...]) -> tuple[str, ...]:
+    missing = [row.name for row in rows if np.isnan(row.lower) or np.isnan(row.upper)]
+    return (f"no end of the profile interval was found for {', '.join(missing)}",) if missing else ()
 
 
 class _Best(NamedTuple):
@@ -179,27 +195,31 @@ class _Problem:
         """Climb from `beta`, with one coefficient held where it is if `fixed` is given."""
         free = [column for column in range(beta.size) if column != fixed]
         value, iteration = self.value(beta), 0
-        while iteration < 200:
+        while free and iteration < _MOST:
             iteration += 1
             gradient, information = self.gradient(beta)
-            if not free:
-                break
             move = np.zeros_like(beta)
             move[free] = np.linalg.solve(information[np.ix_(free, free)], gradient[free])
-            if float(np.abs(self.X @ move).max()) > 5.0:
-                move *= 5.0 / float(np.abs(self.X @ move).max())
+            farthest = float(np.abs(self.X @ move).max())
+            move *= min(1.0, 5.0 / farthest) if farthest > 0 else 1.0
             gain = float(gradient @ move)
-            size, tried, then = 1.0, beta, value
-            while size > 1e-8:
-                tried = beta + size * move
-                then = self.value(tried)
-                if then >= value - 1e-12 * abs(value):
-                    break
-                size *= 0.5
+            tried, then = self._uphill(beta, value, move)
+            if then < value - 1e-12 * abs(value):
+                break
             beta, value = tried, then
-            if gain < 1e-14:
+            if gain < 1e-12:
                 break
         return _Best(beta, value, iteration)
+
+    def _uphill(self, beta: Floats, value: float, move: Floats) -> tuple[Floats, float]:
+        """The longest of the halved steps that does not lead down; the shortest where all do."""
+        size = 1.0
+        while True:
+            tried = beta + size * move
+            then = self.value(tried)
+            if then >= value - 1e-12 * abs(value) or size < 1e-8:
+                return tried, then
+            size *= 0.5
 
 
 def _profile_rows(
@@ -235,19 +255,28 @@ def _profile_rows(
 
 
 def _bound(problem: _Problem, best: _Best, column: int, stride: float, drop: float) -> float:
-    """Where the profile has fallen by `drop`, seeking in the direction of `stride`."""
+    """Where the profile has fallen by `drop`, seeking in the direction of `stride`; NaN past the budget."""
     centre = float(best.beta[column])
-    warm = best.beta
+    warm, steps = best.beta, 0
 
     def height(place: float) -> float:
-        nonlocal warm
+        nonlocal warm, steps
+        if steps > _BUDGET:
+            raise _SpentError
         start = warm.copy()
         start[column] = place
         there = problem.maximise(start, column)
-        warm = there.beta
+        warm, steps = there.beta, steps + there.iterations
         return there.value - (best.value - drop)
 
-    return _crossing(height, centre, stride)
+    try:
+        return _crossing(height, centre, stride)
+    except (_SpentError, ValueError):  # ValueError: the profile is so flat that its ends have one sign
+        return float("nan")
+
+
+class _SpentError(Exception):
+    """The steps for one end of an interval are used up."""
 
 
 def _crossing(height: Callable[[float], float], centre: float, stride: float) -> float:

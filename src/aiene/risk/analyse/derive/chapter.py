@@ -15,6 +15,7 @@ from aiene.risk.analyse.derive.search import Derived, search
 from aiene.risk.analyse.derive.validate import (
     Data,
     bootstrap_rows,
+    centre_rows,
     cross_validated,
     fold_ranks,
     permuted,
@@ -22,7 +23,7 @@ from aiene.risk.analyse.derive.validate import (
     split_rows,
 )
 from aiene.risk.analyse.grouping import Grouping, Groupings
-from aiene.risk.analyse.outcome import LABELS, Outcome, numeric, outcome_of
+from aiene.risk.analyse.outcome import LABELS, Outcome, numeric, outcome_of, words
 from aiene.risk.analyse.pool import Job, OnProgress, run_jobs
 from aiene.risk.analyse.record import Column, Item, Part, Section, Skipped, Table, Text
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
@@ -43,10 +44,12 @@ TITLE = "Cut-offs derived from the data"
 
 @dataclass(frozen=True)
 class _Material:
+    endpoint: Endpoint
     outcome: Outcome
     base: np.ndarray
     count: np.ndarray
     bases: tuple[str, ...]
+    center: np.ndarray
 
 
 def derive_chapter(
@@ -64,10 +67,9 @@ def derive_chapter(
     ----------
     out : folder of the results.
     """
-    endpoint = settings.derive_endpoint
+    endpoint = settings.derive_endpoint or "dc"
     if endpoint not in endpoints:
-        reason = f"--derive needs endpoint {endpoint}, which is not among those analysed."
-        return _failed(reason)
+        return _failed(f"{LABELS[endpoint]} cannot be analysed, so no cut-off can be derived for it.")
     material = _material(cohort, groupings, endpoint)
     try:
         parts = _derived(material, scheme, settings, out, on_progress)
@@ -90,7 +92,8 @@ def _material(cohort: Cohort, groupings: Groupings, endpoint: Endpoint) -> _Mate
     base = base[outcome.rows]
     keep = base >= 0
     count = numeric(cohort.table, "n_ai_ene")[outcome.rows].astype(int)
-    return _Material(outcome.take(keep), base[keep], count[keep], bases)
+    center = words(cohort.table, "center")[outcome.rows]
+    return _Material(endpoint, outcome.take(keep), base[keep], count[keep], bases, center[keep])
 
 
 def _derived(
@@ -127,6 +130,7 @@ def _derived(
     else:
         rows += [*results[1], *results[2]]
         judged, shown, where = outcome, fold_ranks(data, settings), "left-out folds"
+    rows += centre_rows(data, material.center, settings)
     grouping = Grouping("derived", "derived groups", "", *_labels(max(found.n_groups, int(shown.max()) + 1)))
     stratum = Stratum("test", f"All patients, {where}", judged, shown, grouping)
     curves = survival_part([stratum], settings)
@@ -269,7 +273,7 @@ def _write_scheme(
         mapping=mapping,
         groups=tuple(n for n in names if n in used),
         source=source,
-        endpoint={"dc": "dm", "lrc": "lrf"}.get(settings.derive_endpoint, settings.derive_endpoint),
+        endpoint={"dc": "dm", "lrc": "lrf"}.get(material.endpoint, material.endpoint),
         monotone=False,
     )
     make_folder(out)

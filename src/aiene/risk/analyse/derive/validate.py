@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aiene.risk.analyse.centres import judging_centres
 from aiene.risk.analyse.derive.search import Derived, search
 from aiene.risk.analyse.record import Column, Item, Table, Text
 from aiene.risk.analyse.settings import AnalysisSettings
@@ -131,6 +132,25 @@ def bootstrap_rows(data: Data, settings: AnalysisSettings) -> list[dict[str, Any
         head | {"measure": r.name, "value": r.corrected, "apparent": r.apparent, "optimism": r.optimism}
         for r in result.rows
     ]
+
+
+def centre_rows(data: Data, center: np.ndarray, settings: AnalysisSettings) -> list[dict[str, Any]]:
+    """Each centre judges what the search found without it; nothing where fewer than three can.
+
+    Parameters
+    ----------
+    center : (n,) names.
+    """
+    rows: list[dict[str, Any]] = []
+    for centre in judging_centres(center, data.event):
+        held = center == centre
+        label = f"Derived without centre {centre}, judged there"
+        try:
+            found = data.derive(np.flatnonzero(~held))
+            rows += [r | {"validation": label} for r in split_rows(data, found, held, settings)]
+        except NotEstimableError as error:
+            rows.append({"validation": label, "measure": str(error)})
+    return rows
 
 
 def fold_ranks(data: Data, settings: AnalysisSettings) -> np.ndarray:

@@ -152,7 +152,7 @@ def _derived(settings: AnalysisSettings) -> str:
         "cross-validation, and judged on the left-out folds"
     )
     return (
-        f"Cut-offs and groups were derived for {LABELS[settings.derive_endpoint].lower()} {how}; the "
+        f"Cut-offs and groups were derived for {LABELS[settings.derive_endpoint or 'dc'].lower()} {how}; the "
         "whole search space is reported, with a "
         f"permutation control of {settings.permutations} shuffles of the count within base groups."
     )
