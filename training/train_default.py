@@ -1,17 +1,19 @@
 """Make the weights of the default bundle from nothing but seeds.
 
-    python training/train_default.py --work DIR [--stage data|segmenter|point|nodes|classifier|pack|all]
+    python training/train_default.py --work DIR --openkbp DIR
+                                     [--stage data|segmenter|real|point|nodes|classifier|pack|all]
 
 The stages, each of which goes on where it was cut off:
 
 data        phantoms laid onto the template by the road itself, as crops in DIR (about 0.5 GB)
 segmenter   the U-Net on those crops
+real        nodes planted into real CTs (not the 20 kept out), and the U-Net trained on, on both
 point       how sure the segmenter must be of a node, from the validation phantoms
 nodes       inputs of the classifier from true and found nodes
 classifier  the DualNet on them
 pack        the bundle in the package; float16 in the classifier only, since in the segmenter it moves labels
 
-All data is synthetic. One core needs some two hours for all of it. Seeds of training, validation and test
+All nodes are synthetic. One core needs some four hours for all of it. Seeds of training, validation and test
 persons never meet (`phantom_crops`).
 """
 
@@ -40,9 +42,14 @@ from phantom_crops import (
     write_necks,
     write_set,
 )
+from real_crops import real_patients, write_real
 
 SEED = 20_261_125
 PLANTINGS = 2
+REAL_PLANTINGS = 4
+MOST_CROPS = {"real": None, "training": 80, "necks": 60}
+"""Phantoms keep the edge of nodes sharp; most crops are real."""
+REAL_TRAINING = "on_real"
 
 
 def main() -> None:
@@ -51,11 +58,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, required=True, help="folder outside the repository for caches")
+    parser.add_argument("--openkbp", type=Path, required=True, help="the real CTs")
     parser.add_argument("--stage", default="all", choices=["all", *STAGES])
     parser.add_argument("--persons", type=int, default=70, help="training phantoms")
     parser.add_argument("--necks", type=int, default=150, help="more training phantoms, neck only")
     parser.add_argument("--validation", type=int, default=16, help="validation phantoms")
     parser.add_argument("--segmenter-steps", type=int, default=4420)
+    parser.add_argument("--real-steps", type=int, default=3000)
     parser.add_argument("--until", type=int, help="stop the segmenter after this step, to go on later")
     parser.add_argument("--classifier-steps", type=int, default=1200)
     parser.add_argument("--threads", type=int, default=1)
@@ -86,6 +95,22 @@ def segmenter(options: argparse.Namespace) -> None:
     fit_segmenter.write_nnunet_folder(options.work, folder, half=False)
 
 
+def real(options: argparse.Namespace) -> None:
+    """The segmenter trained on, on real CTs with planted nodes and on phantoms."""
+    template = read_template(DEFAULT_BUNDLE / "template.nrrd", OPEN, NECK_CENTRE)
+    patients, _ = real_patients(options.openkbp)
+    write_real(options.work / "real", options.openkbp, patients, REAL_PLANTINGS, template, SEED)
+    known = [
+        c for name in ("real", "training", "necks") for c in crops(options.work / name)[: MOST_CROPS[name]]
+    ]
+    schedule = fit_segmenter.Schedule(steps=options.real_steps, whole_from=0.9, learning_rate=1.5e-3)
+    start = torch.load(options.work / "segmenter_state.pth", weights_only=True)["network"]
+    folder = options.work / REAL_TRAINING
+    folder.mkdir(exist_ok=True)
+    fit_segmenter.train(known, schedule, folder, SEED, until=options.until, start=start)
+    fit_segmenter.write_nnunet_folder(folder, options.work / "segmenter", half=False)
+
+
 def operating_point_stage(options: argparse.Namespace) -> None:
     """The segmenter's offset, from the validation persons."""
     found = operating_point.points(
@@ -95,7 +120,7 @@ def operating_point_stage(options: argparse.Namespace) -> None:
         print(point, flush=True)
     point = operating_point.chosen(found)
     fit_segmenter.write_nnunet_folder(
-        options.work, options.work / "segmenter", half=False, node_offset=point.offset
+        options.work / REAL_TRAINING, options.work / "segmenter", half=False, node_offset=point.offset
     )
     (options.work / "operating_point.json").write_text(json.dumps(point._asdict()))
 
@@ -133,6 +158,7 @@ def packing(options: argparse.Namespace) -> None:
 STAGES = {
     "data": data,
     "segmenter": segmenter,
+    "real": real,
     "point": operating_point_stage,
     "nodes": nodes,
     "classifier": classifier,

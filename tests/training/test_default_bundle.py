@@ -40,7 +40,7 @@ def test_the_bundle_is_small_enough_for_the_package() -> None:
 
 
 def test_the_bundle_says_what_it_is(bundle: Bundle) -> None:
-    assert bundle.card.notice == "Demonstration weights, trained on synthetic data, not for patients."
+    assert bundle.card.notice == "Demonstration weights, trained on synthetic nodes, not for patients."
     assert bundle.card.notice in (DEFAULT_BUNDLE / "README.md").read_text(encoding="utf-8")
     assert "OpenKBP" in bundle.card.provenance["template"]
 
