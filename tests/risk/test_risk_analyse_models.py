@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from risk_analyse_cohorts import SCHEME, drawn
@@ -238,3 +240,10 @@ def test_cut_offs_are_derived_for_dc_or_the_first_endpoint_and_only_for_one_that
     assert chosen_endpoint(AnalysisSettings(), ("lrc", "os")) == "lrc"
     with pytest.raises(UsageError, match="derived for dc, not among the endpoints"):
         chosen_endpoint(AnalysisSettings(derive_endpoint="dc"), ("os",))
+
+
+def test_every_process_has_one_thread_and_the_environment_is_left_as_it_was():
+    before = dict(os.environ)
+    jobs = [Job("look", os.getenv, ("OMP_NUM_THREADS",), 300.0)] * 2
+    assert run_jobs(jobs, workers=2) == ["1", "1"]
+    assert dict(os.environ) == before

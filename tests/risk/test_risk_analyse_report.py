@@ -287,3 +287,17 @@ def test_old_and_new_are_compared_on_the_same_patients(numbers):
             key = (row["population"], row["contest"], row["key"].split()[1])
             assert row["apparent"] == pytest.approx(apparent[key], abs=1e-9)
             assert row["corrected"] == pytest.approx(row["apparent"] - row["optimism"])
+
+
+def test_an_interval_with_an_open_end_is_drawn_as_an_arrow_and_not_a_crash():
+    from aiene.risk.analyse.figures import render
+
+    row = {"label": "T4", "head": False, "value": 9.0, "low": 1.2, "high": None, "text": "9.00", "look": 0}
+    forest = {"rows": [row], "x_label": "HR", "heading": "HR", "looks": []}
+    assert render("forest", forest, simulated=False).png
+    dose = {
+        "points": {"x": [0, 1], "value": [1.0, 4.0], "low": [1.0, None], "high": [1.0, None], "n": [5, 5]},
+        "line": {"x": [0.0, 1.0], "value": [1.0, 4.0], "low": [1.0, None], "high": [1.0, 8.0]},
+        "labels": ["0", "1"], "x_label": "n", "y_label": "HR", "line_label": "line", "point_label": "points",
+    }  # fmt: skip
+    assert render("dose", dose, simulated=False).png

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -297,3 +298,22 @@ def test_derive_alone_splits_and_how_may_be_said(cli, monkeypatch, words, how):
 )
 def test_analyse_refuses_wrong_words_before_any_work(cli, words, part):
     assert part in cli("analyse", "cohort.csv", "-o", "rep", *words, code=2).stderr
+
+
+def test_a_run_that_failed_for_all_is_not_taken_for_a_table_without_counts(cli, tmp_path):
+    run = pd.read_csv(tmp_path / "run" / "patients.csv").assign(status="failed", n_ai_ene=np.nan)
+    run.to_csv(tmp_path / "run" / "patients.csv", index=False)
+    words = ("--ai-ene", "run/patients.csv", "--id-pattern", "^(.+)_ct$", "-o", "g.csv")
+    assert "no count for any patient" in cli("stratify", "cohort.csv", *words, code=2).stderr
+
+
+def test_a_title_above_the_header_of_a_workbook_is_named_as_the_problem(cli, tmp_path):
+    cohort = pd.read_csv(tmp_path / "cohort.csv", dtype=str)
+    cohort.to_excel(tmp_path / "titled.xlsx", index=False, startrow=1)
+    import openpyxl
+
+    book = openpyxl.load_workbook(tmp_path / "titled.xlsx")
+    book.active["A1"] = "Our cohort"
+    book.active.merge_cells("A1:E1")
+    book.save(tmp_path / "titled.xlsx")
+    assert "first row is no header" in cli("stage", "titled.xlsx", "-o", "s.csv", code=2).stderr

@@ -114,6 +114,8 @@ def join(
     joined = join_ai_ene(imported.table, ai_ene, id_pattern=id_pattern)
     tell_warnings(joined.warnings)
     tell_unmatched(joined)
+    if joined.table["n_ai_ene"].isna().all():
+        raise UsageError(f"{ai_ene.name}: the run has no count for any patient of the table; see its status.")
     return joined.table, joined
 
 

@@ -20,7 +20,7 @@ def hazards_part(sample: Sample, settings: AnalysisSettings) -> Part:
     matrix = design.matrix.assign(**{MARKER: count})[[MARKER, *design.matrix.columns]]
     matrix = matrix[[c for c in matrix if matrix[c].nunique() > 1]]
     if complete.n_events < 3 or not matrix.shape[1]:
-        return Part((), (Skipped(what, f"{complete.n_events} events among the complete cases"),))
+        return Part((), (Skipped(what, f"too few events among the complete cases ({complete.n_events})."),))
     try:
         tests = proportional_hazards(complete.time, complete.event, matrix)
         residuals = schoenfeld(complete.time, complete.event, matrix)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -78,7 +80,7 @@ def _elsewhere(jobs: Sequence[Job], count: int, total: float, on_progress: OnPro
     results: list[Any] = [None] * len(jobs)
     heaviest_first = sorted(range(len(jobs)), key=lambda i: (-jobs[i].weight, i))
     done = 0.0
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with _one_thread_each(), ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(jobs[i].function, *jobs[i].arguments): i for i in heaviest_first}
         try:
             for future in as_completed(futures):
@@ -93,9 +95,20 @@ def _elsewhere(jobs: Sequence[Job], count: int, total: float, on_progress: OnPro
     return results
 
 
-def _one_thread() -> None:
-    """Each process is one core; threads of the linear algebra would only stand in each other's way."""
-    import os
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Each process is one core; threads of the linear algebra would only stand in each other's way.
 
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    Said in the environment that the processes are born with: once numpy is loaded it is too late.
+    """
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiene.results.atomic import writing
+from aiene.results.atomic import make_folder, writing
 from aiene.risk.analyse.cohort import Cohort, make_cohort
 from aiene.risk.analyse.describe import (
     count_figure,
@@ -74,6 +74,7 @@ def analyse(
         table = stratify(table, scheme)
     cohort = make_cohort(table, settings)
     groupings = make_groupings(cohort.table, scheme)
+    make_folder(out)  # before the work, so that a place that cannot be written to is told at once
     _clear(out)
     usable, skipped = _usable(cohort, wanted)
     if settings.derive_endpoint is None:
@@ -194,9 +195,10 @@ def _warnings(cohort: Cohort) -> list[str]:
             f"HPV is unknown in {int(hpv)} of {len(cohort.table)} analysed patients; they are in the "
             "overall curves, and in no HPV stratum."
         )
-    if len(cohort.table) < 50:
+    n = len(cohort.table)
+    if n < 50:
         warnings.append(
-            f"Only {len(cohort.table)} patients: intervals are wide and tests rest on large-sample "
+            f"Only {n} patient{'s' * (n > 1)}: intervals are wide and tests rest on large-sample "
             "theory that does not hold here."
         )
     if cohort.table["site"].isna().all():

@@ -29,7 +29,8 @@ def cox(
     events, parameters = int(np.sum(event)), matrix.shape[1]
     if parameters > 1 and parameters >= events:
         raise NotEstimableError(
-            f"a model of {parameters} parameters cannot be fitted to {events} events", "leave out covariates"
+            f"a model of {parameters} parameters cannot be fitted to {events} event{'s' * (events != 1)}",
+            "leave out covariates",
         )
     try:
         return _cox(time, event, matrix, engine=engine, **settings)

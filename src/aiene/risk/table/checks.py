@@ -97,7 +97,7 @@ def _check_unit(name: str, time: pd.Series, findings: Findings) -> None:
     if longest > _LONGEST_YEARS:
         unit = "days" if longest > 400 else "months"
         findings.warn(
-            f"{name}_time reaches {longest:g} years (median {middle:.3g}); were {unit} taken for "
+            f"{name}_time reaches {longest:.0f} years (median {middle:.1f}); were {unit} taken for "
             f"{'years or months' if unit == 'days' else 'years'}?"
         )
     elif len(time) >= _MANY and longest < _SHORTEST_YEARS:

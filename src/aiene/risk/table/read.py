@@ -44,6 +44,8 @@ def read_table(
             "is it a canonical table? For another one use --from (aiene risk import --help), and for your "
             "own write a mapping file with aiene risk import --template"
         )
+        if sum(str(c).startswith("Unnamed") for c in raw.columns) > len(raw.columns) / 2:
+            remedy = "its first row is no header: take away the rows above the header, and unmerge its cells"
         raise Findings(path.name).refuse("it has no column patient_id", remedy)
     table = complete(raw, name=path.name, lenient=lenient, default_site=default_site)
     table.attrs.update(source="canonical", source_name=path.name, source_sha256=file_sha256(path))

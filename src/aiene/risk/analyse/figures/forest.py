@@ -61,12 +61,15 @@ def draw_dose(content: Mapping[str, Any]) -> Figure:
     figure = new_figure(6.2, 4.1)
     axes = place(figure, 0.85, 0.85, 5.1, 2.9)
     points, line = content["points"], content["line"]
-    if line["x"]:
+    if line["x"] and None not in (*line["low"], *line["high"]):
         axes.fill_between(line["x"], line["low"], line["high"], color=look(0).colour, alpha=0.14, linewidth=0)
+    if line["x"]:
         axes.plot(line["x"], line["value"], color=look(0).colour, label=content["line_label"])
     for x, value, low, high in zip(points["x"], points["value"], points["low"], points["high"], strict=True):
         if value is not None:
-            axes.plot([x, x], [max(low, WIDEST[0]), min(high, WIDEST[1])], color=look(3).colour, linewidth=1)
+            ends = [WIDEST[0] if low is None else max(low, WIDEST[0]),
+                    WIDEST[1] if high is None else min(high, WIDEST[1])]  # fmt: skip
+            axes.plot([x, x], ends, color=look(3).colour, linewidth=1)
             axes.plot([x], [value], marker="s", color=look(3).colour, markersize=5)
     axes.plot([], [], marker="s", color=look(3).colour, linewidth=1, label=content["point_label"])
     axes.axhline(1, color=FAINT, linewidth=0.8)
@@ -101,7 +104,8 @@ def _row(axes: Axes, y: int, row: Mapping[str, Any], low: float, high: float) ->
         return
     style = look(row["look"])
     start, end = row["low"], row["high"]
-    if start is not None and end is not None:
+    if start is not None or end is not None:  # an end that is not known, or infinite, is drawn as an arrow
+        start, end = 0.0 if start is None else start, float("inf") if end is None else end
         axes.plot(
             [max(start, low), min(end, high)],
             [y, y],
