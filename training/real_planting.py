@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from aiene.geometry import Grid, Volume
 from aiene.phantom.lesions import DISPLACEMENT_REACH, Lesion, Lobe, Margin, pushed_back
-from aiene.phantom.planting import LEVELS, _apart, _freed, _lobe, _node, _waves
+from aiene.phantom.planting import LEVELS, are_apart, draw_lobe, draw_node, draw_waves, freed
 from aiene.prepare import Prepared
 
 Floats = npt.NDArray[np.float64]
@@ -106,9 +106,9 @@ def draw_nodes(patient: Patient, rng: np.random.Generator, count: int, ene_share
         level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
         diameter = float(np.clip(np.exp(rng.normal(np.log(15), 0.38)), 8, 35))
         lobe = _placed(patient, rng, level, min(diameter, 14.0) if level == "RP" else diameter)
-        if lobe is None or not all(_apart(lobe, other.lesion.lobes[0]) for other in made):
+        if lobe is None or not all(are_apart(lobe, other.lesion.lobes[0]) for other in made):
             continue
-        lesion, strength = _node(rng, lobe, 0.0, ene=bool(rng.random() < ene_share))
+        lesion, strength = draw_node(rng, lobe, 0.0, ene=bool(rng.random() < ene_share))
         lesion = replace(lesion, hu=patient.muscle_hu + float(rng.uniform(-12, 45)))
         short = 2 * min(lesion.lobes[0].radii)
         made.append(RealNode(lesion, level, short, strength))
@@ -124,7 +124,7 @@ def _placed(patient: Patient, rng: np.random.Generator, level: str, diameter: fl
         canonical = np.array(middle) + np.array(spread) * 1.5 * np.clip(rng.normal(size=3), -1.8, 1.8)
         canonical[0] *= 1 if rng.random() < 0.5 else -1
         at = patient.prepared.to_native.apply(crop.centre + canonical - np.array(CANONICAL_CENTRE))
-        lobe = _freed(_lobe(rng, at, diameter / 2), patient.free_mm)
+        lobe = freed(draw_lobe(rng, at, diameter / 2), patient.free_mm)
         if lobe is None:
             continue
         score = _fat_share(patient, lobe) + 0.15 * float(rng.random())
@@ -152,7 +152,7 @@ def decoys(patient: Patient, rng: np.random.Generator) -> list[Lesion]:
     for _ in range(int(rng.integers(1, 4))):
         lobe = _placed(patient, rng, str(rng.choice(["II", "III", "V", "Ib"])), float(rng.uniform(3.5, 6.5)))
         if lobe is not None:
-            smooth = Margin(0.0, _waves(rng, 6, 2.0, 5.0), 0.7, 1.0, 0.0)  # type: ignore[arg-type]
+            smooth = Margin(0.0, draw_waves(rng, 6, 2.0, 5.0), 0.7, 1.0, 0.0)  # type: ignore[arg-type]
             hu = patient.muscle_hu + float(rng.uniform(-10, 30))
             made.append(Lesion((lobe,), smooth, hu, 0.35, -60.0, label=0))
     for _ in range(int(rng.integers(0, 3))):
@@ -161,7 +161,7 @@ def decoys(patient: Patient, rng: np.random.Generator) -> list[Lesion]:
             r = lobe.mean_radius
             axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
             tube = Lobe(lobe.centre, (r, r, r * float(rng.uniform(4, 7))), axes)
-            plain = Margin(0.0, _waves(rng, 6, 2.0, 5.0), 0.8, 0.6, 0.0)  # type: ignore[arg-type]
+            plain = Margin(0.0, draw_waves(rng, 6, 2.0, 5.0), 0.8, 0.6, 0.0)  # type: ignore[arg-type]
             made.append(
                 Lesion((tube,), plain, patient.muscle_hu + float(rng.uniform(40, 140)), 0, 0, label=0)
             )

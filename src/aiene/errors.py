@@ -53,8 +53,8 @@ class OutputError(_FileError):
     """A result cannot be written."""
 
 
-class CaseError(AieneError):
-    """A CT that was read, but for which no trustworthy result can be given.
+class ProblemError(AieneError):
+    """A problem that lies in no single file.
 
     Parameters
     ----------
@@ -68,6 +68,10 @@ class CaseError(AieneError):
 
     def __str__(self) -> str:
         return f"{self.problem}; {self.remedy}."
+
+
+class CaseError(ProblemError):
+    """A CT that was read, but for which no trustworthy result can be given."""
 
 
 class TrainingDataError(AieneError):

@@ -96,7 +96,7 @@ def plant(
         if placed is None:
             continue
         lobe, side, level = placed
-        lesion, strength = _node(rng, lobe, enhancement, ene=bool(rng.random() < wishes.ene_share))
+        lesion, strength = draw_node(rng, lobe, enhancement, ene=bool(rng.random() < wishes.ene_share))
         planted.append(lesion)
         nodes.append(
             PlantedNode(
@@ -120,13 +120,13 @@ def _place(
         diameter = float(np.clip(np.exp(rng.normal(np.log(15), 0.38)), 8, 35))
         if level == "RP":
             diameter = min(diameter, 14.0)
-        lobe = _freed(_lobe(rng, pose.world(canonical), diameter / 2), clearance)
-        if lobe is not None and all(_apart(lobe, other) for lesion in taken for other in lesion.lobes):
+        lobe = freed(draw_lobe(rng, pose.world(canonical), diameter / 2), clearance)
+        if lobe is not None and all(are_apart(lobe, other) for lesion in taken for other in lesion.lobes):
             return lobe, side, level
     return None
 
 
-def _lobe(rng: np.random.Generator, centre: npt.NDArray[np.float64], radius: float) -> Lobe:
+def draw_lobe(rng: np.random.Generator, centre: npt.NDArray[np.float64], radius: float) -> Lobe:
     """An ellipsoid of that mean radius, longest roughly along the neck."""
     ratios = np.array([rng.uniform(0.8, 1.05), rng.uniform(0.8, 1.05), rng.uniform(1.0, 1.4)])
     a, b, c = (float(v) for v in radius * ratios / np.prod(ratios) ** (1 / 3))
@@ -149,7 +149,7 @@ def _surface(lobe: Lobe) -> npt.NDArray[np.float64]:
     return points
 
 
-def _freed(lobe: Lobe, clearance: Clearance) -> Lobe | None:
+def freed(lobe: Lobe, clearance: Clearance) -> Lobe | None:
     """The lobe moved off bone, air and skin; None where it does not fit."""
     for _ in range(8):
         points = _surface(lobe)
@@ -165,26 +165,30 @@ def _freed(lobe: Lobe, clearance: Clearance) -> Lobe | None:
     return None
 
 
-def _apart(lobe: Lobe, other: Lobe) -> bool:
+def are_apart(lobe: Lobe, other: Lobe) -> bool:
+    """Whether there is room between two nodes: 4 mm beyond their largest radii."""
     gap = float(np.linalg.norm(np.subtract(lobe.centre, other.centre)))
     return gap > max(lobe.radii) + max(other.radii) + 4.0
 
 
-def _waves(rng: np.random.Generator, count: int, low: float, high: float) -> tuple[tuple[float, ...], ...]:
+def draw_waves(
+    rng: np.random.Generator, count: int, low: float, high: float
+) -> tuple[tuple[float, ...], ...]:
+    """Plane waves of a margin's irregularity: rows of wave numbers between `low` and `high`, and a phase."""
     directions = rng.normal(size=(count, 3))
     directions *= (rng.uniform(low, high, size=count) / np.linalg.norm(directions, axis=1))[:, None]
     phases = rng.uniform(0, 2 * np.pi, size=count)
     return tuple(tuple(float(v) for v in row) for row in np.column_stack([directions, phases]))
 
 
-def _node(rng: np.random.Generator, lobe: Lobe, enhancement: float, *, ene: bool) -> tuple[Lesion, float]:
+def draw_node(rng: np.random.Generator, lobe: Lobe, enhancement: float, *, ene: bool) -> tuple[Lesion, float]:
     """A node of that place, and the strength of its signs of extension."""
     ene = ene and lobe.mean_radius >= SMALLEST_ENE_MM
     strength = float(rng.uniform(0.35, 1.0)) if ene else 0.0
     if ene:
         margin = Margin(
             roughness=0.05 + 0.11 * strength,
-            waves=_waves(rng, 14, 4.0, 11.0),  # type: ignore[arg-type]
+            waves=draw_waves(rng, 14, 4.0, 11.0),  # type: ignore[arg-type]
             edge_mm=1.0 + min(2.8 * strength, 0.3 * lobe.mean_radius),
             fat_plane_mm=0.0,
             stranding=0.25 + 0.6 * strength,
@@ -192,7 +196,7 @@ def _node(rng: np.random.Generator, lobe: Lobe, enhancement: float, *, ene: bool
     else:
         margin = Margin(
             roughness=float(rng.uniform(0.0, 0.025)),
-            waves=_waves(rng, 8, 2.0, 5.0),  # type: ignore[arg-type]
+            waves=draw_waves(rng, 8, 2.0, 5.0),  # type: ignore[arg-type]
             edge_mm=float(rng.uniform(0.5, 1.0)),
             fat_plane_mm=float(rng.uniform(0.5, 1.8)),
             stranding=0.0,
@@ -223,6 +227,6 @@ def _primary(rng: np.random.Generator, pose: Pose, enhancement: float) -> Lesion
     side = float(rng.choice([-1, 1]))
     middle = (side * 20, -24, 28) if tonsil else (side * rng.uniform(0, 12), -38, 12)
     centre = pose.world(np.array(middle) + 2 * rng.normal(size=3))
-    lobe = _lobe(rng, centre, float(rng.uniform(8, 16)))
-    margin = Margin(0.1, _waves(rng, 10, 3.0, 7.0), 2.0, 0.0, 0.0)  # type: ignore[arg-type]
+    lobe = draw_lobe(rng, centre, float(rng.uniform(8, 16)))
+    margin = Margin(0.1, draw_waves(rng, 10, 3.0, 7.0), 2.0, 0.0, 0.0)  # type: ignore[arg-type]
     return Lesion((lobe,), margin, float(48 + enhancement * rng.uniform(35, 65)), 0.0, 0.0, label=1)

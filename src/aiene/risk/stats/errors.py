@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from aiene.errors import AieneError
+from aiene.errors import ProblemError
 
 
-class NotEstimableError(AieneError):
-    """The data hold too little for this quantity.
-
-    Parameters
-    ----------
-    problem : what is missing, without a full stop.
-    remedy : what the user can do, without a full stop.
-    """
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem, remedy)
-        self.problem, self.remedy = problem, remedy
-
-    def __str__(self) -> str:
-        return f"{self.problem}; {self.remedy}."
+class NotEstimableError(ProblemError):
+    """The data hold too little for this quantity."""

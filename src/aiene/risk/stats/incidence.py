@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.risk.stats.checks import Floats, check_fraction, check_groups, check_outcome, known_until
-from aiene.risk.stats.life_table import LifeTable, life_table, step, survival_steps
+from aiene.risk.stats.life_table import (
+    LifeTable,
+    at_risk_before,
+    estimate_at,
+    life_table,
+    step,
+    survival_steps,
+)
 from aiene.risk.stats.normal import normal_quantile
 from aiene.risk.stats.records import Estimate
 
@@ -54,25 +61,11 @@ class IncidenceCurve:
 
     def at(self, horizons: Sequence[float]) -> tuple[Estimate, ...]:
         """Incidence at each horizon with its interval."""
-        return tuple(self._estimate(float(horizon)) for horizon in horizons)
-
-    def _estimate(self, horizon: float) -> Estimate:
-        place = int(np.searchsorted(self.times, horizon, side="right")) - 1
-        return Estimate(
-            time=horizon,
-            value=float(self.incidence[place]),
-            lower=float(self.lower[place]),
-            upper=float(self.upper[place]),
-            std_error=float(self.std_error[place]),
-            at_risk=self.at_risk_at([horizon])[0],
-            n_events=int(self.n_events[: place + 1].sum()),
-            beyond_followup=horizon > self.known_until,
-        )
+        return tuple(estimate_at(self, self.incidence, float(horizon)) for horizon in horizons)
 
     def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
         """How many patients are without any event and followed up to just before each tick."""
-        places = np.searchsorted(self.times, np.asarray(ticks, dtype=np.float64), side="left")
-        return [int(n) for n in np.concatenate([self.at_risk, [0.0]])[places]]
+        return at_risk_before(self.times, self.at_risk, ticks)
 
 
 def cumulative_incidence(

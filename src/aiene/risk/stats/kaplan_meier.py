@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.risk.stats.checks import Floats, check_fraction, check_groups, check_outcome, known_until
-from aiene.risk.stats.life_table import life_table, step, survival_steps
+from aiene.risk.stats.life_table import at_risk_before, estimate_at, life_table, step, survival_steps
 from aiene.risk.stats.normal import normal_quantile
 from aiene.risk.stats.records import Estimate, Interval
 
@@ -55,25 +55,11 @@ class SurvivalCurve:
 
     def at(self, horizons: Sequence[float]) -> tuple[Estimate, ...]:
         """Survival at each horizon with its interval."""
-        return tuple(self._estimate(float(horizon)) for horizon in horizons)
-
-    def _estimate(self, horizon: float) -> Estimate:
-        place = int(np.searchsorted(self.times, horizon, side="right")) - 1
-        return Estimate(
-            time=horizon,
-            value=float(self.survival[place]),
-            lower=float(self.lower[place]),
-            upper=float(self.upper[place]),
-            std_error=float(self.std_error[place]),
-            at_risk=self.at_risk_at([horizon])[0],
-            n_events=int(self.n_events[: place + 1].sum()),
-            beyond_followup=horizon > self.known_until,
-        )
+        return tuple(estimate_at(self, self.survival, float(horizon)) for horizon in horizons)
 
     def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
         """How many patients are followed up to just before each tick."""
-        places = np.searchsorted(self.times, np.asarray(ticks, dtype=np.float64), side="left")
-        return [int(n) for n in np.concatenate([self.at_risk, [0.0]])[places]]
+        return at_risk_before(self.times, self.at_risk, ticks)
 
     def quantile(self, p: float = 0.5) -> Interval:
         """First time at which survival is not above 1 - p; NaN where it is not reached.

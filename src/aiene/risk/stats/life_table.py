@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from aiene.risk.stats.checks import Floats, Ints
+from aiene.risk.stats.records import Estimate
 
 
 class LifeTable(NamedTuple):
@@ -84,3 +86,66 @@ def nelson_aalen(time: Floats, event: Ints) -> Floats:
     table = life_table(time, event)
     hazard = np.cumsum(table.events[:, 0] / table.at_risk)
     return step(table.times, hazard, time, 0.0)
+
+
+def at_risk_before(times: Floats, at_risk: Floats, ticks: Sequence[float]) -> list[int]:
+    """How many patients are at risk just before each tick; none after the last time.
+
+    Parameters
+    ----------
+    times, at_risk : (k,) of a curve, times rising.
+    """
+    places = np.searchsorted(times, np.asarray(ticks, dtype=np.float64), side="left")
+    return [int(n) for n in np.concatenate([at_risk, [0.0]])[places]]
+
+
+class Curve(Protocol):
+    """What an estimated step curve knows besides its own values."""
+
+    @property
+    def times(self) -> Floats:
+        """Rising."""
+
+    @property
+    def lower(self) -> Floats:
+        """End of the interval."""
+
+    @property
+    def upper(self) -> Floats:
+        """End of the interval."""
+
+    @property
+    def std_error(self) -> Floats:
+        """Of the values."""
+
+    @property
+    def at_risk(self) -> Floats:
+        """Just before each time."""
+
+    @property
+    def n_events(self) -> Floats:
+        """At each time."""
+
+    @property
+    def known_until(self) -> float:
+        """To where the curve can be told."""
+
+
+def estimate_at(curve: Curve, values: Floats, horizon: float) -> Estimate:
+    """A curve at a horizon, with its interval.
+
+    Parameters
+    ----------
+    values : (k,) of the curve at its times.
+    """
+    place = int(np.searchsorted(curve.times, horizon, side="right")) - 1
+    return Estimate(
+        time=horizon,
+        value=float(values[place]),
+        lower=float(curve.lower[place]),
+        upper=float(curve.upper[place]),
+        std_error=float(curve.std_error[place]),
+        at_risk=at_risk_before(curve.times, curve.at_risk, [horizon])[0],
+        n_events=int(curve.n_events[: place + 1].sum()),
+        beyond_followup=horizon > curve.known_until,
+    )
