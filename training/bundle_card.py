@@ -14,6 +14,8 @@ from aiene.classify import DualNet, save_classifier
 from aiene.models.bundle import CARD, read_bundle, write_card
 from fit_classifier import NORMALISATION
 
+MIRRORING = True
+"""The default bundle's segmenter also looks at the mirrored crop."""
 DEFAULT_BUNDLE = Path(aiene.__file__).parent / "models" / "default"
 NECK_CENTRE = (0.0, 0.0, 0.0)
 """The template's own space has its origin there (`make_template.py`)."""

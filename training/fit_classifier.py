@@ -17,6 +17,8 @@ from aiene.classify import DualNet, DualNetWidths, classifier_inputs
 from aiene.geometry import Volume
 from aiene.nodes import split_nodes
 from aiene.segment import Segmenter
+from aiene.training.calibration import temperature
+from fit_segmenter import IGNORE
 from matching import match
 from phantom_crops import CROP_GRID, Crop
 
@@ -25,6 +27,8 @@ WIDTHS = DualNetWidths(
     box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4
 )
 UNKNOWN = -1.0
+MOST_UNKNOWN = 1 / 3
+"""A found node that lies by more of itself where nobody knows is left out."""
 BACKGROUND = 0.0015
 """Values up to this are outside the mask (0.001 after the legacy normalisation)."""
 
@@ -39,8 +43,9 @@ class Node:
     ----------
     box, small : float16, the two inputs.
     pos : 1 a planted node, 0 anything else.
-    ene : 1 or 0; `UNKNOWN` where pos is 0, and the loss leaves it out.
+    ene : 1 or 0, and 0 for what is no node; `UNKNOWN` is left out of the loss.
     strength : of the signs of extension.
+    real : 1 on a real CT, 0 on a phantom.
     """
 
     box: npt.NDArray[np.float16]
@@ -48,6 +53,7 @@ class Node:
     pos: float
     ene: float
     strength: float
+    real: float = 0.0
 
 
 def true_nodes(crop: Crop) -> list[Node]:
@@ -66,21 +72,23 @@ def nodes_of(crop: Crop, labels: npt.NDArray[np.uint8]) -> list[Node]:
     nodes = split_nodes(Volume(labels, CROP_GRID), fg_labels=(2,), axes=False)
     matched = match([n.mask for n in nodes], crop.numbers)
     image = crop.image.astype(np.float32)
+    unknown = crop.labels == IGNORE
     examples = []
     for k, node in enumerate(nodes):
         inputs = classifier_inputs(image, node.dilated, NORMALISATION)
-        if inputs is None or k in matched.fragments:
-            continue
         partner = matched.partner[k]
+        in_doubt = k in matched.fragments or (not partner and unknown[node.mask].mean() > MOST_UNKNOWN)
+        if inputs is None or in_doubt:
+            continue
         strength = float(crop.ene[partner - 1]) if partner else 0.0
-        ene = float(strength > 0) if partner else UNKNOWN
         examples.append(
             Node(
                 inputs.box.astype(np.float16),
                 inputs.small.astype(np.float16),
                 float(partner > 0),
-                ene,
+                float(strength > 0),
                 strength,
+                float(unknown.any()),
             )
         )
     return examples
@@ -210,6 +218,28 @@ def scores(net: DualNet, nodes: list[Node]) -> npt.NDArray[np.float64]:
             small = torch.from_numpy(np.stack([n.small for n in part])[:, None].astype(np.float32))
             rows.append(net(box, small).double().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, 2))
+
+
+def calibrate(net: DualNet, known: list[Node]) -> tuple[float, float]:
+    """Divide both logits by their temperature, within the last layer; returns both temperatures.
+
+    Extension is calibrated on the nodes of phantoms alone, whose signs of it are fine enough.
+
+    Parameters
+    ----------
+    known : of persons whom the network has not seen.
+    """
+    temperatures = []
+    for column, name in enumerate(("pos", "ene")):
+        chosen = [n for n in known if name == "pos" or (n.pos == 1 and not n.real and n.ene >= 0)]
+        truth = np.array([getattr(n, name) for n in chosen])
+        found = np.clip(scores(net, chosen)[:, column], 1e-7, 1 - 1e-7)
+        temperatures.append(temperature(np.log(found / (1 - found)), truth))
+        with torch.no_grad():
+            net.out.weight[column] /= temperatures[-1]
+            net.out.bias[column] /= temperatures[-1]
+    print(f"temperatures: pos {temperatures[0]:.2f}, ENE {temperatures[1]:.2f}", flush=True)
+    return temperatures[0], temperatures[1]
 
 
 def _restore(file: Path, net: DualNet, optimiser: torch.optim.Optimizer) -> int:

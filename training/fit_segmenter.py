@@ -1,11 +1,15 @@
-"""Train the default bundle's segmenter: a small plain U-Net in nnU-Net v2's terms, on cached crops."""
+"""Train the default bundle's segmenter: a small plain U-Net in nnU-Net v2's terms, on cached crops.
+
+One process, or several that share each step's batch and average their gradients: the draws are the same.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +17,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 from torch.nn import functional
 
 from phantom_crops import Crop
 
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8]
+
 CROP = (64, 160, 160)
 ARCHITECTURE: dict[str, Any] = {
     "n_stages": 5,
-    "features_per_stage": [8, 16, 32, 64, 96],
+    "features_per_stage": [8, 16, 48, 96, 160],
     "conv_op": "torch.nn.modules.conv.Conv3d",
     "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]],
     "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
@@ -36,7 +46,9 @@ ARCHITECTURE: dict[str, Any] = {
     "nonlin": "torch.nn.LeakyReLU",
     "nonlin_kwargs": {"inplace": True},
 }
+SPACING = (3.0, 1.0, 1.0)
 CLASSES = 3
+NODE = 2
 IGNORE = 255
 """Label of voxels that neither teach nor count."""
 LEAST_RATE = 0.05
@@ -52,16 +64,44 @@ class Schedule:
     Parameters
     ----------
     steps : gradient steps in all.
+    batch : patches of a step.
     patch : voxels of a training patch.
     whole_from : share of the steps after which whole crops take the place of patches, so that instance
         normalisation sees what it will see.
     learning_rate : at the start; falls as a half cosine.
+    hard_share : share of the patches that lie about a place that fooled the network, where such are known.
     """
 
-    steps: int = 4420
+    steps: int = 7000
+    batch: int = 2
     patch: tuple[int, int, int] = (48, 96, 96)
-    whole_from: float = 0.948
+    whole_from: float = 0.93
     learning_rate: float = 2e-3
+    hard_share: float = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Crops of one kind.
+
+    Parameters
+    ----------
+    crops : image and labels are used.
+    share : of the patches.
+    hard : (crop, z, y, x) of places that were called a node and are none (`hard_places`).
+    """
+
+    crops: Sequence[Crop]
+    share: float = 1.0
+    hard: tuple[tuple[int, int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One of several processes that train together; `torch.distributed` must be up where count is above 1."""
+
+    rank: int = 0
+    count: int = 1
 
 
 def new_network(seed: int) -> PlainConvUNet:
@@ -79,41 +119,93 @@ def new_network(seed: int) -> PlainConvUNet:
 
 
 def examples(
-    crops: list[Crop], schedule: Schedule, seed: int, steps: range
+    lessons: Sequence[Lesson], schedule: Schedule, seed: int, steps: range, peer: Peer = Peer()
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Step number, image (1, 1, z, y, x) and labels (1, z, y, x); each step's draw depends on it alone."""
+    """Step number, images (n, 1, z, y, x) and labels (n, z, y, x); each draw depends on step and place alone.
+
+    Parameters
+    ----------
+    peer : gets its part of each batch; None may be left over.
+    """
     for step in steps:
-        rng = np.random.default_rng((seed, step))
-        crop = crops[int(rng.integers(len(crops)))]
         whole = step >= schedule.whole_from * schedule.steps
-        box = tuple(slice(0, n) for n in CROP) if whole else _patch(crop.labels, schedule.patch, rng)
-        image = augmented(crop.image[box].astype(np.float32), rng)
-        labels = crop.labels[box]
-        if rng.random() < 0.5:
-            image, labels = image[:, :, ::-1], labels[:, :, ::-1]
+        drawn = [
+            _example(lessons, schedule, np.random.default_rng((seed, step, k)), whole=whole)
+            for k in range(peer.rank, schedule.batch, peer.count)
+        ]
         yield (
             step,
-            torch.from_numpy(np.ascontiguousarray(image))[None, None],
-            torch.from_numpy(np.ascontiguousarray(labels)).long()[None],
+            torch.from_numpy(np.stack([image for image, _ in drawn])[:, None]),
+            torch.from_numpy(np.stack([labels for _, labels in drawn])).long(),
         )
 
 
-def _patch(
-    labels: npt.NDArray[np.uint8], size: tuple[int, int, int], rng: np.random.Generator
-) -> tuple[slice, ...]:
-    """A patch that holds a voxel of a node every other time."""
-    limit = np.array(labels.shape) - size
-    found = np.argwhere(labels == 2) if rng.random() < 0.5 else np.empty((0, 3))
-    if len(found):
-        middle = found[int(rng.integers(len(found)))]
-        start = middle - (rng.random(3) * size).astype(int)
+def _example(
+    lessons: Sequence[Lesson], schedule: Schedule, rng: np.random.Generator, *, whole: bool
+) -> tuple[Floats, Labels]:
+    shares = np.array([lesson.share for lesson in lessons])
+    lesson = lessons[int(rng.choice(len(lessons), p=shares / shares.sum()))]
+    if lesson.hard and rng.random() < schedule.hard_share:
+        number, *middle = lesson.hard[int(rng.integers(len(lesson.hard)))]
+        crop, about = lesson.crops[number], np.array(middle)
     else:
-        start = (rng.random(3) * (limit + 1)).astype(int)
-    start = np.clip(start, 0, limit)
-    return tuple(slice(int(s), int(s + n)) for s, n in zip(start, size, strict=True))
+        crop = lesson.crops[int(rng.integers(len(lesson.crops)))]
+        about = _some_node(crop.labels, rng) if rng.random() < 0.5 else None
+    size = CROP if whole else schedule.patch
+    start = _start(crop.labels.shape, size, about, rng)
+    image, labels = _cut(crop, start, size, rng)
+    image = augmented(image, rng)
+    if rng.random() < 0.5:
+        image, labels = image[:, :, ::-1], labels[:, :, ::-1]
+    return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
-def augmented(image: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _some_node(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64] | None:
+    """A voxel of a node; None where there is none."""
+    found = np.flatnonzero(labels == NODE)
+    if not len(found):
+        return None
+    return np.array(np.unravel_index(found[int(rng.integers(len(found)))], labels.shape))
+
+
+def _start(
+    shape: tuple[int, ...],
+    size: tuple[int, int, int],
+    about: npt.NDArray[np.int64] | None,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """First voxel of a patch that holds a place, or of any patch."""
+    limit = np.array(shape) - size
+    if about is None:
+        return (rng.random(3) * (limit + 1)).astype(np.int64)
+    return np.clip(about - (rng.random(3) * size).astype(np.int64), 0, limit)
+
+
+def _cut(
+    crop: Crop, start: npt.NDArray[np.int64], size: tuple[int, int, int], rng: np.random.Generator
+) -> tuple[Floats, Labels]:
+    """The patch; every other time turned by up to some ten degrees and scaled by up to a tenth."""
+    if rng.random() < 0.5:
+        box = tuple(slice(int(s), int(s + n)) for s, n in zip(start, size, strict=True))
+        return crop.image[box].astype(np.float32), crop.labels[box]
+    turn = Rotation.from_euler("zyx", rng.normal(0, (6.0, 3.0, 3.0)), degrees=True).as_matrix()
+    scale = np.exp(rng.uniform(-0.1, 0.1)) * np.exp(rng.uniform(-0.04, 0.04, size=3))
+    spacing = np.array(SPACING)
+    matrix = turn * scale * spacing / spacing[:, None]
+    centre = (np.array(size) - 1) / 2
+    margin = (np.array(size) * 0.2).astype(int) + 4
+    low = np.maximum(start - margin, 0)
+    high = np.minimum(start + size + margin, crop.labels.shape)
+    block = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    shift = start - low + centre - matrix @ centre
+    image = ndimage.affine_transform(
+        crop.image[block].astype(np.float32), matrix, shift, output_shape=size, order=1
+    )
+    labels = ndimage.affine_transform(crop.labels[block], matrix, shift, output_shape=size, order=0)
+    return image, labels
+
+
+def augmented(image: Floats, rng: np.random.Generator) -> Floats:
     """Another contrast, brightness, gamma, noise and sharpness; still in [0, 1]."""
     if rng.random() < 0.5:
         image = (image - 0.5) * np.float32(rng.uniform(0.85, 1.15)) + np.float32(0.5 + rng.normal(0, 0.03))
@@ -127,7 +219,7 @@ def augmented(image: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.N
     return np.clip(image, 0, 1).astype(np.float32)
 
 
-def _smoothed(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _smoothed(image: Floats) -> Floats:
     """Mean of each voxel and its four neighbours in plane."""
     total = image.copy()
     for axis, step in ((1, 1), (1, -1), (2, 1), (2, -1)):
@@ -161,16 +253,16 @@ def loss_of(logits: Tensor, labels: Tensor, done: float = 0.0) -> Tensor:
 
 
 def train(
-    crops: list[Crop],
+    lessons: Sequence[Lesson],
     schedule: Schedule,
     work: Path,
     seed: int,
     *,
-    save_every: int = 50,
+    save_every: int = 100,
     until: int | None = None,
-    start: dict[str, Tensor] | None = None,
+    peer: Peer = Peer(),
 ) -> list[float]:
-    """Train, or go on where the last checkpoint stands; returns the loss of each step of this call.
+    """Train, or go on where the last checkpoint stands; returns this peer's loss of each step of this call.
 
     The checkpoint holds network, optimiser and step; each step draws by its own number, so that a run that
     was cut off ends as one that was not (up to the rounding of the processor).
@@ -178,11 +270,8 @@ def train(
     Parameters
     ----------
     until : stop after this step, to go on later; None: at the schedule's end.
-    start : weights to begin with; None: random ones.
     """
     network = new_network(seed)
-    if start is not None:
-        network.load_state_dict(start)
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
     state_file = work / "segmenter_state.pth"
     first = _restore(state_file, network, optimiser)
@@ -190,25 +279,77 @@ def train(
     began = time.monotonic()
     network.train()
     last = min(schedule.steps, schedule.steps if until is None else until)
-    for step, image, labels in examples(crops, schedule, seed, range(first, last)):
+    for step, images, labels in examples(lessons, schedule, seed, range(first, last), peer):
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, schedule)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = network(image.contiguous(memory_format=torch.channels_last_3d))
-        loss = loss_of(logits.float(), labels, step / schedule.steps)
         optimiser.zero_grad()
-        loss.backward()
+        losses.append(_learn(network, images, labels, step / schedule.steps, schedule.batch))
+        _share_gradients(network, peer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         if torch.isfinite(norm):  # a patch of nothing but air can overflow in the normalisation's gradient
             optimiser.step()
-        losses.append(float(loss.detach()))
-        if (step + 1) % save_every == 0 or step + 1 == last:
+        if peer.rank == 0 and ((step + 1) % save_every == 0 or step + 1 == last):
             _save(state_file, network, optimiser, step + 1)
             each = (time.monotonic() - began) / len(losses)
             print(
                 f"step {step + 1}: loss {np.mean(losses[-save_every:]):.3f}, {each:.2f} s a step", flush=True
             )
     return losses
+
+
+def _learn(network: nn.Module, images: Tensor, labels: Tensor, done: float, batch: int) -> float:
+    """Add the gradients of some examples, each by its share of the batch; returns their mean loss."""
+    total = 0.0
+    for image, label in zip(images, labels, strict=True):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = network(image[None].contiguous(memory_format=torch.channels_last_3d))
+        loss = loss_of(logits.float(), label[None], done)
+        (loss / batch).backward()
+        total += float(loss.detach())
+    return total / len(images)
+
+
+def _share_gradients(network: nn.Module, peer: Peer) -> None:
+    """Every peer has the sum of all peers' gradients."""
+    if peer.count == 1:
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    torch.distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def train_together(
+    lessons: Sequence[Lesson],
+    schedule: Schedule,
+    work: Path,
+    seed: int,
+    count: int,
+    *,
+    until: int | None = None,
+) -> None:
+    """Train in so many processes of one thread each; as `train`, which see."""
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/peers"
+        arguments = (count, meeting, lessons, schedule, work, seed, until)
+        torch.multiprocessing.start_processes(_train_as, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
+
+
+def _train_as(
+    rank: int,
+    count: int,
+    meeting: str,
+    lessons: Sequence[Lesson],
+    schedule: Schedule,
+    work: Path,
+    seed: int,
+    until: int | None,
+) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=count)
+    train(lessons, schedule, work, seed, until=until, peer=Peer(rank, count))
+    torch.distributed.destroy_process_group()
 
 
 def _rate(step: int, schedule: Schedule) -> float:

@@ -1,4 +1,4 @@
-"""Which patients of OpenKBP no template and no network of this repository has ever seen."""
+"""Which patients of OpenKBP no network of this repository learns from."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ import hashlib
 from collections.abc import Iterable
 
 HELD_OUT = 20
+VALIDATION = 8
 
 
 def held_out(patients: Iterable[str]) -> frozenset[str]:
     """The patients that are kept for the tests: the 20 whose id has the lowest SHA-256.
 
+    The template has not seen them either.
+
     Parameters
     ----------
     patients : all ids, such as `pt_193`; the choice depends on the whole list.
     """
-    ranked = sorted(set(patients), key=lambda patient: hashlib.sha256(patient.encode()).hexdigest())
-    return frozenset(ranked[:HELD_OUT])
+    return frozenset(_ranked(patients)[:HELD_OUT])
+
+
+def kept_back(patients: Iterable[str]) -> frozenset[str]:
+    """The patients on whom thresholds are chosen: the next 8. No network learns from them."""
+    return frozenset(_ranked(patients)[HELD_OUT : HELD_OUT + VALIDATION])
+
+
+def _ranked(patients: Iterable[str]) -> list[str]:
+    return sorted(set(patients), key=lambda patient: hashlib.sha256(patient.encode()).hexdigest())

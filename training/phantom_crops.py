@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,13 @@ from aiene.prepare.shrink import shrunk
 TRAINING_SEED = 10_000
 NECK_SEED = 20_000
 VALIDATION_SEED = 50_000
+NECK_VALIDATION_SEED = 60_000
 TEST_SEED = 90_000
-"""First seeds of the sets of persons, training (two), validation and test; they never meet."""
+NECK_TEST_SEED = 100_000
+"""First seeds of the sets of persons, whole or necks, of training, validation and test; they never meet."""
+NECK_IN_PLANE_MM = (0.5, 1.0)
+NECK_SIGNS = {"weakest_ene": 0.05, "mimic_share": 0.5}
+"""Extension is learned and judged where its weakest signs and what looks like them cannot be told apart."""
 
 
 CROP_GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -47,11 +54,13 @@ class Crop:
     ene: npt.NDArray[np.float32]
 
 
-def scan_settings(seed: int, *, coarse_share: float = 0.2) -> PhantomSettings:
+def scan_settings(
+    seed: int, *, coarse_share: float = 0.2, in_plane_mm: tuple[float, float] = (0.75, 1.2)
+) -> PhantomSettings:
     """An everyday scan: 0.75 to 1.2 mm in plane and 2.0 to 3.3 mm along z; a share of them much coarser."""
     rng = np.random.default_rng((seed, 77))
     coarse = rng.random() < coarse_share
-    in_plane = float(rng.uniform(1.8, 4.0) if coarse else rng.uniform(0.75, 1.2))
+    in_plane = float(rng.uniform(1.8, 4.0) if coarse else rng.uniform(*in_plane_mm))
     along = float(rng.uniform(2.0, 3.3) if not coarse else rng.uniform(2.5, 3.5))
     field_mm = float(rng.uniform(200, 270) if not coarse else rng.uniform(380, 520))
     length_mm = float(rng.uniform(255, 320))
@@ -92,15 +101,15 @@ def make_crops(seed: int, template: Template, plantings: int) -> list[Crop]:
 
 
 def make_neck_crop(seed: int) -> Crop:
-    """A phantom of which only the neck is scanned, laid near where the registration would lay it.
+    """A phantom of which only the neck is scanned, finely, laid near where the registration would lay it.
 
     It costs a fifth of a whole phantom with its registration: more nodes to learn from, not to judge by.
     """
     rng = np.random.default_rng((seed, 79))
-    scan = scan_settings(seed, coarse_share=0.1)
+    scan = scan_settings(seed, coarse_share=0.0, in_plane_mm=NECK_IN_PLANE_MM)
     size = tuple(round(mm / s) for mm, s in zip((215.0, 180.0, 180.0), scan.spacing, strict=True))
     grid = Grid((size[0], size[1], size[2]), scan.spacing, (0.0, 0.0, 0.0))
-    phantom = make_phantom(seed, replace(scan, grid=grid, nodes=(4, 6), table=False))
+    phantom = make_phantom(seed, replace(scan, grid=grid, nodes=(4, 6), table=False, **NECK_SIGNS))
     centre = np.add(grid.centre, (0, 3, -9)) + rng.normal(0, (3, 4, 7))
     lattice = replace(CROP_GRID, origin=tuple((centre - CROP_GRID.centre).tolist()))
     turn = _near_turn(lattice, rng)
@@ -170,29 +179,41 @@ def load_crop(file: Path) -> Crop:
         return Crop(stored["image"], stored["labels"], stored["numbers"], stored["ene"])
 
 
-def write_necks(folder: Path, first_seed: int, count: int) -> None:
-    """Make the neck crops that are not there yet."""
+def write_necks(folder: Path, first_seed: int, count: int, workers: int) -> None:
+    """Make the neck crops that are not there yet, in so many processes."""
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(first_seed, first_seed + count):
-        file = folder / f"{seed}_0.npz"
-        if not file.exists():
-            save_crop(file, make_neck_crop(seed))
+    files = {seed: folder / f"{seed}_0.npz" for seed in range(first_seed, first_seed + count)}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for job in [pool.submit(_write_neck, file, s) for s, file in files.items() if not file.exists()]:
+            job.result()
 
 
-def write_set(folder: Path, first_seed: int, persons: int, plantings: int, template: Template) -> list[str]:
+def _write_neck(file: Path, seed: int) -> None:
+    save_crop(file, make_neck_crop(seed))
+
+
+def write_set(
+    folder: Path, first_seed: int, persons: int, plantings: int, template: Template, workers: int
+) -> list[str]:
     """Make the crops of many persons that are not there yet; returns why some could not be made."""
     folder.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for seed in range(first_seed, first_seed + persons):
-        files = [folder / f"{seed}_{k}.npz" for k in range(plantings)]
-        if all(file.exists() for file in files):
-            continue
-        try:
-            crops = make_crops(seed, template, plantings)
-        except CaseError as error:
-            failures.append(f"{seed}: {error}")
-            continue
-        for file, crop in zip(files, crops, strict=True):
-            save_crop(file, crop)
-        print(f"{folder.name}: {seed}", flush=True)
-    return failures
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(_write_person, folder, seed, plantings, template)
+            for seed in range(first_seed, first_seed + persons)
+        ]
+        return [failure for job in jobs if (failure := job.result()) is not None]
+
+
+def _write_person(folder: Path, seed: int, plantings: int, template: Template) -> str | None:
+    files = [folder / f"{seed}_{k}.npz" for k in range(plantings)]
+    if all(file.exists() for file in files):
+        return None
+    try:
+        crops = make_crops(seed, template, plantings)
+    except CaseError as error:
+        return f"{seed}: {error}"
+    for file, crop in zip(files, crops, strict=True):
+        save_crop(file, crop)
+    print(f"{folder.name}: {seed}", flush=True)
+    return None

@@ -5,7 +5,11 @@ Nobody outlined the real tumour of these patients: their high-dose target is lab
 
 from __future__ import annotations
 
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +22,7 @@ from aiene.ingest.masks import read_mask
 from aiene.phantom.lesions import Lesion
 from aiene.prepare import OPEN, Prepared, Template, prepare
 from fit_segmenter import IGNORE
-from holdout import held_out
+from holdout import held_out, kept_back
 from phantom_crops import Crop, jittered, laid, save_crop
 from real_planting import Patient, RealNode, box_in, decoys, draw_nodes, patient_of, planted
 
@@ -27,11 +31,21 @@ ENE_SHARE = 0.3
 _TARGET_RIM_MM = 4.0
 
 
-def real_patients(openkbp: Path) -> tuple[list[str], list[str]]:
-    """Ids for training, and the 20 that are kept out."""
+class Patients(NamedTuple):
+    """Ids of the real CTs: to learn from, to choose thresholds on, and kept out."""
+
+    training: list[str]
+    validation: list[str]
+    kept_out: list[str]
+
+
+def real_patients(openkbp: Path) -> Patients:
+    """Who is in which set."""
     ids = sorted(folder.name for folder in openkbp.glob("pt_*") if (folder / "ct.nii.gz").exists())
-    kept = held_out(ids)
-    return [i for i in ids if i not in kept], [i for i in ids if i in kept]
+    out, back = held_out(ids), kept_back(ids)
+    return Patients(
+        [i for i in ids if i not in out | back], [i for i in ids if i in back], [i for i in ids if i in out]
+    )
 
 
 def read_patient(openkbp: Path, patient: str, template: Template) -> Patient:
@@ -101,22 +115,40 @@ def mark(
 
 
 def write_real(
-    folder: Path, openkbp: Path, patients: list[str], plantings: int, template: Template, seed: int
+    folder: Path,
+    openkbp: Path,
+    patients: list[str],
+    plantings: int,
+    template: Template,
+    seed: int,
+    workers: int,
 ) -> list[str]:
-    """Make the crops of many patients that are not there yet; returns why some could not be made."""
+    """Make the crops of many patients that are not there yet; returns why some could not be made.
+
+    Parameters
+    ----------
+    seed : every crop depends on it, on the patient's id and on the planting's number alone.
+    workers : processes side by side.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for number, patient in enumerate(patients):
-        files = [folder / f"{patient}_{k}.npz" for k in range(plantings)]
-        if all(file.exists() for file in files):
-            continue
-        try:
-            known = read_patient(openkbp, patient, template)
-        except AieneError as error:
-            failures.append(f"{patient}: {error}")
-            continue
-        for k, file in enumerate(files):
-            crop, _, _ = make_real_crop(known, np.random.default_rng((seed, number, k)), near=k > 0)
-            save_crop(file, crop)
-        print(f"{folder.name}: {patient}", flush=True)
-    return failures
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_write_patient, folder, openkbp, p, plantings, template, seed) for p in patients]
+        return [failure for job in jobs if (failure := job.result()) is not None]
+
+
+def _write_patient(
+    folder: Path, openkbp: Path, patient: str, plantings: int, template: Template, seed: int
+) -> str | None:
+    files = [folder / f"{patient}_{k}.npz" for k in range(plantings)]
+    if all(file.exists() for file in files):
+        return None
+    try:
+        known = read_patient(openkbp, patient, template)
+    except AieneError as error:
+        return f"{patient}: {error}"
+    for k, file in enumerate(files):
+        rng = np.random.default_rng((seed, zlib.crc32(patient.encode()), k))
+        crop, _, _ = make_real_crop(known, rng, near=k > 0)
+        save_crop(file, crop)
+    print(f"{folder.name}: {patient}", flush=True)
+    return None

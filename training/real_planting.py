@@ -152,7 +152,7 @@ def decoys(patient: Patient, rng: np.random.Generator) -> list[Lesion]:
     for _ in range(int(rng.integers(1, 4))):
         lobe = _placed(patient, rng, str(rng.choice(["II", "III", "V", "Ib"])), float(rng.uniform(3.5, 6.5)))
         if lobe is not None:
-            smooth = Margin(0.0, draw_waves(rng, 6, 2.0, 5.0), 0.7, 1.0, 0.0)  # type: ignore[arg-type]
+            smooth = Margin(0.0, draw_waves(rng, 6, 2.0, 5.0), 0.7, 1.0, 0.0)
             hu = patient.muscle_hu + float(rng.uniform(-10, 30))
             made.append(Lesion((lobe,), smooth, hu, 0.35, -60.0, label=0))
     for _ in range(int(rng.integers(0, 3))):
@@ -161,7 +161,7 @@ def decoys(patient: Patient, rng: np.random.Generator) -> list[Lesion]:
             r = lobe.mean_radius
             axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
             tube = Lobe(lobe.centre, (r, r, r * float(rng.uniform(4, 7))), axes)
-            plain = Margin(0.0, draw_waves(rng, 6, 2.0, 5.0), 0.8, 0.6, 0.0)  # type: ignore[arg-type]
+            plain = Margin(0.0, draw_waves(rng, 6, 2.0, 5.0), 0.8, 0.6, 0.0)
             made.append(
                 Lesion((tube,), plain, patient.muscle_hu + float(rng.uniform(40, 140)), 0, 0, label=0)
             )

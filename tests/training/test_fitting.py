@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,21 @@ import fit_classifier
 import fit_segmenter
 from aiene.geometry import Volume
 from aiene.segment import load_segmenter
-from phantom_crops import CROP_GRID, TEST_SEED, TRAINING_SEED, VALIDATION_SEED, Crop, load_crop, save_crop
+from crop_store import write_store
+from fit_segmenter import Lesson
+from hard_places import false_places
+from phantom_crops import (
+    CROP_GRID,
+    NECK_SEED,
+    NECK_TEST_SEED,
+    NECK_VALIDATION_SEED,
+    TEST_SEED,
+    TRAINING_SEED,
+    VALIDATION_SEED,
+    Crop,
+    load_crop,
+    save_crop,
+)
 
 TINY = fit_segmenter.Schedule(steps=30, patch=(16, 32, 32), whole_from=1.0, learning_rate=5e-3)
 
@@ -46,8 +61,9 @@ def test_a_crop_is_read_as_it_was_written(tmp_path: Path, crops: list[Crop]) -> 
 
 
 def test_the_segmenters_loss_falls_and_its_folder_runs(tmp_path: Path, crops: list[Crop]) -> None:
-    losses = fit_segmenter.train(crops, TINY, tmp_path, seed=0, until=20)
-    losses += fit_segmenter.train(crops, TINY, tmp_path, seed=0)
+    lessons = [Lesson(crops)]
+    losses = fit_segmenter.train(lessons, TINY, tmp_path, seed=0, until=20)
+    losses += fit_segmenter.train(lessons, TINY, tmp_path, seed=0)
     assert len(losses) == TINY.steps
     assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
     fit_segmenter.write_nnunet_folder(tmp_path, tmp_path / "model", half=True)
@@ -58,12 +74,71 @@ def test_the_segmenters_loss_falls_and_its_folder_runs(tmp_path: Path, crops: li
 
 
 def test_a_step_draws_the_same_after_a_restart(crops: list[Crop]) -> None:
-    through = list(fit_segmenter.examples(crops, TINY, 5, range(0, 6)))
-    later = list(fit_segmenter.examples(crops, TINY, 5, range(4, 6)))
+    lessons = [Lesson(crops)]
+    through = list(fit_segmenter.examples(lessons, TINY, 5, range(0, 6)))
+    later = list(fit_segmenter.examples(lessons, TINY, 5, range(4, 6)))
     for one, other in zip(through[4:], later, strict=True):
         assert one[0] == other[0]
         assert torch.equal(one[1], other[1])
         assert torch.equal(one[2], other[2])
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path, crops: list[Crop]) -> None:
+    """From crops on disk, each process half of the batch."""
+    for number, crop in enumerate(crops):
+        save_crop(tmp_path / f"{number}_0.npz", crop)
+    files = sorted(tmp_path.glob("*.npz"))
+    lessons = [Lesson(write_store(files, tmp_path / "store"))]
+    schedule = replace(TINY, steps=1)
+    states = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        fit_segmenter.train_together(lessons, schedule, folder, 0, processes)
+        states.append(torch.load(folder / "segmenter_state.pth", weights_only=True)["network"])
+    alone, together = (_kernels(state) for state in states)
+    before = _kernels(fit_segmenter.new_network(0).state_dict())
+    half = replace(schedule, batch=1)
+    (tmp_path / "half").mkdir()
+    fit_segmenter.train_together(lessons, half, tmp_path / "half", 0, 1)
+    other = _kernels(torch.load(tmp_path / "half" / "segmenter_state.pth", weights_only=True)["network"])
+    moved = (alone - before).norm()
+    assert (alone - together).norm() < 0.05 * moved
+    assert (alone - other).norm() > 0.5 * moved
+
+
+def _kernels(network: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([w.ravel() for name, w in network.items() if name.endswith("conv.weight")])
+
+
+def test_hard_places_come_into_the_patches(crops: list[Crop]) -> None:
+    empty = Crop(crops[0].image, np.zeros_like(crops[0].labels), crops[0].numbers, crops[0].ene)
+    marked = empty.image.copy()
+    marked[31:34, 8:13, 8:13] = 1
+    lesson = Lesson([Crop(marked, empty.labels, empty.numbers, empty.ene)], hard=((0, 32, 10, 10),))
+    seen = {
+        share: sum(
+            float(image.max()) > 0.9
+            for _, images, _ in fit_segmenter.examples(
+                [lesson], replace(TINY, hard_share=share, batch=1), 3, range(20)
+            )
+            for image in images
+        )
+        for share in (0.0, 1.0)
+    }
+    assert seen[1.0] >= 12
+    assert seen[0.0] <= 4
+
+
+def test_what_is_called_and_is_none_is_a_hard_place(tmp_path: Path, crops: list[Crop]) -> None:
+    """Every voxel is called a node by a network whose last bias says so."""
+    fit_segmenter.train([Lesson(crops)], replace(TINY, steps=1), tmp_path, seed=0)
+    fit_segmenter.write_nnunet_folder(tmp_path, tmp_path / "all", half=False, node_offset=-100)
+    segmenter = load_segmenter(tmp_path / "all")
+    nothing = Crop(crops[0].image, np.zeros_like(crops[0].labels), crops[0].numbers, np.zeros(0, np.float32))
+    (place,) = false_places(nothing, segmenter)
+    assert all(0 <= p < n for p, n in zip(place, nothing.labels.shape, strict=True))
+    assert false_places(crops[0], segmenter) == []
 
 
 def test_augmentation_stays_in_range_and_changes_the_image(crops: list[Crop]) -> None:
@@ -80,7 +155,7 @@ def test_the_classifiers_loss_falls(tmp_path: Path, crops: list[Crop]) -> None:
     nodes = [node for crop in crops for node in fit_classifier.true_nodes(crop)]
     assert [n.ene for n in nodes] == [0, 1, 0, 1]
     false = fit_classifier.nodes_of(_emptied(crops[0]), np.roll(crops[0].labels, 45, axis=1))
-    assert [(n.pos, n.ene) for n in false] == [(0.0, fit_classifier.UNKNOWN)]
+    assert [(n.pos, n.ene) for n in false] == [(0.0, 0.0)]
     schedule = fit_classifier.Schedule(steps=40, batch=6, learning_rate=4e-3)
     losses = fit_classifier.train(nodes + false, schedule, tmp_path, seed=0)
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
@@ -105,5 +180,7 @@ def test_the_loss_leaves_unknown_extension_out() -> None:
 
 
 def test_training_validation_and_test_persons_never_meet() -> None:
-    starts = sorted((TRAINING_SEED, VALIDATION_SEED, TEST_SEED))
+    starts = sorted(
+        (TRAINING_SEED, NECK_SEED, VALIDATION_SEED, NECK_VALIDATION_SEED, TEST_SEED, NECK_TEST_SEED)
+    )
     assert min(b - a for a, b in itertools.pairwise(starts)) >= 10_000

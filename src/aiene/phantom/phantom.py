@@ -53,7 +53,9 @@ def make_phantom(seed: int, settings: PhantomSettings | None = None) -> Phantom:
         person, centre_lps=grid.centre, variation=wanted.variation, tilt_degrees=wanted.tilt_degrees
     )
     anatomy = build_anatomy(person, wanted.variation)
-    wishes = Wishes(wanted.nodes, wanted.ene_share, wanted.primary_share)
+    wishes = Wishes(
+        wanted.nodes, wanted.ene_share, wanted.primary_share, wanted.weakest_ene, wanted.mimic_share
+    )
     lesions, nodes = plant(
         np.random.default_rng((seed, 2, node_seed)),
         wishes,

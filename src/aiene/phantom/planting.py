@@ -33,6 +33,8 @@ LEVELS: dict[str, tuple[float, tuple[float, float, float], tuple[float, float, f
 
 SMALLEST_ENE_MM = 5.0
 """Mean radius under which a node has no extension: the signs would be finer than a CT shows."""
+WEAKEST_ENE = 0.35
+"""Strength of the signs of extension from which on a reader sees them at once."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,15 @@ class Wishes:
     nodes : fewest and most nodes.
     ene_share : share of nodes with extension.
     primary_share : share of patients with a primary tumour.
+    weakest_ene : least strength of the signs of extension, above 0.
+    mimic_share : share of the nodes without extension that look a little like it all the same.
     """
 
     nodes: tuple[int, int]
     ene_share: float
     primary_share: float
+    weakest_ene: float = WEAKEST_ENE
+    mimic_share: float = 0.0
 
 
 def plant(
@@ -96,7 +102,14 @@ def plant(
         if placed is None:
             continue
         lobe, side, level = placed
-        lesion, strength = draw_node(rng, lobe, enhancement, ene=bool(rng.random() < wishes.ene_share))
+        lesion, strength = draw_node(
+            rng,
+            lobe,
+            enhancement,
+            ene=bool(rng.random() < wishes.ene_share),
+            weakest=wishes.weakest_ene,
+            mimic_share=wishes.mimic_share,
+        )
         planted.append(lesion)
         nodes.append(
             PlantedNode(
@@ -173,34 +186,30 @@ def are_apart(lobe: Lobe, other: Lobe) -> bool:
 
 def draw_waves(
     rng: np.random.Generator, count: int, low: float, high: float
-) -> tuple[tuple[float, ...], ...]:
+) -> tuple[tuple[float, float, float, float], ...]:
     """Plane waves of a margin's irregularity: rows of wave numbers between `low` and `high`, and a phase."""
     directions = rng.normal(size=(count, 3))
     directions *= (rng.uniform(low, high, size=count) / np.linalg.norm(directions, axis=1))[:, None]
     phases = rng.uniform(0, 2 * np.pi, size=count)
-    return tuple(tuple(float(v) for v in row) for row in np.column_stack([directions, phases]))
+    rows = np.column_stack([directions, phases])
+    return tuple((float(x), float(y), float(z), float(phase)) for x, y, z, phase in rows)
 
 
-def draw_node(rng: np.random.Generator, lobe: Lobe, enhancement: float, *, ene: bool) -> tuple[Lesion, float]:
+def draw_node(
+    rng: np.random.Generator,
+    lobe: Lobe,
+    enhancement: float,
+    *,
+    ene: bool,
+    weakest: float = WEAKEST_ENE,
+    mimic_share: float = 0.0,
+) -> tuple[Lesion, float]:
     """A node of that place, and the strength of its signs of extension."""
     ene = ene and lobe.mean_radius >= SMALLEST_ENE_MM
-    strength = float(rng.uniform(0.35, 1.0)) if ene else 0.0
-    if ene:
-        margin = Margin(
-            roughness=0.05 + 0.11 * strength,
-            waves=draw_waves(rng, 14, 4.0, 11.0),  # type: ignore[arg-type]
-            edge_mm=1.0 + min(2.8 * strength, 0.3 * lobe.mean_radius),
-            fat_plane_mm=0.0,
-            stranding=0.25 + 0.6 * strength,
-        )
-    else:
-        margin = Margin(
-            roughness=float(rng.uniform(0.0, 0.025)),
-            waves=draw_waves(rng, 8, 2.0, 5.0),  # type: ignore[arg-type]
-            edge_mm=float(rng.uniform(0.5, 1.0)),
-            fat_plane_mm=float(rng.uniform(0.5, 1.8)),
-            stranding=0.0,
-        )
+    strength = float(rng.uniform(weakest, 1.0)) if ene else 0.0
+    margin = _broken(rng, lobe, strength) if ene else _whole(rng)
+    if not ene and mimic_share and rng.random() < mimic_share:
+        margin = _mimicking(rng)
     lobes = [lobe]
     if ene and rng.random() < 0.35:  # matted
         for _ in range(int(rng.integers(1, 3))):
@@ -221,6 +230,39 @@ def draw_node(rng: np.random.Generator, lobe: Lobe, enhancement: float, *, ene: 
     return lesion, strength
 
 
+def _broken(rng: np.random.Generator, lobe: Lobe, strength: float) -> Margin:
+    """The margin of a node with extension."""
+    return Margin(
+        roughness=0.05 + 0.11 * strength,
+        waves=draw_waves(rng, 14, 4.0, 11.0),
+        edge_mm=1.0 + min(2.8 * strength, 0.3 * lobe.mean_radius),
+        fat_plane_mm=0.0,
+        stranding=0.25 + 0.6 * strength,
+    )
+
+
+def _whole(rng: np.random.Generator) -> Margin:
+    """The margin of a node within its capsule."""
+    return Margin(
+        roughness=float(rng.uniform(0.0, 0.025)),
+        waves=draw_waves(rng, 8, 2.0, 5.0),
+        edge_mm=float(rng.uniform(0.5, 1.0)),
+        fat_plane_mm=float(rng.uniform(0.5, 1.8)),
+        stranding=0.0,
+    )
+
+
+def _mimicking(rng: np.random.Generator) -> Margin:
+    """A lobulated or inflamed node within its capsule: no more than the weakest signs of extension."""
+    return Margin(
+        roughness=float(rng.uniform(0.02, 0.075)),
+        waves=draw_waves(rng, 14, 3.0, 9.0),
+        edge_mm=float(rng.uniform(0.7, 1.9)),
+        fat_plane_mm=float(rng.uniform(0.5, 1.0)) if rng.random() < 0.5 else 0.0,
+        stranding=float(rng.uniform(0.0, 0.35)),
+    )
+
+
 def _primary(rng: np.random.Generator, pose: Pose, enhancement: float) -> Lesion:
     """A tumour of the tonsil or the base of the tongue."""
     tonsil = rng.random() < 0.6
@@ -228,5 +270,5 @@ def _primary(rng: np.random.Generator, pose: Pose, enhancement: float) -> Lesion
     middle = (side * 20, -24, 28) if tonsil else (side * rng.uniform(0, 12), -38, 12)
     centre = pose.world(np.array(middle) + 2 * rng.normal(size=3))
     lobe = draw_lobe(rng, centre, float(rng.uniform(8, 16)))
-    margin = Margin(0.1, draw_waves(rng, 10, 3.0, 7.0), 2.0, 0.0, 0.0)  # type: ignore[arg-type]
+    margin = Margin(0.1, draw_waves(rng, 10, 3.0, 7.0), 2.0, 0.0, 0.0)
     return Lesion((lobe,), margin, float(48 + enhancement * rng.uniform(35, 65)), 0.0, 0.0, label=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aiene.geometry import Grid, Triple
+from aiene.phantom.planting import WEAKEST_ENE
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class PhantomSettings:
     size, spacing : voxels and mm along z, y, x where no grid is given.
     nodes : fewest and most planted nodes.
     ene_share : share of nodes with extranodal extension.
+    weakest_ene : least strength of its signs, above 0.
+    mimic_share : share of the nodes without extension that look a little like it all the same.
     primary_share : share of patients with a primary tumour.
     variation : 0 is the average person lying straight, 1 the usual spread.
     tilt_degrees : spread of the three angles at which patients lie.
@@ -49,6 +52,8 @@ class PhantomSettings:
     spacing: Triple = (3.0, 1.0, 1.0)
     nodes: tuple[int, int] = (1, 6)
     ene_share: float = 0.45
+    weakest_ene: float = WEAKEST_ENE
+    mimic_share: float = 0.0
     primary_share: float = 0.6
     variation: float = 1.0
     tilt_degrees: float = 4.0
