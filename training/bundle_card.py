@@ -13,6 +13,7 @@ import aiene
 from aiene.classify import DualNet, save_classifier
 from aiene.models.bundle import CARD, read_bundle, write_card
 from fit_classifier import NORMALISATION
+from fit_segmenter import ARCHITECTURE
 
 MIRRORING = True
 """The default bundle's segmenter also looks at the mirrored crop."""
@@ -38,41 +39,54 @@ README = """# The default bundle
 
 | | |
 | --- | --- |
-| architectures | nnU-Net's plain U-Net (8 to 96 features) and DualNet with narrow layers |
+| architectures | nnU-Net's plain U-Net ({features} features) and DualNet with narrow layers |
 | profile | `open` |
-| training data | {training} crops of parametric phantoms (`aiene.phantom`) and {necks} of necks alone |
-| the segmenter, then | {real} crops of {patients} real CTs (OpenKBP) with planted nodes, 140 of phantoms |
-| validation data | {validation} crops of other phantoms |
-| steps | segmenter {segmenter_steps} on phantoms, then {real_steps} on both; classifier {classifier_steps} |
+| real CTs with planted nodes (OpenKBP) | {real} crops of {patients} patients |
+| phantoms (`aiene.phantom`) | {training} crops, and {necks} of necks at 0.5 to 1 mm (60 for the segmenter) |
+| thresholds chosen on | {real_validation} crops of 8 other patients, {validation} and {necks_validation} of \
+other phantoms |
+| steps | segmenter {segmenter_steps} of two patches, classifier {classifier_steps} of 12 nodes |
 | ENE threshold | {threshold} (Youden, validation phantoms) |
 | licence | {licence} |
 
-## Figures on phantoms that it has never seen
-
-{table}
-
-The ENE classifier was trained on phantoms alone; both sets had been looked at with the segmenter's earlier
-weights, which knew nothing but phantoms.
-
-Rule: {rule}. Fragments are further parts of a planted node that is found already.
-Command: `python training/evaluate_default.py`. The weights come from `python training/train_default.py`.
-{note}
-
-## Figures on real CTs that it has never seen
+## Nodes in real CTs that it has never seen
 
 Nodes planted into 20 CTs of OpenKBP that no training and no template saw (`training/real_planting.py`); what
 is found in the real patient's high-dose target, where real tumour lies that nobody outlined, counts for
-nothing.
+nothing. {rule}
 Command: `{real_command}`.
 
 {real_table}
+
+The same CTs, disturbed:
+
+{robustness}
+
+## Extension
+
+Planted nodes found in unseen phantoms of necks at 0.5 to 1 mm in plane. Half of the nodes without extension
+look a little like it, and the weakest extension shows no more than they do.
+Command: `{ene_command}`.
+
+{ene_table}
+
+{calibration}
+
+## Phantoms that it has never seen, on the whole road
+
+{table}
+
+Fragments are further parts of a planted node that is found already. Command:
+`python training/evaluate_default.py`. The weights come from `python training/train_default.py`.
+{note}
 
 ## Limits
 
 Planted nodes are simpler than real ones: the figures say nothing of how well nodes are found, or their
 extension judged, in people. No real contour or pathology was used. The real CTs are coarse in plane (2.7 to
-5.1 mm), too coarse for the signs of extension: what the classifier knows of these comes from phantoms at 0.75
-to 1.2 mm. Muscle, glands and vessels are still taken for nodes.
+5.1 mm), too coarse for the signs of extension: what the classifier knows of these comes from phantoms.
+Real nodes outside the high-dose target, normal or not, were taught as background. Muscle, glands and vessels
+are still taken for nodes.
 
 ## Template
 
@@ -80,8 +94,8 @@ to 1.2 mm. Muscle, glands and vessels are still taken for nodes.
 """
 
 REPEATABLE = (
-    "These weights were trained in several sittings on one shared core, while crops were still being made "
-    "and the schedule was being lengthened. The same commands give weights of the same kind, not these bytes."
+    "The same commands give weights of the same kind, not these bytes: the processor's rounding differs from "
+    "run to run."
 )
 
 
@@ -99,21 +113,27 @@ def pack(work: Path, bundle: Path, classifier: DualNet) -> None:
 
 def provenance(work: Path) -> dict[str, Any]:
     """Where the weights come from."""
+
+    def count(name: str) -> int:
+        return len(list((work / name).glob("*_*.npz")))
+
     return {
         "data": {
-            "training_crops": len(list((work / "training").glob("*_?.npz"))),
-            "training_neck_crops": len(list((work / "necks").glob("*_?.npz"))),
-            "validation_crops": len(list((work / "validation").glob("*_?.npz"))),
+            "real_crops": count("real"),
+            "real_patients": len({f.stem.rsplit("_", 1)[0] for f in (work / "real").glob("*_*.npz")}),
+            "real_validation_crops": count("real_validation"),
+            "training_crops": count("training"),
+            "training_neck_crops": count("necks"),
+            "validation_crops": count("validation"),
+            "validation_neck_crops": count("necks_validation"),
             "segmenter_steps": steps_done(work / "segmenter_state.pth"),
             "classifier_steps": steps_done(work / "classifier_state.pth"),
-            "real_steps": steps_done(work / "on_real" / "segmenter_state.pth"),
-            "real_crops": len(list((work / "real").glob("*_?.npz"))),
-            "real_patients": len({f.stem.rsplit("_", 1)[0] for f in (work / "real").glob("*_?.npz")}),
             "kind": KIND,
         },
         "commands": [
             "python training/train_default.py --work DIR --openkbp DIR",
-            "python training/evaluate.py --openkbp DIR",
+            "python training/evaluate.py --openkbp DIR --store",
+            "python training/evaluate_ene.py",
             "python training/evaluate_default.py",
             "python training/evaluate_default.py --first-seed 91000 --store-as second_evaluation",
         ],
@@ -143,6 +163,7 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
             "rescue_registration": True,
             "ene_threshold": threshold,
             "labels": {"GTVp": 1, "GTVn": 2},
+            "segmenter": {"folder": "segmenter", "mirroring": MIRRORING},
             "classifier": {"folder": "classifier", "normalisation": NORMALISATION},
             "neck_centre_lps_mm": NECK_CENTRE,
             "provenance": provenance,
@@ -150,11 +171,19 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
     )
 
 
+def stored(bundle: Path, name: str, figures: dict[str, Any]) -> None:
+    """Put figures onto the bundle's cards, in place of those of that name."""
+    card = read_bundle(bundle).card
+    write(bundle, card.ene_threshold, {**card.provenance, name: figures})
+    write_readme(bundle)
+
+
 def write_readme(bundle: Path) -> None:
     """Write the model card for people, from `model.json`."""
     card = read_bundle(bundle).card
-    data = card.provenance.get("data", {})
-    figures = card.provenance.get("evaluation", {})
+    data = card.provenance["data"]
+    on_phantoms = [card.provenance.get(name, {}) for name in ("evaluation", "second_evaluation")]
+    on_real, of_ene = (card.provenance.get(name, {}) for name in ("real_evaluation", "ene_evaluation"))
     (bundle / "README.md").write_text(
         README.format(
             notice=card.notice,
@@ -162,19 +191,25 @@ def write_readme(bundle: Path) -> None:
             licence=card.licence,
             threshold=card.ene_threshold,
             template=TEMPLATE_SOURCE,
-            training=data.get("training_crops", "?"),
-            necks=data.get("training_neck_crops", "?"),
-            validation=data.get("validation_crops", "?"),
-            segmenter_steps=data.get("segmenter_steps", "?"),
-            classifier_steps=data.get("classifier_steps", "?"),
-            table=_table([figures, card.provenance.get("second_evaluation", {})]),
-            rule=figures.get("rule", ""),
-            real=data.get("real_crops", "?"),
-            patients=data.get("real_patients", "?"),
-            real_steps=data.get("real_steps", "?"),
-            real_command=card.provenance.get("real_evaluation", {}).get("command", "?"),
-            real_table=_real_table(card.provenance.get("real_evaluation", {})),
-            note=card.provenance.get("note", ""),
+            features=", ".join(str(n) for n in ARCHITECTURE["features_per_stage"]),
+            training=data["training_crops"],
+            necks=data["training_neck_crops"],
+            validation=data["validation_crops"],
+            necks_validation=data["validation_neck_crops"],
+            real=data["real_crops"],
+            patients=data["real_patients"],
+            real_validation=data["real_validation_crops"],
+            segmenter_steps=data["segmenter_steps"],
+            classifier_steps=data["classifier_steps"],
+            table=_table(on_phantoms),
+            rule=RULE,
+            real_command=on_real.get("command", "not run yet"),
+            real_table=_real_table(on_real),
+            robustness=_robustness(on_real),
+            ene_command=of_ene.get("command", "not run yet"),
+            ene_table=_ene_table(of_ene),
+            calibration=_calibration(of_ene),
+            note=card.provenance["note"],
         ),
         encoding="utf-8",
     )
@@ -184,7 +219,7 @@ def _table(sets: list[dict[str, Any]]) -> str:
     """The figures of each set of phantoms, one column a set."""
     columns = [_column(figures) for figures in sets if figures]
     if not columns:
-        return "Not evaluated yet."
+        return NOT_YET
     names = list(columns[0])
     head = ["", *(f"seeds from {figures['first_seed']}" for figures in sets if figures)]
     rows = [head, ["---"] * len(head), *([name, *(c[name] for c in columns)] for name in names)]
@@ -209,24 +244,89 @@ def _column(figures: dict[str, Any]) -> dict[str, str]:
 
 
 def _real_table(figures: dict[str, Any]) -> str:
-    """What `evaluate.py` found on the kept-out CTs, beside the weights before where they were judged too."""
+    """What `evaluate.py` found on the kept-out CTs."""
     if not figures:
-        return "Not evaluated yet."
-    columns = {"these weights": figures, "weights of phantoms alone": figures.get("before", {})}
-    columns = {name: one for name, one in columns.items() if one}
-    lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
-    for title, (part, key) in _REAL_ROWS.items():
-        lines.append(f"| {title} | {' | '.join(str(one[part][key]) for one in columns.values())} |")
+        return NOT_YET
+    lines = ["| | |", "| --- | --- |"]
+    lines += [f"| {title} | {figures[part][key]} |" for title, (part, key) in _REAL_ROWS.items()]
+    for name, one in figures["planted_in_real"]["by_short_axis"].items():
+        lines.append(f"| found, short axis {name} | {one['found']} of {one['nodes']} |")
     return "\n".join(lines)
 
 
+def _robustness(figures: dict[str, Any]) -> str:
+    """Each figure's fall where the CTs are disturbed."""
+    if not figures.get("robustness"):
+        return NOT_YET
+    plain = figures["planted_in_real"]
+    lines = [
+        f"| | {' | '.join(_FALLS)} | cases without a neck |",
+        f"| --- |{' --- |' * len(_FALLS)} --- |",
+    ]
+    for name, one in {"undisturbed": plain, **figures["robustness"]}.items():
+        cells = [f"{one[key]:.3f} ({one[key] - plain[key]:+.3f})" for key in _FALLS.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} | {one['cases_failed']} |")
+    return "\n".join(lines)
+
+
+def _ene_table(figures: dict[str, Any]) -> str:
+    """What `evaluate_ene.py` found, by the strength of the signs."""
+    if not figures:
+        return NOT_YET
+    certain = figures["certain"]
+    low, high = figures["auc_95"]
+    lines = [
+        f"AUC {figures['auc']:.3f} ({low:.3f} to {high:.3f}, 95 % bootstrap over patients) on "
+        f"{figures['nodes']} nodes, {figures['ene_nodes']} with extension; "
+        f"Brier score {figures['brier']:.3f}.",
+        "",
+        f"| signs | nodes | AUC against none | mean probability | called | over {certain} "
+        f"| under {1 - certain:.2f} |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, one in figures["by_strength"].items():
+        area = f"{one['auc_against_none']:.3f}" if "auc_against_none" in one else ""
+        lines.append(
+            f"| {name} | {one['nodes']} | {area} | {one['mean_probability']:.2f} | {one['called']:.2f} "
+            f"| {one['certain_yes']:.2f} | {one['certain_no']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _calibration(figures: dict[str, Any]) -> str:
+    """What was said and what was true, in fifths of the nodes."""
+    if not figures:
+        return NOT_YET
+    bins = figures["calibration"]
+    rows = [
+        ["calibration, fifths of the nodes", *(str(k + 1) for k in range(len(bins)))],
+        ["---"] * (len(bins) + 1),
+        ["mean probability", *(f"{one['said']:.2f}" for one in bins)],
+        ["share with extension", *(f"{one['true']:.2f}" for one in bins)],
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{table}\n\nExpected calibration error {figures['expected_calibration_error']:.3f}."
+
+
+NOT_YET = "Not evaluated yet."
+RULE = (
+    "Found: one found node, used once, holds at least 30 % of the planted node's voxels; false: less than "
+    "10 % of it lies in planted nodes."
+)
 _REAL_ROWS = {
     "planted nodes": ("planted_in_real", "nodes"),
     "sensitivity": ("planted_in_real", "sensitivity"),
     "sensitivity, short axis of 10 mm and more": ("planted_in_real", "sensitivity_10_mm_and_more"),
     "false nodes per case": ("planted_in_real", "false_nodes_per_case"),
     "Dice per found node, mean": ("planted_in_real", "dice_per_found_node"),
-    "blank plantings called a node, of 75": ("blank_plantings", "new_nodes_found"),
+    "where `pos` is 0.5 and more: sensitivity, 10 mm and more": (
+        "planted_in_real",
+        "sensitivity_10_mm_and_more_by_pos",
+    ),
+    "where `pos` is 0.5 and more: false nodes per case": ("planted_in_real", "false_nodes_per_case_by_pos"),
+    "false nodes per case that would count as AI-ENE": ("planted_in_real", "false_ene_nodes_per_case"),
+    "plantings without a node": ("blank_plantings", "places"),
+    "of these, called a node": ("blank_plantings", "new_nodes_found"),
     "unchanged CTs: nodes per patient, median": ("real_nodes", "nodes_per_patient_median"),
     "share of their volume in the high-dose target": (
         "real_nodes",
@@ -234,4 +334,9 @@ _REAL_ROWS = {
     ),
     "the same by chance": ("real_nodes", "the_same_by_chance"),
     "patients with a node in the target": ("real_nodes", "patients_with_a_node_in_the_target"),
+}
+_FALLS = {
+    "sensitivity, 10 mm and more": "sensitivity_10_mm_and_more",
+    "false nodes per case": "false_nodes_per_case",
+    "Dice": "dice_per_found_node",
 }

@@ -29,7 +29,7 @@ from aiene.nodes import split_nodes
 from aiene.phantom import make_phantom
 from aiene.prepare import Template, prepare, profile_named, read_template
 from aiene.segment import Segmenter, load_segmenter
-from bundle_card import DEFAULT_BUNDLE, write, write_readme
+from bundle_card import DEFAULT_BUNDLE, stored
 from figures import auc_interval
 from matching import match
 from phantom_crops import TEST_SEED, on_crop, scan_settings
@@ -82,7 +82,7 @@ def load_road(path: Path) -> Road:
     return Road(
         bundle,
         read_template(bundle.template_file, profile, card.neck_centre_lps_mm),
-        load_segmenter(bundle.segmenter_folder, device=cpu),
+        load_segmenter(bundle.segmenter_folder, mirroring=card.segmenter.mirroring, device=cpu),
         load_classifier(bundle.classifier_folder, normalisation=card.classifier.normalisation, device=cpu),
     )
 
@@ -151,8 +151,6 @@ def summary(cases: list[CaseFigures], threshold: float, failed: int, first_seed:
         "pos_of_found_nodes_median": _rounded(np.median(rows[:, 1])),
         "pos_of_false_nodes": [_rounded(p) for c in cases for p in c.false_pos],
         "seconds_per_case_median": _rounded(np.median([c.seconds for c in cases])),
-        "rule": "found: one found node, used once, holds at least 30 % of the planted node's voxels; "
-        "false: less than 10 % of the found node lies in planted nodes",
     }
 
 
@@ -196,10 +194,7 @@ def main() -> None:
     figures, _ = run(road, options.cases, options.first_seed)
     print(json.dumps(figures, indent=2))
     if not options.dry_run:
-        card = road.bundle.card
-        provenance = {**card.provenance, options.store_as: figures}
-        write(DEFAULT_BUNDLE, card.ene_threshold, provenance)
-        write_readme(DEFAULT_BUNDLE)
+        stored(DEFAULT_BUNDLE, options.store_as, figures)
 
 
 if __name__ == "__main__":

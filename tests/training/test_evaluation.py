@@ -1,0 +1,71 @@
+"""The figures on the bundle's card: counted by hand on small results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import bundle_card
+import evaluate
+import evaluate_ene
+from judging import Judged, Unplanted
+
+TWO = [
+    Judged((8.0, 12.0), (0.0, 0.8), (0.0, 0.9), false=3, false_sure=1, false_ene=0, fragments=1),
+    Judged((16.0,), (0.6,), (0.2,), false=1, false_sure=0, false_ene=1, fragments=0),
+    None,
+]
+
+
+def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
+    figures = evaluate.summary(TWO)
+    assert (figures["cases"], figures["cases_failed"], figures["nodes"]) == (3, 1, 3)
+    assert figures["sensitivity"] == pytest.approx(2 / 3, abs=1e-3)
+    assert figures["sensitivity_10_mm_and_more"] == 1.0
+    assert figures["by_short_axis"] == {
+        "under 10 mm": {"nodes": 1, "found": 0},
+        "10 to 15 mm": {"nodes": 1, "found": 1},
+        "over 15 mm": {"nodes": 1, "found": 1},
+    }
+    assert figures["false_nodes_per_case"] == 2.0
+    assert figures["dice_per_found_node"] == 0.7
+    assert figures["sensitivity_10_mm_and_more_by_pos"] == 0.5
+    assert figures["false_nodes_per_case_by_pos"] == 0.5
+    assert figures["false_ene_nodes_per_case"] == 0.5
+
+
+def test_the_card_tells_each_figure_and_its_fall() -> None:
+    patients = [
+        evaluate.PatientFigures(
+            {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1], None]},
+            (5, 1),
+            Unplanted(nodes=4, volume=100, hit=60, chance=0.2, anywhere=True),
+        )
+    ]
+    figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"])
+    assert figures["blank_plantings"] == {"places": 5, "new_nodes_found": 1}
+    assert figures["real_nodes"]["share_of_found_volume_in_high_dose_target"] == 0.6
+    table = bundle_card._real_table(figures)
+    assert "| found, short axis under 10 mm | 0 of 1 |" in table
+    assert "| share of their volume in the high-dose target | 0.6 |" in table
+    falls = bundle_card._robustness(figures)
+    assert "| noise of 20 HU | 1.000 (+0.000) | 1.000 (-1.000) | 0.600 (-0.100) | 1 |" in falls
+
+
+def test_extension_is_told_by_strength_and_calibrated() -> None:
+    """Probabilities that are right on the average, and one group that is certain and wrong."""
+    rng = np.random.default_rng(0)
+    ene = rng.uniform(0, 1, 4000)
+    truth = rng.random(4000) < ene
+    rows = np.column_stack([np.where(truth, 0.5, 0.0), ene])
+    figures = evaluate_ene.figures_of(rows, np.arange(4000) // 4, threshold=0.5)
+    assert figures["expected_calibration_error"] < 0.03
+    assert figures["by_strength"]["plain"]["nodes"] == truth.sum()
+    assert set(figures["by_strength"]) == {"none", "plain"}
+    wrong = rows.copy()
+    wrong[:, 1] = np.where(truth, 0.01, 0.99)
+    figures = evaluate_ene.figures_of(wrong, np.arange(4000) // 4, threshold=0.5)
+    assert figures["expected_calibration_error"] > 0.9
+    assert figures["auc"] == 0.0
+    assert figures["by_strength"]["none"]["certain_yes"] == 1.0
+    assert "| none |" in bundle_card._ene_table(figures)

@@ -1,0 +1,241 @@
+"""One real CT that no training saw, through the road: what is found of what was planted, and what else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from aiene.errors import CaseError
+from aiene.geometry import RigidTransform, Volume, pull_labels
+from aiene.ingest.case import NativeCt
+from aiene.models.store import find_bundle
+from aiene.nodes import Node, split_nodes
+from aiene.nodes.node import Score
+from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
+from aiene.prepare import Prepared, prepare
+from disturb import Disturbed
+from fit_classifier import MOST_UNKNOWN
+from matching import Match, match
+from real_crops import mark
+from real_planting import Patient, RealNode, decoys, draw_nodes, planted
+
+SEED = 7_000_000
+CHANCE_DRAWS = 10
+ENE_SHARE = 0.3
+SURE = 0.5
+"""What the classifier gives a lower `pos` is taken for no node, where its word counts."""
+
+Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedCt:
+    """A kept-out CT with nodes planted into it."""
+
+    patient: Patient
+    ct: Volume
+    nodes: list[RealNode]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One CT's found nodes against the planted ones.
+
+    Parameters
+    ----------
+    short_axes : mm, of every planted node that lies in the crop.
+    dice : of its partner; 0 where it was missed.
+    pos : of its partner by the classifier; 0 where it was missed or has no score.
+    false : found nodes that are no planted one, nor lie by more than a third in the real patient's target.
+    false_sure : of these, how many the classifier takes for nodes.
+    false_ene : of these, how many it would count as AI-ENE.
+    fragments : further parts of planted nodes that are found.
+    """
+
+    short_axes: tuple[float, ...]
+    dice: tuple[float, ...]
+    pos: tuple[float, ...]
+    false: int
+    false_sure: int
+    false_ene: int
+    fragments: int
+
+
+@dataclass(frozen=True)
+class Unplanted:
+    """What is found in a CT as it is.
+
+    Parameters
+    ----------
+    nodes : how many.
+    volume : their voxels.
+    hit : of these, in the high-dose target.
+    chance : share that the same blobs would have there, at random places of the neck's soft tissue.
+    anywhere : whether a node lies by more than half in the target.
+    """
+
+    nodes: int
+    volume: int
+    hit: int
+    chance: float
+    anywhere: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the road gives of one CT: its crop, the nodes, their scores, and where nodes were segmented."""
+
+    prepared: Prepared
+    nodes: list[Node]
+    scores: list[Score | None]
+    segmented: Mask
+
+
+@dataclass(frozen=True)
+class Road:
+    """The bundle, loaded."""
+
+    preparation: Preparation
+    networks: Networks
+    threshold: float
+
+    def look(self, ct: Volume) -> Found:
+        """Every node that is found in a CT.
+
+        Raises
+        ------
+        CaseError : no neck.
+        """
+        prepared = prepare(NativeCt(ct, 2), self.preparation.template, self.preparation.profile)
+        if self.networks.segmenter is None:
+            raise ValueError("a bundle without a segmenter")
+        labels = self.networks.segmenter(prepared.crop)
+        nodes = split_nodes(labels, fg_labels=(2,), axes=False)
+        scores = self.networks.classifier.scores(prepared.crop, nodes)
+        return Found(prepared, nodes, scores, labels.array == 2)
+
+
+def load_road(name: str) -> Road:
+    """A bundle's road on one thread of the CPU."""
+    torch.set_num_threads(1)
+    bundle = find_bundle(name)
+    networks = load_networks(bundle, torch.device("cpu"), own_masks=False)
+    return Road(load_preparation(bundle), networks, bundle.card.ene_threshold)
+
+
+def planted_cts(patient: Patient, number: int, plantings: int) -> Iterable[PlantedCt]:
+    """So many sets of nodes in one patient, the number of whom sets the seed."""
+    for k in range(plantings):
+        rng = np.random.default_rng((SEED, number, k))
+        nodes = draw_nodes(patient, rng, int(rng.integers(1, 7)), ENE_SHARE)
+        ct = planted(patient, [*(n.lesion for n in nodes), *decoys(patient, rng)], rng)
+        yield PlantedCt(patient, ct, nodes)
+
+
+def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | None = None) -> Judged | None:
+    """What is found of what was planted; None where the road found no neck."""
+    ct, back = change(case.ct) if change else (case.ct, RigidTransform())
+    try:
+        found = road.look(ct)
+    except CaseError:
+        return None
+    place = replace(found.prepared, to_native=back.after(found.prepared.to_native))
+    numbers = _numbers(case.nodes, place)
+    matched = _matched(found, numbers)
+    target = _on_crop(case.patient.target, case.patient, place)
+    there = [k for k in range(1, len(case.nodes) + 1) if (numbers == k).any()]
+    false = [f for f in matched.false if target[found.nodes[f].mask].mean() <= MOST_UNKNOWN]
+    scores = [found.scores[f] for f in false]
+    sure = [s for s in scores if s is not None and s.pos >= SURE]
+    return Judged(
+        tuple(case.nodes[k - 1].short_axis_mm for k in there),
+        tuple(matched.dice.get(k, 0.0) for k in there),
+        tuple(_pos_of(k, matched, found.scores) for k in there),
+        len(false),
+        len(sure),
+        sum(s is not None and s.ene > road.threshold for s in scores),
+        len(matched.fragments),
+    )
+
+
+def blank_places(road: Road, patient: Patient, number: int) -> tuple[int, int]:
+    """The planting done without a node: its places, and how many hold a node that was not found before."""
+    rng = np.random.default_rng((SEED + 1, number))
+    nodes = draw_nodes(patient, rng, 5, ENE_SHARE)
+    ct = planted(patient, [n.lesion for n in nodes], rng, blank=True)
+    try:
+        after, before = road.look(ct), road.look(_plain(patient))
+    except CaseError:
+        return 0, 0
+    return len(nodes), sum(_covered(n, after) and not _covered(n, before) for n in nodes)
+
+
+def unplanted(road: Road, patient: Patient, number: int) -> Unplanted | None:
+    """The CT as it is: does what is found lie where the doctors saw tumour, more than by chance?"""
+    try:
+        found = road.look(_plain(patient))
+    except CaseError:
+        return None
+    target = _on_crop(patient.target, patient, found.prepared)
+    rng = np.random.default_rng((SEED + 2, number))
+    return Unplanted(
+        len(found.nodes),
+        sum(int(n.mask.sum()) for n in found.nodes),
+        sum(int(target[n.mask].sum()) for n in found.nodes),
+        _by_chance(found.nodes, target, found.prepared, rng),
+        any(target[n.mask].mean() > 0.5 for n in found.nodes),
+    )
+
+
+def _numbers(nodes: Sequence[RealNode], place: Prepared) -> Numbers:
+    shape = place.crop.grid.size
+    labels, numbers = np.zeros(shape, dtype=np.uint8), np.zeros(shape, dtype=np.uint8)
+    for number, node in enumerate(nodes, start=1):
+        mark(labels, numbers, node.lesion, place, number)
+    return numbers
+
+
+def _matched(found: Found, numbers: Numbers) -> Match:
+    return match([n.mask for n in found.nodes], numbers, segmented=found.segmented)
+
+
+def _pos_of(number: int, matched: Match, scores: Sequence[Score | None]) -> float:
+    if number not in matched.partner:
+        return 0.0
+    score = scores[matched.partner.index(number)]
+    return 0.0 if score is None else score.pos
+
+
+def _covered(node: RealNode, found: Found) -> bool:
+    return 1 in _matched(found, _numbers([node], found.prepared)).dice
+
+
+def _plain(patient: Patient) -> Volume:
+    """The CT as it was read."""
+    return patient.ct.with_array(np.rint(patient.ct.array).astype(np.int16))
+
+
+def _by_chance(nodes: list[Node], target: Mask, prepared: Prepared, rng: np.random.Generator) -> float:
+    soft = ndimage.binary_erosion((prepared.crop.array > 0.35) & (prepared.crop.array < 0.75))
+    places = np.argwhere(soft)
+    shares, weights = [0.0], [1e-9]
+    for node in nodes:
+        voxels = np.argwhere(node.mask)
+        voxels = voxels - voxels.mean(axis=0).round().astype(int)
+        for _ in range(CHANCE_DRAWS):
+            moved = voxels + places[int(rng.integers(len(places)))]
+            inside = ((moved >= 0) & (moved < np.array(target.shape))).all(axis=1)
+            shares.append(float(target[tuple(moved[inside].T)].sum() / len(voxels)))
+            weights.append(len(voxels))
+    return float(np.average(shares, weights=weights))
+
+
+def _on_crop(mask: Mask, patient: Patient, prepared: Prepared) -> Mask:
+    on_grid = Volume(mask.astype(np.uint8), patient.ct.grid)
+    return pull_labels(on_grid, prepared.crop.grid, world=prepared.to_native).array > 0
