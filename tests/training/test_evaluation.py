@@ -65,7 +65,7 @@ def test_extension_is_told_by_strength_and_calibrated() -> None:
     wrong = rows.copy()
     wrong[:, 1] = np.where(truth, 0.01, 0.99)
     figures = evaluate_ene.figures_of(wrong, np.arange(4000) // 4, threshold=0.5)
-    assert figures["expected_calibration_error"] > 0.9
+    assert figures["expected_calibration_error"] > 0.7
     assert figures["auc"] == 0.0
     assert figures["by_strength"]["none"]["certain_yes"] == 1.0
     assert "| none |" in bundle_card._ene_table(figures)
