@@ -37,7 +37,7 @@ class PatientFigures:
 
     Parameters
     ----------
-    judged : by disturbance and planting; None where no neck was found.
+    judged : by disturbance and planting, disturbed the first planting alone; None where no neck was found.
     blank : places of plantings without a node, and how many of them were called one.
     real : the CT without plantings.
     """
@@ -89,7 +89,9 @@ def of_patient(
     known = read_patient(openkbp, patient, road.preparation.template)
     cases = list(planted_cts(known, number, plantings))
     judged = {
-        name: [judge(road, case, None if name == AS_IT_IS else DISTURBANCES[name]) for case in cases]
+        name: [judge(road, case) for case in cases]
+        if name == AS_IT_IS
+        else [judge(road, cases[0], DISTURBANCES[name])]
         for name in changes
     }
     print(f"{patient} done", flush=True)
@@ -98,11 +100,10 @@ def of_patient(
 
 def figures_of(patients: list[PatientFigures], changes: list[str]) -> dict[str, Any]:
     """All figures, ready for JSON."""
-    by_change = {name: summary([j for p in patients for j in p.judged[name]]) for name in changes}
-    plain = by_change.pop(AS_IT_IS)
+    disturbed = {name: summary([p.judged[name][0] for p in patients]) for name in changes}
     return {
-        "planted_in_real": plain,
-        "robustness": by_change,
+        "planted_in_real": summary([j for p in patients for j in p.judged[AS_IT_IS]]),
+        "robustness": disturbed if len(changes) > 1 else {},
         "blank_plantings": {
             "places": sum(p.blank[0] for p in patients),
             "new_nodes_found": sum(p.blank[1] for p in patients),

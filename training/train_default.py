@@ -43,7 +43,6 @@ from phantom_crops import (
     NECK_VALIDATION_SEED,
     TRAINING_SEED,
     VALIDATION_SEED,
-    Crop,
     load_crop,
     write_necks,
     write_set,
@@ -62,7 +61,7 @@ MOST = {"real": None, "training": None, "necks": 60}
 MINED = 4
 """Every so manieth real crop is searched for false places."""
 NODE_SETS = {
-    "training": (("necks", 1), ("training", 1), ("real", 4)),
+    "training": (("necks", 1), ("training", 1), ("real", 8)),
     "validation": (("necks_validation", 1), ("validation", 1), ("real_validation", 1)),
 }
 """Folders of crops, and that every so manieth crop is taken."""
@@ -143,9 +142,8 @@ def mined(work: Path, real: CropStore, processes: int) -> tuple[tuple[int, int, 
 
 def operating_point_stage(options: argparse.Namespace) -> None:
     """The segmenter's offset, from the validation persons and patients."""
-    network = load_segmenter(options.work / "segmenter", mirroring=MIRRORING)
     kinds = [
-        operating_point.points(crops(options.work / name), network)
+        operating_point.points(crop_files(options.work / name), options.work / "segmenter", options.processes)
         for name in ("real_validation", "validation")
     ]
     for kind in kinds:
@@ -213,11 +211,6 @@ def crop_files(folder: Path) -> list[Path]:
     return sorted(
         folder.glob("*_*.npz"), key=lambda f: (f.stem.rsplit("_", 1)[0], int(f.stem.rsplit("_", 1)[1]))
     )
-
-
-def crops(folder: Path) -> list[Crop]:
-    """Every crop of a folder."""
-    return [load_crop(file) for file in crop_files(folder)]
 
 
 def node_set(files: list[Path], folder: Path) -> list[fit_classifier.Node]:

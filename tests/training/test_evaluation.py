@@ -37,7 +37,7 @@ def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
 def test_the_card_tells_each_figure_and_its_fall() -> None:
     patients = [
         evaluate.PatientFigures(
-            {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1], None]},
+            {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1]]},
             (5, 1),
             Unplanted(nodes=4, volume=100, hit=60, chance=0.2, anywhere=True),
         )
@@ -49,7 +49,8 @@ def test_the_card_tells_each_figure_and_its_fall() -> None:
     assert "| found, short axis under 10 mm | 0 of 1 |" in table
     assert "| share of their volume in the high-dose target | 0.6 |" in table
     falls = bundle_card._robustness(figures)
-    assert "| noise of 20 HU | 1.000 (+0.000) | 1.000 (-1.000) | 0.600 (-0.100) | 1 |" in falls
+    assert "| as it is | 1.000 (+0.000) | 3.000 (+0.000) | 0.800 (+0.000) | 0 |" in falls
+    assert "| noise of 20 HU | 1.000 (+0.000) | 1.000 (-2.000) | 0.600 (-0.200) | 0 |" in falls
 
 
 def test_extension_is_told_by_strength_and_calibrated() -> None:

@@ -2,9 +2,13 @@
 
 Levels and their shares follow the order in which oropharyngeal and other head-and-neck cancers spread (level
 II far before III, then V, IV and Ib; retropharyngeal seldom): J. P. Shah, Am. J. Surg. 160:405, 1990;
-V. Gregoire et al., Radiother. Oncol. 110:172, 2014 for the levels' borders. Sizes are log-normal about 15 mm
-within 8 to 35 mm. From a mean radius of 5 mm on, extension is drawn independently of the size, so that size
-does not give it away.
+V. Gregoire et al., Radiother. Oncol. 110:172, 2014 for the levels' borders.
+
+Sizes are log-normal about 15 mm within 8 to 35 mm: most are over the short axis of 10 to 11 mm from which a
+node counts as enlarged (doi 10.1186/s40644-022-00504-z). The signs of extension are those that readers go by,
+irregular border, stranding, lost fat plane and necrosis (A. H. Aiken et al., Am. J. Neuroradiol. 36:1776,
+2015). Necrosis is rarer without extension (D. R. Randall et al., Head Neck 37:92, 2015: odds ratio 12; here
+3.7) and, like the size from a mean radius of 5 mm on, does not give extension away by itself.
 """
 
 from __future__ import annotations
