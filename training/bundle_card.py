@@ -301,8 +301,8 @@ def _calibration(figures: dict[str, Any]) -> str:
     rows = [
         ["calibration, fifths of the nodes", *(str(k + 1) for k in range(len(bins)))],
         ["---"] * (len(bins) + 1),
-        ["mean probability", *(f"{one['said']:.2f}" for one in bins)],
-        ["share with extension", *(f"{one['true']:.2f}" for one in bins)],
+        ["mean probability", *(f"{one['predicted']:.2f}" for one in bins)],
+        ["share with extension", *(f"{one['observed']:.2f}" for one in bins)],
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n\nExpected calibration error {figures['expected_calibration_error']:.3f}."

@@ -23,6 +23,7 @@ import fit_classifier
 from aiene.classify import ClassifierInputs, load_classifier
 from aiene.models.bundle import read_bundle
 from aiene.segment import load_segmenter
+from aiene.training.node_figures import reliability
 from bundle_card import DEFAULT_BUNDLE, stored
 from figures import auc, auc_interval
 from phantom_crops import NECK_TEST_SEED, make_neck_crop
@@ -84,6 +85,7 @@ def figures_of(rows: Floats, groups: npt.NDArray[np.int64], threshold: float) ->
     strength, ene = rows.T
     truth = strength > 0
     area = auc_interval(ene, truth, groups)
+    fifths = reliability(ene, truth.astype(np.float64), CALIBRATION_BINS)
     by_strength = {"none": _of_group(ene[~truth], threshold)}
     for name, (low, high) in STRENGTHS.items():
         chosen = (strength > low) & (strength <= high)
@@ -99,8 +101,13 @@ def figures_of(rows: Floats, groups: npt.NDArray[np.int64], threshold: float) ->
         "auc": _rounded(area.value),
         "auc_95": [_rounded(area.low), _rounded(area.high)],
         "brier": _rounded(np.mean((ene - truth) ** 2)),
-        "expected_calibration_error": _rounded(_calibration_error(ene, truth)),
-        "calibration": _calibration(ene, truth),
+        "expected_calibration_error": _rounded(
+            np.average(
+                [abs(one["predicted"] - one["observed"]) for one in fifths],
+                weights=[one["n"] for one in fifths],
+            )
+        ),
+        "calibration": [{name: _rounded(value) for name, value in one.items()} for one in fifths],
         "certain": CERTAIN,
         "by_strength": by_strength,
     }
@@ -114,27 +121,6 @@ def _of_group(ene: Floats, threshold: float) -> dict[str, Any]:
         "certain_yes": _rounded((ene > CERTAIN).mean()),
         "certain_no": _rounded((ene < 1 - CERTAIN).mean()),
     }
-
-
-def _bins(ene: Floats) -> list[npt.NDArray[np.int64]]:
-    """Rising fifths of the nodes."""
-    return np.array_split(np.argsort(ene, kind="stable"), CALIBRATION_BINS)
-
-
-def _calibration(ene: Floats, truth: npt.NDArray[np.bool_]) -> list[dict[str, float]]:
-    return [
-        {
-            "nodes": len(chosen),
-            "said": _rounded(ene[chosen].mean()),
-            "true": _rounded(truth[chosen].mean()),
-        }
-        for chosen in _bins(ene)
-    ]
-
-
-def _calibration_error(ene: Floats, truth: npt.NDArray[np.bool_]) -> float:
-    gaps = [abs(float(ene[c].mean() - truth[c].mean())) * len(c) for c in _bins(ene)]
-    return sum(gaps) / len(ene)
 
 
 def _rounded(value: float | np.floating[Any]) -> float:

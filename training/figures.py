@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 Scores = npt.NDArray[np.float64]
 Truth = npt.NDArray[np.bool_]
@@ -21,12 +21,8 @@ class Interval(NamedTuple):
 
 
 def auc(scores: Scores, truth: Truth) -> float:
-    """Area under the ROC curve by the rank sum; ties count half. Not a number where one class is absent."""
-    positive, negative = int(truth.sum()), int((~truth).sum())
-    if not positive or not negative:
-        return float("nan")
-    ranks = rankdata(scores)
-    return float((ranks[truth].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    """Area under the ROC curve; ties count half. Not a number where one class is absent."""
+    return float(roc_auc_score(truth, scores)) if 0 < truth.sum() < len(truth) else float("nan")
 
 
 def auc_interval(scores: Scores, truth: Truth, groups: npt.NDArray[np.int64], rounds: int = 2000) -> Interval:

@@ -15,7 +15,8 @@ from aiene.benchmark.records import case_files, key_of
 from aiene.benchmark.report.record import Chart
 from aiene.benchmark.report.slices import axial_view, field, window, worst_slice
 from aiene.benchmark.report.source import Source, value
-from aiene.benchmark.report.style import INK, label, new_figure, place
+from aiene.benchmark.report.style import label
+from aiene.charts import INK, new_figure, place
 from aiene.errors import AieneError
 from aiene.geometry import Volume
 from aiene.ingest import Case, find_cases, read_case

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiene.benchmark.report.record import Chart
 from aiene.benchmark.report.source import Source, value
-from aiene.benchmark.report.style import FAINT, INK, label, look, new_figure, place, rule
+from aiene.benchmark.report.style import label, look, rule
+from aiene.charts import FAINT, INK, new_figure, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

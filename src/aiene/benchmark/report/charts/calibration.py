@@ -9,7 +9,8 @@ from aiene.benchmark.report.charts.curves import TRACKS
 from aiene.benchmark.report.charts.panels import panels
 from aiene.benchmark.report.record import Chart, Value
 from aiene.benchmark.report.source import Source
-from aiene.benchmark.report.style import FAINT, INK, RULE, look, rule
+from aiene.benchmark.report.style import look, rule
+from aiene.charts import FAINT, INK, RULE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiene.benchmark.report.cells import dig
 from aiene.benchmark.report.record import Chart, Value
 from aiene.benchmark.report.source import Source
-from aiene.benchmark.report.style import INK, label, legend_height, look, new_figure, place, rule
+from aiene.benchmark.report.style import label, legend_height, look, rule
+from aiene.charts import INK, new_figure, place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

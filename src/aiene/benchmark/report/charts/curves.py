@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiene.benchmark.report.cells import dig, in_words, shown
 from aiene.benchmark.report.record import Chart, Value
 from aiene.benchmark.report.source import Source
-from aiene.benchmark.report.style import FAINT, INK, label, legend_height, look, new_figure, place, rule
+from aiene.benchmark.report.style import label, legend_height, look, rule
+from aiene.charts import FAINT, INK, new_figure, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

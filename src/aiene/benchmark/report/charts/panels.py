@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from aiene.benchmark.report.style import label, new_figure, place
+from aiene.benchmark.report.style import label
+from aiene.charts import new_figure, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiene.benchmark.report.cells import dig
 from aiene.benchmark.report.record import Chart, Value
-from aiene.benchmark.report.style import INK, label, new_figure, place
+from aiene.benchmark.report.style import label
+from aiene.charts import INK, new_figure, place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiene.benchmark.report.charts.panels import panels
 from aiene.benchmark.report.record import Chart, Value
 from aiene.benchmark.report.source import Source, value
-from aiene.benchmark.report.style import FAINT, INK, look, rule
+from aiene.benchmark.report.style import look, rule
+from aiene.charts import FAINT, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

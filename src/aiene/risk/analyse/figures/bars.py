@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiene.risk.analyse.figures.style import INK, look, new_figure, place, text_inches, wrapped
+from aiene.charts import INK, new_figure, place
+from aiene.risk.analyse.figures.style import look, text_inches, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

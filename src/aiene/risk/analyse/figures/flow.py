@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiene.risk.analyse.figures.style import FAINT, INK, new_figure, place, wrapped
+from aiene.charts import FAINT, INK, new_figure, place
+from aiene.risk.analyse.figures.style import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

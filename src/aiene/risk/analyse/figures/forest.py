@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiene.risk.analyse.figures.style import FAINT, RULE, look, new_figure, place, text_inches
+from aiene.charts import FAINT, RULE, new_figure, place
+from aiene.risk.analyse.figures.style import look, text_inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

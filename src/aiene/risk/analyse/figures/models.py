@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiene.risk.analyse.figures.style import FAINT, look, new_figure, place
+from aiene.charts import FAINT, new_figure, place
+from aiene.risk.analyse.figures.style import look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
