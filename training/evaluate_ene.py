@@ -1,6 +1,6 @@
 """How the default bundle judges extension by the strength of its signs, on necks that it has never seen.
 
-    python training/evaluate_ene.py [--necks 60] [--dry-run]
+    python training/evaluate_ene.py [--necks 40] [--dry-run]
 
 Phantoms of necks at 0.5 to 1 mm in plane. Half of the nodes without extension look a little like it
 (lobulated, inflamed), and the weakest extension shows no more than they do: there a certain answer is wrong.
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--necks", type=int, default=60)
+    parser.add_argument("--necks", type=int, default=40)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--dry-run", action="store_true", help="leave the bundle's cards as they are")
     options = parser.parse_args()

@@ -98,7 +98,7 @@ def nodes_of(crop: Crop, labels: npt.NDArray[np.uint8]) -> list[Node]:
 class Schedule:
     """How long the classifier is trained."""
 
-    steps: int = 1200
+    steps: int = 900
     batch: int = 12
     learning_rate: float = 2e-3
 
