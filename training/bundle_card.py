@@ -284,7 +284,10 @@ def _ene_table(figures: dict[str, Any]) -> str:
         f"| under {1 - certain:.2f} |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, one in figures["by_strength"].items():
+    for name in ("none", "weak", "plain", "strong"):
+        one = figures["by_strength"].get(name)
+        if one is None:
+            continue
         area = f"{one['auc_against_none']:.3f}" if "auc_against_none" in one else ""
         lines.append(
             f"| {name} | {one['nodes']} | {area} | {one['mean_probability']:.2f} | {one['called']:.2f} "

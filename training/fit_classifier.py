@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -220,26 +221,32 @@ def scores(net: DualNet, nodes: list[Node]) -> npt.NDArray[np.float64]:
     return np.concatenate(rows) if rows else np.zeros((0, 2))
 
 
-def calibrate(net: DualNet, known: list[Node]) -> tuple[float, float]:
-    """Divide both logits by their temperature, within the last layer; returns both temperatures.
+def calibrate(net: DualNet, known: list[Node]) -> dict[str, float]:
+    """Scale both logits, and shift that of extension, within the last layer; returns what was done.
 
-    Extension is calibrated on the nodes of phantoms alone, whose signs of it are fine enough.
+    `pos` is divided by its temperature (C. Guo et al., ICML 2017). Extension is calibrated by a logistic
+    regression on its logit (J. Platt, 1999), on nodes of phantoms alone, whose signs of it are fine enough.
 
     Parameters
     ----------
     known : of persons whom the network has not seen.
     """
-    temperatures = []
-    for column, name in enumerate(("pos", "ene")):
-        chosen = [n for n in known if name == "pos" or (n.pos == 1 and not n.real and n.ene >= 0)]
-        truth = np.array([getattr(n, name) for n in chosen])
-        found = np.clip(scores(net, chosen)[:, column], 1e-7, 1 - 1e-7)
-        temperatures.append(temperature(np.log(found / (1 - found)), truth))
-        with torch.no_grad():
-            net.out.weight[column] /= temperatures[-1]
-            net.out.bias[column] /= temperatures[-1]
-    print(f"temperatures: pos {temperatures[0]:.2f}, ENE {temperatures[1]:.2f}", flush=True)
-    return temperatures[0], temperatures[1]
+    of_pos = temperature(_logits(net, known, 0), np.array([n.pos for n in known]))
+    phantoms = [n for n in known if n.pos == 1 and not n.real and n.ene >= 0]
+    platt = LogisticRegression(C=np.inf)
+    platt.fit(_logits(net, phantoms, 1)[:, None], np.array([n.ene for n in phantoms]))
+    slope, shift = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    with torch.no_grad():
+        net.out.weight[0] /= of_pos
+        net.out.bias[0] /= of_pos
+        net.out.weight[1] *= slope
+        net.out.bias[1] = net.out.bias[1] * slope + shift
+    return {"pos_temperature": of_pos, "ene_slope": slope, "ene_shift": shift}
+
+
+def _logits(net: DualNet, nodes: list[Node], column: int) -> npt.NDArray[np.float64]:
+    found = np.clip(scores(net, nodes)[:, column], 1e-7, 1 - 1e-7)
+    return np.log(found / (1 - found))
 
 
 def _restore(file: Path, net: DualNet, optimiser: torch.optim.Optimizer) -> int:

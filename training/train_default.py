@@ -9,7 +9,7 @@ data        nodes planted into 77 real CTs, phantoms, and phantoms of necks alon
 segmenter   the U-Net on all of them; half-way it is shown what it wrongly calls a node in real CTs
 point       how sure it must be of a node, from 8 other real CTs and other phantoms
 nodes       inputs of the classifier from true and found nodes
-classifier  the DualNet on them, its temperature and its threshold
+classifier  the DualNet on them, its calibration and its threshold
 pack        the bundle in the package; float16 in the classifier only, since in the segmenter it moves labels
 
 All nodes are synthetic. Two cores need some two and a half hours for all of it. The 20 kept-out CTs
@@ -174,12 +174,12 @@ def nodes(options: argparse.Namespace) -> None:
 
 
 def classifier(options: argparse.Namespace) -> None:
-    """The classifier, its temperatures, and its threshold, from the validation persons."""
+    """The classifier, its calibration, and its threshold, from the validation persons."""
     schedule = fit_classifier.Schedule(steps=options.classifier_steps)
     fit_classifier.train(load_nodes(options.work / "training_nodes.npz"), schedule, options.work, SEED)
     net = fit_classifier.trained(options.work)
     known = load_nodes(options.work / "validation_nodes.npz")
-    fit_classifier.calibrate(net, known)
+    print(fit_classifier.calibrate(net, known), flush=True)
     torch.save({"network": net.state_dict()}, options.work / "classifier_calibrated.pth")
     phantoms = [n for n in known if n.ene >= 0 and n.pos == 1 and not n.real]
     ene = fit_classifier.scores(net, phantoms)[:, 1]
