@@ -60,6 +60,27 @@ def _meets_what_was_asked_for(figures: dict[str, float]) -> None:
     assert figures["ene_auc"] >= 0.8
 
 
+def test_the_figures_on_real_cts_are_of_these_weights(bundle: Bundle) -> None:
+    figures = bundle.card.provenance["real_evaluation"]
+    assert figures["segmenter_sha256"] == bundle.card.files["segmenter/fold_0/checkpoint_final.pth"]
+    assert len(figures["kept_out"]) == 20
+    assert len(figures["robustness"]) == 8
+    assert figures["planted_in_real"]["false_nodes_per_case"] <= 2
+    assert figures["blank_plantings"]["new_nodes_found"] <= 0.05 * figures["blank_plantings"]["places"]
+    real = figures["real_nodes"]
+    assert real["share_of_found_volume_in_high_dose_target"] > 2 * real["the_same_by_chance"]
+
+
+def test_weak_signs_of_extension_are_not_called_with_certainty(bundle: Bundle) -> None:
+    figures = bundle.card.provenance["ene_evaluation"]
+    weak = figures["by_strength"]["weak"]
+    assert weak["nodes"] >= 10
+    assert weak["certain_yes"] <= 0.1
+    assert weak["certain_no"] <= 0.2
+    assert weak["mean_probability"] < figures["by_strength"]["strong"]["mean_probability"]
+    assert figures["auc"] >= 0.8
+
+
 def test_planted_nodes_in_two_unseen_phantoms_are_found(road: Road) -> None:
     """Seeds that neither training nor the stored evaluation used."""
     cases = [judge(TEST_SEED + 500 + k, road) for k in range(2)]
