@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 
 from aiene.models.store import find_bundle
-from bundle_card import DEFAULT_BUNDLE, stored
+from bundle_card import AS_IT_IS, DEFAULT_BUNDLE, stored
 from disturb import DISTURBANCES
 from judging import SURE, Judged, Unplanted, blank_places, judge, load_road, planted_cts, unplanted
 from real_crops import read_patient, real_patients
 
 SIZES = {"under 10 mm": (0.0, 10.0), "10 to 15 mm": (10.0, 15.0), "over 15 mm": (15.0, 1e9)}
 """By short axis of the planted ellipsoid."""
-AS_IT_IS = "as it is"
 
 
 @dataclass(frozen=True)
