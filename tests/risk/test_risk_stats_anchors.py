@@ -26,6 +26,7 @@ from aiene.risk.stats import (
     time_dependent_auc,
     uno_c,
 )
+from aiene.risk.stats.cox_fast import linear_predictor
 
 LUNG_MODEL = ["age", "sex", "ph.ecog"]
 
@@ -293,3 +294,8 @@ def test_row_26_identical_models_reclassify_nobody():
     result = reclassification(table.time, event, groups, groups, levels=["low", "high"], horizon=2, n_boot=20)
     assert (result.event_part, result.non_event_part, result.nri) == ((0, 0, 0),) * 3
     assert (result.up, result.down) == (0, 0)
+
+
+def test_equal_patients_have_equal_risk_to_the_last_bit():
+    rows = np.random.default_rng(0).normal(size=(1, 3)).repeat(257, axis=0)
+    assert np.unique(linear_predictor(rows, np.array([0.011067, -0.55261, 0.463728]))).size == 1

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from aiene.risk.stats import NotEstimableError, fit_cox, harrell_c
-from aiene.risk.stats.cox_fast import RiskSets, derivatives, risk_sets
+from aiene.risk.stats.cox_fast import RiskSets, derivatives, linear_predictor, risk_sets
 
 FEW_LEVELS = 64
 """A model that knows no more kinds of patients than this is judged on kinds, not on patients."""
@@ -137,9 +137,9 @@ class Refit:
                     if rows is None
                     else self.pairs.of_levels(level, values.shape[0], weights)
                 )
-                result[name] = c_of_levels(pairs, values @ beta)
+                result[name] = c_of_levels(pairs, linear_predictor(values, beta))
             else:
-                result[name] = self.pairs.weighted_c(self.columns[name] @ beta, weights)
+                result[name] = self.pairs.weighted_c(linear_predictor(self.columns[name], beta), weights)
         return result
 
     def slopes(self, betas: Mapping[str, np.ndarray], rows: np.ndarray | None) -> dict[str, float]:

@@ -45,7 +45,7 @@ class CoxModel:
 
     def risk(self, X: ArrayLike) -> Floats:
         """Linear predictor (n,): higher is worse."""
-        return np.asarray(np.asarray(X, dtype=np.float64) @ self.beta)
+        return linear_predictor(np.asarray(X, dtype=np.float64), self.beta)
 
     def survival(self, X: ArrayLike, horizons: ArrayLike) -> Floats:
         """Predicted survival (n, k) at each horizon.
@@ -83,6 +83,14 @@ class RiskSets(NamedTuple):
     fraction: Floats
     since: Ints
     until: Ints
+
+
+def linear_predictor(X: Floats, beta: Floats) -> Floats:
+    """X (n, k) times beta (k,): (n,); equal rows have equal bits.
+
+    A matrix product may round equal rows differently, by their place, and so break ties of a C-index.
+    """
+    return np.asarray((X * beta).sum(axis=1))
 
 
 def risk_sets(time: Floats, event: Ints, strata: Ints | None = None) -> RiskSets:
