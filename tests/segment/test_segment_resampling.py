@@ -30,7 +30,7 @@ from aiene.segment.window import gaussian, padding, tile_starts
 def test_the_coarse_axis_is_taken_apart_only_over_three_times(
     spacings: list[tuple[float, float, float]], forced: bool | None, axis: int | None
 ) -> None:
-    assert coarse_axis(spacings, forced) == axis
+    assert coarse_axis(spacings, Resizing(force_separate_z=forced)) == axis
 
 
 def test_a_line_stays_a_line_when_it_is_resampled() -> None:
