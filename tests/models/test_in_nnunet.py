@@ -47,8 +47,9 @@ def test_nnunets_own_predictor_gives_the_labels_of_the_default_bundle(predictor:
     segmenter = load_segmenter(FOLDER, mirroring=True)
     assert segmenter.mirror_axes == (2,)
     ours = segmenter.probabilities(crop)
-    np.testing.assert_allclose(ours, probabilities, atol=1e-4)
-    sure = np.sort(ours, axis=0)[-2:]
-    undecided = sure[1] - sure[0] < 1e-4
+    np.testing.assert_allclose(ours, probabilities, atol=2e-3)  # nnU-Net adds its logits up in float16
+    best = np.sort(ours, axis=0)[-2:]
+    undecided = best[1] - best[0] < 4e-3
+    assert undecided.mean() < 1e-3
     np.testing.assert_array_equal(ours.argmax(axis=0)[~undecided], found[~undecided])
     assert set(np.unique(found)) >= {0, 2}  # else any empty map would pass
