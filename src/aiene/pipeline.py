@@ -19,7 +19,7 @@ from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
 from aiene.ingest import Case, read_case
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.masks import find_mask, read_mask
-from aiene.models.bundle import Bundle
+from aiene.models.bundle import LABEL_VALUES, Bundle
 from aiene.nodes import native_places, parse_fg_labels, split_nodes
 from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 
 _SOFT_HU = -200.0
-_GTVP = 1
-"""Value of the primary tumour in every label map, the user's own too."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +259,7 @@ def _has_primary(at: Ready, found: Volume, labels: dict[str, int]) -> bool | Non
     """Whether there is a primary tumour; None where the segmenter knows none."""
     if at.mask is None and "GTVp" not in labels:
         return None
-    return bool((found.array == _GTVP).any())
+    return bool((found.array == LABEL_VALUES["GTVp"]).any())
 
 
 def _notes(at: Ready, labels: dict[str, int]) -> list[str]:

@@ -17,6 +17,9 @@ CARD = "model.json"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """What a bundle may be called."""
 
+LABEL_VALUES = {"GTVp": 1, "GTVn": 2}
+"""What the label maps of the road hold, whatever the classes of a network are called and numbered."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

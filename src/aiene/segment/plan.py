@@ -25,7 +25,6 @@ _Model = TypeVar("_Model", bound=BaseModel)
 Order = Literal[0, 1, 2, 3, 4, 5]
 Scheme = Literal["CTNormalization", "ZScoreNormalization", "RescaleTo01Normalization", "NoNormalization"]
 
-BACKGROUND = "background"
 IGNORE = "ignore"
 """Name in `dataset.json` of a label that training leaves out: no class of the network."""
 

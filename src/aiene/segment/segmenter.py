@@ -15,6 +15,7 @@ from torch import nn
 
 from aiene.errors import ModelError
 from aiene.geometry import Volume
+from aiene.models.bundle import LABEL_VALUES
 from aiene.segment.checkpoint import REMEDY, read_checkpoint, tensors_of
 from aiene.segment.network import answer, build_network
 from aiene.segment.plan import Plan, read_plan
@@ -24,9 +25,6 @@ from aiene.segment.window import slide
 
 Scores = npt.NDArray[np.float32]
 Fold = int | Literal["all"]
-
-LABEL_VALUES = {"GTVp": 1, "GTVn": 2}
-"""What the label maps of the road hold, whatever the classes of a network are called and numbered."""
 
 
 @dataclass(frozen=True, eq=False)
