@@ -397,7 +397,7 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: fl
         },
         folder / "fold_0" / "checkpoint_final.pth",
     )
-    (folder / "plans.json").write_text(json.dumps(_plans(), indent=2) + "\n", encoding="utf-8")
+    (folder / "plans.json").write_text(json.dumps(plans(), indent=2) + "\n", encoding="utf-8")
     dataset = {
         "channel_names": {"0": "CT scaled to [0, 1]"},
         "labels": {"background": 0, "GTVp": 1, "GTVn": 2},
@@ -415,7 +415,11 @@ def _stored(network: dict[str, Tensor], *, half: bool) -> dict[str, Tensor]:
     return {name: written[tensor.data_ptr()] for name, tensor in network.items()}
 
 
-def _plans() -> dict[str, Any]:
+def plans() -> dict[str, Any]:
+    """The content of `plans.json`: all that nnU-Net v2's own predictor asks for.
+
+    No intensities were measured, and none are needed without normalisation, but the predictor wants the key.
+    """
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     return {
         "dataset_name": "Dataset501_ENE",
@@ -424,15 +428,25 @@ def _plans() -> dict[str, Any]:
         "transpose_backward": [0, 1, 2],
         "image_reader_writer": "SimpleITKIO",
         "label_manager": "LabelManager",
+        "experiment_planner_used": "ExperimentPlanner",
+        "original_median_spacing_after_transp": [3.0, 1.0, 1.0],
+        "original_median_shape_after_transp": list(CROP),
+        "foreground_intensity_properties_per_channel": {"0": {}},
         "configurations": {
             "3d_fullres": {
+                "data_identifier": "nnUNetPlans_3d_fullres",
+                "preprocessor_name": "DefaultPreprocessor",
                 "patch_size": list(CROP),
+                "median_image_size_in_voxels": list(CROP),
                 "spacing": [3.0, 1.0, 1.0],
                 "batch_size": 2,
+                "batch_dice": False,
                 "normalization_schemes": ["NoNormalization"],
                 "use_mask_for_norm": [False],
                 "resampling_fn_data": "resample_data_or_seg_to_shape",
                 "resampling_fn_data_kwargs": resampling,
+                "resampling_fn_seg": "resample_data_or_seg_to_shape",
+                "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
                 "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
                 "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
                 "architecture": {

@@ -19,7 +19,7 @@ from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
 from aiene.ingest import Case, read_case
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.masks import find_mask, read_mask
-from aiene.models.bundle import Bundle
+from aiene.models.bundle import LABEL_VALUES, Bundle
 from aiene.nodes import native_places, parse_fg_labels, split_nodes
 from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
@@ -104,7 +104,8 @@ def load_preparation(bundle: Bundle) -> Preparation:
     ModelError : the template cannot be used.
     """
     card = bundle.card
-    profile = profile_named(card.profile, rescue=card.rescue_registration)
+    takes_hu = card.segmenter.intensities == "hu"
+    profile = profile_named(card.profile, rescue=card.rescue_registration, keep_hu=takes_hu)
     template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
     return Preparation(template, profile, _midline_x(template.volume))
 
@@ -117,22 +118,33 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
     ModelError : a network cannot be loaded.
     """
     from aiene.classify import load_classifier
-    from aiene.segment import load_segmenter
 
-    chosen = bundle.card.segmenter
-    segmenter = None
-    if not own_masks:
-        segmenter = load_segmenter(
-            bundle.segmenter_folder,
-            folds=chosen.folds,
-            checkpoint=chosen.checkpoint,
-            step_size=chosen.step_size,
-            mirroring=chosen.mirroring,
-            device=device,
-        )
+    segmenter = None if own_masks else load_bundle_segmenter(bundle, device)
     normalisation = bundle.card.classifier.normalisation
     classifier = load_classifier(bundle.classifier_folder, normalisation=normalisation, device=device)
     return Networks(segmenter, classifier)
+
+
+def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) -> Segmenter:
+    """The segmenter of a bundle, run as its card says; its label maps hold 1 for GTVp and 2 for GTVn.
+
+    Raises
+    ------
+    ModelError : it cannot be loaded, or has no such labels as the card says.
+    """
+    from aiene.segment import load_segmenter
+
+    chosen = bundle.card.segmenter
+    return load_segmenter(
+        bundle.segmenter_folder,
+        folds=chosen.folds,
+        checkpoint=chosen.checkpoint,
+        step_size=chosen.step_size,
+        mirroring=chosen.mirroring,
+        device=device,
+        labels=bundle.card.labels,
+        takes_hu=chosen.intensities == "hu",
+    )
 
 
 def ready(case: Case, preparation: Preparation, masks: Path | None = None) -> Ready:
@@ -169,7 +181,7 @@ def finish(
     Parameters
     ----------
     at : the prepared case.
-    labels : the bundle's label values by name.
+    labels : the bundle's labels by name; without GTVp, nobody looked for a primary tumour.
     midline_x : x (LPS mm) of the template's midline.
     """
     seconds = dict(at.seconds)
@@ -190,10 +202,10 @@ def finish(
         case_id=at.case.case_id,
         status="ok" if nodes else "no_nodes",
         nodes=node_results(nodes, places, scores, settings.ene_threshold),
-        has_primary=bool((found.array == labels["GTVp"]).any()),
+        has_primary=_has_primary(at, found, labels),
         has_chosen=bool((found.array != 0).any() if chosen == "any" else np.isin(found.array, chosen).any()),
         warnings=(*at.warnings, *_mask_warnings(at, found), *node_warnings(nodes, places, scores)),
-        notes=at.case.notes,
+        notes=(*at.case.notes, *_notes(at, labels)),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         facts=at.facts,
     )
@@ -236,7 +248,24 @@ def _segment(at: Ready, networks: Networks) -> Volume:
         return pull_labels(at.mask, crop.grid, at.prepared.to_native)
     if networks.segmenter is None:
         raise ValueError("neither a segmenter nor a mask")
-    return networks.segmenter(crop)
+    if not networks.segmenter.takes_hu:
+        return networks.segmenter(crop)
+    if at.prepared.crop_hu is None:
+        raise ValueError("a segmenter that takes HU, and a profile that does not keep it")
+    return networks.segmenter(at.prepared.crop_hu)
+
+
+def _has_primary(at: Ready, found: Volume, labels: dict[str, int]) -> bool | None:
+    """Whether there is a primary tumour; None where the segmenter knows none."""
+    if at.mask is None and "GTVp" not in labels:
+        return None
+    return bool((found.array == LABEL_VALUES["GTVp"]).any())
+
+
+def _notes(at: Ready, labels: dict[str, int]) -> list[str]:
+    if at.mask is None and "GTVp" not in labels:
+        return ["the model has no label for the primary tumour, so none was looked for"]
+    return []
 
 
 def _mask_warnings(at: Ready, found: Volume) -> list[str]:

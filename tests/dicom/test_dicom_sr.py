@@ -179,6 +179,13 @@ def test_no_node_is_told_as_zero_nodes_and_refers_to_no_segment() -> None:
     check_report(content, case, findings_of(case), None)
 
 
+@pytest.mark.parametrize(("primary", "told"), [(True, 1), (False, 1), (None, 0)])
+def test_the_primary_tumour_is_answered_only_where_somebody_looked(primary: bool | None, told: int) -> None:
+    content, _ = report(case_with(has_primary=primary))
+    evaluations = groups(content)["Patient"].get_qualitative_evaluations()
+    assert sum(e.name.value == codes.PRIMARY_FOUND.value for e in evaluations) == told
+
+
 def test_a_node_that_was_not_judged_has_no_probability_and_says_so() -> None:
     case = case_with()
     blank = replace(case.result.nodes[0], ene=None, pos=None, ene_classification=None)

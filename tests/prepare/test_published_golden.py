@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aiene.ingest.case import NativeCt
 from aiene.prepare import PUBLISHED, Prepared, Template, prepare, read_template
 from aiene.prepare.crop import published_crop
 from aiene.prepare.pose import Pose
+from aiene.prepare.profile import WINDOW
 from aiene.prepare.register import centred
 from aiene.prepare.working import published_working, resampled, sampled
 
@@ -130,6 +132,22 @@ def test_the_whole_road_of_an_ordinary_case_gives_the_published_crop(
     assert_published(prepared, "wide", golden)
     assert prepared.registration.start == "geometry"
     assert prepared.registration.trusted
+
+
+def test_the_crop_in_hu_is_the_published_crop_before_it_is_scaled(
+    golden: Path, openkbp: Path, template: Template, phantom: Prepared
+) -> None:
+    ct = golden_ct("phantom", golden, openkbp)
+    prepared = prepare(ct, template, replace(PUBLISHED, keep_hu=True))
+    assert phantom.crop_hu is None
+    assert prepared.crop_hu is not None
+    assert prepared.crop.array.tobytes() == phantom.crop.array.tobytes()
+    hu, low, high = prepared.crop_hu.array, *WINDOW
+    covered = (hu > low) & (hu < high)  # what lies outside the CT is air here, 0 HU in the published crop
+    assert covered.sum() > 100_000
+    np.testing.assert_allclose(
+        prepared.crop.array[covered], (hu[covered] - low) / (high - low), atol=1e-4, rtol=0
+    )
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from aiene.segment.window import gaussian, padding, tile_starts
 def test_the_coarse_axis_is_taken_apart_only_over_three_times(
     spacings: list[tuple[float, float, float]], forced: bool | None, axis: int | None
 ) -> None:
-    assert coarse_axis(spacings, forced) == axis
+    assert coarse_axis(spacings, Resizing(force_separate_z=forced)) == axis
 
 
 def test_a_line_stays_a_line_when_it_is_resampled() -> None:
@@ -122,3 +122,45 @@ def test_a_volume_keeps_its_float32_spacing() -> None:
     prepared = network_input(Volume(np.ones((4, 4, 4), np.float32), noisy), plan)
     assert prepared.spacing == (3.0, 1.0, 1.0)
     assert prepared.image.shape == (6, 4, 4)
+
+
+@pytest.mark.parametrize("size", [(9, 15, 8), (6, 20, 12), (3, 10, 30)])
+def test_pytorchs_resampling_is_what_nnunet_does(
+    size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, "unused")
+    module = pytest.importorskip("nnunetv2.preprocessing.resampling.resample_torch")
+    values = np.random.default_rng(0).normal(size=(6, 10, 12)).astype(np.float32)
+    expected = module.resample_torch_fornnunet(
+        values[None], size, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), num_threads=1, mode="nearest"
+    )[0]
+    found = resized(values, size, Resizing(by="torch", force_separate_z=None, mode="nearest"), None)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_pytorchs_resampling_takes_the_nearest_slice_along_a_coarse_axis() -> None:
+    values = np.random.default_rng(0).normal(size=(10, 6, 12)).astype(np.float32)
+    found = resized(values, (20, 9, 24), Resizing(by="torch", force_separate_z=None), 1)
+    nearest = np.floor((np.arange(9) + 0.5) * 6 / 9).astype(int)
+    scale = (2, 2)
+    planes = np.stack(
+        [ndimage.zoom(values[:, k], scale, order=1, mode="nearest", grid_mode=True) for k in range(6)], axis=1
+    )
+    np.testing.assert_allclose(found, planes[:, nearest], atol=1e-5)
+
+
+def test_the_plan_says_over_how_many_times_an_axis_is_coarse() -> None:
+    strict = Resizing(force_separate_z=None, separate_z_anisotropy_threshold=5)
+    assert coarse_axis([(4.0, 1.0, 1.0)], strict) is None
+    assert coarse_axis([(6.0, 1.0, 1.0)], strict) == 0
+
+
+def test_rescaling_takes_an_image_to_0_and_1() -> None:
+    image = np.array([[[-1024.0, 0.0, 1024.0]]], dtype=np.float32)
+    found = normalised(image, Normalisation(scheme="RescaleTo01Normalization"), None)
+    np.testing.assert_allclose(found, [[[0, 0.5, 1]]])
+    np.testing.assert_array_equal(
+        normalised(np.full((1, 1, 2), 7, np.float32), Normalisation(scheme="RescaleTo01Normalization"), None),
+        0,
+    )

@@ -103,20 +103,66 @@ def import_model(
         Path | None,
         typer.Option("-o", "--out", help="Its folder (default: NAME in the models folder)."),
     ] = None,
+    nodes_label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|N", help="The segmenter's label of lymph nodes, where its name does not say."
+        ),
+    ] = None,
+    primary_label: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|N|none", help="Its label of the primary tumour; none: it knows none."),
+    ] = None,
+    intensities: Annotated[
+        Literal["auto", "crop", "hu"],
+        typer.Option(
+            help="What the segmenter is fed: the crop scaled to [0, 1], or in HU; auto: as it was trained."
+        ),
+    ] = "auto",
+    folds: Annotated[
+        str | None, typer.Option(metavar="0,1,..|all", help="Folds to take (default: all that are numbered).")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Checkpoint of each fold of a v2 model, as checkpoint_best.pth."),
+    ] = None,
+    mirroring: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirroring/--no-mirroring",
+            help="Average over mirror images, as nnU-Net does (default: no; with --base: as the base).",
+        ),
+    ] = None,
+    allow_empty: Annotated[
+        bool,
+        typer.Option("--allow-empty", help="Take a v2 model that finds nothing in synthetic necks."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn the published assets (nnU-Net v1, Keras .h5, template) into a bundle, and check the numbers."""
+    """Turn a trained segmenter (nnU-Net v1 or v2), a Keras .h5 and a template into a bundle, checked."""
     from aiene.errors import UsageError
+    from aiene.models.import_nnunet import Choices
     from aiene.models.importing import import_bundle, import_into
     from aiene.models.store import find_bundle
 
     with user_errors():
+        choices = Choices(
+            nodes_label=nodes_label,
+            primary_label=primary_label,
+            intensities=None if intensities == "auto" else intensities,
+            folds=None if folds is None else _folds(folds),
+            checkpoint=checkpoint,
+            mirroring=mirroring,
+            allow_empty=allow_empty,
+        )
         if base is not None:
             if classifier is not None or template is not None:
                 raise UsageError(
                     "--base brings classifier and template; leave --classifier and --template out."
                 )
-            done = import_into(name=name, segmenter=segmenter, base=find_bundle(base), out=out)
+            done = import_into(
+                name=name, segmenter=segmenter, base=find_bundle(base), out=out, choices=choices
+            )
         elif classifier is None or template is None:
             raise UsageError("give --classifier and --template, or --base BUNDLE to take both from a bundle.")
         else:
@@ -128,6 +174,7 @@ def import_model(
                 profile=profile,
                 rescue=rescue,
                 out=out,
+                choices=choices,
             )
     if as_json:
         checks = {"segmenter": done.segmenter, "classifier": done.classifier}
@@ -138,3 +185,17 @@ def import_model(
     typer.echo(f"{done.bundle.card.name}: imported into {done.bundle.path}")
     typer.echo(f"    segmenter: {done.segmenter}")
     typer.echo(f"    classifier: {done.classifier}")
+
+
+def _folds(words: str) -> tuple[int | Literal["all"], ...]:
+    """`0,2` or `all`."""
+    from aiene.errors import UsageError
+
+    found: list[int | Literal["all"]] = []
+    for word in (w.strip() for w in words.split(",")):
+        if word != "all" and not (word.isascii() and word.isdecimal()):
+            raise UsageError(f"--folds {words}: give numbers with commas between them, as 0,1,2, or all.")
+        found.append("all" if word == "all" else int(word))
+    if len(set(found)) < len(found):
+        raise UsageError(f"--folds {words}: a fold is there twice.")
+    return tuple(found)

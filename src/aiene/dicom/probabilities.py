@@ -14,7 +14,7 @@ from aiene.dicom.load import RunRecord, read_image
 from aiene.dicom.record import ExportCase
 from aiene.dicom.source import SourceSeries, planes
 from aiene.errors import AieneError, CaseError
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
+from aiene.geometry import RigidTransform, Volume, pull_labels
 
 if TYPE_CHECKING:
     from aiene.models.bundle import Bundle
@@ -46,8 +46,8 @@ class Probabilities:
 
         Returns
         -------
-        `GTVn` and `GTVp`: float32 (slice, row, column), 0 to 1, linear between the network's voxels, 0
-        outside what the network saw.
+        `GTVn` and, where the model knows primary tumours, `GTVp`: float32 (slice, row, column), 0 to 1,
+        linear between the network's voxels, 0 outside what the network saw.
 
         Raises
         ------
@@ -65,19 +65,27 @@ class Probabilities:
                 "run the case again with --keep-prepared",
             )
         bundle, segmenter = self._load()
+        if segmenter.takes_hu:
+            raise CaseError(
+                "the model's segmenter takes HU, which a run does not keep, so its probabilities cannot be "
+                "computed again",
+                "leave this kind out",
+            )
         crop = Volume(read_image(file), grid_of_facts(case.result.facts["crop"]))
         to_native = RigidTransform.from_matrix(case.result.facts["to_native"])
         found = segmenter.probabilities(crop)
-        _check_same(found, crop.grid, to_native, case.labels)
+        again = Volume(segmenter.in_values(found.argmax(axis=0)), crop.grid)
+        _check_same(again, to_native, case.labels)
         return {
             name: on_slices(Volume(found[bundle.card.labels[name]], crop.grid), to_native, case.source)
             for name in SHOWN
+            if name in bundle.card.labels
         }
 
     def _load(self) -> tuple[Bundle, Segmenter]:
         if self._loaded is None:
             from aiene.models.store import find_bundle
-            from aiene.segment import load_segmenter
+            from aiene.pipeline import load_bundle_segmenter
 
             try:
                 bundle = find_bundle(self._run.model)
@@ -88,17 +96,7 @@ class Probabilities:
                     f"the bundle {self._run.model} is another one than that of the run",
                     "run the cases again with --overwrite",
                 )
-            chosen = bundle.card.segmenter
-            self._loaded = (
-                bundle,
-                load_segmenter(
-                    bundle.segmenter_folder,
-                    folds=chosen.folds,
-                    checkpoint=chosen.checkpoint,
-                    step_size=chosen.step_size,
-                    mirroring=chosen.mirroring,
-                ),
-            )
+            self._loaded = bundle, load_bundle_segmenter(bundle)
         return self._loaded
 
 
@@ -150,11 +148,9 @@ def _box(
     return spans[0], spans[1]
 
 
-def _check_same(
-    found: npt.NDArray[np.float32], grid: Grid, to_native: RigidTransform, labels: Volume
-) -> None:
-    """Whether the probabilities are those of the run's labels."""
-    again = pull_labels(Volume(found.argmax(axis=0).astype(np.uint8), grid), labels.grid, to_native.inverse())
+def _check_same(found: Volume, to_native: RigidTransform, labels: Volume) -> None:
+    """Whether the label map of the crop is that of the run."""
+    again = pull_labels(found, labels.grid, to_native.inverse())
     differ = np.count_nonzero(again.array != labels.array)
     if differ > _SHARE_OF_VOXELS * max(int(np.count_nonzero(labels.array)), 1):
         raise CaseError(

@@ -196,7 +196,11 @@ def _patient(hd: Any, case: ExportCase) -> Any:
         ],
         qualitative_evaluations=[
             hd.sr.QualitativeEvaluation(name=codes.INTENDED_USE, value=codes.RESEARCH_ONLY),
-            hd.sr.QualitativeEvaluation(name=codes.PRIMARY_FOUND, value=_yes(result.has_primary)),
+            *(
+                []
+                if result.has_primary is None  # nobody looked: "no" would be a finding
+                else [hd.sr.QualitativeEvaluation(name=codes.PRIMARY_FOUND, value=_yes(result.has_primary))]
+            ),
         ],
     )
     words = "" if result.nodes else "No malignant lymph node was found. "

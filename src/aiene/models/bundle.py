@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
 
 from aiene.errors import ModelError
 from aiene.hashing import file_sha256
@@ -17,17 +17,27 @@ CARD = "model.json"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """What a bundle may be called."""
 
+LABEL_VALUES = {"GTVp": 1, "GTVn": 2}
+"""What the label maps of the road hold, whatever the classes of a network are called and numbered."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SegmenterSettings(_Strict):
-    """How the segmenter is run; the folder has nnU-Net v2's trained-model layout."""
+    """How the segmenter is run; the folder has nnU-Net v2's trained-model layout.
+
+    Parameters
+    ----------
+    folds : whose answers are averaged.
+    intensities : what it is fed: the profile's crop, scaled to [0, 1], or the same crop in HU.
+    """
 
     folder: str = "segmenter"
-    folds: tuple[int, ...] = (0,)
-    checkpoint: str = "checkpoint_final.pth"
+    folds: tuple[NonNegativeInt | Literal["all"], ...] = Field(default=(0,), min_length=1)
+    checkpoint: str = Field(default="checkpoint_final.pth", pattern=r"^\w[\w.-]*$")
+    intensities: Literal["crop", "hu"] = "crop"
     step_size: float = Field(default=0.5, gt=0, le=1)
     mirroring: bool = False
 
@@ -48,7 +58,8 @@ class ModelCard(_Strict):
     notice : the sentence that stands wherever results of this bundle are shown.
     profile : how a CT is prepared for these networks.
     rescue_registration : try other starts where the registration is judged poor.
-    labels : name to label value; GTVp and GTVn must be there.
+    labels : which value of the segmenter's own output is `GTVn` and, where it knows primary tumours, `GTVp`;
+        no other value ever counts. The label maps of a run hold 1 for GTVp and 2 for GTVn in any case.
     neck_centre_lps_mm : profile `open`: the point of the template's space on which the crop is centred (in z;
         in plane it follows the patient); None is the template's own centre.
     provenance : where the weights come from: data, commands, figures; free JSON.
@@ -71,6 +82,14 @@ class ModelCard(_Strict):
     neck_centre_lps_mm: tuple[float, float, float] | None = None
     provenance: dict[str, Any] = {}
     files: dict[str, str]
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_apart(cls, labels: dict[str, int]) -> dict[str, int]:
+        used = [labels[name] for name in ("GTVn", "GTVp") if name in labels]
+        if "GTVn" not in labels or min(used) < 1 or len(set(used)) < len(used):
+            raise ValueError("GTVn must be there, and GTVn and GTVp be different numbers from 1 on")
+        return labels
 
 
 @dataclass(frozen=True)

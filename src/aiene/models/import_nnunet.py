@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +15,11 @@ import torch
 from aiene.errors import ModelError
 from aiene.models import nnunet_v1, nnunet_v2
 from aiene.models.archive import unpack
+from aiene.models.label_names import ChosenLabels, chosen_labels
 from aiene.models.nnunet_v1 import V1Plan
-from aiene.segment.plan import read_plan
-from aiene.segment.segmenter import load_segmenter, model_folder
+from aiene.models.trial import Intensities, fitting_intensities, try_out
+from aiene.segment.plan import Plan, read_label_names, read_plan
+from aiene.segment.segmenter import Fold, Segmenter, load_segmenter, model_folder
 
 LARGEST_DIFFERENCE = 1e-4
 """Softmax of the imported network against v1's own, on a random image."""
@@ -24,6 +27,30 @@ LARGEST_DIFFERENCE = 1e-4
 _WANTED = (".json", ".pth", ".model", ".pkl")
 _REMEDY = "name the folder or ZIP that holds plans.pkl (v1) or plans.json (v2) and the folds"
 _ENE_LABELS = {"GTVp": 1, "GTVn": 2}
+"""Of the published model, whose files hold no names."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user may say about a segmenter to import.
+
+    Parameters
+    ----------
+    nodes_label, primary_label : name or value of the network's label; None: found by name (`label_names`).
+    intensities : what it is fed; None: whichever fits its training.
+    folds : those to take; None: all that are numbered, or `fold_all` where it is the only one.
+    checkpoint : file of each fold; None: that of a finished training.
+    mirroring : average over mirror images, as nnU-Net does; None: no.
+    allow_empty : take a v2 model whose answer on the trial crops is of one class.
+    """
+
+    nodes_label: str | None = None
+    primary_label: str | None = None
+    intensities: Intensities | None = None
+    folds: tuple[Fold, ...] | None = None
+    checkpoint: str | None = None
+    mirroring: bool | None = None
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,50 +61,64 @@ class ImportReport:
     ----------
     source : the layout that was found.
     trainer, configuration : as the model names them.
-    folds : all that were there.
+    folds, checkpoint : what was taken.
     patch, spacing : voxels and mm (z, y, x) after the model's own transposition of axes.
-    labels : name to value, background included.
+    labels : of the network, name to value, background included.
+    chosen : which of them are nodes and primary tumour.
+    intensities : what it is fed.
+    mirroring : whether its answer is averaged over mirror images.
     parameters : numbers in one fold's network.
     max_softmax_difference : largest over all folds, of the imported network against an independent evaluation
         of the v1 weights; None for a v2 model, which is copied as it is.
+    notes : what the user should know about it.
     """
 
     source: Literal["nnunet_v1", "nnunet_v2"]
     trainer: str
     configuration: str
-    folds: tuple[int, ...]
+    folds: tuple[Fold, ...]
+    checkpoint: str
     patch: tuple[int, int, int]
     spacing: tuple[float, float, float]
     labels: dict[str, int]
+    chosen: ChosenLabels
+    intensities: Intensities
+    mirroring: bool
     parameters: int
     max_softmax_difference: float | None
+    notes: tuple[str, ...] = field(default=())
 
     def __str__(self) -> str:
         folds = ", ".join(map(str, self.folds))
         head = (
             f"{self.source} {self.trainer} {self.configuration}, folds {folds}, {self.parameters} parameters"
         )
-        if self.max_softmax_difference is None:
-            return f"{head}, copied as it is"
-        return f"{head}, softmax within {self.max_softmax_difference:.1e} of the original network"
+        check = "copied as it is"
+        if self.max_softmax_difference is not None:
+            check = f"softmax within {self.max_softmax_difference:.1e} of the original network"
+        if self.checkpoint != nnunet_v2.CHECKPOINT:
+            check += f", {self.checkpoint}"
+        fed = "fed in HU" if self.intensities == "hu" else "fed the crop scaled to [0, 1]"
+        mirrored = ", mirrored" if self.mirroring else ""
+        return "; ".join((f"{head}, {check}", f"{fed}{mirrored}", str(self.chosen), *self.notes))
 
 
-def import_segmenter(source: Path, target: Path, *, labels: Mapping[str, int] | None = None) -> ImportReport:
+def import_segmenter(source: Path, target: Path, choices: Choices | None = None) -> ImportReport:
     """Bring a trained model into nnU-Net v2's trained-model layout.
 
     Parameters
     ----------
     source : a folder or ZIP file. v1: `plans.pkl` and `fold_K/model_final_checkpoint.model` with its `.pkl`,
-        flat as published or in nnU-Net's own nesting. v2: `plans.json`, `dataset.json` and
-        `fold_K/checkpoint_final.pth`, copied as they are after all checks.
+        flat as published or in nnU-Net's own nesting; a `dataset.json` beside `plans.pkl` names its labels.
+        v2: `plans.json`, `dataset.json` and `fold_K/checkpoint_final.pth`, copied as they are.
     target : the folder to make; must not exist, or be empty. It appears complete or not at all.
-    labels : names of the classes of a v1 model, whose files hold none; GTVp and GTVn where it has two,
-        `class_K` otherwise.
+    choices : what the user says about it.
 
     Raises
     ------
-    ModelError : no model, several, or one that cannot be run here; weights that do not fit; a network that
-        does not compute what v1's does.
+    ModelError : no model, several, or one that cannot be run here; weights that do not fit; labels that
+        nobody can tell apart; intensities that are not those of a crop; a network that does not compute what
+        v1's does, or (v2) answers with one class, or with no numbers, on the trial crops.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ModelError(target, "is there already", "name another place, or remove it")
@@ -90,93 +131,198 @@ def import_segmenter(source: Path, target: Path, *, labels: Mapping[str, int] | 
             folder = Path(room) / "unpacked"
             folder.mkdir()
             unpack(source, folder, _WANTED)
-        report = _import_folder(source, folder, made, labels)
+        report = _import_folder(source, folder, made, choices or Choices())
         if target.exists():
             target.rmdir()
         made.rename(target)
     return report
 
 
-def _import_folder(
-    source: Path, folder: Path, target: Path, labels: Mapping[str, int] | None
-) -> ImportReport:
+def _import_folder(source: Path, folder: Path, target: Path, choices: Choices) -> ImportReport:
     v1 = [file.parent for file in _found(folder, "plans.pkl") if _folds(file.parent, nnunet_v1.CHECKPOINT)]
-    v2 = [file.parent for file in _found(folder, "plans.json") if _folds(file.parent, nnunet_v2.CHECKPOINT)]
+    v2 = [file.parent for file in _found(folder, "plans.json") if _folds(file.parent, "*.pth")]
     if len(v1) + len(v2) != 1:
         problem = "holds several trained models" if v1 or v2 else "holds no trained nnU-Net model"
         raise ModelError(source, problem, _REMEDY)
-    return _import_v1(v1[0], target, labels) if v1 else _copy_v2(v2[0], target)
+    return _import_v1(v1[0], target, choices) if v1 else _copy_v2(v2[0], target, choices)
 
 
 def _found(folder: Path, name: str) -> list[Path]:
     return sorted(file for file in folder.rglob(name) if file.is_file())
 
 
-def _folds(folder: Path, checkpoint: str) -> tuple[int, ...]:
-    names = (file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint}"))
-    return tuple(sorted(int(name) for name in names if name.isdecimal()))
+def _folds(folder: Path, checkpoint: str) -> tuple[Fold, ...]:
+    """The folds that have such a file, `all` last; v1 calls that one `all`, without `fold_`."""
+    names = {file.parent.name for file in folder.glob(f"fold_*/{checkpoint}")}
+    names |= {file.parent.name for file in folder.glob(f"all/{checkpoint}")}
+    numbers = sorted(int(n[5:]) for n in names if n.startswith("fold_") and n[5:].isdecimal())
+    return (*numbers, *(("all",) if names & {"fold_all", "all"} else ()))
 
 
-def _copy_v2(folder: Path, target: Path) -> ImportReport:
-    folds = _folds(folder, nnunet_v2.CHECKPOINT)
+def _taken_folds(folder: Path, checkpoint: str, choices: Choices) -> tuple[Fold, ...]:
+    """The folds to take: what the user names, else the numbered ones, else `all`.
+
+    Raises
+    ------
+    ModelError : one that is not there, or lacks the checkpoint.
+    """
+    there, with_any = _folds(folder, checkpoint), _folds(folder, "*")
+    if choices.folds is None:
+        numbered = tuple(fold for fold in with_any if fold != "all")
+        wanted = numbered if set(numbered) & set(there) else there
+    else:
+        wanted = choices.folds
+    lacking = [fold for fold in wanted if fold not in there]
+    if not lacking and wanted:
+        return wanted
+    first: Fold = lacking[0] if lacking else with_any[0]
+    name = f"fold_{first}"
+    if first not in with_any:
+        remedy = f"it has {', '.join(f'fold_{fold}' for fold in with_any)}: name these with --folds"
+        raise ModelError(folder, f"has no {name}", remedy)
+    others = sorted(file.name for file in (folder / name).glob("*.pth"))
+    remedy = "leave it out with --folds"
+    if others and checkpoint not in others:
+        remedy = f"name another with --checkpoint ({', '.join(others)}), or leave the fold out with --folds"
+    raise ModelError(folder / name, f"has no {checkpoint}", remedy)
+
+
+def _copy_v2(folder: Path, target: Path, choices: Choices) -> ImportReport:
+    checkpoint = choices.checkpoint or nnunet_v2.CHECKPOINT
+    if not re.fullmatch(r"\w[\w.-]*\.pth", checkpoint):
+        raise ModelError(checkpoint, "is no name of a checkpoint", "name a file as checkpoint_best.pth")
+    folds = _taken_folds(folder, checkpoint, choices)
     for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
     for fold in folds:
         (target / f"fold_{fold}").mkdir()
-        name = f"fold_{fold}/{nnunet_v2.CHECKPOINT}"
+        name = f"fold_{fold}/{checkpoint}"
         shutil.copyfile(folder / name, target / name)
-    segmenter = load_segmenter(model_folder(target), folds=folds)
-    plan = segmenter.plan
+    loaded = list(_each_fold(target, folds, checkpoint))
+    plan = loaded[0].plan
+    chosen, intensities = _understood(folder, plan, choices)
+    notes = _notes(folder, checkpoint, plan, folds)
+    for fold, segmenter in zip(folds, loaded, strict=True):
+        file = folder / f"fold_{fold}" / checkpoint
+        wrong = try_out(replace(segmenter, takes_hu=intensities == "hu"), file)
+        if wrong and not choices.allow_empty:
+            problem = f"{wrong}: it is damaged, or was trained on other images"
+            raise ModelError(
+                file, problem, "where you know that it works on CTs, import it with --allow-empty"
+            )
+        notes += [f"fold_{fold}: {wrong}"] if wrong else []
     return ImportReport(
         source="nnunet_v2",
         trainer=nnunet_v2.TRAINER,
         configuration=plan.configuration,
         folds=folds,
+        checkpoint=checkpoint,
         patch=plan.patch,
         spacing=plan.spacing,
         labels=plan.labels,
-        parameters=sum(weight.numel() for weight in segmenter.networks[0].parameters()),
+        chosen=chosen,
+        intensities=intensities,
+        mirroring=_mirroring(target, folds, checkpoint, choices),
+        parameters=sum(weight.numel() for weight in loaded[0].networks[0].parameters()),
         max_softmax_difference=None,
+        notes=tuple(notes),
     )
 
 
-def _import_v1(folder: Path, target: Path, labels: Mapping[str, int] | None) -> ImportReport:
-    folds = _folds(folder, nnunet_v1.CHECKPOINT)
-    plan = _common_plan(folder, folds)
-    named = dict(labels) if labels else _labels(plan)
+def _each_fold(target: Path, folds: Sequence[Fold], checkpoint: str) -> Iterator[Segmenter]:
+    for fold in folds:
+        yield load_segmenter(model_folder(target), folds=(fold,), checkpoint=checkpoint)
+
+
+def _understood(folder: Path, plan: Plan, choices: Choices) -> tuple[ChosenLabels, Intensities]:
+    """Which labels are which, and what the network is to be fed."""
+    chosen = chosen_labels(
+        folder / "dataset.json", plan.labels, nodes=choices.nodes_label, primary=choices.primary_label
+    )
+    return chosen, fitting_intensities(plan, choices.intensities)
+
+
+def _notes(folder: Path, checkpoint: str, plan: Plan, folds: Sequence[Fold]) -> list[str]:
+    notes = []
+    left = [f"fold_{fold}" for fold in _folds(folder, checkpoint) if fold not in folds]
+    if left:
+        notes.append(f"{', '.join(left)} left out")
+    if plan.normalisation.scheme in ("ZScoreNormalization", "RescaleTo01Normalization"):
+        notes.append(
+            f"it normalises by each image's own values ({plan.normalisation.scheme}): trained on whole CTs, "
+            "it sees other values in a crop"
+        )
+    return notes
+
+
+def _mirroring(target: Path, folds: Sequence[Fold], checkpoint: str, choices: Choices) -> bool:
+    """Whether to mirror; only where the training allows an axis."""
+    if not choices.mirroring:
+        return False
+    mirrored = load_segmenter(target, folds=folds[:1], checkpoint=checkpoint, mirroring=True)
+    if not mirrored.mirror_axes:
+        problem = "was trained without mirroring"
+        raise ModelError(target / f"fold_{folds[0]}" / checkpoint, problem, "leave --mirroring out")
+    return True
+
+
+def _import_v1(folder: Path, target: Path, choices: Choices) -> ImportReport:
+    if choices.checkpoint is not None:
+        problem = f"is of nnU-Net v1, whose checkpoint is {nnunet_v1.CHECKPOINT}"
+        raise ModelError(folder, problem, "leave --checkpoint out")
+    folds = _taken_folds(folder, nnunet_v1.CHECKPOINT, choices)
+    homes = {fold: _v1_home(folder, fold) for fold in folds}
+    plan = _common_plan(folder, list(homes.values()))
+    named, assumed = _v1_labels(folder, plan, choices)
     plans, dataset = nnunet_v2.plans_json(plan), nnunet_v2.dataset_json(plan, named)
     nnunet_v2.write_layout(target, plans, dataset)
     new_plan = read_plan(target, plan.configuration)
+    chosen, intensities = _understood(folder, new_plan, choices)
+    notes = [*assumed, *_notes(folder, nnunet_v1.CHECKPOINT, new_plan, folds)]
     differences, parameters = [], 0
-    for fold in folds:
-        file = folder / f"fold_{fold}" / nnunet_v1.CHECKPOINT
+    for fold, home in homes.items():
+        file = home / nnunet_v1.CHECKPOINT
         tensors = nnunet_v1.read_weights(file)
         weights = nnunet_v2.brought_over(file, tensors, plan, new_plan)
         nnunet_v2.write_checkpoint(target / f"fold_{fold}", weights, plan, plans, dataset)
-        network = load_segmenter(target, folds=(fold,)).networks[0]  # from the file: what will be run
-        differences.append(_difference(file, tensors, plan, network))
+        segmenter = load_segmenter(target, folds=(fold,), takes_hu=intensities == "hu")  # from the file
+        differences.append(_difference(file, tensors, plan, segmenter.networks[0]))
         parameters = sum(weight.numel() for weight in tensors.values())
+        # that the network is v1's own has been shown: what it finds in a phantom is told, not judged
+        if wrong := try_out(segmenter, file):
+            notes.append(f"fold_{fold}: {wrong}")
     return ImportReport(
         source="nnunet_v1",
         trainer=plan.trainer,
         configuration=plan.configuration,
         folds=folds,
+        checkpoint=nnunet_v2.CHECKPOINT,
         patch=plan.patch,
         spacing=plan.spacing,
         labels=new_plan.labels,
+        chosen=chosen,
+        intensities=intensities,
+        mirroring=_mirroring(target, folds, nnunet_v2.CHECKPOINT, choices),
         parameters=parameters,
         max_softmax_difference=max(differences),
+        notes=tuple(notes),
     )
 
 
-def _common_plan(folder: Path, folds: tuple[int, ...]) -> V1Plan:
+def _v1_home(folder: Path, fold: Fold) -> Path:
+    """Where a fold of v1 lies; `all` may have no `fold_` before it."""
+    named = folder / f"fold_{fold}"
+    return named if named.is_dir() else folder / str(fold)
+
+
+def _common_plan(folder: Path, homes: Sequence[Path]) -> V1Plan:
     """The plan of the first fold, as v1 takes it, once all folds agree on the network and its input."""
-    files = [folder / f"fold_{fold}" / f"{nnunet_v1.CHECKPOINT}.pkl" for fold in folds]
+    files = [home / f"{nnunet_v1.CHECKPOINT}.pkl" for home in homes]
     plans = [nnunet_v1.read_plan(file) for file in files]
     for file, plan in zip(files, plans, strict=True):
         if replace(plan, content={}) != replace(plans[0], content={}):
-            problem = f"its plans differ from those of fold_{folds[0]}"
+            problem = f"its plans differ from those of {homes[0].name}"
             raise ModelError(file, problem, "import folds that were trained together")
     if nnunet_v1.read_modalities(folder / "plans.pkl") != plans[0].modalities:
         problem = "its number of modalities is not that of the checkpoint"
@@ -184,10 +330,22 @@ def _common_plan(folder: Path, folds: tuple[int, ...]) -> V1Plan:
     return plans[0]
 
 
-def _labels(plan: V1Plan) -> dict[str, int]:
-    if plan.classes == len(_ENE_LABELS):
-        return _ENE_LABELS
-    return {f"class_{value}": value for value in range(1, plan.classes + 1)}
+def _v1_labels(folder: Path, plan: V1Plan, choices: Choices) -> tuple[dict[str, int], list[str]]:
+    """Names of a v1 model's classes, and what had to be assumed.
+
+    Its files hold none, but a `dataset.json` may lie beside them. Two classes without names are taken for the
+    published model's, GTVp and GTVn, unless the user says which is which.
+    """
+    file = folder / "dataset.json"
+    if file.is_file():
+        names = {name: value for name, value in read_label_names(file).items() if value != 0}
+        if len(names) != plan.classes:
+            problem = f"it names {len(names)} labels, but the network has {plan.classes}"
+            raise ModelError(file, problem, "bring the dataset.json that the model was trained with")
+        return names, []
+    if plan.classes == len(_ENE_LABELS) and choices.nodes_label is None and choices.primary_label is None:
+        return _ENE_LABELS, ["its files name no labels: taken for the published model's, 1 GTVp and 2 GTVn"]
+    return {f"class_{value}": value for value in range(1, plan.classes + 1)}, []
 
 
 def _difference(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from aiene.errors import ModelError
 from aiene.models.bundle import CARD, NAME, Bundle, read_bundle, write_card
 from aiene.models.import_keras import import_classifier
-from aiene.models.import_nnunet import import_segmenter
+from aiene.models.import_nnunet import Choices, ImportReport, import_segmenter
 from aiene.models.store import models_folder
 from aiene.prepare import profile_named, read_template
 from aiene.results.atomic import make_folder, replace_folder, writing
@@ -36,6 +36,7 @@ def import_bundle(
     profile: Literal["published", "open"] = "published",
     rescue: bool = False,
     out: Path | None = None,
+    choices: Choices | None = None,
 ) -> Imported:
     """Make a bundle of a segmenter, a classifier and a template.
 
@@ -48,6 +49,7 @@ def import_bundle(
     profile : how CTs were prepared for these weights.
     rescue : try other starts where a registration is judged poor; the published method does not.
     out : folder of the bundle; None is `name` in the models folder.
+    choices : what the user says about the segmenter.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def import_bundle(
         with writing(partial):
             shutil.copyfile(template, partial / f"template{_ending(template)}")
             checks = (
-                import_segmenter(segmenter, partial / "segmenter"),
+                import_segmenter(segmenter, partial / "segmenter", choices),
                 import_classifier(classifier, partial / "classifier"),
             )
         card = {
@@ -74,7 +76,8 @@ def import_bundle(
             "profile": profile,
             "rescue_registration": rescue,
             "ene_threshold": _PUBLISHED_THRESHOLD,
-            "segmenter": {"folds": checks[0].folds},
+            "labels": checks[0].chosen.labels,
+            "segmenter": _segmenter_card(checks[0]),
             "template": f"template{_ending(template)}",
             "provenance": {"segmenter": str(checks[0]), "classifier": str(checks[1])},
         }
@@ -85,14 +88,16 @@ def import_bundle(
     return Imported(read_bundle(target), str(checks[0]), str(checks[1]))
 
 
-def import_into(*, name: str, segmenter: Path, base: Bundle, out: Path | None = None) -> Imported:
+def import_into(
+    *, name: str, segmenter: Path, base: Bundle, out: Path | None = None, choices: Choices | None = None
+) -> Imported:
     """Make a bundle of a trained segmenter, with the classifier and the template of another bundle.
 
     For segmenters that were trained elsewhere on what `aiene train segmenter --export-dataset` wrote.
 
     Parameters
     ----------
-    name, segmenter, out : as for `import_bundle`.
+    name, segmenter, out, choices : as for `import_bundle`; mirroring is the base's where nothing is said.
     base : where all the rest comes from.
 
     Raises
@@ -109,19 +114,38 @@ def import_into(*, name: str, segmenter: Path, base: Bundle, out: Path | None = 
             (partial / CARD).unlink()
             (partial / "README.md").unlink(missing_ok=True)
             shutil.rmtree(partial / base.card.segmenter.folder)
-        report = import_segmenter(segmenter, partial / base.card.segmenter.folder)
+        report = import_segmenter(segmenter, partial / base.card.segmenter.folder, choices)
         card = base.card.model_dump(mode="json", exclude={"files"})
         rest = f"taken from the bundle {base.card.name} ({base.sha256[:12]})"
-        chosen = {**card["segmenter"], "folds": report.folds, "checkpoint": "checkpoint_final.pth"}
+        chosen = {**card["segmenter"], **_segmenter_card(report)}
+        if choices is None or choices.mirroring is None:
+            chosen["mirroring"] = base.card.segmenter.mirroring
         provenance = {"segmenter": str(report), "classifier": rest, "template": rest}
         write_card(
             partial,
-            {**card, "name": name, "notice": NOTICE, "segmenter": chosen, "provenance": provenance},
+            {
+                **card,
+                "name": name,
+                "notice": NOTICE,
+                "labels": report.chosen.labels,
+                "segmenter": chosen,
+                "provenance": provenance,
+            },
         )
         replace_folder(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Imported(read_bundle(target), str(report), rest)
+
+
+def _segmenter_card(report: ImportReport) -> dict[str, Any]:
+    """What a bundle's card says about an imported segmenter."""
+    return {
+        "folds": report.folds,
+        "checkpoint": report.checkpoint,
+        "mirroring": report.mirroring,
+        "intensities": report.intensities,
+    }
 
 
 def _free_place(name: str, out: Path | None) -> Path:

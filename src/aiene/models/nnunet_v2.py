@@ -108,7 +108,8 @@ def write_checkpoint(
     """Write one fold's `checkpoint_final.pth` as nnU-Net v2 reads it."""
     folder.mkdir(parents=True)
     mirrored = [] if "noMirroring" in plan.trainer else [0, 1, 2]
-    fold: int | str = int(folder.name.removeprefix("fold_"))
+    number = folder.name.removeprefix("fold_")
+    fold: int | str = int(number) if number.isdecimal() else number
     content = {
         "network_weights": dict(weights),
         "trainer_name": TRAINER,

@@ -48,6 +48,8 @@ class Prepared:
     to_native : takes points of the template's space to points of the native CT.
     registration : how that transform was found.
     warnings : what the user should look at.
+    crop_hu : where the profile keeps it: float32 HU on the same grid, neither windowed nor scaled, air
+        (-1024) where the CT does not reach.
     """
 
     crop: Volume
@@ -55,3 +57,4 @@ class Prepared:
     to_native: RigidTransform
     registration: RegistrationReport
     warnings: tuple[str, ...] = ()
+    crop_hu: Volume | None = None

@@ -72,6 +72,7 @@ class Profile:
         None: the limits alone judge.
     rescue_starts : what is tried, with the steady settings, where the first is judged poor.
     rescue : whether anything is.
+    keep_hu : keep the crop in HU as well, for a segmenter that takes HU.
     """
 
     name: Literal["published", "open"]
@@ -87,6 +88,7 @@ class Profile:
     second_opinion: Start | None
     rescue_starts: tuple[Start, ...]
     rescue: bool
+    keep_hu: bool = False
 
 
 STEADY = RegistrationSettings(
@@ -140,6 +142,6 @@ OPEN = Profile(
 """The same steps without the slips, for the default bundle and for new trainings."""
 
 
-def profile_named(name: Literal["published", "open"], *, rescue: bool) -> Profile:
-    """The profile that a bundle names, with its wish for the rescue of poor registrations."""
-    return replace({"published": PUBLISHED, "open": OPEN}[name], rescue=rescue)
+def profile_named(name: Literal["published", "open"], *, rescue: bool, keep_hu: bool = False) -> Profile:
+    """The profile that a bundle names, with its wishes: rescue of poor registrations, the crop in HU."""
+    return replace({"published": PUBLISHED, "open": OPEN}[name], rescue=rescue, keep_hu=keep_hu)

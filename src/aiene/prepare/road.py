@@ -10,7 +10,7 @@ from aiene.ingest.case import NativeCt
 from aiene.prepare.crop import fixed_window, patient_lattice, published_crop
 from aiene.prepare.fit import Fit, fitted, in_plane_centre, reported
 from aiene.prepare.prepared import Prepared
-from aiene.prepare.profile import Profile
+from aiene.prepare.profile import AIR, Profile
 from aiene.prepare.template import Template
 from aiene.prepare.working import Working, open_working, published_working, sampled
 
@@ -38,7 +38,10 @@ def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
     _check_bone(crop)
     to_native = working.to_native.after(fit.kept.pose.rigid())
     report, warnings = reported(fit, crop.grid, to_native, working, template)
-    return Prepared(crop, ct.volume.grid, to_native, report, warnings)
+    crop_hu = None
+    if profile.keep_hu:  # the window must not have touched it, nor a profile's own idea of what lies outside
+        crop_hu = sampled(working, crop.grid, fit.kept.pose.euler(), AIR)
+    return Prepared(crop, ct.volume.grid, to_native, report, warnings, crop_hu)
 
 
 def _check_bone(crop: Volume) -> None:

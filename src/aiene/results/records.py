@@ -57,7 +57,7 @@ class CaseResult:
     status : `ok`, `no_nodes`, `failed` or `skipped`.
     reason : why it failed or was skipped; empty otherwise.
     nodes : in order of falling volume.
-    has_primary : a primary tumour (GTVp) was found.
+    has_primary : a primary tumour (GTVp) was found; None where nobody looked for one.
     has_chosen : a voxel of the chosen labels (`--fg-labels`) was found, even if every node was dropped.
     warnings : what the user should look at.
     notes : facts about how the input was read.
@@ -70,7 +70,7 @@ class CaseResult:
     status: Status
     reason: str = ""
     nodes: tuple[NodeResult, ...] = ()
-    has_primary: bool = False
+    has_primary: bool | None = False
     has_chosen: bool = False
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

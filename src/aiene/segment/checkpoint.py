@@ -66,7 +66,7 @@ def tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
 
     Raises
     ------
-    ModelError : something in it is no tensor.
+    ModelError : something in it is no tensor, or holds values that are no numbers.
     """
     if not isinstance(content, dict) or not content:
         raise ModelError(file, "holds no weights", REMEDY)
@@ -74,6 +74,8 @@ def tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ModelError(file, f"its weight {name!r} is no tensor", REMEDY)
+        if not torch.isfinite(value).all():
+            raise ModelError(file, f"its weight {name} holds values that are not numbers", REMEDY)
         floating = value.float() if value.is_floating_point() else value
         named[re.sub(r"^(module\.|_orig_mod\.)+", "", name)] = floating
     return named

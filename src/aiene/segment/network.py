@@ -77,7 +77,7 @@ def build_network(file: Path, plan: Plan, tensors: Mapping[str, torch.Tensor]) -
         or of another shape.
     """
     network = empty_network(plan)
-    _compare(file, network.state_dict(), tensors)
+    _compare(file, plan, network.state_dict(), tensors)
     network.load_state_dict(dict(tensors), assign=True)
     network.requires_grad_(False).eval()
     _cut_zero_planes(network)
@@ -141,7 +141,9 @@ def _few(value: Any) -> bool:
     return len(counts) <= _MOST and all(isinstance(n, int) and 0 < n <= _MOST for n in counts)
 
 
-def _compare(file: Path, expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+def _compare(
+    file: Path, plan: Plan, expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
+) -> None:
     for problem, names in (
         ("lacks the weights", sorted(expected.keys() - given.keys())),
         ("has weights that the network does not know", sorted(given.keys() - expected.keys())),
@@ -152,6 +154,9 @@ def _compare(file: Path, expected: Mapping[str, torch.Tensor], given: Mapping[st
     ):
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            answers = given.get(names[0], torch.empty(0)).shape[:1]
+            if names[0].startswith("decoder.seg_layers.") and answers and answers[0] != plan.classes:
+                shown += f" (it answers for {answers[0]} classes, dataset.json has {plan.classes} labels)"
             raise ModelError(file, f"{problem}: {shown}", REMEDY)
 
 

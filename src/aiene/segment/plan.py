@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from aiene.errors import ModelError
 
@@ -23,9 +23,25 @@ Shape = tuple[int, int, int]
 _Axis = Literal[0, 1, 2]
 _Model = TypeVar("_Model", bound=BaseModel)
 Order = Literal[0, 1, 2, 3, 4, 5]
-Scheme = Literal["CTNormalization", "ZScoreNormalization", "NoNormalization"]
+Scheme = Literal["CTNormalization", "ZScoreNormalization", "RescaleTo01Normalization", "NoNormalization"]
 
-_RESIZER = "resample_data_or_seg_to_shape"
+IGNORE = "ignore"
+"""Name in `dataset.json` of a label that training leaves out: no class of the network."""
+
+_SPLINE = "resample_data_or_seg_to_shape"
+_TORCH = "resample_torch_fornnunet"
+_KNOWN_RESIZING = {
+    "spline": {"is_seg", "order", "order_z", "force_separate_z", "separate_z_anisotropy_threshold"},
+    "torch": {
+        "is_seg",
+        "force_separate_z",
+        "separate_z_anisotropy_threshold",
+        "mode",
+        "aniso_axis_mode",
+        "num_threads",
+        "memefficient_seg_resampling",
+    },
+}
 _LARGEST_PATCH = 1024
 
 
@@ -40,14 +56,21 @@ class Resizing(_Loose):
 
     Parameters
     ----------
+    by : nnU-Net's standard splines, or PyTorch's interpolation (`resample_torch_fornnunet`).
     order : of the spline, 0 to 5.
     order_z : of the spline along the coarse axis, where that is treated by itself.
     force_separate_z : treat the coarse axis by itself; None: where the spacing is anisotropic enough.
+    separate_z_anisotropy_threshold : over how many times the finest spacing an axis is coarse.
+    mode, aniso_axis_mode : PyTorch's interpolation in the plane and along a coarse axis.
     """
 
-    order: Order
+    by: Literal["spline", "torch"] = "spline"
+    order: Order = 3
     order_z: Order = 0
-    force_separate_z: bool | None = None
+    force_separate_z: bool | None = False
+    separate_z_anisotropy_threshold: float = Field(default=3.0, ge=1)
+    mode: Literal["linear", "nearest", "nearest-exact"] = "linear"
+    aniso_axis_mode: Literal["linear", "nearest", "nearest-exact"] = "nearest-exact"
 
 
 class Normalisation(_Loose):
@@ -76,7 +99,9 @@ class Architecture(_Loose):
     arch_kwargs: dict[str, Any]
 
 
-class _Intensities(_Loose):
+class Foreground(_Loose):
+    """Intensities of the training's foreground, in the unit of the training's images."""
+
     percentile_00_5: float
     percentile_99_5: float
     mean: float
@@ -88,10 +113,10 @@ class _Configuration(_Loose):
     spacing: tuple[float, ...]
     normalization_schemes: tuple[str, ...]
     use_mask_for_norm: tuple[bool, ...]
-    resampling_fn_data: str = _RESIZER
-    resampling_fn_data_kwargs: Resizing = Resizing(order=3)
-    resampling_fn_probabilities: str = _RESIZER
-    resampling_fn_probabilities_kwargs: Resizing = Resizing(order=1)
+    resampling_fn_data: str = _SPLINE
+    resampling_fn_data_kwargs: dict[str, Any] = {"order": 3, "force_separate_z": None}
+    resampling_fn_probabilities: str = _SPLINE
+    resampling_fn_probabilities_kwargs: dict[str, Any] = {"order": 1, "force_separate_z": None}
     architecture: Architecture
     previous_stage: str | None = None
 
@@ -100,14 +125,20 @@ class _Plans(_Loose):
     transpose_forward: tuple[_Axis, _Axis, _Axis] = (0, 1, 2)
     transpose_backward: tuple[_Axis, _Axis, _Axis] = (0, 1, 2)
     configurations: dict[str, dict[str, Any]]
-    foreground_intensity_properties_per_channel: dict[str, _Intensities] = {}
+    foreground_intensity_properties_per_channel: dict[str, dict[str, Any]] = Field(
+        default={},
+        validation_alias=AliasChoices(
+            "foreground_intensity_properties_per_channel", "foreground_intensity_properties_by_modality"
+        ),
+    )
     aiene_origin: Literal["nnunet_v1"] | None = None
 
 
 class _Dataset(_Loose):
-    channel_names: dict[str, str] = Field(min_length=1)
-    labels: dict[str, int | list[int]] = Field(min_length=2)
-    regions_class_order: list[int] | None = None
+    channel_names: dict[str, Any] = Field(
+        min_length=1, validation_alias=AliasChoices("channel_names", "modality")
+    )
+    labels: dict[str, int | str | list[int]] = Field(min_length=2)
 
 
 @dataclass(frozen=True)
@@ -122,6 +153,7 @@ class Plan:
     spacing : mm at which the network works.
     forward, backward : transposition of the axes (z, y, x) before, and after, everything else.
     normalisation : of the one input channel.
+    foreground : intensities of the training's foreground; None where the plan does not know them.
     image_resizing, score_resizing : to the network's spacing, and of its output back to the crop.
     architecture : the network.
     labels : name to label value, background included, `ignore` left out.
@@ -135,6 +167,7 @@ class Plan:
     forward: Shape
     backward: Shape
     normalisation: Normalisation
+    foreground: Foreground | None
     image_resizing: Resizing
     score_resizing: Resizing
     architecture: Architecture
@@ -153,7 +186,7 @@ def read_plan(folder: Path, configuration: str) -> Plan:
     Raises
     ------
     ModelError : a file that is absent or damaged, or a model that this pipeline cannot run (2D, cascade,
-        regions, several input channels, an unknown way to resample or normalise).
+        overlapping regions, several input channels, an unknown way to resample or normalise).
     """
     plans_file, dataset_file = folder / "plans.json", folder / "dataset.json"
     plans = _parse(plans_file, _Plans)
@@ -162,6 +195,7 @@ def read_plan(folder: Path, configuration: str) -> Plan:
     _refuse_what_is_not_ours(plans_file, chosen)
     if [plans.transpose_forward[axis] for axis in plans.transpose_backward] != [0, 1, 2]:
         raise ModelError(plans_file, "its two transpositions do not undo each other", REMEDY)
+    foreground = _foreground(plans_file, plans)
     z, y, x = chosen.patch_size
     sz, sy, sx = chosen.spacing
     return Plan(
@@ -171,9 +205,12 @@ def read_plan(folder: Path, configuration: str) -> Plan:
         spacing=(sz, sy, sx),
         forward=plans.transpose_forward,
         backward=plans.transpose_backward,
-        normalisation=_normalisation(plans_file, plans, chosen),
-        image_resizing=chosen.resampling_fn_data_kwargs,
-        score_resizing=chosen.resampling_fn_probabilities_kwargs,
+        normalisation=_normalisation(plans_file, foreground, chosen),
+        foreground=foreground,
+        image_resizing=_resizing(plans_file, chosen.resampling_fn_data, chosen.resampling_fn_data_kwargs),
+        score_resizing=_resizing(
+            plans_file, chosen.resampling_fn_probabilities, chosen.resampling_fn_probabilities_kwargs
+        ),
         architecture=chosen.architecture,
         labels=_labels(dataset_file, dataset),
         from_v1=plans.aiene_origin == NNUNET_V1,
@@ -182,7 +219,9 @@ def read_plan(folder: Path, configuration: str) -> Plan:
 
 def _parse(file: Path, model: type[_Model]) -> _Model:
     try:
-        return model.model_validate(json.loads(file.read_bytes()))
+        return model.model_validate(json.loads(file.read_bytes(), object_pairs_hook=_each_once))
+    except _NamedTwiceError as error:
+        raise ModelError(file, f"it names {error} twice", REMEDY) from error
     except OSError as error:
         raise ModelError(
             file, "cannot be read", "name a folder that holds a trained nnU-Net model"
@@ -191,6 +230,18 @@ def _parse(file: Path, model: type[_Model]) -> _Model:
         raise ModelError(file, _first_problem(error), REMEDY) from error
     except (ValueError, RecursionError) as error:
         raise ModelError(file, "is not JSON", REMEDY) from error
+
+
+class _NamedTwiceError(ValueError):
+    """A JSON object has a name twice; readers differ in which they take."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        raise _NamedTwiceError(next(name for name, _ in pairs if name in seen or seen.add(name)))
+    return content
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -259,21 +310,46 @@ def _refuse_what_is_not_ours(file: Path, chosen: _Configuration) -> None:
         raise ModelError(file, "the model is the second stage of a cascade", "use 3d_fullres or 3d_lowres")
     if not all(0 < n <= _LARGEST_PATCH for n in chosen.patch_size) or min(chosen.spacing) <= 0:
         raise ModelError(file, f"patch {chosen.patch_size} at {chosen.spacing} mm is no patch", REMEDY)
-    for name in (chosen.resampling_fn_data, chosen.resampling_fn_probabilities):
-        if name != _RESIZER:
-            raise ModelError(file, f"it resamples by {name}, which is not supported", REMEDY)
 
 
-def _normalisation(file: Path, plans: _Plans, chosen: _Configuration) -> Normalisation:
+def _resizing(file: Path, function: str, arguments: dict[str, Any]) -> Resizing:
+    kinds = {_SPLINE: "spline", _TORCH: "torch"}
+    if function not in kinds:
+        raise ModelError(file, f"it resamples by {function}, which is not supported", REMEDY)
+    unknown = sorted(arguments.keys() - _KNOWN_RESIZING[kinds[function]])
+    if unknown:
+        problem = f"{function} has an argument {unknown[0]}, which is not known here"
+        raise ModelError(file, problem, REMEDY)
+    # with nothing said, nnU-Net's splines never treat an axis by itself, PyTorch's interpolation may
+    default = {"by": kinds[function], "force_separate_z": False if function == _SPLINE else None}
+    try:
+        return Resizing.model_validate({**default, **arguments})
+    except ValidationError as error:
+        raise ModelError(file, f"{function}: {_first_problem(error)}", REMEDY) from error
+
+
+def _foreground(file: Path, plans: _Plans) -> Foreground | None:
+    """What the plan knows of the training's intensities; nothing, or zeros, stand for not measured."""
+    given = plans.foreground_intensity_properties_per_channel.get("0")
+    if not given:
+        return None
+    try:
+        found = Foreground.model_validate(given)
+    except ValidationError as error:
+        where = f"the intensities of the training foreground: {_first_problem(error)}"
+        raise ModelError(file, where, REMEDY) from error
+    return found if found.percentile_00_5 < found.percentile_99_5 and found.std > 0 else None
+
+
+def _normalisation(file: Path, values: Foreground | None, chosen: _Configuration) -> Normalisation:
     if len(chosen.normalization_schemes) != 1 or len(chosen.use_mask_for_norm) != 1:
         count = len(chosen.normalization_schemes)
         raise ModelError(file, f"the model takes {count} images at a time", "use a model that takes one CT")
     scheme, inside_mask = chosen.normalization_schemes[0], chosen.use_mask_for_norm[0]
-    if scheme not in ("CTNormalization", "ZScoreNormalization", "NoNormalization"):
+    if scheme not in get_args(Scheme):
         raise ModelError(file, f"it normalises by {scheme}, which is not supported", REMEDY)
     if scheme != "CTNormalization":
         return Normalisation.model_validate({"scheme": scheme, "inside_mask": inside_mask})
-    values = plans.foreground_intensity_properties_per_channel.get("0")
     if values is None:
         raise ModelError(file, "the intensities of the training foreground are missing", REMEDY)
     return Normalisation(
@@ -287,12 +363,38 @@ def _normalisation(file: Path, plans: _Plans, chosen: _Configuration) -> Normali
 
 def _labels(file: Path, dataset: _Dataset) -> dict[str, int]:
     if len(dataset.channel_names) != 1:
-        count = len(dataset.channel_names)
-        raise ModelError(file, f"the model takes {count} images at a time", "use a model that takes one CT")
-    labels = {name: value for name, value in dataset.labels.items() if name != "ignore"}
-    if dataset.regions_class_order is not None or any(isinstance(v, list) for v in labels.values()):
-        raise ModelError(file, "the model predicts overlapping regions", "use one trained on plain labels")
-    plain = {name: value for name, value in labels.items() if isinstance(value, int)}
-    if sorted(plain.values()) != list(range(len(plain))) or len(plain) > 255:
+        names = ", ".join(str(name) for name in list(dataset.channel_names.values())[:4])
+        problem = f"the model takes {len(dataset.channel_names)} images at a time ({names})"
+        raise ModelError(file, problem, "use a model that takes one CT")
+    labels = {name: value for name, value in _by_name(file, dataset.labels).items() if name != IGNORE}
+    if sorted(labels.values()) != list(range(len(labels))) or len(labels) > 255:
         raise ModelError(file, "its label values do not count up from 0", REMEDY)
-    return plain
+    return labels
+
+
+def _by_name(file: Path, given: dict[str, int | str | list[int]]) -> dict[str, int]:
+    """Label values by name, from v2's `{name: value}` (or `[value]`) or v1's `{value: name}`."""
+    if all(name.isdecimal() for name in given) and all(isinstance(value, str) for value in given.values()):
+        names = [str(name) for name in given.values()]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ModelError(file, f"it has two labels named {twice}", REMEDY)
+        return {name: int(value) for value, name in zip(given, names, strict=True)}
+    regions = sorted(name for name, value in given.items() if isinstance(value, list) and len(value) != 1)
+    if regions:
+        problem = f"the model predicts regions of several labels ({', '.join(regions)}), which may overlap"
+        raise ModelError(file, problem, "use one trained on plain labels")
+    try:
+        return {n: int(v[0] if isinstance(v, list) else v) for n, v in given.items()}
+    except ValueError as error:
+        raise ModelError(file, "a label's value is no number", REMEDY) from error
+
+
+def read_label_names(file: Path) -> dict[str, int]:
+    """The labels of a `dataset.json`, v1's or v2's, by name; background included, `ignore` left out.
+
+    Raises
+    ------
+    ModelError : it cannot be read, or holds no such labels.
+    """
+    return _labels(file, _parse(file, _Dataset))

@@ -73,7 +73,7 @@ def _prepared(
     image: Image, inside: npt.NDArray[np.bool_], spacing: tuple[float, float, float], plan: Plan
 ) -> Image:
     shape = new_shape(image.shape, spacing, plan.spacing)
-    axis = coarse_axis((spacing, plan.spacing), plan.image_resizing.force_separate_z)
+    axis = coarse_axis((spacing, plan.spacing), plan.image_resizing)
     if plan.from_v1:
         return normalised(resized(image, shape, plan.image_resizing, axis), plan.normalisation, None)
     return resized(normalised(image, plan.normalisation, inside), shape, plan.image_resizing, axis)
@@ -83,6 +83,9 @@ def normalised(image: Image, how: Normalisation, inside: npt.NDArray[np.bool_] |
     """Normalised intensities, float32; the input is left as it is."""
     if how.scheme == "NoNormalization":
         return np.ascontiguousarray(image)
+    if how.scheme == "RescaleTo01Normalization":
+        from_zero = image - image.min()
+        return np.asarray(from_zero / max(from_zero.max(), np.float32(_TINY)), dtype=np.float32)
     if how.scheme == "CTNormalization":
         clipped: Image = np.clip(image, np.float32(how.low), np.float32(how.high))
         return (clipped - np.float32(how.mean)) / np.float32(max(how.sd, _TINY))

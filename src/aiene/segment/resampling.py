@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 from skimage.transform import resize
 
 from aiene.segment.plan import Order, Resizing, Shape
 
 Spacing = Sequence[float]
-
-_ANISOTROPIC = 3.0
-"""The coarse axis is treated by itself where it is *over* this many times the finest."""
 
 
 def new_shape(shape: Sequence[int], spacing: Spacing, wanted: Spacing) -> Shape:
@@ -23,18 +21,19 @@ def new_shape(shape: Sequence[int], spacing: Spacing, wanted: Spacing) -> Shape:
     return max(a, 1), max(b, 1), max(c, 1)
 
 
-def coarse_axis(spacings: Sequence[Spacing], forced: bool | None) -> int | None:
+def coarse_axis(spacings: Sequence[Spacing], how: Resizing) -> int | None:
     """The axis that is resampled by itself; None where all three go together.
 
     Parameters
     ----------
     spacings : looked at in this order; the first that is anisotropic decides (the first, where forced).
-    forced : True always, False never, None by the spacings.
+    how : whether an axis is treated by itself always, never, or where its spacing is *over* so many times
+        the finest.
     """
-    if forced is False:
+    if how.force_separate_z is False:
         return None
     for spacing in spacings:
-        if forced or max(spacing) / min(spacing) > _ANISOTROPIC:
+        if how.force_separate_z or max(spacing) / min(spacing) > how.separate_z_anisotropy_threshold:
             coarsest = [axis for axis, mm in enumerate(spacing) if mm == max(spacing)]
             return coarsest[0] if len(coarsest) == 1 else None
     return None
@@ -45,11 +44,14 @@ def resized(
 ) -> npt.NDArray[np.float32]:
     """An array (three axes) with another number of voxels over the same extent.
 
-    Spline of order `how.order`, edge values outside, clipped to the input's range. With a coarse `axis` each
-    slice is resized by itself, then the slices by `how.order_z`.
+    Spline of order `how.order`, edge values outside, clipped to the input's range; or PyTorch's
+    interpolation, where the plan asks for it. With a coarse `axis` each slice is resized by itself, then the
+    slices along the axis.
     """
     if tuple(array.shape) == tuple(shape):
         return array
+    if how.by == "torch":
+        return _by_torch(array, shape, how, axis)
     values = array.astype(np.float64)
     if axis is None:
         return _spline(values, shape, how.order).astype(np.float32)
@@ -74,4 +76,28 @@ def _along(values: npt.NDArray[np.float64], axis: int, size: int, order: Order) 
     result: npt.NDArray[np.float64] = ndimage.map_coordinates(
         values, coordinates, order=order, mode="nearest"
     )
+    return result
+
+
+_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
+
+
+def _by_torch(
+    array: npt.NDArray[np.float32], shape: Shape, how: Resizing, axis: int | None
+) -> npt.NDArray[np.float32]:
+    """nnU-Net's `resample_torch_fornnunet`: without a coarse axis it is linear, whatever `mode` says."""
+    if axis is None:
+        return _interpolated(array[None], shape, "linear")[0]
+    plane = tuple(n for i, n in enumerate(shape) if i != axis)
+    slices = _interpolated(np.moveaxis(array, axis, 0), plane, how.mode)
+    return _interpolated(np.moveaxis(slices, 0, axis)[None], shape, how.aniso_axis_mode)[0]
+
+
+def _interpolated(
+    channels: npt.NDArray[np.float32], shape: tuple[int, ...], mode: str
+) -> npt.NDArray[np.float32]:
+    """(channels, ...) at another size."""
+    image = torch.from_numpy(np.ascontiguousarray(channels))[None]
+    named = _LINEAR[image.ndim] if mode == "linear" else mode
+    result: npt.NDArray[np.float32] = torch.nn.functional.interpolate(image, shape, mode=named)[0].numpy()
     return result

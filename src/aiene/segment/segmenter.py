@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch import nn
 
 from aiene.errors import ModelError
 from aiene.geometry import Volume
+from aiene.models.bundle import LABEL_VALUES
 from aiene.segment.checkpoint import REMEDY, read_checkpoint, tensors_of
 from aiene.segment.network import answer, build_network
 from aiene.segment.plan import Plan, read_plan
@@ -23,6 +24,7 @@ from aiene.segment.resampling import coarse_axis, resized
 from aiene.segment.window import slide
 
 Scores = npt.NDArray[np.float32]
+Fold = int | Literal["all"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,8 @@ class Segmenter:
     mirror_axes : axes (0 z, 1 y, 2 x, after the plan's transposition) over whose mirror images the answer is
         averaged; empty: none.
     device : where the networks run.
+    values : label value of each of the network's classes in the label map; None: the class's own number.
+    takes_hu : it is fed the crop in HU, not scaled to [0, 1].
     """
 
     plan: Plan
@@ -44,6 +48,8 @@ class Segmenter:
     step_size: float
     mirror_axes: tuple[int, ...]
     device: torch.device
+    values: tuple[int, ...] | None = None
+    takes_hu: bool = False
 
     def __call__(self, crop: Volume) -> Volume:
         """The same as `predict`."""
@@ -54,11 +60,11 @@ class Segmenter:
 
         Parameters
         ----------
-        crop : float32 (z, y, x), as `prepare` makes it.
+        crop : float32 (z, y, x), as `prepare` makes it: in HU where the segmenter takes HU.
 
         Returns
         -------
-        uint8 labels on the crop's grid; 0 outside the box of non-zero voxels.
+        uint8 labels (`values`) on the crop's grid; 0 outside the box of non-zero voxels.
 
         Raises
         ------
@@ -70,11 +76,17 @@ class Segmenter:
     def labels(self, prepared: NetworkInput, scores: Scores) -> npt.NDArray[np.uint8]:
         """The label map (z, y, x) on the crop's grid that follows from the model's answer."""
         labels = np.zeros(prepared.whole, dtype=np.uint8)
-        labels[prepared.box] = self._on_the_cut(scores, prepared).argmax(axis=0)
+        labels[prepared.box] = self.in_values(self._on_the_cut(scores, prepared).argmax(axis=0))
         return np.ascontiguousarray(np.transpose(labels, self.plan.backward))
 
+    def in_values(self, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """The label map of a map of the network's classes."""
+        if self.values is None:
+            return classes.astype(np.uint8)
+        return np.array(self.values, dtype=np.uint8)[classes]
+
     def probabilities(self, crop: Volume) -> Scores:
-        """Probability of each class, float32 (classes, z, y, x) on the crop's grid.
+        """Probability of each of the network's classes, float32 (classes, z, y, x) on the crop's grid.
 
         Outside the box of non-zero voxels the background has probability 1.
         """
@@ -127,18 +139,20 @@ class Segmenter:
         if not self.plan.from_v1:  # v2 looks at the spacing that it comes from first, v1 at the original
             spacings = (self.plan.spacing, prepared.spacing)
         how = self.plan.score_resizing
-        axis = coarse_axis(spacings, how.force_separate_z)
+        axis = coarse_axis(spacings, how)
         return np.stack([resized(channel, prepared.cut, how, axis) for channel in scores])
 
 
 def load_segmenter(
     folder: Path,
     *,
-    folds: tuple[int, ...] = (0,),
+    folds: Sequence[Fold] = (0,),
     checkpoint: str = "checkpoint_final.pth",
     step_size: float = 0.5,
     mirroring: bool = False,
     device: torch.device | None = None,
+    labels: Mapping[str, int] | None = None,
+    takes_hu: bool = False,
 ) -> Segmenter:
     """Read a model in nnU-Net v2's trained-model layout.
 
@@ -151,6 +165,9 @@ def load_segmenter(
     step_size : largest distance of two tiles, as a share of the patch; over 0, at most 1.
     mirroring : average over mirror images along the axes that the training allows.
     device : the CPU where None.
+    labels : which of the network's classes are `GTVp` and `GTVn`; the label map then holds 1 for GTVp, 2 for
+        GTVn, and 0 for all other classes. None: the network's own numbers.
+    takes_hu : the crop is fed in HU.
 
     Raises
     ------
@@ -169,7 +186,8 @@ def load_segmenter(
         for file, content in zip(files, contents, strict=True)
     )
     axes = _mirror_axes(files[0], contents[0]) if mirroring else ()
-    return Segmenter(plan, networks, step_size, axes, where)
+    values = None if labels is None else _values(home, plan, labels)
+    return Segmenter(plan, networks, step_size, axes, where, values, takes_hu)
 
 
 def model_folder(folder: Path) -> Path:
@@ -188,6 +206,20 @@ def model_folder(folder: Path) -> Path:
         names = ", ".join(f.name for f in found)
         raise ModelError(folder, f"holds several trained models ({names})", "name one of them")
     raise ModelError(folder, "holds no plans.json", "name a trained model's folder in nnU-Net v2's layout")
+
+
+def _values(home: Path, plan: Plan, labels: Mapping[str, int]) -> tuple[int, ...]:
+    values = [0] * plan.classes
+    for name, value in LABEL_VALUES.items():
+        if name not in labels:
+            continue
+        if not 0 < labels[name] < plan.classes:
+            problem = (
+                f"{name} should be its class {labels[name]}, but it has the classes 1 to {plan.classes - 1}"
+            )
+            raise ModelError(home, problem, "import the model again")
+        values[labels[name]] = value
+    return tuple(values)
 
 
 def _combinations(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

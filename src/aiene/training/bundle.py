@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiene.errors import UsageError
-from aiene.models.bundle import CARD, NAME, Bundle, read_bundle, write_card
+from aiene.models.bundle import CARD, LABEL_VALUES, NAME, Bundle, read_bundle, write_card
 from aiene.results.atomic import make_folder, replace_folder, writing
 
 NOTICE = "Weights of your own training: judge them on your own data before you rely on them."
@@ -94,7 +94,9 @@ def _card(source: Bundle, name: str, trained: Trained) -> dict[str, Any]:
             **card["segmenter"],
             "folds": [trained.fold],
             "checkpoint": "checkpoint_final.pth",
+            "intensities": "crop",
         }
+        card["labels"] = dict(LABEL_VALUES)  # as the trainings' own label maps hold them
     if trained.ene_threshold is not None:
         card["ene_threshold"] = trained.ene_threshold
     return {

@@ -64,7 +64,7 @@ class Job:
     processes: int
     gpu_memory_gb: float
     start_from: str | None = None
-    start_fold: int = 0
+    start_fold: int | str = 0
     start_checkpoint: str = "checkpoint_final.pth"
 
     def to_json(self) -> str:

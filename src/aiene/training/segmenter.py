@@ -16,7 +16,7 @@ from typing import Any
 from aiene.errors import ModelError, OutputError, UsageError
 from aiene.extras import need
 from aiene.ingest.fingerprint import content_sha256
-from aiene.models.bundle import Bundle, verify_bundle
+from aiene.models.bundle import LABEL_VALUES, Bundle, verify_bundle
 from aiene.models.store import find_bundle
 from aiene.pipeline import load_preparation
 from aiene.provenance import digest
@@ -149,7 +149,21 @@ def work_folder(out: Path) -> Path:
 def _base(settings: SegmenterTraining) -> Bundle:
     base = find_bundle(settings.start_from or "default")
     verify_bundle(base)
+    if settings.start_from is not None:
+        _check_start(base)
     return base
+
+
+def _check_start(base: Bundle) -> None:
+    """Weights that start a training must have been trained on such crops and such labels."""
+    if base.card.segmenter.intensities != "crop":
+        raise UsageError(
+            f"the segmenter of {base.card.name} takes HU; leave --from out, or name another."
+        )
+    if base.card.labels | LABEL_VALUES != base.card.labels:
+        raise UsageError(
+            f"the labels of {base.card.name} are not 1 GTVp and 2 GTVn; leave --from out, or name another."
+        )
 
 
 def _open(work: Path, settings: SegmenterTraining, base: Bundle) -> None:

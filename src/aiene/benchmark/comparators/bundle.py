@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
-from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES
+from aiene.benchmark.config import GTVN, LABEL_VALUES
 from aiene.benchmark.resources import count_parameters, folder_bytes
 from aiene.device import resolve_device
 from aiene.geometry import Volume, pull_labels
@@ -87,7 +87,7 @@ class BundleComparator:
         result, arrays = finish(
             prepared.at,
             self._networks,
-            Settings(card.ene_threshold, fg_labels=str(card.labels[GTVN])),
+            Settings(card.ene_threshold, fg_labels=str(LABEL_VALUES[GTVN])),
             labels=card.labels,
             midline_x=self._preparation.midline_x,
         )
@@ -101,7 +101,7 @@ class BundleComparator:
         The road's own node masks hold the published layer around the segmentation, which is no part of a
         node's outline.
         """
-        labels = in_benchmark_values(inferred.arrays.labels, self._bundle.card.labels)
+        labels = inferred.arrays.labels
         inside = labels.array == LABEL_VALUES[GTVN]
         nodes = inferred.arrays.nodes
         rows = inferred.result.nodes
@@ -149,11 +149,3 @@ def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
         sizes = [float(np.count_nonzero(mask) * voxel) for mask in (grown, dilated)]
         nodes.append(Node(int(value), grown, dilated, sizes[0], sizes[1], None, touches_border(grown)))
     return nodes
-
-
-def in_benchmark_values(labels: Volume, named: dict[str, int]) -> Volume:
-    """A bundle's label map with 1 for GTVp and 2 for GTVn; its other labels become 0."""
-    result = np.zeros(labels.array.shape, dtype=np.uint8)
-    for name in (GTVP, GTVN):
-        result[labels.array == named[name]] = LABEL_VALUES[name]
-    return labels.with_array(result)
