@@ -104,9 +104,6 @@ def test_what_pynrrd_writes_is_read(tmp_path: Path, encoding: str) -> None:
         "encoding": encoding,
     }
     nrrd.write(str(tmp_path / "one.nrrd"), ct().transpose(2, 1, 0), header)
-    if encoding == "bzip2":  # SimpleITK's NRRD library is built without it
-        assert "it cannot be read as NRRD" in refusal(tmp_path / "one.nrrd")
-        return
     np.testing.assert_array_equal(read(tmp_path / "one.nrrd").volume.array, ct())
 
 
@@ -160,4 +157,4 @@ def test_sheared_directions_are_refused(tmp_path: Path) -> None:
 def test_a_block_of_memory_is_no_ct(tmp_path: Path) -> None:
     path = write(tmp_path / "block.nrrd")
     path.write_bytes(path.read_bytes().replace(b"type: short", b"type: block\nblock size: 2"))
-    assert "instead of plain numbers" in refusal(path)
+    assert "of a type other than plain numbers" in refusal(path)
