@@ -11,6 +11,7 @@ The unit
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from aiene.errors import InputError
-from aiene.geometry import Grid, Volume
+from aiene.geometry import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.lattice import Matrix, as_json
@@ -86,9 +87,14 @@ def _grid(header: NrrdHeader) -> Grid:
         affine, said = _with_space(header)
     else:
         affine, said = _without_space(header)
-    check_spacing(header.path, np.linalg.norm(affine[:3, :3], axis=0).tolist(), said)
+    steps = [triple(step) for step in affine[:3, :3].T]
+    # Length and unit vectors in teem's own arithmetic: the published registration repeats to the bit only on
+    # the very numbers that SimpleITK would read.
+    z, y, x = (math.sqrt(a * a + b * b + c * c) for a, b, c in steps)
+    check_spacing(header.path, (z, y, x), said)
+    units = [triple([v * (1.0 / n) for v in step]) for step, n in zip(steps, (z, y, x), strict=True)]
     try:
-        return Grid.from_affine(affine, size)
+        return Grid(size, (z, y, x), triple(affine[:3, 3]), (units[0], units[1], units[2]))
     except ValueError as error:
         raise InputError(
             header.path,
