@@ -201,7 +201,13 @@ def finish(
     result = CaseResult(
         case_id=at.case.case_id,
         status="ok" if nodes else "no_nodes",
-        nodes=node_results(nodes, places, scores, settings.ene_threshold),
+        nodes=node_results(
+            nodes,
+            places,
+            scores,
+            settings.ene_threshold,
+            sides_known=bool(at.facts["input"].get("orientation_known", True)),
+        ),
         has_primary=_has_primary(at, found, labels),
         has_chosen=bool((found.array != 0).any() if chosen == "any" else np.isin(found.array, chosen).any()),
         warnings=(*at.warnings, *_mask_warnings(at, found), *node_warnings(nodes, places, scores)),

@@ -15,7 +15,9 @@ from ingest_builders import MARK, ct, write_nifti
 from scipy.spatial.transform import Rotation
 from test_dicom_stacking import read, refusal
 
+from aiene.errors import InputError
 from aiene.geometry import volume_of
+from aiene.ingest import Case, find_cases, read_case
 
 RAS = np.diag([-0.8, -0.9, 3.0, 1.0])
 RAS[:3, 3] = [20, 15, 100]
@@ -277,3 +279,45 @@ def test_a_volume_larger_than_the_memory_is_refused_in_a_sentence(
 def test_colour_and_complex_voxels_are_refused(tmp_path: Path) -> None:
     nib.Nifti1Image(ct().T.astype(np.complex64), RAS).to_filename(tmp_path / "c.nii")
     assert "instead of plain numbers" in refusal(tmp_path / "c.nii")
+
+
+@pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("intercept", [0.0, -5.0, np.nan])
+def test_a_slope_that_is_none_scales_nothing(tmp_path: Path, slope: float, intercept: float) -> None:
+    found = read(write_nifti(tmp_path / "a.nii", ct(), slope=(slope, intercept)))
+    np.testing.assert_array_equal(found.volume.array, ct())
+
+
+@pytest.mark.parametrize("intercept", [np.nan, np.inf])
+def test_an_intercept_that_is_no_number_is_0_and_told(tmp_path: Path, intercept: float) -> None:
+    found = read(write_nifti(tmp_path / "a.nii", ct(), slope=(1.0, intercept)))
+    np.testing.assert_array_equal(found.volume.array, ct())
+    assert f"its scl_inter is {intercept}, no number: taken as 0" in found.warnings
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(1, "its unit is metre"), (3, "its unit is micrometre"), (0, "not said, taken as mm")]
+)
+def test_a_unit_that_does_not_fit_is_named(tmp_path: Path, code: int, said: str) -> None:
+    path = write_nifti(tmp_path / "a.nii", ct(), sform=np.diag([0.01, 0.01, 0.03, 1]) if code == 0 else None)
+    content = bytearray(path.read_bytes())
+    content[123] = code
+    path.write_bytes(content)
+    assert "is no CT's" in refusal(path)
+    assert said in refusal(path)
+
+
+@pytest.mark.parametrize("asked", ["auto", "sform"])
+def test_a_qform_without_a_rotation_is_not_called_damage(tmp_path: Path, asked: str) -> None:
+    path = write_nifti(tmp_path / "a.nii", ct())
+    content = bytearray(path.read_bytes())
+    content[256:268] = np.array([3, 3, 3], "<f4").tobytes()  # a quaternion longer than 1
+    path.write_bytes(content)
+    (case,) = find_cases(path, affine=asked)[0]
+    assert isinstance(case, Case)
+    if asked == "sform":
+        assert any("its qform holds no rotation or no place" in w for w in read_case(case).warnings)
+        return
+    with pytest.raises(InputError, match="its qform holds no rotation") as error:
+        read_case(case)
+    assert "damaged" not in str(error.value)

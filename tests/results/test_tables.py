@@ -101,3 +101,15 @@ def test_empty_tables_keep_their_columns():
 def test_a_record_comes_back_from_json_as_it_went():
     for result in RESULTS:
         assert CaseResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_without_an_orientation_no_side_is_told_in_any_table():
+    lying = {"input": {"orientation_known": False}}
+    found = CaseResult("u", "ok", nodes=(node(1, 1, 0.9, side=""),), facts=lying)
+    assert not found.sides_known
+    patients = tables.csv_bytes(tables.patients_table([found], model="m", threshold=0.3)).decode()
+    assert patients.splitlines()[1].startswith("u,ok,1,1,,,0.9,")
+    nodes = tables.csv_bytes(tables.nodes_table([found], axes=False)).decode().splitlines()
+    row = dict(zip(nodes[0].split(","), nodes[1].split(","), strict=True))
+    assert row["side"] == ""
+    assert CaseResult.from_json(json.loads(json.dumps(found.to_json()))).sides_known is False

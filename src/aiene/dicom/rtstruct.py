@@ -230,7 +230,7 @@ def _node_description(node: NodeResult, maker: Maker) -> str:
         said = "ENE" if node.ene_classification == 1 else "no ENE"
         verdict = f"ENE probability {node.ene:.3f} (threshold {maker.ene_threshold:g}: {said})"
     positive = "" if node.pos is None else f", node positivity {node.pos:.3f}"
-    return f"{verdict}{positive}, side {node.side}. Found by {_author(maker)}. {_NOTICE}"
+    return f"{verdict}{positive}, side {node.side or 'not known'}. Found by {_author(maker)}. {_NOTICE}"
 
 
 def _author(maker: Maker) -> str:

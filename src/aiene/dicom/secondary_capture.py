@@ -116,8 +116,8 @@ def _words(node: NodeResult, case: ExportCase, ct: Volume, through: tuple[int, i
     return Words(
         title=f"{node.name}   {ene}",
         facts=(
-            f"volume {node.native_volume_mm3 / 1000:.2f} ml   {_axes(node)}{positive}side {node.side}   "
-            f"at ({x:.0f}, {y:.0f}, {z:.0f}) mm LPS"
+            f"volume {node.native_volume_mm3 / 1000:.2f} ml   {_axes(node)}{positive}"
+            f"side {node.side or 'not known'}   at ({x:.0f}, {y:.0f}, {z:.0f}) mm LPS"
         ),
         captions=(f"axial, largest area{number}   {window}", "axial", "coronal", "sagittal"),
         source=f"aiene {maker.software_version}, {maker.bundle_name} {maker.bundle_version}. {maker.notice}",

@@ -37,8 +37,14 @@ def check_size(path: Path, size: Sequence[int]) -> None:
         raise InputError(path, f"it has only {min(size)} slices ({shown})", "give the whole CT volume")
 
 
-def check_spacing(path: Path, spacing: Sequence[float]) -> None:
+def check_spacing(path: Path, spacing: Sequence[float], unit: str = "") -> None:
     """Refuse a voxel spacing that no CT has.
+
+    Parameters
+    ----------
+    path : named in the error.
+    spacing : mm along each axis.
+    unit : what the header says of its unit of length, where that may be the cause.
 
     Raises
     ------
@@ -49,8 +55,9 @@ def check_spacing(path: Path, spacing: Sequence[float]) -> None:
     shown = " x ".join(f"{v:.4g}" for v in spacing)
     raise InputError(
         path,
-        f"its voxel spacing of {shown} mm is no CT's ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm)",
-        "correct the spacing in the header",
+        f"its voxel spacing of {shown} mm is no CT's ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm)"
+        + (f"; {unit}" if unit else ""),
+        "correct the spacing or its unit in the header" if unit else "correct the spacing in the header",
     )
 
 

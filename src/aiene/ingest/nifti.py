@@ -8,6 +8,9 @@ The affine
     a qform cannot hold a shear; the volume is then resampled onto that lattice. Where the case asks for one
     of them (`Case.affine`), that one counts, and what differs is a warning. Where both codes are 0, the
     axes are taken for LPS as stock readers do, with a warning that nobody knows which side is left.
+The scale
+    A slope of 0, NaN or infinite scales nothing, an intercept that is no number is 0, as the standard's own
+    library reads them. Lengths are in the unit of xyzt_units; where it names none, in mm.
 The axes
     The file's own index order (i, j, k) becomes array axes (k, j, i); nothing is reoriented.
 """
@@ -15,6 +18,7 @@ The axes
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,26 +32,17 @@ from nibabel.wrapstruct import WrapStructError
 
 from aiene.errors import InputError
 from aiene.ingest.case import AffineRule, Case, NativeCt
+from aiene.ingest.hu_range import InRange, in_ct_range
 from aiene.ingest.lattice import Matrix, Squared, as_json, nearest_square, on_rectangle
 from aiene.ingest.limits import check_memory, check_promise, check_size, check_spacing
-from aiene.ingest.values import narrow
+from aiene.ingest.values import PIXEL_TYPES, narrow
 
 _LPS_FROM_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's world is RAS, ours LPS; this is the only place where the two meet."""
 
 _UNIT_MM: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: unknown, metre, mm, micrometre
-_PIXEL_TYPES: Final = {
-    "i1": 0,
-    "u1": 1,
-    "i2": 2,
-    "u2": 3,
-    "i4": 4,
-    "u4": 5,
-    "i8": 6,
-    "u8": 7,
-    "f4": 8,
-    "f8": 9,
-}
+_MILLIMETRE: Final = 2
+_UNIT_NAMES: Final = {1: "metre", 3: "micrometre"}
 _FLOAT32, _FLOAT64 = 8, 9
 _TOLD_VOXELS: Final = 0.01
 _TOLD_MM: Final = 0.01
@@ -80,14 +75,16 @@ def read_nifti(case: Case) -> NativeCt:
         header = _read_header(path)
         size = _size(path, header)
         affine = _affine(path, header, case.affine)
-        slope, intercept = _scaling(path, header)
+        slope, intercept, told = _scaling(header)
         stored = _read_voxels(path, header, size)
     except (OSError, EOFError, zlib.error, HeaderDataError, WrapStructError, ValueError, KeyError) as error:
         raise InputError(path, "it cannot be read as NIfTI", _COPY) from error
     lattice = (_LPS_FROM_RAS @ affine.matrix)[:, [2, 1, 0, 3]]  # array axes are (k, j, i)
     square = nearest_square(lattice, size)
+    values = narrow(stored, slope, intercept)
+    inside = InRange(values) if square.snaps else in_ct_range(path, values)  # before it is interpolated
     return NativeCt(
-        volume=on_rectangle(narrow(stored, slope, intercept), lattice, square),
+        volume=on_rectangle(inside.array, lattice, square),
         pixel_type=_pixel_type(stored.dtype, scaled=(slope, intercept) != (1.0, 0.0)),
         source={
             "kind": "nifti",
@@ -95,8 +92,9 @@ def read_nifti(case: Case) -> NativeCt:
             "orientation_known": affine.known,
             "off_right_angles_degrees": round(square.angle_degrees, 4),
             "lattice": as_json(lattice, size),
+            **inside.record,
         },
-        warnings=(*affine.warnings, *shear_warnings(square)),
+        warnings=(*told, *affine.warnings, *shear_warnings(square), *inside.warnings),
     )
 
 
@@ -137,17 +135,23 @@ def _size(path: Path, header: Any) -> tuple[int, int, int]:
     return shape[2], shape[1], shape[0]
 
 
-def _scaling(path: Path, header: Any) -> tuple[float, float]:
-    slope, intercept = header.get_slope_inter()
-    if slope is None:
-        return 1.0, 0.0
-    return float(slope), float(intercept or 0.0)
+def _scaling(header: Any) -> tuple[float, float, tuple[str, ...]]:
+    """Slope and intercept, and what to tell of them.
+
+    By the standard a slope of 0 says that nothing is scaled; its library reads what is no finite number as 0.
+    """
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not math.isfinite(slope):
+        return 1.0, 0.0, ()
+    if math.isfinite(intercept):
+        return slope, intercept, ()
+    return slope, 0.0, (f"its scl_inter is {intercept}, no number: taken as 0",)
 
 
 def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDArray[Any]:
     """Stored values (k, j, i) in native byte order."""
     dtype = header.get_data_dtype()
-    if dtype.kind not in "iuf" or dtype.str[1:] not in _PIXEL_TYPES:
+    if dtype.kind not in "iuf" or dtype.str[1:] not in PIXEL_TYPES:
         raise InputError(path, f"its voxels are {dtype} instead of plain numbers", "give a grey CT")
     data, offset = _voxel_file(path, header)
     count = size[0] * size[1] * size[2]
@@ -164,7 +168,8 @@ def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDA
 
 def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:
     """The file with the voxels, and where they begin."""
-    offset = int(header["vox_offset"])
+    said = float(header["vox_offset"])
+    offset = int(said) if math.isfinite(said) else 0
     if bytes(header["magic"].tobytes()).startswith(b"n+"):
         return path, max(offset, int(header["sizeof_hdr"]) + 4)
     name = path.name[: -len(".hdr.gz")] if path.name.endswith(".hdr.gz") else path.stem
@@ -177,43 +182,68 @@ def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:
 
 def _pixel_type(dtype: np.dtype[Any], *, scaled: bool) -> int:
     """SimpleITK's number of the type that it would read: integers with a scale become float32."""
-    stored = _PIXEL_TYPES[dtype.str[1:]]
+    stored = PIXEL_TYPES[dtype.str[1:]]
     return stored if not scaled or stored == _FLOAT64 else _FLOAT32
 
 
 def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
-    unit = np.diag([*[_UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)] * 3, 1.0])
+    code = int(header["xyzt_units"]) & 7
+    unit = np.diag([*[_UNIT_MM.get(code, 1.0)] * 3, 1.0])
+    said = "" if code == _MILLIMETRE else f"its unit is {_UNIT_NAMES.get(code, 'not said, taken as mm')}"
     pixdim = np.array([float(v) for v in header["pixdim"][1:4]])
     codes = int(header["sform_code"]), int(header["qform_code"])
     if asked != "auto" and codes[asked == "qform"] <= 0:
         raise InputError(path, f"it has no {asked} (code 0)", f"leave --affine {asked} out for this CT")
     if codes[0] <= 0 and codes[1] <= 0:
-        check_spacing(path, pixdim * unit[0, 0])
+        check_spacing(path, pixdim * unit[0, 0], said)
         warning = (
             "the file does not say how the patient lies (sform and qform codes are 0): "
             "the sides of the neck cannot be known"
         )
         return _Affine(_LPS_FROM_RAS @ unit @ np.diag([*pixdim, 1.0]), "none", False, (warning,))
     if codes[0] <= 0 or asked == "qform":
-        check_spacing(path, pixdim * unit[0, 0])
-        qform = unit @ header.get_qform()
-        return _Affine(qform, "qform", True, _overruled(header, unit, "qform") if codes[0] > 0 else ())
+        check_spacing(path, pixdim * unit[0, 0], said)
+        qform = _qform(header)
+        if qform is None:
+            raise InputError(path, "its qform holds no rotation or no place", _AGAIN)
+        return _Affine(unit @ qform, "qform", True, _overruled(header, unit, "qform") if codes[0] > 0 else ())
     sform = unit @ np.asarray(header.get_sform(), dtype=np.float64)
-    check_spacing(path, np.linalg.norm(sform[:3, :3], axis=0).tolist())
+    check_spacing(path, np.linalg.norm(sform[:3, :3], axis=0).tolist(), said)
+    if not np.isfinite(sform).all():
+        raise InputError(path, "its sform holds values that are no numbers", _AGAIN)
     if abs(np.linalg.det(sform[:3, :3] / np.linalg.norm(sform[:3, :3], axis=0))) < 0.1:
         raise InputError(path, "its sform is flat or sheared beyond use", _AGAIN)
     if asked == "sform":
         return _Affine(sform, "sform", True, _overruled(header, unit, "sform") if codes[1] > 0 else ())
     if codes[1] > 0:
-        return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ header.get_qform(), header))
-    check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist())
+        qform = _qform(header)
+        if qform is None:
+            raise InputError(
+                path, "its qform holds no rotation or no place, so it contradicts its sform", _AGAIN + _OR_ASK
+            )
+        return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ qform, header))
+    check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist(), said)
     scaled = _with_spacing(sform, np.abs(pixdim * unit[0, 0]))
     return _Affine(sform, "sform", True, _compare(path, sform, scaled, header, "pixdim"))
 
 
+def _qform(header: Any) -> Matrix | None:
+    """The qform in the file's own unit; None where its quaternion, offset or pixdim holds none."""
+    try:
+        qform: Matrix = np.asarray(header.get_qform(), dtype=np.float64)
+    except (HeaderDataError, ValueError):
+        return None
+    return qform if np.isfinite(qform).all() else None
+
+
 def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[str, ...]:
     """What to tell where the user chose one of two statements that differ."""
-    sform, qform = (unit @ np.asarray(m, dtype=np.float64) for m in (header.get_sform(), header.get_qform()))
+    other = _qform(header)
+    if other is None:
+        return (f"its qform holds no rotation or no place: the {taken} was taken, as asked",)
+    sform, qform = unit @ np.asarray(header.get_sform(), dtype=np.float64), unit @ other
+    if not np.isfinite(sform).all():
+        return (f"its sform holds values that are no numbers: the {taken} was taken, as asked",)
     size = np.array([int(n) for n in header["dim"][1:4]])
     corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * [*(size - 1), 1]
     apart = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max())
@@ -239,7 +269,7 @@ def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tup
 
 def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -> tuple[str, ...]:
     """Refuse or warn where another statement of the header contradicts the sform."""
-    if not np.isfinite(other).all() or np.linalg.det(other[:3, :3]) * np.linalg.det(sform[:3, :3]) <= 0:
+    if np.linalg.det(other[:3, :3]) * np.linalg.det(sform[:3, :3]) <= 0:
         raise InputError(
             path,
             f"its sform and {name} differ in handedness",

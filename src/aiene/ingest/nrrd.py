@@ -1,49 +1,52 @@
-"""NRRD to a CT: SimpleITK reads, after a look at what it would pass over in silence."""
+"""NRRD to a CT, read by one parser from header to voxels, so that nothing is opened which was not checked.
+
+The space
+    LPS, RAS and LAS are brought to LPS; any other is taken for LPS, with a warning that nobody knows which
+    side is left. Without a space, `spacings` and `axis mins` count; where neither they nor space directions
+    are there, the CT is refused.
+The unit
+    Lengths are in `space units` (of each component of origin and directions), without a space in `units` (of
+    each axis); mm where none is said. A unit that is not known is refused.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final
 
-import SimpleITK as sitk
+import numpy as np
 
 from aiene.errors import InputError
-from aiene.geometry import Grid, Volume, grid_of
+from aiene.geometry import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
-from aiene.ingest.lattice import as_json
-from aiene.ingest.limits import check_memory, check_promise, check_size, check_spacing
-from aiene.ingest.values import narrow
+from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.lattice import Matrix, as_json
+from aiene.ingest.limits import check_spacing
+from aiene.ingest.nrrd_data import data_files, read_voxels
+from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, read_nrrd_header, sizes
+from aiene.ingest.values import PIXEL_TYPES, narrow
 
-_MAX_HEADER: Final = 1 << 20
-_BITS: Final = {
-    "char": 8,
-    "int8": 8,
-    "short": 16,
-    "int16": 16,
-    "int32": 32,
-    "int64": 64,
-    "float": 32,
-    "double": 64,
+_TO_LPS: Final = {
+    "lps": (1, 1, 1),
+    "left-posterior-superior": (1, 1, 1),
+    "ras": (-1, -1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "las": (1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
 }
-_PATIENT_SPACES: Final = frozenset(
-    {"lps", "ras", "las", "left-posterior-superior", "right-anterior-superior", "left-anterior-superior"}
-)
-_AGAIN: Final = "correct the header, or convert the CT again"
+_UNITS_MM: Final = {
+    **dict.fromkeys(("", "???", "mm", "millimeter", "millimetre", "millimeters", "millimetres"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimetre", "centimeters", "centimetres"), 10.0),
+    **dict.fromkeys(("m", "meter", "metre", "meters", "metres"), 1000.0),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns"), 0.001),
+    **dict.fromkeys(("micrometer", "micrometre", "micrometers", "micrometres"), 0.001),
+}
 _UNKNOWN: Final = (
     "the file does not say how the patient lies (no space LPS, RAS or LAS): "
     "the sides of the neck cannot be known"
 )
-
-
-class _Header(NamedTuple):
-    """Fields by lower-case name, and how many bytes the header takes."""
-
-    fields: dict[str, str]
-    length: int
-
-    def get(self, *names: str) -> str:
-        return next((self.fields[name] for name in names if name in self.fields), "")
 
 
 def read_nrrd(case: Case) -> NativeCt:
@@ -51,142 +54,110 @@ def read_nrrd(case: Case) -> NativeCt:
 
     Raises
     ------
-    InputError : the data file is missing or cut off, it holds no single 3-D volume of plain numbers, or its
-        geometry is absurd or sheared.
+    InputError : a data file is missing, cut off or outside the header's folder, it holds no single 3-D volume
+        of plain numbers, or its geometry is absurd, sheared or in an unknown unit.
     """
     path = case.files[0]
-    header = _read_header(path)
-    sizes = _sizes(path, header)
-    _check_data(path, header, sizes)
-    check_memory(path, math.prod(sizes))
-    image = _read(path)
-    grid = _grid(path, image)
-    known = header.get("space").lower() in _PATIENT_SPACES
+    header = read_nrrd_header(path)
+    grid = _grid(header)
+    stored = read_voxels(header)
+    known = header.get("space").lower() in _TO_LPS
     return NativeCt(
-        volume=Volume(narrow(sitk.GetArrayFromImage(image)), grid),
-        pixel_type=int(image.GetPixelID()),
+        volume=Volume(narrow(stored), grid),
+        pixel_type=PIXEL_TYPES[stored.dtype.str[1:]],
         source={
             "kind": "nrrd",
             "space": header.get("space"),
             "orientation_known": known,
             "lattice": as_json(grid.affine, grid.size),
+            **_parts(path, data_files(header)),
         },
         warnings=() if known else (_UNKNOWN,),
     )
 
 
-def data_files(path: Path) -> tuple[Path, ...]:
-    """The files with the voxels that a detached header names; none where they follow the header.
-
-    Raises
-    ------
-    InputError : the file cannot be read or is no NRRD.
-    """
-    header = _read_header(path)
-    named = header.get("data file", "datafile")
-    if not named:
-        return ()
-    words = named.split()
-    if words[0].upper() == "LIST":
-        lines = header.get("\n").splitlines()
-        return tuple(path.with_name(line.strip()) for line in lines if line.strip())
-    if len(words) >= 4 and "%" in words[0]:
-        first, last, step = (int(word) for word in words[1:4])
-        return tuple(path.with_name(words[0] % n) for n in range(first, last + (1 if step > 0 else -1), step))
-    return (path.parent / named,)
+def _parts(path: Path, files: tuple[Path, ...]) -> dict[str, Any]:
+    """What the record says of a detached header: the voxels' files count too."""
+    return {"files": 1 + len(files), "sha256": content_sha256((path, *files))} if files else {}
 
 
-def _read_header(path: Path) -> _Header:
+def _grid(header: NrrdHeader) -> Grid:
+    size = sizes(header)[::-1]
+    if header.get("space") or header.get("spacedimension") or header.get("spacedirections"):
+        affine, said = _with_space(header)
+    else:
+        affine, said = _without_space(header)
+    steps = [triple(step) for step in affine[:3, :3].T]
+    # Length and unit vectors in teem's own arithmetic: the published registration repeats to the bit only on
+    # the very numbers that SimpleITK would read.
+    z, y, x = (math.sqrt(a * a + b * b + c * c) for a, b, c in steps)
+    check_spacing(header.path, (z, y, x), said)
+    units = [triple([v * (1.0 / n) for v in step]) for step, n in zip(steps, (z, y, x), strict=True)]
     try:
-        with path.open("rb") as file:
-            head = file.read(_MAX_HEADER)
-    except OSError as error:
-        raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
-    ends = [at + len(blank) for blank in (b"\n\n", b"\r\n\r\n") if (at := head.find(blank)) >= 0]
-    length = min(ends, default=len(head))
-    fields: dict[str, str] = {}
-    lines = head[:length].decode("utf-8", "replace").splitlines()
-    for number, line in enumerate(lines[1:], start=2):
-        name, colon, value = line.partition(":")
-        if colon and not line.startswith("#") and not value.startswith("="):
-            fields[name.strip().lower()] = value.strip()
-            if name.lower() in ("data file", "datafile") and value.split()[:1] == ["LIST"]:
-                fields["\n"] = "\n".join(lines[number:])
-                break
-    return _Header(fields, length)
-
-
-def _sizes(path: Path, header: _Header) -> list[int]:
-    try:
-        sizes = [int(word) for word in header.get("sizes").split()]
+        return Grid(size, (z, y, x), triple(affine[:3, 3]), (units[0], units[1], units[2]))
     except ValueError as error:
-        raise InputError(path, "its sizes are no numbers", _AGAIN) from error
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise InputError(path, f"its sizes {sizes} are no volume's", _AGAIN)
-    if len(sizes) == 2:
-        raise InputError(path, "it is a single two-dimensional image", "give the whole CT volume")
-    if len(sizes) > 3:
-        raise InputError(path, f"it has {len(sizes)} dimensions instead of 3", "give one CT a file")
-    check_size(path, sizes)
-    return sizes
-
-
-def _check_data(path: Path, header: _Header, sizes: list[int]) -> None:
-    """Refuse a data file that is missing, or too short for what the header promises."""
-    try:
-        files = data_files(path)
-    except (ValueError, TypeError) as error:
-        raise InputError(path, "the names of its data files cannot be understood", _AGAIN) from error
-    for file in files:
-        if not file.is_file():
-            raise InputError(path, f"its data file {file.name} is missing", "put it beside the header")
-    kind = header.get("type").lower().removesuffix("_t")
-    word = (
-        kind.replace("unsigned", "").replace("signed", "").strip().removesuffix(" int").lstrip("u") or "int"
-    )
-    bits = _BITS.get({"int": "int32", "long long": "int64", "longlong": "int64"}.get(word, word))
-    if bits is None:
         raise InputError(
-            path, f"its voxels are of the type {kind!r} instead of plain numbers", "give a grey CT"
+            header.path,
+            "its space directions are sheared or flat, or its origin is no place",
+            "resample the CT onto a rectangular grid",
+        ) from error
+
+
+def _with_space(header: NrrdHeader) -> tuple[Matrix, str]:
+    """From (z, y, x, 1) to LPS mm, and what the header says of units other than mm."""
+    vectors = re.findall(r"\(([^)]*)\)", header.get("spacedirections"))
+    steps = _numbers(header, "space directions", [v for vector in vectors for v in vector.split(",")], 9)
+    if len(vectors) != 3 or steps is None:
+        raise InputError(header.path, "it has no three space directions of three numbers", AGAIN)
+    origin = np.zeros(3)
+    if header.get("spaceorigin"):
+        place = _numbers(header, "space origin", header.get("spaceorigin").strip("() ").split(","), 3)
+        origin = origin if place is None else place
+    scale, said = _scale(header, "spaceunits")
+    turn = np.array(_TO_LPS.get(header.get("space").lower(), (1, 1, 1))) * scale
+    affine = np.eye(4)
+    affine[:3, :3] = (steps.reshape(3, 3) * turn).T[:, ::-1]
+    affine[:3, 3] = origin * turn
+    return affine, said
+
+
+def _without_space(header: NrrdHeader) -> tuple[Matrix, str]:
+    """The same from the axes' own spacings; the axes are taken for x, y and z of LPS."""
+    spacing = _numbers(header, "spacings", header.get("spacings").split(), 3)
+    if spacing is None:
+        raise InputError(header.path, "it does not say how large its voxels are (spacings)", AGAIN)
+    scale, said = _scale(header, "units")
+    origin = np.zeros(3)
+    if header.get("axismins"):
+        place = _numbers(header, "axis mins", header.get("axismins").split(), 3)
+        centres = [word.lower() for word in header.get("centers", "centerings").split()]
+        half = np.array([0.5 * (word == "cell") for word in [*centres, "", "", ""][:3]])
+        if place is not None and np.isfinite(place).all():
+            origin = place + half * spacing
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(spacing * scale)[:, ::-1]
+    affine[:3, 3] = origin * scale
+    return affine, said
+
+
+def _numbers(header: NrrdHeader, name: str, words: list[str], count: int) -> Matrix | None:
+    if len(words) != count:
+        return None
+    try:
+        return np.array([float(word) for word in words])
+    except ValueError as error:
+        raise InputError(header.path, f"its {name} are no numbers", AGAIN) from error
+
+
+def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, str]:
+    """mm of the unit of each of the three components, and the units in words where they are not mm."""
+    said = header.get(name)
+    words = re.findall(r'"([^"]*)"', said) if '"' in said else said.split()
+    words = [word.strip().lower() for word in words] or [""] * 3
+    known = [_UNITS_MM.get(word) for word in words]
+    if len(known) != 3 or None in known:
+        raise InputError(
+            header.path, "its units of length are none that are known (mm, cm, m, um)", "convert the CT to mm"
         )
-    encoding, promised = header.get("encoding").lower(), math.prod(sizes) * bits // 8
-    if len(files) > 1 or encoding not in ("raw", "gz", "gzip"):
-        return
-    check_promise(
-        files[0] if files else path,
-        promised,
-        offset=0 if files else header.length,
-        deflated=encoding != "raw",
-    )
-
-
-def _read(path: Path) -> sitk.Image:
-    talks = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.SetImageIO("NrrdImageIO")
-        return reader.Execute()
-    except RuntimeError as error:
-        if "orthonormal" in str(error).lower() or "determinant" in str(error).lower():
-            raise InputError(
-                path, "its space directions are sheared or flat", "resample the CT onto a rectangular grid"
-            ) from error
-        raise InputError(
-            path, "it cannot be read as NRRD", "the file is cut off or damaged: copy it again"
-        ) from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(talks)
-
-
-def _grid(path: Path, image: sitk.Image) -> Grid:
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(path, "it holds no single volume of grey values", "give one CT a file")
-    check_spacing(path, image.GetSpacing())
-    try:
-        return grid_of(image)
-    except ValueError as error:
-        raise InputError(
-            path, "its space directions are sheared or flat", "resample the CT onto a rectangular grid"
-        ) from error
+    scale = np.array(known, dtype=np.float64)
+    return scale, "" if (scale == 1).all() else f"its units are {', '.join(words)}"

@@ -60,7 +60,7 @@ def check_finite(path: Path, array: npt.NDArray[Any]) -> None:
     if bad:
         raise InputError(
             path,
-            f"{bad} of its {array.size} voxels are NaN or infinite",
+            f"{bad} of its {array.size} voxels are NaN or infinite (as float32)",
             "write the CT again with numbers only",
         )
 

@@ -13,6 +13,7 @@ from aiene.ingest.archive import unpacked
 from aiene.ingest.case import Case, Format, NativeCt
 from aiene.ingest.dicom.read import place, read_dicom
 from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.hu_range import in_ct_range
 from aiene.ingest.limits import check_size, check_spacing
 from aiene.ingest.nifti import read_nifti
 from aiene.ingest.nrrd import read_nrrd
@@ -34,7 +35,8 @@ def read_case(case: Case) -> NativeCt:
 
     Returns
     -------
-    The CT; its warnings are those of reading alone, `case.warnings` come on top.
+    The CT, its values within the range of CT (`hu_range`); its warnings are those of reading alone,
+    `case.warnings` come on top.
 
     Raises
     ------
@@ -58,8 +60,14 @@ def read_case(case: Case) -> NativeCt:
     check_size(where, ct.volume.grid.size)
     check_spacing(where, ct.volume.grid.spacing)
     check_finite(where, ct.volume.array)
-    odd = check_hounsfield(where, ct.volume.array)
-    return replace(ct, warnings=(*ct.warnings, *odd, *check_coverage(ct.volume)))
+    odd = check_hounsfield(where, ct.volume.array)  # of the values as they came: padding is no air there
+    inside = in_ct_range(where, ct.volume.array)
+    return replace(
+        ct,
+        volume=ct.volume.with_array(inside.array),
+        source={**ct.source, **inside.record},
+        warnings=(*ct.warnings, *inside.warnings, *odd, *check_coverage(ct.volume)),
+    )
 
 
 @contextmanager

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+PIXEL_TYPES: Final = {
+    "i1": 0,
+    "u1": 1,
+    "i2": 2,
+    "u2": 3,
+    "i4": 4,
+    "u4": 5,
+    "i8": 6,
+    "u8": 7,
+    "f4": 8,
+    "f8": 9,
+}
+"""SimpleITK's numbers of the pixel types, with which the published resampling fills."""
 
 _INT16 = np.iinfo(np.int16)
 

@@ -10,7 +10,12 @@ from aiene.results.records import NodeResult
 
 
 def node_results(
-    nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None], threshold: float
+    nodes: Sequence[Node],
+    places: Sequence[NativePlace],
+    scores: Sequence[Score | None],
+    threshold: float,
+    *,
+    sides_known: bool = True,
 ) -> tuple[NodeResult, ...]:
     """The nodes of a case as records, in order of falling volume.
 
@@ -18,6 +23,7 @@ def node_results(
     ----------
     nodes, places, scores : of the same nodes in the same order.
     threshold : a node is classified as ENE where its probability is over this, compared in float64.
+    sides_known : the CT's file says how the patient lies; else no node has a side.
     """
     results = [
         NodeResult(
@@ -30,7 +36,7 @@ def node_results(
             volume_after_mm3=node.volume_after_mm3,
             axes=_axes_columns(node),
             centroid_lps_mm=place.centroid_lps_mm,
-            side=place.side,
+            side=place.side if sides_known else "",
             native_volume_mm3=place.volume_mm3,
             touches_crop_border=node.touches_border,
             touches_ct_border=place.touches_border,

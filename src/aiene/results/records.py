@@ -23,7 +23,7 @@ class NodeResult:
     volume_before_mm3, volume_after_mm3 : on the crop, before and after dilation.
     axes : the seven published axes in mm, by their column name; None where not asked for.
     centroid_lps_mm : on the native CT, (x, y, z).
-    side : left, right or midline.
+    side : left, right or midline; empty where the CT's file does not say how the patient lies.
     native_volume_mm3 : on the native CT.
     touches_crop_border, touches_ct_border : a part of the node may be missing.
     """
@@ -82,6 +82,11 @@ class CaseResult:
     def n_ene(self) -> int:
         """The AI-ENE node number: how many nodes are classified as ENE."""
         return sum(node.ene_classification == 1 for node in self.nodes)
+
+    @property
+    def sides_known(self) -> bool:
+        """Whether the CT's file says how the patient lies, so that left and right can be told."""
+        return bool(self.facts.get("input", {}).get("orientation_known", True))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only; `from_json` takes them back."""

@@ -80,7 +80,11 @@ def nodes_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
 
 
 def patients_table(results: Iterable[CaseResult], *, model: str, threshold: float) -> pd.DataFrame:
-    """One row per patient; a failed case has empty counts, which is not the same as 0."""
+    """One row per patient.
+
+    A failed case has empty counts, which is not the same as 0; so has one whose sides cannot be known for
+    `n_left` and `n_right`.
+    """
     rows = [
         {**_patient_row(result), "ai_model": model, "ai_threshold": threshold}
         for result in sorted(results, key=lambda r: r.case_id.encode())
@@ -173,8 +177,8 @@ def _patient_row(result: CaseResult) -> dict[str, Any]:
         **row,
         "n_ai_ene": result.n_ene,
         "n_ai_nodes": len(result.nodes),
-        "n_left": sides.count("left"),
-        "n_right": sides.count("right"),
+        "n_left": sides.count("left") if result.sides_known else None,
+        "n_right": sides.count("right") if result.sides_known else None,
         "max_ene": max(probabilities, default=None),
         "largest_node_mm3": max(volumes, default=0.0),
         "total_node_mm3": sum(volumes),

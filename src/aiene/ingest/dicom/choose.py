@@ -11,6 +11,7 @@ import numpy as np
 
 from aiene.errors import InputError
 from aiene.ingest.dicom.group import Group
+from aiene.ingest.dicom.pixels import check_rescale
 from aiene.ingest.dicom.stack import Layout, is_axial, lay_out
 from aiene.ingest.dicom.words import Region, contrast, kernel, region
 
@@ -67,6 +68,7 @@ def _is_derived(candidate: Candidate, kinds: Sequence[str]) -> bool:
 
 
 _RULE: Final[tuple[_Criterion, ...]] = (
+    _Criterion(lambda c: not c.group.astray, lambda c: "it lies where no slice of its series can"),
     _Criterion(lambda c: not c.group.is_localizer, lambda c: "a localizer"),
     _Criterion(lambda c: is_axial(c.group), lambda c: "not axial"),
     _Criterion(lambda c: not _is_derived(c, _NO_HU), lambda c: "a map, not HU"),
@@ -90,7 +92,7 @@ _RULE: Final[tuple[_Criterion, ...]] = (
     _Criterion(lambda c: -c.group.first.series_number, lambda c: "a later series number"),
 )
 
-_MUST: Final = 3
+_MUST: Final = 4
 """How many of these a series has to fulfil; the others only rank."""
 
 
@@ -103,18 +105,18 @@ def candidates(groups: Sequence[Group], where: Path) -> list[Candidate]:
 def choose(found: Sequence[Candidate]) -> Candidate:
     """The series to take, by the first of these that tells two apart.
 
-    No localizer; axial (the normal within 45 degrees of the body's axis, so a tilted gantry counts); HU and
-    no map; a sound stack (no gap, no uneven spacing, at least four slices); not reformatted; not said to be
-    of another part of the body; covers 120 mm or more; said to be of the neck; soft-tissue kernel, then
-    unknown, then bone or lung; venous contrast, then contrast, arterial, unknown, none; primary; original; no
-    gantry tilt; thin slices, down to 1 mm; coverage; number of slices; lower series number; last, the smaller
-    series UID.
+    No slice astray; no localizer; axial (the normal within 45 degrees of the body's axis, so a tilted gantry
+    counts); HU and no map; a sound stack (no gap, no uneven spacing, at least four slices, HU known); not
+    reformatted; not said to be of another part of the body; covers 120 mm or more; said to be of the neck;
+    soft-tissue kernel, then unknown, then bone or lung; venous contrast, then contrast, arterial, unknown,
+    none; primary; original; no gantry tilt; thin slices, down to 1 mm; coverage; number of slices; lower
+    series number; last, the smaller series UID.
     """
     return min(found, key=lambda c: [-float(criterion.rank(c)) for criterion in _RULE])
 
 
 def unusable(candidate: Candidate) -> str | None:
-    """Why the rule may not take this series unasked: a localizer, not axial, a map; None where it may."""
+    """Why the rule may not take this series unasked: astray, scout, not axial, a map; None where it may."""
     for criterion in _RULE[:_MUST]:
         if not criterion.rank(candidate):
             return criterion.words(candidate)
@@ -143,6 +145,9 @@ def describe(candidate: Candidate) -> str:
 
 def _candidate(group: Group, where: Path) -> Candidate:
     try:
-        return Candidate(group, lay_out(group, where), None)
+        layout = lay_out(group, where)
+        for frame in group.frames:
+            check_rescale(frame)
+        return Candidate(group, layout, None)
     except InputError as error:
         return Candidate(group, None, error)

@@ -47,6 +47,7 @@ _TAGS: Final = [
     "SeriesInstanceUID",
     "SeriesNumber",
     "AcquisitionNumber",
+    "TemporalPositionIdentifier",
     "FrameOfReferenceUID",
     "Modality",
     "ImageType",
@@ -100,6 +101,8 @@ class Frame:
     pixel_spacing : mm between rows, then between columns; None if absent.
     slope, intercept : from stored values to HU; None where the file does not say.
     frames : how many frames the file holds.
+    phase : TemporalPositionIdentifier; empty if absent.
+    seconds : AcquisitionTime since midnight; None if absent.
     """
 
     path: Path
@@ -121,6 +124,8 @@ class Frame:
     intercept: float | None
     words: Words = field(repr=False)
     frames: int = 1
+    phase: str = ""
+    seconds: float | None = None
 
     @property
     def study_key(self) -> StudyKey:
@@ -321,6 +326,8 @@ def _frame(path: Path, dataset: Dataset, index: int, sources: list[Dataset], cou
         intercept=_one(_lookup(sources, "RescaleIntercept"), "RescaleIntercept"),
         words=_words(dataset, sources),
         frames=count,
+        phase=text(_lookup(sources, "TemporalPositionIdentifier"), "TemporalPositionIdentifier"),
+        seconds=_seconds(text(dataset, "AcquisitionTime")),
     )
 
 
@@ -347,11 +354,13 @@ def _words(dataset: Dataset, sources: list[Dataset]) -> Words:
 
 def _delay(start: str, scan: str) -> float | None:
     """Seconds between two times of day (HHMMSS.F); None unless both are there, within ten minutes."""
-    seconds = []
-    for said in (start, scan):
-        found = _TIME.fullmatch(said)
-        if found is None:
-            return None
-        seconds.append(int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]))
-    delay = seconds[1] - seconds[0]
-    return delay if 0 < delay <= _LONGEST_DELAY else None
+    begun, scanned = _seconds(start), _seconds(scan)
+    if begun is None or scanned is None:
+        return None
+    return scanned - begun if 0 < scanned - begun <= _LONGEST_DELAY else None
+
+
+def _seconds(said: str) -> float | None:
+    """A time of day (HHMMSS.F) since midnight; None where it is none."""
+    found = _TIME.fullmatch(said)
+    return None if found is None else int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])

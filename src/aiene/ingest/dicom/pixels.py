@@ -104,7 +104,7 @@ def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.fl
     ------
     InputError : as for `read_stack`.
     """
-    slope, intercept = _rescale(frame)
+    slope, intercept = check_rescale(frame)
     with quiet():
         try:
             dataset = (opened or _Opened()).get(frame.path)
@@ -119,6 +119,22 @@ def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.fl
     return hu
 
 
+def check_rescale(frame: Frame) -> tuple[float, float]:
+    """Slope and intercept of a slice, from its header alone.
+
+    Raises
+    ------
+    InputError : they are missing, or the slope is 0.
+    """
+    if frame.slope is None or frame.intercept is None:
+        raise InputError(
+            frame.path, "it has no rescale slope and intercept, so its HU are unknown", "export the CT again"
+        )
+    if frame.slope == 0:
+        raise InputError(frame.path, "its rescale slope is 0", "export the CT again")
+    return frame.slope, frame.intercept
+
+
 def is_lossy(path: Path) -> bool:
     """Whether a file says, or shows by its transfer syntax, that its image was compressed with a loss."""
     try:
@@ -130,16 +146,6 @@ def is_lossy(path: Path) -> bool:
     except DAMAGED:
         return False
     return said == "01" or text(header.file_meta, "TransferSyntaxUID") in _ALWAYS_LOSSY
-
-
-def _rescale(frame: Frame) -> tuple[float, float]:
-    if frame.slope is None or frame.intercept is None:
-        raise InputError(
-            frame.path, "it has no rescale slope and intercept, so its HU are unknown", "export the CT again"
-        )
-    if frame.slope == 0:
-        raise InputError(frame.path, "its rescale slope is 0", "export the CT again")
-    return frame.slope, frame.intercept
 
 
 def _stored(dataset: Dataset, frame: Frame) -> npt.NDArray[Any]:

@@ -13,6 +13,7 @@ from aiene.ingest.dicom.header import Frame
 from aiene.ingest.dicom.pixels import is_lossy, read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, lay_out
+from aiene.ingest.hu_range import InRange, in_ct_range
 from aiene.ingest.lattice import as_json, keep_planes, on_rectangle
 from aiene.ingest.limits import check_memory
 
@@ -30,6 +31,43 @@ def read_dicom(case: Case) -> NativeCt:
     InputError : the slices make no sound stack, or their pixels cannot be read.
     """
     where = place(case.files)
+    layout = _laid_out(case)
+    size = layout.size
+    check_memory(where, size[0] * size[1] * size[2])
+    array = read_stack(layout.places)
+    square = keep_planes(layout.affine, size)
+    inside = InRange(array) if square.snaps else in_ct_range(where, array)  # before it is interpolated
+    return NativeCt(
+        volume=on_rectangle(inside.array, layout.affine, square),
+        pixel_type=_INT16,
+        source={
+            **_source(layout),
+            "off_right_angles_degrees": round(square.angle_degrees, 4),
+            **inside.record,
+        },
+        warnings=(*_warnings(layout), *inside.warnings),
+    )
+
+
+def check_doubles(case: Case) -> None:
+    """Read the slices that lie at one place, which a run takes only where they show the same.
+
+    Raises
+    ------
+    InputError : two of them differ (names both), or one cannot be read.
+    """
+    doubled = [frames for frames in _laid_out(case).places if len(frames) > 1]
+    if doubled:
+        read_stack(doubled)
+
+
+def place(files: tuple[Path, ...]) -> Path:
+    """What to name in a message about a series: its only file, or the folder of its first slice."""
+    return files[0] if len(files) == 1 else files[0].parent
+
+
+def _laid_out(case: Case) -> Layout:
+    where = place(case.files)
     found = scan(case.files)
     if found.damaged:
         raise InputError(found.damaged[0], "the file cannot be read as DICOM any more", "copy it again")
@@ -37,22 +75,7 @@ def read_dicom(case: Case) -> NativeCt:
     if not groups:
         raise InputError(where, "it holds no CT image", "give the CT series")
     chosen = choose(candidates(groups, where)).group
-    layout = lay_out(chosen, where)
-    size = layout.size
-    check_memory(where, size[0] * size[1] * size[2])
-    array = read_stack(layout.places)
-    square = keep_planes(layout.affine, size)
-    return NativeCt(
-        volume=on_rectangle(array, layout.affine, square),
-        pixel_type=_INT16,
-        source={**_source(layout), "off_right_angles_degrees": round(square.angle_degrees, 4)},
-        warnings=_warnings(layout),
-    )
-
-
-def place(files: tuple[Path, ...]) -> Path:
-    """What to name in a message about a series: its only file, or the folder of its first slice."""
-    return files[0] if len(files) == 1 else files[0].parent
+    return lay_out(chosen, where)
 
 
 def _source(layout: Layout) -> dict[str, Any]:

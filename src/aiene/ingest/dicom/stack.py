@@ -6,7 +6,7 @@ Stock readers stretch a stack with a gap or a double slice in silence; here it i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,10 @@ _SAME_PLACE_MM: Final = 0.01
 _JITTER_MM: Final = 0.1
 """Deviation of a slice from the even lattice that is accepted (positions are written rounded)."""
 
+_WIDE_RUN: Final = 3
+"""So many steps in a row, all as many times too wide: a part that was made with another spacing."""
+
+_TOLD_GAPS: Final = 4
 _MAX_TILT_DEGREES: Final = 45.0
 _AXIAL_COSINE: Final = 0.7071
 
@@ -73,8 +77,12 @@ def lay_out(group: Group, where: Path) -> Layout:
     ------
     InputError : a position is missing, there are fewer than four slices, slices are missing (says between
         which millimetres), unevenly spaced, or shifted against each other; the gantry tilt is over 45
-        degrees.
+        degrees. For a slice astray: it is one.
     """
+    if group.astray:
+        raise InputError(
+            group.first.path, "it lies where no slice of its series can", "export the series again"
+        )
     row, column = _axes(group, where)
     up = np.cross(row, column)
     places = _places(group, up)
@@ -105,10 +113,13 @@ def lay_out(group: Group, where: Path) -> Layout:
 
 def _axes(group: Group, where: Path) -> tuple[Matrix, Matrix]:
     """Unit vectors along a row and along a column."""
-    if any(f.position is None or f.orientation is None or f.pixel_spacing is None for f in group.frames):
+    lost = [f for f in group.frames if None in (f.position, f.orientation, f.pixel_spacing)]
+    if lost:
+        named = "" if len(lost) == len(group.frames) else f", {lost[0].path.name} first"
         raise InputError(
             where,
-            "its CT slices do not say where they lie (position, orientation or pixel spacing missing)",
+            "its CT slices do not say where they lie (position, orientation or pixel spacing missing"
+            f"{named})",
             "export the series again with its geometry",
         )
     mean = np.mean([f.orientation or () for f in group.frames], axis=0)
@@ -151,29 +162,48 @@ def _line(points: Matrix) -> tuple[Matrix, Matrix, Matrix]:
 
 
 def _uneven(points: Matrix, up: Matrix, where: Path) -> InputError:
-    """Why slices at these points make no even stack: some are missing, or the distances just differ."""
+    """Why slices at these points make no even stack: two spacings, missing slices, or just any distances."""
     steps = np.diff(points @ up)
     unit = float(np.median(steps))
     counts = np.rint(steps / unit)
-    if (counts >= 1).all() and (counts > 1).any() and np.abs(steps - counts * unit).max() <= 2 * _JITTER_MM:
-        axis = int(np.abs(up).argmax())
-        gaps = [
-            f"{a[axis]:.1f} to {b[axis]:.1f} mm"
-            for (a, b), count in zip(pairwise(points), counts, strict=True)
-            if count > 1
-        ]
-        missing = int((counts - 1).sum())
-        lost = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
+    axis = int(np.abs(up).argmax())
+    fits = bool((counts >= 1).all() and np.abs(steps - counts * unit).max() <= 2 * _JITTER_MM)
+    if not fits or not (counts > 1).any():
+        problem = f"its slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm apart)"
+        return InputError(where, problem, "export a reconstruction of even spacing")
+    wide = _wide_part(counts)
+    if wide is not None:
+        first, last = wide
         return InputError(
             where,
-            f"{lost} within {'xyz'[axis]} = {' and '.join(gaps)} (spacing {unit:.2f} mm)",
-            "export the whole series again",
+            f"its slices lie {steps[first]:.2f} mm apart within {'xyz'[axis]} = {points[first][axis]:.1f} to "
+            f"{points[last][axis]:.1f} mm and {unit:.2f} mm apart elsewhere, so their spacing is uneven",
+            "export a reconstruction of even spacing",
         )
+    gaps = [
+        f"{a[axis]:.1f} to {b[axis]:.1f} mm"
+        for (a, b), count in zip(pairwise(points), counts, strict=True)
+        if count > 1
+    ]
+    more = f" and in {len(gaps) - _TOLD_GAPS} more places" if len(gaps) > _TOLD_GAPS else ""
+    missing = int((counts - 1).sum())
+    lost = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
     return InputError(
         where,
-        f"its slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm apart)",
-        "export a reconstruction of even spacing",
+        f"{lost} within {'xyz'[axis]} = {' and '.join(gaps[:_TOLD_GAPS])}{more} (spacing {unit:.2f} mm)",
+        "export the whole series again",
     )
+
+
+def _wide_part(counts: npt.NDArray[np.float64]) -> tuple[int, int] | None:
+    """First and last point of the first long run of equally wide steps; None where there is none."""
+    start = 0
+    for count, run in groupby(counts.tolist()):
+        length = len(list(run))
+        if count > 1 and length >= _WIDE_RUN:
+            return start, start + length
+        start += length
+    return None
 
 
 def _tilt(affine: Matrix, places: list[tuple[Frame, ...]], where: Path) -> float:

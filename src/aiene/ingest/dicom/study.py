@@ -11,11 +11,15 @@ from aiene.errors import InputError
 from aiene.ingest.archive import split
 from aiene.ingest.case import Case, Refusal, SeriesAside
 from aiene.ingest.dicom.choose import Candidate, candidates, choose, describe, unusable, why_not
-from aiene.ingest.dicom.group import Group, group
+from aiene.ingest.dicom.group import Group, group, what_differs
 from aiene.ingest.dicom.header import Frame, StudyKey
+from aiene.ingest.dicom.read import check_doubles
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.limits import MIN_SLICES
 from aiene.ingest.naming import case_id
+from aiene.ingest.read import opened
+
+_TOLD_NAMES = 3
 
 
 def find_in_scan(name: str, where: Path, scan: Scan, series: str | None) -> list[Case | Refusal]:
@@ -120,7 +124,7 @@ def _case(
             error = _torn(where, slices, f"{series_count} series", "SeriesInstanceUID")
             return Refusal(name, str(error), tuple(map(str, aside)), aside)
     if chosen.error is not None:
-        return Refusal(name, str(chosen.error), tuple(map(str, aside)), aside)
+        return Refusal(name, _with_strays(str(chosen.error), every, chosen), tuple(map(str, aside)), aside)
     how = (
         "as --series asks"
         if series == chosen.uid
@@ -134,7 +138,7 @@ def _case(
     if len({path.parent for path in paths}) > 1:
         notes.append(f"its slices lie in {len({p.parent for p in paths})} folders: {', '.join(parts)}")
     files, members = split(paths)
-    return Case(
+    case = Case(
         case_id=name,
         kind="dicom",
         files=files,
@@ -144,6 +148,20 @@ def _case(
         members=members,
         aside=aside,
     )
+    problem = _doubles_differ(case, chosen)
+    return case if problem is None else Refusal(name, problem, tuple(map(str, aside)), aside)
+
+
+def _doubles_differ(case: Case, chosen: Candidate) -> str | None:
+    """Why a run would refuse slices at one place; their images are read for it, others are not."""
+    if chosen.layout is None or all(len(frames) == 1 for frames in chosen.layout.places):
+        return None
+    try:
+        with opened(case) as lying_open:
+            check_doubles(lying_open)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _left_aside(candidate: Candidate, why: str) -> SeriesAside:
@@ -156,12 +174,35 @@ def _warnings(others: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]
         warnings.append(
             "its slices name different image types or frames of reference, but fit one stack: taken together"
         )
-    lost = sum(len(c.group.frames) for c in others if c.uid == chosen.uid and not unusable(c))
-    if lost:
-        warnings.append(
-            f"{lost} axial slices of the series do not fit its stack (matrix, spacing or type): left aside"
-        )
+    astray = _strays(others, chosen)
+    if astray:
+        warnings.append(f"{astray}: left aside")
+    lost: Counter[str] = Counter()
+    for other in others:
+        if other.uid == chosen.uid and not unusable(other):
+            lost[what_differs(other.group, chosen.group)] += len(other.group.frames)
+    warnings += [
+        f"{slices} axial slices of the series do not fit its stack ({why}): left aside"
+        for why, slices in sorted(lost.items())
+    ]
     return tuple(warnings)
+
+
+def _strays(every: Sequence[Candidate], chosen: Candidate) -> str:
+    """What to say of slices astray in the chosen series; empty where there are none."""
+    first = [c.group.first for c in every if c.group.astray and c.uid == chosen.uid]
+    names = [f.path.name if f.frames == 1 else f"frame {f.index + 1} of {f.path.name}" for f in first]
+    if not names:
+        return ""
+    told = ", ".join(sorted(names)[:_TOLD_NAMES])
+    more = f" and {len(names) - _TOLD_NAMES} more" if len(names) > _TOLD_NAMES else ""
+    say = "says" if len(names) == 1 else "say"
+    return f"{told}{more} {say} no position, or one where no slice of the series can lie"
+
+
+def _with_strays(reason: str, every: Sequence[Candidate], chosen: Candidate) -> str:
+    astray = _strays(every, chosen)
+    return reason.replace(";", f", and {astray};", 1) if astray else reason
 
 
 def _with_rest(
