@@ -44,18 +44,16 @@ class Crew:
         self.stop()
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """As the pool's own; the first call starts the processes.
+        """As the pool's own, which starts its processes as they are needed.
 
         Raises
         ------
         BrokenProcessPool : a process was ended from outside.
         """
-        if self._workers:
-            return self.pool.submit(function, *arguments)
         before = set(active_children())
         with _interrupts_for_us_alone():
             future = self.pool.submit(function, *arguments)
-        self._workers = [p for p in active_children() if p not in before]
+        self._workers += [p for p in active_children() if p not in before]
         return future
 
     def stop(self) -> None:

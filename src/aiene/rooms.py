@@ -27,7 +27,7 @@ PREFIX: Final = "aiene-"
 _ALIVE: Final = "in-use"
 _UNFINISHED: Final = f".{PREFIX}"
 _LONG_S: Final = 3600.0  # a room is named a moment after it is made; one that is not by then never will be
-_PRIVATE: Final = 0o700
+_TRIES: Final = 20
 
 
 class Room:
@@ -63,11 +63,9 @@ class Room:
         ------
         OSError : it cannot be made.
         """
-        missing = [p for p in (self._base, *self._base.parents) if not p.exists()]
-        self._base.mkdir(parents=True, exist_ok=True)
-        self._made = missing
+        self._made = [p for p in (self._base, *self._base.parents) if not p.exists()]
         try:
-            new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._base))
+            new = self._new()
             self._alive = (new / _ALIVE).open("wb")
             _try_lock(self._alive)
             self._path = new.with_name(new.name[1:])
@@ -81,6 +79,13 @@ class Room:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _new(self) -> Path:
+        for _ in range(_TRIES):
+            self._base.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # another that ends just now took the empty base away
+                return Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._base))
+        return Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._base))
 
     def close(self) -> None:
         """Take the room away, and the folders above it that were made for it and hold nothing else."""
@@ -104,10 +109,10 @@ def clear_abandoned(base: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def others_at_work(base: Path, room: Room) -> bool:
-    """Whether another process has a room in a folder; False where the file system knows no locks."""
+def others_at_work(base: Path, room: Room | None) -> bool:
+    """Whether a live process other than ours has a room there; False where the file system knows no locks."""
     for folder in _rooms(base):
-        if folder == room.path:
+        if room is not None and folder == room.path:
             continue
         with _if_abandoned(folder) as gone:
             if gone is False:

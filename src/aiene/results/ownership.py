@@ -16,14 +16,14 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from aiene.errors import OutputError, UsageError
 from aiene.hashing import file_sha256
-from aiene.results.atomic import json_bytes, make_folder, write_bytes, writing
+from aiene.results.atomic import json_bytes, make_folder, write_bytes, write_json, writing
 from aiene.rooms import locked
 
 MARKER: Final = ".aiene"
@@ -32,6 +32,7 @@ MARKER: Final = ".aiene"
 _NOTES: Final = "written.jsonl"
 _WHOLE: Final = "all"  # stands for a hash: everything in this folder is ours
 _NOT_OURS: Final = "a file lies there that aiene did not write, or that was changed since"
+_MOVE_OR_NAME: Final = "move it away, or choose another name with -o"
 _MOVE: Final = "move it away, or choose another folder with -o"
 
 
@@ -273,6 +274,75 @@ class Owned:
             stream.write("".join(f"\n{line}\n" for line in lines).encode())  # a half line before stays apart
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def write_with_record(path: Path, content: bytes, record: Mapping[str, Any]) -> Path:
+    """Write a single file, and beside it `NAME.json`, which tells how it was made and is our mark on both.
+
+    Parameters
+    ----------
+    path : the file; its folder is made.
+    record : JSON values; the file's hash is added as `file`.
+
+    Returns
+    -------
+    The record's path.
+
+    Raises
+    ------
+    OutputError : a file that we did not write, or that was changed since, lies in either place; or they
+        cannot be written.
+    """
+    beside = path.with_suffix(".json")
+    before = _record_at(beside)
+    if os.path.lexists(beside) and before is None:
+        raise OutputError(beside, _NOT_OURS, _MOVE_OR_NAME)
+    if os.path.lexists(path) and not _is_of_record(path, before):
+        raise OutputError(path, _NOT_OURS, _MOVE_OR_NAME)
+    make_folder(path.parent)
+    mark = {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+    if (
+        before is not None
+    ):  # both hashes while the file is exchanged, so that it is ours whenever we are stopped
+        write_json(beside, {**record, "file": {**mark, "replaces": before["file"]["sha256"]}})
+        write_bytes(path, content)
+    write_json(beside, {**record, "file": mark})
+    if before is None:
+        write_bytes(path, content)
+    return beside
+
+
+def _record_at(path: Path) -> dict[str, Any] | None:
+    """A record that `write_with_record` left; None for anything else."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        mark = content["file"]
+        return content if isinstance(mark["name"], str) and isinstance(mark["sha256"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_of_record(path: Path, record: dict[str, Any] | None) -> bool:
+    if record is None or path.is_symlink() or not path.is_file() or record["file"]["name"] != path.name:
+        return False
+    return file_sha256(path) in (record["file"]["sha256"], record["file"].get("replaces"))
+
+
+def refuse_unless(path: Path, is_ours: Callable[[bytes], bool]) -> None:
+    """Refuse to write over a file whose content does not say that it is ours.
+
+    Raises
+    ------
+    OutputError : so it is.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        ours = is_ours(path.read_bytes())
+    except OSError:
+        ours = False
+    if not ours:
+        raise OutputError(path, _NOT_OURS, _MOVE_OR_NAME)
 
 
 def refuse_overlap(out: Path, inputs: Mapping[str, Path | None]) -> None:

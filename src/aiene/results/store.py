@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -68,7 +69,12 @@ class RunStore:
         ------
         OutputError : nothing can be written there.
         """
-        self._open_room()
+        self._room = Room(self._rooms)
+        with writing(self.root):
+            if self.root.exists() and not self.root.is_dir():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            self._room.__enter__()
+        self.owned.half = self._room.path
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,9 +93,11 @@ class RunStore:
 
         Raises
         ------
-        OutputError : it cannot be made.
+        RuntimeError : the context is not entered.
         """
-        return self._open_room().path
+        if self._room is None:
+            raise RuntimeError("a store that is not open")
+        return self._room.path
 
     def case_folder(self, case_id: str) -> Path:
         """The folder of one case."""
@@ -129,7 +137,6 @@ class RunStore:
 
     def write_run(self, record: dict[str, Any], *, part: str = "") -> None:
         """Write `run.json` (`run_part-K-of-N.json` for one part of a run)."""
-        self._open_room()
         self.owned.write_json(self.root / _record_name(part), record)
 
     def finished(self, case_id: str, identity: str) -> CaseResult | None:
@@ -154,10 +161,7 @@ class RunStore:
         """
         if self._safe(result.case_id) is None:
             raise OutputError(result.case_id, "it cannot be the name of a folder", "give the input another")
-        partial = (
-            self.room / f"case-{secrets.token_hex(4)}"
-        )  # short: a name that fits must stay one that fits
-        try:
+        with self._half_written() as partial:
             make_folder(partial)
             if arrays is not None:
                 _write_arrays(partial, arrays)
@@ -165,8 +169,6 @@ class RunStore:
             make_folder(self.cases)
             with self.lock():
                 self.owned.put(partial, self.case_folder(result.case_id), last=CASE)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
     def results(self, case_ids: Iterable[str]) -> list[CaseResult]:
         """The results of some cases that lie in the folder, by case id in byte order.
@@ -227,13 +229,20 @@ class RunStore:
     def _rooms(self) -> Path:
         return self.owned.marker / "work"
 
-    def _open_room(self) -> Room:
-        if self._room is None:
-            room = Room(self._rooms)
-            with writing(self.root):
-                room.__enter__()
-            self._room, self.owned.half = room, room.path
-        return self._room
+    @contextmanager
+    def _half_written(self) -> Iterator[Path]:
+        """Where a case lies until it is complete: in our room, or outside the context in one of its own.
+
+        Its name is short, whatever the case's is: a name that fits must stay one that fits.
+        """
+        with ExitStack() as stack:
+            room = self._room
+            if room is None:
+                with writing(self.root):
+                    room = stack.enter_context(Room(self._rooms))
+            partial = room.path / f"case-{secrets.token_hex(4)}"
+            stack.callback(shutil.rmtree, partial, ignore_errors=True)
+            yield partial
 
     def _prediction_path(self, now: datetime) -> Path:
         stamp = now.strftime("%Y%m%d_%H%M%S")
@@ -274,11 +283,14 @@ class RunStore:
             for case_id in case_ids:
                 self.owned.clear(self.case_folder(case_id))
             return
-        if others_at_work(self._rooms, self._open_room()):
+        if others_at_work(self._rooms, self._room):
             raise UsageError(
                 f"another aiene run is at work in {self.root.name}; wait for its end before --overwrite."
             )
-        self.owned.clear()
+        for file in (*self._records(), *(self.root / name for name in _FILES)):
+            self.owned.remove(file)
+        for folder in (self.cases, self.root / "prediction_list"):
+            self.owned.clear(folder)
 
     @staticmethod
     def _safe(case_id: str) -> str | None:
@@ -291,6 +303,7 @@ class RunStore:
 
 
 _TABLES = ("cases", "nodes", "patients")
+_FILES = (*(f"{name}.csv" for name in _TABLES), "export.csv", "export.json")
 _MAPS = ("labels.nii.gz", "nodes.nii.gz")
 _KEPT = ("prepared.nii.gz", "transform.tfm")
 _RECORD = re.compile(r"run(_part-\d+-of-\d+)?\.json")
