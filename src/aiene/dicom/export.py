@@ -18,6 +18,8 @@ from aiene.dicom.objects import FILES, make_objects
 from aiene.dicom.probabilities import Probabilities
 from aiene.dicom.record import ExportCase
 from aiene.dicom.rows import (
+    CSV,
+    JSON,
     KINDS,
     ExportProgress,
     ExportRow,
@@ -77,7 +79,7 @@ def export_run(
 
     Raises
     ------
-    UsageError : no such kind, or no run lies in `out`.
+    UsageError : no such kind, no run lies in `out`, or a table of the user's lies in the place of ours.
     MissingExtraError : highdicom is not installed.
     OutputError : objects cannot be written; those that were stay.
     """
@@ -87,12 +89,12 @@ def export_run(
             f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
         )
     run = read_run(out)
+    owned = Owned(out)
+    owned.check(CSV, JSON)
     every = list(cases_of(out))
     rows: list[ExportRow] = []
     with Sources(run, source_dicom) as sources:
-        export = _Export(
-            out, run, chosen, sources, Probabilities(run), earlier_dates(out), overwrite, Owned(out)
-        )
+        export = _Export(out, run, chosen, sources, Probabilities(run), earlier_dates(out), overwrite, owned)
         for case in every:
             rows.append(_row(export, case))
             on_case(ExportProgress(len(rows), len(every), rows[-1]))
@@ -220,12 +222,14 @@ def _put(
         raise UsageError(
             f"{sorted(changed)[0]} lies there from another result or version; replace it with --overwrite."
         )
-    owned.check(*(there[name].relative_to(owned.root).as_posix() for name in changed))
+    strangers = [there[name] for name in changed if not owned.wrote(there[name])]
+    owned.check(*(path.relative_to(owned.root).as_posix() for path in strangers))
     if files:
         make_folder(folder, private=True)
     for name in changed:
         if name not in files:
-            owned.remove(there[name])
+            with writing(there[name]):
+                there[name].unlink()
     for name, content in files.items():
         if name not in there or name in changed:
-            owned.write(folder / name, content, private=True)
+            owned.write(folder / name, content, private=True, over_changed=overwrite)

@@ -87,6 +87,10 @@ class Owned:
         start = f"{self._name(folder)}/"
         return any(name.startswith(start) for name in self._noted())
 
+    def wrote(self, path: Path) -> bool:
+        """Whether we ever wrote a file of this name, though it may have been changed since."""
+        return not self._behind_a_link(path) and self._name(path) in self._noted()
+
     def is_in_the_way(self, path: Path) -> bool:
         """Whether something lies where a file is to be written, and is not ours."""
         return self._behind_a_link(path) or (os.path.lexists(path) and not self.owns(path))
@@ -125,18 +129,21 @@ class Owned:
             self._note({f"{name}/": _WHOLE})
         make_folder(folder)
 
-    def write(self, path: Path, content: bytes, *, private: bool = False) -> None:
+    def write(self, path: Path, content: bytes, *, private: bool = False, over_changed: bool = False) -> None:
         """Write a file whole, where nothing of another's lies.
 
         Parameters
         ----------
         private : for its owner's eyes alone (0600).
+        over_changed : also over a file that we wrote and that was changed since; only where the user said so.
 
         Raises
         ------
         OutputError : something else is in the way, or it cannot be written.
         """
-        self.note(path, content)
+        if not (over_changed and self.wrote(path)):
+            self.refuse(path)
+        self._note({self._name(path): hashlib.sha256(content).hexdigest()})
         write_bytes(path, content, private=private, half=self.half)
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
@@ -147,16 +154,6 @@ class Owned:
         OutputError : as `write`.
         """
         self.write(path, json_bytes(content))
-
-    def note(self, path: Path, content: bytes) -> None:
-        """Note a file that is about to be written.
-
-        Raises
-        ------
-        OutputError : something else is in the way, or the note cannot be written.
-        """
-        self.refuse(path)
-        self._note({self._name(path): hashlib.sha256(content).hexdigest()})
 
     def refuse(self, path: Path) -> None:
         """Refuse a path where something lies that is not ours.
