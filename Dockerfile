@@ -2,6 +2,9 @@
 #   docker build -t aiene .
 #   docker run --rm --gpus all -v /path/to/cts:/in:ro -v /path/to/results:/out aiene run /in -o /out
 #   docker run --rm -v /path/to/cts:/in:ro -v /path/to/results:/out aiene run /in -o /out --gpu cpu
+# The published command line is taken too, as is run_benchmark.py's after its name:
+#   docker run --rm -v /path/to/cts:/in:ro -v /path/to/results:/out aiene --input-dir /in --output-dir /out
+# Results belong to user 1000 of the image; with --user "$(id -u):$(id -g)" they belong to you.
 FROM python:3.11-slim
 
 WORKDIR /opt/aiene
@@ -15,5 +18,5 @@ RUN mkdir /models && chmod 777 /models && useradd --create-home aiene
 USER aiene
 WORKDIR /home/aiene
 
-ENTRYPOINT ["aiene"]
+ENTRYPOINT ["python", "-m", "aiene.cli.container"]
 CMD ["--help"]

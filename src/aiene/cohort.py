@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +16,7 @@ from aiene.device import available_cores, resolve_device
 from aiene.disguise import Disguised, Plain
 from aiene.errors import AieneError, CaseError, OutputError, UsageError
 from aiene.ingest import AffineRule, Case, Refusal, find_cases
-from aiene.ingest.fingerprint import glance
+from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import Bundle, verify_bundle
 from aiene.models.store import find_bundle
@@ -23,10 +26,16 @@ from aiene.preparers import GetReady, Preparers
 from aiene.provenance import bundle_facts, digest, environment, version
 from aiene.pseudonyms import Key
 from aiene.results import CaseArrays, CaseResult, RunStore
+from aiene.results.atomic import concerns_one_file
+from aiene.results.ownership import refuse_files_within, refuse_overlap
 
 InputFormat = Literal["auto", "dicom", "nrrd", "nii", "nii.gz"]
 
 log = logging.getLogger(__name__)
+
+_TABLE_EVERY_S = 5.0
+_TABLE_SHARE = 20.0
+"""While a run goes on, `cases.csv` takes at most a twentieth of its time."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ class _Run:
     settings: Settings
     shared_identity: str
     shown: Plain
+    check_content: bool
 
 
 def run_cohort(
@@ -118,6 +128,7 @@ def run_cohort(
     keep_prepared: bool = False,
     jobs: int | None = None,
     overwrite: bool = False,
+    check_content: bool = False,
     key: Key | None = None,
     on_case: Callable[[Progress], None] = lambda _: None,
     on_search: Callable[[int, int], None] = lambda _done, _total: None,
@@ -134,7 +145,10 @@ def run_cohort(
     fg_labels, include_short_axes, masks, keep_prepared : see `Settings`.
     ene_threshold : instead of the bundle's own.
     jobs : cases prepared side by side; None is one per core.
-    overwrite : throw away results that lie in `out`.
+    overwrite : throw away the results of earlier runs that lie in `out`, and nothing else.
+    check_content : take a result up again only after every byte of its input was compared. Otherwise name,
+        size and both times of a file (its own, and the system's, which no user sets) are trusted where all
+        are as before, and the bytes compared where the system's alone is another.
     key : where given, pseudonyms under this key stand in place of case ids, names of files and folders and
         DICOM UIDs in everything that is written, logged, raised or returned, and cases are worked on in the
         order of their pseudonyms. The hash of each input's content stays.
@@ -143,7 +157,8 @@ def run_cohort(
 
     Raises
     ------
-    InputError, UsageError : nothing to run, or words that do not fit.
+    InputError, UsageError : nothing to run, words that do not fit, `out` overlaps an input, or a file of the
+        user's in it is in the way.
     ModelError : the bundle cannot be used.
     OutputError : results cannot be written; what was done stays, and the next call goes on.
     """
@@ -151,45 +166,134 @@ def run_cohort(
     shown = Plain() if key is None else Disguised(key, source, masks)
     with shown.errors():
         _check(chosen, jobs, masks)
+        refuse_overlap(out, {"the input": source, "the folder of the masks": masks})
     parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
     target = resolve_device(device)
     threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
     settings = Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)
-    with shown.errors():
-        found, left_aside = find_cases(
-            source, format=chosen.format, series=chosen.series, affine=chosen.affine, on_progress=on_search
-        )
-    cases, left_aside = shown.cases(found), shown.texts(left_aside)
-    record = shown.settings(_settings_record(source, settings, chosen, bundle, target.type))
-    run = _Run(RunStore(out), bundle, settings, digest(record), shown)
-    run.store.open(record, overwrite=overwrite)
-    started = datetime.now(UTC)
-    crew_size = jobs or available_cores()
-    document: dict[str, Any] = {
-        "format": 1,
-        "status": "running",
-        "settings": record,
-        "selection": {**asdict(chosen), "series": shown.uid(chosen.series)},
-        "jobs": crew_size,
-        "bundle": bundle_facts(bundle),
-        "environment": environment(str(target)),
-        "left_aside": left_aside,
-        "started": started.isoformat(timespec="seconds"),
-    }
-    run.store.write_run(document, part=chosen.part)
-    mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
-    results = _Progressing(run, mine, chosen.limit, on_case).work(crew_size, target)
-    tables = run.store.write_tables(
-        run.store.results({shown.name(case.case_id) for case in cases}),
-        axes=include_short_axes,
-        model=bundle.card.name,
-        threshold=threshold,
-        now=datetime.now(),
-    )
-    run.store.write_run({**document, **_end(results)}, part=chosen.part)
+    with RunStore(out) as store:
+        with shown.errors():
+            found, left_aside = find_cases(
+                source,
+                format=chosen.format,
+                series=chosen.series,
+                affine=chosen.affine,
+                on_progress=on_search,
+                room=store.room,
+            )
+            _refuse_inputs_in(out, found, masks)
+        cases, left_aside = shown.cases(found), shown.texts(left_aside)
+        record = shown.settings(_settings_record(source, settings, chosen, bundle, target.type))
+        mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
+        names = [shown.name(case.case_id) for case in mine]
+        store.open(record, overwrite=overwrite, case_ids=names, part=chosen.part)
+        run = _Run(store, bundle, settings, digest(record), shown, check_content)
+        crew_size = jobs or available_cores()
+        document: dict[str, Any] = {
+            "format": 1,
+            "status": "running",
+            "settings": record,
+            "selection": {**asdict(chosen), "series": shown.uid(chosen.series)},
+            "jobs": crew_size,
+            "bundle": bundle_facts(bundle),
+            "environment": environment(str(target)),
+            "left_aside": left_aside,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        book = _Book(run, document, [shown.name(case.case_id) for case in cases], names, chosen)
+        with book.kept():
+            on_its_way = _Progressing(run, mine, chosen.limit, book, on_case)
+            results = on_its_way.work(crew_size, target)
+            tables = book.end(results)
     return RunSummary(tuple(results), tables, bundle.card.notice, tuple(left_aside))
+
+
+class _Book:
+    """What is told of a run while it goes on and when it ends: its record and its tables.
+
+    Parameters
+    ----------
+    document : the record's content.
+    every, mine : names of all cases of the input, and of those of this call.
+    """
+
+    def __init__(
+        self,
+        run: _Run,
+        document: dict[str, Any],
+        every: Sequence[str],
+        mine: Sequence[str],
+        chosen: Selection,
+    ) -> None:
+        self._run, self._document, self._chosen = run, document, chosen
+        self._every, self._mine = every, frozenset(mine)
+        self._results: dict[str, CaseResult] = {}
+        self._unwritten: dict[str, CaseResult] = {}
+        self._written_at, self._took = -math.inf, 0.0
+
+    def add(self, result: CaseResult, *, unwritten: bool = False) -> None:
+        """A case that is done; `unwritten` where its folder cannot be, so that the record must tell of it."""
+        self._results[result.case_id] = result
+        if unwritten:
+            self._unwritten[result.case_id] = result
+            self._write_record({})
+        now = time.monotonic()
+        if now - self._written_at >= max(_TABLE_EVERY_S, _TABLE_SHARE * self._took):
+            with self._run.store.lock():
+                self._run.store.write_cases_table(self._rows())
+            self._written_at = time.monotonic()
+            self._took = self._written_at - now
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Record and tables say what was done, however the run ends."""
+        self._write_record({})
+        try:
+            yield
+        except BaseException:
+            with suppress(AieneError):
+                self._write_tables(None)
+                self._write_record({**_end(list(self._results.values())), "status": "stopped"})
+            raise
+
+    def end(self, results: Sequence[CaseResult]) -> dict[str, Path]:
+        """Write the tables and the record of a run that came to its end; the path of each table."""
+        paths = self._write_tables(datetime.now())
+        self._write_record(_end(results))
+        return paths
+
+    def _write_tables(self, now: datetime | None) -> dict[str, Path]:
+        store, settings = self._run.store, self._run.settings
+        with store.lock():  # so that of two parts that end together the later one tells of both
+            return store.write_tables(
+                self._rows(),
+                axes=settings.include_short_axes,
+                model=self._run.bundle.card.name,
+                threshold=settings.ene_threshold,
+                now=now,
+            )
+
+    def _write_record(self, more: dict[str, Any]) -> None:
+        unwritten = [result.to_json() for result in self._unwritten.values()]
+        told = {"unwritten": unwritten} if unwritten else {}
+        self._run.store.write_run({**self._document, **more, **told}, part=self._chosen.part)
+
+    def _rows(self) -> list[CaseResult]:
+        """A result for every case of the input: of ours as we know it, of other parts as it lies there."""
+        others = [name for name in self._every if name not in self._mine]
+        theirs = {result.case_id: result for result in self._run.store.results(others)}
+        return [
+            self._results.get(n) or theirs.get(n) or self._to_come(place, n)
+            for place, n in enumerate(self._every)
+        ]
+
+    def _to_come(self, place: int, name: str) -> CaseResult:
+        if name in self._mine:
+            return CaseResult(name, "skipped", "not done yet; the same command goes on from here")
+        part = f"--part-id {place % self._chosen.num_parts} of {self._chosen.num_parts}"
+        return CaseResult(name, "skipped", f"not done yet: it is for {part}")
 
 
 class _Progressing:
@@ -200,12 +304,14 @@ class _Progressing:
         run: _Run,
         cases: Sequence[Case | Refusal],
         limit: int | None,
+        book: _Book,
         on_case: Callable[[Progress], None],
     ) -> None:
-        self._run, self._cases, self._on_case = run, cases, on_case
+        self._run, self._cases, self._book, self._on_case = run, cases, book, on_case
         self._shown = run.shown
         self._within = len(cases) if limit is None else limit
         self._results: dict[str, CaseResult] = {}
+        self._marks: dict[str, tuple[str, str]] = {}
 
     def work(self, jobs: int, device: Any) -> list[CaseResult]:
         """Settle what needs no work, then work; results in the order of the input."""
@@ -215,10 +321,11 @@ class _Progressing:
             if not self._settled(place, case) and isinstance(case, Case)
         ]
         if open_cases:
-            preparation = load_preparation(self._run.bundle)
-            own_masks = self._run.settings.masks is not None
-            networks = load_networks(self._run.bundle, device, own_masks=own_masks)
-            with Preparers(self._run.bundle, self._run.settings.masks, min(jobs, len(open_cases))) as crew:
+            run = self._run
+            preparation = load_preparation(run.bundle)
+            networks = load_networks(run.bundle, device, own_masks=run.settings.masks is not None)
+            at_once = min(jobs, len(open_cases))
+            with Preparers(run.bundle, run.settings.masks, at_once, room=run.store.room) as crew:
                 for case, get_ready in crew.each(open_cases, preparation):
                     self._attempt(case, get_ready, preparation, networks)
         return [self._results[self._shown.name(case.case_id)] for case in self._cases]
@@ -232,8 +339,11 @@ class _Progressing:
         if isinstance(case, Refusal):
             self._keep(CaseResult(case.case_id, "failed", case.reason), None)
             return True
-        before = self._run.store.finished(self._shown.name(case.case_id), self._identity(case))
+        identity, mark = self._marks[case.case_id] = self._marks_of(case)
+        before = self._run.store.finished(self._shown.name(case.case_id), identity)
         if before is None or before.status == "skipped":
+            return False
+        if (self._run.check_content or before.seal != mark) and not self._same_content(case, before):
             return False
         self._tell(before, reused=True)
         return True
@@ -258,30 +368,76 @@ class _Progressing:
             number = len(self._results) + 1  # never the id: it may be the patient's
             log.exception("case %d of the run", number, exc_info=self._shown.error(error))
             result = _failure(case, f"internal error ({type(error).__name__}), see the log.")
-        self._keep(replace(result, identity=self._identity(case)), arrays)
+        identity, mark = self._marks[case.case_id]
+        self._keep(replace(result, identity=identity, seal=mark), arrays)
 
     def _keep(self, true_result: CaseResult, arrays: CaseArrays | None) -> None:
+        """Write a result; a case that cannot be written is a row too, unless nothing can be any more."""
         result = self._shown.result(true_result)
         try:
             self._run.store.write_case(result, arrays)
+        except (ValueError, TypeError) as error:  # a value that JSON or an image cannot hold, such as NaN
+            log.exception("writing a case of the run", exc_info=self._shown.error(error))
+            reason = f"its results cannot be written ({type(error).__name__}), see the log."
+            self._tell(_failed(result, reason), reused=False, unwritten=True)
+            return
         except OutputError as error:
-            unwritten = len(self._cases) - len(self._results)
-            problem = f"{error.problem}, and {unwritten} of {len(self._cases)} cases are not done"
+            if concerns_one_file(error):
+                self._tell(_unwritten(result, error), reused=False, unwritten=True)
+                return
+            left = len(self._cases) - len(self._results)
+            problem = f"{error.problem}, and {left} of {len(self._cases)} cases are not done"
             raise OutputError(error.path, problem, error.remedy) from error
         self._tell(result, reused=False)
 
-    def _tell(self, result: CaseResult, *, reused: bool) -> None:
+    def _tell(self, result: CaseResult, *, reused: bool, unwritten: bool = False) -> None:
         self._results[result.case_id] = result
+        self._book.add(result, unwritten=unwritten)
         self._on_case(Progress(len(self._results), len(self._cases), result, reused))
 
-    def _identity(self, case: Case) -> str:
+    def _marks_of(self, case: Case) -> tuple[str, str]:
+        """Identity and seal of a case, taken before its files are read."""
+        own = self._own_masks(case)
+        identity = digest([self._run.shared_identity, glance(case.files), glance(own)])
+        return self._shown.identity(identity), self._shown.identity(digest([seal(case.files), seal(own)]))
+
+    def _same_content(self, case: Case, before: CaseResult) -> bool:
+        """Whether the files hold what an earlier result was made from, byte for byte."""
+        try:
+            now = joined_sha256(content_sha256(case.files), content_sha256(self._own_masks(case)))
+        except AieneError:
+            return False  # reading it again tells what is wrong with it
+        return now == before.facts.get("content_sha256")
+
+    def _own_masks(self, case: Case) -> tuple[Path, ...]:
         masks = self._run.settings.masks
-        own = () if masks is None else mask_files(masks, case.case_id)
-        return self._shown.identity(digest([self._run.shared_identity, glance(case.files), glance(own)]))
+        return () if masks is None else mask_files(masks, case.case_id)
 
 
 def _failure(case: Case, reason: str) -> CaseResult:
     return CaseResult(case.case_id, "failed", reason, warnings=case.warnings, notes=case.notes)
+
+
+def _unwritten(result: CaseResult, error: OutputError) -> CaseResult:
+    """The row of a case whose folder cannot be written."""
+    return _failed(result, f"its results cannot be written: {error.problem}; {error.remedy}.")
+
+
+def _failed(result: CaseResult, reason: str) -> CaseResult:
+    return CaseResult(result.case_id, "failed", reason, warnings=result.warnings, notes=result.notes)
+
+
+def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | None) -> None:
+    """Refuse results among which an input lies, though a link to it was found elsewhere.
+
+    Raises
+    ------
+    UsageError : so it is.
+    """
+    cases = [case for case in found if isinstance(case, Case)]
+    refuse_files_within(out, (file for case in cases for file in case.files), "a file of the input")
+    own = () if masks is None else (f for case in cases for f in mask_files(masks, case.case_id))
+    refuse_files_within(out, own, "a mask")
 
 
 def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:

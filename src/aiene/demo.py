@@ -8,8 +8,9 @@ from pathlib import Path
 from aiene.cohort import Progress, RunSummary, run_cohort
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.phantom.dicom_series import write_dicom_series
-from aiene.results.atomic import make_folder, writing
+from aiene.results.atomic import writing
 from aiene.results.images import write_nifti
+from aiene.results.ownership import Owned
 
 SEEDS = {"phantom-dicom": 900_001, "phantom-nifti": 900_002}
 """Seeds of the two patients; never used in training."""
@@ -25,10 +26,11 @@ def run_demo(
     Raises
     ------
     OutputError : nothing can be written there.
+    UsageError : files of the user's are in the way there.
     """
     phantoms, truth = out / "phantoms", out / "truth"
     for folder in (phantoms, truth):
-        make_folder(folder)
+        Owned(out).claim(folder.name)
     for case_id, seed in SEEDS.items():
         phantom = make_phantom(seed, PhantomSettings())
         write_nifti(phantom.labels, truth / f"{case_id}.nii.gz")

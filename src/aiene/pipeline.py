@@ -17,8 +17,8 @@ import numpy as np
 
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
 from aiene.ingest import Case, read_case
-from aiene.ingest.fingerprint import content_sha256
-from aiene.ingest.masks import find_mask, read_mask
+from aiene.ingest.fingerprint import content_sha256, joined_sha256
+from aiene.ingest.masks import find_mask, mask_files, read_mask
 from aiene.models.bundle import LABEL_VALUES, Bundle
 from aiene.nodes import native_places, parse_fg_labels, split_nodes
 from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
@@ -147,8 +147,14 @@ def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) ->
     )
 
 
-def ready(case: Case, preparation: Preparation, masks: Path | None = None) -> Ready:
+def ready(
+    case: Case, preparation: Preparation, masks: Path | None = None, *, room: Path | None = None
+) -> Ready:
     """Read a case and make the networks' input of it; needs no network.
+
+    Parameters
+    ----------
+    room : where zip archives are unpacked; None is the system's place for temporary files.
 
     Raises
     ------
@@ -157,13 +163,16 @@ def ready(case: Case, preparation: Preparation, masks: Path | None = None) -> Re
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
-        ct = read_case(case)
+        ct = read_case(case, room=room)
         mask = None if masks is None else _own_mask(masks, case, ct.volume.grid)
         sha256 = content_sha256(case.files)
+        own = () if masks is None else mask_files(masks, case.case_id)
+        everything = joined_sha256(sha256, content_sha256(own))
     with _timed(seconds, "prepare"):
         prepared = prepare(ct, preparation.template, preparation.profile)
     facts = {
         "input": {"kind": case.kind, "files": len(case.files), "sha256": sha256, **ct.source},
+        "content_sha256": everything,
         "native": _grid_facts(prepared.native),
         "crop": _grid_facts(prepared.crop.grid),
         "to_native": prepared.to_native.matrix.tolist(),

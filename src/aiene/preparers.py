@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from aiene.device import available_cores
 from aiene.errors import CaseError
 from aiene.ingest import Case
 from aiene.models.bundle import Bundle
+from aiene.orphans import Crew
 from aiene.pipeline import Preparation, Ready, load_preparation, ready
 
 GetReady = Callable[[], Ready]
@@ -34,11 +34,13 @@ class Preparers:
     bundle : whose profile and template are used.
     masks : folder of the user's own masks, or None.
     jobs : processes; with 1 the work is done in this process.
+    room : where zip archives are unpacked; None is the system's place for temporary files.
     """
 
-    def __init__(self, bundle: Bundle, masks: Path | None, jobs: int) -> None:
+    def __init__(self, bundle: Bundle, masks: Path | None, jobs: int, *, room: Path | None = None) -> None:
         self._bundle, self._masks, self._jobs = bundle, masks, jobs
-        self._pool: ProcessPoolExecutor | None = None
+        self._room = room
+        self._crew: Crew | None = None
         self._waiting: deque[tuple[Case, Future[Ready]]] = deque()
 
     def __enter__(self) -> Preparers:
@@ -51,7 +53,7 @@ class Preparers:
         """Every case with a function that waits for its preparation, or raises what that raised."""
         if self._jobs == 1:
             for case in cases:
-                yield case, partial(ready, case, preparation, self._masks)
+                yield case, partial(ready, case, preparation, self._masks, room=self._room)
             return
         to_come = iter(cases)
         while True:
@@ -69,9 +71,9 @@ class Preparers:
             self._waiting.append((case, self._submit(case)))
 
     def _submit(self, case: Case) -> Future[Ready]:
-        if self._pool is None:
-            self._pool = self._new_pool(self._jobs)
-        return self._pool.submit(_ready_here, case, self._masks)
+        if self._crew is None:
+            self._crew = self._new_crew(self._jobs)
+        return self._send(self._crew, case)
 
     def _result(self, case: Case, future: Future[Ready]) -> Ready:
         """A case's preparation; where a process was ended from outside, the case is tried again alone."""
@@ -80,8 +82,8 @@ class Preparers:
         except BrokenProcessPool:
             self._stop()
         try:
-            with self._new_pool(1) as alone:
-                return alone.submit(_ready_here, case, self._masks).result()
+            with self._new_crew(1) as alone:
+                return self._send(alone, case).result()
         except BrokenProcessPool as error:
             raise CaseError(
                 "the process that prepared this CT was ended by the system, as a rule for lack of memory",
@@ -91,16 +93,16 @@ class Preparers:
             again = [case for case, _ in self._waiting]
             self._waiting = deque((case, self._submit(case)) for case in again)
 
-    def _new_pool(self, jobs: int) -> ProcessPoolExecutor:
-        threads = max(1, available_cores() // jobs)
-        return ProcessPoolExecutor(
-            jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(self._bundle, threads)
-        )
+    def _new_crew(self, jobs: int) -> Crew:
+        return Crew(jobs, _start, (self._bundle, max(1, available_cores() // jobs)))
+
+    def _send(self, crew: Crew, case: Case) -> Future[Ready]:
+        return crew.submit(_ready_here, case, self._masks, self._room)
 
     def _stop(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        if self._crew is not None:
+            self._crew.stop()
+            self._crew = None
 
 
 def _start(bundle: Bundle, threads: int) -> None:
@@ -111,7 +113,7 @@ def _start(bundle: Bundle, threads: int) -> None:
     _preparation = load_preparation(bundle)
 
 
-def _ready_here(case: Case, masks: Path | None) -> Ready:
+def _ready_here(case: Case, masks: Path | None, room: Path | None) -> Ready:
     if _preparation is None:
         raise RuntimeError("a worker process without its preparation")
-    return ready(case, _preparation, masks)
+    return ready(case, _preparation, masks, room=room)

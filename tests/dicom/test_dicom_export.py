@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import stat
 import sys
 import zipfile
 from dataclasses import replace
@@ -137,6 +138,34 @@ def test_objects_of_another_result_are_replaced_only_when_asked(tmp_path: Path) 
     assert file.read_bytes() == b"edited by hand"
     assert export_run(run.out, BOTH, overwrite=True).exit_code == 0
     assert file.read_bytes() != b"edited by hand"
+
+
+def test_an_object_that_the_export_did_not_write_is_never_replaced(tmp_path: Path) -> None:
+    run = one_case(tmp_path)
+    file = run.out / "cases/in/dicom/seg.dcm"
+    file.parent.mkdir()
+    file.write_bytes(b"from another program")
+    (row,) = export_run(run.out, BOTH, overwrite=True).rows
+    assert row.status == "failed"
+    assert "aiene did not write" in row.reason
+    assert [p.name for p in file.parent.iterdir()] == ["seg.dcm"]
+    assert file.read_bytes() == b"from another program"
+
+
+def test_a_table_of_the_users_is_not_replaced_by_that_of_the_export(tmp_path: Path) -> None:
+    run = one_case(tmp_path)
+    (run.out / "export.csv").write_text("mine")
+    with pytest.raises(UsageError, match=r"export\.csv in out: a file lies there that aiene did not write"):
+        export_run(run.out, BOTH)
+    assert (run.out / "export.csv").read_text() == "mine"
+
+
+def test_objects_with_names_are_for_their_owners_eyes_alone(tmp_path: Path) -> None:
+    run = one_case(tmp_path)
+    export_run(run.out, BOTH)
+    folder = run.out / "cases/in/dicom"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
 
 
 def test_no_node_leaves_a_report_and_no_segmentation(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from typing import TypeVar
+
+from aiene.orphans import Crew
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -62,32 +63,25 @@ def _pooled(
     function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, threads: int
 ) -> Iterator[tuple[Task, Result]]:
     waiting: deque[tuple[Task, Future[Result]]] = deque()
-    pool = _pool(jobs, threads)
-    try:
+    with Crew(jobs, _limit, (threads,)) as crew:
         for task in tasks:
-            waiting.append((task, pool.submit(function, task)))
+            waiting.append((task, crew.submit(function, task)))
             if len(waiting) >= jobs * _AHEAD:
                 first, future = waiting.popleft()
                 yield first, future.result()
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _alone(
     function: Callable[[Task], Result], task: Task, threads: int, lost: Callable[[Task], Result]
 ) -> Result:
     try:
-        with _pool(1, threads) as pool:
-            return pool.submit(function, task).result()
+        with Crew(1, _limit, (threads,)) as crew:
+            return crew.submit(function, task).result()
     except BrokenProcessPool:
         return lost(task)
-
-
-def _pool(jobs: int, threads: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_limit, initargs=(threads,))
 
 
 def _limit(threads: int) -> None:

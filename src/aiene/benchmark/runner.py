@@ -36,7 +36,8 @@ from aiene.errors import InputError, UsageError
 from aiene.extras import need
 from aiene.ingest.fingerprint import glance
 from aiene.provenance import digest, version
-from aiene.results.atomic import make_folder, write_bytes, write_json
+from aiene.results.atomic import write_json
+from aiene.results.ownership import Owned, refuse_overlap
 
 
 class Step(NamedTuple):
@@ -100,6 +101,15 @@ def run_benchmark(
     OutputError : results cannot be written.
     """
     image_dir, seg_dir = _folders(config)
+    refuse_overlap(
+        out,
+        {
+            "the folder of the images": image_dir,
+            "the folder of the masks": seg_dir,
+            "the folder of the node maps": config.node_maps,
+            **{f"the predictions of {name}": folder for name, folder in config.predictions.items()},
+        },
+    )
     device = resolve_device(config.device)
     crew = jobs or (1 if device.type == "cuda" else available_cores())
     table = None if config.ene_csv is None else read_ene_table(config.ene_csv)
@@ -108,7 +118,7 @@ def run_benchmark(
     if not pairing.pairs:
         problem = "no image in it has a mask of the same case id"
         raise InputError(image_dir, problem, f"compare its names with those in {seg_dir.name}")
-    make_folder(out / WORK)
+    Owned(out).claim(WORK)
     pairs = pairing.pairs[: config.max_cases]
     entrants = line_up(config, str(device))
     _write_cases(out, config, pairing, pairs)
@@ -358,7 +368,8 @@ def _written(
 ) -> BenchmarkRun:
     results, summary_file = out / f"benchmark_results_{stamp}.csv", out / f"benchmark_summary_{stamp}.json"
     content, failures = results_csv(out, pairing, truths, entrants)
-    write_bytes(results, content)
+    owned = Owned(out)
+    owned.write(results, content)
     facts = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "aiene": version(),
@@ -367,5 +378,5 @@ def _written(
         "files": {"results": results.name},
     }
     summary = summary_of(config, out, pairing, truths, entrants, table, facts)
-    write_json(summary_file, summary)
+    owned.write_json(summary_file, summary)
     return BenchmarkRun(summary, results, summary_file, int(failures > 0))

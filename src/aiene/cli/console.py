@@ -23,11 +23,12 @@ RESEARCH_ONLY = "Research software, not a medical device."
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors(program: str = "aiene") -> Iterator[None]:
     """An error of the user's becomes its sentence on stderr and an exit code; a bug keeps its traceback.
 
     Exit code 2 is wrong use; 1 where results could not be written, so that some cases are not done; 130
-    where the user stopped it, also if a library made another error out of the interruption.
+    where the user stopped it (Ctrl-C) and 143 where the system did (SIGTERM), also if a library made another
+    error out of the interruption.
     """
     stops: list[int] = []
     with _noting_interrupts(stops):
@@ -35,23 +36,26 @@ def user_errors() -> Iterator[None]:
             yield
         except AieneError as error:
             if not stops:
-                typer.echo(f"aiene: {error}", err=True)
+                typer.echo(f"{program}: {error}", err=True)
                 raise typer.Exit(1 if isinstance(error, OutputError) else 2) from error
-            _tell_stopped()
+            _tell_stopped(program, stops)
         except (Exception, KeyboardInterrupt) as error:
             if not stops and not isinstance(error, KeyboardInterrupt):
                 raise
-            _tell_stopped()
+            _tell_stopped(program, stops)
 
 
-def _tell_stopped() -> NoReturn:
-    typer.echo("aiene: stopped; the same command goes on from here.", err=True)
-    raise typer.Exit(130) from None
+def _tell_stopped(program: str, stops: list[int]) -> NoReturn:
+    typer.echo(f"{program}: stopped; the same command goes on from here.", err=True)
+    raise typer.Exit(128 + (stops[0] if stops else signal.SIGINT)) from None
 
 
 @contextmanager
 def _noting_interrupts(stops: list[int]) -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt as always, and is noted in `stops`."""
+    """Ctrl-C raises KeyboardInterrupt as always, SIGTERM too, and either is noted in `stops`.
+
+    A first one leaves time to write what is done; a second one ends that too.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -60,11 +64,12 @@ def _noting_interrupts(stops: list[int]) -> Iterator[None]:
         stops.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stderr_console() -> Console:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiene.cli.console import RESEARCH_ONLY, stderr_console, tell_case
-from aiene.errors import AieneError, InputError, OutputError, UsageError
+import typer
+
+from aiene.cli.console import RESEARCH_ONLY, stderr_console, tell_case, user_errors
+from aiene.errors import InputError, UsageError
 
 CONFIG = Path("nnunet_segmentation/src/config.yaml")
 FORMATS = ("auto", "dicom", "nrrd", "nii", "nii.gz")
@@ -29,10 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        return _run(words)
-    except AieneError as error:
-        print(f"run_e2e.py: {error}", file=sys.stderr)  # noqa: T201
-        return 1 if isinstance(error, OutputError) else 2
+        with user_errors("run_e2e.py"):
+            return _run(words)
+    except typer.Exit as end:
+        return end.exit_code
 
 
 def _run(words: argparse.Namespace) -> int:

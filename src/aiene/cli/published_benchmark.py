@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aiene.cli.console import RESEARCH_ONLY
-from aiene.errors import AieneError, OutputError
+import typer
+
+from aiene.cli.console import RESEARCH_ONLY, user_errors
 
 CONFIG = Path("benchmark_config.yaml")
 
@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "max_cases": words.max_cases,
     }
     try:
-        return compare(words.config or (CONFIG if CONFIG.is_file() else None), given, words.output_dir)
-    except AieneError as error:
-        print(f"run_benchmark.py: {error}", file=sys.stderr)  # noqa: T201
-        return 1 if isinstance(error, OutputError) else 2
+        with user_errors("run_benchmark.py"):
+            return compare(words.config or (CONFIG if CONFIG.is_file() else None), given, words.output_dir)
+    except typer.Exit as end:
+        return end.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -195,14 +195,13 @@ def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) ->
     """A table, and beside it `NAME.json`, that says how it came about."""
     from importlib.metadata import version
 
-    from aiene.results.atomic import write_json
-    from aiene.risk.table import write_table
+    from aiene.results import ownership
+    from aiene.risk.table import table_bytes
 
     if record.get("simulated"):
         record = {"SIMULATED": SIMULATED, **record}
-    write_table(table, out)
     document = {"research_only": RESEARCH_ONLY, "aiene": version("aiene"), **record}
-    write_json(out.with_suffix(".json"), document)
+    ownership.write_with_record(out, table_bytes(table, out), document)
 
 
 def echo_json(content: dict[str, Any]) -> None:

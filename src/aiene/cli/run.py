@@ -54,7 +54,23 @@ def run(
     keep_prepared: Annotated[
         bool, typer.Option("--keep-prepared", help="Keep the networks' input and the rigid transform.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that lie in OUT.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Remove the results of earlier runs in OUT first, and nothing else."
+        ),
+    ] = False,
+    check_content: Annotated[
+        bool,
+        typer.Option(
+            "--check-content",
+            help=(
+                "Compare every byte of the inputs with those of earlier results in OUT. Without it, a file "
+                "counts as the same where its name, size, time of change and the system's own time (ctime) "
+                "are; where ctime alone differs, its bytes are compared."
+            ),
+        ),
+    ] = False,
     series: Annotated[str | None, typer.Option(help="SeriesInstanceUID to take.")] = None,
     affine: Annotated[
         Literal["auto", "sform", "qform"],
@@ -116,6 +132,7 @@ def run(
                 keep_prepared=keep_prepared,
                 jobs=jobs,
                 overwrite=overwrite,
+                check_content=check_content,
                 key=key,
                 on_case=partial(tell_case, console),
                 on_search=show,

@@ -18,6 +18,8 @@ from aiene.dicom.objects import FILES, make_objects
 from aiene.dicom.probabilities import Probabilities
 from aiene.dicom.record import ExportCase
 from aiene.dicom.rows import (
+    CSV,
+    JSON,
     KINDS,
     ExportProgress,
     ExportRow,
@@ -29,7 +31,8 @@ from aiene.dicom.rows import (
 from aiene.dicom.sources import Sources
 from aiene.errors import AieneError, CaseError, InputError, MissingExtraError, OutputError, UsageError
 from aiene.ingest.dicom.damage import quiet
-from aiene.results.atomic import make_folder, write_bytes, writing
+from aiene.results.atomic import make_folder, writing
+from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 
@@ -50,6 +53,7 @@ class _Export:
     probabilities: Probabilities
     dates: dict[str, datetime]
     overwrite: bool
+    owned: Owned
 
 
 def export_run(
@@ -75,7 +79,7 @@ def export_run(
 
     Raises
     ------
-    UsageError : no such kind, or no run lies in `out`.
+    UsageError : no such kind, no run lies in `out`, or a table of the user's lies in the place of ours.
     MissingExtraError : highdicom is not installed.
     OutputError : objects cannot be written; those that were stay.
     """
@@ -85,10 +89,12 @@ def export_run(
             f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
         )
     run = read_run(out)
+    owned = Owned(out)
+    owned.check(CSV, JSON)
     every = list(cases_of(out))
     rows: list[ExportRow] = []
     with Sources(run, source_dicom) as sources:
-        export = _Export(out, run, chosen, sources, Probabilities(run), earlier_dates(out), overwrite)
+        export = _Export(out, run, chosen, sources, Probabilities(run), earlier_dates(out), overwrite, owned)
         for case in every:
             rows.append(_row(export, case))
             on_case(ExportProgress(len(rows), len(every), rows[-1]))
@@ -172,7 +178,8 @@ def _export_case(
     case = load_case(folder, result, export, dated)
     made = make_objects(case, export.kinds, lambda c: export.probabilities.of(c, folder))
     kinds = set(export.kinds) | ({"dicom-seg"} if "dicom-sr" in export.kinds else set())
-    _put(folder / FOLDER, made.files, [FILES[kind] for kind in KINDS if kind in kinds], export.overwrite)
+    patterns = [FILES[kind] for kind in KINDS if kind in kinds]
+    _put(export.owned, folder / FOLDER, made.files, patterns, export.overwrite)
     place = (folder / FOLDER).relative_to(export.out).as_posix()
     return tuple(f"{place}/{name}" for name in sorted(made.files)), tuple(made.warnings)
 
@@ -196,13 +203,17 @@ def load_case(folder: Path, result: CaseResult, export: _Export, dated: datetime
     )
 
 
-def _put(folder: Path, files: dict[str, bytes], patterns: Sequence[str], overwrite: bool) -> None:
+def _put(
+    owned: Owned, folder: Path, files: dict[str, bytes], patterns: Sequence[str], overwrite: bool
+) -> None:
     """Put files in place; those of the same kinds that an earlier export left and this one has not, go.
+
+    They hold names of patients, and so are for their owner's eyes alone.
 
     Raises
     ------
     OutputError : they cannot be written.
-    UsageError : a file that lies there differs, and `overwrite` is not given.
+    UsageError : a file that lies there differs, and `overwrite` is not given, or it is not ours.
     """
     there = {path.name: path for pattern in patterns for path in folder.glob(pattern)}
     with writing(folder):
@@ -211,12 +222,14 @@ def _put(folder: Path, files: dict[str, bytes], patterns: Sequence[str], overwri
         raise UsageError(
             f"{sorted(changed)[0]} lies there from another result or version; replace it with --overwrite."
         )
+    strangers = [there[name] for name in changed if not owned.wrote(there[name])]
+    owned.check(*(path.relative_to(owned.root).as_posix() for path in strangers))
     if files:
-        make_folder(folder)
+        make_folder(folder, private=True)
     for name in changed:
         if name not in files:
             with writing(there[name]):
                 there[name].unlink()
     for name, content in files.items():
         if name not in there or name in changed:
-            write_bytes(folder / name, content)
+            owned.write(folder / name, content, private=True, over_changed=overwrite)

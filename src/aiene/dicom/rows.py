@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from aiene.results.atomic import write_bytes, write_json
+from aiene.results.ownership import Owned
 
 Kind = Literal["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture", "dicom-seg-fractional"]
 KINDS: tuple[Kind, ...] = ("dicom-seg", "dicom-sr", "rtstruct", "secondary-capture", "dicom-seg-fractional")
@@ -103,9 +103,10 @@ def write_tables(out: Path, rows: Sequence[ExportRow], kinds: Sequence[Kind], no
                 row.seconds,
             ]
         )
-    write_bytes(out / CSV, text.getvalue().encode())
+    owned = Owned(out)
+    owned.write(out / CSV, text.getvalue().encode())
     content = {"format": 1, "kinds": list(kinds), "notice": notice, "cases": [asdict(row) for row in rows]}
-    write_json(out / JSON, content)
+    owned.write_json(out / JSON, content)
     return {"csv": out / CSV, "json": out / JSON}
 
 

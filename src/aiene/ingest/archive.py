@@ -15,12 +15,13 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Final
 from zipfile import ZipFile, ZipInfo
 
 from aiene.errors import InputError
+from aiene.rooms import Room, clear_abandoned
 
 MAX_MEMBERS: Final = 200_000
 MAX_RATIO: Final = 200
@@ -42,21 +43,25 @@ _Member = tuple[ZipInfo, PurePosixPath]
 
 
 @contextmanager
-def unpacked(archive: Path, only: Collection[Path] | None = None) -> Iterator[Path]:
+def unpacked(
+    archive: Path, only: Collection[Path] | None = None, *, room: Path | None = None
+) -> Iterator[Path]:
     """A temporary folder that holds what is in a zip archive; gone when the context is left.
 
     Parameters
     ----------
     archive : the zip file.
     only : take these files alone, by their paths that continue the archive's.
+    room : where the temporary folder is made, by a caller who clears it after a process that was killed; None
+        is the system's place for such, where the next call clears what a killed one left.
 
     Raises
     ------
     InputError : it is damaged, encrypted or a trap: a name that leads out of it, far more data than its size
         or the disk can hold, too many files. One sentence.
     """
-    with tempfile.TemporaryDirectory(prefix="aiene-", ignore_cleanup_errors=True) as place:
-        folder = Path(place) / archive.name
+    with _temporary_folder(archive, room) as place:
+        folder = place / archive.name
         try:
             folder.mkdir()
             with ZipFile(archive) as file:
@@ -71,12 +76,34 @@ def unpacked(archive: Path, only: Collection[Path] | None = None) -> Iterator[Pa
                 archive, "it is damaged or no zip archive that can be read", "make or copy it again"
             ) from error
         except OSError as error:
-            raise InputError(
-                archive,
-                f"it cannot be unpacked ({error.strerror or 'input/output error'})",
-                "check its permissions and the room for temporary files, or unpack it yourself",
-            ) from error
+            raise _not_unpacked(archive, error) from error
         yield folder
+
+
+@contextmanager
+def _temporary_folder(archive: Path, room: Path | None) -> Iterator[Path]:
+    """A private folder that ends with the context, or is cleared by a later call where this one is killed."""
+    with ExitStack() as stack:
+        try:
+            if room is not None:
+                made = tempfile.TemporaryDirectory(prefix="zip-", dir=room, ignore_cleanup_errors=True)
+                place = Path(stack.enter_context(made))
+            else:
+                base = Path(tempfile.gettempdir())
+                clear_abandoned(base)
+                place = stack.enter_context(Room(base)).path / "in"
+                place.mkdir()
+        except OSError as error:
+            raise _not_unpacked(archive, error) from error
+        yield place
+
+
+def _not_unpacked(archive: Path, error: OSError) -> InputError:
+    return InputError(
+        archive,
+        f"it cannot be unpacked ({error.strerror or 'input/output error'})",
+        "check its permissions and the room for temporary files, or unpack it yourself",
+    )
 
 
 def split(files: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

@@ -41,6 +41,7 @@ def find_cases(
     series: str | None = None,
     affine: AffineRule = "auto",
     on_progress: OnProgress = lambda done, total: None,
+    room: Path | None = None,
 ) -> tuple[list[Case | Refusal], list[str]]:
     """The cases that lie in a file or folder; headers only, each file opened once.
 
@@ -62,6 +63,7 @@ def find_cases(
     series : SeriesInstanceUID to take in its study, whatever the rule says.
     affine : which statement of a NIfTI header counts; `auto` takes the sform and refuses a conflict.
     on_progress : see `OnProgress`.
+    room : where zip archives are unpacked while they are looked at; see `archive.unpacked`.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def find_cases(
     """
     if not source.exists():
         raise InputError(source, "it does not exist", _GIVE)
-    surveyed = _survey_all(list_places(source), _WANTED[format], on_progress)
+    surveyed = _survey_all(list_places(source), _WANTED[format], on_progress, room)
     places = gather(source, surveyed)
     if series is not None and not any(series in place.scan.series for place in places):
         raise UsageError(f"--series {series}: the input holds no CT series with this UID.")
@@ -88,7 +90,7 @@ def find_cases(
 
 
 def _survey_all(
-    listings: Sequence[Listing], wanted: frozenset[Format], on_progress: OnProgress
+    listings: Sequence[Listing], wanted: frozenset[Format], on_progress: OnProgress, room: Path | None
 ) -> list[Place]:
     """Every place, with the files counted; those of an archive from when it is opened."""
     done, total = 0, sum(len(listing.files) for listing in listings)
@@ -104,7 +106,7 @@ def _survey_all(
             places.append(survey(listing, wanted, tick))
             continue
         try:
-            with unpacked(listing.path) as folder:
+            with unpacked(listing.path, room=room) as folder:
                 inside = walk_inside(listing, folder)
                 total += len(inside.files)
                 place = moved(survey(inside, wanted, tick), folder, listing.path)

@@ -1,36 +1,79 @@
-"""What tells one input from another: by a glance, and by content."""
+"""What tells one input from another: by a glance, by a closer look, and by content."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from aiene.errors import InputError
 from aiene.hashing import file_sha256
+from aiene.ingest.nrrd import data_files
+
+_HEADERS: Final = (".hdr", ".hdr.gz")
+_VOXELS: Final = (".img", ".img.gz")
 
 
 def content_sha256(files: Iterable[Path]) -> str:
-    """SHA-256 over the content of some files, whatever their names and order.
+    """SHA-256 over the content of some files and of those that their headers name, whatever their order.
 
     Raises
     ------
     InputError : a file cannot be read.
     """
-    hashes = sorted(_sha256(file) for file in files)
+    return joined_sha256(*sorted(_sha256(file) for file in _with_data(files)))
+
+
+def joined_sha256(*hashes: str) -> str:
+    """One hash for several, in their order."""
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def glance(files: Sequence[Path]) -> str:
     """SHA-256 over name, size and time of change of some files; 0 for one that is not there."""
+    return _of_status(files, lambda status: (status.st_size, status.st_mtime_ns))
+
+
+def seal(files: Sequence[Path]) -> str:
+    """SHA-256 over what no user sets: the system's own time of change (ctime) and number of each file.
+
+    Where it is the same, so is the content. Where it is not, the content may be, as after a copy or a move.
+    """
+    return _of_status(files, lambda status: (status.st_size, status.st_ctime_ns, status.st_ino))
+
+
+def _of_status(files: Sequence[Path], facts: Callable[[os.stat_result], tuple[int, ...]]) -> str:
     lines = []
-    for file in sorted(files):
+    for file in sorted(_with_data(files)):
         try:
-            status = file.stat()
-            lines.append(f"{file.name}\t{status.st_size}\t{status.st_mtime_ns}")
+            numbers = "\t".join(map(str, facts(file.stat())))
         except OSError:
-            lines.append(f"{file.name}\t0")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+            numbers = "0"
+        lines.append(f"{file.name}\t{numbers}")
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _with_data(files: Iterable[Path]) -> list[Path]:
+    """The files, and those beside them that hold the voxels of a header among them."""
+    every: dict[Path, None] = {}
+    for file in files:
+        every[file] = None
+        name = file.name.lower()
+        if name.endswith(".nhdr"):
+            every.update(dict.fromkeys(_named_in(file)))
+        for header in (ending for ending in _HEADERS if name.endswith(ending)):
+            beside = [file.with_name(file.name[: -len(header)] + voxels) for voxels in _VOXELS]
+            every.update(dict.fromkeys(path for path in beside if path.is_file()))
+    return list(every)
+
+
+def _named_in(header: Path) -> tuple[Path, ...]:
+    try:
+        return tuple(file for file in data_files(header) if file.is_file())
+    except (InputError, ValueError, TypeError, OSError):
+        return ()  # a header that cannot be understood is refused when it is read
 
 
 def _sha256(file: Path) -> str:

@@ -26,12 +26,13 @@ _READERS: Final[dict[Format, Callable[[Case], NativeCt]]] = {
 }
 
 
-def read_case(case: Case) -> NativeCt:
+def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
     """The CT of a case in HU, on its own grid.
 
     Parameters
     ----------
     case : as `find_cases` gives it.
+    room : where zip archives are unpacked; see `archive.unpacked`.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def read_case(case: Case) -> NativeCt:
     """
     where = place(case.files)
     try:
-        with opened(case) as lying_open:
+        with opened(case, room=room) as lying_open:
             ct = _READERS[case.kind](lying_open)
             if case.members:
                 ct = replace(ct, source={**ct.source, **_within(case, lying_open)})
@@ -71,7 +72,7 @@ def read_case(case: Case) -> NativeCt:
 
 
 @contextmanager
-def opened(case: Case) -> Iterator[Case]:
+def opened(case: Case, *, room: Path | None = None) -> Iterator[Case]:
     """The case with files that can be opened, those within zip archives from a temporary folder.
 
     Raises
@@ -88,7 +89,8 @@ def opened(case: Case) -> Iterator[Case]:
             if not within:
                 files.append(file)
                 continue
-            folder = stack.enter_context(unpacked(file, only=None if _in_parts(case) else within))
+            wanted = None if _in_parts(case) else within
+            folder = stack.enter_context(unpacked(file, wanted, room=room))
             files += [folder / member.relative_to(file) for member in sorted(within)]
         for path in files:
             if not path.exists():

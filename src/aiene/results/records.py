@@ -64,6 +64,7 @@ class CaseResult:
     seconds : wall time per stage.
     facts : input, geometry and registration, for `case.json`.
     identity : what the result was made from and how; a result is taken up again only where it is the same.
+    seal : of the input's files, by what no user sets; where it is the same, so is their content.
     """
 
     case_id: str
@@ -77,6 +78,7 @@ class CaseResult:
     seconds: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     identity: str = ""
+    seal: str = ""
 
     @property
     def n_ene(self) -> int:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from aiene.errors import UsageError
+from aiene.errors import OutputError, UsageError
 from aiene.geometry import RigidTransform, Volume
 from aiene.results import tables
-from aiene.results.atomic import make_folder, replace_folder, write_bytes, write_json, writing
+from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.images import write_nifti
+from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
+from aiene.rooms import Room, clear_abandoned, others_at_work
 
 RUN = "run.json"
 CASE = "case.json"
@@ -40,57 +47,108 @@ class CaseArrays:
 
 
 class RunStore:
-    """One output folder.
+    """One output folder: only what is ours in it is written over or removed.
+
+    A context: half-written things lie in a folder of their own below `root`, which ends with the context, or
+    is cleared by the next call where this process is killed.
 
     Parameters
     ----------
-    root : the folder; made by `open`.
+    root : the folder; made by `open` or on entering the context.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.owned = Owned(root)
+        self._room: Room | None = None
+
+    def __enter__(self) -> Self:
+        """Make the folder for what is half written.
+
+        Raises
+        ------
+        OutputError : nothing can be written there.
+        """
+        self._room = Room(self._rooms)
+        with writing(self.root):
+            if self.root.exists() and not self.root.is_dir():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            self._room.__enter__()
+        self.owned.half = self._room.path
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._room is not None:
+            self._room.close()
+            self._room = self.owned.half = None
 
     @property
     def cases(self) -> Path:
         """The folder of the case folders."""
         return self.root / "cases"
 
+    @property
+    def room(self) -> Path:
+        """A private folder on the results' file system, which ends with this context.
+
+        Raises
+        ------
+        RuntimeError : the context is not entered.
+        """
+        if self._room is None:
+            raise RuntimeError("a store that is not open")
+        return self._room.path
+
     def case_folder(self, case_id: str) -> Path:
         """The folder of one case."""
         return self.cases / case_id
 
-    def open(self, settings: dict[str, Any], *, overwrite: bool) -> None:
+    def lock(self) -> AbstractContextManager[None]:
+        """Alone among the processes that fill this folder; may not be nested."""
+        return self.owned.lock()
+
+    def open(
+        self, settings: dict[str, Any], *, overwrite: bool, case_ids: Iterable[str] = (), part: str = ""
+    ) -> None:
         """Make the folder ready for a run of these settings.
+
+        Parameters
+        ----------
+        case_ids : the cases that this call will write.
+        part : name of the part that this call is of a run; empty where it is the whole of it. With
+            `overwrite` the results of this part alone go.
 
         Raises
         ------
         OutputError : nothing can be written there.
-        UsageError : it holds the results of other settings, and `overwrite` is not given.
+        UsageError : a file of the user's is in the way, or it holds the results of other settings, and
+            `overwrite` is not given; or another call is at work there while `overwrite` is.
         """
-        make_folder(self.cases)
+        names = [safe for case_id in case_ids if (safe := self._safe(case_id)) is not None]
+        make_folder(self.root)
+        clear_abandoned(self._rooms)
+        self.owned.check(_record_name(part), *(f"{name}.csv" for name in _TABLES))
+        self._check_cases(names)
         if overwrite:
-            self._clear()
-        before = self._settings()
-        if before is not None and before != settings:
-            changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
-            raise UsageError(
-                f"{self.root.name} holds results of other settings ({', '.join(changed)} differ); "
-                "choose another folder with -o, or replace them with --overwrite."
-            )
-        for partial in self.cases.glob(".*.partial"):
-            shutil.rmtree(partial, ignore_errors=True)
+            self._clear(names, part)
+        for file in self._records():
+            self._compare(file, settings)
+        make_folder(self.cases)
 
     def write_run(self, record: dict[str, Any], *, part: str = "") -> None:
         """Write `run.json` (`run_part-K-of-N.json` for one part of a run)."""
-        write_json(self.root / (f"run_{part}.json" if part else RUN), record)
+        self.owned.write_json(self.root / _record_name(part), record)
 
     def finished(self, case_id: str, identity: str) -> CaseResult | None:
         """The result of an earlier call, where it was made from the same input in the same way.
 
-        A case that failed is tried again.
+        A case that failed is tried again, and so is one whose label maps are gone.
         """
-        result = self._read(self.case_folder(case_id) / CASE)
+        folder = self.case_folder(case_id)
+        result = self._read(folder / CASE)
         if result is None or result.identity != identity or result.status == "failed":
+            return None
+        if result.status != "skipped" and not all((folder / name).is_file() for name in _MAPS):
             return None
         return result
 
@@ -99,80 +157,171 @@ class RunStore:
 
         Raises
         ------
-        OutputError : it cannot be written; nothing of it is left.
+        OutputError : it cannot be written, or something not ours is in the way; nothing of it is left.
         """
-        partial = self.cases / f".{result.case_id}.partial"
-        try:
+        if self._safe(result.case_id) is None:
+            raise OutputError(result.case_id, "it cannot be the name of a folder", "give the input another")
+        with self._half_written() as partial:
             make_folder(partial)
             if arrays is not None:
                 _write_arrays(partial, arrays)
             write_json(partial / CASE, result.to_json())
-            replace_folder(partial, self.case_folder(result.case_id))
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            make_folder(self.cases)
+            with self.lock():
+                self.owned.put(partial, self.case_folder(result.case_id), last=CASE)
 
     def results(self, case_ids: Iterable[str]) -> list[CaseResult]:
-        """The results of some cases that lie in the folder, by case id in byte order."""
-        found = (self._read(self.case_folder(case_id) / CASE) for case_id in case_ids)
-        return sorted((r for r in found if r is not None), key=lambda r: r.case_id.encode())
+        """The results of some cases that lie in the folder, by case id in byte order.
+
+        Of a case whose folder could not be written, the record of its run tells the result.
+        """
+        wanted = set(case_ids)
+        found = {r.case_id: r for i in wanted if (r := self._read(self.case_folder(i) / CASE)) is not None}
+        for file in self._records():
+            for content in (_json_of(file) or {}).get("unwritten", []):
+                result = _result_of(content)
+                if result is not None and result.case_id in wanted:
+                    found[result.case_id] = result
+        return sorted(found.values(), key=_by_id)
+
+    def write_cases_table(self, results: Iterable[CaseResult]) -> Path:
+        """Write `cases.csv`; its path."""
+        path = self.root / "cases.csv"
+        self.owned.write(path, tables.csv_bytes(tables.cases_table(sorted(results, key=_by_id))))
+        return path
 
     def write_tables(
-        self, results: list[CaseResult], *, axes: bool, model: str, threshold: float, now: datetime
+        self,
+        results: list[CaseResult],
+        *,
+        axes: bool,
+        model: str,
+        threshold: float,
+        now: datetime | None,
     ) -> dict[str, Path]:
         """Write the four tables; the published one only where it has a row.
+
+        Parameters
+        ----------
+        now : the time in the name of the published table; None leaves that out.
 
         Returns
         -------
         Path of each table by name: `cases`, `nodes`, `patients`, `prediction`.
         """
         made = {
-            "cases": tables.cases_table(results),
             "nodes": tables.nodes_table(results, axes=axes),
             "patients": tables.patients_table(results, model=model, threshold=threshold),
         }
-        paths = {name: self.root / f"{name}.csv" for name in made}
+        paths = {"cases": self.write_cases_table(results)}
         for name, table in made.items():
-            write_bytes(paths[name], tables.csv_bytes(table))
+            paths[name] = self.root / f"{name}.csv"
+            self.owned.write(paths[name], tables.csv_bytes(table))
         published = tables.published_table(results, axes=axes)
-        if len(published):
+        if len(published) and now is not None:
             paths["prediction"] = self._prediction_path(now)
+            self.owned.refuse(paths["prediction"])
             make_folder(paths["prediction"].parent)
-            write_bytes(paths["prediction"], tables.csv_bytes(published))
+            self.owned.write(paths["prediction"], tables.csv_bytes(published))
         return paths
+
+    @property
+    def _rooms(self) -> Path:
+        return self.owned.marker / "work"
+
+    @contextmanager
+    def _half_written(self) -> Iterator[Path]:
+        """Where a case lies until it is complete: in our room, or outside the context in one of its own.
+
+        Its name is short, whatever the case's is: a name that fits must stay one that fits.
+        """
+        with ExitStack() as stack:
+            room = self._room
+            if room is None:
+                with writing(self.root):
+                    room = stack.enter_context(Room(self._rooms))
+            partial = room.path / f"case-{secrets.token_hex(4)}"
+            stack.callback(shutil.rmtree, partial, ignore_errors=True)
+            yield partial
 
     def _prediction_path(self, now: datetime) -> Path:
         stamp = now.strftime("%Y%m%d_%H%M%S")
         return self.root / "prediction_list" / f"predictions_{stamp}" / f"prediction_{stamp}.csv"
 
-    def _settings(self) -> dict[str, Any] | None:
-        """Settings of the run that lies here."""
-        for file in sorted(self.root.glob("run*.json")):
-            content = _json_of(file)
-            if content is not None and isinstance(content.get("settings"), dict):
-                return dict(content["settings"])
-        return None
+    def _records(self) -> list[Path]:
+        """The records of runs that lie here and are ours."""
+        files = sorted(self.root.glob("run*.json"))
+        return [f for f in files if _RECORD.fullmatch(f.name) and self.owned.owns(f)]
 
-    def _clear(self) -> None:
-        """Take away what a run leaves, and nothing else."""
-        with writing(self.root):
-            shutil.rmtree(self.cases)
-            self.cases.mkdir()
-            for file in [*self.root.glob("run*.json"), *(self.root / f"{n}.csv" for n in _TABLES)]:
-                file.unlink(missing_ok=True)
-            shutil.rmtree(self.root / "prediction_list", ignore_errors=True)
+    def _compare(self, file: Path, settings: dict[str, Any]) -> None:
+        before = (_json_of(file) or {}).get("settings")
+        if not isinstance(before, dict) or before == settings:
+            return
+        changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
+        raise UsageError(
+            f"{self.root.name} holds results of other settings ({', '.join(changed)} differ); "
+            "choose another folder with -o, or replace them with --overwrite."
+        )
+
+    def _check_cases(self, case_ids: Iterable[str]) -> None:
+        """Refuse to begin where something that is not ours lies in the place of a case."""
+        if self.cases.is_symlink() or (os.path.lexists(self.cases) and not self.cases.is_dir()):
+            self.owned.check(self.cases.name)
+        for case_id in case_ids:
+            folder = self.case_folder(case_id)
+            if not os.path.lexists(folder):
+                continue
+            name = folder.relative_to(self.root).as_posix()
+            self.owned.check(*(f"{name}/{file}" for file in (CASE, *_MAPS, *_KEPT)))
+            if not folder.is_dir() or (any(folder.iterdir()) and not self.owned.knows(folder)):
+                self.owned.check(name)
+
+    def _clear(self, case_ids: Iterable[str], part: str) -> None:
+        """Take away what runs (or this part of one) have left here, and nothing else."""
+        if part:
+            self.owned.remove(self.root / _record_name(part))
+            for case_id in case_ids:
+                self.owned.clear(self.case_folder(case_id))
+            return
+        if others_at_work(self._rooms, self._room):
+            raise UsageError(
+                f"another aiene run is at work in {self.root.name}; wait for its end before --overwrite."
+            )
+        for file in (*self._records(), *(self.root / name for name in _FILES)):
+            self.owned.remove(file)
+        for folder in (self.cases, self.root / "prediction_list"):
+            self.owned.clear(folder)
 
     @staticmethod
-    def _read(file: Path) -> CaseResult | None:
+    def _safe(case_id: str) -> str | None:
+        """The id where it can be the name of one folder, and of no other."""
+        return None if case_id in ("", ".", "..") or set(case_id) & set("/\\\0") else case_id
+
+    def _read(self, file: Path) -> CaseResult | None:
         content = _json_of(file)
-        if content is None:
-            return None
-        try:
-            return CaseResult.from_json(content)
-        except (KeyError, TypeError, ValueError):
-            return None
+        return None if content is None else _result_of(content)
 
 
 _TABLES = ("cases", "nodes", "patients")
+_FILES = (*(f"{name}.csv" for name in _TABLES), "export.csv", "export.json")
+_MAPS = ("labels.nii.gz", "nodes.nii.gz")
+_KEPT = ("prepared.nii.gz", "transform.tfm")
+_RECORD = re.compile(r"run(_part-\d+-of-\d+)?\.json")
+
+
+def _record_name(part: str) -> str:
+    return f"run_{part}.json" if part else RUN
+
+
+def _by_id(result: CaseResult) -> bytes:
+    return result.case_id.encode("utf-8", "surrogateescape")
+
+
+def _result_of(content: dict[str, Any]) -> CaseResult | None:
+    try:
+        return CaseResult.from_json(content)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _json_of(file: Path) -> dict[str, Any] | None:

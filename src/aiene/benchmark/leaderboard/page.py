@@ -10,7 +10,9 @@ from aiene.benchmark.directions import goodness, higher_is_better
 from aiene.benchmark.leaderboard.entry import Entry
 from aiene.benchmark.leaderboard.standings import Board, Place, boards
 from aiene.results.atomic import make_folder, write_bytes
+from aiene.results.ownership import refuse_unless
 
+_MARK = '<meta name="generator" content="aiene">'
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --best: #2a7d4f; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 96rem; padding: 0 1rem; }
@@ -61,8 +63,9 @@ def write_page(entries: Sequence[Entry], path: Path, *, sort: str | None = None)
 
     Raises
     ------
-    UsageError : no entry has the metric. OutputError : it cannot be written.
+    UsageError : no entry has the metric. OutputError : it cannot be written, or it is another's file.
     """
+    refuse_unless(path, lambda content: _MARK.encode() in content[:1024])
     make_folder(path.resolve().parent)
     write_bytes(path, page(entries, sort=sort).encode())
 
@@ -79,6 +82,7 @@ def page(entries: Sequence[Entry], *, sort: str | None = None) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{_MARK}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Leaderboard</title>
 <style>{_STYLE}</style>

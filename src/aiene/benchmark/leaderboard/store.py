@@ -13,6 +13,7 @@ from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, e
 from aiene.benchmark.leaderboard.standings import in_order
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.results.atomic import make_folder, write_json
+from aiene.results.ownership import refuse_unless
 
 FILE_NAME = "leaderboard.sqlite"
 EXPORT_FORMAT = 1
@@ -119,9 +120,17 @@ def export_json(board: Path, path: Path, *, data_sha256: str | None = None) -> i
         "notice": "Research software, not a medical device. Figures over all cases; no patients.",
         "entries": [entry_to_json(entry) for entry in entries],
     }
+    refuse_unless(path, _is_export)
     make_folder(path.resolve().parent)
     write_json(path, content)
     return len(entries)
+
+
+def _is_export(content: bytes) -> bool:
+    try:
+        return bool(json.loads(content)["kind"] == EXPORT_KIND)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def import_json(board: Path, path: Path) -> tuple[int, int]:

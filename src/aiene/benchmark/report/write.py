@@ -9,7 +9,8 @@ from aiene.benchmark.report.record import Chart, Section
 from aiene.benchmark.report.render import Picture, render
 from aiene.benchmark.report.sections import all_sections
 from aiene.benchmark.report.source import read_source
-from aiene.results.atomic import make_folder, write_bytes
+from aiene.results.atomic import write_bytes
+from aiene.results.ownership import Owned
 
 NOTICE = "Research software, not a medical device."
 
@@ -36,20 +37,19 @@ def write_report(folder: Path) -> Path:
     source = read_source(folder)
     sections = all_sections(source)
     charts = folder / f"benchmark_charts_{source.stamp}"
+    Owned(folder).claim(charts.name)
     pictures = _write_charts(sections, charts)
     title = f"Benchmark of {len(source.models)} {'model' if len(source.models) == 1 else 'models'}"
     lead = f"Made {str(source.summary.get('created', ''))[:16].replace('T', ' ')} UTC with aiene "
     lead += str(source.summary.get("aiene", ""))
     text = page(title, lead.strip(), NOTICE, sections, pictures, charts.name)
     path = folder / f"benchmark_report_{source.stamp}.html"
-    write_bytes(path, text.encode())
+    Owned(folder).write(path, text.encode())
     return path
 
 
 def _write_charts(sections: list[Section], folder: Path) -> dict[str, Picture]:
     charts = [item for section in sections for item in section.items if isinstance(item, Chart)]
-    if charts:
-        make_folder(folder)
     pictures = {}
     for chart in charts:
         picture = pictures[chart.name] = render(chart)

@@ -74,24 +74,21 @@ def _here(jobs: Sequence[Job], total: float, on_progress: OnProgress | None) -> 
 
 
 def _elsewhere(jobs: Sequence[Job], count: int, total: float, on_progress: OnProgress | None) -> list[Any]:
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from concurrent.futures import as_completed
+
+    from aiene.orphans import Crew
 
     results: list[Any] = [None] * len(jobs)
     heaviest_first = sorted(range(len(jobs)), key=lambda i: (-jobs[i].weight, i))
     done = 0.0
-    with _one_thread_each(), ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(jobs[i].function, *jobs[i].arguments): i for i in heaviest_first}
-        try:
-            for future in as_completed(futures):
-                number = futures[future]
-                results[number] = future.result()
-                done += jobs[number].weight
-                if on_progress:
-                    on_progress(Progress(done, total, jobs[number].name))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with _one_thread_each(), Crew(count) as crew:
+        futures = {crew.submit(jobs[i].function, *jobs[i].arguments): i for i in heaviest_first}
+        for future in as_completed(futures):
+            number = futures[future]
+            results[number] = future.result()
+            done += jobs[number].weight
+            if on_progress:
+                on_progress(Progress(done, total, jobs[number].name))
     return results
 
 

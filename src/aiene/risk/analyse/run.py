@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiene.results.atomic import make_folder, writing
+from aiene.results.atomic import make_folder
+from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import Cohort, make_cohort
 from aiene.risk.analyse.describe import (
     count_figure,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from aiene.risk.schemes import Scheme
 
+_SCHEME = "scheme_derived.toml"
 RESEARCH_ONLY = "Research software, not a medical device."
 
 
@@ -75,7 +76,7 @@ def analyse(
     cohort = make_cohort(table, settings)
     groupings = make_groupings(cohort.table, scheme)
     make_folder(out)  # before the work, so that a place that cannot be written to is told at once
-    _clear(out)
+    _take(out)
     usable, skipped = _usable(cohort, wanted)
     if settings.derive_endpoint is None:
         settings = replace(settings, derive_endpoint=chosen_endpoint(settings, usable))
@@ -98,14 +99,19 @@ def analyse(
     return analysis
 
 
-def _clear(out: Path) -> None:
-    """Take away what an earlier analysis left in the folder, so that old and new files never stand mixed."""
-    if not (out / "analysis.json").is_file():
-        return
-    with writing(out):
-        for folder in ("tables", "figures"):
-            shutil.rmtree(out / folder, ignore_errors=True)
-        (out / "scheme_derived.toml").unlink(missing_ok=True)
+def _take(out: Path) -> None:
+    """Make sure of our places in a folder, without what an earlier analysis left: old and new never mix.
+
+    Raises
+    ------
+    UsageError : files of the user's are in the way.
+    """
+    owned = Owned(out)
+    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv", _SCHEME)
+    for folder in ("tables", "figures"):
+        owned.clear(out / folder)
+        owned.claim(folder)
+    owned.remove(out / _SCHEME)
 
 
 def _usable(cohort: Cohort, wanted: Sequence[Endpoint]) -> tuple[tuple[Endpoint, ...], list[Skipped]]:

@@ -76,6 +76,12 @@ def write_scheme(scheme: Scheme, path: Path) -> None:
     ------
     OutputError : it cannot be written.
     """
+    make_folder(path.parent)
+    write_bytes(path, scheme_bytes(scheme))
+
+
+def scheme_bytes(scheme: Scheme) -> bytes:
+    """A scheme as its TOML file holds it."""
     content = scheme.content()
     lines = ["# A scheme of aiene: how a base group and the number of AI-ENE nodes make a combined group."]
     for key in ("name", "title", "base", "base_definition", "marker", "cutoffs", "groups", "endpoint",
@@ -87,8 +93,7 @@ def write_scheme(scheme: Scheme, path: Path) -> None:
     lines += [
         f"{key} = {_toml(value)}" for key, value in content["source"].items() if value not in (None, "")
     ]
-    make_folder(path.parent)
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _toml(value: Any) -> str:

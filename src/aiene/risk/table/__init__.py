@@ -2,7 +2,7 @@
 
 from aiene.risk.table.columns import BY_NAME, COLUMNS, DAYS_PER_YEAR, EXTRA_COLUMNS, Column
 from aiene.risk.table.endpoints import Endpoint, competing, endpoint
-from aiene.risk.table.files import read_raw, write_table
+from aiene.risk.table.files import read_raw, table_bytes, write_table
 from aiene.risk.table.read import complete, read_table
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "endpoint",
     "read_raw",
     "read_table",
+    "table_bytes",
     "write_table",
 ]

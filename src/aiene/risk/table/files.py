@@ -67,26 +67,37 @@ def read_raw(path: Path, *, sheet: str | None = None) -> pd.DataFrame:
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table by the ending of its name: .csv, .tsv, .xlsx or .parquet; whole or not at all.
 
+    What lies there is replaced; `results.ownership.write_with_record` looks whose it is.
+
     Raises
     ------
     UsageError : another ending.
     OutputError : it cannot be written.
     """
-    ending = path.suffix.lower()
     make_folder(path.parent)
+    write_bytes(path, table_bytes(table, path))
+
+
+def table_bytes(table: pd.DataFrame, path: Path) -> bytes:
+    """A table as a file of this name holds it: .csv, .tsv, .xlsx or .parquet.
+
+    Raises
+    ------
+    UsageError : an ending that no table has.
+    OutputError : it is too long for the format.
+    """
+    ending = path.suffix.lower()
     if ending in EXCEL:
-        content = _excel_bytes(table, path)
-    elif ending in PARQUET:
+        return _excel_bytes(table, path)
+    if ending in PARQUET:
         need("pyarrow", extra="risk", purpose="Writing Parquet")
         stream = io.BytesIO()
         table.to_parquet(stream, index=False)
-        content = stream.getvalue()
-    elif ending in TEXT:
+        return stream.getvalue()
+    if ending in TEXT:
         separator = "," if ending == ".csv" else "\t"
-        content = table.to_csv(index=False, sep=separator, lineterminator="\n").encode()
-    else:
-        raise UsageError(f"{path.name}: tables are written as .csv, .tsv, .xlsx or .parquet.")
-    write_bytes(path, content)
+        return table.to_csv(index=False, sep=separator, lineterminator="\n").encode()
+    raise UsageError(f"{path.name}: tables are written as .csv, .tsv, .xlsx or .parquet.")
 
 
 def _excel_bytes(table: pd.DataFrame, path: Path) -> bytes:

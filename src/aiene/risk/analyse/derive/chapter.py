@@ -247,9 +247,9 @@ def _write_scheme(
     """The scheme as a file that `aiene risk stratify` reads; nothing where no cut-off was found."""
     if not found.cutoffs:
         return ""
-    from aiene.results.atomic import make_folder
+    from aiene.results.ownership import Owned
     from aiene.risk.schemes import Scheme as MakeScheme
-    from aiene.risk.schemes import SchemeSource, write_scheme
+    from aiene.risk.schemes import SchemeSource, scheme_bytes
 
     names, _ = _labels(found.n_groups)
     mapping = {}
@@ -276,8 +276,7 @@ def _write_scheme(
         endpoint={"dc": "dm", "lrc": "lrf"}.get(material.endpoint, material.endpoint),
         monotone=False,
     )
-    make_folder(out)
-    write_scheme(derived, out / "scheme_derived.toml")
+    Owned(out).write(out / "scheme_derived.toml", scheme_bytes(derived))
     return "scheme_derived.toml"
 
 

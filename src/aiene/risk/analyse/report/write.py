@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aiene.results.atomic import make_folder, write_bytes, write_json
+from aiene.results.atomic import make_folder
+from aiene.results.ownership import Owned
 from aiene.risk.analyse.figures import Picture, render
 from aiene.risk.analyse.pool import Job, OnProgress, run_jobs
 from aiene.risk.analyse.record import Analysis, Figure, Item, Table, Text
@@ -39,21 +40,22 @@ def write_analysis(
     ------
     OutputError : it cannot be written.
     """
+    owned = Owned(out)
     for folder in (out, out / "tables", out / "figures"):
         make_folder(folder)
     pictures = _draw(analysis, workers, on_progress)
     for name, table in analysis.tables.items():
-        write_bytes(out / "tables" / f"{name}.csv", table_csv(table, simulated=analysis.simulated))
+        owned.write(out / "tables" / f"{name}.csv", table_csv(table, simulated=analysis.simulated))
     for name, figure in analysis.figures.items():
         base = out / "figures" / name
-        write_bytes(base.with_suffix(".svg"), pictures[name].svg)
-        write_bytes(base.with_suffix(".png"), pictures[name].png)
-        write_bytes(base.with_suffix(".csv"), figure_csv(figure, simulated=analysis.simulated))
-        write_bytes(base.with_suffix(".txt"), (legend(figure, simulated=analysis.simulated) + "\n").encode())
-    write_bytes(out / "excluded.csv", _csv(("patient_id", "step", "reason"), excluded))
-    write_bytes(out / "methods.txt", (analysis.methods + "\n").encode())
-    write_json(out / "analysis.json", content(analysis))
-    write_bytes(out / "report.html", page(analysis, {n: p.svg for n, p in pictures.items()}).encode())
+        owned.write(base.with_suffix(".svg"), pictures[name].svg)
+        owned.write(base.with_suffix(".png"), pictures[name].png)
+        owned.write(base.with_suffix(".csv"), figure_csv(figure, simulated=analysis.simulated))
+        owned.write(base.with_suffix(".txt"), (legend(figure, simulated=analysis.simulated) + "\n").encode())
+    owned.write(out / "excluded.csv", _csv(("patient_id", "step", "reason"), excluded))
+    owned.write(out / "methods.txt", (analysis.methods + "\n").encode())
+    owned.write_json(out / "analysis.json", content(analysis))
+    owned.write(out / "report.html", page(analysis, {n: p.svg for n, p in pictures.items()}).encode())
 
 
 def _draw(analysis: Analysis, workers: int | None, on_progress: OnProgress | None) -> dict[str, Picture]:
