@@ -23,10 +23,12 @@ from aiene.results.images import write_nifti
 from aiene.training import classifier as module
 from aiene.training.augment import Augmentation, augmented_inputs, plain_inputs
 from aiene.training.calibration import sigmoid, temperature, threshold
-from aiene.training.classifier import ClassifierTraining, train_classifier
+from aiene.training.classifier import train_classifier
+from aiene.training.classifier_data import ClassifierTraining
 from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
 from aiene.training.node_examples import Example, jittered
 from aiene.training.node_table import read_nodes
+from aiene.training.place import MARKER
 from aiene.training.progress import Step
 
 TINY = DualNetWidths(box=(2, 2, 2, 2, 2, 2), box_dense=(4, 4), small=(2, 2, 2, 2, 2, 2, 2), head=4)
@@ -76,9 +78,9 @@ def trained(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 def with_crops(trained: tuple[Path, list[Step]], out: Path) -> Path:
     """A place to train at where the crops are made already."""
-    shutil.copytree(
-        trained[0].with_name("mine.training") / "crops", out.with_name(f"{out.name}.training") / "crops"
-    )
+    made, work = trained[0].with_name("mine.training"), out.with_name(f"{out.name}.training")
+    shutil.copytree(made / "crops", work / "crops")
+    shutil.copyfile(made / MARKER, work / MARKER)
     return out
 
 
@@ -152,10 +154,10 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
 ):
     shutil.copytree(trained[0].with_name("mine.training"), tmp_path / "mine.training")
     other = FitSettings(epochs=2, steps=2, batch=4, patience=5, seed=9)
-    with pytest.raises(UsageError, match=r"other data or settings \(fit, nodes differ\)"):
+    with pytest.raises(UsageError, match=r"other data or settings \(fit differ\)"):
         train_classifier(settings(clinic, tmp_path / "mine", fit=other, go_on=True))
     with pytest.raises(UsageError, match="leave --continue out"):
-        train_classifier(settings(clinic, with_crops(trained, tmp_path / "new"), go_on=True))
+        train_classifier(settings(clinic, tmp_path / "new", go_on=True))
 
 
 def test_rows_that_name_no_node_or_one_twice_are_all_told(
@@ -163,7 +165,7 @@ def test_rows_that_name_no_node_or_one_twice_are_all_told(
 ):
     table = pd.read_csv(clinic / "nodes.csv")
     table.loc[0, "x_mm"] += 300
-    table = pd.concat([table, table.iloc[[3]]])
+    table = pd.concat([table, table.iloc[[3]].assign(x_mm=table.loc[3, "x_mm"] + 0.5)])
     table.to_csv(tmp_path / "nodes.csv", index=False)
     with pytest.raises(TrainingDataError) as caught:
         train_classifier(

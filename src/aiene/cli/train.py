@@ -73,10 +73,10 @@ def segmenter(
             start_from, seed, gpu_memory, processes,
         )  # fmt: skip
         if export:
-            dataset = export_dataset(settings, _teller())
+            dataset = export_dataset(settings, _teller(), _note)
             said = f"Dataset in {dataset.folder}; bring the trained model back by `aiene models import`."
         else:
-            bundle, dataset = train_segmenter(settings, _teller())
+            bundle, dataset = train_segmenter(settings, _teller(), _note)
             said = f"Bundle in {bundle.path}. {bundle.card.notice}"
     _end(said, dataset.left_out)
 
@@ -126,7 +126,7 @@ def classifier(
         settings = ClassifierTraining(
             images, labels, nodes, out, patients, widths, start_from, threshold, sensitivity, go_on, fit
         )
-        bundle, left_out = train_classifier(settings, _teller())
+        bundle, left_out = train_classifier(settings, _teller(), _note)
     _end(f"Bundle in {bundle.path}. {bundle.card.notice}", left_out)
 
 
@@ -141,6 +141,10 @@ def _teller() -> Callable[[Step], None]:
         console.print(f"{step.stage}{count}{': ' if said else ''}{said}{left}", markup=False)
 
     return tell
+
+
+def _note(said: str) -> None:
+    stderr_console().print(f"note: {said}", markup=False, style="yellow")
 
 
 def _minutes(seconds: float) -> str:
