@@ -6,8 +6,9 @@ import errno
 import gzip
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,13 @@ _REASONS = {
     errno.EPERM: ("no permission to write here", "choose another folder with -o"),
     errno.EROFS: ("the file system is read-only", "choose another folder with -o"),
     errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another folder with -o"),
+    errno.ENAMETOOLONG: ("its name is too long for this file system", "give the input a shorter name"),
+    errno.EILSEQ: ("this file system does not take its name", "give the input a name in UTF-8"),
     errno.EEXIST: ("a file is in the way of this folder", "choose another folder with -o"),
 }
+
+
+_NOTHING_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN}
 
 
 @contextmanager
@@ -41,8 +47,12 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(path, problem, remedy) from error
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, private: bool = False) -> None:
     """Make a folder and those above it.
+
+    Parameters
+    ----------
+    private : for its owner's eyes alone (0700), also where it is there already.
 
     Raises
     ------
@@ -50,20 +60,31 @@ def make_folder(path: Path) -> None:
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
+        if private:
+            path.chmod(0o700)
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, private: bool = False, half: Path | None = None) -> None:
     """Write a file whole, or leave what was there.
+
+    Parameters
+    ----------
+    private : for its owner's eyes alone (0600), from the first byte on.
+    half : folder on the same file system for the file while it is written, cleared by whoever made it; None
+        is the file's own.
 
     Raises
     ------
     OutputError : it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    folder = path.parent if half is None else half
+    partial = folder / f".{secrets.token_hex(6)}.partial"  # short: a name that fits must stay one that fits
     with writing(path):
         try:
+            if private:
+                partial.touch(mode=0o600, exist_ok=False)
             with partial.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
@@ -73,10 +94,27 @@ def write_bytes(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON for people and machines: UTF-8, indented, no NaN."""
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """JSON for people and machines: UTF-8, indented, no NaN.
+
+    A name that is no UTF-8 (a lone surrogate in Python) stands as JSON's own escape, which readers take back.
+    """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def concerns_one_file(error: OutputError) -> bool:
+    """Whether others may still be written: the name is what the system does not take, or it is in the way.
+
+    False where the disk is full, read-only or broken: then nothing more can be written.
+    """
+    cause = error.__cause__
+    return not (isinstance(cause, OSError) and cause.errno in _NOTHING_MORE)
 
 
 def gzipped(content: bytes) -> bytes:

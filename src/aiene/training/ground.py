@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import Bundle
+from aiene.results.ownership import refuse_files_within, refuse_overlap
 from aiene.training.base import begin_with, check_fits, preparation_of
 from aiene.training.pairs import Pair, find_pairs
 from aiene.training.patients import PatientTable
@@ -17,9 +18,7 @@ from aiene.training.place import (
     bundle_at,
     check_claim,
     check_name,
-    is_within,
     read_record,
-    refuse_overlap,
     restore_bundle,
     whole_path,
     work_folder,
@@ -64,13 +63,15 @@ def ground_of(out: Path, start_from: str | None, inputs: Mapping[str, Path | Non
     out = whole_path(out)
     work = work_folder(out)
     check_name(out)
-    refuse_overlap((out, work), inputs)
+    for place in (out, work):
+        refuse_overlap(place, inputs)
     check_claim(work)
     restore_bundle(out)
     there = bundle_at(out)
     base = begin_with(start_from, there)
     if start_from is not None:
-        refuse_overlap((out, work), {"--from": base.path})
+        for place in (out, work):
+            refuse_overlap(place, {"--from": base.path})
     check_fits(base, out, _before(there, work))
     return Ground(out, work, base, there)
 
@@ -116,13 +117,9 @@ def pairs_of(images: Path, labels: Path, patients: PatientTable, places: tuple[P
     UsageError : a file lies where the training writes.
     """
     pairs = find_pairs(images, labels, patients)
-    folders = {file.resolve().parent: file for pair in pairs for file in (*pair.case.files, pair.label)}
-    for folder, file in folders.items():
-        for place in places:
-            if is_within(folder, place):
-                raise UsageError(
-                    f"{file.name} lies in {place.name}, where the training writes; choose another -o."
-                )
+    for place in places:
+        refuse_files_within(place, (file for pair in pairs for file in pair.case.files), "one of the CTs")
+        refuse_files_within(place, (pair.label for pair in pairs), "one of the label maps")
     return pairs
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,27 +50,6 @@ def check_name(out: Path) -> None:
     for path in (out, work_folder(out)):
         if path.is_symlink():
             raise UsageError(f"{path.name} is a link; name a folder of its own with -o.")
-
-
-def refuse_overlap(places: Iterable[Path], inputs: Mapping[str, Path | None]) -> None:
-    """Refuse to write where something is read: one could be taken for the other, or replaced.
-
-    Parameters
-    ----------
-    places : folders that are written; they need not be there yet.
-    inputs : files and folders by what they are called on the command line.
-
-    Raises
-    ------
-    UsageError : the first that overlaps.
-    """
-    for place in places:
-        for what, path in inputs.items():
-            if path is not None and (is_within(path, place) or is_within(place, path)):
-                raise UsageError(
-                    f"{place.name}, where the training writes, and {what} ({path.name}) lie one in the "
-                    "other; choose a folder beside it with -o."
-                )
 
 
 def claim(folder: Path) -> None:
@@ -196,20 +174,3 @@ def read_record(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def is_within(path: Path, folder: Path) -> bool:
-    """Whether a path is or lies in a folder, by what the file system says: links and case are no way out."""
-    there = _identity(folder)
-    real = Path(os.path.realpath(path))
-    if there is None:
-        return Path(os.path.realpath(folder)) in (real, *real.parents)
-    return any(_identity(p) == there for p in (real, *real.parents))
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -16,6 +16,7 @@ from aiene.models.bundle import Bundle
 from aiene.pipeline import load_preparation
 from aiene.provenance import digest
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
+from aiene.results.ownership import refuse_overlap
 from aiene.training.base import begin_with, preparation_identity, preparation_of
 from aiene.training.bundle import Trained, assemble
 from aiene.training.folds import FOLDS, check_folds, deal, fold_count, fold_sizes
@@ -25,7 +26,7 @@ from aiene.training.nnunet_dataset import CONFIGURATION, DATASET, check_names, s
 from aiene.training.nnunet_worker import PLANS, Job
 from aiene.training.pairs import Pair, check_pairs
 from aiene.training.patients import PatientTable, read_patients
-from aiene.training.place import check_claim, check_not_trained, claim, refuse_overlap, whole_path
+from aiene.training.place import check_claim, check_not_trained, claim, whole_path
 from aiene.training.prepared import LeftOut, prepared_crops
 from aiene.training.progress import OnNote, OnStep, Step
 from aiene.training.segmenter_figures import validation_figures, weights_only
@@ -97,9 +98,9 @@ def export_dataset(
     OutputError : the dataset cannot be written.
     """
     out = whole_path(settings.out)
-    refuse_overlap((out,), _inputs(settings))
+    refuse_overlap(out, _inputs(settings))
     base = begin_with(settings.start_from, None)
-    refuse_overlap((out,), {"--from": base.path if settings.start_from else None})
+    refuse_overlap(out, {"--from": base.path if settings.start_from else None})
     folder, crops = out / DATASET, out / ".crops"
     for place in (folder, crops):
         check_claim(place)

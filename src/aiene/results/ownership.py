@@ -1,0 +1,351 @@
+"""What in a folder is ours: noted before it is written, so that nothing else is ever replaced or removed.
+
+Two rules keep a user's files safe, whatever they are called:
+
+- results never lie among inputs (`refuse_overlap`);
+- a file is ours where its content is what we noted that we would write under its name. Everything else, a
+  table of the user's or one of ours that was edited since, is in the way, and a sentence says so.
+
+The notes lie in the folder itself (`.aiene/written.jsonl`, one line a file). They are only ever added to, so
+that several processes can write into one folder, and a process that is killed loses none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from aiene.errors import OutputError, UsageError
+from aiene.hashing import file_sha256
+from aiene.results.atomic import json_bytes, make_folder, write_bytes, writing
+from aiene.rooms import locked
+
+MARKER: Final = ".aiene"
+"""Our own folder in every folder that a command fills."""
+
+_NOTES: Final = "written.jsonl"
+_WHOLE: Final = "all"  # stands for a hash: everything in this folder is ours
+_NOT_OURS: Final = "a file lies there that aiene did not write, or that was changed since"
+_MOVE: Final = "move it away, or choose another folder with -o"
+
+
+class Owned:
+    """A folder that a command fills.
+
+    Parameters
+    ----------
+    root : the folder; it need not be there yet.
+    half : folder on the same file system for files while they are written; None is that of each file.
+    """
+
+    def __init__(self, root: Path, half: Path | None = None) -> None:
+        self.root, self.half = root, half
+        self._hashes: dict[str, set[str]] = defaultdict(set)
+        self._read = 0
+
+    @property
+    def marker(self) -> Path:
+        """The folder of our notes."""
+        return self.root / MARKER
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Alone among the processes that fill this folder; may not be nested.
+
+        Raises
+        ------
+        OutputError : the lock cannot be written.
+        """
+        self._make_marker()
+        with ExitStack() as held:
+            with writing(self.root):
+                held.enter_context(locked(self.marker / "lock"))
+            yield
+
+    def owns(self, path: Path) -> bool:
+        """Whether a file is what we wrote; nothing that a link leads to is."""
+        if self._behind_a_link(path) or not path.is_file():
+            return False
+        hashes = self._noted()
+        name = self._name(path)
+        if any(_WHOLE in hashes.get(f"{above}/", ()) for above in Path(name).parents):
+            return True
+        try:
+            return name in hashes and file_sha256(path) in hashes[name]
+        except OSError:
+            return False
+
+    def knows(self, folder: Path) -> bool:
+        """Whether we ever wrote into a folder below the root."""
+        start = f"{self._name(folder)}/"
+        return any(name.startswith(start) for name in self._noted())
+
+    def is_in_the_way(self, path: Path) -> bool:
+        """Whether something lies where a file is to be written, and is not ours."""
+        return self._behind_a_link(path) or (os.path.lexists(path) and not self.owns(path))
+
+    def check(self, *names: str) -> None:
+        """Refuse to begin where one of the names to be written is taken.
+
+        Parameters
+        ----------
+        names : of files, relative to the root.
+
+        Raises
+        ------
+        UsageError : the first of them that is in the way.
+        """
+        for name in names:
+            if self.is_in_the_way(self.root / name):
+                raise UsageError(f"{name} in {_shown(self.root)}: {_NOT_OURS}; {_MOVE}.")
+
+    def claim(self, name: str) -> None:
+        """Take a whole folder below the root as ours, with all that is in it and will be.
+
+        Raises
+        ------
+        UsageError : it holds something already, and was not ours before.
+        OutputError : it cannot be made.
+        """
+        folder = self.root / name
+        claimed = _WHOLE in self._noted().get(f"{name}/", ())
+        empty = not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
+        if self._behind_a_link(folder) or not (claimed or empty):
+            raise UsageError(
+                f"{name} in {_shown(self.root)}: a folder lies there that aiene did not make; {_MOVE}."
+            )
+        if not claimed:
+            self._note({f"{name}/": _WHOLE})
+        make_folder(folder)
+
+    def write(self, path: Path, content: bytes, *, private: bool = False) -> None:
+        """Write a file whole, where nothing of another's lies.
+
+        Parameters
+        ----------
+        private : for its owner's eyes alone (0600).
+
+        Raises
+        ------
+        OutputError : something else is in the way, or it cannot be written.
+        """
+        self.note(path, content)
+        write_bytes(path, content, private=private, half=self.half)
+
+    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write JSON as `atomic.write_json` does, where nothing of another's lies.
+
+        Raises
+        ------
+        OutputError : as `write`.
+        """
+        self.write(path, json_bytes(content))
+
+    def note(self, path: Path, content: bytes) -> None:
+        """Note a file that is about to be written.
+
+        Raises
+        ------
+        OutputError : something else is in the way, or the note cannot be written.
+        """
+        self.refuse(path)
+        self._note({self._name(path): hashlib.sha256(content).hexdigest()})
+
+    def refuse(self, path: Path) -> None:
+        """Refuse a path where something lies that is not ours.
+
+        Raises
+        ------
+        OutputError : so it is.
+        """
+        if self.is_in_the_way(path):
+            raise OutputError(path, _NOT_OURS, _MOVE)
+
+    def put(self, made: Path, target: Path, *, last: str) -> None:
+        """Put a folder that is complete in the place of one of ours.
+
+        What others laid into the old one stays where it is; without such, the new one appears as a whole.
+
+        Parameters
+        ----------
+        made : the complete folder, on the same file system; it is gone afterwards.
+        target : its place below the root.
+        last : the file whose being there says that the folder is complete.
+
+        Raises
+        ------
+        OutputError : a file of another's is in the way, or it cannot be put there.
+        """
+        new = sorted(p for p in made.rglob("*") if p.is_file())
+        for file in new:
+            self.refuse(target / file.relative_to(made))
+        with writing(target):
+            self._note({self._name(target / p.relative_to(made)): file_sha256(p) for p in new})
+            if os.path.lexists(target):
+                self.remove(target / last)
+                self.clear(target)
+            if not os.path.lexists(target):
+                made.rename(target)
+                return
+            for file in sorted(new, key=lambda p: p.name == last):
+                place = target / file.relative_to(made)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file.rename(place)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file if it is ours.
+
+        Raises
+        ------
+        OutputError : it cannot be removed.
+        """
+        if self.owns(path):
+            with writing(path):
+                path.unlink(missing_ok=True)
+
+    def clear(self, folder: Path | None = None) -> None:
+        """Remove what is ours below a folder (the root if None), and the folders that this leaves empty.
+
+        Raises
+        ------
+        OutputError : something cannot be removed.
+        """
+        top = self.root if folder is None else folder
+        start = "" if folder is None else f"{self._name(folder)}/"
+        names = [name for name in self._noted() if name.startswith(start)]
+        emptied: set[Path] = set()
+        for name in names:
+            for file in _files(self.root / name) if name.endswith("/") else [self.root / name]:
+                if self.owns(file):
+                    self.remove(file)
+                    emptied.update(p for p in file.parents if p == top or top in p.parents)
+        for path in sorted(emptied - {self.root}, key=lambda p: len(p.parts), reverse=True):
+            with suppress(OSError):
+                path.rmdir()  # only where nothing else is in it
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _behind_a_link(self, path: Path) -> bool:
+        between = [p for p in (path, *path.parents) if p != self.root and self.root in p.parents]
+        return any(p.is_symlink() for p in between)
+
+    def _make_marker(self) -> None:
+        if self.marker.is_symlink():
+            raise UsageError(f"{MARKER} in {_shown(self.root)} is a link; {_MOVE}.")
+        make_folder(self.root)
+        with writing(self.root):
+            self.marker.mkdir(mode=0o700, exist_ok=True)
+
+    def _noted(self) -> Mapping[str, set[str]]:
+        """Every name that was noted with the hashes that it may have; what others added meanwhile is read."""
+        try:
+            with (self.marker / _NOTES).open("rb") as stream:
+                stream.seek(self._read)
+                added = stream.read()
+        except OSError:
+            return self._hashes
+        self._read += len(added)
+        for line in added.splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # a line that a killed process left half
+                entry = json.loads(line)
+                self._hashes[entry["path"]].add(entry["sha256"])
+        return self._hashes
+
+    def _note(self, hashes: Mapping[str, str]) -> None:
+        noted = self._noted()
+        lines = [
+            json.dumps({"path": name, "sha256": sha256})
+            for name, sha256 in hashes.items()
+            if sha256 not in noted.get(name, ())
+        ]
+        if not lines:
+            return
+        self._make_marker()
+        notes = self.marker / _NOTES
+        with writing(notes), locked(notes), notes.open("ab") as stream:
+            stream.write("".join(f"\n{line}\n" for line in lines).encode())  # a half line before stays apart
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def refuse_overlap(out: Path, inputs: Mapping[str, Path | None]) -> None:
+    """Refuse a folder for results that is, holds, or lies in what is read; links are followed.
+
+    Parameters
+    ----------
+    out : the folder for the results; it need not be there yet.
+    inputs : files and folders by what they are called on the command line.
+
+    Raises
+    ------
+    UsageError : the first that overlaps.
+    """
+    for what, path in inputs.items():
+        if path is None:
+            continue
+        how = _overlap(out, path)
+        if how:
+            raise UsageError(
+                f"the folder for the results ({_shown(out)}) {how} {what} ({_shown(path)}), whose files "
+                "could be taken for results or replaced; choose a folder beside it with -o."
+            )
+
+
+def refuse_files_within(out: Path, files: Iterable[Path], what: str) -> None:
+    """Refuse a folder for results in which an input lies, wherever a link to it was found.
+
+    Raises
+    ------
+    UsageError : the first such file.
+    """
+    looked: dict[Path, bool] = {}
+    for file in files:
+        folder = Path(os.path.realpath(file)).parent if file.is_symlink() else file.parent
+        if folder not in looked:
+            looked[folder] = is_within(folder, out)
+        if looked[folder]:
+            raise UsageError(
+                f"{file.name}, {what}, lies in the folder for the results ({_shown(out)}); "
+                "choose another with -o."
+            )
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether a path is or lies in a folder, as the file system sees it, whatever links and `..` say."""
+    there = _identity(folder)
+    if there is None:
+        return False
+    real = Path(os.path.realpath(path))
+    return any(_identity(p) == there for p in (real, *real.parents))
+
+
+def _overlap(out: Path, path: Path) -> str:
+    if is_within(out, path):
+        return "is" if is_within(path, out) else "lies in"
+    return "holds" if is_within(path, out) else ""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not (Path(here) / f).is_symlink()]
+        yield from (Path(here) / f for f in files)
+
+
+def _shown(path: Path) -> str:
+    """The last name of a path: those above may name a patient."""
+    return path.name or path.resolve().name or str(path)
