@@ -112,7 +112,8 @@ def classifier(
     """Train the DualNet that judges node positivity and ENE, cross-validated by patient."""
     with user_errors():
         from aiene.device import resolve_device
-        from aiene.training.classifier import ClassifierTraining, train_classifier
+        from aiene.training.classifier import train_classifier
+        from aiene.training.classifier_data import ClassifierTraining
         from aiene.training.classifier_fit import FitSettings
 
         fit = FitSettings(

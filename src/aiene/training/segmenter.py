@@ -105,10 +105,10 @@ def export_dataset(
     for place in (folder, crops):
         check_claim(place)
     chosen = _chosen(settings, (folder, crops), on_note)
+    refuse_leaks(chosen.pairs, check_pairs(chosen.pairs))
     for place in (folder, crops):
         claim(place)
     with locked(folder):
-        refuse_leaks(chosen.pairs, check_pairs(chosen.pairs))
         return _dataset(settings, base, chosen, out, crops, on_step)
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ _GRACE_S: Final = 10.0
 _NO_ROOM: Final = ("No space left", "Disk quota", "PytorchStreamWriter failed", "the disk is full")
 
 
-def run_worker(job: Job, work: Path, device: str, lock: int) -> Iterator[dict[str, Any]]:
+def run_worker(job: Job, work: Path, device: str, lock: int) -> Generator[dict[str, Any], None, None]:
     """What the worker reports, line by line; its own words go to a log.
 
     It and the helpers that it starts are a process group of their own, which ends with this generator, with
