@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -303,6 +305,16 @@ def test_outputs_of_other_labels_are_no_start(tmp_path: Path):
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "labels": {"background": 0, "GTVn": 1, "GTVp": 2}}))
     assert not start_of(read_bundle(folder)).same_labels
+    file.write_text(json.dumps({**content, "labels": {"background": 0, "primary": 1, "nodes": 2}}))
+    assert start_of(read_bundle(folder)).same_labels  # the card says which is which
+    card = read_bundle(folder).card.model_copy(update={"labels": {"GTVn": 1, "GTVp": 2}})
+    assert not start_of(replace(read_bundle(folder), card=card)).same_labels
+
+
+def test_a_segmenter_that_takes_hu_is_no_start_for_crops_from_0_to_1():
+    card = SimpleNamespace(segmenter=SimpleNamespace(intensities="hu"))
+    with pytest.raises(ModelError, match="takes HU, but a training feeds crops"):
+        start_of(SimpleNamespace(path=Path("theirs"), card=card))  # type: ignore[arg-type]
 
 
 def test_a_plan_that_cannot_be_run_is_refused_in_plain_words(tmp_path: Path):

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from aiene.errors import ModelError
 from aiene.models.bundle import Bundle
+from aiene.segment.plan import Plan
 from aiene.segment.segmenter import load_segmenter, model_folder
 from aiene.training.pairs import LABELS
 
@@ -49,8 +51,14 @@ def start_of(base: Bundle) -> Start:
 
     Raises
     ------
-    ModelError : it is no model that can be run here, or its weights do not fit its plan.
+    ModelError : it is no model that can be run here, its weights do not fit its plan, or it takes HU.
     """
+    if getattr(base.card.segmenter, "intensities", "crop") != "crop":
+        raise ModelError(
+            base.path,
+            "its segmenter takes HU, but a training feeds crops that are scaled to 0 to 1",
+            "start from another bundle",
+        )
     home = model_folder(base.segmenter_folder)
     fold, name = base.card.segmenter.folds[0], base.card.segmenter.checkpoint
     plan = load_segmenter(home, folds=(fold,), checkpoint=name).plan
@@ -70,7 +78,16 @@ def start_of(base: Bundle) -> Start:
             **({_INTENSITIES: intensities} if intensities else {}),
         },
         home / f"fold_{fold}" / name,
-        plan.labels == LABELS,
+        _means_ours(base, plan),
+    )
+
+
+def _means_ours(base: Bundle, plan: Plan) -> bool:
+    """Whether its outputs are background, GTVp and GTVn in our order, by its card and by its own names."""
+    ours = {name: value for name, value in LABELS.items() if value}
+    return plan.classes == len(LABELS) and all(
+        base.card.labels.get(name) == value and plan.labels.get(name, value) == value
+        for name, value in ours.items()
     )
 
 

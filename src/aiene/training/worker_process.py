@@ -54,7 +54,7 @@ def run_worker(job: Job, work: Path, device: str, lock: int) -> Generator[dict[s
     }
     line = [sys.executable, "-m", "aiene.training.nnunet_worker", str(file), TIED, str(os.getpid())]
     with writing(log):
-        words = log.open("a", encoding="utf-8")
+        words = log.open("a", encoding="utf-8", buffering=1)  # whole also after a kill
     with words:
         process = subprocess.Popen(
             line,
