@@ -24,7 +24,12 @@ Labels = Annotated[
     typer.Option("--labels", help="Folder of label maps by case id: 1 GTVp, 2 GTVn, on the CT's grid."),
 ]
 Out = Annotated[
-    Path, typer.Option("-o", "--out", help="Folder of the bundle; its work lies in OUT.training.")
+    Path,
+    typer.Option(
+        "-o",
+        "--out",
+        help="Folder of the bundle: new, or of an earlier training; its work lies in OUT.training.",
+    ),
 ]
 Patients = Annotated[
     Path | None,
@@ -32,7 +37,11 @@ Patients = Annotated[
 ]
 From = Annotated[
     str | None,
-    typer.Option("--from", help="Start from the weights of this bundle: a name or folder."),
+    typer.Option(
+        "--from",
+        help="Start from the weights of this bundle: a name or folder. Without it, a bundle that a training "
+        "wrote to OUT says how the CTs are prepared, else the default bundle does.",
+    ),
 ]
 Continue = Annotated[bool, typer.Option("--continue", help="Take up a training that was stopped.")]
 Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")]
