@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -275,7 +276,7 @@ def test_unknown_labels_do_not_reach_the_loss():
 
 
 def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path: Path):
-    nodes = [example(-1.0, -1.0, f"p{k}") for k in range(4)]
+    nodes = [replace(example(), pos=-1.0, ene=-1.0, patient_id=f"p{k}") for k in range(4)]
     quick = FitSettings(epochs=1, steps=2, batch=2)
     net = DualNet(TINY)
     before = {name: value.clone() for name, value in net.state_dict().items()}
