@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,17 +19,22 @@ from aiene.classify import DualNetWidths, classifier_inputs, load_classifier
 from aiene.classify.dualnet import DualNet
 from aiene.cli.app import app
 from aiene.errors import TrainingDataError, UsageError
-from aiene.models.bundle import read_bundle, verify_bundle
+from aiene.models.bundle import read_bundle, verify_bundle, write_card
+from aiene.models.store import default_folder
 from aiene.nodes.split import dilate
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.results.images import write_nifti
 from aiene.training import classifier as module
 from aiene.training.augment import Augmentation, augmented_inputs, plain_inputs
+from aiene.training.bundle import Trained, assemble
 from aiene.training.calibration import sigmoid, temperature, threshold
-from aiene.training.classifier import ClassifierTraining, train_classifier
+from aiene.training.classifier import train_classifier
+from aiene.training.classifier_data import ClassifierTraining
 from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
+from aiene.training.ground import ground_of
 from aiene.training.node_examples import Example, jittered
 from aiene.training.node_table import read_nodes
+from aiene.training.place import MARKER, claim
 from aiene.training.progress import Step
 
 TINY = DualNetWidths(box=(2, 2, 2, 2, 2, 2), box_dense=(4, 4), small=(2, 2, 2, 2, 2, 2, 2), head=4)
@@ -76,9 +84,9 @@ def trained(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 def with_crops(trained: tuple[Path, list[Step]], out: Path) -> Path:
     """A place to train at where the crops are made already."""
-    shutil.copytree(
-        trained[0].with_name("mine.training") / "crops", out.with_name(f"{out.name}.training") / "crops"
-    )
+    made, work = trained[0].with_name("mine.training"), out.with_name(f"{out.name}.training")
+    shutil.copytree(made / "crops", work / "crops")
+    shutil.copyfile(made / MARKER, work / MARKER)
     return out
 
 
@@ -152,10 +160,10 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
 ):
     shutil.copytree(trained[0].with_name("mine.training"), tmp_path / "mine.training")
     other = FitSettings(epochs=2, steps=2, batch=4, patience=5, seed=9)
-    with pytest.raises(UsageError, match=r"other data or settings \(fit, nodes differ\)"):
+    with pytest.raises(UsageError, match=r"other data or settings \(fit differ\)"):
         train_classifier(settings(clinic, tmp_path / "mine", fit=other, go_on=True))
     with pytest.raises(UsageError, match="leave --continue out"):
-        train_classifier(settings(clinic, with_crops(trained, tmp_path / "new"), go_on=True))
+        train_classifier(settings(clinic, tmp_path / "new", go_on=True))
 
 
 def test_rows_that_name_no_node_or_one_twice_are_all_told(
@@ -163,7 +171,7 @@ def test_rows_that_name_no_node_or_one_twice_are_all_told(
 ):
     table = pd.read_csv(clinic / "nodes.csv")
     table.loc[0, "x_mm"] += 300
-    table = pd.concat([table, table.iloc[[3]]])
+    table = pd.concat([table, table.iloc[[3]].assign(x_mm=table.loc[3, "x_mm"] + 0.5)])
     table.to_csv(tmp_path / "nodes.csv", index=False)
     with pytest.raises(TrainingDataError) as caught:
         train_classifier(
@@ -172,6 +180,50 @@ def test_rows_that_name_no_node_or_one_twice_are_all_told(
     assert len(caught.value.problems) == 2
     assert "line 2: the case p0 has no node near its point" in caught.value.problems[0]
     assert "name the same node" in caught.value.problems[1]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
+    trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = [line.split() for line in readme.splitlines() if line.startswith("aiene train")]
+    assert [line[1:3] for line in lines] == [["train", "segmenter"], ["train", "classifier"]]
+    start, out = tmp_path / "start", tmp_path / "my-model"
+    shutil.copytree(default_folder(), start)
+    card = json.loads((start / "model.json").read_text())
+    card.pop("files")
+    write_card(start, {**card, "name": "start", "classifier": {"normalisation": "zscore"}})
+    places = {
+        "CTS": clinic / "ct", "CONTOURS": clinic / "labels", "nodes.csv": clinic / "nodes.csv",
+        "my-model": out, "default": start,
+    }  # fmt: skip
+
+    def without_nnunet(given: Any, *_: object) -> tuple[Any, Any]:
+        ground = ground_of(given.out, given.start_from, {})
+        claim(ground.work)
+        made = Trained("segmenter", ground.base.segmenter_folder, {"training": "first"})
+        return assemble(ground, made), SimpleNamespace(left_out=())
+
+    monkeypatch.setattr("aiene.training.segmenter.train_segmenter", without_nnunet)
+    few = ("--epochs", "1", "--steps", "1", "--batch", "2", "-d", "cpu")
+    for line, more in zip(lines, ((), few), strict=True):
+        done = CliRunner().invoke(app, [*(str(places.get(word, word)) for word in line[1:]), *more])
+        assert done.exit_code == 0, done.output
+        shutil.copytree(
+            trained[0].with_name("mine.training") / "crops", tmp_path / "my-model.training" / "crops",
+            dirs_exist_ok=True,
+        )  # fmt: skip
+    bundle = read_bundle(out)
+    verify_bundle(bundle)
+    assert bundle.card.classifier.normalisation == "zscore"
+    record = json.loads((tmp_path / "my-model.training" / "classifier.json").read_text())
+    assert record["fit"]["normalisation"] == "zscore"
+    assert bundle.card.provenance["segmenter"] == {"training": "first"}
+    assert bundle.card.provenance["classifier"]["preparation"]["normalisation"] == "zscore"
+    again = CliRunner().invoke(app, [*(str(places.get(word, word)) for word in lines[1][1:]), *few])
+    assert again.exit_code == 2
+    assert "go on with --continue" in again.output
 
 
 def test_a_case_without_ct_is_told_by_the_command(clinic: Path, tmp_path: Path):
@@ -221,6 +273,16 @@ def test_unknown_labels_do_not_reach_the_loss():
     assert gradient[1, 0] == 0
     np.testing.assert_allclose(gradient[0, 0], 1 / (1 + np.exp(-2)) - 1, rtol=1e-6)
     np.testing.assert_allclose(gradient[1, 1], 1 / (1 + np.exp(-3)), rtol=1e-6)
+
+
+def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path: Path):
+    nodes = [replace(example(), pos=-1.0, ene=-1.0, patient_id=f"p{k}") for k in range(4)]
+    quick = FitSettings(epochs=1, steps=2, batch=2)
+    net = DualNet(TINY)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    done = fit(lambda: net, nodes, nodes, quick, tmp_path / "state.pth")
+    for name, value in done.network.state_dict().items():
+        torch.testing.assert_close(value, before[name])
 
 
 def test_rare_nodes_are_drawn_as_often_as_common_ones():

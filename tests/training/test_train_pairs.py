@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from aiene.errors import InputError, TrainingDataError
 from aiene.geometry import Grid, Volume
 from aiene.results.images import write_nifti
-from aiene.training.folds import check_folds, deal, fold_sizes, read_patients
+from aiene.training.folds import check_folds, deal, fold_sizes
 from aiene.training.pairs import check_pairs, find_pairs
+from aiene.training.patients import PatientTable, read_patients
 
 GRID = Grid((12, 20, 24), (3.0, 2.0, 2.0), (-10.0, 5.0, 30.0))
 
@@ -101,7 +102,7 @@ def test_labels_without_any_node_teach_nothing(data: tuple[Path, Path]):
 
 def test_fewer_than_five_patients_are_refused_also_where_they_have_many_cts(data: tuple[Path, Path]):
     with pytest.raises(TrainingDataError, match="There are 2 patients"):
-        find_pairs(*data, {f"p{k}": "left" if k < 3 else "right" for k in range(6)})
+        find_pairs(*data, PatientTable(patient_of={f"p{k}": "left" if k < 3 else "right" for k in range(6)}))
 
 
 def test_a_folder_that_is_not_there_is_named(data: tuple[Path, Path]):
@@ -140,9 +141,10 @@ def test_a_patient_in_two_folds_is_refused(tmp_path: Path):
 def test_the_users_own_folds_are_taken_and_checked(tmp_path: Path):
     file = tmp_path / "patients.csv"
     file.write_text("case_id,patient_id,fold\na,one,0\nb,one,0\nc,two,1\n")
-    patients, folds = read_patients(file)
-    assert patients == {"a": "one", "b": "one", "c": "two"}
-    assert folds == {"one": 0, "two": 1}
+    table = read_patients(file)
+    assert table.patient_of == {"a": "one", "b": "one", "c": "two"}
+    assert table.fold_of == {"one": 0, "two": 1}
+    folds = table.fold_of
     check_folds(["one", "two"], folds, file)
     with pytest.raises(InputError, match="1 patients have no fold, three first"):
         check_folds(["one", "three", "two"], folds, file)

@@ -28,7 +28,8 @@ from aiene.training.nnunet_dataset import splits_of
 from aiene.training.pairs import find_pairs
 from aiene.training.prepared import crop_of, prepared_crops, read_crop
 from aiene.training.progress import Step
-from aiene.training.segmenter import SegmenterTraining, _failure, export_dataset, train_segmenter
+from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
+from aiene.training.worker_process import failure
 
 pytest.importorskip("nnunetv2", reason="nnU-Net is not installed (the extra `train`)")
 SMALL = PhantomSettings(size=(70, 110, 110), spacing=(4.0, 2.4, 2.4), nodes=(2, 3), tilt_degrees=2.0)
@@ -163,7 +164,7 @@ def test_changed_labels_or_settings_are_not_trained_on_with_old_work(
 ):
     work = tmp_path / "mine.training"
     shutil.copytree(trained[0].with_name("mine.training"), work)
-    with pytest.raises(UsageError, match=r"other settings \(epochs differ\)"):
+    with pytest.raises(UsageError, match=r"other data or settings \(epochs differ\)"):
         train_segmenter(training(clinic, tiny, tmp_path / "mine", epochs=3))
     (work / "dataset.sha256").write_text("0" * 64)
     with pytest.raises(UsageError, match="have changed since"):
@@ -233,6 +234,6 @@ def test_crops_are_kept_and_made_anew_where_the_labels_change(clinic: Path, tmp_
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path):
     (tmp_path / "nnunet.log").write_text("...\nOSError: [Errno 28] No space left on device\n")
-    error = _failure(tmp_path / "nnunet.log", 1)
+    error = failure(tmp_path / "nnunet.log", 1)
     assert isinstance(error, OutputError)
     assert "the disk is full; make room, and go on with --continue" in str(error)

@@ -24,7 +24,12 @@ Labels = Annotated[
     typer.Option("--labels", help="Folder of label maps by case id: 1 GTVp, 2 GTVn, on the CT's grid."),
 ]
 Out = Annotated[
-    Path, typer.Option("-o", "--out", help="Folder of the bundle; its work lies in OUT.training.")
+    Path,
+    typer.Option(
+        "-o",
+        "--out",
+        help="Folder of the bundle: new, or of an earlier training; its work lies in OUT.training.",
+    ),
 ]
 Patients = Annotated[
     Path | None,
@@ -32,7 +37,11 @@ Patients = Annotated[
 ]
 From = Annotated[
     str | None,
-    typer.Option("--from", help="Start from the weights of this bundle: a name or folder."),
+    typer.Option(
+        "--from",
+        help="Start from the weights of this bundle: a name or folder. Without it, a bundle that a training "
+        "wrote to OUT says how the CTs are prepared, else the default bundle does.",
+    ),
 ]
 Continue = Annotated[bool, typer.Option("--continue", help="Take up a training that was stopped.")]
 Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")]
@@ -73,10 +82,10 @@ def segmenter(
             start_from, seed, gpu_memory, processes,
         )  # fmt: skip
         if export:
-            dataset = export_dataset(settings, _teller())
+            dataset = export_dataset(settings, _teller(), _note)
             said = f"Dataset in {dataset.folder}; bring the trained model back by `aiene models import`."
         else:
-            bundle, dataset = train_segmenter(settings, _teller())
+            bundle, dataset = train_segmenter(settings, _teller(), _note)
             said = f"Bundle in {bundle.path}. {bundle.card.notice}"
     _end(said, dataset.left_out)
 
@@ -112,7 +121,8 @@ def classifier(
     """Train the DualNet that judges node positivity and ENE, cross-validated by patient."""
     with user_errors():
         from aiene.device import resolve_device
-        from aiene.training.classifier import ClassifierTraining, train_classifier
+        from aiene.training.classifier import train_classifier
+        from aiene.training.classifier_data import ClassifierTraining
         from aiene.training.classifier_fit import FitSettings
 
         fit = FitSettings(
@@ -126,7 +136,7 @@ def classifier(
         settings = ClassifierTraining(
             images, labels, nodes, out, patients, widths, start_from, threshold, sensitivity, go_on, fit
         )
-        bundle, left_out = train_classifier(settings, _teller())
+        bundle, left_out = train_classifier(settings, _teller(), _note)
     _end(f"Bundle in {bundle.path}. {bundle.card.notice}", left_out)
 
 
@@ -141,6 +151,10 @@ def _teller() -> Callable[[Step], None]:
         console.print(f"{step.stage}{count}{': ' if said else ''}{said}{left}", markup=False)
 
     return tell
+
+
+def _note(said: str) -> None:
+    stderr_console().print(f"note: {said}", markup=False, style="yellow")
 
 
 def _minutes(seconds: float) -> str:

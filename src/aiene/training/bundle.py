@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from aiene.errors import UsageError
-from aiene.models.bundle import CARD, LABEL_VALUES, NAME, Bundle, read_bundle, write_card
-from aiene.results.atomic import make_folder, replace_folder, writing
+from aiene.models.bundle import CARD, Bundle, read_bundle, write_card
+from aiene.results.atomic import make_folder, writing
+from aiene.training.base import check_fits, preparation_of
+from aiene.training.ground import Ground
+from aiene.training.pairs import LABELS
+from aiene.training.place import NOTICE, TAKEN_FROM, bundle_at, put_bundle
 
-NOTICE = "Weights of your own training: judge them on your own data before you rely on them."
-INTENDED_USE = "Research on CTs like those of the training. Not for clinical decisions."
+_UNSTATED = {
+    "version": "1",
+    "licence": "not stated; say it here before you pass the bundle on",
+    "intended_use": "Research on CTs like those of the training. Not for clinical decisions.",
+}
 
 
 @dataclass(frozen=True)
@@ -40,25 +45,26 @@ class Trained:
     figures: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def assemble(base: Bundle, out: Path, trained: Trained) -> Bundle:
-    """Put a trained network into the bundle `out`; the rest comes from what is there, or from `base`.
+def assemble(ground: Ground, trained: Trained) -> Bundle:
+    """Put a trained network into the bundle at `ground.out`; the rest comes from what is there, or the base.
 
     Parameters
     ----------
-    base : where the other network and the template come from, if `out` is no bundle yet.
-    out : the bundle's folder; its name becomes the bundle's.
+    ground : what the training began with; its work folder is held by this process.
     trained : the network.
 
     Raises
     ------
-    UsageError : the folder's name cannot be a bundle's.
+    UsageError : something was put at `ground.out` meanwhile that is not ours, or is prepared otherwise.
     OutputError : it cannot be written; what was there stays.
     """
-    if not re.fullmatch(NAME, out.name):
-        raise UsageError(f"{out.name} cannot be a bundle's name; use letters, digits, dots and dashes.")
-    source = read_bundle(out) if (out / CARD).exists() else base
+    out, work = ground.out, ground.work
+    source = bundle_at(out)
+    if source is not None:
+        check_fits(ground.base, out, preparation_of(source))
+    source = source or ground.base
     make_folder(out.parent)
-    partial = out.with_name(f".{out.name}.partial")
+    partial = work / "bundle.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with writing(partial):
@@ -70,41 +76,46 @@ def assemble(base: Bundle, out: Path, trained: Trained) -> Bundle:
             shutil.copytree(trained.folder, target)
             for name, content in trained.figures.items():
                 (partial / name).write_bytes(content)
-            card = _card(source, out.name, trained)
+            card = _card(source, ground, trained)
             write_card(partial, card)
             (partial / "README.md").write_text(_readme(card), encoding="utf-8")
-        replace_folder(partial, out)
+        put_bundle(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return read_bundle(out)
 
 
-def _card(source: Bundle, name: str, trained: Trained) -> dict[str, Any]:
+def _card(source: Bundle, ground: Ground, trained: Trained) -> dict[str, Any]:
     card = source.card.model_dump(mode="json")
     card.pop("files")
-    theirs = card["provenance"] if card["notice"] == NOTICE else {}
+    ours = card["notice"] == NOTICE
+    theirs = card["provenance"] if ours else {}
     other = "classifier" if trained.which == "segmenter" else "segmenter"
+    name = f"{source.card.name} ({source.sha256[:12]})"
+    rest = theirs.get(other) or f"taken from the bundle {name}"
+    if ground.there is None and isinstance(rest, dict):
+        rest = {**rest, TAKEN_FROM: name}
     provenance = {
-        other: theirs.get(other) or f"taken from the bundle {source.card.name} ({source.sha256[:12]})",
+        other: rest,
         trained.which: dict(trained.facts),
         "template": theirs.get("template") or f"taken from the bundle {source.card.name}",
     }
     if trained.which == "segmenter":
         card["segmenter"] = {
-            **card["segmenter"],
+            **{name: card["segmenter"][name] for name in ("folder", "step_size", "mirroring")},
             "folds": [trained.fold],
             "checkpoint": "checkpoint_final.pth",
             "intensities": "crop",
         }
-        card["labels"] = dict(LABEL_VALUES)  # as the trainings' own label maps hold them
+        card["labels"] = {name: value for name, value in LABELS.items() if value}
+    else:
+        card["classifier"]["normalisation"] = ground.base.card.classifier.normalisation
     if trained.ene_threshold is not None:
         card["ene_threshold"] = trained.ene_threshold
     return {
         **card,
-        "name": name,
-        "version": "1",
-        "licence": "not stated; say it here before you pass the bundle on",
-        "intended_use": INTENDED_USE,
+        **(_UNSTATED if not ours else {}),  # what its owner has written there stays
+        "name": ground.out.name,
         "notice": NOTICE,
         "provenance": provenance,
     }

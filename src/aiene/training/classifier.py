@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from aiene.classify import DualNet, DualNetWidths, save_classifier
 from aiene.classify.storage import load_dualnet
-from aiene.errors import TrainingDataError, UsageError
 from aiene.extras import need
-from aiene.models.bundle import Bundle, verify_bundle
-from aiene.models.store import find_bundle
-from aiene.pipeline import load_preparation
+from aiene.models.bundle import Bundle
 from aiene.provenance import digest
-from aiene.results.atomic import make_folder, write_json
+from aiene.results.atomic import writing
+from aiene.training.base import preparation_of
 from aiene.training.bundle import Trained, assemble
-from aiene.training.calibration import Rule, sigmoid, temperature, threshold
-from aiene.training.classifier_fit import FitSettings, Fitted, fit, logits_of
-from aiene.training.folds import FOLDS, check_folds, deal, fold_sizes, read_patients
-from aiene.training.node_examples import Example, examples_of
+from aiene.training.calibration import sigmoid, temperature, threshold
+from aiene.training.classifier_data import (
+    ClassifierData,
+    ClassifierTraining,
+    check_work,
+    chosen_nodes,
+    classifier_data,
+    inputs_of,
+    note_nodes,
+    record_of,
+)
+from aiene.training.classifier_fit import Fitted, fit, logits_of
+from aiene.training.folds import fold_sizes
+from aiene.training.ground import Ground, ground_of, refuse_leaks
+from aiene.training.lock import locked
+from aiene.training.node_examples import Example
 from aiene.training.node_figures import calibration_plot, figures_of, reliability
-from aiene.training.node_table import NodeRow, read_nodes
-from aiene.training.pairs import FEWEST_PATIENTS, check_pairs, find_pairs
-from aiene.training.prepared import LeftOut, prepared_crops, read_crop
-from aiene.training.progress import Step
-from aiene.training.segmenter import preparation_identity, work_folder
+from aiene.training.pairs import check_pairs
+from aiene.training.place import check_not_trained, claim
+from aiene.training.prepared import LeftOut
+from aiene.training.progress import OnNote, OnStep
 
 SMALL = DualNetWidths(
     box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4
@@ -42,51 +48,6 @@ SMALL = DualNetWidths(
 """Widths that train on two cores; those of the default bundle."""
 _FIGURE = "calibration_ene.png"
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ClassifierTraining:
-    """What a user chooses for the training of a classifier.
-
-    Parameters
-    ----------
-    images, labels : folders of CTs and of label maps on their grids; nodes are split from label 2.
-    nodes : table of what pathology says of each node, see `read_nodes`.
-    out : the bundle's folder; its work lies beside it in `<out>.training`.
-    patients : table of case and patient ids, and of own folds.
-    widths : `small` or `published`; not used with `start_from`.
-    start_from : name or folder of a bundle whose classifier is the start.
-    rule, sensitivity : how the ENE threshold is chosen, see `threshold`.
-    go_on : take up a training that was stopped.
-    fit : schedule, seed and device.
-    """
-
-    images: Path
-    labels: Path
-    nodes: Path
-    out: Path
-    patients: Path | None = None
-    widths: Literal["small", "published"] = "small"
-    start_from: str | None = None
-    rule: Rule = "youden"
-    sensitivity: float = 0.9
-    go_on: bool = False
-    fit: FitSettings = field(default_factory=FitSettings)
-
-
-@dataclass(frozen=True)
-class _Data:
-    examples: tuple[Example, ...]
-    fold_of: dict[str, int]
-    left_out: tuple[LeftOut, ...]
-    unnamed: int
-
-    @property
-    def folds(self) -> int:
-        return max(self.fold_of.values()) + 1
-
-    def of(self, *folds: int) -> list[Example]:
-        return [e for e in self.examples if self.fold_of[e.patient_id] in folds]
 
 
 class _Outside(NamedTuple):
@@ -103,7 +64,7 @@ class _Outside(NamedTuple):
 
 
 def train_classifier(
-    settings: ClassifierTraining, on_step: Callable[[Step], None] = lambda _: None
+    settings: ClassifierTraining, on_step: OnStep = lambda _: None, on_note: OnNote = lambda _: None
 ) -> tuple[Bundle, tuple[LeftOut, ...]]:
     """Cross-validate a DualNet patient-wise, train the final one, calibrate it, and put it into a bundle.
 
@@ -115,6 +76,7 @@ def train_classifier(
     ----------
     settings : what the user chose.
     on_step : told of progress.
+    on_note : told what the user should know of the input.
 
     Returns
     -------
@@ -123,18 +85,34 @@ def train_classifier(
     Raises
     ------
     TrainingDataError, InputError : images, labels or tables cannot be used.
-    UsageError : work of other settings lies there, or there is none to go on with.
+    UsageError : work of other settings lies there, or there is none to go on with; something at `out` is not
+        ours, or is prepared otherwise; another training runs there.
+    ModelError : the bundle to start from cannot be used.
     OutputError : something cannot be written; what was done stays.
     MissingExtraError : a library of the training extra is missing.
     """
     need("sklearn", extra="train", purpose="Training a classifier")
-    base = find_bundle(settings.start_from or "default")
-    verify_bundle(base)
-    rows = read_nodes(settings.nodes)
-    work = work_folder(settings.out)
-    data = _data(settings, base, rows, work, on_step)
-    _open(work, settings, base, data)
-    began = time.monotonic()
+    ground = ground_of(settings.out, settings.start_from, inputs_of(settings))
+    normalisation = ground.base.card.classifier.normalisation
+    settings = replace(settings, fit=replace(settings.fit, normalisation=normalisation))
+    record = record_of(settings, ground.base)
+    check_not_trained(ground.there, "classifier", digest(record))
+    check_work(ground.work, settings, record)
+    chosen = chosen_nodes(settings, (ground.out, ground.work), on_note)
+    claim(ground.work)
+    with locked(ground.work):
+        check_work(ground.work, settings, record)  # another call may have ended meanwhile
+        refuse_leaks(chosen.pairs, check_pairs(chosen.pairs, needs_nodes=True))
+        data = classifier_data(settings, ground.base, chosen, ground.work, on_step)
+        note_nodes(ground.work, record, data)
+        return _trained(settings, ground, data, digest(record), on_step), data.left_out
+
+
+def _trained(
+    settings: ClassifierTraining, ground: Ground, data: ClassifierData, training: str, on_step: OnStep
+) -> Bundle:
+    """Everything after the data are there."""
+    began, base, work = time.monotonic(), ground.base, ground.work
     outside = _cross_validated(settings, base, data, work, on_step)
     final = _fit(settings, base, data, "final", (0,), tuple(range(1, data.folds)), work, on_step)
     net, temperatures = _tempered(final.network, outside)
@@ -149,104 +127,21 @@ def train_classifier(
         else f"sensitivity {settings.sensitivity:g}",
         **figures,
         "figure": _FIGURE,
+        "preparation": preparation_of(base),
+        "training": training,
         "seconds": round(time.monotonic() - began),
     }
     folder = work / "classifier"
     shutil.rmtree(folder, ignore_errors=True)
-    save_classifier(folder, net)
+    with writing(folder):
+        save_classifier(folder, net)
     plot = calibration_plot(_reliability(outside), "ENE, nodes of unseen patients")
     trained = Trained("classifier", folder, facts, ene_threshold=chosen, figures={_FIGURE: plot})
-    return assemble(base, settings.out, trained), data.left_out
-
-
-def _data(
-    settings: ClassifierTraining,
-    base: Bundle,
-    rows: Sequence[NodeRow],
-    work: Path,
-    on_step: Callable[[Step], None],
-) -> _Data:
-    patients, own = read_patients(settings.patients) if settings.patients else ({}, None)
-    by_case: dict[str, list[NodeRow]] = defaultdict(list)
-    for row in rows:
-        by_case[row.case_id.removesuffix("_0000")].append(row)
-    pairs = find_pairs(settings.images, settings.labels, patients)
-    strangers = sorted(by_case.keys() - {pair.case_id for pair in pairs})
-    if strangers:
-        raise TrainingDataError(
-            [f"{settings.nodes.name}: there is no CT of the case {s}." for s in strangers]
-        )
-    pairs = [pair for pair in pairs if pair.case_id in by_case]
-    check_pairs(pairs, needs_nodes=True)
-    files, left_out = prepared_crops(
-        pairs,
-        load_preparation(base),
-        work / "crops",
-        preparation_identity(base),
-        lambda done, of: on_step(Step("prepare", done, of)),
-    )
-    patient_of = {pair.case_id: pair.patient_id for pair in pairs}
-    matched = [examples_of(read_crop(f, patient_of[f.stem]), by_case[f.stem]) for f in files]
-    problems = [f"{settings.nodes.name}, {problem}" for one in matched for problem in one.problems]
-    if problems:
-        raise TrainingDataError(problems)
-    examples = tuple(e for one in matched for e in one.examples)
-    fold_of = _folds(settings, examples, own)
-    return _Data(examples, fold_of, tuple(left_out), sum(one.unnamed for one in matched))
-
-
-def _folds(
-    settings: ClassifierTraining, examples: Sequence[Example], own: Mapping[str, int] | None
-) -> dict[str, int]:
-    """Patients with extension, with known nodes without, and others, each spread over the folds."""
-    kinds: dict[str, set[float]] = defaultdict(set)
-    for example in examples:
-        kinds[example.patient_id].add(example.ene)
-    strata = {p: "ene" if 1.0 in seen else "none" if 0.0 in seen else "unknown" for p, seen in kinds.items()}
-    if len(strata) < FEWEST_PATIENTS:
-        problem = f"{len(strata)} patients have a node that the table names; at least five are needed."
-        raise TrainingDataError([problem])
-    if own is not None and settings.patients is not None:
-        check_folds(sorted(strata), own, settings.patients)
-        return {p: own[p] for p in strata}
-    return deal(strata, FOLDS, settings.fit.seed)
-
-
-def _open(work: Path, settings: ClassifierTraining, base: Bundle, data: _Data) -> None:
-    """The models of earlier calls are only taken up where everything that made them is the same."""
-    nodes = [(e.case_id, e.name, e.patient_id, e.pos, e.ene, _mask_hash(e)) for e in data.examples]
-    record = {
-        "nodes": digest([nodes, data.fold_of]),
-        "fit": {**asdict(settings.fit), "device": settings.fit.device.split(":")[0]},
-        "widths": settings.widths,
-        "start": settings.start_from is not None,
-        "base_sha256": base.sha256,
-    }
-    file = work / "classifier.json"
-    make_folder(work / "models")
-    if file.exists():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        changed = sorted(k for k in record if before.get(k) != record[k])
-        if changed:
-            raise UsageError(
-                f"{work.name} holds a training of other data or settings ({', '.join(changed)} differ); "
-                "choose another -o, or remove that folder."
-            )
-        if not settings.go_on:
-            raise UsageError(f"{work.name} holds a training already; go on with --continue, or remove it.")
-    elif settings.go_on:
-        raise UsageError(
-            f"{work.name} holds no training of a classifier to go on with; leave --continue out."
-        )
-    write_json(file, record)
-
-
-def _mask_hash(example: Example) -> str:
-    return hashlib.sha256(np.packbits(example.mask).tobytes()).hexdigest()
+    return assemble(ground, trained)
 
 
 def _cross_validated(
-    settings: ClassifierTraining, base: Bundle, data: _Data, work: Path, on_step: Callable[[Step], None]
+    settings: ClassifierTraining, base: Bundle, data: ClassifierData, work: Path, on_step: OnStep
 ) -> _Outside:
     examples: list[Example] = []
     raw, calibrated, thresholds = [], [], []
@@ -268,17 +163,17 @@ def _cross_validated(
 def _fit(
     settings: ClassifierTraining,
     base: Bundle,
-    data: _Data,
+    data: ClassifierData,
     name: str,
     stops: tuple[int, ...],
     learned: tuple[int, ...],
     work: Path,
-    on_step: Callable[[Step], None],
+    on_step: OnStep,
 ) -> Fitted:
     from torch.utils.tensorboard import SummaryWriter
 
     short = name.replace(" ", "_")
-    with SummaryWriter(str(work / "tensorboard" / f"classifier_{short}")) as writer:
+    with writing(work), SummaryWriter(str(work / "tensorboard" / f"classifier_{short}")) as writer:
 
         def log(epoch: int, values: dict[str, float]) -> None:
             for key, value in values.items():
@@ -362,7 +257,7 @@ def _reliability(outside: _Outside) -> list[dict[str, float]]:
     return reliability(sigmoid(logits), truth)
 
 
-def _facts(settings: ClassifierTraining, base: Bundle, data: _Data) -> dict[str, Any]:
+def _facts(settings: ClassifierTraining, base: Bundle, data: ClassifierData) -> dict[str, Any]:
     known = [e.ene for e in data.examples if e.ene >= 0]
     return {
         "patients": len(data.fold_of),

@@ -175,13 +175,13 @@ def _epoch(
 def _batch(
     drawn: Sequence[Example], settings: FitSettings, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """None where fewer than two views hold anything: batch normalisation needs two."""
+    """None where fewer than two views hold anything (batch normalisation needs two), or nothing is known."""
     views = [
         (view, example)
         for example in drawn
         if (view := augmented_inputs(example, settings.normalisation, settings.augmentation, rng)) is not None
     ]
-    if len(views) < 2:
+    if len(views) < 2 or all(example.pos < 0 and example.ene < 0 for _, example in views):
         return None
     pos = torch.tensor([example.pos for _, example in views])
     ene = torch.tensor([example.ene for _, example in views])

@@ -7,9 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from aiene.errors import InputError, TrainingDataError
+from aiene.errors import InputError
 
 FOLDS = 5
 
@@ -42,48 +40,6 @@ def deal(strata: Mapping[str, str], folds: int, seed: int) -> dict[str, int]:
     return dealt
 
 
-def read_patients(file: Path) -> tuple[dict[str, str], dict[str, int] | None]:
-    """Whose CT each case is, and the user's own folds where the table has them.
-
-    Parameters
-    ----------
-    file : CSV with `case_id`, `patient_id` and, if wanted, `fold` (0, 1, ...).
-
-    Returns
-    -------
-    Case id to patient id, and patient id to fold or None.
-
-    Raises
-    ------
-    InputError : a column or value that is missing.
-    TrainingDataError : each patient that stands in two folds.
-    """
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            file, "it cannot be read as a CSV table", "give case_id,patient_id[,fold]"
-        ) from error
-    missing = [c for c in ("case_id", "patient_id") if c not in table]
-    if missing or (table[["case_id", "patient_id"]] == "").any(axis=None):
-        what = f"the column {missing[0]} is missing" if missing else "a case_id or patient_id is empty"
-        raise InputError(file, what, "give case_id,patient_id[,fold] with a value in each row")
-    patients = dict(zip(table["case_id"], table["patient_id"], strict=True))
-    if "fold" not in table:
-        return patients, None
-    if not table["fold"].str.fullmatch(r"\d{1,3}").all():
-        raise InputError(file, "a fold is no whole number", "number the folds 0, 1, ...")
-    by_patient = table.groupby("patient_id")["fold"].agg(lambda column: sorted(set(column)))
-    split = [
-        f"{p}: in the folds {', '.join(f)}; a patient is in one fold."
-        for p, f in by_patient.items()
-        if len(f) > 1
-    ]
-    if split:
-        raise TrainingDataError(split)
-    return patients, {str(p): int(f[0]) for p, f in by_patient.items()}
-
-
 def fold_sizes(dealt: Mapping[str, int]) -> list[int]:
     """How many patients each fold has."""
     counts = Counter(dealt.values())
@@ -105,3 +61,16 @@ def check_folds(patients: Sequence[str], dealt: Mapping[str, int], file: Path) -
     sizes = fold_sizes({p: dealt[p] for p in patients})
     if len(sizes) < 2 or 0 in sizes:
         raise InputError(file, "the folds are not 0, 1, ... each with a patient", "number them without gaps")
+
+
+def fold_count(patients: Sequence[str], own: Mapping[str, int] | None, file: Path | None) -> int:
+    """How many folds there will be, where all these patients can be prepared.
+
+    Raises
+    ------
+    InputError : the user's own folds do not fit the patients.
+    """
+    if own is None or file is None:
+        return min(FOLDS, len(set(patients)))
+    check_folds(patients, own, file)
+    return len(fold_sizes({p: own[p] for p in patients}))

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from aiene.errors import TrainingDataError
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.images import nifti_bytes
-from aiene.training.pairs import LABELS
+from aiene.training.pairs import LABELS, Pair
 from aiene.training.prepared import read_crop
 
 DATASET: Final = "Dataset501_ENE"
@@ -58,6 +59,27 @@ def write_dataset(raw: Path, crops: Sequence[Path], splits: Sequence[Mapping[str
     )
     write_bytes(folder / SPLITS, (json.dumps([dict(s) for s in splits], indent=2) + "\n").encode())
     return folder
+
+
+def check_names(pairs: Sequence[Pair]) -> None:
+    """Refuse case ids that nnU-Net would take for something else.
+
+    Raises
+    ------
+    TrainingDataError : every case whose files it would pass over or mix up.
+    """
+    problems = [
+        f"{pair.case_id}: nnU-Net takes {what} for a file of its own; rename the case."
+        for pair in pairs
+        for what, is_so in (
+            ("a name that ends in _seg", pair.case_id.endswith("_seg")),
+            ("a name that begins with a dot", pair.case_id.startswith(".")),
+            ("a name with segFromPrevStage", "segFromPrevStage" in pair.case_id),
+        )
+        if is_so
+    ]
+    if problems:
+        raise TrainingDataError(problems)
 
 
 def splits_of(patient_of: Mapping[str, str], fold_of: Mapping[str, int]) -> list[dict[str, list[str]]]:

@@ -1,7 +1,8 @@
 """nnU-Net v2 in a process of its own: it takes its folders from the environment when it is imported.
 
-Run as `python -m aiene.training.nnunet_worker JOB.json`; what it reports are lines of JSON on stdout that
-begin with `MARK`, among nnU-Net's own words.
+Run as `python -m aiene.training.nnunet_worker JOB.json [--tied PID]`; what it reports are lines of JSON on
+stdout that begin with `MARK`, among nnU-Net's own words. Tied to the process that started it, it ends with
+it, also where that one was killed: standard input is then at its end.
 """
 
 from __future__ import annotations
@@ -9,29 +10,26 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import shutil
+import signal
 import sys
-from dataclasses import asdict, dataclass
+import threading
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from aiene.results.atomic import write_bytes
 from aiene.training.nnunet_dataset import CONFIGURATION, DATASET, DATASET_ID, SPLITS
 
 MARK: Final = "aiene-report "
+TIED: Final = "--tied"
+_LOOK_S: Final = 1.0
+_OUTPUTS: Final = "decoder.seg_layers."
+"""Layers of nnU-Net's networks that tell the labels apart."""
 PLANS: Final = "nnUNetPlans"
 _FINE_RATE: Final = 1e-3
 """Learning rate at the start where the weights are not new; nnU-Net's own is 1e-2."""
-_TAKEN: Final = (
-    "patch_size",
-    "spacing",
-    "architecture",
-    "normalization_schemes",
-    "use_mask_for_norm",
-    "resampling_fn_data",
-    "resampling_fn_data_kwargs",
-    "resampling_fn_probabilities",
-    "resampling_fn_probabilities_kwargs",
-)
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,9 @@ class Job:
         weights on a CPU.
     processes : for nnU-Net's own helpers; 0 for its augmentation means in this process, so that it repeats.
     gpu_memory_gb : the planner sizes patch and network for it.
-    start_from : folder of a bundle's segmenter (nnU-Net v2's layout) whose plan and weights are the start.
-    start_fold : which of its folds.
-    start_checkpoint : name of its checkpoint file.
+    start_configuration, start_plan : entries that the new plan takes over, see `Start`; may be empty.
+    start_checkpoint : file of the weights that are the start.
+    start_same_labels : whether its outputs mean what ours do; else the last layers stay new.
     """
 
     work: str
@@ -63,9 +61,10 @@ class Job:
     seed: int
     processes: int
     gpu_memory_gb: float
-    start_from: str | None = None
-    start_fold: int | str = 0
-    start_checkpoint: str = "checkpoint_final.pth"
+    start_configuration: dict[str, Any] = field(default_factory=dict)
+    start_plan: dict[str, Any] = field(default_factory=dict)
+    start_checkpoint: str | None = None
+    start_same_labels: bool = True
 
     def to_json(self) -> str:
         """Taken back by `Job(**json.loads(text))`."""
@@ -89,31 +88,25 @@ def _plan(job: Job, work: Path) -> None:
     )
 
     processes = max(1, job.processes)
+    prepared = work / "nnUNet_preprocessed" / DATASET
+    shutil.rmtree(prepared, ignore_errors=True)  # of a call that was killed: nnU-Net would take half a file
     _report(stage="plan")
     extract_fingerprints([DATASET_ID], num_processes=processes, check_dataset_integrity=True)
     plan_experiments([DATASET_ID], gpu_memory_target_in_gb=job.gpu_memory_gb, overwrite_plans_name=PLANS)
-    prepared = work / "nnUNet_preprocessed" / DATASET
-    if job.start_from is not None:
-        _take_over_plan(Path(job.start_from), prepared / f"{PLANS}.json")
+    if job.start_checkpoint is not None:
+        _take_over_plan(job, prepared / f"{PLANS}.json")
     _report(stage="preprocess")
     preprocess([DATASET_ID], PLANS, configurations=(CONFIGURATION,), num_processes=(processes,))
     shutil.copyfile(work / "nnUNet_raw" / DATASET / SPLITS, prepared / SPLITS)
-    (work / "planned.json").write_text(job.to_json(), encoding="utf-8")
+    write_bytes(work / "planned.json", job.to_json().encode())
 
 
-def _take_over_plan(start_from: Path, plans_file: Path) -> None:
+def _take_over_plan(job: Job, plans_file: Path) -> None:
     """The network, patch and normalisation of another model, in the plan of this dataset."""
-    theirs = json.loads((start_from / "plans.json").read_text(encoding="utf-8"))
     ours = json.loads(plans_file.read_text(encoding="utf-8"))
-    target, source = ours["configurations"][CONFIGURATION], theirs["configurations"][CONFIGURATION]
-    target.update({key: source[key] for key in _TAKEN if key in source})
-    for key in ("transpose_forward", "transpose_backward", "aiene_origin"):
-        if key in theirs:
-            ours[key] = theirs[key]
-    intensities = theirs.get("foreground_intensity_properties_per_channel")
-    if intensities:
-        ours["foreground_intensity_properties_per_channel"] = intensities
-    plans_file.write_text(json.dumps(ours, indent=2), encoding="utf-8")
+    ours.update(job.start_plan)
+    ours["configurations"][CONFIGURATION].update(job.start_configuration)
+    write_bytes(plans_file, json.dumps(ours, indent=2).encode())
 
 
 def _train(job: Job, work: Path) -> None:
@@ -130,11 +123,11 @@ def _train(job: Job, work: Path) -> None:
     trainer.num_iterations_per_epoch = job.iterations
     trainer.num_val_iterations_per_epoch = max(1, job.iterations // 5)
     trainer.save_every = 1
-    if job.start_from is not None:
+    if job.start_checkpoint is not None:
         trainer.initial_lr = _FINE_RATE
     _watch(trainer, job, work)
     trainer.initialize()
-    if job.start_from is not None:
+    if job.start_checkpoint is not None:
         _load_weights(trainer, job)
     maybe_load_checkpoint(trainer, job.go_on and _has_checkpoint(trainer), False)
     trainer.save_checkpoint = _whole(trainer.save_checkpoint)
@@ -166,10 +159,16 @@ def _load_weights(trainer: Any, job: Job) -> None:
     """The other model's weights, where names and shapes agree; how many did not is reported."""
     from aiene.segment.checkpoint import read_checkpoint, tensors_of
 
-    file = Path(str(job.start_from)) / f"fold_{job.start_fold}" / job.start_checkpoint
+    file = Path(str(job.start_checkpoint))
     theirs = tensors_of(file, read_checkpoint(file).get("network_weights"))
     ours = trainer.network.state_dict()
-    fitting = {k: v for k, v in theirs.items() if k in ours and ours[k].shape == v.shape}
+    fitting = {
+        name: value
+        for name, value in theirs.items()
+        if name in ours
+        and ours[name].shape == value.shape
+        and (job.start_same_labels or not name.startswith(_OUTPUTS))
+    }
     trainer.network.load_state_dict({**ours, **fitting})
     _report(stage="weights", taken=len(fitting), new=len(ours) - len(fitting))
 
@@ -212,10 +211,26 @@ def _seed(seed: int, epoch: int) -> None:
     torch.manual_seed(value)
 
 
+def _end_with(parent: int) -> None:
+    """End this process and its helpers as soon as the one that started it has gone."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            if select.select([0], [], [], _LOOK_S)[0] and not os.read(0, 4096):
+                break
+        if os.getpgrp() == os.getpid():  # a group of our own
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _report(**facts: Any) -> None:
     sys.stdout.write(MARK + json.dumps(facts) + "\n")
     sys.stdout.flush()
 
 
 if __name__ == "__main__":
+    if TIED in sys.argv and os.name == "posix":
+        _end_with(int(sys.argv[-1]))
     main(Path(sys.argv[1]))

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from aiene.errors import InputError, TrainingDataError
+from aiene.training.table import plain_id, read_table
 
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))
 """Columns that say where a node is, in LPS mm on the CT; the first are those of a run's `nodes.csv`."""
+
+_REMEDY: Final = "give case_id, name or point, pos, ene"
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class NodeRow:
     Parameters
     ----------
     line : of the file, for messages.
+    case_id : without `_0000` at its end.
     name : `GTVn_01`, ... as `aiene run --masks` names it; empty where a point is given.
     point_lps_mm : a point in or near the node, (x, y, z); None where a name is given.
     pos, ene : 1, 0, or None where unknown.
@@ -43,27 +46,22 @@ def read_nodes(file: Path) -> list[NodeRow]:
     Raises
     ------
     InputError : no such table, or a column that is missing.
-    TrainingDataError : every value that is not 0, 1 or empty, every row without a place, ENE in a node that
-        is not positive; and, over all rows, a single class only.
+    TrainingDataError : every value that is not 0, 1 or empty, every row without a case or place, a place
+        that stands in two rows, ENE in a node that is not positive; and, over all rows, a single class only.
     """
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            file, "it cannot be read as a CSV table", "give case_id, name or point, pos, ene"
-        ) from error
-    columns = next((names for names in POINTS if set(names) <= set(table)), None)
-    missing = [name for name in ("case_id", "pos", "ene") if name not in table]
-    if missing or (columns is None and "name" not in table):
+    table = read_table(file, _REMEDY)
+    columns = next((names for names in POINTS if set(names) <= set(table.columns)), None)
+    missing = [name for name in ("case_id", "pos", "ene") if name not in table.columns]
+    if missing or (columns is None and "name" not in table.columns):
         what = missing[0] if missing else "name (or x_mm, y_mm, z_mm)"
-        raise InputError(file, f"the column {what} is missing", "give case_id, name or point, pos, ene")
+        raise InputError(file, f"the column {what} is missing", _REMEDY)
     problems: list[str] = []
     rows = []
-    for number, record in enumerate(table.to_dict("records"), start=2):
-        row, problem = _row(number, {str(k): str(v).strip() for k, v in record.items()}, columns)
-        problems += [f"{file.name}, line {number}: {problem}"] if problem else []
+    for record in table.rows:
+        row, problem = _row(record.line, record.values, columns)
+        problems += [f"{file.name}, line {record.line}: {problem}"] if problem else []
         rows.append(row)
-    problems = problems or _single_class(file, rows)
+    problems = [*problems, *_doubled(file, rows)] or _single_class(file, rows)
     if problems:
         raise TrainingDataError(problems)
     return rows
@@ -80,9 +78,13 @@ def _row(line: int, record: dict[str, str], columns: tuple[str, ...] | None) -> 
             if not np.isfinite(point).all():
                 problem = "its point is not finite."
         except ValueError:
-            problem = "its point is no three numbers in mm."
+            comma = any("," in value for value in given)
+            problem = f"its point is no three numbers in mm{'; write decimals with a point' * comma}."
     elif not record.get("name"):
         problem = "neither a point nor a name says which node it is."
+    case_id = plain_id(record["case_id"])
+    if not case_id:
+        problem = "case_id is empty."
     values: list[int | None] = []
     for column in ("pos", "ene"):
         text = record[column]
@@ -93,7 +95,23 @@ def _row(line: int, record: dict[str, str], columns: tuple[str, ...] | None) -> 
     if ene == 1 and pos == 0:
         problem = "ene is 1 but pos is 0; a node without tumour has no extension."
     name = "" if point is not None else record.get("name", "")
-    return NodeRow(line, record["case_id"], name, point, pos, ene), problem
+    return NodeRow(line, case_id, name, point, pos, ene), problem
+
+
+def _doubled(file: Path, rows: list[NodeRow]) -> list[str]:
+    """Rows that name one place twice; those that only lie in the same node are found once it is split."""
+    first: dict[tuple[object, ...], int] = {}
+    problems = []
+    for row in rows:
+        if not row.name and row.point_lps_mm is None:
+            continue
+        place = (row.case_id, row.name, row.point_lps_mm)
+        if place in first:
+            problems.append(
+                f"{file.name}, line {row.line}: the node stands in line {first[place]} already; keep one row."
+            )
+        first.setdefault(place, row.line)
+    return problems
 
 
 def _single_class(file: Path, rows: list[NodeRow]) -> list[str]:

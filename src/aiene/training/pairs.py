@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,9 @@ import numpy as np
 from aiene.errors import AieneError, InputError, TrainingDataError
 from aiene.ingest import Case, Refusal, find_cases, read_case
 from aiene.ingest.masks import mask_files, read_mask
+from aiene.training.patients import PatientTable
+from aiene.training.same_ct import Slices, slices_of
+from aiene.training.table import plain_id
 
 LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
 FEWEST_PATIENTS: Final = 5
@@ -36,7 +40,7 @@ class Pair:
     label: Path
 
 
-def find_pairs(images: Path, labels: Path, patients: Mapping[str, str] | None = None) -> list[Pair]:
+def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None) -> list[Pair]:
     """Every CT of a folder with its label map; nothing is left unpaired.
 
     Parameters
@@ -44,35 +48,41 @@ def find_pairs(images: Path, labels: Path, patients: Mapping[str, str] | None = 
     images : folder of CTs, as `aiene run` takes it; nnU-Net's `_0000` at the end of a name is not part of
         the case id.
     labels : folder of label maps by case id.
-    patients : case id to patient id; a case that is not named is a patient of its own.
+    patients : whose CT each is; a case that is not named is a patient of its own.
 
     Raises
     ------
-    TrainingDataError : every CT without labels, every label map without CT, every CT that cannot be used, in
-        one list; also fewer than five patients.
+    TrainingDataError : every CT without labels, every label map without CT, every CT that cannot be used,
+        every two CTs with one case id, in one list; also fewer than five patients.
     InputError : a folder that is not there, or holds no CT.
     """
     if not labels.is_dir():
         raise InputError(labels, "there is no such folder", "name the folder of the label maps")
     found, _ = find_cases(images)
     problems = [item.reason for item in found if isinstance(item, Refusal)]
+    patient_of = (patients.patient_of if patients else None) or {}
     pairs: list[Pair] = []
     used: set[Path] = set()
     for item in found:
         if isinstance(item, Refusal):
             used.update(_label_files(labels, item.case_id))
             continue
-        case_id = item.case_id.removesuffix("_0000")
+        case_id = plain_id(item.case_id) or item.case_id
         files = _label_files(labels, item.case_id)
         used.update(files)
         if len(files) != 1:
             what = "has no label map" if not files else f"has {len(files)} label maps"
             problems.append(f"{case_id}: {what}; there must be one file {case_id}.nii.gz in {labels.name}.")
             continue
-        pairs.append(Pair(case_id, (patients or {}).get(case_id, case_id), item, files[0]))
+        pairs.append(Pair(case_id, patient_of.get(case_id, case_id), item, files[0]))
     problems += [
         f"{file.name}: no CT of this case id; add the CT, or take the label map away."
         for file in sorted(set(_all_labels(labels)) - used)
+    ]
+    problems += [
+        f"{case}: {count} CTs have this case id (with and without _0000?); keep one."
+        for case, count in Counter(pair.case_id for pair in pairs).items()
+        if count > 1
     ]
     problems += _few({pair.patient_id for pair in pairs}) if not problems else []
     if problems:
@@ -80,13 +90,17 @@ def find_pairs(images: Path, labels: Path, patients: Mapping[str, str] | None = 
     return sorted(pairs, key=lambda pair: pair.case_id.encode())
 
 
-def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> None:
+def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> dict[str, Slices]:
     """Read every CT and label map, and compare them.
 
     Parameters
     ----------
     pairs : of `find_pairs`.
     needs_nodes : every case must hold the label 2.
+
+    Returns
+    -------
+    Case id to what tells its CT from others, see `same_ct`.
 
     Raises
     ------
@@ -95,12 +109,15 @@ def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> None:
     """
     problems: list[str] = []
     seen: set[int] = set()
+    shown: dict[str, Slices] = {}
     for pair in pairs:
         try:
-            values = label_values(pair)
+            ct = read_case(pair.case).volume
+            values = {int(v) for v in np.unique(read_mask(pair.label, like=ct.grid).array)}
         except AieneError as error:
             problems.append(str(error) if isinstance(error, InputError) else f"{pair.case_id}: {error}")
             continue
+        shown[pair.case_id] = slices_of(ct)
         strange = sorted(values - set(LABELS.values()))
         if strange:
             said = ", ".join(map(str, strange))
@@ -114,17 +131,7 @@ def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> None:
         problems.append("No label map holds a node (label 2); nothing can be learned.")
     if problems:
         raise TrainingDataError(problems)
-
-
-def label_values(pair: Pair) -> set[int]:
-    """The values of a label map that lies on its CT's grid.
-
-    Raises
-    ------
-    InputError : the CT or the label map cannot be used, or they differ in geometry.
-    """
-    ct = read_case(pair.case)
-    return {int(v) for v in np.unique(read_mask(pair.label, like=ct.volume.grid).array)}
+    return shown
 
 
 def _label_files(folder: Path, case_id: str) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -32,3 +33,8 @@ class Step:
         if not self.of or here <= 0 or self.seconds <= 0:
             return None
         return self.seconds / here * (self.of - self.done)
+
+
+OnStep = Callable[[Step], None]
+OnNote = Callable[[str], None]
+"""Told a sentence that the user should know, though nothing is wrong enough to stop."""

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiene.errors import ModelError, OutputError, UsageError
+from aiene.errors import TrainingDataError, UsageError
 from aiene.extras import need
 from aiene.ingest.fingerprint import content_sha256
-from aiene.models.bundle import LABEL_VALUES, Bundle, verify_bundle
-from aiene.models.store import find_bundle
+from aiene.models.bundle import Bundle
 from aiene.pipeline import load_preparation
 from aiene.provenance import digest
-from aiene.results.atomic import make_folder, write_bytes, write_json
-from aiene.segment.segmenter import model_folder
+from aiene.results.atomic import make_folder, write_bytes, write_json, writing
+from aiene.results.ownership import refuse_overlap
+from aiene.training.base import begin_with, preparation_identity, preparation_of
 from aiene.training.bundle import Trained, assemble
-from aiene.training.folds import FOLDS, check_folds, deal, fold_sizes, read_patients
-from aiene.training.nnunet_dataset import CONFIGURATION, DATASET, splits_of, write_dataset
-from aiene.training.nnunet_worker import MARK, PLANS, Job
-from aiene.training.pairs import Pair, check_pairs, find_pairs
+from aiene.training.folds import FOLDS, check_folds, deal, fold_count, fold_sizes
+from aiene.training.ground import RECORDS, check_record, ground_of, pairs_of, refuse_leaks
+from aiene.training.lock import locked
+from aiene.training.nnunet_dataset import CONFIGURATION, DATASET, check_names, splits_of, write_dataset
+from aiene.training.nnunet_worker import PLANS, Job
+from aiene.training.pairs import Pair, check_pairs
+from aiene.training.patients import PatientTable, read_patients
+from aiene.training.place import check_claim, check_not_trained, claim, whole_path
 from aiene.training.prepared import LeftOut, prepared_crops
-from aiene.training.progress import Step
+from aiene.training.progress import OnNote, OnStep, Step
 from aiene.training.segmenter_figures import validation_figures, weights_only
+from aiene.training.start import Start, start_of
+from aiene.training.worker_process import run_worker
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class SegmenterTraining:
     patients : table of case and patient ids, and of own folds.
     fold : left out of the training, and validated on.
     epochs, iterations : nnU-Net's are 1000 of 250.
-    device : cpu, cuda or mps.
+    device : cpu, mps, cuda or cuda:N.
     go_on : take up a training that was stopped.
     start_from : name or folder of a bundle whose segmenter is the start.
     seed : of everything random.
@@ -84,20 +86,34 @@ class Dataset:
     left_out: tuple[LeftOut, ...]
 
 
-def export_dataset(settings: SegmenterTraining, on_step: Callable[[Step], None] = lambda _: None) -> Dataset:
+def export_dataset(
+    settings: SegmenterTraining, on_step: OnStep = lambda _: None, on_note: OnNote = lambda _: None
+) -> Dataset:
     """Check the pairs, lay them onto the template, and write `settings.out/Dataset501_ENE`.
 
     Raises
     ------
     TrainingDataError, InputError : the pairs cannot be used.
+    UsageError : `settings.out` overlaps an input, or holds a dataset of another's.
     OutputError : the dataset cannot be written.
     """
-    base = _base(settings)
-    return _dataset(settings, base, settings.out, settings.out / ".crops", on_step)
+    out = whole_path(settings.out)
+    refuse_overlap(out, _inputs(settings))
+    base = begin_with(settings.start_from, None)
+    refuse_overlap(out, {"--from": base.path if settings.start_from else None})
+    folder, crops = out / DATASET, out / ".crops"
+    for place in (folder, crops):
+        check_claim(place)
+    chosen = _chosen(settings, (folder, crops), on_note)
+    refuse_leaks(chosen.pairs, check_pairs(chosen.pairs))
+    for place in (folder, crops):
+        claim(place)
+    with locked(folder):
+        return _dataset(settings, base, chosen, out, crops, on_step)
 
 
 def train_segmenter(
-    settings: SegmenterTraining, on_step: Callable[[Step], None] = lambda _: None
+    settings: SegmenterTraining, on_step: OnStep = lambda _: None, on_note: OnNote = lambda _: None
 ) -> tuple[Bundle, Dataset]:
     """Train nnU-Net v2 on the road's own crops, and put the result into a bundle.
 
@@ -108,129 +124,141 @@ def train_segmenter(
     ----------
     settings : what the user chose.
     on_step : told of progress.
+    on_note : told what the user should know of the input.
 
     Raises
     ------
     TrainingDataError, InputError : the pairs cannot be used.
-    UsageError : work of other settings lies there, or there is none to go on with.
+    UsageError : work of other settings lies there, or there is none to go on with; something at `out` is not
+        ours, or is prepared otherwise; another training runs there.
     ModelError : the training failed, or the bundle to start from cannot be used.
     OutputError : something cannot be written; what was done stays.
     MissingExtraError : nnU-Net is not installed.
     """
     need("nnunetv2", extra="train", purpose="Training a segmenter")
-    base = _base(settings)
-    work = work_folder(settings.out)
-    _open(work, settings, base)
-    dataset = _dataset(settings, base, work / "nnUNet_raw", work / "crops", on_step)
-    if not 0 <= settings.fold < len(fold_sizes(dataset.fold_of)):
-        raise UsageError(f"--fold must be from 0 to {len(fold_sizes(dataset.fold_of)) - 1}.")
-    _same_dataset(work, dataset)
-    began, first = time.monotonic(), 0
-    for report in _run(_job(settings, base, work), work):
-        if report["stage"] == "start":
-            began, first = time.monotonic(), int(report["epoch"])
-        on_step(_step(report, settings, time.monotonic() - began, first))
-    model = work / "nnUNet_results" / DATASET / f"nnUNetTrainer__{PLANS}__{CONFIGURATION}"
-    trained = _packed(model, settings, work)
-    facts = {
-        **_facts(settings, dataset, base),
-        "validation": validation_figures(model / f"fold_{settings.fold}" / "validation" / "summary.json"),
-        "seconds": round(time.monotonic() - began),
-    }
-    bundle = assemble(base, settings.out, Trained("segmenter", trained, facts, fold=settings.fold))
-    return bundle, dataset
+    ground = ground_of(settings.out, settings.start_from, _inputs(settings))
+    start = start_of(ground.base) if settings.start_from is not None else None
+    record = _record(settings, ground.base)
+    training = digest([record, settings.fold])
+    check_not_trained(ground.there, "segmenter", training)
+    _check_work(ground.work, settings, record)
+    chosen = _chosen(settings, (ground.out, ground.work), on_note)
+    claim(ground.work)
+    with locked(ground.work) as lock:
+        work = ground.work
+        _check_work(work, settings, record)  # another call may have ended meanwhile
+        refuse_leaks(chosen.pairs, check_pairs(chosen.pairs))
+        dataset = _dataset(settings, ground.base, chosen, work / "nnUNet_raw", work / "crops", on_step)
+        _same_dataset(work, dataset)
+        write_json(work / RECORDS["segmenter"], record)
+        began, first = time.monotonic(), 0
+        with closing(run_worker(_job(settings, start, work), work, settings.device, lock)) as reports:
+            for report in reports:
+                if report["stage"] == "start":
+                    began, first = time.monotonic(), int(report["epoch"])
+                on_step(_step(report, settings, time.monotonic() - began, first))
+        model = work / "nnUNet_results" / DATASET / f"nnUNetTrainer__{PLANS}__{CONFIGURATION}"
+        facts = {
+            **_facts(settings, dataset, ground.base),
+            "validation": validation_figures(model / f"fold_{settings.fold}" / "validation" / "summary.json"),
+            "seconds": round(time.monotonic() - began),
+            "preparation": preparation_of(ground.base),
+            "training": training,
+        }
+        trained = Trained("segmenter", _packed(model, settings, work), facts, fold=settings.fold)
+        return assemble(ground, trained), dataset
 
 
-def work_folder(out: Path) -> Path:
-    """Where the crops, the dataset, the checkpoints and the logs of a training lie."""
-    return out.with_name(f"{out.name}.training")
+def _inputs(settings: SegmenterTraining) -> dict[str, Path | None]:
+    return {"--images": settings.images, "--labels": settings.labels, "--patients": settings.patients}
 
 
-def _base(settings: SegmenterTraining) -> Bundle:
-    base = find_bundle(settings.start_from or "default")
-    verify_bundle(base)
-    if settings.start_from is not None:
-        _check_start(base)
-    return base
-
-
-def _check_start(base: Bundle) -> None:
-    """Weights that start a training must have been trained on such crops and such labels."""
-    if base.card.segmenter.intensities != "crop":
-        raise UsageError(
-            f"the segmenter of {base.card.name} takes HU; leave --from out, or name another."
-        )
-    if base.card.labels | LABEL_VALUES != base.card.labels:
-        raise UsageError(
-            f"the labels of {base.card.name} are not 1 GTVp and 2 GTVn; leave --from out, or name another."
-        )
-
-
-def _open(work: Path, settings: SegmenterTraining, base: Bundle) -> None:
-    """Make the work folder ready; what lies there must be of the same training."""
-    record = {
+def _record(settings: SegmenterTraining, base: Bundle) -> dict[str, Any]:
+    """What must be the same for a training to be taken up."""
+    return {
         "images": str(settings.images.resolve()),
         "labels": str(settings.labels.resolve()),
         "iterations": settings.iterations,
         "epochs": settings.epochs,
         "seed": settings.seed,
         "gpu_memory_gb": settings.gpu_memory_gb,
-        "start": settings.start_from is not None,
-        "base_sha256": base.sha256,
+        "start": base.sha256 if settings.start_from is not None else None,
+        "preparation": preparation_of(base),
     }
-    file = work / "segmenter.json"
-    make_folder(work)
-    if file.exists():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        changed = sorted(k for k in before.keys() | record.keys() if before.get(k) != record.get(k))
-        if changed:
-            raise UsageError(
-                f"{work.name} holds a training of other settings ({', '.join(changed)} differ); "
-                "choose another -o, or remove that folder."
-            )
-    elif settings.go_on:
-        raise UsageError(f"{work.name} holds no training to go on with; leave --continue out.")
-    write_json(file, record)
+
+
+def _check_work(work: Path, settings: SegmenterTraining, record: dict[str, Any]) -> None:
+    """Without --continue, nnU-Net would begin again and write over the epochs that are done."""
+    check_record(work, "segmenter", record, go_on=settings.go_on)
+    fold = (
+        work
+        / "nnUNet_results"
+        / DATASET
+        / f"nnUNetTrainer__{PLANS}__{CONFIGURATION}"
+        / f"fold_{settings.fold}"
+    )
+    if not settings.go_on and any(fold.glob("checkpoint_*.pth")):
+        raise UsageError(
+            f"{work.name} holds a training of fold {settings.fold} already; go on with --continue, or remove "
+            "that folder."
+        )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The pairs, and the table of their patients."""
+
+    pairs: list[Pair]
+    patients: PatientTable
+
+
+def _chosen(settings: SegmenterTraining, places: tuple[Path, ...], on_note: OnNote) -> _Chosen:
+    """The pairs, with all that can be told before a CT is read."""
+    patients = read_patients(settings.patients)
+    if patients.file is None:
+        _check_fold(settings.fold, FOLDS)
+    pairs = pairs_of(settings.images, settings.labels, patients, places)
+    for note in (*patients.notes, *patients.check_cases(pair.case_id for pair in pairs)):
+        on_note(note)
+    people = sorted({pair.patient_id for pair in pairs})
+    _check_fold(settings.fold, fold_count(people, patients.fold_of, patients.file))
+    check_names(pairs)
+    return _Chosen(pairs, patients)
+
+
+def _check_fold(fold: int, count: int) -> None:
+    if not 0 <= fold < count:
+        raise UsageError(f"--fold {fold}: there are {count} folds; name one from 0 to {count - 1}.")
 
 
 def _dataset(
-    settings: SegmenterTraining, base: Bundle, raw: Path, crops: Path, on_step: Callable[[Step], None]
+    settings: SegmenterTraining, base: Bundle, chosen: _Chosen, raw: Path, crops: Path, on_step: OnStep
 ) -> Dataset:
-    patients, own_folds = read_patients(settings.patients) if settings.patients else ({}, None)
-    pairs = find_pairs(settings.images, settings.labels, patients)
-    check_pairs(pairs)
     files, left_out = prepared_crops(
-        pairs,
+        chosen.pairs,
         load_preparation(base),
         crops,
         preparation_identity(base),
         lambda done, of: on_step(Step("prepare", done, of)),
     )
-    patient_of = {pair.case_id: pair.patient_id for pair in pairs if _is_in(pair, files)}
-    fold_of = _folds(settings, sorted(set(patient_of.values())), own_folds)
+    there = {file.stem for file in files}
+    patient_of = {pair.case_id: pair.patient_id for pair in chosen.pairs if pair.case_id in there}
+    fold_of = _folds(settings, sorted(set(patient_of.values())), chosen.patients, left_out)
+    _check_fold(settings.fold, len(fold_sizes(fold_of)))
     folder = write_dataset(raw, files, splits_of(patient_of, fold_of))
     return Dataset(folder, patient_of, fold_of, tuple(left_out))
 
 
-def preparation_identity(base: Bundle) -> str:
-    """What decides how a CT is laid onto the template."""
-    card = base.card
-    return digest(
-        [card.files.get(card.template), card.profile, card.neck_centre_lps_mm, card.rescue_registration]
-    )
-
-
-def _is_in(pair: Pair, files: list[Path]) -> bool:
-    return any(file.stem == pair.case_id for file in files)
-
-
-def _folds(settings: SegmenterTraining, patients: list[str], own: dict[str, int] | None) -> dict[str, int]:
-    if own is not None and settings.patients is not None:
-        check_folds(patients, own, settings.patients)
-        return {p: own[p] for p in patients}
-    if len(patients) < 2:
-        raise UsageError("fewer than two patients could be prepared; see the reasons above.")
-    return deal(dict.fromkeys(patients, "all"), min(FOLDS, len(patients)), settings.seed)
+def _folds(
+    settings: SegmenterTraining, people: list[str], table: PatientTable, left_out: list[LeftOut]
+) -> dict[str, int]:
+    if len(people) < 2:
+        reasons = [f"{left.case_id}: {left.reason}" for left in left_out]
+        raise TrainingDataError([*reasons, "Fewer than two patients could be prepared."])
+    if table.fold_of is not None and table.file is not None:
+        check_folds(people, table.fold_of, table.file)
+        return {p: table.fold_of[p] for p in people}
+    return deal(dict.fromkeys(people, "all"), min(FOLDS, len(people)), settings.seed)
 
 
 def _same_dataset(work: Path, dataset: Dataset) -> None:
@@ -247,10 +275,9 @@ def _same_dataset(work: Path, dataset: Dataset) -> None:
     write_bytes(record, now.encode())
 
 
-def _job(settings: SegmenterTraining, base: Bundle, work: Path) -> Job:
-    start = settings.start_from is not None
+def _job(settings: SegmenterTraining, start: Start | None, work: Path) -> Job:
     return Job(
-        work=str(work.resolve()),
+        work=str(work),
         fold=settings.fold,
         epochs=settings.epochs,
         iterations=settings.iterations,
@@ -259,59 +286,10 @@ def _job(settings: SegmenterTraining, base: Bundle, work: Path) -> Job:
         seed=settings.seed,
         processes=settings.processes,
         gpu_memory_gb=settings.gpu_memory_gb,
-        start_from=str(model_folder(base.segmenter_folder).resolve()) if start else None,
-        start_fold=base.card.segmenter.folds[0],
-        start_checkpoint=base.card.segmenter.checkpoint,
-    )
-
-
-def _run(job: Job, work: Path) -> Iterator[dict[str, Any]]:
-    """What the worker reports, line by line; its own words go to a log."""
-    file = work / "job.json"
-    write_bytes(file, job.to_json().encode())
-    folders = {name: str(work / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    environment = {
-        **os.environ,
-        **folders,
-        "nnUNet_n_proc_DA": str(max(1, job.processes)),  # the planner takes no 0
-        "nnUNet_def_n_proc": str(max(1, job.processes)),
-        "nnUNet_compile": "f",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }
-    line = [sys.executable, "-m", "aiene.training.nnunet_worker", str(file)]
-    log = work / "nnunet.log"
-    with (
-        log.open("a", encoding="utf-8") as words,
-        subprocess.Popen(
-            line,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process,
-    ):
-        try:
-            for said in process.stdout or ():
-                if said.startswith(MARK):
-                    yield json.loads(said.removeprefix(MARK))
-                else:
-                    words.write(said)
-        finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.terminate()
-    if process.returncode:
-        raise _failure(log, process.returncode)
-
-
-def _failure(log: Path, code: int) -> ModelError | OutputError:
-    tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
-    if "No space left" in tail or "Disk quota" in tail or "PytorchStreamWriter failed" in tail:
-        return OutputError(log.parent, "the disk is full", "make room, and go on with --continue")
-    if "out of memory" in tail or code == -9:
-        return OutputError(log.parent, "the training ran out of memory", "lower --gpu-memory")
-    return ModelError(
-        log, f"nnU-Net ended with code {code}", "read the end of that log, and go on with --continue"
+        start_configuration={} if start is None else start.configuration,
+        start_plan={} if start is None else start.plan,
+        start_checkpoint=None if start is None else str(start.checkpoint.resolve()),
+        start_same_labels=start is None or start.same_labels,
     )
 
 
@@ -329,8 +307,9 @@ def _packed(model: Path, settings: SegmenterTraining, work: Path) -> Path:
     shutil.rmtree(packed, ignore_errors=True)
     fold = f"fold_{settings.fold}"
     make_folder(packed / fold)
-    for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
-        shutil.copyfile(model / name, packed / name)
+    with writing(packed):
+        for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
+            shutil.copyfile(model / name, packed / name)
     weights_only(model / fold / "checkpoint_final.pth", packed / fold / "checkpoint_final.pth")
     return packed
 

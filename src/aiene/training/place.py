@@ -1,0 +1,176 @@
+"""Where a training writes: the bundle's folder and the work beside it, and nothing that is not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from aiene.errors import ModelError, UsageError
+from aiene.models.bundle import CARD, NAME, Bundle, read_bundle, verify_bundle
+from aiene.results.atomic import make_folder, write_json, writing
+from aiene.training.lock import locked
+
+NOTICE: Final = "Weights of your own training: judge them on your own data before you rely on them."
+"""Stands on the card of every bundle that a training wrote, and on no other: it marks what is ours."""
+
+TAKEN_FROM: Final = "taken_from"
+"""Among the facts of a network that came with the bundle that a training began with."""
+
+_ASIDE: Final = "bundle.replaced"
+
+MARKER: Final = "aiene-training.json"
+"""In every folder that a training makes for its work; a folder without it is somebody else's."""
+
+
+def work_folder(out: Path) -> Path:
+    """Where the crops, the dataset, the checkpoints and the logs of a training lie."""
+    return out.with_name(f"{out.name}.training")
+
+
+def whole_path(out: Path) -> Path:
+    """The folder that `-o` names, with the links above it resolved, but not one that it is itself."""
+    return out.resolve() if out.name in ("", "..") else out.parent.resolve() / out.name
+
+
+def check_name(out: Path) -> None:
+    """Refuse what no bundle can be called, and a link.
+
+    Raises
+    ------
+    UsageError : so it is.
+    """
+    if not re.fullmatch(NAME, out.name):
+        raise UsageError(
+            f"{out.name or out} cannot be a bundle's name; use letters, digits, dots and dashes."
+        )
+    for path in (out, work_folder(out)):
+        if path.is_symlink():
+            raise UsageError(f"{path.name} is a link; name a folder of its own with -o.")
+
+
+def claim(folder: Path) -> None:
+    """Make a folder ours, with all that is in it.
+
+    Raises
+    ------
+    UsageError : something lies there that no training made.
+    OutputError : it cannot be made.
+    """
+    check_claim(folder)
+    make_folder(folder)
+    if not (folder / MARKER).is_file():
+        write_json(folder / MARKER, {"made_by": "aiene train", "content": "work of a training"})
+
+
+def check_claim(folder: Path) -> None:
+    """Refuse a folder for our work that holds somebody else's.
+
+    Raises
+    ------
+    UsageError : so it does.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{folder.name} is a link or a file; move it away, or choose another -o.")
+    if folder.is_dir() and not (folder / MARKER).is_file() and any(folder.iterdir()):
+        raise UsageError(
+            f"{folder.name} holds files, but was not made by aiene train; move it away, or choose another -o."
+        )
+
+
+def bundle_at(out: Path) -> Bundle | None:
+    """The bundle of an earlier training that lies at `-o`; None where nothing lies there.
+
+    Raises
+    ------
+    UsageError : something else lies there.
+    ModelError : the bundle has changed since it was written.
+    """
+    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
+        return None
+    remedy = "choose another -o"
+    if not out.is_dir() or out.is_symlink() or not (out / CARD).is_file():
+        raise UsageError(
+            f"{out.name} is there, and is no model bundle, so nothing of it is replaced; {remedy}."
+        )
+    try:
+        bundle = read_bundle(out)
+    except ModelError as error:
+        raise UsageError(f"{out.name} is there, and its {CARD} is no model card; {remedy}.") from error
+    if bundle.card.notice != NOTICE:
+        raise UsageError(
+            f"{out.name} is a bundle that aiene train did not make, so it is not replaced; start from it "
+            f"with --from, and {remedy}."
+        )
+    verify_bundle(bundle)
+    return bundle
+
+
+def check_not_trained(bundle: Bundle | None, which: str, training: str) -> None:
+    """Refuse to replace a network that another training put into the bundle.
+
+    Parameters
+    ----------
+    bundle : what lies at `-o`.
+    which : `segmenter` or `classifier`.
+    training : identity of this training; its own earlier result may be replaced.
+
+    Raises
+    ------
+    UsageError : the network there is of another training.
+    """
+    facts: Any = bundle.card.provenance.get(which) if bundle else None
+    if bundle is not None and isinstance(facts, dict) and TAKEN_FROM not in facts:
+        if facts.get("training") == training:
+            return
+        raise UsageError(
+            f"{bundle.path.name} holds a {which} of another training already, which is not replaced; choose "
+            "another -o, or remove that folder."
+        )
+
+
+def put_bundle(made: Path, out: Path) -> None:
+    """A complete bundle in the place of one of ours, which is only removed once the new one is there.
+
+    Raises
+    ------
+    OutputError : it cannot be put there; what was there stays.
+    """
+    aside = work_folder(out) / _ASIDE
+    with writing(out):
+        shutil.rmtree(aside, ignore_errors=True)
+        if out.is_dir():
+            out.rename(aside)
+        try:
+            made.rename(out)
+        except OSError:
+            if aside.is_dir():
+                aside.rename(out)
+            raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def restore_bundle(out: Path) -> None:
+    """Put back what a kill left aside, in the moment between the old bundle's going and the new one's coming.
+
+    Raises
+    ------
+    UsageError : another training is at work there.
+    OutputError : it cannot be put there.
+    """
+    work = work_folder(out)
+    if (work / _ASIDE).is_dir() and not os.path.lexists(out):
+        with locked(work), writing(out):
+            (work / _ASIDE).rename(out)
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """What an earlier call noted of itself; empty where it is not there or was cut off."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
