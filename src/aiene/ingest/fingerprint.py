@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,8 +18,12 @@ def content_sha256(files: Iterable[Path]) -> str:
     ------
     InputError : a file cannot be read.
     """
-    hashes = sorted(_sha256(file) for file in files)
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return joined_sha256(file_hash(file) for file in files)
+
+
+def joined_sha256(hashes: Iterable[str]) -> str:
+    """The same from the hashes of the files (`file_hash`)."""
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
 
 
 def glance(files: Sequence[Path]) -> str:
@@ -30,10 +35,16 @@ def glance(files: Sequence[Path]) -> str:
             lines.append(f"{file.name}\t{status.st_size}\t{status.st_mtime_ns}")
         except OSError:
             lines.append(f"{file.name}\t0")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
 
-def _sha256(file: Path) -> str:
+def file_hash(file: Path) -> str:
+    """SHA-256 of one file's content.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
     try:
         return file_sha256(file)
     except OSError as error:

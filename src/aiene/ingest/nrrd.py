@@ -14,6 +14,7 @@ from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.lattice import as_json
 from aiene.ingest.limits import check_memory, check_promise, check_size, check_spacing
 from aiene.ingest.values import narrow
+from aiene.wording import file_name, said
 
 _MAX_HEADER: Final = 1 << 20
 _BITS: Final = {
@@ -139,7 +140,9 @@ def _check_data(path: Path, header: _Header, sizes: list[int]) -> None:
         raise InputError(path, "the names of its data files cannot be understood", _AGAIN) from error
     for file in files:
         if not file.is_file():
-            raise InputError(path, f"its data file {file.name} is missing", "put it beside the header")
+            raise InputError(
+                path, said("its data file {} is missing", file_name(file)), "put it beside the header"
+            )
     kind = header.get("type").lower().removesuffix("_t")
     word = (
         kind.replace("unsigned", "").replace("signed", "").strip().removesuffix(" int").lstrip("u") or "int"

@@ -74,9 +74,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON for people and machines: UTF-8, indented, no NaN."""
+    """Write JSON for people and machines: UTF-8, indented, no NaN.
+
+    A byte of a path that is not UTF-8 is written as Python's escape (`\\udce9`), which reads back as it was.
+    """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
 def gzipped(content: bytes) -> bytes:

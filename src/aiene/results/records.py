@@ -63,6 +63,7 @@ class CaseResult:
     notes : facts about how the input was read.
     seconds : wall time per stage.
     facts : input, geometry and registration, for `case.json`.
+    source : where the CT lay: path below the input; a label of it where it is pseudonymised.
     identity : what the result was made from and how; a result is taken up again only where it is the same.
     """
 
@@ -77,6 +78,7 @@ class CaseResult:
     seconds: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     identity: str = ""
+    source: str = ""
 
     @property
     def n_ene(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aiene.cells import table_bytes
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.extras import need
 from aiene.results.atomic import make_folder, write_bytes
@@ -83,7 +84,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         content = stream.getvalue()
     elif ending in TEXT:
         separator = "," if ending == ".csv" else "\t"
-        content = table.to_csv(index=False, sep=separator, lineterminator="\n").encode()
+        content = table_bytes(table, delimiter=separator)
     else:
         raise UsageError(f"{path.name}: tables are written as .csv, .tsv, .xlsx or .parquet.")
     write_bytes(path, content)
