@@ -342,7 +342,7 @@ def test_words_that_do_not_fit_are_refused_before_anything_is_done(tmp_path: Pat
     source = tmp_path / "in"
     source.mkdir()
     out = tmp_path / "out"
-    for words, said in (
+    for words, problem in (
         (["--list", "--pseudonymise", str(key)], "--list shows the names of the input"),
         (["-o", str(out), "--pseudonymise", str(tmp_path / "none")], "no such key file"),
         (["-o", str(tmp_path), "--pseudonymise", str(key)], "lies among the results"),
@@ -353,7 +353,7 @@ def test_words_that_do_not_fit_are_refused_before_anything_is_done(tmp_path: Pat
     ):
         done = CliRunner().invoke(app, ["run", str(source), *words])
         assert done.exit_code == 2, done.output
-        assert said in done.stderr
+        assert problem in done.stderr
     assert not out.exists()
 
 
