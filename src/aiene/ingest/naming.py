@@ -133,13 +133,21 @@ def _own_name(source: Path, is_file: bool) -> str:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    """The parts, without those that the next one begins with: `HN-001/HN-001_a` is `HN-001_a`."""
-    kept = [
-        part
-        for part, after in zip(parts, [*parts[1:], ""], strict=True)
-        if not (after == part or (after.startswith(part) and not after[len(part)].isalnum()))
-    ]
-    return "_".join(kept)
+    """The parts, without those that the last one repeats: `sub-01/ses-1/sub-01_ses-1_ct`."""
+    *folders, last = parts
+    kept: list[str] = []
+    rest = last
+    for part in folders:
+        if _begins(rest, part):
+            rest = rest[len(part) :].lstrip("_-. ")
+        elif part != (kept or [last])[-1]:
+            kept.append(part)
+    return "_".join([*kept, last])
+
+
+def _begins(text: str, part: str) -> bool:
+    """Whether a text begins with a part as a whole word."""
+    return text.startswith(part) and not text[len(part) : len(part) + 1].isalnum()
 
 
 def safe(name: str) -> str:
