@@ -48,5 +48,5 @@ def table_bytes(table: pd.DataFrame, *, delimiter: str = ",") -> bytes:
     shown.columns = [cell(str(name)) for name in table.columns]
     for place, kind in enumerate(table.dtypes):
         if str(kind) in ("object", "string", "str", "category"):
-            shown.isetitem(place, table.iloc[:, place].astype(object).map(cell, na_action="ignore"))
+            shown.isetitem(place, [cell(value) for value in table.iloc[:, place].astype(object)])
     return bytes(shown.to_csv(index=False, sep=delimiter, lineterminator="\n"), "utf-8")

@@ -44,6 +44,7 @@ def by_source(root: Path) -> dict[str, str]:
         ("PT1/PT1.nii.gz", "PT1"),
         ("PT1/PT10.nii.gz", "PT1_PT10"),
         ("A/A/A.nii", "A"),
+        ("\U0001f600/ct.nii", "\U0001f600"),
         ("site/sub-01/ses-1/ct/sub-01_ses-1_ct.nii.gz", "site_sub-01_ses-1_ct"),
         ("PT1.zip/PT1/ct.nii.gz", "PT1"),
         ("siteA/pt01.nii.gz", "siteA_pt01"),

@@ -69,8 +69,8 @@ def says_nothing(part: str) -> bool:
     """Whether a name tells no two patients apart: `ct`, `CT images`, a UID."""
     if _UID.fullmatch(part) or _UUID.fullmatch(part) or _TCIA_SERIES.fullmatch(part):
         return True
-    words = [word for word in re.split(r"[\W_]+", part.casefold()) if word]
-    return all(word in _SAYS_NOTHING for word in words)
+    words = re.split(r"[\s!-/:-@\[-`{-~]+", part.casefold())  # at blanks and ASCII punctuation
+    return all(word in _SAYS_NOTHING for word in words if word)
 
 
 def case_id(source: Path, place: Path, *, is_file: bool) -> str:
