@@ -182,7 +182,7 @@ def _with_rest(
 ) -> list[Case | Refusal]:
     """The first case also tells what else lay there; damaged files are told of everywhere."""
     notes = [*(aside.told for aside in unused), *_others(scan)]
-    warnings = [_damaged(scan)] if scan.damaged else []
+    warnings: list[str] = [_damaged(scan)] if scan.damaged else []
     if studies > 1:
         warnings.append(f"the folder holds {studies} studies: each with a CT is a case of its own")
     result: list[Case | Refusal] = []
