@@ -312,6 +312,7 @@ class _Progressing:
         self._within = len(cases) if limit is None else limit
         self._results: dict[str, CaseResult] = {}
         self._marks: dict[str, tuple[str, str]] = {}
+        self._sources = {case.case_id: case.source for case in cases}
 
     def work(self, jobs: int, device: Any) -> list[CaseResult]:
         """Settle what needs no work, then work; results in the order of the input."""
@@ -360,10 +361,10 @@ class _Progressing:
                 midline_x=preparation.midline_x,
             )
         except AieneError as error:
-            result = _failure(case, str(error))
+            result = _failure(case, error.told)
         except MemoryError:
             lack = CaseError("not enough memory for this CT", "try --jobs 1 or a machine with more memory")
-            result = _failure(case, str(lack))
+            result = _failure(case, lack.told)
         except Exception as error:
             number = len(self._results) + 1  # never the id: it may be the patient's
             log.exception("case %d of the run", number, exc_info=self._shown.error(error))
@@ -373,7 +374,8 @@ class _Progressing:
 
     def _keep(self, true_result: CaseResult, arrays: CaseArrays | None) -> None:
         """Write a result; a case that cannot be written is a row too, unless nothing can be any more."""
-        result = self._shown.result(true_result)
+        source = self._sources[true_result.case_id]
+        result = self._shown.result(replace(true_result, source=source))
         try:
             self._run.store.write_case(result, arrays)
         except (ValueError, TypeError) as error:  # a value that JSON or an image cannot hold, such as NaN

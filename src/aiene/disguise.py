@@ -20,6 +20,7 @@ from aiene.errors import AieneError, OutputError, UsageError
 from aiene.ingest import Case, Refusal
 from aiene.pseudonyms import Key, all_pseudonyms
 from aiene.results import CaseResult
+from aiene.wording import Name, Said, visible
 
 _WORD: Final = re.compile(r"[\w.^~@#+=$%-]+")
 _UID: Final = re.compile(r"\d+(\.\d+){3,}|2\.25\.\d+")
@@ -57,11 +58,25 @@ class Plain:
 
     def texts(self, texts: Iterable[str]) -> list[str]:
         """Notes of the run."""
-        return list(texts)
+        return [self.text(text) for text in texts]
+
+    def text(self, text: str) -> str:
+        """A sentence as it may be shown: no character in it does anything to a screen."""
+        return visible(text)
+
+    def source(self, source: str) -> str:
+        """Where an input lies, as it may be shown."""
+        return visible(source)
 
     def result(self, result: CaseResult) -> CaseResult:
         """A result as it may be shown."""
-        return result
+        return replace(
+            result,
+            source=self.source(result.source),
+            reason=self.text(result.reason),
+            warnings=tuple(self.text(w) for w in result.warnings),
+            notes=tuple(self.text(n) for n in result.notes),
+        )
 
     def error(self, error: Exception) -> Exception:
         """An unforeseen error as it may be logged."""
@@ -141,11 +156,30 @@ class Disguised(Plain):
 
     def texts(self, texts: Iterable[str]) -> list[str]:
         """Without names, in an order that is not that of the input."""
-        return sorted(self.text(text) for text in texts)
+        return sorted(super().texts(texts))
 
     def text(self, text: str) -> str:
-        """A sentence without a name of the input, each told apart by its keyed hash."""
-        hidden = text
+        """A sentence without a name of the input, each told apart by its keyed hash.
+
+        A sentence that knows its names (`wording.Said`) is rendered anew. In text of unknown making every
+        name that is known to lie in the input is looked for.
+        """
+        if isinstance(text, Said):
+            return text.without_names(self._stand_in, self._scrubbed)
+        return self._scrubbed(text)
+
+    def source(self, source: str) -> str:
+        """A label."""
+        return self._key.label("F", source) if source else ""
+
+    def _stand_in(self, name: Name) -> str:
+        if name.kind == "uid":
+            return self._key.uid(name.text)
+        known = self._by_id if name.kind == "case" else self._words
+        return known.get(name.text.casefold()) or self._key.label("F", name.text)
+
+    def _scrubbed(self, text: str) -> str:
+        hidden = visible(text)
         near = {name: by for word in _words_of(text) | {""} for name, by in self._odd.get(word, {}).items()}
         for name in sorted(near, key=len, reverse=True):
             hidden = _whole(name).sub(lambda _, by=near[name]: by, hidden)  # type: ignore[misc]
@@ -160,14 +194,7 @@ class Disguised(Plain):
                 "kind": facts["input"]["kind"],
                 "pseudonymised": True,
             }
-        return replace(
-            result,
-            case_id=self.name(result.case_id),
-            reason=self.text(result.reason),
-            warnings=tuple(self.text(w) for w in result.warnings),
-            notes=tuple(self.text(n) for n in result.notes),
-            facts=facts,
-        )
+        return replace(super().result(result), case_id=self.name(result.case_id), facts=facts)
 
     def error(self, error: Exception) -> Exception:
         """Its kind and the lines of code alone: its words, and those of its causes, may hold a path."""
@@ -181,7 +208,7 @@ class Disguised(Plain):
         except OutputError:
             raise
         except AieneError as error:
-            raise UsageError(self.text(str(error))) from None
+            raise UsageError(self.text(error.told)) from None
 
     def _hide(self, name: str, stand_in: str) -> None:
         if not name:
@@ -208,6 +235,8 @@ class Disguised(Plain):
     def _facts(self, value: Any, name: str = "") -> Any:
         if isinstance(value, dict):
             return {key: self._facts(inner, str(key)) for key, inner in value.items()}
+        if name == "archives":
+            return [self._key.label("F", str(inner)) for inner in value]
         if isinstance(value, list | tuple):
             return [self._facts(inner, name) for inner in value]
         if not isinstance(value, str):

@@ -18,9 +18,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from aiene.wording import Said, file_name, said
+
 
 class AieneError(Exception):
     """Base of every error that is told to the user in one sentence."""
+
+    @property
+    def told(self) -> Said:
+        """The sentence, with the names in it marked."""
+        return said("{}", str(self))
 
 
 class _FileError(AieneError):
@@ -29,7 +36,7 @@ class _FileError(AieneError):
     Parameters
     ----------
     path : the file or folder; only its name is shown, since the folders above may name a patient.
-    problem : what is wrong, without a full stop.
+    problem : what is wrong, without a full stop; `wording.said` where it holds a name.
     remedy : what the user can do, without a full stop.
     """
 
@@ -37,8 +44,13 @@ class _FileError(AieneError):
         super().__init__(path, problem, remedy)
         self.path, self.problem, self.remedy = Path(path), problem, remedy
 
+    @property
+    def told(self) -> Said:
+        """The sentence, with the names in it marked."""
+        return said("{}: {}; {}.", file_name(self.path), self.problem, self.remedy)
+
     def __str__(self) -> str:
-        return f"{self.path.name or self.path}: {self.problem}; {self.remedy}."
+        return str(self.told)
 
 
 class InputError(_FileError):
@@ -66,8 +78,13 @@ class ProblemError(AieneError):
         super().__init__(problem, remedy)
         self.problem, self.remedy = problem, remedy
 
+    @property
+    def told(self) -> Said:
+        """The sentence, with the names in it marked."""
+        return said("{}; {}.", self.problem, self.remedy)
+
     def __str__(self) -> str:
-        return f"{self.problem}; {self.remedy}."
+        return str(self.told)
 
 
 class CaseError(ProblemError):

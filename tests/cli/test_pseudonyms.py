@@ -23,8 +23,11 @@ from aiene.cli.pseudonyms import pseudonyms
 from aiene.disguise import Disguised
 from aiene.errors import AieneError, InputError, OutputError, UsageError
 from aiene.ingest import Case, Refusal, SeriesAside
+from aiene.ingest.masks import find_mask
+from aiene.ingest.nrrd import read_nrrd
 from aiene.pseudonyms import Key, all_pseudonyms, read_key
 from aiene.results import CaseResult
+from aiene.wording import case_name, file_name, joined, said, uid_name
 
 KEY = Key(bytes(range(32)))
 OTHER = Key(bytes(range(1, 33)))
@@ -250,6 +253,49 @@ def test_an_error_is_raised_again_without_names_and_one_on_results_as_it_is(disg
         raise OutputError(Path("/out/case.json"), "the disk is full", "make room")
 
 
+@pytest.mark.parametrize("case_id", ["7", "12", "123", "ct", "J", "a", "left"])
+def test_ids_that_are_words_or_short_numbers_go_wherever_they_stand(tmp_path: Path, case_id: str) -> None:
+    shown = Disguised(KEY, Path("/nowhere"), None)
+    shown.cases([Refusal(case_id, said("no"), source=f"{case_id}.nii")])
+    pseudonym = KEY.pseudonym(case_id)
+    with pytest.raises(InputError) as caught:
+        find_mask(tmp_path, case_id)
+    told = shown.text(caught.value.told)
+    assert told.endswith(
+        f": no mask for the case {pseudonym}; put {pseudonym}.nii.gz there, or leave the case out."
+    )
+    template = "another input would be called {} too; 7 of 12 slices lie to the left of a ct, 123 mm"
+    assert shown.text(said(template, case_name(case_id))) == template.replace("{}", pseudonym)
+
+
+def test_the_data_file_of_a_header_is_not_named_though_it_is_not_there(tmp_path: Path) -> None:
+    header = tmp_path / "p.nhdr"
+    header.write_text(
+        "NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nencoding: raw\ndata file: Frodo_Baggins.raw\n\n"
+    )
+    with pytest.raises(InputError) as caught:
+        read_nrrd(Case("p", "nrrd", (header,)))
+    assert "its data file Frodo_Baggins.raw is missing" in str(caught.value)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):  # noqa: S301 (from a worker)
+        told = Disguised(KEY, tmp_path, None).text(error.told)
+        assert told.endswith(
+            f"its data file {KEY.label('F', 'Frodo_Baggins.raw')} is missing; put it beside the header."
+        )
+
+
+def test_a_sentence_in_a_sentence_keeps_its_names_marked() -> None:
+    shown = Disguised(KEY, Path("/nowhere"), None)
+    inner = said("the file {} cannot be read", file_name("Sam.dcm"))
+    outer = InputError(Path("/data/Rosie"), said("bad, and {}", inner), "copy {again}").told
+    outer = outer.before(";", said(", with {}", uid_name("1.2.3.4.5")))
+    assert str(outer) == "Rosie: bad, and the file Sam.dcm cannot be read, with 1.2.3.4.5; copy {again}."
+    told = shown.text(joined(" | ", [outer, "plain"]))
+    assert "Sam" not in told
+    assert "Rosie" not in told
+    assert "1.2.3.4.5" not in told
+    assert told.endswith("; copy {again}. | plain")
+
+
 def test_an_unforeseen_error_is_logged_without_its_words(disguise: Disguised):
     try:
         raise ValueError("/data/Smith")
@@ -296,7 +342,7 @@ def test_words_that_do_not_fit_are_refused_before_anything_is_done(tmp_path: Pat
     source = tmp_path / "in"
     source.mkdir()
     out = tmp_path / "out"
-    for words, said in (
+    for words, problem in (
         (["--list", "--pseudonymise", str(key)], "--list shows the names of the input"),
         (["-o", str(out), "--pseudonymise", str(tmp_path / "none")], "no such key file"),
         (["-o", str(tmp_path), "--pseudonymise", str(key)], "lies among the results"),
@@ -307,7 +353,7 @@ def test_words_that_do_not_fit_are_refused_before_anything_is_done(tmp_path: Pat
     ):
         done = CliRunner().invoke(app, ["run", str(source), *words])
         assert done.exit_code == 2, done.output
-        assert said in done.stderr
+        assert problem in done.stderr
     assert not out.exists()
 
 

@@ -229,6 +229,26 @@ def test_a_source_that_changed_or_is_gone_fails_its_case_and_no_other(tmp_path: 
     assert rows_of(run.out)["a"]["reason"] == summary.rows[0].reason
 
 
+def test_a_copy_of_the_series_in_the_input_is_no_change(tmp_path: Path) -> None:
+    """A compressed copy holds the same images in other bytes; both cases find their own files."""
+    write_series(tmp_path / "in/plain", small_grid())
+    shutil.copytree(tmp_path / "in/plain", tmp_path / "in/site/packed")
+    for file in (tmp_path / "in/site/packed").iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.compress(RLELossless)
+        dataset.save_as(file, enforce_file_format=True)
+    run = write_run(tmp_path / "out", tmp_path / "in")
+    rows = export_run(run.out, ["rtstruct"]).rows
+    assert [(row.case_id, row.status) for row in rows] == [("plain", "ok"), ("site_packed", "ok")], rows
+    file = min((tmp_path / "in/plain").iterdir())
+    dataset = pydicom.dcmread(file)
+    dataset.PixelData = bytes([dataset.PixelData[0] ^ 1]) + dataset.PixelData[1:]
+    dataset.save_as(file)
+    rows = export_run(run.out, ["rtstruct"], overwrite=True).rows
+    assert [row.status for row in rows] == ["failed", "ok"]
+    assert "has changed since the run" in rows[0].reason
+
+
 def test_a_slice_that_is_missing_now_counts_as_changed(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     min(run.series.iterdir()).unlink()

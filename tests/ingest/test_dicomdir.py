@@ -59,7 +59,7 @@ def test_a_dicomdir_as_input_stands_for_the_files_that_it_lists(tmp_path: Path, 
     path = disc(tmp_path / "disc.7").rename(tmp_path / "disc.7" / name)
     write_series(tmp_path / "disc.7" / "unlisted", patient="other")
     case = only(path)
-    assert case.case_id == "disc"
+    assert case.case_id == "A"
     assert case.warnings == ()
     np.testing.assert_array_equal(read_case(case).volume.array, ct())
 
@@ -77,7 +77,7 @@ def test_a_disc_made_by_pydicom_is_read_through_its_dicomdir(
             files.add(file)
     files.write(tmp_path / "disc")
     cases = find_cases(tmp_path / "disc" / "DICOMDIR")[0]
-    assert [case.case_id for case in cases] == ["PT000000", "PT000001"]
+    assert [case.case_id for case in cases] == ["PT000000_ST000000", "PT000001_ST000000"]
     for case in cases:
         assert isinstance(case, Case)
         np.testing.assert_array_equal(read_case(case).volume.array, ct())
@@ -128,7 +128,7 @@ def test_a_dicomdir_that_cannot_be_read_gives_way_to_its_folder(tmp_path: Path) 
     path = disc(tmp_path / "disc")
     path.write_bytes(b"\0" * 128 + b"DICM\x02\0\0\0UL\x04\0")
     cases, notes = find_cases(path)
-    assert [case.case_id for case in cases] == ["disc"]
+    assert [case.case_id for case in cases] == ["A"]
     assert any("every file of its folder was looked at" in note for note in notes)
     assert only(tmp_path / "disc").file_count == 8
 
@@ -143,7 +143,7 @@ def test_a_folder_of_a_dicomdir_alone_holds_no_image(tmp_path: Path, name: str) 
 def test_a_dicomdir_does_not_stand_in_the_way_of_other_formats(tmp_path: Path) -> None:
     disc(tmp_path / "root" / "disc")
     write_nifti(tmp_path / "root" / "x.nii.gz", ct())
-    assert [case.case_id for case in find_cases(tmp_path / "root")[0]] == ["x", "disc"]
+    assert [case.case_id for case in find_cases(tmp_path / "root")[0]] == ["x", "disc_A"]
 
 
 def test_two_studies_on_a_disc_are_two_cases(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_two_studies_on_a_disc_are_two_cases(tmp_path: Path) -> None:
             file.rename(file.with_name(f"IM{k}"))
             names.append([study, f"IM{k}"])
     cases = find_cases(directory(tmp_path / "disc" / "DICOMDIR", names))[0]
-    assert [case.case_id for case in cases] == ["disc", "disc_2"]
+    assert [case.case_id for case in cases] == ["first", "second"]
 
 
 def test_the_files_of_a_dicomdir_can_be_asked_for(tmp_path: Path) -> None:

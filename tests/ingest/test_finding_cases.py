@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,8 @@ from test_dicom_stacking import only
 
 from aiene.errors import InputError
 from aiene.ingest import Case, Refusal, find_cases, read_case
-from aiene.ingest.naming import case_id, distinct
+from aiene.ingest.naming import case_id, distinct, safe
+from aiene.wording import said
 
 
 def ids(source: Path, **options: object) -> list[str]:
@@ -25,12 +27,12 @@ def ids(source: Path, **options: object) -> list[str]:
 def test_a_root_of_patients_gives_one_case_a_sub_folder_at_any_depth(tmp_path: Path) -> None:
     write_series(tmp_path / "b.second", patient="b")
     write_series(tmp_path / "a" / "study" / "series one", patient="a")
-    assert ids(tmp_path) == ["a", "b"]
+    assert ids(tmp_path) == ["a", "b.second"]
 
 
 def test_dicom_files_in_the_source_itself_are_named_after_it(tmp_path: Path) -> None:
     write_series(tmp_path / "patient.7")
-    assert ids(tmp_path / "patient.7") == ["patient"]
+    assert ids(tmp_path / "patient.7") == ["patient.7"]
 
 
 def test_formats_are_recognised_by_content_and_may_be_mixed(tmp_path: Path) -> None:
@@ -40,7 +42,7 @@ def test_formats_are_recognised_by_content_and_may_be_mixed(tmp_path: Path) -> N
     cases = find_cases(tmp_path)[0]
     assert [(c.case_id, c.kind) for c in cases if isinstance(c, Case)] == [
         ("packed", "nifti"),
-        ("scan", "nifti"),
+        ("scan.with.dots", "nifti"),
         ("dicom_one", "dicom"),
     ]
     for case in cases:
@@ -63,18 +65,15 @@ def test_nii_comes_before_nii_gz_where_the_format_is_named(tmp_path: Path) -> No
     assert ids(tmp_path) == ["a", "b", "c", "d"]
 
 
-def test_names_that_agree_up_to_the_first_dot_get_ids_of_their_own(tmp_path: Path) -> None:
+def test_the_whole_name_without_its_ending_is_the_id(tmp_path: Path) -> None:
     for name in ("p.one.nii.gz", "p.two.nii.gz", "p_2.nii"):
         write_nifti(tmp_path / name, ct())
-    cases = find_cases(tmp_path)[0]
-    assert [c.case_id for c in cases] == ["p", "p_3", "p_2"]
-    assert isinstance(cases[1], Case)
-    assert cases[1].warnings == ("another input is called p too, so this one is called p_3",)
+    assert ids(tmp_path) == ["p.one", "p.two", "p_2"]
 
 
-def test_the_channel_suffix_of_nnunet_stays_in_the_id(tmp_path: Path) -> None:
+def test_the_channel_suffix_of_nnunet_is_no_part_of_the_id(tmp_path: Path) -> None:
     write_nifti(tmp_path / "pt_0000.nii.gz", ct())
-    assert ids(tmp_path) == ["pt_0000"]
+    assert ids(tmp_path) == ["pt"]
 
 
 def test_in_a_sub_folder_the_file_called_ct_is_the_case(tmp_path: Path) -> None:
@@ -86,10 +85,10 @@ def test_in_a_sub_folder_the_file_called_ct_is_the_case(tmp_path: Path) -> None:
     assert "pt_1: taken because it is called ct; left aside: mask.nii.gz" in notes
 
 
-def test_several_files_of_a_sub_folder_keep_their_own_names(tmp_path: Path) -> None:
-    for name in ("x.nii.gz", "y.nii.gz"):
+def test_files_of_a_sub_folder_are_named_after_it_and_themselves_however_many(tmp_path: Path) -> None:
+    for count, name in enumerate(("x.nii.gz", "y.nii.gz"), start=1):
         write_nifti(tmp_path / "all" / name, ct())
-    assert ids(tmp_path) == ["x", "y"]
+        assert ids(tmp_path) == ["all_x", "all_y"][:count]
 
 
 def test_sub_folders_that_are_series_of_one_study_are_one_patient(tmp_path: Path) -> None:
@@ -136,7 +135,7 @@ def test_a_symlink_loop_ends_and_a_link_to_data_is_followed(tmp_path: Path) -> N
     (root / "patient" / "self").symlink_to(root / "patient")
     (root / "circle").symlink_to(root / "circle")
     cases, notes = find_cases(root)
-    assert [case.case_id for case in cases] == ["patient"]
+    assert [case.case_id for case in cases] == ["patient_deep"]
     assert sum("a link to a folder that was already looked at" in note for note in notes) == 2
 
 
@@ -147,12 +146,13 @@ def test_a_dead_link_with_an_images_name_is_refused(tmp_path: Path) -> None:
     assert case.reason.startswith("gone.nii.gz: it cannot be read")
 
 
-@pytest.mark.parametrize("name", ["Müller Jörg", "患者 一", "  blanks  ", 'naïve\'; rm "x"'])
+@pytest.mark.parametrize("name", ["Müller Jörg", "患者 一", "nai\u0308ve'; rm x", "\U0001f9ea lab"])
 def test_names_with_any_letters_and_blanks_work(tmp_path: Path, name: str) -> None:
     write_series(tmp_path / "root" / name)
     write_nifti(tmp_path / "root" / f"{name} file.nii.gz", ct())
     cases = find_cases(tmp_path / "root")[0]
-    assert [case.case_id for case in cases] == [f"{name} file", name]
+    shown = unicodedata.normalize("NFC", name)
+    assert [case.case_id for case in cases] == [f"{shown} file", shown]
     for case in cases:
         assert isinstance(case, Case)
         np.testing.assert_array_equal(read_case(case).volume.array, ct())
@@ -245,7 +245,7 @@ def test_an_empty_patient_folder_among_others_is_noted(tmp_path: Path) -> None:
 
 
 def test_a_single_file_is_a_case(tmp_path: Path) -> None:
-    assert ids(write_nifti(tmp_path / "one.ct.nii.gz", ct())) == ["one"]
+    assert ids(write_nifti(tmp_path / "one.ct.nii.gz", ct())) == ["one.ct"]
 
 
 def test_the_search_gives_the_same_on_each_call(tmp_path: Path) -> None:
@@ -255,13 +255,16 @@ def test_the_search_gives_the_same_on_each_call(tmp_path: Path) -> None:
 
 
 def test_ids_are_never_empty() -> None:
-    assert case_id(Path(".hidden.nii")) == "hidden"
-    assert case_id(Path("...")) == "case"
+    hidden = Path("/data/in/.hidden.nii")
+    assert case_id(hidden, hidden, is_file=True) == "hidden"
+    for name in ("", "...", ". .", "\n"):
+        assert safe(name)
 
 
 def test_refusals_get_distinct_ids_too() -> None:
-    found = distinct([Refusal("a", "x"), Refusal("a", "y"), Refusal("a_2", "z")])
-    assert [item.case_id for item in found] == ["a", "a_3", "a_2"]
+    found = distinct([Refusal("a", said("x"), source="p/a"), Refusal("a", said("y"), source="q/a")])
+    assert len({item.case_id for item in found} | {"a"}) == 3
+    assert all(item.case_id.startswith("a~") for item in found)
 
 
 def test_a_broken_file_of_a_sub_folder_is_named_like_the_case_it_should_be(tmp_path: Path) -> None:
@@ -307,7 +310,7 @@ def test_a_file_set_is_read_without_its_directory(
     files.write(tmp_path / "disc")
     (tmp_path / "disc" / "DICOMDIR").rename(tmp_path / "disc" / name)
     case = only(tmp_path / "disc")
-    assert case.case_id == "PT000000"
+    assert case.case_id == "PT000000_ST000000"
     assert case.warnings == ()
     np.testing.assert_array_equal(read_case(case).volume.array, ct())
 
@@ -324,7 +327,7 @@ def test_a_folder_that_cannot_be_opened_is_refused(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "iterdir", guarded)
     closed, fine = find_cases(tmp_path)[0]
-    assert closed == Refusal("one", "one: it cannot be opened; check its permissions.")
+    assert closed == Refusal("one", said("one: it cannot be opened; check its permissions."), source="one")
     assert isinstance(fine, Case)
     with pytest.raises(InputError, match="it cannot be opened"):
         find_cases(tmp_path / "one")

@@ -26,10 +26,11 @@ def nest(folder: Path, target: Path) -> Path:
 def test_an_archive_of_archives_is_a_row(tmp_path: Path) -> None:
     outer = nest(tmp_path / "plain", tmp_path / "root" / "a" / "outer.zip")
     write_series(tmp_path / "root" / "b")
-    for source in (outer, outer.parent, tmp_path / "root"):
+    sources = {outer: "outer", outer.parent: "outer", tmp_path / "root": "a_outer"}
+    for source, name in sources.items():
         found, _ = find_cases(source)
         refused = next(case for case in found if isinstance(case, Refusal))
-        assert refused.case_id == "outer"
+        assert refused.case_id == name
         assert "again an archive (inner.zip), which is not opened; unpack it" in refused.reason
     assert len(found) == 2
 

@@ -35,7 +35,7 @@ def same(case: Case | Refusal, hu: np.ndarray | None = None) -> None:
         ("pat/s1", "pat/s2", "", "pat"),  # the patient is a sub-folder
         ("pat/a/b/c", "pat/d", "pat", "pat"),  # at different depths
         ("pat", "pat/more", "pat", "pat"),  # one half in the input itself
-        ("pat/x/1", "pat/x/2/3", "", "pat"),
+        ("pat/x/1", "pat/x/2/3", "", "pat_x"),
     ],
 )
 @pytest.mark.parametrize("parts", [(LOW, HIGH), ({"leave_out": [0, 2, 4, 6]}, {"leave_out": [1, 3, 5, 7]})])
@@ -55,7 +55,7 @@ def test_halves_in_sibling_folders_among_other_patients_are_joined(tmp_path: Pat
     write_series(tmp_path / "b" / "s2", **HIGH)
     write_series(tmp_path / "c", patient="two")
     cases, notes = find_cases(tmp_path)
-    assert [case.case_id for case in cases] == ["a", "c"]
+    assert [case.case_id for case in cases] == ["a_deep", "c"]
     same(cases[0])
     assert "b: its part of a series was joined to that of a" in notes
     assert "b: no image found" not in notes
@@ -70,7 +70,7 @@ def test_what_lies_beside_a_moved_half_moves_with_it_if_it_is_of_the_same_study(
     same(first)
     assert isinstance(first, Case)
     assert "left aside: 1 x RTSTRUCT" in first.notes
-    assert second.case_id == "b"
+    assert second.case_id == "b_else"
     same(second)
 
 
@@ -125,7 +125,9 @@ def test_copies_of_a_series_stay_cases_of_their_own(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     cases, _ = find_cases(tmp_path)
     assert [case.case_id for case in cases] == ["a", "b"]
-    assert all(isinstance(case, Case) and case.warnings == () for case in cases)
+    for case, other in zip(cases, "ba", strict=True):
+        assert isinstance(case, Case)
+        assert case.warnings == (f"the same series is also the case {other}: a copy",)
 
 
 def test_a_part_beside_the_whole_is_not_joined_and_told(tmp_path: Path) -> None:
@@ -174,8 +176,17 @@ def test_a_series_without_a_uid_is_never_joined(tmp_path: Path) -> None:
     assert ids(tmp_path) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("layout", [("first", "second"), ("", ""), ("x/first", "x/second")])
-def test_two_studies_of_a_patient_are_two_cases(tmp_path: Path, layout: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [
+        (("first", "second"), ["pat_first", "pat_second"]),
+        (("", ""), ["pat~yn09t1", "pat~nxs348"]),
+        (("x/first", "x/second"), ["pat_x_first", "pat_x_second"]),
+    ],
+)
+def test_two_studies_of_a_patient_are_two_cases(
+    tmp_path: Path, layout: tuple[str, str], names: list[str]
+) -> None:
     for study, folder, grey in (("first", layout[0], 0), ("second", layout[1], 1)):
         write_series(
             tmp_path / "root" / "pat" / folder,
@@ -185,7 +196,7 @@ def test_two_studies_of_a_patient_are_two_cases(tmp_path: Path, layout: tuple[st
             hu=ct() + np.int16(grey),
         )
     cases, _ = find_cases(tmp_path / "root")
-    assert [case.case_id for case in cases] == ["pat", "pat_2"]
+    assert [case.case_id for case in cases] == names
     same(cases[0])
     same(cases[1], ct() + np.int16(1))
 
@@ -207,27 +218,31 @@ def test_dates_do_not_part_a_study(tmp_path: Path) -> None:
 def test_studies_without_a_uid_are_told_apart_by_date(tmp_path: Path) -> None:
     for date in ("20250101", "20260101"):
         write_series(tmp_path / "pat", study=date, StudyDate=date, StudyInstanceUID=None, prefix=date)
-    assert ids(tmp_path / "pat") == ["pat", "pat_2"]
+    first, second = ids(tmp_path / "pat")
+    assert first != second
+    assert first.startswith("pat~")
 
 
 def test_patients_in_folders_of_their_own_below_one_folder_are_named_after_these(tmp_path: Path) -> None:
     for patient in ("p1", "p2"):
         for study in ("s1", "s2"):
             write_series(tmp_path / "site" / patient / study / "series", patient=patient, study=study)
-    assert ids(tmp_path) == ["p1", "p1_2", "p2", "p2_2"]
+    assert sorted(ids(tmp_path)) == ["site_p1_s1", "site_p1_s2", "site_p2_s1", "site_p2_s2"]
 
 
-def test_a_patient_takes_the_name_of_its_highest_folder_of_its_own(tmp_path: Path) -> None:
-    for patient in ("p1", "p2"):
+def test_a_patient_takes_its_whole_path_without_the_words_that_say_nothing(tmp_path: Path) -> None:
+    for count, patient in enumerate(("p1", "p2"), start=1):
         write_series(tmp_path / "site" / "ward" / patient / "study" / "series", patient=patient)
-    assert ids(tmp_path) == ["p1", "p2"]
+        assert ids(tmp_path) == ["site_ward_p1", "site_ward_p2"][:count]
 
 
-def test_patients_that_share_a_folder_are_named_after_the_place(tmp_path: Path) -> None:
+def test_patients_that_share_a_folder_are_told_apart_by_a_hash_of_their_study(tmp_path: Path) -> None:
     write_series(tmp_path / "site" / "mixed", patient="one", prefix="a")
     write_series(tmp_path / "site" / "mixed", patient="two", prefix="b")
     write_series(tmp_path / "site" / "own", patient="three")
-    assert ids(tmp_path) == ["site", "site_2", "site_3"]
+    mixed = set(ids(tmp_path)) - {"site_own"}
+    assert len(mixed) == 2
+    assert all(name.startswith("site_mixed~") for name in mixed)
 
 
 @pytest.mark.parametrize("what", ["ImageType", "FrameOfReferenceUID"])

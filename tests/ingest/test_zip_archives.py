@@ -41,15 +41,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("inner", ["", "a/deep/series"])
+@pytest.mark.parametrize(("inner", "name"), [("", "pat_7.study"), ("a/deep/series", "pat_7.study_a_deep")])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_an_archive_is_read_like_the_folder_that_it_holds(
-    tmp_path: Path, temporary: Path, inner: str, method: int
+    tmp_path: Path, temporary: Path, inner: str, name: str, method: int
 ) -> None:
     write_series(tmp_path / "plain" / inner)
     packed = pack(tmp_path / "plain", tmp_path / "in" / "pat_7.study.zip", method)
     case = only(packed)
-    assert case.case_id == "pat_7"
+    assert case.case_id == name
     assert case.files == (packed,)
     assert case.file_count == 8
     assert list(temporary.iterdir()) == []
@@ -83,7 +83,7 @@ def test_archives_among_folders_are_cases_of_their_own_names(tmp_path: Path) -> 
     pack(tmp_path / "plain" / "b", tmp_path / "root" / "hospital" / "SECOND.ZIP")
     write_series(tmp_path / "root" / "third", patient="c")
     cases = find_cases(tmp_path / "root")[0]
-    assert [case.case_id for case in cases] == ["first", "SECOND", "third"]
+    assert [case.case_id for case in cases] == ["first", "hospital_SECOND", "third"]
     for case in cases:
         assert isinstance(case, Case)
         np.testing.assert_array_equal(read_case(case).volume.array, ct())
@@ -99,10 +99,10 @@ def test_only_the_chosen_series_is_unpacked_to_be_read(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_nifti_in_an_archive_is_named_after_the_archive(tmp_path: Path) -> None:
+def test_a_nifti_in_an_archive_is_named_after_both(tmp_path: Path) -> None:
     write_nifti(tmp_path / "plain" / "inner.nii.gz", ct())
     case = only(pack(tmp_path / "plain", tmp_path / "pat.zip"))
-    assert (case.case_id, case.kind) == ("pat", "nifti")
+    assert (case.case_id, case.kind) == ("pat_inner", "nifti")
     np.testing.assert_array_equal(read_case(case).volume.array, ct())
 
 
@@ -119,8 +119,8 @@ def test_two_studies_of_an_archive_are_two_cases(tmp_path: Path) -> None:
     for study in ("first", "second"):
         write_series(tmp_path / "plain" / study, study=study)
     assert [c.case_id for c in find_cases(pack(tmp_path / "plain", tmp_path / "pat.zip"))[0]] == [
-        "pat",
-        "pat_2",
+        "pat_first",
+        "pat_second",
     ]
 
 

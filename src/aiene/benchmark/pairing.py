@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 from aiene.errors import InputError
 from aiene.ingest import Case, find_cases
-from aiene.ingest.naming import case_id as name_of
 from aiene.ingest.walk import walk
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr")
@@ -219,7 +218,7 @@ def _case(case_id: str, path: Path) -> Case:
 def _stem(name: str) -> str:
     lower = name.lower()
     ending = next((e for e in (*ENDINGS, *FOREIGN) if lower.endswith(e)), "")
-    return name[: len(name) - len(ending)] or name_of(Path(name))
+    return name[: len(name) - len(ending)] or name
 
 
 def _role(word: str) -> Literal["image", "mask", "other"] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from aiene.benchmark.lineup import Entrant
 from aiene.benchmark.metrics import SEGMENTATION_METRICS
 from aiene.benchmark.pairing import Pairing
 from aiene.benchmark.records import CaseRecord, TruthRecord, read_record
+from aiene.cells import rows_bytes
 
 STEPS = ("load", "preprocess", "inference", "postprocess")
 LABEL_COLUMNS = (*SEGMENTATION_METRICS[:-2], "truth_ml", "predicted_ml", *SEGMENTATION_METRICS[-2:])
@@ -34,14 +33,9 @@ def results_csv(
 
     A case that cannot be used has one row without a model, a model that cannot be used one without a case.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    failures = 0
-    for row in _rows(out, pairing, truths, entrants):
-        failures += row["status"] == "failed"
-        writer.writerow({key: "" if value is None else value for key, value in row.items()})
-    return text.getvalue().encode(), failures
+    rows = list(_rows(out, pairing, truths, entrants))
+    table = [["" if row.get(column) is None else row[column] for column in COLUMNS] for row in rows]
+    return rows_bytes([COLUMNS, *table]), sum(row["status"] == "failed" for row in rows)
 
 
 def records_of(out: Path, key: str, truths: Sequence[TruthRecord]) -> Iterator[CaseRecord]:

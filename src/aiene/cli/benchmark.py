@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from aiene.cli import leaderboard
-from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -231,9 +231,7 @@ def _tell_end(console: Console, run: BenchmarkRun, report: Path | None, as_json:
         if path is not None:
             console.print(str(path), markup=False)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(run.summary, indent=2, ensure_ascii=False))
+        echo_json(run.summary)
     else:
         _print_table(run.summary)
     console.print(RESEARCH_ONLY, markup=False, style="bold")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
 from aiene.errors import AieneError, OutputError
+from aiene.wording import is_hidden, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +38,7 @@ def user_errors(program: str = "aiene") -> Iterator[None]:
             yield
         except AieneError as error:
             if not stops:
-                typer.echo(f"{program}: {error}", err=True)
+                echo(f"{program}: {error}", err=True)
                 raise typer.Exit(1 if isinstance(error, OutputError) else 2) from error
             _tell_stopped(program, stops)
         except (Exception, KeyboardInterrupt) as error:
@@ -72,11 +74,27 @@ def _noting_interrupts(stops: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Text of ours on stdout or stderr; no name in it can do anything to the terminal."""
+    typer.echo(visible(text, keep="\n\t"), err=err)
+
+
+def echo_json(content: Any) -> None:
+    """JSON on stdout; characters that a terminal would obey are escaped as JSON does."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    typer.echo("".join(f"\\u{ord(c):04x}" if c != "\n" and is_hidden(c) else c for c in text))
+
+
 def stderr_console() -> Console:
-    """Where messages and progress go."""
+    """Where messages and progress go; no name in a text can do anything to the terminal."""
     from rich.console import Console
 
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    class Visible(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            shown = (visible(o, keep="\n\t") if isinstance(o, str) else o for o in objects)
+            super().print(*shown, **options)
+
+    return Visible(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def tell_case(console: Console, step: Progress) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +51,7 @@ def export(
     console.print(f"{len(summary.rows)} cases: {said or 'none'}. Objects in {out}", markup=False)
     console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
     if as_json:
-        typer.echo(json.dumps(_as_json(summary), indent=2, ensure_ascii=False))
+        echo_json(_as_json(summary))
     raise typer.Exit(summary.exit_code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
 
 if TYPE_CHECKING:
     from aiene.benchmark.leaderboard import Board, Entry
@@ -78,14 +77,14 @@ def show(
         standings = boards(entries, sort=sort, descending=False if ascending else None)
         if html is not None:
             write_page(entries, html, sort=sort)
-            typer.echo(f"Page: {html}", err=True)
+            echo(f"Page: {html}", err=True)
     if as_json:
-        typer.echo(json.dumps([_board_json(one) for one in standings], indent=2, ensure_ascii=False))
+        echo_json([_board_json(one) for one in standings])
         return
     for one in standings:
         _print_board(one, metric or [])
     if not standings:
-        typer.echo("There are no entries.")
+        echo("There are no entries.")
     stderr_console().print(RESEARCH_ONLY, markup=False, style="bold")
 
 
@@ -100,7 +99,7 @@ def export_board(
 
     with user_errors():
         count = export_json(board, out, data_sha256=data)
-    typer.echo(f"{count} entries written to {out}", err=True)
+    echo(f"{count} entries written to {out}", err=True)
 
 
 @app.command("import")
@@ -114,7 +113,7 @@ def import_board(
     for file in files:
         with user_errors():
             added, known = import_json(board, file)
-        typer.echo(f"{file.name}: {added} new entries, {known} known already", err=True)
+        echo(f"{file.name}: {added} new entries, {known} known already", err=True)
 
 
 def _board_json(board: Board) -> dict[str, Any]:

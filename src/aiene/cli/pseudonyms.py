@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aiene.cli.console import stderr_console, user_errors
+from aiene.cells import rows_bytes
+from aiene.cli.console import echo_json, stderr_console, user_errors
 
 
 def pseudonyms(
@@ -32,13 +31,9 @@ def pseudonyms(
             console.print(f"warning: {warning}", markup=False, style="yellow")
         table = all_pseudonyms(key, _case_ids(source, column))
     if as_json:
-        typer.echo(json.dumps(table, indent=2, ensure_ascii=False))
+        echo_json(table)
         return
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["case_id", "pseudonym"])
-    rows.writerows(table.items())
-    typer.echo(text.getvalue(), nl=False)
+    typer.echo(rows_bytes([("case_id", "pseudonym"), *table.items()]).decode(), nl=False)
 
 
 def _case_ids(source: Path, column: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aiene.cli.console import stderr_console, user_errors
+from aiene.cli.console import echo, stderr_console, user_errors
 from aiene.cli.risk_analyse import analyse
 from aiene.cli.risk_simulate import simulate
 from aiene.cli.risk_words import (
@@ -121,15 +121,15 @@ def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
 
 def _show_import(provenance: dict[str, Any], notes: tuple[str, ...], preview: Any) -> None:
     print_preview(preview)
-    typer.echo(
+    echo(
         f"{provenance['patients']} patients; "
         f"times count from {provenance['time_origin'] or 'an unstated origin'}; "
         f"endpoints: {', '.join(provenance['endpoints']) or 'none'}"
     )
     if provenance["ignored_columns"]:
-        typer.echo(f"columns left aside: {', '.join(provenance['ignored_columns'])}")
+        echo(f"columns left aside: {', '.join(provenance['ignored_columns'])}")
     for note in notes:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
 
 
 @app.command()
@@ -239,13 +239,13 @@ def stratify(
 
 
 def _show_scheme(scheme: Any, tally: dict[str, dict[str, int]]) -> None:
-    typer.echo(f"scheme {scheme.name} ({scheme.source.kind} by {scheme.source.by}), sha256 {scheme.sha256}")
+    echo(f"scheme {scheme.name} ({scheme.source.kind} by {scheme.source.by}), sha256 {scheme.sha256}")
     if scheme.source.note:
-        typer.echo(f"  {scheme.source.note}")
+        echo(f"  {scheme.source.note}")
     for group in scheme.base_groups:
         row = ", ".join(f"{c}: {to}" for c, to in zip(scheme.classes, scheme.mapping[group], strict=True))
-        typer.echo(f"  {group} -> {row}")
+        echo(f"  {group} -> {row}")
     print_counts({name: words for name, words in tally.items() if name != "combined_reason"})
     for reason, n in tally["combined_reason"].items():
         if reason:
-            typer.echo(f"  unclassifiable, {reason}: {n}")
+            echo(f"  unclassifiable, {reason}: {n}")

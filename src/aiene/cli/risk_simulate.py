@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import stderr_console, user_errors
+from aiene.cli.console import echo, stderr_console, user_errors
 from aiene.cli.risk_words import (
     FromOption,
     JsonOption,
@@ -168,14 +168,14 @@ def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSett
 
 
 def _show(record: dict[str, Any]) -> None:
-    typer.echo(f"{record['n']} patients, seed {record['seed']}: {record['what']}")
-    typer.echo("events: " + ", ".join(f"{name} {count}" for name, count in record["events"].items()))
-    typer.echo(f"planted: hazard ratio {record['hazard_ratio']:g} per AI-ENE node on {record['endpoint']}")
+    echo(f"{record['n']} patients, seed {record['seed']}: {record['what']}")
+    echo("events: " + ", ".join(f"{name} {count}" for name, count in record["events"].items()))
+    echo(f"planted: hazard ratio {record['hazard_ratio']:g} per AI-ENE node on {record['endpoint']}")
     found = record["power"]
     if found is None:
         stderr_console().print("no power: nothing is planted, or nothing varies", markup=False)
         return
-    typer.echo(
+    echo(
         f"power {found['power']:.3f} with {found['events']:.0f} events "
         f"(sd of the count {found['sd']:.2f}, R squared "
         f"{found['r_squared']:g}, two-sided {found['alpha']:g}); 80 % needs {found['events_80']} events "

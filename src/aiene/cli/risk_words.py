@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, stderr_console
+from aiene.cli.console import RESEARCH_ONLY, echo, stderr_console
+from aiene.cli.console import echo_json as echo_any_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +179,7 @@ def counts(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, dict[str, i
 def print_counts(found: dict[str, dict[str, int]]) -> None:
     """Counts on stdout."""
     for column, words in found.items():
-        typer.echo(f"{column}: " + ", ".join(f"{word} {n}" for word, n in words.items()))
+        echo(f"{column}: " + ", ".join(f"{word} {n}" for word, n in words.items()))
 
 
 def staging_options(
@@ -206,4 +206,4 @@ def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) ->
 
 def echo_json(content: dict[str, Any]) -> None:
     """JSON on stdout."""
-    typer.echo(json.dumps({"research_only": RESEARCH_ONLY, **content}, indent=2, ensure_ascii=False))
+    echo_any_json({"research_only": RESEARCH_ONLY, **content})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, stderr_console, tell_case, user_errors
+from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, tell_case, user_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -243,12 +242,13 @@ def _tell_end(
                 for r in exported.rows
             ],
         }
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    echo_json(content)
 
 
 def _case_json(result: CaseResult) -> dict[str, Any]:
     return {
         "case_id": result.case_id,
+        "source": result.source,
         "status": result.status,
         "reason": result.reason,
         "n_nodes": len(result.nodes),
@@ -271,7 +271,7 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
     listed = [_listed(item, place, chosen.limit) for place, item in enumerate(mine)]
     if as_json:
         content = {"cases": listed, "left_aside": left_aside, "notice": RESEARCH_ONLY}
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        echo_json(content)
         return
     told = {f"{item.case_id}: {note}" for item in found for note in item.notes}
     for row in listed:
@@ -282,17 +282,20 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
             "skipped": f"skipped: {row['reason']}",
             "failed": f"cannot be run: {row['reason']}",
         }
-        typer.echo(f"{row['case_id']}: {why[row['status']]}")
+        echo(f"{row['case_id']}: {why[row['status']]}")
+        if row["source"] != row["case_id"]:
+            echo(f"    from {row['source']}")
         for line in (*row["notes"], *(f"warning: {w}" for w in row["warnings"])):
-            typer.echo(f"    {line}")
+            echo(f"    {line}")
     for line in left_aside:
         if line not in told:
-            typer.echo(f"left aside: {line}")
+            echo(f"left aside: {line}")
 
 
 def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, Any]:
     """One case of `--list`: run, skipped or failed, as its row in cases.csv would be."""
     from aiene.ingest import Case
+    from aiene.wording import visible
 
     beyond = limit is not None and place >= limit
     reason = f"beyond --limit {limit}" if beyond else "" if isinstance(item, Case) else item.reason
@@ -302,6 +305,7 @@ def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, An
         "reason": reason,
         "kind": item.kind if isinstance(item, Case) else None,
         "files": item.file_count if isinstance(item, Case) else 0,
+        "source": visible(item.source),
         "series": item.series_uid if isinstance(item, Case) else None,
         "series_left_aside": [
             {"series": aside.series_uid, "slices": aside.slices, "reason": aside.why} for aside in item.aside

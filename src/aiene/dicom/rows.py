@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from aiene.cells import rows_bytes
 from aiene.results.ownership import Owned
 
 Kind = Literal["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture", "dicom-seg-fractional"]
@@ -89,22 +88,12 @@ def write_tables(out: Path, rows: Sequence[ExportRow], kinds: Sequence[Kind], no
     ------
     OutputError : they cannot be written.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["case_id", "status", "reason", "files", "warnings", "seconds"])
-    for row in rows:
-        table.writerow(
-            [
-                row.case_id,
-                row.status,
-                row.reason,
-                " | ".join(row.files),
-                " | ".join(row.warnings),
-                row.seconds,
-            ]
-        )
+    header = ["case_id", "status", "reason", "files", "warnings", "seconds"]
+    table = [
+        [r.case_id, r.status, r.reason, " | ".join(r.files), " | ".join(r.warnings), r.seconds] for r in rows
+    ]
     owned = Owned(out)
-    owned.write(out / CSV, text.getvalue().encode())
+    owned.write(out / CSV, rows_bytes([header, *table]))
     content = {"format": 1, "kinds": list(kinds), "notice": notice, "cases": [asdict(row) for row in rows]}
     owned.write_json(out / JSON, content)
     return {"csv": out / CSV, "json": out / JSON}

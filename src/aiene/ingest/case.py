@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiene.geometry import Volume
+from aiene.wording import Said, said, uid_name
 
 Format = Literal["dicom", "nifti", "nrrd"]
 AffineRule = Literal["auto", "sform", "qform"]
@@ -27,10 +28,12 @@ class SeriesAside:
     slices: int
     why: str
 
-    def __str__(self) -> str:
-        return (
-            f"series {self.series_uid} left aside: {self.why} ({self.slices} slice{'s' * (self.slices > 1)})"
-        )
+    @property
+    def told(self) -> Said:
+        """The same as a sentence."""
+        plural = "s" * (self.slices > 1)
+        template = f"series {{}} left aside: {{}} ({self.slices} slice{plural})"
+        return said(template, uid_name(self.series_uid), self.why)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Case:
 
     Parameters
     ----------
-    case_id : unique in its run; the sub-folder's or file's name up to its first dot, told apart by a suffix.
+    case_id : unique in its run; made from its place below the input by `naming.case_id`.
     kind : how the CT is stored.
     files : the files that hold it; for DICOM every slice of the chosen series, in no particular order. Where
         they lie in zip archives, the archives.
@@ -49,6 +52,8 @@ class Case:
     members : the files within archives, by paths that continue the archive's own; `ingest.opened` opens them.
     affine : which statement of a NIfTI header counts where two differ; see `find_cases`.
     aside : the other series of the study, and why each was not taken.
+    source : where it lies: path below the input, the input's own name where it is the whole input.
+    study : tells studies in one place apart; never shown.
     """
 
     case_id: str
@@ -60,6 +65,8 @@ class Case:
     members: tuple[Path, ...] = ()
     affine: AffineRule = "auto"
     aside: tuple[SeriesAside, ...] = ()
+    source: str = ""
+    study: str = field(default="", repr=False)
 
     @property
     def file_count(self) -> int:
@@ -81,12 +88,15 @@ class Refusal:
     reason : one sentence: file, problem, remedy.
     notes : what else lay there.
     aside : the series that were found, and why none of them was taken.
+    source, study : as for a `Case`.
     """
 
     case_id: str
-    reason: str
+    reason: Said
     notes: tuple[str, ...] = ()
     aside: tuple[SeriesAside, ...] = ()
+    source: str = ""
+    study: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, eq=False)

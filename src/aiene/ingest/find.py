@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +13,12 @@ from aiene.errors import InputError, UsageError
 from aiene.ingest.archive import split, unpacked
 from aiene.ingest.case import AffineRule, Case, Format, Refusal
 from aiene.ingest.dicom.study import find_in_scan
-from aiene.ingest.gather import gather
+from aiene.ingest.gather import APART, gather
 from aiene.ingest.listing import Listing, list_places, walk_inside
-from aiene.ingest.naming import case_id, distinct
+from aiene.ingest.naming import case_id, distinct, place_below, stem
 from aiene.ingest.recognise import by_name
 from aiene.ingest.survey import Broken, Place, moved, survey
+from aiene.wording import case_name, file_name, joined, said
 
 InputFormat = Literal["auto", "dicom", "nrrd", "nii", "nii.gz"]
 OnProgress = Callable[[int, int], None]
@@ -45,13 +48,11 @@ def find_cases(
 ) -> tuple[list[Case | Refusal], list[str]]:
     """The cases that lie in a file or folder; headers only, each file opened once.
 
-    What a file is, its content says. DICOM files that lie in `source` itself are one case, named after it;
-    each sub-folder with DICOM files at any depth is a patient, and each study of it with a CT a case of one
-    series (`dicom.choose.choose` states the rule). Where a sub-folder holds several patients in folders of
-    their own, cases are named after these. Where all sub-folders hold different series of one and the
-    same study, `source` itself is the patient; a series that was split over sub-folders is joined. Each NIfTI
-    or NRRD file is a case named after the file; in a sub-folder it is named after the sub-folder where it is
-    the only one there, or the only one called ct. A zip archive counts as a sub-folder of its own name. A
+    What a file is, its content says. Each study with a CT is a case of one series (`dicom.choose.choose`
+    states the rule); `naming.case_id` names it after its folder. Where all sub-folders hold different series
+    of one and the same study, `source` itself is the patient; a series that was split over sub-folders is
+    joined. Each NIfTI or NRRD file is a case named after its place; in a folder below `source` where one
+    alone is called ct, the others are left aside. A zip archive counts as a sub-folder of its own name. A
     DICOMDIR as `source` stands for the files that it lists; elsewhere it only tells what is missing. Names
     that begin with a dot and the results of earlier runs are passed over; links are followed, each folder
     once.
@@ -82,10 +83,11 @@ def find_cases(
         raise UsageError(f"--series {series}: the input holds no CT series with this UID.")
     found: list[Case | Refusal] = []
     for place in places:
-        found += _cases(place, format, series)
+        found += _cases(source, place, format, series)
     if not found:
         raise _nothing(source, surveyed, format)
-    cases = [replace(c, affine=affine) if isinstance(c, Case) else c for c in distinct(found)]
+    named = _copies_told(distinct(found))
+    cases = [replace(c, affine=affine) if isinstance(c, Case) else c for c in named]
     return cases, _notes(source, cases, surveyed, places)
 
 
@@ -110,9 +112,11 @@ def _survey_all(
                 inside = walk_inside(listing, folder)
                 total += len(inside.files)
                 place = moved(survey(inside, wanted, tick), folder, listing.path)
+                place = replace(place, is_archive=True)
                 places.append(_nested(place, inside.unopened) if place.is_empty else place)
         except InputError as error:
-            places.append(Place(listing.path, broken=(Broken(listing.path, error.problem, error.remedy),)))
+            broken = Broken(listing.path, error.problem, error.remedy)
+            places.append(Place(listing.path, broken=(broken,), is_archive=True))
     return places
 
 
@@ -121,21 +125,34 @@ def _nested(place: Place, unopened: Sequence[str]) -> Place:
     if not unopened:
         return place
     more = "" if len(unopened) == 1 else f" and {len(unopened) - 1} more"
-    problem = f"what it holds is again an archive ({unopened[0]}{more}), which is not opened"
+    problem = said(
+        f"what it holds is again an archive ({{}}{more}), which is not opened", file_name(unopened[0])
+    )
     return replace(place, broken=(Broken(place.path, problem, "unpack it and give what is in it"),))
 
 
-def _cases(place: Place, format: InputFormat, series: str | None) -> list[Case | Refusal]:  # noqa: A002
-    name = case_id(place.path)
+def _cases(source: Path, place: Place, format: InputFormat, series: str | None) -> list[Case | Refusal]:  # noqa: A002
+    root = _root(source, place)
     cases: list[Case | Refusal] = []
     if place.has_dicom:
-        cases += find_in_scan(name, place.path, place.scan, series)
-    cases += _image_cases(place, format)
+        cases += find_in_scan(root, place.path, place.scan, series)
+    cases += _image_cases(root, place, format)
     cases += [
-        Refusal(case_id(folder), str(InputError(folder, "it cannot be opened", "check its permissions")))
+        Refusal(
+            case_id(root, folder, is_file=False),
+            InputError(folder, "it cannot be opened", "check its permissions").told,
+            source=place_below(root, folder),
+        )
         for folder in place.closed
     ]
     return [_warned(case, place.warnings) for case in cases]
+
+
+def _root(source: Path, place: Place) -> Path:
+    """Below which folder a place is named: an archive's own name counts, a DICOMDIR stands for its folder."""
+    if not place.path.is_relative_to(source):
+        return place.path
+    return source.parent if place.is_archive and place.path == source else source
 
 
 def _warned(item: Case | Refusal, warnings: tuple[str, ...]) -> Case | Refusal:
@@ -144,37 +161,71 @@ def _warned(item: Case | Refusal, warnings: tuple[str, ...]) -> Case | Refusal:
     return replace(item, warnings=(*item.warnings, *warnings))
 
 
-def _image_cases(place: Place, format: InputFormat) -> list[Case | Refusal]:  # noqa: A002
+def _image_cases(root: Path, place: Place, format: InputFormat) -> list[Case | Refusal]:  # noqa: A002
     zipped_last = format in ("nii", "nii.gz")
     every: list[_Image] = sorted(
         [*place.images, *((broken.path, broken) for broken in place.broken)],
         key=lambda image: (zipped_last and image[0].name.lower().endswith(".gz"), by_name(image[0])),
     )
-    if place.named_by_file:
-        return [_image_case(image, case_id(image[0])) for image in every]
-    called_ct = [image for image in every if _is_called_ct(image[0])]
-    taken = called_ct if len(called_ct) == 1 else every
-    if len(taken) == 1:
-        aside = [image[0].name for image in every if image not in taken]
-        return [_image_case(taken[0], case_id(place.path), _aside(aside))]
-    return [_image_case(image, case_id(image[0])) for image in taken]
+    aside = {} if place.named_by_file else _beside_ct([path for path, _ in every])
+    left = {path for paths in aside.values() for path in paths}
+    return [
+        _image_case(image, root, _told_aside(aside.get(image[0], [])))
+        for image in every
+        if image[0] not in left
+    ]
 
 
-def _image_case(image: _Image, name: str, notes: tuple[str, ...] = ()) -> Case | Refusal:
+def _beside_ct(paths: Sequence[Path]) -> dict[Path, list[Path]]:
+    """In each folder with a single image called ct, that image and the others of the folder."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        folders[path.parent].append(path)
+    found: dict[Path, list[Path]] = {}
+    for files in folders.values():
+        called_ct = [path for path in files if _is_called_ct(path)]
+        if len(called_ct) == 1:
+            found[called_ct[0]] = [path for path in files if path != called_ct[0]]
+    return found
+
+
+def _image_case(image: _Image, root: Path, notes: tuple[str, ...] = ()) -> Case | Refusal:
     path, kind = image
+    name, source = case_id(root, path, is_file=True), place_below(root, path)
     if isinstance(kind, Broken):
-        return Refusal(name, str(InputError(path, kind.problem, kind.remedy)))
+        return Refusal(name, InputError(path, kind.problem, kind.remedy).told, source=source)
     files, members = split([path])
-    return Case(name, kind, files, notes=notes, members=members)
+    return Case(name, kind, files, notes=notes, members=members, source=source)
 
 
-def _aside(names: Sequence[str]) -> tuple[str, ...]:
-    return (f"taken because it is called ct; left aside: {', '.join(names)}",) if names else ()
+def _told_aside(paths: Sequence[Path]) -> tuple[str, ...]:
+    if not paths:
+        return ()
+    return (said("taken because it is called ct; left aside: {}", joined(", ", map(file_name, paths))),)
 
 
 def _is_called_ct(path: Path) -> bool:
-    """`ct.nii.gz`, `CT.nrrd`, `sub-01_ct.nii.gz`."""
-    return "ct" in path.name.lower().split(".")[0].replace("-", "_").split("_")
+    """`ct.nii.gz`, `CT.nrrd`, `sub-01_ct.nii.gz`, `HN.001_ct.nii`."""
+    return "ct" in re.split(r"[\W_]+", stem(path.name).lower())
+
+
+def _copies_told(cases: Sequence[Case | Refusal]) -> list[Case | Refusal]:
+    """Cases of one and the same series, each with a warning that names the others."""
+    same: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for case in cases:
+        if isinstance(case, Case) and case.series_uid:
+            same[case.study, case.series_uid].append(case.case_id)
+    result: list[Case | Refusal] = []
+    for case in cases:
+        twins = same.get((case.study, case.series_uid or ""), []) if isinstance(case, Case) else []
+        others = [name for name in twins if name != case.case_id]
+        if isinstance(case, Case) and others and APART not in case.warnings:
+            told = said(
+                "the same series is also the case {}: a copy", joined(" and ", map(case_name, others))
+            )
+            case = replace(case, warnings=(*case.warnings, told))
+        result.append(case)
+    return result
 
 
 def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> InputError:  # noqa: A002
@@ -187,7 +238,7 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
         )
     missing = [warning for place in places for warning in place.warnings]
     if missing:
-        return InputError(source, f"it holds no image, and {missing[0]}", _GIVE)
+        return InputError(source, said("it holds no image, and {}", missing[0]), _GIVE)
     if ignored and not (source.is_file() and places[0].named_by_file):
         none = "its only file is no" if ignored == 1 else f"none of its {ignored} files is an"
         return InputError(source, f"{none} image that can be read", _GIVE)
@@ -199,11 +250,11 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
 def _notes(
     source: Path, cases: Sequence[Case | Refusal], surveyed: Sequence[Place], places: Sequence[Place]
 ) -> list[str]:
-    notes = [f"{case.case_id}: {note}" for case in cases for note in case.notes]
+    notes: list[str] = [said("{}: {}", case_name(c.case_id), note) for c in cases for note in c.notes]
     notes += [note for place in places for note in place.notes]
     holders = {parent for place in surveyed for parent in place.path.parents}  # of archives
     notes += [
-        f"{place.path.name}: no image found"
+        said("{}: no image found", file_name(place.path))
         for place in surveyed
         if place.path != source and place.is_empty and not place.closed and place.path not in holders
     ]

@@ -10,7 +10,8 @@ from typing import Final
 
 from aiene.errors import InputError
 from aiene.hashing import file_sha256
-from aiene.ingest.nrrd import data_files
+from aiene.ingest.nrrd_data import data_files
+from aiene.ingest.nrrd_header import read_nrrd_header
 
 _HEADERS: Final = (".hdr", ".hdr.gz")
 _VOXELS: Final = (".img", ".img.gz")
@@ -23,7 +24,7 @@ def content_sha256(files: Iterable[Path]) -> str:
     ------
     InputError : a file cannot be read.
     """
-    return joined_sha256(*sorted(_sha256(file) for file in _with_data(files)))
+    return joined_sha256(*sorted(file_hash(file) for file in _with_data(files)))
 
 
 def joined_sha256(*hashes: str) -> str:
@@ -71,12 +72,18 @@ def _with_data(files: Iterable[Path]) -> list[Path]:
 
 def _named_in(header: Path) -> tuple[Path, ...]:
     try:
-        return tuple(file for file in data_files(header) if file.is_file())
+        return tuple(file for file in data_files(read_nrrd_header(header)) if file.is_file())
     except (InputError, ValueError, TypeError, OSError):
         return ()  # a header that cannot be understood is refused when it is read
 
 
-def _sha256(file: Path) -> str:
+def file_hash(file: Path) -> str:
+    """SHA-256 of one file's content.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
     try:
         return file_sha256(file)
     except OSError as error:

@@ -17,10 +17,11 @@ from aiene.ingest.dicom.header import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.dicom.stack import lay_out
 from aiene.ingest.survey import Place
+from aiene.wording import file_name, said
 
 _Series = tuple[StudyKey, str]
 _How = Literal["copies", "split", "apart"]
-_APART: Final = (
+APART: Final = (
     "another part of one of its series lies in another folder and does not fit: the CT may not be whole"
 )
 
@@ -54,7 +55,7 @@ def gather(source: Path, places: Sequence[Place]) -> list[Place]:
         for later in rest if found.how == "split" else ():
             result[first], result[later] = _move(study, result[first], result[later])
         for number in found.places if found.how == "apart" else ():
-            result[number] = replace(result[number], warnings=(*result[number].warnings, _APART))
+            result[number] = replace(result[number], warnings=(*result[number].warnings, APART))
     return result
 
 
@@ -117,7 +118,8 @@ def _move(study: StudyKey, to: Place, origin: Place) -> tuple[Place, Place]:
         frames=tuple(f for f in origin.scan.frames if f.study_key != study),
         others=tuple(o for o in origin.scan.others if o.study_key != study),
     )
-    note = f"{origin.path.name}: its part of a series was joined to that of {to.path.name}"
+    template = "{}: its part of a series was joined to that of {}"
+    note = said(template, file_name(origin.path), file_name(to.path))
     return (
         replace(to, scan=_union(to.scan, moving)),
         replace(origin, scan=staying, notes=(*origin.notes, note)),

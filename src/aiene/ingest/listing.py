@@ -13,6 +13,7 @@ from aiene.ingest.dicom.header import is_directory
 from aiene.ingest.heads import read_head
 from aiene.ingest.recognise import is_zip
 from aiene.ingest.walk import children, holds_our_results, identity, is_directory_file, walk
+from aiene.wording import file_name, said
 
 _PACKED: Final = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 _LISTED: Final = "the DICOMDIR lists {} that {} not there: the copy of the disc is not complete"
@@ -66,7 +67,7 @@ def list_places(source: Path) -> list[Listing]:
     for entry in entries:
         if entry.is_dir():
             if holds_our_results(entry):
-                note = f"{entry.name}: the results of an earlier run were passed over"
+                note = said("{}: the results of an earlier run were passed over", file_name(entry))
                 own = replace(own, notes=(*own.notes, note))
                 continue
             below = walk(entry, above=frozenset({here}))
@@ -87,7 +88,8 @@ def walk_inside(listing: Listing, folder: Path) -> Listing:
     below = walk(folder)
     warnings = [_incomplete(path) for path in below.directories]
     nested = [file for file in below.files if _is_archive(file)]
-    notes = [f"{file.name}: a zip archive within {listing.path.name} was not opened" for file in nested]
+    template = "{}: a zip archive within {} was not opened"
+    notes = [said(template, file_name(file), file_name(listing.path)) for file in nested]
     return replace(
         listing,
         files=tuple(file for file in below.files if file not in nested),
@@ -110,7 +112,8 @@ def _of_file(source: Path) -> Listing:
         medium = read_directory(source)
     except InputError:
         below = walk(folder)
-        note = f"{source.name}: it cannot be read as a DICOMDIR, so every file of its folder was looked at"
+        template = "{}: it cannot be read as a DICOMDIR, so every file of its folder was looked at"
+        note = said(template, file_name(source))
         return Listing(folder, tuple(below.files), notes=(note, *below.notes), closed=tuple(below.closed))
     if not medium.files:
         raise InputError(
@@ -126,7 +129,7 @@ def _with_files(listing: Listing, files: Sequence[Path], directories: Sequence[P
     warnings = [warning for warning in map(_incomplete, directories) if warning]
     rest = tuple(file for file in files if file not in set(archives))
     packed = [file for file in rest if file.name.lower().endswith(_PACKED)]
-    notes = [f"{file.name}: an archive of this kind is not opened; unpack it" for file in packed]
+    notes = [said("{}: an archive of this kind is not opened; unpack it", file_name(f)) for f in packed]
     yield replace(
         listing, files=rest, warnings=(*listing.warnings, *warnings), notes=(*listing.notes, *notes)
     )

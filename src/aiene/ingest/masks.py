@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from aiene.geometry import Grid, Volume, pull_labels
 from aiene.ingest.case import AffineRule, Case
 from aiene.ingest.nifti import read_nifti
 from aiene.ingest.nrrd import read_nrrd
+from aiene.wording import case_name, file_name, said
 
 TOLERANCE_MM = 1e-3
 TOLERANCE_COSINE = 1e-4
@@ -20,10 +22,15 @@ _READERS = {".nii": read_nifti, ".nii.gz": read_nifti, ".nrrd": read_nrrd, ".nhd
 
 
 def mask_files(folder: Path, case_id: str) -> tuple[Path, ...]:
-    """Every file that could be the mask of a case: its id, then `.nii`, `.nii.gz`, `.nrrd` or `.nhdr`."""
-    return tuple(
-        folder / f"{case_id}{ending}" for ending in _READERS if (folder / f"{case_id}{ending}").exists()
-    )
+    """Every file that could be the mask of a case: its id, then `.nii`, `.nii.gz`, `.nrrd` or `.nhdr`.
+
+    Letters with accents may be stored either way (NFC, or NFD as macOS writes them).
+    """
+    for spelling in (case_id, unicodedata.normalize("NFD", case_id)):
+        files = (folder / f"{spelling}{ending}" for ending in _READERS)
+        if found := tuple(file for file in files if file.exists()):
+            return found
+    return ()
 
 
 def find_mask(folder: Path, case_id: str) -> Path:
@@ -35,10 +42,13 @@ def find_mask(folder: Path, case_id: str) -> Path:
     """
     found = mask_files(folder, case_id)
     if not found:
-        problem = f"no mask for the case {case_id}"
-        raise InputError(folder, problem, f"put {case_id}.nii.gz there, or leave the case out")
+        raise InputError(
+            folder,
+            said("no mask for the case {}", case_name(case_id)),
+            said("put {}.nii.gz there, or leave the case out", case_name(case_id)),
+        )
     if len(found) > 1:
-        raise InputError(found[0], f"{found[1].name} is there too", "keep one mask a case")
+        raise InputError(found[0], said("{} is there too", file_name(found[1])), "keep one mask a case")
     return found[0]
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from aiene.errors import InputError
 from aiene.ingest.limits import check_memory, check_promise
 from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, sizes, voxel_type
+from aiene.wording import file_name, said
 
 _COPY: Final = "the file is cut off or damaged: copy it again"
 _BESIDE: Final = "put the voxels beside the header, and name them there without a folder"
@@ -113,9 +114,10 @@ def _within_folder(header: Path, name: str) -> Path:
     if not inside:
         raise InputError(header, "its data file lies outside its own folder, which is not read", _BESIDE)
     if not there:
-        raise InputError(header, f"its data file {Path(name).name} is missing", "put it beside the header")
+        missing = said("its data file {} is missing", file_name(name))
+        raise InputError(header, missing, "put it beside the header")
     if not plain:
-        raise InputError(header, f"its data file {Path(name).name} is no plain file", _BESIDE)
+        raise InputError(header, said("its data file {} is no plain file", file_name(name)), _BESIDE)
     return file
 
 

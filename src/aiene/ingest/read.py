@@ -54,6 +54,8 @@ def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
         raise InputError(
             where, f"it cannot be read ({error.strerror})", "check that it is there, and its permissions"
         ) from error
+    except UnicodeEncodeError as error:  # of a library that takes text alone for a name
+        raise InputError(where, "its name or a folder's is not UTF-8", "rename it") from error
     except MemoryError as error:
         raise InputError(
             where, "it is too large for this machine's memory", "crop or resample the CT"

@@ -11,6 +11,7 @@ from aiene.ingest.dicom.scan import Collector, Scan
 from aiene.ingest.heads import Head, read_heads
 from aiene.ingest.listing import Listing
 from aiene.ingest.recognise import claimed, kind_of
+from aiene.wording import file_name, said
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Place:
     closed : folders that cannot be opened.
     notes : what was passed over and why.
     warnings : what the user should look at in each case of this place.
-    named_by_file : its only image is named after the file, not after the place.
+    named_by_file : each image here is a case, whatever it is called.
+    is_archive : `path` is a zip archive.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Place:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     named_by_file: bool = False
+    is_archive: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -138,7 +141,7 @@ class _Sorting:
             closed=listing.closed,
             notes=(
                 *listing.notes,
-                *(f"{f.name}: it cannot be read and was left aside" for f in self._locked),
+                *(said("{}: it cannot be read and was left aside", file_name(f)) for f in self._locked),
             ),
             warnings=listing.warnings,
             named_by_file=listing.named_by_file,

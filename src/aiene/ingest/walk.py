@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from aiene.ingest.recognise import by_name
+from aiene.wording import file_name, said
 
 _OUR_RESULTS: Final = ("run.json", "cases.csv")
 
@@ -79,11 +80,12 @@ def _visit(folder: Path, seen: set[Identity], result: Walk) -> None:
         result.closed.append(folder)
         return
     if here in seen:
-        result.notes.append(f"{folder.name}: a link to a folder that was already looked at was passed over")
+        template = "{}: a link to a folder that was already looked at was passed over"
+        result.notes.append(said(template, file_name(folder)))
         return
     seen.add(here)
     if holds_our_results(folder):
-        result.notes.append(f"{folder.name}: the results of an earlier run were passed over")
+        result.notes.append(said("{}: the results of an earlier run were passed over", file_name(folder)))
         return
     for path in found:
         if path.is_dir():

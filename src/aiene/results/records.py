@@ -63,6 +63,7 @@ class CaseResult:
     notes : facts about how the input was read.
     seconds : wall time per stage.
     facts : input, geometry and registration, for `case.json`.
+    source : where the CT lay: path below the input; a label of it where it is pseudonymised.
     identity : what the result was made from and how; a result is taken up again only where it is the same.
     seal : of the input's files, by what no user sets; where it is the same, so is their content.
     """
@@ -79,6 +80,7 @@ class CaseResult:
     facts: dict[str, Any] = field(default_factory=dict)
     identity: str = ""
     seal: str = ""
+    source: str = ""
 
     @property
     def n_ene(self) -> int:

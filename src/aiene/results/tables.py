@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from aiene.cells import table_bytes
 from aiene.results.records import CaseResult, NodeResult
 
 PUBLISHED = (
@@ -119,16 +120,17 @@ def cases_table(results: Sequence[CaseResult]) -> pd.DataFrame:
             "n_ene": None if result.status in ("failed", "skipped") else result.n_ene,
             "warnings": " | ".join(result.warnings),
             "seconds": round(sum(result.seconds.values()), 1),
+            "source": result.source,
         }
         for result in sorted(results, key=lambda r: r.case_id.encode())
     ]
-    columns = ["case_id", "status", "reason", "n_nodes", "n_ene", "warnings", "seconds"]
+    columns = ["case_id", "status", "reason", "n_nodes", "n_ene", "warnings", "seconds", "source"]
     return pd.DataFrame(rows, columns=columns).astype({"n_nodes": "Int64", "n_ene": "Int64"})
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
-    """The table as CSV: UTF-8, full float64, the same line ends everywhere."""
-    return bytes(table.to_csv(index=False, lineterminator="\n"), "utf-8")
+    """A table as CSV; see `cells.table_bytes`."""
+    return table_bytes(table)
 
 
 def entropy_bits(probability: float | None) -> float | None:

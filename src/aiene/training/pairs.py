@@ -16,6 +16,7 @@ from aiene.ingest.masks import mask_files, read_mask
 from aiene.training.patients import PatientTable
 from aiene.training.same_ct import Slices, slices_of
 from aiene.training.table import plain_id
+from aiene.wording import case_name, file_name, said
 
 LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
 FEWEST_PATIENTS: Final = 5
@@ -72,19 +73,26 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
         used.update(files)
         if len(files) != 1:
             what = "has no label map" if not files else f"has {len(files)} label maps"
-            problems.append(f"{case_id}: {what}; there must be one file {case_id}.nii.gz in {labels.name}.")
+            problems.append(
+                said(
+                    f"{{}}: {what}; there must be one file {{}} in {{}}.",
+                    case_name(case_id),
+                    file_name(f"{case_id}.nii.gz"),
+                    file_name(labels),
+                )
+            )
             continue
         pairs.append(Pair(case_id, patient_of.get(case_id, case_id), item, files[0]))
     problems += [
-        f"{file.name}: no CT of this case id; add the CT, or take the label map away."
+        said("{}: no CT of this case id; add the CT, or take the label map away.", file_name(file))
         for file in sorted(set(_all_labels(labels)) - used)
     ]
     problems += [
-        f"{case}: {count} CTs have this case id (with and without _0000?); keep one."
+        said(f"{{}}: {count} CTs have this case id (with and without _0000?); keep one.", case_name(case))
         for case, count in Counter(pair.case_id for pair in pairs).items()
         if count > 1
     ]
-    problems += _few({pair.patient_id for pair in pairs}) if not problems else []
+    problems += map(said, _few({pair.patient_id for pair in pairs}) if not problems else [])
     if problems:
         raise TrainingDataError(problems)
     return sorted(pairs, key=lambda pair: pair.case_id.encode())
@@ -120,8 +128,10 @@ def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> dict[str
         shown[pair.case_id] = slices_of(ct)
         strange = sorted(values - set(LABELS.values()))
         if strange:
-            said = ", ".join(map(str, strange))
-            problems.append(f"{pair.label.name}: it holds the values {said}; only 0, 1 (GTVp) and 2 (GTVn).")
+            values_found = ", ".join(map(str, strange))
+            problems.append(
+                f"{pair.label.name}: it holds the values {values_found}; only 0, 1 (GTVp) and 2 (GTVn)."
+            )
         elif not values - {0}:
             problems.append(f"{pair.label.name}: the label map is empty; draw it, or leave the case out.")
         elif needs_nodes and 2 not in values:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import warnings
 from typing import NamedTuple
 
 from aiene.benchmark.report.record import Chart
 from aiene.benchmark.report.style import RC
+from aiene.cells import rows_bytes
 from aiene.extras import need
 
 PNG_DPI = 160
@@ -43,8 +43,4 @@ def render(chart: Chart) -> Picture:
 
 def table(chart: Chart) -> bytes:
     """The numbers of a chart as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(chart.columns)
-    writer.writerows([["" if v is None else v for v in row] for row in chart.rows])
-    return text.getvalue().encode()
+    return rows_bytes([chart.columns, *(["" if v is None else v for v in row] for row in chart.rows)])

@@ -28,6 +28,7 @@ from aiene.ingest.dicom.damage import DAMAGED, quiet
 from aiene.ingest.dicom.header import Frame, numbers, text
 from aiene.ingest.lattice import AIR_HU
 from aiene.ingest.values import fits_int16
+from aiene.wording import file_name, said
 
 _TISSUE_HU: Final = (-900.0, 3000.0)
 """A padding value in this range could be a patient's: it counts only where it touches the edge."""
@@ -65,7 +66,7 @@ def read_stack(places: Sequence[Sequence[Frame]]) -> npt.NDArray[Any]:
             if not np.array_equal(hu, read_frame(twin, opened)):
                 raise InputError(
                     frames[0].path,
-                    f"it and {twin.path.name} lie at the same place but show different images",
+                    said("it and {} lie at the same place but show different images", file_name(twin.path)),
                     "leave the one out that does not belong to the series",
                 )
         if array.dtype == np.int16 and not fits_int16(hu):

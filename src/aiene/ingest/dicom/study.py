@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from aiene.errors import InputError
 from aiene.ingest.archive import split
@@ -16,19 +19,22 @@ from aiene.ingest.dicom.header import Frame, StudyKey
 from aiene.ingest.dicom.read import check_doubles
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.limits import MIN_SLICES
-from aiene.ingest.naming import case_id
+from aiene.ingest.naming import case_id, place_below
 from aiene.ingest.read import opened
+from aiene.wording import Said, file_name, joined, said, uid_name
 
+_SERIES_FOLDER: Final = re.compile(r"(?:s|se|ser|serie|series)[ _.-]*\d+|series[ _.-].*", re.I)
 _TOLD_NAMES = 3
 
 
-def find_in_scan(name: str, where: Path, scan: Scan, series: str | None) -> list[Case | Refusal]:
+def find_in_scan(root: Path, where: Path, scan: Scan, series: str | None) -> list[Case | Refusal]:
     """The cases of one place, at least one of either kind unless it holds DICOMDIRs alone.
+
+    Each is named after the folder of its study's slices (`naming.case_id`).
 
     Parameters
     ----------
-    name : case id of all of them; told apart later. Several patients in folders of their own take the names
-        of these.
+    root : the input; or `where`, where that lies elsewhere.
     where : the folder or file, named in messages.
     scan : its headers.
     series : SeriesInstanceUID to take where it is there, whatever the rule says.
@@ -36,32 +42,67 @@ def find_in_scan(name: str, where: Path, scan: Scan, series: str | None) -> list
     studies: dict[StudyKey, list[Frame]] = defaultdict(list)
     for frame in scan.frames:
         studies[frame.study_key].append(frame)
-    names = _names(name, where, studies)
     found: list[Case | Refusal] = []
     unused: list[SeriesAside] = []
-    found += _torn_studies(where, studies, names)
+    found += _torn_studies(root, where, studies)
     for key in sorted(studies, key=lambda key: (min(f.study[0] for f in studies[key]), key)):
         every = candidates(group(studies[key]), where)
         pool = [c for c in every if c.uid == series] or [c for c in every if not unusable(c)]
         if pool:
-            found.append(_case(names[key[0]], where, every, choose(pool), series))
+            case = _case(where, every, choose(pool), series)
+            found.append(
+                _named(case, root, _folder_of(root, where, studies[key]), "\0".join(key), studies[key])
+            )
         else:
             unused += [_left_aside(c, unusable(c) or "") for c in every]
     if not found:
-        return [Refusal(name, str(_no_ct(where, scan, unused)), tuple(map(str, unused)), tuple(unused))]
+        told = tuple(aside.told for aside in unused)
+        refusal = Refusal("", _no_ct(where, scan, unused).told, told, tuple(unused))
+        return [_named(refusal, root, where)]
     return _with_rest(found, scan, unused, len(studies))
 
 
-def _torn_studies(
-    where: Path, studies: dict[StudyKey, list[Frame]], names: dict[str, str]
-) -> list[Case | Refusal]:
+def _named(
+    item: Case | Refusal, root: Path, place: Path, study: str = "", frames: Sequence[Frame] = ()
+) -> Case | Refusal:
+    """Named after its place; the folder of a single series does not count, since the study may get others."""
+    nested = place != root and place.parent != root and bool(frames) and _is_of_series(place.name, frames)
+    name = case_id(root, place.parent if nested else place, is_file=place.is_file())
+    return replace(item, case_id=name, source=place_below(root, place), study=study)
+
+
+def _is_of_series(name: str, frames: Sequence[Frame]) -> bool:
+    """Whether a folder's name is that of the one series in it: SE000003, its number or its description."""
+    first = frames[0]
+    if any(frame.series_uid != first.series_uid for frame in frames):
+        return False
+    plain = _letters(name)
+    described = len(plain) > 2 and plain in _letters(first.words.description)
+    return described or name == str(first.series_number) or _SERIES_FOLDER.fullmatch(name) is not None
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold())
+
+
+def _folder_of(root: Path, where: Path, frames: Sequence[Frame]) -> Path:
+    """The folder that holds a place's slices, without parts of a series that were joined to them.
+
+    It is the input itself where that is a single file.
+    """
+    folders = {frame.path.parent for frame in frames}
+    folder = Path(os.path.commonpath({f for f in folders if f.is_relative_to(where)} or folders))
+    return folder if folder.is_relative_to(root) else root
+
+
+def _torn_studies(root: Path, where: Path, studies: dict[StudyKey, list[Frame]]) -> list[Case | Refusal]:
     """One row for slices of which each names a study or patient of its own; they leave `studies`."""
-    torn: dict[str, list[StudyKey]] = defaultdict(list)
+    torn: dict[Path, list[StudyKey]] = defaultdict(list)
     for key, frames in studies.items():
         if len(frames) < MIN_SLICES and not any(Group((frame,)).is_localizer for frame in frames):
-            torn[names[key[0]]].append(key)
+            torn[_folder_of(root, where, frames)].append(key)
     found: list[Case | Refusal] = []
-    for name, keys in torn.items():
+    for folder, keys in torn.items():
         if len(keys) < MIN_SLICES:
             continue
         slices = sum(len(studies.pop(key)) for key in keys)
@@ -71,7 +112,7 @@ def _torn_studies(
             if patients > 1
             else (f"{len(keys)} studies", "StudyInstanceUID")
         )
-        found.append(Refusal(name, str(_torn(where, slices, what, uid))))
+        found.append(_named(Refusal("", _torn(where, slices, what, uid).told), root, folder))
     return found
 
 
@@ -83,48 +124,18 @@ def _torn(where: Path, slices: int, what: str, uid: str) -> InputError:
     )
 
 
-def _names(name: str, where: Path, studies: dict[StudyKey, list[Frame]]) -> dict[str, str]:
-    """Case id by patient: the place's name, or each patient's own folder where there are several of both."""
-    folders: dict[str, set[Path]] = defaultdict(set)
-    for (patient, _), frames in studies.items():
-        folders[patient].update(frame.path.parent for frame in frames)
-    tops = {patient: _top(every, where, _others_of(patient, folders)) for patient, every in folders.items()}
-    if len(folders) < 2 or None in tops.values():
-        return dict.fromkeys(folders, name)
-    prefix = f"{name}_" if where.is_file() else ""  # an archive's own name stands before what is in it
-    return {patient: prefix + case_id(top) for patient, top in tops.items() if top is not None}
-
-
-def _others_of(patient: str, folders: dict[str, set[Path]]) -> set[Path]:
-    return {folder for other, every in folders.items() if other != patient for folder in every}
-
-
-def _top(folders: set[Path], where: Path, foreign: set[Path]) -> Path | None:
-    """The highest folder below `where` that holds all of these and none of the foreign ones, if any."""
-
-    def holds(top: Path, folder: Path) -> bool:
-        return top == folder or top in folder.parents
-
-    first = next(iter(folders))
-    chain = [
-        top for top in (first, *first.parents) if where in top.parents and all(holds(top, f) for f in folders)
-    ]
-    free = [top for top in chain if not any(holds(top, folder) for folder in foreign)]
-    return free[-1] if free else None
-
-
-def _case(
-    name: str, where: Path, every: Sequence[Candidate], chosen: Candidate, series: str | None
-) -> Case | Refusal:
+def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: str | None) -> Case | Refusal:
+    """The case of one study, not named yet."""
     others = [c for c in every if c is not chosen]
     aside = tuple(_left_aside(c, why_not(c, chosen)) for c in others)
     if len(every) >= MIN_SLICES and all(len(c.group.frames) < MIN_SLICES for c in every):
         slices, series_count = sum(len(c.group.frames) for c in every), len({c.uid for c in every})
         if series_count >= MIN_SLICES:
             error = _torn(where, slices, f"{series_count} series", "SeriesInstanceUID")
-            return Refusal(name, str(error), tuple(map(str, aside)), aside)
+            return Refusal("", error.told, tuple(a.told for a in aside), aside)
     if chosen.error is not None:
-        return Refusal(name, _with_strays(str(chosen.error), every, chosen), tuple(map(str, aside)), aside)
+        reason = _with_strays(chosen.error.told, every, chosen)
+        return Refusal("", reason, tuple(a.told for a in aside), aside)
     how = (
         "as --series asks"
         if series == chosen.uid
@@ -132,14 +143,16 @@ def _case(
         if others
         else "the only one"
     )
-    notes = [f"series {chosen.uid} taken ({how}): {describe(chosen)}", *map(str, aside)]
+    taken = said(f"series {{}} taken ({how}): {describe(chosen)}", uid_name(chosen.uid))
+    notes = [taken, *(a.told for a in aside)]
     paths = sorted({frame.path for frame in chosen.group.frames})
     parts = sorted({path.parent.name for path in paths})
     if len({path.parent for path in paths}) > 1:
-        notes.append(f"its slices lie in {len({p.parent for p in paths})} folders: {', '.join(parts)}")
+        count = len({p.parent for p in paths})
+        notes.append(said(f"its slices lie in {count} folders: {{}}", joined(", ", map(file_name, parts))))
     files, members = split(paths)
     case = Case(
-        case_id=name,
+        case_id="",
         kind="dicom",
         files=files,
         series_uid=chosen.uid,
@@ -149,10 +162,10 @@ def _case(
         aside=aside,
     )
     problem = _doubles_differ(case, chosen)
-    return case if problem is None else Refusal(name, problem, tuple(map(str, aside)), aside)
+    return case if problem is None else Refusal("", problem, tuple(a.told for a in aside), aside)
 
 
-def _doubles_differ(case: Case, chosen: Candidate) -> str | None:
+def _doubles_differ(case: Case, chosen: Candidate) -> Said | None:
     """Why a run would refuse slices at one place; their images are read for it, others are not."""
     if chosen.layout is None or all(len(frames) == 1 for frames in chosen.layout.places):
         return None
@@ -160,7 +173,7 @@ def _doubles_differ(case: Case, chosen: Candidate) -> str | None:
         with opened(case) as lying_open:
             check_doubles(lying_open)
     except InputError as error:
-        return str(error)
+        return error.told
     return None
 
 
@@ -176,7 +189,7 @@ def _warnings(others: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]
         )
     astray = _strays(others, chosen)
     if astray:
-        warnings.append(f"{astray}: left aside")
+        warnings.append(said("{}: left aside", astray))
     lost: Counter[str] = Counter()
     for other in others:
         if other.uid == chosen.uid and not unusable(other):
@@ -188,29 +201,33 @@ def _warnings(others: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]
     return tuple(warnings)
 
 
-def _strays(every: Sequence[Candidate], chosen: Candidate) -> str:
-    """What to say of slices astray in the chosen series; empty where there are none."""
+def _strays(every: Sequence[Candidate], chosen: Candidate) -> Said | None:
+    """What to say of slices astray in the chosen series; None where there are none."""
     first = [c.group.first for c in every if c.group.astray and c.uid == chosen.uid]
-    names = [f.path.name if f.frames == 1 else f"frame {f.index + 1} of {f.path.name}" for f in first]
-    if not names:
-        return ""
-    told = ", ".join(sorted(names)[:_TOLD_NAMES])
-    more = f" and {len(names) - _TOLD_NAMES} more" if len(names) > _TOLD_NAMES else ""
-    say = "says" if len(names) == 1 else "say"
-    return f"{told}{more} {say} no position, or one where no slice of the series can lie"
+    if not first:
+        return None
+    first.sort(key=lambda f: (f.path.name, f.index))
+    names = [
+        file_name(f.path) if f.frames == 1 else said(f"frame {f.index + 1} of {{}}", file_name(f.path))
+        for f in first[:_TOLD_NAMES]
+    ]
+    more = f" and {len(first) - _TOLD_NAMES} more" if len(first) > _TOLD_NAMES else ""
+    say = "says" if len(first) == 1 else "say"
+    where = "no position, or one where no slice of the series can lie"
+    return said(f"{{}}{more} {say} {where}", joined(", ", names))
 
 
-def _with_strays(reason: str, every: Sequence[Candidate], chosen: Candidate) -> str:
+def _with_strays(reason: Said, every: Sequence[Candidate], chosen: Candidate) -> Said:
     astray = _strays(every, chosen)
-    return reason.replace(";", f", and {astray};", 1) if astray else reason
+    return reason if astray is None else reason.before(";", said(", and {}", astray))
 
 
 def _with_rest(
     found: list[Case | Refusal], scan: Scan, unused: Sequence[SeriesAside], studies: int
 ) -> list[Case | Refusal]:
     """The first case also tells what else lay there; damaged files are told of everywhere."""
-    notes = [*map(str, unused), *_others(scan)]
-    warnings = [_damaged(scan)] if scan.damaged else []
+    notes = [*(aside.told for aside in unused), *_others(scan)]
+    warnings: list[str] = [_damaged(scan)] if scan.damaged else []
     if studies > 1:
         warnings.append(f"the folder holds {studies} studies: each with a CT is a case of its own")
     result: list[Case | Refusal] = []
@@ -219,16 +236,16 @@ def _with_rest(
         if isinstance(item, Case):
             result.append(replace(item, notes=(*item.notes, *more), warnings=(*item.warnings, *warnings)))
             continue
-        reason = item.reason.replace(";", f", and {_damaged(scan)};", 1) if scan.damaged else item.reason
+        reason = item.reason.before(";", said(", and {}", _damaged(scan))) if scan.damaged else item.reason
         result.append(replace(item, reason=reason, notes=(*item.notes, *more)))
     return result
 
 
-def _damaged(scan: Scan) -> str:
-    first = min(path.name for path in scan.damaged)
+def _damaged(scan: Scan) -> Said:
+    first = file_name(min(path.name for path in scan.damaged))
     if len(scan.damaged) == 1:
-        return f"the file {first} cannot be read and was left aside"
-    return f"{len(scan.damaged)} files cannot be read and were left aside, {first} first"
+        return said("the file {} cannot be read and was left aside", first)
+    return said(f"{len(scan.damaged)} files cannot be read and were left aside, {{}} first", first)
 
 
 def _others(scan: Scan) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aiene.cells import rows_bytes
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.figures import Picture, render
@@ -139,8 +138,4 @@ def figure_csv(figure: Figure, *, simulated: bool) -> bytes:
 
 
 def _csv(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(keys)
-    writer.writerows(["" if row.get(k) is None else row[k] for k in keys] for row in rows)
-    return text.getvalue().encode()
+    return rows_bytes([keys, *(["" if row.get(k) is None else row[k] for k in keys] for row in rows)])
