@@ -111,7 +111,7 @@ def run_cohort(
     model: str = "default",
     device: str = "auto",
     selection: Selection | None = None,
-    fg_labels: str = "2",
+    fg_labels: str | None = None,
     include_short_axes: bool = False,
     ene_threshold: float | None = None,
     masks: Path | None = None,
@@ -151,7 +151,8 @@ def run_cohort(
     shown = Plain() if key is None else Disguised(key, source, masks)
     with shown.errors():
         _check(chosen, jobs, masks)
-    parse_fg_labels(fg_labels)
+    if fg_labels is not None:
+        parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
     target = resolve_device(device)

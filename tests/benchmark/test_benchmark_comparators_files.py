@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from aiene.benchmark.comparators import CaseInput, Request, open_comparator
-from aiene.benchmark.comparators.bundle import in_benchmark_values, truth_nodes
+from aiene.benchmark.comparators.bundle import truth_nodes
 from aiene.benchmark.comparators.monai_bundle import from_monai, scaled, spaced, to_monai
 from aiene.benchmark.comparators.opening import bundle_kind, located
 from aiene.benchmark.comparators.slices import AxialView
@@ -128,6 +128,8 @@ def test_the_truths_nodes_reach_the_classifier_as_the_road_makes_them():
     (road,) = split_nodes(Volume(mask.astype(np.uint8), grid), fg_labels=(1,), axes=False)
     np.testing.assert_array_equal(own.mask, road.mask)
     np.testing.assert_array_equal(own.dilated, road.dilated)
+    np.testing.assert_array_equal(own.contour, mask > 0)
+    np.testing.assert_array_equal(own.contour, road.contour)
     assert own.number == 1
 
 
@@ -139,12 +141,6 @@ def test_neighbouring_truth_nodes_keep_out_of_each_other():
     first, second = truth_nodes(Volume(nodes, grid), prepared)
     assert not (first.mask & (nodes == 2)).any()
     assert not (second.mask & (nodes == 1)).any()
-
-
-def test_a_bundles_own_label_values_become_the_benchmarks():
-    grid = Grid((1, 1, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    labels = Volume(np.array([[[0, 4, 5, 9]]], np.uint8), grid)
-    assert in_benchmark_values(labels, {"GTVp": 5, "GTVn": 4, "other": 9}).array.tolist() == [[[0, 2, 1, 0]]]
 
 
 # --- MONAI bundles ---

@@ -132,9 +132,12 @@ def node_result(name: str, planted: Planted, mask: np.ndarray, grid: Grid, axes:
         volume_before_mm3=float(len(where) * grid.voxel_volume_mm3),
         volume_after_mm3=float(2 * len(where) * grid.voxel_volume_mm3),
         axes={"long_axis_axial": 18.5, "short_axis_axial": 11.25} if axes else None,
+        contour_mm3=float(len(where) * grid.voxel_volume_mm3),
         centroid_lps_mm=tuple(float(v) for v in middle),  # type: ignore[arg-type]
         side=planted.side,
         native_volume_mm3=float(len(where) * grid.voxel_volume_mm3),
+        native_long_axis_mm=18.5 if axes else None,
+        native_short_axis_mm=11.25 if axes else None,
         touches_crop_border=False,
         touches_ct_border=False,
     )

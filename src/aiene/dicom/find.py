@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from aiene.dicom.source import SourceSeries, on_source
+from aiene.dicom.unchanged import unchanged
 from aiene.errors import InputError
 from aiene.geometry import Grid, Volume, triple
 from aiene.ingest.dicom.damage import DAMAGED, quiet
@@ -22,7 +23,6 @@ from aiene.ingest.dicom.pixels import read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, lay_out
 from aiene.ingest.files import source_files
-from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.lattice import AIR_HU, Matrix
 
 MATCH_VOXELS: Final = 0.1
@@ -91,8 +91,10 @@ class SourceIndex:
         size = tuple(given["lattice"]["size_zyx"])
         for stack in self.stacks:
             alike = (hidden or _first(stack).series_uid == uid) and stack.size == size
-            if alike and np.abs(stack.affine - affine).max() < _SAME_MM and _unchanged(stack, given):
-                return _series(stack, ())
+            if alike and np.abs(stack.affine - affine).max() < _SAME_MM:
+                same = unchanged(stack, given)
+                if same is not None:
+                    return _series(*same)
         raise InputError(
             self.folder,
             "no series has the content of this case, whose UIDs were pseudonymised"
@@ -213,7 +215,7 @@ def _header(frame: Frame, opened: dict[Path, Dataset]) -> Dataset:
     """The header of a slice; that of a multi-frame file with the frame's own plane at the top level."""
     if frame.path not in opened:
         opened.clear()
-        opened[frame.path] = _read(frame.path)
+        opened[frame.path] = whole_header(frame.path)
     whole = opened[frame.path]
     if not any(tag in whole for tag in _GROUPS):
         return whole
@@ -230,7 +232,13 @@ def _header(frame: Frame, opened: dict[Path, Dataset]) -> Dataset:
     return single
 
 
-def _read(path: Path) -> Dataset:
+def whole_header(path: Path) -> Dataset:
+    """Everything that a DICOM file says before its pixels.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
     with quiet():
         try:
             return pydicom.dcmread(path, force=True, stop_before_pixels=True)
@@ -248,13 +256,6 @@ def _stacks(folder: Path, frames: Sequence[Frame]) -> Iterator[Layout]:
 
 def _first(stack: Layout) -> Frame:
     return stack.places[0][0]
-
-
-def _unchanged(stack: Layout, given: dict[str, Any]) -> bool:
-    """Whether the files hold what the run saw; copies of a slice may have come or gone."""
-    every = {frame.path for frames in stack.places for frame in frames}
-    one_each = {frames[0].path for frames in stack.places}
-    return any(content_sha256(files) == given["sha256"] for files in (every, one_each))
 
 
 def _may_be_dicom(file: Path) -> bool:

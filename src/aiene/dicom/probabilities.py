@@ -14,7 +14,8 @@ from aiene.dicom.load import RunRecord, read_image
 from aiene.dicom.record import ExportCase
 from aiene.dicom.source import SourceSeries, planes
 from aiene.errors import AieneError, CaseError
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
+from aiene.geometry import RigidTransform, Volume, pull_labels
+from aiene.nodes import contours, parse_fg_labels
 
 if TYPE_CHECKING:
     from aiene.models.bundle import Bundle
@@ -68,10 +69,14 @@ class Probabilities:
         crop = Volume(read_image(file), grid_of_facts(case.result.facts["crop"]))
         to_native = RigidTransform.from_matrix(case.result.facts["to_native"])
         found = segmenter.probabilities(crop)
-        _check_same(found, crop.grid, to_native, case.labels)
+        named = bundle.card.labels
+        nodes = (named["GTVn"],) if self._run.fg_labels is None else parse_fg_labels(self._run.fg_labels)
+        marked = contours(found.argmax(axis=0), nodes, primary=named.get("GTVp"))
+        _check_same(Volume(marked, crop.grid), to_native, case.labels)
         return {
-            name: on_slices(Volume(found[bundle.card.labels[name]], crop.grid), to_native, case.source)
+            name: on_slices(Volume(found[named[name]], crop.grid), to_native, case.source)
             for name in SHOWN
+            if name in named
         }
 
     def _load(self) -> tuple[Bundle, Segmenter]:
@@ -150,11 +155,9 @@ def _box(
     return spans[0], spans[1]
 
 
-def _check_same(
-    found: npt.NDArray[np.float32], grid: Grid, to_native: RigidTransform, labels: Volume
-) -> None:
-    """Whether the probabilities are those of the run's labels."""
-    again = pull_labels(Volume(found.argmax(axis=0).astype(np.uint8), grid), labels.grid, to_native.inverse())
+def _check_same(found: Volume, to_native: RigidTransform, labels: Volume) -> None:
+    """Whether labels that were found again on the crop are those of the run."""
+    again = pull_labels(found, labels.grid, to_native.inverse())
     differ = np.count_nonzero(again.array != labels.array)
     if differ > _SHARE_OF_VOXELS * max(int(np.count_nonzero(labels.array)), 1):
         raise CaseError(

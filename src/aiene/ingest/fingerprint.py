@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from aiene.errors import InputError
+from aiene.geometry import Volume
 from aiene.hashing import file_sha256
 
 
@@ -19,6 +22,14 @@ def content_sha256(files: Iterable[Path]) -> str:
     """
     hashes = sorted(_sha256(file) for file in files)
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def voxels_sha256(volume: Volume) -> str:
+    """SHA-256 over the HU of a CT in the order of its array, as float32, and its size; not over its place."""
+    sha256 = hashlib.sha256(repr(volume.grid.size).encode())
+    for plane in volume.array:
+        sha256.update(np.ascontiguousarray(plane, dtype="<f4").tobytes())
+    return sha256.hexdigest()
 
 
 def glance(files: Sequence[Path]) -> str:
