@@ -17,7 +17,7 @@ from aiene.ingest.fingerprint import glance
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import Bundle, verify_bundle
 from aiene.models.store import find_bundle
-from aiene.nodes import parse_fg_labels
+from aiene.nodes import check_known, parse_fg_labels
 from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
 from aiene.preparers import GetReady, Preparers
 from aiene.provenance import bundle_facts, digest, environment, version
@@ -151,10 +151,11 @@ def run_cohort(
     shown = Plain() if key is None else Disguised(key, source, masks)
     with shown.errors():
         _check(chosen, jobs, masks)
-    if fg_labels is not None:
-        parse_fg_labels(fg_labels)
+    labels = None if fg_labels is None else parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
+    if fg_labels is not None and labels is not None and masks is None:
+        check_known(fg_labels, labels, bundle.card.labels)
     target = resolve_device(device)
     threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
     settings = Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)

@@ -10,8 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiene.errors import UsageError
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
-from aiene.nodes import NativeNodes, Node, axial_axes, contours, native_nodes, parse_fg_labels, split_nodes
+from aiene.nodes import (
+    NativeNodes,
+    Node,
+    axial_axes,
+    check_known,
+    contours,
+    native_nodes,
+    parse_fg_labels,
+    split_nodes,
+)
 from aiene.results.assemble import contour_warnings
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -90.0, 40.0))
@@ -242,3 +252,11 @@ def test_labels_come_in_the_values_of_the_label_map() -> None:
     assert contours(given, parse_fg_labels("any")).tolist() == [0, 2, 2, 2, 2]
     assert contours(given, (1,), primary=2).tolist() == [0, 2, 1, 0, 0]
     assert contours(given, (1,), primary=None).tolist() == [0, 2, 0, 0, 0]
+
+
+def test_labels_that_no_segmenter_gives_are_refused_before_anything_is_run() -> None:
+    known = {"GTVp": 1, "GTVn": 2}
+    for text in ("2", "any", "1,3"):
+        check_known(text, parse_fg_labels(text), known)
+    with pytest.raises(UsageError, match=r"--fg-labels 3: .* it gives 1 \(GTVp\), 2 \(GTVn\)"):
+        check_known("3", (3,), known)

@@ -125,7 +125,7 @@ def node_labels(path: Path, array: npt.NDArray[np.uint8], told: FgLabels | None)
     chosen = values if nodes == "any" else [value for value in values if value in nodes]
     if chosen:
         rest = " (1 as the primary tumour)" if GTVP in values and GTVP not in chosen else ""
-        swapped = told is None and _look_swapped(array)
+        swapped = told is None and GTVP in values and _look_swapped(array)
         note = f"own mask: {_listed(chosen)} of {_listed(values)} taken as nodes{rest}"
         return MaskLabels(nodes, (_SWAPPED,) if swapped else (), (note,))
     if told is None and len(values) == 1 and values != [GTVP]:

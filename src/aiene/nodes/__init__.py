@@ -1,6 +1,6 @@
 """Lymph nodes: split from the segmentation, measured, and placed on the patient's own CT."""
 
-from aiene.nodes.labels import GTVN, GTVP, FgLabels, contours, parse_fg_labels
+from aiene.nodes.labels import GTVN, GTVP, FgLabels, check_known, contours, parse_fg_labels
 from aiene.nodes.measure import axial_axes, measure_axes
 from aiene.nodes.native import NativeNodes, names_by_volume, native_nodes, ranks_by_volume
 from aiene.nodes.node import Axes, NativePlace, Node, NoNode, Score, Side
@@ -18,6 +18,7 @@ __all__ = [
     "Score",
     "Side",
     "axial_axes",
+    "check_known",
     "contours",
     "measure_axes",
     "names_by_volume",

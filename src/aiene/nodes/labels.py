@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +37,24 @@ def parse_fg_labels(text: str) -> FgLabels:
     if any(not 1 <= value <= 255 for value in values):
         raise UsageError(f"--fg-labels {text}: labels are 1 to 255; give 2, any, or several as in 1,2.")
     return values or (GTVN,)
+
+
+def check_known(text: str, labels: FgLabels, known: Mapping[str, int]) -> None:
+    """Whether a segmenter can give any of the chosen labels at all.
+
+    Parameters
+    ----------
+    text : the word behind `--fg-labels`.
+    known : the segmenter's label values by name.
+
+    Raises
+    ------
+    UsageError : it cannot; every patient would be without nodes.
+    """
+    if labels == "any" or set(labels) & set(known.values()):
+        return
+    there = ", ".join(f"{value} ({name})" for name, value in known.items())
+    raise UsageError(f"--fg-labels {text}: the model gives no such label; it gives {there}.")
 
 
 def foreground(labels: npt.NDArray[Any], fg_labels: FgLabels) -> npt.NDArray[np.bool_]:
