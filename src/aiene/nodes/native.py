@@ -84,7 +84,7 @@ def native_nodes(
     native, from_native = contours.grid, to_native.inverse()
     voxels = np.argwhere(contours.array)
     on_crop = np.floor(crop_grid.indices(from_native.apply(native.points(voxels))) + 0.5).astype(np.int64)
-    seen = ((on_crop >= 0) & (on_crop < crop_grid.size)).all(axis=1)
+    seen: npt.NDArray[np.bool_] = ((on_crop >= 0) & (on_crop < np.array(crop_grid.size))).all(axis=1)
     ranks = ranks_by_volume(nodes)
     owner = np.zeros(len(voxels), dtype=np.uint16)
     owner[seen] = _basins(nodes, ranks, crop_grid)[tuple(on_crop[seen].T)]
