@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from aiene.geometry import Volume
 from aiene.ingest import Case, find_cases, read_case
-from aiene.nodes import native_places, split_nodes
+from aiene.nodes import native_nodes, split_nodes
 from aiene.pipeline import load_networks, load_preparation
 from aiene.prepare import prepare, to_native
 from published_size import make_bundle
@@ -75,9 +76,8 @@ def main() -> None:
             meter(
                 name,
                 "native",
-                lambda r=ready, n=nodes, b=balls: (
-                    to_native(b, r),
-                    native_places(n, r.crop.grid, r.native, r.to_native, midline_x=0.0),
+                lambda r=ready, n=nodes, b=balls: native_nodes(
+                    n, r.crop.grid, _drawn(to_native(b, r)), r.to_native, midline_x=0.0
                 ),
             )
     RESULTS.parent.mkdir(exist_ok=True)
@@ -89,6 +89,10 @@ def main() -> None:
         "rows": meter.rows,
     }
     RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _drawn(labels: Volume) -> Volume:
+    return labels.with_array(labels.array > 0)
 
 
 def _six_balls(shape: tuple[int, ...]):

@@ -18,9 +18,9 @@ from aiene.errors import AieneError, CaseError, OutputError, UsageError
 from aiene.ingest import AffineRule, Case, Refusal, find_cases
 from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
 from aiene.ingest.masks import mask_files
-from aiene.models.bundle import Bundle, verify_bundle
+from aiene.models.bundle import LABEL_VALUES, Bundle, verify_bundle
 from aiene.models.store import find_bundle
-from aiene.nodes import parse_fg_labels
+from aiene.nodes import check_known, parse_fg_labels
 from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
 from aiene.preparers import GetReady, Preparers
 from aiene.provenance import bundle_facts, digest, environment, version
@@ -121,7 +121,7 @@ def run_cohort(
     model: str = "default",
     device: str = "auto",
     selection: Selection | None = None,
-    fg_labels: str = "2",
+    fg_labels: str | None = None,
     include_short_axes: bool = False,
     ene_threshold: float | None = None,
     masks: Path | None = None,
@@ -167,9 +167,11 @@ def run_cohort(
     with shown.errors():
         _check(chosen, jobs, masks)
         refuse_overlap(out, {"the input": source, "the folder of the masks": masks})
-    parse_fg_labels(fg_labels)
+    labels = None if fg_labels is None else parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
+    if fg_labels is not None and labels is not None and masks is None:
+        check_known(fg_labels, labels, {name: LABEL_VALUES[name] for name in bundle.card.labels})
     target = resolve_device(device)
     threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
     settings = Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aiene.dicom.find import whole_header
+from aiene.dicom.identity import odd_headers
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
 from aiene.ingest import Case, read_case
-from aiene.ingest.fingerprint import content_sha256, joined_sha256
-from aiene.ingest.masks import find_mask, mask_files, read_mask
-from aiene.models.bundle import LABEL_VALUES, Bundle
-from aiene.nodes import native_places, parse_fg_labels, split_nodes
+from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
+from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
+from aiene.ingest.read import opened
+from aiene.models.bundle import Bundle
+from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
 from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
-from aiene.results.assemble import node_results, node_warnings
+from aiene.results.assemble import contour_warnings, node_results, node_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 
 
 _SOFT_HU = -200.0
+_NO_PRIMARY = "the model has no label for the primary tumour, so none was looked for"
+_WHOLE = 0.995
+"""Share of the contours in the crop from which on a warning would round to 100 %."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,15 @@ class Settings:
     Parameters
     ----------
     ene_threshold : a node counts as ENE where its probability is over this.
-    fg_labels : labels that hold nodes, as written on the command line.
+    fg_labels : labels that hold nodes, as written on the command line; None: those that the bundle, or the
+        convention for own masks, says.
     include_short_axes : measure long and short axes too.
     masks : folder of own masks on the native grid, which take the place of the segmenter.
     keep_prepared : keep the networks' input and the rigid transform.
     """
 
     ene_threshold: float
-    fg_labels: str = "2"
+    fg_labels: str | None = None
     include_short_axes: bool = False
     masks: Path | None = None
     keep_prepared: bool = False
@@ -86,6 +93,7 @@ class Ready:
     prepared : the networks' input and the way back.
     mask : the user's own label map on the native grid, where there is one.
     facts : input and geometry for `case.json`.
+    notes : what of the source's headers DICOM objects will not repeat.
     """
 
     case: Case
@@ -94,6 +102,7 @@ class Ready:
     facts: dict[str, Any]
     warnings: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load_preparation(bundle: Bundle) -> Preparation:
@@ -168,10 +177,17 @@ def ready(
         sha256 = content_sha256(case.files)
         own = () if masks is None else mask_files(masks, case.case_id)
         everything = joined_sha256(sha256, content_sha256(own))
+        notes = _header_notes(case)
     with _timed(seconds, "prepare"):
         prepared = prepare(ct, preparation.template, preparation.profile)
     facts = {
-        "input": {"kind": case.kind, "files": len(case.files), "sha256": sha256, **ct.source},
+        "input": {
+            "kind": case.kind,
+            "files": len(case.files),
+            "sha256": sha256,
+            "voxels_sha256": voxels_sha256(ct.volume),
+            **ct.source,
+        },
         "content_sha256": everything,
         "native": _grid_facts(prepared.native),
         "crop": _grid_facts(prepared.crop.grid),
@@ -179,7 +195,7 @@ def ready(
         "registration": asdict(prepared.registration),
     }
     warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
-    return Ready(case, prepared, mask, facts, warnings, seconds)
+    return Ready(case, prepared, mask, facts, warnings, seconds, notes)
 
 
 def finish(
@@ -195,37 +211,88 @@ def finish(
     """
     seconds = dict(at.seconds)
     prepared = at.prepared
+    told = None if settings.fg_labels is None else parse_fg_labels(settings.fg_labels)
     with _timed(seconds, "segment"):
-        found = _segment(at, networks)
-    chosen = parse_fg_labels(settings.fg_labels)
+        if at.mask is not None:
+            marked = _of_mask(at, at.mask, settings, told)
+        else:
+            marked = _of_network(at, networks, labels, told)
     with _timed(seconds, "nodes"):
-        nodes = split_nodes(found, fg_labels=chosen, axes=settings.include_short_axes)
+        nodes = split_nodes(marked.on_crop, fg_labels=(GTVN,), axes=settings.include_short_axes)
     with _timed(seconds, "classify"):
         scores = networks.classifier.scores(prepared.crop, nodes)
     with _timed(seconds, "native"):
-        node_map, places = native_places(
-            nodes, prepared.crop.grid, prepared.native, prepared.to_native, midline_x=midline_x
-        )
-        native_labels = at.mask if at.mask is not None else to_native(found, prepared)
+        drawn = marked.native.with_array(marked.native.array == GTVN)
+        home = native_nodes(nodes, prepared.crop.grid, drawn, prepared.to_native, midline_x=midline_x)
     result = CaseResult(
         case_id=at.case.case_id,
         status="ok" if nodes else "no_nodes",
         nodes=node_results(
             nodes,
-            places,
+            home.places,
             scores,
             settings.ene_threshold,
             sides_known=bool(at.facts["input"].get("orientation_known", True)),
         ),
-        has_primary=_has_primary(at, found, labels),
-        has_chosen=bool((found.array != 0).any() if chosen == "any" else np.isin(found.array, chosen).any()),
-        warnings=(*at.warnings, *_mask_warnings(at, found), *node_warnings(nodes, places, scores)),
-        notes=(*at.case.notes, *_notes(at, labels)),
+        has_primary=marked.holds(GTVP) if at.mask is not None or "GTVp" in labels else None,
+        has_chosen=marked.holds(GTVN),
+        warnings=(
+            *at.warnings,
+            *marked.choice.warnings,
+            *_coverage_warnings(at, home.in_crop),
+            *node_warnings(nodes, home.places, scores),
+            *contour_warnings(home.no_node),
+        ),
+        notes=(*at.case.notes, *at.notes, *marked.choice.notes),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         facts=at.facts,
     )
     kept = (in_patient(prepared.crop, prepared.to_native), prepared.to_native)
-    return result, CaseArrays(native_labels, node_map, *(kept if settings.keep_prepared else (None, None)))
+    return result, CaseArrays(marked.native, home.map, *(kept if settings.keep_prepared else (None, None)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Marked:
+    """Nodes and primary tumour in the values of `labels.nii.gz`, on the crop and on the native CT."""
+
+    on_crop: Volume
+    native: Volume
+    choice: MaskLabels
+
+    def holds(self, value: int) -> bool:
+        """Whether any voxel has a value; a part of an own mask may lie outside the crop."""
+        return any(bool((volume.array == value).any()) for volume in (self.on_crop, self.native))
+
+
+def _of_network(at: Ready, networks: Networks, labels: dict[str, int], told: FgLabels | None) -> _Marked:
+    """What the segmenter found: 1 for GTVp and 2 for GTVn, whatever its own values are."""
+    if networks.segmenter is None:
+        raise ValueError("neither a segmenter nor a mask")
+    crop = at.prepared.crop
+    if networks.segmenter.takes_hu:
+        if at.prepared.crop_hu is None:
+            raise ValueError("a segmenter that takes HU, and a profile that does not keep it")
+        crop = at.prepared.crop_hu
+    found = networks.segmenter(crop)
+    chosen = (GTVN,) if told is None else told
+    on_crop = found.with_array(contours(found.array, chosen, primary=GTVP))
+    unsought = () if "GTVp" in labels else (_NO_PRIMARY,)
+    return _Marked(on_crop, to_native(on_crop, at.prepared), MaskLabels(chosen, notes=unsought))
+
+
+def _of_mask(at: Ready, mask: Volume, settings: Settings, told: FgLabels | None) -> _Marked:
+    """The user's own voxels, as they are on the native CT.
+
+    Raises
+    ------
+    InputError : which of its labels are nodes cannot be told.
+    """
+    if settings.masks is None:
+        raise ValueError("a mask without its folder")
+    choice = node_labels(find_mask(settings.masks, at.case.case_id), mask.array, told)
+    native = mask.with_array(contours(mask.array, choice.nodes))
+    on_crop = pull_labels(native, at.prepared.crop.grid, at.prepared.to_native)
+    return _Marked(on_crop, native, choice)
 
 
 def run_case(
@@ -251,46 +318,27 @@ def _own_mask(folder: Path, case: Case, native: Grid) -> Volume:
     return read_mask(find_mask(folder, case.case_id), like=native, affine=case.affine)
 
 
+def _header_notes(case: Case) -> tuple[str, ...]:
+    if case.kind != "dicom":
+        return ()
+    with opened(case) as lying_open:
+        return tuple(odd_headers(whole_header(min(lying_open.files))))
+
+
 def _midline_x(template: Volume) -> float:
     """x of the centre of mass of everything denser than air and fat: left and right balance there."""
     inside = np.argwhere(template.array > _SOFT_HU).mean(axis=0)
     return float(template.grid.points(inside)[0])
 
 
-def _segment(at: Ready, networks: Networks) -> Volume:
-    crop = at.prepared.crop
-    if at.mask is not None:
-        return pull_labels(at.mask, crop.grid, at.prepared.to_native)
-    if networks.segmenter is None:
-        raise ValueError("neither a segmenter nor a mask")
-    if not networks.segmenter.takes_hu:
-        return networks.segmenter(crop)
-    if at.prepared.crop_hu is None:
-        raise ValueError("a segmenter that takes HU, and a profile that does not keep it")
-    return networks.segmenter(at.prepared.crop_hu)
-
-
-def _has_primary(at: Ready, found: Volume, labels: dict[str, int]) -> bool | None:
-    """Whether there is a primary tumour; None where the segmenter knows none."""
-    if at.mask is None and "GTVp" not in labels:
-        return None
-    return bool((found.array == LABEL_VALUES["GTVp"]).any())
-
-
-def _notes(at: Ready, labels: dict[str, int]) -> list[str]:
-    if at.mask is None and "GTVp" not in labels:
-        return ["the model has no label for the primary tumour, so none was looked for"]
-    return []
-
-
-def _mask_warnings(at: Ready, found: Volume) -> list[str]:
-    if at.mask is None:
+def _coverage_warnings(at: Ready, in_crop: float) -> list[str]:
+    """Own contours may reach beyond the crop: they are measured whole, but the classifier sees a part."""
+    if at.mask is None or in_crop >= _WHOLE:
         return []
-    there = np.count_nonzero(at.mask.array) * at.mask.grid.voxel_volume_mm3
-    here = np.count_nonzero(found.array) * found.grid.voxel_volume_mm3
-    if there and here < 0.9 * there:
-        return [f"only {here / there:.0%} of the given mask's volume lies in the crop that the networks see"]
-    return []
+    return [
+        f"only {in_crop:.0%} of the given contours of nodes lies in the crop that the networks see; sizes "
+        "are of the whole contours, probabilities of the part within"
+    ]
 
 
 def _grid_facts(grid: Grid) -> dict[str, Any]:

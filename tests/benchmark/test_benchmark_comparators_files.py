@@ -128,6 +128,8 @@ def test_the_truths_nodes_reach_the_classifier_as_the_road_makes_them():
     (road,) = split_nodes(Volume(mask.astype(np.uint8), grid), fg_labels=(1,), axes=False)
     np.testing.assert_array_equal(own.mask, road.mask)
     np.testing.assert_array_equal(own.dilated, road.dilated)
+    np.testing.assert_array_equal(own.contour, mask > 0)
+    np.testing.assert_array_equal(own.contour, road.contour)
     assert own.number == 1
 
 

@@ -32,7 +32,7 @@ def crop() -> Volume:
 def node(number: int, x: int) -> Node:
     mask = np.zeros(GRID.size, dtype=bool)
     mask[20 + number : 28 + number, 50:70, x : x + 12] = True
-    return Node(number, mask, mask, 1.0, 1.0, None, touches_border=False)
+    return Node(number, mask, mask, mask, 1.0, 1.0, 1.0, None, touches_border=False)
 
 
 NODES = [node(1, 10), node(2, 120), node(3, 40), node(4, 60), node(5, 80), node(6, 130)]

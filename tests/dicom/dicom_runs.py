@@ -22,7 +22,7 @@ from aiene.dicom.record import ExportCase, Maker
 from aiene.dicom.source import SourceSeries
 from aiene.geometry import Grid, Volume
 from aiene.ingest import Case, find_cases, read_case
-from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.phantom.dicom_series import write_dicom_series
 from aiene.results import CaseArrays, CaseResult, NodeResult, RunStore
 
@@ -132,9 +132,12 @@ def node_result(name: str, planted: Planted, mask: np.ndarray, grid: Grid, axes:
         volume_before_mm3=float(len(where) * grid.voxel_volume_mm3),
         volume_after_mm3=float(2 * len(where) * grid.voxel_volume_mm3),
         axes={"long_axis_axial": 18.5, "short_axis_axial": 11.25} if axes else None,
+        contour_mm3=float(len(where) * grid.voxel_volume_mm3),
         centroid_lps_mm=tuple(float(v) for v in middle),  # type: ignore[arg-type]
         side=planted.side,
         native_volume_mm3=float(len(where) * grid.voxel_volume_mm3),
+        native_long_axis_mm=18.5 if axes else None,
+        native_short_axis_mm=11.25 if axes else None,
         touches_crop_border=False,
         touches_ct_border=False,
     )
@@ -194,8 +197,12 @@ def _write_case(store, case, case_id, planted, primary, axes, edit) -> Run:
         "direction_zyx_lps": [list(v) for v in grid.direction],
     }
     given = {
-        "kind": case.kind, "files": len(case.files), "sha256": content_sha256(case.files), **ct.source
-    }  # fmt: skip
+        "kind": case.kind,
+        "files": len(case.files),
+        "sha256": content_sha256(case.files),
+        "voxels_sha256": voxels_sha256(ct.volume),
+        **ct.source,
+    }
     result = CaseResult(
         case_id=case_id or case.case_id,
         status="ok" if found else "no_nodes",

@@ -165,9 +165,12 @@ def node_results(nodes: Array, grid: Grid, ene: Sequence[float | None]) -> tuple
                 volume_before_mm3=volume,
                 volume_after_mm3=volume,
                 axes=None,
+                contour_mm3=volume,
                 centroid_lps_mm=(x, y, z),
                 side="left" if x > 0 else "right",
                 native_volume_mm3=volume,
+                native_long_axis_mm=None,
+                native_short_axis_mm=None,
                 touches_crop_border=False,
                 touches_ct_border=False,
             )

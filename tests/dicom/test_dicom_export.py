@@ -291,6 +291,60 @@ def test_a_slice_that_was_there_twice_does_no_harm(tmp_path: Path) -> None:
     assert export_run(run.out, BOTH).exit_code == 0
 
 
+def compressed(folder: Path, target: Path) -> None:
+    """A copy of a series, compressed without loss."""
+    shutil.copytree(folder, target)
+    for file in target.iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.save_as(file)
+
+
+def test_a_series_that_lies_in_the_input_twice_is_found_by_its_own_files(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", small_grid())
+    run = write_run(tmp_path / "out", tmp_path / "in")
+    compressed(tmp_path / "in", tmp_path / "all/a")  # comes first by name, and is not what was run
+    shutil.copytree(tmp_path / "in", tmp_path / "all/b")
+    summary = export_run(run.out, BOTH, source_dicom=tmp_path / "all")
+    assert [(row.status, row.warnings) for row in summary.rows] == [("ok", ())]
+
+
+def test_two_cases_of_one_series_plain_and_compressed_are_both_exported(tmp_path: Path) -> None:
+    write_series(tmp_path / "in/plain", small_grid())
+    compressed(tmp_path / "in/plain", tmp_path / "in/small")
+    run = write_run(tmp_path / "out", tmp_path / "in")
+    summary = export_run(run.out, BOTH)
+    assert [row.status for row in summary.rows] == ["ok"] * len(summary.rows), summary.rows
+
+
+def test_another_copy_serves_where_its_images_are_the_same(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", small_grid(OBLIQUE))
+    run = write_run(tmp_path / "out", tmp_path / "in")
+    compressed(tmp_path / "in", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "in")
+    (row,) = export_run(run.out, BOTH, source_dicom=tmp_path / "copy").rows
+    assert row.status == "ok", row.reason
+    assert "not those of the run byte by byte" in row.warnings[0]
+    changed = min((tmp_path / "copy").iterdir())
+    dataset = pydicom.dcmread(changed)
+    dataset.decompress()
+    pixels = dataset.pixel_array.copy()
+    pixels[7, 8] += 1  # one voxel by one HU
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(changed)
+    (row,) = export_run(run.out, BOTH, source_dicom=tmp_path / "copy").rows
+    assert "has changed since the run" in row.reason
+
+
+def test_a_place_that_cannot_be_written_to_is_told_with_advice_that_export_knows(tmp_path: Path) -> None:
+    run = one_case(tmp_path)
+    (run.out / "cases/in/dicom").write_text("in the way")
+    with pytest.raises(OutputError) as raised:
+        export_run(run.out, BOTH)
+    assert " -o" not in str(raised.value)
+    assert "copy the whole folder of the run" in str(raised.value)
+
+
 def test_compressed_slices_serve_as_well(tmp_path: Path) -> None:
     for file in write_series(tmp_path / "in", small_grid(OBLIQUE)):
         dataset = pydicom.dcmread(file)
@@ -385,7 +439,9 @@ def test_names_keep_their_character_set(tmp_path: Path, charset: Any, name: str)
         assert dataset.get("SpecificCharacterSet") == charset
 
 
-def test_a_name_in_bytes_that_no_character_set_explains_is_copied_byte_by_byte(tmp_path: Path) -> None:
+def test_a_name_without_a_character_set_keeps_its_bytes_and_gets_one_that_explains_them(
+    tmp_path: Path,
+) -> None:
     files = write_series(
         tmp_path / "in", small_grid(), header={"PatientName": "MXller^A", "SpecificCharacterSet": None}
     )
@@ -395,6 +451,9 @@ def test_a_name_in_bytes_that_no_character_set_explains_is_copied_byte_by_byte(t
     summary = export_run(run.out, BOTH)
     assert summary.exit_code == 0, summary.rows
     assert b"M\xfcller^A" in files_of(run.out)["seg.dcm"]
+    made = pydicom.dcmread(run.out / "cases/in/dicom/seg.dcm")
+    assert (made.SpecificCharacterSet, str(made.PatientName)) == ("ISO_IR 100", "Müller^A")
+    assert "declare ISO_IR 100" in summary.rows[0].warnings[-1]
 
 
 def test_what_the_source_lacks_stays_empty(tmp_path: Path) -> None:
@@ -410,7 +469,7 @@ def test_what_the_source_lacks_stays_empty(tmp_path: Path) -> None:
             assert not dataset[keyword].value
 
 
-def test_values_that_break_the_standard_are_copied_and_stop_nothing(
+def test_values_that_break_the_standard_are_kept_out_and_stop_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = {
@@ -426,7 +485,12 @@ def test_values_that_break_the_standard_are_copied_and_stop_nothing(
     summary = export_run(run.out, BOTH)
     assert summary.exit_code == 0, summary.rows
     assert not caplog.records  # they would show the value
-    assert b"a very long study id" in files_of(run.out)["sr.dcm"]
+    assert b"a very long study id" not in files_of(run.out)["sr.dcm"]
+    assert summary.rows[0].warnings == (
+        "source header: PatientSex, StudyID: not allowed by the standard: DICOM objects leave it empty",
+        "source header: PatientAge: not allowed by the standard, alone or without what it needs: "
+        "DICOM objects leave it out",
+    )
 
 
 def test_dates_are_told_in_the_sources_time_zone(tmp_path: Path) -> None:

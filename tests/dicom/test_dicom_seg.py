@@ -188,7 +188,7 @@ def test_the_whole_series_is_referenced_and_each_frame_names_its_slice() -> None
 
 
 def test_patient_and_study_are_copied_and_nothing_is_invented() -> None:
-    header = {"PatientAge": "065Y", "StudyDescription": "Neck", "PatientSex": "X"}  # X is no value of PS3.3
+    header = {"PatientAge": "065Y", "StudyDescription": "Neck", "PatientSex": "O"}
     case = case_of(foot, FOOT_GRID, series=series_of(FOOT_GRID, header))
     dataset = parsed(made(case))
     source = case.source.datasets[0]

@@ -143,17 +143,19 @@ def test_a_side_is_a_laterality_and_the_midline_a_place() -> None:
     assert said == {"GTVn_01": ("Laterality", "Right"), "GTVn_02": ("Topographical modifier", "Midline")}
 
 
-def test_axes_that_the_run_measured_are_told_with_their_method() -> None:
+def test_the_published_axes_of_the_run_are_not_told_since_they_hold_a_layer_around() -> None:
     case = case_with()
     axes = {"long_axis_axial": 18.5, "short_axis_axial": 11.25}
     nodes = tuple(replace(node, axes=axes) for node in case.result.nodes)
-    content, _ = report(replace(case, result=replace(case.result, nodes=nodes)))
-    group = groups(content)["GTVn_01"]
-    assert values(group, codes.LONG_AXIS) == {codes.AXES_OF_RUN.value: 18.5}
-    assert values(group, codes.SHORT_AXIS) == {codes.AXES_OF_RUN.value: 11.25}
+    with_axes, _ = report(replace(case, result=replace(case.result, nodes=nodes)))
+    without, _ = report(case)
+    for concept in (codes.LONG_AXIS, codes.SHORT_AXIS):
+        told = values(groups(with_axes)["GTVn_01"], concept)
+        assert told == values(groups(without)["GTVn_01"], concept)
+        assert set(told) == {codes.AXES_OF_MASK.value}
 
 
-def test_axes_that_the_run_did_not_measure_are_measured_on_the_mask() -> None:
+def test_axes_are_measured_on_the_contour_between_voxel_centres() -> None:
     grid = small_grid(size=(9, 60, 70))
     mask = ball(grid, Planted((0.5, 0.5, 0.5), 12.0))
     case = case_of(mask.astype(np.uint16), grid)
@@ -163,7 +165,7 @@ def test_axes_that_the_run_did_not_measure_are_measured_on_the_mask() -> None:
     short_mm = values(group, codes.SHORT_AXIS)[codes.AXES_OF_MASK.value]
     largest = mask[mask.sum(axis=(1, 2)).argmax()]
     points = np.argwhere(largest) * np.array(grid.spacing[1:])
-    assert long_mm == pytest.approx(pdist(points).max(), abs=2.0)  # 1 mm pixels, between their centres
+    assert long_mm == pytest.approx(pdist(points).max(), rel=1e-9)
     assert 0 < short_mm < long_mm + 1e-6
 
 
@@ -198,7 +200,7 @@ def test_a_node_that_was_not_judged_has_no_probability_and_says_so() -> None:
 
 def test_a_node_that_holds_no_voxel_of_the_ct_keeps_its_group() -> None:
     case = case_with()
-    tiny = replace(case.result.nodes[1], name="GTVn_03", native_volume_mm3=0.0, volume_before_mm3=4.5)
+    tiny = replace(case.result.nodes[1], name="GTVn_03", native_volume_mm3=0.0, contour_mm3=4.5)
     case = replace(case, result=replace(case.result, nodes=(*case.result.nodes, tiny)))
     content, segmentation = report(case)
     group = groups(content)["GTVn_03"]

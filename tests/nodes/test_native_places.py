@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.geometry import Grid, RigidTransform
-from aiene.nodes import Node, names_by_volume, native_places
+from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
+from aiene.nodes import NativeNodes, Node, names_by_volume, native_nodes
+from aiene.nodes.split import node_of
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -90.0, 40.0))
 MIDDLE = np.array([0.0, -10.0, 135.0])  # LPS, near the middle of the crop
@@ -35,7 +36,16 @@ def ball_mask(centre: np.ndarray, radius: float) -> np.ndarray:
 
 
 def node(number: int, mask: np.ndarray) -> Node:
-    return Node(number, mask, mask, float(mask.sum() * 3), float(mask.sum() * 3), None, touches_border=False)
+    return node_of(number, mask, mask, CROP, axes=False)
+
+
+def brought_home(
+    nodes: list[Node], native: Grid, to_native: RigidTransform, *, midline_x: float = 0.0
+) -> NativeNodes:
+    """The nodes on a CT whose segmentation was made on the crop."""
+    drawn = np.any([n.contour for n in nodes], axis=0) if nodes else np.zeros(CROP.size, bool)
+    contours = pull_labels(Volume(drawn, CROP), native, to_native.inverse())
+    return native_nodes(nodes, CROP, contours, to_native, midline_x=midline_x)
 
 
 def native_grid(order: tuple[int, ...], signs: tuple[int, ...], centre: np.ndarray) -> Grid:
@@ -58,12 +68,17 @@ def test_a_ball_comes_back_in_place_and_size_whatever_the_axes(
 ) -> None:
     centre = MIDDLE + offset
     native = native_grid(order, signs, TURN.apply(MIDDLE))
-    placed, (place,) = native_places([node(4, ball_mask(centre, 12))], CROP, native, TURN, midline_x=0.0)
+    home = brought_home([node(4, ball_mask(centre, 12))], native, TURN)
+    placed, (place,) = home.map, home.places
     apart = np.linalg.norm(np.array(place.centroid_lps_mm) - TURN.apply(centre))
     assert apart < native.voxel_diagonal_mm / 2
     assert place.volume_mm3 == pytest.approx(4 / 3 * math.pi * 12**3, rel=0.05)
     assert place.volume_mm3 == pytest.approx(np.count_nonzero(placed.array == 1) * native.voxel_volume_mm3)
+    assert place.long_axis_mm == pytest.approx(24, abs=2.5)
+    assert place.short_axis_mm == pytest.approx(24, abs=3.5)
     assert not place.touches_border
+    assert not home.no_node
+    assert home.in_crop == 1
     assert placed.array.dtype == np.uint16
     assert placed.grid == native
 
@@ -74,19 +89,19 @@ def test_the_side_is_the_patients_on_flipped_grids_too(signs: tuple[int, ...]) -
     nodes = [
         node(i, ball_mask(MIDDLE + np.array([x, 0, 0]), 8)) for i, x in enumerate((-30, -2, 30), start=1)
     ]
-    _, places = native_places(nodes, CROP, native, TURN, midline_x=0.0)
+    places = brought_home(nodes, native, TURN).places
     assert [p.side for p in places] == ["right", "midline", "left"]
-    _, places = native_places(nodes, CROP, native, TURN, midline_x=-30.0)
+    places = brought_home(nodes, native, TURN, midline_x=-30.0).places
     assert [p.side for p in places] == ["midline", "left", "left"]
 
 
 def test_names_and_map_values_go_by_falling_volume_with_ties_by_number() -> None:
     centres = [MIDDLE + np.array([x, 0, 0]) for x in (-50, -10, 30)]
     nodes = [node(n, ball_mask(c, r)) for n, c, r in zip((7, 2, 3), centres, (8, 8, 14), strict=True)]
-    assert nodes[0].volume_before_mm3 == nodes[1].volume_before_mm3
+    assert nodes[0].contour_mm3 == nodes[1].contour_mm3
     assert names_by_volume(nodes) == ["GTVn_03", "GTVn_02", "GTVn_01"]
     native = native_grid((2, 1, 0), (1, 1, 1), MIDDLE)
-    placed, _ = native_places(nodes, CROP, native, RigidTransform(), midline_x=0.0)
+    placed = brought_home(nodes, native, RigidTransform()).map
     at = [tuple(np.round(native.indices(c)).astype(int)) for c in centres]
     assert [int(placed.array[i]) for i in at] == [3, 2, 1]
 
@@ -96,9 +111,10 @@ def test_a_node_between_native_voxel_centres_keeps_its_row() -> None:
     mask[30, 80, 80] = True
     point = CROP.points((30, 80, 80))
     native = Grid((10, 10, 10), (9.0, 9.0, 9.0), tuple(point - 40.5))  # the point is a corner of voxels
-    placed, (place,) = native_places([node(1, mask)], CROP, native, RigidTransform(), midline_x=0.0)
-    assert not placed.array.any()
-    assert place.volume_mm3 == 0
+    home = brought_home([node(1, mask)], native, RigidTransform())
+    (place,) = home.places
+    assert not home.map.array.any()
+    assert (place.volume_mm3, place.long_axis_mm, place.short_axis_mm) == (0, None, None)
     np.testing.assert_allclose(place.centroid_lps_mm, point)
     assert not place.touches_border
 
@@ -107,15 +123,13 @@ def test_a_node_between_native_voxel_centres_keeps_its_row() -> None:
 def test_a_node_cut_by_the_native_edge_or_beyond_it_says_so(shift: float) -> None:
     inside = native_grid((2, 1, 0), (1, 1, 1), MIDDLE)
     native = replace(inside, origin=tuple(inside.points((70, 0, 0)) + np.array([0, 0, shift])))
-    _, (place,) = native_places(
-        [node(1, ball_mask(MIDDLE, 12))], CROP, native, RigidTransform(), midline_x=0.0
-    )
+    (place,) = brought_home([node(1, ball_mask(MIDDLE, 12))], native, RigidTransform()).places
     assert place.touches_border
     assert (place.volume_mm3 > 0) is (shift == 0)
 
 
 def test_no_nodes_give_an_empty_map() -> None:
     native = native_grid((2, 1, 0), (1, 1, 1), MIDDLE)
-    placed, places = native_places([], CROP, native, TURN, midline_x=0.0)
-    assert places == []
-    assert not placed.array.any()
+    home = brought_home([], native, TURN)
+    assert home.places == ()
+    assert not home.map.array.any()

@@ -22,9 +22,12 @@ def node(value: int, number: int, ene: float | None, side: str = "left", volume:
         volume_before_mm3=volume,
         volume_after_mm3=2 * volume,
         axes=None,
+        contour_mm3=volume / 2,
         centroid_lps_mm=(10.0, -20.0, 30.5),
         side=side,
         native_volume_mm3=volume + 1,
+        native_long_axis_mm=12.5,
+        native_short_axis_mm=7.25,
         touches_crop_border=False,
         touches_ct_border=False,
     )
@@ -94,7 +97,7 @@ def test_a_node_that_could_not_be_judged_has_empty_scores():
 
 
 def test_empty_tables_keep_their_columns():
-    assert len(tables.nodes_table([], axes=True).columns) == 7 + 7 + 9
+    assert len(tables.nodes_table([], axes=True).columns) == 7 + 7 + 11
     assert len(tables.published_table([], axes=False)) == 0
 
 

@@ -13,6 +13,9 @@ from aiene.benchmark.records import CaseRecord
 
 Track = Literal["on_truth", "end_to_end"]
 
+_USUAL_THRESHOLD = 0.5
+"""Of a model that tells none."""
+
 
 @dataclass(frozen=True)
 class NodeScore:
@@ -35,7 +38,8 @@ def judgement(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseR
     if entrant.facts is None:
         return {}
     features = entrant.facts.features
-    threshold = entrant.facts.ene_threshold or 0.5
+    told = entrant.facts.ene_threshold
+    threshold = _USUAL_THRESHOLD if told is None else told  # 0 is a threshold too
     result: dict[str, Any] = {"on_truth": None, "end_to_end": None}
     if features or any(n.ene_on_truth is not None for r in records for n in r.truth_nodes):
         result["on_truth"] = _track(config, records, "on_truth", threshold, entrant.probe_reason)

@@ -68,6 +68,7 @@ def show(
 ) -> None:
     """Show the leaderboard in the terminal, and as an HTML page."""
     from aiene.benchmark.leaderboard import boards, check_metric, newest_only, read_entries, write_page
+    from aiene.results.atomic import elsewhere
 
     with user_errors():
         entries = read_entries(board, data_sha256=data)
@@ -76,7 +77,8 @@ def show(
             check_metric(entries, name)
         standings = boards(entries, sort=sort, descending=False if ascending else None)
         if html is not None:
-            write_page(entries, html, sort=sort)
+            with elsewhere("choose another file with --html"):
+                write_page(entries, html, sort=sort)
             echo(f"Page: {html}", err=True)
     if as_json:
         echo_json([_board_json(one) for one in standings])

@@ -38,20 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: argparse.Namespace) -> int:
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
+    from aiene.results.atomic import elsewhere
 
     console = stderr_console()
 
     source = choose_source(words, read_config(CONFIG))
-    summary = run_cohort(
-        source.folder,
-        words.output_dir,
-        model=words.model,
-        device=device_of(words.gpu),
-        selection=Selection(format=source.format, limit=words.limit),  # type: ignore[arg-type]
-        fg_labels=words.fg_labels,
-        include_short_axes=words.include_short_axes,
-        on_case=partial(tell_case, console),
-    )
+    with elsewhere("choose another folder with --output-dir"):
+        summary = run_cohort(
+            source.folder,
+            words.output_dir,
+            model=words.model,
+            device=device_of(words.gpu),
+            selection=Selection(format=source.format, limit=words.limit),  # type: ignore[arg-type]
+            fg_labels=words.fg_labels,
+            include_short_axes=words.include_short_axes,
+            on_case=partial(tell_case, console),
+        )
     for name, path in summary.tables.items():
         console.print(f"{name}: {path}", markup=False)
     console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
@@ -137,6 +139,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpu", default="auto", help="cpu, auto, or the number of a GPU")
     parser.add_argument("--include-short-axes", action="store_true", help="measure the axes too")
     parser.add_argument("--limit", type=int, help="take the first so many cases")
-    parser.add_argument("--fg-labels", default="2", help="labels that hold nodes: 2, any, or a list")
+    parser.add_argument("--fg-labels", help="labels that hold nodes: 2 (as a rule), any, or a list")
     parser.add_argument("--model", default="default", help="name or folder of a model bundle")
     return parser

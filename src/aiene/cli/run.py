@@ -33,8 +33,9 @@ def run(
     device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     gpu: Annotated[str | None, typer.Option(hidden=True, help="cpu, auto or a number; as --device.")] = None,
     fg_labels: Annotated[
-        str, typer.Option(help="Labels that hold nodes: 2, any, or a list such as 1,2.")
-    ] = "2",
+        str | None,
+        typer.Option(help="Labels that hold nodes: 2 (as a rule), any, or a list such as 1,2."),
+    ] = None,
     include_short_axes: Annotated[
         bool, typer.Option("--include-short-axes", help="Measure long and short axes too.")
     ] = False,

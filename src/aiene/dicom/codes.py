@@ -53,7 +53,6 @@ NODE_NUMBER: Final = _own("ENE005", "Number of lymph nodes predicted malignant")
 ENE_THRESHOLD: Final = _own("ENE006", "Threshold of the probability of extranodal extension")
 INTENDED_USE: Final = _own("ENE007", "Intended use of the result")
 RESEARCH_ONLY: Final = _own("ENE008", "Research, not for clinical use")
-AXES_OF_RUN: Final = _own("ENE009", "Feret diameters, largest axial slice of the network grid")
 AXES_OF_MASK: Final = _own("ENE010", "Feret diameters, largest slice of the CT series")
 PATIENT_RESULT: Final = _own("ENE011", "Patient summary of lymph node findings")
 PRIMARY_FOUND: Final = _own("ENE012", "Primary tumor found")
@@ -69,11 +68,13 @@ OWN: Final = (
     ENE_THRESHOLD,
     INTENDED_USE,
     RESEARCH_ONLY,
-    AXES_OF_RUN,
     AXES_OF_MASK,
     PATIENT_RESULT,
     PRIMARY_FOUND,
     NOT_JUDGED,
     VOLUME_OF_RUN,
 )
-"""The whole private scheme; a meaning is never changed, a new one gets a new value."""
+"""The whole private scheme; a meaning is never changed, a new one gets a new value.
+
+ENE009, axes on the grid of the network, held a layer around the contour and is not used any more.
+"""

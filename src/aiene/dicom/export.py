@@ -31,13 +31,15 @@ from aiene.dicom.rows import (
 from aiene.dicom.sources import Sources
 from aiene.errors import AieneError, CaseError, InputError, MissingExtraError, OutputError, UsageError
 from aiene.ingest.dicom.damage import quiet
-from aiene.results.atomic import make_folder, writing
+from aiene.results.atomic import elsewhere, make_folder, writing
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 
 FOLDER = "dicom"
 """The objects' folder in a case's."""
+
+_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and export there"
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +95,12 @@ def export_run(
     owned.check(CSV, JSON)
     every = list(cases_of(out))
     rows: list[ExportRow] = []
-    with Sources(run, source_dicom) as sources:
+    with elsewhere(_ELSEWHERE), Sources(run, source_dicom) as sources:
         export = _Export(out, run, chosen, sources, Probabilities(run), earlier_dates(out), overwrite, owned)
         for case in every:
             rows.append(_row(export, case))
             on_case(ExportProgress(len(rows), len(every), rows[-1]))
-    tables = write_tables(out, rows, chosen, run.maker.notice)
+        tables = write_tables(out, rows, chosen, run.maker.notice)
     return ExportSummary(tuple(rows), chosen, run.maker.notice, tables)
 
 

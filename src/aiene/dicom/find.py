@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from aiene.dicom.source import SourceSeries, on_source
+from aiene.dicom.unchanged import unchanged
 from aiene.errors import InputError
 from aiene.geometry import Grid, Volume, triple
 from aiene.ingest.dicom.damage import DAMAGED, quiet
@@ -22,7 +23,6 @@ from aiene.ingest.dicom.pixels import read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, lay_out
 from aiene.ingest.files import source_files
-from aiene.ingest.fingerprint import file_hash, joined_sha256
 from aiene.ingest.lattice import AIR_HU, Matrix
 
 MATCH_VOXELS: Final = 0.1
@@ -91,11 +91,10 @@ class SourceIndex:
         size = tuple(given["lattice"]["size_zyx"])
         for stack in self.stacks:
             alike = (hidden or _first(stack).series_uid == uid) and stack.size == size
-            if not alike or np.abs(stack.affine - affine).max() >= _SAME_MM:
-                continue
-            same = _unchanged(stack, given)
-            if same is not None:
-                return _series(same, ())
+            if alike and np.abs(stack.affine - affine).max() < _SAME_MM:
+                same = unchanged(stack, given)
+                if same is not None:
+                    return _series(*same)
         raise InputError(
             self.folder,
             "no series has the content of this case, whose UIDs were pseudonymised"
@@ -216,7 +215,7 @@ def _header(frame: Frame, opened: dict[Path, Dataset]) -> Dataset:
     """The header of a slice; that of a multi-frame file with the frame's own plane at the top level."""
     if frame.path not in opened:
         opened.clear()
-        opened[frame.path] = _read(frame.path)
+        opened[frame.path] = whole_header(frame.path)
     whole = opened[frame.path]
     if not any(tag in whole for tag in _GROUPS):
         return whole
@@ -233,7 +232,13 @@ def _header(frame: Frame, opened: dict[Path, Dataset]) -> Dataset:
     return single
 
 
-def _read(path: Path) -> Dataset:
+def whole_header(path: Path) -> Dataset:
+    """Everything that a DICOM file says before its pixels.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
     with quiet():
         try:
             return pydicom.dcmread(path, force=True, stop_before_pixels=True)
@@ -251,36 +256,6 @@ def _stacks(folder: Path, frames: Sequence[Frame]) -> Iterator[Layout]:
 
 def _first(stack: Layout) -> Frame:
     return stack.places[0][0]
-
-
-def _unchanged(stack: Layout, given: dict[str, Any]) -> Layout | None:
-    """The stack of the files that hold what the run saw, if they do.
-
-    Copies of a slice may have come or gone; where a whole copy of the series lies in a folder of its own, the
-    files below that folder alone count.
-    """
-    hashes = {f.path: "" for frames in stack.places for f in frames}
-    for path in hashes:
-        hashes[path] = file_hash(path)
-    for places in _choices(stack):
-        files = {frame.path for frames in places for frame in frames}
-        if joined_sha256(*sorted(hashes[file] for file in files)) == given["sha256"]:
-            return replace(stack, places=places)
-    return None
-
-
-def _choices(stack: Layout) -> Iterator[tuple[tuple[Frame, ...], ...]]:
-    """The stack with all its copies, with the first of each slice, and with those below each folder."""
-    places = tuple(tuple(frames) for frames in stack.places)
-    yield places
-    if all(len(frames) == 1 for frames in places):
-        return
-    yield tuple(frames[:1] for frames in places)
-    folders = {folder for frames in places for frame in frames for folder in frame.path.parents}
-    for folder in sorted(folders):
-        below = tuple(tuple(f for f in frames if folder in f.path.parents) for frames in places)
-        if all(below) and below != places:
-            yield below
 
 
 def _may_be_dicom(file: Path) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aiene.dicom.record import GTVP, ExportCase
+from aiene.dicom.record import ExportCase
 from aiene.dicom.source import on_source
 from aiene.errors import CaseError
+from aiene.nodes import GTVP
 from aiene.results.records import NodeResult
 
 PRIMARY = "GTVp"
@@ -78,7 +79,7 @@ def findings_of(case: ExportCase) -> Findings:
             f"{', '.join(lost)} lies outside the slices of the source series",
             "give the whole series that the run was made from",
         )
-    primary = on_source(case.labels, case.source) == GTVP
+    primary = on_source(case.labels, case.source) == GTVP  # labels that were chosen as nodes are 2 there
     names = ", ".join(node.name for node in missing)
     return Findings(
         nodes=nodes,

@@ -1,19 +1,18 @@
-"""Whose result it is, and which images it is of: copied from the source series, nothing invented."""
+"""Whose result it is, and of which images: copied from the source series where the standard allows it."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import generate_uid
 
+from aiene.dicom.header_values import LATIN_1, Headers, headers_of, is_uid, value_of
 from aiene.dicom.record import ExportCase
 from aiene.dicom.source import SourceSeries
 from aiene.errors import CaseError
@@ -48,8 +47,6 @@ _OPTIONAL: Final = (
     "PatientBirthTime",
     "EthnicGroup",
     "PatientComments",
-    "PatientSpeciesDescription",
-    "PatientSpeciesCodeSequence",
     "PatientIdentityRemoved",
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
@@ -93,6 +90,9 @@ _OPTIONAL: Final = (
 )
 
 
+_DIGITS: Final = re.compile(r"[0-9][0-9.]{0,63}")
+"""What archives take for a UID, well-formed or not."""
+
 _NEEDED: Final = {
     "StudyInstanceUID": "study UID",
     "SeriesInstanceUID": "series UID",
@@ -106,12 +106,15 @@ def check_source(source: SourceSeries) -> None:
 
     Raises
     ------
-    CaseError : a UID that every object must copy is missing, or several images have one and the same.
+    CaseError : a UID that every object must copy is missing or holds something else, or several images have
+        one and the same.
     """
     again = "export the series again from the archive"
     for keyword, word in _NEEDED.items():
         if any(not dataset.get(keyword) for dataset in source.datasets):
             raise CaseError(f"the source images have no {word}, so nothing can be put in their place", again)
+        if any(not _DIGITS.fullmatch(str(dataset.get(keyword))) for dataset in source.datasets):
+            raise CaseError(f"the {word} of the source images is none, so nothing can refer to it", again)
     every = zip(source.datasets, source.frames, strict=True)
     different = len({(str(dataset.SOPInstanceUID), frame) for dataset, frame in every})
     if different < len(source.datasets):
@@ -120,6 +123,36 @@ def check_source(source: SourceSeries) -> None:
             "be told apart",
             again,
         )
+
+
+def odd_headers(source: Dataset) -> list[str]:
+    """What the objects do not repeat of a source image, since the standard does not allow it; tells no value.
+
+    Parameters
+    ----------
+    source : the header of the image whose patient and study every object takes.
+    """
+    found = identity_of(source)
+    empty = [keyword for keyword in found.refused if keyword in TYPE_2]
+    out = [keyword for keyword in found.refused if keyword not in TYPE_2]
+    uids = [keyword for keyword in _NEEDED if source.get(keyword) and not is_uid(source.get(keyword))]
+    said = [
+        (empty, "not allowed by the standard: DICOM objects leave it empty"),
+        (out, "not allowed by the standard, alone or without what it needs: DICOM objects leave it out"),
+        (uids, "no valid UID: DICOM objects must refer to it and repeat it; strict readers may mind"),
+    ]
+    warnings = [f"source header: {', '.join(words)}: {what}" for words, what in said if words]
+    if found.guessed_characters:
+        warnings.append(
+            "source header: letters beyond ASCII without a known character set: DICOM objects declare "
+            f"{LATIN_1}"
+        )
+    return warnings
+
+
+def identity_of(source: Dataset) -> Headers:
+    """Patient and study of a source image, as far as an object may repeat them."""
+    return headers_of(source, (*TYPE_2, *_OPTIONAL))
 
 
 def contradictions(source: SourceSeries) -> list[str]:
@@ -142,15 +175,16 @@ def contradictions(source: SourceSeries) -> list[str]:
 def copy_identity(source: Dataset, target: Dataset) -> None:
     """Patient and study of `source` in `target`, whatever it held before.
 
-    An attribute that cannot be understood is left out, or left empty where the standard wants it.
+    An attribute that the standard does not allow as it is (`header_values.headers_of`) is left out, or left
+    empty where every object must have it; `odd_headers` tells which.
     """
     target.StudyInstanceUID = source.StudyInstanceUID
+    found = identity_of(source).elements
     for keyword in (*TYPE_2, *_OPTIONAL):
         if keyword in target:
             delattr(target, keyword)
-        element = _element(source, keyword)
-        if element is not None:
-            target.add(element)
+        if keyword in found:
+            target.add(found[keyword])
         elif keyword in TYPE_2:
             setattr(target, keyword, "")
 
@@ -158,7 +192,7 @@ def copy_identity(source: Dataset, target: Dataset) -> None:
 def copy_frame_of_reference(source: Dataset, target: Dataset) -> None:
     """The frame of reference of `source` in `target`."""
     target.FrameOfReferenceUID = source.FrameOfReferenceUID
-    target.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""
+    target.PositionReferenceIndicator = value_of(source, "PositionReferenceIndicator") or ""
 
 
 def stamp(target: Dataset, when: datetime) -> None:
@@ -248,10 +282,3 @@ def _shown(dataset: Dataset, keyword: str) -> str:
         return str(dataset.get(keyword) or "")
     except ODD_VALUE:
         return ""
-
-
-def _element(source: Dataset, keyword: str) -> DataElement | None:
-    try:
-        return deepcopy(source[keyword]) if keyword in source else None
-    except ODD_VALUE:
-        return None

@@ -37,6 +37,7 @@ class RunRecord:
     series : the series that the user asked for.
     maker : what made its results.
     model : name or folder of the bundle, as the run was told.
+    fg_labels : the labels that the user chose as nodes; None: those of the bundle.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     """
 
@@ -45,6 +46,7 @@ class RunRecord:
     maker: Maker
     model: str
     pseudonymised: bool = False
+    fg_labels: str | None = None
 
 
 def read_run(out: Path) -> RunRecord:
@@ -145,4 +147,5 @@ def _record(content: dict[str, Any]) -> RunRecord:
         ),
         model=settings["model"],
         pseudonymised="pseudonyms" in settings,
+        fg_labels=settings.get("fg_labels"),
     )

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from aiene.dicom import seg, sr
 from aiene.dicom.findings import Findings, findings_of
-from aiene.dicom.identity import contradictions, encoded
+from aiene.dicom.identity import contradictions, encoded, odd_headers
 from aiene.dicom.readback import (
     check_fractional,
     check_identity,
@@ -67,7 +67,14 @@ def make_objects(case: ExportCase, kinds: Sequence[Kind], probabilities: GivePro
     """
     found = findings_of(case)
     made = Objects(
-        case, found, warnings=[*case.source.warnings, *contradictions(case.source), *found.warnings]
+        case,
+        found,
+        warnings=[
+            *case.source.warnings,
+            *contradictions(case.source),
+            *odd_headers(case.source.datasets[0]),
+            *found.warnings,
+        ],
     )
     if case.source.is_tilted:
         made.warnings.append(

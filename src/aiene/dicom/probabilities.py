@@ -15,6 +15,7 @@ from aiene.dicom.record import ExportCase
 from aiene.dicom.source import SourceSeries, planes
 from aiene.errors import AieneError, CaseError
 from aiene.geometry import RigidTransform, Volume, pull_labels
+from aiene.nodes import GTVN, GTVP, contours, parse_fg_labels
 
 if TYPE_CHECKING:
     from aiene.models.bundle import Bundle
@@ -74,12 +75,14 @@ class Probabilities:
         crop = Volume(read_image(file), grid_of_facts(case.result.facts["crop"]))
         to_native = RigidTransform.from_matrix(case.result.facts["to_native"])
         found = segmenter.probabilities(crop)
-        again = Volume(segmenter.in_values(found.argmax(axis=0)), crop.grid)
-        _check_same(again, to_native, case.labels)
+        named = bundle.card.labels
+        nodes = (GTVN,) if self._run.fg_labels is None else parse_fg_labels(self._run.fg_labels)
+        marked = contours(segmenter.in_values(found.argmax(axis=0)), nodes, primary=GTVP)
+        _check_same(Volume(marked, crop.grid), to_native, case.labels)
         return {
-            name: on_slices(Volume(found[bundle.card.labels[name]], crop.grid), to_native, case.source)
+            name: on_slices(Volume(found[named[name]], crop.grid), to_native, case.source)
             for name in SHOWN
-            if name in bundle.card.labels
+            if name in named
         }
 
     def _load(self) -> tuple[Bundle, Segmenter]:
@@ -149,7 +152,7 @@ def _box(
 
 
 def _check_same(found: Volume, to_native: RigidTransform, labels: Volume) -> None:
-    """Whether the label map of the crop is that of the run."""
+    """Whether labels that were found again on the crop are those of the run."""
     again = pull_labels(found, labels.grid, to_native.inverse())
     differ = np.count_nonzero(again.array != labels.array)
     if differ > _SHARE_OF_VOXELS * max(int(np.count_nonzero(labels.array)), 1):

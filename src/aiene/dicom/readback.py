@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from aiene.dicom import codes
 from aiene.dicom.findings import Findings
-from aiene.dicom.identity import TYPE_2, tracking_uid
+from aiene.dicom.identity import TYPE_2, identity_of, tracking_uid
 from aiene.dicom.record import ExportCase
 from aiene.dicom.source import Plane, SourceSeries, planes
 from aiene.dicom.sr import lengths
@@ -159,15 +159,19 @@ def check_report(content: bytes, case: ExportCase, found: Findings, segmentation
 def check_identity(dataset: Dataset, case: ExportCase) -> None:
     """Whether an object speaks of the same patient, study and space as its source.
 
+    What the source says against the standard must be empty.
+
     Raises
     ------
     CaseError : it does not.
     """
     first = case.source.datasets[0]
+    odd = identity_of(first).refused
     for keyword in (*TYPE_2, "StudyInstanceUID", "FrameOfReferenceUID"):
         if keyword == "FrameOfReferenceUID" and keyword not in dataset:
             continue
-        if _plain(dataset, keyword) != _plain(first, keyword):
+        wanted = "" if keyword in odd else _plain(first, keyword)
+        if _plain(dataset, keyword) != wanted:
             raise CaseError(f"{keyword} differs from the source images' when read back", _REMEDY)
 
 
@@ -224,11 +228,11 @@ def _frames(dataset: Dataset, fractional: bool) -> npt.NDArray[Any]:
 
 def _check_sizes(group: Dataset | None, node: NodeResult, case: ExportCase, found: Findings) -> None:
     mask = found.mask_in_block(node.name)
-    axes = lengths(case, node, mask)
+    axes = lengths(case, mask)
     count = int(np.count_nonzero(mask))
     verdict = _items(group, codes.ENE_VERDICT.value)
     wanted = {
-        codes.VOLUME.value: count * case.nodes.grid.voxel_volume_mm3 if count else node.volume_before_mm3,
+        codes.VOLUME.value: count * case.nodes.grid.voxel_volume_mm3 if count else node.contour_mm3,
         codes.LONG_AXIS.value: None if axes is None else axes.long_mm,
         codes.SHORT_AXIS.value: None if axes is None else axes.short_mm,
     }

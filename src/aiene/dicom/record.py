@@ -9,9 +9,6 @@ from aiene.dicom.source import SourceSeries
 from aiene.geometry import Volume
 from aiene.results.records import CaseResult
 
-GTVP = 1
-"""Value of the primary tumour in `labels.nii.gz`."""
-
 
 @dataclass(frozen=True)
 class Maker:

@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from aiene.dicom import identity
 from aiene.dicom.findings import Findings, findings_of
+from aiene.dicom.header_values import value_of
 from aiene.dicom.key_page import LEVEL_HU, NOTICE, PANEL, WIDTH_HU, Words, draw_page
 from aiene.dicom.key_slices import Picture, View, as_shown, key_index, picture
 from aiene.dicom.record import ExportCase
@@ -125,10 +126,10 @@ def _words(node: NodeResult, case: ExportCase, ct: Volume, through: tuple[int, i
 
 
 def _axes(node: NodeResult) -> str:
-    """The axes of the axial plane, where the run measured them."""
-    if node.axes is None:
+    """The axes of the contour in the axial plane."""
+    if node.native_long_axis_mm is None or node.native_short_axis_mm is None:
         return ""
-    return f"{node.axes['long_axis_axial']:.0f} x {node.axes['short_axis_axial']:.0f} mm   "
+    return f"{node.native_long_axis_mm:.0f} x {node.native_short_axis_mm:.0f} mm   "
 
 
 def _source_number(case: ExportCase, point: npt.NDArray[np.float64]) -> str:
@@ -136,8 +137,8 @@ def _source_number(case: ExportCase, point: npt.NDArray[np.float64]) -> str:
     where = planes(case.source)
     up = np.cross(where[0].along_row, where[0].along_column)
     nearest = int(np.argmin([abs((plane.origin - point) @ up) for plane in where]))
-    number = case.source.frames[nearest] or case.source.datasets[nearest].get("InstanceNumber")
-    return "" if number in (None, "") else f", image {number}"
+    number = case.source.frames[nearest] or value_of(case.source.datasets[nearest], "InstanceNumber")
+    return "" if number is None else f", image {number}"
 
 
 def _object(
@@ -157,7 +158,7 @@ def _object(
     made.ConversionType, made.BurnedInAnnotation = "WSD", "NO"  # no annotation that identifies a patient
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.ContentDate, made.ContentTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S")
-    made.BodyPartExamined = case.source.datasets[0].get("BodyPartExamined") or "NECK"
+    made.BodyPartExamined = value_of(case.source.datasets[0], "BodyPartExamined") or "NECK"
     made.PatientOrientation = None  # four pictures in three planes: no one orientation
     made.DerivationDescription = f"Key slices of {node.name} with its outline"
     made.ImageComments = f"{node.name}. {NOTICE}."

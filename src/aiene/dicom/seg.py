@@ -12,6 +12,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from aiene.dicom import codes
 from aiene.dicom.findings import PRIMARY, Findings
+from aiene.dicom.header_values import headers_of, value_of
 from aiene.dicom.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -217,20 +218,18 @@ def _stand_in(
     made.ImagePositionPatient = own.ImagePositionPatient
     made.ImageOrientationPatient, made.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing
     made.SliceThickness, made.SpacingBetweenSlices = (f"{value:.10g}" for value in thickness)
-    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        if first.get(keyword):
-            setattr(made, keyword, first.get(keyword))
+    lossy = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+    for element in headers_of(first, lossy).elements.values():
+        if not element.is_empty:
+            made.add(element)
     return made
 
 
 def _thickness(source: SourceSeries) -> tuple[float, float]:
     """Thickness of a slice, as the source tells it or as far as the next, and distance along the normal."""
     spacing = source.grid.spacing[0]
-    try:
-        told = float(source.datasets[0].get("SliceThickness") or 0)
-    except (TypeError, ValueError):
-        told = 0.0
-    return (told if told > 0 else spacing), spacing
+    told = value_of(source.datasets[0], "SliceThickness")
+    return (float(told) if told is not None and float(told) > 0 else spacing), spacing
 
 
 def _segment(case: ExportCase, name: str) -> dict[str, Any]:

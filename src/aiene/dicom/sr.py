@@ -31,7 +31,7 @@ from aiene.dicom.record import ExportCase
 from aiene.dicom.seg import parameters
 from aiene.extras import need
 from aiene.ingest.dicom.damage import quiet
-from aiene.nodes import measure_axes
+from aiene.nodes import axial_axes
 from aiene.results.records import NodeResult
 
 SERIES_NUMBER: Final = 9002
@@ -41,7 +41,7 @@ PATIENT: Final = "Patient"
 
 @dataclass(frozen=True)
 class AxialLengths:
-    """Long and short axis of a node in mm, and how they were measured."""
+    """Long and short axis of a node's contour in mm, and how they were measured."""
 
     long_mm: float
     short_mm: float
@@ -94,8 +94,8 @@ def build(case: ExportCase, found: Findings, segmentation: Dataset | None) -> Da
     return name_by_content(made, "sr")
 
 
-def lengths(case: ExportCase, node: NodeResult, mask: npt.NDArray[np.bool_]) -> AxialLengths | None:
-    """The axes of a node: those of the run where it measured them, else measured on the source slices.
+def lengths(case: ExportCase, mask: npt.NDArray[np.bool_]) -> AxialLengths | None:
+    """The axes of a node's contour, on the source slices.
 
     Parameters
     ----------
@@ -103,17 +103,11 @@ def lengths(case: ExportCase, node: NodeResult, mask: npt.NDArray[np.bool_]) -> 
 
     Returns
     -------
-    None where the run measured none and the node holds no voxel of the CT.
+    None where the node holds no voxel of the CT.
     """
-    if node.axes is not None:
-        return AxialLengths(node.axes["long_axis_axial"], node.axes["short_axis_axial"], codes.AXES_OF_RUN)
-    where = np.argwhere(mask)
-    if not len(where):
+    if not mask.any():
         return None
-    low, high = where.min(axis=0), where.max(axis=0) + 1
-    cut = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    axes = measure_axes(cut, case.source.grid.spacing)
-    return AxialLengths(axes.long_axial, axes.short_axial, codes.AXES_OF_MASK)
+    return AxialLengths(*axial_axes(mask, case.source.grid.spacing), codes.AXES_OF_MASK)
 
 
 def volume_mm3(mask: npt.NDArray[np.bool_], case: ExportCase) -> float:
@@ -212,12 +206,10 @@ def _node(hd: Any, case: ExportCase, found: Findings, node: NodeResult, segmenta
     mask = found.mask_in_block(node.name)
     here = segmentation is not None and node in found.present
     volume = (
-        (volume_mm3(mask, case), codes.SUM_OF_VOXELS)
-        if here
-        else (node.volume_before_mm3, codes.VOLUME_OF_RUN)
+        (volume_mm3(mask, case), codes.SUM_OF_VOXELS) if here else (node.contour_mm3, codes.VOLUME_OF_RUN)
     )
     measurements = [_measured(hd, codes.VOLUME, volume[0], codes.CUBIC_MILLIMETRE, volume[1])]
-    axes = lengths(case, node, mask)
+    axes = lengths(case, mask)
     if axes is not None:
         measurements += [
             _measured(hd, codes.LONG_AXIS, axes.long_mm, codes.MILLIMETRE, axes.method),

@@ -1,24 +1,50 @@
-"""A user's own masks: found by case id, and taken only where they lie on the CT's lattice."""
+"""A user's own masks: found by case id, taken only on the CT's lattice, and with nodes that can be told."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from aiene.errors import InputError
 from aiene.geometry import Grid, Volume, pull_labels
 from aiene.ingest.case import AffineRule, Case
 from aiene.ingest.nifti import read_nifti
 from aiene.ingest.nrrd import read_nrrd
+from aiene.nodes.labels import GTVN, GTVP, FgLabels
 from aiene.wording import case_name, file_name, said
 
 TOLERANCE_MM = 1e-3
 TOLERANCE_COSINE = 1e-4
 
+_MANY_PARTS = 3
+"""Parts of label 1 from which on it looks like nodes where label 2 has one."""
+_SWAPPED = (
+    "2 was taken as nodes, but 1 has more parts in the given mask; if 1 marks the nodes, say --fg-labels 1"
+)
+
 _READERS = {".nii": read_nifti, ".nii.gz": read_nifti, ".nrrd": read_nrrd, ".nhdr": read_nrrd}
+
+
+@dataclass(frozen=True)
+class MaskLabels:
+    """Which labels of a map are nodes.
+
+    Parameters
+    ----------
+    nodes : those labels.
+    warnings : what the user should look at.
+    notes : what was taken for what.
+    """
+
+    nodes: FgLabels
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def mask_files(folder: Path, case_id: str) -> tuple[Path, ...]:
@@ -69,7 +95,7 @@ def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
     Raises
     ------
     InputError : it cannot be read, lies elsewhere than the CT (by more than 1e-3 mm at a corner, or 1e-4 in a
-        direction cosine), or holds values that are no labels.
+        direction cosine), or holds values that are no labels: probabilities, negative numbers, NaN.
     """
     ending = next(end for end in sorted(_READERS, key=len, reverse=True) if path.name.endswith(end))
     case = Case(path.name, "nifti" if "nii" in ending else "nrrd", (path,), affine=affine)
@@ -84,12 +110,79 @@ def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
     return Volume(labels.array, like) if np.array_equal(order, np.eye(4)) else pull_labels(labels, like)
 
 
+def node_labels(path: Path, array: npt.NDArray[np.uint8], told: FgLabels | None) -> MaskLabels:
+    """Which labels of an own mask are nodes; where that cannot be told, nothing is guessed.
+
+    Without a word from the user label 2 is nodes, as in HECKTOR, where 1 is the primary tumour. A mask with a
+    single other value is taken to hold nodes. A single 1 is refused: it may be a binary mask of nodes, or the
+    primary tumour of a patient without nodes.
+
+    Parameters
+    ----------
+    path : of the mask, for messages.
+    array : its labels.
+    told : what the user says; None: nothing.
+
+    Raises
+    ------
+    InputError : none of its labels is known to be nodes. Names the values that are there, and `--fg-labels`.
+    """
+    counts = sum(np.bincount(plane.ravel(), minlength=256) for plane in array)
+    values = [int(value) for value in np.flatnonzero(counts) if value]
+    nodes = (GTVN,) if told is None else told
+    if not values:
+        return MaskLabels(nodes, ("the given mask is empty: no nodes",))
+    chosen = values if nodes == "any" else [value for value in values if value in nodes]
+    if chosen:
+        rest = " (1 as the primary tumour)" if GTVP in values and GTVP not in chosen else ""
+        swapped = told is None and GTVP in values and _look_swapped(array)
+        note = f"own mask: {_listed(chosen)} of {_listed(values)} taken as nodes{rest}"
+        return MaskLabels(nodes, (_SWAPPED,) if swapped else (), (note,))
+    if told is None and len(values) == 1 and values != [GTVP]:
+        return MaskLabels((values[0],), (f"the given mask's only value, {values[0]}, is taken as nodes",))
+    if told is not None and values == [GTVP]:
+        wanted = _listed(list(nodes) if nodes != "any" else [])
+        return MaskLabels(nodes, (f"the given mask holds 1 alone, and {wanted} was to be nodes: no nodes",))
+    if values == [GTVP]:
+        raise InputError(
+            path,
+            "its only value is 1, which may be nodes, or the primary tumour of a patient without nodes (then "
+            "nodes are 2)",
+            "say which with --fg-labels 1 or --fg-labels 2",
+        )
+    raise InputError(
+        path,
+        f"it holds {_listed(values)} and no {_listed(list(nodes), 'or')}, so its nodes cannot be told",
+        f"say which are nodes with --fg-labels, such as --fg-labels {values[-1]} (a patient without nodes "
+        "has an empty mask, or 1 alone)",
+    )
+
+
+def _look_swapped(array: npt.NDArray[np.uint8]) -> bool:
+    """Whether label 1 has several parts and label 2 one: as a rule a neck has more nodes than primaries."""
+    blocks = ndimage.find_objects(array, max_label=GTVN)
+    parts = [
+        0 if block is None else ndimage.label(array[block] == value, np.ones((3, 3, 3)))[1]
+        for value, block in ((GTVP, blocks[GTVP - 1]), (GTVN, blocks[GTVN - 1]))
+    ]
+    return parts[1] == 1 and parts[0] >= _MANY_PARTS
+
+
+def _listed(values: Sequence[int | str], word: str = "and") -> str:
+    """`1`, `1 and 3`, `1, 3 and 4`; of many the first ones."""
+    shown = [str(value) for value in values[:8]] + ([f"{len(values) - 8} more"] if len(values) > 8 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {word} {shown[-1]}"
+
+
 def _labels(path: Path, array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     whole = np.asarray(array)
-    labels = np.clip(np.nan_to_num(whole.astype(np.float64), nan=-1.0), -1, 256).round().astype(np.int64)
-    if not np.array_equal(labels, whole) or labels.min() < 0 or labels.max() > 255:
-        raise InputError(path, "its values are no labels from 0 to 255", "give a label map")
-    return labels.astype(np.uint8)
+    bad = ~((whole >= 0) & (whole <= 255) & (whole == np.rint(whole)))
+    if bad.any():
+        first = whole[bad][0]
+        between = bool(np.isfinite(first)) and float(first) != np.rint(float(first))
+        what = "give a label map" if not between else "cut probabilities at a threshold and give a label map"
+        raise InputError(path, f"it holds {first:g}: its values are no labels from 0 to 255", what)
+    return whole.astype(np.uint8)
 
 
 def _reordering(mask: Grid, like: Grid) -> npt.NDArray[np.float64] | None:

@@ -1,21 +1,28 @@
 """Lymph nodes: split from the segmentation, measured, and placed on the patient's own CT."""
 
-from aiene.nodes.labels import FgLabels, parse_fg_labels
-from aiene.nodes.measure import measure_axes
-from aiene.nodes.native import names_by_volume, native_places, ranks_by_volume
-from aiene.nodes.node import Axes, NativePlace, Node, Score, Side
+from aiene.nodes.labels import GTVN, GTVP, FgLabels, check_known, contours, parse_fg_labels
+from aiene.nodes.measure import axial_axes, measure_axes
+from aiene.nodes.native import NativeNodes, names_by_volume, native_nodes, ranks_by_volume
+from aiene.nodes.node import Axes, NativePlace, Node, NoNode, Score, Side
 from aiene.nodes.split import split_nodes
 
 __all__ = [
+    "GTVN",
+    "GTVP",
     "Axes",
     "FgLabels",
+    "NativeNodes",
     "NativePlace",
+    "NoNode",
     "Node",
     "Score",
     "Side",
+    "axial_axes",
+    "check_known",
+    "contours",
     "measure_axes",
     "names_by_volume",
-    "native_places",
+    "native_nodes",
     "parse_fg_labels",
     "ranks_by_volume",
     "split_nodes",

@@ -1,4 +1,4 @@
-"""Long and short axes of a node, as the published code measures them (feret 1.4.3, `maxf` and `maxf90`)."""
+"""Long and short axes: the published ones (feret 1.4.3, `maxf` and `maxf90`), and those of a contour."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import numpy.typing as npt
 from aiene.nodes.node import Axes
 
 BoolArray = npt.NDArray[np.bool_]
+
+_TIE = 1e-9
+"""Share of the long axis by which two of one length may differ by rounding."""
 
 
 def measure_axes(mask: BoolArray, spacing: tuple[float, float, float]) -> Axes:
@@ -34,6 +37,32 @@ def measure_axes(mask: BoolArray, spacing: tuple[float, float, float]) -> Axes:
         long_coronal=long_c,
         long_sagittal=long_s,
     )
+
+
+def axial_axes(mask: BoolArray, spacing: tuple[float, float, float]) -> tuple[float, float]:
+    """Long and short axis of a contour in its slice of largest area, on its own voxels.
+
+    No cubes of 1 mm come between, as they do in the published axes: thin nodes would lose whole voxels.
+
+    Parameters
+    ----------
+    mask : bool (z, y, x), one node, its slices along the first axis.
+    spacing : mm along z, y, x.
+
+    Returns
+    -------
+    Largest distance of two voxel centres of the slice, and its extent across the line between them (the
+    largest such where several pairs are equally far apart), in mm; 0 for a single voxel or an empty mask.
+    """
+    corners = convex_corners(_largest_slice(_cut(mask), 0)) * np.array(spacing[1:])
+    if len(corners) < 2:
+        return 0.0, 0.0
+    apart = corners[:, None] - corners[None]
+    lengths = np.hypot(apart[..., 0], apart[..., 1])
+    long_axis = float(lengths.max())
+    ways = apart[lengths >= long_axis * (1 - _TIE)] / long_axis
+    across = corners @ np.stack([-ways[:, 1], ways[:, 0]])
+    return long_axis, float(np.ptp(across, axis=0).max())
 
 
 def feret_axes(plane: BoolArray) -> tuple[float, float]:

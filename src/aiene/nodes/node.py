@@ -32,19 +32,26 @@ class Axes:
 class Node:
     """One malignant lymph node on the crop.
 
+    The published method grows the contour twice. Its masks and sizes are for the classifier and the published
+    table alone; everything else is told of the contour itself.
+
     Parameters
     ----------
     number : the published numbering: watershed label, with gaps.
-    mask : bool (64, 160, 160) on the crop, the outer layer of the watershed included.
+    contour : bool (64, 160, 160) on the crop: the segmentation's own voxels. Empty where the watershed made a
+        node of the layer alone.
+    mask : bool, `contour` and the layer of the watershed around it.
     dilated : bool, the classifier's mask: `mask` grown by 4 voxels in plane.
-    volume_before_mm3, volume_after_mm3 : of `mask` and `dilated` on the crop.
-    axes : None where they were not asked for.
-    touches_border : `mask` reaches the crop's edge, so a part of the node may be missing.
+    contour_mm3, volume_before_mm3, volume_after_mm3 : of `contour`, `mask` and `dilated` on the crop.
+    axes : of `mask`, as published; None where they were not asked for.
+    touches_border : `contour` reaches the crop's edge, so a part of the node may be missing.
     """
 
     number: int
+    contour: npt.NDArray[np.bool_]
     mask: npt.NDArray[np.bool_]
     dilated: npt.NDArray[np.bool_]
+    contour_mm3: float
     volume_before_mm3: float
     volume_after_mm3: float
     axes: Axes | None
@@ -53,20 +60,38 @@ class Node:
 
 @dataclass(frozen=True)
 class NativePlace:
-    """A node on the patient's own CT.
+    """A node on the patient's own CT: its contour there, without any layer around it.
 
     Parameters
     ----------
     centroid_lps_mm : mean of the voxel centres, (x, y, z).
-    volume_mm3 : voxels on the native grid times their volume.
+    volume_mm3 : voxels on the native grid times their volume; 0 where none lies in the node.
+    long_axis_mm, short_axis_mm : `measure.axial_axes` on the native grid; None where the volume is 0.
     side : of the neck, by the centroid against the template's midline.
     touches_border : the node reaches the native CT's edge.
     """
 
     centroid_lps_mm: tuple[float, float, float]
     volume_mm3: float
+    long_axis_mm: float | None
+    short_axis_mm: float | None
     side: Side
     touches_border: bool
+
+
+@dataclass(frozen=True)
+class NoNode:
+    """A part of the contours that belongs to no node: told, never lost in silence.
+
+    Parameters
+    ----------
+    volume_mm3, centroid_lps_mm : on the native CT.
+    outside : it lies wholly outside the crop that the networks see; else it is too small for a node.
+    """
+
+    volume_mm3: float
+    centroid_lps_mm: tuple[float, float, float]
+    outside: bool
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from aiene.geometry import Volume
+from aiene.geometry import Grid, Volume
 from aiene.nodes.labels import FgLabels, foreground
 from aiene.nodes.measure import measure_axes
 from aiene.nodes.node import Node
@@ -37,11 +37,16 @@ def split_nodes(labels: Volume, *, fg_labels: FgLabels, axes: bool) -> list[Node
     Returns
     -------
     The nodes. Their masks do not overlap and hold the layer around the segmentation, as published; the
-    dilated masks may overlap. Numbers have gaps where a part was too small to be a node.
+    dilated masks may overlap. A node's contour is what of the segmentation lies in its mask. Numbers have
+    gaps where a part was too small to be a node.
     """
-    split = split_labels(foreground(labels.array, fg_labels))
-    numbers = np.flatnonzero(np.bincount(split.ravel()))
-    return [_node(split == number, int(number), labels, axes) for number in numbers if number > 0]
+    inside = foreground(labels.array, fg_labels)
+    split = split_labels(inside)
+    return [
+        node_of(int(number), split == number, inside, labels.grid, axes=axes)
+        for number in np.flatnonzero(np.bincount(split.ravel()))
+        if number > 0
+    ]
 
 
 def split_labels(mask: BoolArray) -> npt.NDArray[np.int64]:
@@ -82,18 +87,32 @@ def _large_enough(seeds: BoolArray) -> BoolArray:
     return kept
 
 
-def _node(mask: BoolArray, number: int, labels: Volume, axes: bool) -> Node:
-    dilated = dilate(mask)
-    voxel = labels.grid.voxel_volume_mm3
+def node_of(number: int, mask: BoolArray, segmented: BoolArray, grid: Grid, *, axes: bool) -> Node:
+    """The node of a mask that has its layer already.
+
+    Parameters
+    ----------
+    mask : the node with its layer, not empty.
+    segmented : the segmentation, of which the node's contour is the part within `mask`.
+    grid : of both.
+    axes : measure the published axes too.
+    """
+    dilated, contour = dilate(mask), mask & segmented
     return Node(
         number=number,
+        contour=contour,
         mask=mask,
         dilated=dilated,
-        volume_before_mm3=float(np.count_nonzero(mask) * voxel),
-        volume_after_mm3=float(np.count_nonzero(dilated) * voxel),
-        axes=measure_axes(mask, labels.grid.spacing) if axes else None,
-        touches_border=touches_border(mask),
+        contour_mm3=_volume(contour, grid),
+        volume_before_mm3=_volume(mask, grid),
+        volume_after_mm3=_volume(dilated, grid),
+        axes=measure_axes(mask, grid.spacing) if axes else None,
+        touches_border=touches_border(contour),
     )
+
+
+def _volume(mask: BoolArray, grid: Grid) -> float:
+    return float(np.count_nonzero(mask) * grid.voxel_volume_mm3)
 
 
 def dilate(mask: BoolArray) -> BoolArray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiene.nodes import names_by_volume
-from aiene.nodes.node import NativePlace, Node, Score
+from aiene.nodes.node import NativePlace, Node, NoNode, Score
+from aiene.nodes.split import SMALLEST_SEED
 from aiene.results.records import NodeResult
 
 
@@ -35,9 +36,12 @@ def node_results(
             volume_before_mm3=node.volume_before_mm3,
             volume_after_mm3=node.volume_after_mm3,
             axes=_axes_columns(node),
+            contour_mm3=node.contour_mm3,
             centroid_lps_mm=place.centroid_lps_mm,
             side=place.side if sides_known else "",
             native_volume_mm3=place.volume_mm3,
+            native_long_axis_mm=place.long_axis_mm,
+            native_short_axis_mm=place.short_axis_mm,
             touches_crop_border=node.touches_border,
             touches_ct_border=place.touches_border,
         )
@@ -49,7 +53,7 @@ def node_results(
 def node_warnings(
     nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None]
 ) -> list[str]:
-    """What the user should look at: nodes cut off at a border, nodes without a probability."""
+    """What the user should look at: nodes cut off at a border, without a voxel, without a probability."""
     warnings = []
     names = names_by_volume(nodes)
     cut = [
@@ -57,11 +61,43 @@ def node_warnings(
     ]
     if cut:
         warnings.append(f"{', '.join(sorted(cut))} may be cut off at the border of the crop or the CT")
+    thin = [name for name, place in zip(names, places, strict=True) if not place.volume_mm3]
+    if thin:
+        warnings.append(
+            f"{', '.join(sorted(thin))}: no voxel of the CT's own grid lies in it, so its native volume is 0"
+        )
     blank = [name for name, score in zip(names, scores, strict=True) if score is None]
     if blank:
         from aiene.classify import UNSCORED  # loads torch, as `scores` did
 
         warnings.append(f"{', '.join(sorted(blank))}: {UNSCORED}")
+    return warnings
+
+
+def contour_warnings(no_node: Sequence[NoNode]) -> list[str]:
+    """What of the contours is counted in no node, and why.
+
+    Parameters
+    ----------
+    no_node : in order of falling volume.
+    """
+    reasons = {
+        False: f"too small for a node (one takes {SMALLEST_SEED} voxels of the crop, a layer around it "
+        "counted)",
+        True: "outside the crop that the networks see",
+    }
+    warnings = []
+    for outside, why in reasons.items():
+        parts = [part for part in no_node if part.outside is outside]
+        if parts:
+            x, y, z = parts[0].centroid_lps_mm
+            many = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
+            verb, largest = ("is", "it lies") if len(parts) == 1 else ("are", "the largest lies")
+            volume = sum(part.volume_mm3 for part in parts)
+            warnings.append(
+                f"{many} of the contours of nodes ({volume:.4g} mm3) {verb} {why} and counted in none; "
+                f"{largest} at ({x:.0f}, {y:.0f}, {z:.0f}) mm LPS"
+            )
     return warnings
 
 

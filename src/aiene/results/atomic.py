@@ -10,22 +10,36 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from aiene.errors import OutputError
 
-_REASONS = {
-    errno.ENOSPC: ("the disk is full", "make room, then run the same command again"),
-    errno.EDQUOT: ("the disk quota is used up", "make room, then run the same command again"),
-    errno.EACCES: ("no permission to write here", "choose another folder with -o"),
-    errno.EPERM: ("no permission to write here", "choose another folder with -o"),
-    errno.EROFS: ("the file system is read-only", "choose another folder with -o"),
-    errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another folder with -o"),
+_FULL = "make room, then run the same command again"
+_ELSEWHERE: ContextVar[str] = ContextVar("elsewhere", default="choose another folder with -o")
+_REASONS: dict[int, tuple[str, str | None]] = {
+    errno.ENOSPC: ("the disk is full", _FULL),
+    errno.EDQUOT: ("the disk quota is used up", _FULL),
+    errno.EACCES: ("no permission to write here", None),
+    errno.EPERM: ("no permission to write here", None),
+    errno.EROFS: ("the file system is read-only", None),
+    errno.ENOTDIR: ("a part of this path is a file, not a folder", None),
     errno.ENAMETOOLONG: ("its name is too long for this file system", "give the input a shorter name"),
     errno.EILSEQ: ("this file system does not take its name", "give the input a name in UTF-8"),
-    errno.EEXIST: ("a file is in the way of this folder", "choose another folder with -o"),
+    errno.EEXIST: ("a file is in the way of this folder", None),
 }
+"""Problem and remedy; None where another place is the remedy."""
+
+
+@contextmanager
+def elsewhere(remedy: str) -> Iterator[None]:
+    """What to advise where a place cannot be written to, of a command that has no `-o`."""
+    token = _ELSEWHERE.set(remedy)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)
 
 
 _NOTHING_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN}
@@ -42,9 +56,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fallback = (f"it cannot be written ({error.strerror or error})", "choose another folder with -o")
-        problem, remedy = _REASONS.get(error.errno or 0, fallback)
-        raise OutputError(path, problem, remedy) from error
+        fallback = (f"it cannot be written ({error.strerror or error})", None)
+        problem, remedy = fallback if error.errno is None else _REASONS.get(error.errno, fallback)
+        raise OutputError(path, problem, remedy or _ELSEWHERE.get()) from error
 
 
 def make_folder(path: Path, *, private: bool = False) -> None:

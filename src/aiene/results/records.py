@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 Status = Literal["ok", "no_nodes", "failed", "skipped"]
 
-FORMAT = 1
+FORMAT = 2
+"""1 told the size of a node with the layer of the watershed around it; such a result is made anew."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,15 @@ class NodeResult:
     number : the published numbering.
     pos, ene : probabilities of the classifier, 0 to 1; None where it could not judge the node.
     ene_classification : 1 where `ene` is over the bundle's threshold; None where `ene` is.
-    volume_before_mm3, volume_after_mm3 : on the crop, before and after dilation.
-    axes : the seven published axes in mm, by their column name; None where not asked for.
-    centroid_lps_mm : on the native CT, (x, y, z).
+    volume_before_mm3, volume_after_mm3 : as published: on the crop, with the layer of the watershed, before
+        and after dilation.
+    axes : the seven published axes in mm, with that layer, by their column name; None where not asked for.
+    contour_mm3 : of the contour on the crop, without a layer.
+    centroid_lps_mm : of the contour on the native CT, (x, y, z).
     side : left, right or midline; empty where the CT's file does not say how the patient lies.
-    native_volume_mm3 : on the native CT.
+    native_volume_mm3 : of the contour on the native CT; 0 where no voxel of it lies in the node.
+    native_long_axis_mm, native_short_axis_mm : of the contour in its largest axial slice there; None where no
+        voxel lies in the node.
     touches_crop_border, touches_ct_border : a part of the node may be missing.
     """
 
@@ -36,9 +41,12 @@ class NodeResult:
     volume_before_mm3: float
     volume_after_mm3: float
     axes: dict[str, float] | None
+    contour_mm3: float
     centroid_lps_mm: tuple[float, float, float]
     side: str
     native_volume_mm3: float
+    native_long_axis_mm: float | None
+    native_short_axis_mm: float | None
     touches_crop_border: bool
     touches_ct_border: bool
 

@@ -8,7 +8,6 @@ import numpy as np
 from scipy import ndimage
 
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
-from aiene.benchmark.config import GTVN, LABEL_VALUES
 from aiene.benchmark.resources import count_parameters, folder_bytes
 from aiene.device import resolve_device
 from aiene.geometry import Volume, pull_labels
@@ -17,7 +16,7 @@ from aiene.ingest.case import NativeCt
 from aiene.models.bundle import Bundle, verify_bundle
 from aiene.models.store import find_bundle
 from aiene.nodes.node import Node
-from aiene.nodes.split import dilate, touches_border
+from aiene.nodes.split import node_of
 from aiene.pipeline import Networks, Preparation, Ready, Settings, finish, load_networks, load_preparation
 from aiene.prepare import Prepared, prepare
 from aiene.results import CaseArrays, CaseResult
@@ -87,7 +86,7 @@ class BundleComparator:
         result, arrays = finish(
             prepared.at,
             self._networks,
-            Settings(card.ene_threshold, fg_labels=str(LABEL_VALUES[GTVN])),
+            Settings(card.ene_threshold),
             labels=card.labels,
             midline_x=self._preparation.midline_x,
         )
@@ -96,18 +95,11 @@ class BundleComparator:
         return _Inferred(result, arrays, {node.number: s.ene for node, s in found if s is not None})
 
     def answer(self, inferred: _Inferred) -> Answer:
-        """Labels and nodes on the CT; a node is what the road split off, as far as it was segmented.
-
-        The road's own node masks hold the published layer around the segmentation, which is no part of a
-        node's outline.
-        """
-        labels = inferred.arrays.labels
-        inside = labels.array == LABEL_VALUES[GTVN]
-        nodes = inferred.arrays.nodes
+        """Labels and nodes on the CT, as a run writes them: contours, without a layer around."""
         rows = inferred.result.nodes
         return Answer(
-            labels=labels,
-            nodes=nodes.with_array(np.where(inside, nodes.array, 0).astype(np.uint16)),
+            labels=inferred.arrays.labels,
+            nodes=inferred.arrays.nodes,
             confidence={row.value: row.pos for row in rows if row.pos is not None},
             ene={row.value: row.ene for row in rows if row.ene is not None},
             ene_on_truth=inferred.on_truth,
@@ -138,14 +130,11 @@ def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
     node_map : uint16 on the native CT; a node that does not reach the crop is left out.
     """
     on_crop = pull_labels(node_map, prepared.crop.grid, prepared.to_native).array
-    voxel = prepared.crop.grid.voxel_volume_mm3
     nodes = []
     for value in np.flatnonzero(np.bincount(on_crop.ravel())):
         own = on_crop == value
-        if value == 0 or not own.any():
+        if value == 0:
             continue
         grown = ndimage.binary_dilation(own, np.ones((3, 3, 3), bool)) & (own | (on_crop == 0))
-        dilated = dilate(grown)
-        sizes = [float(np.count_nonzero(mask) * voxel) for mask in (grown, dilated)]
-        nodes.append(Node(int(value), grown, dilated, sizes[0], sizes[1], None, touches_border(grown)))
+        nodes.append(node_of(int(value), grown, own, prepared.crop.grid, axes=False))
     return nodes
