@@ -23,7 +23,7 @@ from aiene.models.bundle import Bundle
 from aiene.nodes import native_places, parse_fg_labels, split_nodes
 from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
-from aiene.results.assemble import node_results, node_warnings
+from aiene.results.assemble import node_results, node_warnings, threshold_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -192,7 +192,12 @@ def finish(
         nodes=node_results(nodes, places, scores, settings.ene_threshold),
         has_primary=bool((found.array == labels["GTVp"]).any()),
         has_chosen=bool((found.array != 0).any() if chosen == "any" else np.isin(found.array, chosen).any()),
-        warnings=(*at.warnings, *_mask_warnings(at, found), *node_warnings(nodes, places, scores)),
+        warnings=(
+            *at.warnings,
+            *_mask_warnings(at, found),
+            *node_warnings(nodes, places, scores),
+            *threshold_warnings(nodes, scores, settings.ene_threshold, prepared.ene_spread),
+        ),
         notes=at.case.notes,
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         facts=at.facts,

@@ -48,6 +48,7 @@ class Prepared:
     to_native : takes points of the template's space to points of the native CT.
     registration : how that transform was found.
     warnings : what the user should look at.
+    ene_spread : the profile's: how far another storage order of the CT moves a node's ENE; None: it does not.
     """
 
     crop: Volume
@@ -55,3 +56,4 @@ class Prepared:
     to_native: RigidTransform
     registration: RegistrationReport
     warnings: tuple[str, ...] = ()
+    ene_spread: float | None = None

@@ -38,7 +38,7 @@ def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
     _check_bone(crop)
     to_native = working.to_native.after(fit.kept.pose.rigid())
     report, warnings = reported(fit, crop.grid, to_native, working, template)
-    return Prepared(crop, ct.volume.grid, to_native, report, warnings)
+    return Prepared(crop, ct.volume.grid, to_native, report, warnings, profile.ene_spread)
 
 
 def _check_bone(crop: Volume) -> None:
