@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import permutations, product
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry import AXIAL, AxisOrder, Grid, Volume
+from aiene.geometry import AXIAL, ORDERS, AxisOrder, Grid, Volume
 
-ORDERS = [
-    AxisOrder((a, b, c), (r, s, t))
-    for a, b, c in permutations((0, 1, 2))
-    for r, s, t in product((False, True), repeat=3)
-]
 ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)
 
 

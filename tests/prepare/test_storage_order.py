@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations, product
 
 import numpy as np
 import pytest
 from head_phantom import Head
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry import AXIAL, AxisOrder, Grid, RigidTransform, Volume
+from aiene.geometry import AXIAL, ORDERS, AxisOrder, Grid, RigidTransform, Volume
 from aiene.ingest.case import NativeCt
 from aiene.prepare import OPEN, Template, prepare
 from aiene.prepare.patient import patient_of
 from aiene.prepare.working import Working, open_working
 
-ORDERS = [
-    AxisOrder((a, b, c), (r, s, t))
-    for a, b, c in permutations((0, 1, 2))
-    for r, s, t in product((False, True), repeat=3)
-]
 PADDINGS = [
     (((0, 0), (0, 0), (0, 0)), -1000.0),
     (((0, 3), (7, 1), (2, 11)), -1024.0),

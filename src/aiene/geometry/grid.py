@@ -40,6 +40,14 @@ class AxisOrder:
         return self.axes == (0, 1, 2) and not any(self.reversed)
 
 
+ORDERS = tuple(
+    AxisOrder((a, b, c), (r, s, t))
+    for a, b, c in permutations((0, 1, 2))
+    for r, s, t in product((False, True), repeat=3)
+)
+"""All 48 ways to store the same voxels; the first leaves them as they are."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Where the voxels of an array lie in the patient.
@@ -164,12 +172,10 @@ class Grid:
         by 45 degrees), the one whose cosines, read in order, are the larger at the first difference.
         """
         best: list[tuple[AxisOrder, npt.NDArray[np.float64]]] = []
-        for axes in permutations((0, 1, 2)):
-            for turned in product((False, True), repeat=3):
-                rows = np.array(self.direction)[list(axes)] * np.where(turned, -1.0, 1.0)[:, None]
-                if np.linalg.det(rows) * np.linalg.det(AXIAL) > 0:
-                    cosines = np.array([np.sum(rows * AXIAL), *rows.ravel()])
-                    best.append((AxisOrder(axes, turned), cosines))
+        for order in ORDERS:
+            rows = np.array(self.direction)[list(order.axes)] * np.where(order.reversed, -1.0, 1.0)[:, None]
+            if np.linalg.det(rows) * np.linalg.det(AXIAL) > 0:
+                best.append((order, np.array([np.sum(rows * AXIAL), *rows.ravel()])))
         for place in range(10):
             most = max(cosines[place] for _, cosines in best)
             best = [(order, cosines) for order, cosines in best if cosines[place] > most - _SAME_COSINE]

@@ -81,8 +81,8 @@ def threshold_warnings(
         return []
     return [
         f"{', '.join(near)}: the ENE probability lies within {spread:g} of the threshold {threshold:g}, as "
-        "far as this profile's registration moves it where the same CT is stored in another order: the AI-ENE "
-        "number is not certain"
+        "far as this profile's registration moves it where the same CT is stored in another order: the "
+        "AI-ENE number is not certain"
     ]
 
 
