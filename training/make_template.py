@@ -65,7 +65,7 @@ def laid(
     for patient in patients:
         working = open_working(NativeCt(read(folder / patient / "ct.nii.gz"), 2), OPEN)
         fit = fitted(working, template, replace(OPEN, rescue=False))
-        yield patient, fit.kept.pose.rigid(), fit.kept.verdict.metric
+        yield patient, working.to_native.after(fit.kept.pose.rigid()), fit.kept.verdict.metric
 
 
 def average(folder: Path, poses: dict[str, RigidTransform], lattice: Grid) -> Volume:

@@ -26,7 +26,7 @@ from aiene.models.bundle import Bundle
 from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
 from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
-from aiene.results.assemble import contour_warnings, node_results, node_warnings
+from aiene.results.assemble import contour_warnings, node_results, node_warnings, threshold_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -242,6 +242,7 @@ def finish(
             *_coverage_warnings(at, home.in_crop),
             *node_warnings(nodes, home.places, scores),
             *contour_warnings(home.no_node),
+            *threshold_warnings(nodes, scores, settings.ene_threshold, prepared.ene_spread),
         ),
         notes=(*at.case.notes, *at.notes, *marked.choice.notes),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,35 @@ AXIAL: tuple[Triple, Triple, Triple] = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 
 """Unit vectors (LPS) along z, y and x of an ordinary axial stack that rises towards the head."""
 
 _ORTHONORMAL_TOLERANCE = 1e-4
+_SAME_COSINE = 1e-4
+"""Direction cosines that differ by less count as one where an order is chosen: headers round them."""
+
+
+@dataclass(frozen=True)
+class AxisOrder:
+    """Another storage order of the same voxels.
+
+    Parameters
+    ----------
+    axes : the array axis that becomes the first, second and third.
+    reversed : whether that axis then runs the other way.
+    """
+
+    axes: tuple[int, int, int]
+    reversed: tuple[bool, bool, bool]
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it leaves everything as it is."""
+        return self.axes == (0, 1, 2) and not any(self.reversed)
+
+
+ORDERS = tuple(
+    AxisOrder((a, b, c), (r, s, t))
+    for a, b, c in permutations((0, 1, 2))
+    for r, s, t in product((False, True), repeat=3)
+)
+"""All 48 ways to store the same voxels; the first leaves them as they are."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +143,44 @@ class Grid:
         """The same lattice from voxel `start` on; may reach outside."""
         return replace(self, size=size, origin=triple(self.points(np.array(start))))
 
+    def reordered(self, order: AxisOrder) -> Grid:
+        """The grid of the same voxels stored in another order; nothing moves."""
+        if order.is_identity:
+            return self
+        first = [
+            n - 1 if r else 0 for n, r in zip(np.take(self.size, order.axes), order.reversed, strict=True)
+        ]
+        index = np.zeros(3)
+        index[list(order.axes)] = first
+        z, y, x = (
+            triple(np.array(self.direction[axis]) * (-1.0 if turned else 1.0) + 0.0)  # + 0.0: no -0.0
+            for axis, turned in zip(order.axes, order.reversed, strict=True)
+        )
+        a, b, c = order.axes
+        return Grid(
+            size=(self.size[a], self.size[b], self.size[c]),
+            spacing=(self.spacing[a], self.spacing[b], self.spacing[c]),
+            origin=triple(self.points(index)),
+            direction=(z, y, x),
+        )
+
+    def anatomical_order(self) -> AxisOrder:
+        """The order in which the axes run nearest to head, back and left, as those of an axial stack do.
+
+        All 48 storage orders of one CT lead to one and the same grid: of the 24 orders that are not mirrored
+        against `AXIAL`, the one with the largest sum of cosines to it; where several are equal (a CT turned
+        by 45 degrees), the one whose cosines, read in order, are the larger at the first difference.
+        """
+        best: list[tuple[AxisOrder, npt.NDArray[np.float64]]] = []
+        for order in ORDERS:
+            rows = np.array(self.direction)[list(order.axes)] * np.where(order.reversed, -1.0, 1.0)[:, None]
+            if np.linalg.det(rows) * np.linalg.det(AXIAL) > 0:
+                best.append((order, np.array([np.sum(rows * AXIAL), *rows.ravel()])))
+        for place in range(10):
+            most = max(cosines[place] for _, cosines in best)
+            best = [(order, cosines) for order, cosines in best if cosines[place] > most - _SAME_COSINE]
+        return best[0][0]
+
     def corners(self) -> Points:
         """LPS points (8, 3) of the centres of the eight corner voxels."""
         last = np.array(self.size) - 1
@@ -148,6 +216,15 @@ class Volume:
     def with_array(self, array: npt.NDArray[Any]) -> Volume:
         """Other voxels in the same place."""
         return Volume(array, self.grid)
+
+    def reordered(self, order: AxisOrder) -> Volume:
+        """The same voxels in the same places, stored in another order; a view of the same memory."""
+        step = tuple(slice(None, None, -1) if turned else slice(None) for turned in order.reversed)
+        return Volume(self.array.transpose(order.axes)[step], self.grid.reordered(order))
+
+    def anatomical(self) -> Volume:
+        """The volume in the anatomical order of its grid; a view of the same memory."""
+        return self.reordered(self.grid.anatomical_order())
 
 
 def triple(values: npt.ArrayLike) -> Triple:

@@ -50,6 +50,7 @@ class Prepared:
     warnings : what the user should look at.
     crop_hu : where the profile keeps it: float32 HU on the same grid, neither windowed nor scaled, air
         (-1024) where the CT does not reach.
+    ene_spread : the profile's: how far another storage order of the CT moves a node's ENE; None: it does not.
     """
 
     crop: Volume
@@ -58,3 +59,4 @@ class Prepared:
     registration: RegistrationReport
     warnings: tuple[str, ...] = ()
     crop_hu: Volume | None = None
+    ene_spread: float | None = None

@@ -41,7 +41,7 @@ def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
     crop_hu = None
     if profile.keep_hu:  # the window must not have touched it, nor a profile's own idea of what lies outside
         crop_hu = sampled(working, crop.grid, fit.kept.pose.euler(), AIR)
-    return Prepared(crop, ct.volume.grid, to_native, report, warnings, crop_hu)
+    return Prepared(crop, ct.volume.grid, to_native, report, warnings, crop_hu, profile.ene_spread)
 
 
 def _check_bone(crop: Volume) -> None:

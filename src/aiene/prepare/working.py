@@ -11,17 +11,18 @@ import SimpleITK as sitk
 from aiene.errors import CaseError
 from aiene.geometry import Grid, RigidTransform, Triple, Volume, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
-from aiene.prepare.body import body_mask
+from aiene.prepare.body import Mask, body_mask, grown
+from aiene.prepare.patient import FLOOR_HU, LEAST_BODY_MM2, Patient, patient_of
 from aiene.prepare.profile import CROP_SPACING, Profile
-from aiene.prepare.shrink import shrunk
+from aiene.prepare.shrink import block_factors, block_mean, shrunk
 
 _WHOLE_BODY_SLICES = 200
 _DROPPED_SHARE = 0.65
 _OVERVIEW_MM = (6.0, 6.0, 6.0)
 _RIM_MM = 15.0
 _TISSUE_HU = -500.0
-_LEAST_BODY_MM2 = 4000.0
-"""A disc of 71 mm: less than a neck, more than a spine alone, which some blanked CTs keep."""
+_BESIDE = 3
+_FAR_MM = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +32,8 @@ class Working:
     Parameters
     ----------
     volume : HU, float32: what is registered and sampled.
-    to_native : takes its points to points of the native CT. The published cut leaves the origin where it was;
-        this puts it right.
+    to_native : takes its points to points of the native CT. The published cut leaves the origin where it was,
+        and the open profile works in a frame of its own; this puts it right.
     known : the part of the native grid that holds a body.
     """
 
@@ -78,23 +79,67 @@ def resampled(ct: NativeCt) -> Volume:
 
 
 def open_working(ct: NativeCt, profile: Profile) -> Working:
-    """The CT's uppermost part that holds a body, averaged to at most the crop's spacing.
+    """The CT's uppermost part that holds a body, in air, averaged to at most the crop's spacing.
+
+    It is the same to the bit for every storage order of a CT, with any amount of air around the patient and
+    with anything in that air.
 
     Raises
     ------
     CaseError : there is no body in the CT.
     """
-    grid = ct.volume.grid
-    overview = shrunk(ct.volume, _OVERVIEW_MM)
-    upper = _upper_body(overview, profile.whole_body_mm)
-    step = np.array(grid.size) / overview.grid.size
-    rim = np.ceil(_RIM_MM / np.array(grid.spacing))
-    low = np.maximum(np.floor(upper.min(axis=0) * step - rim), 0).astype(int)
-    high = np.minimum(np.ceil((upper.max(axis=0) + 1) * step + rim), grid.size).astype(int)
-    part = ct.volume.array[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    place = grid.crop((low[0], low[1], low[2]), part.shape)
-    return Working(
-        shrunk(Volume(part, place), _crop_spacing_of(grid)), RigidTransform(), known_part(ct.volume)
+    patient = patient_of(ct.volume)
+    hu = patient.volume
+    factors = block_factors(hu.grid.spacing, _OVERVIEW_MM)
+    overview = block_mean(hu, factors)
+    body = _body_in_air(overview)
+    upper = _upper_body(overview, body, profile.whole_body_mm)
+    near = grown(body, overview.grid.spacing, _RIM_MM)
+    for axis, factor in enumerate(factors):
+        near = near.repeat(factor, axis=axis).take(np.arange(hu.grid.size[axis]), axis=axis)
+    alone = hu.with_array(np.where(near, hu.array, np.float32(FLOOR_HU)))
+    part = _with_rim(alone, patient, upper.min(axis=0) * factors, (upper.max(axis=0) + 1) * factors)
+    return Working(shrunk(part, _crop_spacing_of(hu.grid)), patient.to_native, _known_around(patient))
+
+
+def _body_in_air(overview: Volume) -> Mask:
+    """The body's mask. The box may end with the couch, which is thin only where air lies beyond it."""
+    beside = ((0, 0), (_BESIDE, _BESIDE), (_BESIDE, _BESIDE))
+    wide = np.pad(overview.array, beside, constant_values=FLOOR_HU)
+    _, y, x = overview.grid.size
+    grid = overview.grid.crop((0, -_BESIDE, -_BESIDE), wide.shape)
+    return body_mask(Volume(wide, grid))[:, _BESIDE : _BESIDE + y, _BESIDE : _BESIDE + x]
+
+
+def _with_rim(
+    alone: Volume, patient: Patient, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
+) -> Volume:
+    """Voxels `first` to `last` of the box and 15 mm around, in air; no more where the box cuts the body."""
+    size = np.array(alone.grid.size)
+    rim = np.ceil(_RIM_MM / np.array(alone.grid.spacing)).astype(int)
+    low_cut, high_cut = np.array(patient.cut).T
+    low = np.maximum(first - rim, np.where(low_cut, 0, -rim))
+    high = np.minimum(last + rim, np.where(high_cut, size, size + rim))
+    before, after = np.maximum(-low, 0), np.maximum(high - size, 0)
+    wide = np.pad(alone.array, np.stack([before, after], axis=1), constant_values=FLOOR_HU)
+    start, stop = low + before, high + before
+    part = np.ascontiguousarray(wide[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]])
+    return Volume(part, alone.grid.crop((int(low[0]), int(low[1]), int(low[2])), part.shape))
+
+
+def _known_around(patient: Patient) -> Grid:
+    """Where the CT shows a body or the air beside it: a file without that air knows no less.
+
+    Beside the patient it has no end, but for sides at which the CT cuts the patient off.
+    """
+    known = known_part(Volume(patient.volume.array, patient.place))
+    far = np.ceil(_FAR_MM / np.array(known.spacing)).astype(int)
+    more = np.where(patient.cut, 0, far[:, None])
+    more[head_axis(known)] = 0
+    size = np.array(known.size) + more.sum(axis=1)
+    start = -more[:, 0]
+    return known.crop(
+        (int(start[0]), int(start[1]), int(start[2])), (int(size[0]), int(size[1]), int(size[2]))
     )
 
 
@@ -103,7 +148,7 @@ def known_part(volume: Volume) -> Grid:
     axis = head_axis(volume.grid)
     counts = np.count_nonzero(volume.array > _TISSUE_HU, axis=tuple(a for a in range(3) if a != axis))
     areas = counts * volume.grid.voxel_volume_mm3 / volume.grid.spacing[axis]
-    filled = np.flatnonzero(areas >= _LEAST_BODY_MM2)
+    filled = np.flatnonzero(areas >= LEAST_BODY_MM2)
     if filled.size == 0:
         return volume.grid
     start, size = [0, 0, 0], list(volume.grid.size)
@@ -116,9 +161,8 @@ def head_axis(grid: Grid) -> int:
     return int(np.argmax(np.abs(np.array(grid.direction)[:, 2])))
 
 
-def _upper_body(overview: Volume, length_mm: float) -> npt.NDArray[np.int64]:
+def _upper_body(overview: Volume, body: Mask, length_mm: float) -> npt.NDArray[np.int64]:
     """Indices (n, 3) of the body's voxels in its uppermost `length_mm`."""
-    body = body_mask(overview)
     if not body.any():
         raise CaseError("no body was found in the CT", "check that it is a CT in HU")
     indices = np.argwhere(body)

@@ -101,6 +101,33 @@ def contour_warnings(no_node: Sequence[NoNode]) -> list[str]:
     return warnings
 
 
+def threshold_warnings(
+    nodes: Sequence[Node], scores: Sequence[Score | None], threshold: float, spread: float | None
+) -> list[str]:
+    """Which nodes are so near the threshold that the registration alone could move them over it.
+
+    Parameters
+    ----------
+    nodes, scores : of the same nodes in the same order.
+    spread : how far the registration moves an ENE probability (`Profile.ene_spread`); None: not at all.
+    """
+    if spread is None:
+        return []
+    names = names_by_volume(nodes)
+    near = sorted(
+        name
+        for name, score in zip(names, scores, strict=True)
+        if score is not None and abs(score.ene - threshold) <= spread
+    )
+    if not near:
+        return []
+    return [
+        f"{', '.join(near)}: the ENE probability lies within {spread:g} of the threshold {threshold:g}, as "
+        "far as this profile's registration moves it where the same CT is stored in another order: the "
+        "AI-ENE number is not certain"
+    ]
+
+
 def _axes_columns(node: Node) -> dict[str, float] | None:
     if node.axes is None:
         return None
