@@ -84,8 +84,8 @@ def patient_of(ct: Volume) -> Patient:
     part = ordered.array[box]
     hu = np.empty(part.shape, dtype=np.float32)  # C-ordered: sums depend on the order in memory
     np.clip(part, FLOOR_HU, CEILING_HU, out=hu)
-    depth, height, width = hu.shape
-    place = ordered.grid.crop(start, (depth, height, width))
+    size = (box[0].stop - start[0], box[1].stop - start[1], box[2].stop - start[2])
+    place = ordered.grid.crop(start, size)
     return Patient(Volume(hu, _frame(place)), place, _cut(mask, place))
 
 
