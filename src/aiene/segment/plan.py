@@ -237,11 +237,10 @@ class _NamedTwiceError(ValueError):
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        seen: set[str] = set()
-        raise _NamedTwiceError(next(name for name, _ in pairs if name in seen or seen.add(name)))
-    return content
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):  # counted first: a long object must not take its square in time
+        raise _NamedTwiceError(max(names, key=names.count))
+    return dict(pairs)
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -157,9 +157,7 @@ def _base(settings: SegmenterTraining) -> Bundle:
 def _check_start(base: Bundle) -> None:
     """Weights that start a training must have been trained on such crops and such labels."""
     if base.card.segmenter.intensities != "crop":
-        raise UsageError(
-            f"the segmenter of {base.card.name} takes HU; leave --from out, or name another."
-        )
+        raise UsageError(f"the segmenter of {base.card.name} takes HU; leave --from out, or name another.")
     if base.card.labels | LABEL_VALUES != base.card.labels:
         raise UsageError(
             f"the labels of {base.card.name} are not 1 GTVp and 2 GTVn; leave --from out, or name another."
