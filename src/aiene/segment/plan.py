@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -238,8 +239,8 @@ class _NamedTwiceError(ValueError):
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):  # counted first: a long object must not take its square in time
-        raise _NamedTwiceError(max(names, key=names.count))
+    if len(set(names)) < len(names):
+        raise _NamedTwiceError(Counter(names).most_common(1)[0][0])
     return dict(pairs)
 
 

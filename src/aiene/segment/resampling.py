@@ -87,10 +87,14 @@ def _by_torch(
 ) -> npt.NDArray[np.float32]:
     """nnU-Net's `resample_torch_fornnunet`: without a coarse axis it is linear, whatever `mode` says."""
     if axis is None:
-        return _interpolated(array[None], shape, "linear")[0]
+        whole: npt.NDArray[np.float32] = _interpolated(array[None], shape, "linear")[0]
+        return whole
     plane = tuple(n for i, n in enumerate(shape) if i != axis)
     slices = _interpolated(np.moveaxis(array, axis, 0), plane, how.mode)
-    return _interpolated(np.moveaxis(slices, 0, axis)[None], shape, how.aniso_axis_mode)[0]
+    result: npt.NDArray[np.float32] = _interpolated(
+        np.moveaxis(slices, 0, axis)[None], shape, how.aniso_axis_mode
+    )[0]
+    return result
 
 
 def _interpolated(

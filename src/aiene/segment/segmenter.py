@@ -83,7 +83,8 @@ class Segmenter:
         """The label map of a map of the network's classes."""
         if self.values is None:
             return classes.astype(np.uint8)
-        return np.array(self.values, dtype=np.uint8)[classes]
+        labels: npt.NDArray[np.uint8] = np.array(self.values, dtype=np.uint8)[classes]
+        return labels
 
     def probabilities(self, crop: Volume) -> Scores:
         """Probability of each of the network's classes, float32 (classes, z, y, x) on the crop's grid.
