@@ -77,13 +77,14 @@ def fitting_intensities(plan: Plan, wanted: Intensities | None) -> Intensities:
     """
     if plan.foreground is None:
         return wanted or "crop"
-    fitting = [kind for kind in ("crop", "hu") if _fits(plan.foreground, *_span(kind))]
+    kinds: tuple[Intensities, ...] = ("crop", "hu")
+    fitting = [kind for kind in kinds if _fits(plan.foreground, *_span(kind))]
     if wanted in fitting or (wanted is None and fitting):
         return wanted or fitting[0]
     trained = plan.foreground
     spans = " and ".join(
         f"{low:.3g} to {high:.3g} {'in HU' if kind == 'hu' else 'scaled to [0, 1]'}"
-        for kind in ("crop", "hu")
+        for kind in kinds
         for low, _, high in [_span(kind)]
     )
     problem = (
