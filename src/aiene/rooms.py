@@ -89,12 +89,12 @@ class Room:
 
     def close(self) -> None:
         """Take the room away, and the folders above it that were made for it and hold nothing else."""
+        if self._path is not None:
+            _remove(self._path)
+            self._path = None
         if self._alive is not None:
             self._alive.close()
             self._alive = None
-        if self._path is not None:
-            shutil.rmtree(self._path, ignore_errors=True)
-            self._path = None
         with suppress(OSError):
             for folder in self._made:
                 folder.rmdir()
@@ -106,7 +106,7 @@ def clear_abandoned(base: Path) -> None:
     for folder in _rooms(base):
         with _if_abandoned(folder) as gone:
             if gone:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
 
 
 def others_at_work(base: Path, room: Room | None) -> bool:
@@ -133,6 +133,19 @@ def locked(file: Path) -> Iterator[None]:
             with suppress(OSError):
                 fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def _remove(folder: Path) -> None:
+    """Take a room away; its lock last, so that one whose removal is broken off is still known as a room."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name == _ALIVE:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rooms(base: Path) -> list[Path]:

@@ -114,3 +114,14 @@ def test_workers_end_with_their_parent_at_once(number: signal.Signals):
         assert all(map(lives, workers))
         os.kill(process.pid, number)
         assert all(map(gone_soon, workers))
+
+
+def test_a_removal_that_was_broken_off_is_taken_up_again(tmp_path: Path):
+    with Room(tmp_path) as room:
+        half = tmp_path / f"{PREFIX}half"
+        half.mkdir()
+        (half / "case").mkdir()
+        (half / next(room.path.iterdir()).name).touch()  # what says that it is a room; nobody holds it
+        clear_abandoned(tmp_path)
+        assert not half.exists()
+        assert room.path.exists()

@@ -37,7 +37,6 @@ def write_report(folder: Path) -> Path:
     source = read_source(folder)
     sections = all_sections(source)
     charts = folder / f"benchmark_charts_{source.stamp}"
-    Owned(folder).claim(charts.name)
     pictures = _write_charts(sections, charts)
     title = f"Benchmark of {len(source.models)} {'model' if len(source.models) == 1 else 'models'}"
     lead = f"Made {str(source.summary.get('created', ''))[:16].replace('T', ' ')} UTC with aiene "
@@ -50,6 +49,8 @@ def write_report(folder: Path) -> Path:
 
 def _write_charts(sections: list[Section], folder: Path) -> dict[str, Picture]:
     charts = [item for section in sections for item in section.items if isinstance(item, Chart)]
+    if charts:
+        Owned(folder.parent).claim(folder.name)
     pictures = {}
     for chart in charts:
         picture = pictures[chart.name] = render(chart)
