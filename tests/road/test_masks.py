@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiene.cohort import run_cohort
+from aiene.cohort import Selection, run_cohort
 from aiene.errors import InputError
 from aiene.geometry import AXIAL, Grid, Volume
 from aiene.ingest.masks import find_mask, node_labels, read_mask
@@ -225,7 +225,8 @@ def test_a_run_never_says_no_nodes_of_a_mask_whose_labels_it_does_not_know(other
 
 def test_with_the_flag_every_such_mask_is_taken(other_labels, tmp_path: Path):
     source, own = other_labels
-    run_cohort(source, tmp_path / "one", device="cpu", masks=own, jobs=1, fg_labels="1,3")
+    first = Selection(limit=1)  # binary
+    run_cohort(source, tmp_path / "one", device="cpu", masks=own, jobs=1, fg_labels="1,3", selection=first)
     one = patients_of(tmp_path / "one")
     run_cohort(source, tmp_path / "two", device="cpu", masks=own, jobs=1, fg_labels="2")
     two = patients_of(tmp_path / "two")
