@@ -166,7 +166,6 @@ def run_cohort(
     shown = Plain() if key is None else Disguised(key, source, masks)
     with shown.errors():
         _check(chosen, jobs, masks)
-        refuse_overlap(out, {"the input": source, "the folder of the masks": masks})
     labels = None if fg_labels is None else parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
@@ -175,6 +174,8 @@ def run_cohort(
     target = resolve_device(device)
     threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
     settings = Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)
+    with shown.errors():
+        refuse_overlap(out, {"the input": source, "the folder of the masks": masks})
     with RunStore(out) as store:
         with shown.errors():
             found, left_aside = find_cases(
