@@ -9,6 +9,7 @@ with any amount of air around the patient and whatever lies in that air. All tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,15 +80,16 @@ def patient_of(ct: Volume) -> Patient:
     if found is None:
         raise CaseError("no body was found in the CT", "check that it is a CT in HU")
     box, mask = found
-    start = (box[0].start, box[1].start, box[2].start)
-    part = ordered.array[box]
-    hu = np.empty(part.shape, dtype=np.float32)  # C-ordered: sums depend on the order in memory
-    np.clip(part, FLOOR_HU, CEILING_HU, out=hu)
-    place = ordered.grid.crop(start, hu.shape)
+    z, y, x = box
+    place = ordered.grid.crop(
+        (z.start, y.start, x.start), (z.stop - z.start, y.stop - y.start, x.stop - x.start)
+    )
+    hu = np.empty(place.size, dtype=np.float32)  # C-ordered: sums depend on the order in memory
+    np.clip(ordered.array[box], FLOOR_HU, CEILING_HU, out=hu)
     return Patient(Volume(hu, _frame(place)), place, _cut(mask, place))
 
 
-def _largest_dense(hu: npt.NDArray[np.generic]) -> tuple[Box, npt.NDArray[np.bool_]] | None:
+def _largest_dense(hu: npt.NDArray[Any]) -> tuple[Box, npt.NDArray[np.bool_]] | None:
     """Box and mask (in the box) of the largest face-connected part over `BODY_HU`; None where there is none.
 
     Single dense voxels beside the patient are no part of it, so they cannot move the box. Of parts of one
