@@ -80,12 +80,12 @@ def patient_of(ct: Volume) -> Patient:
     if found is None:
         raise CaseError("no body was found in the CT", "check that it is a CT in HU")
     box, mask = found
-    start = (box[0].start, box[1].start, box[2].start)
-    part = ordered.array[box]
-    hu = np.empty(part.shape, dtype=np.float32)  # C-ordered: sums depend on the order in memory
-    np.clip(part, FLOOR_HU, CEILING_HU, out=hu)
-    size = (box[0].stop - start[0], box[1].stop - start[1], box[2].stop - start[2])
-    place = ordered.grid.crop(start, size)
+    z, y, x = box
+    place = ordered.grid.crop(
+        (z.start, y.start, x.start), (z.stop - z.start, y.stop - y.start, x.stop - x.start)
+    )
+    hu = np.empty(place.size, dtype=np.float32)  # C-ordered: sums depend on the order in memory
+    np.clip(ordered.array[box], FLOOR_HU, CEILING_HU, out=hu)
     return Patient(Volume(hu, _frame(place)), place, _cut(mask, place))
 
 
