@@ -2,7 +2,7 @@
 
 import sys
 
-from aiene.cli.published import main
+from aiene.cli.legacy import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from aiene.models.store import find_bundle
+from aiene.models.bundle import find_bundle
 from bundle_card import AS_IT_IS, DEFAULT_BUNDLE, stored
 from disturb import DISTURBANCES
 from judging import SURE, Judged, Unplanted, blank_places, judge, load_road, planted_cts, unplanted

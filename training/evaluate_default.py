@@ -27,7 +27,7 @@ from aiene.ingest.case import NativeCt
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
 from aiene.nodes import split_nodes
 from aiene.phantom import make_phantom
-from aiene.prepare import Template, prepare, profile_named, read_template
+from aiene.preprocess import Template, prepare, profile_named, read_template
 from aiene.segment import Segmenter, load_segmenter
 from bundle_card import DEFAULT_BUNDLE, stored
 from figures import auc_interval

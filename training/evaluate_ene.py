@@ -23,7 +23,7 @@ import fit_classifier
 from aiene.classify import ClassifierInputs, load_classifier
 from aiene.models.bundle import read_bundle
 from aiene.segment import load_segmenter
-from aiene.training.node_figures import reliability
+from aiene.training.metrics import reliability
 from bundle_card import DEFAULT_BUNDLE, stored
 from figures import auc, auc_interval
 from phantom_crops import NECK_TEST_SEED, make_neck_crop

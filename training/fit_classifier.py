@@ -18,7 +18,7 @@ from aiene.classify import DualNet, DualNetWidths, classifier_inputs
 from aiene.geometry import Volume
 from aiene.nodes import split_nodes
 from aiene.segment import Segmenter
-from aiene.training.calibration import temperature
+from aiene.training.metrics import temperature
 from fit_segmenter import IGNORE
 from matching import match
 from phantom_crops import CROP_GRID, Crop

@@ -13,11 +13,11 @@ from scipy import ndimage
 from aiene.errors import CaseError
 from aiene.geometry import RigidTransform, Volume, pull_labels
 from aiene.ingest.case import NativeCt
-from aiene.models.store import find_bundle
+from aiene.models.bundle import find_bundle
 from aiene.nodes import Node, split_nodes
 from aiene.nodes.node import Score
 from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
-from aiene.prepare import Prepared, prepare
+from aiene.preprocess import Prepared, prepare
 from disturb import Disturbed
 from fit_classifier import MOST_UNKNOWN
 from matching import Match, match

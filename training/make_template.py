@@ -24,11 +24,11 @@ from scipy.linalg import fractional_matrix_power
 
 from aiene.geometry import Grid, RigidTransform, Volume, resample, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
-from aiene.prepare.fit import fitted
-from aiene.prepare.profile import OPEN, STEADY
-from aiene.prepare.register import centred, refine, registration_image
-from aiene.prepare.template import Template
-from aiene.prepare.working import open_working
+from aiene.preprocess.profile import OPEN, STEADY
+from aiene.preprocess.registration import centred, refine, registration_image
+from aiene.preprocess.registration_quality import fitted
+from aiene.preprocess.resampling import open_working
+from aiene.preprocess.template import Template
 from holdout import held_out
 
 LEAST_COVERED_MM = 300.0

@@ -15,9 +15,9 @@ from aiene.errors import CaseError
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels, resample
 from aiene.ingest.case import NativeCt
 from aiene.phantom import Phantom, PhantomSettings, Scanner, make_phantom
-from aiene.prepare import OPEN, Prepared, Template, prepare
-from aiene.prepare.crop import fixed_window
-from aiene.prepare.shrink import shrunk
+from aiene.preprocess import OPEN, Prepared, Template, prepare
+from aiene.preprocess.crop import fixed_window
+from aiene.preprocess.resampling import shrunk
 
 TRAINING_SEED = 10_000
 NECK_SEED = 20_000

@@ -20,7 +20,7 @@ from aiene.geometry import Volume, pull_labels
 from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.masks import read_mask
 from aiene.phantom.lesions import Lesion
-from aiene.prepare import OPEN, Prepared, Template, prepare
+from aiene.preprocess import OPEN, Prepared, Template, prepare
 from fit_segmenter import IGNORE
 from holdout import held_out, kept_back
 from phantom_crops import Crop, jittered, laid, save_crop

@@ -32,7 +32,7 @@ import torch
 import fit_classifier
 import fit_segmenter
 import operating_point
-from aiene.prepare import OPEN, read_template
+from aiene.preprocess import OPEN, read_template
 from aiene.segment import load_segmenter
 from bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack
 from crop_store import CropStore, write_store

@@ -19,9 +19,9 @@ import SimpleITK as sitk
 import torch
 
 from aiene.geometry import Volume, volume_of
-from aiene.models.import_nnunet import import_segmenter
+from aiene.models.importers.bundle import import_segmenter
 from aiene.segment import Segmenter, load_segmenter
-from aiene.segment.preparation import network_input
+from aiene.segment.preprocessing import network_input
 
 SOFTMAX_DEMAND, LABEL_DEMAND = 1e-3, 1e-4
 SETTINGS: dict[str, dict[str, Any]] = {

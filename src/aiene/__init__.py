@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from aiene.cohort import RunSummary, Selection, run_cohort
     from aiene.errors import AieneError
     from aiene.geometry import Grid, Volume
-    from aiene.models.bundle import Bundle
-    from aiene.models.store import find_bundle
+    from aiene.models.bundle import Bundle, find_bundle
 
 __all__ = [
     "AieneError",
@@ -31,7 +30,7 @@ _HOMES = {
     "RunSummary": "aiene.cohort",
     "Selection": "aiene.cohort",
     "Volume": "aiene.geometry",
-    "find_bundle": "aiene.models.store",
+    "find_bundle": "aiene.models.bundle",
     "run_cohort": "aiene.cohort",
 }
 

@@ -12,19 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, resolve_device
-from aiene.disguise import Disguised, Plain
 from aiene.errors import AieneError, CaseError, OutputError, UsageError
+from aiene.hashing import content_sha256, glance, joined_sha256, seal
 from aiene.ingest import AffineRule, Case, Refusal, find_cases
-from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
 from aiene.ingest.masks import mask_files
-from aiene.models.bundle import LABEL_VALUES, Bundle, verify_bundle
-from aiene.models.store import find_bundle
+from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
 from aiene.nodes import check_known, parse_fg_labels
+from aiene.parallel import GetReady, Preparers
 from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
-from aiene.preparers import GetReady, Preparers
 from aiene.provenance import bundle_facts, digest, environment, version
-from aiene.pseudonyms import Key
 from aiene.results import CaseArrays, CaseResult, RunStore
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap

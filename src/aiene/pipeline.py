@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiene.dicom.find import whole_header
-from aiene.dicom.identity import odd_headers
+from aiene.export.identity import odd_headers
+from aiene.export.source_series import whole_header
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
+from aiene.hashing import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest import Case, read_case
-from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import opened
 from aiene.models.bundle import Bundle
 from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
-from aiene.prepare import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
+from aiene.preprocess import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
-from aiene.results.assemble import contour_warnings, node_results, node_warnings, threshold_warnings
+from aiene.results.records import contour_warnings, node_results, node_warnings, threshold_warnings
 
 if TYPE_CHECKING:
     import torch

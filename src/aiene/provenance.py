@@ -7,7 +7,10 @@ import json
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from aiene.device import available_cores
 from aiene.models.bundle import Bundle
@@ -66,3 +69,59 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
 def digest(content: Any) -> str:
     """SHA-256 of JSON values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# The machine that figures were measured on, described without names of persons or computers.
+
+
+_BENCHMARK_PACKAGES = (
+    "aiene",
+    "torch",
+    "transformers",
+    "timm",
+    "monai",
+    "scikit-learn",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Processor, cores, memory, GPU, system and versions.
+
+    Parameters
+    ----------
+    device : torch device that the models run on, such as `cpu` or `cuda:0`.
+    """
+    import torch
+
+    on_gpu = device.startswith("cuda")
+    return {
+        "cpu": _processor(),
+        "cores": available_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
+        "device": device,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "packages": {name: v for name in _BENCHMARK_PACKAGES if (v := _version(name)) is not None},
+    }
+
+
+def _processor() -> str:
+    """The processor's own name, where the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

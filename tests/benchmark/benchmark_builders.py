@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aiene.geometry import Grid, Volume
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 
 SIZE = (24, 36, 40)
 SPACING = (5.0, 2.0, 2.0)

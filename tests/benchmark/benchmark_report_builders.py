@@ -14,9 +14,9 @@ import numpy as np
 
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.metrics import classification, patient_agreement
-from aiene.benchmark.runner import run_benchmark
+from aiene.benchmark.run import run_benchmark
 from aiene.geometry import Volume
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 
 NAMES = [f"case_{number}" for number in range(7)]
 WHEN = datetime(2026, 5, 4, 3, 2, 1)

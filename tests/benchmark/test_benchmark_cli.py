@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from aiene.benchmark import runner
+from aiene.benchmark import run as runner
 from aiene.cli import benchmark as command
 from aiene.cli.benchmark import SEVERAL, app, configuration, spread
-from aiene.cli.published_benchmark import main
+from aiene.cli.legacy import benchmark_main as main
 from aiene.errors import UsageError
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["a", "b", "c"]

@@ -18,15 +18,15 @@ from safetensors.torch import save_file
 from aiene.benchmark.comparators import CaseInput, Request, open_comparator
 from aiene.benchmark.comparators.bundle import truth_nodes
 from aiene.benchmark.comparators.monai_bundle import from_monai, scaled, spaced, to_monai
-from aiene.benchmark.comparators.opening import bundle_kind, located
 from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import LabelChoice, ModelEntry
+from aiene.benchmark.models import bundle_kind, located
 from aiene.errors import InputError, MissingExtraError, ModelError
 from aiene.geometry import Grid, RigidTransform, Volume
 from aiene.ingest import Case
 from aiene.nodes import split_nodes
-from aiene.prepare import Prepared
-from aiene.results.images import write_nifti
+from aiene.preprocess import Prepared
+from aiene.results.nifti import write_nifti
 
 
 @pytest.fixture

@@ -16,15 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.benchmark.comparators import CaseInput, Request, hub, open_comparator
-from aiene.benchmark.comparators.opening import located
-from aiene.benchmark.comparators.patches import node_patches
 from aiene.benchmark.comparators.promptable import slice_boxes
-from aiene.benchmark.comparators.slices import AxialView, PictureScale
+from aiene.benchmark.comparators.slices import AxialView, PictureScale, node_patches
 from aiene.benchmark.config import ModelEntry
+from aiene.benchmark.models import located
 from aiene.errors import CaseError, ModelError
 from aiene.geometry import Grid, Volume
 from aiene.ingest import Case
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 
 
 @pytest.fixture(scope="module")

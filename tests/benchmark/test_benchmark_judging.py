@@ -6,8 +6,8 @@ import pytest
 
 from aiene.benchmark.comparators.protocol import ModelFacts
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.judging import judgement
-from aiene.benchmark.lineup import Entrant
+from aiene.benchmark.ene_evaluation import judgement
+from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord, FoundNode, TruthNode
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aiene.benchmark.directions import goodness
 from aiene.benchmark.metrics import (
     SEGMENTATION_METRICS,
     LabelMetrics,
@@ -21,6 +20,7 @@ from aiene.benchmark.metrics import (
     label_metrics,
     unknown_labels,
 )
+from aiene.benchmark.metrics.segmentation import goodness
 from aiene.errors import UsageError
 
 SPACING = (3.0, 1.0, 1.0)

@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, read_config
+from aiene.benchmark.dataset import by_volume, find_pairs, in_our_values, list_files, named, read_labels
 from aiene.benchmark.ene_labels import match_rows, read_ene_table
-from aiene.benchmark.label_maps import by_volume, in_our_values, read_labels
-from aiene.benchmark.pairing import find_pairs, list_files, named
 from aiene.errors import InputError
 from aiene.geometry import Grid, Volume
-from aiene.phantom.dicom_series import write_dicom_series
-from aiene.results.images import write_nifti
+from aiene.phantom.phantom import write_dicom_series
+from aiene.results.nifti import write_nifti
 
 ROOT = Path("/folder")
 IDS = st.from_regex(r"[A-Za-z0-9]{1,6}([-_][A-Za-z]*[0-9]{1,3})?", fullmatch=True)

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from aiene.benchmark.report import write_report
-from aiene.benchmark.report.charts.ranks import rank_stability
-from aiene.benchmark.report.record import Chart
-from aiene.benchmark.report.render import render
+from aiene.benchmark.report.charts import rank_stability
 from aiene.errors import InputError, OutputError
+from aiene.report.document import Chart
+from aiene.report.render import render
 
 CHARTS = {
     *("dice_gtvp", "dice_gtvn", "volumes_gtvp", "volumes_gtvn", "roc_on_truth", "calibration_on_truth"),

@@ -12,17 +12,13 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from aiene.benchmark.report.charts.boxes import boxes
-from aiene.benchmark.report.charts.calibration import calibration
-from aiene.benchmark.report.charts.cost import cost
-from aiene.benchmark.report.charts.curves import FROC_MOST, froc, roc
-from aiene.benchmark.report.charts.ranks import rank_stability
-from aiene.benchmark.report.charts.volumes import volumes
-from aiene.benchmark.report.record import Chart
-from aiene.benchmark.report.render import PNG_DPI, render
-from aiene.benchmark.report.source import Source
-from aiene.benchmark.report.style import RC
-from aiene.benchmark.report.worst import worst_of
+from aiene.benchmark.report.charts import boxes, cost, rank_stability, volumes
+from aiene.benchmark.report.curve_charts import FROC_MOST, calibration, froc, roc
+from aiene.benchmark.report.results_reader import Source
+from aiene.benchmark.report.worst_cases import worst_of
+from aiene.report.document import Chart
+from aiene.report.render import PNG_DPI, render
+from aiene.report.style import BENCHMARK_RC as RC
 
 COUNT = 9
 LONG = [f"organisation/a-model-with-quite-a-long-name-{number}-base-224" for number in range(COUNT)]

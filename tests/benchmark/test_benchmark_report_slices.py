@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aiene.benchmark.report.cells import TableBuilder, dig, estimate, in_words, shown
-from aiene.benchmark.report.slices import axial_view, field, window, worst_slice
-from aiene.benchmark.report.style import label, look
+from aiene.benchmark.report.axial_slice import axial_view, field, window, worst_slice
 from aiene.geometry import AXIAL, Grid
+from aiene.report.formatting import TableBuilder, dig, estimate, in_words, shown
+from aiene.report.style import label, look
 
 FOOT = np.zeros((5, 6, 7), np.uint8)
 FOOT[1:4, 2, 2] = 1  # long to the head,

@@ -13,9 +13,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from aiene.benchmark import case_work, crew
+from aiene import parallel as crew
+from aiene.benchmark import case_evaluation as case_work
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, ModelEntry
-from aiene.benchmark.probe import cross_validated
+from aiene.benchmark.linear_probe import cross_validated
 from aiene.benchmark.records import (
     CaseRecord,
     TruthRecord,
@@ -26,11 +27,11 @@ from aiene.benchmark.records import (
     read_rows,
 )
 from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
-from aiene.benchmark.runner import BenchmarkRun, Step, run_benchmark
+from aiene.benchmark.run import BenchmarkRun, Step, run_benchmark
 from aiene.errors import InputError, UsageError
 from aiene.geometry import Volume
 from aiene.phantom import PhantomSettings, make_phantom
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 
 NAMES = ["a", "b", "c", "d"]
 FAST = {"resamples": 100, "device": "cpu"}

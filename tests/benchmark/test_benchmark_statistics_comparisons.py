@@ -15,20 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from aiene.benchmark.statistics import (
-    clustered_auc_difference,
-    compare_with_reference,
-    critical_difference,
-    delong_auc,
-    delong_test,
-    holm,
-    paired,
-    ranking,
-    sign_flip_p,
-    superiority_table,
-)
-from aiene.benchmark.statistics.ranking import kendall_taus
 from aiene.errors import UsageError
+from aiene.stats.paired import compare_with_reference, paired, sign_flip_p, superiority_table
+from aiene.stats.ranking import critical_difference, kendall_taus, ranking
+from aiene.stats.roc import clustered_auc_difference, delong_auc, delong_test
+from aiene.stats.tests import holm_adjusted as holm
 
 Floats = npt.NDArray[np.float64]
 

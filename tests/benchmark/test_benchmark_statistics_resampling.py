@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from aiene.benchmark.statistics import Statistic, bootstrap, mean, median, ratio, summarise
-from aiene.benchmark.statistics.bootstrap import drawn_weights, expanded_tail
-from aiene.benchmark.statistics.curves import auc, average_precision
 from aiene.errors import UsageError
+from aiene.stats.bootstrap import Statistic, drawn_weights, expanded_tail, mean, median, ratio
+from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
+from aiene.stats.paired import summarise
+from aiene.stats.roc import auc, average_precision
 
 Floats = npt.NDArray[np.float64]
 RANDOM = np.random.default_rng(11)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aiene.cli import container, published, published_benchmark
+from aiene.cli import container
+from aiene.cli import legacy as published
+from aiene.cli import legacy as published_benchmark
 from aiene.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,11 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
-from aiene.dicom.export import export_run
+from aiene.deidentify import read_key
+from aiene.export.run import export_run
 from aiene.phantom import PhantomSettings, make_phantom
-from aiene.phantom.dicom_series import write_dicom_series
-from aiene.pseudonyms import read_key
-from aiene.results.images import write_nifti
+from aiene.phantom.phantom import write_dicom_series
+from aiene.results.nifti import write_nifti
 
 SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 3), tilt_degrees=2.0)
 IN_THE_HEADER = ("Tell^Tale", "ID-7788", "19330407", "Gandalf", "ACC-5566", "Frodo Neck", "St Mungo")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aiene.cli import published
+from aiene.cli import legacy as published
 from aiene.errors import InputError, UsageError
 
 CONFIG = {"path": {"input_data_dir": "from_config"}, "data": {"input_data_format": "nrrd"}}

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from aiene.cli import published
+from aiene.cli import legacy as published
 from aiene.cli.app import app
 from aiene.phantom import PhantomSettings, make_phantom
-from aiene.phantom.dicom_series import write_dicom_series
+from aiene.phantom.phantom import write_dicom_series
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 3), tilt_degrees=2.0)

@@ -15,9 +15,9 @@ import pydicom
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from aiene.dicom import ExportCase, Maker, SourceSeries
+from aiene.export import ExportCase, Maker, SourceSeries
 from aiene.geometry import Grid, Volume, pull_labels
-from aiene.phantom.dicom_series import write_dicom_series
+from aiene.phantom.phantom import write_dicom_series
 from aiene.results import CaseResult, NodeResult
 
 Array = npt.NDArray[Any]

@@ -15,9 +15,19 @@ import planted_series as series
 import pydicom
 import pytest
 
-from aiene.dicom import key_page, secondary_capture
-from aiene.dicom.key_page import NOTICE, PAGE, PANEL, grey, scale_bar_mm
-from aiene.dicom.key_slices import as_shown, key_index, letters, picture
+from aiene.export import secondary_capture
+from aiene.export import secondary_capture as key_page
+from aiene.export.secondary_capture import (
+    NOTICE,
+    PAGE,
+    PANEL,
+    as_shown,
+    grey,
+    key_index,
+    letters,
+    picture,
+    scale_bar_mm,
+)
 from aiene.geometry import Grid, Volume
 
 SIZE = (8, 32, 40)

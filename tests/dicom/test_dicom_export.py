@@ -29,12 +29,12 @@ from pydicom.uid import RLELossless
 from typer.testing import CliRunner
 
 from aiene.cli.export import export as export_command
-from aiene.dicom.export import export_run, parse_kinds
-from aiene.dicom.identity import TYPE_2
 from aiene.errors import OutputError, UsageError
+from aiene.export.identity import TYPE_2
+from aiene.export.run import export_run, parse_kinds
 from aiene.geometry import Grid, Volume
-from aiene.ingest.dicom.damage import quiet
-from aiene.results.images import write_nifti
+from aiene.ingest.dicom.header import quiet
+from aiene.results.nifti import write_nifti
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 
@@ -545,7 +545,7 @@ def test_a_bug_in_one_case_is_a_row_and_the_next_case_goes_on(
     for name in "ab":
         write_series(tmp_path / "in" / name, small_grid(), name=name)
     run = write_run(tmp_path / "out", tmp_path / "in")
-    from aiene.dicom import seg
+    from aiene.export import seg
 
     whole = seg.build
 

@@ -15,11 +15,11 @@ from dicom_runs import AXIAL, OBLIQUE, OBLIQUE_DOWN, Run, gdcm_pixels, small_gri
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.dicom.export import export_run
-from aiene.dicom.find import fits
+from aiene.export.run import export_run
+from aiene.export.source_series import fits
 from aiene.geometry import Grid, Volume
 from aiene.ingest import Case, find_cases, read_case
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from dicom_runs import small_grid, write_run, write_series
 
-from aiene.dicom.export import export_run
+from aiene.export.run import export_run
 
 KINDS = ("dicom-seg", "dicom-sr", "rtstruct")
 

@@ -12,14 +12,13 @@ import pytest
 from dicom_runs import says
 
 from aiene.cohort import run_cohort
-from aiene.dicom import find_source, on_source
-from aiene.dicom.export import export_run
-from aiene.dicom.find import grid_of_facts
-from aiene.dicom.load import read_labels
-from aiene.dicom.readback import read_segments
-from aiene.dicom.rows import ExportSummary
+from aiene.export import find_source, on_source
+from aiene.export.run import ExportSummary, export_run
+from aiene.export.run_reader import read_labels
+from aiene.export.source_series import grid_of_facts
+from aiene.export.verification import read_segments
 from aiene.phantom import PhantomSettings, make_phantom
-from aiene.phantom.dicom_series import write_dicom_series
+from aiene.phantom.phantom import write_dicom_series
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

@@ -13,11 +13,11 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from aiene.dicom.export import export_run
-from aiene.dicom.header_values import headers_of, is_uid, value_of
-from aiene.dicom.identity import TYPE_2
+from aiene.export.header_values import headers_of, is_uid, value_of
+from aiene.export.identity import TYPE_2
+from aiene.export.run import export_run
 from aiene.ingest import Case, find_cases
-from aiene.ingest.dicom.damage import quiet
+from aiene.ingest.dicom.header import quiet
 from aiene.pipeline import _header_notes
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")

@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from aiene.dicom import rtstruct
-from aiene.dicom.findings import findings_of
-from aiene.dicom.identity import encoded
-from aiene.dicom.rtstruct_readback import check_rtstruct
 from aiene.errors import CaseError
+from aiene.export import rtstruct
+from aiene.export.case import findings_of
+from aiene.export.identity import encoded
+from aiene.export.verification import check_rtstruct
 from aiene.geometry import Grid, Volume, pull_labels
 
 SIZE = (8, 32, 40)

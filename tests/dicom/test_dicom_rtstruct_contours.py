@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from aiene.dicom.contours import on_plane, outlines
-from aiene.dicom.source import Plane
+from aiene.export.rtstruct import on_plane, outlines
+from aiene.export.source_series import Plane
 
 Array = npt.NDArray[Any]
 

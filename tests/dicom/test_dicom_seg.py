@@ -31,12 +31,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.spatial import cKDTree
 
-from aiene.dicom import codes, on_source, seg
-from aiene.dicom.export import export_run
-from aiene.dicom.findings import findings_of
-from aiene.dicom.identity import encoded, tracking_uid
-from aiene.dicom.readback import check_fractional, check_segmentation, parsed, read_segments
 from aiene.errors import CaseError
+from aiene.export import codes, on_source, seg
+from aiene.export.case import findings_of
+from aiene.export.identity import encoded, tracking_uid
+from aiene.export.run import export_run
+from aiene.export.verification import check_fractional, check_segmentation, parsed, read_segments
 from aiene.geometry import Grid
 
 hd = pytest.importorskip("highdicom", reason="the dicom extra is not installed")

@@ -13,11 +13,11 @@ import pytest
 from dicom_runs import FOOT_GRID, MAKER, Planted, ball, case_of, says, series_of, small_grid
 from scipy.spatial.distance import pdist
 
-from aiene.dicom import codes, seg, sr
-from aiene.dicom.findings import findings_of
-from aiene.dicom.identity import encoded, tracking_uid
-from aiene.dicom.readback import check_report, parsed
 from aiene.errors import CaseError
+from aiene.export import codes, seg, sr
+from aiene.export.case import findings_of
+from aiene.export.identity import encoded, tracking_uid
+from aiene.export.verification import check_report, parsed
 
 hd = pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

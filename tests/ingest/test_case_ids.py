@@ -15,8 +15,8 @@ from test_zip_archives import pack
 
 from aiene.errors import InputError
 from aiene.ingest import Case, find_cases
+from aiene.ingest.case import MAX_BYTES, case_id, distinct, safe, stem
 from aiene.ingest.masks import find_mask
-from aiene.ingest.naming import MAX_BYTES, case_id, distinct, safe, stem
 
 UID = "1.3.6.1.4.1.14519.5.2.1.99"
 
@@ -209,7 +209,7 @@ def test_chance_does_not_make_one_id_of_two(monkeypatch: pytest.MonkeyPatch, tmp
     for folder in ("images", "scans", "volumes"):
         write_nifti(tmp_path / folder / "a.nii", ct())
     found = find_cases(tmp_path)[0]
-    monkeypatch.setattr("aiene.ingest.naming._hash", lambda basis: f"h{basis.count('+')}")
+    monkeypatch.setattr("aiene.ingest.case._hash", lambda basis: f"h{basis.count('+')}")
     plain = [type(c)(**{**c.__dict__, "case_id": "a"}) for c in found]
     assert [c.case_id for c in distinct(plain)] == ["a~h0", "a~h1", "a~h2"]
 

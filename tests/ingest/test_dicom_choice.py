@@ -22,7 +22,7 @@ from test_dicom_stacking import only
 from aiene.errors import UsageError
 from aiene.ingest import Case, Refusal, find_cases, read_case
 from aiene.ingest.dicom.header import Words
-from aiene.ingest.dicom.words import Contrast, Kernel, Region, contrast, kernel, region
+from aiene.ingest.dicom.series_selection import Contrast, Kernel, Region, contrast, kernel, region
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 

@@ -22,10 +22,9 @@ from test_dicom_stacking import only, read, refusal
 
 from aiene.errors import InputError
 from aiene.ingest import read_case
-from aiene.ingest.dicom.group import group
 from aiene.ingest.dicom.pixels import read_frame, read_stack
 from aiene.ingest.dicom.scan import scan
-from aiene.ingest.dicom.stack import lay_out
+from aiene.ingest.dicom.stack import group, lay_out
 
 
 def one_hu(tmp_path: Path, stored: np.ndarray, **tags: Any) -> np.ndarray:

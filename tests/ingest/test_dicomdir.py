@@ -16,8 +16,8 @@ from test_dicom_stacking import only
 
 from aiene.errors import InputError
 from aiene.ingest import Case, find_cases, read_case, source_files
-from aiene.ingest.dicom.damage import quiet
-from aiene.ingest.dicom.directory import read_directory
+from aiene.ingest.dicom.header import quiet
+from aiene.ingest.dicom.scan import read_directory
 
 EXTRA = {"StudyTime": "120000", "StudyID": "1", "AccessionNumber": ""}
 

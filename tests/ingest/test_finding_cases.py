@@ -16,7 +16,7 @@ from test_dicom_stacking import only
 
 from aiene.errors import InputError
 from aiene.ingest import Case, Refusal, find_cases, read_case
-from aiene.ingest.naming import case_id, distinct, safe
+from aiene.ingest.case import case_id, distinct, safe
 from aiene.wording import said
 
 

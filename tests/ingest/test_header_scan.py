@@ -19,10 +19,11 @@ from test_dicom_choice import small
 from test_dicom_stacking import only, read
 from test_zip_archives import pack
 
-from aiene.ingest import find_cases, heads
+from aiene.ingest import file_head as heads
+from aiene.ingest import find_cases
 from aiene.ingest.dicom.header import Words, read_header
-from aiene.ingest.dicom.words import Contrast, contrast
-from aiene.ingest.heads import HEAD_BYTES, Head, HeadTooShort, read_head, read_heads
+from aiene.ingest.dicom.series_selection import Contrast, contrast
+from aiene.ingest.file_head import HEAD_BYTES, Head, HeadTooShort, read_head, read_heads
 
 
 def test_each_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from test_dicom_stacking import read, refusal
 
 from aiene.geometry import volume_of
 from aiene.ingest import Case, find_cases, read_case
-from aiene.ingest.plausibility import check_hounsfield, take_census
+from aiene.ingest.checks import check_hounsfield, take_census
 
 
 def patient() -> np.ndarray:

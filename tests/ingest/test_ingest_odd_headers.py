@@ -15,7 +15,7 @@ from pydicom.tag import Tag
 
 from aiene.errors import InputError
 from aiene.ingest import Case, Refusal, find_cases, read_case
-from aiene.ingest.dicom.damage import quiet
+from aiene.ingest.dicom.header import quiet
 
 
 def raw(ds: Dataset, keyword: str, vr: str, value: bytes) -> None:

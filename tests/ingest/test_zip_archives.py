@@ -18,8 +18,8 @@ from ingest_builders import ct, write_nifti, write_series
 from test_dicom_stacking import only, refusal
 
 from aiene.errors import InputError
+from aiene.hashing import content_sha256
 from aiene.ingest import Case, Refusal, archive, find_cases, opened, read_case, source_files
-from aiene.ingest.fingerprint import content_sha256
 
 
 def pack(folder: Path, target: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:

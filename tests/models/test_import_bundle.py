@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
-from aiene.models.store import default_folder
+from aiene.models.bundle import default_folder
 
 
 def models(*words: str | Path):

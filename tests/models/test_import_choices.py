@@ -18,10 +18,8 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.errors import ModelError
 from aiene.geometry import Grid, Volume
-from aiene.models.bundle import read_bundle, write_card
-from aiene.models.import_nnunet import Choices, import_segmenter
-from aiene.models.importing import import_into
-from aiene.models.store import default_folder
+from aiene.models.bundle import default_folder, read_bundle, write_card
+from aiene.models.importers.bundle import Choices, import_into, import_segmenter
 from aiene.pipeline import load_bundle_segmenter
 from aiene.segment import load_segmenter
 

@@ -17,10 +17,9 @@ from scipy import ndimage
 
 from aiene.classify import ClassifierInputs, DualNet, load_classifier, load_dualnet
 from aiene.errors import ModelError
-from aiene.models import import_keras
-from aiene.models.import_keras import import_classifier
-from aiene.models.keras_file import KerasLayer
-from aiene.models.keras_reference import _convolution
+from aiene.models.importers import keras as import_keras
+from aiene.models.importers.keras import import_classifier
+from aiene.models.importers.keras_file import KerasLayer, _convolution
 
 # Golden data -----------------------------------------------------------------------------------------------
 

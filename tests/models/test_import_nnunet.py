@@ -19,8 +19,8 @@ from torch import nn
 
 from aiene.errors import ModelError
 from aiene.geometry import Grid, Volume
-from aiene.models import nnunet_v1
-from aiene.models.import_nnunet import Choices, import_segmenter
+from aiene.models.importers import nnunet_v1
+from aiene.models.importers.bundle import Choices, import_segmenter
 from aiene.segment import load_segmenter
 
 FEATURES = (4, 8, 16)
@@ -350,7 +350,7 @@ def test_a_zip_that_reaches_outside_is_refused(
 
 
 def test_a_zip_bomb_is_refused_by_what_it_announces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiene.models.archive.MOST_BYTES", 1000)
+    monkeypatch.setattr("aiene.ingest.archive.MOST_BYTES", 1000)
     with pytest.raises(ModelError, match="far too large"):
         import_segmenter(_zip(tmp_path / "model.zip", {"plans.pkl": bytes(2000)}), tmp_path / "segmenter")
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from aiene.geometry import Volume
-from aiene.models.store import default_folder
-from aiene.models.trial import SEEDS, trial_crop
+from aiene.models.bundle import default_folder
+from aiene.models.importers.trial import SEEDS, trial_crop
 from aiene.segment import load_segmenter
 
 FOLDER = default_folder() / "segmenter"

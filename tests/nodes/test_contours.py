@@ -22,7 +22,7 @@ from aiene.nodes import (
     parse_fg_labels,
     split_nodes,
 )
-from aiene.results.assemble import contour_warnings
+from aiene.results.records import contour_warnings
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -90.0, 40.0))
 MIDDLE = np.array([0.0, -10.0, 135.0])

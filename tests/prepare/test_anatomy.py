@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import aiene
 from aiene.geometry import volume_of
 from aiene.ingest.case import NativeCt
-from aiene.prepare import OPEN, Template, prepare, read_template
+from aiene.preprocess import OPEN, Template, prepare, read_template
 
 STRUCTURES = {
     "brainstem": (1, (0.0, 18.0, 102.0)),

@@ -14,9 +14,9 @@ from scipy.spatial.transform import Rotation
 from aiene.errors import CaseError
 from aiene.geometry import Grid, RigidTransform, Volume, resample
 from aiene.ingest.case import NativeCt
-from aiene.prepare import OPEN, PUBLISHED, Profile, Template, prepare, profile_named
-from aiene.prepare.crop import fixed_window
-from aiene.prepare.working import known_part
+from aiene.preprocess import OPEN, PUBLISHED, Profile, Template, prepare, profile_named
+from aiene.preprocess.crop import fixed_window
+from aiene.preprocess.resampling import known_part
 
 GRID = turned_grid((0, 1, 2), (1, 1, 1), (3.0, 2.0, 2.0))
 WEAK = replace(

@@ -13,12 +13,11 @@ import SimpleITK as sitk
 
 from aiene.geometry import Grid, Volume, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
-from aiene.prepare import PUBLISHED, Prepared, Template, prepare, read_template
-from aiene.prepare.crop import published_crop
-from aiene.prepare.pose import Pose
-from aiene.prepare.profile import WINDOW
-from aiene.prepare.register import centred
-from aiene.prepare.working import published_working, resampled, sampled
+from aiene.preprocess import PUBLISHED, Prepared, Template, prepare, read_template
+from aiene.preprocess.crop import published_crop
+from aiene.preprocess.profile import WINDOW
+from aiene.preprocess.registration import Pose, centred
+from aiene.preprocess.resampling import published_working, resampled, sampled
 
 CASES = ["wide", "limited", "limited_short80", "limited_short60", "wholebody", "phantom"]
 INT16 = 2

@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from aiene.geometry import AXIAL, ORDERS, AxisOrder, Grid, RigidTransform, Volume
 from aiene.ingest.case import NativeCt
-from aiene.prepare import OPEN, Template, prepare
-from aiene.prepare.patient import patient_of
-from aiene.prepare.working import Working, open_working
+from aiene.preprocess import OPEN, Template, prepare
+from aiene.preprocess.patient import patient_of
+from aiene.preprocess.resampling import Working, open_working
 
 PADDINGS = [
     (((0, 0), (0, 0), (0, 0)), -1000.0),

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.errors import ModelError
-from aiene.prepare import OPEN, PUBLISHED, read_template
+from aiene.preprocess import OPEN, PUBLISHED, read_template
 
 
 def write(path: Path, size_zyx: tuple[int, int, int], centre: str | None = None) -> Path:

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from aiene.geometry import Grid, RigidTransform, Triple, Volume
 from aiene.ingest.case import NativeCt
-from aiene.prepare import OPEN, Prepared, RegistrationReport, Template, prepare, to_native
+from aiene.preprocess import OPEN, Prepared, RegistrationReport, Template, prepare, to_native
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -75.0, -96.0))
 REPORT = RegistrationReport("geometry", -1.0, (), 1.0, 0.0, 0.0, 1.0, None, True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from aiene.geometry import Grid, RigidTransform, Volume, grid_of
-from aiene.results.images import nifti_bytes, write_nifti
+from aiene.results.nifti import nifti_bytes, write_nifti
 from aiene.results.store import transform_text
 
 FOOT = np.zeros((9, 11, 13), np.uint8)

@@ -28,7 +28,7 @@ with Room(Path(sys.argv[1])) as room:
 """
 WORK = """
 import os, sys, time
-from aiene.orphans import Crew
+from aiene.parallel import Crew
 
 def busy():
     time.sleep(600)

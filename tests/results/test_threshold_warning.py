@@ -8,8 +8,8 @@ import pytest
 from aiene.geometry import Grid, Volume
 from aiene.nodes import Node, names_by_volume, split_nodes
 from aiene.nodes.node import Score
-from aiene.prepare import OPEN, PUBLISHED
-from aiene.results.assemble import threshold_warnings
+from aiene.preprocess import OPEN, PUBLISHED
+from aiene.results.records import threshold_warnings
 
 
 @pytest.fixture(scope="module")

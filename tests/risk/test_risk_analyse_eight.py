@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from risk_analyse_cohorts import eight, plain_scheme
 
-from aiene.risk.analyse.cohort import make_cohort
-from aiene.risk.analyse.competing import competing_part
-from aiene.risk.analyse.describe import flow_table, missing_table, table_one, table_one_hpv
+from aiene.report.document import Table
+from aiene.risk.analyse.cohort import make_cohort, outcome_of
+from aiene.risk.analyse.descriptives import flow_table, missing_table, table_one, table_one_hpv
 from aiene.risk.analyse.grouping import make_groupings
-from aiene.risk.analyse.outcome import outcome_of
-from aiene.risk.analyse.record import Table
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.risk.analyse.survival import Stratum, follow_up_table, survival_part
+from aiene.risk.analyse.survival import Stratum, competing_part, follow_up_table, survival_part
 
 SETTINGS = AnalysisSettings(bootstraps=0, horizons=(2.0, 3.0))
 COHORT = make_cohort(eight(), SETTINGS)

@@ -9,21 +9,19 @@ import pytest
 from risk_analyse_cohorts import SCHEME, drawn
 
 from aiene.errors import UsageError
-from aiene.risk.analyse.centres import judging_centres, left_out
-from aiene.risk.analyse.cohort import make_cohort
-from aiene.risk.analyse.contest import contests
+from aiene.parallel import Job, run_jobs
+from aiene.risk.analyse.bootstrap_refit import Pairs, Refit, values_of
+from aiene.risk.analyse.cohort import make_cohort, numeric, outcome_of
 from aiene.risk.analyse.derive.search import class_of, search
 from aiene.risk.analyse.derive.validate import Data, bootstrap_rows, centre_rows, permuted, split_mask
-from aiene.risk.analyse.gains import Added
 from aiene.risk.analyse.grouping import make_groupings
-from aiene.risk.analyse.outcome import numeric, outcome_of
-from aiene.risk.analyse.pool import Job, run_jobs
-from aiene.risk.analyse.refit import Pairs, Refit, values_of
+from aiene.risk.analyse.incremental_value import judging_centres, left_out
+from aiene.risk.analyse.model_comparison import Added, contests
 from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, chosen_endpoint
-from aiene.risk.analyse.thresholds import threshold_chapter
+from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.schemes import read_scheme
-from aiene.risk.stats import fit_cox, harrell_c
+from aiene.stats import fit_cox, harrell_c
 
 
 def survival(n=150, seed=3, *, ties=True):
@@ -191,7 +189,7 @@ def test_groups_are_matched_between_old_and_new_by_name():
     cohort = make_cohort(drawn(150), settings)
     groupings = make_groupings(cohort.table, scheme)
     outcome, _ = outcome_of(cohort.table, "os")
-    from aiene.risk.analyse.contest import contests
+    from aiene.risk.analyse.model_comparison import contests
     from aiene.risk.analyse.regression import make_sample
 
     sample = make_sample("all", "All patients", cohort.table, outcome, ("age",))

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import pytest
 from risk_analyse_cohorts import SCHEME, drawn
 
+from aiene.report.document import Column
+from aiene.report.formatting import cell_text
 from aiene.risk.analyse import AnalysisSettings, analyse
-from aiene.risk.analyse.figures import render
-from aiene.risk.analyse.record import Column
-from aiene.risk.analyse.show import cell_text
+from aiene.risk.analyse.charts import render
 from aiene.risk.schemes import read_scheme
 
 SETTINGS = AnalysisSettings(bootstraps=4, jobs=1, date="1 April 2026", marker_cap=3)
@@ -189,8 +189,8 @@ def test_every_figure_has_its_files_and_says_what_it_shows(made, numbers):
 def test_no_two_texts_of_a_figure_overlap(made):
     import matplotlib as mpl
 
-    from aiene.risk.analyse.figures.render import kinds
-    from aiene.risk.analyse.figures.style import RC
+    from aiene.report.render import kinds
+    from aiene.report.style import RISK_RC as RC
 
     with mpl.rc_context(RC):
         for name, figure in made[0].figures.items():
@@ -229,7 +229,7 @@ def _ticks_outside(drawing):
 
 
 def test_axes_of_curves_start_at_zero_and_carry_an_aligned_risk_table(made):
-    from aiene.risk.analyse.figures.curves import draw
+    from aiene.risk.analyse.charts.curves import draw
 
     for figure in made[0].figures.values():
         if figure.kind == "curves":
@@ -243,7 +243,7 @@ def test_axes_of_curves_start_at_zero_and_carry_an_aligned_risk_table(made):
 
 
 def test_groups_differ_in_dashes_and_markers_not_in_colour_alone():
-    from aiene.risk.analyse.figures.style import look
+    from aiene.report.style import group_look as look
 
     for part in ("dashes", "marker", "hatch", "colour"):
         assert len({str(getattr(look(number), part)) for number in range(7)}) == 7
@@ -290,7 +290,7 @@ def test_old_and_new_are_compared_on_the_same_patients(numbers):
 
 
 def test_an_interval_with_an_open_end_is_drawn_as_an_arrow_and_not_a_crash():
-    from aiene.risk.analyse.figures import render
+    from aiene.risk.analyse.charts import render
 
     row = {"label": "T4", "head": False, "value": 9.0, "low": 1.2, "high": None, "text": "9.00", "look": 0}
     forest = {"rows": [row], "x_label": "HR", "heading": "HR", "looks": []}

@@ -175,7 +175,7 @@ def test_power_is_schoenfelds_closed_form():
 
 def test_power_is_what_repeated_cohorts_show():
     """Likelihood-ratio test of a skewed count, in 300 cohorts of 300 patients with 10 % events."""
-    from aiene.risk.stats.cox_fast import fit_cox
+    from aiene.stats.cox_model import fit_cox
 
     random = np.random.default_rng(11)
     found, planned = 0, []

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from risk_stats_cohorts import bmtcrr, lung, rossi, rossi_columns, simulated, sksurv_data
 
-from aiene.risk.stats import (
+from aiene.stats import (
     calibration,
     cox,
     cumulative_incidence,
@@ -26,7 +26,7 @@ from aiene.risk.stats import (
     time_dependent_auc,
     uno_c,
 )
-from aiene.risk.stats.cox_fast import linear_predictor
+from aiene.stats.cox_model import linear_predictor
 
 LUNG_MODEL = ["age", "sex", "ph.ecog"]
 

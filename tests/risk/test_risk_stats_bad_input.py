@@ -11,7 +11,7 @@ import pytest
 from risk_stats_cohorts import simulated
 
 from aiene.errors import AieneError, UsageError
-from aiene.risk.stats import (
+from aiene.stats import (
     NotEstimableError,
     brier_score,
     calibration,

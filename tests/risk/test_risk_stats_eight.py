@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from risk_stats_cohorts import EIGHT
 
-from aiene.risk.stats import (
+from aiene.stats import (
     brier_score,
     calibration,
     concordance,

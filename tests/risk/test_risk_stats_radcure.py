@@ -8,7 +8,8 @@ import pytest
 
 from aiene.risk.importers import import_table
 from aiene.risk.staging import stage_table
-from aiene.risk.stats import (
+from aiene.risk.table import competing, endpoint
+from aiene.stats import (
     cause_specific_cox,
     cox,
     cumulative_incidence,
@@ -20,7 +21,6 @@ from aiene.risk.stats import (
     kaplan_meier_by_group,
     log_rank,
 )
-from aiene.risk.table import competing, endpoint
 
 GROUPS = ["low", "intermediate", "high"]
 

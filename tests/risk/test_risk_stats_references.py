@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from risk_stats_cohorts import lung, rossi, rossi_columns, simulated, sksurv_data
 
-from aiene.risk.stats import (
+from aiene.stats import (
     brier_score,
     concordance,
     cox,
@@ -35,10 +35,10 @@ from aiene.risk.stats import (
     time_dependent_aucs,
     uno_c,
 )
-from aiene.risk.stats.cox_fast import derivatives, risk_sets
-from aiene.risk.stats.discrimination import _Dense, _Sparse
-from aiene.risk.stats.firth import _Problem
-from aiene.risk.stats.resampling import resample_counts, resample_indices
+from aiene.stats.bootstrap import resample_counts, resample_indices
+from aiene.stats.concordance import _Dense, _Sparse
+from aiene.stats.cox_model import derivatives, risk_sets
+from aiene.stats.penalised_cox import _Problem
 
 EXACT = {"precision": 1e-13, "r_precision": 1e-15}
 
@@ -107,7 +107,7 @@ def test_the_lean_cox_is_that_of_lifelines_to_eight_digits(strata):
 def test_the_road_for_very_many_patients_gives_the_same_table(monkeypatch):
     table = rossi()
     usual = cox(table.week, table.arrest, table[rossi_columns()])
-    monkeypatch.setattr(sys.modules["aiene.risk.stats.cox"], "_MANY", 10)
+    monkeypatch.setattr(sys.modules["aiene.stats.cox"], "_MANY", 10)
     lean = cox(table.week, table.arrest, table[rossi_columns()])
     for row, other in zip(usual.rows, lean.rows, strict=True):
         assert row[1:] == pytest.approx(other[1:], rel=1e-6)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from risk_stats_cohorts import lung, simulated
 
-from aiene.risk.stats import (
+from aiene.stats import (
     bootstrap,
     calibration,
     concordance,
@@ -35,8 +35,8 @@ from aiene.risk.stats import (
     to_json,
     uno_c,
 )
-from aiene.risk.stats.draws import draw_number
-from aiene.risk.stats.resampling import resample_counts, resample_indices
+from aiene.stats.bootstrap import resample_counts, resample_indices
+from aiene.stats.imputation import draw_number
 
 TABLE = simulated(250, 31)
 TIME, EVENT, X, Z = (TABLE[name].to_numpy() for name in ("time", "state", "x", "z"))

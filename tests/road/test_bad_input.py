@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.cli.console import user_errors
 from aiene.geometry import Grid, Volume
-from aiene.models.store import default_folder
+from aiene.models.bundle import default_folder
 from aiene.phantom import Phantom
-from aiene.phantom.dicom_series import write_dicom_series
-from aiene.results.images import nifti_bytes
+from aiene.phantom.phantom import write_dicom_series
+from aiene.results.nifti import nifti_bytes
 
 Maker = Callable[[Path, Phantom], None]
 

@@ -17,7 +17,7 @@ from aiene.cohort import Selection, run_cohort
 from aiene.errors import InputError
 from aiene.geometry import AXIAL, Grid, Volume
 from aiene.ingest.masks import find_mask, node_labels, read_mask
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 
 FOOT = np.zeros((9, 11, 13), np.uint8)
 FOOT[2:7, 3, 4] = 1

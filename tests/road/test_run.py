@@ -21,10 +21,10 @@ import torch
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import CaseError, UsageError
 from aiene.ingest import Case, find_cases
-from aiene.models.store import find_bundle
+from aiene.models.bundle import find_bundle
+from aiene.parallel import Preparers
 from aiene.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, load_preparation, run_case
-from aiene.preparers import Preparers
 
 SAME_ON_EACH_RUN = ("nodes.csv", "patients.csv")
 

@@ -26,14 +26,13 @@ import pytest
 from typer.testing import CliRunner
 
 import aiene.cohort
-import aiene.preparers
 from aiene.cli.app import app
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import OutputError, UsageError
 from aiene.geometry import Grid, Volume
-from aiene.ingest.fingerprint import content_sha256, joined_sha256
+from aiene.hashing import content_sha256, joined_sha256
 from aiene.results import CaseArrays, CaseResult, RunStore
-from aiene.results.images import nifti_bytes
+from aiene.results.nifti import nifti_bytes
 
 GRID = Grid((6, 7, 8), (3.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 LABELS = Volume(np.zeros(GRID.size, np.uint8), GRID)
@@ -54,7 +53,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         facts = {"content_sha256": at.sha256}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(LABELS, LABELS)
 
-    monkeypatch.setattr(aiene.preparers, "ready", ready)
+    monkeypatch.setattr(aiene.parallel, "ready", ready)
     monkeypatch.setattr(aiene.cohort, "finish", finish)
     monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **__: None)

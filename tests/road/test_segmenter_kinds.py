@@ -9,12 +9,11 @@ import numpy as np
 from aiene.geometry import Grid, RigidTransform, Volume
 from aiene.ingest import Case
 from aiene.ingest.case import NativeCt
-from aiene.models.bundle import Bundle, ModelCard
-from aiene.models.store import default_folder, find_bundle
+from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import Networks, Ready, Settings, finish, load_preparation
-from aiene.prepare import Prepared, prepare
-from aiene.prepare.crop import fixed_window
+from aiene.preprocess import Prepared, prepare
+from aiene.preprocess.crop import fixed_window
 from aiene.results.tables import patients_table, published_table
 
 GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))

@@ -10,10 +10,10 @@ import torch
 
 from aiene.geometry import AxisOrder, Volume
 from aiene.ingest import Case, find_cases
-from aiene.models.store import find_bundle
+from aiene.models.bundle import find_bundle
 from aiene.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, load_preparation, run_case
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 
 SAGITTAL = AxisOrder((2, 0, 1), (True, True, False))
 WIDE = ((2, 0), (9, 1), (0, 14))

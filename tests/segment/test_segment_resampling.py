@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from aiene.geometry import Grid, Volume
-from aiene.segment.plan import Normalisation, Resizing
-from aiene.segment.preparation import normalised
-from aiene.segment.resampling import coarse_axis, new_shape, resized
-from aiene.segment.window import gaussian, padding, tile_starts
+from aiene.segment.plans import Normalisation, Resizing
+from aiene.segment.preprocessing import coarse_axis, new_shape, normalised, resized
+from aiene.segment.sliding_window import gaussian, padding, tile_starts
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_intensities_are_normalised_by_scheme() -> None:
 
 def test_a_volume_keeps_its_float32_spacing() -> None:
     """A spacing of 3 mm with the noise of matrix products is not over three times 1 mm."""
-    from aiene.segment.preparation import network_input
+    from aiene.segment.preprocessing import network_input
 
     noisy = Grid((4, 4, 4), (3.0000000000004, 1.0, 1.0), (0.0, 0.0, 0.0))
     plan = type(

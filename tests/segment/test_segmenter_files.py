@@ -14,7 +14,7 @@ from torch import nn
 
 from aiene.errors import ModelError
 from aiene.segment import load_segmenter
-from aiene.segment.checkpoint import read_checkpoint
+from aiene.segment.network import read_checkpoint
 
 Make = Callable[..., tuple[Path, list[nn.Module]]]
 

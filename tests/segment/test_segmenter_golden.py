@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.geometry import Volume, volume_of
-from aiene.models.import_nnunet import import_segmenter
+from aiene.models.importers.bundle import import_segmenter
 from aiene.segment import Segmenter, load_segmenter
-from aiene.segment.preparation import network_input
+from aiene.segment.preprocessing import network_input
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aiene.ingest.case import NativeCt
-from aiene.models.store import default_folder
+from aiene.models.bundle import default_folder
 from aiene.phantom import PhantomSettings, make_phantom
-from aiene.prepare import OPEN, prepare, read_template
+from aiene.preprocess import OPEN, prepare, read_template
 from bundle_card import NECK_CENTRE
 from real_crops import IGNORE, as_crop
 from real_planting import Patient, RealNode, draw_nodes, patient_of, planted

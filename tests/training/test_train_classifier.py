@@ -19,23 +19,19 @@ from aiene.classify import DualNetWidths, classifier_inputs, load_classifier
 from aiene.classify.dualnet import DualNet
 from aiene.cli.app import app
 from aiene.errors import TrainingDataError, UsageError
-from aiene.models.bundle import read_bundle, verify_bundle, write_card
-from aiene.models.store import default_folder
+from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.nodes.split import dilate
 from aiene.phantom import PhantomSettings, make_phantom
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 from aiene.training import classifier as module
-from aiene.training.augment import Augmentation, augmented_inputs, plain_inputs
-from aiene.training.bundle import Trained, assemble
-from aiene.training.calibration import sigmoid, temperature, threshold
+from aiene.training.bundle import Step, Trained, assemble
 from aiene.training.classifier import train_classifier
 from aiene.training.classifier_data import ClassifierTraining
 from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
 from aiene.training.ground import ground_of
-from aiene.training.node_examples import Example, jittered
-from aiene.training.node_table import read_nodes
+from aiene.training.metrics import sigmoid, temperature, threshold
+from aiene.training.nodes import Augmentation, Example, augmented_inputs, jittered, plain_inputs, read_nodes
 from aiene.training.place import MARKER, claim
-from aiene.training.progress import Step
 
 TINY = DualNetWidths(box=(2, 2, 2, 2, 2, 2), box_dense=(4, 4), small=(2, 2, 2, 2, 2, 2, 2), head=4)
 QUICK = FitSettings(epochs=2, steps=2, batch=4, patience=5)

@@ -16,13 +16,12 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.errors import InputError, ModelError, TrainingDataError, UsageError
 from aiene.geometry import Grid, Volume
-from aiene.models.bundle import read_bundle, verify_bundle, write_card
-from aiene.models.store import default_folder
-from aiene.results.images import write_nifti
+from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
+from aiene.results.nifti import write_nifti
 from aiene.training.base import begin_with, check_fits, preparation_of
 from aiene.training.bundle import Trained, assemble
 from aiene.training.ground import Ground, check_record, ground_of
-from aiene.training.node_table import read_nodes
+from aiene.training.nodes import read_nodes
 from aiene.training.patients import read_patients
 from aiene.training.place import MARKER, NOTICE, check_not_trained, claim, put_bundle, work_folder
 from aiene.training.same_ct import leaks, same_cts, slices_of
@@ -304,7 +303,7 @@ def test_options_that_cannot_be_are_told_before_a_ct_is_read(
     def unread(*_: object) -> None:
         raise AssertionError("a CT was read")
 
-    monkeypatch.setattr("aiene.training.pairs.read_case", unread)
+    monkeypatch.setattr("aiene.training.dataset.read_case", unread)
     patients = tmp_path / "patients.csv"
     patients.write_text("case_id,patient_id,fold\n" + "".join(f"p{k},q{k},{k % 2}\n" for k in range(6)))
     for more, said in (

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from aiene.errors import InputError, TrainingDataError
 from aiene.geometry import Grid, Volume
-from aiene.results.images import write_nifti
-from aiene.training.folds import check_folds, deal, fold_sizes
-from aiene.training.pairs import check_pairs, find_pairs
+from aiene.results.nifti import write_nifti
+from aiene.training.dataset import check_folds, check_pairs, deal, find_pairs, fold_sizes
 from aiene.training.patients import PatientTable, read_patients
 
 GRID = Grid((12, 20, 24), (3.0, 2.0, 2.0), (-10.0, 5.0, 30.0))

@@ -16,18 +16,16 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.errors import OutputError, UsageError
 from aiene.geometry import Volume, pull_labels
-from aiene.models.bundle import read_bundle, verify_bundle, write_card
-from aiene.models.store import default_folder
+from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import load_preparation
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 from aiene.segment import load_segmenter
 from aiene.segment.network import build_network
-from aiene.segment.plan import read_plan
-from aiene.training.nnunet_dataset import splits_of
-from aiene.training.pairs import find_pairs
-from aiene.training.prepared import crop_of, prepared_crops, read_crop
-from aiene.training.progress import Step
+from aiene.segment.plans import read_plan
+from aiene.training.bundle import Step
+from aiene.training.dataset import crop_of, find_pairs, prepared_crops, read_crop
+from aiene.training.nnunet import splits_of
 from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
 from aiene.training.worker_process import failure
 

@@ -18,10 +18,9 @@ import pytest
 import torch
 
 from aiene.errors import ModelError, UsageError
-from aiene.models.bundle import read_bundle, write_card
-from aiene.models.store import default_folder
+from aiene.models.bundle import default_folder, read_bundle, write_card
 from aiene.training.lock import LOCK, locked
-from aiene.training.nnunet_worker import Job, _take_over_plan
+from aiene.training.nnunet import Job, _take_over_plan
 from aiene.training.start import start_of
 from aiene.training.worker_process import run_worker, visible_gpu
 
@@ -45,7 +44,7 @@ TRAINER = """
 import sys
 from pathlib import Path
 from aiene.training.lock import locked
-from aiene.training.nnunet_worker import Job
+from aiene.training.nnunet import Job
 from aiene.training.worker_process import run_worker
 work = Path(sys.argv[1])
 with locked(work) as lock:
@@ -283,7 +282,7 @@ def test_the_network_of_an_older_plan_is_what_nnunet_makes_of_it(tmp_path: Path)
 def _fit_weights(folder: Path) -> None:
     """Random weights of the network that the plan names."""
     from aiene.segment.network import empty_network
-    from aiene.segment.plan import read_plan
+    from aiene.segment.plans import read_plan
 
     card_file = folder.parent / "model.json"
     file = folder / "fold_0" / "checkpoint_final.pth"

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aiene.benchmark.comparison import contest
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
-from aiene.benchmark.contest import contest
+from aiene.benchmark.dataset import Pairing
+from aiene.benchmark.ene_evaluation import judgement
 from aiene.benchmark.ene_labels import EneTable
-from aiene.benchmark.judging import judgement
-from aiene.benchmark.lineup import Entrant, reference_of, source_name
 from aiene.benchmark.metrics import (
     SEGMENTATION_METRICS,
     LabelMetrics,
@@ -19,11 +19,11 @@ from aiene.benchmark.metrics import (
     detection,
     froc,
 )
-from aiene.benchmark.pairing import Pairing
+from aiene.benchmark.models import Entrant, reference_of, source_name
 from aiene.benchmark.records import FORMAT, CaseRecord, TruthRecord
-from aiene.benchmark.statistics import summarise
-from aiene.benchmark.table import STEPS, records_of
+from aiene.benchmark.results_table import STEPS, records_of
 from aiene.provenance import digest
+from aiene.stats.paired import summarise
 
 NOTICE = "Research software, not a medical device."
 

@@ -1,9 +1,8 @@
 """The classifier: node positivity and extranodal extension for each node."""
 
-from aiene.classify.classifier import UNSCORED, Classifier, load_classifier
+from aiene.classify.classifier import UNSCORED, Classifier, load_classifier, load_dualnet, save_classifier
 from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.classify.inputs import ClassifierInputs, Normalisation, classifier_inputs
-from aiene.classify.storage import load_dualnet, save_classifier
 
 __all__ = [
     "UNSCORED",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aiene.benchmark.config import BenchmarkConfig
-    from aiene.benchmark.runner import BenchmarkRun, Step
+    from aiene.benchmark.run import BenchmarkRun, Step
 
 SEVERAL = ("--hf-models", "--models", "--predictions")
 """Options that take several words, as the published command line does."""
@@ -126,7 +126,7 @@ def compare(
     ----------
     given : options by name; None where it was not given, so that the configuration's counts.
     """
-    from aiene.benchmark.runner import run_benchmark
+    from aiene.benchmark.run import run_benchmark
 
     console = stderr_console()
     config = configuration(config_file, given)
@@ -196,7 +196,7 @@ def _report(out: Path) -> Path | None:
 
 def _add_to_board(run: BenchmarkRun, board: Path) -> None:
     from aiene.benchmark.leaderboard import add_entry
-    from aiene.benchmark.standing import entries_of
+    from aiene.benchmark.leaderboard.entry import entries_of
 
     for entry in entries_of(run.summary):
         add_entry(board, entry)

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aiene.cohort import Progress, RunSummary
+
 
 RESEARCH_ONLY = "Research software, not a medical device."
 
@@ -147,3 +148,28 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("ENE", "right"),
     ("ENE?", "left"),
 )
+
+
+# How far the search through an input is, as a bar on stderr that goes away at the end.
+
+
+_EVERY = 50  # files between two looks at the clock: a search looks at some thousand a second
+
+
+@contextmanager
+def search_bar() -> Iterator[Callable[[int, int], None]]:
+    """A function for `find_cases(on_progress=...)`; silent where stderr is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = stderr_console()
+    columns = (TextColumn("looking at files"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("search", total=None)
+
+        def show(done: int, total: int) -> None:
+            if done % _EVERY == 0 or done == total:
+                bar.update(task, completed=done, total=total)
+            if done == total:
+                bar.stop()  # what follows writes to the same terminal
+
+        yield show

@@ -21,12 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] in _PYTHON:
         words = words[1:]
     if words and words[0].rsplit("/", 1)[-1] == "run_benchmark.py":
-        from aiene.cli import published_benchmark
+        from aiene.cli import legacy as published_benchmark
 
         return published_benchmark.main(words[1:])
     named = bool(words) and words[0].rsplit("/", 1)[-1] == "run_e2e.py"
     if named or (words and words[0].startswith("-") and words[0] not in _OURS):
-        from aiene.cli import published
+        from aiene.cli import legacy as published
 
         return published.main(words[1:] if named else words)
     from aiene.cli.app import app

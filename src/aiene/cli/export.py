@@ -13,7 +13,7 @@ from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_err
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aiene.dicom.rows import ExportProgress, ExportSummary
+    from aiene.export.run import ExportProgress, ExportSummary
 
 
 def export(
@@ -40,7 +40,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Write the results of a run as DICOM objects that reference the source images."""
-    from aiene.dicom.export import export_run
+    from aiene.export.run import export_run
 
     console = stderr_console()
     with user_errors():

@@ -19,8 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a b
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """List the bundles that are here."""
-    from aiene.models.bundle import Bundle
-    from aiene.models.store import all_bundles, models_folder
+    from aiene.models.bundle import Bundle, all_bundles, models_folder
 
     found = list(all_bundles())
     if as_json:
@@ -43,7 +42,7 @@ def list_models(as_json: AsJson = False) -> None:
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
     """Show a bundle's card."""
-    from aiene.models.store import find_bundle
+    from aiene.models.bundle import find_bundle
 
     with user_errors():
         bundle = find_bundle(name)
@@ -62,8 +61,7 @@ def verify(name: Name, as_json: AsJson = False) -> None:
     """Compare every file of a bundle with its hash, and load both networks and the template."""
     import torch
 
-    from aiene.models.bundle import verify_bundle
-    from aiene.models.store import find_bundle
+    from aiene.models.bundle import find_bundle, verify_bundle
     from aiene.pipeline import load_networks, load_preparation
 
     with user_errors():
@@ -141,9 +139,8 @@ def import_model(
 ) -> None:
     """Turn a trained segmenter (nnU-Net v1 or v2), a Keras .h5 and a template into a bundle, checked."""
     from aiene.errors import UsageError
-    from aiene.models.import_nnunet import Choices
-    from aiene.models.importing import import_bundle, import_into
-    from aiene.models.store import find_bundle
+    from aiene.models.bundle import find_bundle
+    from aiene.models.importers.bundle import Choices, import_bundle, import_into
 
     with user_errors():
         choices = Choices(

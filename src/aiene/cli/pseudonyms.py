@@ -22,7 +22,7 @@ def pseudonyms(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of CSV.")] = False,
 ) -> None:
     """Print each case id with the pseudonym that `aiene run --pseudonymise` gives it; keep the table safe."""
-    from aiene.pseudonyms import all_pseudonyms, read_key
+    from aiene.deidentify import all_pseudonyms, read_key
 
     console = stderr_console()
     with user_errors():

@@ -10,8 +10,7 @@ import typer
 
 from aiene.cli.console import echo, stderr_console, user_errors
 from aiene.cli.risk_analyse import analyse
-from aiene.cli.risk_simulate import simulate
-from aiene.cli.risk_words import (
+from aiene.cli.risk_options import (
     AiEneOption,
     AssumeM0Option,
     EditionOption,
@@ -42,6 +41,7 @@ from aiene.cli.risk_words import (
     tell_end,
     write_with_record,
 )
+from aiene.cli.risk_simulate import simulate
 
 app = typer.Typer(
     help="From AI-ENE node counts to risk groups: staging, stratifying, survival. Research only.",

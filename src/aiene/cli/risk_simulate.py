@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aiene.cli.console import echo, stderr_console, user_errors
-from aiene.cli.risk_words import (
+from aiene.cli.risk_options import (
     FromOption,
     JsonOption,
     MapOption,

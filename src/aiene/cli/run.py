@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aiene.cohort import RunSummary, Selection
-    from aiene.dicom.rows import ExportSummary
+    from aiene.deidentify import Key
+    from aiene.export.run import ExportSummary
     from aiene.ingest import Case, Refusal
-    from aiene.pseudonyms import Key
     from aiene.results import CaseResult
 
 DICOM_KINDS = "dicom-seg,dicom-sr,rtstruct"
@@ -100,8 +100,8 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Find the lymph nodes of every CT and estimate their probability of extranodal extension."""
-    from aiene.cli.published import device_of
-    from aiene.cli.search_bar import search_bar
+    from aiene.cli.console import search_bar
+    from aiene.cli.legacy import device_of
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
     from aiene.errors import UsageError
 
@@ -146,8 +146,8 @@ def run(
 
 def _key(file: Path, out: Path, console: Console) -> Key:
     """The key of the pseudonyms, with what its owner should look at said."""
+    from aiene.deidentify import read_key
     from aiene.errors import UsageError
-    from aiene.pseudonyms import read_key
 
     key, warnings = read_key(file)
     if out.resolve() in file.resolve().parents:
@@ -173,7 +173,7 @@ def _dicom_kinds(
         raise UsageError(
             f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
         )
-    from aiene.dicom.export import parse_kinds
+    from aiene.export.run import parse_kinds
     from aiene.extras import need
 
     if chosen.num_parts > 1:
@@ -196,7 +196,7 @@ def _export(
 ) -> ExportSummary:
     """The results as DICOM objects; a pseudonymised record does not say where the input lies, so we do."""
     from aiene.cli.export import tell_row
-    from aiene.dicom.export import export_run
+    from aiene.export.run import export_run
 
     console = stderr_console()
     if hidden:
@@ -260,7 +260,7 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
 
 def _list(source: Path, chosen: Selection, as_json: bool) -> None:
     """What a run of these words would process, and why not the rest; headers only."""
-    from aiene.cli.search_bar import search_bar
+    from aiene.cli.console import search_bar
     from aiene.ingest import find_cases
 
     _check_share(chosen)

@@ -1,9 +1,18 @@
 """Space: where voxels lie in the patient, and every way between two grids."""
 
-from aiene.geometry.grid import AXIAL, ORDERS, AxisOrder, Grid, Triple, Volume, triple
-from aiene.geometry.resample import pull_labels, resample
-from aiene.geometry.rigid import RigidTransform
-from aiene.geometry.sitk_bridge import grid_of, to_sitk, volume_of
+from aiene.geometry.grid import (
+    AXIAL,
+    ORDERS,
+    AxisOrder,
+    Grid,
+    Triple,
+    Volume,
+    grid_of,
+    to_sitk,
+    triple,
+    volume_of,
+)
+from aiene.geometry.resample import RigidTransform, pull_labels, resample
 
 __all__ = [
     "AXIAL",

@@ -11,13 +11,11 @@ from typing import Final, Literal
 
 from aiene.errors import InputError, UsageError
 from aiene.ingest.archive import split, unpacked
-from aiene.ingest.case import AffineRule, Case, Format, Refusal
+from aiene.ingest.case import AffineRule, Case, Format, Refusal, case_id, distinct, place_below, stem
 from aiene.ingest.dicom.study import find_in_scan
-from aiene.ingest.gather import APART, gather
-from aiene.ingest.listing import Listing, list_places, walk_inside
-from aiene.ingest.naming import case_id, distinct, place_below, stem
-from aiene.ingest.recognise import by_name
-from aiene.ingest.survey import Broken, Place, moved, survey
+from aiene.ingest.discovery import Broken, Listing, Place, list_places, moved, survey, walk_inside
+from aiene.ingest.formats import by_name
+from aiene.ingest.patients import APART, gather
 from aiene.wording import case_name, file_name, joined, said
 
 InputFormat = Literal["auto", "dicom", "nrrd", "nii", "nii.gz"]

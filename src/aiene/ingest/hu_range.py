@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.ingest.lattice import AIR_HU
-from aiene.ingest.plausibility import check_finite
-from aiene.ingest.values import narrow
+from aiene.ingest.checks import check_finite
+from aiene.ingest.lattice import AIR_HU, narrow
 
 HIGHEST_HU: Final = 30710.0
 """End of the extended CT scale (12 bits times ten). A 12-bit CT ends at 3071; dental metal on the extended

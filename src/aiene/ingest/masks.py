@@ -16,7 +16,7 @@ from aiene.geometry import Grid, Volume, pull_labels
 from aiene.ingest.case import AffineRule, Case
 from aiene.ingest.nifti import read_nifti
 from aiene.ingest.nrrd import read_nrrd
-from aiene.nodes.labels import GTVN, GTVP, FgLabels
+from aiene.nodes.node import GTVN, GTVP, FgLabels
 from aiene.wording import case_name, file_name, said
 
 TOLERANCE_MM = 1e-3

@@ -32,10 +32,9 @@ from nibabel.wrapstruct import WrapStructError
 
 from aiene.errors import InputError
 from aiene.ingest.case import AffineRule, Case, NativeCt
+from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
 from aiene.ingest.hu_range import InRange, in_ct_range
-from aiene.ingest.lattice import Matrix, Squared, as_json, nearest_square, on_rectangle
-from aiene.ingest.limits import check_memory, check_promise, check_size, check_spacing
-from aiene.ingest.values import PIXEL_TYPES, narrow
+from aiene.ingest.lattice import PIXEL_TYPES, Matrix, Squared, as_json, narrow, nearest_square, on_rectangle
 
 _LPS_FROM_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's world is RAS, ours LPS; this is the only place where the two meet."""

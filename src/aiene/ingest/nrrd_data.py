@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import InputError
-from aiene.ingest.limits import check_memory, check_promise
+from aiene.ingest.checks import check_memory, check_promise
 from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, sizes, voxel_type
 from aiene.wording import file_name, said
 

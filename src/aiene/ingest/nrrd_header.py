@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from aiene.errors import InputError
-from aiene.ingest.limits import check_size
+from aiene.ingest.checks import check_size
 
 AGAIN: Final = "correct the header, or convert the CT again"
 _MAX_HEADER: Final = 1 << 20

@@ -1,9 +1,21 @@
 """Lymph nodes: split from the segmentation, measured, and placed on the patient's own CT."""
 
-from aiene.nodes.labels import GTVN, GTVP, FgLabels, check_known, contours, parse_fg_labels
 from aiene.nodes.measure import axial_axes, measure_axes
-from aiene.nodes.native import NativeNodes, names_by_volume, native_nodes, ranks_by_volume
-from aiene.nodes.node import Axes, NativePlace, Node, NoNode, Score, Side
+from aiene.nodes.node import (
+    GTVN,
+    GTVP,
+    Axes,
+    FgLabels,
+    NativePlace,
+    Node,
+    NoNode,
+    Score,
+    Side,
+    check_known,
+    contours,
+    parse_fg_labels,
+)
+from aiene.nodes.placement import NativeNodes, names_by_volume, native_nodes, ranks_by_volume
 from aiene.nodes.split import split_nodes
 
 __all__ = [

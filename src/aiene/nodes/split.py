@@ -8,9 +8,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from aiene.geometry import Grid, Volume
-from aiene.nodes.labels import FgLabels, foreground
 from aiene.nodes.measure import measure_axes
-from aiene.nodes.node import Node
+from aiene.nodes.node import FgLabels, Node, foreground
 
 BoolArray = npt.NDArray[np.bool_]
 Block = tuple[slice, slice, slice]

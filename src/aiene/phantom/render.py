@@ -9,12 +9,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.geometry import Grid
-from aiene.phantom.anatomy import Anatomy
+from aiene.phantom.body import Anatomy
 from aiene.phantom.lesions import DISPLACEMENT_REACH, Fields, Lesion, pushed_back
 from aiene.phantom.pose import Pose
 from aiene.phantom.settings import Scanner
-from aiene.phantom.shapes import Field, Shape
-from aiene.phantom.tissue import Tissue
+from aiene.phantom.shapes import Field, Shape, Tissue
 
 AIR_HU = -1000.0
 _SKIN_HU = 15.0

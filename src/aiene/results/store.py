@@ -19,7 +19,7 @@ from aiene.errors import OutputError, UsageError
 from aiene.geometry import RigidTransform, Volume
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
-from aiene.results.images import write_nifti
+from aiene.results.nifti import write_nifti
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
 from aiene.rooms import Room, clear_abandoned, others_at_work

@@ -11,8 +11,7 @@ import pandas as pd
 
 from aiene.errors import InputError, UsageError
 from aiene.risk.table.files import read_raw
-from aiene.risk.table.problems import listed
-from aiene.risk.table.values import number, understood, whole
+from aiene.risk.table.values import listed, number, understood, whole
 
 _COUNTS = ("n_ai_ene", "n_ai_nodes")
 

@@ -16,12 +16,11 @@ from torch import nn
 from aiene.errors import ModelError
 from aiene.geometry import Volume
 from aiene.models.bundle import LABEL_VALUES
-from aiene.segment.checkpoint import REMEDY, read_checkpoint, tensors_of
-from aiene.segment.network import answer, build_network
-from aiene.segment.plan import Plan, read_plan
-from aiene.segment.preparation import NetworkInput, network_input
-from aiene.segment.resampling import coarse_axis, resized
-from aiene.segment.window import slide
+from aiene.segment.network import CHECKPOINT_REMEDY as REMEDY
+from aiene.segment.network import answer, build_network, read_checkpoint, tensors_of
+from aiene.segment.plans import Plan, read_plan
+from aiene.segment.preprocessing import NetworkInput, coarse_axis, network_input, resized
+from aiene.segment.sliding_window import slide
 
 Scores = npt.NDArray[np.float32]
 Fold = int | Literal["all"]

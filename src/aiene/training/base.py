@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aiene.errors import UsageError
-from aiene.models.bundle import Bundle, verify_bundle
-from aiene.models.store import DEFAULT, all_bundles, find_bundle
-from aiene.prepare.profile import CROP_SIZE, CROP_SPACING
+from aiene.models.bundle import DEFAULT, Bundle, all_bundles, find_bundle, verify_bundle
+from aiene.preprocess.profile import CROP_SIZE, CROP_SPACING
 from aiene.provenance import digest
 
 

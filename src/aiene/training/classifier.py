@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.classify import DualNet, DualNetWidths, save_classifier
-from aiene.classify.storage import load_dualnet
+from aiene.classify.classifier import load_dualnet
 from aiene.extras import need
 from aiene.models.bundle import Bundle
 from aiene.provenance import digest
 from aiene.results.atomic import writing
 from aiene.training.base import preparation_of
-from aiene.training.bundle import Trained, assemble
-from aiene.training.calibration import sigmoid, temperature, threshold
+from aiene.training.bundle import OnNote, OnStep, Trained, assemble
 from aiene.training.classifier_data import (
     ClassifierData,
     ClassifierTraining,
@@ -32,15 +31,12 @@ from aiene.training.classifier_data import (
     record_of,
 )
 from aiene.training.classifier_fit import Fitted, fit, logits_of
-from aiene.training.folds import fold_sizes
+from aiene.training.dataset import LeftOut, check_pairs, fold_sizes
 from aiene.training.ground import Ground, ground_of, refuse_leaks
 from aiene.training.lock import locked
-from aiene.training.node_examples import Example
-from aiene.training.node_figures import calibration_plot, figures_of, reliability
-from aiene.training.pairs import check_pairs
+from aiene.training.metrics import calibration_plot, figures_of, reliability, sigmoid, temperature, threshold
+from aiene.training.nodes import Example
 from aiene.training.place import check_not_trained, claim
-from aiene.training.prepared import LeftOut
-from aiene.training.progress import OnNote, OnStep
 
 SMALL = DualNetWidths(
     box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4

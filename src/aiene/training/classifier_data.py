@@ -17,17 +17,23 @@ from aiene.pipeline import load_preparation
 from aiene.provenance import digest
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.training.base import preparation_identity, preparation_of
-from aiene.training.calibration import Rule
+from aiene.training.bundle import OnNote, OnStep, Step
 from aiene.training.classifier_fit import FitSettings
-from aiene.training.folds import FOLDS, check_folds, deal
+from aiene.training.dataset import (
+    FEWEST_PATIENTS,
+    FOLDS,
+    LeftOut,
+    Pair,
+    check_folds,
+    deal,
+    prepared_crops,
+    read_crop,
+)
 from aiene.training.ground import RECORDS, check_record, pairs_of
-from aiene.training.node_examples import Example, examples_of
-from aiene.training.node_table import NodeRow, read_nodes
-from aiene.training.pairs import FEWEST_PATIENTS, Pair
+from aiene.training.metrics import Rule
+from aiene.training.nodes import Example, NodeRow, examples_of, read_nodes
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import read_record
-from aiene.training.prepared import LeftOut, prepared_crops, read_crop
-from aiene.training.progress import OnNote, OnStep, Step
 from aiene.training.table import unknown_case
 
 

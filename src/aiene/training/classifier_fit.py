@@ -20,9 +20,8 @@ from torch.nn import functional
 from aiene.classify import DualNet
 from aiene.classify.inputs import ClassifierInputs, Normalisation
 from aiene.results.atomic import write_bytes
-from aiene.training.augment import Augmentation, augmented_inputs, plain_inputs
-from aiene.training.node_examples import Example
-from aiene.training.progress import Step
+from aiene.training.bundle import Step
+from aiene.training.nodes import Augmentation, Example, augmented_inputs, plain_inputs
 
 
 @dataclass(frozen=True)

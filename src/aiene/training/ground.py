@@ -11,7 +11,7 @@ from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import Bundle
 from aiene.results.ownership import refuse_files_within, refuse_overlap
 from aiene.training.base import begin_with, check_fits, preparation_of
-from aiene.training.pairs import Pair, find_pairs
+from aiene.training.dataset import Pair, find_pairs
 from aiene.training.patients import PatientTable
 from aiene.training.place import (
     MARKER,

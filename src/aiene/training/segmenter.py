@@ -11,25 +11,31 @@ from typing import Any
 
 from aiene.errors import TrainingDataError, UsageError
 from aiene.extras import need
-from aiene.ingest.fingerprint import content_sha256
+from aiene.hashing import content_sha256
 from aiene.models.bundle import Bundle
 from aiene.pipeline import load_preparation
 from aiene.provenance import digest
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.training.base import begin_with, preparation_identity, preparation_of
-from aiene.training.bundle import Trained, assemble
-from aiene.training.folds import FOLDS, check_folds, deal, fold_count, fold_sizes
+from aiene.training.bundle import OnNote, OnStep, Step, Trained, assemble
+from aiene.training.dataset import (
+    FOLDS,
+    LeftOut,
+    Pair,
+    check_folds,
+    check_pairs,
+    deal,
+    fold_count,
+    fold_sizes,
+    prepared_crops,
+)
 from aiene.training.ground import RECORDS, check_record, ground_of, pairs_of, refuse_leaks
 from aiene.training.lock import locked
-from aiene.training.nnunet_dataset import CONFIGURATION, DATASET, check_names, splits_of, write_dataset
-from aiene.training.nnunet_worker import PLANS, Job
-from aiene.training.pairs import Pair, check_pairs
+from aiene.training.metrics import validation_figures, weights_only
+from aiene.training.nnunet import CONFIGURATION, DATASET, PLANS, Job, check_names, splits_of, write_dataset
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import check_claim, check_not_trained, claim, whole_path
-from aiene.training.prepared import LeftOut, prepared_crops
-from aiene.training.progress import OnNote, OnStep, Step
-from aiene.training.segmenter_figures import validation_figures, weights_only
 from aiene.training.start import Start, start_of
 from aiene.training.worker_process import run_worker
 

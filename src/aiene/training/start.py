@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from aiene.errors import ModelError
 from aiene.models.bundle import Bundle
-from aiene.segment.plan import Plan
+from aiene.segment.plans import Plan
 from aiene.segment.segmenter import load_segmenter, model_folder
-from aiene.training.pairs import LABELS
+from aiene.training.dataset import LABELS
 
 _TAKEN: Final = (
     "patch_size",

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from aiene.errors import ModelError, OutputError
 from aiene.results.atomic import write_bytes, writing
-from aiene.training.nnunet_worker import MARK, TIED, Job
+from aiene.training.nnunet import MARK, TIED, Job
 
 _POSIX: Final = os.name == "posix"
 _GRACE_S: Final = 10.0
@@ -52,7 +52,7 @@ def run_worker(job: Job, work: Path, device: str, lock: int) -> Generator[dict[s
         "nnUNet_compile": "f",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
-    line = [sys.executable, "-m", "aiene.training.nnunet_worker", str(file), TIED, str(os.getpid())]
+    line = [sys.executable, "-m", "aiene.training.nnunet", str(file), TIED, str(os.getpid())]
     with writing(log):
         words = log.open("a", encoding="utf-8", buffering=1)  # whole also after a kill
     with words:

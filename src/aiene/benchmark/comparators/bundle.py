@@ -13,12 +13,11 @@ from aiene.device import resolve_device
 from aiene.geometry import Volume, pull_labels
 from aiene.ingest import read_case
 from aiene.ingest.case import NativeCt
-from aiene.models.bundle import Bundle, verify_bundle
-from aiene.models.store import find_bundle
+from aiene.models.bundle import Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import Node
 from aiene.nodes.split import node_of
 from aiene.pipeline import Networks, Preparation, Ready, Settings, finish, load_networks, load_preparation
-from aiene.prepare import Prepared, prepare
+from aiene.preprocess import Prepared, prepare
 from aiene.results import CaseArrays, CaseResult
 
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.config import LabelChoice
+from aiene.benchmark.dataset import Refused, in_our_values, list_files, read_labels
 from aiene.benchmark.ene_labels import EneTable, match_rows, read_ene_table
-from aiene.benchmark.label_maps import in_our_values, read_labels
-from aiene.benchmark.pairing import Refused, list_files
 from aiene.errors import InputError, ModelError
 from aiene.geometry import Volume
-from aiene.ingest.fingerprint import glance
+from aiene.hashing import glance
 from aiene.results.records import CaseResult
 
 ENE_FILE = "ene.csv"

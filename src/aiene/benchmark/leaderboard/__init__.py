@@ -1,8 +1,16 @@
 """The leaderboard: every run's figures, compared only on the same data, shared without patients."""
 
-from aiene.benchmark.leaderboard.entry import Entry, entry_from_json, entry_to_json
+from aiene.benchmark.leaderboard.entry import (
+    Board,
+    Entry,
+    Place,
+    boards,
+    check_metric,
+    entry_from_json,
+    entry_to_json,
+    newest_only,
+)
 from aiene.benchmark.leaderboard.page import page, write_page
-from aiene.benchmark.leaderboard.standings import Board, Place, boards, check_metric, newest_only
 from aiene.benchmark.leaderboard.store import (
     FILE_NAME,
     add_entries,

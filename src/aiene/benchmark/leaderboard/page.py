@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from aiene.benchmark.directions import goodness, higher_is_better
-from aiene.benchmark.leaderboard.entry import Entry
-from aiene.benchmark.leaderboard.standings import Board, Place, boards
+from aiene.benchmark.leaderboard.entry import Board, Entry, Place, boards
+from aiene.benchmark.metrics.segmentation import goodness, higher_is_better
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_unless
 

@@ -9,8 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, entry_to_json
-from aiene.benchmark.leaderboard.standings import in_order
+from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, entry_to_json, in_order
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.results.atomic import make_folder, write_json
 from aiene.results.ownership import refuse_unless

@@ -1,22 +1,22 @@
 """What a benchmark measures: segmentation, nodes found, classification, patients."""
 
-from aiene.benchmark.directions import higher_is_better
-from aiene.benchmark.estimate import Estimate
-from aiene.benchmark.metrics.calibration import Calibration, Reliability, calibration
-from aiene.benchmark.metrics.case import CaseMetrics, case_metrics
-from aiene.benchmark.metrics.checks import unknown_labels
 from aiene.benchmark.metrics.classification import (
     PUBLISHED_THRESHOLD,
+    Calibration,
     Classification,
     Operating,
+    PatientAgreement,
+    Reliability,
     RocCurve,
+    calibration,
     classification,
+    count_by_patient,
     operating_point,
+    patient_agreement,
     roc_curve,
 )
-from aiene.benchmark.metrics.detection import Detection, SizeDetection, detection
-from aiene.benchmark.metrics.froc import FALSE_RATES, Froc, froc
-from aiene.benchmark.metrics.intervals import wilson
+from aiene.benchmark.metrics.detection import FALSE_RATES, Detection, Froc, SizeDetection, detection, froc
+from aiene.benchmark.metrics.masks import unknown_labels
 from aiene.benchmark.metrics.matching import (
     IOU_THRESHOLD,
     SIZE_CLASSES,
@@ -28,14 +28,18 @@ from aiene.benchmark.metrics.matching import (
     match_nodes,
     size_class,
 )
-from aiene.benchmark.metrics.patients import PatientAgreement, count_by_patient, patient_agreement
 from aiene.benchmark.metrics.segmentation import (
     SEGMENTATION_METRICS,
+    CaseMetrics,
     LabelMetrics,
     aggregated_dice,
     aggregated_dice_interval,
+    case_metrics,
+    higher_is_better,
     label_metrics,
 )
+from aiene.stats.records import IntervalEstimate as Estimate
+from aiene.stats.roc import wilson
 
 __all__ = [
     "FALSE_RATES",

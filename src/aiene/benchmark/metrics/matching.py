@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from aiene.benchmark.metrics.checks import (
+from aiene.benchmark.metrics.masks import (
     BoolArray,
     LabelArray,
     Spacing,

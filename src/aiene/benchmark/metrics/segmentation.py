@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from aiene.benchmark.estimate import Estimate, missing
-from aiene.benchmark.metrics.checks import (
+from aiene.benchmark.metrics.masks import (
     LabelArray,
     Spacing,
     as_labels,
@@ -17,9 +16,14 @@ from aiene.benchmark.metrics.checks import (
     check_pair,
     check_spacing,
 )
+from aiene.benchmark.metrics.matching import IOU_THRESHOLD, NodeMatch, components, match_checked
 from aiene.benchmark.metrics.surfaces import surface_metrics
-from aiene.benchmark.statistics.bootstrap import bootstrap, ratio
 from aiene.errors import UsageError
+from aiene.nodes.node import GTVN
+from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
+from aiene.stats.bootstrap import ratio
+from aiene.stats.records import IntervalEstimate as Estimate
+from aiene.stats.records import missing
 
 SEGMENTATION_METRICS = (
     "dice",
@@ -202,3 +206,130 @@ def _aggregate_parts(
 def _voxel_ml(case: LabelMetrics) -> float:
     voxels = case.truth_voxels + case.predicted_voxels
     return (case.truth_ml + case.predicted_ml) / voxels if voxels else 0.0
+
+
+# Every metric of one case.
+
+
+@dataclass(frozen=True)
+class CaseMetrics:
+    """The metrics of each label asked for, and the nodes' matching."""
+
+    labels: tuple[LabelMetrics, ...]
+    nodes: NodeMatch
+
+
+def case_metrics(
+    truth: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    spacing: Sequence[float],
+    *,
+    labels: Sequence[int] = (1, GTVN),
+    truth_nodes: npt.ArrayLike | None = None,
+    predicted_nodes: npt.ArrayLike | None = None,
+    confidences: Mapping[int, float] | None = None,
+    iou_threshold: float = IOU_THRESHOLD,
+    node_label: int = GTVN,
+) -> CaseMetrics:
+    """Compare a prediction with the truth, label by label and node by node.
+
+    Parameters
+    ----------
+    truth, prediction : label maps (z, y, x) on one grid; other values than `labels` are not looked at (see
+        `unknown_labels`).
+    spacing : mm along z, y, x.
+    truth_nodes, predicted_nodes : maps whose values are single nodes; None: the connected parts (26
+        neighbours) of `node_label`.
+    confidences : of the predicted nodes, by their value in `predicted_nodes`, for the free-response curve.
+
+    Raises
+    ------
+    UsageError : maps, spacing or threshold cannot be used.
+    """
+    true_map, found_map = as_labels(truth, "the truth"), as_labels(prediction, "the prediction")
+    check_pair(true_map, found_map)
+    steps = check_spacing(spacing)
+    if confidences and predicted_nodes is None:
+        raise UsageError("confidences belong to the values of a map of predicted nodes; give it too.")
+    true_nodes = (
+        components(true_map == node_label)
+        if truth_nodes is None
+        else as_labels(truth_nodes, "the truth's nodes")
+    )
+    found_nodes = (
+        components(found_map == node_label)
+        if predicted_nodes is None
+        else as_labels(predicted_nodes, "the predicted nodes")
+    )
+    check_pair(true_map, true_nodes)
+    check_pair(true_nodes, found_nodes)
+    return CaseMetrics(
+        labels=tuple(compare_label(true_map, found_map, steps, label=label) for label in labels),
+        nodes=match_checked(
+            true_nodes, found_nodes, steps, iou_threshold=iou_threshold, confidences=confidences or {}
+        ),
+    )
+
+
+# Which way a metric is better.
+
+
+_ABOUT_ZERO = (
+    "volume_error_ml",
+    "volume_error_relative",
+    "volume_bias",
+    "intercept",
+    "calibration_intercept",
+)
+_LOWER_WORDS = (
+    "hd95",
+    "assd",
+    "distance",
+    "brier",
+    "expected_error",
+    "ece",
+    "false",
+    "missed",
+    "splits",
+    "merges",
+    "seconds",
+    "memory",
+    "_bytes",
+    "_mb",
+    "_gb",
+    "gib",
+    "mib",
+    "flops",
+    "parameters",
+    "size",
+    "rank",
+    "failed",
+)
+_ABOUT_ONE = ("calibration_slope", "slope")
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """Whether a larger value of a metric is better.
+
+    Parameters
+    ----------
+    metric : its name, also with what it is of in front or behind: `dice`, `gtvn_hd95_mm`, `wall_seconds`.
+
+    Returns
+    -------
+    False for distances, errors, counts of mistakes, time and memory; None where neither way is: volume errors
+    and calibration intercepts are best near 0, calibration slopes near 1. Otherwise True.
+    """
+    name = metric.lower()
+    if any(word in name for word in (*_ABOUT_ZERO, *_ABOUT_ONE)):
+        return None
+    return not any(word in name for word in _LOWER_WORDS)
+
+
+def goodness(metric: str, value: float) -> float:
+    """A number that is larger the better the value of a metric is, to sort by."""
+    direction = higher_is_better(metric)
+    if direction is None:
+        best = 1.0 if any(word in metric.lower() for word in _ABOUT_ONE) else 0.0
+        return -abs(value - best)
+    return value if direction else -value

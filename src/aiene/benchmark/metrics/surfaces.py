@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from aiene.benchmark.metrics.checks import BoolArray, Spacing
+from aiene.benchmark.metrics.masks import BoolArray, Spacing
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aiene.benchmark.report.page import page
-from aiene.benchmark.report.record import Chart, Section
-from aiene.benchmark.report.render import Picture, render
-from aiene.benchmark.report.sections import all_sections
-from aiene.benchmark.report.source import read_source
+from aiene.benchmark.report.comparison import comparisons, ranks
+from aiene.benchmark.report.overview import methods, overview, trouble
+from aiene.benchmark.report.performance import classification, detection, resources, segmentation
+from aiene.benchmark.report.results_reader import Source, read_source
+from aiene.benchmark.report.worst_cases import worst
+from aiene.report.document import Chapter as Section
+from aiene.report.document import Chart
+from aiene.report.page import chapter_page as page
+from aiene.report.render import Picture, render
 from aiene.results.atomic import write_bytes
 from aiene.results.ownership import Owned
+
+__all__ = ["all_sections"]
+
+
+# The chapters of the report, one module for each.
+
+
+def all_sections(source: Source) -> list[Section]:
+    """Every chapter in its order; one that has nothing to show says so."""
+    return [
+        overview(source),
+        segmentation(source),
+        detection(source),
+        classification(source),
+        comparisons(source),
+        ranks(source),
+        resources(source),
+        worst(source),
+        trouble(source),
+        methods(source),
+    ]
+
 
 NOTICE = "Research software, not a medical device."
 

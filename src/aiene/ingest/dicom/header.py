@@ -3,18 +3,102 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import re
-from collections.abc import Sequence
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from aiene.ingest.dicom.damage import DAMAGED, ODD_VALUE, quiet
-from aiene.ingest.heads import Head, HeadTooShort
+from aiene.ingest.file_head import Head, HeadTooShort
+
+# How pydicom fails on broken files, and how it is kept from talking about odd ones.
+
+
+DAMAGED: Final = (
+    InvalidDicomError,
+    BytesLengthException,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+)
+"""What pydicom and its decoders raise on files that are no sound DICOM (by cutting and garbling)."""
+
+ODD_VALUE: Final = (BytesLengthException, ValueError, TypeError, AttributeError, NotImplementedError)
+"""What pydicom raises where one attribute cannot be understood and the rest can."""
+
+
+_TALKERS: Final = tuple(
+    logging.getLogger(name)
+    for name in (
+        "pydicom",
+        "pydicom.pixels.utils",
+        "pydicom.pixels.decoders.base",
+        "pylibjpeg",
+        "pylibjpeg.utils",
+        "openjpeg.utils",
+    )
+)
+"""Each on its own: a logger that is disabled still passes on what those below it say."""
+
+
+class _Silence:
+    """How many ask for silence; the loggers speak again, as they did before, when the last has left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._before: tuple[bool, ...] = ()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._asked == 0:
+                self._before = tuple(logger.disabled for logger in _TALKERS)
+                for logger in _TALKERS:
+                    logger.disabled = True
+            self._asked += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._asked -= 1
+            if self._asked == 0:
+                for logger, disabled in zip(_TALKERS, self._before, strict=True):
+                    logger.disabled = disabled
+
+
+_silence: Final = _Silence()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings and log lines of pydicom and its decoders, which could show a person's name."""
+    _silence.enter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        _silence.leave()
+
 
 CT_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.1"

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from aiene.ingest.checks import MIN_SLICES
 from aiene.ingest.dicom.header import Frame
-from aiene.ingest.limits import MIN_SLICES
 
 _FAR_MM: Final = 2000.0
 """Longer than the travel of a scanner's table."""

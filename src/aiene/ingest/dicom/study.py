@@ -12,14 +12,13 @@ from typing import Final
 
 from aiene.errors import InputError
 from aiene.ingest.archive import split
-from aiene.ingest.case import Case, Refusal, SeriesAside
-from aiene.ingest.dicom.choose import Candidate, candidates, choose, describe, unusable, why_not
-from aiene.ingest.dicom.group import Group, group, what_differs
+from aiene.ingest.case import Case, Refusal, SeriesAside, case_id, place_below
+from aiene.ingest.checks import MIN_SLICES
 from aiene.ingest.dicom.header import Frame, StudyKey
-from aiene.ingest.dicom.read import check_doubles
+from aiene.ingest.dicom.pixels import check_doubles
 from aiene.ingest.dicom.scan import Scan
-from aiene.ingest.limits import MIN_SLICES
-from aiene.ingest.naming import case_id, place_below
+from aiene.ingest.dicom.series_selection import Candidate, candidates, choose, describe, unusable, why_not
+from aiene.ingest.dicom.stack import Group, group, what_differs
 from aiene.ingest.read import opened
 from aiene.wording import Said, file_name, joined, said, uid_name
 

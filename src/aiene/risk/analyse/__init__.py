@@ -15,8 +15,8 @@ report/         an analysis -> files
 run.py          all of it in one call
 """
 
-from aiene.risk.analyse.pool import Progress
-from aiene.risk.analyse.record import Analysis
+from aiene.parallel import Progress
+from aiene.report.document import Analysis
 from aiene.risk.analyse.run import analyse
 from aiene.risk.analyse.settings import ENDPOINTS, AnalysisSettings, parse_endpoints
 

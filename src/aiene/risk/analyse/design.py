@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aiene.risk.analyse.outcome import numeric, words
+from aiene.risk.analyse.cohort import numeric, words
 
 _T = {"T0": 0, "Tis": 0, "T1": 0, "T2": 0, "T3": 1, "T4": 2, "T4a": 2, "T4b": 2}
 _N = {"N0": 0, "N1": 0, "N2": 1, "N2a": 1, "N2b": 1, "N2c": 1, "N3": 2, "N3a": 2, "N3b": 2}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from aiene.risk.analyse.outcome import words
+from aiene.risk.analyse.cohort import words
 
 if TYPE_CHECKING:
     from aiene.risk.schemes import Scheme

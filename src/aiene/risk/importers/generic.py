@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from aiene.risk.importers.mapping import LENGTHS, Mapping
-from aiene.risk.importers.options import ImportOptions
-from aiene.risk.importers.source import PER_YEAR, Source
+from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source
 from aiene.risk.table.columns import BY_NAME
 from aiene.risk.table.files import read_raw
 

@@ -7,13 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aiene.risk.importers.options import ImportOptions
-from aiene.risk.importers.sites import site_column
-from aiene.risk.importers.source import PER_YEAR, Source
-from aiene.risk.importers.times import failure_time, only_origin, since
-from aiene.risk.importers.tnm import edition7
+from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source
+from aiene.risk.importers.terms import edition7, failure_time, only_origin, since, site_column
 from aiene.risk.table.files import EXCEL, read_raw, sheet_names
-from aiene.risk.table.problems import rows_of
+from aiene.risk.table.values import rows_of
 
 TITLE = "Head-Neck-PET-CT clinical workbook; edition 7; days from diagnosis, or from the start of treatment"
 

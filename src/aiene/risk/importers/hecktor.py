@@ -10,10 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from aiene.errors import InputError
-from aiene.risk.importers.options import ImportOptions
-from aiene.risk.importers.source import PER_YEAR, Source, same_header
-from aiene.risk.importers.times import only_origin
-from aiene.risk.importers.tnm import by_edition
+from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source, same_header
+from aiene.risk.importers.terms import by_edition, only_origin
 from aiene.risk.table.files import EXCEL, read_raw, sheet_names
 
 TITLE = "HECKTOR 2022 (two tables) or 2025; relapse-free survival in days; no death, no distant control"

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from aiene.risk.importers.options import ImportOptions
-from aiene.risk.importers.sites import site_column
-from aiene.risk.importers.source import PER_YEAR, Source
-from aiene.risk.importers.times import only_origin
-from aiene.risk.importers.tnm import edition7
+from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source
+from aiene.risk.importers.terms import edition7, only_origin, site_column
 from aiene.risk.table.files import read_raw
 
 TITLE = "HEAD-NECK-RADIOMICS-HN1; edition 7 without sub-letters; days from the first fraction"

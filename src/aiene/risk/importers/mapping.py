@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aiene.errors import InputError
 from aiene.risk.importers.source import same_header
 from aiene.risk.table.columns import BY_NAME, COLUMNS, EXTRA_COLUMNS, Column
-from aiene.risk.table.problems import listed
+from aiene.risk.table.values import listed
 
 Unit = Literal["days", "months", "years"]
 LENGTHS: dict[str, float] = {"cm": 1.0, "mm": 10.0}

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from aiene.risk.importers.options import ImportOptions
-from aiene.risk.importers.source import PER_YEAR, Source
-from aiene.risk.importers.times import either, failure_time, only_origin, since
-from aiene.risk.importers.tnm import edition7
+from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source
+from aiene.risk.importers.terms import edition7, either, failure_time, only_origin, since
 from aiene.risk.table.files import read_raw
 
 TITLE = (

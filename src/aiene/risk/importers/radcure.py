@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aiene.risk.importers.options import ImportOptions
-from aiene.risk.importers.source import Source, days_between
-from aiene.risk.importers.tnm import edition7
+from aiene.risk.importers.source import ImportOptions, Source, days_between
+from aiene.risk.importers.terms import edition7
 from aiene.risk.table.columns import DAYS_PER_YEAR
 from aiene.risk.table.files import read_raw
-from aiene.risk.table.problems import rows_of
+from aiene.risk.table.values import rows_of
 
 TITLE = "RADCURE clinical table v04; edition 7; times from the dates, from the start of radiotherapy"
 

@@ -6,13 +6,13 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from aiene.risk.table.columns import DAYS_PER_YEAR
-from aiene.risk.table.problems import Findings, listed, rows_of
-from aiene.risk.table.values import number, understood
+from aiene.risk.table.values import Findings, listed, number, rows_of, understood
 
 PER_YEAR: dict[str, float] = {"days": DAYS_PER_YEAR, "months": 12.0, "years": 1.0}
 """How many of a unit make a year."""
@@ -212,3 +212,29 @@ def stage_letter(letter: str, *, lower: str = "abc") -> Callable[[str], str | No
 def days_between(later: pd.Series, earlier: pd.Series) -> np.ndarray:
     """Whole days from one date to another, NaN where one is missing."""
     return (later - earlier).dt.days.to_numpy(dtype=float, na_value=np.nan)
+
+
+# What a user may say about a table that the table does not say itself.
+
+
+Origin = Literal["diagnosis", "rt_start", "rt_end"]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Choices of an import.
+
+    Parameters
+    ----------
+    possible_is_event : RADCURE's `Possible` failures count as events.
+    origin : when the clock starts, where the collection leaves a choice or does not say; None is its own.
+    edition : of T and N, where the collection does not say (HECKTOR 2025): 7 or 8.
+    hpv_one_is : what HPV 1 means, where the dictionary does not say (HECKTOR 2025).
+    sheet : of a workbook, where not the usual one.
+    """
+
+    possible_is_event: bool = False
+    origin: Origin | None = None
+    edition: Literal["7", "8"] | None = None
+    hpv_one_is: Literal["positive", "negative"] | None = None
+    sheet: str | None = None

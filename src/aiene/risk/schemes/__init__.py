@@ -1,7 +1,14 @@
 """Schemes: how a base group and a node count make a combined group; data, not code; none is the paper's."""
 
-from aiene.risk.schemes.files import list_schemes, read_scheme, scheme_bytes, write_scheme
-from aiene.risk.schemes.scheme import BASE_GROUPS, Scheme, SchemeSource
+from aiene.risk.schemes.scheme import (
+    BASE_GROUPS,
+    Scheme,
+    SchemeSource,
+    list_schemes,
+    read_scheme,
+    scheme_bytes,
+    write_scheme,
+)
 
 __all__ = [
     "BASE_GROUPS",

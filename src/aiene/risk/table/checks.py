@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.table.columns import TIMED
-from aiene.risk.table.problems import Findings, listed, rows_of
+from aiene.risk.table.values import Findings, listed, rows_of
 
 _LONGEST_YEARS = 40.0
 _SHORTEST_YEARS = 0.5

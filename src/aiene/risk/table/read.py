@@ -13,8 +13,7 @@ from aiene.risk.table.checks import check_editions, check_endpoints, check_patie
 from aiene.risk.table.columns import BY_NAME, COLUMNS, SITES, Column
 from aiene.risk.table.endpoints import with_disease_free_survival
 from aiene.risk.table.files import as_text, read_raw
-from aiene.risk.table.problems import Findings, rows_of
-from aiene.risk.table.values import number, typed
+from aiene.risk.table.values import Findings, number, rows_of, typed
 
 
 def read_table(

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiene.risk.analyse.cohort import Cohort
+from aiene.parallel import Job, OnProgress, run_jobs
+from aiene.report.document import Column, Item, Part, Section, Skipped, Table, Text
+from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
 from aiene.risk.analyse.derive.search import Derived, search
 from aiene.risk.analyse.derive.validate import (
     Data,
@@ -23,13 +26,9 @@ from aiene.risk.analyse.derive.validate import (
     split_rows,
 )
 from aiene.risk.analyse.grouping import Grouping, Groupings
-from aiene.risk.analyse.outcome import LABELS, Outcome, numeric, outcome_of, words
-from aiene.risk.analyse.pool import Job, OnProgress, run_jobs
-from aiene.risk.analyse.record import Column, Item, Part, Section, Skipped, Table, Text
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
-from aiene.risk.analyse.show import plain_rows
 from aiene.risk.analyse.survival import Stratum, survival_part
-from aiene.risk.stats import NotEstimableError, information
+from aiene.stats import NotEstimableError, information
 
 if TYPE_CHECKING:
     from aiene.risk.schemes import Scheme

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aiene.risk.stats import NotEstimableError, fit_cox
+from aiene.stats import NotEstimableError, fit_cox
 
 SMALLEST_SHARE = 0.05
 """Least share of the patients in a class or group."""

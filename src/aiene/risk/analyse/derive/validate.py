@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from aiene.risk.analyse.centres import judging_centres
+from aiene.report.document import Column, Item, Table, Text
+from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.derive.search import Derived, search
-from aiene.risk.analyse.record import Column, Item, Table, Text
+from aiene.risk.analyse.incremental_value import judging_centres
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.risk.analyse.show import plain_rows
-from aiene.risk.stats import (
+from aiene.stats import (
     NotEstimableError,
     concordance,
     cross_validate,

@@ -1,0 +1,320 @@
+"""One case and one model: the four steps, timed; the metrics; a record. The same in any process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from aiene.benchmark.comparators import Answer, CaseInput, Comparator, Request, open_comparator
+from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
+from aiene.benchmark.dataset import Pair, centroids, read_truth_of
+from aiene.benchmark.ene_labels import EneRow
+from aiene.benchmark.metrics import NodeMatch, case_metrics, components
+from aiene.benchmark.records import WORK, CaseRecord, FoundNode, TruthNode, TruthRecord, key_of
+from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
+from aiene.errors import AieneError, CaseError
+from aiene.geometry import Volume, triple
+from aiene.ingest import Case
+from aiene.ingest.nifti import read_nifti
+from aiene.results.atomic import make_folder, write_bytes, write_json
+from aiene.results.nifti import write_nifti
+
+Record = TypeVar("Record", TruthRecord, CaseRecord)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TruthTask:
+    """The ground truth of a case, to be read and kept under `folder`."""
+
+    pair: Pair
+    config: BenchmarkConfig
+    folder: Path
+    patient: str
+    identity: str
+    node_map: Path | None
+    ene_rows: tuple[EneRow, ...]
+
+
+@dataclass(frozen=True)
+class CaseTask:
+    """A case for a model.
+
+    Parameters
+    ----------
+    folder : of the benchmark (`-o`).
+    identity : of the result.
+    prompt_key : the bundle whose found nodes are the prompts; None: the truth's, if prompts are wanted.
+    flops : count them on this case.
+    """
+
+    request: Request
+    pair: Pair
+    truth: TruthRecord
+    config: BenchmarkConfig
+    folder: Path
+    identity: str
+    prompt_key: str | None = None
+    flops: bool = False
+
+
+def truth_files(folder: Path, case_id: str) -> tuple[Path, Path, Path]:
+    """Record, labels and nodes of a case's ground truth."""
+    at = folder / WORK / "truth"
+    return at / f"{case_id}.json", at / f"{case_id}.labels.nii.gz", at / f"{case_id}.nodes.nii.gz"
+
+
+def model_files(folder: Path, key: str, case_id: str) -> tuple[Path, Path, Path, Path]:
+    """Record, labels, nodes and features of a case and model."""
+    at = folder / WORK / "models" / key
+    endings = ("json", "labels.nii.gz", "nodes.nii.gz", "features.npz")
+    record, labels, nodes, features = (at / f"{case_id}.{ending}" for ending in endings)
+    return record, labels, nodes, features
+
+
+def keep_truth(task: TruthTask) -> TruthRecord:
+    """Read the ground truth and write it beside its record; a case that cannot be used is a record too."""
+    record_file, labels_file, nodes_file = truth_files(task.folder, task.pair.case_id)
+    empty = TruthRecord(task.pair.case_id, task.patient, "failed", identity=task.identity)
+
+    def work() -> TruthRecord:
+        truth = read_truth_of(task.pair, task.config, task.node_map, task.ene_rows, task.patient)
+        make_folder(record_file.parent)
+        write_nifti(truth.labels, labels_file)
+        write_nifti(truth.nodes, nodes_file)
+        return replace(truth.record, identity=task.identity)
+
+    record = attempt(work, lambda reason: replace(empty, reason=reason))
+    make_folder(record_file.parent)
+    write_json(record_file, record.to_json())
+    return record
+
+
+def keep_case(task: CaseTask) -> CaseRecord:
+    """Run a model on a case and write what it found beside its record, the record last."""
+    key, case_id = key_of(task.request.name), task.pair.case_id
+    empty = CaseRecord(
+        model=task.request.name,
+        key=key,
+        kind=task.request.kind,
+        case_id=case_id,
+        patient_id=task.truth.patient_id,
+        status="failed",
+        identity=task.identity,
+        truth_nodes=task.truth.nodes,
+    )
+    record_file, *images = model_files(task.folder, key, case_id)
+    make_folder(record_file.parent)
+    for image in images:
+        image.unlink(missing_ok=True)
+    record = attempt(lambda: _run(task, empty), lambda reason: replace(empty, reason=reason))
+    write_json(record_file, record.to_json())
+    return record
+
+
+def attempt(work: Callable[[], Record], failed: Callable[[str], Record]) -> Record:
+    """A case's work, where a failure becomes a record: the only broad handler of the benchmark."""
+    try:
+        return work()
+    except AieneError as error:
+        return failed(str(error))
+    except MemoryError:
+        return failed(str(CaseError("not enough memory for this case", "try --jobs 1 or a larger machine")))
+    except Exception as error:
+        log.exception("a case of the benchmark")  # never the id: it may be the patient's
+        return failed(f"internal error ({type(error).__name__}), see the log.")
+
+
+def read_kept(file: Path) -> Volume:
+    """A map that this module wrote."""
+    volume = read_nifti(Case(file.name, "nifti", (file,))).volume
+    return volume.with_array(volume.array.astype(np.uint16))
+
+
+_opened: dict[str, Comparator] = {}
+_warm: set[str] = set()
+
+
+def opened(request: Request) -> Comparator:
+    """The model of a request, loaded once in this process; the one before it is let go."""
+    key = repr(request)
+    if key not in _opened:
+        close()
+        _opened[key] = open_comparator(request)
+    return _opened[key]
+
+
+def close() -> None:
+    """Let go of the model that is open in this process."""
+    _opened.clear()
+    _warm.clear()
+
+
+def _run(task: CaseTask, empty: CaseRecord) -> CaseRecord:
+    model = opened(task.request)
+    case = _case_input(task)
+    watch = Stopwatch()
+    with peak_memory() as peak:
+        loaded = watch.timed("load", lambda: model.load(case))
+        prepared = watch.timed("preprocess", lambda: model.preprocess(loaded))
+        flops = _warm_up(model, prepared, task)
+        repeats = 1 if task.request.kind == "predictions" else task.config.repeats
+        inferred = watch.timed("inference", lambda: model.infer(prepared), repeats=repeats)
+        answer = watch.timed("postprocess", lambda: _with_nodes(model.answer(inferred)))
+    _write(task, answer)
+    record = replace(
+        empty,
+        status="ok",
+        warnings=answer.warnings,
+        seconds={step: round(value, 4) for step, value in watch.wall.items()},
+        cpu_seconds={step: round(value, 4) for step, value in watch.cpu.items()},
+        inference_repeats=repeats,
+        peak_rss_mib=round(peak.rss_mib, 1),
+        peak_gpu_mib=None if peak.gpu_mib is None else round(peak.gpu_mib, 1),
+        flops=flops,
+    )
+    return measured(record, answer, case, task.config)
+
+
+def measured(record: CaseRecord, answer: Answer, case: CaseInput, config: BenchmarkConfig) -> CaseRecord:
+    """The record with the metrics of an answer; values that are no probabilities are left out, and said.
+
+    Raises
+    ------
+    UsageError : the answer lies on another grid.
+    """
+    answer, odd = _probabilities(answer)
+    record = replace(record, warnings=(*record.warnings, *odd))
+    if answer.labels is None:
+        return replace(record, truth_nodes=_truth_nodes(record.truth_nodes, None, {}, answer.ene_on_truth))
+    truth, spacing = case.truth_labels, case.truth_labels.grid.spacing
+    found = answer.nodes
+    metrics = case_metrics(
+        truth.array,
+        answer.labels.array,
+        spacing,
+        labels=tuple(LABEL_VALUES.values()),
+        truth_nodes=case.truth_nodes.array,
+        predicted_nodes=None if found is None else found.array,
+        confidences=_present(answer.confidence, found) or None,
+        iou_threshold=config.iou_threshold,
+    )
+    names = {value: name for name, value in LABEL_VALUES.items()}
+    return replace(
+        record,
+        segmentation={names[one.label]: one for one in metrics.labels},
+        matching=metrics.nodes,
+        truth_nodes=_truth_nodes(record.truth_nodes, metrics.nodes, answer.ene, answer.ene_on_truth),
+        found_nodes=_found_nodes(metrics.nodes, found, answer.ene),
+    )
+
+
+def _with_nodes(answer: Answer) -> Answer:
+    """The answer with a map of its nodes: the connected parts of GTVn where the model gives none."""
+    if answer.labels is None or answer.nodes is not None:
+        return answer
+    nodes = components(answer.labels.array == LABEL_VALUES[GTVN]).astype(np.uint16)
+    return replace(answer, nodes=answer.labels.with_array(nodes))
+
+
+def _present(values: dict[int, float], node_map: Volume | None) -> dict[int, float]:
+    if node_map is None:
+        return {}
+    there = set(np.flatnonzero(np.bincount(node_map.array.ravel())).tolist())
+    return {value: one for value, one in values.items() if value in there}
+
+
+def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:
+    """The answer without values that are no probabilities, and a warning for each kind."""
+    kept: dict[str, dict[int, float]] = {}
+    warnings = []
+    for name, what in (("confidence", "confidence"), ("ene", "ENE"), ("ene_on_truth", "ENE on the truth")):
+        values: dict[int, float] = getattr(answer, name)
+        kept[name] = {value: float(one) for value, one in values.items() if 0 <= one <= 1}
+        bad = sorted(values.keys() - kept[name].keys())  # NaN is in no range
+        if bad:
+            nodes = ", ".join(f"{value} ({values[value]:.3g})" for value in bad[:5])
+            warnings.append(f"{what} that is no probability, left out: node {nodes}")
+    cleaned = replace(
+        answer, confidence=kept["confidence"], ene=kept["ene"], ene_on_truth=kept["ene_on_truth"]
+    )
+    return cleaned, tuple(warnings)
+
+
+def _truth_nodes(
+    nodes: tuple[TruthNode, ...], match: NodeMatch | None, ene: dict[int, float], on_truth: dict[int, float]
+) -> tuple[TruthNode, ...]:
+    pairs = {} if match is None else {pair.truth: pair for pair in match.pairs}
+    result = []
+    for node in nodes:
+        pair = pairs.get(node.value)
+        result.append(
+            replace(
+                node,
+                found_as=None if pair is None else pair.predicted,
+                overlap=None if pair is None else pair.iou,
+                ene_on_truth=on_truth.get(node.value),
+                ene_end_to_end=None if pair is None else ene.get(pair.predicted),
+            )
+        )
+    return tuple(result)
+
+
+def _found_nodes(match: NodeMatch, node_map: Volume | None, ene: dict[int, float]) -> tuple[FoundNode, ...]:
+    matched = {pair.predicted: pair.truth for pair in match.pairs}
+    places = {} if node_map is None else centroids(node_map)
+    return tuple(
+        FoundNode(
+            info.number,
+            info.volume_ml,
+            triple(places[info.number][1]),
+            info.confidence,
+            ene.get(info.number),
+            matched.get(info.number),
+        )
+        for info in match.predicted
+        if info.number in places
+    )
+
+
+def _case_input(task: CaseTask) -> CaseInput:
+    _, labels_file, nodes_file = truth_files(task.folder, task.pair.case_id)
+    labels, nodes = read_kept(labels_file), read_kept(nodes_file)
+    prompts: tuple[Volume, Volume] | None = (labels, nodes)
+    if task.prompt_key is not None:
+        _, found_labels, found_nodes, _ = model_files(task.folder, task.prompt_key, task.pair.case_id)
+        there = found_labels.is_file() and found_nodes.is_file()
+        prompts = (read_kept(found_labels), read_kept(found_nodes)) if there else None
+    return CaseInput(task.pair.image, labels, nodes, prompts)
+
+
+def _warm_up(model: Comparator, prepared: Any, task: CaseTask) -> int | None:
+    """The first inference of a process is not timed; the operations are counted in it."""
+    key = repr(task.request)
+    if task.request.kind == "predictions" or (key in _warm and not task.flops):
+        return None
+    _warm.add(key)
+    if task.flops:
+        return count_flops(lambda: model.infer(prepared))
+    model.infer(prepared)
+    return None
+
+
+def _write(task: CaseTask, answer: Answer) -> None:
+    import io
+
+    _, labels, nodes, features = model_files(task.folder, key_of(task.request.name), task.pair.case_id)
+    if answer.labels is not None:
+        write_nifti(answer.labels.with_array(answer.labels.array.astype(np.uint8)), labels)
+    if answer.nodes is not None:
+        write_nifti(answer.nodes.with_array(answer.nodes.array.astype(np.uint16)), nodes)
+    if answer.features:
+        content = io.BytesIO()
+        arrays: dict[str, Any] = {str(value): one for value, one in answer.features.items()}
+        np.savez(content, **arrays)
+        write_bytes(features, content.getvalue())

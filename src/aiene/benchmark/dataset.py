@@ -1,0 +1,457 @@
+"""Images and masks, paired by case id as people name their files."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, LabelChoice
+from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
+from aiene.benchmark.metrics import components
+from aiene.benchmark.records import TruthNode, TruthRecord
+from aiene.errors import InputError, UsageError
+from aiene.geometry import Grid, Volume, pull_labels, triple
+from aiene.hashing import content_sha256
+from aiene.ingest import Case, find_cases, read_case
+from aiene.ingest.discovery import walk
+from aiene.ingest.masks import read_mask
+from aiene.ingest.nifti import read_nifti
+from aiene.ingest.nrrd import read_nrrd
+from aiene.provenance import digest
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr")
+FOREIGN = (".mha", ".mhd", ".img", ".hdr", ".mgz", ".npz", ".npy", ".zip")
+IMAGE_WORDS = frozenset({"ct", "image", "img", "scan", "volume"})
+MASK_WORDS = frozenset(
+    {"mask", "masks", "seg", "segmentation", "segmentations", "label", "labels", "gt", "gtv", "truth"}
+    | {"groundtruth", "annotation", "pred", "prediction", "predictions"}
+)
+OTHER_WORDS = frozenset({"nodes", "prepared", "instances"})
+"""What an earlier `aiene run` leaves beside its label maps; never an image or a mask itself."""
+
+Role = Literal["image", "mask"]
+_CHANNEL = re.compile(r"^(.*)_(\d{4})$")
+_WORD = re.compile(r"^(.*?)[._\- ]+([A-Za-z]+)$")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case with its ground truth.
+
+    Parameters
+    ----------
+    case_id : what both files' names have in common.
+    image : the CT, found but not read.
+    mask : the file of its ground truth.
+    """
+
+    case_id: str
+    image: Case
+    mask: Path
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A case that cannot be paired.
+
+    Parameters
+    ----------
+    reason : one sentence.
+    """
+
+    case_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What two folders hold together.
+
+    Parameters
+    ----------
+    pairs : by case id in byte order.
+    images_without_mask, masks_without_image : case ids that stand alone.
+    refused : cases with more than one image or mask, and files that are not read.
+    notes : what was passed over.
+    """
+
+    pairs: tuple[Pair, ...]
+    images_without_mask: tuple[str, ...]
+    masks_without_image: tuple[str, ...]
+    refused: tuple[Refused, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Named(NamedTuple):
+    """What a file's name says.
+
+    Parameters
+    ----------
+    case_id : the name without its ending, channel and words such as ct or seg; the folder's name where
+        nothing else is left.
+    channel : the number of `_0000`, None without one.
+    role : what a word in the name says the file is.
+    """
+
+    case_id: str
+    channel: int | None
+    role: Literal["image", "mask", "other"] | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one role in a folder, by case id.
+
+    Parameters
+    ----------
+    files : exactly one file a case.
+    refused : cases with several, and files of formats that are not read.
+    notes : what was passed over.
+    """
+
+    files: dict[str, Path]
+    refused: tuple[Refused, ...]
+    notes: tuple[str, ...]
+
+
+def named(path: Path, root: Path) -> Named:
+    """The case that a file belongs to, by its name and place.
+
+    `p1_0000.nii.gz`, `p1.nii.gz`, `p1__CT.nii.gz`, `p1_seg.nrrd`, `p1.seg.nrrd` and `p1/ct.nii.gz` are all
+    of the case `p1`.
+    """
+    stem = _stem(path.name)
+    channel = None
+    numbered = _CHANNEL.match(stem)
+    if numbered and numbered[1]:
+        stem, channel = numbered[1], int(numbered[2])
+    role = _role(stem)
+    if role is not None:
+        stem = path.parent.name if path.parent != root else stem
+        return Named(stem, channel, role)
+    while (worded := _WORD.match(stem)) and worded[1] and (said := _role(worded[2])) is not None:
+        stem, role = worded[1], role or said
+    return Named(stem.rstrip("._- ") or stem, channel, role)
+
+
+def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path | None = None) -> Listing:
+    """The images or masks below a folder, at any depth.
+
+    Where a case has files whose names say image and others that say mask, each role takes its own. Of
+    numbered channels only `_0000` is an image.
+
+    Parameters
+    ----------
+    shared : the folder holds files of both roles, so a file that says the other one is never taken.
+    without : a folder below that is passed over.
+
+    Raises
+    ------
+    InputError : the folder is not there or cannot be opened.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, "no such folder", f"name the folder of the {role}s")
+    found = walk(folder)
+    notes = [*found.notes, *(f"{closed.name}: it cannot be opened" for closed in found.closed)]
+    files: dict[str, list[tuple[Path, Named]]] = defaultdict(list)
+    refused: list[Refused] = []
+    for path in found.files:
+        if without is not None and path.is_relative_to(without):
+            continue
+        lower = path.name.lower()
+        if path.name.endswith(ENDINGS):
+            name = named(path, folder)
+            if name.channel:
+                notes.append(f"{path.name}: a further channel, passed over")
+            else:
+                files[name.case_id].append((path, name))
+        elif lower.endswith((*ENDINGS, *FOREIGN)):
+            what = "write its ending in small letters" if lower.endswith(ENDINGS) else "convert it to NIfTI"
+            reason = f"{path.name}: this kind of file is not read; {what}."
+            refused.append(Refused(named(path, folder).case_id, reason))
+    single: dict[str, Path] = {}
+    for case_id, several in sorted(files.items()):
+        chosen = _of_role(several, role, shared)
+        if len(chosen) == 1:
+            single[case_id] = chosen[0]
+        elif chosen:
+            refused.append(Refused(case_id, _several(chosen, folder, role)))
+    return Listing(single, tuple(refused), tuple(notes))
+
+
+def find_pairs(image_dir: Path, seg_dir: Path) -> Pairing:
+    """Every case that has one image and one mask, and a list of all that have not.
+
+    `image_dir` may also hold DICOM, as `aiene run` reads it: where it has no NIfTI or NRRD file.
+
+    Raises
+    ------
+    InputError : a folder is not there, or holds no image.
+    """
+    first, second = image_dir.resolve(), seg_dir.resolve()
+    shared = first.is_relative_to(second) or second.is_relative_to(first)
+    images, image_refusals, image_notes = _images(image_dir, shared)
+    masks = list_files(seg_dir, "mask", shared=shared)
+    refused = {item.case_id: item for item in (*masks.refused, *image_refusals)}
+    both = sorted((images.keys() & masks.files.keys()) - refused.keys(), key=str.encode)
+    return Pairing(
+        pairs=tuple(Pair(case, images[case], masks.files[case]) for case in both),
+        images_without_mask=_alone(images, masks.files, refused),
+        masks_without_image=_alone(masks.files, images, refused),
+        refused=tuple(refused[case] for case in sorted(refused, key=str.encode)),
+        notes=(*image_notes, *masks.notes),
+    )
+
+
+def _alone(these: dict[str, Case] | dict[str, Path], those: object, refused: object) -> tuple[str, ...]:
+    return tuple(sorted((c for c in these if c not in those and c not in refused), key=str.encode))  # type: ignore[operator]
+
+
+def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused], tuple[str, ...]]:
+    listing = list_files(folder, "image", shared=shared)
+    if listing.files or listing.refused:
+        cases = {case_id: _case(case_id, path) for case_id, path in listing.files.items()}
+        return cases, list(listing.refused), listing.notes
+    found, notes = find_cases(folder, format="dicom")
+    dicom = {case.case_id: case for case in found if isinstance(case, Case)}
+    return dicom, [Refused(c.case_id, c.reason) for c in found if not isinstance(c, Case)], tuple(notes)
+
+
+def _case(case_id: str, path: Path) -> Case:
+    return Case(case_id, "nifti" if ".nii" in path.name.lower() else "nrrd", (path,))
+
+
+def _stem(name: str) -> str:
+    lower = name.lower()
+    ending = next((e for e in (*ENDINGS, *FOREIGN) if lower.endswith(e)), "")
+    return name[: len(name) - len(ending)] or name
+
+
+def _role(word: str) -> Literal["image", "mask", "other"] | None:
+    lower = word.lower()
+    if lower in IMAGE_WORDS:
+        return "image"
+    if lower in MASK_WORDS:
+        return "mask"
+    return "other" if lower in OTHER_WORDS else None
+
+
+def _of_role(files: Sequence[tuple[Path, Named]], role: Role, shared: bool) -> list[Path]:
+    """The files that say they are of a role; else those that say nothing; else, in a folder of its own, all.
+
+    What an earlier run left beside its label maps is never taken.
+    """
+    exact = [path for path, name in files if name.role == role]
+    silent = [path for path, name in files if name.role is None]
+    return exact or silent or [path for path, name in files if name.role != "other" and not shared]
+
+
+def _several(paths: Sequence[Path], folder: Path, role: Role) -> str:
+    names = " and ".join(path.relative_to(folder).as_posix() for path in sorted(paths)[:3])
+    return f"{len(paths)} {role}s of this case ({names}); keep one."
+
+
+# Label maps from files, in the benchmark's own values, on the CT's grid.
+
+
+def read_labels(path: Path, like: Grid, *, resample: bool) -> Volume:
+    """A label map on the CT's grid, with the values of its file.
+
+    Parameters
+    ----------
+    path : NIfTI or NRRD.
+    like : the CT's grid.
+    resample : take a map that lies on another grid, by nearest neighbour; 0 outside.
+
+    Returns
+    -------
+    uint8 on `like`.
+
+    Raises
+    ------
+    InputError : it cannot be read, its values are no labels from 0 to 255, or it lies elsewhere than the CT
+        and `resample` is not asked for, or does not meet the CT at all.
+    """
+    if not resample:
+        try:
+            return read_mask(path, like=like)
+        except InputError as error:
+            if error.remedy != "resample the mask onto the CT's grid":
+                raise
+            raise InputError(path, error.problem, f"{error.remedy}, or ask for --resample") from error
+    labels = read_mask(path, like=_own_grid(path))
+    try:
+        return read_mask(path, like=like)
+    except InputError:
+        moved = pull_labels(labels, like)
+    if labels.array.any() and not moved.array.any():
+        raise InputError(path, "no labelled voxel of it lies in the CT", "give the mask of this CT")
+    return moved
+
+
+def in_our_values(path: Path, labels: Volume, choice: LabelChoice) -> Volume:
+    """The map with 1 for GTVp and 2 for GTVn.
+
+    Raises
+    ------
+    InputError : a value that the choice does not name.
+    """
+    known = {*choice.GTVp, *choice.GTVn, *choice.ignore, 0}
+    found = np.flatnonzero(np.bincount(labels.array.ravel(), minlength=1))
+    strange = [str(value) for value in found if int(value) not in known]
+    if strange:
+        values = f"value{'s' * (len(strange) > 1)} {', '.join(strange[:8])}"
+        remedy = "say under `labels` in the configuration what they are (GTVp, GTVn or ignore)"
+        raise InputError(path, f"label {values} unknown", remedy)
+    table = np.zeros(max(256, max(known) + 1), dtype=np.uint8)
+    table[list(choice.GTVp)] = LABEL_VALUES[GTVP]
+    table[list(choice.GTVn)] = LABEL_VALUES[GTVN]
+    return labels.with_array(table[labels.array])
+
+
+def by_volume(node_map: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.uint16], dict[int, int]]:
+    """A node map whose values are 1, 2, ... in order of falling volume, and the old value of each new one."""
+    sizes = np.bincount(node_map.ravel())
+    sizes[0] = 0
+    old = sorted(np.flatnonzero(sizes).tolist(), key=lambda value: (-int(sizes[value]), value))
+    table = np.zeros(len(sizes), dtype=np.uint16)
+    for new, value in enumerate(old, start=1):
+        table[value] = new
+    return table[node_map], dict(enumerate(old, start=1))
+
+
+def _own_grid(path: Path) -> Grid:
+    nifti = ".nii" in path.name.lower()
+    case = Case(path.name, "nifti" if nifti else "nrrd", (path,))
+    try:
+        return (read_nifti if nifti else read_nrrd)(case).volume.grid
+    except OSError as error:
+        raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
+
+
+# The ground truth of one case, checked against its CT and named as the road names nodes.
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The ground truth of a case in memory.
+
+    Parameters
+    ----------
+    labels : uint8 on the CT's grid, 1 GTVp, 2 GTVn.
+    nodes : uint16 there, value k for `GTVn_k` in order of falling volume.
+    """
+
+    record: TruthRecord
+    labels: Volume
+    nodes: Volume
+
+
+def read_truth_of(
+    pair: Pair, config: BenchmarkConfig, node_map_file: Path | None, rows: tuple[EneRow, ...], patient: str
+) -> Truth:
+    """Labels, nodes and ENE of a case.
+
+    Parameters
+    ----------
+    node_map_file : the case's map of single nodes, where the user gives one.
+    rows : of the ENE table, of this case.
+
+    Raises
+    ------
+    InputError : image or mask cannot be used, or do not belong together.
+    """
+    ct = read_case(pair.image)
+    grid = ct.volume.grid
+    raw = read_labels(pair.mask, grid, resample=config.resample)
+    labels = in_our_values(pair.mask, raw, config.labels)
+    inside = labels.array == LABEL_VALUES[GTVN]
+    if node_map_file is not None:
+        own = read_labels(node_map_file, grid, resample=config.resample).array
+        parts: npt.NDArray[np.integer[Any]] = np.where(inside, own, 0).astype(np.int64)
+    elif config.nodes == "values":
+        parts = np.where(inside, raw.array, 0).astype(np.int64)
+    else:
+        parts = components(inside).astype(np.int64)
+    nodes, old_values = by_volume(parts)
+    by_old_value = node_map_file is not None or config.nodes == "values"
+    numbers = {old: new for new, old in old_values.items()} if by_old_value else {n: n for n in old_values}
+    node_map = Volume(nodes, grid)
+    matched = match_rows(rows, node_map, numbers)
+    found = tuple(
+        replace(node, ene=None if (ene := matched.values.get(node.value)) is None else int(ene))
+        for node in truth_nodes(node_map)
+    )
+    files = [pair.mask, *([node_map_file] if node_map_file is not None else [])]
+    content = [content_sha256(pair.image.files), content_sha256(files), [node.ene for node in found]]
+    record = TruthRecord(
+        case_id=pair.case_id,
+        patient_id=patient,
+        status="ok",
+        content_sha256=digest(content),
+        voxel_ml=grid.voxel_volume_mm3 / 1000,
+        diagonal_mm=diagonal_mm(grid),
+        voxels={name: int(np.count_nonzero(labels.array == v)) for name, v in LABEL_VALUES.items()},
+        nodes=found,
+        ene_matched=len(rows) - len(matched.unmatched),
+        ene_unmatched=tuple((row.row, row.reason) for row in matched.unmatched),
+    )
+    return Truth(record, labels, node_map)
+
+
+def truth_nodes(node_map: Volume) -> list[TruthNode]:
+    """Each node's name, volume and place."""
+    result = []
+    voxel_ml = node_map.grid.voxel_volume_mm3 / 1000
+    for value, place in centroids(node_map).items():
+        count, middle = place
+        result.append(TruthNode(value, f"GTVn_{value:02d}", count * voxel_ml, triple(middle)))
+    return result
+
+
+def centroids(node_map: Volume) -> dict[int, tuple[int, npt.NDArray[np.float64]]]:
+    """Voxels and centroid (LPS mm) of each node of a map, by value."""
+    at = np.argwhere(node_map.array)
+    values = node_map.array[tuple(at.T)].astype(np.int64)
+    counts = np.bincount(values)
+    sums = np.stack([np.bincount(values, weights=at[:, axis]) for axis in range(3)], axis=1)
+    return {
+        int(value): (int(counts[value]), node_map.grid.points(sums[value] / counts[value]))
+        for value in np.flatnonzero(counts)
+    }
+
+
+def diagonal_mm(grid: Grid) -> float:
+    """Between the centres of opposite corner voxels: the largest distance that two voxels can have."""
+    return float(np.linalg.norm((np.array(grid.size) - 1) * np.array(grid.spacing)))
+
+
+def patient_finder(config: BenchmarkConfig, table: EneTable | None) -> Any:
+    """A function from case id to patient id.
+
+    Raises
+    ------
+    UsageError : the pattern is no regular expression.
+    """
+    listed = {} if table is None else table.patients()
+    try:
+        pattern = None if config.patient_pattern is None else re.compile(config.patient_pattern)
+    except re.error as error:
+        raise UsageError(f"patient_pattern: no regular expression ({error}).") from error
+
+    def patient(case_id: str) -> str:
+        if case_id in listed:
+            return listed[case_id]
+        found = None if pattern is None else pattern.search(case_id)
+        if found is None:
+            return case_id
+        return found[1] if found.lastindex else found[0]
+
+    return patient

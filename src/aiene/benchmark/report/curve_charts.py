@@ -1,0 +1,287 @@
+"""ROC and free-response curves of all models in one chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from aiene.benchmark.report.results_reader import Source
+from aiene.report.document import Chart, Value
+from aiene.report.formatting import dig, in_words, shown
+from aiene.report.style import FAINT, INK, RULE, label, legend_height, look, new_figure, place, rule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+TRACKS = {"on_truth": "on the truth's nodes", "end_to_end": "end to end"}
+_SIDE = 3.7
+
+FROC_MOST = 10.0
+"""False nodes per case at which the axis ends: beyond, no one would use a model."""
+
+
+class _Curve(NamedTuple):
+    model: str
+    told: str
+    number: int
+    across: tuple[float, ...]
+    up: tuple[float, ...]
+    mark: tuple[float, float] | None
+
+
+def roc(source: Source, track: str) -> Chart | None:
+    """ROC curves of one track: `on_truth` or `end_to_end`."""
+    curves, rows = [], list[tuple[Value, ...]]()
+    for model in source.run:
+        figures = dig(model, "classification", track)
+        across, up = dig(figures, "roc", "false_positive"), dig(figures, "roc", "true_positive")
+        if not across or not up:
+            continue
+        thresholds = [None, *(dig(figures, "roc", "thresholds") or [])]
+        thresholds = thresholds[: len(across)] + [None] * (len(across) - len(thresholds))
+        rows += [(model["name"], *point) for point in zip(across, up, thresholds, strict=True)]
+        told = f"AUC {in_words(_area(figures))}"
+        number = source.number(model["name"])
+        curves.append(_Curve(model["name"], told, number, tuple(across), tuple(up), _operating(figures)))
+    if not curves:
+        return None
+    return Chart(
+        f"roc_{track}",
+        f"ROC of extranodal extension, {TRACKS[track]}",
+        "The marker on each curve is the model at its own threshold; dotted: chance. Intervals of the area "
+        "by bootstrap over patients.",
+        ("model", "false_positive_rate", "true_positive_rate", "threshold"),
+        tuple(rows),
+        lambda: _draw_roc(curves),
+    )
+
+
+def _area(figures: Any) -> Any:
+    clustered = dig(figures, "auc_clustered")
+    return clustered if dig(clustered, "value") is not None else dig(figures, "auc")
+
+
+def _operating(figures: Any) -> tuple[float, float] | None:
+    own = dig(figures, "threshold")
+    for point in dig(figures, "operating") or []:
+        sensitivity, specificity = (dig(point, n, "value") for n in ("sensitivity", "specificity"))
+        if point.get("threshold") == own and sensitivity is not None and specificity is not None:
+            return 1 - specificity, sensitivity
+    return None
+
+
+def _draw_roc(curves: Sequence[_Curve]) -> Figure:
+    figure, axes = _canvas(curves)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("1 − specificity")
+    axes.set_ylabel("sensitivity")
+    _lines(axes, curves, step=False)
+    return figure
+
+
+def froc(source: Source) -> Chart | None:
+    """Free-response curves of node detection."""
+    curves, rows = [], list[tuple[Value, ...]]()
+    for model in source.run:
+        found = model.get("detection")
+        own = (dig(found, "false_per_case", "value"), dig(found, "sensitivity", "value"))
+        mark = (float(own[0]), float(own[1])) if None not in own else None
+        across, up, thresholds = (
+            tuple(dig(found, "froc", name) or ()) for name in ("false_per_case", "sensitivity", "thresholds")
+        )
+        if not across and mark is None:
+            continue
+        rows += [(model["name"], *p, "curve") for p in zip(thresholds, across, up, strict=True)]
+        if mark is not None:
+            rows.append((model["name"], None, *mark, "all nodes of the model"))
+        score = dig(found, "froc", "score")
+        told = "no curve" if not across else f"mean sensitivity {shown(score)}"
+        if mark is not None and mark[0] > FROC_MOST:
+            told += f";\nends at {shown(mark[0], 'plain')} false nodes"
+        number = source.number(model["name"])
+        curves.append(_Curve(model["name"], told, number, across, up, mark))
+    if not curves:
+        return None
+    return Chart(
+        "froc",
+        "Free-response curves of node detection",
+        "Sensitivity against false nodes per case while the demanded confidence falls; the marker is the "
+        "model with all its nodes. Models that give no confidence are a point. The axis ends at 10 false "
+        "nodes at most. Mean sensitivity: over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes per case.",
+        ("model", "confidence", "false_per_case", "sensitivity", "what"),
+        tuple(rows),
+        lambda: _draw_froc(curves),
+    )
+
+
+def _draw_froc(curves: Sequence[_Curve]) -> Figure:
+    figure, axes = _canvas(curves)
+    last = max(x for c in curves for x in (*c.across, *((c.mark[0],) if c.mark else ())))
+    axes.set_xlim(0, min(max(last * 1.05, 1.0), FROC_MOST))
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("false nodes per case")
+    axes.set_ylabel("sensitivity")
+    _lines(axes, curves, step=True)
+    return figure
+
+
+def _canvas(curves: Sequence[_Curve]) -> tuple[Figure, Axes]:
+    height = max(_SIDE, legend_height(len(curves), line=0.55))
+    figure = new_figure(7.4, height + 0.75)
+    axes = place(figure, 0.62, 0.55 + (height - _SIDE), _SIDE, _SIDE)
+    rule(axes)
+    return figure, axes
+
+
+def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
+    handles = []
+    for curve in curves:
+        style = look(curve.number)
+        drawing: dict[str, Any] = {"color": style.colour, "linestyle": style.dashes, "linewidth": 1.6}
+        marks: dict[str, Any] = {
+            "marker": style.marker,
+            "markersize": 6.5,
+            "markeredgecolor": INK,
+            "markeredgewidth": 0.6,
+        }
+        if curve.across:
+            across, up = ((0.0, *curve.across), (0.0, *curve.up)) if step else (curve.across, curve.up)
+            axes.plot(across, up, clip_on=step, drawstyle="steps-post" if step else "default", **drawing)
+        if curve.mark is not None and curve.mark[0] <= axes.get_xlim()[1]:
+            axes.plot(*curve.mark, color=style.colour, linestyle="", clip_on=False, zorder=4, **marks)
+        name = f"{label(curve.model, 30)}\n{curve.told}"
+        line = drawing if curve.across else {"color": style.colour, "linestyle": ""}
+        handles += axes.plot([], [], label=name, **line, **(marks if curve.mark is not None else {}))
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.04, 1.02), borderaxespad=0, labelspacing=0.7,
+        fontsize=8,
+    )  # fmt: skip
+
+
+# Small charts side by side, one for each model.
+
+
+Content = TypeVar("Content")
+
+COLUMNS = 3
+_LEFT, _BOTTOM, _TOP, _RIGHT = 0.78, 0.55, 0.55, 0.25
+
+
+def panels(
+    contents: Sequence[tuple[str, str, Content]],
+    draw: Callable[[Axes, Content], None],
+    *,
+    labels: tuple[str, str],
+    size: tuple[float, float] = (2.05, 1.9),
+) -> Figure:
+    """A grid of charts.
+
+    Parameters
+    ----------
+    contents : title, figures told under it, and content of each.
+    draw : draws a content.
+    labels : of the x axis and of the y axis.
+    size : inches of each chart's axes.
+    """
+    columns = min(COLUMNS, len(contents))
+    lines = -(-len(contents) // columns)
+    wide, high = _LEFT + size[0] + _RIGHT, _BOTTOM + size[1] + _TOP
+    figure = new_figure(columns * wide, lines * high)
+    for number, (title, told, content) in enumerate(contents):
+        line, column = divmod(number, columns)
+        axes = place(figure, column * wide + _LEFT, (lines - line - 1) * high + _BOTTOM, *size)
+        draw(axes, content)
+        axes.text(0, 1 + 0.19 / size[1], label(title, 27, lines=1), transform=axes.transAxes, fontsize=8.5,
+                  fontweight="bold", va="bottom")  # fmt: skip
+        axes.text(0, 1 + 0.05 / size[1], told, transform=axes.transAxes, fontsize=7.5, va="bottom")
+        axes.set_xlabel(labels[0])
+        if column == 0:
+            axes.set_ylabel(labels[1])
+            axes.yaxis.set_label_coords(-0.6 / size[0], 0.5)
+    return figure
+
+
+# Predicted against observed share of nodes with extranodal extension.
+
+
+class _Bin(NamedTuple):
+    start: float
+    stop: float
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    n: int
+
+
+class _Content(NamedTuple):
+    number: int
+    bins: tuple[_Bin, ...]
+
+
+def calibration(source: Source, track: str) -> Chart | None:
+    """Calibration of one track: `on_truth` or `end_to_end`."""
+    contents, rows = [], list[tuple[Value, ...]]()
+    for model in source.run:
+        figures = dig(model, "classification", track, "calibration")
+        bins = [_bin(one) for one in dig(figures, "table") or [] if dig(one, "n")]
+        full = tuple(one for one in bins if one is not None)
+        if not full:
+            continue
+        slope, intercept = (dig(figures, name, "value") for name in ("slope", "intercept"))
+        told = f"slope {shown(slope, 'plain')}, in the large {shown(intercept, 'plain')}"
+        contents.append((model["name"], told, _Content(source.number(model["name"]), full)))
+        rows += [(model["name"], *one) for one in full]
+    if not contents:
+        return None
+    return Chart(
+        f"calibration_{track}",
+        f"Calibration of extranodal extension, {TRACKS[track]}",
+        "Nodes in tenths of the predicted probability: mean prediction against the share with extranodal "
+        "extension, with Wilson's 95 % interval; the row of numbers counts the nodes; dotted: perfect "
+        "calibration.",
+        ("model", "from", "to", "predicted", "observed", "observed_low", "observed_high", "nodes"),
+        tuple(rows),
+        lambda: panels(contents, _draw, labels=("predicted probability", "observed share"), size=(2.0, 2.0)),
+    )
+
+
+def _bin(one: dict[str, float]) -> _Bin | None:
+    values = [one.get(name) for name in ("predicted", "observed", "observed_low", "observed_high", "n")]
+    if any(value is None for value in values[:2]):
+        return None
+    predicted, observed, low, high, n = values
+    middle = float(observed or 0)
+    return _Bin(
+        float(one.get("low") or 0),
+        float(one.get("high") or 0),
+        float(predicted or 0),
+        middle,
+        middle if low is None else low,
+        middle if high is None else high,
+        int(n or 0),
+    )
+
+
+def _draw(axes: Axes, content: _Content) -> None:
+    style = look(content.number)
+    rule(axes)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
+    across = [one.predicted for one in content.bins]
+    up = [one.observed for one in content.bins]
+    spread = [[o.observed - o.low for o in content.bins], [o.high - o.observed for o in content.bins]]
+    spread = [[max(0.0, x) for x in side] for side in spread]
+    axes.errorbar(
+        across, up, yerr=spread, color=style.colour, linestyle=style.dashes, marker=style.marker,
+        markersize=5, linewidth=1.2, elinewidth=0.9, capsize=2, ecolor=INK, clip_on=False,
+    )  # fmt: skip
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.17)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axes.axhline(1.0, color=RULE, linewidth=0.8)
+    for one in content.bins:
+        axes.text((one.start + one.stop) / 2, 1.1, str(one.n), fontsize=7, ha="center", va="center")

@@ -1,0 +1,55 @@
+"""Names of metrics as people write them, and how their numbers are shown."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aiene.report.formatting import NumberKind as Kind
+from aiene.report.formatting import shown
+
+
+class Metric(NamedTuple):
+    """A metric of segmentation as it is shown."""
+
+    title: str
+    kind: Kind
+
+
+METRICS = {
+    "dice": Metric("Dice", "ratio"),
+    "iou": Metric("IoU", "ratio"),
+    "hd95_mm": Metric("95 % Hausdorff (mm)", "mm"),
+    "assd_mm": Metric("Surface distance (mm)", "mm"),
+    "surface_dice_1mm": Metric("Surface Dice 1 mm", "ratio"),
+    "surface_dice_2mm": Metric("Surface Dice 2 mm", "ratio"),
+    "volume_error_ml": Metric("Volume error (ml)", "ml"),
+    "volume_error_relative": Metric("Volume error (share)", "ratio"),
+    "auc": Metric("AUC", "ratio"),
+}
+"""In the order of the tables."""
+
+KINDS = {
+    "bundle": "AIENE bundle",
+    "predictions": "folder of predictions",
+    "promptable": "promptable segmenter",
+    "semantic": "semantic segmenter",
+    "encoder": "image encoder with probe",
+    "timm": "image encoder of timm",
+    "monai": "MONAI bundle",
+}
+
+
+def metric(name: str) -> Metric:
+    """A metric as it is shown; one that this report does not know keeps its name."""
+    return METRICS.get(name, Metric(name, "ratio"))
+
+
+def equals(p: float | None) -> str:
+    """What stands behind "p"."""
+    said = shown(p, "p")
+    return said if said.startswith("<") else f"= {said}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,318 @@
+"""How well the models outline, over cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiene.benchmark.report.charts import boxes, cost, volumes
+from aiene.benchmark.report.curve_charts import calibration, froc, roc
+from aiene.benchmark.report.names import METRICS, metric
+from aiene.benchmark.report.results_reader import Source
+from aiene.report.document import CellTable as Table
+from aiene.report.document import Chapter as Section
+from aiene.report.document import ChapterItem as Item
+from aiene.report.document import Paragraph as Text
+from aiene.report.formatting import TableBuilder, dig, number, numbers, shown, words
+
+_SHOWN = tuple(name for name in METRICS if name != "auc")
+
+
+def segmentation(source: Source) -> Section:
+    """The chapter."""
+    items: list[Item] = []
+    if not source.segmenters:
+        items.append(Text("No model gave a segmentation, so that there is nothing to show here."))
+    for label in source.labels:
+        items += [_table(source, label, "mean"), _table(source, label, "median")]
+        items += [chart for chart in (boxes(source, label), volumes(source, label)) if chart is not None]
+    missing = [label for label in ("GTVp", "GTVn") if source.segmenters and label not in source.labels]
+    if missing:
+        items.append(Text(f"{' and '.join(missing)} is in no ground truth, so that it has no figures."))
+    return Section("segmentation", "Segmentation", tuple(items))
+
+
+def _table(source: Source, label: str, which: str) -> Table:
+    head = ("Model", "n", *(metric(name).title for name in _SHOWN))
+    title = f"{label}: {which} over cases, 95 % interval by bootstrap over patients"
+    builder = TableBuilder(title, head)
+    for model in source.segmenters:
+        figures = dig(model, "segmentation", label)
+        builder.row(
+            words(model["name"]),
+            number(dig(figures, "dice", "n"), "count"),
+            *(
+                builder.estimate(
+                    model["name"], metric(name).title, dig(figures, name, which), metric(name).kind
+                )
+                for name in _SHOWN
+            ),
+        )
+    return builder.table()
+
+
+# How many nodes were found, and how many that are none.
+
+
+_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+
+
+def detection(source: Source) -> Section:
+    """The chapter."""
+    models = [model for model in source.run if model.get("detection")]
+    if not models:
+        return Section("detection", "Detection of nodes", (Text("No model gave nodes."),))
+    iou = dig(models[0], "detection", "iou_threshold")
+    said = (
+        "A node is found where a predicted node overlaps it by an intersection over union of at least "
+        f"{shown(iou, 'plain')}; nodes are matched one to one. A split is a node of the truth met by several "
+        "predicted nodes, a merge a predicted node that meets several of the truth."
+    )
+    items: list[Item] = [Text(said), _overall(models), _by_size(models), _froc_table(models)]
+    chart = froc(source)
+    items += [chart] if chart is not None else []
+    return Section("detection", "Detection of nodes", tuple(items))
+
+
+def _overall(models: list[dict[str, Any]]) -> Table:
+    head = (
+        *("Model", "True / found / matched / false nodes", "Sensitivity", "Precision", "F1"),
+        *("False nodes a case", "Splits", "Merges"),
+    )
+    builder = TableBuilder("All nodes, 95 % interval by bootstrap over patients", head)
+    for model in models:
+        name, found = model["name"], model["detection"]
+        builder.row(
+            words(name),
+            numbers([found.get(n) for n in ("n_truth", "n_predicted", "n_matched", "n_false")]),
+            builder.estimate(name, "sensitivity", found.get("sensitivity")),
+            builder.estimate(name, "precision", found.get("precision")),
+            builder.estimate(name, "F1", found.get("f1")),
+            builder.estimate(name, "false nodes a case", found.get("false_per_case"), "plain"),
+            number(found.get("splits"), "count"),
+            number(found.get("merges"), "count"),
+        )
+    return builder.table()
+
+
+def _by_size(models: list[dict[str, Any]]) -> Table:
+    head = (
+        *("Model", "Short axis", "True nodes / found", "Sensitivity", "Predicted nodes / false"),
+        *("Precision", "False nodes a case"),
+    )
+    title = (
+        "By size: sensitivity by the short axis of the node in the truth, precision and false nodes by that "
+        "of the predicted node"
+    )
+    builder = TableBuilder(title, head)
+    for model in models:
+        for size in dig(model, "detection", "by_size") or []:
+            who, of_size = model["name"], f"at {size.get('size_class')}"
+            builder.row(
+                words(model["name"]),
+                words(size.get("size_class")),
+                numbers([size.get("n_truth"), size.get("n_matched")]),
+                builder.estimate(who, f"sensitivity {of_size}", size.get("sensitivity")),
+                numbers([size.get("n_predicted"), size.get("n_false")]),
+                builder.estimate(who, f"precision {of_size}", size.get("precision")),
+                builder.estimate(who, f"false nodes {of_size}", size.get("false_per_case"), "plain"),
+            )
+    return builder.table()
+
+
+def _froc_table(models: list[dict[str, Any]]) -> Table:
+    title = "Sensitivity at so many false nodes per case, and its mean"
+    builder = TableBuilder(title, ("Model", *_RATES, "Mean"))
+    for model in models:
+        curve = dig(model, "detection", "froc")
+        points = [number(dig(curve, "at", place, 1)) for place in range(len(_RATES))]
+        builder.row(words(model["name"]), *points, number(dig(curve, "score")))
+        if dig(curve, "reason"):
+            builder.missing(model["name"], "curve", str(dig(curve, "reason")))
+    return builder.table()
+
+
+# How well the models tell nodes with extranodal extension.
+
+
+_TITLE = "Extranodal extension"
+_TRACKS = {
+    "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
+    "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as probability 0",
+}
+_RATES_CLASSIFICATION = ("sensitivity", "specificity", "ppv", "npv")
+
+Judged = list[tuple[str, dict[str, Any]]]
+
+
+def classification(source: Source) -> Section:
+    """The chapter."""
+    items: list[Item] = []
+    labelled = dig(source.summary, "data", "nodes_labelled")
+    if not labelled:
+        items.append(
+            Text(
+                "No node of the ground truth has a label of extranodal extension: give --ene-csv to judge it."
+            )
+        )
+    for track, title in _TRACKS.items():
+        items += _track(source, track, title)
+    if not items:
+        items.append(Text("No model gave a probability of extranodal extension."))
+    return Section("classification", _TITLE, tuple(items))
+
+
+def _track(source: Source, track: str, title: str) -> list[Item]:
+    having: Judged = [
+        (model["name"], found)
+        for model in source.run
+        if (found := dig(model, "classification", track)) is not None
+    ]
+    judged = [(name, found) for name, found in having if found.get("n")]
+    items: list[Item] = []
+    if judged:
+        items += [_areas(judged, title), _operating(judged), _patients(judged)]
+        items += [c for c in (roc(source, track), calibration(source, track)) if c is not None]
+    points = tuple(
+        f"{name}: {found.get('reason') or 'no figures'}." for name, found in having if not found.get("n")
+    )
+    if points:
+        items.append(Text(f"{title.split(':')[0]}, without figures:", points, "note"))
+    return items
+
+
+def _areas(judged: Judged, title: str) -> Table:
+    head = (
+        *("Model", "Nodes / with ENE / patients", "AUC (DeLong)", "AUC (bootstrap)", "Average precision"),
+        *("Brier", "Calibration slope", "Calibration in the large", "Nodes not judged"),
+        "False nodes called ENE",
+    )
+    builder = TableBuilder(f"{title}; 95 % intervals", head)
+    for name, found in judged:
+        fit = found.get("calibration")
+        builder.row(
+            words(name),
+            numbers([found.get(n) for n in ("n", "n_positive", "n_patients")]),
+            builder.estimate(name, "AUC (DeLong)", found.get("auc")),
+            builder.estimate(name, "AUC (bootstrap)", found.get("auc_clustered")),
+            builder.estimate(name, "average precision", found.get("average_precision")),
+            builder.estimate(name, "Brier", found.get("brier")),
+            builder.estimate(name, "calibration slope", dig(fit, "slope"), "plain"),
+            builder.estimate(name, "calibration in the large", dig(fit, "intercept"), "plain"),
+            number(found.get("not_judged"), "count"),
+            number(found.get("false_nodes_called_ene"), "count"),
+        )
+    return builder.table()
+
+
+def _operating(judged: Judged) -> Table:
+    head = ("Model", "Threshold", "TP / FP / TN / FN", "Sensitivity", "Specificity", "PPV", "NPV")
+    title = "At a threshold (positive: probability over it), 95 % intervals by Wilson's method"
+    builder = TableBuilder(title, head)
+    for name, found in judged:
+        for point in found.get("operating") or []:
+            builder.row(
+                words(name),
+                number(point.get("threshold"), "plain"),
+                numbers([point.get(n) for n in ("tp", "fp", "tn", "fn")]),
+                *(builder.estimate(name, _said(rate), point.get(rate)) for rate in _RATES_CLASSIFICATION),
+            )
+    return builder.table()
+
+
+def _patients(judged: Judged) -> Table:
+    head = (
+        *("Model", "Patients / left out", "Any ENE: sensitivity", "Any ENE: specificity"),
+        *("Any ENE: agreement", "Count exact", "Count within one", "Kappa, linear", "Kappa, quadratic"),
+    )
+    title = "By patient, over those all of whose nodes are labelled: any node with ENE, and how many"
+    builder = TableBuilder(title, head)
+    for name, found in judged:
+        people = found.get("patients")
+        if dig(people, "reason"):
+            builder.missing(name, "figures by patient", str(dig(people, "reason")))
+        builder.row(
+            words(name),
+            numbers([dig(people, "n"), dig(people, "left_out")]),
+            *(
+                builder.estimate(name, f"any ENE, {rate}", dig(people, "any_ene", rate))
+                for rate in ("sensitivity", "specificity")
+            ),
+            *(
+                builder.estimate(name, said, dig(people, key))
+                for key, said in (
+                    ("any_agreement", "agreement"),
+                    ("count_exact", "count exact"),
+                    ("count_within_one", "count within one"),
+                    ("kappa_linear", "linear kappa"),
+                    ("kappa_quadratic", "quadratic kappa"),
+                )
+            ),
+        )
+    return builder.table()
+
+
+def _said(rate: str) -> str:
+    return rate.upper() if rate in ("ppv", "npv") else rate
+
+
+# What the models cost: time, memory, size.
+
+
+_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
+
+
+def resources(source: Source) -> Section:
+    """The chapter."""
+    if not source.run:
+        return Section("resources", "Time and memory", (Text("No model was run."),))
+    repeats = max((dig(m, "resources", "inference_repeats") or 1 for m in source.run), default=1)
+    machine = source.summary["machine"]
+    often = "once" if repeats == 1 else f"{repeats} times"
+    said = (
+        f"Measured on {machine.get('cpu') or 'a processor of unknown name'}, "
+        f"{machine.get('cores')} cores, {machine.get('memory_gib')} GiB, "
+        f"device {machine.get('device') or 'cpu'}{_gpu(machine.get('gpu'))}. The first inference of a "
+        f"process is a warm-up and not timed; inference was timed {often} a case."
+    )
+    items: list[Item] = [Text(said), _times(source), _sizes(source)]
+    chart = cost(source, source.main_label) if source.main_label else None
+    items += [chart] if chart is not None else []
+    return Section("resources", "Time and memory", tuple(items))
+
+
+def _gpu(gpu: object) -> str:
+    return f" ({gpu})" if isinstance(gpu, str) and gpu else ""
+
+
+def _times(source: Source) -> Table:
+    head = ("Model", *(step.capitalize() for step in _STEPS), "CPU time")
+    builder = TableBuilder("Seconds of a case: median, 95 % interval under it", head)
+    for model in source.run:
+        spent = dig(model, "resources", "seconds")
+        cells = [
+            builder.estimate(model["name"], f"seconds of {step}", dig(spent, step, "median"), "seconds")
+            for step in _STEPS
+        ]
+        cpu = dig(model, "resources", "cpu_seconds", "total", "median")
+        builder.row(words(model["name"]), *cells, builder.estimate(model["name"], "CPU time", cpu, "seconds"))
+    return builder.table()
+
+
+def _sizes(source: Source) -> Table:
+    head = (
+        *("Model", "Peak memory (MiB)", "Mean of cases (MiB)", "Peak GPU memory (MiB)", "Parameters"),
+        *("Size (bytes)", "Operations of an inference (FLOPs)"),
+    )
+    builder = TableBuilder("Memory and size", head)
+    for model in source.run:
+        used = model.get("resources")
+        builder.row(
+            words(model["name"]),
+            number(dig(used, "peak_rss_mib", "max"), "mib"),
+            number(dig(used, "peak_rss_mib", "mean"), "mib"),
+            number(dig(used, "peak_gpu_mib", "max"), "mib"),
+            number(model.get("parameters"), "large"),
+            number(model.get("size_bytes"), "large"),
+            number(model.get("flops"), "large"),
+        )
+    return builder.table()

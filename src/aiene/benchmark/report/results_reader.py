@@ -1,0 +1,120 @@
+"""What a benchmark left in its folder, as the report takes it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiene.benchmark.records import FORMAT, newest_summary
+from aiene.errors import InputError
+from aiene.report.formatting import dig
+
+_PARTS = {"models": list, "data": Mapping, "machine": Mapping, "settings": Mapping}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A benchmark that is done.
+
+    Parameters
+    ----------
+    folder : where it lies.
+    summary : the newest `benchmark_summary_<time>.json`.
+    rows : of its results CSV; empty where it is not there any more.
+    stamp : the time in the files' names.
+    problem : why rows are missing; empty where they are there.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    rows: tuple[dict[str, str], ...]
+    stamp: str
+    problem: str = ""
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """Every model, also those that could not be opened."""
+        return list(self.summary["models"])
+
+    @property
+    def run(self) -> list[dict[str, Any]]:
+        """The models that were run."""
+        return [model for model in self.models if model.get("status") == "ok"]
+
+    @property
+    def segmenters(self) -> list[dict[str, Any]]:
+        """The models with figures of segmentation."""
+        return [model for model in self.run if model.get("segmentation")]
+
+    @property
+    def reference(self) -> str | None:
+        """The model with which the others are compared."""
+        name = self.summary.get("reference")
+        return None if name is None else str(name)
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels for which some model has figures and that are in the truth; all where the truth is empty."""
+        having = list(dict.fromkeys(label for model in self.segmenters for label in model["segmentation"]))
+        true = dig(self.summary, "data", "labels") or []
+        return [label for label in having if label in true] or having
+
+    @property
+    def main_label(self) -> str | None:
+        """The label that stands first in sentences: nodes, where there are any."""
+        return "GTVn" if "GTVn" in self.labels else next(iter(self.labels), None)
+
+    def number(self, name: str) -> int:
+        """A model's place, from which its colour and marker come."""
+        return next((i for i, model in enumerate(self.models) if model.get("name") == name), 0)
+
+    def rows_of(self, name: str) -> list[dict[str, str]]:
+        """The rows of a model's cases that are done."""
+        return [
+            r for r in self.rows if r.get("model") == name and r.get("status") == "ok" and r.get("case_id")
+        ]
+
+
+def read_source(folder: Path) -> Source:
+    """The newest benchmark of a folder.
+
+    Raises
+    ------
+    InputError : there is none, or it is not what this version writes.
+    """
+    summary = newest_summary(folder)
+    again = "run the benchmark again with this version"
+    if summary.get("format") != FORMAT:
+        raise InputError(folder, "its summary is of another version", again)
+    for name, kind in _PARTS.items():
+        if not isinstance(summary.get(name), kind):
+            raise InputError(folder, f"its summary has no {name}", again)
+    if any(not isinstance(model, Mapping) or "name" not in model for model in summary["models"]):
+        raise InputError(folder, "its summary has models without a name", again)
+    file = folder / Path(str(dig(summary, "files", "results") or "")).name
+    found = re.fullmatch(r"benchmark_results_(\w+)\.csv", file.name)
+    rows, problem = _rows(file)
+    return Source(folder, summary, rows, found.group(1) if found else "latest", problem)
+
+
+def value(row: Mapping[str, str], column: str) -> float | None:
+    """A number of a row; None where the cell is empty or none."""
+    try:
+        found = float(row.get(column) or "nan")
+    except ValueError:
+        return None
+    return found if abs(found) < float("inf") else None
+
+
+def _rows(file: Path) -> tuple[tuple[dict[str, str], ...], str]:
+    if not file.is_file():
+        return (), "the results CSV is not there any more, so that charts of single cases are missing"
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            return tuple(csv.DictReader(stream)), ""
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return (), "the results CSV cannot be read, so that charts of single cases are missing"

@@ -1,0 +1,210 @@
+"""The words that the commands of `aiene risk` share, and how they tell what was understood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from aiene.cli.console import RESEARCH_ONLY, echo, stderr_console
+from aiene.cli.console import echo_json as echo_any_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aiene.risk.importers import Imported, ImportOptions, PreviewLine
+    from aiene.risk.join import Joined
+    from aiene.risk.staging import StagingOptions
+
+
+TableArgument = Annotated[
+    Path, typer.Argument(metavar="TABLE", help="One row per patient: .csv, .tsv, .xlsx or .parquet.")
+]
+FromOption = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        help="Whose table: canonical, radcure, opc-radiomics, head-neck-pet-ct, hnscc, hn1, hecktor, or "
+        "generic with --map.",
+    ),
+]
+MapOption = Annotated[
+    Path | None, typer.Option("--map", help="Mapping file of an own table (write one with --template).")
+]
+LenientOption = Annotated[
+    bool, typer.Option("--lenient", help="Count values that cannot be right as missing, with a warning.")
+]
+SheetOption = Annotated[str | None, typer.Option(help="Sheet of a workbook.")]
+OriginOption = Annotated[
+    Literal["diagnosis", "rt_start", "rt_end"] | None,
+    typer.Option(help="When the clock starts, where the collection leaves a choice."),
+]
+EditionOption = Annotated[
+    Literal["7", "8"] | None, typer.Option(help="Edition of T and N, where the collection does not say.")
+]
+HpvOneOption = Annotated[
+    Literal["positive", "negative"] | None,
+    typer.Option("--hpv-one-is", help="What HPV 1 means, where the dictionary does not say."),
+]
+PossibleOption = Annotated[
+    bool, typer.Option("--possible-is-event", help="Count RADCURE's `Possible` failures as events.")
+]
+SiteOption = Annotated[
+    str | None, typer.Option("--default-site", help="Site of all, where the table has none: oropharynx.")
+]
+AiEneOption = Annotated[
+    Path | None, typer.Option("--ai-ene", help="patients.csv of `aiene run`, or the folder of the run.")
+]
+IdPatternOption = Annotated[
+    str | None, typer.Option("--id-pattern", help="Regular expression: the patient's id within a case id.")
+]
+SchemeOption = Annotated[str, typer.Option(help="Scheme file, or the name of a scheme that is shipped.")]
+AssumeM0Option = Annotated[bool, typer.Option("--assume-m0", help="MX and a missing M count as M0, flagged.")]
+EneUnknownOption = Annotated[
+    Literal["unknown", "negative"],
+    typer.Option(
+        help="p16-negative with unknown clinical ENE: stays unknown, or counts as negative, flagged."
+    ),
+]
+HpvUnknownOption = Annotated[
+    Literal["p16_negative", "unknown"],
+    typer.Option(help="Untested: by the p16-negative tables of AJCC-8 (flagged), or unknown."),
+]
+RtogOption = Annotated[
+    Literal["fakhry2019", "ang2010"], typer.Option(help="Which published reading of RTOG-0129.")
+]
+IeneFromAiOption = Annotated[
+    bool, typer.Option("--iene-from-ai", help="Version 9 by AI-ENE where no reader graded (exploratory).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+SIMULATED = "SIMULATED: the AI-ENE counts of this table are not real."
+
+
+def read(
+    table: Path,
+    source: str,
+    mapping: Path | None,
+    *,
+    lenient: bool,
+    default_site: str | None,
+    options: ImportOptions,
+) -> Imported:
+    """The table, whoever's it is; what should be looked at goes to stderr."""
+    from aiene.risk.importers import import_table
+
+    name = "generic" if mapping is not None and source == "canonical" else source
+    imported = import_table(table, name, mapping, lenient, options=options, default_site=default_site)
+    tell_warnings(imported.warnings)
+    return imported
+
+
+def join(
+    imported: Imported, ai_ene: Path | None, id_pattern: str | None
+) -> tuple[pd.DataFrame, Joined | None]:
+    """The table with the run's counts, where a run is named; both lists of those without partner are told."""
+    from aiene.errors import UsageError
+    from aiene.risk.join import join_ai_ene
+
+    if ai_ene is None:
+        if id_pattern is not None:
+            raise UsageError("--id-pattern belongs to --ai-ene.")
+        return imported.table, None
+    joined = join_ai_ene(imported.table, ai_ene, id_pattern=id_pattern)
+    tell_warnings(joined.warnings)
+    tell_unmatched(joined)
+    if joined.table["n_ai_ene"].isna().all():
+        raise UsageError(f"{ai_ene.name}: the run has no count for any patient of the table; see its status.")
+    return joined.table, joined
+
+
+def tell_warnings(warnings: Sequence[str]) -> None:
+    """One line for each."""
+    console = stderr_console()
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
+    """Both lists of ids without a partner."""
+    from aiene.risk.table.values import listed
+
+    console = stderr_console()
+    console.print(f"{joined.matched} patients joined with the run", markup=False)
+    for ids, where in ((joined.only_table, "only in the table"), (joined.only_ai, "only in the run")):
+        if ids:
+            console.print(f"{len(ids)} {where}: {listed(ids, shown=shown)}", style="yellow", markup=False)
+
+
+def tell_end(table: pd.DataFrame) -> None:
+    """That counts are simulated, if so, and what the software is not."""
+    console = stderr_console()
+    if simulated(table):
+        console.print(SIMULATED, style="bold red", markup=False)
+    console.print(RESEARCH_ONLY, style="bold", markup=False)
+
+
+def simulated(table: pd.DataFrame) -> bool:
+    """Whether a count of the table is simulated."""
+    return bool((table["ai_ene_source"] == "simulated").fillna(False).any())
+
+
+def print_preview(lines: Sequence[PreviewLine]) -> None:
+    """What was understood, column by column, on stdout."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="What was understood", caption=RESEARCH_ONLY)
+    for name in ("column", "from", "understood", "known", "missing", "codes"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("known", "missing") else "left")
+    for line in lines:
+        codes = ", ".join(f"{raw or '(blank)'} = {word} ({n})" for raw, word, n in line.codings)
+        table.add_row(
+            line.column, line.source, line.understood, str(line.n_known), str(line.n_missing), codes
+        )
+    Console(width=None if sys.stdout.isatty() else 150, markup=False).print(table)
+
+
+def counts(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How often each word stands in some columns, the most frequent first."""
+    return {
+        column: {str(word): int(n) for word, n in table[column].fillna("missing").value_counts().items()}
+        for column in columns
+    }
+
+
+def print_counts(found: dict[str, dict[str, int]]) -> None:
+    """Counts on stdout."""
+    for column, words in found.items():
+        echo(f"{column}: " + ", ".join(f"{word} {n}" for word, n in words.items()))
+
+
+def staging_options(
+    assume_m0: bool, ene_unknown: str, hpv_unknown: str, rtog: str, iene_from_ai: bool
+) -> StagingOptions:
+    """The options of the staging."""
+    from aiene.risk.staging import StagingOptions
+
+    return StagingOptions(assume_m0, ene_unknown, hpv_unknown, rtog, iene_from_ai)  # type: ignore[arg-type]
+
+
+def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) -> None:
+    """A table, and beside it `NAME.json`, that says how it came about."""
+    from importlib.metadata import version
+
+    from aiene.results import ownership
+    from aiene.risk.table import table_bytes
+
+    if record.get("simulated"):
+        record = {"SIMULATED": SIMULATED, **record}
+    document = {"research_only": RESEARCH_ONLY, "aiene": version("aiene"), **record}
+    ownership.write_with_record(out, table_bytes(table, out), document)
+
+
+def echo_json(content: dict[str, Any]) -> None:
+    """JSON on stdout."""
+    echo_any_json({"research_only": RESEARCH_ONLY, **content})

@@ -1,0 +1,284 @@
+"""Whose result it is, and of which images: copied from the source series where the standard allows it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import generate_uid
+
+from aiene.errors import CaseError
+from aiene.export.case import ExportCase
+from aiene.export.header_values import LATIN_1, Headers, headers_of, is_uid, value_of
+from aiene.export.source_series import SourceSeries
+from aiene.ingest.dicom.header import ODD_VALUE, quiet
+
+MANUFACTURER: Final = "AI-ENE open research software"
+MODEL_NAME: Final = "aiene"
+RESEARCH: Final = "Research, not for clinical use"
+"""Stands in every series description."""
+
+TYPE_2: Final = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+)
+"""What every object must have, empty where the source does not say (PS3.3 C.7.1.1, C.7.2.1)."""
+
+_OPTIONAL: Final = (
+    # Patient (C.7.1.1)
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "TypeOfPatientID",
+    "OtherPatientIDs",
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+    "PatientBirthTime",
+    "EthnicGroup",
+    "PatientComments",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "QualityControlSubject",
+    # Clinical trial (C.7.1.3, C.7.2.3)
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    # Study (C.7.2.1) and patient at the time of the study (C.7.2.2)
+    "StudyDescription",
+    "IssuerOfAccessionNumberSequence",
+    "ConsultingPhysicianName",
+    "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy",
+    "RequestingService",
+    "ProcedureCodeSequence",
+    "AdmittingDiagnosesDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "MedicalAlerts",
+    "Allergies",
+    "SmokingStatus",
+    "PregnancyStatus",
+    "AdditionalPatientHistory",
+    "PatientSexNeutered",
+    "AdmissionID",
+    "ServiceEpisodeID",
+    "ServiceEpisodeDescription",
+    "Occupation",
+    # how the words above are written, and how dates are meant
+    "SpecificCharacterSet",
+    "TimezoneOffsetFromUTC",
+    "LongitudinalTemporalInformationModified",
+)
+
+
+_DIGITS: Final = re.compile(r"[0-9][0-9.]{0,63}")
+"""What archives take for a UID, well-formed or not."""
+
+_NEEDED: Final = {
+    "StudyInstanceUID": "study UID",
+    "SeriesInstanceUID": "series UID",
+    "SOPInstanceUID": "image UID",
+    "FrameOfReferenceUID": "frame of reference UID",
+}
+
+
+def check_source(source: SourceSeries) -> None:
+    """Whether the source images can be referred to.
+
+    Raises
+    ------
+    CaseError : a UID that every object must copy is missing or holds something else, or several images have
+        one and the same.
+    """
+    again = "export the series again from the archive"
+    for keyword, word in _NEEDED.items():
+        if any(not dataset.get(keyword) for dataset in source.datasets):
+            raise CaseError(f"the source images have no {word}, so nothing can be put in their place", again)
+        if any(not _DIGITS.fullmatch(str(dataset.get(keyword))) for dataset in source.datasets):
+            raise CaseError(f"the {word} of the source images is none, so nothing can refer to it", again)
+    every = zip(source.datasets, source.frames, strict=True)
+    different = len({(str(dataset.SOPInstanceUID), frame) for dataset, frame in every})
+    if different < len(source.datasets):
+        raise CaseError(
+            f"its {len(source.datasets)} source images have {different} different image UIDs, so they cannot "
+            "be told apart",
+            again,
+        )
+
+
+def odd_headers(source: Dataset) -> list[str]:
+    """What the objects do not repeat of a source image, since the standard does not allow it; tells no value.
+
+    Parameters
+    ----------
+    source : the header of the image whose patient and study every object takes.
+    """
+    found = identity_of(source)
+    empty = [keyword for keyword in found.refused if keyword in TYPE_2]
+    out = [keyword for keyword in found.refused if keyword not in TYPE_2]
+    uids = [keyword for keyword in _NEEDED if source.get(keyword) and not is_uid(source.get(keyword))]
+    said = [
+        (empty, "not allowed by the standard: DICOM objects leave it empty"),
+        (out, "not allowed by the standard, alone or without what it needs: DICOM objects leave it out"),
+        (uids, "no valid UID: DICOM objects must refer to it and repeat it; strict readers may mind"),
+    ]
+    warnings = [f"source header: {', '.join(words)}: {what}" for words, what in said if words]
+    if found.guessed_characters:
+        warnings.append(
+            "source header: letters beyond ASCII without a known character set: DICOM objects declare "
+            f"{LATIN_1}"
+        )
+    return warnings
+
+
+def identity_of(source: Dataset) -> Headers:
+    """Patient and study of a source image, as far as an object may repeat them."""
+    return headers_of(source, (*TYPE_2, *_OPTIONAL))
+
+
+def contradictions(source: SourceSeries) -> list[str]:
+    """What to warn of: images of one series that differ in what every object takes from the first of them."""
+    words = {
+        "FrameOfReferenceUID": "frames of reference",
+        "StudyInstanceUID": "studies",
+        "PatientID": "patient ids",
+        "PatientName": "patient names",
+    }
+    with quiet():
+        counts = {word: len({_shown(d, keyword) for d in source.datasets}) for keyword, word in words.items()}
+    return [
+        f"the source images name {count} {word}: the objects take that of the first image"
+        for word, count in counts.items()
+        if count > 1
+    ]
+
+
+def copy_identity(source: Dataset, target: Dataset) -> None:
+    """Patient and study of `source` in `target`, whatever it held before.
+
+    An attribute that the standard does not allow as it is (`header_values.headers_of`) is left out, or left
+    empty where every object must have it; `odd_headers` tells which.
+    """
+    target.StudyInstanceUID = source.StudyInstanceUID
+    found = identity_of(source).elements
+    for keyword in (*TYPE_2, *_OPTIONAL):
+        if keyword in target:
+            delattr(target, keyword)
+        if keyword in found:
+            target.add(found[keyword])
+        elif keyword in TYPE_2:
+            setattr(target, keyword, "")
+
+
+def copy_frame_of_reference(source: Dataset, target: Dataset) -> None:
+    """The frame of reference of `source` in `target`."""
+    target.FrameOfReferenceUID = source.FrameOfReferenceUID
+    target.PositionReferenceIndicator = value_of(source, "PositionReferenceIndicator") or ""
+
+
+def stamp(target: Dataset, when: datetime) -> None:
+    """Every date and time of the object's own making: that of the run, so that an export repeats.
+
+    In UTC, or in the time zone of the source where `copy_identity` has brought one.
+    """
+    at = when.astimezone(_zone(str(target.get("TimezoneOffsetFromUTC") or "")))
+    date, time = at.strftime("%Y%m%d"), at.strftime("%H%M%S")
+    for kind in ("InstanceCreation", "Content", "Series"):
+        if kind == "InstanceCreation" or kind == "Series" or f"{kind}Date" in target:
+            setattr(target, f"{kind}Date", date)
+            setattr(target, f"{kind}Time", time)
+
+
+def referenced_series(source: SourceSeries) -> list[Dataset]:
+    """An item for the ReferencedSeriesSequence: every instance of the source series."""
+    seen: dict[str, Dataset] = {}
+    for dataset in source.datasets:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = (
+            dataset.SOPClassUID,
+            dataset.SOPInstanceUID,
+        )
+        seen.setdefault(str(dataset.SOPInstanceUID), item)
+    series = Dataset()
+    series.SeriesInstanceUID = source.datasets[0].SeriesInstanceUID
+    series.ReferencedInstanceSequence = list(seen.values())
+    return [series]
+
+
+def uid_of(*words: str) -> str:
+    """A UID that is the same for the same words."""
+    return str(generate_uid(entropy_srcs=["aiene export 1", *words]))
+
+
+def tracking_uid(case: ExportCase, name: str) -> str:
+    """The UID of a finding (`GTVn_01`, `GTVp`), the same in every object of an export.
+
+    It follows from the source series, the bundle, the name, and where and how large the finding is.
+    """
+    node = next((n for n in case.result.nodes if n.name == name), None)
+    facts = "" if node is None else f"{node.number} {node.centroid_lps_mm} {node.native_volume_mm3}"
+    series = str(case.source.datasets[0].SeriesInstanceUID)
+    return uid_of("tracking", series, case.maker.bundle_sha256, name, facts)
+
+
+def name_by_content(dataset: Dataset, kind: str) -> Dataset:
+    """The same object, its series and instance UID made from its content and kind.
+
+    So the same export gives the same UIDs and bytes, and another content another UID.
+    """
+    for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(dataset, keyword, "0.0")
+    dataset.file_meta.MediaStorageSOPInstanceUID = "0.0"
+    content = hashlib.sha256(encoded(dataset)).hexdigest()
+    dataset.SeriesInstanceUID = uid_of("series", kind, content)
+    dataset.SOPInstanceUID = uid_of("instance", kind, content)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    return dataset
+
+
+def ascii_of(text: str) -> str:
+    """Words of ours that every character set can write."""
+    return text.encode("ascii", "replace").decode()
+
+
+def encoded(dataset: Dataset) -> bytes:
+    """The object as the bytes of a file."""
+    stream = DicomBytesIO()
+    with quiet():
+        dcmwrite(stream, dataset, enforce_file_format=True)
+    return bytes(stream.getvalue())
+
+
+def _zone(offset: str) -> timezone:
+    """The zone of an offset such as +0130; UTC where it is none."""
+    found = re.fullmatch(r"([+-])(\d\d)(\d\d)", offset.strip())
+    if found is None:
+        return UTC
+    ahead = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-ahead if found[1] == "-" else ahead) if ahead < timedelta(hours=24) else UTC
+
+
+def _shown(dataset: Dataset, keyword: str) -> str:
+    try:
+        return str(dataset.get(keyword) or "")
+    except ODD_VALUE:
+        return ""

@@ -1,0 +1,366 @@
+"""The findings of a case as an RT Structure Set: one ROI per node, outlined on the source slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+
+from aiene.errors import CaseError
+from aiene.export import identity
+from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, findings_of
+from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
+from aiene.export.source_series import Plane, SourceSeries, planes
+from aiene.results.records import NodeResult
+
+# From a mask on a slice to closed outlines that draw the same mask again, holes and all.
+#
+# An outline runs half-way between the centres of pixels inside and outside (marching squares at 0.5 of a mask
+# of 0 and 1), so it stays over a third of a pixel from every centre: whoever asks which pixel centres lie
+# inside gets the mask back, whatever the rule for points on a line. Pixels that touch at a corner only belong
+# to two islands.
+#
+# RTSTRUCT knows no holes. A hole is joined to the outline around it by a cut of no width (keyhole), which is
+# walked there and back, so both common filling rules (even-odd, non-zero) leave the hole out. Cuts run along
+# the edges between pixel columns, half a pixel from every centre.
+
+
+Mask = npt.NDArray[np.bool_]
+Outline = npt.NDArray[np.float64]
+"""(n, 2) pixel indices (row, column), fractions allowed; closed, the first point not repeated at the end."""
+
+_Point = tuple[int, int]  # row and column in half pixels, so that every comparison is exact
+_Ring = list[_Point]
+_HALF: Final = 0.5
+
+
+def outlines(mask: npt.NDArray[Any]) -> list[Outline]:
+    """The islands of a mask as one closed outline each.
+
+    Parameters
+    ----------
+    mask : (row, column), not 0 inside; pixels at its border are closed half a pixel beyond it.
+
+    Returns
+    -------
+    One outline for each island of pixels that share an edge, holes joined by keyholes; every point is a
+    corner or an end of a cut. Its area is that of the pixels, less half a pixel, plus half a pixel for each
+    hole.
+    """
+    inside = np.pad(np.asarray(mask) != 0, 1)
+    if not inside.any():
+        return []
+    rings = _rings(inside)
+    outer = [ring for ring in rings if _twice_area(ring) > 0]
+    holes = [ring for ring in rings if _twice_area(ring) < 0]
+    home = {point: ring for ring in outer for point in ring}
+    lowest_first = sorted(((_lowest_right(hole), hole) for hole in holes), reverse=True)
+    for start, hole in lowest_first:  # a cut runs downwards, so what it meets has its own cut already
+        _join(home, start, hole, inside)
+    return [(np.array(_corners(ring), dtype=np.float64) * _HALF) - 1 for ring in outer]
+
+
+def on_plane(outline: Outline, plane: Plane) -> npt.NDArray[np.float64]:
+    """LPS mm (n, 3) of the points of an outline on a source slice."""
+    rows, columns = outline[:, :1], outline[:, 1:]
+    return (
+        plane.origin
+        + rows * (plane.row_spacing * plane.along_column)
+        + columns * (plane.column_spacing * plane.along_row)
+    )
+
+
+def _rings(inside: Mask) -> list[_Ring]:
+    """Every boundary of the mask, the inside on one and the same hand, in steps of half a pixel at most."""
+    from skimage.measure import find_contours
+
+    found = find_contours(inside.astype(np.float64), _HALF, fully_connected="low", positive_orientation="low")
+    return [_halved([(round(2 * r), round(2 * c)) for r, c in ring[:-1].tolist()]) for ring in found]
+
+
+def _halved(ring: _Ring) -> _Ring:
+    """The ring with a point in the middle of each edge that runs a whole pixel."""
+    points: _Ring = []
+    for here, there in zip(ring, ring[1:] + ring[:1], strict=True):
+        points.append(here)
+        row, column = here[0] + there[0], here[1] + there[1]
+        if abs(there[0] - here[0]) + abs(there[1] - here[1]) == 2 and 0 in (
+            there[0] - here[0],
+            there[1] - here[1],
+        ):
+            points.append((row // 2, column // 2))
+    return points
+
+
+def _twice_area(ring: _Ring) -> int:
+    """Over 0 for an outer boundary, under 0 for that of a hole."""
+    rows, columns = np.array(ring).T
+    return int(np.sum(columns * np.roll(rows, -1) - np.roll(columns, -1) * rows))
+
+
+def _lowest_right(hole: _Ring) -> _Point:
+    """The point right of the last pixel of a hole's last row: the pixels below it are inside the mask.
+
+    A hole holds every pixel outside the mask that touches it, corners included, so none lies a row below.
+    """
+    last_row = max(row for row, _ in hole) - 1
+    return max(point for point in hole if point[0] == last_row)
+
+
+def _join(home: dict[_Point, _Ring], start: _Point, hole: _Ring, inside: Mask) -> None:
+    """Cut from `start` on the hole straight down to the first boundary, and take the hole into that one."""
+    row, column = start[0] // 2 + 1, start[1] // 2
+    while inside[row, column] and inside[row, column + 1]:
+        row += 1
+    both_end = not (inside[row, column] or inside[row, column + 1])
+    end = (2 * row - int(both_end), start[1])
+    around = home[end]
+    at, first = around.index(end), hole.index(start)
+    around[at:at] = [end, *hole[first:], *hole[:first], start]
+    home.update(dict.fromkeys(hole, around))
+
+
+def _corners(ring: _Ring) -> _Ring:
+    """The ring without the points on a straight way from the one before to the one after."""
+    kept: _Ring = []
+    for point in ring:
+        while len(kept) > 1 and _straight(kept[-2], kept[-1], point):
+            kept.pop()
+        kept.append(point)
+    while len(kept) > 3 and _straight(kept[-2], kept[-1], kept[0]):
+        kept.pop()
+    while len(kept) > 3 and _straight(kept[-1], kept[0], kept[1]):
+        kept.pop(0)
+    return kept
+
+
+def _straight(before: _Point, here: _Point, after: _Point) -> bool:
+    there = here[0] - before[0], here[1] - before[1]
+    on = after[0] - here[0], after[1] - here[1]
+    return there[0] * on[1] == there[1] * on[0] and there[0] * on[0] + there[1] * on[1] >= 0
+
+
+NAME_LENGTH: Final = 16
+"""Planning systems cut ROI names there."""
+
+_STUDY_CLASS: Final = "1.2.840.10008.3.1.2.3.1"
+"""Detached Study Management: retired, and what PS3.3 C.8.8.5 still wants as the class of a study."""
+
+_SERIES_NUMBER: Final = 9103
+_NOTICE: Final = "Research software, not a medical device."
+_COLOURS: Final = (
+    (255, 80, 80), (255, 200, 60), (90, 220, 120), (80, 190, 255), (200, 130, 255), (255, 140, 40)
+)  # fmt: skip
+_PRIMARY_COLOUR: Final = (255, 60, 200)
+
+
+@dataclass(frozen=True)
+class _Roi:
+    """One finding on its way to the three sequences that speak of it.
+
+    Parameters
+    ----------
+    label : at most 16 characters, for the observation.
+    """
+
+    number: int
+    name: str
+    volume_mm3: float
+    colour: tuple[int, int, int]
+    label: str
+    description: str
+    code: Code
+
+
+def build(case: ExportCase) -> Dataset:
+    """The RTSTRUCT of a case, ready to be written; `rtstruct_readback` compares its file with the case.
+
+    The outlines lie on the planes of the source slices (`contours.outlines`), so that a reader that asks
+    which pixel centres lie inside gets the mask back. Implicit VR: a long outline does not fit the 64 KiB
+    that explicit VR leaves its coordinates.
+
+    Parameters
+    ----------
+    case : with at least one node or a primary tumour.
+
+    Raises
+    ------
+    CaseError : nothing was found, so there is nothing to outline; a node lies outside the source images;
+        the source images cannot be referred to.
+    """
+    identity.check_source(case.source)
+    found = findings_of(case)
+    rois = _rois(case, found)
+    if not rois:
+        raise CaseError(
+            "no node and no primary tumour was found, so there is nothing to outline",
+            "take the SR, which says that there is none",
+        )
+    made = _empty(case)
+    made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(case.source)]
+    where = planes(case.source)
+    made.StructureSetROISequence = [_structure(roi, case) for roi in rois]
+    made.ROIContourSequence = [_contours(roi, found.mask(roi.name), case.source, where) for roi in rois]
+    made.RTROIObservationsSequence = [_observation(roi) for roi in rois]
+    made.ApprovalStatus = "UNAPPROVED"
+    return identity.name_by_content(made, "rtstruct")
+
+
+def _rois(case: ExportCase, found: Findings) -> list[_Roi]:
+    rois = [
+        _Roi(
+            number=node.value,
+            name=node.name[:NAME_LENGTH],
+            volume_mm3=node.native_volume_mm3,
+            colour=_COLOURS[(node.value - 1) % len(_COLOURS)],
+            label="not judged" if node.ene is None else f"ENE {node.ene:.3f}",
+            description=_node_description(node, case.maker),
+            code=GTV_NODAL,
+        )
+        for node in found.present
+    ]
+    if found.primary.any():
+        primary = _Roi(
+            number=max((roi.number for roi in rois), default=0) + 1,
+            name=PRIMARY,
+            volume_mm3=float(np.count_nonzero(found.primary)) * case.source.grid.voxel_volume_mm3,
+            colour=_PRIMARY_COLOUR,
+            label="primary tumor",
+            description=f"Primary tumor found by {_author(case.maker)}. {_NOTICE}",
+            code=GTV_PRIMARY,
+        )
+        rois.append(primary)
+    return rois
+
+
+def _empty(case: ExportCase) -> Dataset:
+    """Everything that does not depend on the findings."""
+    maker = case.maker
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    made.SOPClassUID = RTStructureSetStorage
+    identity.copy_identity(case.source.datasets[0], made)
+    identity.copy_frame_of_reference(case.source.datasets[0], made)
+    made.Modality, made.SeriesNumber, made.InstanceNumber = "RTSTRUCT", _SERIES_NUMBER, 1
+    made.SeriesDescription = f"AI-ENE RTSTRUCT. {identity.RESEARCH}"
+    made.OperatorsName = ""
+    made.Manufacturer, made.ManufacturerModelName = identity.MANUFACTURER, identity.MODEL_NAME
+    made.SoftwareVersions = maker.software_version
+    made.StructureSetLabel, made.StructureSetName = "AIENE", "AI-ENE lymph nodes"
+    made.StructureSetDescription = f"Found by {_author(maker)}. {identity.RESEARCH}. {_NOTICE}"
+    made.StructureSetDate = maker.started.strftime("%Y%m%d")
+    made.StructureSetTime = maker.started.strftime("%H%M%S")
+    identity.stamp(made, maker.started)
+    return made
+
+
+def _frame_of_reference(source: SourceSeries) -> Dataset:
+    first = source.datasets[0]
+    series = Dataset()
+    series.SeriesInstanceUID = first.SeriesInstanceUID
+    images = {str(d.SOPInstanceUID): _image(d, None) for d in source.datasets}
+    series.ContourImageSequence = list(images.values())
+    study = Dataset()
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY_CLASS, first.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    item = Dataset()
+    item.FrameOfReferenceUID = first.FrameOfReferenceUID
+    item.RTReferencedStudySequence = [study]
+    return item
+
+
+def _image(slice_: Dataset, frame: int | None) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = slice_.SOPClassUID, slice_.SOPInstanceUID
+    if frame is not None:
+        item.ReferencedFrameNumber = frame
+    return item
+
+
+def _structure(roi: _Roi, case: ExportCase) -> Dataset:
+    item = Dataset()
+    item.ROINumber, item.ROIName = roi.number, roi.name
+    item.ReferencedFrameOfReferenceUID = case.source.datasets[0].FrameOfReferenceUID
+    item.ROIDescription = roi.description
+    item.ROIVolume = f"{roi.volume_mm3 / 1000:.4f}"
+    item.ROIGenerationAlgorithm = "AUTOMATIC"
+    item.ROIGenerationDescription = _author(case.maker)[:64]
+    return item
+
+
+def _contours(
+    roi: _Roi, mask: npt.NDArray[np.bool_], source: SourceSeries, where: Sequence[Plane]
+) -> Dataset:
+    item = Dataset()
+    item.ReferencedROINumber, item.ROIDisplayColor = roi.number, list(roi.colour)
+    found = [_contour(outline, k, source, where[k]) for k, outline in _outlines(mask)]
+    for number, contour in enumerate(found, start=1):
+        contour.ContourNumber = number
+    item.ContourSequence = found
+    return item
+
+
+def _outlines(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Outline]]:
+    """Slice and outline of every island; only the box around the finding is looked at."""
+    slices, rows, columns = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    corner = np.array([rows[0], columns[0]])
+    for k in slices:
+        box = mask[k, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        for outline in outlines(box):
+            yield int(k), outline + corner
+
+
+def _contour(outline: Outline, k: int, source: SourceSeries, plane: Plane) -> Dataset:
+    points = on_plane(outline, plane)
+    item = Dataset()
+    item.ContourImageSequence = [_image(source.datasets[k], source.frames[k])]
+    item.ContourGeometricType = "CLOSED_PLANAR"
+    item.NumberOfContourPoints = len(points)
+    item.ContourData = [f"{v:.4f}" for v in points.ravel().tolist()]
+    return item
+
+
+def _observation(roi: _Roi) -> Dataset:
+    item = Dataset()
+    item.ObservationNumber, item.ReferencedROINumber = roi.number, roi.number
+    item.ROIObservationLabel, item.ROIObservationDescription = roi.label, roi.description
+    item.RTROIIdentificationCodeSequence = [_code(roi.code)]
+    item.RTROIInterpretedType, item.ROIInterpreter = "GTV", ""
+    return item
+
+
+def _code(code: Any) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = (
+        code.value,
+        code.scheme_designator,
+        code.meaning,
+    )
+    return item
+
+
+def _node_description(node: NodeResult, maker: Maker) -> str:
+    """What planning systems show of a ROI: its ENE value first."""
+    if node.ene is None:
+        verdict = "ENE not judged by the classifier"
+    else:
+        said = "ENE" if node.ene_classification == 1 else "no ENE"
+        verdict = f"ENE probability {node.ene:.3f} (threshold {maker.ene_threshold:g}: {said})"
+    positive = "" if node.pos is None else f", node positivity {node.pos:.3f}"
+    return f"{verdict}{positive}, side {node.side or 'not known'}. Found by {_author(maker)}. {_NOTICE}"
+
+
+def _author(maker: Maker) -> str:
+    """Software and bundle, in 64 characters as a rule."""
+    return (
+        f"aiene {maker.software_version}, {maker.bundle_name} {maker.bundle_version} "
+        f"sha256 {maker.bundle_sha256[:12]}"
+    )

@@ -1,0 +1,294 @@
+"""DICOM Segmentation (PS3.3 A.51): a segment for each node and the primary tumour, on the source slices."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from aiene.errors import CaseError
+from aiene.export import codes
+from aiene.export.case import PRIMARY, ExportCase, Findings
+from aiene.export.header_values import headers_of, value_of
+from aiene.export.identity import (
+    MANUFACTURER,
+    MODEL_NAME,
+    RESEARCH,
+    ascii_of,
+    check_source,
+    copy_frame_of_reference,
+    copy_identity,
+    name_by_content,
+    referenced_series,
+    stamp,
+    tracking_uid,
+    uid_of,
+)
+from aiene.export.source_series import SourceSeries, planes
+from aiene.extras import need
+from aiene.ingest.dicom.header import quiet
+
+SERIES_NUMBER: Final = 9001
+FRACTIONAL_SERIES_NUMBER: Final = 9005
+LEVELS: Final = 255
+"""What a fractional segmentation stores for probability 1."""
+
+_COLOURS: Final = ((87.7, -86.2, 83.2), (91.1, -48.1, -14.1), (97.1, -21.6, 94.5), (60.3, 98.2, -60.8))
+"""CIELab: green, cyan, yellow and magenta for the nodes by number; the tumour is orange."""
+_PRIMARY_COLOUR: Final = (66.9, 43.1, 73.9)
+
+
+def build(case: ExportCase, found: Findings) -> Dataset:
+    """A binary segmentation of everything that was found.
+
+    Parameters
+    ----------
+    found : of this case; something in it.
+
+    Raises
+    ------
+    CaseError : there is nothing to show, or the source images lack what a segmentation must refer to.
+    MissingExtraError : highdicom is not installed.
+    """
+    names = found.names
+    if not names:
+        raise CaseError("nothing was found, so there is nothing to segment", "see the report (SR)")
+    first = found.block[0].start
+    marked = (found.nodes[found.block] > 0) | found.primary[found.block]
+    used = first + np.flatnonzero(marked.any(axis=(1, 2)))
+    return _build(case, _stack(found, used), used, [_segment(case, name) for name in names], fractional=False)
+
+
+def build_fractional(case: ExportCase, probabilities: dict[str, npt.NDArray[np.float32]]) -> Dataset:
+    """A fractional segmentation of the network's probabilities.
+
+    Parameters
+    ----------
+    probabilities : by name (`GTVn`, `GTVp`), float32 (slice, row, column) on the source slices, 0 to 1; those
+        that are stored as 0 everywhere are left out.
+
+    Raises
+    ------
+    CaseError : no voxel has a probability that can be stored, or as `build`.
+    """
+    stored = {name: quantised(values) for name, values in probabilities.items()}
+    names = [name for name, values in stored.items() if values.any()]
+    if not names:
+        raise CaseError("the network gives no voxel a probability", "see the report (SR)")
+    used = np.flatnonzero(np.any([stored[name].any(axis=(1, 2)) for name in names], axis=0))
+    pixels = np.stack([stored[name][used].astype(np.float32) / LEVELS for name in names], axis=-1)
+    return _build(case, pixels, used, [_segment(case, name) for name in names], fractional=True)
+
+
+def quantised(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Probabilities as a fractional segmentation stores them: 255 is 1."""
+    return np.rint(np.clip(probabilities, 0, 1) * LEVELS).astype(np.uint8)
+
+
+def _stack(found: Findings, used: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """The used slices: a label map where nothing overlaps, else one binary array a segment (last axis)."""
+    nodes, primary = found.nodes[used], found.primary[used]
+    renumber = np.zeros(int(nodes.max()) + 1, dtype=np.uint16)
+    for number, node in enumerate(found.present, start=1):
+        renumber[node.value] = number
+    labels: npt.NDArray[Any] = renumber[nodes]
+    if not primary.any():
+        return labels
+    last = len(found.present) + 1
+    if not (primary & (labels > 0)).any():
+        labels[primary] = last
+        return labels
+    apart = np.empty((last, *labels.shape), dtype=np.uint8)
+    for number in range(1, last):
+        np.equal(labels, number, out=apart[number - 1], casting="unsafe")
+    apart[last - 1] = primary
+    return np.moveaxis(apart, 0, -1)
+
+
+def _build(
+    case: ExportCase,
+    pixels: npt.NDArray[Any],
+    used: npt.NDArray[np.int64],
+    segments: list[dict[str, Any]],
+    *,
+    fractional: bool,
+) -> Dataset:
+    hd: Any = need("highdicom", extra="dicom", purpose="DICOM export")
+    check_source(case.source)
+    with quiet():
+        made: Dataset = hd.seg.Segmentation(
+            source_images=_stand_ins(case.source, used),
+            pixel_array=pixels,
+            segmentation_type="FRACTIONAL" if fractional else "BINARY",
+            max_fractional_value=LEVELS,
+            segment_descriptions=[
+                _description(hd, number, **segment) for number, segment in enumerate(segments, start=1)
+            ],
+            series_instance_uid="0.0",
+            series_number=FRACTIONAL_SERIES_NUMBER if fractional else SERIES_NUMBER,
+            sop_instance_uid="0.0",
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL_NAME,
+            software_versions=case.maker.software_version,
+            device_serial_number=case.maker.bundle_sha256[:16],
+            content_description=f"Malignant lymph nodes. {RESEARCH}",
+            content_label="AI_ENE_PROB" if fractional else "AI_ENE_NODES",
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            series_description=f"AI-ENE {'probabilities' if fractional else 'nodes'}. {RESEARCH}",
+        )
+        made = _finish(case, made, used)
+        made.PixelData = _packed(made)
+    return name_by_content(made, "seg-fractional" if fractional else "seg")
+
+
+def _finish(case: ExportCase, made: Dataset, used: npt.NDArray[np.int64]) -> Dataset:
+    """What highdicom cannot know, or draws by chance or from the clock."""
+    first = case.source.datasets[0]
+    copy_identity(first, made)
+    copy_frame_of_reference(first, made)
+    stamp(made, case.maker.started)
+    made.ReferencedSeriesSequence = referenced_series(case.source)
+    made.SourceImageSequence = referenced_series(case.source)[0].ReferencedInstanceSequence
+    for equipment in made.get("ContributingEquipmentSequence", ()):
+        equipment.ContributionDateTime = case.maker.started.strftime("%Y%m%d%H%M%S+0000")
+    organisation = uid_of("dimensions", str(first.SeriesInstanceUID), case.maker.bundle_sha256)
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organisation
+    stand_ins = {f"1.{k + 1}": int(k) for k in used}
+    for group in made.PerFrameFunctionalGroupsSequence:
+        for derivation in group.get("DerivationImageSequence", ()):
+            for image in derivation.SourceImageSequence:
+                k = stand_ins.get(str(image.ReferencedSOPInstanceUID))
+                if k is not None:  # frames of several segments share the item of their slice
+                    _refer(image, case.source, k)
+    return made
+
+
+def _packed(made: Dataset) -> bytes:
+    """The pixels as PS3.5 wants them.
+
+    highdicom 0.28.2 begins a new byte for each frame of fewer than 8 pixels, and fills up to an even length
+    with the digit 0 instead of a zero byte.
+    """
+    pixels, count = int(made.Rows) * int(made.Columns), int(made.NumberOfFrames)
+    if made.BitsAllocated == 1:
+        own = 8 if pixels < 8 else pixels
+        bits = np.unpackbits(np.frombuffer(made.PixelData, np.uint8), bitorder="little", count=count * own)
+        content = np.packbits(bits.reshape(count, own)[:, :pixels], bitorder="little").tobytes()
+    else:
+        content = bytes(made.PixelData)[: pixels * count]
+    return content + b"\0" * (len(content) % 2)
+
+
+def _refer(item: Dataset, source: SourceSeries, k: int) -> None:
+    item.ReferencedSOPClassUID = source.datasets[k].SOPClassUID
+    item.ReferencedSOPInstanceUID = source.datasets[k].SOPInstanceUID
+    if source.frames[k] is not None:
+        item.ReferencedFrameNumber = source.frames[k]
+
+
+def _stand_ins(source: SourceSeries, used: npt.NDArray[np.int64]) -> list[Dataset]:
+    """Plain CT headers of the used slices, numbered by their instance UID, in one shared orientation.
+
+    The source's own headers may lack what highdicom asks for, hold words that it refuses, or be the frames of
+    one file; what is true of patient, study and references is copied afterwards.
+    """
+    thickness = _thickness(source)
+    every = planes(source)
+    return [_stand_in(source, int(k), every[k].origin, thickness) for k in used]
+
+
+def _stand_in(
+    source: SourceSeries, k: int, origin: npt.NDArray[np.float64], thickness: tuple[float, float]
+) -> Dataset:
+    first, own = source.datasets[0], source.datasets[k]
+    made = Dataset()
+    made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, f"1.{k + 1}"
+    made.StudyInstanceUID, made.SeriesInstanceUID = first.StudyInstanceUID, first.SeriesInstanceUID
+    made.FrameOfReferenceUID = first.FrameOfReferenceUID
+    made.PatientName = made.PatientID = made.PatientBirthDate = made.PatientSex = ""
+    made.AccessionNumber = made.StudyID = made.StudyDate = made.StudyTime = ""
+    made.Modality, made.Rows, made.Columns = "CT", first.Rows, first.Columns
+    made.ImagePositionPatient = own.ImagePositionPatient
+    made.ImageOrientationPatient, made.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing
+    made.SliceThickness, made.SpacingBetweenSlices = (f"{value:.10g}" for value in thickness)
+    lossy = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+    for element in headers_of(first, lossy).elements.values():
+        if not element.is_empty:
+            made.add(element)
+    return made
+
+
+def _thickness(source: SourceSeries) -> tuple[float, float]:
+    """Thickness of a slice, as the source tells it or as far as the next, and distance along the normal."""
+    spacing = source.grid.spacing[0]
+    told = value_of(source.datasets[0], "SliceThickness")
+    return (float(told) if told is not None and float(told) > 0 else spacing), spacing
+
+
+def _segment(case: ExportCase, name: str) -> dict[str, Any]:
+    """What is said of a segment."""
+    primary = name == PRIMARY
+    side = next((node.side for node in case.result.nodes if node.name == name), None)
+    number = next((node.value for node in case.result.nodes if node.name == name), 1)
+    return {
+        "name": name,
+        "kind": codes.PRIMARY_NEOPLASM if primary else codes.SECONDARY_NEOPLASM,
+        "region": codes.HEAD_AND_NECK if primary else codes.LYMPH_NODE,
+        "side": None if side is None else codes.SIDES.get(side),
+        "colour": _PRIMARY_COLOUR if primary else _COLOURS[(number - 1) % len(_COLOURS)],
+        "uid": tracking_uid(case, name),
+        "case": case,
+    }
+
+
+def _description(
+    hd: Any,
+    number: int,
+    *,
+    name: str,
+    kind: Code,
+    region: Code,
+    side: Code | None,
+    colour: tuple[float, float, float],
+    uid: str,
+    case: ExportCase,
+) -> Dataset:
+    maker = case.maker
+    made: Dataset = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=codes.ABNORMAL_STRUCTURE,
+        segmented_property_type=kind,
+        algorithm_type="SEMIAUTOMATIC" if maker.own_masks else "AUTOMATIC",
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=f"{MODEL_NAME}, bundle {maker.bundle_name}"[:64],
+            version=ascii_of(f"{maker.software_version}, bundle {maker.bundle_version}")[:64],
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+            source=MANUFACTURER,
+            parameters=parameters(case),
+        ),
+        tracking_id=name,
+        tracking_uid=uid,
+        anatomic_regions=[region],
+        display_color=hd.color.CIELabColor(*colour),
+    )
+    made.SegmentDescription = RESEARCH
+    if side is not None:
+        made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [hd.sr.CodedConcept.from_code(side)]
+    return made
+
+
+def parameters(case: ExportCase) -> dict[str, str]:
+    """What tells one way of making a result from another."""
+    maker = case.maker
+    return {
+        "bundle_sha256": maker.bundle_sha256,
+        "ene_threshold": repr(maker.ene_threshold),
+        "masks": "the user's own" if maker.own_masks else "the bundle's segmenter",
+    }

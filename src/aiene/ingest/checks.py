@@ -1,0 +1,258 @@
+"""Whether voxels can be Hounsfield units of a patient in air."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from aiene.errors import InputError
+from aiene.geometry import Volume
+
+_LOW, _HIGH = -4096, 4096  # the histogram's ends, one bin per HU; values beyond count in the last bins
+_AIR_BELOW_HU: Final = -500
+_MASK_VALUES: Final = 256
+_SHIFT: Final = 1024
+_SHORT_MM: Final = 100.0
+_COARSE_MM: Final = 6.0
+
+
+@dataclass(frozen=True)
+class Census:
+    """How many voxels have which value.
+
+    Parameters
+    ----------
+    counts : int64 (8193,), voxels per rounded HU from -4096 to 4096.
+    minimum, maximum : of all voxels.
+    whole : every value is a whole number.
+    """
+
+    counts: npt.NDArray[np.int64]
+    minimum: float
+    maximum: float
+    whole: bool
+
+    def share(self, low: int, high: int) -> float:
+        """Share of voxels from `low` to `high` HU, both included, 0 to 1."""
+        part = self.counts[max(low, _LOW) - _LOW : max(high, _LOW) - _LOW + 1].sum()
+        return float(part / self.counts.sum())
+
+    @property
+    def distinct(self) -> int:
+        """How many different rounded values there are."""
+        return int(np.count_nonzero(self.counts))
+
+
+def check_finite(path: Path, array: npt.NDArray[Any]) -> None:
+    """Refuse voxels that are not numbers.
+
+    Raises
+    ------
+    InputError : a voxel is NaN or infinite; says how many.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in array)
+    if bad:
+        raise InputError(
+            path,
+            f"{bad} of its {array.size} voxels are NaN or infinite (as float32)",
+            "write the CT again with numbers only",
+        )
+
+
+def take_census(array: npt.NDArray[Any]) -> Census:
+    """Count the values of finite voxels, plane by plane so that no copy of the volume is needed."""
+    counts = np.zeros(_HIGH - _LOW + 1, dtype=np.int64)
+    minimum, maximum, whole = np.inf, -np.inf, True
+    for plane in array:
+        rounded = np.rint(plane)
+        whole = whole and bool((rounded == plane).all())
+        minimum, maximum = min(minimum, float(plane.min())), max(maximum, float(plane.max()))
+        bins = np.clip(rounded, _LOW, _HIGH).astype(np.int64) - _LOW
+        counts += np.bincount(bins.ravel(), minlength=counts.size)
+    return Census(counts, minimum, maximum, whole)
+
+
+def check_hounsfield(path: Path, array: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Refuse voxels that are clearly not HU of a patient in air; warn of odd ones.
+
+    The limits were set so that each of the 105 CTs of OpenKBP passes without a warning of this kind.
+
+    Parameters
+    ----------
+    path : named in the error.
+    array : finite voxels, (z, y, x).
+
+    Returns
+    -------
+    Warnings; none for an ordinary CT.
+
+    Raises
+    ------
+    InputError : one value only, a mask, no air, stored values without their intercept, no soft tissue.
+    """
+    census = take_census(array)
+    problem = _impossible(census)
+    if problem is not None:
+        raise InputError(path, *problem)
+    warnings = []
+    if census.share(_LOW, _AIR_BELOW_HU) < 0.01:
+        warnings.append("less than 1 % of the CT is air (below -500 HU): is it cropped, or not in HU?")
+    if census.share(-200, 200) < 0.01:
+        warnings.append("less than 1 % of the CT is soft tissue (-200 to 200 HU): is it in HU?")
+    return tuple(warnings)
+
+
+def check_coverage(volume: Volume) -> tuple[str, ...]:
+    """Warn where the CT is too short for a whole neck (under 100 mm) or too coarse for nodes (over 6 mm)."""
+    height = np.abs(np.array(volume.grid.direction)[:, 2]) @ np.array(volume.grid.extent_mm)
+    coarsest = max(volume.grid.spacing)
+    warnings = []
+    if height < _SHORT_MM:
+        warnings.append(
+            f"the CT covers only {height:.0f} mm from head to foot: a part of the neck may be missing"
+        )
+    if coarsest > _COARSE_MM:
+        warnings.append(f"its voxels are up to {coarsest:.1f} mm large: small nodes may be missed")
+    return tuple(warnings)
+
+
+def _impossible(census: Census) -> tuple[str, str] | None:
+    """Problem and remedy where the values cannot be HU."""
+    remedy = "give the CT in Hounsfield units (air about -1000, water 0)"
+    if census.minimum == census.maximum:
+        return f"every voxel has the value {census.minimum:g}", remedy
+    if census.minimum >= 0 and census.whole and census.maximum < _MASK_VALUES:
+        what = f"its values are {census.distinct} small whole numbers, so it looks like a mask"
+        return what, "give the CT, and masks by --masks"
+    if _shifted(census, _SHIFT):
+        return (
+            "its values look like stored values, 1024 above HU (air about 0, tissue about 1024)",
+            "subtract 1024, or export the CT again with its rescale intercept applied",
+        )
+    if census.minimum > _AIR_BELOW_HU:
+        return (
+            f"it holds no air (lowest value {census.minimum:g}), so it is an MR, a mask or not in HU",
+            remedy,
+        )
+    if _shifted(census, -_SHIFT):
+        return (
+            "its values look 1024 below HU, as if the intercept had been applied twice",
+            "add 1024, or export the CT again",
+        )
+    if census.share(-200, 300) < 0.002:
+        return "it holds no soft tissue (nearly nothing from -200 to 300 HU)", remedy
+    return None
+
+
+def _shifted(census: Census, by: int) -> bool:
+    """Air and tissue stand `by` above their place, and at least one of them is missing in it."""
+    air_there, tissue_there = census.share(by - 1100, by - 850), census.share(by - 150, by + 150)
+    if by > 0:
+        return air_there > 0.02 and tissue_there > 0.05 and census.share(-1100, -850) < 0.01
+    return air_there > 0.02 and tissue_there > 0.05 and census.share(-150, 150) < 0.02
+
+
+# Sizes that no CT of a neck has, checked before anything large is read.
+
+
+MIN_SLICES: Final = 4
+"""Fewer voxels than this along an axis are no volume that a neck could be seen in."""
+
+MIN_SPACING_MM: Final = 0.1
+MAX_SPACING_MM: Final = 20.0
+_MAX_DEFLATE: Final = 1032
+"""Deflate cannot make data smaller than this many times (zlib's technical details)."""
+
+_BYTES_NEEDED: Final = 8
+"""Peak per voxel while reading: the stored values, the HU, and a copy in float32 at worst."""
+
+
+def check_size(path: Path, size: Sequence[int]) -> None:
+    """Refuse a volume of fewer than four voxels along an axis.
+
+    Raises
+    ------
+    InputError : the image is two-dimensional or nearly so.
+    """
+    shown = " x ".join(str(n) for n in size)
+    if min(size) < 2:
+        raise InputError(path, f"it is a single two-dimensional image ({shown})", "give the whole CT volume")
+    if min(size) < MIN_SLICES:
+        raise InputError(path, f"it has only {min(size)} slices ({shown})", "give the whole CT volume")
+
+
+def check_spacing(path: Path, spacing: Sequence[float], unit: str = "") -> None:
+    """Refuse a voxel spacing that no CT has.
+
+    Parameters
+    ----------
+    path : named in the error.
+    spacing : mm along each axis.
+    unit : what the header says of its unit of length, where that may be the cause.
+
+    Raises
+    ------
+    InputError : a spacing is zero, not a number, under 0.1 mm or over 20 mm.
+    """
+    if all(math.isfinite(v) and MIN_SPACING_MM <= v <= MAX_SPACING_MM for v in spacing):
+        return
+    shown = " x ".join(f"{v:.4g}" for v in spacing)
+    raise InputError(
+        path,
+        f"its voxel spacing of {shown} mm is no CT's ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm)"
+        + (f"; {unit}" if unit else ""),
+        "correct the spacing or its unit in the header" if unit else "correct the spacing in the header",
+    )
+
+
+def check_promise(path: Path, promised: int, *, offset: int = 0, deflated: bool = False) -> None:
+    """Refuse a header that promises more bytes than its file can hold.
+
+    Parameters
+    ----------
+    path : the file that holds the voxels.
+    promised : bytes of voxels by the header.
+    offset : where they begin.
+    deflated : the file is compressed with deflate (gzip).
+
+    Raises
+    ------
+    InputError : the file is shorter than its header says.
+    """
+    there = path.stat().st_size
+    possible = there * _MAX_DEFLATE if deflated else there - offset
+    if promised > possible:
+        raise InputError(
+            path,
+            f"its header promises {_gib(promised)} of voxels, but the file has only {_gib(there)}",
+            "the file is cut off or its header is wrong: get it again",
+        )
+
+
+def check_memory(path: Path, voxels: int) -> None:
+    """Refuse a volume that this machine's free memory cannot hold.
+
+    Raises
+    ------
+    InputError : reading would need more than is free.
+    """
+    needed, free = voxels * _BYTES_NEEDED, psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            path,
+            f"reading its {voxels} voxels needs {_gib(needed)} of memory, and {_gib(free)} are free",
+            "crop or resample the CT to the head and neck, or use a larger machine",
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**20 else f"{size} bytes"

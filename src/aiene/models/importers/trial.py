@@ -1,0 +1,157 @@
+"""Trying a segmenter that somebody else trained, before it becomes a bundle: on necks of nobody.
+
+The crops are phantoms made from fixed seeds: what was planted into them is known, and they are the same on
+every machine. They say whether a network can have been trained on such images and whether it answers at all,
+nothing about how well it finds nodes in people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.errors import ModelError
+from aiene.geometry import Grid, Volume
+from aiene.phantom import PhantomSettings, make_phantom
+from aiene.preprocess.crop import fixed_window
+from aiene.preprocess.profile import CROP_SPACING
+from aiene.segment.plans import Foreground, Plan
+from aiene.segment.segmenter import Segmenter
+
+Intensities = Literal["crop", "hu"]
+
+SEEDS = (700_001, 700_002)
+"""Persons that no training of ours uses."""
+
+_SIZE = (48, 128, 128)
+_WIDEST = 30.0
+"""How many times wider, or narrower, the training's foreground may be than the crops' nodes and tumours.
+
+These span 0.3 of [0, 1] or 130 HU; a plan of HU (100 to 2,500) on [0, 1] is at least 300 times wider, one of
+[0, 1] on HU as many times narrower. Halfway between (on a logarithmic scale) there is room for both."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrialCrop:
+    """A phantom's neck on the networks' lattice.
+
+    Parameters
+    ----------
+    hu : float32.
+    labels : uint8, 1 GTVp, 2 GTVn.
+    """
+
+    hu: Volume
+    labels: npt.NDArray[np.uint8]
+
+    def fed(self, intensities: Intensities) -> Volume:
+        """As the road feeds it to a segmenter."""
+        return self.hu if intensities == "hu" else self.hu.with_array(fixed_window(self.hu.array))
+
+
+@lru_cache(maxsize=len(SEEDS))
+def trial_crop(seed: int) -> TrialCrop:
+    """The neck of that seed, with a primary tumour and four to six nodes."""
+    grid = Grid(_SIZE, CROP_SPACING, (0.0, 0.0, 0.0))
+    wishes = PhantomSettings(grid=grid, nodes=(4, 6), primary_share=1.0, table=False)
+    phantom = make_phantom(seed, wishes)
+    return TrialCrop(phantom.ct.with_array(phantom.ct.array.astype(np.float32)), phantom.labels.array)
+
+
+def fitting_intensities(plan: Plan, wanted: Intensities | None) -> Intensities:
+    """What the segmenter is to be fed, by the intensities of its training's foreground.
+
+    Parameters
+    ----------
+    wanted : as the user says; None: whichever fits. Without intensities in the plan there is nothing to
+        compare: the user's word, or the profile's crop.
+
+    Raises
+    ------
+    ModelError : the plan's intensities fit neither, or not what the user says.
+    """
+    if plan.foreground is None:
+        return wanted or "crop"
+    kinds: tuple[Intensities, ...] = ("crop", "hu")
+    fitting = [kind for kind in kinds if _fits(plan.foreground, *_span(kind))]
+    if wanted in fitting or (wanted is None and fitting):
+        return wanted or fitting[0]
+    trained = plan.foreground
+    spans = " and ".join(
+        f"{low:.3g} to {high:.3g} {'in HU' if kind == 'hu' else 'scaled to [0, 1]'}"
+        for kind in ("crop", "hu")
+        for low, _, high in [_span(kind)]
+    )
+    problem = (
+        f"its training saw tumour at {trained.percentile_00_5:.4g} to {trained.percentile_99_5:.4g} "
+        f"(mean {trained.mean:.4g}), where a crop has {spans}"
+    )
+    remedy = "train it on crops of this profile, or on HU"
+    if fitting:
+        remedy = f"leave --intensities {wanted} out: {fitting[0]} is what fits"
+    raise ModelError(plan.file, problem, remedy)
+
+
+def _span(kind: Intensities) -> tuple[float, float, float]:
+    """Percentiles 0.5, 50 and 99.5 of tumour and nodes in the trial crops."""
+    values = [crop.fed(kind).array[crop.labels > 0] for crop in map(trial_crop, SEEDS)]
+    low, middle, high = np.percentile(np.concatenate(values), (0.5, 50, 99.5))
+    return float(low), float(middle), float(high)
+
+
+def _fits(trained: Foreground, low: float, middle: float, high: float) -> bool:
+    width = trained.percentile_99_5 - trained.percentile_00_5
+    near = trained.percentile_00_5 - width <= middle <= trained.percentile_99_5 + width
+    return near and 1 / _WIDEST <= width / (high - low) <= _WIDEST
+
+
+def try_out(segmenter: Segmenter, file: Path) -> str | None:
+    """What is wrong with a segmenter's answer on the trial crops, if it is of one class on all of them.
+
+    Parameters
+    ----------
+    file : the checkpoint, for messages.
+
+    Raises
+    ------
+    ModelError : its answer is no numbers.
+    """
+    only: set[int] = set()
+    for seed in SEEDS:
+        crop = trial_crop(seed)
+        here = _around_the_largest(crop, segmenter.plan)
+        image = crop.fed("hu" if segmenter.takes_hu else "crop")
+        cut = Volume(np.ascontiguousarray(image.array[here]), _grid_of(image.grid, here))
+        scores = segmenter.probabilities(cut)
+        if not np.isfinite(scores).all():
+            problem = "its answer on a synthetic neck holds values that are not numbers"
+            raise ModelError(file, problem, "get the model again")
+        only |= set(np.unique(scores.argmax(axis=0)).tolist())
+        if len(only) > 1:
+            return None
+    name = next(name for name, value in segmenter.plan.labels.items() if value in only)
+    return f"its answer on {len(SEEDS)} synthetic necks is nothing but {name}"
+
+
+def _around_the_largest(crop: TrialCrop, plan: Plan) -> tuple[slice, slice, slice]:
+    """The part of the crop that one patch of the plan sees, around the nodes' middle voxel: one tile."""
+    nodes = np.argwhere(crop.labels == 2)
+    middle = nodes[len(nodes) // 2]
+    seen = [n * mm for n, mm in zip(plan.patch, plan.spacing, strict=True)]  # along the plan's own axes
+    parts = []
+    for axis, size in enumerate(crop.labels.shape):
+        length = min(size, max(8, int(seen[plan.backward[axis]] / crop.hu.grid.spacing[axis])))
+        start = min(max(0, int(middle[axis]) - length // 2), size - length)
+        parts.append(slice(start, start + length))
+    return parts[0], parts[1], parts[2]
+
+
+def _grid_of(grid: Grid, here: tuple[slice, slice, slice]) -> Grid:
+    z, y, x = here
+    size = (z.stop - z.start, y.stop - y.start, x.stop - x.start)
+    return grid.crop((z.start, y.start, x.start), size)

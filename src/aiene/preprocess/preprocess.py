@@ -1,0 +1,62 @@
+"""From a native CT to the exact input of the networks, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiene.errors import CaseError
+from aiene.geometry import Volume
+from aiene.ingest.case import NativeCt
+from aiene.preprocess.crop import fixed_window, patient_lattice, published_crop
+from aiene.preprocess.prepared import Prepared
+from aiene.preprocess.profile import AIR, Profile
+from aiene.preprocess.registration_quality import Fit, fitted, in_plane_centre, reported
+from aiene.preprocess.resampling import Working, open_working, published_working, sampled
+from aiene.preprocess.template import Template
+
+_BRIGHT = 0.99
+_LEAST_BONE_ML = 20.0
+"""Every crop of the 105 CTs of OpenKBP holds over 150 ml of voxels at the top of the window (275 HU)."""
+
+
+def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
+    """The CT laid onto the template, cropped and scaled as the profile says; the same bytes on every run.
+
+    Parameters
+    ----------
+    ct : HU on the native grid.
+    template : that the bundle brings.
+    profile : the bundle's.
+
+    Raises
+    ------
+    CaseError : there is no body in the CT, or no neck in the crop.
+    """
+    working = published_working(ct) if profile.resample_first else open_working(ct, profile)
+    fit = fitted(working, template, profile)
+    crop = _cropped(working, template, profile, fit)
+    _check_bone(crop)
+    to_native = working.to_native.after(fit.kept.pose.rigid())
+    report, warnings = reported(fit, crop.grid, to_native, working, template)
+    crop_hu = None
+    if profile.keep_hu:  # the window must not have touched it, nor a profile's own idea of what lies outside
+        crop_hu = sampled(working, crop.grid, fit.kept.pose.euler(), AIR)
+    return Prepared(crop, ct.volume.grid, to_native, report, warnings, crop_hu, profile.ene_spread)
+
+
+def _check_bone(crop: Volume) -> None:
+    """A neck has a spine: without anything bright, the crop holds something else."""
+    bright_ml = np.count_nonzero(crop.array >= _BRIGHT) * crop.grid.voxel_volume_mm3 / 1000
+    if bright_ml < _LEAST_BONE_ML:
+        problem = f"the networks' crop holds {bright_ml:.1f} ml of bone, so it holds no neck"
+        raise CaseError(problem, "check that the CT shows the neck, and that its values are HU")
+
+
+def _cropped(working: Working, template: Template, profile: Profile, fit: Fit) -> Volume:
+    transform = fit.kept.pose.euler()
+    if profile.crop == "template":
+        return published_crop(sampled(working, template.volume.grid, transform, profile.outside_hu))
+    middle = in_plane_centre(fit, template)
+    lattice = patient_lattice(template.volume.grid, template.neck_centre, middle)
+    hu = sampled(working, lattice, transform, profile.outside_hu)
+    return hu.with_array(fixed_window(hu.array))

@@ -1,0 +1,103 @@
+"""The template CT, onto which every patient is laid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from aiene.errors import ModelError
+from aiene.geometry import Triple, Volume, to_sitk, volume_of
+from aiene.preprocess.profile import Profile
+
+CENTRE_KEY = "neck_centre_lps_mm"
+"""Field of a NRRD header that says where the neck's centre lies."""
+
+LOWEST_DROPPED = 30
+"""Slices at the template's low end that the published crop leaves out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A head-and-neck CT that fixes the space of the crops.
+
+    Parameters
+    ----------
+    volume : float32 HU.
+    neck_centre : LPS mm (x, y, z) on which a crop that follows the patient is centred along z.
+    """
+
+    volume: Volume
+    neck_centre: Triple
+
+    @cached_property
+    def image(self) -> sitk.Image:
+        """The volume for SimpleITK."""
+        return to_sitk(self.volume)
+
+
+def read_template(path: Path, profile: Profile, neck_centre_lps_mm: Triple | None = None) -> Template:
+    """Read a template and see whether it can serve the profile.
+
+    Parameters
+    ----------
+    path : any volume that SimpleITK reads, HU.
+    profile : the published one demands a size at which its crop is whole.
+    neck_centre_lps_mm : where the neck's middle lies in it; None: as the template's header says, else the
+        template's own centre.
+
+    Raises
+    ------
+    ModelError : no readable volume of numbers, or one too small for the profile.
+    """
+    try:
+        image = sitk.ReadImage(str(path), sitk.sitkFloat32)
+        volume = volume_of(image)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(path, "no readable template volume", "give a three-dimensional CT") from error
+    if not np.isfinite(volume.array).all() or np.ptp(volume.array) == 0:
+        raise ModelError(path, "the template holds no image", "give a CT in HU")
+    _check_size(path, volume, profile)
+    return Template(volume, neck_centre_lps_mm or _written_centre(path, image) or volume.grid.centre)
+
+
+def _written_centre(path: Path, image: sitk.Image) -> Triple | None:
+    """The neck's centre from the template's own header, if it is there."""
+    if not image.HasMetaDataKey(CENTRE_KEY):
+        return None
+    try:
+        x, y, z = (float(word) for word in image.GetMetaData(CENTRE_KEY).split())
+    except ValueError as error:
+        raise ModelError(path, f"{CENTRE_KEY} is not three numbers", "get the template again") from error
+    return x, y, z
+
+
+def published_start(size: tuple[int, int, int]) -> tuple[int, int]:
+    """First row and column (y, x) of the published crop on a template of that size (z, y, x).
+
+    The published code takes the rows' centre for x and the columns' for y.
+    """
+    _, rows, columns = size
+    return int((columns - 1) / 2 - 80) - 40, int((rows - 1) / 2 - 80)
+
+
+def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
+    if profile.minimum_template is None:
+        return
+    slices, rows, columns = volume.grid.size
+    least_rows, least_columns = profile.minimum_template
+    y, x = published_start(volume.grid.size)
+    if rows < least_rows or columns < least_columns or y + 160 > rows or x + 160 > columns:
+        raise ModelError(
+            path,
+            f"a template of {rows} rows and {columns} columns makes the published crop empty or too narrow",
+            f"give one of at least {least_rows} rows and {least_columns} columns that holds the whole crop",
+        )
+    if slices <= LOWEST_DROPPED:
+        problem = (
+            f"a template of {slices} slices, of which the published crop drops the lowest {LOWEST_DROPPED}"
+        )
+        raise ModelError(path, problem, "give one with more slices")

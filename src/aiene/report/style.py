@@ -1,0 +1,181 @@
+"""One look for the charts of every report: readable in black and white, safe for colour-blind readers.
+
+Colours are those of Okabe and Ito (2008) without their yellow, which is lost on white; each also has dashes
+and a marker of its own.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+INK = "#222222"
+FAINT = "#767676"
+RULE = "#d0d0d0"
+
+RC: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.handlelength": 3.4,
+    "lines.linewidth": 1.5,
+    "path.simplify": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#000000", "#009E73", "#CC79A7", "#56B4E9")
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (6, 2)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (1, 1.4)),
+    (0, (9, 2, 2, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (2, 2)),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, outside of any global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches, so that nothing moves with the length of a label."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, bottom / h, width / w, height / h))
+
+
+# The look of each model, which it keeps through the whole report, and names that fit into a chart.
+
+
+BENCHMARK_RC = {**RC, "svg.fonttype": "path"}
+
+
+class Look(NamedTuple):
+    """How one model is drawn."""
+
+    colour: str
+    dashes: Any
+    marker: str
+
+
+def look(number: int) -> Look:
+    """The look of the model of this number; seventy of them differ."""
+    turn = number // len(COLOURS)
+    return Look(
+        COLOURS[number % len(COLOURS)],
+        DASHES[(number + turn) % len(DASHES)],
+        MARKERS[number % len(MARKERS)],
+    )
+
+
+def label(text: str, width: int = 24, lines: int = 2) -> str:
+    """A name for a chart, safe from mathematical text.
+
+    In at most so many lines of so many letters; from a longer one the middle is cut out, since names of
+    models often differ only at their end.
+    """
+    parts = textwrap.wrap(text, width) or [""]
+    keep = min(len(text), width * lines)
+    while len(parts) > lines and keep > 1:
+        keep -= 1
+        start = keep // 2
+        parts = textwrap.wrap(f"{text[:start]}…{text[len(text) - keep + start :]}", width)
+    return "\n".join(parts).replace("$", r"\$")
+
+
+def legend_height(names: int, columns: int = 1, line: float = 0.33) -> float:
+    """Inches that a legend of so many names takes."""
+    return line * -(-names // columns)
+
+
+def rule(axes: Axes, axis: str = "both") -> None:
+    """Faint lines behind the data."""
+    axes.set_axisbelow(True)
+    axes.grid(visible=True, axis=axis, color=RULE, linewidth=0.6)  # type: ignore[arg-type]
+
+
+# The look of each group in lines, points and hatched bars; words that fit; the mark of a simulated count.
+
+
+SIMULATED = "#9a3b00"
+
+RISK_RC = {
+    **RC,
+    "svg.hashsalt": "aiene",
+    "svg.fonttype": "none",
+    "axes.unicode_minus": True,
+    "legend.handlelength": 3.2,
+    "hatch.linewidth": 0.6,
+}
+HATCHES = ("", "////", "xxxx", "....", "\\\\\\\\", "++++", "oo")
+
+
+class GroupLook(NamedTuple):
+    """How the line, the point or the bar of one group looks."""
+
+    colour: str
+    dashes: Any
+    marker: str
+    hatch: str
+
+
+def group_look(number: int) -> GroupLook:
+    """The look of the group of this number; they come round again after the last."""
+    turn = number % len(HATCHES)
+    return GroupLook(COLOURS[turn], DASHES[turn], MARKERS[turn], HATCHES[turn])
+
+
+def text_inches(text: str, size: float = 8.5) -> float:
+    """Width of a text in DejaVu Sans, rather too wide than too narrow."""
+    return len(text) * size * 0.62 / 72
+
+
+def wrapped(text: str, inches: float, size: float = 8.5) -> str:
+    """The text in lines of at most so many inches."""
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, max(8, int(inches / text_inches("x", size)))))
+
+
+def mark_simulated(figure: Figure) -> None:
+    """SIMULATED in the upper right corner of the figure."""
+    width, height = figure.get_size_inches()
+    figure.text(
+        1 - 0.06 / width,
+        1 - 0.05 / height,
+        "SIMULATED AI-ENE COUNT",
+        ha="right",
+        va="top",
+        fontsize=7.5,
+        fontweight="bold",
+        color=SIMULATED,
+    )

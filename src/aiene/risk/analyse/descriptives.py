@@ -1,0 +1,275 @@
+"""The cohort in tables: flow, table 1, counts, missing data, follow-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.report.document import Column, Figure, Table
+from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.cohort import Cohort, numeric, words
+from aiene.risk.analyse.grouping import Grouping, Groupings
+from aiene.risk.analyse.survival import lower
+
+_NUMBERS = (
+    ("age", "Age, years"),
+    ("pack_years", "Pack-years"),
+    ("n_ai_ene", "AI-ENE nodes"),
+    ("n_ai_nodes", "Nodes found"),
+    ("largest_node_cm", "Largest node, cm"),
+)
+_CATEGORIES = (
+    ("sex", "Sex"),
+    ("hpv", "HPV"),
+    ("smoking_status", "Smoking"),
+    ("ecog", "ECOG"),
+    ("t7", "T, edition 7"),
+    ("n7", "N, edition 7"),
+    ("t8", "T, edition 8"),
+    ("n8", "N, edition 8"),
+    ("rtog0129", "RTOG-0129"),
+    ("ajcc8_stage", "AJCC-8 stage"),
+    ("marker_class", "AI-ENE class"),
+    ("treatment", "Treatment"),
+    ("center", "Centre"),
+)
+_STRATA = ("positive", "negative", "")
+
+
+def flow_table(cohort: Cohort, groupings: Groupings) -> Table:
+    """The exclusions in their order; the last rows split the analysed patients by HPV and by group."""
+    rows: list[dict[str, Any]] = [
+        {"step": "Rows in the table", "left": None, "remaining": cohort.n_input, "reason": "start"}
+    ]
+    rows += [
+        {"step": f"Left out: {s.reason}", "left": len(s.left), "remaining": s.after, "reason": s.name}
+        for s in cohort.steps
+    ]
+    rows.append({"step": "Analysed", "left": None, "remaining": len(cohort.table), "reason": "analysed"})
+    hpv = words(cohort.table, "hpv")
+    for status in _STRATA:
+        name = f"HPV-{status}" if status else "HPV unknown"
+        count = int((hpv == status).sum())
+        rows.append({"step": f"of these {name}", "left": None, "remaining": count, "reason": "hpv"})
+    if groupings.combined is not None:
+        count = int((groupings.combined.rank(cohort.table) < 0).sum())
+        rows.append(
+            {
+                "step": f"of these in no group of {groupings.combined.title}",
+                "left": None,
+                "remaining": count,
+                "reason": "unclassifiable",
+            }
+        )
+    columns = (
+        Column("step", "Step"),
+        Column("left", "Left out", "count"),
+        Column("remaining", "Patients", "count"),
+    )
+    note = "HPV-unknown patients are a stratum of their own; they are never counted as negative."
+    return Table("flow", "Patients from the table into the analysis", columns, plain_rows(rows), note)
+
+
+def flow_figure(cohort: Cohort) -> Figure:
+    """The same as a diagram."""
+    kinds = {s.name: _grouped(s.left) for s in cohort.steps}
+    steps = []
+    text = f"Rows in the table: n = {cohort.n_input}"
+    for step in cohort.steps:
+        if step.left:
+            detail = kinds[step.name]
+            lines = [f"{step.reason}: n = {len(step.left)}"]
+            if len(detail) > 1:
+                lines += [f"  {name}: {count}" for name, count in detail[:6]]
+                rest = sum(count for _, count in detail[6:])
+                lines += [f"  other: {rest}"] if rest else []
+            steps.append({"text": text, "out": lines})
+            text = f"Remaining: n = {step.after}"
+    steps.append({"text": text, "out": []})
+    hpv = words(cohort.table, "hpv")
+    counts = {s or "unknown": int((hpv == s).sum()) for s in _STRATA}
+    ends = [
+        f"Analysed: n = {len(cohort.table)}",
+        *(f"  HPV {name}: {count}" for name, count in counts.items()),
+    ]
+    data: dict[str, list[Any]] = {
+        "step": ["start", *(s.name for s in cohort.steps), "analysed"],
+        "left": [0, *(len(s.left) for s in cohort.steps), 0],
+        "remaining": [cohort.n_input, *(s.after for s in cohort.steps), len(cohort.table)],
+    }
+    legend = (
+        f"Flow of {cohort.n_input} patients; {len(cohort.table)} analysed. Every patient left out is in "
+        "excluded.csv."
+    )
+    return Figure("flow", "Flow of patients", legend, "flow", {"steps": steps, "ends": ends}, data)
+
+
+def _grouped(left: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for _, detail in left:
+        counts[detail] = counts.get(detail, 0) + 1
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def table_one(cohort: Cohort, grouping: Grouping) -> Table:
+    """Characteristics by group: counts with shares, medians with quartiles, missing values as rows."""
+    ranks = grouping.rank(cohort.table)
+    groups = [("all", "All", np.ones(len(cohort.table), dtype=bool))]
+    groups += [(f"g{r}", grouping.labels[r], ranks == r) for r in range(len(grouping.order))]
+    if (ranks < 0).any():
+        groups.append(("none", "in no group", ranks < 0))
+    return _characteristics(
+        f"table1_{grouping.name}", f"Patients by {lower(grouping.title)}", cohort.table, groups
+    )
+
+
+def table_one_hpv(cohort: Cohort) -> Table:
+    """The same by HPV status, unknown as its own column."""
+    hpv = words(cohort.table, "hpv")
+    groups = [("all", "All", np.ones(len(hpv), dtype=bool))]
+    groups += [(s or "unknown", f"HPV {s or 'unknown'}", hpv == s) for s in _STRATA]
+    return _characteristics("table1_hpv", "Patients by HPV status", cohort.table, groups)
+
+
+_Group = tuple[str, str, np.ndarray]
+
+
+def _characteristics(name: str, title: str, table: pd.DataFrame, groups: list[_Group]) -> Table:
+    rows = [_counts("Patients", "", {g: (int(m.sum()), None) for g, _, m in groups})]
+    for column, label in _NUMBERS:
+        if column in table and table[column].notna().any():
+            rows += _number_rows(label, numeric(table, column), groups)
+    for column, label in _CATEGORIES:
+        if column in table and table[column].notna().any():
+            rows += _category_rows(label, words(table, column), groups)
+    columns = (
+        Column("characteristic", "Characteristic"),
+        Column("level", "Level"),
+        *(Column(f"{g}_value", label, "mixed", f"{g}_low", f"{g}_high") for g, label, _ in groups),
+    )
+    note = "Counts with the share of the patients with a known value; medians with quartiles."
+    return Table(name, title, columns, plain_rows(rows), note)
+
+
+def _counts(label: str, level: str, cells: dict[str, tuple[int, float | None]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"characteristic": label, "level": level, "form": "share"}
+    for group, (count, share) in cells.items():
+        row |= {f"{group}_value": count, f"{group}_low": share, f"{group}_high": None}
+    return row
+
+
+def _number_rows(label: str, values: np.ndarray, groups: list[_Group]) -> list[dict[str, Any]]:
+    row: dict[str, Any] = {"characteristic": label, "level": "median (quartiles)", "form": "median"}
+    missing: dict[str, tuple[int, float | None]] = {}
+    for group, _, mask in groups:
+        known = values[mask & ~np.isnan(values)]
+        quartiles = np.percentile(known, (50, 25, 75)) if known.size else (None, None, None)
+        row |= dict(zip((f"{group}_value", f"{group}_low", f"{group}_high"), quartiles, strict=True))
+        missing[group] = (int(np.isnan(values[mask]).sum()), None)
+    return [row, _counts(label, "missing", missing)] if any(c for c, _ in missing.values()) else [row]
+
+
+def _category_rows(label: str, values: np.ndarray, groups: list[_Group]) -> list[dict[str, Any]]:
+    rows = []
+    for level in sorted(set(values) - {""}):
+        cells: dict[str, tuple[int, float | None]] = {}
+        for group, _, mask in groups:
+            known = int((values[mask] != "").sum())
+            count = int((values[mask] == level).sum())
+            cells[group] = (count, count / known if known else None)
+        rows.append(_counts(label, str(level), cells))
+    missing = {g: (int((values[m] == "").sum()), None) for g, _, m in groups}
+    if any(c for c, _ in missing.values()):
+        rows.append(_counts(label, "missing", {g: (c, None) for g, (c, _) in missing.items()}))
+    return rows
+
+
+def missing_table(cohort: Cohort, covariates: Sequence[str]) -> Table:
+    """How many analysed patients lack each covariate, and how many lack any."""
+    from aiene.risk.analyse.design import make_design
+
+    design = make_design(cohort.table, covariates)
+    n = len(cohort.table)
+    rows: list[dict[str, Any]] = []
+    for term in design.terms:
+        gone = int(design.matrix[list(term.columns)].isna().any(axis=1).sum())
+        rows.append({"covariate": term.label, "missing": gone, "share": gone / n, "reason": ""})
+    rows += [
+        {"covariate": label, "missing": None, "share": None, "reason": f"not used: {why}"}
+        for label, why in design.dropped
+    ]
+    lost = n - int(design.complete.sum())
+    rows.append(
+        {"covariate": "Any of these", "missing": lost, "share": lost / n, "reason": "lost by complete cases"}
+    )
+    columns = (
+        Column("covariate", "Covariate"),
+        Column("missing", "Missing", "mixed", "share"),
+        Column("reason", "Remark"),
+    )
+    return Table("missing", "Missing covariates", columns, plain_rows(rows))
+
+
+def count_figure(cohort: Cohort, *, cap: int) -> Figure:
+    """Share of patients by number of AI-ENE nodes, within HPV strata."""
+    counts = numeric(cohort.table, "n_ai_ene").astype(int)
+    hpv = words(cohort.table, "hpv")
+    values = list(range(cap + 1))
+    labels = [str(v) for v in values[:-1]] + [f"≥ {cap}"]
+    capped = np.minimum(counts, cap)
+    series = []
+    for status in _STRATA:
+        mask = hpv == status
+        if mask.any():
+            numbers = [int((capped[mask] == v).sum()) for v in values]
+            name = f"HPV {status or 'unknown'} (n = {int(mask.sum())})"
+            shares = [k / int(mask.sum()) for k in numbers]
+            series.append({"label": name, "value": shares, "count": numbers})
+    data: dict[str, list[Any]] = {
+        "group": [s["label"] for s in series for _ in values],
+        "n_ai_ene": labels * len(series),
+        "patients": [c for s in series for c in s["count"]],
+        "share": [v for s in series for v in s["value"]],
+    }
+    content = {
+        "labels": labels,
+        "series": series,
+        "x_label": "AI-ENE nodes per patient",
+        "y_label": "Share of the stratum",
+    }
+    legend = (
+        f"Number of AI-ENE nodes per patient within HPV strata; n = {counts.size}; patients above the bars."
+    )
+    return Figure("counts", "AI-ENE nodes per patient", legend, "bars", content, data)
+
+
+def migration_figure(cohort: Cohort, groupings: Groupings) -> Figure | None:
+    """From the old groups to the new ones; None where there is only one kind."""
+    old, new = groupings.base, groupings.combined
+    if old is None or new is None:
+        return None
+    a, b = old.rank(cohort.table), new.rank(cohort.table)
+    counts = [
+        [int(((a == i) & (b == j)).sum()) for j in range(len(new.order))] for i in range(len(old.order))
+    ]
+    total = sum(map(sum, counts))
+    data: dict[str, list[Any]] = {
+        "old": [o for o in old.order for _ in new.order],
+        "new": list(new.order) * len(old.order),
+        "patients": [c for row in counts for c in row],
+    }
+    content = {
+        "old": list(old.labels),
+        "new": list(new.labels),
+        "counts": counts,
+        "old_title": old.title,
+        "new_title": "with AI-ENE",
+    }
+    legend = (
+        f"How AI-ENE moves {total} patients from {old.title} groups to combined groups; ribbons as wide "
+        "as their patients."
+    )
+    return Figure("migration", "From old groups to new ones", legend, "migration", content, data)

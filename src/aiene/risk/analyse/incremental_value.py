@@ -1,0 +1,470 @@
+"""Does the count add anything: the numbers of one contest, each on the same patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.report.document import Skipped
+from aiene.risk.analyse.bootstrap_refit import Refit, names_of, values_of
+from aiene.risk.analyse.model_comparison import (
+    Added,
+    Contest,
+    Predictions,
+    ends,
+    predict,
+    reached,
+    resamples,
+    varying,
+)
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats import (
+    Interval,
+    NotEstimableError,
+    calibration,
+    concordance,
+    decision_curve,
+    fit_cox,
+    groome,
+    integrated_brier,
+    nested_lrt,
+    optimism,
+    reclassification,
+    time_dependent_aucs,
+)
+
+# Internal-external validation: each centre judges models that were fitted without it.
+#
+# Steyerberg and Harrell 2016, J Clin Epidemiol 69:245; done where three centres or more have 20 events each.
+
+
+FEWEST_CENTRES = 3
+FEWEST_EVENTS = 20
+"""Events that a centre needs to judge a model."""
+
+
+def judging_centres(center: np.ndarray, event: np.ndarray) -> tuple[str, ...]:
+    """The centres with events enough, in the order of their names; none where they are fewer than three.
+
+    Parameters
+    ----------
+    center : (n,) names, empty where not known; such patients take part in every fit and judge none.
+    event : (n,) 0 or 1.
+    """
+    found = [str(c) for c in np.unique(center.astype(str)) if c and event[center == c].sum() >= FEWEST_EVENTS]
+    return tuple(found) if len(found) >= FEWEST_CENTRES else ()
+
+
+def left_out(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
+    """C of each model in each centre, and the difference to the old one, fitted on the other centres."""
+    outcome = contest.outcome
+    for centre in judging_centres(contest.center, outcome.event):
+        held = contest.center == centre
+        row = head | {"centre": centre, "n": int(held.sum()), "events": int(outcome.event[held].sum())}
+        try:
+            _judge(contest, held, row, added, settings)
+        except NotEstimableError as error:
+            added.put("centres", row, reason=str(error))
+
+
+def _judge(
+    contest: Contest, held: np.ndarray, row: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
+    time, event = contest.outcome.time, contest.outcome.event
+    risks = {m.name: _risk(m.matrix, time, event, held) for m in contest.models}
+    pairs = [("old", m.name) for m in contest.models[1:]]
+    result = concordance(
+        time[held],
+        event[held],
+        risks,
+        compare=pairs,
+        n_boot=resamples(settings),
+        seed=settings.seed,
+        confidence=settings.confidence,
+    )
+    gains = dict(zip((new for _, new in pairs), result.differences.values(), strict=True))
+    for model in contest.models:
+        values: dict[str, Any] = {"c": result.values[model.name].value}
+        values |= ends(result.values[model.name], settings)
+        values["slope"] = _slope(time[held], event[held], risks[model.name])
+        if model.name in gains:
+            gain = gains[model.name]
+            values |= {"delta": gain.value}
+            values |= {f"delta_{k}": v for k, v in ends(gain, settings).items()}
+        added.put("centres", row, model=model.label, key=model.name, **values)
+
+
+def _risk(matrix: pd.DataFrame, time: np.ndarray, event: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Linear predictor of the patients of one centre by a model of all others."""
+    learn = varying(matrix.loc[~held])
+    if not learn.shape[1]:
+        return np.zeros(int(held.sum()))
+    model = fit_cox(time[~held], event[~held], learn.to_numpy(dtype=float))
+    if not model.converged:
+        raise NotEstimableError("the model of the other centres did not converge", "merge sparse levels")
+    return np.asarray(model.risk(matrix.loc[held, list(learn.columns)].to_numpy(dtype=float)))
+
+
+def _slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float | None:
+    """Cox's coefficient of the linear predictor: 1 where the effects hold, less where they are too strong."""
+    if not risk.std() > 0:
+        return None
+    model = fit_cox(time, event, risk[:, None])
+    return float(model.beta[0]) if model.converged else None
+
+
+# Who moves between old and combined groups, and how well each of the two separates.
+
+
+def reclassified(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
+    """Old groups against combined ones on one ordered scale, where both have the same number of groups."""
+    outcome = contest.outcome
+    if not contest.ranks_old.size or settings.decision_years not in reached(
+        contest, (settings.decision_years,)
+    ):
+        return
+    top = max(int(contest.ranks_old.max()), int(contest.ranks_new.max())) + 1
+    levels = [f"group {i + 1}" for i in range(top)]
+    old = np.array([levels[r] for r in contest.ranks_old], dtype=object)
+    new = np.array([levels[r] for r in contest.ranks_new], dtype=object)
+    result = reclassification(
+        outcome.time,
+        outcome.event,
+        old,
+        new,
+        levels=levels,
+        horizon=settings.decision_years,
+        n_boot=min(resamples(settings), 500),
+        seed=settings.seed,
+    )
+    for cell in result.cells:
+        added.put(
+            "reclassified",
+            head,
+            old=cell.old,
+            new=cell.new,
+            n=cell.n,
+            risk=cell.risk,
+            lower=cell.lower,
+            upper=cell.upper,
+        )
+    added.put(
+        "nri",
+        head,
+        n=result.n,
+        up=result.up,
+        down=result.down,
+        **_part("event", result.event_part, settings),
+        **_part("non_event", result.non_event_part, settings),
+        **_part("nri", result.nri, settings),
+    )
+
+
+def _part(name: str, interval: Interval, settings: AnalysisSettings) -> dict[str, Any]:
+    limits = ends(interval, settings)
+    return {name: interval.value, f"{name}_lower": limits.get("lower"), f"{name}_upper": limits.get("upper")}
+
+
+def separation(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
+    """Groome's criteria of the old and the combined groups."""
+    outcome, horizon = contest.outcome, settings.decision_years
+    if not contest.ranks_old.size or contest.groups is None or horizon not in reached(contest, (horizon,)):
+        return
+    for model, ranks in ((contest.old, contest.ranks_old), (contest.groups, contest.ranks_new)):
+        order = [int(r) for r in np.unique(ranks)]
+        if len(order) < 2:
+            continue
+        g = groome(outcome.time, outcome.event, ranks, order=order, horizon=horizon)
+        added.put(
+            "separation",
+            head,
+            model=model.label,
+            consistency=g.consistency,
+            discrimination=g.discrimination,
+            balance=g.balance,
+            explained=g.explained,
+        )
+
+
+GRID = 20
+"""Points in time of the integrated Brier score."""
+THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
+"""Threshold risks of the decision curve."""
+
+
+def assess(contest: Contest, settings: AnalysisSettings) -> Added:
+    """Every comparison of one contest; a part that cannot be computed leaves its reason."""
+    added = Added()
+    head = {"population": contest.population, "comparison": contest.title, "contest": contest.name}
+    try:
+        found = predict(contest, sorted({*reached(contest, settings.every_year), *_grid(contest, settings)}))
+    except NotEstimableError as error:
+        added.put("lrt", head, reason=str(error))
+        added.skipped.append(Skipped(_what(contest, "models"), str(error)))
+        return added
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("likelihood-ratio test", lambda: _lrt(contest, found, head, added)),
+        ("concordance", lambda: _concordance(contest, found, head, added, settings)),
+        ("optimism", lambda: _optimism(contest, head, added, settings)),
+        ("leaving one centre out", lambda: left_out(contest, head, added, settings)),
+        ("AUC", lambda: _auc(contest, found, head, added, settings)),
+        ("Brier score", lambda: _brier(contest, found, head, added, settings)),
+        ("calibration", lambda: _calibration(contest, found, head, added, settings)),
+        ("decision curve", lambda: _decision(contest, found, head, added, settings)),
+        ("reclassification", lambda: reclassified(contest, head, added, settings)),
+        ("separation", lambda: separation(contest, head, added, settings)),
+    )
+    for name, step in steps:
+        try:
+            step()
+        except NotEstimableError as error:
+            added.skipped.append(Skipped(_what(contest, name), str(error)))
+    return added
+
+
+def _what(contest: Contest, part: str) -> str:
+    return f"{contest.outcome.label}, {contest.population}, {contest.title}: {part}"
+
+
+def _lrt(contest: Contest, found: Predictions, head: dict[str, Any], added: Added) -> None:
+    outcome = contest.outcome
+    counted = {"n": outcome.n, "events": outcome.n_events}
+    larger = found.fits["new"]
+    if "old" in found.fits:
+        test = nested_lrt(found.fits["old"], larger)
+        values: tuple[Any, ...] = (test.statistic, test.df, test.p, test.aic_smaller, test.aic_larger)
+    else:
+        values = (larger.lrt, larger.lrt_df, larger.lrt_p, None, larger.aic)
+    marker = next(r for r in larger.rows if r.name == "n_ai_ene")
+    named = dict(zip(("statistic", "df", "p", "aic_old", "aic_new"), values, strict=True))
+    added.put(
+        "lrt",
+        head,
+        **counted,
+        **named,
+        reason=contest.note,
+        hr=marker.hr,
+        lower=marker.lower,
+        upper=marker.upper,
+        method=larger.method,
+    )
+
+
+def _pairs(contest: Contest) -> list[tuple[str, str]]:
+    return [("old", m.name) for m in contest.models[1:]]
+
+
+def _label(contest: Contest, name: str) -> str:
+    return next(m.label for m in contest.models if m.name == name)
+
+
+def _concordance(
+    contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
+    outcome = contest.outcome
+    tau = max(reached(contest, settings.horizons), default=None)
+    for kind, limit in (("harrell", None), ("uno", tau)):
+        result = concordance(
+            outcome.time,
+            outcome.event,
+            found.risk,
+            compare=_pairs(contest),
+            kind=kind,  # type: ignore[arg-type]
+            tau=limit,
+            n_boot=resamples(settings),
+            seed=settings.seed,
+            confidence=settings.confidence,
+        )
+        for name, value in result.values.items():
+            row = {"model": _label(contest, name), "kind": _KINDS[kind], "key": name}
+            added.put("c", head, **row, c=value.value, **ends(value, settings), tau=limit)
+        for pair, difference in zip(_pairs(contest), result.differences.values(), strict=True):
+            row = {"model": _label(contest, pair[1]), "kind": _KINDS[kind], "key": pair[1]}
+            added.put("delta", head, **row, delta=difference.value, **ends(difference, settings))
+
+
+_KINDS = {"harrell": "Harrell", "uno": "Uno"}
+
+
+def _optimism(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
+    """C and calibration slope of each model and the difference in C, corrected for being fitted here."""
+    if not settings.bootstraps:
+        return
+    outcome = contest.outcome
+    everybody = np.arange(outcome.n)
+    arrays = {
+        m.name: varying(m.matrix).to_numpy(dtype=float) for m in contest.models if varying(m.matrix).shape[1]
+    }
+    refit = Refit(outcome.time, outcome.event, arrays)
+    compared = [p for p in _pairs(contest) if p[0] in arrays and p[1] in arrays]
+
+    def score(betas: dict[str, np.ndarray], rows: np.ndarray) -> list[float]:
+        return values_of(refit, betas, None if np.array_equal(rows, everybody) else rows, compared)
+
+    result = optimism(
+        lambda rows, _: refit.fit(rows),
+        score,
+        outcome.n,
+        names=names_of(list(arrays), compared),
+        n_boot=settings.bootstraps,
+        seed=settings.seed,
+    )
+    for row in result.rows:
+        measure, name = row.name.split(" ", 1)
+        added.put(
+            "optimism",
+            head,
+            measure={"c": "C (Harrell)", "slope": "Calibration slope", "delta": "Difference in C to old"}[
+                measure
+            ],
+            model=_label(contest, name),
+            key=row.name,
+            apparent=row.apparent,
+            optimism=row.optimism,
+            corrected=row.corrected,
+            failed=result.n_failed,
+        )
+
+
+def _auc(
+    contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
+    outcome = contest.outcome
+    years = reached(contest, settings.horizons)
+    if not years:
+        return
+    result = time_dependent_aucs(
+        outcome.time,
+        outcome.state,
+        found.risk,
+        years,
+        compare=_pairs(contest),
+        n_boot=resamples(settings),
+        seed=settings.seed,
+    )
+    for name, values in result.values.items():
+        for year, value in zip(years, values, strict=True):
+            row = {"model": _label(contest, name), "key": name, "year": year}
+            added.put("auc", head, **row, auc=value.value, **ends(value, settings))
+    for pair, gains in zip(_pairs(contest), result.differences.values(), strict=True):
+        for year, d in zip(years, gains, strict=True):
+            row = {
+                "model": f"{_label(contest, pair[1])} - {contest.old.label}",
+                "key": f"delta {pair[1]}",
+                "year": year,
+            }
+            added.put("auc", head, **row, auc=d.value, **ends(d, settings))
+
+
+def _grid(contest: Contest, settings: AnalysisSettings) -> tuple[float, ...]:
+    end = max(reached(contest, settings.horizons), default=0.0)
+    return tuple(np.linspace(end / GRID, end, GRID).tolist()) if end else ()
+
+
+def _brier(
+    contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
+    outcome, times = contest.outcome, _grid(contest, settings)
+    if not times:
+        return
+    absolute = found.by(times)
+    for model in contest.models:
+        score = integrated_brier(outcome.time, outcome.state, absolute[model.name], times)
+        added.put(
+            "brier",
+            head,
+            model=model.label,
+            key=model.name,
+            ibs=score.value,
+            null=score.null,
+            scaled=score.scaled,
+            start=score.start,
+            end=score.end,
+        )
+
+
+def _calibration(
+    contest: Contest,
+    found: Predictions,
+    head: dict[str, Any],
+    added: Added,
+    settings: AnalysisSettings,
+) -> None:
+    outcome = contest.outcome
+    for year in reached(contest, settings.calibration_years):
+        absolute = found.by([year])
+        for model in contest.models:
+            row = {"model": model.label, "key": model.name, "year": year}
+            result = calibration(outcome.time, outcome.state, absolute[model.name][:, 0], year)
+            added.put(
+                "calibration",
+                head,
+                **row,
+                predicted=result.mean_predicted,
+                observed=result.observed,
+                slope=result.slope.value,
+                slope_lower=result.slope.lower,
+                slope_upper=result.slope.upper,
+                oe=result.observed_expected.value,
+                oe_lower=result.observed_expected.lower,
+                oe_upper=result.observed_expected.upper,
+                ici=result.ici,
+                e90=result.e90,
+            )
+            for r in result.rows:
+                added.put(
+                    "calibration_groups",
+                    head,
+                    **row,
+                    n=r.n,
+                    events=r.events,
+                    predicted=r.predicted,
+                    observed=r.observed,
+                    lower=r.lower,
+                    upper=r.upper,
+                )
+
+
+def _decision(
+    contest: Contest,
+    found: Predictions,
+    head: dict[str, Any],
+    added: Added,
+    settings: AnalysisSettings,
+) -> None:
+    outcome, year = contest.outcome, settings.decision_years
+    if year not in found.horizons:
+        return
+    absolute = found.by([year])
+    result = decision_curve(
+        outcome.time,
+        outcome.state,
+        {m.name: absolute[m.name][:, 0] for m in contest.models},
+        year,
+        THRESHOLDS,
+        n_boot=min(resamples(settings), 500),
+        seed=settings.seed,
+    )
+    for number, threshold in enumerate(THRESHOLDS):
+        added.put(
+            "decision",
+            head,
+            model="Treat all",
+            key="all",
+            threshold=threshold,
+            benefit=result.treat_all[number],
+        )
+        for model in contest.models:
+            curve = result.curves[model.name]
+            added.put(
+                "decision",
+                head,
+                model=model.label,
+                key=model.name,
+                threshold=threshold,
+                benefit=curve.net_benefit[number],
+                **ends(Interval(0.0, curve.lower[number], curve.upper[number]), settings),
+            )

@@ -1,0 +1,313 @@
+"""The contests of one endpoint as tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiene.report.document import Column, Figure, Item, Part, Table
+from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.cohort import LABELS
+from aiene.risk.analyse.model_comparison import Added
+from aiene.risk.analyse.settings import AnalysisSettings
+
+_HEAD = (Column("population", "Patients"), Column("comparison", "Old system"))
+_MODEL = Column("model", "Model")
+
+_TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
+    "lrt": (
+        "likelihood-ratio test of adding the count",
+        (
+            *_HEAD,
+            Column("n", "n", "count"),
+            Column("events", "Events", "count"),
+            Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
+            Column("statistic", "LRT", "number"),
+            Column("df", "df", "count"),
+            Column("p", "p", "p"),
+            Column("aic_old", "AIC old", "number"),
+            Column("aic_new", "AIC new", "number"),
+            Column("reason", "Remark"),
+        ),
+        "Nested Cox models on the same patients; the count enters capped at {cap}.",
+    ),
+    "c": (
+        "concordance",
+        (*_HEAD, _MODEL, Column("kind", "Kind"), Column("c", "C (interval)", "number3", "lower", "upper")),
+        "Apparent values: the models were fitted on these patients. Percentile intervals, {boot} "
+        "resamples of "
+        "patients, seed {seed}; ties in risk count 0.5. Uno's C is weighted for censoring, up to the "
+        "last horizon.",
+    ),
+    "delta": (
+        "paired difference in concordance to the old system",
+        (
+            *_HEAD,
+            _MODEL,
+            Column("kind", "Kind"),
+            Column("delta", "Difference in C (interval)", "number3", "lower", "upper"),
+            Column("p", "p", "p"),
+        ),
+        "Both models on the same resamples.",
+    ),
+    "optimism": (
+        "corrected for optimism",
+        (
+            *_HEAD,
+            _MODEL,
+            Column("measure", "Measure"),
+            Column("apparent", "Apparent", "number3"),
+            Column("optimism", "Optimism", "number3"),
+            Column("corrected", "Corrected", "number3"),
+        ),
+        "Harrell's bootstrap: the models are fitted anew in each of {boot} resamples (seed {seed}). "
+        "Cut-offs of a "
+        "pre-specified scheme are not searched, so they add no optimism.",
+    ),
+    "centres": (
+        "leave one centre out",
+        (
+            *_HEAD,
+            Column("centre", "Centre left out"),
+            _MODEL,
+            Column("n", "n", "count"),
+            Column("events", "Events", "count"),
+            Column("c", "C (interval)", "number3", "lower", "upper"),
+            Column("delta", "Difference in C (interval)", "number3", "delta_lower", "delta_upper"),
+            Column("slope", "Calibration slope", "number"),
+            Column("reason", "Remark"),
+        ),
+        "Internal-external validation: models fitted on all other centres, judged in this one; Harrell's C. "
+        "Centres with fewer than 20 events take part in the fits only.",
+    ),
+    "auc": (
+        "time-dependent AUC",
+        (
+            *_HEAD,
+            _MODEL,
+            Column("year", "Years", "number"),
+            Column("auc", "AUC (interval)", "number3", "lower", "upper"),
+            Column("p", "p", "p"),
+        ),
+        (
+            "Cumulative cases, dynamic controls, weighted for censoring; who died first counts as a control. "
+            "{boot} resamples, seed {seed}."
+        ),
+    ),
+    "brier": (
+        "integrated Brier score",
+        (
+            *_HEAD,
+            _MODEL,
+            Column("ibs", "Integrated Brier", "number3"),
+            Column("null", "without any model", "number3"),
+            Column("scaled", "Scaled (share explained)", "number3"),
+            Column("end", "up to, years", "number"),
+        ),
+        "Apparent values; smaller is better, scaled: larger is better.",
+    ),
+    "calibration": (
+        "calibration",
+        (
+            *_HEAD,
+            _MODEL,
+            Column("year", "Years", "number"),
+            Column("predicted", "Mean predicted", "percent"),
+            Column("observed", "Observed", "percent"),
+            Column("oe", "Observed/expected (interval)", "number", "oe_lower", "oe_upper"),
+            Column("slope", "Slope (interval)", "number", "slope_lower", "slope_upper"),
+            Column("ici", "ICI", "number3"),
+            Column("e90", "E90", "number3"),
+        ),
+        (
+            "Apparent values, near-perfect by construction on the patients the model was fitted on; see the "
+            "corrected slope above."
+        ),
+    ),
+    "reclassified": (
+        "reclassification at {decide:g} years",
+        (
+            *_HEAD,
+            Column("old", "Old group"),
+            Column("new", "Combined group"),
+            Column("n", "n", "count"),
+            Column("risk", "Observed risk (interval)", "percent", "lower", "upper"),
+        ),
+        "Groups counted from the best; observed risk by Kaplan-Meier.",
+    ),
+    "nri": (
+        "categorical net reclassification at {decide:g} years",
+        (
+            *_HEAD,
+            Column("n", "n", "count"),
+            Column("up", "Moved up", "count"),
+            Column("down", "Moved down", "count"),
+            Column("event", "Event part (interval)", "number3", "event_lower", "event_upper"),
+            Column("non_event", "Non-event part (interval)", "number3", "non_event_lower", "non_event_upper"),
+            Column("nri", "NRI (interval)", "number3", "nri_lower", "nri_upper"),
+        ),
+        "To be read with the cross-table above, never alone: it can be positive for a useless marker.",
+    ),
+    "separation": (
+        "separation of the groups",
+        (
+            *_HEAD,
+            _MODEL,
+            Column("consistency", "Hazard consistency", "number3"),
+            Column("discrimination", "Hazard discrimination", "number3"),
+            Column("balance", "Balance", "number3"),
+            Column("explained", "Explained variation", "number3"),
+        ),
+        "Groome's criteria at {decide:g} years; smaller is better, except for explained variation.",
+    ),
+    "decision": ("", (), ""),
+    "calibration_groups": ("", (), ""),
+}
+
+
+def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings) -> Part:
+    """Tables of all contests of an endpoint, and figures of the main one in all patients."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
+    for added in found:
+        for name, own in added.rows.items():
+            rows[name] += own
+    words = {
+        "cap": settings.marker_cap,
+        "boot": settings.bootstraps,
+        "seed": settings.seed,
+        "decide": settings.decision_years,
+    }
+    tables: list[Item] = []
+    for name, (title, columns, note) in _TABLES.items():
+        if columns and rows[name]:
+            heading = f"{LABELS[endpoint]}: {title.format(**words)}"
+            tables.append(
+                Table(f"{name}_{endpoint}", heading, columns, plain_rows(rows[name]), note.format(**words))
+            )
+    skipped = tuple(s for added in found for s in added.skipped)
+    return Part((*_figures(endpoint, rows, settings), *tables), skipped)
+
+
+def _figures(endpoint: str, rows: dict[str, list[dict[str, Any]]], settings: AnalysisSettings) -> list[Item]:
+    names = {r["contest"] for r in rows["lrt"] if r["population"] == "All patients"}
+    main = "base" if "base" in names else "clinical" if "clinical" in names else next(iter(sorted(names)), "")
+
+    def own(table: str) -> list[dict[str, Any]]:
+        chosen = [r for r in rows[table] if r["contest"] == main and r["population"] == "All patients"]
+        return list(plain_rows(chosen))
+
+    counted = next((f"n = {r['n']}, events = {r['events']}" for r in own("lrt") if "n" in r), "")
+    figures: list[Item] = []
+    if points := [r for r in own("auc") if not r["key"].startswith("delta")]:
+        figures.append(_auc(endpoint, points, counted, settings))
+    if groups := own("calibration_groups"):
+        figures.append(_calibration(endpoint, groups, counted, settings))
+    if lines := own("decision"):
+        figures.append(_decision(endpoint, lines, counted, settings))
+    return figures
+
+
+def _models(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((r["key"], r["model"]) for r in rows))
+
+
+def _columns(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, list[Any]]:
+    return {key: [r.get(key) for r in rows] for key in keys}
+
+
+def _auc(endpoint: str, rows: list[dict[str, Any]], counted: str, settings: AnalysisSettings) -> Figure:
+    years = sorted({r["year"] for r in rows})
+    models = [
+        {
+            "label": label,
+            **{
+                k: [r.get(c) for r in rows if r["key"] == key]
+                for k, c in (("value", "auc"), ("low", "lower"), ("high", "upper"))
+            },
+        }
+        for key, label in _models(rows)
+    ]
+    legend = (
+        f"{LABELS[endpoint]}, all patients: time-dependent AUC of the old system and with AI-ENE "
+        f"(apparent); {counted}; "
+        f"bars: {settings.confidence:.0%} percentile intervals of {settings.bootstraps} bootstraps, seed "
+        f"{settings.seed}."
+    )
+    content = {"years": years, "models": models}
+    data = _columns(rows, ("model", "year", "auc", "lower", "upper"))
+    return Figure(f"auc_{endpoint}", f"{LABELS[endpoint]}: AUC over time", legend, "auc", content, data)
+
+
+def _calibration(
+    endpoint: str, rows: list[dict[str, Any]], counted: str, settings: AnalysisSettings
+) -> Figure:
+    panels = []
+    for year in sorted({r["year"] for r in rows}):
+        models = []
+        for key, label in _models(rows):
+            own = [r for r in rows if r["key"] == key and r["year"] == year and r["observed"] is not None]
+            columns = {"predicted": "predicted", "observed": "observed", "low": "lower", "high": "upper"}
+            models.append({"label": label, **{k: [r[c] for r in own] for k, c in columns.items()}})
+        values = [v for m in models for k in ("predicted", "observed", "high") for v in m[k] if v is not None]
+        top = min(1.0, max(0.1, round(max(values, default=0.1) * 1.08 + 0.005, 2)))
+        panels.append({"title": f"{year:g} years", "models": models, "top": top})
+    legend = (
+        f"{LABELS[endpoint]}, all patients: observed against predicted risk in groups of predicted risk; "
+        f"{counted}; "
+        f"bars: {settings.confidence:.0%} intervals; apparent, on the patients that the models were "
+        "fitted on."
+    )
+    content = {"panels": panels}
+    data = _columns(rows, ("model", "year", "n", "events", "predicted", "observed", "lower", "upper"))
+    title = f"{LABELS[endpoint]}: calibration"
+    return Figure(f"calibration_{endpoint}", title, legend, "calibration", content, data, wide=True)
+
+
+def _decision(endpoint: str, rows: list[dict[str, Any]], counted: str, settings: AnalysisSettings) -> Figure:
+    thresholds = sorted({r["threshold"] for r in rows})
+    lines: list[dict[str, Any]] = []
+    looks = {"all": 4, "old": 0, "new": 1, "groups": 2}
+    for key, label in _models(rows):
+        own = sorted((r for r in rows if r["key"] == key), key=lambda r: r["threshold"])
+        line: dict[str, Any] = {"label": label, "look": looks[key], "value": [r["benefit"] for r in own]}
+        if key == "new" and all(r.get("lower") is not None for r in own):
+            line |= {"low": [r["lower"] for r in own], "high": [r["upper"] for r in own]}
+        lines.append(line)
+    lines.append({"label": "Treat none", "look": 3, "value": [0.0] * len(thresholds)})
+    models_only = [
+        v
+        for line, key in zip(lines, (k for k, _ in _models(rows)), strict=False)
+        if key != "all"
+        for v in line["value"]
+        if v is not None
+    ]
+    high = max(max(models_only, default=0.1), 0.02)
+    useful = [
+        t
+        for t in thresholds
+        if any(
+            abs(r["benefit"] or 0) > 1e-3 for r in rows if r["threshold"] == t and r["key"] not in ("all",)
+        )
+    ]
+    end = max(useful, default=thresholds[-1])
+    kept = [i for i, t in enumerate(thresholds) if t <= end]
+    for line in lines:
+        line |= {k: [line[k][i] for i in kept] for k in ("value", "low", "high") if k in line}
+    legend = (
+        f"{LABELS[endpoint]}, all patients: net benefit of acting on the "
+        f"{settings.decision_years:g}-year risk of each model, against "
+        f"acting on all and on none; {counted}; apparent. Shaded: {settings.confidence:.0%} interval of "
+        "the old system + count "
+        f"({min(settings.bootstraps, 500)} bootstraps, seed {settings.seed}); the others' are in the CSV."
+    )
+    content = {
+        "threshold": [thresholds[i] for i in kept],
+        "lines": lines,
+        "y_low": -0.15 * high,
+        "y_high": 1.12 * high,
+        "x_label": f"Threshold risk at {settings.decision_years:g} years",
+    }
+    data = _columns(rows, ("model", "threshold", "benefit", "lower", "upper"))
+    return Figure(
+        f"decision_{endpoint}", f"{LABELS[endpoint]}: decision curve", legend, "decision", content, data
+    )

@@ -1,0 +1,372 @@
+"""The count in its forms, its interaction with HPV, and multiple imputation of what it is adjusted for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.report.document import Column, Figure, Part, Skipped, Table, Text
+from aiene.report.formatting import p_phrase, plain, plain_rows
+from aiene.risk.analyse.cohort import Outcome, words
+from aiene.risk.analyse.design import Design, estimable
+from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats import Coefficient, Imputed, NotEstimableError, Pooled, count_columns, nested_lrt
+
+# The hazard ratio by number of AI-ENE nodes.
+
+
+def dose_figure(sample: Sample, settings: AnalysisSettings) -> Figure | None:
+    """Hazard ratios by number of nodes against none, with the line of the capped count; of all patients."""
+    complete, design, count = sample.complete()
+    cap = settings.marker_cap
+    capped = np.minimum(count, cap)
+    values = [v for v in range(cap + 1) if (capped == v).any()]
+    if sample.name != "all" or len(values) < 2 or values[0] != 0:
+        return None
+    indicators = pd.DataFrame({f"nodes {v}": (capped == v).astype(float) for v in values[1:]})
+    line = pd.DataFrame({"nodes": capped})
+    try:
+        joined = pd.concat([indicators, design.matrix], axis=1)
+        by_count = {
+            r.name: r for r in cox(complete.time, complete.event, joined, confidence=settings.confidence).rows
+        }
+        linear = cox(
+            complete.time,
+            complete.event,
+            pd.concat([line, design.matrix], axis=1),
+            confidence=settings.confidence,
+        )
+    except NotEstimableError:
+        return None
+    return _figure(complete, capped, values, by_count, linear.rows[0], settings)
+
+
+def _figure(
+    complete: Outcome,
+    capped: np.ndarray,
+    values: list[int],
+    by_count: dict[str, Coefficient],
+    slope: Coefficient,
+    settings: AnalysisSettings,
+) -> Figure:
+    cap = settings.marker_cap
+    xs = np.linspace(0, values[-1], 41)
+    ends = (np.log(slope.lower), np.log(slope.upper))
+    points = [by_count.get(f"nodes {v}") for v in values]
+    content: dict[str, Any] = {
+        "points": {
+            "x": values,
+            "value": plain([1.0, *(p.hr for p in points[1:] if p)]),
+            "low": plain([1.0, *(p.lower for p in points[1:] if p)]),
+            "high": plain([1.0, *(p.upper for p in points[1:] if p)]),
+            "n": [int((capped == v).sum()) for v in values],
+        },
+        "line": {
+            "x": plain(xs),
+            "value": plain(np.exp(slope.coef * xs)),
+            "low": plain(np.exp(ends[0] * xs)),
+            "high": plain(np.exp(ends[1] * xs)),
+        },
+        "labels": [str(v) if v < cap else f"≥ {cap}" for v in values],
+        "x_label": "AI-ENE nodes",
+        "y_label": "Adjusted hazard ratio (log axis)",
+        "line_label": f"per node (capped at {cap}): HR {slope.hr:.2f} "
+        f"({slope.lower:.2f} to {slope.upper:.2f})",
+        "point_label": "each count against none",
+    }
+    legend = (
+        f"{complete.label}: adjusted hazard ratio by number of AI-ENE nodes, each count against none "
+        "(squares) and "
+        f"the count as a line; Cox (Efron), n = {complete.n}, events = {complete.n_events}; "
+        f"{settings.confidence:.0%} Wald intervals; {p_phrase(plain(slope.p))} for the line."
+    )
+    points_data = content["points"]
+    data = {
+        "n_ai_ene": content["labels"],
+        "patients": points_data["n"],
+        "hr": points_data["value"],
+        "lower": points_data["low"],
+        "upper": points_data["high"],
+    }
+    return Figure(
+        f"dose_{complete.name}",
+        f"{complete.label}: hazard by number of AI-ENE nodes",
+        legend,
+        "dose",
+        content,
+        data,
+    )
+
+
+FORMS = ("continuous", "capped", "log1p", "categorical", "spline")
+_FORM_WORDS = {
+    "continuous": "per node",
+    "capped": "per node, capped at {cap}",
+    "log1p": "log(1 + nodes)",
+    "categorical": "in classes",
+    "spline": "restricted cubic spline, 3 knots",
+}
+
+
+def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int]) -> Part:
+    """Each form of the count alone and adjusted, with the likelihood-ratio test of what it adds."""
+    complete, design, count = sample.complete()
+    title = (
+        f"{sample.outcome.label}, "
+        f"{sample.label[0].lower() + sample.label[1:] if sample.name == 'all' else sample.label}"
+    )
+    if not complete.n_events or len(set(count)) < 2:
+        reason = "no event" if not complete.n_events else "the count is the same in all"
+        return Part((), (Skipped(f"Forms of the count, {title}", f"{reason} among the complete cases."),))
+    rows: list[dict[str, Any]] = []
+    covariates = design.matrix
+    for form in FORMS:
+        head = {
+            "form": _FORM_WORDS[form].format(cap=settings.marker_cap),
+            "n": complete.n,
+            "events": complete.n_events,
+        }
+        try:
+            columns = _columns(count, form, settings, cutoffs)
+            alone = cox(complete.time, complete.event, columns, confidence=settings.confidence)
+            joined = pd.concat([columns, covariates], axis=1)
+            both = cox(complete.time, complete.event, joined, confidence=settings.confidence)
+            head |= _added(complete, covariates, both)
+        except NotEstimableError as error:
+            rows.append(head | {"reason": str(error)})
+            continue
+        adjusted = {r.name: r for r in both.rows}
+        for r in alone.rows:
+            a = adjusted[r.name]
+            rows.append(
+                head
+                | {
+                    "term": _form_term(r.name),
+                    "uni_hr": None if form == "spline" else r.hr,
+                    "uni_lower": None if form == "spline" else r.lower,
+                    "uni_upper": None if form == "spline" else r.upper,
+                    "adj_hr": None if form == "spline" else a.hr,
+                    "adj_lower": None if form == "spline" else a.lower,
+                    "adj_upper": None if form == "spline" else a.upper,
+                    "adj_p": a.p,
+                    "coef": a.coef,
+                }
+            )
+    note = (
+        f"Complete cases, n = {complete.n}, events = {complete.n_events}. LRT: does this form add to the "
+        "covariates. A lower AIC is better. Coefficients of a spline have no meaning one by one."
+    )
+    table = Table(
+        f"forms_{complete.name}_{sample.name}", f"{title}: forms of the count", _FORMS, plain_rows(rows), note
+    )
+    figure = dose_figure(sample, settings)
+    return Part((figure, table) if figure else (table,))
+
+
+_FORMS = (
+    Column("form", "Form"),
+    Column("term", "Term"),
+    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
+    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
+    Column("adj_p", "p", "p"),
+    Column("lrt", "LRT", "number"),
+    Column("lrt_df", "df", "count"),
+    Column("lrt_p", "p of LRT", "p"),
+    Column("aic", "AIC", "number"),
+    Column("reason", "Remark"),
+)
+
+
+def _columns(
+    count: np.ndarray, form: str, settings: AnalysisSettings, cutoffs: Sequence[int]
+) -> pd.DataFrame:
+    columns = count_columns(count, form=form, cap=settings.marker_cap, cutoffs=tuple(cutoffs))  # type: ignore[arg-type]
+    return columns[[c for c in columns if columns[c].nunique() > 1]]
+
+
+def _added(complete: Any, covariates: pd.DataFrame, both: Any) -> dict[str, Any]:
+    if not covariates.shape[1]:
+        return {"lrt": both.lrt, "lrt_df": both.lrt_df, "lrt_p": both.lrt_p, "aic": both.aic}
+    test = nested_lrt(cox(complete.time, complete.event, covariates), both)
+    return {"lrt": test.statistic, "lrt_df": test.df, "lrt_p": test.p, "aic": both.aic}
+
+
+def _form_term(name: str) -> str:
+    return name.replace("n_ai_ene", "nodes").replace("_", " ")
+
+
+def interaction_row(
+    sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Does the effect of the count differ between HPV strata: likelihood-ratio tests of the product terms."""
+    complete, design, count = sample.complete()
+    hpv = words(sample.table, "hpv")[sample.design.complete]
+    head = {"endpoint": complete.label}
+    if len(set(count)) < 2:
+        return [head | {"reason": "the count is the same in all patients"}]
+    known = np.isin(hpv, ("positive", "negative"))
+    if len(set(hpv[known])) < 2:
+        return [head | {"reason": "needs HPV-positive and HPV-negative patients with complete covariates"}]
+    outcome, count = complete.take(known), count[known]
+    if len(set(count)) < 2:
+        return [head | {"reason": "the count is the same in all of these patients"}]
+    matrix = estimable(design, known).matrix
+    negative = (hpv[known] == "negative").astype(float)
+    if not any(str(c).startswith("hpv_") for c in matrix):
+        matrix = matrix.assign(hpv_negative=negative)
+    rows = []
+    for form in ("capped", "categorical"):
+        row: dict[str, Any] = head | {"form": _FORM_WORDS[form].format(cap=settings.marker_cap)}
+        try:
+            columns = _columns(count, form, settings, cutoffs)
+            products = columns.mul(negative, axis=0).add_prefix("HPV-negative x ")
+            smaller = cox(outcome.time, outcome.event, pd.concat([matrix, columns], axis=1))
+            larger = cox(outcome.time, outcome.event, pd.concat([matrix, columns, products], axis=1))
+            test = nested_lrt(smaller, larger)
+        except NotEstimableError as error:
+            rows.append(row | {"reason": str(error)})
+            continue
+        row |= {
+            "n": outcome.n,
+            "events": outcome.n_events,
+            "statistic": test.statistic,
+            "df": test.df,
+            "p": test.p,
+        }
+        if form == "capped":
+            product = larger.rows[-1]
+            row |= {"ratio": product.hr, "ratio_lower": product.lower, "ratio_upper": product.upper}
+        rows.append(row)
+    return rows
+
+
+def interaction_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The tests of all endpoints."""
+    columns = (
+        Column("endpoint", "Endpoint"),
+        Column("form", "Count"),
+        Column("n", "n", "count"),
+        Column("events", "Events", "count"),
+        Column(
+            "ratio",
+            "HR in HPV-negative / HR in HPV-positive (interval)",
+            "number",
+            "ratio_lower",
+            "ratio_upper",
+        ),
+        Column("statistic", "LRT", "number"),
+        Column("df", "df", "count"),
+        Column("p", "p", "p"),
+        Column("reason", "Remark"),
+    )
+    note = (
+        "Adjusted for the covariates. A difference between strata is read off this test, not off two "
+        "p-values."
+    )
+    return Table("interaction", "AI-ENE count by HPV: test of interaction", columns, plain_rows(rows), note)
+
+
+# Multiple imputation of what the count is adjusted for.
+
+
+def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
+    """The adjusted model on imputed covariates (never HPV, count or outcome), pooled by Rubin's rules."""
+    from aiene.stats import impute, rubin
+
+    design, outcome = sample.design, sample.outcome
+    what = f"Multiple imputation, {outcome.label}, {sample.label}"
+    fixed = [c for c in design.matrix if str(c).startswith("hpv")]
+    kept = (
+        design.matrix[fixed].notna().all(axis=1).to_numpy(dtype=bool)
+        if fixed
+        else np.ones(outcome.n, dtype=bool)
+    )
+    outcome, design = outcome.take(kept), estimable(design, kept)
+    factors, gaps = _as_factors(design)
+    matrix = factors.assign(**{MARKER: sample.count[kept]})
+    if not gaps:
+        return Part((Text(f"{what}: no covariate is missing, so there is nothing to impute."),))
+    try:
+        imputed = impute(
+            matrix, gaps, time=outcome.time, event=outcome.event, m=settings.imputations, seed=settings.seed
+        )
+        fits = [
+            cox(outcome.time, outcome.event, _as_columns(t, design), confidence=settings.confidence)
+            for t in imputed.tables
+        ]
+        pooled = rubin(fits)
+    except NotEstimableError as error:
+        return Part((Text(f"{what}: {error}", "warning"),), (Skipped(what, str(error), asked=True),))
+    return Part((_table(sample, pooled, imputed, design, int((~kept).sum()), settings),))
+
+
+def _table(
+    sample: Sample, pooled: Pooled, imputed: Imputed, design: Design, lost: int, settings: AnalysisSettings
+) -> Table:
+    labels = {
+        c: (t.label, lev)
+        for t in (MARKER_TERM, *design.terms)
+        for c, lev in zip(t.columns, t.levels, strict=True)
+    }
+    rows = [
+        {
+            "term": labels[r.name][0],
+            "level": labels[r.name][1],
+            "hr": r.hr,
+            "lower": r.lower,
+            "upper": r.upper,
+            "p": r.p,
+            "fraction_missing": r.fraction_missing,
+        }
+        for r in pooled.rows
+    ]
+    columns = (
+        Column("term", "Factor"),
+        Column("level", "Level"),
+        Column("hr", "HR adjusted (interval)", "number", "lower", "upper"),
+        Column("p", "p", "p"),
+        Column("fraction_missing", "Information missing", "percent"),
+    )
+    filled = ", ".join(f"{name} {n}" for name, n in imputed.filled.items())
+    note = (
+        f"Chained equations, m = {pooled.m}, with the event and the Nelson-Aalen hazard as predictors; "
+        "pooled by Rubin's "
+        f"rules; n = {pooled.n}, events = {pooled.events}. Values filled: {filled}. HPV is not imputed: "
+        f"{lost} patients left out. "
+        f"Seed {settings.seed}."
+    )
+    title = f"{sample.outcome.label}, {sample.label}: Cox regression after multiple imputation"
+    return Table(f"imputed_{sample.outcome.name}_{sample.name}", title, columns, plain_rows(rows), note)
+
+
+def _as_factors(design: Design) -> tuple[pd.DataFrame, list[str]]:
+    """One column per term, so that the levels of a factor are imputed together; and those with gaps."""
+    factors: dict[str, Any] = {}
+    for term in design.terms:
+        own = design.matrix[list(term.columns)]
+        if term.reference:
+            codes = own.to_numpy(dtype=float) @ np.arange(1, own.shape[1] + 1)
+            names = ("reference", *term.columns)
+            factors[term.name] = pd.Series(
+                [None if np.isnan(c) else names[int(c)] for c in codes], dtype="string"
+            )
+        else:
+            factors[term.name] = own.iloc[:, 0]
+    frame = pd.DataFrame(factors)
+    return frame, [str(c) for c in frame if frame[c].isna().any()]
+
+
+def _as_columns(table: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """Back to the columns of the design, the count first."""
+    columns: dict[str, Any] = {MARKER: table[MARKER].to_numpy(dtype=float)}
+    for term in design.terms:
+        for column in term.columns:
+            values = table[term.name]
+            columns[column] = (
+                (values == column).to_numpy(dtype=float) if term.reference else values.to_numpy(dtype=float)
+            )
+    return pd.DataFrame(columns)

@@ -1,0 +1,277 @@
+"""Old system against old + AI-ENE: which models stand against each other, and what each predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.report.document import Skipped
+from aiene.risk.analyse.cohort import Outcome, words
+from aiene.risk.analyse.design import categorical
+from aiene.risk.analyse.grouping import Grouping, Groupings
+from aiene.risk.analyse.regression import Sample, cox
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats import CoxFit, Difference, Interval, NotEstimableError, fine_gray
+
+FEWEST = 5
+"""Fewer patients make no group of a model."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One of the models of a contest.
+
+    Parameters
+    ----------
+    name : for machines; label : in words.
+    matrix : its columns; no missing value.
+    """
+
+    name: str
+    label: str
+    matrix: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Models that are compared on the same patients.
+
+    Parameters
+    ----------
+    name, title : of the comparison.
+    population : in words.
+    outcome : of the n patients.
+    old, new : the same columns without and with the count: nested.
+    groups : the combined groups as a third model; None where there are none.
+    ranks_old, ranks_new : places of the old and of the combined groups on one scale; empty where there is
+        no such scale.
+    note : which groups were taken together to be estimable.
+    center : centre of each patient, (n,), empty where not known.
+    """
+
+    name: str
+    title: str
+    population: str
+    outcome: Outcome
+    old: Model
+    new: Model
+    groups: Model | None
+    ranks_old: np.ndarray
+    ranks_new: np.ndarray
+    note: str = ""
+    center: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """All models, the old one first."""
+        return tuple(m for m in (self.old, self.new, self.groups) if m is not None)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the fitted models say about the patients they were fitted on.
+
+    Parameters
+    ----------
+    fits : Cox model by name; none for a model without a column.
+    risk : linear predictor by model; float (n,).
+    horizons : in time, (k,).
+    absolute : risk of the event by each horizon, by model; float (n, k).
+    """
+
+    fits: dict[str, CoxFit]
+    risk: dict[str, np.ndarray]
+    horizons: tuple[float, ...]
+    absolute: dict[str, np.ndarray]
+
+    def by(self, horizons: Sequence[float]) -> dict[str, np.ndarray]:
+        """Risk of the event by some of the horizons; (n, len(horizons)) by model."""
+        places = [self.horizons.index(h) for h in horizons]
+        return {name: values[:, places] for name, values in self.absolute.items()}
+
+
+def contests(sample: Sample, groupings: Groupings, cap: int) -> tuple[Contest, ...]:
+    """The comparisons of one endpoint in one population: covariates, the scheme's base, other systems."""
+    found = []
+    outcome, design, count = sample.complete()
+    capped = np.minimum(count, cap)
+    center = words(sample.table, "center")
+    if design.matrix.shape[1]:
+        clinical = _contest("clinical", "Clinical factors", sample.label, outcome, design.matrix, capped)
+        found.append(replace(clinical, center=center[sample.design.complete]))
+    capped = np.minimum(sample.count, cap)
+    if groupings.base is not None and groupings.combined is not None:
+        old, new = groupings.base.rank(sample.table), groupings.combined.rank(sample.table)
+        keep = (old >= 0) & (new >= 0)
+        if keep.any():
+            groups = _with_groups(sample, groupings, keep, old[keep], new[keep], capped[keep])
+            found.append(replace(groups, center=center[keep]))
+    for other in groupings.others:
+        ranks = other.rank(sample.table)
+        keep = ranks >= 0
+        outcome = sample.outcome.take(keep)
+        merged, note = _without_sparse(ranks[keep], outcome.event, other)
+        matrix = _indicators(merged, other)
+        if keep.any() and matrix.shape[1]:
+            contest = _contest(other.name, other.title, sample.label, outcome, matrix, capped[keep])
+            found.append(replace(contest, note=note, center=center[keep]))
+    return tuple(c for c in found if c.outcome.n_events and c.new.matrix["n_ai_ene"].nunique() > 1)
+
+
+def _contest(
+    name: str, title: str, population: str, outcome: Outcome, matrix: pd.DataFrame, capped: np.ndarray
+) -> Contest:
+    matrix = matrix.reset_index(drop=True)
+    nothing = np.zeros(0, dtype=int)
+    return Contest(
+        name,
+        title,
+        population,
+        outcome,
+        Model("old", title, matrix),
+        Model("new", f"{title} + AI-ENE count", matrix.assign(n_ai_ene=capped)),
+        None,
+        nothing,
+        nothing,
+    )
+
+
+def _with_groups(
+    sample: Sample,
+    groupings: Groupings,
+    keep: np.ndarray,
+    old: np.ndarray,
+    new: np.ndarray,
+    capped: np.ndarray,
+) -> Contest:
+    base, combined = groupings.base, groupings.combined
+    if base is None or combined is None:
+        raise TypeError("a contest of groups needs a base and combined groups")
+    event = sample.outcome.event[keep]
+    merged, note = _without_sparse(old, event, base)
+    merged_new, note_new = _without_sparse(new, event, combined)
+    matrix = _indicators(merged, base)
+    groups = _indicators(merged_new, combined)
+    scale = _one_scale(base, combined)
+    return Contest(
+        "base",
+        base.title,
+        sample.label,
+        sample.outcome.take(keep),
+        Model("old", base.title, matrix),
+        Model("new", f"{base.title} + AI-ENE count", matrix.assign(n_ai_ene=capped)),
+        Model("groups", combined.title, groups) if groups.shape[1] else None,
+        scale[old] if scale.size else scale,
+        new if scale.size else scale,
+        " ".join(n for n in (note, note_new) if n),
+    )
+
+
+def _without_sparse(ranks: np.ndarray, event: np.ndarray, grouping: Grouping) -> tuple[np.ndarray, str]:
+    """Groups that are too small or have no event join the next worse one (the last: the next better)."""
+    merged, said = ranks.copy(), []
+    for rank in np.unique(ranks):
+        inside = merged == rank
+        others = np.unique(merged[~inside])
+        if inside.any() and others.size and (inside.sum() < FEWEST or not event[inside].any()):
+            worse = others[others > rank]
+            target = int(worse[0] if worse.size else others[-1])
+            merged[inside] = target
+            said.append(f"{grouping.labels[rank]} with {grouping.labels[target]}")
+    return merged, f"Taken together: {', '.join(said)}." if said else ""
+
+
+def _one_scale(base: Grouping, combined: Grouping) -> np.ndarray:
+    """Place of each base group among the combined groups: by name, else by order where there are as many."""
+    if set(base.order) <= set(combined.order):
+        return np.array([combined.order.index(g) for g in base.order], dtype=int)
+    if len(base.order) == len(combined.order):
+        return np.arange(len(base.order))
+    return np.zeros(0, dtype=int)
+
+
+def _indicators(ranks: np.ndarray, grouping: Grouping) -> pd.DataFrame:
+    return categorical(ranks, grouping.labels, grouping.name)
+
+
+def predict(contest: Contest, horizons: Sequence[float]) -> Predictions:
+    """Fit every model and predict.
+
+    With death competing, absolute risks are those of Fine-Gray models; linear predictors are always those of
+    (cause-specific) Cox models. A model without a column predicts the same for all.
+
+    Raises
+    ------
+    NotEstimableError : a model cannot be fitted.
+    """
+    outcome = contest.outcome
+    fits: dict[str, CoxFit] = {}
+    risk: dict[str, np.ndarray] = {}
+    absolute: dict[str, np.ndarray] = {}
+    for model in contest.models:
+        matrix = varying(model.matrix)
+        if not matrix.shape[1]:
+            risk[model.name] = np.zeros(outcome.n)
+            absolute[model.name] = _marginal(outcome, horizons)
+            continue
+        fit = fits[model.name] = cox(outcome.time, outcome.event, matrix)
+        if fit.model is None:
+            raise NotEstimableError(f"{model.label} gives no prediction", "use another model")
+        values = matrix.to_numpy(dtype=float)
+        risk[model.name] = np.asarray(fit.model.risk(values))
+        if outcome.competes:
+            absolute[model.name] = fine_gray(outcome.time, outcome.state, matrix).predict(matrix, horizons)
+        else:
+            absolute[model.name] = 1 - np.asarray(fit.model.survival(values, horizons))
+    return Predictions(fits, risk, tuple(horizons), absolute)
+
+
+def varying(matrix: pd.DataFrame) -> pd.DataFrame:
+    """The columns that vary."""
+    return matrix[[c for c in matrix if matrix[c].nunique() > 1]]
+
+
+def _marginal(outcome: Outcome, horizons: Sequence[float]) -> np.ndarray:
+    from aiene.stats import cumulative_incidence
+
+    curve = cumulative_incidence(outcome.time, outcome.state)
+    values = np.array([e.value for e in curve.at(horizons)])
+    return np.broadcast_to(values, (outcome.n, len(values))).copy()
+
+
+# What is found about one contest, and what its numbers have in common.
+
+
+@dataclass
+class Added:
+    """What is found about one contest: rows by table, and what could not be computed."""
+
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def put(self, table: str, head: dict[str, Any], **values: Any) -> None:
+        """Add a row to a table."""
+        self.rows.setdefault(table, []).append(head | values)
+
+
+def reached(contest: Contest, years: Sequence[float]) -> tuple[float, ...]:
+    """The horizons that the follow-up reaches."""
+    last = float(contest.outcome.time.max())
+    return tuple(sorted({y for y in years if y < last}))
+
+
+def resamples(settings: AnalysisSettings) -> int:
+    """Two where none are wanted: the least that can be asked for; their intervals are not kept."""
+    return settings.bootstraps or 2
+
+
+def ends(value: Interval | Difference, settings: AnalysisSettings) -> dict[str, Any]:
+    """Ends of an interval, and p of a difference; nothing without bootstraps."""
+    if not settings.bootstraps:
+        return {}
+    ends = {"lower": value.lower, "upper": value.upper}
+    return ends | {"p": value.p} if isinstance(value, Difference) else ends

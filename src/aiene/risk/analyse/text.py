@@ -1,0 +1,289 @@
+"""The methods paragraph: what was done, with versions and settings, ready to be edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from aiene.report.document import Section
+from aiene.risk.analyse.cohort import COMPETING, EVENTS, LABELS, Cohort
+from aiene.risk.analyse.design import make_design
+from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+
+if TYPE_CHECKING:
+    from aiene.risk.schemes import Scheme
+
+
+_PACKAGES = ("aiene", "lifelines", "comprisk", "numpy", "scipy", "pandas", "matplotlib")
+
+
+def software() -> dict[str, str]:
+    """Versions of what computes and draws."""
+    import platform
+
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def methods_text(
+    cohort: Cohort, scheme: Scheme, endpoints: Sequence[Endpoint], settings: AnalysisSettings
+) -> str:
+    """Paragraphs, parted by an empty line."""
+    paragraphs = [
+        _patients(cohort, settings),
+        _marker(cohort, scheme, settings),
+        _survival(endpoints, settings),
+        _regression(cohort, settings),
+        _added(settings),
+    ]
+    if settings.derive != "no":
+        paragraphs.append(_derived(settings))
+    versions = software()
+    named = ", ".join(f"{name} {versions[name]}" for name in ("lifelines", "comprisk", "numpy", "scipy"))
+    paragraphs.append(
+        f"Analyses were run with aiene {versions['aiene']} (Python {versions['python']}, {named}). Every "
+        "random step "
+        f"used seed {settings.seed}; the same table and settings give the same results. All tests are "
+        "two-sided; "
+        f"intervals are at {settings.confidence:.0%}; p-values are not adjusted for the number of "
+        "analyses except where Holm's "
+        "correction is named. Research software, not a medical device."
+    )
+    return "\n\n".join(paragraphs)
+
+
+def _patients(cohort: Cohort, settings: AnalysisSettings) -> str:
+    origins = sorted({str(o).replace("_", " ") for o in cohort.table["time_origin"].dropna()})
+    origin = f"Times run from {' or '.join(origins)}" if origins else "The origin of the times was not stated"
+    out = "; ".join(f"{s.reason} (n = {len(s.left)})" for s in cohort.steps if s.left) or "none"
+    return (
+        f"Of {cohort.n_input} patients in the table, {len(cohort.table)} were analysed; left out, in "
+        f"this order: {out}. "
+        f"{origin}, in years of 365.25 days. Follow-up was estimated by the reverse Kaplan-Meier method."
+    )
+
+
+def _marker(cohort: Cohort, scheme: Scheme, settings: AnalysisSettings) -> str:
+    table = cohort.table
+    models = sorted({str(m) for m in table["ai_model"].dropna()})
+    thresholds = sorted({float(t) for t in table["ai_threshold"].dropna()})
+    by = f" by model {', '.join(models)}" if models else ""
+    at = f" at a threshold of {', '.join(f'{t:g}' for t in thresholds)}" if thresholds else ""
+    source = "pre-specified" if scheme.source.kind == "prespecified" else "derived"
+    count = "The marker was the number of nodes per patient that were called ENE" + by + at + "."
+    if cohort.simulated:
+        count = "THE MARKER WAS SIMULATED: no CT was read for it, and no result says anything about patients."
+    base = "no base grouping" if scheme.base == "none" else f"base grouping {scheme.base}"
+    return (
+        f"{count} Groups followed scheme {scheme.name} ({base}; count classes "
+        f"{', '.join(scheme.classes)}; cut-offs {source}; "
+        f"SHA-256 {scheme.sha256[:12]}). As a continuous term the count was capped at "
+        f"{settings.marker_cap} where this is said."
+    )
+
+
+def _survival(endpoints: Sequence[Endpoint], settings: AnalysisSettings) -> str:
+    named = "; ".join(f"{LABELS[e].lower()} (event: {EVENTS[e]})" for e in endpoints) or "none"
+    text = (
+        f"Endpoints were {named}. Survival was estimated by Kaplan-Meier with log-log intervals and "
+        "compared by log-rank "
+        "tests, overall, for trend over the ordered groups, and in pairs with Holm's correction."
+    )
+    if any(e in COMPETING for e in endpoints):
+        text += (
+            " For control endpoints death before the event competed: cumulative incidence was estimated "
+            "by Aalen-Johansen "
+            "and compared by Gray's test, with 1 - Kaplan-Meier shown beside it; Fine-Gray models with "
+            "robust variance "
+            "stand next to cause-specific Cox models."
+        )
+    return text
+
+
+def _regression(cohort: Cohort, settings: AnalysisSettings) -> str:
+    design = make_design(cohort.table, settings.covariates)
+    coded = []
+    for term in design.terms:
+        levels = f" ({', '.join((term.reference, *term.levels))}; reference first)" if term.reference else ""
+        coded.append(f"{term.label}{levels}")
+    unused = "".join(f" {label} was not used: {why}." for label, why in design.dropped)
+    missing = (
+        "complete cases, and again after multiple imputation (chained equations, m = "
+        f"{settings.imputations}, event and Nelson-Aalen "
+        "hazard among the predictors, Rubin's rules; HPV, the count and outcomes are never imputed)"
+        if settings.impute
+        else "complete cases"
+    )
+    return (
+        "Hazard ratios came from Cox models with Efron's ties, alone and adjusted for "
+        f"{', '.join(coded) or 'nothing'}, on {missing}.{unused} "
+        "The tables of hazard ratios were fitted by lifelines, the models that are compared and resampled "
+        "by an own Newton fit of the same likelihood, which agrees with it to eight digits. "
+        "Where an estimate ran to infinity, Firth's penalised likelihood took its place, and the table "
+        "says so. Proportional hazards "
+        "were checked by scaled Schoenfeld residuals. The count was modelled as continuous, capped, "
+        "logarithmic, in classes and as "
+        "a restricted cubic spline. Differences of its effect between HPV strata were tested by the "
+        "likelihood ratio of product terms."
+    )
+
+
+def _added(settings: AnalysisSettings) -> str:
+    years = ", ".join(f"{y:g}" for y in settings.horizons)
+    calibrated = " and ".join(f"{y:g}" for y in settings.calibration_years)
+    return (
+        "Whether AI-ENE adds to an old system was judged on the same patients by the likelihood-ratio "
+        "test of nested Cox models, "
+        f"Harrell's and Uno's C with paired differences, cumulative/dynamic AUC at {years} years, the "
+        "integrated Brier score, "
+        f"calibration at {calibrated} years, a decision curve and a reclassification table at "
+        f"{settings.decision_years:g} years. Intervals are "
+        f"percentiles of {settings.bootstraps} bootstrap resamples of patients; C, its difference and "
+        "the calibration slope were corrected for "
+        "optimism by fitting the models anew in each resample (Harrell)."
+    )
+
+
+def _derived(settings: AnalysisSettings) -> str:
+    how = (
+        f"on a random {settings.train_fraction:.0%} of the patients, stratified by event, and reported "
+        "on the others only"
+        if settings.derive == "split"
+        else f"anew in every training part of {settings.repeats} times repeated {settings.folds}-fold "
+        "cross-validation, and judged on the left-out folds"
+    )
+    return (
+        f"Cut-offs and groups were derived for {LABELS[settings.derive_endpoint or 'dc'].lower()} {how}; the "
+        "whole search space is reported, with a "
+        f"permutation control of {settings.permutations} shuffles of the count within base groups."
+    )
+
+
+# REMARK and TRIPOD+AI: which item the report answers, where, and which the authors must fill.
+#
+# Item titles are our own short words for those of Altman et al. 2012 (REMARK, doi 10.1371/journal.pmed.1001216)
+# and Collins et al. 2024 (TRIPOD+AI, doi 10.1136/bmj-2023-078378).
+
+
+_Item = tuple[str, str, str, str]
+"""Number, topic, where it is found (empty: the authors), anchor."""
+
+
+def checklists(
+    sections: Sequence[Section], endpoints: Sequence[Endpoint], settings: AnalysisSettings
+) -> dict[str, list[dict[str, Any]]]:
+    """Both lists; an item whose chapter is not in the report is left to the authors."""
+    there = {s.name for s in sections} | {"methods", "made-with"}
+    first = endpoints[0] if endpoints else ""
+    return {
+        "REMARK": [_row(i, there) for i in _remark(first, settings)],
+        "TRIPOD+AI": [_row(i, there) for i in _tripod(first, settings)],
+    }
+
+
+def _row(item: _Item, there: set[str]) -> dict[str, Any]:
+    number, topic, found, anchor = item
+    if anchor and anchor not in there:
+        found, anchor = "", ""
+    return {"item": number, "topic": topic, "found": found, "anchor": anchor}
+
+
+def _remark(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
+    cut = "Cut-offs derived from the data" if settings.derive != "no" else "Methods: scheme and its source"
+    cut_anchor = "derived" if settings.derive != "no" else "methods"
+    return (
+        ("1", "Marker, aims, hypotheses", "", ""),
+        (
+            "2",
+            "Patients: source, inclusion, exclusion",
+            "Flow of patients and exclusions; the source is for the authors",
+            "cohort",
+        ),
+        ("3", "Treatments and how they were chosen", "", ""),
+        ("4", "Material: the CTs (scanner, contrast, slice thickness)", "", ""),
+        (
+            "5",
+            "Assay: model, threshold, how nodes are split",
+            "Methods: model and threshold of the count",
+            "methods",
+        ),
+        (
+            "6",
+            "Design, period, follow-up",
+            "Follow-up by reverse Kaplan-Meier; design and period are for the authors",
+            "cohort",
+        ),
+        ("7", "Endpoints", "Methods: endpoints and their events", "methods"),
+        ("8", "Candidate variables", "Methods: covariates and their coding", "methods"),
+        ("9", "Sample size", "Events per parameter, below each adjusted model", f"{first}-cox"),
+        ("10", "Statistical methods, assumptions, missing data", "Methods", "methods"),
+        ("11", "How cut-points were chosen", cut, cut_anchor),
+        ("12", "Flow of patients, events", "Flow of patients", "cohort"),
+        ("13", "Demographics and marker distribution", "Table 1, AI-ENE nodes per patient", "cohort"),
+        ("14", "Marker against standard factors", "Table 1 by group and by HPV", "cohort"),
+        (
+            "15",
+            "Univariable effect with interval, curves",
+            "Curves and tests; hazard ratios alone",
+            f"{first}-curves",
+        ),
+        ("16", "Multivariable effect with interval", "Regression: adjusted hazard ratios", f"{first}-cox"),
+        (
+            "17",
+            "With standard factors regardless of significance",
+            "Regression: all factors stay in the model",
+            f"{first}-cox",
+        ),
+        (
+            "18",
+            "Further: assumptions, sensitivity, validation",
+            "Does AI-ENE add anything; proportional hazards",
+            f"{first}-added",
+        ),
+        ("19", "Interpretation and limits", "", ""),
+        ("20", "Outlook and clinical value", "", ""),
+    )
+
+
+def _tripod(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
+    derived = "Cut-offs derived from the data" if settings.derive != "no" else "Methods: pre-specified scheme"
+    derived_anchor = "derived" if settings.derive != "no" else "methods"
+    return (
+        ("1", "Title", "", ""),
+        ("2", "Abstract", "", ""),
+        ("3", "Background, context, health inequalities", "", ""),
+        ("4", "Objectives", "", ""),
+        ("5", "Data: sources and dates", "", ""),
+        (
+            "6",
+            "Participants: setting, eligibility, treatment",
+            "Flow of patients; setting is for the authors",
+            "cohort",
+        ),
+        ("7", "Data preparation", "Methods: coding, units, exclusions", "methods"),
+        ("8", "Outcome and horizon", "Methods: endpoints; horizons in the settings", "methods"),
+        ("9", "Predictors", "Methods: covariates and their coding", "methods"),
+        ("10", "Sample size", "Events per parameter, below each adjusted model", f"{first}-cox"),
+        ("11", "Missing data", "Missing covariates; complete cases and imputation", "cohort"),
+        ("12", "Analytical methods", "Methods", "methods"),
+        ("13", "Class imbalance", "Events and patients of each model", f"{first}-cox"),
+        ("14", "Fairness", "HPV strata and interaction; other groups are for the authors", "interaction"),
+        ("15", "Model output", "Scheme and models", "made-with"),
+        ("16", "Training against evaluation", derived, derived_anchor),
+        ("17", "Ethical approval", "", ""),
+        (
+            "18",
+            "Open science: funding, conflicts, protocol, registration, data, code",
+            "Code and versions: made with; the rest is for the authors",
+            "made-with",
+        ),
+        ("19", "Patient and public involvement", "", ""),
+        ("20", "Participants: flow and characteristics", "Flow, table 1, follow-up", "cohort"),
+        ("21", "Model development: participants and events", "n and events of each model", f"{first}-cox"),
+        ("22", "Model specification", "Hazard ratios of each model", f"{first}-cox"),
+        ("23", "Model performance", "Does AI-ENE add anything", f"{first}-added"),
+        ("24", "Model updating", "", ""),
+        ("25", "Interpretation", "", ""),
+        ("26", "Limitations", "", ""),
+        ("27", "Usability in current care", "", ""),
+    )

@@ -1,0 +1,226 @@
+"""What the ENE threshold changes: counts, groups and hazard ratios at other thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.report.document import Column, Figure, Item, Part, Section, Skipped, Table, Text
+from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, outcome_of, words
+from aiene.risk.analyse.grouping import Groupings
+from aiene.risk.analyse.regression import cox
+from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+from aiene.stats import NotEstimableError, count_distribution, harrell_c, probability_at_least
+
+if TYPE_CHECKING:
+    from aiene.risk.schemes import Scheme
+
+
+TITLE = "What the ENE threshold changes"
+NEAR = 0.1
+"""A patient is near a cut where the probability of the other side is above this."""
+
+
+def threshold_chapter(
+    cohort: Cohort,
+    groupings: Groupings,
+    scheme: Scheme,
+    nodes: pd.DataFrame,
+    endpoints: Sequence[Endpoint],
+    settings: AnalysisSettings,
+) -> tuple[Section, Part]:
+    """The count made anew from node probabilities at each threshold.
+
+    Parameters
+    ----------
+    nodes : one row per node, `patient_id` (else `case_id`) and `ene`, a probability; a node
+        without one is not counted.
+    """
+    key = "patient_id" if "patient_id" in nodes else "case_id"
+    if key not in nodes or "ene" not in nodes:
+        return _failed("the node table has no patient_id (or case_id) and ene")
+    ids = words(cohort.table, "patient_id")
+    ene = numeric(nodes, "ene")
+    owner = words(nodes, key)
+    known = np.isin(ids, owner)
+    # A patient of the run without a node has no row; a count of 0 nodes found says the same.
+    known |= numeric(cohort.table, "n_ai_nodes") == 0 if "n_ai_nodes" in cohort.table else False
+    if not np.isin(owner, ids).any():
+        return _failed("no patient of the node table is in the cohort")
+    counts = {t: _counts(ids, owner, ene, t) for t in settings.ene_thresholds}
+    rows = [_row(cohort, scheme, groupings, counts[t], known, t) for t in settings.ene_thresholds]
+    models = [_model(cohort, counts[t], known, t, e) for e in endpoints for t in settings.ene_thresholds]
+    near = _near(ids[known], owner, ene, scheme.cutoffs)
+    items: list[Item] = [
+        Text(
+            f"Node probabilities are there for {int(known.sum())} of {len(ids)} analysed patients; the "
+            "rest keep out of this chapter."
+        ),
+        _heat(rows, scheme, settings),
+        _table(rows, scheme),
+        _models_table(models),
+        near,
+    ]
+    return Section("thresholds", TITLE, tuple(items)), Part(tuple(items))
+
+
+def _failed(reason: str) -> tuple[Section, Part]:
+    part = Part(
+        (Text(f"Not done: {reason}.", "warning"),),
+        (Skipped("Sensitivity to the ENE threshold", f"{reason}.", asked=True),),
+    )
+    return Section("thresholds", TITLE, part.items), part
+
+
+def _counts(ids: np.ndarray, owner: np.ndarray, ene: np.ndarray, threshold: float) -> np.ndarray:
+    """Nodes above the threshold, as in a run; int (patients,)."""
+    above = pd.Series(np.nan_to_num(ene, nan=-1.0) > threshold).groupby(owner).sum()
+    return above.reindex(ids).fillna(0).to_numpy(dtype=int)
+
+
+def _row(
+    cohort: Cohort,
+    scheme: Scheme,
+    groupings: Groupings,
+    counts: np.ndarray,
+    known: np.ndarray,
+    threshold: float,
+) -> dict[str, Any]:
+    now = numeric(cohort.table, "n_ai_ene")[known].astype(int)
+    then = counts[known]
+    classes = np.searchsorted(np.asarray(scheme.cutoffs), then, side="right")
+    before = np.searchsorted(np.asarray(scheme.cutoffs), now, side="right")
+    row: dict[str, Any] = {
+        "threshold": threshold,
+        "n": int(known.sum()),
+        "changed_count": int((then != now).sum()),
+        "changed_class": int((classes != before).sum()),
+    }
+    for number, name in enumerate(scheme.classes):
+        row[f"class_{name}"] = int((classes == number).sum())
+        row[f"share_{name}"] = float((classes == number).mean()) if classes.size else None
+    if groupings.combined is not None:
+        base = words(cohort.table, "base_group")[known]
+        new = [
+            scheme.combined(b, int(c)) if b in scheme.mapping else "" for b, c in zip(base, then, strict=True)
+        ]
+        old = words(cohort.table, "combined_group")[known]
+        row["changed_group"] = sum(a != b for a, b in zip(new, old, strict=True) if a)
+    return row
+
+
+def _heat(rows: Sequence[dict[str, Any]], scheme: Scheme, settings: AnalysisSettings) -> Figure:
+    names = list(scheme.classes)
+    content = {
+        "rows": [f"{r['threshold']:g}" for r in rows],
+        "columns": [n.replace(">=", "≥ ") for n in names],
+        "values": [[r[f"share_{n}"] for n in names] for r in rows],
+        "texts": [[f"{r[f'class_{n}']} ({100 * (r[f'share_{n}'] or 0):.0f} %)" for n in names] for r in rows],
+        "row_title": "ENE threshold",
+        "column_title": "AI-ENE nodes per patient",
+    }
+    data = {
+        "threshold": [r["threshold"] for r in rows for _ in names],
+        "class": names * len(rows),
+        "patients": [r[f"class_{n}"] for r in rows for n in names],
+        "share": [r[f"share_{n}"] for r in rows for n in names],
+    }
+    legend = (
+        f"Patients by class of the count at each ENE threshold; n = {rows[0]['n']} with node "
+        "probabilities; the darker, the larger the share."
+    )
+    return Figure("thresholds", "Classes of the count by ENE threshold", legend, "heat", content, data)
+
+
+def _table(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Table:
+    columns = (
+        Column("threshold", "ENE threshold", "number"),
+        Column("n", "n", "count"),
+        *(Column(f"class_{n}", n.replace(">=", "≥ "), "count") for n in scheme.classes),
+        Column("changed_count", "Other count", "count"),
+        Column("changed_class", "Other class", "count"),
+        Column("changed_group", "Other combined group", "count"),
+    )
+    note = "Patients whose count, class or group is another one than in the analysis above."
+    return Table("thresholds", "Patients who change by ENE threshold", columns, plain_rows(rows), note)
+
+
+def _model(
+    cohort: Cohort, counts: np.ndarray, known: np.ndarray, threshold: float, endpoint: Endpoint
+) -> dict[str, Any]:
+    outcome, _ = outcome_of(cohort.table, endpoint)
+    keep = known[outcome.rows]
+    own, count = outcome.take(keep), counts[outcome.rows][keep].astype(float)
+    row: dict[str, Any] = {
+        "endpoint": LABELS[endpoint],
+        "threshold": threshold,
+        "n": own.n,
+        "events": own.n_events,
+    }
+    try:
+        fit = cox(own.time, own.event, pd.DataFrame({"n_ai_ene": count})).rows[0]
+        row |= {"hr": fit.hr, "lower": fit.lower, "upper": fit.upper, "p": fit.p}
+        row["c"] = harrell_c(own.time, own.event, count).c
+    except NotEstimableError as error:
+        row["reason"] = str(error)
+    return row
+
+
+def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
+    columns = (
+        Column("endpoint", "Endpoint"),
+        Column("threshold", "ENE threshold", "number"),
+        Column("n", "n", "count"),
+        Column("events", "Events", "count"),
+        Column("hr", "HR per node (interval)", "number", "lower", "upper"),
+        Column("p", "p", "p"),
+        Column("c", "C (Harrell)", "number3"),
+        Column("reason", "Remark"),
+    )
+    note = (
+        "The count alone, per node. A threshold chosen here because it looks best would be derived from "
+        "these outcomes."
+    )
+    return Table("threshold_models", "Hazard by ENE threshold", columns, plain_rows(rows), note)
+
+
+def _near(ids: np.ndarray, owner: np.ndarray, ene: np.ndarray, cutoffs: Sequence[int]) -> Table:
+    """Patients who could as well lie on the other side of a cut, by their nodes' probabilities."""
+    by_owner: dict[str, list[float]] = {}
+    for who, p in zip(owner, ene, strict=True):
+        if not np.isnan(p):
+            by_owner.setdefault(str(who), []).append(float(p))
+    rows = []
+    for cut in cutoffs:
+        chance = np.array(
+            [probability_at_least(by_owner[str(i)], cut) if str(i) in by_owner else 0.0 for i in ids]
+        )
+        undecided = (chance > NEAR) & (chance < 1 - NEAR)
+        rows.append(
+            {
+                "cut": f"≥ {cut}",
+                "n": int(ids.size),
+                "undecided": int(undecided.sum()),
+                "expected": float(chance.sum()),
+            }
+        )
+    mean = [
+        float(np.dot(np.arange(len(d)), d))
+        for d in (count_distribution(by_owner[str(i)]) for i in ids if str(i) in by_owner)
+    ]
+    columns = (
+        Column("cut", "Class"),
+        Column("n", "n", "count"),
+        Column("expected", "Expected patients", "number"),
+        Column("undecided", "Undecided (10 to 90 %)", "count"),
+    )
+    average = f" Mean expected count of those with a node: {np.mean(mean):.2f}." if mean else ""
+    note = (
+        "Node probabilities taken as independent chances (Poisson-binomial): how many patients belong to "
+        "the class, and how many are undecided." + average
+    )
+    return Table("threshold_undecided", "Patients near a cut", columns, plain_rows(rows), note)

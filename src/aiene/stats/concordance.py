@@ -1,0 +1,379 @@
+"""How well a score orders patients by their outcome: Harrell's and Uno's C.
+
+A pair counts where one patient has the event at a time at which the other is still followed (a censoring at
+that very time counts as later). Two patients with the event at the same time are no pair. Equal scores count
+one half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aiene.errors import UsageError
+from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
+from aiene.stats.records import (
+    Difference,
+    Floats,
+    Interval,
+    Ints,
+    NotEstimableError,
+    check_horizons,
+    check_outcome,
+    check_scores,
+)
+from aiene.stats.survival_curves import Moments, censoring_steps, step
+
+
+class Concordance(NamedTuple):
+    """Harrell's C and the pairs behind it."""
+
+    c: float
+    concordant: int
+    discordant: int
+    tied_risk: int
+    comparable: int
+
+
+class PairCounts(NamedTuple):
+    """For each event (by patient number `who`) the patients known to outlive it, by their score."""
+
+    who: Ints
+    lower: Ints
+    equal: Ints
+    outliving: Ints
+
+
+def pair_counts(time: Floats, event: Ints, risk: Floats) -> PairCounts:
+    """Count, for each event, those who outlive it with a lower and with an equal score: O(n log n)."""
+    moment = _ranks(time)
+    key = -(2 * moment - event)  # at one time censored patients come before events
+    _, risk_rank = np.unique(risk, return_inverse=True)
+    order = np.lexsort((-risk_rank, key))
+    _, key_start = np.unique(key[order], return_index=True)
+    block = np.searchsorted(key_start, np.arange(key.size), side="right") - 1
+    outliving = key_start[block]
+    lower = _earlier_and_less(risk_rank[order])
+    backwards = np.lexsort((risk_rank, key))
+    higher = np.empty(key.size, dtype=np.int64)
+    higher[backwards] = _earlier_and_less(-risk_rank[backwards])
+    here = event[order] == 1
+    who = order[here]
+    less, more, out = lower[here], higher[who], outliving[here]
+    return PairCounts(who, less, out - less - more, out)
+
+
+def harrell_c(time: ArrayLike, event: ArrayLike, risk: ArrayLike) -> Concordance:
+    """Harrell's C: the share of pairs in which the higher score has the earlier event.
+
+    Parameters
+    ----------
+    time, event : (n,) see `check_outcome`; 0 and 1 only (censor competing events first).
+    risk : (n,) higher is worse.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`; or scores that do not fit.
+    NotEstimableError : no pair can be compared.
+
+    References
+    ----------
+    Harrell, Lee and Mark 1996, Stat Med 15:361.
+    """
+    times, codes = check_outcome(time, event)
+    scores = check_scores(risk, times.size)
+    counts = pair_counts(times, codes, scores)
+    comparable = int(counts.outliving.sum())
+    if comparable == 0:
+        raise NotEstimableError("no two patients can be compared", "C needs an event that others outlive")
+    concordant, tied = int(counts.lower.sum()), int(counts.equal.sum())
+    c = (concordant + 0.5 * tied) / comparable
+    return Concordance(c, concordant, comparable - concordant - tied, tied, comparable)
+
+
+def stratified_c(time: Floats, event: Ints, risk: Floats, strata: Ints | None) -> float:
+    """Harrell's C with pairs within strata only; NaN where none can be compared."""
+    layers = np.zeros(time.size, dtype=np.int64) if strata is None else strata
+    won, comparable = 0.0, 0
+    for layer in np.unique(layers):
+        inside = layers == layer
+        counts = pair_counts(time[inside], event[inside], risk[inside])
+        won += float(counts.lower.sum() + 0.5 * counts.equal.sum())
+        comparable += int(counts.outliving.sum())
+    return won / comparable if comparable else float("nan")
+
+
+def uno_c(
+    time: ArrayLike,
+    event: ArrayLike,
+    risk: ArrayLike,
+    *,
+    tau: float | None = None,
+    train: tuple[ArrayLike, ArrayLike] | None = None,
+) -> float:
+    """Uno's C: pairs weighted by 1 / G(time)^2, so that it does not depend on who was censored when.
+
+    Parameters
+    ----------
+    time, event, risk : (n,) see `harrell_c`.
+    tau : only events before this time count; None takes all.
+    train : time and event of the patients that give the censoring curve G; the same patients if None.
+
+    Raises
+    ------
+    UsageError : see `harrell_c`.
+    NotEstimableError : no pair can be compared, or G is 0 at an event: set `tau` earlier.
+
+    References
+    ----------
+    Uno et al. 2011, Stat Med 30:1105.
+    """
+    times, codes = check_outcome(time, event)
+    scores = check_scores(risk, times.size)
+    source = (times, codes) if train is None else check_outcome(*train)
+    limit = np.inf if tau is None else float(check_horizons(tau)[0])
+    counts = pair_counts(times, codes, scores)
+    counted = times[counts.who] < limit
+    at_event = times[counts.who[counted]]
+    g = step(*censoring_steps(source[0], source[1]), at_event, 1.0)
+    useful = counts.outliving[counted] > 0
+    if (g[useful] <= 0).any():
+        raise NotEstimableError("no patient is followed up to the last events", "set an earlier tau")
+    weight = np.zeros_like(g)
+    weight[useful] = 1.0 / g[useful] ** 2
+    total = float(weight @ counts.outliving[counted])
+    if total == 0:
+        raise NotEstimableError("no two patients can be compared", "C needs an event that others outlive")
+    won = counts.lower[counted] + 0.5 * counts.equal[counted]
+    return float(weight @ won) / total
+
+
+def _ranks(values: Floats) -> Ints:
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _earlier_and_less(values: Ints) -> Ints:
+    """For each place of a sequence how many earlier places hold a smaller value.
+
+    The places are sorted by value (of equal ones the later first, so that they do not count), then split by
+    the bits of the place from the highest down: at each bit an upper place counts the lower ones met before
+    it.
+    """
+    n = values.size
+    counts = np.zeros(n, dtype=np.int64)
+    places = np.lexsort((-np.arange(n), values))
+    for bit in range(max(n - 1, 0).bit_length() - 1, -1, -1):
+        is_lower = (places >> bit) & 1 == 0
+        block = places >> (bit + 1)
+        met = np.cumsum(is_lower)
+        starts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
+        before = np.concatenate([[0], met])[starts]
+        lengths = np.diff(np.concatenate([starts, [n]]))
+        met = met - np.repeat(before, lengths)
+        upper = ~is_lower
+        counts[places[upper]] += met[upper]
+        # a stable split of each block by the bit keeps the order of values within the halves
+        half = np.repeat(starts, lengths) + np.where(
+            is_lower,
+            met - 1,
+            np.repeat(np.add.reduceat(is_lower, starts), lengths) + _met_upper(upper, starts, lengths),
+        )
+        split = np.empty_like(places)
+        split[half] = places
+        places = split
+    return counts
+
+
+def _met_upper(upper: np.ndarray, starts: Ints, lengths: Ints) -> Ints:
+    met = np.cumsum(upper)
+    before = np.concatenate([[0], met])[starts]
+    return np.asarray(met - np.repeat(before, lengths) - 1)
+
+
+# C of several scores with intervals and paired differences, all on the same resamples.
+
+
+Kind = Literal["harrell", "uno"]
+
+_DENSE = 40_000_000  # entries of an (events x patients) matrix that is worth its memory
+
+
+@dataclass(frozen=True)
+class Concordances:
+    """C of each score, and differences.
+
+    Parameters
+    ----------
+    values : by name of the score.
+    differences : by `new - old`.
+    n_failed : resamples in which no pair could be compared.
+    """
+
+    kind: Kind
+    tau: float | None
+    values: dict[str, Interval]
+    differences: dict[str, Difference]
+    n_boot: int
+    n_failed: int
+    seed: int
+
+
+def concordance(
+    time: ArrayLike,
+    event: ArrayLike,
+    risks: Mapping[str, ArrayLike],
+    *,
+    compare: Sequence[tuple[str, str]] = (),
+    kind: Kind = "harrell",
+    tau: float | None = None,
+    n_boot: int = 1000,
+    seed: int = 1,
+    confidence: float = 0.95,
+    on_progress: OnProgress | None = None,
+) -> Concordances:
+    """C of several scores with percentile intervals; the scores are held fixed, patients are resampled.
+
+    Parameters
+    ----------
+    time, event : (n,) 0 and 1.
+    risks : (n,) of each name; higher is worse.
+    compare : pairs (old, new) whose difference new - old is wanted.
+    kind : `harrell`, or `uno` (up to `tau`), whose weights are made anew in each resample.
+
+    Raises
+    ------
+    UsageError : see `harrell_c`; or a name in `compare` that is not in `risks`.
+    NotEstimableError : no pair can be compared.
+    """
+    times, codes = check_outcome(time, event)
+    scores = {name: check_scores(risk, times.size, name) for name, risk in risks.items()}
+    check_compared(scores, compare)
+    if kind not in ("harrell", "uno"):
+        raise UsageError(f"kind {kind}: choose harrell or uno.")
+    at_data = {
+        name: harrell_c(times, codes, risk).c if kind == "harrell" else uno_c(times, codes, risk, tau=tau)
+        for name, risk in scores.items()
+    }
+    limit = np.inf if kind == "harrell" or tau is None else float(check_horizons(tau)[0])
+    replicates = _replicates(times, codes, scores, kind, limit, n_boot, seed, on_progress)
+    return Concordances(
+        kind=kind,
+        tau=None if kind == "harrell" else tau,
+        values={name: percentile(at_data[name], replicates[name], confidence) for name in scores},
+        differences={
+            f"{new} - {old}": percentile_difference(
+                at_data[new] - at_data[old], replicates[new] - replicates[old], confidence
+            )
+            for old, new in compare
+        },
+        n_boot=n_boot,
+        n_failed=int((~np.isfinite(np.stack(list(replicates.values())))).any(axis=0).sum()),
+        seed=seed,
+    )
+
+
+def check_compared(scores: Mapping[str, object], compare: Sequence[tuple[str, str]]) -> None:
+    """Refuse a comparison of a score that is not there, or no score at all.
+
+    Raises
+    ------
+    UsageError : so it is.
+    """
+    if not scores:
+        raise UsageError("no score is given.")
+    if unknown := {name for pair in compare for name in pair} - set(scores):
+        raise UsageError(f"no such score: {', '.join(sorted(unknown))}.")
+
+
+def _replicates(
+    time: Floats,
+    event: Ints,
+    scores: dict[str, Floats],
+    kind: Kind,
+    limit: float,
+    n_boot: int,
+    seed: int,
+    on_progress: OnProgress | None,
+) -> dict[str, Floats]:
+    dense = int(event.sum()) * time.size <= _DENSE
+    engine = (_Dense if dense else _Sparse)(time, event, scores, kind, limit)
+    chunks = [engine.chunk(counts) for counts in resample_counts(time.size, n_boot, seed, on_progress)]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in scores}
+
+
+class _Dense:
+    """All pairs as a matrix (events x patients), so that many resamples are one matrix product.
+
+    The products are of small whole numbers and halves, which 32-bit floats hold exactly: no rounding, so the
+    same bits for any number of threads.
+    """
+
+    def __init__(
+        self, time: Floats, event: Ints, scores: dict[str, Floats], kind: Kind, limit: float
+    ) -> None:
+        self._who = np.flatnonzero((event == 1) & (time < limit))
+        later = time[None, :] > time[self._who, None]
+        also = (time[None, :] == time[self._who, None]) & (event == 0)[None, :]
+        outlives = later | also
+        self._outlives = outlives.astype(np.float32)
+        self._wins = {name: _wins(risk, self._who) * self._outlives for name, risk in scores.items()}
+        self._moments = Moments(time, event) if kind == "uno" else None
+        self._time = time[self._who]
+
+    def chunk(self, counts: Floats) -> dict[str, Floats]:
+        """C (b,) of each score in the resamples with these counts (n, b)."""
+        small = counts.astype(np.float32)
+        comparable = (self._outlives @ small).astype(np.float64)
+        weight = counts[self._who]
+        if self._moments is not None:
+            g = self._moments.steps_at(self._moments.uncensored(counts), self._time)
+            weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=(g > 0) & (comparable > 0))
+        total = (weight * comparable).sum(axis=0)
+        return {
+            name: _ratio((weight * (wins @ small).astype(np.float64)).sum(axis=0), total)
+            for name, wins in self._wins.items()
+        }
+
+
+class _Sparse:
+    """Pairs counted anew by sorting, for cohorts too large for a matrix."""
+
+    def __init__(
+        self, time: Floats, event: Ints, scores: dict[str, Floats], kind: Kind, limit: float
+    ) -> None:
+        self._time, self._event, self._scores, self._kind, self._limit = time, event, scores, kind, limit
+
+    def chunk(self, counts: Floats) -> dict[str, Floats]:
+        """C (b,) of each score in the resamples with these counts (n, b)."""
+        values = [
+            self._one(np.repeat(np.arange(self._time.size), column.astype(np.int64))) for column in counts.T
+        ]
+        return {name: np.array([value[name] for value in values]) for name in self._scores}
+
+    def _one(self, indices: Ints) -> dict[str, float]:
+        time, event = self._time[indices], self._event[indices]
+        out = {}
+        for name, risk in self._scores.items():
+            counts = pair_counts(time, event, risk[indices])
+            weight = (time[counts.who] < self._limit).astype(np.float64)
+            if self._kind == "uno":
+                g = step(*censoring_steps(time, event), time[counts.who], 1.0)
+                useful = (g > 0) & (counts.outliving > 0)
+                weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=useful)
+            total = np.array([weight @ counts.outliving])
+            won = np.array([weight @ (counts.lower + 0.5 * counts.equal)])
+            out[name] = float(_ratio(won, total)[0])
+        return out
+
+
+def _wins(risk: Floats, who: Ints) -> np.ndarray:
+    higher = (risk[who, None] > risk[None, :]).astype(np.float32)
+    return np.asarray(higher + np.float32(0.5) * (risk[who, None] == risk[None, :]), dtype=np.float32)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0))

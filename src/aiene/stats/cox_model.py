@@ -1,0 +1,445 @@
+"""A lean Cox model for the many fits of a bootstrap: Newton steps, Efron's ties, numpy alone.
+
+One fit of 1,700 patients takes about a millisecond. Nothing of size n x p x p is ever made: the information
+is X' diag(w) X less a product over the events, where w sums the weights of all risk sets that a patient is
+in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aiene.errors import UsageError
+from aiene.stats.records import (
+    Coefficient,
+    Floats,
+    Interval,
+    Ints,
+    NotEstimableError,
+    check_groups,
+    check_outcome,
+)
+from aiene.stats.survival_curves import step
+from aiene.stats.tests import chi2_tail, normal_quantile, two_sided
+
+_STEP = 30.0  # a linear predictor that moves further than this in one step overflows before it helps
+
+
+@dataclass(frozen=True)
+class CoxModel:
+    """A fitted Cox model.
+
+    Parameters
+    ----------
+    beta : (p,) log hazard ratios.
+    information : (p, p) observed information at `beta`, with the ridge where there is one.
+    log_likelihood, log_likelihood_null : partial, at `beta` and at 0, without the ridge.
+    converged : the Newton decrement fell under the tolerance; False where an estimate runs to infinity.
+    baseline_times, baseline_hazard : (k,) Breslow's cumulative hazard at x = 0; empty with strata.
+    """
+
+    beta: Floats
+    information: Floats
+    log_likelihood: float
+    log_likelihood_null: float
+    converged: bool
+    iterations: int
+    baseline_times: Floats
+    baseline_hazard: Floats
+
+    def risk(self, X: ArrayLike) -> Floats:
+        """Linear predictor (n,): higher is worse."""
+        return linear_predictor(np.asarray(X, dtype=np.float64), self.beta)
+
+    def survival(self, X: ArrayLike, horizons: ArrayLike) -> Floats:
+        """Predicted survival (n, k) at each horizon.
+
+        Raises
+        ------
+        UsageError : the model has strata, so no one baseline.
+        """
+        if self.baseline_times.size == 0:
+            raise UsageError("a model with strata has no single baseline to predict from.")
+        hazard = step(self.baseline_times, self.baseline_hazard, np.asarray(horizons, dtype=np.float64), 0.0)
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(-np.exp(self.risk(X))[:, None] * np.atleast_1d(hazard)[None, :]))
+
+
+class RiskSets(NamedTuple):
+    """Patients sorted so that every risk set is a run of rows; one entry for each event.
+
+    Parameters
+    ----------
+    order : (n,) the sorting: by stratum, then by falling time.
+    start : (n,) first row of the patient's stratum.
+    event_rows : (e,) row of each event.
+    last_row : (e,) last row of the event's risk set, which ends with its ties.
+    tie : (e,) number of the tie (same stratum and time) that the event belongs to.
+    fraction : (e,) Efron's share l/d for the l-th of d tied events.
+    since, until : (n,) the events in whose risk set a patient is, as a run of their numbers [since, until).
+    """
+
+    order: Ints
+    start: Ints
+    event_rows: Ints
+    last_row: Ints
+    tie: Ints
+    fraction: Floats
+    since: Ints
+    until: Ints
+
+
+def linear_predictor(X: Floats, beta: Floats) -> Floats:
+    """X (n, k) times beta (k,): (n,); equal rows have equal bits.
+
+    A matrix product may round equal rows differently, by their place, and so break ties of a C-index.
+    """
+    return np.asarray((X * beta).sum(axis=1))
+
+
+def risk_sets(time: Floats, event: Ints, strata: Ints | None = None) -> RiskSets:
+    """Sort once; the same sets serve every step of the fit."""
+    layer = np.zeros(time.size, dtype=np.int64) if strata is None else strata
+    order = np.lexsort((-time, layer))
+    t, d, s = time[order], event[order], layer[order]
+    new_moment = np.concatenate([[True], (np.diff(t) != 0) | (np.diff(s) != 0)])
+    moment = np.cumsum(new_moment) - 1
+    last_of_moment = np.concatenate([np.flatnonzero(new_moment)[1:] - 1, [t.size - 1]])
+    event_rows = np.flatnonzero(d == 1)
+    tie_of = moment[event_rows]
+    _, tie, counts = np.unique(tie_of, return_inverse=True, return_counts=True)
+    first_of_tie = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+    rank = np.arange(event_rows.size) - first_of_tie[tie]
+    # Events in row order run from late to early, so the risk sets of a patient are a run of them: from the
+    # first event at the patient's own time to the last of the stratum.
+    since = np.searchsorted(tie_of, moment, side="left")
+    stratum_end = np.searchsorted(s, s, side="right")
+    until = np.searchsorted(event_rows, stratum_end, side="left")
+    return RiskSets(
+        order=order,
+        start=np.searchsorted(s, s, side="left"),
+        event_rows=event_rows,
+        last_row=last_of_moment[tie_of],
+        tie=tie,
+        fraction=rank / counts[tie] if event_rows.size else np.zeros(0),
+        since=since,
+        until=until,
+    )
+
+
+class Derivatives(NamedTuple):
+    """Log partial likelihood, score (p,) and observed information (p, p)."""
+
+    value: float
+    score: Floats
+    information: Floats
+
+
+def derivatives(X: Floats, sets: RiskSets, beta: Floats) -> Derivatives:
+    """Efron's partial likelihood and its derivatives.
+
+    Parameters
+    ----------
+    X : (n, p) in the order of `sets`.
+    """
+    eta = X @ beta
+    top = float(eta.max())
+    r = np.exp(eta - top)
+    xr = X * r[:, None]
+    sums = event_sums(np.concatenate([r[:, None], xr], axis=1), sets)
+    denominator = np.maximum(sums[:, 0], np.finfo(np.float64).tiny)
+    mean = sums[:, 1:] / denominator[:, None]
+    value = float(np.sum(eta[sets.event_rows] - top - np.log(denominator)))
+    score = (X[sets.event_rows] - mean).sum(axis=0)
+    patients = _patient_weights(denominator, sets)
+    information = (xr * patients[:, None]).T @ X - mean.T @ mean
+    return Derivatives(value, score, information)
+
+
+def event_sums(columns: Floats, sets: RiskSets) -> Floats:
+    """For each event the sums (e, c) over its risk set, less Efron's share of the tied events."""
+    rows, fraction = sets.event_rows, sets.fraction
+    running = np.concatenate([np.zeros((1, columns.shape[1])), np.cumsum(columns, axis=0)])
+    total = running[sets.last_row + 1] - running[sets.start[rows]]
+    if np.any(fraction > 0):
+        first = np.flatnonzero(fraction == 0)  # the first event of each tie
+        tied = np.add.reduceat(columns[rows], first, axis=0)
+        total = total - fraction[:, None] * tied[sets.tie]
+    return np.asarray(total)
+
+
+def _patient_weights(denominator: Floats, sets: RiskSets) -> Floats:
+    """For each patient the sum of 1 / denominator over the risk sets, less Efron's share at its own event."""
+    inverse = 1.0 / denominator
+    running = np.concatenate([[0.0], np.cumsum(inverse)])
+    weights = running[sets.until] - running[sets.since]
+    if np.any(sets.fraction > 0):
+        first = np.flatnonzero(sets.fraction == 0)
+        shares = np.add.reduceat(sets.fraction * inverse, first)
+        weights[sets.event_rows] -= shares[sets.tie]
+    return np.asarray(weights)
+
+
+def fit_cox(
+    time: ArrayLike,
+    event: ArrayLike,
+    X: ArrayLike,
+    *,
+    strata: ArrayLike | None = None,
+    ridge: float = 0.0,
+    start: ArrayLike | None = None,
+    max_iterations: int = 50,
+) -> CoxModel:
+    """Fit a Cox model by Newton steps on standardised columns.
+
+    Parameters
+    ----------
+    time, event : (n,) see `check_outcome`.
+    X : (n, p) finite numbers.
+    strata : (n,) labels; each has its own baseline.
+    ridge : penalty on half the squared coefficients of the standardised columns.
+    start : (p,) first guess.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`; or `X` does not fit.
+    NotEstimableError : no event, or a column that says nothing (singular information).
+
+    References
+    ----------
+    Cox 1972, J R Stat Soc B 34:187; Efron 1977, J Am Stat Assoc 72:557.
+    """
+    times, codes = check_outcome(time, event)
+    matrix = np.asarray(X, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != times.size or not np.isfinite(matrix).all():
+        raise UsageError(f"the design must be {times.size} rows of finite numbers.")
+    if not codes.any():
+        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+    layers = None if strata is None else check_groups(strata, times.size)[0]
+    sets = risk_sets(times, codes, layers)
+    mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
+    if (scale == 0).any():
+        raise NotEstimableError("a covariate is the same in all patients", "leave it out of the model")
+    sorted_x = ((matrix - mean) / scale)[sets.order]
+    first = np.zeros(matrix.shape[1]) if start is None else np.asarray(start, dtype=np.float64) * scale
+    beta, end, converged, iterations = _newton(sorted_x, sets, first, ridge, max_iterations)
+    null = derivatives(sorted_x, sets, np.zeros_like(beta))
+    raw = beta / scale
+    hazard_times, hazard = (
+        (np.zeros(0), np.zeros(0)) if strata is not None else _breslow(times, codes, matrix @ raw)
+    )
+    penalty = ridge * np.eye(beta.size)
+    return CoxModel(
+        beta=raw,
+        information=(end.information + penalty) * np.outer(scale, scale),
+        log_likelihood=end.value,
+        log_likelihood_null=null.value,
+        converged=converged and not _vanished(end.information, null.information),
+        iterations=iterations,
+        baseline_times=hazard_times,
+        baseline_hazard=hazard,
+    )
+
+
+def _vanished(information: Floats, at_zero: Floats) -> bool:
+    """Whether a direction holds next to no information any more: the estimate runs to infinity along it."""
+    try:
+        left = np.linalg.eigvals(np.linalg.solve(at_zero, information)).real.min()
+    except np.linalg.LinAlgError:
+        return True
+    return bool(left < 1e-6)
+
+
+def _newton(
+    X: Floats, sets: RiskSets, beta: Floats, ridge: float, max_iterations: int
+) -> tuple[Floats, Derivatives, bool, int]:
+    now = derivatives(X, sets, beta)
+    penalised = now.value - 0.5 * ridge * float(beta @ beta)
+    for iteration in range(1, max_iterations + 1):
+        score = now.score - ridge * beta
+        move = _solve(now.information + ridge * np.eye(beta.size), score)
+        decrement = float(score @ move)
+        if decrement < 1e-18 * max(1.0, abs(penalised)):
+            return beta, now, True, iteration
+        size = 1.0
+        farthest = float(np.abs(X @ move).max())
+        if farthest > _STEP:
+            size = _STEP / farthest
+        for _ in range(30):
+            tried = beta + size * move
+            then = derivatives(X, sets, tried)
+            value = then.value - 0.5 * ridge * float(tried @ tried)
+            if np.isfinite(value) and value >= penalised - 1e-12 * abs(penalised):
+                break
+            size *= 0.5
+        else:
+            return beta, now, decrement < 1e-8, iteration
+        beta, now, penalised = tried, then, value
+        if decrement < 1e-12:  # the step just made was quadratic: what is left is its square
+            return beta, now, True, iteration
+    return beta, now, False, max_iterations
+
+
+def _solve(information: Floats, score: Floats) -> Floats:
+    try:
+        move = np.linalg.solve(information, score)
+    except np.linalg.LinAlgError:
+        move = np.full_like(score, np.nan)
+    if not np.isfinite(move).all() or float(score @ move) < 0:
+        return np.asarray(np.linalg.lstsq(information, score, rcond=1e-12)[0])
+    return np.asarray(move)
+
+
+def _breslow(time: Floats, event: Ints, eta: Floats) -> tuple[Floats, Floats]:
+    with np.errstate(over="ignore"):
+        r = np.exp(eta)
+    times, place = np.unique(time, return_inverse=True)
+    deaths = np.bincount(place, weights=event, minlength=times.size)
+    at_risk = np.cumsum(np.bincount(place, weights=r, minlength=times.size)[::-1])[::-1]
+    kept = deaths > 0
+    return times[kept], np.cumsum(deaths[kept] / at_risk[kept])
+
+
+# Records of fitted regressions.
+
+
+Method = Literal["efron", "firth", "ridge"]
+
+
+@dataclass(frozen=True)
+class CoxFit:
+    """A Cox regression.
+
+    Parameters
+    ----------
+    method : `efron` for the maximum of Efron's partial likelihood, `firth` or `ridge` for a penalised one.
+    rows : one for each column.
+    covariance : (p, p) of the coefficients.
+    n, events : patients and events in the model.
+    log_likelihood, log_likelihood_null : of the fit and without covariates; penalised for `firth`.
+    lrt, lrt_df, lrt_p : likelihood-ratio test of the whole model; NaN for `ridge`.
+    aic : NaN where the likelihood is penalised.
+    concordance : Harrell's C on the same patients, within strata.
+    strata : the model has strata.
+    warnings : what the reader must be told.
+    separation : columns whose estimate would run to infinity.
+    model : for prediction.
+    """
+
+    method: Method
+    rows: tuple[Coefficient, ...]
+    covariance: Floats
+    n: int
+    events: int
+    log_likelihood: float
+    log_likelihood_null: float
+    lrt: float
+    lrt_df: int
+    lrt_p: float
+    aic: float
+    concordance: float
+    strata: bool
+    warnings: tuple[str, ...]
+    separation: tuple[str, ...]
+    model: CoxModel
+
+    @property
+    def coef(self) -> Floats:
+        """Log hazard ratios (p,)."""
+        return np.array([row.coef for row in self.rows])
+
+    @property
+    def hazard_ratios(self) -> dict[str, Interval]:
+        """Hazard ratio of each column with its interval."""
+        return {row.name: Interval(row.hr, row.lower, row.upper) for row in self.rows}
+
+
+class LikelihoodRatio(NamedTuple):
+    """Does the larger model fit better: twice the gain of log-likelihood, chi-squared."""
+
+    statistic: float
+    df: int
+    p: float
+    aic_smaller: float
+    aic_larger: float
+
+
+class Wald(NamedTuple):
+    """Joint test of several coefficients, chi-squared."""
+
+    statistic: float
+    df: int
+    p: float
+
+
+def wald_rows(
+    names: Sequence[str], coef: Floats, covariance: Floats, confidence: float
+) -> tuple[Coefficient, ...]:
+    """Rows of a table of coefficients with Wald tests and intervals."""
+    quantile = normal_quantile(0.5 + confidence / 2)
+    rows = []
+    for name, beta, variance in zip(names, coef, np.diag(covariance), strict=True):
+        error = float(np.sqrt(max(float(variance), 0.0)))
+        z = float(beta) / error if error > 0 else float("nan")
+        with np.errstate(over="ignore"):
+            ratio, low, high = np.exp([beta, beta - quantile * error, beta + quantile * error])
+        rows.append(
+            Coefficient(name, float(beta), error, z, two_sided(z), float(ratio), float(low), float(high))
+        )
+    return tuple(rows)
+
+
+def nested_lrt(smaller: CoxFit, larger: CoxFit) -> LikelihoodRatio:
+    """Likelihood-ratio test of two nested models on the same patients.
+
+    Raises
+    ------
+    UsageError : the models are not nested, or not of the same patients.
+    NotEstimableError : one of them is penalised, so its likelihood does not follow the chi-squared.
+    """
+    if (smaller.n, smaller.events) != (larger.n, larger.events):
+        raise UsageError(
+            f"the two models are of {smaller.n} and {larger.n} patients; compare them on the same ones."
+        )
+    if smaller.strata != larger.strata:
+        raise UsageError("one of the two models has strata, the other not.")
+    names, wider = {row.name for row in smaller.rows}, {row.name for row in larger.rows}
+    if not names < wider:
+        raise UsageError("the larger model must hold every covariate of the smaller one, and more.")
+    if "efron" not in (smaller.method, larger.method) or smaller.method != larger.method:
+        raise NotEstimableError(
+            "a penalised model has no likelihood-ratio test", "merge the sparse levels and compare again"
+        )
+    statistic = 2.0 * (larger.log_likelihood - smaller.log_likelihood)
+    df = len(wider) - len(names)
+    return LikelihoodRatio(statistic, df, chi2_tail(statistic, df), smaller.aic, larger.aic)
+
+
+def lrt_against_null(
+    fit: CoxFit,
+) -> LikelihoodRatio:
+    """Likelihood-ratio test of a model against one without covariates."""
+    return LikelihoodRatio(fit.lrt, fit.lrt_df, fit.lrt_p, -2.0 * fit.log_likelihood_null, fit.aic)
+
+
+def term_test(fit: CoxFit, columns: Sequence[str]) -> Wald:
+    """Joint Wald test of the columns of one term, such as the levels of a category.
+
+    Raises
+    ------
+    UsageError : a column is not in the model.
+    """
+    names = [row.name for row in fit.rows]
+    unknown = [column for column in columns if column not in names]
+    if unknown or not columns:
+        raise UsageError(f"not in the model: {', '.join(unknown) or 'no column given'}.")
+    chosen = [names.index(column) for column in columns]
+    beta = fit.coef[chosen]
+    inner = fit.covariance[np.ix_(chosen, chosen)]
+    statistic = float(beta @ np.linalg.pinv(inner, hermitian=True) @ beta)
+    return Wald(statistic, len(chosen), chi2_tail(statistic, len(chosen)))

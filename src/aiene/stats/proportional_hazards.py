@@ -1,0 +1,234 @@
+"""Are hazards proportional: Schoenfeld residuals and the test on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from aiene.errors import UsageError
+from aiene.stats.cox_model import event_sums, fit_cox, risk_sets
+from aiene.stats.penalised_cox import find_separation
+from aiene.stats.records import Floats, Ints, NotEstimableError, check_design, check_groups, check_outcome
+from aiene.stats.survival_curves import life_table, step, survival_steps
+from aiene.stats.tests import chi2_tail, normal_quantile
+
+Transform = Literal["rank", "km", "identity", "log"]
+PHMethod = Literal["score", "approximate"]
+
+
+class PHRow(NamedTuple):
+    """Test of one column, or of all: a small p says that its effect changes with time."""
+
+    name: str
+    statistic: float
+    df: int
+    p: float
+
+
+class ProportionalHazards(NamedTuple):
+    """Tests of proportional hazards on a transformed time."""
+
+    rows: tuple[PHRow, ...]
+    overall: PHRow
+    transform: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Schoenfeld:
+    """Scaled Schoenfeld residuals plus the coefficient: an estimate of the effect at each event's time.
+
+    Parameters
+    ----------
+    times : (e,) of the events, rising.
+    residuals : (e, p)
+    names : (p,)
+    smooth : by name a grid of times, a local mean, and its lower and upper limit (g,).
+    """
+
+    times: Floats
+    residuals: Floats
+    names: tuple[str, ...]
+    smooth: dict[str, tuple[Floats, Floats, Floats, Floats]]
+
+
+class _Residuals(NamedTuple):
+    """Of each event, by rising time: x less the mean of the risk set, and the risk set's covariance of x.
+
+    `raw` takes the mean over tied events, `single` the one of each by Efron's shares.
+    """
+
+    times: Floats
+    raw: Floats
+    single: Floats
+    moments: Floats
+    beta: Floats
+    variance: Floats
+
+
+def proportional_hazards(
+    time: ArrayLike,
+    event: ArrayLike,
+    X: pd.DataFrame,
+    *,
+    strata: ArrayLike | None = None,
+    transform: Transform = "km",
+    method: PHMethod = "score",
+) -> ProportionalHazards:
+    """Test each column, and all together, for an effect that changes with time.
+
+    Parameters
+    ----------
+    transform : of time: 1 less Kaplan-Meier, rank of the event (tied ones in the order of the rows, as
+        lifelines), none, or logarithm.
+    method : `score` tests x times the transformed time as a further covariate, as R's survival does from
+        version 3 on; `approximate` takes the variance as the same at all events, as earlier versions and
+        lifelines do.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`, `check_design`.
+    NotEstimableError : fewer than 3 events, all at one time, or the model has no finite estimate.
+
+    References
+    ----------
+    Grambsch and Therneau 1994, Biometrika 81:515.
+    """
+    times, codes = check_outcome(time, event)
+    if method not in ("score", "approximate"):
+        raise UsageError(f"method {method}: choose score or approximate.")
+    names, found = _residuals(times, codes, X, strata)
+    moved = _transformed(found.times, times, codes, transform, left=method == "score")
+    centred = moved - moved.mean()
+    if not np.ptp(found.times) > 0 or float(centred @ centred) == 0:
+        raise NotEstimableError("all events happened at one time", "the hazards cannot be followed over time")
+    statistics, overall = (_score_tests if method == "score" else _approximate_tests)(centred, found)
+    rows = tuple(
+        PHRow(name, float(value), 1, chi2_tail(float(value), 1))
+        for name, value in zip(names, statistics, strict=True)
+    )
+    df = len(names)
+    return ProportionalHazards(rows, PHRow("all", overall, df, chi2_tail(overall, df)), transform, method)
+
+
+def _approximate_tests(centred: Floats, found: _Residuals) -> tuple[Floats, float]:
+    events, spread = found.times.size, float(centred @ centred)
+    weighted = centred @ found.raw  # (p,)
+    scaled = events * weighted @ found.variance
+    statistics = scaled**2 / (events * np.diag(found.variance) * spread)
+    return statistics, float(events * weighted @ found.variance @ weighted / spread)
+
+
+def _score_tests(centred: Floats, found: _Residuals) -> tuple[Floats, float]:
+    """Score tests of x times the transformed time; the score of x itself is 0 at the estimate."""
+    score = centred @ found.single
+    plain = found.moments.sum(axis=0)
+    mixed = np.einsum("e,ekl->kl", centred, found.moments)
+    square = np.einsum("e,ekl->kl", centred**2, found.moments)
+    left = square - mixed.T @ np.linalg.solve(plain, mixed)  # information of the new columns, given the old
+    statistics = []
+    for column in range(score.size):
+        own = mixed[:, column]
+        statistics.append(score[column] ** 2 / (square[column, column] - own @ np.linalg.solve(plain, own)))
+    return np.array(statistics), float(score @ np.linalg.pinv(left, hermitian=True) @ score)
+
+
+def schoenfeld(
+    time: ArrayLike, event: ArrayLike, X: pd.DataFrame, *, strata: ArrayLike | None = None, grid: int = 60
+) -> Schoenfeld:
+    """Residuals for the plot of each effect over time, with a smooth curve and its 95 % interval.
+
+    Parameters
+    ----------
+    grid : points of the smooth curve.
+
+    The curve is a local linear mean with Gaussian weights, as wide as a quarter of the events, on ranked
+    time.
+
+    Raises
+    ------
+    UsageError, NotEstimableError : see `proportional_hazards`.
+    """
+    times, codes = check_outcome(time, event)
+    names, found = _residuals(times, codes, X, strata)
+    residuals = found.times.size * found.raw @ found.variance + found.beta
+    smooth = {name: _smooth(found.times, residuals[:, column], grid) for column, name in enumerate(names)}
+    return Schoenfeld(found.times, residuals, names, smooth)
+
+
+def _residuals(
+    time: Floats, event: Ints, X: pd.DataFrame, strata: ArrayLike | None
+) -> tuple[tuple[str, ...], _Residuals]:
+    matrix, names = check_design(X, time.size)
+    if event.sum() < 3:
+        raise NotEstimableError("fewer than 3 events happened", "the hazards cannot be followed over time")
+    if separated := find_separation(time, event, X, strata=strata):
+        raise NotEstimableError(
+            f"the estimate of {', '.join(separated)} runs to infinity", "leave it out to test the others"
+        )
+    layers = None if strata is None else check_groups(strata, time.size)[0]
+    fit = fit_cox(time, event, matrix, strata=layers)
+    sets = risk_sets(time, event, layers)
+    ordered = (matrix - matrix.mean(axis=0))[sets.order]
+    eta = ordered @ fit.beta
+    r = np.exp(eta - eta.max())[:, None]
+    size, p = ordered.shape
+    products = (ordered[:, :, None] * ordered[:, None, :]).reshape(size, p * p)
+    sums = event_sums(r * np.concatenate([np.ones((size, 1)), ordered, products], axis=1), sets)
+    means = sums[:, 1:] / sums[:, :1]
+    mean = means[:, :p]
+    moments = means[:, p:].reshape(-1, p, p) - mean[:, :, None] * mean[:, None, :]
+    first = np.flatnonzero(sets.fraction == 0)
+    of_tie = np.add.reduceat(mean, first, axis=0) / np.bincount(sets.tie)[:, None]
+    at_event = ordered[sets.event_rows]
+    patients = sets.order[sets.event_rows]
+    rising = np.lexsort((patients, time[patients]))
+    return names, _Residuals(
+        times=time[patients][rising],
+        raw=(at_event - of_tie[sets.tie])[rising],
+        single=(at_event - mean)[rising],
+        moments=moments[rising],
+        beta=fit.beta,
+        variance=np.asarray(np.linalg.inv(fit.information), dtype=np.float64),
+    )
+
+
+def _transformed(at: Floats, time: Floats, event: Ints, transform: Transform, *, left: bool) -> Floats:
+    if transform == "rank":
+        return np.asarray(stats.rankdata(at, method="ordinal"), dtype=np.float64)
+    if transform == "identity":
+        return at
+    if transform == "log":
+        if (at <= 0).any():
+            raise NotEstimableError(
+                "an event happened at time 0, which has no logarithm", "choose another transform"
+            )
+        return np.asarray(np.log(at))
+    if transform == "km":
+        table = life_table(time, event)
+        return 1.0 - step(table.times, survival_steps(table), at, 1.0, left=left)
+    raise UsageError(f"transform {transform}: choose rank, km, identity or log.")
+
+
+def _smooth(times: Floats, values: Floats, grid: int) -> tuple[Floats, Floats, Floats, Floats]:
+    place = stats.rankdata(times) / times.size
+    width = max(0.25 / 2, 2.0 / times.size)
+    at = np.linspace(times.min(), times.max(), grid)
+    centre = np.interp(at, times, place)
+    kernel = np.exp(-0.5 * ((place[None, :] - centre[:, None]) / width) ** 2)
+    offset = place[None, :] - centre[:, None]
+    s0, s1, s2 = kernel.sum(1), (kernel * offset).sum(1), (kernel * offset**2).sum(1)
+    weights = kernel * (s2[:, None] - s1[:, None] * offset)
+    determinant = s0 * s2 - s1**2
+    local = np.where(determinant[:, None] > 1e-12, weights, kernel)
+    local /= local.sum(axis=1, keepdims=True)
+    mean = local @ values
+    own = np.interp(place, centre, mean) if np.ptp(centre) > 0 else np.full_like(values, mean.mean())
+    error = np.sqrt((local**2).sum(axis=1) * float(np.mean((values - own) ** 2)))
+    z = normal_quantile(0.975)
+    return at, mean, mean - z * error, mean + z * error

@@ -1,0 +1,703 @@
+"""Survival curves by Kaplan and Meier, and the follow-up by the reversed curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aiene.errors import UsageError
+from aiene.stats.records import (
+    Estimate,
+    Floats,
+    Interval,
+    Ints,
+    NotEstimableError,
+    check_fraction,
+    check_groups,
+    check_horizons,
+    check_outcome,
+    known_until,
+)
+from aiene.stats.tests import normal_quantile, two_sided
+
+# Counts at each distinct time: what every curve and test starts from.
+
+
+class LifeTable(NamedTuple):
+    """Counts at the distinct times, rising.
+
+    Parameters
+    ----------
+    times : (k,)
+    at_risk : (k,) patients whose time is not before it.
+    events : (k, c) by code 1 to c.
+    censored : (k,)
+    """
+
+    times: Floats
+    at_risk: Floats
+    events: Floats
+    censored: Floats
+
+
+def life_table(time: Floats, event: Ints, *, codes: int = 1) -> LifeTable:
+    """Count at each distinct time.
+
+    Parameters
+    ----------
+    codes : the greatest event code to count; all are at risk until their time.
+    """
+    times, place = np.unique(time, return_inverse=True)
+    here = np.bincount(place)
+    at_risk = (time.size - np.concatenate([[0], np.cumsum(here)[:-1]])).astype(np.float64)
+    events = np.stack(
+        [np.bincount(place[event == code], minlength=times.size) for code in range(1, codes + 1)], axis=1
+    ).astype(np.float64)
+    return LifeTable(times, at_risk, events, here - events.sum(axis=1))
+
+
+def step(times: Floats, values: Floats, query: Floats, before: float, *, left: bool = False) -> Floats:
+    """A right-continuous step function at `query`; with `left` its value just before it.
+
+    Parameters
+    ----------
+    before : the value ahead of the first step.
+    """
+    place = np.searchsorted(times, query, side="left" if left else "right")
+    return np.concatenate([[before], values])[place]
+
+
+def survival_steps(table: LifeTable) -> Floats:
+    """Kaplan-Meier survival after each time of the table, for an event of any code."""
+    return np.cumprod(1.0 - table.events.sum(axis=1) / table.at_risk)
+
+
+def censoring_steps(time: Floats, event: Ints) -> tuple[Floats, Floats]:
+    """Times and Kaplan-Meier curve G of staying uncensored; at one time events come before censorings."""
+    table = life_table(time, np.minimum(event, 1))
+    at_risk = table.at_risk - table.events[:, 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.where(at_risk > 0, 1.0 - table.censored / at_risk, 1.0)
+    return table.times, np.asarray(np.cumprod(factor), dtype=np.float64)
+
+
+def nelson_aalen(time: Floats, event: Ints) -> Floats:
+    """Cumulative hazard at each patient's own time.
+
+    Parameters
+    ----------
+    time, event : (n,) see `check_outcome`.
+
+    References
+    ----------
+    Aalen 1978, Ann Stat 6:701.
+    """
+    from aiene.stats.records import check_outcome
+
+    time, event = check_outcome(time, event)
+    table = life_table(time, event)
+    hazard = np.cumsum(table.events[:, 0] / table.at_risk)
+    return step(table.times, hazard, time, 0.0)
+
+
+def at_risk_before(times: Floats, at_risk: Floats, ticks: Sequence[float]) -> list[int]:
+    """How many patients are at risk just before each tick; none after the last time.
+
+    Parameters
+    ----------
+    times, at_risk : (k,) of a curve, times rising.
+    """
+    places = np.searchsorted(times, np.asarray(ticks, dtype=np.float64), side="left")
+    return [int(n) for n in np.concatenate([at_risk, [0.0]])[places]]
+
+
+class Curve(Protocol):
+    """What an estimated step curve knows besides its own values."""
+
+    @property
+    def times(self) -> Floats:
+        """Rising."""
+
+    @property
+    def lower(self) -> Floats:
+        """End of the interval."""
+
+    @property
+    def upper(self) -> Floats:
+        """End of the interval."""
+
+    @property
+    def std_error(self) -> Floats:
+        """Of the values."""
+
+    @property
+    def at_risk(self) -> Floats:
+        """Just before each time."""
+
+    @property
+    def n_events(self) -> Floats:
+        """At each time."""
+
+    @property
+    def known_until(self) -> float:
+        """To where the curve can be told."""
+
+
+def estimate_at(curve: Curve, values: Floats, horizon: float) -> Estimate:
+    """A curve at a horizon, with its interval.
+
+    Parameters
+    ----------
+    values : (k,) of the curve at its times.
+    """
+    place = int(np.searchsorted(curve.times, horizon, side="right")) - 1
+    return Estimate(
+        time=horizon,
+        value=float(values[place]),
+        lower=float(curve.lower[place]),
+        upper=float(curve.upper[place]),
+        std_error=float(curve.std_error[place]),
+        at_risk=at_risk_before(curve.times, curve.at_risk, [horizon])[0],
+        n_events=int(curve.n_events[: place + 1].sum()),
+        beyond_followup=horizon > curve.known_until,
+    )
+
+
+SurvivalInterval = Literal["log-log", "log", "plain"]
+
+
+@dataclass(frozen=True)
+class SurvivalCurve:
+    """A Kaplan-Meier curve; every array starts with time 0.
+
+    Parameters
+    ----------
+    times : (k,) distinct times; survival holds from each on.
+    survival, lower, upper, std_error : (k,) Greenwood's error; the interval is of the kind named,
+        NaN where survival is 0.
+    at_risk : (k,) patients followed up to just before the time.
+    n_events, n_censored : (k,) at the time.
+    n, events : patients and events in all.
+    last_time : the longest observation.
+    known_until : the same, or infinity where nobody was censored at it, so that the curve is known for ever.
+    """
+
+    times: Floats
+    survival: Floats
+    lower: Floats
+    upper: Floats
+    std_error: Floats
+    at_risk: Floats
+    n_events: Floats
+    n_censored: Floats
+    n: int
+    events: int
+    interval: str
+    confidence: float
+    last_time: float
+    known_until: float
+
+    def values_at(self, times: ArrayLike) -> Floats:
+        """Survival at any times, after the last one its last value."""
+        return step(self.times, self.survival, np.asarray(times, dtype=np.float64), 1.0)
+
+    def at(self, horizons: Sequence[float]) -> tuple[Estimate, ...]:
+        """Survival at each horizon with its interval."""
+        return tuple(estimate_at(self, self.survival, float(horizon)) for horizon in horizons)
+
+    def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
+        """How many patients are followed up to just before each tick."""
+        return at_risk_before(self.times, self.at_risk, ticks)
+
+    def quantile(self, p: float = 0.5) -> Interval:
+        """First time at which survival is not above 1 - p; NaN where it is not reached.
+
+        The interval holds the times at which the interval of the curve crosses (Brookmeyer and Crowley 1982).
+        """
+        level = 1.0 - check_fraction(p, "p")
+        crossings = (self._first_below(curve, level) for curve in (self.survival, self.lower, self.upper))
+        return Interval(*crossings)
+
+    @property
+    def median(self) -> Interval:
+        """Median survival time with its interval."""
+        return self.quantile(0.5)
+
+    def _first_below(self, curve: Floats, level: float) -> float:
+        below = np.flatnonzero(curve <= level + 1e-12)
+        return float(self.times[below[0]]) if below.size else float("nan")
+
+
+def kaplan_meier(
+    time: ArrayLike,
+    event: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    interval: SurvivalInterval = "log-log",
+) -> SurvivalCurve:
+    """Survival with Greenwood's interval.
+
+    Parameters
+    ----------
+    time : (n,) not negative.
+    event : (n,) 0 censored, 1 event.
+    interval : scale of the interval; `log` is the default of R's survfit, `log-log` that of lifelines.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`.
+    NotEstimableError : no patient.
+
+    References
+    ----------
+    Kaplan and Meier 1958, J Am Stat Assoc 53:457; Kalbfleisch and Prentice 2002 for the log-log interval.
+    """
+    times, codes = check_outcome(time, event)
+    table = life_table(times, codes)
+    deaths, at_risk = table.events[:, 0], table.at_risk
+    survival = survival_steps(table)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        greenwood = np.cumsum(np.where(deaths > 0, deaths / (at_risk * (at_risk - deaths)), 0.0))
+        error = np.where(survival > 0, survival * np.sqrt(greenwood), 0.0)
+    z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
+    lower, upper = _limits(survival, greenwood, z, interval)
+    has_zero = table.times[0] == 0.0
+    lead = [] if has_zero else [0.0]
+    return SurvivalCurve(
+        times=np.concatenate([lead, table.times]),
+        survival=_led(survival, lead, 1.0),
+        lower=_led(lower, lead, 1.0),
+        upper=_led(upper, lead, 1.0),
+        std_error=_led(error, lead, 0.0),
+        at_risk=_led(at_risk, lead, float(times.size)),
+        n_events=_led(deaths, lead, 0.0),
+        n_censored=_led(table.censored, lead, 0.0),
+        n=times.size,
+        events=int(deaths.sum()),
+        interval=interval,
+        confidence=confidence,
+        last_time=float(times.max()),
+        known_until=known_until(times, codes),
+    )
+
+
+def kaplan_meier_by_group(
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    *,
+    order: Sequence[Any] | None = None,
+    confidence: float = 0.95,
+    interval: SurvivalInterval = "log-log",
+) -> dict[str, SurvivalCurve]:
+    """A curve for each group that occurs, in the order given.
+
+    Raises
+    ------
+    UsageError, NotEstimableError : see `kaplan_meier`, `check_groups`.
+    """
+    times, codes = check_outcome(time, event)
+    place, names = check_groups(group, times.size, order)
+    return {
+        name: kaplan_meier(
+            times[place == index], codes[place == index], confidence=confidence, interval=interval
+        )
+        for index, name in enumerate(names)
+    }
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """How long patients were followed, by the reversed Kaplan-Meier curve.
+
+    Parameters
+    ----------
+    median : with its interval; NaN where more than half had the event so early that it is not reached.
+    first_quartile, third_quartile : of the same curve.
+    n, n_censored : patients, and those without an event.
+    longest : the longest time.
+    """
+
+    median: Interval
+    first_quartile: float
+    third_quartile: float
+    n: int
+    n_censored: int
+    longest: float
+    curve: SurvivalCurve
+
+
+def follow_up(time: ArrayLike, event: ArrayLike) -> FollowUp:
+    """Potential follow-up: the Kaplan-Meier curve in which censoring is the event.
+
+    Parameters
+    ----------
+    event : (n,) 0 censored; 1 and 2 both end the follow-up by an event.
+
+    References
+    ----------
+    Schemper and Smith 1996, Control Clin Trials 17:343.
+    """
+    times, codes = check_outcome(time, event, competing=True)
+    curve = kaplan_meier(times, codes == 0)
+    return FollowUp(
+        median=curve.median,
+        first_quartile=curve.quantile(0.25).value,
+        third_quartile=curve.quantile(0.75).value,
+        n=times.size,
+        n_censored=int((codes == 0).sum()),
+        longest=float(times.max()),
+        curve=curve,
+    )
+
+
+def _limits(
+    survival: Floats, greenwood: Floats, z: float, interval: SurvivalInterval
+) -> tuple[Floats, Floats]:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        width = z * np.sqrt(greenwood)
+        if interval == "log-log":
+            scaled = width / np.log(survival)
+            lower, upper = survival ** np.exp(-scaled), survival ** np.exp(scaled)
+        elif interval == "log":
+            lower, upper = survival * np.exp(-width), survival * np.exp(width)
+        elif interval == "plain":
+            lower, upper = survival * (1.0 - width), survival * (1.0 + width)
+        else:
+            raise UsageError(f"interval {interval}: choose log-log, log or plain.")
+    edge = np.where(survival > 0, survival, np.nan)  # nothing is known of the interval once nobody is left
+    inside = (survival > 0) & (survival < 1)
+    lower, upper = np.where(inside, lower, edge), np.where(inside, upper, edge)
+    return np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
+
+
+def _led(values: Floats, lead: list[float], first: float) -> Floats:
+    return np.concatenate([[first] * len(lead), values])
+
+
+# Cumulative incidence with competing events, by Aalen and Johansen.
+
+
+IncidenceInterval = Literal["log-log", "plain"]
+
+
+@dataclass(frozen=True)
+class IncidenceCurve:
+    """Cumulative incidence of one cause; every array starts with time 0.
+
+    Parameters
+    ----------
+    times : (k,) distinct times; the incidence holds from each on.
+    incidence, lower, upper, std_error : (k,)
+    at_risk : (k,) patients without any event, followed up to just before the time.
+    n_events : (k,) events of the cause at the time.
+    n, events : patients, and events of the cause in all.
+    last_time : the longest observation.
+    known_until : the same, or infinity where nobody was censored at it, so that the curve is known for ever.
+    """
+
+    times: Floats
+    incidence: Floats
+    lower: Floats
+    upper: Floats
+    std_error: Floats
+    at_risk: Floats
+    n_events: Floats
+    n: int
+    events: int
+    cause: int
+    interval: str
+    confidence: float
+    last_time: float
+    known_until: float
+
+    def values_at(self, times: ArrayLike) -> Floats:
+        """Incidence at any times, after the last one its last value."""
+        return step(self.times, self.incidence, np.asarray(times, dtype=np.float64), 0.0)
+
+    def at(self, horizons: Sequence[float]) -> tuple[Estimate, ...]:
+        """Incidence at each horizon with its interval."""
+        return tuple(estimate_at(self, self.incidence, float(horizon)) for horizon in horizons)
+
+    def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
+        """How many patients are without any event and followed up to just before each tick."""
+        return at_risk_before(self.times, self.at_risk, ticks)
+
+
+def cumulative_incidence(
+    time: ArrayLike,
+    state: ArrayLike,
+    *,
+    cause: int = 1,
+    confidence: float = 0.95,
+    interval: IncidenceInterval = "log-log",
+) -> IncidenceCurve:
+    """Cumulative incidence of one cause while the other competes.
+
+    Parameters
+    ----------
+    time : (n,) not negative.
+    state : (n,) 0 censored, 1 event, 2 competing event.
+    interval : scale of the interval; `log-log` is log(-log(incidence)), which stays within 0 and 1.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`; or `cause` is neither 1 nor 2.
+    NotEstimableError : no patient.
+
+    References
+    ----------
+    Aalen and Johansen 1978, Scand J Stat 5:141; variance of Aalen 1978, Ann Stat 6:701.
+    """
+    times, codes = check_outcome(time, state, competing=True)
+    if cause not in (1, 2):
+        raise UsageError(f"cause {cause}: choose 1 or 2.")
+    table = life_table(times, codes, codes=2)
+    before = np.concatenate([[1.0], survival_steps(table)[:-1]])
+    incidence = np.cumsum(before * table.events[:, cause - 1] / table.at_risk)
+    error = np.sqrt(_variance(table, before, incidence, cause))
+    z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
+    lower, upper = _incidence_limits(incidence, error, z, interval)
+    lead = [] if table.times[0] == 0.0 else [0.0]
+    zeros = np.zeros(len(lead))
+    return IncidenceCurve(
+        times=np.concatenate([lead, table.times]),
+        incidence=np.concatenate([zeros, incidence]),
+        lower=np.concatenate([zeros, lower]),
+        upper=np.concatenate([zeros, upper]),
+        std_error=np.concatenate([zeros, error]),
+        at_risk=np.concatenate([zeros + times.size, table.at_risk]),
+        n_events=np.concatenate([zeros, table.events[:, cause - 1]]),
+        n=times.size,
+        events=int((codes == cause).sum()),
+        cause=cause,
+        interval=interval,
+        confidence=confidence,
+        last_time=float(times.max()),
+        known_until=known_until(times, codes),
+    )
+
+
+def cumulative_incidence_by_group(
+    time: ArrayLike,
+    state: ArrayLike,
+    group: ArrayLike,
+    *,
+    order: Sequence[Any] | None = None,
+    cause: int = 1,
+    confidence: float = 0.95,
+    interval: IncidenceInterval = "log-log",
+) -> dict[str, IncidenceCurve]:
+    """A curve for each group that occurs, in the order given.
+
+    Raises
+    ------
+    UsageError, NotEstimableError : see `cumulative_incidence`, `check_groups`.
+    """
+    times, codes = check_outcome(time, state, competing=True)
+    place, names = check_groups(group, times.size, order)
+    return {
+        name: cumulative_incidence(
+            times[place == index],
+            codes[place == index],
+            cause=cause,
+            confidence=confidence,
+            interval=interval,
+        )
+        for index, name in enumerate(names)
+    }
+
+
+def _variance(table: LifeTable, before: Floats, incidence: Floats, cause: int) -> Floats:
+    """Aalen's variance, with the correction for ties: R's cuminc gives the same.
+
+    Each event of the own cause adds (1 + (F(u) - F(t)) / S(u))^2 times its share of the variance, each event
+    of the other ((F(u) - F(t)) / S(u))^2; the squares are multiplied out, so that sums run over u alone.
+    """
+    n, own = table.at_risk, table.events[:, cause - 1]
+    after = before * (1.0 - table.events.sum(axis=1) / n)
+    known = after > 1e-15  # once nobody is left only the last own events add to the variance
+    inverse = np.divide(1.0, after, out=np.zeros_like(after), where=known)
+    ratio = incidence * inverse
+    squares, crosses, parts = (np.zeros_like(after) for _ in range(3))
+    for deaths, start in ((own, 1.0), (table.events.sum(axis=1) - own, 0.0)):
+        shares = before**2 * deaths / n**2 * (1.0 - np.maximum(deaths - 1.0, 0.0) / np.maximum(n - 1.0, 1.0))
+        squares += np.cumsum((start + ratio) ** 2 * shares)
+        crosses += np.cumsum((start + ratio) * inverse * shares)
+        parts += np.cumsum(inverse**2 * shares)
+    return np.asarray(np.maximum(squares - 2.0 * incidence * crosses + incidence**2 * parts, 0.0))
+
+
+def _incidence_limits(
+    incidence: Floats, error: Floats, z: float, interval: IncidenceInterval
+) -> tuple[Floats, Floats]:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if interval == "log-log":
+            scaled = z * error / (incidence * np.log(incidence))
+            lower, upper = incidence ** np.exp(-scaled), incidence ** np.exp(scaled)
+        elif interval == "plain":
+            lower, upper = incidence - z * error, incidence + z * error
+        else:
+            raise UsageError(f"interval {interval}: choose log-log or plain.")
+    inside = (incidence > 0) & (incidence < 1)
+    lower, upper = np.where(inside, lower, incidence), np.where(inside, upper, incidence)
+    return np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
+
+
+# Restricted mean survival time: what to report where hazards are not proportional.
+
+
+class Restricted(NamedTuple):
+    """Mean time lived up to `tau`, in the unit of time."""
+
+    value: float
+    lower: float
+    upper: float
+    std_error: float
+    tau: float
+
+
+class RestrictedDifference(NamedTuple):
+    """Second group less first, on the same `tau`."""
+
+    groups: tuple[str, str]
+    first: Restricted
+    second: Restricted
+    difference: Interval
+    std_error: float
+    p: float
+    tau: float
+
+
+def rmst(time: ArrayLike, event: ArrayLike, tau: float, *, confidence: float = 0.95) -> Restricted:
+    """Area under the Kaplan-Meier curve up to `tau`.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`.
+    NotEstimableError : nobody was followed up to `tau` and the curve is not 0 by then.
+
+    References
+    ----------
+    Royston and Parmar 2013, BMC Med Res Methodol 13:152; variance by Klein and Moeschberger 2003.
+    """
+    times, codes = check_outcome(time, event)
+    limit = float(check_horizons(tau)[0])
+    z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
+    value, error = _area(times, codes, limit)
+    return Restricted(value, value - z * error, value + z * error, error, limit)
+
+
+def rmst_difference(
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    tau: float,
+    *,
+    order: Sequence[Any] | None = None,
+    confidence: float = 0.95,
+) -> RestrictedDifference:
+    """Difference of restricted mean survival between two groups.
+
+    Raises
+    ------
+    UsageError : see `rmst`; or there are not exactly two groups.
+    NotEstimableError : see `rmst`.
+    """
+    times, codes = check_outcome(time, event)
+    place, names = check_groups(group, times.size, order)
+    if len(names) != 2:
+        raise UsageError(f"the difference of restricted means is of two groups, there are {len(names)}.")
+    first, second = (
+        rmst(times[place == index], codes[place == index], tau, confidence=confidence) for index in (0, 1)
+    )
+    gap, error = second.value - first.value, float(np.hypot(first.std_error, second.std_error))
+    z = normal_quantile(0.5 + confidence / 2)
+    interval = Interval(gap, gap - z * error, gap + z * error)
+    p = two_sided(gap / error) if error > 0 else float("nan")
+    return RestrictedDifference((names[0], names[1]), first, second, interval, error, p, first.tau)
+
+
+def _area(time: Floats, event: Ints, tau: float) -> tuple[float, float]:
+    table = life_table(time, event)
+    survival = survival_steps(table)
+    if time.max() < tau and survival[-1] > 0:
+        raise NotEstimableError(f"nobody was followed up to {tau:g}", "choose an earlier horizon")
+    inside = table.times < tau
+    edges = np.concatenate([[0.0], table.times[inside], [tau]])
+    heights = np.concatenate([[1.0], survival[inside]])
+    pieces = heights * np.diff(edges)
+    later = np.cumsum(pieces[::-1])[::-1][1:]  # area from each time of the table on
+    deaths, at_risk = table.events[inside, 0], table.at_risk[inside]
+    left = at_risk - deaths
+    terms = np.divide(deaths, at_risk * left, out=np.zeros_like(deaths), where=left > 0)
+    return float(pieces.sum()), float(np.sqrt(np.sum(later**2 * terms)))
+
+
+# Curves of many weighted copies of one cohort at a time: what vectorised bootstraps are made of.
+
+
+class Moments:
+    """The distinct times of a cohort, sorted once, and sums over them for any weights.
+
+    Parameters
+    ----------
+    time, event : (n,) checked.
+    """
+
+    def __init__(self, time: Floats, event: Ints) -> None:
+        self.times, self.place = np.unique(time, return_inverse=True)
+        self._order = np.argsort(self.place, kind="stable")
+        self._starts = np.searchsorted(self.place[self._order], np.arange(self.times.size))
+        self._event = event
+
+    def sums(self, weights: Floats) -> Floats:
+        """Sum of the weights (n, b) at each distinct time (k, b)."""
+        return np.asarray(np.add.reduceat(weights[self._order], self._starts, axis=0))
+
+    def at_risk(self, weights: Floats) -> Floats:
+        """Sum of the weights of those not yet gone, at each distinct time (k, b)."""
+        return np.asarray(np.cumsum(self.sums(weights)[::-1], axis=0)[::-1])
+
+    def of(self, weights: Floats, code: int) -> Floats:
+        """Sum of the weights of those with this code, at each distinct time (k, b)."""
+        return self.sums(weights * (self._event == code)[:, None])
+
+    def uncensored(self, weights: Floats) -> Floats:
+        """Censoring curve G after each distinct time (k, b); events come before censorings at one time."""
+        events = self.sums(weights * (self._event > 0)[:, None])
+        at_risk = self.at_risk(weights) - events
+        censored = self.of(weights, 0)
+        return np.asarray(np.cumprod(1.0 - _share(censored, at_risk), axis=0), dtype=np.float64)
+
+    def incidence(self, weights: Floats, horizon: float) -> Floats:
+        """Aalen-Johansen incidence of code 1 by the horizon (b,); without code 2 that is 1 - Kaplan-Meier."""
+        stop = int(np.searchsorted(self.times, horizon, side="right"))
+        rows = self._order[: np.append(self._starts, self._order.size)[stop]]
+        happened = self._event[rows] > 0
+        if not happened.any():
+            return np.zeros(weights.shape[1])
+        inside = weights[rows]
+        gone = np.concatenate([np.zeros((1, weights.shape[1])), np.cumsum(inside, axis=0)])
+        moments = self.place[rows][happened]
+        busy, first = np.unique(moments, return_index=True)
+        at_risk = weights.sum(axis=0) - gone[self._starts[busy]]
+        events = inside[happened]
+        every = np.add.reduceat(events, first, axis=0)
+        own = np.add.reduceat(events * (self._event[rows][happened] == 1)[:, None], first, axis=0)
+        survival = np.cumprod(1.0 - _share(every, at_risk), axis=0)
+        before = np.concatenate([np.ones((1, survival.shape[1])), survival[:-1]])
+        return np.asarray(np.sum(before * _share(own, at_risk), axis=0))
+
+    def steps_at(self, curve: Floats, query: Floats) -> Floats:
+        """Values (q, b) of a curve (k, b) that starts at 1, at any times."""
+        padded = np.concatenate([np.ones((1, curve.shape[1])), curve])
+        return padded[np.searchsorted(self.times, query, side="right")]
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

@@ -1,0 +1,345 @@
+"""Do groups differ in survival: the log-rank test, pairwise and for a trend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from aiene.errors import UsageError
+from aiene.extras import need
+from aiene.stats.records import (
+    Floats,
+    Ints,
+    NotEstimableError,
+    Pair,
+    check_groups,
+    check_outcome,
+    check_several,
+)
+
+# Quantiles and tails of the normal and chi-squared distribution.
+
+
+def normal_quantile(p: float) -> float:
+    """The standard normal quantile."""
+    return float(special.ndtri(p))
+
+
+def two_sided(z: float) -> float:
+    """Two-sided p value of a standard normal statistic."""
+    return float(2.0 * special.ndtr(-abs(z)))
+
+
+def chi2_tail(statistic: float, df: int) -> float:
+    """P value of a chi-squared statistic; NaN without a degree of freedom."""
+    return (
+        float(special.chdtrc(df, max(statistic, 0.0))) if df > 0 and np.isfinite(statistic) else float("nan")
+    )
+
+
+_ROUNDING = 1e-9  # the covariance of the groups sums to 0; with a million patients only about so far
+
+
+class GroupCount(NamedTuple):
+    """Observed and expected events of one group."""
+
+    group: str
+    n: int
+    observed: int
+    expected: float
+
+
+class LogRank(NamedTuple):
+    """The log-rank test of k groups, chi-squared with `df` degrees of freedom."""
+
+    statistic: float
+    df: int
+    p: float
+    rows: tuple[GroupCount, ...]
+
+
+class Trend(NamedTuple):
+    """The log-rank test for a trend; z is positive where a higher score means more events."""
+
+    statistic: float
+    p: float
+    z: float
+    scores: tuple[float, ...]
+
+
+class _Sums(NamedTuple):
+    """Observed, expected (k,) and covariance (k, k) of the events by group."""
+
+    observed: Floats
+    expected: Floats
+    covariance: Floats
+
+
+def log_rank(
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    *,
+    order: Sequence[Any] | None = None,
+    strata: ArrayLike | None = None,
+) -> LogRank:
+    """Test whether k groups have the same survival.
+
+    Parameters
+    ----------
+    time, event, group : (n,) see `check_outcome`, `check_groups`.
+    strata : (n,) sums are taken within each of these.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`, `check_groups`.
+    NotEstimableError : one group, or no event that could tell them apart.
+
+    References
+    ----------
+    Mantel 1966, Cancer Chemother Rep 50:163; covariance of the hypergeometric distribution.
+    """
+    times, codes = check_outcome(time, event)
+    place, names = check_groups(group, times.size, order)
+    check_several(names, "the log-rank test")
+    sums = _sums(times, codes, place, len(names), _strata(strata, times.size))
+    least = _ROUNDING * float(np.abs(sums.covariance).max())
+    df = int(np.linalg.matrix_rank(sums.covariance, tol=least, hermitian=True)) if least > 0 else 0
+    if df == 0:
+        raise NotEstimableError(
+            "no event happened while two groups were at risk", "choose other groups or a longer follow-up"
+        )
+    gap = sums.observed - sums.expected
+    statistic = float(gap @ np.linalg.pinv(sums.covariance, rcond=_ROUNDING, hermitian=True) @ gap)
+    rows = tuple(
+        GroupCount(name, int((place == index).sum()), int(sums.observed[index]), float(sums.expected[index]))
+        for index, name in enumerate(names)
+    )
+    return LogRank(statistic, df, chi2_tail(statistic, df), rows)
+
+
+def log_rank_pairwise(
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    *,
+    order: Sequence[Any] | None = None,
+    strata: ArrayLike | None = None,
+) -> tuple[Pair, ...]:
+    """Log-rank tests of each two groups, with Holm's correction; NaN where two cannot be told apart.
+
+    Raises
+    ------
+    UsageError, NotEstimableError : see `log_rank`.
+    """
+    times, codes = check_outcome(time, event)
+    place, names = check_groups(group, times.size, order)
+    check_several(names, "the log-rank test")
+    layers = _strata(strata, times.size)
+
+    def one(first: int, second: int) -> tuple[float, float]:
+        chosen = (place == first) | (place == second)
+        test = log_rank(times[chosen], codes[chosen], place[chosen], strata=layers[chosen])
+        return test.statistic, test.p
+
+    return pairwise(names, one)
+
+
+def pairwise(names: Sequence[str], test: Any) -> tuple[Pair, ...]:
+    """Run `test(first, second)` over all pairs of group numbers and correct by Holm."""
+    pairs = list(combinations(range(len(names)), 2))
+    results = []
+    for first, second in pairs:
+        try:
+            results.append(test(first, second))
+        except NotEstimableError:
+            results.append((float("nan"), float("nan")))
+    corrected = holm([p for _, p in results])
+    return tuple(
+        Pair(names[first], names[second], statistic, p, adjusted)
+        for (first, second), (statistic, p), adjusted in zip(pairs, results, corrected, strict=True)
+    )
+
+
+def log_rank_trend(
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    *,
+    order: Sequence[Any],
+    scores: Sequence[float] | None = None,
+    strata: ArrayLike | None = None,
+) -> Trend:
+    """Test whether events become more frequent along ordered groups (one degree of freedom).
+
+    Parameters
+    ----------
+    order : all labels, in the order in which risk is thought to rise.
+    scores : one for each label of `order`; 0, 1, 2, ... if None.
+
+    Raises
+    ------
+    UsageError : see `log_rank`; or scores that do not fit the order.
+    NotEstimableError : one group, or no event that could tell them apart.
+
+    References
+    ----------
+    Tarone 1975, Biometrika 62:679.
+    """
+    times, codes = check_outcome(time, event)
+    place, names = check_groups(group, times.size, order)
+    check_several(names, "the trend test")
+    weights = (
+        np.arange(len(order), dtype=np.float64) if scores is None else np.asarray(scores, dtype=np.float64)
+    )
+    if weights.shape != (len(order),):
+        raise UsageError(f"{weights.size} scores for {len(order)} groups.")
+    present = weights[[list(map(str, order)).index(name) for name in names]]
+    sums = _sums(times, codes, place, len(names), _strata(strata, times.size))
+    variance = float(present @ sums.covariance @ present)
+    if variance <= 1e-12:
+        raise NotEstimableError(
+            "no event happened while two groups were at risk", "choose other groups or a longer follow-up"
+        )
+    z = float(present @ (sums.observed - sums.expected)) / variance**0.5
+    return Trend(z * z, two_sided(z), z, tuple(present.tolist()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction; NaN stays NaN and does not count.
+
+    References
+    ----------
+    Holm 1979, Scand J Stat 6:65.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    valid = np.flatnonzero(np.isfinite(p))
+    order = valid[np.argsort(p[valid], kind="stable")]
+    factors = np.arange(order.size, 0, -1)
+    corrected = np.full(p.size, np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return [float(value) for value in corrected]
+
+
+def _strata(strata: ArrayLike | None, n: int) -> Ints:
+    if strata is None:
+        return np.zeros(n, dtype=np.int64)
+    return check_groups(strata, n)[0]
+
+
+def _sums(time: Floats, event: Ints, place: Ints, k: int, strata: Ints) -> _Sums:
+    parts = [
+        _stratum_sums(time[strata == layer], event[strata == layer], place[strata == layer], k)
+        for layer in np.unique(strata)
+    ]
+    return _Sums(*(np.sum(piece, axis=0) for piece in zip(*parts, strict=True)))
+
+
+def _stratum_sums(time: Floats, event: Ints, place: Ints, k: int) -> _Sums:
+    times, moment = np.unique(time, return_inverse=True)
+    flat = moment * k + place
+    here = np.bincount(flat, minlength=times.size * k).reshape(times.size, k)
+    at_risk = np.cumsum(here[::-1], axis=0)[::-1].astype(np.float64)
+    dead = np.bincount(flat, weights=event, minlength=times.size * k).reshape(times.size, k)
+    kept = dead.sum(axis=1) > 0
+    at_risk, dead = at_risk[kept], dead[kept]
+    total, deaths = at_risk.sum(axis=1), dead.sum(axis=1)
+    share = at_risk / total[:, None]
+    weight = np.where(total > 1, deaths * (total - deaths) / np.maximum(total - 1, 1), 0.0)
+    covariance = np.diag((share * weight[:, None]).sum(axis=0)) - (share * weight[:, None]).T @ share
+    return _Sums(dead.sum(axis=0), (share * deaths[:, None]).sum(axis=0), covariance)
+
+
+# Correction for several tests at once.
+
+
+def holm_adjusted(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """P values after Holm's step-down correction (Scand. J. Stat. 6, 1979), in the order given.
+
+    A missing one (None, NaN) stays None and is no part of the family.
+    """
+    there = [place for place, p in enumerate(p_values) if p is not None and np.isfinite(p)]
+    order = sorted(there, key=lambda place: float(p_values[place] or 0.0))
+    adjusted: list[float | None] = [None] * len(p_values)
+    reached = 0.0
+    for step, place in enumerate(order):
+        reached = max(reached, min(1.0, (len(order) - step) * float(p_values[place] or 0.0)))
+        adjusted[place] = reached
+    return tuple(adjusted)
+
+
+# Do groups differ in cumulative incidence: Gray's test.
+
+
+class Gray(NamedTuple):
+    """Gray's test of k groups, chi-squared with `df` degrees of freedom."""
+
+    statistic: float
+    df: int
+    p: float
+    groups: tuple[str, ...]
+
+
+def gray_test(
+    time: ArrayLike, state: ArrayLike, group: ArrayLike, *, order: Sequence[Any] | None = None, cause: int = 1
+) -> Gray:
+    """Test whether k groups have the same cumulative incidence of a cause.
+
+    Parameters
+    ----------
+    time, group : (n,) see `check_outcome`, `check_groups`.
+    state : (n,) 0 censored, 1 event, 2 competing event.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`, `check_groups`.
+    NotEstimableError : one group, or no event of the cause that could tell them apart.
+
+    References
+    ----------
+    Gray 1988, Ann Stat 16:1141; computed by comprisk.
+    """
+    times, codes = check_outcome(time, state, competing=True)
+    place, names = check_groups(group, times.size, order)
+    check_several(names, "Gray's test")
+    statistic, p = _gray(times, codes, place, cause)
+    return Gray(statistic, len(names) - 1, p, names)
+
+
+def gray_pairwise(
+    time: ArrayLike, state: ArrayLike, group: ArrayLike, *, order: Sequence[Any] | None = None, cause: int = 1
+) -> tuple[Pair, ...]:
+    """Gray's test of each two groups, with Holm's correction; NaN where two cannot be told apart.
+
+    Raises
+    ------
+    UsageError, NotEstimableError : see `gray_test`.
+    """
+    times, codes = check_outcome(time, state, competing=True)
+    place, names = check_groups(group, times.size, order)
+    check_several(names, "Gray's test")
+
+    def one(first: int, second: int) -> tuple[float, float]:
+        chosen = (place == first) | (place == second)
+        return _gray(times[chosen], codes[chosen], place[chosen], cause)
+
+    return pairwise(names, one)
+
+
+def _gray(time: Floats, state: Ints, place: Ints, cause: int) -> tuple[float, float]:
+    comprisk = need("comprisk", extra="risk", purpose="Gray's test")
+    if not (state == cause).any():
+        raise NotEstimableError("no event of this cause happened", "choose another endpoint or more patients")
+    # An order of equal times that is the same whatever the order of the rows
+    order = np.lexsort((place, state, time))
+    result = comprisk.gray_test(time[order], state[order], place[order], cause=cause)
+    if not np.isfinite(result.stat) or np.linalg.matrix_rank(result.var) < result.df:
+        raise NotEstimableError(
+            "too few events while two groups were at risk", "choose other groups or a longer follow-up"
+        )
+    return float(result.stat), float(result.pvalue)

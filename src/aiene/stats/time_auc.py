@@ -1,0 +1,179 @@
+"""How well a score tells who has the event by a horizon: cumulative/dynamic AUC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
+from aiene.stats.concordance import check_compared
+from aiene.stats.records import (
+    Difference,
+    Floats,
+    Interval,
+    Ints,
+    NotEstimableError,
+    check_horizons,
+    check_outcome,
+    check_scores,
+)
+from aiene.stats.survival_curves import Moments
+
+
+class TimeAuc(NamedTuple):
+    """AUC at a horizon, with how many had the event by then and how many did not."""
+
+    time: float
+    auc: float
+    cases: int
+    controls: int
+
+
+@dataclass(frozen=True)
+class TimeAucs:
+    """AUC of each score at each horizon, and differences `new - old` on the same resamples."""
+
+    horizons: tuple[float, ...]
+    values: dict[str, tuple[Interval, ...]]
+    differences: dict[str, tuple[Difference, ...]]
+    n_boot: int
+    n_failed: int
+    seed: int
+
+
+def time_dependent_auc(
+    time: ArrayLike, event: ArrayLike, risk: ArrayLike, horizons: ArrayLike
+) -> tuple[TimeAuc, ...]:
+    """AUC of those with the event by each horizon against those without, weighted for censoring.
+
+    Parameters
+    ----------
+    event : (n,) 0 censored, 1 event, 2 competing event: a patient with it by the horizon is a control.
+    risk : (n,) higher is worse; equal scores count one half.
+    horizons : rising.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`, `check_scores`, `check_horizons`.
+    NotEstimableError : nobody had the event by a horizon, or nobody is left without it.
+
+    References
+    ----------
+    Uno et al. 2007, J Am Stat Assoc 102:527; with competing events Blanche et al. 2013, Stat Med 32:5381.
+    """
+    times, codes = check_outcome(time, event, competing=True)
+    scores, ends = check_scores(risk, times.size), check_horizons(horizons)
+    cohort = _Cohort(times, codes, ends)
+    aucs = cohort.aucs(_Sorted(scores), np.ones((times.size, 1)))[:, 0]
+    results = []
+    for end, auc in zip(ends, aucs, strict=True):
+        cases = int(((times <= end) & (codes == 1)).sum())
+        controls = int(((times > end) | ((times <= end) & (codes == 2))).sum())
+        if not (cases and controls):
+            lacking = "had the event by" if not cases else "was followed without the event beyond"
+            raise NotEstimableError(f"nobody {lacking} {end:g}", "choose another horizon")
+        results.append(TimeAuc(float(end), float(auc), cases, controls))
+    return tuple(results)
+
+
+def time_dependent_aucs(
+    time: ArrayLike,
+    event: ArrayLike,
+    risks: Mapping[str, ArrayLike],
+    horizons: ArrayLike,
+    *,
+    compare: Sequence[tuple[str, str]] = (),
+    n_boot: int = 1000,
+    seed: int = 1,
+    confidence: float = 0.95,
+    on_progress: OnProgress | None = None,
+) -> TimeAucs:
+    """AUC of several scores with percentile intervals; the scores are held fixed, patients are resampled.
+
+    Parameters
+    ----------
+    compare : pairs (old, new) whose difference new - old is wanted.
+
+    Raises
+    ------
+    UsageError, NotEstimableError : see `time_dependent_auc`.
+    """
+    times, codes = check_outcome(time, event, competing=True)
+    scores = {name: check_scores(risk, times.size, name) for name, risk in risks.items()}
+    check_compared(scores, compare)
+    ends = check_horizons(horizons)
+    at_data = {
+        name: np.array([auc.auc for auc in time_dependent_auc(times, codes, risk, ends)])
+        for name, risk in scores.items()
+    }
+    cohort = _Cohort(times, codes, ends)
+    ranked = {name: _Sorted(risk) for name, risk in scores.items()}
+    chunks = [
+        {name: cohort.aucs(order, counts) for name, order in ranked.items()}
+        for counts in resample_counts(times.size, n_boot, seed, on_progress)
+    ]
+    replicates = {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in scores}
+    return TimeAucs(
+        horizons=tuple(map(float, ends)),
+        values={
+            name: tuple(
+                percentile(at_data[name][h], replicates[name][h], confidence) for h in range(ends.size)
+            )
+            for name in scores
+        },
+        differences={
+            f"{new} - {old}": tuple(
+                percentile_difference(
+                    at_data[new][h] - at_data[old][h], replicates[new][h] - replicates[old][h], confidence
+                )
+                for h in range(ends.size)
+            )
+            for old, new in compare
+        },
+        n_boot=n_boot,
+        n_failed=int((~np.isfinite(np.concatenate(list(replicates.values())))).any(axis=0).sum()),
+        seed=seed,
+    )
+
+
+class _Sorted:
+    """Patients by rising score, and for each where its ties start and end."""
+
+    def __init__(self, risk: Floats) -> None:
+        self.order = np.argsort(risk, kind="stable")
+        ranked = risk[self.order]
+        self.start = np.searchsorted(ranked, ranked, side="left")
+        self.end = np.searchsorted(ranked, ranked, side="right")
+
+
+class _Cohort:
+    def __init__(self, time: Floats, event: Ints, horizons: Floats) -> None:
+        self._time, self._event, self._horizons = time, event, horizons
+        self._moments = Moments(time, event)
+
+    def aucs(self, ranked: _Sorted, counts: Floats) -> Floats:
+        """AUC (h, b) in each resample with these counts (n, b); NaN without cases or controls."""
+        censoring = self._moments.uncensored(counts)
+        own = self._moments.steps_at(censoring, self._time)
+        weight = np.divide(counts, own, out=np.zeros_like(counts), where=own > 0)
+        at_end = self._moments.steps_at(censoring, self._horizons)
+        out = np.empty((self._horizons.size, counts.shape[1]))
+        for place, end in enumerate(self._horizons):
+            by_then = self._time <= end
+            cases = weight * (by_then & (self._event == 1))[:, None]
+            free = np.divide(counts, at_end[place], out=np.zeros_like(counts), where=at_end[place] > 0)
+            controls = weight * (by_then & (self._event == 2))[:, None] + free * (~by_then)[:, None]
+            out[place] = _auc(ranked, cases, controls)
+        return out
+
+
+def _auc(ranked: _Sorted, cases: Floats, controls: Floats) -> Floats:
+    cases, controls = cases[ranked.order], controls[ranked.order]
+    running = np.concatenate([np.zeros((1, controls.shape[1])), np.cumsum(controls, axis=0)])
+    won = (cases * (running[ranked.start] + running[ranked.end])).sum(axis=0) / 2.0
+    total = cases.sum(axis=0) * running[-1]
+    return np.asarray(np.divide(won, total, out=np.full_like(won, np.nan), where=total > 0))

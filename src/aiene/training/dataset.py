@@ -1,0 +1,383 @@
+"""CTs and their label maps, paired by case id and checked before anything is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.errors import AieneError, InputError, TrainingDataError
+from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
+from aiene.hashing import content_sha256
+from aiene.ingest import Case, Refusal, find_cases, read_case
+from aiene.ingest.masks import mask_files, read_mask
+from aiene.pipeline import Preparation
+from aiene.preprocess import prepare
+from aiene.provenance import digest
+from aiene.results.atomic import make_folder, write_bytes
+from aiene.training.patients import PatientTable
+from aiene.training.same_ct import Slices, slices_of
+from aiene.training.table import plain_id
+from aiene.wording import case_name, file_name, said
+
+LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
+FEWEST_PATIENTS: Final = 5
+_ENDINGS: Final = (".nii.gz", ".nii", ".nrrd", ".nhdr")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A CT and its label map.
+
+    Parameters
+    ----------
+    case_id : of both.
+    patient_id : cases of one patient share it, and are never in two folds.
+    case : the CT, not read yet.
+    label : file of the label map (0 background, 1 GTVp, 2 GTVn) on the CT's grid.
+    """
+
+    case_id: str
+    patient_id: str
+    case: Case
+    label: Path
+
+
+def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None) -> list[Pair]:
+    """Every CT of a folder with its label map; nothing is left unpaired.
+
+    Parameters
+    ----------
+    images : folder of CTs, as `aiene run` takes it; nnU-Net's `_0000` at the end of a name is not part of
+        the case id.
+    labels : folder of label maps by case id.
+    patients : whose CT each is; a case that is not named is a patient of its own.
+
+    Raises
+    ------
+    TrainingDataError : every CT without labels, every label map without CT, every CT that cannot be used,
+        every two CTs with one case id, in one list; also fewer than five patients.
+    InputError : a folder that is not there, or holds no CT.
+    """
+    if not labels.is_dir():
+        raise InputError(labels, "there is no such folder", "name the folder of the label maps")
+    found, _ = find_cases(images)
+    problems = [item.reason for item in found if isinstance(item, Refusal)]
+    patient_of = (patients.patient_of if patients else None) or {}
+    pairs: list[Pair] = []
+    used: set[Path] = set()
+    for item in found:
+        if isinstance(item, Refusal):
+            used.update(_label_files(labels, item.case_id))
+            continue
+        case_id = plain_id(item.case_id) or item.case_id
+        files = _label_files(labels, item.case_id)
+        used.update(files)
+        if len(files) != 1:
+            what = "has no label map" if not files else f"has {len(files)} label maps"
+            problems.append(
+                said(
+                    f"{{}}: {what}; there must be one file {{}} in {{}}.",
+                    case_name(case_id),
+                    file_name(f"{case_id}.nii.gz"),
+                    file_name(labels),
+                )
+            )
+            continue
+        pairs.append(Pair(case_id, patient_of.get(case_id, case_id), item, files[0]))
+    problems += [
+        said("{}: no CT of this case id; add the CT, or take the label map away.", file_name(file))
+        for file in sorted(set(_all_labels(labels)) - used)
+    ]
+    problems += [
+        said(f"{{}}: {count} CTs have this case id (with and without _0000?); keep one.", case_name(case))
+        for case, count in Counter(pair.case_id for pair in pairs).items()
+        if count > 1
+    ]
+    problems += map(said, _few({pair.patient_id for pair in pairs}) if not problems else [])
+    if problems:
+        raise TrainingDataError(problems)
+    return sorted(pairs, key=lambda pair: pair.case_id.encode())
+
+
+def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> dict[str, Slices]:
+    """Read every CT and label map, and compare them.
+
+    Parameters
+    ----------
+    pairs : of `find_pairs`.
+    needs_nodes : every case must hold the label 2.
+
+    Returns
+    -------
+    Case id to what tells its CT from others, see `same_ct`.
+
+    Raises
+    ------
+    TrainingDataError : every CT or label map that cannot be read, geometry that differs, values other than 0,
+        1, 2, empty label maps; and, over all cases, no voxel of GTVn.
+    """
+    problems: list[str] = []
+    seen: set[int] = set()
+    shown: dict[str, Slices] = {}
+    for pair in pairs:
+        try:
+            ct = read_case(pair.case).volume
+            values = {int(v) for v in np.unique(read_mask(pair.label, like=ct.grid).array)}
+        except AieneError as error:
+            problems.append(str(error) if isinstance(error, InputError) else f"{pair.case_id}: {error}")
+            continue
+        shown[pair.case_id] = slices_of(ct)
+        strange = sorted(values - set(LABELS.values()))
+        if strange:
+            values_found = ", ".join(map(str, strange))
+            problems.append(
+                f"{pair.label.name}: it holds the values {values_found}; only 0, 1 (GTVp) and 2 (GTVn)."
+            )
+        elif not values - {0}:
+            problems.append(f"{pair.label.name}: the label map is empty; draw it, or leave the case out.")
+        elif needs_nodes and 2 not in values:
+            problems.append(f"{pair.label.name}: it holds no node (label 2); leave the case out.")
+        seen |= values
+    if not problems and 2 not in seen:
+        problems.append("No label map holds a node (label 2); nothing can be learned.")
+    if problems:
+        raise TrainingDataError(problems)
+    return shown
+
+
+def _label_files(folder: Path, case_id: str) -> tuple[Path, ...]:
+    short = case_id.removesuffix("_0000")
+    return mask_files(folder, short) or mask_files(folder, case_id)
+
+
+def _all_labels(folder: Path) -> list[Path]:
+    return [f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(_ENDINGS)]
+
+
+def _few(patients: set[str]) -> list[str]:
+    if len(patients) >= FEWEST_PATIENTS:
+        return []
+    return [f"There are {len(patients)} patients; training and an honest test need at least five."]
+
+
+# The road's own crop of each training CT, with its labels on it: training and inference see the same.
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCrop:
+    """A CT and its labels as the networks see them.
+
+    Parameters
+    ----------
+    image : float32, HU scaled to [0, 1], on the crop's grid in the template's space.
+    labels : uint8 on the same grid: 0, 1 GTVp, 2 GTVn.
+    to_native : takes points of the template's space to points of the CT.
+    native : grid of the CT.
+    """
+
+    case_id: str
+    patient_id: str
+    image: Volume
+    labels: Volume
+    to_native: RigidTransform
+    native: Grid
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A case that the road could not prepare, and why."""
+
+    case_id: str
+    reason: str
+
+
+def prepared_crops(
+    pairs: Sequence[Pair],
+    preparation: Preparation,
+    folder: Path,
+    identity: str,
+    on_case: Callable[[int, int], None] = lambda _done, _total: None,
+) -> tuple[list[Path], list[LeftOut]]:
+    """Lay every pair onto the template, and keep the crops on disk; what lies there is not made again.
+
+    Parameters
+    ----------
+    pairs : checked.
+    preparation : template and profile of the bundle that is trained.
+    folder : for the crops, one `.npz` a case; made if needed.
+    identity : of the template and profile; a crop made otherwise is made anew.
+    on_case : told how many of how many cases are done.
+
+    Returns
+    -------
+    The file of each crop in the order of the pairs, and the cases that were left out: no neck in the CT, or
+    labels that lie wholly outside the crop.
+
+    Raises
+    ------
+    OutputError : a crop cannot be written; what is there stays.
+    """
+    make_folder(folder)
+    files: list[Path] = []
+    left_out: list[LeftOut] = []
+    for number, pair in enumerate(pairs, start=1):
+        key = digest([identity, content_sha256(pair.case.files), content_sha256([pair.label])])
+        file = folder / f"{pair.case_id}.npz"
+        if not _is_of(file, key):
+            try:
+                crop = crop_of(pair, preparation)
+            except AieneError as error:
+                left_out.append(LeftOut(pair.case_id, str(error)))
+                on_case(number, len(pairs))
+                continue
+            write_bytes(file, _packed(crop, key))
+        files.append(file)
+        on_case(number, len(pairs))
+    return files, left_out
+
+
+def crop_of(pair: Pair, preparation: Preparation) -> TrainingCrop:
+    """One pair on the template's crop.
+
+    Raises
+    ------
+    InputError : the CT or its labels cannot be read, or no labelled voxel lies in the crop.
+    CaseError : no neck is found in the CT.
+    """
+    ct = read_case(pair.case)
+    labels = read_mask(pair.label, like=ct.volume.grid)
+    prepared = prepare(ct, preparation.template, preparation.profile)
+    on_crop = pull_labels(labels, prepared.crop.grid, prepared.to_native)
+    if not on_crop.array.any():
+        raise InputError(
+            pair.label, "its labels lie outside the crop that the networks see", "leave the case out"
+        )
+    image = prepared.crop.with_array(prepared.crop.array.astype(np.float32))
+    return TrainingCrop(pair.case_id, pair.patient_id, image, on_crop, prepared.to_native, prepared.native)
+
+
+def read_crop(file: Path, patient_id: str) -> TrainingCrop:
+    """A crop that was kept.
+
+    Parameters
+    ----------
+    file : of `prepared_crops`; its stem is the case id.
+    patient_id : whose it is.
+    """
+    with np.load(file) as stored:
+        grid = _grid(stored["grid"], stored["image"].shape)
+        return TrainingCrop(
+            file.stem,
+            patient_id,
+            Volume(stored["image"], grid),
+            Volume(stored["labels"], grid),
+            RigidTransform.from_matrix(stored["to_native"]),
+            _grid(stored["native"], stored["native_size"]),
+        )
+
+
+def _grid(affine: npt.NDArray[np.float64], size: Sequence[int]) -> Grid:
+    z, y, x = (int(n) for n in size)
+    return Grid.from_affine(affine, (z, y, x))
+
+
+def _packed(crop: TrainingCrop, key: str) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        key=np.array(key),
+        image=crop.image.array,
+        labels=crop.labels.array,
+        grid=crop.image.grid.affine,
+        to_native=crop.to_native.matrix,
+        native=crop.native.affine,
+        native_size=np.array(crop.native.size),
+    )
+    return stream.getvalue()
+
+
+def _is_of(file: Path, key: str) -> bool:
+    """Whether a crop lies there that was made from the same input in the same way."""
+    try:
+        with np.load(file) as stored:
+            return str(stored["key"]) == key
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+# Patients dealt into folds: fixed by the seed and their ids, never one patient in two.
+
+
+FOLDS = 5
+
+
+def deal(strata: Mapping[str, str], folds: int, seed: int) -> dict[str, int]:
+    """The fold of each patient, with every stratum spread evenly.
+
+    Parameters
+    ----------
+    strata : patient id to the name of its stratum; one name for all where nothing is to be balanced.
+    folds : how many; at least two, and no more than patients.
+    seed : decides the order within a stratum, by SHA-256 of seed and id, so that it does not depend on the
+        other patients.
+
+    Raises
+    ------
+    ValueError : more folds than patients, or fewer than two.
+    """
+    if not 2 <= folds <= len(strata):
+        raise ValueError(f"{folds} folds of {len(strata)} patients")
+    groups: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted(strata, key=lambda p: hashlib.sha256(f"{seed}/{p}".encode()).hexdigest()):
+        groups[strata[patient]].append(patient)
+    dealt: dict[str, int] = {}
+    for stratum in sorted(groups, key=lambda s: (len(groups[s]), s)):
+        for patient in groups[stratum]:
+            sizes = Counter(dealt.values())
+            in_stratum = Counter(dealt[p] for p in groups[stratum] if p in dealt)
+            dealt[patient] = min(range(folds), key=lambda k: (in_stratum[k], sizes[k], k))
+    return dealt
+
+
+def fold_sizes(dealt: Mapping[str, int]) -> list[int]:
+    """How many patients each fold has."""
+    counts = Counter(dealt.values())
+    return [counts[k] for k in range(max(counts, default=-1) + 1)]
+
+
+def check_folds(patients: Sequence[str], dealt: Mapping[str, int], file: Path) -> None:
+    """The user's own folds name every patient, and are 0, 1, ... without a gap.
+
+    Raises
+    ------
+    InputError : they do not.
+    """
+    lacking = sorted(set(patients) - dealt.keys())
+    if lacking:
+        raise InputError(
+            file, f"{len(lacking)} patients have no fold, {lacking[0]} first", "give each a fold"
+        )
+    sizes = fold_sizes({p: dealt[p] for p in patients})
+    if len(sizes) < 2 or 0 in sizes:
+        raise InputError(file, "the folds are not 0, 1, ... each with a patient", "number them without gaps")
+
+
+def fold_count(patients: Sequence[str], own: Mapping[str, int] | None, file: Path | None) -> int:
+    """How many folds there will be, where all these patients can be prepared.
+
+    Raises
+    ------
+    InputError : the user's own folds do not fit the patients.
+    """
+    if own is None or file is None:
+        return min(FOLDS, len(set(patients)))
+    check_folds(patients, own, file)
+    return len(fold_sizes({p: own[p] for p in patients}))

@@ -1,0 +1,204 @@
+"""How often the benchmark's tests find a difference where there is none.
+
+    OMP_NUM_THREADS=1 python benchmarks/benchmark_null_study.py [--nulls 2000] [--seed 0]
+
+Simulates comparisons of models that are equally good, and counts how often each test says otherwise at the
+level of 0.05 (or an interval of 95 % leaves out the truth). Prints a table and writes
+`benchmarks/results/benchmark_null_study.json`, where each rate stands with its Wilson interval and with the
+2.5 % to 97.5 % range in which the rate of an exact test would lie; the rate of the first 200 stands beside.
+
+- `paired`: two models on 30 patients (and on 8), Dice of a patient's own difficulty and a model's own luck;
+  a tenth of the cases fails altogether (Dice 0), so there are ties.
+- `family`: a reference and four models on 30 patients; an error is any false finding in the family.
+- `nodes`: two classifiers of equal skill on 120 nodes of 120 patients.
+- `clustered nodes`: the same on 120 nodes of 30 patients, where a classifier errs alike on all nodes of a
+  patient. DeLong's test takes nodes as independent, and shows here why the bootstrap over patients exists.
+- `same model twice`: must never be a difference, in any of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from aiene.benchmark.metrics import classification, wilson
+from aiene.stats.paired import compare_with_reference, paired
+from aiene.stats.ranking import critical_difference
+from aiene.stats.records import IntervalEstimate as Estimate
+from aiene.stats.roc import clustered_auc_difference, delong_test
+
+ALPHA = 0.05
+RESAMPLES = 1000
+RESULTS = Path(__file__).parent / "results" / "benchmark_null_study.json"
+Floats = npt.NDArray[np.float64]
+Random = np.random.Generator
+
+
+def _dice(random: Random, patients: int, models: int) -> Floats:
+    """Dice (patients, models) of models that are equally good."""
+    difficulty = random.normal(1.2, 0.8, (patients, 1))
+    dice = 1 / (1 + np.exp(-(difficulty + random.normal(0, 0.5, (patients, models)))))
+    return np.where(random.random(dice.shape) < 0.1, 0.0, dice)
+
+
+def _scores(random: Random, nodes: int, patients: int) -> tuple[Floats, Floats, Floats, list[str]]:
+    """Labels, two scores of equal skill, and the patient of each node."""
+    patient = np.arange(nodes) % patients
+    alone = patients == nodes
+    risk = random.normal(size=patients)[patient] * (0 if alone else 1.5)
+    labels = (random.random(nodes) < 1 / (1 + np.exp(-risk + 0.5))).astype(float)
+    shared = random.normal(size=nodes)
+    own = [random.normal(size=patients)[patient] * (0 if alone else 1.2) for _ in range(2)]
+    first, second = (1.2 * labels + 0.6 * shared + o + 0.8 * random.normal(size=nodes) for o in own)
+    return labels, first, second, [f"P{p}" for p in patient]
+
+
+def _leaves_out(estimate: Estimate, truth: float = 0.0) -> bool:
+    if estimate.low is None or estimate.high is None:
+        return False
+    return not estimate.low <= truth <= estimate.high
+
+
+def _under(p: float | None) -> bool:
+    return p is not None and p < ALPHA
+
+
+def paired_findings(random: Random, seed: int, patients: int) -> dict[str, bool]:
+    """Two models on the same patients."""
+    dice = _dice(random, patients, 2)
+    found = paired(dice[:, 0].tolist(), dice[:, 1].tolist(), resamples=RESAMPLES, seed=seed)
+    return {
+        "Wilcoxon": _under(found.wilcoxon_p),
+        "sign-flip permutation": _under(found.permutation_p),
+        "interval of the mean difference": _leaves_out(found.mean_difference),
+        "interval of the superiority": _leaves_out(found.superiority, 0.5),
+    }
+
+
+def family_findings(random: Random, seed: int) -> dict[str, bool]:
+    """Four models against a reference, and all five together."""
+    scores = dict(zip("abcde", _dice(random, 30, 5).T.tolist(), strict=True))
+    found = compare_with_reference(scores, "a", resamples=2, seed=seed)
+    together = critical_difference(scores)
+    return {
+        "any p without correction": any(_under(c.paired.permutation_p) for c in found),
+        "any verdict with Holm": any(c.verdict in ("better", "worse") for c in found),
+        "Friedman": _under(together.friedman_p),
+        "any pair by Nemenyi": any(_under(p) for row in together.nemenyi_p for p in row),
+    }
+
+
+def node_findings(random: Random, seed: int, patients: int) -> dict[str, bool]:
+    """Two classifiers on the same nodes."""
+    labels, first, second, names = _scores(random, 120, patients)
+    by_patient = clustered_auc_difference(labels, first, second, names, resamples=RESAMPLES, seed=seed)
+    return {
+        "DeLong": _under(delong_test(labels, first, second).p),
+        "bootstrap over patients": _leaves_out(by_patient),
+    }
+
+
+def coverage_findings(random: Random, seed: int) -> dict[str, bool]:
+    """One classifier whose area is known: the normal model with means 1.2 apart."""
+    labels = (random.random(120) < 0.4).astype(float)
+    scores = 1.2 * labels + random.normal(size=120)
+    truth = float(stats.norm.cdf(1.2 / np.sqrt(2)))
+    found = classification(labels, 1 / (1 + np.exp(-scores)), resamples=RESAMPLES, seed=seed)
+    return {
+        "DeLong's interval": _leaves_out(found.auc, truth),
+        "interval over patients": _leaves_out(found.auc_clustered, truth),
+    }
+
+
+def calibration_findings(random: Random, seed: int) -> dict[str, bool]:
+    """Probabilities that are right."""
+    probabilities = 1 / (1 + np.exp(-random.normal(-0.3, 1.2, 150)))
+    labels = (random.random(150) < probabilities).astype(float)
+    found = classification(labels, probabilities, resamples=2, seed=seed).calibration
+    return {"slope": _leaves_out(found.slope, 1.0), "intercept": _leaves_out(found.intercept, 0.0)}
+
+
+def same_model_findings(random: Random, seed: int) -> dict[str, bool]:
+    """One model under two names."""
+    dice = _dice(random, 30, 1)[:, 0].tolist()
+    labels, first, _, names = _scores(random, 120, 30)
+    (verdict,) = compare_with_reference({"a": dice, "b": dice}, "a", resamples=RESAMPLES, seed=seed)
+    together = critical_difference({"a": dice, "b": dice, "c": dice})
+    return {
+        "verdict": verdict.verdict != "no difference shown",
+        "Wilcoxon": _under(verdict.paired.wilcoxon_p),
+        "interval of the mean difference": _leaves_out(verdict.paired.mean_difference),
+        "Friedman": _under(together.friedman_p),
+        "DeLong": _under(delong_test(labels, first, first).p),
+        "bootstrap over patients": _leaves_out(
+            clustered_auc_difference(labels, first, first, names, resamples=RESAMPLES, seed=seed)
+        ),
+    }
+
+
+STUDIES: dict[str, Callable[[Random, int], dict[str, bool]]] = {
+    "paired, 30 patients": lambda random, seed: paired_findings(random, seed, 30),
+    "paired, 8 patients": lambda random, seed: paired_findings(random, seed, 8),
+    "family of five models": family_findings,
+    "nodes, one per patient": lambda random, seed: node_findings(random, seed, 120),
+    "clustered nodes, 4 per patient": lambda random, seed: node_findings(random, seed, 30),
+    "coverage of an area": coverage_findings,
+    "calibration": calibration_findings,
+    "same model twice": same_model_findings,
+}
+
+
+def main() -> None:
+    """Run every study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--nulls", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    words = parser.parse_args()
+    rows = []
+    for place, (study, findings) in enumerate(STUDIES.items()):
+        start = time.perf_counter()
+        hits: dict[str, list[bool]] = defaultdict(list)
+        for null in range(words.nulls):
+            random = np.random.default_rng([words.seed, place, null])
+            for test, found in findings(random, null).items():
+                hits[test].append(found)
+        for test, each in hits.items():
+            rows.append(_row(study, test, each))
+        print(f"    ({study}: {time.perf_counter() - start:.0f} s)", flush=True)
+    low, high = (float(v) / words.nulls for v in stats.binom.ppf([0.025, 0.975], words.nulls, ALPHA))
+    content = {
+        "nulls": words.nulls,
+        "seed": words.seed,
+        "level": ALPHA,
+        "range_of_an_exact_test": [low, high],
+        "versions": {name: version(name) for name in ("numpy", "scipy")},
+        "rows": rows,
+    }
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _row(study: str, test: str, hits: list[bool]) -> dict[str, object]:
+    share = wilson(sum(hits), len(hits))
+    first = float(np.mean(hits[:200]))
+    print(f"{study:32} {test:34} {np.mean(hits):6.3f}  (first 200: {first:.3f})", flush=True)
+    return {
+        "study": study,
+        "test": test,
+        "findings": sum(hits),
+        "rate": float(np.mean(hits)),
+        "interval": [round(v, 4) for v in (share.low, share.high) if v is not None],
+        "rate_of_first_200": first,
+    }
+
+
+if __name__ == "__main__":
+    main()

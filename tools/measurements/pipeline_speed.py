@@ -1,0 +1,118 @@
+"""Seconds and peak memory of each stage on a real CT, with networks of the published size.
+
+    python benchmarks/road.py CT.nii.gz [MORE.nii.gz ...] --template TEMPLATE.nrrd [--profile published|open]
+
+Prints a table and writes `benchmarks/results/road.json`. Peak memory is the process's largest resident set
+within the stage (Linux: the mark is set back before each stage).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from aiene.geometry import Volume
+from aiene.ingest import Case, find_cases, read_case
+from aiene.nodes import native_nodes, split_nodes
+from aiene.pipeline import load_networks, load_preparation
+from aiene.preprocess import prepare, to_native
+from tools.measurements.published_size import make_bundle
+
+Value = TypeVar("Value")
+RESULTS = Path(__file__).parent / "results" / "road.json"
+
+
+class Meter:
+    """Measures stages, one after the other."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+
+    def __call__(self, case: str, stage: str, work: Callable[[], Value]) -> Value:
+        """Run a stage and keep its wall seconds and peak memory."""
+        Path("/proc/self/clear_refs").write_text("5")
+        start = time.perf_counter()
+        value = work()
+        seconds = time.perf_counter() - start
+        row = {"case": case, "stage": stage, "seconds": round(seconds, 2), "peak_gib": round(_peak_gib(), 2)}
+        self.rows.append(row)
+        print(f"{case:10} {stage:10} {seconds:8.2f} s {row['peak_gib']:6} GiB", flush=True)
+        return value
+
+
+def main() -> None:
+    """Measure every CT given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("cts", nargs="+", type=Path)
+    parser.add_argument("--template", type=Path, required=True)
+    parser.add_argument("--profile", choices=("published", "open"), default="published")
+    words = parser.parse_args()
+    import torch
+
+    meter = Meter()
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = make_bundle(Path(folder) / "bundle", words.template, words.profile)
+        cpu = torch.device("cpu")
+        networks = meter("-", "load", lambda: load_networks(bundle, cpu, own_masks=False))
+        preparation = load_preparation(bundle)
+        for path in words.cts:
+            (case,) = (c for c in find_cases(path)[0] if isinstance(c, Case))
+            name = path.parent.name
+            ct = meter(name, "read", lambda case=case: read_case(case))
+            ready = meter(
+                name, "prepare", lambda ct=ct: prepare(ct, preparation.template, preparation.profile)
+            )
+            labels = meter(name, "segment", lambda ready=ready: networks.segmenter(ready.crop))
+            # random weights find noise: six balls stand in for the nodes of a patient
+            balls = ready.crop.with_array(_six_balls(labels.array.shape))
+            nodes = meter(name, "nodes", lambda balls=balls: split_nodes(balls, fg_labels=(2,), axes=True))
+            meter(name, "classify", lambda r=ready, n=nodes: networks.classifier.scores(r.crop, n))
+            meter(
+                name,
+                "native",
+                lambda r=ready, n=nodes, b=balls: native_nodes(
+                    n, r.crop.grid, _drawn(to_native(b, r)), r.to_native, midline_x=0.0
+                ),
+            )
+    RESULTS.parent.mkdir(exist_ok=True)
+    content = {
+        "profile": words.profile,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rows": meter.rows,
+    }
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _drawn(labels: Volume) -> Volume:
+    return labels.with_array(labels.array > 0)
+
+
+def _six_balls(shape: tuple[int, ...]):
+    import numpy as np
+
+    z, y, x = np.indices(shape)
+    labels = np.zeros(shape, np.uint8)
+    for k, radius in enumerate((6, 8, 10, 12, 14, 16)):
+        centre = (12 + 8 * k, 50 + 10 * k, 40 + 80 * (k % 2))
+        inside = ((z - centre[0]) * 3) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= radius**2
+        labels[inside] = 2
+    return labels
+
+
+def _peak_gib() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 2**20
+    raise RuntimeError("this system does not say the peak memory of a process")
+
+
+if __name__ == "__main__":
+    main()
