@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import benchmark_builders as build
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from aiene.cli.benchmark import SEVERAL, app, configuration, spread
 from aiene.cli.legacy import benchmark_main as main
 from aiene.errors import UsageError
 from aiene.results.nifti import write_nifti
+from builders import benchmarks as build
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["a", "b", "c"]

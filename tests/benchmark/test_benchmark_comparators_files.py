@@ -7,7 +7,6 @@ import sys
 import types
 from pathlib import Path
 
-import benchmark_builders as build
 import numpy as np
 import pytest
 import torch
@@ -27,6 +26,7 @@ from aiene.ingest import Case
 from aiene.nodes import split_nodes
 from aiene.preprocess import Prepared
 from aiene.results.nifti import write_nifti
+from builders import benchmarks as build
 
 
 @pytest.fixture

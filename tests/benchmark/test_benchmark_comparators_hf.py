@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import benchmark_builders as build
 import numpy as np
 import pytest
 import torch
@@ -24,6 +23,7 @@ from aiene.errors import CaseError, ModelError
 from aiene.geometry import Grid, Volume
 from aiene.ingest import Case
 from aiene.results.nifti import write_nifti
+from builders import benchmarks as build
 
 
 @pytest.fixture(scope="module")

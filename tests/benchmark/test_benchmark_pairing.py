@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import benchmark_builders as build
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +17,7 @@ from aiene.errors import InputError
 from aiene.geometry import Grid, Volume
 from aiene.phantom.phantom import write_dicom_series
 from aiene.results.nifti import write_nifti
+from builders import benchmarks as build
 
 ROOT = Path("/folder")
 IDS = st.from_regex(r"[A-Za-z0-9]{1,6}([-_][A-Za-z]*[0-9]{1,3})?", fullmatch=True)

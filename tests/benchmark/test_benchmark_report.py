@@ -12,7 +12,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import benchmark_report_builders as build
 import pytest
 from PIL import Image
 
@@ -21,6 +20,7 @@ from aiene.benchmark.report.charts import rank_stability
 from aiene.errors import InputError, OutputError
 from aiene.report.document import Chart
 from aiene.report.render import render
+from builders import benchmark_reports as build
 
 CHARTS = {
     *("dice_gtvp", "dice_gtvn", "volumes_gtvp", "volumes_gtvn", "roc_on_truth", "calibration_on_truth"),

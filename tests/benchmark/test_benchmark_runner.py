@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-import benchmark_builders as build
 import nibabel as nib
 import numpy as np
 import pytest
@@ -32,6 +31,7 @@ from aiene.errors import InputError, UsageError
 from aiene.geometry import Volume
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
+from builders import benchmarks as build
 
 NAMES = ["a", "b", "c", "d"]
 FAST = {"resamples": 100, "device": "cpu"}

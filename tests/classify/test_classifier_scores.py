@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from narrow_dualnet import narrow_net
 
 from aiene.classify import Classifier, ClassifierInputs, classifier_inputs, load_classifier, save_classifier
 from aiene.geometry import Grid, Volume
 from aiene.nodes import Node
+from builders.narrow_dualnet import narrow_net
 
 GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from narrow_dualnet import NARROW, narrow_net
 from safetensors.torch import load_file, save_file
 
 from aiene.classify import DualNet, DualNetWidths, load_dualnet, save_classifier
 from aiene.errors import ModelError, OutputError
+from builders.narrow_dualnet import NARROW, narrow_net
 
 
 def inputs(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

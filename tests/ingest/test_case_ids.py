@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ingest_builders import ct, write_nifti, write_series
-from test_zip_archives import pack
 
 from aiene.errors import InputError
 from aiene.ingest import Case, find_cases
 from aiene.ingest.case import MAX_BYTES, case_id, distinct, safe, stem
 from aiene.ingest.masks import find_mask
+from builders.archives import pack
+from builders.dicom_files import ct, write_nifti, write_series
 
 UID = "1.3.6.1.4.1.14519.5.2.1.99"
 

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ingest_builders import enhanced, save, slice_dataset, uid, write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
     MRImageStorage,
-    RTDoseStorage,
-    RTStructureSetStorage,
-    SecondaryCaptureImageStorage,
 )
-from test_dicom_stacking import only
 
 from aiene.errors import UsageError
 from aiene.ingest import Case, Refusal, find_cases, read_case
 from aiene.ingest.dicom.header import Words
 from aiene.ingest.dicom.series_selection import Contrast, Kernel, Region, contrast, kernel, region
-
-CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
-
-
-def small(slices: int = 50) -> np.ndarray:
-    """A cheap stack of a given length."""
-    hu = np.full((slices, 6, 8), -1000, np.int16)
-    hu[:, 2:4, 2:6] = 40
-    return hu
-
-
-def study(folder: Path, **series: dict[str, Any]) -> dict[str, str]:
-    """Some series of one study in one folder; gives their UIDs."""
-    for number, (name, tags) in enumerate(series.items()):
-        hu = small(tags.pop("slices", 50))
-        write_series(folder, hu=hu, prefix=name, series=name, SeriesNumber=number, **tags)
-    return {name: uid(name, "study", "one") for name in series}
+from builders.dicom_files import enhanced, save, slice_dataset, uid, write_series
+from builders.dicom_stacks import only
+from builders.dicom_studies import CORONAL, dose, other, report, screenshot, small, structure_set, study
 
 
 @pytest.fixture
@@ -165,32 +145,6 @@ def test_the_smaller_series_uid_breaks_the_last_tie(tmp_path: Path) -> None:
     for name in ("p", "q"):
         write_series(tmp_path / "one", hu=small(), prefix=name, series=name, **BASE)
     assert only(tmp_path / "one").series_uid == min(uid(n, "study", "one") for n in ("p", "q"))
-
-
-def other(change: Callable[[Dataset], None]) -> Dataset:
-    ds = slice_dataset(small(1)[0].astype(np.uint16), series="other", name="other")
-    change(ds)
-    return ds
-
-
-def structure_set(ds: Dataset) -> None:
-    ds.SOPClassUID, ds.Modality = RTStructureSetStorage, "RTSTRUCT"
-    ds.SeriesInstanceUID = uid("series", "study", "one")  # shares the CT's series UID
-    del ds.PixelData
-
-
-def dose(ds: Dataset) -> None:
-    ds.SOPClassUID, ds.Modality, ds.NumberOfFrames = RTDoseStorage, "RTDOSE", 2
-    ds.PixelData = ds.PixelData * 2
-
-
-def report(ds: Dataset) -> None:
-    ds.SOPClassUID, ds.Modality = "1.2.840.10008.5.1.4.1.1.88.33", "SR"
-    del ds.PixelData
-
-
-def screenshot(ds: Dataset) -> None:
-    ds.SOPClassUID, ds.Modality, ds.SamplesPerPixel = SecondaryCaptureImageStorage, "CT", 3
 
 
 def test_objects_that_are_no_ct_are_left_aside_and_counted(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from ingest_builders import ct, enhanced, save, slice_dataset, write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -18,13 +17,14 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from test_dicom_stacking import only, read, refusal
 
 from aiene.errors import InputError
 from aiene.ingest import read_case
 from aiene.ingest.dicom.pixels import read_frame, read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import group, lay_out
+from builders.dicom_files import ct, enhanced, save, slice_dataset, write_series
+from builders.dicom_stacks import only, read, refusal
 
 
 def one_hu(tmp_path: Path, stored: np.ndarray, **tags: Any) -> np.ndarray:

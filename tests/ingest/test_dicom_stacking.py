@@ -10,39 +10,13 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_builders import AIR, AXIAL, MARK, ct, save, slice_dataset, write_series
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from aiene.errors import InputError
 from aiene.geometry import volume_of
-from aiene.ingest import Case, NativeCt, Refusal, find_cases, read_case
-
-
-def only(source: Path) -> Case:
-    cases, _ = find_cases(source)
-    (case,) = cases
-    assert isinstance(case, Case), case.reason
-    return case
-
-
-def read(source: Path) -> NativeCt:
-    return read_case(only(source))
-
-
-def refusal(source: Path) -> str:
-    """The sentence by which the only case of a source is refused, at the search or at reading."""
-    (case,) = find_cases(source)[0]
-    if isinstance(case, Refusal):
-        return case.reason
-    with pytest.raises(InputError) as error:
-        read_case(case)
-    return str(error.value)
-
-
-def mark_points(volume_ct: NativeCt) -> np.ndarray:
-    """LPS points of the bright mark's voxels."""
-    return volume_ct.volume.grid.points(np.argwhere(volume_ct.volume.array > 800))
+from aiene.ingest import read_case
+from builders.dicom_files import AIR, AXIAL, MARK, ct, save, slice_dataset, write_series
+from builders.dicom_stacks import mark_points, only, read, refusal, tilted
 
 
 def test_a_plain_series_comes_in_as_it_was_written(tmp_path: Path) -> None:
@@ -178,10 +152,6 @@ def test_an_absurd_pixel_spacing_is_refused(tmp_path: Path, spacing: tuple[float
 
 
 TILT = np.radians(18.5)
-
-
-def tilted(degrees: float) -> tuple[float, ...]:
-    return (1.0, 0.0, 0.0, 0.0, float(np.cos(np.radians(degrees))), -float(np.sin(np.radians(degrees))))
 
 
 def test_a_tilted_gantry_is_undone_and_its_angle_kept(tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ingest_builders import ct, uid, write_nifti, write_series
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
-from test_dicom_stacking import only
 
 from aiene.errors import InputError
 from aiene.ingest import Case, find_cases, read_case, source_files
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.scan import read_directory
+from builders.dicom_files import ct, uid, write_nifti, write_series
+from builders.dicom_stacks import only
 
 EXTRA = {"StudyTime": "120000", "StudyID": "1", "AccessionNumber": ""}
 

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ingest_builders import ct, write_nifti, write_series
 from pydicom.fileset import FileSet
-from test_dicom_stacking import only
 
 from aiene.errors import InputError
 from aiene.ingest import Case, Refusal, find_cases, read_case
 from aiene.ingest.case import case_id, distinct, safe
 from aiene.wording import said
+from builders.dicom_files import ct, write_nifti, write_series
+from builders.dicom_stacks import only
 
 
 def ids(source: Path, **options: object) -> list[str]:

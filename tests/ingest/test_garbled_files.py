@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from ingest_builders import ct, enhanced, save, write_nifti, write_series
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from aiene.errors import InputError
 from aiene.ingest import Refusal, find_cases, read_case
+from builders.dicom_files import ct, enhanced, save, write_nifti, write_series
 
 
 def nrrd_file(folder: Path) -> list[Path]:

@@ -12,18 +12,18 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ingest_builders import ct, enhanced, save, slice_dataset, write_nifti, write_series
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
-from test_dicom_choice import small
-from test_dicom_stacking import only, read
-from test_zip_archives import pack
 
 from aiene.ingest import file_head as heads
 from aiene.ingest import find_cases
 from aiene.ingest.dicom.header import Words, read_header
 from aiene.ingest.dicom.series_selection import Contrast, contrast
 from aiene.ingest.file_head import HEAD_BYTES, Head, HeadTooShort, read_head, read_heads
+from builders.archives import pack
+from builders.dicom_files import ct, enhanced, save, slice_dataset, write_nifti, write_series
+from builders.dicom_stacks import only, read
+from builders.dicom_studies import small
 
 
 def test_each_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

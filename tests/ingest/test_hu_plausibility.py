@@ -7,22 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from ingest_builders import write_nifti
-from test_dicom_stacking import read, refusal
 
 from aiene.geometry import volume_of
 from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.checks import check_hounsfield, take_census
-
-
-def patient() -> np.ndarray:
-    """HU of a box of tissue with fat, bone and noise in air."""
-    rng = np.random.default_rng(3)
-    hu = np.full((40, 40, 40), -1000.0)
-    hu[:, 8:32, 8:32] = 40
-    hu[:, 8:12, 8:32] = -100
-    hu[:, 18:22, 18:22] = 700
-    return (hu + rng.normal(0, 10, hu.shape)).astype(np.int16)
+from builders.dicom_files import write_nifti
+from builders.dicom_stacks import read, refusal
+from builders.hu_plausibility_inputs import patient
 
 
 def refused(tmp_path: Path, values: np.ndarray) -> str:

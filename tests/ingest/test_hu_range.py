@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ingest_builders import write_nifti, write_series
 from pydicom.dataset import Dataset
-from test_dicom_stacking import read, refusal
-from test_hu_plausibility import patient
 
 from aiene.errors import InputError
 from aiene.ingest.hu_range import HIGHEST_HU, in_ct_range
 from aiene.ingest.lattice import AIR_HU
+from builders.dicom_files import write_nifti, write_series
+from builders.dicom_stacks import read, refusal
+from builders.hu_plausibility_inputs import patient
 
 
 def test_a_ct_within_its_range_is_the_very_same_array(tmp_path: Path) -> None:

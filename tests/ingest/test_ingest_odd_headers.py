@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ingest_builders import ct, write_series
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -16,6 +15,7 @@ from pydicom.tag import Tag
 from aiene.errors import InputError
 from aiene.ingest import Case, Refusal, find_cases, read_case
 from aiene.ingest.dicom.header import quiet
+from builders.dicom_files import ct, write_series
 
 
 def raw(ds: Dataset, keyword: str, vr: str, value: bytes) -> None:

@@ -6,11 +6,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ingest_builders import write_series
-from test_zip_archives import pack
 
 from aiene.errors import InputError
 from aiene.ingest import Case, Refusal, find_cases
+from builders.archives import pack
+from builders.dicom_files import write_series
 
 
 def nest(folder: Path, target: Path) -> Path:

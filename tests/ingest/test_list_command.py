@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest_builders import ct, save, slice_dataset, write_nifti, write_series
-from test_dicom_choice import CORONAL, small, study
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.ingest.dicom import pixels
+from builders.dicom_files import ct, save, slice_dataset, write_nifti, write_series
+from builders.dicom_studies import CORONAL, small, study
 
 RUNNER = CliRunner()
 

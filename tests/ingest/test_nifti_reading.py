@@ -11,13 +11,13 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_builders import MARK, ct, write_nifti
 from scipy.spatial.transform import Rotation
-from test_dicom_stacking import read, refusal
 
 from aiene.errors import InputError
 from aiene.geometry import volume_of
 from aiene.ingest import Case, find_cases, read_case
+from builders.dicom_files import MARK, ct, write_nifti
+from builders.dicom_stacks import read, refusal
 
 RAS = np.diag([-0.8, -0.9, 3.0, 1.0])
 RAS[:3, 3] = [20, 15, 100]

@@ -9,40 +9,12 @@ import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from ingest_builders import ct
 from scipy.spatial.transform import Rotation
-from test_dicom_stacking import mark_points, read, refusal
 
 from aiene.geometry import volume_of
-
-SIGNS = {
-    "left-posterior-superior": (1, 1, 1),
-    "LPS": (1, 1, 1),
-    "right-anterior-superior": (-1, -1, 1),
-    "RAS": (-1, -1, 1),
-    "left-anterior-superior": (1, -1, 1),
-    "LAS": (1, -1, 1),
-}
-
-
-def write(
-    path: Path, *, space: str | None = "LPS", lines: str = "", data: str = "", sizes: str = "40 32 8"
-) -> Path:
-    """A hand-written header, voxels raw behind it or in the file `data`."""
-    sign = SIGNS.get(space or "", (1, 1, 1))
-    steps = np.diag([0.8, 0.9, 3.0]) * sign
-    origin = np.array([-20, -15, 100]) * sign
-    header = f"NRRD0004\n# made by hand\ntype: short\ndimension: {len(sizes.split())}\nsizes: {sizes}\n"
-    if space is not None:
-        header += f"space: {space}\nspace directions: "
-        header += " ".join(f"({s[0]:g},{s[1]:g},{s[2]:g})" for s in steps)
-        header += f"\nspace origin: ({origin[0]},{origin[1]},{origin[2]})\n"
-    header += f"endian: little\nencoding: raw\n{lines}"
-    if data:
-        header += f"data file: {data}\n"
-        (path.parent / data).write_bytes(ct().tobytes())
-    path.write_bytes(header.encode() + b"\n" + (b"" if data else ct().tobytes()))
-    return path
+from builders.dicom_files import ct
+from builders.dicom_stacks import mark_points, read, refusal
+from builders.nrrd_reading_inputs import SIGNS, write
 
 
 @pytest.mark.parametrize("space", SIGNS)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ingest_builders import ct
-from test_dicom_stacking import read, refusal
-from test_nrrd_reading import write
+
+from builders.dicom_files import ct
+from builders.dicom_stacks import read, refusal
+from builders.nrrd_reading_inputs import write
 
 
 def naming(folder: Path, named: str, *, listed: str = "") -> Path:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ingest_builders import ct, uid, write_series
 from pydicom.dataset import Dataset
-from test_dicom_stacking import only, read, refusal
 
 from aiene.ingest import Refusal, find_cases, read_case
+from builders.dicom_files import ct, uid, write_series
+from builders.dicom_stacks import only, read, refusal
 
 SECOND = ct(12) + np.int16(5)
 

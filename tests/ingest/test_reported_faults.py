@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ingest_builders import AXIAL, ct, enhanced, save, slice_dataset, uid, write_nifti, write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     JPEG2000Lossless,
@@ -19,11 +18,12 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 from scipy.spatial.transform import Rotation
-from test_dicom_choice import dose, report, screenshot, structure_set
-from test_dicom_stacking import mark_points, only, read, refusal, tilted
 
 from aiene.errors import InputError
 from aiene.ingest import Case, NativeCt, Refusal, find_cases, read_case
+from builders.dicom_files import AXIAL, ct, enhanced, save, slice_dataset, uid, write_nifti, write_series
+from builders.dicom_stacks import mark_points, only, read, refusal, tilted
+from builders.dicom_studies import dose, report, screenshot, structure_set
 
 
 def stored(hu: np.ndarray) -> np.ndarray:

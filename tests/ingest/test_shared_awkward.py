@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from test_dicom_stacking import refusal
-
 from aiene.ingest import Refusal, find_cases
+from builders.dicom_stacks import refusal
 
 
 def test_the_tilted_scan_of_varying_steps_is_refused_as_the_zip_that_it_is(shared: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ingest_builders import ct, save, uid, write_series
 from pydicom.dataset import Dataset
-from test_dicom_choice import other as other_object
-from test_dicom_choice import small, structure_set
-from test_dicom_stacking import only
 
 from aiene.ingest import Case, Refusal, find_cases, read_case
+from builders.dicom_files import ct, save, uid, write_series
+from builders.dicom_stacks import only
+from builders.dicom_studies import other as other_object
+from builders.dicom_studies import small, structure_set
 
 LOW, HIGH = {"leave_out": [4, 5, 6, 7]}, {"leave_out": [0, 1, 2, 3]}
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ingest_builders import Array, ct, save, slice_dataset, write_series
 from pydicom.dataset import Dataset
-from test_dicom_stacking import only, read, refusal
+
+from builders.dicom_files import Array, ct, save, slice_dataset, write_series
+from builders.dicom_stacks import only, read, refusal
 
 GARBAGE = {
     "huge": ["3.4e9", "-1e-39", "3.4e9"],

@@ -14,22 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from ingest_builders import ct, write_nifti, write_series
-from test_dicom_stacking import only, refusal
 
 from aiene.errors import InputError
 from aiene.hashing import content_sha256
 from aiene.ingest import Case, Refusal, archive, find_cases, opened, read_case, source_files
-
-
-def pack(folder: Path, target: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
-    """Every file below a folder in an archive."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(target, "w", method) as file:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                file.write(path, str(path.relative_to(folder)))
-    return target
+from builders.archives import pack
+from builders.dicom_files import ct, write_nifti, write_series
+from builders.dicom_stacks import only, refusal
 
 
 @pytest.fixture

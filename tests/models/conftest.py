@@ -1,5 +1,5 @@
 """Small trained-model folders."""
 
-from nnunet_folder import make_model
+from builders.nnunet_folder import make_model
 
 __all__ = ["make_model"]

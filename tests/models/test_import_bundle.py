@@ -7,12 +7,12 @@ import pickle
 import shutil
 from pathlib import Path
 
-import keras_writer
 import pytest
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.models.bundle import default_folder
+from builders import keras_writer
 
 
 def models(*words: str | Path):

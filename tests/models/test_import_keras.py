@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from keras_writer import Builder, write
 from scipy import ndimage
 
 from aiene.classify import ClassifierInputs, DualNet, load_classifier, load_dualnet
@@ -20,6 +19,7 @@ from aiene.errors import ModelError
 from aiene.models.importers import keras as import_keras
 from aiene.models.importers.keras import import_classifier
 from aiene.models.importers.keras_file import KerasLayer, _convolution
+from builders.keras_writer import Builder, write
 
 # Golden data -----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from risk_analyse_cohorts import eight, plain_scheme
 
 from aiene.report.document import Table
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
@@ -12,6 +11,7 @@ from aiene.risk.analyse.descriptives import flow_table, missing_table, table_one
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.analyse.survival import Stratum, competing_part, follow_up_table, survival_part
+from builders.risk_cohorts import eight, plain_scheme
 
 SETTINGS = AnalysisSettings(bootstraps=0, horizons=(2.0, 3.0))
 COHORT = make_cohort(eight(), SETTINGS)

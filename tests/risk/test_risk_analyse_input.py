@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from risk_analyse_cohorts import SCHEME, drawn, eight, plain_scheme
 
 from aiene.errors import UsageError
 from aiene.risk.analyse import AnalysisSettings, analyse, parse_endpoints
@@ -15,6 +14,7 @@ from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.regression import cox_part, make_sample
 from aiene.risk.schemes import read_scheme
+from builders.risk_cohorts import SCHEME, drawn, eight, plain_scheme
 
 FAST = AnalysisSettings(bootstraps=0, jobs=1, hpv_strata=False)
 

@@ -6,7 +6,6 @@ import os
 
 import numpy as np
 import pytest
-from risk_analyse_cohorts import SCHEME, drawn
 
 from aiene.errors import UsageError
 from aiene.parallel import Job, run_jobs
@@ -22,6 +21,7 @@ from aiene.risk.analyse.settings import AnalysisSettings, chosen_endpoint
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.schemes import read_scheme
 from aiene.stats import fit_cox, harrell_c
+from builders.risk_cohorts import SCHEME, drawn
 
 
 def survival(n=150, seed=3, *, ties=True):

@@ -9,13 +9,13 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from risk_analyse_cohorts import SCHEME, drawn
 
 from aiene.report.document import Column
 from aiene.report.formatting import cell_text
 from aiene.risk.analyse import AnalysisSettings, analyse
 from aiene.risk.analyse.charts import render
 from aiene.risk.schemes import read_scheme
+from builders.risk_cohorts import SCHEME, drawn
 
 SETTINGS = AnalysisSettings(bootstraps=4, jobs=1, date="1 April 2026", marker_cap=3)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from head_phantom import Head, turned_grid
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -17,6 +16,7 @@ from aiene.ingest.case import NativeCt
 from aiene.preprocess import OPEN, PUBLISHED, Profile, Template, prepare, profile_named
 from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.resampling import known_part
+from builders.head_phantom import Head, turned_grid
 
 GRID = turned_grid((0, 1, 2), (1, 1, 1), (3.0, 2.0, 2.0))
 WEAK = replace(

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_runs import FOOT_GRID, MAKER, Planted, ball, case_of, says, series_of, small_grid
 from scipy.spatial.distance import pdist
 
 from aiene.errors import CaseError
@@ -18,6 +17,7 @@ from aiene.export import codes, seg, sr
 from aiene.export.case import findings_of
 from aiene.export.identity import encoded, tracking_uid
 from aiene.export.verification import check_report, parsed
+from builders.export_runs import FOOT_GRID, MAKER, Planted, ball, case_of, says, series_of, small_grid
 
 hd = pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from risk_stats_cohorts import lung, simulated
 
 from aiene.stats import (
     bootstrap,
@@ -37,6 +36,7 @@ from aiene.stats import (
 )
 from aiene.stats.bootstrap import resample_counts, resample_indices
 from aiene.stats.imputation import draw_number
+from builders.survival_cohorts import lung, simulated
 
 TABLE = simulated(250, 31)
 TIME, EVENT, X, Z = (TABLE[name].to_numpy() for name in ("time", "state", "x", "z"))

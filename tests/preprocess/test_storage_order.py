@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from head_phantom import Head
 from scipy.spatial.transform import Rotation
 
 from aiene.geometry import AXIAL, ORDERS, AxisOrder, Grid, RigidTransform, Volume
@@ -14,6 +13,7 @@ from aiene.ingest.case import NativeCt
 from aiene.preprocess import OPEN, Template, prepare
 from aiene.preprocess.patient import patient_of
 from aiene.preprocess.resampling import Working, open_working
+from builders.head_phantom import Head
 
 PADDINGS = [
     (((0, 0), (0, 0), (0, 0)), -1000.0),

@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import planted_series as series
 import pydicom
 import pytest
-import rtstruct_readers as readers
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +24,8 @@ from aiene.export.case import findings_of
 from aiene.export.identity import encoded
 from aiene.export.verification import check_rtstruct
 from aiene.geometry import Grid, Volume, pull_labels
+from builders import planted_series as series
+from builders import rtstruct_readers as readers
 
 SIZE = (8, 32, 40)
 ORIENTATIONS = {

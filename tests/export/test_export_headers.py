@@ -8,7 +8,6 @@ from typing import Any
 
 import pydicom
 import pytest
-from dicom_runs import says, small_grid, write_run, write_series
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -19,6 +18,7 @@ from aiene.export.run import export_run
 from aiene.ingest import Case, find_cases
 from aiene.ingest.dicom.header import quiet
 from aiene.pipeline import _header_notes
+from builders.export_runs import says, small_grid, write_run, write_series
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_runs import small_grid, write_run, write_series
 
 from aiene.export.run import export_run
+from builders.export_runs import small_grid, write_run, write_series
 
 KINDS = ("dicom-seg", "dicom-sr", "rtstruct")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from risk_stats_cohorts import bmtcrr, lung, rossi, rossi_columns, simulated, sksurv_data
 
 from aiene.stats import (
     calibration,
@@ -27,6 +26,7 @@ from aiene.stats import (
     uno_c,
 )
 from aiene.stats.cox_model import linear_predictor
+from builders.survival_cohorts import bmtcrr, lung, rossi, rossi_columns, simulated, sksurv_data
 
 LUNG_MODEL = ["age", "sex", "ph.ecog"]
 

@@ -8,7 +8,6 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from risk_stats_cohorts import simulated
 
 from aiene.errors import AieneError, UsageError
 from aiene.stats import (
@@ -54,6 +53,7 @@ from aiene.stats import (
     to_json,
     uno_c,
 )
+from builders.survival_cohorts import simulated
 
 N = 40
 RNG = np.random.default_rng(3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from head_phantom import NODE_HU, SPHERES, Head, turned_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -14,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from aiene.geometry import Grid, RigidTransform, Triple, Volume
 from aiene.ingest.case import NativeCt
 from aiene.preprocess import OPEN, Prepared, RegistrationReport, Template, prepare, to_native
+from builders.head_phantom import NODE_HU, SPHERES, Head, turned_grid
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -75.0, -96.0))
 REPORT = RegistrationReport("geometry", -1.0, (), 1.0, 0.0, 0.0, 1.0, None, True)

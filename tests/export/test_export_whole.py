@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_runs import says
 
 from aiene.cohort import run_cohort
 from aiene.export import find_source, on_source
@@ -19,6 +18,7 @@ from aiene.export.source_series import grid_of_facts
 from aiene.export.verification import read_segments
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.phantom.phantom import write_dicom_series
+from builders.export_runs import says
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

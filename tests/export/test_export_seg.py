@@ -10,7 +10,19 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_runs import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy.spatial import cKDTree
+
+from aiene.errors import CaseError
+from aiene.export import codes, on_source, seg
+from aiene.export.case import findings_of
+from aiene.export.identity import encoded, tracking_uid
+from aiene.export.run import export_run
+from aiene.export.verification import check_fractional, check_segmentation, parsed, read_segments
+from aiene.geometry import Grid
+from builders.export_runs import (
     AXIAL,
     FOOT_GRID,
     MAKER,
@@ -26,18 +38,6 @@ from dicom_runs import (
     write_run,
     write_series,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from scipy.spatial import cKDTree
-
-from aiene.errors import CaseError
-from aiene.export import codes, on_source, seg
-from aiene.export.case import findings_of
-from aiene.export.identity import encoded, tracking_uid
-from aiene.export.run import export_run
-from aiene.export.verification import check_fractional, check_segmentation, parsed, read_segments
-from aiene.geometry import Grid
 
 hd = pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

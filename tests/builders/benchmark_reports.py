@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import benchmark_builders as build
 import numpy as np
 
 from aiene.benchmark.config import BenchmarkConfig
@@ -17,6 +16,7 @@ from aiene.benchmark.metrics import classification, patient_agreement
 from aiene.benchmark.run import run_benchmark
 from aiene.geometry import Volume
 from aiene.results.nifti import write_nifti
+from builders import benchmarks as build
 
 NAMES = [f"case_{number}" for number in range(7)]
 WHEN = datetime(2026, 5, 4, 3, 2, 1)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import planted_series as series
 import pydicom
 import pytest
 
@@ -29,6 +28,7 @@ from aiene.export.secondary_capture import (
     scale_bar_mm,
 )
 from aiene.geometry import Grid, Volume
+from builders import planted_series as series
 
 SIZE = (8, 32, 40)
 MOVES = [(axes, flips) for axes in permutations(range(3)) for flips in product((1, -1), repeat=3)]

@@ -16,15 +16,6 @@ import numpy as np
 import pydicom
 import pytest
 import typer
-from dicom_runs import (
-    AXIAL,
-    OBLIQUE,
-    OBLIQUE_DOWN,
-    says,
-    small_grid,
-    write_run,
-    write_series,
-)
 from pydicom.uid import RLELossless
 from typer.testing import CliRunner
 
@@ -35,6 +26,15 @@ from aiene.export.run import export_run, parse_kinds
 from aiene.geometry import Grid, Volume
 from aiene.ingest.dicom.header import quiet
 from aiene.results.nifti import write_nifti
+from builders.export_runs import (
+    AXIAL,
+    OBLIQUE,
+    OBLIQUE_DOWN,
+    says,
+    small_grid,
+    write_run,
+    write_series,
+)
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

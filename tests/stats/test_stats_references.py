@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from risk_stats_cohorts import lung, rossi, rossi_columns, simulated, sksurv_data
 
 from aiene.stats import (
     brier_score,
@@ -39,6 +38,7 @@ from aiene.stats.bootstrap import resample_counts, resample_indices
 from aiene.stats.concordance import _Dense, _Sparse
 from aiene.stats.cox_model import derivatives, risk_sets
 from aiene.stats.penalised_cox import _Problem
+from builders.survival_cohorts import lung, rossi, rossi_columns, simulated, sksurv_data
 
 EXACT = {"precision": 1e-13, "r_precision": 1e-15}
 

@@ -11,7 +11,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_runs import AXIAL, OBLIQUE, OBLIQUE_DOWN, Run, gdcm_pixels, small_grid, write_run, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,16 @@ from aiene.export.source_series import fits
 from aiene.geometry import Grid, Volume
 from aiene.ingest import Case, find_cases, read_case
 from aiene.results.nifti import write_nifti
+from builders.export_runs import (
+    AXIAL,
+    OBLIQUE,
+    OBLIQUE_DOWN,
+    Run,
+    gdcm_pixels,
+    small_grid,
+    write_run,
+    write_series,
+)
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 

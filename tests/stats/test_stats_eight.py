@@ -14,7 +14,6 @@ from math import exp, log, sqrt
 
 import numpy as np
 import pytest
-from risk_stats_cohorts import EIGHT
 
 from aiene.stats import (
     brier_score,
@@ -43,6 +42,7 @@ from aiene.stats import (
     time_dependent_auc,
     uno_c,
 )
+from builders.survival_cohorts import EIGHT
 
 TIME, STATE, ANY, EVENT = (EIGHT[name].to_numpy() for name in ("time", "state", "any", "event"))
 GROUP, X = EIGHT.group.to_numpy(), EIGHT.x.to_numpy()

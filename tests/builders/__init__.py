@@ -1,0 +1,1 @@
+"""Makers of inputs for the tests: phantoms, files, cohorts."""

@@ -1,8 +1,0 @@
-"""The training scripts are no package: tests find them as the scripts find each other."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
