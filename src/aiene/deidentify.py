@@ -26,7 +26,8 @@ from aiene.wording import Name, Said, visible
 
 # Pseudonyms: the keyed hash that stands in a run's results where a patient's own name would.
 #
-# HMAC-SHA256 (RFC 2104) under the user's own key. The same key gives the same pseudonym in every run, so tables
+# HMAC-SHA256 (RFC 2104) under the user's own key. The same key gives the same pseudonym in every run, so
+# tables
 # of several runs can be joined; without the key nobody can compute or check one. The key is never stored, and
 # nothing here takes a pseudonym back: whoever holds key and names makes the table again (`aiene pseudonyms`).
 

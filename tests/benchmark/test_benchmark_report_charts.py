@@ -16,9 +16,9 @@ from aiene.benchmark.report.charts import boxes, cost, rank_stability, volumes
 from aiene.benchmark.report.curve_charts import FROC_MOST, calibration, froc, roc
 from aiene.benchmark.report.results_reader import Source
 from aiene.benchmark.report.worst_cases import worst_of
-from aiene.report.document import Chart
+from aiene.report.document import Figure
 from aiene.report.render import PNG_DPI, render
-from aiene.report.style import BENCHMARK_RC as RC
+from aiene.report.style import RC
 
 COUNT = 9
 LONG = [f"organisation/a-model-with-quite-a-long-name-{number}-base-224" for number in range(COUNT)]
@@ -89,7 +89,7 @@ def source() -> Source:
     return Source(Path("nowhere"), summary, rows, "now")
 
 
-def _ranking(_: Source) -> Chart | None:
+def _ranking(_: Source) -> Figure | None:
     models = [
         {"model": name, "rank": number + 1, "share_by_rank": [1 / COUNT] * COUNT}
         for number, name in enumerate(LONG)
@@ -97,7 +97,7 @@ def _ranking(_: Source) -> Chart | None:
     return rank_stability({"metric": "dice", "label": "GTVn", "models": models, "resamples": 10})
 
 
-CHARTS: dict[str, Callable[[Source], Chart | None]] = {
+CHARTS: dict[str, Callable[[Source], Figure | None]] = {
     "boxes": lambda source: boxes(source, "GTVn"),
     "volumes": lambda source: volumes(source, "GTVn"),
     "roc": lambda source: roc(source, "on_truth"),
@@ -108,7 +108,7 @@ CHARTS: dict[str, Callable[[Source], Chart | None]] = {
 }
 
 
-def _drawn(chart: Chart | None) -> Any:
+def _drawn(chart: Figure | None) -> Any:
     assert chart is not None
     with mpl.rc_context():
         mpl.rcParams.update(mpl.rcParamsDefault)
@@ -181,7 +181,8 @@ def test_without_data_there_is_no_chart(source: Source, name: str):
 def test_the_limits_of_agreement_are_those_of_bland_and_altman(source: Source):
     chart = volumes(source, "GTVn")
     assert chart is not None
-    differences = [row[5] for row in chart.rows if row[0] == LONG[0]]
+    data = chart.data
+    differences = [d for d, m in zip(data["difference_ml"], data["model"], strict=True) if m == LONG[0]]
     assert differences == [2.0, -1.0, 4000.0]
     axes = _drawn(chart).axes[0]
     heights = sorted({line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 2})
@@ -202,7 +203,7 @@ def test_a_model_with_very_many_false_nodes_does_not_flatten_the_others(source: 
     assert axes.get_xlim()[1] == FROC_MOST
     assert "ends at 120.0 false nodes" in axes.get_legend().get_texts()[0].get_text()
     assert chart is not None
-    assert max(row[2] for row in chart.rows) == 120.0  # type: ignore[type-var]
+    assert max(chart.data["false_per_case"]) == 120.0
 
 
 def test_the_worst_cases_are_those_of_the_lowest_dice(source: Source):

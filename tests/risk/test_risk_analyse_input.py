@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from aiene.errors import UsageError
+from aiene.report.render import Picture
 from aiene.risk.analyse import AnalysisSettings, analyse, parse_endpoints
-from aiene.risk.analyse.charts import Picture
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.regression import cox_part, make_sample
@@ -23,7 +23,7 @@ FAST = AnalysisSettings(bootstraps=0, jobs=1, hpv_strata=False)
 def no_drawing(monkeypatch):
     """The drawings have their own tests; here they would only take time."""
     blank = Picture(b'<svg viewBox="0 0 1 1"></svg>', b"")
-    monkeypatch.setattr("aiene.report.write._render", lambda *_: blank)
+    monkeypatch.setattr("aiene.report.write.render", lambda *_: blank)
 
 
 def run(table, out, *endpoints, scheme=None, settings=FAST):

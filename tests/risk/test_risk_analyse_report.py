@@ -6,14 +6,18 @@ import csv
 import hashlib
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 
-from aiene.report.document import Column
+from aiene.report.document import Column, Figure
 from aiene.report.formatting import cell_text
+from aiene.report.render import render
 from aiene.risk.analyse import AnalysisSettings, analyse
-from aiene.risk.analyse.charts import render
+from aiene.risk.analyse.charts.bars import draw_bars
+from aiene.risk.analyse.charts.curves import draw_curves
+from aiene.risk.analyse.charts.forest import draw_dose, draw_forest
 from aiene.risk.schemes import read_scheme
 from builders.risk_cohorts import SCHEME, drawn
 
@@ -180,7 +184,7 @@ def test_every_figure_has_its_files_and_says_what_it_shows(made, numbers):
         assert re.search(r"\d", figure["legend"]), name
         lengths = {len(column) for column in figure["data"].values()}
         assert len(lengths) == 1, name
-    curves = [f for f in numbers["figures"].values() if f["kind"] == "curves"]
+    curves = [f for f in numbers["figures"].values() if list(f["data"])[:3] == ["panel", "curve", "time"]]
     assert curves
     for figure in curves:
         assert all(w in figure["legend"] for w in ("n = ", "events = ", "95% intervals", "p "))
@@ -189,12 +193,11 @@ def test_every_figure_has_its_files_and_says_what_it_shows(made, numbers):
 def test_no_two_texts_of_a_figure_overlap(made):
     import matplotlib as mpl
 
-    from aiene.report.render import kinds
-    from aiene.report.style import RISK_RC as RC
+    from aiene.report.style import RC
 
     with mpl.rc_context(RC):
         for name, figure in made[0].figures.items():
-            drawing = kinds()[figure.kind](figure.content)
+            drawing = figure.draw()
             assert _overlaps(drawing) == [], name
 
 
@@ -229,11 +232,9 @@ def _ticks_outside(drawing):
 
 
 def test_axes_of_curves_start_at_zero_and_carry_an_aligned_risk_table(made):
-    from aiene.risk.analyse.charts.curves import draw
-
     for figure in made[0].figures.values():
-        if figure.kind == "curves":
-            drawing = draw(figure.content)
+        if figure.draw.func is draw_curves:
+            drawing = figure.draw()
             plots, risks = drawing.axes[0::2], drawing.axes[1::2]
             for plot, risk in zip(plots, risks, strict=True):
                 assert plot.get_ylim()[0] == plot.get_xlim()[0] == 0
@@ -243,10 +244,14 @@ def test_axes_of_curves_start_at_zero_and_carry_an_aligned_risk_table(made):
 
 
 def test_groups_differ_in_dashes_and_markers_not_in_colour_alone():
-    from aiene.report.style import group_look as look
+    from aiene.report.style import look
 
     for part in ("dashes", "marker", "hatch", "colour"):
         assert len({str(getattr(look(number), part)) for number in range(7)}) == 7
+
+
+def _figure(draw, content):
+    return Figure("name", "title", "legend", partial(draw, content), {})
 
 
 def test_a_drawing_carries_no_date_and_no_program():
@@ -256,7 +261,7 @@ def test_a_drawing_carries_no_date_and_no_program():
         "x_label": "",
         "y_label": "",
     }
-    first, second = (render("bars", content, simulated=False) for _ in range(2))
+    first, second = (render(_figure(draw_bars, content)) for _ in range(2))
     assert first == second
     assert b"<dc:date>" not in first.svg
     assert b"Software" not in first.png
@@ -290,14 +295,14 @@ def test_old_and_new_are_compared_on_the_same_patients(numbers):
 
 
 def test_an_interval_with_an_open_end_is_drawn_as_an_arrow_and_not_a_crash():
-    from aiene.risk.analyse.charts import render
+    from aiene.report.render import render
 
     row = {"label": "T4", "head": False, "value": 9.0, "low": 1.2, "high": None, "text": "9.00", "look": 0}
     forest = {"rows": [row], "x_label": "HR", "heading": "HR", "looks": []}
-    assert render("forest", forest, simulated=False).png
+    assert render(_figure(draw_forest, forest)).png
     dose = {
         "points": {"x": [0, 1], "value": [1.0, 4.0], "low": [1.0, None], "high": [1.0, None], "n": [5, 5]},
         "line": {"x": [0.0, 1.0], "value": [1.0, 4.0], "low": [1.0, None], "high": [1.0, 8.0]},
         "labels": ["0", "1"], "x_label": "n", "y_label": "HR", "line_label": "line", "point_label": "points",
     }  # fmt: skip
-    assert render("dose", dose, simulated=False).png
+    assert render(_figure(draw_dose, dose)).png

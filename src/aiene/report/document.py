@@ -1,14 +1,13 @@
-"""What an analysis consists of: tables and figures that carry their own numbers and their own words."""
+"""What a report is made of: sections of text, tables and figures, before they become files and a page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
-
 
 Kind = Literal["text", "count", "number", "number3", "percent", "p", "mixed"]
 Row = Mapping[str, Any]
@@ -40,11 +39,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain values (None where there is none) and how to show them.
+    """Rows of plain values (None where there is none) and how to show them; written as CSV and JSON too.
 
     Parameters
     ----------
-    name : of its CSV file and of its place in `analysis.json`.
+    name : of its CSV file, its anchor and its place in the JSON record.
     title : one line above it.
     columns : what is shown; a row may hold more, which CSV and JSON keep.
     rows : plain Python values only.
@@ -64,39 +63,98 @@ class Table:
         return tuple(dict.fromkeys([*shown, *(key for row in self.rows for key in row)]))
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A picture, the numbers behind it and the sentence below it.
+class CellPart(NamedTuple):
+    """A piece of a cell.
 
     Parameters
     ----------
-    name : of its files and of its place in `analysis.json`.
-    title : one line above it.
+    text : as it is shown.
+    value : the number in the record that it stands for; None for words.
+    small : shown small on a line of its own, as intervals are.
+    href : where it leads, such as `#tab-flow`; empty for none.
+    """
+
+    text: str
+    value: float | int | None = None
+    small: bool = False
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a page's table; `numeric` ones stand to the right, `alarm` ones in the colour of warnings."""
+
+    parts: tuple[CellPart, ...]
+    numeric: bool = True
+    alarm: bool = False
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """A table whose cells are already composed, for the page only.
+
+    Parameters
+    ----------
+    caption : one line above it.
+    head : titles of the columns.
+    notes : lines below it, such as why figures in it are missing.
+    name : of its CSV file and anchor; empty where there is none.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart that can be drawn, the numbers behind it and the sentence below it.
+
+    Parameters
+    ----------
+    name : of its files, without ending, and of its place in the JSON record.
+    title : one line.
     legend : what is drawn, n, events, test, type of interval, seed.
-    kind : name of the drawing function.
-    content : what that function draws; plain values only.
+    draw : makes the drawing; matplotlib is loaded only then. It can be pickled where figures are drawn in
+        other processes.
     data : the numbers by column, all of one length; what goes to CSV and JSON.
     wide : takes the whole width of the page.
+    photographic : shown as PNG on the page, since it holds images.
     """
 
     name: str
     title: str
     legend: str
-    kind: str
-    content: Mapping[str, Any]
+    draw: Callable[[], Drawing]
     data: Mapping[str, Sequence[Any]]
     wide: bool = False
+    photographic: bool = False
+
+
+def by_column(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
+    """Rows as the `data` of a figure: the values of each column."""
+    return {column: tuple(row[place] for row in rows) for place, column in enumerate(columns)}
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph of the report."""
+    """A paragraph; each of `points` is a line of a list under it."""
 
-    words: str
-    kind: Literal["plain", "warning"] = "plain"
+    words: str = ""
+    points: tuple[str, ...] = ()
+    kind: Literal["plain", "warning", "note"] = "plain"
 
 
-Item = Table | Figure | Text
+@dataclass(frozen=True)
+class Facts:
+    """Names with their values, such as versions and settings."""
+
+    rows: tuple[tuple[str, str], ...]
+
+
+Item = Table | CellTable | Figure | Text | Facts
 
 
 @dataclass(frozen=True)
@@ -114,151 +172,34 @@ class Section:
     title: str
     items: tuple[Item, ...]
 
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Its figures, in their order."""
+        return tuple(item for item in self.items if isinstance(item, Figure))
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Its tables that are files too, in their order."""
+        return tuple(item for item in self.items if isinstance(item, Table))
+
 
 @dataclass(frozen=True)
-class Skipped:
-    """Something that could not be done, with its reason.
+class Document:
+    """A whole page.
 
     Parameters
     ----------
-    what : in words.
-    reason : one sentence.
-    asked : the user asked for it by name, so the command ends with 1.
+    title : heading and title of the page.
+    lead : when and with what it was made.
+    notice : the sentence that stands wherever results are shown.
+    sections : in the order of the page.
+    banner : what a reader must not overlook, such as that a count is simulated; empty for nothing.
+    closing : last words after the notice.
     """
 
-    what: str
-    reason: str
-    asked: bool = False
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one step of the analysis gives."""
-
-    items: tuple[Item, ...] = ()
-    skipped: tuple[Skipped, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def __add__(self, other: Part) -> Part:
-        return Part(self.items + other.items, self.skipped + other.skipped, self.warnings + other.warnings)
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """A whole analysis, ready to be written.
-
-    Parameters
-    ----------
-    head : title, date, notice, settings, scheme, software: what it was made with.
-    sections : chapters in the order of the report.
-    skipped : what was asked for and could not be done.
-    warnings : what a reader must know.
-    simulated : the AI-ENE count was simulated, so every output says so.
-    methods : the methods paragraph.
-    checklists : REMARK and TRIPOD+AI items by name.
-    """
-
-    head: Mapping[str, Any]
+    title: str
+    lead: str
+    notice: str
     sections: tuple[Section, ...]
-    skipped: tuple[Skipped, ...] = ()
-    warnings: tuple[str, ...] = ()
-    simulated: bool = False
-    methods: str = ""
-    checklists: Mapping[str, Sequence[Row]] = field(default_factory=dict)
-
-    @property
-    def exit_code(self) -> int:
-        """0 where all that was asked for by name is there, else 1."""
-        return 1 if any(s.asked for s in self.skipped) else 0
-
-    @property
-    def tables(self) -> dict[str, Table]:
-        """Every table by name."""
-        return {i.name: i for s in self.sections for i in s.items if isinstance(i, Table)}
-
-    @property
-    def figures(self) -> dict[str, Figure]:
-        """Every figure by name."""
-        return {i.name: i for s in self.sections for i in s.items if isinstance(i, Figure)}
-
-
-# What a report is made of: sections of texts, tables and figures, before they are HTML.
-
-
-Value = float | int | str | None
-
-
-class CellPart(NamedTuple):
-    """A piece of a cell.
-
-    Parameters
-    ----------
-    text : as it is shown.
-    value : the number in the summary that it stands for; None for words.
-    small : shown small on a line of its own, as intervals are.
-    """
-
-    text: str
-    value: float | int | None = None
-    small: bool = False
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table; `numeric` ones stand to the right."""
-
-    parts: tuple[CellPart, ...]
-    numeric: bool = True
-
-
-@dataclass(frozen=True)
-class CellTable:
-    """A table; `notes` say why figures in it are missing."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """A paragraph; each of `points` is a line of a list under it."""
-
-    words: str = ""
-    points: tuple[str, ...] = ()
-    kind: Literal["plain", "warn", "note"] = "plain"
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart that can be drawn, and what it shows as a table.
-
-    Parameters
-    ----------
-    name : of its files, without ending.
-    legend : one or two sentences under it.
-    columns, rows : its CSV.
-    draw : makes the figure; matplotlib is loaded only then.
-    photographic : shown as PNG on the page, since it holds pictures.
-    """
-
-    name: str
-    title: str
-    legend: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-    draw: Callable[[], Drawing]
-    photographic: bool = False
-
-
-ChapterItem = Paragraph | CellTable | Chart
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """A chapter of the report; `name` is its anchor."""
-
-    name: str
-    title: str
-    items: tuple[ChapterItem, ...]
+    banner: str = ""
+    closing: str = ""

@@ -8,9 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from aiene.report.document import Cell, Column, Kind, Row
-from aiene.report.document import CellPart as Part
-from aiene.report.document import CellTable as Table
+from aiene.report.document import Cell, CellPart, CellTable, Column, Kind, Row, Table
 
 NOTHING = "–"
 """Shown where there is no value."""
@@ -109,7 +107,33 @@ def _signless(number: float, digits: int) -> str:
     return text.removeprefix("-") if not float(text) else text
 
 
-# From numbers of the summary to cells: rounded for reading, with the whole number behind them.
+def compose(table: Table) -> CellTable:
+    """A table as it is shown: without columns that are empty in every row, repeated heads of rows once."""
+    filled = tuple(c for c in table.columns if any(row.get(c.key) not in (None, "") for row in table.rows))
+    columns = filled or table.columns[:1]
+    rows = [
+        tuple(
+            Cell((CellPart(text),), numeric=c.kind != "text") for text, c in zip(texts, columns, strict=True)
+        )
+        for texts in _texts(table.rows, columns)
+    ]
+    notes = (table.note,) if table.note else ()
+    return CellTable(table.title, tuple(c.title for c in columns), tuple(rows), notes, table.name)
+
+
+def _texts(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
+    shown_rows = []
+    before: Row | None = None
+    for row in rows:
+        cells = [cell_text(row, c) for c in columns]
+        if before is not None:
+            for place, column in enumerate(columns):
+                if column.kind != "text" or row.get(column.key) != before.get(column.key) or place > 1:
+                    break
+                cells[place] = ""
+        shown_rows.append(cells)
+        before = row
+    return shown_rows
 
 
 NumberKind = Literal["ratio", "mm", "ml", "count", "p", "seconds", "mib", "large", "plain"]
@@ -160,20 +184,20 @@ def _signed(text: str) -> str:
 
 def words(text: object) -> Cell:
     """A cell of words."""
-    return Cell((Part(NOTHING if text in (None, "") else str(text)),), numeric=False)
+    return Cell((CellPart(NOTHING if text in (None, "") else str(text)),), numeric=False)
 
 
 def number(value: Any, kind: NumberKind = "ratio") -> Cell:
     """A cell of one number."""
     known = value if isinstance(value, int | float) else None
-    return Cell((Part(shown(value, kind), known),))
+    return Cell((CellPart(shown(value, kind), known),))
 
 
 def numbers(values: Sequence[Any], kind: NumberKind = "count", between: str = " / ") -> Cell:
     """A cell of several numbers."""
-    parts: list[Part] = []
+    parts: list[CellPart] = []
     for value in values:
-        parts += [Part(between)] if parts else []
+        parts += [CellPart(between)] if parts else []
         parts += number(value, kind).parts
     return Cell(tuple(parts))
 
@@ -186,10 +210,10 @@ def estimate(value: Any, kind: NumberKind = "ratio") -> Cell:
     size = max(abs(middle), abs(low), abs(high))
     return Cell(
         (
-            Part(shown(middle, kind, beside=size), middle),
-            Part(shown(low, kind, beside=size), low, small=True),
-            Part(" to ", small=True),
-            Part(shown(high, kind, beside=size), high, small=True),
+            CellPart(shown(middle, kind, beside=size), middle),
+            CellPart(shown(low, kind, beside=size), low, small=True),
+            CellPart(" to ", small=True),
+            CellPart(shown(high, kind, beside=size), high, small=True),
         )
     )
 
@@ -234,10 +258,10 @@ class TableBuilder:
         if who not in told:
             told.append(who)
 
-    def table(self) -> Table:
+    def table(self) -> CellTable:
         """The table as it is now."""
         notes = tuple(
             f"{what[0].upper()}{what[1:]} of {', '.join(who)}: {reason}."
             for (what, reason), who in self._missing.items()
         )
-        return Table(self.caption, self.head, tuple(self._rows), notes)
+        return CellTable(self.caption, self.head, tuple(self._rows), notes)

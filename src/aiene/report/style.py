@@ -1,7 +1,7 @@
-"""One look for the charts of every report: readable in black and white, safe for colour-blind readers.
+"""One style for the charts of every report: readable in black and white, safe for colour-blind readers.
 
-Colours are those of Okabe and Ito (2008) without their yellow, which is lost on white; each also has dashes
-and a marker of its own.
+Colours are those of Okabe and Ito (2008) without their yellow, which is lost on white; each also has dashes,
+a marker and a hatch of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 INK = "#222222"
 FAINT = "#767676"
 RULE = "#d0d0d0"
+ALARM = "#9a3b00"
 
 RC: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -29,12 +29,14 @@ RC: dict[str, Any] = {
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.unicode_minus": True,
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
     "legend.fontsize": 8.5,
     "legend.frameon": False,
-    "legend.handlelength": 3.4,
+    "legend.handlelength": 3.2,
     "lines.linewidth": 1.5,
+    "hatch.linewidth": 0.6,
     "path.simplify": False,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -42,6 +44,8 @@ RC: dict[str, Any] = {
     "ytick.color": INK,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "svg.fonttype": "none",  # text stays text, so that it can be searched and read aloud
+    "svg.hashsalt": "aiene",  # the same ids, so the same bytes, on each run
 }
 
 COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#000000", "#009E73", "#CC79A7", "#56B4E9")
@@ -55,6 +59,27 @@ DASHES: tuple[Any, ...] = (
     (0, (2, 2)),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+HATCHES = ("", "////", "xxxx", "....", "\\\\\\\\", "++++", "oo")
+
+
+class Look(NamedTuple):
+    """How the line, the points or the bars of one model or group are drawn."""
+
+    colour: str
+    dashes: Any
+    marker: str
+    hatch: str
+
+
+def look(number: int) -> Look:
+    """The look of the model or group of this number; seventy of them differ."""
+    turn = number // len(COLOURS)
+    return Look(
+        COLOURS[number % len(COLOURS)],
+        DASHES[(number + turn) % len(DASHES)],
+        MARKERS[number % len(MARKERS)],
+        HATCHES[number % len(HATCHES)],
+    )
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -71,30 +96,6 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
     """Axes at a place in inches, so that nothing moves with the length of a label."""
     w, h = figure.get_size_inches()
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
-
-
-# The look of each model, which it keeps through the whole report, and names that fit into a chart.
-
-
-BENCHMARK_RC = {**RC, "svg.fonttype": "path"}
-
-
-class Look(NamedTuple):
-    """How one model is drawn."""
-
-    colour: str
-    dashes: Any
-    marker: str
-
-
-def look(number: int) -> Look:
-    """The look of the model of this number; seventy of them differ."""
-    turn = number // len(COLOURS)
-    return Look(
-        COLOURS[number % len(COLOURS)],
-        DASHES[(number + turn) % len(DASHES)],
-        MARKERS[number % len(MARKERS)],
-    )
 
 
 def label(text: str, width: int = 24, lines: int = 2) -> str:
@@ -123,37 +124,6 @@ def rule(axes: Axes, axis: str = "both") -> None:
     axes.grid(visible=True, axis=axis, color=RULE, linewidth=0.6)  # type: ignore[arg-type]
 
 
-# The look of each group in lines, points and hatched bars; words that fit; the mark of a simulated count.
-
-
-SIMULATED = "#9a3b00"
-
-RISK_RC = {
-    **RC,
-    "svg.hashsalt": "aiene",
-    "svg.fonttype": "none",
-    "axes.unicode_minus": True,
-    "legend.handlelength": 3.2,
-    "hatch.linewidth": 0.6,
-}
-HATCHES = ("", "////", "xxxx", "....", "\\\\\\\\", "++++", "oo")
-
-
-class GroupLook(NamedTuple):
-    """How the line, the point or the bar of one group looks."""
-
-    colour: str
-    dashes: Any
-    marker: str
-    hatch: str
-
-
-def group_look(number: int) -> GroupLook:
-    """The look of the group of this number; they come round again after the last."""
-    turn = number % len(HATCHES)
-    return GroupLook(COLOURS[turn], DASHES[turn], MARKERS[turn], HATCHES[turn])
-
-
 def text_inches(text: str, size: float = 8.5) -> float:
     """Width of a text in DejaVu Sans, rather too wide than too narrow."""
     return len(text) * size * 0.62 / 72
@@ -161,21 +131,19 @@ def text_inches(text: str, size: float = 8.5) -> float:
 
 def wrapped(text: str, inches: float, size: float = 8.5) -> str:
     """The text in lines of at most so many inches."""
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, max(8, int(inches / text_inches("x", size)))))
 
 
-def mark_simulated(figure: Figure) -> None:
-    """SIMULATED in the upper right corner of the figure."""
+def stamp_figure(figure: Figure, words: str) -> None:
+    """Words such as SIMULATED in the upper right corner of a figure."""
     width, height = figure.get_size_inches()
     figure.text(
         1 - 0.06 / width,
         1 - 0.05 / height,
-        "SIMULATED AI-ENE COUNT",
+        words,
         ha="right",
         va="top",
         fontsize=7.5,
         fontweight="bold",
-        color=SIMULATED,
+        color=ALARM,
     )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene.benchmark.report.curve_charts import panels
 from aiene.benchmark.report.results_reader import Source, value
-from aiene.report.document import Chart, Value
+from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig
 from aiene.report.style import FAINT, INK, label, legend_height, look, new_figure, place, rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 
 _ROW = 0.52  # inches for each model
@@ -26,7 +26,7 @@ class _Points(NamedTuple):
     values: tuple[float, ...]
 
 
-def boxes(source: Source, name: str) -> Chart | None:
+def boxes(source: Source, name: str) -> Figure | None:
     """Dice of one label.
 
     Parameters
@@ -41,15 +41,14 @@ def boxes(source: Source, name: str) -> Chart | None:
         groups.append(_Points(model["name"], source.number(model["name"]), points))
     if not rows:
         return None
-    return Chart(
+    return Figure(
         f"dice_{name.lower()}",
         f"Dice of {name}, case by case",
         "Box: quartiles, with the median as a line; whiskers: to the farthest case within 1.5 times the box; "
         "every case is a point; diamond: mean. Cases that failed, and cases where the label is in neither "
         "truth nor prediction, have no point.",
-        ("model", "case_id", f"dice_{name}"),
-        tuple(rows),
         lambda: _draw(groups, f"Dice of {name}"),
+        by_column(("model", "case_id", f"dice_{name}"), rows),
     )
 
 
@@ -58,7 +57,7 @@ def _values(rows: Sequence[Mapping[str, str]], column: str) -> list[tuple[str, f
     return [(case, dice) for case, dice in found if dice is not None]
 
 
-def _draw(groups: Sequence[_Points], what: str) -> Figure:
+def _draw(groups: Sequence[_Points], what: str) -> Drawing:
     height = _ROW * len(groups)
     figure = new_figure(7.6, height + 0.75)
     axes = place(figure, 2.15, 0.55, 4.6, height)
@@ -132,23 +131,24 @@ class _Point(NamedTuple):
     high: float
 
 
-def cost(source: Source, name: str) -> Chart | None:
+def cost(source: Source, name: str) -> Figure | None:
     """Median seconds per case against mean Dice of one label."""
     points = [p for m in source.segmenters if (p := _point(source, m, name)) is not None]
     if not points:
         return None
-    rows: list[tuple[Value, ...]] = [
+    rows: list[tuple[Any, ...]] = [
         (p.model, p.seconds, p.fast, p.slow, p.dice, p.low, p.high, "reading" if p.reading_only else "all")
         for p in points
     ]
-    return Chart(
+    return Figure(
         "time_dice",
         f"Time of a case against Dice of {name}",
         "Median seconds of a case with quartiles, mean Dice with its 95 % interval. Open markers: "
         "predictions that lay ready, whose time is that of reading.",
-        ("model", "seconds", "seconds_q1", "seconds_q3", f"dice_{name}", "low", "high", "time_of"),
-        tuple(rows),
         lambda: _draw_cost(points, name),
+        by_column(
+            ("model", "seconds", "seconds_q1", "seconds_q3", f"dice_{name}", "low", "high", "time_of"), rows
+        ),
     )
 
 
@@ -166,7 +166,7 @@ def _point(source: Source, model: dict[str, object], name: str) -> _Point | None
     return _Point(which, source.number(which), of_files, seconds, fast, slow, middle, low, high)
 
 
-def _draw_cost(points: Sequence[_Point], name: str) -> Figure:
+def _draw_cost(points: Sequence[_Point], name: str) -> Drawing:
     height = max(_HEIGHT, legend_height(len(points)))
     figure = new_figure(7.4, height + 0.75)
     axes = place(figure, 0.62, 0.55 + height - _HEIGHT, _WIDTH, _HEIGHT)
@@ -223,9 +223,9 @@ class _Agreement(NamedTuple):
         return self.bias - spread, self.bias + spread
 
 
-def volumes(source: Source, name: str) -> Chart | None:
+def volumes(source: Source, name: str) -> Figure | None:
     """Volume of one label, prediction less truth against the mean of both."""
-    rows: list[tuple[Value, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     found: dict[str, list[tuple[float, float]]] = {}
     for model in source.segmenters:
         for row in source.rows_of(model["name"]):
@@ -242,15 +242,14 @@ def volumes(source: Source, name: str) -> Chart | None:
         means, differences = zip(*points, strict=True)
         content = _Agreement(source.number(name_of), means, differences)
         contents.append((name_of, _told(content), content))
-    return Chart(
+    return Figure(
         f"volumes_{name.lower()}",
         f"Volume of {name}: prediction less truth",
         "Each point is a case. Line: mean difference; dashed: limits of agreement (mean ± 1.96 standard "
         "deviations), both written above; dotted: no difference. Each panel has its own axes. Cases where "
         "both volumes are 0 are left out.",
-        ("model", "case_id", "truth_ml", "predicted_ml", "mean_ml", "difference_ml"),
-        tuple(rows),
         lambda: panels(contents, _draw_volumes, labels=("mean of both (ml)", "difference (ml)")),
+        by_column(("model", "case_id", "truth_ml", "predicted_ml", "mean_ml", "difference_ml"), rows),
     )
 
 
@@ -291,26 +290,25 @@ _CELL_WIDTH, _CELL_HEIGHT = 0.66, 0.44
 _DARK = 0.55
 
 
-def rank_stability(ranking: dict[str, Any]) -> Chart | None:
+def rank_stability(ranking: dict[str, Any]) -> Figure | None:
     """The chart of one entry of the summary's `ranking`; None where there is nothing to rank."""
     models = [model for model in ranking.get("models") or [] if model.get("share_by_rank")]
     if len(models) < 2:
         return None
     name, what = str(ranking.get("label", "")), str(ranking.get("metric", ""))
     columns = ("model", *(f"rank_{i + 1}" for i in range(len(models))))
-    rows: list[tuple[Value, ...]] = [(m["model"], *m["share_by_rank"]) for m in models]
-    return Chart(
+    rows: list[tuple[Any, ...]] = [(m["model"], *m["share_by_rank"]) for m in models]
+    return Figure(
         f"ranks_{what}_{name}".lower(),
         f"Stability of the ranks by {'Dice' if what == 'dice' else what} of {name}",
         f"Share of {dig(ranking, 'resamples')} resamples of the patients in which each model had each rank, "
         "in per cent; the frame is its rank over all patients. A row with one dark cell is a firm rank.",
-        columns,
-        tuple(rows),
         lambda: _draw_ranks(models),
+        by_column(columns, rows),
     )
 
 
-def _draw_ranks(models: Sequence[dict[str, Any]]) -> Figure:
+def _draw_ranks(models: Sequence[dict[str, Any]]) -> Drawing:
     count = len(models)
     width, height = _CELL_WIDTH * count, _CELL_HEIGHT * count
     figure = new_figure(2.3 + max(width, 1.6), height + 0.75)

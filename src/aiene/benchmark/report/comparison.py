@@ -7,10 +7,7 @@ from typing import Any
 from aiene.benchmark.report.charts import rank_stability
 from aiene.benchmark.report.names import METRICS, count, equals, metric
 from aiene.benchmark.report.results_reader import Source
-from aiene.report.document import CellTable as Table
-from aiene.report.document import Chapter as Section
-from aiene.report.document import ChapterItem as Item
-from aiene.report.document import Paragraph as Text
+from aiene.report.document import CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, number, numbers, shown, words
 
 FOUND = ("better", "worse")
@@ -59,7 +56,7 @@ def few_patients(source: Source) -> list[Text]:
         Text(
             f"With {count(fewest, 'patient')} a permutation test cannot give a p value under "
             f"{shown(least, 'p')}: whatever the models are like, no difference in segmentation can be shown.",
-            kind="warn",
+            kind="warning",
         )
     ]
 
@@ -142,7 +139,7 @@ def _found(row: Comparison, name: str, reference: str | None) -> str:
     )
 
 
-def _table(rows: list[Comparison], label: str) -> Table:
+def _table(rows: list[Comparison], label: str) -> CellTable:
     head = (
         *("Metric", "Model", "Patients", "Mean difference", "Probability of superiority", "p Wilcoxon"),
         *("p permutation", "p Holm", "Verdict"),
@@ -170,7 +167,7 @@ def _table(rows: list[Comparison], label: str) -> Table:
     return builder.table()
 
 
-def _areas(rows: list[Comparison]) -> Table:
+def _areas(rows: list[Comparison]) -> CellTable:
     title = "Area under the ROC curve of extranodal extension on the truth's nodes: model less reference"
     builder = TableBuilder(title, ("Model", "Nodes", "Difference", "p DeLong", "p Holm", "Verdict"))
     for row in rows:
@@ -224,7 +221,7 @@ def _dice(of_label: list[Ranking], name: str) -> list[Item]:
     return items
 
 
-def _order(one: Ranking, name: str) -> Table:
+def _order(one: Ranking, name: str) -> CellTable:
     firm = in_words(one.get("kendall_tau"), "plain")
     title = f"Ranks by Dice of {name}, over {count(int(one.get('n') or 0), 'patient')} ; Kendall's tau {firm}"
     builder = TableBuilder(title, ("Rank", "Model", "Range of ranks", "Mean Dice", "Mean rank"))
@@ -254,7 +251,7 @@ def _groups(found: Any, name: str) -> str:
     return said + (f": {' | '.join(told)}." if told else ". All models can be told apart.")
 
 
-def _superiority(one: Ranking, name: str) -> Table:
+def _superiority(one: Ranking, name: str) -> CellTable:
     found = one.get("superiority")
     models = list(dig(found, "models") or [])
     title = (
@@ -267,7 +264,7 @@ def _superiority(one: Ranking, name: str) -> Table:
     return builder.table()
 
 
-def _others(of_label: list[Ranking], name: str) -> Table:
+def _others(of_label: list[Ranking], name: str) -> CellTable:
     models = [model.get("model") for model in of_label[0]["models"]]
     head = ("Model", *(metric(str(one.get("metric"))).title for one in of_label))
     builder = TableBuilder(f"{name}: rank by each metric, range under it", head)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aiene.benchmark.report.results_reader import Source
-from aiene.report.document import Chart, Value
+from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig, in_words, shown
 from aiene.report.style import FAINT, INK, RULE, label, legend_height, look, new_figure, place, rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 
 TRACKS = {"on_truth": "on the truth's nodes", "end_to_end": "end to end"}
@@ -31,9 +31,9 @@ class _Curve(NamedTuple):
     mark: tuple[float, float] | None
 
 
-def roc(source: Source, track: str) -> Chart | None:
+def roc(source: Source, track: str) -> Figure | None:
     """ROC curves of one track: `on_truth` or `end_to_end`."""
-    curves, rows = [], list[tuple[Value, ...]]()
+    curves, rows = [], list[tuple[Any, ...]]()
     for model in source.run:
         figures = dig(model, "classification", track)
         across, up = dig(figures, "roc", "false_positive"), dig(figures, "roc", "true_positive")
@@ -47,14 +47,13 @@ def roc(source: Source, track: str) -> Chart | None:
         curves.append(_Curve(model["name"], told, number, tuple(across), tuple(up), _operating(figures)))
     if not curves:
         return None
-    return Chart(
+    return Figure(
         f"roc_{track}",
         f"ROC of extranodal extension, {TRACKS[track]}",
         "The marker on each curve is the model at its own threshold; dotted: chance. Intervals of the area "
         "by bootstrap over patients.",
-        ("model", "false_positive_rate", "true_positive_rate", "threshold"),
-        tuple(rows),
         lambda: _draw_roc(curves),
+        by_column(("model", "false_positive_rate", "true_positive_rate", "threshold"), rows),
     )
 
 
@@ -72,7 +71,7 @@ def _operating(figures: Any) -> tuple[float, float] | None:
     return None
 
 
-def _draw_roc(curves: Sequence[_Curve]) -> Figure:
+def _draw_roc(curves: Sequence[_Curve]) -> Drawing:
     figure, axes = _canvas(curves)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
     axes.set_xlim(0, 1)
@@ -83,9 +82,9 @@ def _draw_roc(curves: Sequence[_Curve]) -> Figure:
     return figure
 
 
-def froc(source: Source) -> Chart | None:
+def froc(source: Source) -> Figure | None:
     """Free-response curves of node detection."""
-    curves, rows = [], list[tuple[Value, ...]]()
+    curves, rows = [], list[tuple[Any, ...]]()
     for model in source.run:
         found = model.get("detection")
         own = (dig(found, "false_per_case", "value"), dig(found, "sensitivity", "value"))
@@ -106,19 +105,18 @@ def froc(source: Source) -> Chart | None:
         curves.append(_Curve(model["name"], told, number, across, up, mark))
     if not curves:
         return None
-    return Chart(
+    return Figure(
         "froc",
         "Free-response curves of node detection",
         "Sensitivity against false nodes per case while the demanded confidence falls; the marker is the "
         "model with all its nodes. Models that give no confidence are a point. The axis ends at 10 false "
         "nodes at most. Mean sensitivity: over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes per case.",
-        ("model", "confidence", "false_per_case", "sensitivity", "what"),
-        tuple(rows),
         lambda: _draw_froc(curves),
+        by_column(("model", "confidence", "false_per_case", "sensitivity", "what"), rows),
     )
 
 
-def _draw_froc(curves: Sequence[_Curve]) -> Figure:
+def _draw_froc(curves: Sequence[_Curve]) -> Drawing:
     figure, axes = _canvas(curves)
     last = max(x for c in curves for x in (*c.across, *((c.mark[0],) if c.mark else ())))
     axes.set_xlim(0, min(max(last * 1.05, 1.0), FROC_MOST))
@@ -129,7 +127,7 @@ def _draw_froc(curves: Sequence[_Curve]) -> Figure:
     return figure
 
 
-def _canvas(curves: Sequence[_Curve]) -> tuple[Figure, Axes]:
+def _canvas(curves: Sequence[_Curve]) -> tuple[Drawing, Axes]:
     height = max(_SIDE, legend_height(len(curves), line=0.55))
     figure = new_figure(7.4, height + 0.75)
     axes = place(figure, 0.62, 0.55 + (height - _SIDE), _SIDE, _SIDE)
@@ -177,7 +175,7 @@ def panels(
     *,
     labels: tuple[str, str],
     size: tuple[float, float] = (2.05, 1.9),
-) -> Figure:
+) -> Drawing:
     """A grid of charts.
 
     Parameters
@@ -223,9 +221,9 @@ class _Content(NamedTuple):
     bins: tuple[_Bin, ...]
 
 
-def calibration(source: Source, track: str) -> Chart | None:
+def calibration(source: Source, track: str) -> Figure | None:
     """Calibration of one track: `on_truth` or `end_to_end`."""
-    contents, rows = [], list[tuple[Value, ...]]()
+    contents, rows = [], list[tuple[Any, ...]]()
     for model in source.run:
         figures = dig(model, "classification", track, "calibration")
         bins = [_bin(one) for one in dig(figures, "table") or [] if dig(one, "n")]
@@ -238,15 +236,16 @@ def calibration(source: Source, track: str) -> Chart | None:
         rows += [(model["name"], *one) for one in full]
     if not contents:
         return None
-    return Chart(
+    return Figure(
         f"calibration_{track}",
         f"Calibration of extranodal extension, {TRACKS[track]}",
         "Nodes in tenths of the predicted probability: mean prediction against the share with extranodal "
         "extension, with Wilson's 95 % interval; the row of numbers counts the nodes; dotted: perfect "
         "calibration.",
-        ("model", "from", "to", "predicted", "observed", "observed_low", "observed_high", "nodes"),
-        tuple(rows),
         lambda: panels(contents, _draw, labels=("predicted probability", "observed share"), size=(2.0, 2.0)),
+        by_column(
+            ("model", "from", "to", "predicted", "observed", "observed_low", "observed_high", "nodes"), rows
+        ),
     )
 
 

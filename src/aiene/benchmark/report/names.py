@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aiene.report.formatting import NumberKind as Kind
-from aiene.report.formatting import shown
+from aiene.report.formatting import NumberKind, shown
 
 
 class Metric(NamedTuple):
     """A metric of segmentation as it is shown."""
 
     title: str
-    kind: Kind
+    kind: NumberKind
 
 
 METRICS = {

@@ -8,10 +8,7 @@ from typing import Any
 from aiene.benchmark.report.comparison import few_patients, main_sentences
 from aiene.benchmark.report.names import KINDS, count
 from aiene.benchmark.report.results_reader import Source
-from aiene.report.document import CellTable as Table
-from aiene.report.document import Chapter as Section
-from aiene.report.document import ChapterItem as Item
-from aiene.report.document import Paragraph as Text
+from aiene.report.document import CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, numbers, shown, words
 
 
@@ -58,10 +55,10 @@ def _warnings(source: Source) -> list[Text]:
         )
     if source.problem:
         told.append(f"{source.problem[0].upper()}{source.problem[1:]}.")
-    return [Text(words_, kind="warn") for words_ in told]
+    return [Text(words_, kind="warning") for words_ in told]
 
 
-def _main_table(source: Source) -> Table:
+def _main_table(source: Source) -> CellTable:
     labels = source.labels
     head = [
         "Model",
@@ -101,7 +98,7 @@ def _main_table(source: Source) -> Table:
     return builder.table()
 
 
-def _said_table(source: Source) -> Table:
+def _said_table(source: Source) -> CellTable:
     builder = TableBuilder("The models", ("Model", "Kind", "Source", "Hash", "What to know"))
     for model in source.run:
         said = list(model.get("said") or [])
@@ -166,7 +163,7 @@ def _conventions(source: Source) -> tuple[str, ...]:
     )
 
 
-def _facts(source: Source) -> Table:
+def _facts(source: Source) -> CellTable:
     data, machine = source.summary["data"], source.summary["machine"]
     builder = TableBuilder("Data, machine and versions", ("What", "Value"))
     packages = machine.get("packages") or {}
@@ -189,7 +186,7 @@ def _facts(source: Source) -> Table:
     return builder.table()
 
 
-def _settings(source: Source) -> Table:
+def _settings(source: Source) -> CellTable:
     builder = TableBuilder("Settings", ("Setting", "Value"))
     for name, value in source.summary["settings"].items():
         if name == "models" and isinstance(value, list):
@@ -274,7 +271,7 @@ def _warned(source: Source) -> list[Item]:
     return [_of_cases("Warnings", "Warning", rows, "warnings")] if rows else []
 
 
-def _of_cases(title: str, what: str, rows: list[dict[str, str]], column: str) -> Table:
+def _of_cases(title: str, what: str, rows: list[dict[str, str]], column: str) -> CellTable:
     """A table of models and cases, the cases of one model and one reason in one row."""
     together: dict[tuple[str, str], list[str]] = {}
     for row in rows:

@@ -8,10 +8,7 @@ from aiene.benchmark.report.charts import boxes, cost, volumes
 from aiene.benchmark.report.curve_charts import calibration, froc, roc
 from aiene.benchmark.report.names import METRICS, metric
 from aiene.benchmark.report.results_reader import Source
-from aiene.report.document import CellTable as Table
-from aiene.report.document import Chapter as Section
-from aiene.report.document import ChapterItem as Item
-from aiene.report.document import Paragraph as Text
+from aiene.report.document import CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, number, numbers, shown, words
 
 _SHOWN = tuple(name for name in METRICS if name != "auc")
@@ -31,7 +28,7 @@ def segmentation(source: Source) -> Section:
     return Section("segmentation", "Segmentation", tuple(items))
 
 
-def _table(source: Source, label: str, which: str) -> Table:
+def _table(source: Source, label: str, which: str) -> CellTable:
     head = ("Model", "n", *(metric(name).title for name in _SHOWN))
     title = f"{label}: {which} over cases, 95 % interval by bootstrap over patients"
     builder = TableBuilder(title, head)
@@ -73,7 +70,7 @@ def detection(source: Source) -> Section:
     return Section("detection", "Detection of nodes", tuple(items))
 
 
-def _overall(models: list[dict[str, Any]]) -> Table:
+def _overall(models: list[dict[str, Any]]) -> CellTable:
     head = (
         *("Model", "True / found / matched / false nodes", "Sensitivity", "Precision", "F1"),
         *("False nodes a case", "Splits", "Merges"),
@@ -94,7 +91,7 @@ def _overall(models: list[dict[str, Any]]) -> Table:
     return builder.table()
 
 
-def _by_size(models: list[dict[str, Any]]) -> Table:
+def _by_size(models: list[dict[str, Any]]) -> CellTable:
     head = (
         *("Model", "Short axis", "True nodes / found", "Sensitivity", "Predicted nodes / false"),
         *("Precision", "False nodes a case"),
@@ -119,7 +116,7 @@ def _by_size(models: list[dict[str, Any]]) -> Table:
     return builder.table()
 
 
-def _froc_table(models: list[dict[str, Any]]) -> Table:
+def _froc_table(models: list[dict[str, Any]]) -> CellTable:
     title = "Sensitivity at so many false nodes per case, and its mean"
     builder = TableBuilder(title, ("Model", *_RATES, "Mean"))
     for model in models:
@@ -180,7 +177,7 @@ def _track(source: Source, track: str, title: str) -> list[Item]:
     return items
 
 
-def _areas(judged: Judged, title: str) -> Table:
+def _areas(judged: Judged, title: str) -> CellTable:
     head = (
         *("Model", "Nodes / with ENE / patients", "AUC (DeLong)", "AUC (bootstrap)", "Average precision"),
         *("Brier", "Calibration slope", "Calibration in the large", "Nodes not judged"),
@@ -204,7 +201,7 @@ def _areas(judged: Judged, title: str) -> Table:
     return builder.table()
 
 
-def _operating(judged: Judged) -> Table:
+def _operating(judged: Judged) -> CellTable:
     head = ("Model", "Threshold", "TP / FP / TN / FN", "Sensitivity", "Specificity", "PPV", "NPV")
     title = "At a threshold (positive: probability over it), 95 % intervals by Wilson's method"
     builder = TableBuilder(title, head)
@@ -219,7 +216,7 @@ def _operating(judged: Judged) -> Table:
     return builder.table()
 
 
-def _patients(judged: Judged) -> Table:
+def _patients(judged: Judged) -> CellTable:
     head = (
         *("Model", "Patients / left out", "Any ENE: sensitivity", "Any ENE: specificity"),
         *("Any ENE: agreement", "Count exact", "Count within one", "Kappa, linear", "Kappa, quadratic"),
@@ -284,7 +281,7 @@ def _gpu(gpu: object) -> str:
     return f" ({gpu})" if isinstance(gpu, str) and gpu else ""
 
 
-def _times(source: Source) -> Table:
+def _times(source: Source) -> CellTable:
     head = ("Model", *(step.capitalize() for step in _STEPS), "CPU time")
     builder = TableBuilder("Seconds of a case: median, 95 % interval under it", head)
     for model in source.run:
@@ -298,7 +295,7 @@ def _times(source: Source) -> Table:
     return builder.table()
 
 
-def _sizes(source: Source) -> Table:
+def _sizes(source: Source) -> CellTable:
     head = (
         *("Model", "Peak memory (MiB)", "Mean of cases (MiB)", "Peak GPU memory (MiB)", "Parameters"),
         *("Size (bytes)", "Operations of an inference (FLOPs)"),

@@ -17,15 +17,12 @@ from aiene.benchmark.report.results_reader import Source, value
 from aiene.errors import AieneError
 from aiene.geometry import Volume
 from aiene.ingest import Case, find_cases, read_case
-from aiene.report.document import Chapter as Section
-from aiene.report.document import ChapterItem as Item
-from aiene.report.document import Chart
-from aiene.report.document import Paragraph as Text
+from aiene.report.document import Figure, Item, Section, Text, by_column
 from aiene.report.style import INK, label, new_figure, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 
 EACH = 3
@@ -64,7 +61,7 @@ class Scene(NamedTuple):
 class WorstCases(NamedTuple):
     """The chart of a model and the cases of which there is no picture, as (case, reason)."""
 
-    chart: Chart | None
+    chart: Figure | None
     without: tuple[tuple[str, str], ...]
 
 
@@ -108,18 +105,20 @@ def worst_cases(source: Source, name: str) -> dict[str, WorstCases]:
     return result
 
 
-def _chart(model: str, key: str, name: str, scenes: Sequence[Scene]) -> Chart:
+def _chart(model: str, key: str, name: str, scenes: Sequence[Scene]) -> Figure:
     blind = any(scene.grey is None for scene in scenes)
-    return Chart(
+    return Figure(
         f"worst_{key_of(key)}",
         f"{model}: lowest Dice of {name}",
         "Axial slice with most voxels in which truth and prediction differ, CT in a soft-tissue window "
         f"(centre {WINDOW[0]:.0f}, width {WINDOW[1]:.0f} HU), R: the patient's right. Solid: ground truth; "
         "dashed: prediction; thick: GTVn; thin: GTVp. Bar: 20 mm."
         + (" Where a picture has no CT, its file cannot be read any more." if blind else ""),
-        ("case_id", f"dice_{name}", "slice", "slices"),
-        tuple((s.case.case_id, s.case.dice, s.slice_number, s.slices) for s in scenes),
         lambda: _draw(scenes, name),
+        by_column(
+            ("case_id", f"dice_{name}", "slice", "slices"),
+            tuple((s.case.case_id, s.case.dice, s.slice_number, s.slices) for s in scenes),
+        ),
         photographic=True,
     )
 
@@ -159,7 +158,7 @@ def _ct(file: Path | None) -> Volume | None:
         return None
 
 
-def _draw(scenes: Sequence[Scene], name: str) -> Figure:
+def _draw(scenes: Sequence[Scene], name: str) -> Drawing:
     figure = new_figure(0.1 + EACH * (_SIDE + 0.15), _SIDE + 0.62)
     for column, scene in enumerate(scenes):
         axes = place(figure, 0.1 + column * (_SIDE + 0.15), 0.06, _SIDE, _SIDE)

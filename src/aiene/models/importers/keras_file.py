@@ -173,7 +173,8 @@ def _text(value: Any) -> str:
 
 # What a Keras model computes, in float64 and straight from its file: the reference for an imported network.
 #
-# It follows the graph and the settings of the file itself, channels last, with numpy alone, and shares nothing
+# It follows the graph and the settings of the file itself, channels last, with numpy alone, and shares
+# nothing
 # with the network that it checks.
 
 

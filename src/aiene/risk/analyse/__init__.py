@@ -16,7 +16,7 @@ run.py          all of it in one call
 """
 
 from aiene.parallel import Progress
-from aiene.report.document import Analysis
+from aiene.risk.analyse.records import Analysis
 from aiene.risk.analyse.run import analyse
 from aiene.risk.analyse.settings import ENDPOINTS, AnalysisSettings, parse_endpoints
 

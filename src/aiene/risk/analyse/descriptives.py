@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from aiene.report.document import Column, Figure, Table
 from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.charts.bars import draw_bars, draw_flow, draw_migration
 from aiene.risk.analyse.cohort import Cohort, numeric, words
 from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.survival import lower
@@ -104,7 +106,9 @@ def flow_figure(cohort: Cohort) -> Figure:
         f"Flow of {cohort.n_input} patients; {len(cohort.table)} analysed. Every patient left out is in "
         "excluded.csv."
     )
-    return Figure("flow", "Flow of patients", legend, "flow", {"steps": steps, "ends": ends}, data)
+    return Figure(
+        "flow", "Flow of patients", legend, partial(draw_flow, {"steps": steps, "ends": ends}), data
+    )
 
 
 def _grouped(left: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
@@ -243,7 +247,7 @@ def count_figure(cohort: Cohort, *, cap: int) -> Figure:
     legend = (
         f"Number of AI-ENE nodes per patient within HPV strata; n = {counts.size}; patients above the bars."
     )
-    return Figure("counts", "AI-ENE nodes per patient", legend, "bars", content, data)
+    return Figure("counts", "AI-ENE nodes per patient", legend, partial(draw_bars, content), data)
 
 
 def migration_figure(cohort: Cohort, groupings: Groupings) -> Figure | None:
@@ -272,4 +276,4 @@ def migration_figure(cohort: Cohort, groupings: Groupings) -> Figure | None:
         f"How AI-ENE moves {total} patients from {old.title} groups to combined groups; ribbons as wide "
         "as their patients."
     )
-    return Figure("migration", "From old groups to new ones", legend, "migration", content, data)
+    return Figure("migration", "From old groups to new ones", legend, partial(draw_migration, content), data)

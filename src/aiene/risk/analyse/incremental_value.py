@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Skipped
 from aiene.risk.analyse.bootstrap_refit import Refit, names_of, values_of
 from aiene.risk.analyse.model_comparison import (
     Added,
@@ -20,6 +19,7 @@ from aiene.risk.analyse.model_comparison import (
     resamples,
     varying,
 )
+from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats import (
     Interval,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from aiene.report.document import Column, Figure, Item, Part, Table
+from aiene.report.document import Column, Figure, Item, Table
 from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.charts.models import draw_auc, draw_calibration, draw_decision
 from aiene.risk.analyse.cohort import LABELS
 from aiene.risk.analyse.model_comparison import Added
+from aiene.risk.analyse.records import Part
 from aiene.risk.analyse.settings import AnalysisSettings
 
 _HEAD = (Column("population", "Patients"), Column("comparison", "Old system"))
@@ -235,7 +238,9 @@ def _auc(endpoint: str, rows: list[dict[str, Any]], counted: str, settings: Anal
     )
     content = {"years": years, "models": models}
     data = _columns(rows, ("model", "year", "auc", "lower", "upper"))
-    return Figure(f"auc_{endpoint}", f"{LABELS[endpoint]}: AUC over time", legend, "auc", content, data)
+    return Figure(
+        f"auc_{endpoint}", f"{LABELS[endpoint]}: AUC over time", legend, partial(draw_auc, content), data
+    )
 
 
 def _calibration(
@@ -260,7 +265,9 @@ def _calibration(
     content = {"panels": panels}
     data = _columns(rows, ("model", "year", "n", "events", "predicted", "observed", "lower", "upper"))
     title = f"{LABELS[endpoint]}: calibration"
-    return Figure(f"calibration_{endpoint}", title, legend, "calibration", content, data, wide=True)
+    return Figure(
+        f"calibration_{endpoint}", title, legend, partial(draw_calibration, content), data, wide=True
+    )
 
 
 def _decision(endpoint: str, rows: list[dict[str, Any]], counted: str, settings: AnalysisSettings) -> Figure:
@@ -309,5 +316,9 @@ def _decision(endpoint: str, rows: list[dict[str, Any]], counted: str, settings:
     }
     data = _columns(rows, ("model", "threshold", "benefit", "lower", "upper"))
     return Figure(
-        f"decision_{endpoint}", f"{LABELS[endpoint]}: decision curve", legend, "decision", content, data
+        f"decision_{endpoint}",
+        f"{LABELS[endpoint]}: decision curve",
+        legend,
+        partial(draw_decision, content),
+        data,
     )

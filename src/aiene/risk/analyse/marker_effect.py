@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column, Figure, Part, Skipped, Table, Text
+from aiene.report.document import Column, Figure, Table, Text
 from aiene.report.formatting import p_phrase, plain, plain_rows
+from aiene.risk.analyse.charts.forest import draw_dose
 from aiene.risk.analyse.cohort import Outcome, words
 from aiene.risk.analyse.design import Design, estimable
+from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats import Coefficient, Imputed, NotEstimableError, Pooled, count_columns, nested_lrt
@@ -96,8 +99,7 @@ def _figure(
         f"dose_{complete.name}",
         f"{complete.label}: hazard by number of AI-ENE nodes",
         legend,
-        "dose",
-        content,
+        partial(draw_dose, content),
         data,
     )
 
@@ -300,7 +302,7 @@ def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
         ]
         pooled = rubin(fits)
     except NotEstimableError as error:
-        return Part((Text(f"{what}: {error}", "warning"),), (Skipped(what, str(error), asked=True),))
+        return Part((Text(f"{what}: {error}", kind="warning"),), (Skipped(what, str(error), asked=True),))
     return Part((_table(sample, pooled, imputed, design, int((~kept).sum()), settings),))
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Skipped
 from aiene.risk.analyse.cohort import Outcome, words
 from aiene.risk.analyse.design import categorical
 from aiene.risk.analyse.grouping import Grouping, Groupings
+from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats import CoxFit, Difference, Interval, NotEstimableError, fine_gray

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column, Figure, Part, Skipped, Table, Text
+from aiene.report.document import Column, Figure, Table, Text
 from aiene.report.formatting import NOTHING, p_text, plain, plain_rows
+from aiene.risk.analyse.charts.curves import draw_residuals
+from aiene.risk.analyse.charts.forest import draw_forest
 from aiene.risk.analyse.cohort import Outcome, numeric
 from aiene.risk.analyse.design import Design, Term, estimable, make_design
+from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats import CoxFit, NotEstimableError, fine_gray, information, proportional_hazards, schoenfeld
 from aiene.stats import cox as _cox
@@ -55,7 +59,7 @@ def guarded(what: str, function: Any, *arguments: Any) -> Any:
         reason = str(error)
     except np.linalg.LinAlgError:
         reason = "the patients are too few for it (a singular matrix)."
-    return Part((Text(f"{what}: {reason}", "warning"),), (Skipped(what, reason),))
+    return Part((Text(f"{what}: {reason}", kind="warning"),), (Skipped(what, reason),))
 
 
 MARKER = "n_ai_ene"
@@ -105,7 +109,7 @@ def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
     outcome, title = sample.outcome, f"{sample.outcome.label}, {_small(sample.label)}"
     if not outcome.n_events:
         reason = f"{title}: none of {outcome.n} patients has the event, so no model can be fitted."
-        return Part((Text(reason, "warning"),), (Skipped(f"Cox, {title}", reason),))
+        return Part((Text(reason, kind="warning"),), (Skipped(f"Cox, {title}", reason),))
     terms = (MARKER_TERM, *sample.design.terms)
     complete, design, count = sample.complete()
     matrix = design.matrix.assign(**{MARKER: count})[[MARKER, *design.matrix.columns]]
@@ -272,8 +276,7 @@ def _forest(
         f"forest_{stem.removeprefix('cox_')}",
         f"{title}: adjusted hazard ratios",
         legend,
-        "forest",
-        content,
+        partial(draw_forest, content),
         data,
     )
 
@@ -291,7 +294,7 @@ def fine_gray_part(sample: Sample, settings: AnalysisSettings) -> Part:
         fit = fine_gray(complete.time, complete.state, matrix, confidence=settings.confidence)
         specific = cox(complete.time, complete.event, matrix, confidence=settings.confidence)
     except NotEstimableError as error:
-        return Part((Text(f"{what}: {error}", "warning"),), (Skipped(what, str(error)),))
+        return Part((Text(f"{what}: {error}", kind="warning"),), (Skipped(what, str(error)),))
     cause = {r.name: r for r in specific.rows}
     labels = {
         c: (t, lev) for t in (MARKER_TERM, *design.terms) for c, lev in zip(t.columns, t.levels, strict=True)
@@ -362,7 +365,7 @@ def hazards_part(sample: Sample, settings: AnalysisSettings) -> Part:
         tests = proportional_hazards(complete.time, complete.event, matrix)
         residuals = schoenfeld(complete.time, complete.event, matrix)
     except NotEstimableError as error:
-        return Part((Text(f"{what}: {error}", "warning"),), (Skipped(what, str(error)),))
+        return Part((Text(f"{what}: {error}", kind="warning"),), (Skipped(what, str(error)),))
     labels = {
         c: _label(t.label, lev)
         for t in (MARKER_TERM, *design.terms)
@@ -435,7 +438,7 @@ def _figure(
         f"n = {outcome.n}, events = {outcome.n_events}. The outer 4 % of the points may lie beyond an axis."
     )
     content = {"panels": panels, "x_label": "Years", "y_label": "log hazard ratio"}
-    return Figure(f"schoenfeld_{name}", what, legend, "residuals", content, data, wide=True)
+    return Figure(f"schoenfeld_{name}", what, legend, partial(draw_residuals, content), data, wide=True)
 
 
 def _signed(p: float | None) -> str:

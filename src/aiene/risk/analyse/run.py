@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
-from aiene.report.document import Analysis, Figure, Item, Part, Section, Skipped
+from aiene.report.document import Figure, Item, Section
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import (
@@ -36,6 +36,7 @@ from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
 from aiene.risk.analyse.marker_effect import forms_part, imputed_part, interaction_row, interaction_table
 from aiene.risk.analyse.model_comparison import Added, contests
+from aiene.risk.analyse.records import Analysis, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, chosen_endpoint, parse_endpoints
 from aiene.risk.analyse.survival import Stratum, competing_part, follow_up_table, survival_part
@@ -251,7 +252,7 @@ def analyse(
     OutputError : the results cannot be written.
     MissingExtraError : the extra `risk` is not installed.
     """
-    from aiene.report.write import write_analysis
+    from aiene.risk.analyse.output import write_analysis
 
     settings = settings or AnalysisSettings()
     wanted = parse_endpoints(list(endpoints))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from aiene.report.document import Column, Figure, Part, Skipped, Table, Text
+from aiene.report.document import Column, Figure, Table, Text
 from aiene.report.formatting import p_phrase, plain, plain_rows
+from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.grouping import Grouping
+from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats import (
     NotEstimableError,
@@ -104,7 +107,7 @@ def survival_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part
         Skipped(f"{title}, {s.label.lower()}", "no patient is in a group") for s in strata if not s.outcome.n
     )
     if not usable:
-        return Part((Text(f"{title}: no patient is in a group.", "warning"),), skipped)
+        return Part((Text(f"{title}: no patient is in a group.", kind="warning"),), skipped)
     tests = [_tests(s) for s in usable]
     estimates = Table(
         stem,
@@ -242,7 +245,12 @@ def _figure(name: str, title: str, strata: Sequence[Stratum], settings: Analysis
         )
     )
     return Figure(
-        name, f"{title}: {_small(whole)}", legend, "curves", content, curve_data(panels), wide=len(panels) > 1
+        name,
+        f"{title}: {_small(whole)}",
+        legend,
+        partial(draw_curves, content),
+        curve_data(panels),
+        wide=len(panels) > 1,
     )
 
 
@@ -363,7 +371,7 @@ def _part(usable: Sequence[Stratum], settings: AnalysisSettings) -> Part:
     stem = f"cif_{outcome.name}_{grouping.name}"
     title = f"{outcome.event_word.capitalize()} by {lower(grouping.title)}"
     if not any(s.outcome.n_events for s in usable):
-        return Part((Text(f"{title}: no event, so there is no incidence to show.", "warning"),))
+        return Part((Text(f"{title}: no event, so there is no incidence to show.", kind="warning"),))
     table = Table(
         stem,
         f"{title}: cumulative incidence beside 1 - Kaplan-Meier",
@@ -558,7 +566,7 @@ def _incidence_figure(
         "y_top": min(1.0, max(0.1, 0.1 * (int(tallest * 10) + 1))),
         "x_end": end,
     }
-    return Figure(name, title, legend, "curves", content, curve_data(panels), wide=True)
+    return Figure(name, title, legend, partial(draw_curves, content), curve_data(panels), wide=True)
 
 
 def _highest(curve: dict[str, Any], end: float) -> float:

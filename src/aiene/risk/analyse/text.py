@@ -161,7 +161,8 @@ def _derived(settings: AnalysisSettings) -> str:
 
 # REMARK and TRIPOD+AI: which item the report answers, where, and which the authors must fill.
 #
-# Item titles are our own short words for those of Altman et al. 2012 (REMARK, doi 10.1371/journal.pmed.1001216)
+# Item titles are our own short words for those of Altman et al. 2012 (REMARK, doi
+# 10.1371/journal.pmed.1001216)
 # and Collins et al. 2024 (TRIPOD+AI, doi 10.1136/bmj-2023-078378).
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column, Figure, Item, Part, Section, Skipped, Table, Text
+from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.charts.bars import draw_heat
 from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, outcome_of, words
 from aiene.risk.analyse.grouping import Groupings
+from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import cox
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.stats import NotEstimableError, count_distribution, harrell_c, probability_at_least
@@ -70,7 +73,7 @@ def threshold_chapter(
 
 def _failed(reason: str) -> tuple[Section, Part]:
     part = Part(
-        (Text(f"Not done: {reason}.", "warning"),),
+        (Text(f"Not done: {reason}.", kind="warning"),),
         (Skipped("Sensitivity to the ENE threshold", f"{reason}.", asked=True),),
     )
     return Section("thresholds", TITLE, part.items), part
@@ -133,7 +136,9 @@ def _heat(rows: Sequence[dict[str, Any]], scheme: Scheme, settings: AnalysisSett
         f"Patients by class of the count at each ENE threshold; n = {rows[0]['n']} with node "
         "probabilities; the darker, the larger the share."
     )
-    return Figure("thresholds", "Classes of the count by ENE threshold", legend, "heat", content, data)
+    return Figure(
+        "thresholds", "Classes of the count by ENE threshold", legend, partial(draw_heat, content), data
+    )
 
 
 def _table(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Table:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.style import FAINT, INK, new_figure, place, text_inches, wrapped
-from aiene.report.style import group_look as look
+from aiene.report.style import FAINT, INK, look, new_figure, place, text_inches, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def draw(content: Mapping[str, Any]) -> Figure:
+def draw_bars(content: Mapping[str, Any]) -> Figure:
     """Bars side by side: share of each group's patients by number of AI-ENE nodes.
 
     Parameters

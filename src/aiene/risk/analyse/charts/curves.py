@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.style import FAINT, INK, new_figure, place, text_inches
-from aiene.report.style import group_look as look
+from aiene.report.style import FAINT, INK, look, new_figure, place, text_inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ PLOT_HEIGHT, ROW, PANEL = 3.0, 0.19, 4.3
 TOP, BOTTOM, GAP = 0.62, 0.12, 0.35
 
 
-def draw(content: Mapping[str, Any]) -> Figure:
+def draw_curves(content: Mapping[str, Any]) -> Figure:
     """One or more panels side by side.
 
     Parameters

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.style import FAINT, RULE, new_figure, place, text_inches
-from aiene.report.style import group_look as look
+from aiene.report.style import FAINT, RULE, look, new_figure, place, text_inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ WIDEST = (0.02, 50.0)
 """An interval that reaches beyond ends in an arrow."""
 
 
-def draw(content: Mapping[str, Any]) -> Figure:
+def draw_forest(content: Mapping[str, Any]) -> Figure:
     """A forest: one row per term, the point, its interval, and both in words.
 
     Parameters

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.style import FAINT, new_figure, place
-from aiene.report.style import group_look as look
+from aiene.report.style import FAINT, look, new_figure, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

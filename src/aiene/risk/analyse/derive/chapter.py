@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
-from aiene.report.document import Column, Item, Part, Section, Skipped, Table, Text
+from aiene.report.document import Column, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
 from aiene.risk.analyse.derive.search import Derived, search
@@ -26,6 +26,7 @@ from aiene.risk.analyse.derive.validate import (
     split_rows,
 )
 from aiene.risk.analyse.grouping import Grouping, Groupings
+from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.analyse.survival import Stratum, survival_part
 from aiene.stats import NotEstimableError, information
@@ -78,7 +79,7 @@ def derive_chapter(
 
 
 def _failed(reason: str) -> tuple[Section, Part]:
-    part = Part((Text(reason, "warning"),), (Skipped("Derived cut-offs", reason, asked=True),))
+    part = Part((Text(reason, kind="warning"),), (Skipped("Derived cut-offs", reason, asked=True),))
     return Section("derived", TITLE, part.items), part
 
 

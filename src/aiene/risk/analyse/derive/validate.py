@@ -171,7 +171,7 @@ def fold_ranks(data: Data, settings: AnalysisSettings) -> np.ndarray:
 def permuted(data: Data, settings: AnalysisSettings) -> tuple[Item, ...]:
     """Shuffle the count within old groups and repeat the procedure: the real gain must stand out."""
     if settings.permutations < 2:
-        return (Text("The permutation control was switched off.", "warning"),)
+        return (Text("The permutation control was switched off.", kind="warning"),)
     rows = np.arange(data.time.size)
     train = split_mask(data.event, settings) if settings.derive == "split" else None
     learn = rows if train is None else rows[train]

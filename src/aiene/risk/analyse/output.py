@@ -1,0 +1,175 @@
+"""An analysis as files: JSON, CSV, SVG, PNG and one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from aiene.parallel import OnProgress
+from aiene.report.document import (
+    Cell,
+    CellPart,
+    CellTable,
+    Document,
+    Facts,
+    Figure,
+    Item,
+    Row,
+    Section,
+    Table,
+    Text,
+)
+from aiene.report.formatting import plain, words
+from aiene.report.page import page
+from aiene.report.write import draw_figures, rows_csv, write_figures, write_tables
+from aiene.results.atomic import make_folder
+from aiene.results.ownership import Owned
+from aiene.risk.analyse.records import Analysis
+
+STAMP = "SIMULATED AI-ENE COUNT"
+SIMULATED = f"{STAMP}: no finding about patients."
+_BANNER = (
+    f"{STAMP}: every result on this page that uses the count is made up for teaching or testing. "
+    "No finding about patients."
+)
+_MARK = {"ai_ene_source": "simulated"}
+
+
+def write_analysis(
+    analysis: Analysis,
+    out: Path,
+    *,
+    excluded: Sequence[Mapping[str, Any]],
+    workers: int | None,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Write everything into a folder.
+
+    These are analysis.json, report.html, tables/, figures/, methods.txt and excluded.csv.
+
+    Parameters
+    ----------
+    excluded : one row per patient that was left out.
+
+    Raises
+    ------
+    OutputError : it cannot be written.
+    """
+    make_folder(out)
+    owned = Owned(out)
+    figures = [_marked(f, analysis) for f in analysis.figures.values()]
+    mark = _MARK if analysis.simulated else None
+    stamp = STAMP if analysis.simulated else ""
+    pictures = draw_figures(figures, stamp=stamp, workers=workers, on_progress=on_progress)
+    write_tables(owned, out / "tables", list(analysis.tables.values()), mark)
+    write_figures(owned, out / "figures", figures, pictures, mark)
+    owned.write(out / "excluded.csv", rows_csv(("patient_id", "step", "reason"), excluded))
+    owned.write(out / "methods.txt", (analysis.methods + "\n").encode())
+    owned.write_json(out / "analysis.json", content(analysis))
+    text = page(document_of(analysis), pictures, figures="figures", tables="tables")
+    owned.write(out / "report.html", text.encode())
+
+
+def _marked(figure: Figure, analysis: Analysis) -> Figure:
+    """A figure whose legend says where the count is simulated."""
+    return replace(figure, legend=f"{SIMULATED} {figure.legend}") if analysis.simulated else figure
+
+
+def content(analysis: Analysis) -> dict[str, Any]:
+    """The analysis as JSON values: what `analysis.json` holds."""
+    return {
+        **plain(analysis.head),
+        "simulated": analysis.simulated,
+        "simulated_notice": SIMULATED if analysis.simulated else "",
+        "exit_code": analysis.exit_code,
+        "warnings": list(analysis.warnings),
+        "skipped": [asdict(s) for s in analysis.skipped],
+        "sections": [
+            {"name": s.name, "title": s.title, "items": [_item(i) for i in s.items]}
+            for s in analysis.sections
+        ],
+        "tables": {n: _table(t) for n, t in analysis.tables.items()},
+        "figures": {n: _figure(_marked(f, analysis)) for n, f in analysis.figures.items()},
+        "methods": analysis.methods,
+        "checklists": plain(analysis.checklists),
+    }
+
+
+def _item(item: Item) -> dict[str, str]:
+    if isinstance(item, Text):
+        return {"text": item.words, "kind": item.kind}
+    if isinstance(item, Table):
+        return {"table": item.name}
+    if isinstance(item, Figure):
+        return {"figure": item.name}
+    raise TypeError(f"an analysis has no {type(item).__name__}")
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "title": table.title,
+        "note": table.note,
+        "columns": [asdict(c) for c in table.columns],
+        "rows": plain(table.rows),
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    files = {kind: f"figures/{figure.name}.{kind}" for kind in ("svg", "png", "csv")}
+    return {"title": figure.title, "legend": figure.legend, "files": files, "data": plain(figure.data)}
+
+
+def document_of(analysis: Analysis) -> Document:
+    """The page of an analysis; every number in it stands in `analysis.json` too."""
+    head = plain(analysis.head)
+    sections = [
+        Section("summary", "Summary", _summary(analysis, head)),
+        *(
+            replace(s, items=tuple(_marked(i, analysis) if isinstance(i, Figure) else i for i in s.items))
+            for s in analysis.sections
+        ),
+        Section("methods", "Methods", tuple(Text(p) for p in analysis.methods.split("\n\n"))),
+        *(
+            Section(f"checklist-{number}", name, (_checklist(rows),))
+            for number, (name, rows) in enumerate(analysis.checklists.items(), 1)
+        ),
+        Section("made-with", "Made with", (Facts(_made_with(head)),)),
+    ]
+    return Document(
+        title=f"{head['title']} (SIMULATED)" if analysis.simulated else head["title"],
+        lead=f"{head['date']}." if head["date"] else "",
+        notice=head["notice"],
+        sections=tuple(sections),
+        banner=_BANNER if analysis.simulated else "",
+        closing="All numbers of this page in full: analysis.json.",
+    )
+
+
+def _summary(analysis: Analysis, head: Mapping[str, Any]) -> tuple[Item, ...]:
+    items: list[Item] = [Facts(tuple((row["name"], row["value"]) for row in head["summary"]))]
+    if analysis.skipped:
+        rows = tuple((words(row.what), words(row.reason)) for row in analysis.skipped)
+        items.append(CellTable("Not done", ("What", "Why"), rows))
+    return (*items, *(Text(line, kind="warning") for line in analysis.warnings))
+
+
+def _checklist(rows: Sequence[Row]) -> CellTable:
+    return CellTable(
+        "Items and where they are found",
+        ("Item", "Topic", "Where it is found"),
+        tuple((words(row["item"]), words(row["topic"]), _found(row)) for row in rows),
+    )
+
+
+def _found(row: Row) -> Cell:
+    if not row["found"]:
+        return Cell((CellPart("to be filled by the authors"),), numeric=False, alarm=True)
+    anchor = row.get("anchor")
+    return Cell((CellPart(str(row["found"]), href=f"#{anchor}" if anchor else ""),), numeric=False)
+
+
+def _made_with(head: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    rows = [*head["software"].items(), *head["settings"].items()]
+    return tuple((name, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for name, v in rows)
