@@ -15,7 +15,7 @@ from aiene.ingest.archive import split
 from aiene.ingest.case import Case, Refusal, SeriesAside, case_id, place_below
 from aiene.ingest.checks import MIN_SLICES
 from aiene.ingest.dicom.header import Frame, StudyKey
-from aiene.ingest.dicom.pixels import check_doubles
+from aiene.ingest.dicom.read import check_doubles
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.dicom.series_selection import Candidate, candidates, choose, describe, unusable, why_not
 from aiene.ingest.dicom.stack import Group, group, what_differs
