@@ -18,8 +18,8 @@ import numpy as np
 from aiene.export.identity import odd_headers
 from aiene.export.source_series import whole_header
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
-from aiene.hashing import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest import Case, read_case
+from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import opened
 from aiene.models.bundle import Bundle

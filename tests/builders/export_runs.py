@@ -21,8 +21,8 @@ from pydicom.valuerep import format_number_as_ds
 from aiene.export.case import ExportCase, Maker
 from aiene.export.source_series import SourceSeries
 from aiene.geometry import Grid, Volume
-from aiene.hashing import content_sha256, voxels_sha256
 from aiene.ingest import Case, find_cases, read_case
+from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.phantom.phantom import write_dicom_series
 from aiene.results import CaseArrays, CaseResult, NodeResult, RunStore
 

@@ -30,7 +30,7 @@ from aiene.cli.app import app
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import OutputError, UsageError
 from aiene.geometry import Grid, Volume
-from aiene.hashing import content_sha256, joined_sha256
+from aiene.ingest.fingerprint import content_sha256, joined_sha256
 from aiene.results import CaseArrays, CaseResult, RunStore
 from aiene.results.nifti import nifti_bytes
 

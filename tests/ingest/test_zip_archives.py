@@ -16,8 +16,8 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.errors import InputError
-from aiene.hashing import content_sha256
 from aiene.ingest import Case, Refusal, archive, find_cases, opened, read_case, source_files
+from aiene.ingest.fingerprint import content_sha256
 from builders.archives import pack
 from builders.dicom_files import ct, write_nifti, write_series
 from builders.dicom_stacks import only, refusal

@@ -27,8 +27,8 @@ import numpy as np
 from aiene.device import available_cores
 from aiene.export.run import export_run
 from aiene.geometry import Grid, Volume
-from aiene.hashing import content_sha256
 from aiene.ingest import Case, find_cases, read_case
+from aiene.ingest.fingerprint import content_sha256
 from aiene.phantom.phantom import write_dicom_series
 from aiene.results import CaseArrays, CaseResult, NodeResult, RunStore
 

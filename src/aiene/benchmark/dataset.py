@@ -18,9 +18,9 @@ from aiene.benchmark.metrics import components
 from aiene.benchmark.records import TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
 from aiene.geometry import Grid, Volume, pull_labels, triple
-from aiene.hashing import content_sha256
 from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.discovery import walk
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.masks import read_mask
 from aiene.ingest.nifti import read_nifti
 from aiene.ingest.nrrd import read_nrrd

@@ -10,8 +10,8 @@ from aiene.errors import AieneError, CaseError
 from aiene.export.run_reader import RunRecord
 from aiene.export.source_series import SourceIndex, SourceSeries, grid_of_facts, source_index
 from aiene.geometry import Volume
-from aiene.hashing import content_sha256
 from aiene.ingest import Case, find_cases, read_case
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.read import opened
 from aiene.results.records import CaseResult
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from aiene.errors import InputError
 from aiene.geometry import Grid, Volume, triple
-from aiene.hashing import content_sha256
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_spacing
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.lattice import PIXEL_TYPES, Matrix, as_json, narrow
 from aiene.ingest.nrrd_data import data_files, read_voxels
 from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, read_nrrd_header, sizes

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiene.errors import InputError
-from aiene.hashing import content_sha256
 from aiene.ingest.archive import unpacked
 from aiene.ingest.case import Case, Format, NativeCt
 from aiene.ingest.checks import check_coverage, check_finite, check_hounsfield, check_size, check_spacing
 from aiene.ingest.dicom.read import place, read_dicom
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.hu_range import in_ct_range
 from aiene.ingest.nifti import read_nifti
 from aiene.ingest.nrrd import read_nrrd

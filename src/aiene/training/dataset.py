@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from aiene.errors import AieneError, InputError, TrainingDataError
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
-from aiene.hashing import content_sha256
 from aiene.ingest import Case, Refusal, find_cases, read_case
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.masks import mask_files, read_mask
 from aiene.pipeline import Preparation
 from aiene.preprocess import prepare

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiene.errors import TrainingDataError, UsageError
 from aiene.extras import need
-from aiene.hashing import content_sha256
+from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle
 from aiene.pipeline import load_preparation
 from aiene.provenance import digest

@@ -1,0 +1,101 @@
+"""What tells one input from another: by a glance, by a closer look, and by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from aiene.errors import InputError
+from aiene.geometry import Volume
+from aiene.hashing import file_sha256
+from aiene.ingest.nrrd_data import data_files
+from aiene.ingest.nrrd_header import read_nrrd_header
+
+_HEADERS: Final = (".hdr", ".hdr.gz")
+_VOXELS: Final = (".img", ".img.gz")
+
+
+def content_sha256(files: Iterable[Path]) -> str:
+    """SHA-256 over the content of some files and of those that their headers name, whatever their order.
+
+    Raises
+    ------
+    InputError : a file cannot be read.
+    """
+    return joined_sha256(*sorted(file_hash(file) for file in _with_data(files)))
+
+
+def joined_sha256(*hashes: str) -> str:
+    """One hash for several, in their order."""
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def voxels_sha256(volume: Volume) -> str:
+    """SHA-256 over the HU of a CT in the order of its array, as float32, and its size; not over its place."""
+    sha256 = hashlib.sha256(repr(volume.grid.size).encode())
+    for plane in volume.array:
+        sha256.update(np.ascontiguousarray(plane, dtype="<f4").tobytes())
+    return sha256.hexdigest()
+
+
+def glance(files: Sequence[Path]) -> str:
+    """SHA-256 over name, size and time of change of some files; 0 for one that is not there."""
+    return _of_status(files, lambda status: (status.st_size, status.st_mtime_ns))
+
+
+def seal(files: Sequence[Path]) -> str:
+    """SHA-256 over what no user sets: the system's own time of change (ctime) and number of each file.
+
+    Where it is the same, so is the content. Where it is not, the content may be, as after a copy or a move.
+    """
+    return _of_status(files, lambda status: (status.st_size, status.st_ctime_ns, status.st_ino))
+
+
+def _of_status(files: Sequence[Path], facts: Callable[[os.stat_result], tuple[int, ...]]) -> str:
+    lines = []
+    for file in sorted(_with_data(files)):
+        try:
+            numbers = "\t".join(map(str, facts(file.stat())))
+        except OSError:
+            numbers = "0"
+        lines.append(f"{file.name}\t{numbers}")
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _with_data(files: Iterable[Path]) -> list[Path]:
+    """The files, and those beside them that hold the voxels of a header among them."""
+    every: dict[Path, None] = {}
+    for file in files:
+        every[file] = None
+        name = file.name.lower()
+        if name.endswith(".nhdr"):
+            every.update(dict.fromkeys(_named_in(file)))
+        for header in (ending for ending in _HEADERS if name.endswith(ending)):
+            beside = [file.with_name(file.name[: -len(header)] + voxels) for voxels in _VOXELS]
+            every.update(dict.fromkeys(path for path in beside if path.is_file()))
+    return list(every)
+
+
+def _named_in(header: Path) -> tuple[Path, ...]:
+    try:
+        return tuple(file for file in data_files(read_nrrd_header(header)) if file.is_file())
+    except (InputError, ValueError, TypeError, OSError):
+        return ()  # a header that cannot be understood is refused when it is read
+
+
+def file_hash(file: Path) -> str:
+    """SHA-256 of one file's content.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
+    try:
+        return file_sha256(file)
+    except OSError as error:
+        raise InputError(file, f"it cannot be read ({error.strerror})", "check its permissions") from error
