@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiene.cli import container
-from aiene.cli import legacy as published
-from aiene.cli import legacy as published_benchmark
+from aiene.cli import container, legacy
 from aiene.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,8 +25,8 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
 
         return take
 
-    monkeypatch.setattr(published, "main", hears("run_e2e.py"))
-    monkeypatch.setattr(published_benchmark, "main", hears("run_benchmark.py"))
+    monkeypatch.setattr(legacy, "main", hears("run_e2e.py"))
+    monkeypatch.setattr(legacy, "benchmark_main", hears("run_benchmark.py"))
     monkeypatch.setattr(type(app), "__call__", lambda _, words, **__: hears("aiene")(words))
     return calls
 

@@ -21,14 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] in _PYTHON:
         words = words[1:]
     if words and words[0].rsplit("/", 1)[-1] == "run_benchmark.py":
-        from aiene.cli import legacy as published_benchmark
+        from aiene.cli import legacy
 
-        return published_benchmark.main(words[1:])
+        return legacy.benchmark_main(words[1:])
     named = bool(words) and words[0].rsplit("/", 1)[-1] == "run_e2e.py"
     if named or (words and words[0].startswith("-") and words[0] not in _OURS):
-        from aiene.cli import legacy as published
+        from aiene.cli import legacy
 
-        return published.main(words[1:] if named else words)
+        return legacy.main(words[1:] if named else words)
     from aiene.cli.app import app
 
     if words and words[0] == "aiene":
