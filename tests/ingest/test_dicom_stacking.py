@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
 from aiene.geometry import volume_of
-from aiene.ingest import read_case
+from aiene.ingest import Refusal, find_cases, read_case
+from aiene.wording import Said
 from builders.dicom_files import AIR, AXIAL, MARK, ct, save, slice_dataset, write_series
 from builders.dicom_stacks import mark_points, only, read, refusal, tilted
 
@@ -143,6 +144,24 @@ def test_too_few_slices_are_refused(tmp_path: Path, count: int) -> None:
 def test_slices_without_their_geometry_are_refused(tmp_path: Path, missing: str) -> None:
     write_series(tmp_path / "nowhere", change=lambda index, ds: delattr(ds, missing))
     assert refusal(tmp_path / "nowhere").startswith("nowhere: ")
+
+
+def test_the_slice_without_its_geometry_is_named_as_a_name(tmp_path: Path) -> None:
+    """Three of eight have no position: more than strays may be."""
+
+    def change(index: int, ds: Dataset) -> None:
+        if index < 3:
+            del ds.ImagePositionPatient
+
+    write_series(tmp_path / "Smith^John", change=change)
+    (item,) = find_cases(tmp_path / "Smith^John")[0]
+    assert isinstance(item, Refusal)
+    assert isinstance(item.reason, Said)
+    first = next(word for word in item.reason.replace(",", " ").split() if word.endswith(".dcm"))
+    hidden = item.reason.without_names(lambda name: f"<{name.kind}>", lambda text: text)
+    assert first not in hidden
+    assert "<file> first)" in hidden
+    assert "Smith" not in hidden
 
 
 @pytest.mark.parametrize("spacing", [(0.0, 0.0), (25.0, 25.0), (0.01, 0.01)])

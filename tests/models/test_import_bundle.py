@@ -55,6 +55,79 @@ def test_a_bundle_is_not_written_over_another(assets, tmp_path):
     assert (tmp_path / "here" / "thesis.txt").read_text() == "precious"
 
 
+def _file(place: Path) -> None:
+    place.write_text("precious")
+
+
+def _link(place: Path) -> None:
+    place.with_name("elsewhere").mkdir()
+    place.symlink_to("elsewhere", target_is_directory=True)
+
+
+def _dangling(place: Path) -> None:
+    place.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("lay", [_file, _link, _dangling])
+def test_a_file_or_link_at_the_place_of_a_bundle_stays(lay, assets, tmp_path):
+    lay(tmp_path / "here")
+    made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "-o", tmp_path / "here")
+    assert made.exit_code == 2, made.output
+    assert "here: there is something here already" in made.stderr
+    assert (tmp_path / "here").is_symlink() or (tmp_path / "here").read_text() == "precious"
+
+
+def test_nothing_beside_a_new_bundle_is_touched(assets, tmp_path):
+    mine = tmp_path / "out" / ".mine.partial" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    words = ("import", "--name", "mine", "--profile", "open", "-o", tmp_path / "out" / "mine")
+    made = models(*words, *words_of(assets))
+    assert made.exit_code == 0, made.output
+    assert mine.read_text() == "precious"
+    assert sorted(f.name for f in mine.parents[1].iterdir()) == [".mine.partial", "mine"]
+
+
+def test_what_is_laid_into_the_place_while_an_import_runs_stays(assets, tmp_path, monkeypatch):
+    from aiene.models.importers import bundle
+
+    def card_and_more(path: Path, card: dict[str, object]) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("precious")
+
+    monkeypatch.setattr(bundle, "write_card", card_and_more)
+    made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "-o", tmp_path / "mine")
+    assert made.exit_code == 1, made.output
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+    assert not list(tmp_path.glob(".aiene*"))
+
+
+@pytest.mark.parametrize("within", [".", "segmenter", "classifier/deep"])
+def test_a_bundle_does_not_go_into_its_own_base(within, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(default_folder(), base)
+    before = sorted(base.rglob("*"))
+    words = ("--segmenter", default_folder() / "segmenter", "--base", base, "-o", base / within / "new")
+    made = models("import", "--name", "new", *words)
+    assert made.exit_code == 2, made.output
+    assert "lies in --base (base)" in made.stderr
+    assert sorted(base.rglob("*")) == before
+
+
+def test_a_card_does_nothing_to_the_terminal(tmp_path):
+    folder = tmp_path / "odd"
+    shutil.copytree(default_folder(), folder)
+    card = json.loads((folder / "model.json").read_text())
+    odd = "mine\x1b]0;owned\x07 \u202eevil"
+    (folder / "model.json").write_text(json.dumps({**card, "licence": odd, "notice": odd}))
+    for words in (("show", folder), ("show", folder, "--json")):
+        shown = models(*words)
+        assert shown.exit_code == 0, shown.output
+        assert not {"\x1b", "\x07", "\u202e"} & set(shown.stdout)
+        assert "u202e" in shown.stdout
+    assert json.loads(models("show", folder, "--json").stdout)["licence"] == odd
+
+
 def _not_hdf5(assets: dict[str, Path], folder: Path) -> None:
     assets["--classifier"].write_bytes(b"\x89HDF" + bytes(100))
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
+from aiene.geometry import ORDERS, Grid, RigidTransform, Volume, pull_labels
 from aiene.nodes import NativeNodes, Node, names_by_volume, native_nodes
 from aiene.nodes.split import node_of
 
@@ -133,3 +133,38 @@ def test_no_nodes_give_an_empty_map() -> None:
     home = brought_home([], native, TURN)
     assert home.places == ()
     assert not home.map.array.any()
+
+
+@pytest.mark.parametrize("tie", [0.0, 1e-12, -1e-12])
+def test_voxels_between_two_are_the_same_in_all_48_storage_orders(tie: float) -> None:
+    """Own masks on a lattice half a voxel beside the crop's: every voxel lies between two."""
+    rng = np.random.default_rng(5)
+    grid = Grid((20, 24, 28), (3.0, 1.0, 1.0), (-30.5 + tie, -40.5 - tie, 98.5 + tie))
+    labels = Volume(rng.integers(0, 3, grid.size).astype(np.uint8), grid)
+    first = pull_labels(labels, CROP)
+    assert {0, 1, 2} == set(np.unique(first.array))
+    for order in ORDERS:
+        np.testing.assert_array_equal(pull_labels(labels.reordered(order), CROP).array, first.array)
+
+
+@pytest.mark.parametrize("before", [(0, 0, 0), (3, 0, 5)])
+def test_who_owns_a_voxel_between_two_nodes_does_not_depend_on_the_storage_order(
+    before: tuple[int, int, int],
+) -> None:
+    """A contour that leaves the crop between two nodes: what lies in the middle could go to either."""
+    masks = [ball_mask(np.array([x, -85.0, 135.0]), 8) for x in (-9.5, 9.5)]
+    nodes = [node(k + 1, mask) for k, mask in enumerate(masks)]
+    grid = Grid((40, 60, 61), (1.5, 1.0, 1.0), (-30.0, -119.5, 105.25))
+    grid = grid.crop(tuple(-n for n in before), tuple(np.add(grid.size, before)))  # type: ignore[arg-type]
+    points = grid.points(np.moveaxis(np.indices(grid.size), 0, -1)) - (0.0, -92.0, 135.0)
+    contours = Volume((np.abs(points) < (20.0, 14.0, 9.0)).all(axis=-1), grid)
+    first = native_nodes(nodes, CROP, contours, RigidTransform(), midline_x=0.0)
+    assert (first.map.array[contours.array] > 0).all()
+    assert {1, 2} <= set(np.unique(first.map.array))
+    for order in ORDERS:
+        turned = native_nodes(nodes, CROP, contours.reordered(order), RigidTransform(), midline_x=0.0)
+        back = turned.map.reordered(order.inverse)
+        np.testing.assert_array_equal(back.array, first.map.array)
+        for one, other in zip(first.places, turned.places, strict=True):
+            assert other.volume_mm3 == one.volume_mm3
+            np.testing.assert_allclose(other.centroid_lps_mm, one.centroid_lps_mm, atol=1e-9)

@@ -61,12 +61,3 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path):
 def test_json_refuses_numbers_that_are_none(tmp_path: Path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         atomic.write_json(tmp_path / "a.json", {"ene": float("nan")})
-
-
-def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path):
-    for name, content in (("new", "2"), ("old", "1")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / content).write_text(content)
-    atomic.replace_folder(tmp_path / "new", tmp_path / "old")
-    assert [f.name for f in (tmp_path / "old").iterdir()] == ["2"]
-    assert not (tmp_path / "new").exists()

@@ -19,6 +19,7 @@ from aiene.geometry import Volume, pull_labels
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import load_preparation
+from aiene.preprocess import profile
 from aiene.results.nifti import write_nifti
 from aiene.segment import load_segmenter
 from aiene.segment.network import build_network
@@ -228,6 +229,21 @@ def test_crops_are_kept_and_made_anew_where_the_labels_change(clinic: Path, tmp_
     before = read_crop(file, "p")
     prepared_crops(pairs, preparation, tmp_path / "crops", "x")
     assert not np.array_equal(read_crop(file, "p").labels.array, before.labels.array)
+
+
+def test_crops_of_another_preparation_are_made_anew(
+    clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pairs = find_pairs(clinic / "ct", clinic / "labels")[:1]
+    preparation = load_preparation(read_bundle(default_folder()))
+    (file,), _ = prepared_crops(pairs, preparation, tmp_path / "crops", "x")
+    first = file.stat().st_mtime_ns
+    monkeypatch.setattr("aiene.preprocess.profile.PREPARATION", profile.PREPARATION + 1)
+    prepared_crops(pairs, preparation, tmp_path / "crops", "x")
+    second = file.stat().st_mtime_ns
+    assert second != first
+    prepared_crops(pairs, preparation, tmp_path / "crops", "x")
+    assert file.stat().st_mtime_ns == second
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from aiene.cli.console import user_errors
+from aiene.cli.console import echo, echo_json, user_errors
 
 app = typer.Typer(help="List, show, verify and import model bundles.", no_args_is_help=True)
 
@@ -29,14 +29,14 @@ def list_models(as_json: AsJson = False) -> None:
             else {"error": str(b)}
             for b in found
         ]
-        typer.echo(json.dumps({"folder": str(models_folder()), "models": rows}, indent=2))
+        echo_json({"folder": str(models_folder()), "models": rows})
         return
     for bundle in found:
         if isinstance(bundle, Bundle):
             card = bundle.card
-            typer.echo(f"{card.name} {card.version}: profile {card.profile}, {card.licence}. {card.notice}")
+            echo(f"{card.name} {card.version}: profile {card.profile}, {card.licence}. {card.notice}")
         else:
-            typer.echo(f"(not usable) {bundle}", err=True)
+            echo(f"(not usable) {bundle}", err=True)
 
 
 @app.command()
@@ -48,12 +48,12 @@ def show(name: Name, as_json: AsJson = False) -> None:
         bundle = find_bundle(name)
     card = bundle.card.model_dump(mode="json")
     if as_json:
-        typer.echo(json.dumps({**card, "path": str(bundle.path), "sha256": bundle.sha256}, indent=2))
+        echo_json({**card, "path": str(bundle.path), "sha256": bundle.sha256})
         return
-    typer.echo(f"path: {bundle.path}\nsha256: {bundle.sha256}")
+    echo(f"path: {bundle.path}\nsha256: {bundle.sha256}")
     for key, value in card.items():
         shown = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict) else value
-        typer.echo(f"{key}: {shown}")
+        echo(f"{key}: {shown}")
 
 
 @app.command()
@@ -71,11 +71,9 @@ def verify(name: Name, as_json: AsJson = False) -> None:
         load_networks(bundle, torch.device("cpu"), own_masks=False)
     files = len(bundle.card.files)
     if as_json:
-        typer.echo(
-            json.dumps({"name": bundle.card.name, "sha256": bundle.sha256, "files": files, "good": True})
-        )
+        echo_json({"name": bundle.card.name, "sha256": bundle.sha256, "files": files, "good": True})
     else:
-        typer.echo(f"{bundle.card.name}: {files} files as on the card, both networks and the template load.")
+        echo(f"{bundle.card.name}: {files} files as on the card, both networks and the template load.")
 
 
 @app.command("import")
@@ -175,13 +173,11 @@ def import_model(
             )
     if as_json:
         checks = {"segmenter": done.segmenter, "classifier": done.classifier}
-        typer.echo(
-            json.dumps({"path": str(done.bundle.path), "sha256": done.bundle.sha256, **checks}, indent=2)
-        )
+        echo_json({"path": str(done.bundle.path), "sha256": done.bundle.sha256, **checks})
         return
-    typer.echo(f"{done.bundle.card.name}: imported into {done.bundle.path}")
-    typer.echo(f"    segmenter: {done.segmenter}")
-    typer.echo(f"    classifier: {done.classifier}")
+    echo(f"{done.bundle.card.name}: imported into {done.bundle.path}")
+    echo(f"    segmenter: {done.segmenter}")
+    echo(f"    classifier: {done.classifier}")
 
 
 def _folds(words: str) -> tuple[int | Literal["all"], ...]:

@@ -12,7 +12,7 @@ from aiene.geometry.grid import (
     triple,
     volume_of,
 )
-from aiene.geometry.resample import RigidTransform, pull_labels, resample
+from aiene.geometry.resample import RigidTransform, nearest_voxels, pull_labels, resample
 
 __all__ = [
     "AXIAL",
@@ -23,6 +23,7 @@ __all__ = [
     "Triple",
     "Volume",
     "grid_of",
+    "nearest_voxels",
     "pull_labels",
     "resample",
     "to_sitk",

@@ -40,6 +40,12 @@ class AxisOrder:
         """Whether it leaves everything as it is."""
         return self.axes == (0, 1, 2) and not any(self.reversed)
 
+    @property
+    def inverse(self) -> AxisOrder:
+        """The order that takes the voxels back."""
+        a, b, c = (self.axes.index(axis) for axis in range(3))
+        return AxisOrder((a, b, c), (self.reversed[a], self.reversed[b], self.reversed[c]))
+
 
 ORDERS = tuple(
     AxisOrder((a, b, c), (r, s, t))

@@ -18,6 +18,17 @@ from aiene.geometry.grid import Grid, Volume
 Matrix = tuple[tuple[float, ...], ...]
 
 
+_TIE = 1e-8
+"""Of a voxel: far over the rounding of an index map (1e-12), far below what any file says. A point in the
+middle between two voxels goes to the one of the higher index; without it the last bit of an origin would
+decide, which differs with the storage order."""
+
+
+def nearest_voxels(indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The voxels nearest to fractional indices, of two equally near ones that of the higher index."""
+    return np.floor(np.asarray(indices) + (0.5 + _TIE)).astype(np.int64)
+
+
 @dataclass(frozen=True)
 class RigidTransform:
     """Takes LPS points (mm) of one space to another: rotation, then translation.
@@ -122,8 +133,9 @@ def pull_labels(labels: Volume, onto: Grid, world: RigidTransform | None = None)
     """A label map at the voxel centres of another grid, by nearest neighbour; 0 outside.
 
     Every voxel of `onto` whose centre lies within half a voxel of `labels`' outermost centres takes the label
-    of the nearest voxel there. Only the block of `onto` that the labelled voxels can reach is visited, so a
-    small crop comes back onto a large CT quickly.
+    of the nearest voxel there, of several equally near ones the same in every storage order of `labels`. Only
+    the block of `onto` that the labelled voxels can reach is visited, so a small crop comes back onto a large
+    CT quickly.
 
     Parameters
     ----------
@@ -135,6 +147,7 @@ def pull_labels(labels: Volume, onto: Grid, world: RigidTransform | None = None)
     -------
     A volume of the same dtype on `onto`.
     """
+    labels = labels.anatomical()
     result = np.zeros(onto.size, dtype=labels.array.dtype)
     found = ndimage.find_objects((labels.array != 0).astype(np.uint8))
     if not found or found[0] is None:
@@ -146,7 +159,7 @@ def pull_labels(labels: Volume, onto: Grid, world: RigidTransform | None = None)
     for z in range(low[0], high[0]):  # slice by slice: the memory of one slice's indices at a time
         y, x = np.mgrid[low[1] : high[1], low[2] : high[2]]
         at = to_labels[:3, :3] @ np.stack([np.full(y.size, z), y.ravel(), x.ravel()]) + to_labels[:3, 3:]
-        nearest = np.floor(at + 0.5).astype(np.int64)
+        nearest = nearest_voxels(at)
         inside = ((nearest >= 0) & (nearest < np.array(labels.grid.size)[:, None])).all(axis=0)
         plane = np.zeros(y.size, dtype=labels.array.dtype)
         plane[inside] = labels.array[tuple(nearest[:, inside])]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from aiene.geometry import Grid, RigidTransform, Triple, Volume
+from aiene.geometry import Grid, RigidTransform, Triple, Volume, nearest_voxels
 from aiene.nodes.measure import axial_axes
 from aiene.nodes.node import NativePlace, Node, NoNode, Side
 
@@ -82,19 +82,10 @@ def native_nodes(
     the crop, taken to the native CT.
     """
     native, from_native = contours.grid, to_native.inverse()
-    voxels = np.argwhere(contours.array)
-    on_crop = np.floor(crop_grid.indices(from_native.apply(native.points(voxels))) + 0.5).astype(np.int64)
-    within = (on_crop >= 0) & (on_crop < np.array(crop_grid.size))
-    seen: npt.NDArray[np.bool_] = np.all(within, axis=1)
+    placed, left_over, in_crop = _divided(nodes, crop_grid, contours, to_native)
+    voxels = np.argwhere(placed)
+    owner = placed[tuple(voxels.T)]
     ranks = ranks_by_volume(nodes)
-    owner = np.zeros(len(voxels), dtype=np.uint16)
-    owner[seen] = _basins(nodes, ranks, crop_grid)[tuple(on_crop[seen].T)]
-    left_over = []
-    for part in _parts(voxels):
-        if (owner[part] == 0).any() and not _spread(owner, part, native.points(voxels[part])):
-            left_over.append(_no_node(voxels[part], native, outside=not seen[part].any()))
-    placed = np.zeros(native.size, dtype=np.uint16)
-    placed[tuple(voxels.T)] = owner
     places = []
     for node, rank in zip(nodes, ranks, strict=True):
         own = voxels[owner == rank]
@@ -111,8 +102,36 @@ def native_nodes(
         Volume(placed, native),
         tuple(places),
         tuple(sorted(left_over, key=lambda part: -part.volume_mm3)),
-        float(seen.mean()) if len(seen) else 1.0,
+        in_crop,
     )
+
+
+def _divided(
+    nodes: Sequence[Node], crop_grid: Grid, contours: Volume, to_native: RigidTransform
+) -> tuple[npt.NDArray[np.uint16], list[NoNode], float]:
+    """The rank of each native voxel's node, the parts without a node, and the contours' share in the crop.
+
+    All is found in the anatomical order, so that which of two equally near nodes a voxel gets does not depend
+    on the order of the file.
+    """
+    order = contours.grid.anatomical_order()
+    ordered = contours.reordered(order)
+    native, from_native = ordered.grid, to_native.inverse()
+    voxels = np.argwhere(ordered.array)
+    on_crop = nearest_voxels(crop_grid.indices(from_native.apply(native.points(voxels))))
+    within = (on_crop >= 0) & (on_crop < np.array(crop_grid.size))
+    seen: npt.NDArray[np.bool_] = np.all(within, axis=1)
+    owner = np.zeros(len(voxels), dtype=np.uint16)
+    owner[seen] = _basins(nodes, ranks_by_volume(nodes), crop_grid)[tuple(on_crop[seen].T)]
+    left_over = []
+    for part in _parts(voxels):
+        in_mm = (voxels[part] - voxels[part].min(axis=0)) * np.array(native.spacing)
+        if (owner[part] == 0).any() and not _spread(owner, part, in_mm):
+            left_over.append(_no_node(voxels[part], native, outside=not seen[part].any()))
+    placed = np.zeros(native.size, dtype=np.uint16)
+    placed[tuple(voxels.T)] = owner
+    stored = np.ascontiguousarray(Volume(placed, native).reordered(order.inverse).array)
+    return stored, left_over, float(seen.mean()) if len(seen) else 1.0
 
 
 def _basins(nodes: Sequence[Node], ranks: Sequence[int], grid: Grid) -> npt.NDArray[np.uint16]:

@@ -14,6 +14,11 @@ CROP_SIZE = (64, 160, 160)
 CROP_SPACING = (3.0, 1.0, 1.0)
 """mm between them."""
 
+PREPARATION = 2
+"""Raised whenever one CT and bundle come to give another crop, so that no kept crop of before is taken up.
+
+2: the open profile works in the patient's frame, whatever the storage order."""
+
 AIR = -1024.0
 """HU of nothing."""
 

@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -134,16 +133,3 @@ def concerns_one_file(error: OutputError) -> bool:
 def gzipped(content: bytes) -> bytes:
     """The same bytes for the same content: no time, no file name in the header."""
     return gzip.compress(content, compresslevel=6, mtime=0)
-
-
-def replace_folder(partial: Path, path: Path) -> None:
-    """Put a complete folder in the place of `path`.
-
-    Raises
-    ------
-    OutputError : it cannot be put there.
-    """
-    with writing(path):
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)

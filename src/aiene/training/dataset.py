@@ -19,7 +19,7 @@ from aiene.ingest import Case, Refusal, find_cases, read_case
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.masks import mask_files, read_mask
 from aiene.pipeline import Preparation
-from aiene.preprocess import prepare
+from aiene.preprocess import prepare, profile
 from aiene.provenance import digest
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.training.patients import PatientTable
@@ -213,7 +213,8 @@ def prepared_crops(
     pairs : checked.
     preparation : template and profile of the bundle that is trained.
     folder : for the crops, one `.npz` a case; made if needed.
-    identity : of the template and profile; a crop made otherwise is made anew.
+    identity : of the template and profile; a crop made otherwise, or by another version of the preparation,
+        is made anew.
     on_case : told how many of how many cases are done.
 
     Returns
@@ -229,7 +230,8 @@ def prepared_crops(
     files: list[Path] = []
     left_out: list[LeftOut] = []
     for number, pair in enumerate(pairs, start=1):
-        key = digest([identity, content_sha256(pair.case.files), content_sha256([pair.label])])
+        made_of = (content_sha256(pair.case.files), content_sha256([pair.label]))
+        key = digest([profile.PREPARATION, identity, *made_of])
         file = folder / f"{pair.case_id}.npz"
         if not _is_of(file, key):
             try:

@@ -20,6 +20,7 @@ from aiene.ingest.checks import MIN_SLICES, check_spacing
 from aiene.ingest.dicom.header import Frame
 from aiene.ingest.dicom.strays import heights, is_even, without_strays
 from aiene.ingest.lattice import Matrix, keep_planes
+from aiene.wording import file_name, said
 
 # Slices that belong on one lattice: one series, one orientation, one matrix, one kind of image.
 
@@ -283,11 +284,11 @@ def _axes(group: Group, where: Path) -> tuple[Matrix, Matrix]:
     """Unit vectors along a row and along a column."""
     lost = [f for f in group.frames if None in (f.position, f.orientation, f.pixel_spacing)]
     if lost:
-        named = "" if len(lost) == len(group.frames) else f", {lost[0].path.name} first"
+        what = "its CT slices do not say where they lie (position, orientation or pixel spacing missing{})"
+        first = said(", {} first", file_name(lost[0].path))
         raise InputError(
             where,
-            "its CT slices do not say where they lie (position, orientation or pixel spacing missing"
-            f"{named})",
+            said(what, said("") if len(lost) == len(group.frames) else first),
             "export the series again with its geometry",
         )
     mean = np.mean([f.orientation or () for f in group.frames], axis=0)

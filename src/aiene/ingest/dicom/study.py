@@ -211,9 +211,9 @@ def _strays(every: Sequence[Candidate], chosen: Candidate) -> Said | None:
         for f in first[:_TOLD_NAMES]
     ]
     more = f" and {len(first) - _TOLD_NAMES} more" if len(first) > _TOLD_NAMES else ""
-    say = "says" if len(first) == 1 else "say"
+    give = "gives" if len(first) == 1 else "give"
     where = "no position, or one where no slice of the series can lie"
-    return said(f"{{}}{more} {say} {where}", joined(", ", names))
+    return said(f"{{}}{more} {give} {where}", joined(", ", names))
 
 
 def _with_strays(reason: Said, every: Sequence[Candidate], chosen: Candidate) -> Said:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,7 +23,9 @@ from aiene.models.importers.label_names import ChosenLabels, chosen_labels
 from aiene.models.importers.nnunet_v1 import V1Plan
 from aiene.models.importers.trial import Intensities, fitting_intensities, try_out
 from aiene.preprocess import profile_named, read_template
-from aiene.results.atomic import make_folder, replace_folder, writing
+from aiene.results.atomic import make_folder, writing
+from aiene.results.ownership import refuse_overlap
+from aiene.rooms import Room, clear_abandoned
 from aiene.segment.plans import Plan, read_label_names, read_plan
 from aiene.segment.segmenter import Fold, Segmenter, load_segmenter, model_folder
 
@@ -374,6 +378,8 @@ def _difference(
 
 NOTICE = "Imported weights: their licence and their limits are those of their source."
 _PUBLISHED_THRESHOLD = 0.3
+_ROOMS = ".aiene-imports"
+"""Beside the new bundle; hidden, so that nothing in it is taken for a bundle."""
 
 
 class Imported(NamedTuple):
@@ -413,11 +419,8 @@ def import_bundle(
     ModelError : an asset cannot be used, or the imported network does not give the numbers of its source.
     OutputError : the bundle cannot be written.
     """
-    target = _free_place(name, out)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        make_folder(partial)
+    read = {"--segmenter": segmenter, "--classifier": classifier, "--template": template}
+    with _new_bundle(name, out, read) as (partial, target):
         read_template(template, profile_named(profile, rescue=rescue))
         with writing(partial):
             shutil.copyfile(template, partial / f"template{_ending(template)}")
@@ -439,9 +442,6 @@ def import_bundle(
             "provenance": {"segmenter": str(checks[0]), "classifier": str(checks[1])},
         }
         write_card(partial, card)
-        replace_folder(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Imported(read_bundle(target), str(checks[0]), str(checks[1]))
 
 
@@ -462,12 +462,10 @@ def import_into(
     ModelError : the segmenter cannot be used.
     OutputError : the bundle cannot be written.
     """
-    target = _free_place(name, out)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    read = {"--segmenter": segmenter, "--base": base.path}
+    with _new_bundle(name, out, read) as (partial, target):
         with writing(partial):
-            shutil.copytree(base.path, partial)
+            shutil.copytree(base.path, partial, dirs_exist_ok=True)
             (partial / CARD).unlink()
             (partial / "README.md").unlink(missing_ok=True)
             shutil.rmtree(partial / base.card.segmenter.folder)
@@ -489,9 +487,6 @@ def import_into(
                 "provenance": provenance,
             },
         )
-        replace_folder(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Imported(read_bundle(target), str(report), rest)
 
 
@@ -505,6 +500,40 @@ def _segmenter_card(report: ImportReport) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _new_bundle(name: str, out: Path | None, read: Mapping[str, Path]) -> Iterator[tuple[Path, Path]]:
+    """A folder to fill, and the place that it gets when the context is left without an error.
+
+    It is filled in a room beside that place, which holds nothing of anybody's; rooms that a killed import
+    left are cleared.
+
+    Parameters
+    ----------
+    read : what the bundle is made of, by what it is called on the command line.
+
+    Raises
+    ------
+    ModelError : no name for a bundle, or something is at its place already.
+    UsageError : its place lies in what is read.
+    OutputError : it cannot be put there.
+    """
+    target = _free_place(name, out)
+    refuse_overlap(target, read)
+    make_folder(target.parent)
+    rooms = target.parent / _ROOMS
+    clear_abandoned(rooms)
+    with ExitStack() as stack:
+        with writing(target):
+            room = stack.enter_context(Room(rooms))
+        made = room.path / "bundle"
+        make_folder(made)
+        yield made, target
+        with writing(target):
+            if target.is_dir():
+                target.rmdir()  # fails where somebody has laid something into it meanwhile
+            made.rename(target)
+
+
 def _free_place(name: str, out: Path | None) -> Path:
     """Where the bundle goes.
 
@@ -515,10 +544,9 @@ def _free_place(name: str, out: Path | None) -> Path:
     if not re.fullmatch(NAME, name):
         raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")
     target = out or models_folder() / name
-    if target.exists() and any(target.iterdir()):
+    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
         remedy = "remove it, or choose another --name or -o"
         raise ModelError(target, "there is something here already", remedy)
-    make_folder(target.parent)
     return target
 
 
