@@ -20,7 +20,7 @@ from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
 from aiene.errors import AieneError, CaseError
 from aiene.geometry import Volume, triple
 from aiene.ingest import Case
-from aiene.ingest.nifti import read_nifti
+from aiene.ingest.readers.nifti import read_nifti
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import write_nifti
 
