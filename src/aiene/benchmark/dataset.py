@@ -26,7 +26,7 @@ from aiene.ingest.masks import read_mask
 from aiene.provenance import digest
 
 FOREIGN = (".mha", ".mhd", ".img", ".hdr", ".mgz", ".npz", ".npy", ".zip")
-"""Endings of volumes that are refused by name rather than passed over, where the table of formats has none."""
+"""Endings of volumes that are refused by name, not passed over, as far as the table of formats has none."""
 IMAGE_WORDS = frozenset({"ct", "image", "img", "scan", "volume"})
 MASK_WORDS = frozenset(
     {"mask", "masks", "seg", "segmentation", "segmentations", "label", "labels", "gt", "gtv", "truth"}
