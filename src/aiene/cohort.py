@@ -16,7 +16,8 @@ from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, resolve_device
 from aiene.errors import AieneError, CaseError, OutputError, UsageError
 from aiene.hashing import content_sha256, glance, joined_sha256, seal
-from aiene.ingest import AffineRule, Case, InputFormat, Refusal, find_cases
+from aiene.ingest import AffineRule, Case, Refusal, find_cases
+from aiene.ingest.formats import InputFormat
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
 from aiene.nodes import check_known, parse_fg_labels

@@ -19,7 +19,7 @@ from aiene.benchmark.models import open_comparator
 from aiene.benchmark.run import run_benchmark
 from aiene.errors import InputError
 from aiene.export.run import export_run
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.case import Case
 from aiene.results.nifti import write_nifti
 from builders.export_runs import AXIAL, OBLIQUE_DOWN, Run, small_grid, write_run, write_series
@@ -84,7 +84,7 @@ def test_a_benchmark_of_our_own_export_has_a_dice_of_1(exported: Exported, tmp_p
     run = run_benchmark(config, tmp_path / "benchmark", jobs=1)
     with run.results_file.open(newline="") as stream:
         (row,) = csv.DictReader(stream)
-    assert (row["status"], float(row["GTVn_dice"]), float(row["GTVp_dice"])) == ("ok", 1, 1)
+    assert (row["status"], float(row["dice_GTVn"]), float(row["dice_GTVp"])) == ("ok", 1, 1)
     (model,) = json.loads(run.summary_file.read_text())["models"]
     assert (model["name"], model["kind"]) == ("seg", "dicom-seg")
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry import volume_of
+from aiene.geometry.grid import volume_of
 from aiene.hashing import content_sha256, glance
 from aiene.ingest.case import NativeCt
 from aiene.ingest.find import find_cases

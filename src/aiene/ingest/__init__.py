@@ -3,14 +3,11 @@
 from aiene.ingest.case import AffineRule, Case, NativeCt, Refusal, SeriesAside
 from aiene.ingest.discovery import source_files
 from aiene.ingest.find import find_cases
-from aiene.ingest.formats import Format, InputFormat
 from aiene.ingest.read import opened, read_case
 
 __all__ = [
     "AffineRule",
     "Case",
-    "Format",
-    "InputFormat",
     "NativeCt",
     "Refusal",
     "SeriesAside",

@@ -22,7 +22,8 @@ from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, 
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, LabelChoice
 from aiene.benchmark.dataset import list_files
 from aiene.errors import InputError, ModelError
-from aiene.geometry import Grid, Volume, pull_labels, triple
+from aiene.geometry.grid import Grid, Volume, triple
+from aiene.geometry.resample import pull_labels
 from aiene.hashing import glance
 from aiene.ingest.dicom.header import DAMAGED, quiet
 from aiene.ingest.discovery import walk

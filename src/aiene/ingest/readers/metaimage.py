@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import InputError
-from aiene.geometry import Grid, Volume, triple
+from aiene.geometry.grid import Grid, Volume, triple
 from aiene.hashing import content_sha256
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
