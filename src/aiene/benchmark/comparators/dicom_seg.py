@@ -222,7 +222,7 @@ def _volumes(file: Path, seg: Any, like: Grid) -> dict[int, Volume]:
         raise InputError(file, "its frames are no stack of equally spaced slices", _AGAIN)
     size = (int(np.rint(slices).max()) + 1, int(seg.Rows), int(seg.Columns))
     direction = (triple(normal), triple(down_column), triple(along_row))
-    grid = Grid(size, (step, *spacing), triple(corners[first]), direction)
+    grid = Grid(size, triple((step, *spacing)), triple(corners[first]), direction)
     arrays: dict[int, npt.NDArray[np.uint8]] = defaultdict(lambda: np.zeros(size, np.uint8))
     for number, place, frame in zip(numbers, np.rint(slices).astype(int), pixels, strict=True):
         arrays[number][place] |= (frame != 0).astype(np.uint8)
