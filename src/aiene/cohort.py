@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, resolve_device
 from aiene.errors import AieneError, CaseError, OutputError, UsageError
 from aiene.ingest import AffineRule, Case, Refusal, find_cases
 from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
+from aiene.ingest.formats import InputFormat
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
 from aiene.nodes import check_known, parse_fg_labels
@@ -26,8 +27,6 @@ from aiene.provenance import bundle_facts, digest, environment, version
 from aiene.results import CaseArrays, CaseResult, RunStore
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
-
-InputFormat = Literal["auto", "dicom", "nrrd", "nii", "nii.gz"]
 
 log = logging.getLogger(__name__)
 

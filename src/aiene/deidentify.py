@@ -16,11 +16,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from aiene.errors import AieneError, InputError, OutputError, UsageError
 from aiene.ingest import Case, Refusal
+from aiene.ingest.formats import formats
 from aiene.results import CaseResult
 from aiene.wording import Name, Said, visible
 
@@ -345,7 +347,7 @@ class Disguised(Plain):
         word, after = found.group(), found.string[found.end() : found.end() + 1]
         core = word.rstrip(".")
         stem, dot, ending = core.partition(".")
-        if ending in _ENDINGS and stem.casefold() in self._by_id:  # so that a mask's name can be read
+        if ending in _endings() and stem.casefold() in self._by_id:  # so that a mask's name can be read
             return f"{self._by_id[stem.casefold()]}{dot}{ending}{word[len(core) :]}"
         known = self._words.get(core.casefold())
         if known is None and not stem.isdigit():  # 3.0 is a number, whatever folder is called 3
@@ -367,7 +369,10 @@ class Disguised(Plain):
         return self._key.uid(value) if name.endswith("_uid") else self.text(value)
 
 
-_ENDINGS: Final = frozenset({"nii", "nii.gz", "nrrd", "nhdr", "dcm", "zip"})
+@cache
+def _endings() -> frozenset[str]:
+    """Endings without their first dot that may stand after a pseudonym."""
+    return frozenset(ending[1:] for entry in formats() for ending in entry.endings) | {"zip"}
 
 
 def _words_of(text: str) -> set[str]:

@@ -93,7 +93,7 @@ def test_further_channels_are_passed_over_and_said(tmp_path: Path):
     assert "a_0001.nii.gz" in listing.notes[0]
 
 
-@pytest.mark.parametrize("name", ["a.mha", "a.npz", "a.NII.GZ"])
+@pytest.mark.parametrize("name", ["a.mgz", "a.npz", "a.NII.GZ"])
 def test_a_file_that_is_not_read_is_a_refusal_and_not_silence(tmp_path: Path, name: str):
     images = _touch(tmp_path / "i", "a.nii.gz")
     masks = _touch(tmp_path / "m", name)

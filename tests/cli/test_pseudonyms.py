@@ -24,7 +24,7 @@ from aiene.deidentify import Disguised, Key, all_pseudonyms, read_key
 from aiene.errors import AieneError, InputError, OutputError, UsageError
 from aiene.ingest import Case, Refusal, SeriesAside
 from aiene.ingest.masks import find_mask
-from aiene.ingest.nrrd import read_nrrd
+from aiene.ingest.readers.nrrd import read_nrrd
 from aiene.results import CaseResult
 from aiene.wording import case_name, file_name, joined, said, uid_name
 
@@ -270,7 +270,8 @@ def test_ids_that_are_words_or_short_numbers_go_wherever_they_stand(tmp_path: Pa
 def test_the_data_file_of_a_header_is_not_named_though_it_is_not_there(tmp_path: Path) -> None:
     header = tmp_path / "p.nhdr"
     header.write_text(
-        "NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nspacings: 1 1 3\nendian: little\nencoding: raw\ndata file: Frodo_Baggins.raw\n\n"
+        "NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nspacings: 1 1 3\nendian: little\n"
+        "encoding: raw\ndata file: Frodo_Baggins.raw\n\n"
     )
     with pytest.raises(InputError) as caught:
         read_nrrd(Case("p", "nrrd", (header,)))

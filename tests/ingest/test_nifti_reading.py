@@ -163,7 +163,7 @@ def test_values_and_pixel_type_are_simpleitks(
     tmp_path: Path, dtype: str, slope: tuple[float, float] | None
 ) -> None:
     from aiene.ingest.case import Case
-    from aiene.ingest.nifti import read_nifti
+    from aiene.ingest.readers.nifti import read_nifti
 
     stored = (ct() // 16 + 65).astype(dtype)
     path = write_nifti(tmp_path / "one.nii", stored, slope=slope)

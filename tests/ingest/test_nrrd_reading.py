@@ -85,7 +85,7 @@ def test_what_pynrrd_writes_is_read(tmp_path: Path, encoding: str) -> None:
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32", "float64"])
 def test_the_pixel_type_is_simpleitks(tmp_path: Path, dtype: str) -> None:
     from aiene.ingest import Case
-    from aiene.ingest.nrrd import read_nrrd
+    from aiene.ingest.readers.nrrd import read_nrrd
 
     image = sitk.GetImageFromArray((ct() + 1000).astype(dtype))
     sitk.WriteImage(image, str(tmp_path / "one.nrrd"))

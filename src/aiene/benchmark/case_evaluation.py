@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from aiene.benchmark.comparators.adapters import reads_files
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import Pair, centroids, read_truth_of
@@ -21,7 +22,7 @@ from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
 from aiene.errors import AieneError, CaseError
 from aiene.geometry import Volume, triple
 from aiene.ingest import Case
-from aiene.ingest.nifti import read_nifti
+from aiene.ingest.readers.nifti import read_nifti
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import write_nifti
 
@@ -164,7 +165,7 @@ def _run(task: CaseTask, empty: CaseRecord) -> CaseRecord:
         loaded = watch.timed("load", lambda: model.load(case))
         prepared = watch.timed("preprocess", lambda: model.preprocess(loaded))
         flops = _warm_up(model, prepared, task)
-        repeats = 1 if task.request.kind == "predictions" else task.config.repeats
+        repeats = 1 if reads_files(task.request.kind) else task.config.repeats
         inferred = watch.timed("inference", lambda: model.infer(prepared), repeats=repeats)
         answer = watch.timed("postprocess", lambda: _with_nodes(model.answer(inferred)))
     _write(task, answer)
@@ -297,7 +298,7 @@ def _case_input(task: CaseTask) -> CaseInput:
 def _warm_up(model: Comparator, prepared: Any, task: CaseTask) -> int | None:
     """The first inference of a process is not timed; the operations are counted in it."""
     key = repr(task.request)
-    if task.request.kind == "predictions" or (key in _warm and not task.flops):
+    if reads_files(task.request.kind) or (key in _warm and not task.flops):
         return None
     _warm.add(key)
     if task.flops:

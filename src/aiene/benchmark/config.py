@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from aiene.benchmark.comparators.adapters import adapters
 from aiene.errors import InputError
 
-Kind = Literal["bundle", "predictions", "promptable", "semantic", "encoder", "timm", "monai"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = str
+"""A kind of model: a key of `adapters()`."""
+
 GTVP, GTVN = "GTVp", "GTVn"
 LABEL_VALUES = {GTVP: 1, GTVN: 2}
 """The benchmark's own label values, whatever the masks use."""
@@ -84,6 +86,14 @@ class ModelEntry(_Strict):
     patch_mm: float = Field(default=64.0, gt=4, le=500)
     probe: Literal["linear", "knn"] = "linear"
     neighbours: int = Field(default=5, ge=1)
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: Kind | None) -> Kind | None:
+        if kind is not None and kind not in adapters():
+            *others, last = (repr(known) for known in adapters())
+            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+        return kind
 
     @field_validator("window_hu")
     @classmethod

@@ -21,13 +21,12 @@ from aiene.geometry import Grid, Volume, pull_labels, triple
 from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.discovery import walk
 from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.ingest.masks import read_mask
-from aiene.ingest.nifti import read_nifti
-from aiene.ingest.nrrd import read_nrrd
 from aiene.provenance import digest
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr")
 FOREIGN = (".mha", ".mhd", ".img", ".hdr", ".mgz", ".npz", ".npy", ".zip")
+"""Endings of volumes that are refused by name, not passed over, as far as the table of formats has none."""
 IMAGE_WORDS = frozenset({"ct", "image", "img", "scan", "volume"})
 MASK_WORDS = frozenset(
     {"mask", "masks", "seg", "segmentation", "segmentations", "label", "labels", "gt", "gtv", "truth"}
@@ -166,14 +165,18 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
         if without is not None and path.is_relative_to(without):
             continue
         lower = path.name.lower()
-        if path.name.endswith(ENDINGS):
+        if path.name.endswith(volume_endings()):
             name = named(path, folder)
             if name.channel:
                 notes.append(f"{path.name}: a further channel, passed over")
             else:
                 files[name.case_id].append((path, name))
-        elif lower.endswith((*ENDINGS, *FOREIGN)):
-            what = "write its ending in small letters" if lower.endswith(ENDINGS) else "convert it to NIfTI"
+        elif lower.endswith((*volume_endings(), *FOREIGN)):
+            what = (
+                "write its ending in small letters"
+                if lower.endswith(volume_endings())
+                else "convert it to NIfTI"
+            )
             reason = f"{path.name}: this kind of file is not read; {what}."
             refused.append(Refused(named(path, folder).case_id, reason))
     single: dict[str, Path] = {}
@@ -189,7 +192,7 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
 def find_pairs(image_dir: Path, seg_dir: Path) -> Pairing:
     """Every case that has one image and one mask, and a list of all that have not.
 
-    `image_dir` may also hold DICOM, as `aiene run` reads it: where it has no NIfTI or NRRD file.
+    `image_dir` may also hold DICOM, as `aiene run` reads it: where it has no file that is a volume.
 
     Raises
     ------
@@ -225,12 +228,12 @@ def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused],
 
 
 def _case(case_id: str, path: Path) -> Case:
-    return Case(case_id, "nifti" if ".nii" in path.name.lower() else "nrrd", (path,))
+    return Case(case_id, claimed_volume(path).name, (path,))
 
 
 def _stem(name: str) -> str:
     lower = name.lower()
-    ending = next((e for e in (*ENDINGS, *FOREIGN) if lower.endswith(e)), "")
+    ending = next((e for e in (*volume_endings(), *FOREIGN) if lower.endswith(e)), "")
     return name[: len(name) - len(ending)] or name
 
 
@@ -266,7 +269,7 @@ def read_labels(path: Path, like: Grid, *, resample: bool) -> Volume:
 
     Parameters
     ----------
-    path : NIfTI or NRRD.
+    path : a file of a format whose files are a volume each.
     like : the CT's grid.
     resample : take a map that lies on another grid, by nearest neighbour; 0 outside.
 
@@ -328,10 +331,9 @@ def by_volume(node_map: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.uint16]
 
 
 def _own_grid(path: Path) -> Grid:
-    nifti = ".nii" in path.name.lower()
-    case = Case(path.name, "nifti" if nifti else "nrrd", (path,))
+    format_ = claimed_volume(path)
     try:
-        return (read_nifti if nifti else read_nrrd)(case).volume.grid
+        return format_.read(Case(path.name, format_.name, (path,))).volume.grid
     except OSError as error:
         raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
 

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from aiene.benchmark.comparators import hub
+from aiene.benchmark.comparators.adapters import adapters, kind_of_folder
 from aiene.benchmark.comparators.protocol import Comparator, ModelFacts, Request
 from aiene.benchmark.config import BenchmarkConfig, Kind, ModelEntry
 from aiene.benchmark.records import key_of
 from aiene.errors import AieneError, ModelError, UsageError
-
-# Which adapter runs a model, and opening it.
-
-
-_OPENERS: dict[Kind, tuple[str, str]] = {
-    "bundle": ("bundle", "open_bundle"),
-    "predictions": ("predictions", "open_predictions"),
-    "promptable": ("promptable", "open_promptable"),
-    "semantic": ("semantic", "open_semantic"),
-    "encoder": ("encoder", "open_encoder"),
-    "timm": ("encoder", "open_timm"),
-    "monai": ("monai_bundle", "open_monai"),
-}
 
 
 def open_comparator(request: Request) -> Comparator:
@@ -34,11 +21,7 @@ def open_comparator(request: Request) -> Comparator:
     ------
     ModelError, InputError, MissingExtraError : it cannot be used; one sentence for its row.
     """
-    module, function = _OPENERS[request.kind]
-    opener: Callable[[Request], Comparator] = getattr(
-        import_module(f"aiene.benchmark.comparators.{module}"), function
-    )
-    return opener(request)
+    return adapters()[request.kind].open(request)
 
 
 def bundle_kind(entry: ModelEntry) -> Kind:
@@ -130,7 +113,7 @@ def line_up(config: BenchmarkConfig, device: str) -> list[Entrant]:
     entries = [(entry, _kind_of) for entry in models]
     entries += [(ModelEntry(source=source), _hf_kind_of) for source in config.hf_models]
     entries += [
-        (ModelEntry(source=str(where), name=name, kind="predictions"), _kind_of)
+        (ModelEntry(source=str(where), name=name, kind=kind_of_folder(where)), _kind_of)
         for name, where in config.predictions.items()
     ]
     entrants: list[Entrant] = []
@@ -179,7 +162,7 @@ def _entrant(
 
 def _kind_of(entry: ModelEntry) -> tuple[Kind, Path | None]:
     """Of an entry of the configuration, or of what `--models` names."""
-    if entry.kind in ("promptable", "semantic", "encoder", "timm"):
+    if entry.kind is not None and adapters()[entry.kind].from_hub:
         return located(entry)
     if entry.kind is None and _is_hugging_face(entry.source):
         return located(entry)

@@ -15,7 +15,6 @@ from aiene.cli.console import RESEARCH_ONLY, stderr_console, tell_case, user_err
 from aiene.errors import InputError, UsageError
 
 CONFIG = Path("nnunet_segmentation/src/config.yaml")
-FORMATS = ("auto", "dicom", "nrrd", "nii", "nii.gz")
 
 
 class Source(NamedTuple):
@@ -49,7 +48,7 @@ def _run(words: argparse.Namespace) -> int:
             words.output_dir,
             model=words.model,
             device=device_of(words.gpu),
-            selection=Selection(format=source.format, limit=words.limit),  # type: ignore[arg-type]
+            selection=Selection(format=source.format, limit=words.limit),
             fg_labels=words.fg_labels,
             include_short_axes=words.include_short_axes,
             on_case=partial(tell_case, console),
@@ -72,6 +71,8 @@ def choose_source(words: argparse.Namespace, config: dict[str, Any]) -> Source:
     ------
     UsageError : no folder is named anywhere, or a format that there is not.
     """
+    from aiene.ingest.formats import wanted
+
     named = words.input_dir or words.input_data_dir or words.dicom_dir
     folder = named or _entry(config, "path", "input_data_dir")
     if not folder:
@@ -79,8 +80,7 @@ def choose_source(words: argparse.Namespace, config: dict[str, Any]) -> Source:
     by_dicom_flag = words.dicom_dir and not (words.input_dir or words.input_data_dir)
     configured = None if by_dicom_flag else _entry(config, "data", "input_data_format")
     chosen = words.input_format or ("dicom" if by_dicom_flag else configured) or "auto"
-    if chosen not in FORMATS:
-        raise UsageError(f"{chosen}: no such input format; say {', '.join(FORMATS)}.")
+    wanted(chosen)
     return Source(Path(folder), chosen)
 
 
@@ -127,12 +127,14 @@ def _entry(config: dict[str, Any], section: str, key: str) -> str | None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from aiene.ingest.formats import choices
+
     parser = argparse.ArgumentParser(
         prog="run_e2e.py",
         description="The published command line of AI-ENE over `aiene run`. " + RESEARCH_ONLY,
     )
     parser.add_argument("--input-dir", help="folder of the CTs")
-    parser.add_argument("--input-format", choices=FORMATS, help="how they are stored")
+    parser.add_argument("--input-format", choices=choices(), help="how they are stored")
     parser.add_argument("--input-data-dir", help="legacy word for --input-dir")
     parser.add_argument("--dicom-dir", help="legacy: folder of DICOM patients")
     parser.add_argument("--output-dir", type=Path, default=Path("output"), help="folder of the results")

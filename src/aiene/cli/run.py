@@ -22,12 +22,29 @@ if TYPE_CHECKING:
 DICOM_KINDS = "dicom-seg,dicom-sr,rtstruct"
 
 
+def _known_format(word: str) -> str:
+    """The word of `--format`; for the default the table is not loaded: `--help` stays quick."""
+    if word == "auto":
+        return word
+    from aiene.ingest.formats import choices
+
+    if word not in choices():
+        known = ", ".join(map(repr, choices()))
+        raise typer.BadParameter(f"{word!r} is not one of {known}.")
+    return word
+
+
 def run(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A CT, or a folder of CTs.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
     input_format: Annotated[
-        Literal["auto", "dicom", "nrrd", "nii", "nii.gz"],
-        typer.Option("--format", help="How the CTs are stored."),
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            callback=_known_format,
+            help="How the CTs are stored: auto, dicom, nii, nrrd, ... (a wrong word lists all).",
+        ),
     ] = "auto",
     model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "default",
     device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",

@@ -12,10 +12,9 @@ from aiene.export.source_series import SourceIndex, SourceSeries, grid_of_facts,
 from aiene.geometry import Volume
 from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.formats import formats
 from aiene.ingest.read import opened
 from aiene.results.records import CaseResult
-
-_NAMES = {"nifti": "a NIfTI file", "nrrd": "an NRRD file"}
 
 
 class Sources:
@@ -50,7 +49,7 @@ class Sources:
         kind = result.facts["input"]["kind"]
         if kind != "dicom" and self._folder is None:
             raise CaseError(
-                f"the CT came from {_NAMES.get(kind, kind)}, and DICOM objects need the DICOM series that it "
+                f"the CT came from {_file_of(kind)}, and DICOM objects need the DICOM series that it "
                 "was made from",
                 "name the folder of that series with --source-dicom",
             )
@@ -88,6 +87,11 @@ class Sources:
             return None
         grid = grid_of_facts(result.facts["native"])  # what the run made of a header that contradicts itself
         return Volume(volume.array, grid) if volume.grid.size == grid.size else None
+
+
+def _file_of(kind: str) -> str:
+    """`a NIfTI file`; of a format that is not known here, its name in the record."""
+    return next((f"{one.article} {one.title} file" for one in formats() if one.name == kind), kind)
 
 
 def _cases(source: Path) -> dict[str, Case]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from aiene.geometry import Volume
+from aiene.ingest.formats import name_endings
 from aiene.wording import Said, case_name, is_hidden, said, uid_name
 
-Format = Literal["dicom", "nifti", "nrrd"]
 AffineRule = Literal["auto", "sform", "qform"]
 
 
@@ -49,7 +49,7 @@ class Case:
     Parameters
     ----------
     case_id : unique in its run; made from its place below the input by `naming.case_id`.
-    kind : how the CT is stored.
+    kind : how the CT is stored, as the name of a `Format`.
     files : the files that hold it; for DICOM every slice of the chosen series, in no particular order. Where
         they lie in zip archives, the archives.
     series_uid : DICOM SeriesInstanceUID of the chosen series.
@@ -63,7 +63,7 @@ class Case:
     """
 
     case_id: str
-    kind: Format
+    kind: str
     files: tuple[Path, ...]
     series_uid: str | None = None
     notes: tuple[str, ...] = ()
@@ -133,19 +133,6 @@ class NativeCt:
 MAX_BYTES: Final = 160
 """Of an id in UTF-8: names made from one, `.ID_0000.nii.gz.PID.partial`, must fit the 255 of a file name."""
 
-_ENDINGS: Final = (
-    ".nii.gz",
-    ".nii",
-    ".nrrd",
-    ".nhdr",
-    ".hdr.gz",
-    ".hdr",
-    ".img",
-    ".dcm",
-    ".dicom",
-    ".ima",
-    ".zip",
-)
 _CHANNEL: Final = "_0000"
 _SAYS_NOTHING: Final = frozenset({
     "ct", "cts", "ctimage", "ctscan", "image", "images", "img", "imgs", "imagestr", "imagests", "scan",
@@ -172,7 +159,7 @@ _HASH_LENGTH: Final = 6
 def stem(name: str) -> str:
     """A file's name without the endings that we know and without nnU-Net's channel `_0000`."""
     lower = name.lower()
-    ending = next((e for e in _ENDINGS if lower.endswith(e) and len(lower) > len(e)), "")
+    ending = next((e for e in (*name_endings(), ".zip") if lower.endswith(e) and len(lower) > len(e)), "")
     plain = name[: len(name) - len(ending)]
     return plain.removesuffix(_CHANNEL) or plain
 

@@ -11,7 +11,6 @@ from typing import Final
 
 from aiene.errors import InputError
 from aiene.ingest.archive import unpacked
-from aiene.ingest.case import Format
 from aiene.ingest.dicom.header import is_directory
 from aiene.ingest.dicom.scan import Collector, Medium, Scan, read_directory
 from aiene.ingest.file_head import Head, read_head, read_heads
@@ -267,7 +266,7 @@ class Place:
     Parameters
     ----------
     path : the folder, the single file or the zip archive.
-    images : NIfTI and NRRD files with their kind, by name.
+    images : files that are a volume each, with the name of their format.
     scan : headers of the DICOM files; its damaged ones include those that are DICOM by name only.
     broken : other files that are an image by name only, or cannot be opened.
     unwanted : images of a format that was not asked for.
@@ -280,7 +279,7 @@ class Place:
     """
 
     path: Path
-    images: tuple[tuple[Path, Format], ...] = ()
+    images: tuple[tuple[Path, str], ...] = ()
     scan: Scan = field(default_factory=lambda: Scan(()))
     broken: tuple[Broken, ...] = ()
     unwanted: int = 0
@@ -302,7 +301,7 @@ class Place:
         return bool(self.scan.frames or self.scan.others or self.scan.damaged)
 
 
-def survey(listing: Listing, wanted: frozenset[Format], on_file: Callable[[], None] = lambda: None) -> Place:
+def survey(listing: Listing, wanted: frozenset[str], on_file: Callable[[], None] = lambda: None) -> Place:
     """Sort the files of a place by their content; each is opened once, for its header alone."""
     sorting = _Sorting(wanted)
     for head in read_heads(listing.files):
@@ -335,9 +334,9 @@ def moved(place: Place, old: Path, new: Path) -> Place:
 class _Sorting:
     """Files on their way into a `Place`."""
 
-    def __init__(self, wanted: frozenset[Format]) -> None:
+    def __init__(self, wanted: frozenset[str]) -> None:
         self._wanted = wanted
-        self._images: list[tuple[Path, Format]] = []
+        self._images: list[tuple[Path, str]] = []
         self._dicom = Collector()
         self._any_dicom = False
         self._broken: list[Broken] = []

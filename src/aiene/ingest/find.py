@@ -7,32 +7,24 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from aiene.errors import InputError, UsageError
 from aiene.ingest.archive import split, unpacked
-from aiene.ingest.case import AffineRule, Case, Format, Refusal, case_id, distinct, place_below, stem
+from aiene.ingest.case import AffineRule, Case, Refusal, case_id, distinct, place_below, stem
 from aiene.ingest.dicom.study import find_in_scan
 from aiene.ingest.discovery import Broken, Listing, Place, list_places, moved, survey, walk_inside
-from aiene.ingest.formats import by_name
+from aiene.ingest.formats import InputFormat, by_name, titles, wanted
 from aiene.ingest.patients import APART, gather
 from aiene.wording import case_name, file_name, joined, said
 
-InputFormat = Literal["auto", "dicom", "nrrd", "nii", "nii.gz"]
 OnProgress = Callable[[int, int], None]
 """Told how many files were looked at, and of how many; called often, so it has to be quick."""
 
-_WANTED: Final[dict[InputFormat, frozenset[Format]]] = {
-    "auto": frozenset({"dicom", "nifti", "nrrd"}),
-    "dicom": frozenset({"dicom"}),
-    "nrrd": frozenset({"nrrd"}),
-    "nii": frozenset({"nifti"}),
-    "nii.gz": frozenset({"nifti"}),
-}
-_GIVE: Final = "give a folder or file with a CT as DICOM, NIfTI or NRRD"
+_GZIPPED_LAST: Final = ("nii", "nii.gz")
+"""Words of `--format` with which the published code listed every .nii before the first .nii.gz."""
 
-
-_Image = tuple[Path, Format | Broken]
+_Image = tuple[Path, str | Broken]
 
 
 def find_cases(
@@ -49,7 +41,7 @@ def find_cases(
     What a file is, its content says. Each study with a CT is a case of one series (`dicom.choose.choose`
     states the rule); `naming.case_id` names it after its folder. Where all sub-folders hold different series
     of one and the same study, `source` itself is the patient; a series that was split over sub-folders is
-    joined. Each NIfTI or NRRD file is a case named after its place; in a folder below `source` where one
+    joined. Each file of another format is a case named after its place; in a folder below `source` where one
     alone is called ct, the others are left aside. A zip archive counts as a sub-folder of its own name. A
     DICOMDIR as `source` stands for the files that it lists; elsewhere it only tells what is missing. Names
     that begin with a dot and the results of earlier runs are passed over; links are followed, each folder
@@ -71,11 +63,11 @@ def find_cases(
     Raises
     ------
     InputError : `source` is not there, cannot be opened, or holds nothing that is an image.
-    UsageError : `series` is nowhere in the input.
+    UsageError : `series` is nowhere in the input, or there is no such format.
     """
     if not source.exists():
-        raise InputError(source, "it does not exist", _GIVE)
-    surveyed = _survey_all(list_places(source), _WANTED[format], on_progress, room)
+        raise InputError(source, "it does not exist", _give())
+    surveyed = _survey_all(list_places(source), wanted(format), on_progress, room)
     places = gather(source, surveyed)
     if series is not None and not any(series in place.scan.series for place in places):
         raise UsageError(f"--series {series}: the input holds no CT series with this UID.")
@@ -90,7 +82,7 @@ def find_cases(
 
 
 def _survey_all(
-    listings: Sequence[Listing], wanted: frozenset[Format], on_progress: OnProgress, room: Path | None
+    listings: Sequence[Listing], asked: frozenset[str], on_progress: OnProgress, room: Path | None
 ) -> list[Place]:
     """Every place, with the files counted; those of an archive from when it is opened."""
     done, total = 0, sum(len(listing.files) for listing in listings)
@@ -103,13 +95,13 @@ def _survey_all(
     places = []
     for listing in listings:
         if not listing.is_archive:
-            places.append(survey(listing, wanted, tick))
+            places.append(survey(listing, asked, tick))
             continue
         try:
             with unpacked(listing.path, room=room) as folder:
                 inside = walk_inside(listing, folder)
                 total += len(inside.files)
-                place = moved(survey(inside, wanted, tick), folder, listing.path)
+                place = moved(survey(inside, asked, tick), folder, listing.path)
                 place = replace(place, is_archive=True)
                 places.append(_nested(place, inside.unopened) if place.is_empty else place)
         except InputError as error:
@@ -160,7 +152,7 @@ def _warned(item: Case | Refusal, warnings: tuple[str, ...]) -> Case | Refusal:
 
 
 def _image_cases(root: Path, place: Place, format: InputFormat) -> list[Case | Refusal]:  # noqa: A002
-    zipped_last = format in ("nii", "nii.gz")
+    zipped_last = format in _GZIPPED_LAST
     every: list[_Image] = sorted(
         [*place.images, *((broken.path, broken) for broken in place.broken)],
         key=lambda image: (zipped_last and image[0].name.lower().endswith(".gz"), by_name(image[0])),
@@ -226,6 +218,10 @@ def _copies_told(cases: Sequence[Case | Refusal]) -> list[Case | Refusal]:
     return result
 
 
+def _give() -> str:
+    return f"give a folder or file with a CT as {titles()}"
+
+
 def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> InputError:  # noqa: A002
     unwanted, ignored = sum(p.unwanted for p in places), sum(p.ignored for p in places)
     if unwanted:
@@ -236,12 +232,12 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
         )
     missing = [warning for place in places for warning in place.warnings]
     if missing:
-        return InputError(source, said("it holds no image, and {}", missing[0]), _GIVE)
+        return InputError(source, said("it holds no image, and {}", missing[0]), _give())
     if ignored and not (source.is_file() and places[0].named_by_file):
         none = "its only file is no" if ignored == 1 else f"none of its {ignored} files is an"
-        return InputError(source, f"{none} image that can be read", _GIVE)
+        return InputError(source, f"{none} image that can be read", _give())
     return InputError(
-        source, "it holds no image" if source.is_dir() else "it is no image that can be read", _GIVE
+        source, "it holds no image" if source.is_dir() else "it is no image that can be read", _give()
     )
 
 

@@ -6,18 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from aiene.errors import InputError
 from aiene.geometry import Volume
 from aiene.hashing import file_sha256
-from aiene.ingest.nrrd_data import data_files
-from aiene.ingest.nrrd_header import read_nrrd_header
-
-_HEADERS: Final = (".hdr", ".hdr.gz")
-_VOXELS: Final = (".img", ".img.gz")
+from aiene.ingest.formats import detached_files
 
 
 def content_sha256(files: Iterable[Path]) -> str:
@@ -72,20 +67,8 @@ def _with_data(files: Iterable[Path]) -> list[Path]:
     every: dict[Path, None] = {}
     for file in files:
         every[file] = None
-        name = file.name.lower()
-        if name.endswith(".nhdr"):
-            every.update(dict.fromkeys(_named_in(file)))
-        for header in (ending for ending in _HEADERS if name.endswith(ending)):
-            beside = [file.with_name(file.name[: -len(header)] + voxels) for voxels in _VOXELS]
-            every.update(dict.fromkeys(path for path in beside if path.is_file()))
+        every.update(dict.fromkeys(detached_files(file)))
     return list(every)
-
-
-def _named_in(header: Path) -> tuple[Path, ...]:
-    try:
-        return tuple(file for file in data_files(read_nrrd_header(header)) if file.is_file())
-    except (InputError, ValueError, TypeError, OSError):
-        return ()  # a header that cannot be understood is refused when it is read
 
 
 def file_hash(file: Path) -> str:

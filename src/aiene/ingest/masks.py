@@ -14,8 +14,7 @@ from scipy import ndimage
 from aiene.errors import InputError
 from aiene.geometry import Grid, Volume, pull_labels
 from aiene.ingest.case import AffineRule, Case
-from aiene.ingest.nifti import read_nifti
-from aiene.ingest.nrrd import read_nrrd
+from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.nodes.node import GTVN, GTVP, FgLabels
 from aiene.wording import case_name, file_name, said
 
@@ -27,8 +26,6 @@ _MANY_PARTS = 3
 _SWAPPED = (
     "2 was taken as nodes, but 1 has more parts in the given mask; if 1 marks the nodes, say --fg-labels 1"
 )
-
-_READERS = {".nii": read_nifti, ".nii.gz": read_nifti, ".nrrd": read_nrrd, ".nhdr": read_nrrd}
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,12 @@ class MaskLabels:
 
 
 def mask_files(folder: Path, case_id: str) -> tuple[Path, ...]:
-    """Every file that could be the mask of a case: its id, then `.nii`, `.nii.gz`, `.nrrd` or `.nhdr`.
+    """Every file that could be the mask of a case: its id, then the ending of a format (`.nii.gz`).
 
     Letters with accents may be stored either way (NFC, or NFD as macOS writes them).
     """
     for spelling in (case_id, unicodedata.normalize("NFD", case_id)):
-        files = (folder / f"{spelling}{ending}" for ending in _READERS)
+        files = (folder / f"{spelling}{ending}" for ending in volume_endings())
         if found := tuple(file for file in files if file.exists()):
             return found
     return ()
@@ -83,7 +80,7 @@ def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
 
     Parameters
     ----------
-    path : NIfTI or NRRD.
+    path : a file of a format whose files are a volume each.
     like : the CT's grid. The mask may hold the same voxels in another order of axes, as converters leave
         them; it is then reordered.
     affine : which statement of a NIfTI header counts, as for the CT.
@@ -97,10 +94,9 @@ def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
     InputError : it cannot be read, lies elsewhere than the CT (by more than 1e-3 mm at a corner, or 1e-4 in a
         direction cosine), or holds values that are no labels: probabilities, negative numbers, NaN.
     """
-    ending = next(end for end in sorted(_READERS, key=len, reverse=True) if path.name.endswith(end))
-    case = Case(path.name, "nifti" if "nii" in ending else "nrrd", (path,), affine=affine)
+    format_ = claimed_volume(path)
     try:
-        volume = _READERS[ending](case).volume
+        volume = format_.read(Case(path.name, format_.name, (path,), affine=affine)).volume
     except OSError as error:
         raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
     labels = volume.with_array(_labels(path, volume.array))

@@ -59,13 +59,13 @@ def data_files(header: NrrdHeader) -> tuple[Path, ...]:
         words = named.split()
         names = [line for line in header.listed if line.strip()]
         _check_count(header, len(names), words[1] if len(words) == 2 else None, sound=len(words) <= 2)
-        return tuple(_within_folder(header.path, name.strip()) for name in names)
+        return tuple(within_folder(header.path, name.strip()) for name in names)
     if pattern is not None:
         first, last, step = (int(pattern[n]) for n in (2, 3, 4))
         count = (last - first) // step + 1 if step else 0
         _check_count(header, count, pattern[5], sound=pattern[1].count("%") == 1)
-        return tuple(_within_folder(header.path, pattern[1] % (first + n * step)) for n in range(count))
-    return (_within_folder(header.path, named),)
+        return tuple(within_folder(header.path, pattern[1] % (first + n * step)) for n in range(count))
+    return (within_folder(header.path, named),)
 
 
 def read_voxels(header: NrrdHeader) -> npt.NDArray[np.generic]:
@@ -101,7 +101,7 @@ def _check_count(header: NrrdHeader, count: int, subdim: str | None, *, sound: b
         raise InputError(header.path, f"it names {count} data files for a volume of {wanted} parts", AGAIN)
 
 
-def _within_folder(header: Path, name: str) -> Path:
+def within_folder(header: Path, name: str) -> Path:
     """A plain file in the header's folder or below; one to which a link leads out of it is outside."""
     folder = header.parent.resolve()
     away = PureWindowsPath(name)

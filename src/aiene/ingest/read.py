@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from aiene.errors import InputError
 from aiene.ingest.archive import unpacked
-from aiene.ingest.case import Case, Format, NativeCt
+from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_coverage, check_finite, check_hounsfield, check_size, check_spacing
-from aiene.ingest.dicom.read import place, read_dicom
+from aiene.ingest.dicom.read import place
 from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.formats import format_named
 from aiene.ingest.hu_range import in_ct_range
-from aiene.ingest.nifti import read_nifti
-from aiene.ingest.nrrd import read_nrrd
-
-_READERS: Final[dict[Format, Callable[[Case], NativeCt]]] = {
-    "dicom": read_dicom,
-    "nifti": read_nifti,
-    "nrrd": read_nrrd,
-}
 
 
 def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
@@ -46,7 +39,7 @@ def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
     where = place(case.files)
     try:
         with opened(case, room=room) as lying_open:
-            ct = _READERS[case.kind](lying_open)
+            ct = format_named(case.kind).read(lying_open)
             if case.members:
                 ct = replace(ct, source={**ct.source, **_within(case, lying_open)})
     except OSError as error:
@@ -101,8 +94,7 @@ def opened(case: Case, *, room: Path | None = None) -> Iterator[Case]:
 
 def _in_parts(case: Case) -> bool:
     """The voxels may lie in another file than the header, whose name is known only once it is read."""
-    names = [member.name.lower() for member in case.members]
-    return case.kind == "nrrd" or any(name.endswith((".hdr", ".hdr.gz")) for name in names)
+    return any(format_named(case.kind).detached(member.name.lower()) for member in case.members)
 
 
 def _within(case: Case, lying_open: Case) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from aiene.errors import AieneError, InputError, TrainingDataError
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
 from aiene.ingest import Case, Refusal, find_cases, read_case
 from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.formats import volume_endings
 from aiene.ingest.masks import mask_files, read_mask
 from aiene.pipeline import Preparation
 from aiene.preprocess import prepare, profile
@@ -29,7 +30,6 @@ from aiene.wording import case_name, file_name, said
 
 LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
 FEWEST_PATIENTS: Final = 5
-_ENDINGS: Final = (".nii.gz", ".nii", ".nrrd", ".nhdr")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _label_files(folder: Path, case_id: str) -> tuple[Path, ...]:
 
 
 def _all_labels(folder: Path) -> list[Path]:
-    return [f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(_ENDINGS)]
+    return [f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(volume_endings())]
 
 
 def _few(patients: set[str]) -> list[str]:

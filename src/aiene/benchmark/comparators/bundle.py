@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.resources import count_parameters, folder_bytes
 from aiene.device import resolve_device
@@ -137,3 +138,6 @@ def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
         grown = ndimage.binary_dilation(own, np.ones((3, 3, 3), bool)) & (own | (on_crop == 0))
         nodes.append(node_of(int(value), grown, own, prepared.crop.grid, axes=False))
     return nodes
+
+
+ADAPTERS = (Adapter("bundle", "AIENE bundle", open_bundle),)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.comparators import hub
+from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.comparators.semantic import picture_size
 from aiene.benchmark.comparators.slices import PictureScale, node_patches
@@ -212,3 +213,9 @@ def _fill(model: Any, file: Any, name: str) -> None:
         model.load_state_dict({key: value for key, value in load_file(file).items() if key in known})
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ModelError(name, "its weights do not fit its architecture", "get the model again") from error
+
+
+ADAPTERS = (
+    Adapter("encoder", "image encoder with probe", open_encoder, from_hub=True),
+    Adapter("timm", "image encoder of timm", open_timm, from_hub=True),
+)

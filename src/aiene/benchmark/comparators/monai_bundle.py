@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from aiene.benchmark.comparators import hub
+from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.comparators.semantic import answer_of_classes
 from aiene.benchmark.comparators.slices import AxialView
@@ -360,3 +361,6 @@ def _three(folder: Path, name: str, value: Any, kind: type) -> Any:
             folder, f"its {name} is {json.dumps(value)[:60]}, not three numbers over 0", "check it"
         )
     return tuple(kind(n) for n in numbers)
+
+
+ADAPTERS = (Adapter("monai", "MONAI bundle", open_monai),)

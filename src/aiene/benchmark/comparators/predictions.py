@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.config import LabelChoice
 from aiene.benchmark.dataset import Refused, in_our_values, list_files, read_labels
@@ -145,3 +146,6 @@ def _threshold(folder: Path) -> float:
         return float(settings["ene_threshold"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.5
+
+
+ADAPTERS = (Adapter("predictions", "folder of predictions", open_predictions, reads_files=True),)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.comparators import hub
+from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.comparators.slices import AxialView, PictureScale
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES
@@ -209,3 +210,6 @@ def slice_boxes(objects: npt.NDArray[np.int32], margin: tuple[float, float]) -> 
 
 def _folder(request: Request) -> Any:
     return request.folder or hub.model_folder(request.entry.source, request.entry.revision)
+
+
+ADAPTERS = (Adapter("promptable", "promptable segmenter", open_promptable, from_hub=True),)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.comparators import hub
+from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.comparators.slices import AxialView, PictureScale
 from aiene.benchmark.config import GTVN, LABEL_VALUES
@@ -175,3 +176,6 @@ def _check_map(folder: Path, model: Any, label_map: dict[int, Any] | None) -> No
     beyond = [n for n in chosen if not 0 <= n < number]
     if beyond:
         raise ModelError(folder, f"it has no class {beyond[0]}", f"its classes are 0 to {number - 1}")
+
+
+ADAPTERS = (Adapter("semantic", "semantic segmenter", open_semantic, from_hub=True),)

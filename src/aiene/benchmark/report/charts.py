@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiene.benchmark.comparators.adapters import reads_files
 from aiene.benchmark.report.curve_charts import panels
 from aiene.benchmark.report.results_reader import Source, value
 from aiene.report.document import Figure, by_column
@@ -161,7 +162,7 @@ def _point(source: Source, model: dict[str, object], name: str) -> _Point | None
         return None
     fast, slow = (seconds if dig(total, q) is None else dig(total, q) for q in ("q1", "q3"))
     low, high = (middle if dig(dice, side) is None else dig(dice, side) for side in ("low", "high"))
-    of_files = model.get("kind") == "predictions"
+    of_files = reads_files(str(model.get("kind")))
     which = str(model["name"])
     return _Point(which, source.number(which), of_files, seconds, fast, slow, middle, low, high)
 

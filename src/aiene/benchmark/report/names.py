@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from aiene.benchmark.comparators.adapters import adapters
 from aiene.report.formatting import NumberKind, shown
 
 
@@ -27,15 +28,11 @@ METRICS = {
 }
 """In the order of the tables."""
 
-KINDS = {
-    "bundle": "AIENE bundle",
-    "predictions": "folder of predictions",
-    "promptable": "promptable segmenter",
-    "semantic": "semantic segmenter",
-    "encoder": "image encoder with probe",
-    "timm": "image encoder of timm",
-    "monai": "MONAI bundle",
-}
+
+def kind_title(kind: object) -> object:
+    """A kind of model as it is shown; one that is not known here keeps its word."""
+    known = adapters().get(str(kind))
+    return kind if known is None else known.title
 
 
 def metric(name: str) -> Metric:

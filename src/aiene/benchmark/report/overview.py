@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from aiene.benchmark.report.comparison import few_patients, main_sentences
-from aiene.benchmark.report.names import KINDS, count
+from aiene.benchmark.report.names import count, kind_title
 from aiene.benchmark.report.results_reader import Source
 from aiene.report.document import CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, numbers, shown, words
@@ -108,7 +108,7 @@ def _said_table(source: Source) -> CellTable:
             said.append(f"own ENE threshold {shown(model['ene_threshold'], 'plain')}")
         builder.row(
             words(model["name"]),
-            words(KINDS.get(str(model.get("kind")), model.get("kind"))),
+            words(kind_title(model.get("kind"))),
             words(_last(model)),
             words(str(model.get("sha256") or "")[:12]),
             words("; ".join(str(one).rstrip(".") for one in said)),
@@ -231,7 +231,7 @@ def _models(source: Source) -> list[Item]:
         return []
     builder = TableBuilder("Models that could not be run", ("Model", "Kind", "Reason"))
     for model in failed:
-        kind = KINDS.get(str(model.get("kind")), model.get("kind"))
+        kind = kind_title(model.get("kind"))
         builder.row(words(model["name"]), words(kind), words(model.get("reason")))
     return [builder.table()]
 

@@ -22,7 +22,9 @@ from aiene.errors import InputError
 from aiene.geometry import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_spacing
+from aiene.ingest.file_head import Head
 from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.formats import Format
 from aiene.ingest.lattice import PIXEL_TYPES, Matrix, as_json, narrow
 from aiene.ingest.nrrd_data import data_files, read_voxels
 from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, read_nrrd_header, sizes
@@ -160,3 +162,20 @@ def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, str]:
         )
     scale = np.array(known, dtype=np.float64)
     return scale, "" if (scale == 1).all() else f"its units are {', '.join(words)}"
+
+
+def _is_nrrd(head: Head) -> bool:
+    return head.content.startswith(b"NRRD000")
+
+
+FORMAT: Final = Format(
+    name="nrrd",
+    title="NRRD",
+    article="an",
+    choices=("nrrd",),
+    endings=(".nrrd", ".nhdr"),
+    recognises=_is_nrrd,
+    read=read_nrrd,
+    detached=lambda name: True,  # the field `data file` may stand in a file of any name
+    data_files=lambda path: data_files(read_nrrd_header(path)),
+)

@@ -33,6 +33,8 @@ from nibabel.wrapstruct import WrapStructError
 from aiene.errors import InputError
 from aiene.ingest.case import AffineRule, Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
+from aiene.ingest.file_head import Head
+from aiene.ingest.formats import Format
 from aiene.ingest.hu_range import InRange, in_ct_range
 from aiene.ingest.lattice import PIXEL_TYPES, Matrix, Squared, as_json, narrow, nearest_square, on_rectangle
 
@@ -287,3 +289,49 @@ def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -
         return ()
     codes = f" (codes {int(header['sform_code'])} and {int(header['qform_code'])})" if name == "qform" else ""
     return (f"sform and {name}{codes} differ by up to {voxels:.2f} voxels: the sform was taken",)
+
+
+_HEAD: Final = 352  # a NIfTI-1 header with its extension flag; NIfTI-2's mark ends at 12
+_HEADERS: Final = (".hdr", ".hdr.gz")
+_VOXELS: Final = (".img", ".img.gz")
+
+
+def _recognises(head: Head) -> bool:
+    content = head.content
+    return _is_nifti(content) or (content.startswith(b"\x1f\x8b") and _is_nifti(_unzipped(content)))
+
+
+def _is_nifti(head: bytes) -> bool:
+    for order in ("little", "big"):
+        size = int.from_bytes(head[:4], order)
+        if size == 348 and head[344:348] in (b"n+1\0", b"ni1\0"):
+            return True
+        if size == 540 and head[4:8] in (b"n+2\0", b"ni2\0"):
+            return True
+    return False
+
+
+def _unzipped(content: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(content, _HEAD)
+    except zlib.error:
+        return b""
+
+
+def _beside(path: Path) -> tuple[Path, ...]:
+    """What may be the voxels of the header of a pair."""
+    ending = next(ending for ending in _HEADERS if path.name.lower().endswith(ending))
+    return tuple(path.with_name(path.name[: -len(ending)] + voxels) for voxels in _VOXELS)
+
+
+FORMAT: Final = Format(
+    name="nifti",
+    title="NIfTI",
+    choices=("nii", "nii.gz"),
+    endings=(".nii", ".nii.gz"),
+    other_endings=(".hdr.gz", ".hdr", ".img"),
+    recognises=_recognises,
+    read=read_nifti,
+    detached=lambda name: name.endswith(_HEADERS),
+    data_files=_beside,
+)

@@ -1,0 +1,1 @@
+"""One file a format, each with its reader and its entry `FORMAT` in the table of `formats`."""
