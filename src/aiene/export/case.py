@@ -15,6 +15,9 @@ from aiene.geometry import Volume
 from aiene.nodes import GTVP
 from aiene.results.records import CaseResult, NodeResult
 
+PRIMARY = "GTVp"
+Block = tuple[slice, slice, slice]
+
 
 @dataclass(frozen=True)
 class Maker:
@@ -61,12 +64,6 @@ class ExportCase:
 
 
 # What was found, voxel by voxel on the source slices: the one thing that every object shows.
-
-
-PRIMARY = "GTVp"
-
-
-Block = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)

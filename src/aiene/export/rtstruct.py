@@ -39,6 +39,19 @@ _Point = tuple[int, int]  # row and column in half pixels, so that every compari
 _Ring = list[_Point]
 _HALF: Final = 0.5
 
+NAME_LENGTH: Final = 16
+"""Planning systems cut ROI names there."""
+
+_STUDY_CLASS: Final = "1.2.840.10008.3.1.2.3.1"
+"""Detached Study Management: retired, and what PS3.3 C.8.8.5 still wants as the class of a study."""
+
+_SERIES_NUMBER: Final = 9103
+_NOTICE: Final = "Research software, not a medical device."
+_COLOURS: Final = (
+    (255, 80, 80), (255, 200, 60), (90, 220, 120), (80, 190, 255), (200, 130, 255), (255, 140, 40)
+)  # fmt: skip
+_PRIMARY_COLOUR: Final = (255, 60, 200)
+
 
 def outlines(mask: npt.NDArray[Any]) -> list[Outline]:
     """The islands of a mask as one closed outline each.
@@ -144,20 +157,6 @@ def _straight(before: _Point, here: _Point, after: _Point) -> bool:
     there = here[0] - before[0], here[1] - before[1]
     on = after[0] - here[0], after[1] - here[1]
     return there[0] * on[1] == there[1] * on[0] and there[0] * on[0] + there[1] * on[1] >= 0
-
-
-NAME_LENGTH: Final = 16
-"""Planning systems cut ROI names there."""
-
-_STUDY_CLASS: Final = "1.2.840.10008.3.1.2.3.1"
-"""Detached Study Management: retired, and what PS3.3 C.8.8.5 still wants as the class of a study."""
-
-_SERIES_NUMBER: Final = 9103
-_NOTICE: Final = "Research software, not a medical device."
-_COLOURS: Final = (
-    (255, 80, 80), (255, 200, 60), (90, 220, 120), (80, 190, 255), (200, 130, 255), (255, 140, 40)
-)  # fmt: skip
-_PRIMARY_COLOUR: Final = (255, 60, 200)
 
 
 @dataclass(frozen=True)

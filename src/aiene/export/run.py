@@ -47,6 +47,22 @@ KINDS: tuple[Kind, ...] = ("dicom-seg", "dicom-sr", "rtstruct", "secondary-captu
 CSV = "export.csv"
 JSON = "export.json"
 
+FILES: dict[Kind, str] = {
+    "dicom-seg": "seg.dcm",
+    "dicom-sr": "sr.dcm",
+    "rtstruct": "rtstruct.dcm",
+    "secondary-capture": "capture-*.dcm",
+    "dicom-seg-fractional": "seg-probabilities.dcm",
+}
+"""The names of each kind's files in `cases/<case_id>/dicom`."""
+
+GiveProbabilities = Callable[[ExportCase], dict[str, npt.NDArray[np.float32]]]
+FOLDER = "dicom"
+"""The objects' folder in a case's."""
+
+_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and export there"
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class ExportRow:
@@ -147,18 +163,6 @@ def earlier_dates(out: Path) -> dict[str, datetime]:
 # The objects of one case as files: each built, read back and compared.
 
 
-FILES: dict[Kind, str] = {
-    "dicom-seg": "seg.dcm",
-    "dicom-sr": "sr.dcm",
-    "rtstruct": "rtstruct.dcm",
-    "secondary-capture": "capture-*.dcm",
-    "dicom-seg-fractional": "seg-probabilities.dcm",
-}
-"""The names of each kind's files in `cases/<case_id>/dicom`."""
-
-GiveProbabilities = Callable[[ExportCase], dict[str, npt.NDArray[np.float32]]]
-
-
 @dataclass
 class Objects:
     """The files of a case, by name; filled while they are made.
@@ -257,14 +261,6 @@ def _add_captures(made: Objects, shown: ExportCase) -> None:
 def _shown(case: ExportCase, found: Findings) -> ExportCase:
     """The case without the nodes that hold no voxel."""
     return replace(case, result=replace(case.result, nodes=found.present))
-
-
-FOLDER = "dicom"
-"""The objects' folder in a case's."""
-
-_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and export there"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,29 @@ _PLANES: Final[dict[View, tuple[int, tuple[int, int]]]] = {
 }
 """The axis across each plane, and the axes down and to the right; z runs upwards on the page."""
 
+LEVEL_HU: Final = 50.0
+WIDTH_HU: Final = 350.0
+"""Soft tissue of the neck."""
+
+PANEL: Final = 480
+GAP: Final = 12
+_HEAD: Final = 84
+_FOOT: Final = 30
+PAGE: Final = (2 * PANEL + 3 * GAP, _HEAD + 2 * (PANEL + GAP) + _FOOT)
+"""Width and height in pixels."""
+
+NOTICE: Final = "Research software, not a medical device"
+_NODE_COLOUR: Final = (255, 210, 0)
+_OTHER_COLOUR: Final = (0, 190, 255)
+_TEXT_COLOUR: Final = (235, 235, 235)
+_WARNING_COLOUR: Final = (255, 120, 90)
+_FINE: Final = 3  # outlines are drawn this much larger, so that they are smooth
+_SERIES_NUMBER: Final = 9104
+_ZOOM_MM: Final = 70.0
+"""Side of the close pictures, more where a node is larger."""
+
+_ZOOMED: Final[tuple[View, ...]] = ("axial", "coronal", "sagittal")
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -157,26 +180,6 @@ def _nearest_axes(grid: Grid) -> tuple[list[int], list[float]]:
 
 
 # One page for one node: its key slices with the outline, and its numbers.
-
-
-LEVEL_HU: Final = 50.0
-WIDTH_HU: Final = 350.0
-"""Soft tissue of the neck."""
-
-PANEL: Final = 480
-GAP: Final = 12
-_HEAD: Final = 84
-_FOOT: Final = 30
-PAGE: Final = (2 * PANEL + 3 * GAP, _HEAD + 2 * (PANEL + GAP) + _FOOT)
-"""Width and height in pixels."""
-
-NOTICE: Final = "Research software, not a medical device"
-
-_NODE_COLOUR: Final = (255, 210, 0)
-_OTHER_COLOUR: Final = (0, 190, 255)
-_TEXT_COLOUR: Final = (235, 235, 235)
-_WARNING_COLOUR: Final = (255, 120, 90)
-_FINE: Final = 3  # outlines are drawn this much larger, so that they are smooth
 
 
 @dataclass(frozen=True)
@@ -295,13 +298,6 @@ def _text(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size:
 
 def _font(size: int) -> Any:
     return ImageFont.load_default(size=size)
-
-
-_SERIES_NUMBER: Final = 9104
-_ZOOM_MM: Final = 70.0
-"""Side of the close pictures, more where a node is larger."""
-
-_ZOOMED: Final[tuple[View, ...]] = ("axial", "coronal", "sagittal")
 
 
 def build(case: ExportCase, ct: Volume | None = None) -> list[Dataset]:

@@ -30,6 +30,9 @@ _SAME_COSINE: Final = 1e-3
 _SHARE_OF_A_SIZE: Final = 1e-3  # source and run may round spacings otherwise
 _REMEDY: Final = "nothing was kept of it; please report this"
 
+_ON_PLANE_MM: Final = 1e-2
+Points = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False)
 class Segment:
@@ -304,11 +307,6 @@ def _modifier(item: Dataset) -> str:
 #
 # The reader knows nothing of how outlines are made: it takes each contour to the plane of the image that it
 # names, and asks which pixel centres lie in an odd number of them.
-
-
-_ON_PLANE_MM: Final = 1e-2
-
-Points = npt.NDArray[np.float64]
 
 
 def check_rtstruct(content: bytes, case: ExportCase, found: Findings) -> None:

@@ -12,16 +12,18 @@ from aiene.geometry.grid import (
     triple,
     volume_of,
 )
-from aiene.geometry.resample import RigidTransform, pull_labels, resample
+from aiene.geometry.resample import Block, RigidTransform, bounding_box, pull_labels, resample
 
 __all__ = [
     "AXIAL",
     "ORDERS",
     "AxisOrder",
+    "Block",
     "Grid",
     "RigidTransform",
     "Triple",
     "Volume",
+    "bounding_box",
     "grid_of",
     "pull_labels",
     "resample",

@@ -16,6 +16,8 @@ from aiene.phantom.pose import Pose, draw_pose
 from aiene.phantom.render import blocks, hard_clearance, points_of, render_slab, scanned
 from aiene.phantom.settings import PhantomSettings
 
+_INTERCEPT = -1024
+
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
@@ -87,9 +89,6 @@ def _axial_grid(settings: PhantomSettings, rng: np.random.Generator) -> Grid:
 
 
 # A CT volume as a DICOM series of single-slice files, as a scanner writes it.
-
-
-_INTERCEPT = -1024
 
 
 def write_dicom_series(ct: Volume, folder: Path, *, name: str) -> list[Path]:

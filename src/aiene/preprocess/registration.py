@@ -16,6 +16,14 @@ from aiene.preprocess.body import BONE_HU, body_mask, centre_of, grown
 from aiene.preprocess.profile import RegistrationSettings, Start
 from aiene.preprocess.resampling import shrunk, upright
 
+_RIM_MM = 12.0
+LATTICE_MM = 6.0
+_WINDOW = (-400.0, 400.0)
+_LEAST_OVERLAP = 0.6
+Floats = npt.NDArray[np.float64]
+_COARSE_MM = (5.0, 5.0, 5.0)
+
+
 # Euler transforms as SimpleITK has them, and as ours.
 
 
@@ -73,9 +81,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
-
-
-_RIM_MM = 12.0
 
 
 def registration_image(volume: Volume, settings: RegistrationSettings) -> Volume:
@@ -151,13 +156,6 @@ def _near_body(fixed: Volume) -> sitk.Image:
 
 
 # The best shift of a CT against the template, out of all there are: a start that cannot be far off.
-
-
-LATTICE_MM = 6.0
-_WINDOW = (-400.0, 400.0)
-_LEAST_OVERLAP = 0.6
-
-Floats = npt.NDArray[np.float64]
 
 
 def correlations(fixed: Volume, moving: Volume, overlap: float = _LEAST_OVERLAP) -> tuple[Floats, Grid]:
@@ -238,9 +236,6 @@ def _shift_lattice(fixed: Grid, moving: Grid, shape: tuple[int, int, int]) -> Gr
 
 
 # Where a registration can begin.
-
-
-_COARSE_MM = (5.0, 5.0, 5.0)
 
 
 def start_pose(start: Start, fixed: Volume, moving: Volume) -> Pose | None:

@@ -26,6 +26,17 @@ _RIM_MM = 12.0
 _WINDOW = (-400.0, 400.0)
 _BINS = 32
 
+_LEAST_COVERED = 0.25
+_NO_NECK_METRIC = -0.09
+_POOR_COVERED = 0.75
+_POOR_OVERLAP = 0.70
+_POOR_ANGLE = 35.0
+_POOR_METRIC = -0.12
+_POOR_NECK_MM = 45.0
+_CLEARLY_WORSE = 0.03
+_CLEARLY_WORSE_SHARE = 0.15
+_IN_PLANE_REACH_MM = 100.0
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -138,16 +149,6 @@ def narrowest(body: npt.NDArray[np.bool_], volume: Volume, near: npt.NDArray[np.
 
 # Measured on the 105 CTs of OpenKBP: the metric lies between -0.72 and -0.14 (upside-down CTs and noise:
 # above -0.09), the overlap over 0.7 but for two CTs blanked near the target, the angle under 16 degrees.
-_LEAST_COVERED = 0.25
-_NO_NECK_METRIC = -0.09
-_POOR_COVERED = 0.75
-_POOR_OVERLAP = 0.70
-_POOR_ANGLE = 35.0
-_POOR_METRIC = -0.12
-_POOR_NECK_MM = 45.0
-_CLEARLY_WORSE = 0.03
-_CLEARLY_WORSE_SHARE = 0.15
-_IN_PLANE_REACH_MM = 100.0
 
 
 @dataclass(frozen=True)

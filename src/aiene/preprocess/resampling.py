@@ -15,6 +15,15 @@ from aiene.preprocess.body import Mask, body_mask, grown
 from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Patient, patient_of
 from aiene.preprocess.profile import CROP_SPACING, Profile
 
+_WHOLE_BODY_SLICES = 200
+_DROPPED_SHARE = 0.65
+_OVERVIEW_MM = (6.0, 6.0, 6.0)
+_RIM_MM = 15.0
+_TISSUE_HU = -500.0
+_BESIDE = 3
+_FAR_MM = 1000.0
+
+
 # Coarser lattices of a volume: block means on its own axes, and an upright lattice on the template's.
 
 
@@ -71,15 +80,6 @@ def upright(grid: Grid, like: Grid, spacing_mm: float) -> Grid:
 def _clamped(n: int, factor: int) -> npt.NDArray[np.int64]:
     """Indices 0, 1, ... n - 1, with the last repeated up to a multiple of `factor`."""
     return np.minimum(np.arange(-(-n // factor) * factor), n - 1)
-
-
-_WHOLE_BODY_SLICES = 200
-_DROPPED_SHARE = 0.65
-_OVERVIEW_MM = (6.0, 6.0, 6.0)
-_RIM_MM = 15.0
-_TISSUE_HU = -500.0
-_BESIDE = 3
-_FAR_MM = 1000.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from scipy import stats
 from aiene.errors import UsageError
 from aiene.stats.records import (
     Difference,
+    Estimate,
     Floats,
     Interval,
     Ints,
@@ -21,11 +22,15 @@ from aiene.stats.records import (
     check_groups,
     missing,
 )
-from aiene.stats.records import IntervalEstimate as Estimate
 
 OnProgress = Callable[[int, int], None]
 
 _CHUNK = 100
+
+FloatArray = npt.NDArray[np.float64]
+Statistic = Callable[[FloatArray], FloatArray]
+_AT_ONCE = 2_000_000
+"""Weights held in memory at a time."""
 
 
 def resample_indices(n: int, number: int, seed: int, strata: Ints | None = None) -> Ints:
@@ -186,14 +191,7 @@ def spread(replicates: Floats) -> float:
 # value per resample, so that thousands of resamples are a few matrix products.
 
 
-FloatArray = npt.NDArray[np.float64]
-Statistic = Callable[[FloatArray], FloatArray]
-
-_AT_ONCE = 2_000_000
-"""Weights held in memory at a time."""
-
-
-def bootstrap_statistic(
+def cluster_bootstrap(
     statistic: Statistic,
     n: int,
     clusters: Sequence[str] | None = None,

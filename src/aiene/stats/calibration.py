@@ -14,8 +14,8 @@ from aiene.stats.bootstrap import OnProgress, bootstrap
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import (
-    Estimate,
     Floats,
+    HorizonEstimate,
     Interval,
     Ints,
     NotEstimableError,
@@ -173,7 +173,7 @@ def _over(part: float, whole: float) -> float:
     return part / whole if whole > 0 else float("nan")
 
 
-def _in_the_large(observed: Estimate, mean: float) -> Interval:
+def _in_the_large(observed: HorizonEstimate, mean: float) -> Interval:
     expected = -np.log1p(-min(max(mean, _EDGE), 1.0 - _EDGE))
     hazards = (
         -np.log1p(-min(risk, 1.0 - _EDGE)) for risk in (observed.value, observed.lower, observed.upper)

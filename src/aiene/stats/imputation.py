@@ -23,6 +23,9 @@ from aiene.stats.survival_curves import nelson_aalen
 _DONORS = 5
 _PRIOR = 1.0 / 2.5**2  # of standardised slopes: keeps them finite where a level is separated
 
+Draw = Literal["pmm", "logistic", "multinomial"]
+NEVER_IMPUTED = ("hpv", "n_ai_ene", "n_ai_nodes", "time", "event")
+
 
 def draw_number(known: Floats, values: Floats, missing: Floats, rng: Generator) -> Floats:
     """Predictive mean matching: an observed value of one of the 5 patients predicted most alike.
@@ -104,11 +107,6 @@ def _multinomial(design: Floats, codes: Ints, k: int) -> tuple[Floats, Floats]:
         if longest < 1e-8:
             break
     return beta, information
-
-
-Draw = Literal["pmm", "logistic", "multinomial"]
-
-NEVER_IMPUTED = ("hpv", "n_ai_ene", "n_ai_nodes", "time", "event")
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,22 @@ import numpy.typing as npt
 from scipy import stats
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
-from aiene.stats.bootstrap import cluster_codes, mean, median
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
+from aiene.stats.bootstrap import cluster_bootstrap, cluster_codes, mean, median
+from aiene.stats.records import Estimate, missing
 from aiene.stats.roc import as_floats
-from aiene.stats.tests import holm_adjusted as holm
+from aiene.stats.tests import holm
 
 # Scores of several models on the same patients, ready to be compared.
 
 
 Scores = Mapping[str, Sequence[float | None]]
+
+FloatArray = npt.NDArray[np.float64]
+Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
+_ALL_FLIPS_TO = 13
+"""Patients up to which every pattern of signs is tried."""
+
+_RANDOM_FLIPS = 9999
 
 
 class ScoreTable(NamedTuple):
@@ -69,14 +74,6 @@ def score_table(
 def oriented(values: FloatArray, higher_is_better: bool | None) -> FloatArray:
     """The values of a `ScoreTable`, turned so that more is better."""
     return values if higher_is_better else -values
-
-
-FloatArray = npt.NDArray[np.float64]
-Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
-
-_ALL_FLIPS_TO = 13
-"""Patients up to which every pattern of signs is tried."""
-_RANDOM_FLIPS = 9999
 
 
 @dataclass(frozen=True)
@@ -157,11 +154,11 @@ def paired(
     return Paired(
         n=n,
         left_out=table.left_out,
-        mean_difference=bootstrap(mean(difference), n, resamples=resamples, seed=seed),
-        median_difference=bootstrap(median(difference), n, resamples=resamples, seed=seed),
+        mean_difference=cluster_bootstrap(mean(difference), n, resamples=resamples, seed=seed),
+        median_difference=cluster_bootstrap(median(difference), n, resamples=resamples, seed=seed),
         wilcoxon_p=None if alone else _wilcoxon(difference),
         permutation_p=None if alone else sign_flip_p(difference, seed=seed),
-        superiority=bootstrap(mean(better), n, resamples=resamples, seed=seed),
+        superiority=cluster_bootstrap(mean(better), n, resamples=resamples, seed=seed),
         reason=alone,
     )
 
@@ -357,8 +354,8 @@ def summarise(
         n=len(kept),
         missing=lost,
         n_patients=n_patients,
-        mean=bootstrap(mean(kept), len(kept), names, resamples=resamples, seed=seed),
-        median=bootstrap(median(kept), len(kept), names, resamples=resamples, seed=seed),
+        mean=cluster_bootstrap(mean(kept), len(kept), names, resamples=resamples, seed=seed),
+        median=cluster_bootstrap(median(kept), len(kept), names, resamples=resamples, seed=seed),
         sd=float(kept.std(ddof=1)) if len(kept) > 1 else None,
         q1=q1,
         q3=q3,

@@ -30,6 +30,9 @@ _FAR = 40.0  # standard deviations of a column: a bound beyond this is reported 
 _MOST = 60  # Newton steps of one climb
 _BUDGET = 400  # Newton steps to find one end of an interval; a profile that wants more is not worth the wait
 
+_FLAT = 1e-6  # information left along a direction, as a share of what there was at the start
+_COUNTS = 0.1  # a column takes part in a direction where its share is over this
+
 
 def ridge(
     time: ArrayLike,
@@ -295,10 +298,6 @@ def _crossing(height: Callable[[float], float], centre: float, stride: float) ->
 
 
 # Estimates that would run to infinity: how to see them before a fit is believed.
-
-
-_FLAT = 1e-6  # information left along a direction, as a share of what there was at the start
-_COUNTS = 0.1  # a column takes part in a direction where its share is over this
 
 
 def find_separation(

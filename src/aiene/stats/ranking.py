@@ -12,8 +12,7 @@ from scipy import stats
 
 from aiene.stats.bootstrap import drawn_weights
 from aiene.stats.paired import Scores, oriented, score_table
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
+from aiene.stats.records import Estimate, missing
 
 FloatArray = npt.NDArray[np.float64]
 RankBy = Literal["mean_then_rank", "rank_then_mean"]

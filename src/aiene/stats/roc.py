@@ -11,10 +11,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import Statistic
-from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
+from aiene.stats.bootstrap import Statistic, cluster_bootstrap
+from aiene.stats.records import Estimate, missing
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -215,7 +213,7 @@ def clustered_auc_difference(
     if reason:
         return missing(reason, truth.size)
     area_one, area_two = auc(truth, one), auc(truth, two)
-    return bootstrap(
+    return cluster_bootstrap(
         lambda weights: area_one(weights) - area_two(weights),
         truth.size,
         patients,

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.stats.records import (
-    Estimate,
     Floats,
+    HorizonEstimate,
     Interval,
     Ints,
     NotEstimableError,
@@ -23,6 +23,10 @@ from aiene.stats.records import (
     known_until,
 )
 from aiene.stats.tests import normal_quantile, two_sided
+
+SurvivalInterval = Literal["log-log", "log", "plain"]
+IncidenceInterval = Literal["log-log", "plain"]
+
 
 # Counts at each distinct time: what every curve and test starts from.
 
@@ -147,7 +151,7 @@ class Curve(Protocol):
         """To where the curve can be told."""
 
 
-def estimate_at(curve: Curve, values: Floats, horizon: float) -> Estimate:
+def estimate_at(curve: Curve, values: Floats, horizon: float) -> HorizonEstimate:
     """A curve at a horizon, with its interval.
 
     Parameters
@@ -155,7 +159,7 @@ def estimate_at(curve: Curve, values: Floats, horizon: float) -> Estimate:
     values : (k,) of the curve at its times.
     """
     place = int(np.searchsorted(curve.times, horizon, side="right")) - 1
-    return Estimate(
+    return HorizonEstimate(
         time=horizon,
         value=float(values[place]),
         lower=float(curve.lower[place]),
@@ -165,9 +169,6 @@ def estimate_at(curve: Curve, values: Floats, horizon: float) -> Estimate:
         n_events=int(curve.n_events[: place + 1].sum()),
         beyond_followup=horizon > curve.known_until,
     )
-
-
-SurvivalInterval = Literal["log-log", "log", "plain"]
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class SurvivalCurve:
         """Survival at any times, after the last one its last value."""
         return step(self.times, self.survival, np.asarray(times, dtype=np.float64), 1.0)
 
-    def at(self, horizons: Sequence[float]) -> tuple[Estimate, ...]:
+    def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
         """Survival at each horizon with its interval."""
         return tuple(estimate_at(self, self.survival, float(horizon)) for horizon in horizons)
 
@@ -382,9 +383,6 @@ def _led(values: Floats, lead: list[float], first: float) -> Floats:
 # Cumulative incidence with competing events, by Aalen and Johansen.
 
 
-IncidenceInterval = Literal["log-log", "plain"]
-
-
 @dataclass(frozen=True)
 class IncidenceCurve:
     """Cumulative incidence of one cause; every array starts with time 0.
@@ -419,7 +417,7 @@ class IncidenceCurve:
         """Incidence at any times, after the last one its last value."""
         return step(self.times, self.incidence, np.asarray(times, dtype=np.float64), 0.0)
 
-    def at(self, horizons: Sequence[float]) -> tuple[Estimate, ...]:
+    def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
         """Incidence at each horizon with its interval."""
         return tuple(estimate_at(self, self.incidence, float(horizon)) for horizon in horizons)
 

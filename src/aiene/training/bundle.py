@@ -22,6 +22,9 @@ _UNSTATED = {
     "intended_use": "Research on CTs like those of the training. Not for clinical decisions.",
 }
 
+OnNote = Callable[[str], None]
+"""Told a sentence that the user should know, though nothing is wrong enough to stop."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -184,5 +187,3 @@ class Step:
 
 
 OnStep = Callable[[Step], None]
-OnNote = Callable[[str], None]
-"""Told a sentence that the user should know, though nothing is wrong enough to stop."""

@@ -31,6 +31,8 @@ LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
 FEWEST_PATIENTS: Final = 5
 _ENDINGS: Final = (".nii.gz", ".nii", ".nrrd", ".nhdr")
 
+FOLDS = 5
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -314,9 +316,6 @@ def _is_of(file: Path, key: str) -> bool:
 
 
 # Patients dealt into folds: fixed by the seed and their ids, never one patient in two.
-
-
-FOLDS = 5
 
 
 def deal(strata: Mapping[str, str], folds: int, seed: int) -> dict[str, int]:

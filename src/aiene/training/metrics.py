@@ -21,6 +21,9 @@ from aiene.training.dataset import LABELS
 Floats = npt.NDArray[np.float64]
 _RESAMPLES = 1000
 
+_KEPT = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
+Rule = Literal["youden", "sensitivity"]
+
 
 def figures_of(
     probabilities: Floats, truth: Floats, called: npt.NDArray[np.bool_], patients: Sequence[str]
@@ -101,9 +104,6 @@ def _resampled(patients: Sequence[str]) -> list[npt.NDArray[np.int64]]:
 # What nnU-Net's validation says, and its checkpoint without what only the training needs.
 
 
-_KEPT = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
-
-
 def validation_figures(summary: Path) -> dict[str, Any]:
     """Mean Dice of each label over the validation cases, with a 95 % bootstrap interval.
 
@@ -154,9 +154,6 @@ def weights_only(source: Path, target: Path) -> None:
 
 
 # Probabilities that mean what they say, and the threshold on them.
-
-
-Rule = Literal["youden", "sensitivity"]
 
 
 def temperature(logits: Floats, truth: Floats) -> float:

@@ -30,6 +30,11 @@ POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "
 
 _REMEDY: Final = "give case_id, name or point, pos, ene"
 
+NEAR_MM = 10.0
+"""A point this far from the nearest node still means that node."""
+
+_MARGIN = (4, 12, 12)  # voxels beyond the classifier's box, so that a turned node still has its surroundings
+
 
 @dataclass(frozen=True)
 class NodeRow:
@@ -134,11 +139,6 @@ def _single_class(file: Path, rows: list[NodeRow]) -> list[str]:
         return []
     what = "no node has ene 0 or 1" if not known else f"ene is {known.pop()} in every node where it is known"
     return [f"{file.name}: {what}; both classes are needed to learn from."]
-
-
-NEAR_MM = 10.0
-"""A point this far from the nearest node still means that node."""
-_MARGIN = (4, 12, 12)  # voxels beyond the classifier's box, so that a turned node still has its surroundings
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,8 @@ _SAID = {
     "knn": "k nearest neighbours on its frozen features, in cross-validation by patient",
 }
 
+PREFIX = "timm:"
+
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
@@ -166,9 +168,6 @@ def _channels(config: Any) -> int:
 #
 # Written by timm's documented interface (`create_model`, `num_classes=0`); where timm is not installed, the
 # model is a row that says so.
-
-
-PREFIX = "timm:"
 
 
 def open_timm(request: Request) -> EncoderComparator:

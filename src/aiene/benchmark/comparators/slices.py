@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+OUTSIDE_HU = -1024.0
+_PLANES = ((1, 2), (0, 2), (0, 1))
+"""Which patient axes (z up, y back, x left) are rows and columns: axial, coronal, sagittal."""
+
 
 @dataclass(frozen=True)
 class AxialView:
@@ -115,11 +119,6 @@ def _nearest_axes(closeness: npt.NDArray[np.float64]) -> tuple[int, int, int]:
 
 
 # Pictures of a node: square patches through its middle in the three planes, at one pixel size.
-
-
-OUTSIDE_HU = -1024.0
-_PLANES = ((1, 2), (0, 2), (0, 1))
-"""Which patient axes (z up, y back, x left) are rows and columns: axial, coronal, sagittal."""
 
 
 def node_patches(

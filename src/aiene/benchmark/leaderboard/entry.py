@@ -22,6 +22,9 @@ _MOST_METRICS = 500
 _TEXTS = ("data_sha256", "model", "version", "created")
 _OPTIONAL_TEXTS = ("model_sha256", "machine", "site", "note")
 
+USUAL_METRICS = ("dice", "dice_GTVn", "auc_on_truth", "auc_end_to_end", "auc", "node_sensitivity")
+"""What is sorted by where nothing is said: the first that an entry has."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -201,10 +204,6 @@ def metrics_of(model: dict[str, Any]) -> dict[str, float | None]:
 
 
 # Entries in their order: only those on the same data are compared.
-
-
-USUAL_METRICS = ("dice", "dice_GTVn", "auc_on_truth", "auc_end_to_end", "auc", "node_sensitivity")
-"""What is sorted by where nothing is said: the first that an entry has."""
 
 
 @dataclass(frozen=True)

@@ -97,14 +97,6 @@ def read_entries(
     return in_order(entries, sort=sort, descending=descending)
 
 
-def data_sets(board: Path) -> tuple[tuple[str, int], ...]:
-    """The hash of each data set and how many entries it has, the newest first."""
-    counts: dict[str, int] = {}
-    for entry in read_entries(board):
-        counts[entry.data_sha256] = counts.get(entry.data_sha256, 0) + 1
-    return tuple(counts.items())
-
-
 def export_json(board: Path, path: Path, *, data_sha256: str | None = None) -> int:
     """Write entries for other sites; how many.
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 _ROW = 0.52  # inches for each model
 
+_WIDTH, _HEIGHT = 4.2, 3.4
+_NORMAL = 1.959964  # two-sided 95 % of a normal distribution
+_CELL_WIDTH, _CELL_HEIGHT = 0.66, 0.44
+_DARK = 0.55
+
 
 class _Points(NamedTuple):
     model: str
@@ -116,9 +121,6 @@ def _scatter(index: int) -> float:
 # What a model costs in time against how well it segments.
 
 
-_WIDTH, _HEIGHT = 4.2, 3.4
-
-
 class _Point(NamedTuple):
     model: str
     number: int
@@ -202,9 +204,6 @@ def _draw_cost(points: Sequence[_Point], name: str) -> Drawing:
 # Agreement of volumes, as Bland and Altman (Lancet 1986, 1:307) draw it.
 
 
-_NORMAL = 1.959964  # two-sided 95 % of a normal distribution
-
-
 class _Agreement(NamedTuple):
     number: int
     means: tuple[float, ...]
@@ -284,10 +283,6 @@ def _ml(volume: float) -> str:
 # How firm the ranks are: the share of resamples in which each model had each rank.
 #
 # After Wiesenfarth et al., Sci. Rep. 2021, 11:2369.
-
-
-_CELL_WIDTH, _CELL_HEIGHT = 0.66, 0.44
-_DARK = 0.55
 
 
 def rank_stability(ranking: dict[str, Any]) -> Figure | None:

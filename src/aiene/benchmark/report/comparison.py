@@ -16,6 +16,8 @@ _FEWEST = 6  # patients; with fewer no permutation can give p < 0.05 (2 / 2 ** 5
 
 Comparison = dict[str, Any]
 
+Ranking = dict[str, Any]
+
 
 def comparisons(source: Source) -> Section:
     """The chapter."""
@@ -183,9 +185,6 @@ def _areas(rows: list[Comparison]) -> CellTable:
 
 
 # The order of the models, and how firm it is.
-
-
-Ranking = dict[str, Any]
 
 
 def ranks(source: Source) -> Section:

@@ -21,6 +21,10 @@ _SIDE = 3.7
 FROC_MOST = 10.0
 """False nodes per case at which the axis ends: beyond, no one would use a model."""
 
+Content = TypeVar("Content")
+COLUMNS = 3
+_LEFT, _BOTTOM, _TOP, _RIGHT = 0.78, 0.55, 0.55, 0.25
+
 
 class _Curve(NamedTuple):
     model: str
@@ -161,12 +165,6 @@ def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
 
 
 # Small charts side by side, one for each model.
-
-
-Content = TypeVar("Content")
-
-COLUMNS = 3
-_LEFT, _BOTTOM, _TOP, _RIGHT = 0.78, 0.55, 0.55, 0.25
 
 
 def panels(

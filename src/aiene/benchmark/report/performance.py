@@ -13,6 +13,16 @@ from aiene.report.formatting import TableBuilder, dig, number, numbers, shown, w
 
 _SHOWN = tuple(name for name in METRICS if name != "auc")
 
+_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+_TITLE = "Extranodal extension"
+_TRACKS = {
+    "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
+    "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as probability 0",
+}
+_RATES_CLASSIFICATION = ("sensitivity", "specificity", "ppv", "npv")
+Judged = list[tuple[str, dict[str, Any]]]
+_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
+
 
 def segmentation(source: Source) -> Section:
     """The chapter."""
@@ -48,9 +58,6 @@ def _table(source: Source, label: str, which: str) -> CellTable:
 
 
 # How many nodes were found, and how many that are none.
-
-
-_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 
 
 def detection(source: Source) -> Section:
@@ -129,16 +136,6 @@ def _froc_table(models: list[dict[str, Any]]) -> CellTable:
 
 
 # How well the models tell nodes with extranodal extension.
-
-
-_TITLE = "Extranodal extension"
-_TRACKS = {
-    "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
-    "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as probability 0",
-}
-_RATES_CLASSIFICATION = ("sensitivity", "specificity", "ppv", "npv")
-
-Judged = list[tuple[str, dict[str, Any]]]
 
 
 def classification(source: Source) -> Section:
@@ -253,9 +250,6 @@ def _said(rate: str) -> str:
 
 
 # What the models cost: time, memory, size.
-
-
-_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
 
 
 def resources(source: Source) -> Section:

@@ -30,6 +30,8 @@ EVENTS: dict[str, str] = {
 COMPETING: tuple[Endpoint, ...] = ("dc", "lrc")
 """Endpoints that death before the event competes with."""
 
+_Rule = tuple[str, str, Callable[[pd.DataFrame], np.ndarray]]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -222,9 +224,6 @@ def make_cohort(table: pd.DataFrame, settings: AnalysisSettings) -> Cohort:
             f"'{worst.reason}'."
         )
     return Cohort(at, tuple(steps), simulated)
-
-
-_Rule = tuple[str, str, Callable[[pd.DataFrame], np.ndarray]]
 
 
 def _rules(settings: AnalysisSettings) -> list[_Rule]:

@@ -45,6 +45,14 @@ FEWEST_CENTRES = 3
 FEWEST_EVENTS = 20
 """Events that a centre needs to judge a model."""
 
+GRID = 20
+"""Points in time of the integrated Brier score."""
+
+THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
+"""Threshold risks of the decision curve."""
+
+_KINDS = {"harrell": "Harrell", "uno": "Uno"}
+
 
 def judging_centres(center: np.ndarray, event: np.ndarray) -> tuple[str, ...]:
     """The centres with events enough, in the order of their names; none where they are fewer than three.
@@ -189,12 +197,6 @@ def separation(contest: Contest, head: dict[str, Any], added: Added, settings: A
         )
 
 
-GRID = 20
-"""Points in time of the integrated Brier score."""
-THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
-"""Threshold risks of the decision curve."""
-
-
 def assess(contest: Contest, settings: AnalysisSettings) -> Added:
     """Every comparison of one contest; a part that cannot be computed leaves its reason."""
     added = Added()
@@ -284,9 +286,6 @@ def _concordance(
         for pair, difference in zip(_pairs(contest), result.differences.values(), strict=True):
             row = {"model": _label(contest, pair[1]), "kind": _KINDS[kind], "key": pair[1]}
             added.put("delta", head, **row, delta=difference.value, **ends(difference, settings))
-
-
-_KINDS = {"harrell": "Harrell", "uno": "Uno"}
 
 
 def _optimism(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:

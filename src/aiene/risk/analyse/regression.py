@@ -22,6 +22,29 @@ from aiene.stats import CoxFit, NotEstimableError, fine_gray, information, propo
 from aiene.stats import cox as _cox
 from aiene.stats.cox import Engine
 
+MARKER = "n_ai_ene"
+MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))
+_COLUMNS = (
+    Column("term", "Factor"),
+    Column("level", "Level"),
+    Column("uni_n", "n", "count"),
+    Column("uni_events", "Events", "count"),
+    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
+    Column("uni_p", "p", "p"),
+    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
+    Column("adj_p", "p", "p"),
+    Column("without_hr", "adjusted, without AI-ENE", "number", "without_lower", "without_upper"),
+)
+_FG = (
+    Column("term", "Factor"),
+    Column("level", "Level"),
+    Column("shr", "Subdistribution HR (interval)", "number", "shr_lower", "shr_upper"),
+    Column("shr_p", "p", "p"),
+    Column("hr", "Cause-specific HR (interval)", "number", "lower", "upper"),
+    Column("p", "p", "p"),
+)
+
+
 # Fits that end in a result or in one sentence, never in an error of the linear algebra.
 
 
@@ -60,10 +83,6 @@ def guarded(what: str, function: Any, *arguments: Any) -> Any:
     except np.linalg.LinAlgError:
         reason = "the patients are too few for it (a singular matrix)."
     return Part((Text(f"{what}: {reason}", kind="warning"),), (Skipped(what, reason),))
-
-
-MARKER = "n_ai_ene"
-MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))
 
 
 @dataclass(frozen=True)
@@ -136,19 +155,6 @@ def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
     if any(r.get("adj_hr") is not None for r in rows) and sample.name == "all":
         items.insert(0, _forest(stem, title, rows, complete, settings))
     return Part(tuple(items), tuple(skipped), tuple(warnings))
-
-
-_COLUMNS = (
-    Column("term", "Factor"),
-    Column("level", "Level"),
-    Column("uni_n", "n", "count"),
-    Column("uni_events", "Events", "count"),
-    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
-    Column("uni_p", "p", "p"),
-    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
-    Column("adj_p", "p", "p"),
-    Column("without_hr", "adjusted, without AI-ENE", "number", "without_lower", "without_upper"),
-)
 
 
 def _univariable(sample: Sample, terms: Sequence[Term], settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -329,16 +335,6 @@ def fine_gray_part(sample: Sample, settings: AnalysisSettings) -> Part:
             ),
         )
     )
-
-
-_FG = (
-    Column("term", "Factor"),
-    Column("level", "Level"),
-    Column("shr", "Subdistribution HR (interval)", "number", "shr_lower", "shr_upper"),
-    Column("shr_p", "p", "p"),
-    Column("hr", "Cause-specific HR (interval)", "number", "lower", "upper"),
-    Column("p", "p", "p"),
-)
 
 
 def _with_sign(p: float | None) -> str:

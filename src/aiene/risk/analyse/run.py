@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
     from aiene.risk.schemes import Scheme
 
+_SCHEME = "scheme_derived.toml"
+RESEARCH_ONLY = "Research software, not a medical device."
+
 
 # The steps of an analysis as jobs, and the chapters that their results go into.
 
@@ -218,10 +221,6 @@ def interaction_chapter(
             sample = _sample(cohort, every, outcome, settings)
             rows += interaction_row(sample, settings, _cutoffs(groupings))
     return Section("interaction", "Does the effect differ by HPV?", (interaction_table(rows),))
-
-
-_SCHEME = "scheme_derived.toml"
-RESEARCH_ONLY = "Research software, not a medical device."
 
 
 def analyse(

@@ -29,6 +29,25 @@ from aiene.stats import (
     rmst,
 )
 
+_TEST_COLUMNS = (
+    Column("population", "Patients"),
+    Column("test", "Test"),
+    Column("statistic", "Chi-squared", "number3"),
+    Column("df", "df", "count"),
+    Column("p", "p", "p"),
+    Column("p_holm", "p, Holm", "p"),
+    Column("reason", "Remark"),
+)
+_TESTS = (
+    Column("population", "Patients"),
+    Column("test", "Test"),
+    Column("statistic", "Chi-squared", "number3"),
+    Column("df", "df", "count"),
+    Column("p", "p", "p"),
+    Column("p_holm", "p, Holm", "p"),
+    Column("reason", "Remark"),
+)
+
 
 class Stratum:
     """Patients of one population in one grouping, for one endpoint."""
@@ -144,17 +163,6 @@ def _estimate_columns(horizons: Sequence[float]) -> tuple[Column, ...]:
         ),
         Column("rmst", "Restricted mean, years", "number", "rmst_lower", "rmst_upper"),
     )
-
-
-_TEST_COLUMNS = (
-    Column("population", "Patients"),
-    Column("test", "Test"),
-    Column("statistic", "Chi-squared", "number3"),
-    Column("df", "df", "count"),
-    Column("p", "p", "p"),
-    Column("p_holm", "p, Holm", "p"),
-    Column("reason", "Remark"),
-)
 
 
 def _estimates(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -407,17 +415,6 @@ def _columns(horizons: Sequence[float]) -> tuple[Column, ...]:
         Column("competing", "Died first", "count"),
         *pairs,
     )
-
-
-_TESTS = (
-    Column("population", "Patients"),
-    Column("test", "Test"),
-    Column("statistic", "Chi-squared", "number3"),
-    Column("df", "df", "count"),
-    Column("p", "p", "p"),
-    Column("p_holm", "p, Holm", "p"),
-    Column("reason", "Remark"),
-)
 
 
 def _rows(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("aiene", "lifelines", "comprisk", "numpy", "scipy", "pandas", "matplotlib")
 
+_Item = tuple[str, str, str, str]
+"""Number, topic, where it is found (empty: the authors), anchor."""
+
 
 def software() -> dict[str, str]:
     """Versions of what computes and draws."""
@@ -164,10 +167,6 @@ def _derived(settings: AnalysisSettings) -> str:
 # Item titles are our own short words for those of Altman et al. 2012 (REMARK, doi
 # 10.1371/journal.pmed.1001216)
 # and Collins et al. 2024 (TRIPOD+AI, doi 10.1136/bmj-2023-078378).
-
-
-_Item = tuple[str, str, str, str]
-"""Number, topic, where it is found (empty: the authors), anchor."""
 
 
 def checklists(

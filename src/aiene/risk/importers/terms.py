@@ -9,6 +9,17 @@ from aiene.risk.importers.source import ImportOptions, Origin, Source, codings_o
 from aiene.risk.table.columns import N7_WORDS, N8_WORDS, T_WORDS
 from aiene.risk.table.values import listed, rows_of, understood
 
+_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("nasopharynx", ("nasopharyn",)),
+    ("hypopharynx", ("hypopharyn", "pyriform", "piriform", "post-cricoid", "postcricoid")),
+    ("larynx", ("laryn", "glott")),
+    ("oral_cavity", ("oral cavity", "oral tongue", "floor of mouth", "buccal", "retromolar", "gingiva",
+                    "hard palate")),
+    ("oropharynx", ("oropharyn", "base of tongue", "bot", "tonsil", "soft palate", "vallecula",
+                    "glossopharyngeal", "pharyngeal wall")),
+    ("unknown_primary", ("unknown", "cup")),
+)  # fmt: skip
+
 
 def edition7(source: Source, t: str, n: str, m: str, site: pd.Series | None = None) -> dict[str, pd.Series]:
     """The columns t7, n7, m, edition_t and edition_n.
@@ -91,18 +102,6 @@ def by_edition(source: Source, edition: str | None, t: str, n: str, m: str) -> d
 
 
 # Primary sites as people write them.
-
-
-_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("nasopharynx", ("nasopharyn",)),
-    ("hypopharynx", ("hypopharyn", "pyriform", "piriform", "post-cricoid", "postcricoid")),
-    ("larynx", ("laryn", "glott")),
-    ("oral_cavity", ("oral cavity", "oral tongue", "floor of mouth", "buccal", "retromolar", "gingiva",
-                    "hard palate")),
-    ("oropharynx", ("oropharyn", "base of tongue", "bot", "tonsil", "soft palate", "vallecula",
-                    "glossopharyngeal", "pharyngeal wall")),
-    ("unknown_primary", ("unknown", "cup")),
-)  # fmt: skip
 
 
 def site_of(text: str) -> str:

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aiene.errors import InputError, UsageError
 from aiene.hashing import file_sha256
 from aiene.provenance import digest
-from aiene.results.atomic import make_folder, write_bytes
 
 Base = Literal["none", "rtog0129", "ajcc7", "ajcc8", "ajcc8_p16_positive", "ajcc8_p16_negative", "ajcc9"]
 
@@ -245,17 +244,6 @@ def read_scheme(path_or_name: Path | str) -> Scheme:
             )
         path = shipped
     return _parsed(path, _content(path))
-
-
-def write_scheme(scheme: Scheme, path: Path) -> None:
-    """Write a scheme so that people can read it and `read_scheme` gives it back.
-
-    Raises
-    ------
-    OutputError : it cannot be written.
-    """
-    make_folder(path.parent)
-    write_bytes(path, scheme_bytes(scheme))
 
 
 def scheme_bytes(scheme: Scheme) -> bytes:

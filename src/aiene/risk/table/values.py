@@ -20,6 +20,21 @@ from aiene.risk.table.columns import Column
 
 _SHOWN = 5
 
+Reader = Callable[[str], Any]
+"""Reads one value; None where it makes no sense of it."""
+
+_YES = frozenset({"1", "true", "t", "yes", "y"})
+_NO = frozenset({"0", "false", "f", "no", "n"})
+_DIED = frozenset({"dead", "died", "deceased", "death"})
+_LIVES = frozenset({"alive", "living"})
+_SYNONYMS: dict[str, dict[str, str]] = {
+    "hpv": {"pos": "positive", "neg": "negative", "+": "positive", "-": "negative",
+            "p16+": "positive", "p16-": "negative", "hpv+": "positive", "hpv-": "negative"},
+    "sex": {"m": "male", "f": "female", "man": "male", "woman": "female"},
+    "pack_years_class": {"<=10": "le10", "≤10": "le10", ">10": "gt10"},
+    "smoking_status": {"non-smoker": "never", "ex-smoker": "former", "ex": "former"},
+}  # fmt: skip
+
 
 def listed(items: Sequence[object], *, shown: int = _SHOWN) -> str:
     """Items for a sentence: the first few, and how many more."""
@@ -74,28 +89,6 @@ class Findings:
     def note(self, sentence: str) -> None:
         """Something that was understood or derived."""
         self.notes.append(sentence)
-
-    @property
-    def all_warnings(self) -> tuple[str, ...]:
-        """Warnings and dropped values."""
-        return (*self.dropped, *self.warnings)
-
-
-Reader = Callable[[str], Any]
-"""Reads one value; None where it makes no sense of it."""
-
-_YES = frozenset({"1", "true", "t", "yes", "y"})
-_NO = frozenset({"0", "false", "f", "no", "n"})
-_DIED = frozenset({"dead", "died", "deceased", "death"})
-_LIVES = frozenset({"alive", "living"})
-
-_SYNONYMS: dict[str, dict[str, str]] = {
-    "hpv": {"pos": "positive", "neg": "negative", "+": "positive", "-": "negative",
-            "p16+": "positive", "p16-": "negative", "hpv+": "positive", "hpv-": "negative"},
-    "sex": {"m": "male", "f": "female", "man": "male", "woman": "female"},
-    "pack_years_class": {"<=10": "le10", "≤10": "le10", ">10": "gt10"},
-    "smoking_status": {"non-smoker": "never", "ex-smoker": "former", "ex": "former"},
-}  # fmt: skip
 
 
 def understood(texts: pd.Series, read: Reader) -> tuple[pd.Series, np.ndarray]:

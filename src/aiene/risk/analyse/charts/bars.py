@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDTH, MAIN, SIDE, LINE = 7.4, 3.2, 3.5, 0.165
+
 
 def draw_bars(content: Mapping[str, Any]) -> Figure:
     """Bars side by side: share of each group's patients by number of AI-ENE nodes.
@@ -159,9 +161,6 @@ def draw_heat(content: Mapping[str, Any]) -> Figure:
 
 
 # The way of the patients from the table into the analysis.
-
-
-WIDTH, MAIN, SIDE, LINE = 7.4, 3.2, 3.5, 0.165
 
 
 def draw_flow(content: Mapping[str, Any]) -> Figure:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PLOT_HEIGHT, ROW, PANEL = 3.0, 0.19, 4.3
 TOP, BOTTOM, GAP = 0.62, 0.12, 0.35
 
+WIDTH, HEIGHT, COLUMNS = 2.55, 1.55, 3
+
 
 def draw_curves(content: Mapping[str, Any]) -> Figure:
     """One or more panels side by side.
@@ -165,9 +167,6 @@ def _filled(bound: Sequence[float | None], value: Sequence[float]) -> list[float
 
 
 # Scaled Schoenfeld residuals over time: a trend is a hazard ratio that changes.
-
-
-WIDTH, HEIGHT, COLUMNS = 2.55, 1.55, 3
 
 
 def draw_residuals(content: Mapping[str, Any]) -> Figure:
