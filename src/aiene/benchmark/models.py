@@ -1,4 +1,4 @@
-"""Which models take part, by the words of the command and the configuration."""
+"""The models of a benchmark: from the command line and the configuration to loaded comparators."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from aiene.benchmark.comparators.protocol import Comparator, ModelFacts, Request
 from aiene.benchmark.config import BenchmarkConfig, Kind, ModelEntry
 from aiene.benchmark.records import key_of
 from aiene.errors import AieneError, ModelError, UsageError
-
-# Which adapter runs a model, and opening it.
-
 
 _OPENERS: dict[Kind, tuple[str, str]] = {
     "bundle": ("bundle", "open_bundle"),

@@ -1,4 +1,14 @@
-"""The findings of a case as an RT Structure Set: one ROI per node, outlined on the source slices."""
+"""The findings of a case as an RT Structure Set: one ROI per node, outlined on the source slices.
+
+An outline is a closed polygon that gives the same mask again when it is filled. It runs half-way between the
+centres of pixels inside and outside (marching squares at 0.5 of a mask of 0 and 1), so it stays over a third
+of a pixel from every centre: whoever asks which pixel centres lie inside gets the mask back, whatever the
+rule for points on a line. Pixels that touch at a corner only belong to two islands.
+
+RTSTRUCT knows no holes. A hole is joined to the outline around it by a cut of no width (keyhole), which is
+walked there and back, so both common filling rules (even-odd, non-zero) leave the hole out. Cuts run along
+the edges between pixel columns, half a pixel from every centre.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +28,6 @@ from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, findings_of
 from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
 from aiene.export.source_series import Plane, SourceSeries, planes
 from aiene.results.records import NodeResult
-
-# From a mask on a slice to closed outlines that draw the same mask again, holes and all.
-#
-# An outline runs half-way between the centres of pixels inside and outside (marching squares at 0.5 of a mask
-# of 0 and 1), so it stays over a third of a pixel from every centre: whoever asks which pixel centres lie
-# inside gets the mask back, whatever the rule for points on a line. Pixels that touch at a corner only belong
-# to two islands.
-#
-# RTSTRUCT knows no holes. A hole is joined to the outline around it by a cut of no width (keyhole), which is
-# walked there and back, so both common filling rules (even-odd, non-zero) leave the hole out. Cuts run along
-# the edges between pixel columns, half a pixel from every centre.
-
 
 Mask = npt.NDArray[np.bool_]
 Outline = npt.NDArray[np.float64]

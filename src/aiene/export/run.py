@@ -1,4 +1,8 @@
-"""A run's results as DICOM objects: case by case, whole or not at all, one row for each."""
+"""Export of a run as DICOM objects: case by case, each whole or not at all, one row of the table for each.
+
+Each object is built, read back and compared before its file counts as done. The tables say what every case
+ended with.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +41,6 @@ from aiene.results.atomic import elsewhere, make_folder, writing
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
-
-# What an export ended with, case by case, and its tables.
-
 
 Kind = Literal["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture", "dicom-seg-fractional"]
 KINDS: tuple[Kind, ...] = ("dicom-seg", "dicom-sr", "rtstruct", "secondary-capture", "dicom-seg-fractional")
@@ -160,7 +161,7 @@ def earlier_dates(out: Path) -> dict[str, datetime]:
         return {}
 
 
-# The objects of one case as files: each built, read back and compared.
+# Objects of one case
 
 
 @dataclass

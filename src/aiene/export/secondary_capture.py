@@ -1,4 +1,8 @@
-"""The key slices of each node as Secondary Capture images, for viewers that show nothing else."""
+"""The key slices of each node as Secondary Capture images, for viewers that show nothing else.
+
+A page shows one node: the planes through it in the patient's axes, however the CT was scanned or stored, with
+its outline and its numbers.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,6 @@ from aiene.export.source_series import planes
 from aiene.geometry import Grid, Volume, pull_labels
 from aiene.ingest import Case, read_case
 from aiene.results.records import NodeResult
-
-# The planes through a node that show it best, whatever way the CT was scanned or stored.
-
 
 View = Literal["axial", "coronal", "sagittal"]
 AIR_HU: Final = -1024.0
@@ -179,7 +180,7 @@ def _nearest_axes(grid: Grid) -> tuple[list[int], list[float]]:
     return list(best), [float(np.sign(cosines[k, axis])) for k, axis in enumerate(best)]
 
 
-# One page for one node: its key slices with the outline, and its numbers.
+# Pages
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The source series of a case, found again among the files of a folder and checked to be the same."""
+"""The source series of a case: found among the files of a folder, checked to be unchanged, and its geometry.
+
+Masks of the run are brought onto the slices of the series.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,6 @@ from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, group, lay_out
 from aiene.ingest.discovery import source_files
 from aiene.ingest.lattice import AIR_HU, Matrix, keep_planes
-
-# The source series of a case: its slices' headers, where they lie, and masks brought onto them.
-
 
 _SAME_VOXELS: Final = 0.51
 """A stack is the run's own grid where no corner leaves it by more voxels; ingest snaps up to half a voxel."""

@@ -275,7 +275,7 @@ class Arch:
         return replace(self, centre=(-self.centre[0], self.centre[1], self.centre[2]))
 
 
-# What a body is made of: a shape, its HU, and the helpers that build many of them.
+# Tissues: a shape and its HU
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Rigid registration of a CT to the template: the same bytes at any number of threads."""
+"""Rigid registration of a CT to the template, bit for bit the same at any number of threads.
+
+A registration begins at one of several starts; one of them is the best of all shifts, found by normalised
+cross-correlation of the whole volumes.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 _COARSE_MM = (5.0, 5.0, 5.0)
 
 
-# Euler transforms as SimpleITK has them, and as ours.
+# Poses
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Pose:
         return RigidTransform.from_matrix(matrix)
 
 
-# One thread for what must repeat bit for bit.
+# Single thread, so that sums repeat bit for bit
 
 
 @contextmanager
@@ -155,7 +159,7 @@ def _near_body(fixed: Volume) -> sitk.Image:
     return to_sitk(fixed.with_array(near.astype(np.uint8)))
 
 
-# The best shift of a CT against the template, out of all there are: a start that cannot be far off.
+# Exhaustive search of the shift
 
 
 def correlations(fixed: Volume, moving: Volume, overlap: float = _LEAST_OVERLAP) -> tuple[Floats, Grid]:
@@ -235,7 +239,7 @@ def _shift_lattice(fixed: Grid, moving: Grid, shape: tuple[int, int, int]) -> Gr
     )
 
 
-# Where a registration can begin.
+# Starts
 
 
 def start_pose(start: Start, fixed: Volume, moving: Volume) -> Pose | None:

@@ -1,4 +1,7 @@
-"""The CT as registration and crop see it: resampled or averaged, and cut where it shows the whole body."""
+"""The CT as registration and crop see it: resampled or averaged, and cut where it shows the whole body.
+
+Coarse lattices are block means on the CT's own axes, or an upright lattice on the template's axes.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _BESIDE = 3
 _FAR_MM = 1000.0
 
 
-# Coarser lattices of a volume: block means on its own axes, and an upright lattice on the template's.
+# Coarse lattices
 
 
 def block_factors(spacing: Triple, wanted: Triple) -> tuple[int, int, int]:

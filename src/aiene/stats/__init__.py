@@ -19,6 +19,11 @@ from aiene.stats.cox_model import (
     nested_lrt,
     term_test,
 )
+from aiene.stats.cumulative_incidence import (
+    IncidenceCurve,
+    cumulative_incidence,
+    cumulative_incidence_by_group,
+)
 from aiene.stats.decision_curve import DecisionCurve, NetBenefit, decision_curve
 from aiene.stats.fine_gray import FineGrayFit, fine_gray
 from aiene.stats.imputation import (
@@ -61,12 +66,9 @@ from aiene.stats.sample_size import Information, count_distribution, information
 from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.survival_curves import (
     FollowUp,
-    IncidenceCurve,
     Restricted,
     RestrictedDifference,
     SurvivalCurve,
-    cumulative_incidence,
-    cumulative_incidence_by_group,
     follow_up,
     kaplan_meier,
     kaplan_meier_by_group,

@@ -197,7 +197,7 @@ def _met_upper(upper: np.ndarray, starts: Ints, lengths: Ints) -> Ints:
     return np.asarray(met - np.repeat(before, lengths) - 1)
 
 
-# C of several scores with intervals and paired differences, all on the same resamples.
+# C of several scores on the same resamples, with paired differences
 
 
 @dataclass(frozen=True)

@@ -306,7 +306,7 @@ def _breslow(time: Floats, event: Ints, eta: Floats) -> tuple[Floats, Floats]:
     return times[kept], np.cumsum(deaths[kept] / at_risk[kept])
 
 
-# Records of fitted regressions.
+# Records of fitted regressions
 
 
 @dataclass(frozen=True)

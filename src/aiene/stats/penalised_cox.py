@@ -1,4 +1,7 @@
-"""Penalised Cox regressions for sparse groups: Firth's, whose estimates are always finite, and the ridge."""
+"""Penalised Cox regressions for sparse groups: Firth's, whose estimates are always finite, and the ridge.
+
+`find_separation` names the columns whose unpenalised estimate would be infinite, before a fit is used.
+"""
 
 from __future__ import annotations
 
@@ -297,7 +300,7 @@ def _crossing(height: Callable[[float], float], centre: float, stride: float) ->
     return float(optimize.brentq(height, inside, outside, xtol=1e-8))
 
 
-# Estimates that would run to infinity: how to see them before a fit is believed.
+# Separation (monotone likelihood)
 
 
 def find_separation(

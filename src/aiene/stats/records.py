@@ -1,4 +1,4 @@
-"""Small records that several analyses share, and their JSON form."""
+"""Records that several analyses share, their JSON form, and the checks of the input of every analysis."""
 
 from __future__ import annotations
 
@@ -123,14 +123,11 @@ def missing(reason: str, n: int = 0) -> Estimate:
     return Estimate(None, reason=reason, n=n)
 
 
-# The error of a number that the data cannot give.
-
-
 class NotEstimableError(ProblemError):
     """The data hold too little for this quantity."""
 
 
-# What every analysis asks of its input.
+# Checks of the input
 
 
 class Outcome(NamedTuple):

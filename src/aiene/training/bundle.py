@@ -1,4 +1,4 @@
-"""A trained network into a bundle: the card, the readable card, the figures, all or nothing."""
+"""A trained network as a bundle, written whole or not at all: model card, readable card, metrics."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace("|", "/")
 
 
-# What a training tells while it runs.
+# Progress
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,6 @@ from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import nifti_bytes
 from aiene.training.dataset import LABELS, Pair, read_crop
 
-# Crops as an nnU-Net v2 raw dataset, with a fixed patient-wise split.
-
-
 DATASET: Final = "Dataset501_ENE"
 DATASET_ID: Final = 501
 CONFIGURATION: Final = "3d_fullres"

@@ -1,4 +1,4 @@
-"""Nodes of the training crops, each with what the table says of it."""
+"""Nodes of the training crops with their pathology (`nodes.csv`), and augmented views of them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ from aiene.nodes import Node, names_by_volume, split_nodes
 from aiene.nodes.split import dilate, padded_block
 from aiene.training.dataset import TrainingCrop
 from aiene.training.table import plain_id, read_table
-
-# The table of nodes whose pathology is known: `nodes.csv` of a training.
-
 
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))
 """Columns that say where a node is, in LPS mm on the CT; the first are those of a run's `nodes.csv`."""
@@ -248,7 +245,7 @@ def jittered(mask: npt.NDArray[np.bool_], step: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-# Another view of the same node: turned, scaled, mirrored, noisier, drawn by another hand.
+# Augmentation
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Volumes as a stack of pictures: axial slices as radiologists look at them, scaled for image models."""
+"""Two-dimensional images for image models: axial slices of a volume, and patches of a node.
+
+Slices are scaled as radiologists look at them; patches are square, cut through the middle of the node in the
+three planes, at one pixel size.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +122,7 @@ def _nearest_axes(closeness: npt.NDArray[np.float64]) -> tuple[int, int, int]:
     return order[0], order[1], order[2]
 
 
-# Pictures of a node: square patches through its middle in the three planes, at one pixel size.
+# Patches of a node
 
 
 def node_patches(

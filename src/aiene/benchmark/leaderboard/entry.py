@@ -1,4 +1,7 @@
-"""One line of a leaderboard: a model on a data set, in figures, without patients."""
+"""Entries of a leaderboard: one model on one data set, in figures, without patients.
+
+Entries are made from a benchmark's summary, one for each model, and ranked within one data set only.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +153,7 @@ def _shown(text: str) -> str:
     return printable if len(printable) <= 60 else printable[:57] + "..."
 
 
-# What a benchmark adds to a leaderboard: one entry a model, no patients.
+# Entries from a summary
 
 
 def entries_of(summary: dict[str, Any]) -> list[Entry]:
@@ -203,7 +206,7 @@ def metrics_of(model: dict[str, Any]) -> dict[str, float | None]:
     return metrics
 
 
-# Entries in their order: only those on the same data are compared.
+# Ranking
 
 
 @dataclass(frozen=True)

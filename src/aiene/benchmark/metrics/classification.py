@@ -1,4 +1,8 @@
-"""How well probabilities of ENE tell nodes apart."""
+"""Metrics of ENE classification: discrimination, operating points, calibration, and agreement by patient.
+
+Discrimination and operating points are over nodes; agreement is of counts over patients: any node with ENE,
+and how many.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,6 @@ from aiene.stats import roc as curves
 from aiene.stats.bootstrap import Statistic, cluster_bootstrap, cluster_codes, mean
 from aiene.stats.records import Estimate, missing
 from aiene.stats.roc import as_floats, check_scores, delong_auc, one_class, wilson
-
-# Whether probabilities mean what they say.
-
 
 CLIP = 1e-6
 """Probabilities are kept this far from 0 and 1 before their logit is taken."""
@@ -397,7 +398,7 @@ def roc_curve(labels: npt.ArrayLike, scores: npt.ArrayLike) -> RocCurve | None:
     )
 
 
-# ENE patient by patient: any at all, and how many nodes.
+# Agreement by patient
 
 
 @dataclass(frozen=True)

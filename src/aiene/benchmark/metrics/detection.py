@@ -1,4 +1,7 @@
-"""How many nodes of a cohort are found, and how many are false."""
+"""Node detection over a cohort: sensitivity, false nodes, and the free-response (FROC) curve.
+
+The FROC curve gives the share of nodes found against false nodes per case as the confidence threshold falls.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +140,7 @@ def _counts(cases: Sequence[NodeMatch], count: Callable[[NodeMatch], int]) -> Fl
     return np.array([count(case) for case in cases], dtype=np.float64)
 
 
-# The free-response curve: nodes found against false nodes per case, as the confidence asked for falls.
+# Free-response curve
 
 
 @dataclass(frozen=True)

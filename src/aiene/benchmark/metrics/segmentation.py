@@ -1,4 +1,4 @@
-"""How well a label map fits the truth, label by label, and over a cohort."""
+"""Segmentation metrics: label by label, of a whole case with its nodes, and aggregated over a cohort."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def _voxel_ml(case: LabelMetrics) -> float:
     return (case.truth_ml + case.predicted_ml) / voxels if voxels else 0.0
 
 
-# Every metric of one case.
+# All metrics of one case
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ def case_metrics(
     )
 
 
-# Which way a metric is better.
+# Direction of each metric
 
 
 def higher_is_better(metric: str) -> bool | None:

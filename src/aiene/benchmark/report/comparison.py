@@ -1,4 +1,4 @@
-"""Each model against the reference, and in words whether a difference was found."""
+"""Report sections that compare models: each against the reference, and the ranking with its stability."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def _areas(rows: list[Comparison]) -> CellTable:
     return builder.table()
 
 
-# The order of the models, and how firm it is.
+# Ranking
 
 
 def ranks(source: Source) -> Section:

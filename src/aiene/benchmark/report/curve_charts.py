@@ -1,4 +1,4 @@
-"""ROC and free-response curves of all models in one chart."""
+"""Curves of all models: ROC and free-response in one chart, and calibration in small charts side by side."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
     )  # fmt: skip
 
 
-# Small charts side by side, one for each model.
+# Small charts, one for each model
 
 
 def panels(
@@ -201,7 +201,7 @@ def panels(
     return figure
 
 
-# Predicted against observed share of nodes with extranodal extension.
+# Calibration of the probability of ENE
 
 
 class _Bin(NamedTuple):

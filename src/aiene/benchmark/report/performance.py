@@ -1,4 +1,4 @@
-"""How well the models outline, over cases."""
+"""Report sections on the models' performance: segmentation, detection, ENE classification, resources."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from aiene.report.formatting import TableBuilder, dig, number, numbers, shown, w
 
 _SHOWN = tuple(name for name in METRICS if name != "auc")
 
-_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
-_TITLE = "Extranodal extension"
+_FROC_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+_ENE_TITLE = "Extranodal extension"
 _TRACKS = {
     "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
     "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as probability 0",
 }
-_RATES_CLASSIFICATION = ("sensitivity", "specificity", "ppv", "npv")
+_OPERATING_RATES = ("sensitivity", "specificity", "ppv", "npv")
 Judged = list[tuple[str, dict[str, Any]]]
-_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
+_TIMED_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
 
 
 def segmentation(source: Source) -> Section:
@@ -57,7 +57,7 @@ def _table(source: Source, label: str, which: str) -> CellTable:
     return builder.table()
 
 
-# How many nodes were found, and how many that are none.
+# Detection
 
 
 def detection(source: Source) -> Section:
@@ -125,17 +125,17 @@ def _by_size(models: list[dict[str, Any]]) -> CellTable:
 
 def _froc_table(models: list[dict[str, Any]]) -> CellTable:
     title = "Sensitivity at so many false nodes per case, and its mean"
-    builder = TableBuilder(title, ("Model", *_RATES, "Mean"))
+    builder = TableBuilder(title, ("Model", *_FROC_RATES, "Mean"))
     for model in models:
         curve = dig(model, "detection", "froc")
-        points = [number(dig(curve, "at", place, 1)) for place in range(len(_RATES))]
+        points = [number(dig(curve, "at", place, 1)) for place in range(len(_FROC_RATES))]
         builder.row(words(model["name"]), *points, number(dig(curve, "score")))
         if dig(curve, "reason"):
             builder.missing(model["name"], "curve", str(dig(curve, "reason")))
     return builder.table()
 
 
-# How well the models tell nodes with extranodal extension.
+# ENE classification
 
 
 def classification(source: Source) -> Section:
@@ -152,7 +152,7 @@ def classification(source: Source) -> Section:
         items += _track(source, track, title)
     if not items:
         items.append(Text("No model gave a probability of extranodal extension."))
-    return Section("classification", _TITLE, tuple(items))
+    return Section("classification", _ENE_TITLE, tuple(items))
 
 
 def _track(source: Source, track: str, title: str) -> list[Item]:
@@ -208,7 +208,7 @@ def _operating(judged: Judged) -> CellTable:
                 words(name),
                 number(point.get("threshold"), "plain"),
                 numbers([point.get(n) for n in ("tp", "fp", "tn", "fn")]),
-                *(builder.estimate(name, _said(rate), point.get(rate)) for rate in _RATES_CLASSIFICATION),
+                *(builder.estimate(name, _said(rate), point.get(rate)) for rate in _OPERATING_RATES),
             )
     return builder.table()
 
@@ -249,7 +249,7 @@ def _said(rate: str) -> str:
     return rate.upper() if rate in ("ppv", "npv") else rate
 
 
-# What the models cost: time, memory, size.
+# Time, memory and size
 
 
 def resources(source: Source) -> Section:
@@ -276,13 +276,13 @@ def _gpu(gpu: object) -> str:
 
 
 def _times(source: Source) -> CellTable:
-    head = ("Model", *(step.capitalize() for step in _STEPS), "CPU time")
+    head = ("Model", *(step.capitalize() for step in _TIMED_STEPS), "CPU time")
     builder = TableBuilder("Seconds of a case: median, 95 % interval under it", head)
     for model in source.run:
         spent = dig(model, "resources", "seconds")
         cells = [
             builder.estimate(model["name"], f"seconds of {step}", dig(spent, step, "median"), "seconds")
-            for step in _STEPS
+            for step in _TIMED_STEPS
         ]
         cpu = dig(model, "resources", "cpu_seconds", "total", "median")
         builder.row(words(model["name"]), *cells, builder.estimate(model["name"], "CPU time", cpu, "seconds"))

@@ -1,4 +1,4 @@
-"""Who is analysed, who is not, and why."""
+"""The analysed cohort: who is included, who is not and why, and the endpoints as arrays."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import pandas as pd
 
 from aiene.errors import UsageError
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
-
-# Endpoints as arrays of the patients at hand.
-
 
 LABELS: dict[str, str] = {
     "os": "Overall survival",

@@ -1,4 +1,8 @@
-"""Does the count add anything: the numbers of one contest, each on the same patients."""
+"""Incremental value of the node count: every number of one comparison of models, on the same patients.
+
+With three centres or more that have 20 events each, also internal-external validation: each centre evaluates
+models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemiol 69:245).
+"""
 
 from __future__ import annotations
 
@@ -35,11 +39,6 @@ from aiene.stats import (
     reclassification,
     time_dependent_aucs,
 )
-
-# Internal-external validation: each centre judges models that were fitted without it.
-#
-# Steyerberg and Harrell 2016, J Clin Epidemiol 69:245; done where three centres or more have 20 events each.
-
 
 FEWEST_CENTRES = 3
 FEWEST_EVENTS = 20
@@ -124,7 +123,7 @@ def _slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float | Non
     return float(model.beta[0]) if model.converged else None
 
 
-# Who moves between old and combined groups, and how well each of the two separates.
+# Reclassification between old and combined groups
 
 
 def reclassified(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:

@@ -1,4 +1,4 @@
-"""The count in its forms, its interaction with HPV, and multiple imputation of what it is adjusted for."""
+"""Effect of the AI-ENE node count: its functional forms, interaction with HPV, and imputed covariates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FORMS = (
 )
 
 
-# The hazard ratio by number of AI-ENE nodes.
+# Hazard ratio by number of AI-ENE nodes
 
 
 def dose_figure(sample: Sample, settings: AnalysisSettings) -> Figure | None:
@@ -270,7 +270,7 @@ def interaction_table(rows: Sequence[dict[str, Any]]) -> Table:
     return Table("interaction", "AI-ENE count by HPV: test of interaction", columns, plain_rows(rows), note)
 
 
-# Multiple imputation of what the count is adjusted for.
+# Multiple imputation of the covariates
 
 
 def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:

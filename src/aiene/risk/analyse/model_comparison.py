@@ -1,4 +1,4 @@
-"""Old system against old + AI-ENE: which models stand against each other, and what each predicts."""
+"""Old staging against old staging with AI-ENE: which models are compared, and what each predicts."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def _marginal(outcome: Outcome, horizons: Sequence[float]) -> np.ndarray:
     return np.broadcast_to(values, (outcome.n, len(values))).copy()
 
 
-# What is found about one contest, and what its numbers have in common.
+# Results of one comparison
 
 
 @dataclass

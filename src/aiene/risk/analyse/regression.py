@@ -1,4 +1,8 @@
-"""Cox regression of one endpoint in one population: alone, adjusted, imputed, and beside it Fine-Gray."""
+"""Cox regression of one endpoint in one population: univariable, adjusted, imputed; Fine-Gray beside it.
+
+A fit ends in a result or in one sentence that says why there is none. Proportional hazards are tested and
+plotted by Schoenfeld residuals.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ _FG = (
 )
 
 
-# Fits that end in a result or in one sentence, never in an error of the linear algebra.
+# Fits
 
 
 def cox(
@@ -346,7 +350,7 @@ def _small(text: str) -> str:
     return text[0].lower() + text[1:] if text.startswith("All") else text
 
 
-# Do hazards stay proportional: tests and plots of Schoenfeld residuals.
+# Proportional hazards
 
 
 def hazards_part(sample: Sample, settings: AnalysisSettings) -> Part:

@@ -1,4 +1,4 @@
-"""All of the analysis in one call."""
+"""The whole analysis in one call: its steps as jobs, and the chapters that their results go into."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SCHEME = "scheme_derived.toml"
 RESEARCH_ONLY = "Research software, not a medical device."
 
 
-# The steps of an analysis as jobs, and the chapters that their results go into.
+# Jobs and chapters
 
 
 @dataclass(frozen=True)

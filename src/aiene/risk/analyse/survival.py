@@ -1,4 +1,7 @@
-"""Kaplan-Meier curves, their tables and tests."""
+"""Survival and cumulative incidence by group: curves, tables and tests.
+
+With death competing: Aalen-Johansen curves and Gray's test, and 1 - Kaplan-Meier beside them.
+"""
 
 from __future__ import annotations
 
@@ -363,7 +366,7 @@ def _small(text: str) -> str:
     return text[0].lower() + text[1:] if text.startswith("All") else text
 
 
-# Cumulative incidence with death competing: Aalen-Johansen, Gray, and 1 - Kaplan-Meier beside it.
+# Competing risks
 
 
 def competing_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part:

@@ -1,4 +1,9 @@
-"""HNSCC, the workbook `HNSCC-MDA-Data_update`: all sites, smoking in classes, one recurrence per patient."""
+"""HNSCC of MD Anderson (The Cancer Imaging Archive): either of its two tables, told apart by their headers.
+
+The workbook `HNSCC-MDA-Data_update` has all sites, smoking in classes and one recurrence per patient. The
+oropharynx table `Radiomics_Outcome_Prediction_in_OPC_ASRM_corrected.csv` has inverted control columns: `No`
+of `Freedom from distant metastasis` is a metastasis.
+"""
 
 from __future__ import annotations
 
@@ -119,9 +124,7 @@ def _recurrence(source: Source, last: pd.Series) -> dict[str, pd.Series]:
     return out
 
 
-# HNSCC, the oropharynx table `Radiomics_Outcome_Prediction_in_OPC_ASRM_corrected.csv`.
-#
-# Its control columns are inverted: `No` of `Freedom from distant metastasis` is a metastasis.
+# Oropharynx table
 
 
 def build_opc(source: Source, options: ImportOptions) -> pd.DataFrame:
@@ -170,7 +173,7 @@ def build_opc(source: Source, options: ImportOptions) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-# HNSCC of MD Anderson (The Cancer Imaging Archive): either of its two tables, told apart by headers.
+# Either table
 
 
 def read(path: Path, options: ImportOptions) -> pd.DataFrame:

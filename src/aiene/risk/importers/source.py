@@ -1,4 +1,4 @@
-"""A table of somebody else: headers matched, codes mapped, and a record of what was understood."""
+"""A foreign table: headers matched, codes mapped, a record of what was understood, and the user's options."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def days_between(later: pd.Series, earlier: pd.Series) -> np.ndarray:
     return (later - earlier).dt.days.to_numpy(dtype=float, na_value=np.nan)
 
 
-# What a user may say about a table that the table does not say itself.
+# Options: what the table does not state itself
 
 
 @dataclass(frozen=True)

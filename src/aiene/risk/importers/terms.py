@@ -1,4 +1,4 @@
-"""T, N and M of edition 7 as the collections write them."""
+"""Terms of the public collections: T, N and M of edition 7, primary sites, and times to events."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def by_edition(source: Source, edition: str | None, t: str, n: str, m: str) -> d
     }
 
 
-# Primary sites as people write them.
+# Primary sites
 
 
 def site_of(text: str) -> str:
@@ -120,7 +120,7 @@ def site_column(source: Source, *headers: str) -> pd.Series:
     return source.coded("site", *headers, codes=codes)
 
 
-# Times of the collections: an event's own time where it happened, else the last follow-up.
+# Times: an event's own where it happened, else the last follow-up
 
 
 def origin_of(source: Source, options: ImportOptions, own: Origin, *, stated: bool = True) -> Origin:

@@ -1,4 +1,7 @@
-"""A scheme: how a base group and a node count make a combined group. It is data and carries its own hash."""
+"""A scheme: how a base group and a node count make a combined group. It is data and carries its own hash.
+
+Schemes are kept as small TOML files; some are shipped with the package.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +193,7 @@ class Scheme:
         return ""
 
 
-# Schemes as small TOML files: read, written, and those that are shipped.
+# TOML files
 
 
 class _SourceFile(BaseModel):

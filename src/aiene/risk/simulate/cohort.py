@@ -1,4 +1,4 @@
-"""A cohort whose hazards are known."""
+"""A simulated cohort with known hazards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST = 12
 ENDPOINTS = ("os", "dm", "lrf")
 
 
-# What is planted in a simulated cohort.
+# Parameters of the simulation
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One column of text -> one typed column: each distinct value is understood once and mapped back."""
+"""Values of one column: from text to a type, each distinct value once; errors name column, value and rows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ import pandas as pd
 
 from aiene.errors import InputError
 from aiene.risk.table.columns import Column
-
-# What is wrong with the values of a table, told in one sentence that names column, value and rows.
-
 
 _SHOWN = 5
 

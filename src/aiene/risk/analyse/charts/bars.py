@@ -1,4 +1,4 @@
-"""Counts by group, the move from old groups to new ones, and a table in shades."""
+"""Charts of counts: bars by group, migration from old to new groups, a shaded table, and the patient flow."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def draw_heat(content: Mapping[str, Any]) -> Figure:
     return figure
 
 
-# The way of the patients from the table into the analysis.
+# Patient flow
 
 
 def draw_flow(content: Mapping[str, Any]) -> Figure:

@@ -1,4 +1,4 @@
-"""Survival and incidence curves with their intervals and an aligned table of numbers at risk."""
+"""Charts over time: survival and incidence curves with numbers at risk, and scaled Schoenfeld residuals."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _filled(bound: Sequence[float | None], value: Sequence[float]) -> list[float
     return [v if b is None else b for b, v in zip(bound, value, strict=True)]
 
 
-# Scaled Schoenfeld residuals over time: a trend is a hazard ratio that changes.
+# Scaled Schoenfeld residuals
 
 
 def draw_residuals(content: Mapping[str, Any]) -> Figure:
