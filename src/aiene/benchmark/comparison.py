@@ -22,7 +22,7 @@ Scores = dict[str, list[float | None]]
 _ALPHA = 0.05
 
 
-def contest(
+def compare_models(
     config: BenchmarkConfig,
     out: Path,
     entrants: Sequence[Entrant],

@@ -27,6 +27,7 @@ from aiene.export import identity
 from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, findings_of
 from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
 from aiene.export.source_series import Plane, SourceSeries, planes
+from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult
 
 Mask = npt.NDArray[np.bool_]
@@ -44,7 +45,6 @@ _STUDY_CLASS: Final = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management: retired, and what PS3.3 C.8.8.5 still wants as the class of a study."""
 
 _SERIES_NUMBER: Final = 9103
-_NOTICE: Final = "Research software, not a medical device."
 _COLOURS: Final = (
     (255, 80, 80), (255, 200, 60), (90, 220, 120), (80, 190, 255), (200, 130, 255), (255, 140, 40)
 )  # fmt: skip
@@ -229,7 +229,7 @@ def _rois(case: ExportCase, found: Findings) -> list[_Roi]:
             volume_mm3=float(np.count_nonzero(found.primary)) * case.source.grid.voxel_volume_mm3,
             colour=_PRIMARY_COLOUR,
             label="primary tumor",
-            description=f"Primary tumor found by {_author(case.maker)}. {_NOTICE}",
+            description=f"Primary tumor found by {_author(case.maker)}. {RESEARCH_ONLY}",
             code=GTV_PRIMARY,
         )
         rois.append(primary)
@@ -252,7 +252,7 @@ def _empty(case: ExportCase) -> Dataset:
     made.Manufacturer, made.ManufacturerModelName = identity.MANUFACTURER, identity.MODEL_NAME
     made.SoftwareVersions = maker.software_version
     made.StructureSetLabel, made.StructureSetName = "AIENE", "AI-ENE lymph nodes"
-    made.StructureSetDescription = f"Found by {_author(maker)}. {identity.RESEARCH}. {_NOTICE}"
+    made.StructureSetDescription = f"Found by {_author(maker)}. {identity.RESEARCH}. {RESEARCH_ONLY}"
     made.StructureSetDate = maker.started.strftime("%Y%m%d")
     made.StructureSetTime = maker.started.strftime("%H%M%S")
     identity.stamp(made, maker.started)
@@ -352,7 +352,7 @@ def _node_description(node: NodeResult, maker: Maker) -> str:
         said = "ENE" if node.ene_classification == 1 else "no ENE"
         verdict = f"ENE probability {node.ene:.3f} (threshold {maker.ene_threshold:g}: {said})"
     positive = "" if node.pos is None else f", node positivity {node.pos:.3f}"
-    return f"{verdict}{positive}, side {node.side or 'not known'}. Found by {_author(maker)}. {_NOTICE}"
+    return f"{verdict}{positive}, side {node.side or 'not known'}. Found by {_author(maker)}. {RESEARCH_ONLY}"
 
 
 def _author(maker: Maker) -> str:

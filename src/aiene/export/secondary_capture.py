@@ -26,6 +26,7 @@ from aiene.export.rtstruct import outlines
 from aiene.export.source_series import planes
 from aiene.geometry import Grid, Volume, pull_labels
 from aiene.ingest import Case, read_case
+from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult
 
 View = Literal["axial", "coronal", "sagittal"]
@@ -54,7 +55,7 @@ _FOOT: Final = 30
 PAGE: Final = (2 * PANEL + 3 * GAP, _HEAD + 2 * (PANEL + GAP) + _FOOT)
 """Width and height in pixels."""
 
-NOTICE: Final = "Research software, not a medical device"
+NOTICE: Final = RESEARCH_ONLY.rstrip(".")
 _NODE_COLOUR: Final = (255, 210, 0)
 _OTHER_COLOUR: Final = (0, 190, 255)
 _TEXT_COLOUR: Final = (235, 235, 235)

@@ -81,7 +81,7 @@ def _share(won: float, total: float) -> float:
 
 
 class Refit:
-    """The models of a contest, ready to be fitted on resamples.
+    """The models of a comparison, ready to be fitted on resamples.
 
     Parameters
     ----------
