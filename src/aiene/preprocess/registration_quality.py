@@ -42,7 +42,7 @@ _IN_PLANE_REACH_MM = 100.0
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Template and CT on coarse lattices, with their bodies: what every start is judged on.
+    """Template and CT on coarse lattices, with their bodies: what every start is scored on.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ class Verdict:
 
 
 def scene_of(template: Volume, ct: Volume) -> Scene:
-    """Template and CT made ready to be judged."""
+    """Template and CT made ready for scoring."""
     coarse_template, coarse_ct = shrunk(template, _COARSE_MM), shrunk(ct, _COARSE_MM)
     return Scene(coarse_template, coarse_ct, body_mask(coarse_template), body_mask(coarse_ct))
 
 
-def judged(scene: Scene, transform: RigidTransform) -> Verdict:
+def score_pose(scene: Scene, transform: RigidTransform) -> Verdict:
     """The verdict on a transform from template points to CT points.
 
     The metric is taken over the same voxels for every transform: all of the CT near its body, with air where
@@ -167,7 +167,7 @@ class Fit:
     kept : the pose of the registration, with its start and verdict.
     tried : every attempt.
     doubts : what speaks against it; plain sentences.
-    scene : what it was judged on.
+    scene : what it was scored on.
     """
 
     kept: Attempt
@@ -195,7 +195,7 @@ def fitted(working: Working, template: Template, profile: Profile) -> Fit:
             pose = start_pose(start, template.volume, working.volume)
             found = refine(fixed, moving, pose, settings) if pose else None
             if found:
-                yield Attempt(start, found, judged(scene, found.rigid()))
+                yield Attempt(start, found, score_pose(scene, found.rigid()))
 
     tried = list(attempts([profile.start], profile.registration))
     kept = tried[0] if tried else None

@@ -199,7 +199,7 @@ class TrainingCrop:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A case that the road could not prepare, and why."""
+    """A case that could not be preprocessed, and why."""
 
     case_id: str
     reason: str

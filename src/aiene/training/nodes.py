@@ -170,7 +170,7 @@ class Matched:
 
 
 def examples_of(crop: TrainingCrop, rows: Sequence[NodeRow]) -> Matched:
-    """Split the crop's nodes as the road does, and give each its row.
+    """Split the crop's nodes as inference does, and give each its row.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _TRACKS = {
     "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as probability 0",
 }
 _OPERATING_RATES = ("sensitivity", "specificity", "ppv", "npv")
-Judged = list[tuple[str, dict[str, Any]]]
+Scored = list[tuple[str, dict[str, Any]]]
 _TIMED_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
 
 
@@ -156,15 +156,15 @@ def classification(source: Source) -> Section:
 
 
 def _track(source: Source, track: str, title: str) -> list[Item]:
-    having: Judged = [
+    having: Scored = [
         (model["name"], found)
         for model in source.run
         if (found := dig(model, "classification", track)) is not None
     ]
-    judged = [(name, found) for name, found in having if found.get("n")]
+    scored = [(name, found) for name, found in having if found.get("n")]
     items: list[Item] = []
-    if judged:
-        items += [_areas(judged, title), _operating(judged), _patients(judged)]
+    if scored:
+        items += [_areas(scored, title), _operating(scored), _patients(scored)]
         items += [c for c in (roc(source, track), calibration(source, track)) if c is not None]
     points = tuple(
         f"{name}: {found.get('reason') or 'no figures'}." for name, found in having if not found.get("n")
@@ -174,14 +174,14 @@ def _track(source: Source, track: str, title: str) -> list[Item]:
     return items
 
 
-def _areas(judged: Judged, title: str) -> CellTable:
+def _areas(scored: Scored, title: str) -> CellTable:
     head = (
         *("Model", "Nodes / with ENE / patients", "AUC (DeLong)", "AUC (bootstrap)", "Average precision"),
         *("Brier", "Calibration slope", "Calibration in the large", "Nodes not judged"),
         "False nodes called ENE",
     )
     builder = TableBuilder(f"{title}; 95 % intervals", head)
-    for name, found in judged:
+    for name, found in scored:
         fit = found.get("calibration")
         builder.row(
             words(name),
@@ -198,11 +198,11 @@ def _areas(judged: Judged, title: str) -> CellTable:
     return builder.table()
 
 
-def _operating(judged: Judged) -> CellTable:
+def _operating(scored: Scored) -> CellTable:
     head = ("Model", "Threshold", "TP / FP / TN / FN", "Sensitivity", "Specificity", "PPV", "NPV")
     title = "At a threshold (positive: probability over it), 95 % intervals by Wilson's method"
     builder = TableBuilder(title, head)
-    for name, found in judged:
+    for name, found in scored:
         for point in found.get("operating") or []:
             builder.row(
                 words(name),
@@ -213,14 +213,14 @@ def _operating(judged: Judged) -> CellTable:
     return builder.table()
 
 
-def _patients(judged: Judged) -> CellTable:
+def _patients(scored: Scored) -> CellTable:
     head = (
         *("Model", "Patients / left out", "Any ENE: sensitivity", "Any ENE: specificity"),
         *("Any ENE: agreement", "Count exact", "Count within one", "Kappa, linear", "Kappa, quadratic"),
     )
     title = "By patient, over those all of whose nodes are labelled: any node with ENE, and how many"
     builder = TableBuilder(title, head)
-    for name, found in judged:
+    for name, found in scored:
         people = found.get("patients")
         if dig(people, "reason"):
             builder.missing(name, "figures by patient", str(dig(people, "reason")))

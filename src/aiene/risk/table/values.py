@@ -48,7 +48,7 @@ def rows_of(mask: pd.Series | np.ndarray) -> str:
 
 @dataclass
 class Findings:
-    """Collects what is found in one table; the only mutable thing on the road of a table.
+    """Collects what is found in one table; the only mutable object in the reading of a table.
 
     Parameters
     ----------
