@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from aiene.benchmark.metrics import (
     calibration,
     classification,
-    count_by_patient,
     operating_point,
     patient_agreement,
     roc_curve,
@@ -354,9 +353,3 @@ def test_where_all_counts_are_the_same_there_is_no_kappa_but_a_reason() -> None:
 def test_different_numbers_of_patients_are_refused() -> None:
     with pytest.raises(UsageError, match="one for each patient"):
         patient_agreement([1, 2], [1])
-
-
-def test_nodes_are_counted_by_patient_with_zeros() -> None:
-    assert count_by_patient(["B", "A", "B", "C"], [True, False, True, False]) == {"B": 2, "A": 0, "C": 0}
-    with pytest.raises(UsageError, match="one for each"):
-        count_by_patient(["A"], [])

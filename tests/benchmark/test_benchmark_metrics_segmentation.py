@@ -18,7 +18,6 @@ from aiene.benchmark.metrics import (
     case_metrics,
     higher_is_better,
     label_metrics,
-    unknown_labels,
 )
 from aiene.benchmark.metrics.segmentation import goodness
 from aiene.errors import UsageError
@@ -172,13 +171,6 @@ def test_a_map_of_nodes_on_another_grid_is_refused() -> None:
         case_metrics(_cube(), _cube(), SPACING, predicted_nodes=_cube()[1:])
     with pytest.raises(UsageError, match="confidences"):
         case_metrics(_cube(), _cube(), SPACING, confidences={1: 0.5})
-
-
-def test_unknown_labels_are_named() -> None:
-    labels = _cube()
-    labels[0, 0, :3] = (7, 1, 255)
-    assert unknown_labels(labels, (1, 2)) == (7, 255)
-    assert unknown_labels(_cube(), (1, 2)) == ()
 
 
 def test_aggregated_dice_is_the_sum_of_intersections_over_the_sum_of_sizes() -> None:

@@ -11,10 +11,10 @@ import pydicom
 import pytest
 
 from aiene.cohort import run_cohort
-from aiene.export import find_source, on_source
+from aiene.export import on_source
 from aiene.export.run import ExportSummary, export_run
 from aiene.export.run_reader import read_labels
-from aiene.export.source_series import grid_of_facts
+from aiene.export.source_series import grid_of_facts, source_index
 from aiene.export.verification import read_segments
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.phantom.phantom import write_dicom_series
@@ -53,7 +53,8 @@ def test_every_object_of_a_true_run_is_made_and_valid(out: Path, exported: Expor
 def test_the_networks_probabilities_agree_with_its_labels(out: Path, exported: ExportSummary) -> None:
     folder = out / "cases/in"
     facts = json.loads((folder / "case.json").read_text())["facts"]
-    source = find_source(facts, out.parent / "in")
+    with source_index(out.parent / "in") as index:
+        source = index.find(facts)
     labels = read_labels(folder / "labels.nii.gz", grid_of_facts(facts["native"]), np.uint8)
     node_label = on_source(labels, source) == 2
     segments = read_segments(pydicom.dcmread(folder / "dicom/seg-probabilities.dcm"), source)

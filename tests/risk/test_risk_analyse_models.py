@@ -14,8 +14,8 @@ from aiene.risk.analyse.cohort import make_cohort, numeric, outcome_of
 from aiene.risk.analyse.derive.search import class_of, search
 from aiene.risk.analyse.derive.validate import Data, bootstrap_rows, centre_rows, permuted, split_mask
 from aiene.risk.analyse.grouping import make_groupings
-from aiene.risk.analyse.incremental_value import judging_centres, left_out
-from aiene.risk.analyse.model_comparison import Added, contests
+from aiene.risk.analyse.incremental_value import internal_external_validation, validation_centres
+from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, chosen_endpoint
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
@@ -189,11 +189,11 @@ def test_groups_are_matched_between_old_and_new_by_name():
     cohort = make_cohort(drawn(150), settings)
     groupings = make_groupings(cohort.table, scheme)
     outcome, _ = outcome_of(cohort.table, "os")
-    from aiene.risk.analyse.model_comparison import contests
+    from aiene.risk.analyse.model_comparison import model_comparisons
     from aiene.risk.analyse.regression import make_sample
 
     sample = make_sample("all", "All patients", cohort.table, outcome, ("age",))
-    base = next(c for c in contests(sample, groupings, 5) if c.name == "base")
+    base = next(c for c in model_comparisons(sample, groupings, 5) if c.name == "base")
     assert (base.ranks_new >= base.ranks_old).all()  # the count only moves up in this scheme
 
 
@@ -202,14 +202,14 @@ def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none
     cohort = make_cohort(table, AnalysisSettings())
     outcome, _ = outcome_of(cohort.table, "os")
     sample = make_sample("all", "All patients", cohort.table, outcome, ("age",))
-    contest = contests(sample, make_groupings(cohort.table, read_scheme(SCHEME)), 5)[0]
+    comparison = model_comparisons(sample, make_groupings(cohort.table, read_scheme(SCHEME)), 5)[0]
     added = Added()
-    left_out(contest, {}, added, AnalysisSettings(bootstraps=20))
+    internal_external_validation(comparison, {}, added, AnalysisSettings(bootstraps=20))
     rows = {(r["centre"], r["key"]): r for r in added.rows["centres"]}
     assert set(rows) == {(c, m) for c in "ABC" for m in ("old", "new")}
-    held = contest.center == "A"
-    x = contest.new.matrix.to_numpy(dtype=float)
-    time, event = contest.outcome.time, contest.outcome.event
+    held = comparison.center == "A"
+    x = comparison.new.matrix.to_numpy(dtype=float)
+    time, event = comparison.outcome.time, comparison.outcome.event
     beta = fit_cox(time[~held], event[~held], x[~held]).beta
     assert rows["A", "new"]["c"] == pytest.approx(
         harrell_c(time[held], event[held], x[held] @ beta).c, abs=1e-12
@@ -217,7 +217,7 @@ def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none
     assert rows["A", "new"]["delta"] == pytest.approx(
         rows["A", "new"]["c"] - rows["A", "old"]["c"], abs=1e-12
     )
-    assert judging_centres(np.where(contest.center == "C", "B", contest.center), event) == ()
+    assert validation_centres(np.where(comparison.center == "C", "B", comparison.center), event) == ()
 
 
 def test_derived_groups_are_judged_by_centres_too():

@@ -18,7 +18,6 @@ from aiene.stats import (
     count_columns,
     count_distribution,
     cox,
-    cox_univariable,
     cumulative_incidence,
     decision_curve,
     find_separation,
@@ -277,15 +276,6 @@ def test_designs_that_cannot_be_fitted_are_named(design, error, words):
     for model in (cox, firth, ridge, fine_gray):
         with pytest.raises(error, match=words):
             model(TIME, EVENT, design)
-
-
-def test_a_term_that_cannot_be_estimated_does_not_stop_the_others():
-    design = X.assign(c=1.0)
-    results = cox_univariable(TIME, EVENT, design, {"x": ["x"], "constant": ["c"]})
-    assert results["x"].rows[0].name == "x"
-    assert isinstance(results["constant"], NotEstimableError)
-    with pytest.raises(UsageError, match="not in the design: y"):
-        cox_univariable(TIME, EVENT, X, {"y": ["y"]})
 
 
 def test_horizons_beyond_follow_up_are_told():

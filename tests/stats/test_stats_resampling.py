@@ -15,8 +15,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import Statistic, drawn_weights, expanded_tail, mean, median, ratio
-from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
+from aiene.stats.bootstrap import (
+    Statistic,
+    cluster_bootstrap,
+    drawn_weights,
+    expanded_tail,
+    mean,
+    median,
+    ratio,
+)
 from aiene.stats.paired import summarise
 from aiene.stats.roc import auc, average_precision
 
@@ -91,7 +98,7 @@ def test_blocks_hold_every_resample_whatever_their_size() -> None:
 
 def test_the_interval_of_a_mean_is_near_that_of_normal_theory() -> None:
     values = np.random.default_rng(3).normal(10, 2, 400)
-    found = bootstrap(mean(values), 400, resamples=4000)
+    found = cluster_bootstrap(mean(values), 400, resamples=4000)
     reach = 1.96 * values.std() / 20
     assert found.value == pytest.approx(values.mean())
     assert found.low == pytest.approx(values.mean() - reach, abs=0.02)
@@ -109,12 +116,12 @@ def test_the_interval_is_the_percentiles_of_a_plain_loop() -> None:
     draws = np.concatenate(list(drawn_weights(np.arange(23), 23, resamples=500, seed=7)))
     means = [np.repeat(VALUES, w.astype(int)).mean() for w in draws]
     tail = stats.norm.cdf(-math.sqrt(23 / 22) * stats.t.ppf(0.9, 22))
-    found = bootstrap(mean(VALUES), 23, resamples=500, seed=7, confidence=0.8)
+    found = cluster_bootstrap(mean(VALUES), 23, resamples=500, seed=7, confidence=0.8)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [tail, 1 - tail])))
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_another() -> None:
-    one, two, other = (bootstrap(mean(VALUES), 23, seed=seed) for seed in (1, 1, 2))
+    one, two, other = (cluster_bootstrap(mean(VALUES), 23, seed=seed) for seed in (1, 1, 2))
     assert one == two
     assert one.low != other.low
 
@@ -128,20 +135,20 @@ def test_a_statistic_that_is_mostly_undefined_has_a_value_but_no_interval() -> N
     def rarely(weights: Floats) -> Floats:
         return np.where((weights[:, :3] >= 1).all(axis=1), 1.0, np.nan)
 
-    found = bootstrap(rarely, 12, resamples=400)
+    found = cluster_bootstrap(rarely, 12, resamples=400)
     assert (found.value, found.low) == (1.0, None)
     assert "of 400 resamples" in found.reason
-    assert bootstrap(ratio(sparse, np.zeros(12)), 12).value is None
+    assert cluster_bootstrap(ratio(sparse, np.zeros(12)), 12).value is None
 
 
 def test_patients_must_be_one_for_each_row() -> None:
     with pytest.raises(UsageError, match="3 patients are named for 23 rows"):
-        bootstrap(mean(VALUES), 23, ["A", "B", "C"])
+        cluster_bootstrap(mean(VALUES), 23, ["A", "B", "C"])
 
 
 def test_nothing_and_one_patient_are_reasons() -> None:
-    assert bootstrap(mean([]), 0).reason == "no observations"
-    found = bootstrap(mean([2.0, 4.0]), 2, ["A", "A"])
+    assert cluster_bootstrap(mean([]), 0).reason == "no observations"
+    found = cluster_bootstrap(mean([2.0, 4.0]), 2, ["A", "A"])
     assert (found.value, found.low, found.n) == (3.0, None, 1)
     assert found.reason == "one patient only, so no interval"
 

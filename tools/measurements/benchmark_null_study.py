@@ -33,7 +33,7 @@ from scipy import stats
 from aiene.benchmark.metrics import classification, wilson
 from aiene.stats.paired import compare_with_reference, paired
 from aiene.stats.ranking import critical_difference
-from aiene.stats.records import IntervalEstimate as Estimate
+from aiene.stats.records import Estimate
 from aiene.stats.roc import clustered_auc_difference, delong_test
 
 ALPHA = 0.05

@@ -16,13 +16,13 @@ from aiene.benchmark.results_table import records_of
 from aiene.stats.paired import compare_with_reference, superiority_table
 from aiene.stats.ranking import critical_difference, ranking
 from aiene.stats.roc import clustered_auc_difference, delong_test
-from aiene.stats.tests import holm_adjusted as holm
+from aiene.stats.tests import holm
 
 Scores = dict[str, list[float | None]]
 _ALPHA = 0.05
 
 
-def contest(
+def compare_models(
     config: BenchmarkConfig,
     out: Path,
     entrants: Sequence[Entrant],

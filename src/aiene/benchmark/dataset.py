@@ -1,4 +1,8 @@
-"""Images and masks, paired by case id as people name their files."""
+"""The data of a benchmark: images and masks paired by case id, label maps, and the ground truth of each case.
+
+Masks are read from files in the benchmark's own label values, onto the CT's grid. The ground truth of a case
+is checked against its CT; its nodes are named as in a run.
+"""
 
 from __future__ import annotations
 
@@ -261,7 +265,7 @@ def _several(paths: Sequence[Path], folder: Path, role: Role) -> str:
     return f"{len(paths)} {role}s of this case ({names}); keep one."
 
 
-# Label maps from files, in the benchmark's own values, on the CT's grid.
+# Label maps
 
 
 def read_labels(path: Path, like: Grid, *, resample: bool) -> Volume:
@@ -338,7 +342,7 @@ def _own_grid(path: Path) -> Grid:
         raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
 
 
-# The ground truth of one case, checked against its CT and named as the road names nodes.
+# Ground truth
 
 
 @dataclass(frozen=True, eq=False)

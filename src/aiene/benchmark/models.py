@@ -1,4 +1,4 @@
-"""Which models take part, by the words of the command and the configuration."""
+"""The models of a benchmark: from the command line and the configuration to loaded comparators."""
 
 from __future__ import annotations
 

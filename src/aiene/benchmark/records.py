@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Mapping
@@ -208,17 +207,6 @@ def newest_summary(folder: Path) -> dict[str, Any]:
     if content is None:
         raise InputError(file, "it cannot be read as JSON", "run the benchmark again")
     return content
-
-
-def read_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of the newest `benchmark_results_<time>.csv`.
-
-    Raises
-    ------
-    InputError : there is none.
-    """
-    with _newest(folder, "benchmark_results_*.csv").open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def case_record(folder: Path, key: str, case_id: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aiene.benchmark.comparison import contest
+from aiene.benchmark.comparison import compare_models
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import Pairing
 from aiene.benchmark.ene_evaluation import judgement
@@ -23,9 +23,8 @@ from aiene.benchmark.models import Entrant, reference_of, source_name
 from aiene.benchmark.records import FORMAT, CaseRecord, TruthRecord
 from aiene.benchmark.results_table import STEPS, records_of
 from aiene.provenance import digest
+from aiene.report.document import RESEARCH_ONLY
 from aiene.stats.paired import summarise
-
-NOTICE = "Research software, not a medical device."
 
 
 def summary_of(
@@ -48,10 +47,10 @@ def summary_of(
     models = [_model(config, out, entrant, usable) for entrant in entrants]
     reference = reference_of(config, list(entrants))
     taking_part = [entrant for entrant in entrants if entrant.facts is not None]
-    compared = contest(config, out, taking_part, usable, reference)
+    compared = compare_models(config, out, taking_part, usable, reference)
     return {
         "format": FORMAT,
-        "notice": NOTICE,
+        "notice": RESEARCH_ONLY,
         **facts,
         "reference": reference,
         "data": _data(usable),

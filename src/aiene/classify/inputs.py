@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.classify.dualnet import BOX_SIZE, SMALL_SIZE
+from aiene.geometry import bounding_box
 
 Normalisation = Literal["legacy", "zscore", "none"]
 FloatArray = npt.NDArray[np.float32]
@@ -54,29 +55,22 @@ def classifier_inputs(
         raise ValueError(f"a mask of shape {dilated_mask.shape} on a crop of {crop.shape}, or an empty one")
     image, mask = _box_around(crop.astype(np.float32, copy=False), dilated_mask)
     box = image * mask
-    if not box.any():
-        return None
     inside = bounding_box(box != 0)
+    if inside is None:
+        return None
     small = _stretched(image[inside], mask[inside])
     return ClassifierInputs(_NORMALISE[normalisation](box), _NORMALISE[normalisation](small))
-
-
-def bounding_box(mask: BoolArray) -> tuple[slice, slice, slice]:
-    """The smallest block that holds every True voxel of a (z, y, x) mask with at least one."""
-    spans = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        hit = np.flatnonzero(mask.any(axis=others))
-        spans.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return spans[0], spans[1], spans[2]
 
 
 def _box_around(crop: FloatArray, mask: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Image and mask in the box; its centre is the middle of the mask's bounding box, cut to an integer."""
     image = np.full(BOX_SIZE, _OUTSIDE, dtype=np.float32)
     cut = np.zeros(BOX_SIZE, dtype=np.float32)
+    spans = bounding_box(mask)
+    if spans is None:
+        return image, cut
     source, target = [], []
-    for span, size, limit in zip(bounding_box(mask), BOX_SIZE, crop.shape, strict=True):
+    for span, size, limit in zip(spans, BOX_SIZE, crop.shape, strict=True):
         start = (span.start + span.stop - 1) // 2 - size // 2
         first, last = max(start, 0), min(start + size, limit)
         source.append(slice(first, last))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import typer
 
 from aiene.errors import AieneError, OutputError
+from aiene.report import document
 from aiene.wording import is_hidden, visible
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from aiene.cohort import Progress, RunSummary
 
 
-RESEARCH_ONLY = "Research software, not a medical device."
+RESEARCH_ONLY = document.RESEARCH_ONLY
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""What an export of one case is made from."""
+"""One case as every export sees it: the source series, and the findings on its slices.
+
+`Findings` holds masks voxel by voxel on the source slices; each DICOM object shows these and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from aiene.export.source_series import SourceSeries, on_source
 from aiene.geometry import Volume
 from aiene.nodes import GTVP
 from aiene.results.records import CaseResult, NodeResult
+
+PRIMARY = "GTVp"
+Block = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,7 @@ class ExportCase:
     maker: Maker
 
 
-# What was found, voxel by voxel on the source slices: the one thing that every object shows.
-
-
-PRIMARY = "GTVp"
-
-
-Block = tuple[slice, slice, slice]
+# Findings
 
 
 @dataclass(frozen=True, eq=False)

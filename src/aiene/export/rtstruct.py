@@ -1,4 +1,14 @@
-"""The findings of a case as an RT Structure Set: one ROI per node, outlined on the source slices."""
+"""The findings of a case as an RT Structure Set: one ROI per node, outlined on the source slices.
+
+An outline is a closed polygon that gives the same mask again when it is filled. It runs half-way between the
+centres of pixels inside and outside (marching squares at 0.5 of a mask of 0 and 1), so it stays over a third
+of a pixel from every centre: whoever asks which pixel centres lie inside gets the mask back, whatever the
+rule for points on a line. Pixels that touch at a corner only belong to two islands.
+
+RTSTRUCT knows no holes. A hole is joined to the outline around it by a cut of no width (keyhole), which is
+walked there and back, so both common filling rules (even-odd, non-zero) leave the hole out. Cuts run along
+the edges between pixel columns, half a pixel from every centre.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +27,8 @@ from aiene.export import identity
 from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, findings_of
 from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
 from aiene.export.source_series import Plane, SourceSeries, planes
+from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult
-
-# From a mask on a slice to closed outlines that draw the same mask again, holes and all.
-#
-# An outline runs half-way between the centres of pixels inside and outside (marching squares at 0.5 of a mask
-# of 0 and 1), so it stays over a third of a pixel from every centre: whoever asks which pixel centres lie
-# inside gets the mask back, whatever the rule for points on a line. Pixels that touch at a corner only belong
-# to two islands.
-#
-# RTSTRUCT knows no holes. A hole is joined to the outline around it by a cut of no width (keyhole), which is
-# walked there and back, so both common filling rules (even-odd, non-zero) leave the hole out. Cuts run along
-# the edges between pixel columns, half a pixel from every centre.
-
 
 Mask = npt.NDArray[np.bool_]
 Outline = npt.NDArray[np.float64]
@@ -38,6 +37,18 @@ Outline = npt.NDArray[np.float64]
 _Point = tuple[int, int]  # row and column in half pixels, so that every comparison is exact
 _Ring = list[_Point]
 _HALF: Final = 0.5
+
+NAME_LENGTH: Final = 16
+"""Planning systems cut ROI names there."""
+
+_STUDY_CLASS: Final = "1.2.840.10008.3.1.2.3.1"
+"""Detached Study Management: retired, and what PS3.3 C.8.8.5 still wants as the class of a study."""
+
+_SERIES_NUMBER: Final = 9103
+_COLOURS: Final = (
+    (255, 80, 80), (255, 200, 60), (90, 220, 120), (80, 190, 255), (200, 130, 255), (255, 140, 40)
+)  # fmt: skip
+_PRIMARY_COLOUR: Final = (255, 60, 200)
 
 
 def outlines(mask: npt.NDArray[Any]) -> list[Outline]:
@@ -146,20 +157,6 @@ def _straight(before: _Point, here: _Point, after: _Point) -> bool:
     return there[0] * on[1] == there[1] * on[0] and there[0] * on[0] + there[1] * on[1] >= 0
 
 
-NAME_LENGTH: Final = 16
-"""Planning systems cut ROI names there."""
-
-_STUDY_CLASS: Final = "1.2.840.10008.3.1.2.3.1"
-"""Detached Study Management: retired, and what PS3.3 C.8.8.5 still wants as the class of a study."""
-
-_SERIES_NUMBER: Final = 9103
-_NOTICE: Final = "Research software, not a medical device."
-_COLOURS: Final = (
-    (255, 80, 80), (255, 200, 60), (90, 220, 120), (80, 190, 255), (200, 130, 255), (255, 140, 40)
-)  # fmt: skip
-_PRIMARY_COLOUR: Final = (255, 60, 200)
-
-
 @dataclass(frozen=True)
 class _Roi:
     """One finding on its way to the three sequences that speak of it.
@@ -232,7 +229,7 @@ def _rois(case: ExportCase, found: Findings) -> list[_Roi]:
             volume_mm3=float(np.count_nonzero(found.primary)) * case.source.grid.voxel_volume_mm3,
             colour=_PRIMARY_COLOUR,
             label="primary tumor",
-            description=f"Primary tumor found by {_author(case.maker)}. {_NOTICE}",
+            description=f"Primary tumor found by {_author(case.maker)}. {RESEARCH_ONLY}",
             code=GTV_PRIMARY,
         )
         rois.append(primary)
@@ -255,7 +252,7 @@ def _empty(case: ExportCase) -> Dataset:
     made.Manufacturer, made.ManufacturerModelName = identity.MANUFACTURER, identity.MODEL_NAME
     made.SoftwareVersions = maker.software_version
     made.StructureSetLabel, made.StructureSetName = "AIENE", "AI-ENE lymph nodes"
-    made.StructureSetDescription = f"Found by {_author(maker)}. {identity.RESEARCH}. {_NOTICE}"
+    made.StructureSetDescription = f"Found by {_author(maker)}. {identity.RESEARCH}. {RESEARCH_ONLY}"
     made.StructureSetDate = maker.started.strftime("%Y%m%d")
     made.StructureSetTime = maker.started.strftime("%H%M%S")
     identity.stamp(made, maker.started)
@@ -355,7 +352,7 @@ def _node_description(node: NodeResult, maker: Maker) -> str:
         said = "ENE" if node.ene_classification == 1 else "no ENE"
         verdict = f"ENE probability {node.ene:.3f} (threshold {maker.ene_threshold:g}: {said})"
     positive = "" if node.pos is None else f", node positivity {node.pos:.3f}"
-    return f"{verdict}{positive}, side {node.side or 'not known'}. Found by {_author(maker)}. {_NOTICE}"
+    return f"{verdict}{positive}, side {node.side or 'not known'}. Found by {_author(maker)}. {RESEARCH_ONLY}"
 
 
 def _author(maker: Maker) -> str:

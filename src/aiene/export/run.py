@@ -1,4 +1,8 @@
-"""A run's results as DICOM objects: case by case, whole or not at all, one row for each."""
+"""Export of a run as DICOM objects: case by case, each whole or not at all, one row of the table for each.
+
+Each object is built, read back and compared before its file counts as done. The tables say what every case
+ended with.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +42,27 @@ from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 
-# What an export ended with, case by case, and its tables.
-
-
 Kind = Literal["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture", "dicom-seg-fractional"]
 KINDS: tuple[Kind, ...] = ("dicom-seg", "dicom-sr", "rtstruct", "secondary-capture", "dicom-seg-fractional")
 
 CSV = "export.csv"
 JSON = "export.json"
+
+FILES: dict[Kind, str] = {
+    "dicom-seg": "seg.dcm",
+    "dicom-sr": "sr.dcm",
+    "rtstruct": "rtstruct.dcm",
+    "secondary-capture": "capture-*.dcm",
+    "dicom-seg-fractional": "seg-probabilities.dcm",
+}
+"""The names of each kind's files in `cases/<case_id>/dicom`."""
+
+GiveProbabilities = Callable[[ExportCase], dict[str, npt.NDArray[np.float32]]]
+FOLDER = "dicom"
+"""The objects' folder in a case's."""
+
+_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and export there"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,19 +161,7 @@ def earlier_dates(out: Path) -> dict[str, datetime]:
         return {}
 
 
-# The objects of one case as files: each built, read back and compared.
-
-
-FILES: dict[Kind, str] = {
-    "dicom-seg": "seg.dcm",
-    "dicom-sr": "sr.dcm",
-    "rtstruct": "rtstruct.dcm",
-    "secondary-capture": "capture-*.dcm",
-    "dicom-seg-fractional": "seg-probabilities.dcm",
-}
-"""The names of each kind's files in `cases/<case_id>/dicom`."""
-
-GiveProbabilities = Callable[[ExportCase], dict[str, npt.NDArray[np.float32]]]
+# Objects of one case
 
 
 @dataclass
@@ -257,14 +262,6 @@ def _add_captures(made: Objects, shown: ExportCase) -> None:
 def _shown(case: ExportCase, found: Findings) -> ExportCase:
     """The case without the nodes that hold no voxel."""
     return replace(case, result=replace(case.result, nodes=found.present))
-
-
-FOLDER = "dicom"
-"""The objects' folder in a case's."""
-
-_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and export there"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""The key slices of each node as Secondary Capture images, for viewers that show nothing else."""
+"""The key slices of each node as Secondary Capture images, for viewers that show nothing else.
+
+A page shows one node: the planes through it in the patient's axes, however the CT was scanned or stored, with
+its outline and its numbers.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +26,8 @@ from aiene.export.rtstruct import outlines
 from aiene.export.source_series import planes
 from aiene.geometry import Grid, Volume, pull_labels
 from aiene.ingest import Case, read_case
+from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult
-
-# The planes through a node that show it best, whatever way the CT was scanned or stored.
-
 
 View = Literal["axial", "coronal", "sagittal"]
 AIR_HU: Final = -1024.0
@@ -41,6 +43,29 @@ _PLANES: Final[dict[View, tuple[int, tuple[int, int]]]] = {
     "sagittal": (2, (0, 1)),
 }
 """The axis across each plane, and the axes down and to the right; z runs upwards on the page."""
+
+LEVEL_HU: Final = 50.0
+WIDTH_HU: Final = 350.0
+"""Soft tissue of the neck."""
+
+PANEL: Final = 480
+GAP: Final = 12
+_HEAD: Final = 84
+_FOOT: Final = 30
+PAGE: Final = (2 * PANEL + 3 * GAP, _HEAD + 2 * (PANEL + GAP) + _FOOT)
+"""Width and height in pixels."""
+
+NOTICE: Final = RESEARCH_ONLY.rstrip(".")
+_NODE_COLOUR: Final = (255, 210, 0)
+_OTHER_COLOUR: Final = (0, 190, 255)
+_TEXT_COLOUR: Final = (235, 235, 235)
+_WARNING_COLOUR: Final = (255, 120, 90)
+_FINE: Final = 3  # outlines are drawn this much larger, so that they are smooth
+_SERIES_NUMBER: Final = 9104
+_ZOOM_MM: Final = 70.0
+"""Side of the close pictures, more where a node is larger."""
+
+_ZOOMED: Final[tuple[View, ...]] = ("axial", "coronal", "sagittal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,27 +181,7 @@ def _nearest_axes(grid: Grid) -> tuple[list[int], list[float]]:
     return list(best), [float(np.sign(cosines[k, axis])) for k, axis in enumerate(best)]
 
 
-# One page for one node: its key slices with the outline, and its numbers.
-
-
-LEVEL_HU: Final = 50.0
-WIDTH_HU: Final = 350.0
-"""Soft tissue of the neck."""
-
-PANEL: Final = 480
-GAP: Final = 12
-_HEAD: Final = 84
-_FOOT: Final = 30
-PAGE: Final = (2 * PANEL + 3 * GAP, _HEAD + 2 * (PANEL + GAP) + _FOOT)
-"""Width and height in pixels."""
-
-NOTICE: Final = "Research software, not a medical device"
-
-_NODE_COLOUR: Final = (255, 210, 0)
-_OTHER_COLOUR: Final = (0, 190, 255)
-_TEXT_COLOUR: Final = (235, 235, 235)
-_WARNING_COLOUR: Final = (255, 120, 90)
-_FINE: Final = 3  # outlines are drawn this much larger, so that they are smooth
+# Pages
 
 
 @dataclass(frozen=True)
@@ -295,13 +300,6 @@ def _text(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size:
 
 def _font(size: int) -> Any:
     return ImageFont.load_default(size=size)
-
-
-_SERIES_NUMBER: Final = 9104
-_ZOOM_MM: Final = 70.0
-"""Side of the close pictures, more where a node is larger."""
-
-_ZOOMED: Final[tuple[View, ...]] = ("axial", "coronal", "sagittal")
 
 
 def build(case: ExportCase, ct: Volume | None = None) -> list[Dataset]:

@@ -1,4 +1,7 @@
-"""The source series of a case, found again among the files of a folder and checked to be the same."""
+"""The source series of a case: found among the files of a folder, checked to be unchanged, and its geometry.
+
+Masks of the run are brought onto the slices of the series.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,19 @@ from aiene.ingest.dicom.stack import Layout, group, lay_out
 from aiene.ingest.discovery import source_files
 from aiene.ingest.lattice import AIR_HU, Matrix, keep_planes
 
-# The source series of a case: its slices' headers, where they lie, and masks brought onto them.
-
-
 _SAME_VOXELS: Final = 0.51
 """A stack is the run's own grid where no corner leaves it by more voxels; ingest snaps up to half a voxel."""
+
+MATCH_VOXELS: Final = 0.1
+"""A series is what a CT was made from where every corner voxel agrees to this share of a voxel."""
+
+_SAME_MM: Final = 1e-3
+_SAME_HU: Final = 1.0
+_SHARE_ALIKE: Final = 0.99
+_SOURCE: Final = "--source-dicom"
+_PLANE: Final = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_GROUPS: Final = frozenset({0x52009229, 0x52009230})
+"""Tags of the shared and per-frame functional groups."""
 
 
 class Plane(NamedTuple):
@@ -86,11 +97,6 @@ class SourceSeries:
         """The slices are shifted against each other within their planes by more than rounding."""
         return not keep_planes(self.affine, self.size).snaps
 
-    @property
-    def is_multi_frame(self) -> bool:
-        """All slices lie in one file."""
-        return self.frames[0] is not None
-
 
 def planes(series: SourceSeries) -> list[Plane]:
     """Where each slice lies, by its own header."""
@@ -126,25 +132,6 @@ def on_source(labels: Volume, series: SourceSeries) -> npt.NDArray[Any]:
     return result
 
 
-def find_source(facts: dict[str, Any], folder: Path, ct: Volume | None = None) -> SourceSeries:
-    """The source series of a case, found again below a folder and checked to be unchanged.
-
-    Parameters
-    ----------
-    facts : the case's `facts` in `case.json`.
-    folder : the run's input, or wherever the series lies now.
-    ct : the CT that was run, where it was no DICOM: a series on its grid must also show the same HU.
-
-    Raises
-    ------
-    InputError : it is not there, or has changed since the run; the input was no DICOM and no series below
-        the folder lies on its grid, or several do.
-    """
-
-    with source_index(folder) as index:
-        return index.find(facts, ct)
-
-
 def _plane(dataset: Dataset) -> Plane:
     cosines = np.array([float(v) for v in dataset.ImageOrientationPatient])
     return Plane(
@@ -161,18 +148,6 @@ def _apart_voxels(grid: Grid, series: SourceSeries) -> float:
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(series.size) - 1)
     points = corners @ series.affine[:3, :3].T + series.affine[:3, 3]
     return float(np.linalg.norm(points - grid.corners(), axis=1).max() / min(grid.spacing))
-
-
-MATCH_VOXELS: Final = 0.1
-"""A series is what a CT was made from where every corner voxel agrees to this share of a voxel."""
-
-_SAME_MM: Final = 1e-3
-_SAME_HU: Final = 1.0
-_SHARE_ALIKE: Final = 0.99
-_SOURCE: Final = "--source-dicom"
-_PLANE: Final = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-_GROUPS: Final = frozenset({0x52009229, 0x52009230})
-"""Tags of the shared and per-frame functional groups."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +187,8 @@ class SourceIndex:
 
         Raises
         ------
-        InputError : see `source.find_source`.
+        InputError : it is not there, or has changed since the run; the input was no DICOM and no series below
+            the folder lies on its grid, or several do.
         """
         given = facts["input"]
         return self._by_uid(given) if given["kind"] == "dicom" else self._by_geometry(facts, ct)

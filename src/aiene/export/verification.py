@@ -1,7 +1,9 @@
 """Every object is read back from its bytes and compared before it counts as done.
 
-The readers here know pydicom and nothing of how the objects were written: frames are laid out by the position
-that each of them tells, bits are unpacked by hand, a report's numbers are found by walking its tree.
+The readers here use pydicom and share no code with the writers: frames are placed by the position that each
+of them states, bits are unpacked by hand, a report's numbers are found by walking its tree. Of an RTSTRUCT,
+each contour is taken to the plane of the image that it names; pixel centres that lie in an odd number of
+contours are inside.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ _SAME_PLACE_MM: Final = 1e-2
 _SAME_COSINE: Final = 1e-3
 _SHARE_OF_A_SIZE: Final = 1e-3  # source and run may round spacings otherwise
 _REMEDY: Final = "nothing was kept of it; please report this"
+
+_ON_PLANE_MM: Final = 1e-2
+Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,15 +305,7 @@ def _modifier(item: Dataset) -> str:
     return str(found[0].ConceptCodeSequence[0].CodeValue) if found else ""
 
 
-# An RTSTRUCT read back from its bytes, its outlines drawn on the source slices, and compared.
-#
-# The reader knows nothing of how outlines are made: it takes each contour to the plane of the image that it
-# names, and asks which pixel centres lie in an odd number of them.
-
-
-_ON_PLANE_MM: Final = 1e-2
-
-Points = npt.NDArray[np.float64]
+# RTSTRUCT
 
 
 def check_rtstruct(content: bytes, case: ExportCase, found: Findings) -> None:

@@ -12,16 +12,25 @@ from aiene.geometry.grid import (
     triple,
     volume_of,
 )
-from aiene.geometry.resample import RigidTransform, nearest_voxels, pull_labels, resample
+from aiene.geometry.resample import (
+    Block,
+    RigidTransform,
+    bounding_box,
+    nearest_voxels,
+    pull_labels,
+    resample,
+)
 
 __all__ = [
     "AXIAL",
     "ORDERS",
     "AxisOrder",
+    "Block",
     "Grid",
     "RigidTransform",
     "Triple",
     "Volume",
+    "bounding_box",
     "grid_of",
     "nearest_voxels",
     "pull_labels",

@@ -12,10 +12,14 @@ from scipy import ndimage
 
 from aiene.geometry.grid import Grid, Volume
 
-# Rigid transforms between two spaces of points.
-
-
 Matrix = tuple[tuple[float, ...], ...]
+Block = tuple[slice, slice, slice]
+
+
+def bounding_box(mask: npt.NDArray[np.bool_]) -> Block | None:
+    """The smallest block that holds every True voxel of a mask (z, y, x); None for an empty one."""
+    found = ndimage.find_objects(mask.view(np.uint8))
+    return found[0] if found else None
 
 
 _TIE = 1e-8
@@ -149,11 +153,11 @@ def pull_labels(labels: Volume, onto: Grid, world: RigidTransform | None = None)
     """
     labels = labels.anatomical()
     result = np.zeros(onto.size, dtype=labels.array.dtype)
-    found = ndimage.find_objects((labels.array != 0).astype(np.uint8))
-    if not found or found[0] is None:
+    block = bounding_box(labels.array != 0)
+    if block is None:
         return Volume(result, onto)
     to_labels = _index_map(labels.grid, onto, world)
-    low, high = _reach(found[0], np.linalg.inv(to_labels).astype(np.float64), onto)
+    low, high = _reach(block, np.linalg.inv(to_labels).astype(np.float64), onto)
     if (high <= low).any():
         return Volume(result, onto)
     for z in range(low[0], high[0]):  # slice by slice: the memory of one slice's indices at a time

@@ -28,9 +28,6 @@ from aiene.phantom.shapes import (
     shell,
 )
 
-# The outlines of the body and of the brain.
-
-
 HEAD = Column(
     (
         (-10, 0, -80, 14, 16),
@@ -98,7 +95,7 @@ BRAIN = Column(
 """Inside of the skull."""
 
 
-# Bones, air and what lies within them: painted last, and pushed aside by nothing.
+# Bones, air, and what lies within them: painted last, displaced by nothing
 
 
 def bones() -> list[Tissue]:
@@ -185,7 +182,7 @@ def ventricles() -> list[Tissue]:
     return pairs([Tissue(Ellipsoid((9, 0, 152), (4, 26, 9), 0.2), 12.0, "hard")])
 
 
-# Muscles, organs, vessels, and what looks like a node and is none.
+# Muscles, organs, vessels, and structures that look like nodes
 
 
 def muscles() -> list[Tissue]:

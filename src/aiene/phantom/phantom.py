@@ -1,4 +1,4 @@
-"""A head-and-neck CT of nobody, with lymph nodes whose truth is known."""
+"""A synthetic head-and-neck CT with lymph nodes of known truth, also as a series of DICOM files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from aiene.phantom.planting import PlantedNode, Wishes, plant
 from aiene.phantom.pose import Pose, draw_pose
 from aiene.phantom.render import blocks, hard_clearance, points_of, render_slab, scanned
 from aiene.phantom.settings import PhantomSettings
+
+_INTERCEPT = -1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +88,7 @@ def _axial_grid(settings: PhantomSettings, rng: np.random.Generator) -> Grid:
     return Grid(settings.size, settings.spacing, (x, y, z))
 
 
-# A CT volume as a DICOM series of single-slice files, as a scanner writes it.
-
-
-_INTERCEPT = -1024
+# DICOM series
 
 
 def write_dicom_series(ct: Volume, folder: Path, *, name: str) -> list[Path]:

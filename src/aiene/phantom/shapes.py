@@ -20,6 +20,25 @@ Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 _TABLE_STEP = 0.5
 """mm between the entries of a column's lookup tables."""
 
+Hu = float | Callable[[Field, Field], Field]
+Layer = Literal["soft", "hard"]
+VERTEBRA_MM = 17.0
+"""Height of a cervical vertebra with its disc."""
+
+SPINE = (
+    (-260, 0, 60, 17, 15),
+    (-175, 0, 50, 16, 14),
+    (-100, 0, 39, 14, 11),
+    (-75, 0, 26, 12, 9),
+    (-50, 0, 14, 10.5, 8.5),
+    (-25, 0, 7, 10, 8),
+    (0, 0, 2, 9.5, 8),
+    (25, 0, -3, 9, 8),
+    (60, 0, -3, 7, 7),
+    (72, 0, -2, 5, 5),
+)
+"""Rows (z, x, y, half-width, half-depth) in mm of the vertebral bodies."""
+
 
 class Shape(Protocol):
     """What can be painted."""
@@ -256,14 +275,7 @@ class Arch:
         return replace(self, centre=(-self.centre[0], self.centre[1], self.centre[2]))
 
 
-# What a body is made of: a shape, its HU, and the helpers that build many of them.
-
-
-Hu = float | Callable[[Field, Field], Field]
-Layer = Literal["soft", "hard"]
-
-VERTEBRA_MM = 17.0
-"""Height of a cervical vertebra with its disc."""
+# Tissues: a shape and its HU
 
 
 @dataclass(frozen=True)
@@ -282,21 +294,6 @@ class Tissue:
     hu: Hu
     layer: Layer = "soft"
     edge_mm: float = 1.0
-
-
-SPINE = (
-    (-260, 0, 60, 17, 15),
-    (-175, 0, 50, 16, 14),
-    (-100, 0, 39, 14, 11),
-    (-75, 0, 26, 12, 9),
-    (-50, 0, 14, 10.5, 8.5),
-    (-25, 0, 7, 10, 8),
-    (0, 0, 2, 9.5, 8),
-    (25, 0, -3, 9, 8),
-    (60, 0, -3, 7, 7),
-    (72, 0, -2, 5, 5),
-)
-"""Rows (z, x, y, half-width, half-depth) in mm of the vertebral bodies."""
 
 
 def beside_spine(dx: float, dy: float, a: float, b: float, low: float, high: float) -> Column:

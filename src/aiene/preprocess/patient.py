@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, triple
+from aiene.geometry import Block, Grid, RigidTransform, Triple, Volume, bounding_box, triple
 from aiene.preprocess.body import BODY_HU
 
 FLOOR_HU = -1000.0
@@ -33,7 +33,6 @@ _STEPS = 1e5
 _UP_FROM = 0.54  # not 0.5: spacings such as 200 mm / 512 lie exactly there
 
 Cut = tuple[tuple[bool, bool], tuple[bool, bool], tuple[bool, bool]]
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,21 +88,21 @@ def patient_of(ct: Volume) -> Patient:
     return Patient(Volume(hu, _frame(place)), place, _cut(mask, place))
 
 
-def _largest_dense(hu: npt.NDArray[Any]) -> tuple[Box, npt.NDArray[np.bool_]] | None:
+def _largest_dense(hu: npt.NDArray[Any]) -> tuple[Block, npt.NDArray[np.bool_]] | None:
     """Box and mask (in the box) of the largest face-connected part over `BODY_HU`; None where there is none.
 
     Single dense voxels beside the patient are no part of it, so they cannot move the box. Of parts of one
     size the first in the anatomical order is taken.
     """
     dense = np.ascontiguousarray(hu > BODY_HU)
-    outer = ndimage.find_objects(dense.view(np.uint8))
-    if not outer or outer[0] is None:
+    outer = bounding_box(dense)
+    if outer is None:
         return None
-    parts, _ = ndimage.label(dense[outer[0]])
+    parts, _ = ndimage.label(dense[outer])
     counts = np.bincount(parts.ravel())
     largest = 1 + int(np.argmax(counts[1:]))
     inner = ndimage.find_objects(parts, max_label=largest)[largest - 1]
-    z, y, x = (slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer[0], inner, strict=True))
+    z, y, x = (slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer, inner, strict=True))
     return (z, y, x), parts[inner] == largest
 
 

@@ -1,4 +1,4 @@
-"""What the networks see, and the way back to the patient."""
+"""A preprocessed case: the crop that the networks see, and the mapping back to the native CT."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Prepared:
     ene_spread: float | None = None
 
 
-# From the crop back to the patient's own CT.
+# Back to the native CT
 
 
 def to_native(labels: Volume, prepared: Prepared) -> Volume:

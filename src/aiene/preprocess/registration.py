@@ -1,4 +1,8 @@
-"""Rigid registration of a CT to the template: the same bytes at any number of threads."""
+"""Rigid registration of a CT to the template, bit for bit the same at any number of threads.
+
+A registration begins at one of several starts; one of them is the best of all shifts, found by normalised
+cross-correlation of the whole volumes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,15 @@ from aiene.preprocess.body import BONE_HU, body_mask, centre_of, grown
 from aiene.preprocess.profile import RegistrationSettings, Start
 from aiene.preprocess.resampling import shrunk, upright
 
-# Euler transforms as SimpleITK has them, and as ours.
+_RIM_MM = 12.0
+LATTICE_MM = 6.0
+_WINDOW = (-400.0, 400.0)
+_LEAST_OVERLAP = 0.6
+Floats = npt.NDArray[np.float64]
+_COARSE_MM = (5.0, 5.0, 5.0)
+
+
+# Poses
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Pose:
         return RigidTransform.from_matrix(matrix)
 
 
-# One thread for what must repeat bit for bit.
+# Single thread, so that sums repeat bit for bit
 
 
 @contextmanager
@@ -73,9 +85,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
-
-
-_RIM_MM = 12.0
 
 
 def registration_image(volume: Volume, settings: RegistrationSettings) -> Volume:
@@ -150,14 +159,7 @@ def _near_body(fixed: Volume) -> sitk.Image:
     return to_sitk(fixed.with_array(near.astype(np.uint8)))
 
 
-# The best shift of a CT against the template, out of all there are: a start that cannot be far off.
-
-
-LATTICE_MM = 6.0
-_WINDOW = (-400.0, 400.0)
-_LEAST_OVERLAP = 0.6
-
-Floats = npt.NDArray[np.float64]
+# Exhaustive search of the shift
 
 
 def correlations(fixed: Volume, moving: Volume, overlap: float = _LEAST_OVERLAP) -> tuple[Floats, Grid]:
@@ -237,10 +239,7 @@ def _shift_lattice(fixed: Grid, moving: Grid, shape: tuple[int, int, int]) -> Gr
     )
 
 
-# Where a registration can begin.
-
-
-_COARSE_MM = (5.0, 5.0, 5.0)
+# Starts
 
 
 def start_pose(start: Start, fixed: Volume, moving: Volume) -> Pose | None:

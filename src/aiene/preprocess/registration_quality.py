@@ -1,4 +1,7 @@
-"""How a CT comes to lie on the template: a first start, a judgement, and other starts where it was poor."""
+"""Registration of a CT to the template from several starts, each judged by numbers that can be compared.
+
+The first start is kept where its quality is good; else the others are tried, and the best is kept.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,28 @@ from aiene.preprocess.registration import Pose, refine, registration_image, star
 from aiene.preprocess.resampling import Working, shrunk
 from aiene.preprocess.template import Template
 
-# Whether a registration is to be believed: numbers that can be compared between starts, and their limits.
-
-
 _COARSE_MM = (6.0, 6.0, 6.0)
 _RIM_MM = 12.0
 _WINDOW = (-400.0, 400.0)
 _BINS = 32
 
+# Measured on the 105 CTs of OpenKBP: the metric lies between -0.72 and -0.14 (upside-down CTs and noise:
+# above -0.09), the overlap over 0.7 but for two CTs blanked near the target, the angle under 16 degrees.
+_LEAST_COVERED = 0.25
+_NO_NECK_METRIC = -0.09
+_POOR_COVERED = 0.75
+_POOR_OVERLAP = 0.70
+_POOR_ANGLE = 35.0
+_POOR_METRIC = -0.12
+_POOR_NECK_MM = 45.0
+_CLEARLY_WORSE = 0.03
+_CLEARLY_WORSE_SHARE = 0.15
+_IN_PLANE_REACH_MM = 100.0
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Template and CT on coarse lattices, with their bodies: what every start is judged on.
+    """Template and CT on coarse lattices, with their bodies: what every start is scored on.
 
     Parameters
     ----------
@@ -58,12 +71,12 @@ class Verdict:
 
 
 def scene_of(template: Volume, ct: Volume) -> Scene:
-    """Template and CT made ready to be judged."""
+    """Template and CT made ready for scoring."""
     coarse_template, coarse_ct = shrunk(template, _COARSE_MM), shrunk(ct, _COARSE_MM)
     return Scene(coarse_template, coarse_ct, body_mask(coarse_template), body_mask(coarse_ct))
 
 
-def judged(scene: Scene, transform: RigidTransform) -> Verdict:
+def score_pose(scene: Scene, transform: RigidTransform) -> Verdict:
     """The verdict on a transform from template points to CT points.
 
     The metric is taken over the same voxels for every transform: all of the CT near its body, with air where
@@ -136,20 +149,6 @@ def narrowest(body: npt.NDArray[np.bool_], volume: Volume, near: npt.NDArray[np.
     return float(heights[at])
 
 
-# Measured on the 105 CTs of OpenKBP: the metric lies between -0.72 and -0.14 (upside-down CTs and noise:
-# above -0.09), the overlap over 0.7 but for two CTs blanked near the target, the angle under 16 degrees.
-_LEAST_COVERED = 0.25
-_NO_NECK_METRIC = -0.09
-_POOR_COVERED = 0.75
-_POOR_OVERLAP = 0.70
-_POOR_ANGLE = 35.0
-_POOR_METRIC = -0.12
-_POOR_NECK_MM = 45.0
-_CLEARLY_WORSE = 0.03
-_CLEARLY_WORSE_SHARE = 0.15
-_IN_PLANE_REACH_MM = 100.0
-
-
 @dataclass(frozen=True)
 class Attempt:
     """One start, where it led, and the verdict on it."""
@@ -168,7 +167,7 @@ class Fit:
     kept : the pose of the registration, with its start and verdict.
     tried : every attempt.
     doubts : what speaks against it; plain sentences.
-    scene : what it was judged on.
+    scene : what it was scored on.
     """
 
     kept: Attempt
@@ -196,7 +195,7 @@ def fitted(working: Working, template: Template, profile: Profile) -> Fit:
             pose = start_pose(start, template.volume, working.volume)
             found = refine(fixed, moving, pose, settings) if pose else None
             if found:
-                yield Attempt(start, found, judged(scene, found.rigid()))
+                yield Attempt(start, found, score_pose(scene, found.rigid()))
 
     tried = list(attempts([profile.start], profile.registration))
     kept = tried[0] if tried else None

@@ -1,4 +1,7 @@
-"""The CT as registration and crop see it: resampled or averaged, and cut where it shows the whole body."""
+"""The CT as registration and crop see it: resampled or averaged, and cut where it shows the whole body.
+
+Coarse lattices are block means on the CT's own axes, or an upright lattice on the template's axes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,16 @@ from aiene.preprocess.body import Mask, body_mask, grown
 from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Patient, patient_of
 from aiene.preprocess.profile import CROP_SPACING, Profile
 
-# Coarser lattices of a volume: block means on its own axes, and an upright lattice on the template's.
+_WHOLE_BODY_SLICES = 200
+_DROPPED_SHARE = 0.65
+_OVERVIEW_MM = (6.0, 6.0, 6.0)
+_RIM_MM = 15.0
+_TISSUE_HU = -500.0
+_BESIDE = 3
+_FAR_MM = 1000.0
+
+
+# Coarse lattices
 
 
 def block_factors(spacing: Triple, wanted: Triple) -> tuple[int, int, int]:
@@ -71,15 +83,6 @@ def upright(grid: Grid, like: Grid, spacing_mm: float) -> Grid:
 def _clamped(n: int, factor: int) -> npt.NDArray[np.int64]:
     """Indices 0, 1, ... n - 1, with the last repeated up to a multiple of `factor`."""
     return np.minimum(np.arange(-(-n // factor) * factor), n - 1)
-
-
-_WHOLE_BODY_SLICES = 200
-_DROPPED_SHARE = 0.65
-_OVERVIEW_MM = (6.0, 6.0, 6.0)
-_RIM_MM = 15.0
-_TISSUE_HU = -500.0
-_BESIDE = 3
-_FAR_MM = 1000.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
+RESEARCH_ONLY = "Research software, not a medical device."
+"""On every page, in every summary and in every exported object."""
+
 Kind = Literal["text", "count", "number", "number3", "percent", "p", "mixed"]
 Row = Mapping[str, Any]
 

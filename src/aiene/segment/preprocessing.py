@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from aiene.errors import CaseError
-from aiene.geometry import Volume
+from aiene.geometry import Volume, bounding_box
 from aiene.segment.plans import Normalisation, Order, Plan, Resizing, Shape
 
 # Bringing arrays to another number of voxels, as nnU-Net does (both versions agree).
@@ -155,10 +155,9 @@ def network_input(crop: Volume, plan: Plan) -> NetworkInput:
     if not np.isfinite(image).all():
         raise CaseError("the crop holds values that are not numbers", "check the CT")
     inside = ndimage.binary_fill_holes(image != 0)
-    boxes = ndimage.find_objects(inside.astype(np.uint8))
-    if not boxes:
+    box = bounding_box(inside)
+    if box is None:
         raise CaseError("the crop holds nothing but zero", "check that the CT shows the neck")
-    box = (boxes[0][0], boxes[0][1], boxes[0][2])
     # nnU-Net reads the spacing from a NIfTI header: float32, so that 3.0000000001 is 3, not over 3
     z, y, x = (float(np.float32(crop.grid.spacing[axis])) for axis in plan.forward)
     return NetworkInput(

@@ -9,16 +9,20 @@ from aiene.stats.bootstrap import Bootstrap, bootstrap
 from aiene.stats.brier import Brier, IntegratedBrier, brier_score, integrated_brier
 from aiene.stats.calibration import Calibration, CalibrationRow, calibration
 from aiene.stats.concordance import Concordance, Concordances, concordance, harrell_c, uno_c
-from aiene.stats.cox import cause_specific_cox, cox, cox_univariable
+from aiene.stats.cox import cause_specific_cox, cox
 from aiene.stats.cox_model import (
     CoxFit,
     CoxModel,
     LikelihoodRatio,
     Wald,
     fit_cox,
-    lrt_against_null,
     nested_lrt,
     term_test,
+)
+from aiene.stats.cumulative_incidence import (
+    IncidenceCurve,
+    cumulative_incidence,
+    cumulative_incidence_by_group,
 )
 from aiene.stats.decision_curve import DecisionCurve, NetBenefit, decision_curve
 from aiene.stats.fine_gray import FineGrayFit, fine_gray
@@ -49,17 +53,22 @@ from aiene.stats.proportional_hazards import (
     schoenfeld,
 )
 from aiene.stats.reclassification import Cell, Groome, Reclassification, groome, reclassification
-from aiene.stats.records import Coefficient, Difference, Estimate, Interval, NotEstimableError, Pair, to_json
+from aiene.stats.records import (
+    Coefficient,
+    Difference,
+    HorizonEstimate,
+    Interval,
+    NotEstimableError,
+    Pair,
+    to_json,
+)
 from aiene.stats.sample_size import Information, count_distribution, information, probability_at_least
 from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.survival_curves import (
     FollowUp,
-    IncidenceCurve,
     Restricted,
     RestrictedDifference,
     SurvivalCurve,
-    cumulative_incidence,
-    cumulative_incidence_by_group,
     follow_up,
     kaplan_meier,
     kaplan_meier_by_group,
@@ -96,12 +105,12 @@ __all__ = [
     "CrossValidated",
     "DecisionCurve",
     "Difference",
-    "Estimate",
     "FineGrayFit",
     "FollowUp",
     "Gray",
     "Groome",
     "GroupCount",
+    "HorizonEstimate",
     "Imputed",
     "IncidenceCurve",
     "Information",
@@ -136,7 +145,6 @@ __all__ = [
     "count_columns",
     "count_distribution",
     "cox",
-    "cox_univariable",
     "cross_validate",
     "cumulative_incidence",
     "cumulative_incidence_by_group",
@@ -159,7 +167,6 @@ __all__ = [
     "log_rank",
     "log_rank_pairwise",
     "log_rank_trend",
-    "lrt_against_null",
     "nelson_aalen",
     "nested_lrt",
     "optimism",

@@ -1,4 +1,11 @@
-"""Bootstrap resamples: the same for every analysis of one cohort and seed, so that comparisons are paired."""
+"""Two bootstraps over patients; resamples depend on the seed alone, so that comparisons are paired.
+
+`bootstrap` repeats any function of patient numbers and gives plain percentile intervals: survival analyses of
+large cohorts. `cluster_bootstrap` draws whole patients with all their rows; its statistics are functions of
+weights (how often each row was drawn), (resamples, rows) to one value per resample, so that thousands of
+resamples are a few matrix products. Its percentiles are expanded for few patients: benchmarks have few. The
+two draw different random numbers, so that neither can replace the other without changing published figures.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +20,7 @@ from scipy import stats
 from aiene.errors import UsageError
 from aiene.stats.records import (
     Difference,
+    Estimate,
     Floats,
     Interval,
     Ints,
@@ -21,11 +29,15 @@ from aiene.stats.records import (
     check_groups,
     missing,
 )
-from aiene.stats.records import IntervalEstimate as Estimate
 
 OnProgress = Callable[[int, int], None]
 
 _CHUNK = 100
+"""Resamples in one chunk of counts."""
+
+Statistic = Callable[[Floats], Floats]
+_AT_ONCE = 2_000_000
+"""Weights held in memory at a time."""
 
 
 def resample_indices(n: int, number: int, seed: int, strata: Ints | None = None) -> Ints:
@@ -180,20 +192,10 @@ def spread(replicates: Floats) -> float:
     return float(finite.std(ddof=1)) if finite.size > 1 else float("nan")
 
 
-# Bootstrap over patients: whole patients are drawn, with everything that is theirs.
-#
-# A statistic is a function of weights: how often each row was drawn. It takes (resamples, rows) and gives one
-# value per resample, so that thousands of resamples are a few matrix products.
+# Cluster bootstrap
 
 
-FloatArray = npt.NDArray[np.float64]
-Statistic = Callable[[FloatArray], FloatArray]
-
-_AT_ONCE = 2_000_000
-"""Weights held in memory at a time."""
-
-
-def bootstrap_statistic(
+def cluster_bootstrap(
     statistic: Statistic,
     n: int,
     clusters: Sequence[str] | None = None,
@@ -267,9 +269,7 @@ def cluster_codes(n: int, clusters: Sequence[str] | None) -> tuple[npt.NDArray[n
     return codes, int(codes.max()) + 1 if n else 0
 
 
-def drawn_weights(
-    codes: npt.NDArray[np.int64], count: int, *, resamples: int, seed: int
-) -> Iterator[FloatArray]:
+def drawn_weights(codes: npt.NDArray[np.int64], count: int, *, resamples: int, seed: int) -> Iterator[Floats]:
     """How often each row was drawn, in blocks (resamples, rows) of bounded size.
 
     Parameters
@@ -290,7 +290,7 @@ def ratio(above: npt.ArrayLike, below: npt.ArrayLike) -> Statistic:
     """The statistic sum(above) / sum(below); NaN where the lower sum is 0."""
     top, bottom = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
 
-    def statistic(weights: FloatArray) -> FloatArray:
+    def statistic(weights: Floats) -> Floats:
         lower = weights @ bottom
         return np.where(lower != 0, (weights @ top) / np.where(lower != 0, lower, 1.0), np.nan)
 
@@ -309,12 +309,12 @@ def median(values: npt.ArrayLike) -> Statistic:
     order = np.argsort(numbers, kind="stable")
     rising = numbers[order]
 
-    def statistic(weights: FloatArray) -> FloatArray:
+    def statistic(weights: Floats) -> Floats:
         reached = np.cumsum(weights[:, order], axis=1)
         total = reached[:, -1:]
         lower = (reached > (total - 1) // 2).argmax(axis=1)
         upper = (reached > total // 2).argmax(axis=1)
-        middle: FloatArray = (rising[lower] + rising[upper]) / 2
+        middle: Floats = (rising[lower] + rising[upper]) / 2
         return middle
 
     return statistic

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, bootstrap
 from aiene.stats.cox_model import fit_cox
+from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import (
-    Estimate,
     Floats,
+    HorizonEstimate,
     Interval,
     Ints,
     NotEstimableError,
@@ -25,7 +26,6 @@ from aiene.stats.records import (
     check_probabilities,
 )
 from aiene.stats.splines import restricted_cubic_spline, spline_knots
-from aiene.stats.survival_curves import cumulative_incidence
 from aiene.stats.tests import normal_quantile
 
 _EDGE = 1e-9  # predictions of exactly 0 or 1 have no complementary log-log
@@ -173,7 +173,7 @@ def _over(part: float, whole: float) -> float:
     return part / whole if whole > 0 else float("nan")
 
 
-def _in_the_large(observed: Estimate, mean: float) -> Interval:
+def _in_the_large(observed: HorizonEstimate, mean: float) -> Interval:
     expected = -np.log1p(-min(max(mean, _EDGE), 1.0 - _EDGE))
     hazards = (
         -np.log1p(-min(risk, 1.0 - _EDGE)) for risk in (observed.value, observed.lower, observed.upper)

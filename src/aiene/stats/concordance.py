@@ -28,6 +28,9 @@ from aiene.stats.records import (
 )
 from aiene.stats.survival_curves import Moments, censoring_steps, step
 
+Kind = Literal["harrell", "uno"]
+_DENSE = 40_000_000  # entries of an (events x patients) matrix that is worth its memory
+
 
 class Concordance(NamedTuple):
     """Harrell's C and the pairs behind it."""
@@ -194,12 +197,7 @@ def _met_upper(upper: np.ndarray, starts: Ints, lengths: Ints) -> Ints:
     return np.asarray(met - np.repeat(before, lengths) - 1)
 
 
-# C of several scores with intervals and paired differences, all on the same resamples.
-
-
-Kind = Literal["harrell", "uno"]
-
-_DENSE = 40_000_000  # entries of an (events x patients) matrix that is worth its memory
+# C of several scores on the same resamples, with paired differences
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -78,39 +77,6 @@ def cox(
     by_lifelines = engine == "lifelines" and times.size <= _MANY
     model, covariance = (_by_lifelines if by_lifelines else _by_newton)(times, codes, matrix, layers)
     return _record(times, codes, matrix, names, layers, level, model, covariance)
-
-
-def cox_univariable(
-    time: ArrayLike,
-    event: ArrayLike,
-    X: pd.DataFrame,
-    terms: Mapping[str, Sequence[str]],
-    *,
-    strata: ArrayLike | None = None,
-    fallback: Fallback = "firth",
-    confidence: float = 0.95,
-) -> dict[str, CoxFit | NotEstimableError]:
-    """A regression for each term alone; a term that cannot be estimated holds the reason.
-
-    Parameters
-    ----------
-    terms : name of a term and its columns, several for the levels of a category.
-
-    Raises
-    ------
-    UsageError : see `cox`; or a column is not in the design.
-    """
-    results: dict[str, CoxFit | NotEstimableError] = {}
-    for term, columns in terms.items():
-        if absent := [column for column in columns if column not in X.columns]:
-            raise UsageError(f"not in the design: {', '.join(absent)}.")
-        try:
-            results[term] = cox(
-                time, event, X[list(columns)], strata=strata, fallback=fallback, confidence=confidence
-            )
-        except NotEstimableError as error:
-            results[term] = error
-    return results
 
 
 def cause_specific_cox(

@@ -18,7 +18,6 @@ from aiene.errors import UsageError
 from aiene.stats.records import (
     Coefficient,
     Floats,
-    Interval,
     Ints,
     NotEstimableError,
     check_groups,
@@ -28,6 +27,8 @@ from aiene.stats.survival_curves import step
 from aiene.stats.tests import chi2_tail, normal_quantile, two_sided
 
 _STEP = 30.0  # a linear predictor that moves further than this in one step overflows before it helps
+
+Method = Literal["efron", "firth", "ridge"]
 
 
 @dataclass(frozen=True)
@@ -305,10 +306,7 @@ def _breslow(time: Floats, event: Ints, eta: Floats) -> tuple[Floats, Floats]:
     return times[kept], np.cumsum(deaths[kept] / at_risk[kept])
 
 
-# Records of fitted regressions.
-
-
-Method = Literal["efron", "firth", "ridge"]
+# Records of fitted regressions
 
 
 @dataclass(frozen=True)
@@ -352,11 +350,6 @@ class CoxFit:
     def coef(self) -> Floats:
         """Log hazard ratios (p,)."""
         return np.array([row.coef for row in self.rows])
-
-    @property
-    def hazard_ratios(self) -> dict[str, Interval]:
-        """Hazard ratio of each column with its interval."""
-        return {row.name: Interval(row.hr, row.lower, row.upper) for row in self.rows}
 
 
 class LikelihoodRatio(NamedTuple):
@@ -418,13 +411,6 @@ def nested_lrt(smaller: CoxFit, larger: CoxFit) -> LikelihoodRatio:
     statistic = 2.0 * (larger.log_likelihood - smaller.log_likelihood)
     df = len(wider) - len(names)
     return LikelihoodRatio(statistic, df, chi2_tail(statistic, df), smaller.aic, larger.aic)
-
-
-def lrt_against_null(
-    fit: CoxFit,
-) -> LikelihoodRatio:
-    """Likelihood-ratio test of a model against one without covariates."""
-    return LikelihoodRatio(fit.lrt, fit.lrt_df, fit.lrt_p, -2.0 * fit.log_likelihood_null, fit.aic)
 
 
 def term_test(fit: CoxFit, columns: Sequence[str]) -> Wald:

@@ -1,4 +1,7 @@
-"""Multiple imputation by chained equations: covariates only, never HPV, the AI-ENE count or outcomes."""
+"""Multiple imputation by chained equations, and pooling of the results by Rubin's rules.
+
+Only covariates are imputed, never HPV, the AI-ENE count or outcomes.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from aiene.stats.cox_model import CoxFit
 from aiene.stats.records import Floats, Ints, NotEstimableError, check_fraction, check_outcome
 from aiene.stats.survival_curves import nelson_aalen
 
-# One draw of missing values from a regression whose coefficients are drawn too.
-
-
-_DONORS = 5
+_DONORS = 5  # patients to draw from; 5 is the default of R's mice
 _PRIOR = 1.0 / 2.5**2  # of standardised slopes: keeps them finite where a level is separated
+
+Draw = Literal["pmm", "logistic", "multinomial"]
+NEVER_IMPUTED = ("hpv", "n_ai_ene", "n_ai_nodes", "time", "event")
 
 
 def draw_number(known: Floats, values: Floats, missing: Floats, rng: Generator) -> Floats:
@@ -104,11 +107,6 @@ def _multinomial(design: Floats, codes: Ints, k: int) -> tuple[Floats, Floats]:
         if longest < 1e-8:
             break
     return beta, information
-
-
-Draw = Literal["pmm", "logistic", "multinomial"]
-
-NEVER_IMPUTED = ("hpv", "n_ai_ene", "n_ai_nodes", "time", "event")
 
 
 @dataclass(frozen=True)
@@ -301,7 +299,7 @@ def _written(series: pd.Series, column: _Column, values: Floats) -> pd.Series:
     return out.astype(series.dtype)
 
 
-# One answer from several completed tables: Rubin's rules.
+# Pooling: Rubin's rules
 
 
 class PooledCoefficient(NamedTuple):

@@ -1,4 +1,4 @@
-"""Two models on the same patients: is there a difference, and how often is one the better."""
+"""Scores of several models on the same patients: paired differences and tests, superiority, and summaries."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy.typing as npt
 from scipy import stats
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
-from aiene.stats.bootstrap import cluster_codes, mean, median
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
+from aiene.stats.bootstrap import cluster_bootstrap, cluster_codes, mean, median
+from aiene.stats.records import Estimate, Floats, missing
 from aiene.stats.roc import as_floats
-from aiene.stats.tests import holm_adjusted as holm
-
-# Scores of several models on the same patients, ready to be compared.
-
+from aiene.stats.tests import holm
 
 Scores = Mapping[str, Sequence[float | None]]
+
+Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
+_ALL_FLIPS_TO = 13
+"""Patients up to which every pattern of signs is tried."""
+
+_RANDOM_FLIPS = 9999
 
 
 class ScoreTable(NamedTuple):
@@ -33,7 +34,7 @@ class ScoreTable(NamedTuple):
     """
 
     models: tuple[str, ...]
-    values: FloatArray
+    values: Floats
     left_out: int
 
 
@@ -66,17 +67,9 @@ def score_table(
     return ScoreTable(tuple(scores), means, int((~whole).sum()))
 
 
-def oriented(values: FloatArray, higher_is_better: bool | None) -> FloatArray:
+def oriented(values: Floats, higher_is_better: bool | None) -> Floats:
     """The values of a `ScoreTable`, turned so that more is better."""
     return values if higher_is_better else -values
-
-
-FloatArray = npt.NDArray[np.float64]
-Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
-
-_ALL_FLIPS_TO = 13
-"""Patients up to which every pattern of signs is tried."""
-_RANDOM_FLIPS = 9999
 
 
 @dataclass(frozen=True)
@@ -157,11 +150,11 @@ def paired(
     return Paired(
         n=n,
         left_out=table.left_out,
-        mean_difference=bootstrap(mean(difference), n, resamples=resamples, seed=seed),
-        median_difference=bootstrap(median(difference), n, resamples=resamples, seed=seed),
+        mean_difference=cluster_bootstrap(mean(difference), n, resamples=resamples, seed=seed),
+        median_difference=cluster_bootstrap(median(difference), n, resamples=resamples, seed=seed),
         wilcoxon_p=None if alone else _wilcoxon(difference),
         permutation_p=None if alone else sign_flip_p(difference, seed=seed),
-        superiority=bootstrap(mean(better), n, resamples=resamples, seed=seed),
+        superiority=cluster_bootstrap(mean(better), n, resamples=resamples, seed=seed),
         reason=alone,
     )
 
@@ -230,7 +223,7 @@ def sign_flip_p(differences: npt.ArrayLike, *, seed: int = 0) -> float:
     return extreme / (_RANDOM_FLIPS + 1)
 
 
-def _wilcoxon(difference: FloatArray) -> float:
+def _wilcoxon(difference: Floats) -> float:
     """P of the signed-rank test; 1 where every difference is 0."""
     moved = difference[difference != 0]
     if moved.size == 0:
@@ -238,10 +231,10 @@ def _wilcoxon(difference: FloatArray) -> float:
     return float(stats.wilcoxon(moved).pvalue)
 
 
-def _rounded(difference: FloatArray, values: FloatArray) -> FloatArray:
+def _rounded(difference: Floats, values: Floats) -> Floats:
     """Differences to 12 digits of the largest value, so that ties and zeros are not undone by rounding."""
     scale = float(np.abs(values).max()) or 1.0
-    rounded: FloatArray = np.round(difference / scale, 12) * scale
+    rounded: Floats = np.round(difference / scale, 12) * scale
     return rounded
 
 
@@ -290,13 +283,13 @@ def superiority_table(
     return SuperiorityTable(table.models, rows, len(good), table.left_out, reason)
 
 
-def _superiority(first: FloatArray, second: FloatArray) -> float | None:
+def _superiority(first: Floats, second: Floats) -> float | None:
     if first.size == 0:
         return None
     return float(((first > second) + 0.5 * (first == second)).mean())
 
 
-# A list of values in numbers.
+# Summary of one list of values
 
 
 @dataclass(frozen=True)
@@ -357,8 +350,8 @@ def summarise(
         n=len(kept),
         missing=lost,
         n_patients=n_patients,
-        mean=bootstrap(mean(kept), len(kept), names, resamples=resamples, seed=seed),
-        median=bootstrap(median(kept), len(kept), names, resamples=resamples, seed=seed),
+        mean=cluster_bootstrap(mean(kept), len(kept), names, resamples=resamples, seed=seed),
+        median=cluster_bootstrap(median(kept), len(kept), names, resamples=resamples, seed=seed),
         sd=float(kept.std(ddof=1)) if len(kept) > 1 else None,
         q1=q1,
         q3=q3,

@@ -1,4 +1,7 @@
-"""Penalised Cox regressions for sparse groups: Firth's, whose estimates are always finite, and the ridge."""
+"""Penalised Cox regressions for sparse groups: Firth's, whose estimates are always finite, and the ridge.
+
+`find_separation` names the columns whose unpenalised estimate would be infinite, before a fit is used.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,9 @@ from aiene.stats.tests import chi2_tail, normal_quantile
 _FAR = 40.0  # standard deviations of a column: a bound beyond this is reported as infinite
 _MOST = 60  # Newton steps of one climb
 _BUDGET = 400  # Newton steps to find one end of an interval; a profile that wants more is not worth the wait
+
+_FLAT = 1e-6  # information left along a direction, as a share of what there was at the start
+_COUNTS = 0.1  # a column takes part in a direction where its share is over this
 
 
 def ridge(
@@ -294,11 +300,7 @@ def _crossing(height: Callable[[float], float], centre: float, stride: float) ->
     return float(optimize.brentq(height, inside, outside, xtol=1e-8))
 
 
-# Estimates that would run to infinity: how to see them before a fit is believed.
-
-
-_FLAT = 1e-6  # information left along a direction, as a share of what there was at the start
-_COUNTS = 0.1  # a column takes part in a direction where its share is over this
+# Separation (monotone likelihood)
 
 
 def find_separation(

@@ -12,10 +12,8 @@ from scipy import stats
 
 from aiene.stats.bootstrap import drawn_weights
 from aiene.stats.paired import Scores, oriented, score_table
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
+from aiene.stats.records import Estimate, Floats, missing
 
-FloatArray = npt.NDArray[np.float64]
 RankBy = Literal["mean_then_rank", "rank_then_mean"]
 
 
@@ -175,14 +173,14 @@ def critical_difference(
     )
 
 
-def _friedman(ranks: FloatArray) -> float:
+def _friedman(ranks: Floats) -> float:
     """P of Friedman's test; 1 where every patient's ranks are tied."""
     if (ranks == ranks[:, :1]).all():
         return 1.0
     return float(stats.friedmanchisquare(*ranks.T).pvalue)
 
 
-def _groups(models: Sequence[str], rising: FloatArray, reach: float) -> tuple[tuple[str, ...], ...]:
+def _groups(models: Sequence[str], rising: Floats, reach: float) -> tuple[tuple[str, ...], ...]:
     """Longest runs of two models or more whose mean ranks lie within the critical difference."""
     runs: list[tuple[int, int]] = []
     for start in range(len(models)):
@@ -192,14 +190,14 @@ def _groups(models: Sequence[str], rising: FloatArray, reach: float) -> tuple[tu
     return tuple(tuple(models[start : end + 1]) for start, end in runs)
 
 
-def _ranks(worth: FloatArray) -> npt.NDArray[np.int64]:
+def _ranks(worth: Floats) -> npt.NDArray[np.int64]:
     """Rank of each column in each row, 1 for the largest; what differs by rounding only is a tie."""
     slack = 1e-12 * np.maximum(np.abs(worth).max(axis=1), 1e-300)
     ahead = worth[:, None, :] > worth[:, :, None] + slack[:, None, None]
     return np.asarray(ahead.sum(axis=2) + 1, dtype=np.int64)
 
 
-def _resampled_ranks(worth: FloatArray, resamples: int, seed: int) -> npt.NDArray[np.int64]:
+def _resampled_ranks(worth: Floats, resamples: int, seed: int) -> npt.NDArray[np.int64]:
     n = len(worth)
     blocks = drawn_weights(np.arange(n), n, resamples=resamples, seed=seed)
     return np.concatenate([_ranks(weights @ worth / n) for weights in blocks])
@@ -209,8 +207,8 @@ def _ranked(
     model: str,
     column: int,
     full: npt.NDArray[np.int64],
-    values: FloatArray,
-    in_patient: FloatArray,
+    values: Floats,
+    in_patient: Floats,
     drawn: npt.NDArray[np.int64] | None,
 ) -> RankedModel:
     low: int | None = None
@@ -240,7 +238,7 @@ def _stability(
     return Estimate(float(good.mean()), low, high, n=n), ""
 
 
-def kendall_taus(full: npt.ArrayLike, drawn: npt.ArrayLike) -> FloatArray:
+def kendall_taus(full: npt.ArrayLike, drawn: npt.ArrayLike) -> Floats:
     """Kendall's tau-b of a ranking with each of several; NaN where one of the two has only ties.
 
     Parameters

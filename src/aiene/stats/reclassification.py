@@ -1,4 +1,4 @@
-"""Which patients a new grouping moves, and whether it moves them the right way."""
+"""Reclassification of patients by a new grouping, and Groome's criteria for comparing stagings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, percentile, resample_counts
 from aiene.stats.cox_model import fit_cox
+from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.records import (
     Floats,
     Interval,
@@ -23,7 +24,7 @@ from aiene.stats.records import (
     check_outcome,
     check_several,
 )
-from aiene.stats.survival_curves import Moments, cumulative_incidence, kaplan_meier
+from aiene.stats.survival_curves import Moments, kaplan_meier
 
 _CAUTION = (
     "a net reclassification index can be positive for a useless marker: read the cross table and the "
@@ -193,7 +194,7 @@ def _cells(
     return tuple(cells)
 
 
-# Criteria by which stagings are compared: alike inside, apart from one another, balanced, telling.
+# Groome's criteria: consistency, discrimination, balance, explained variation
 
 
 class Groome(NamedTuple):

@@ -1,4 +1,4 @@
-"""Small records that several analyses share, and their JSON form."""
+"""Records that several analyses share, their JSON form, and the checks of the input of every analysis."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from aiene.errors import ProblemError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+CENSORED, EVENT, COMPETING = 0, 1, 2
 
 
 class Interval(NamedTuple):
@@ -33,7 +37,7 @@ class Difference(NamedTuple):
     p: float
 
 
-class Estimate(NamedTuple):
+class HorizonEstimate(NamedTuple):
     """A curve at one horizon.
 
     `at_risk` counts patients still followed just before `time`, `n_events` the events up to and at it.
@@ -95,11 +99,8 @@ def to_json(record: Any) -> Any:
     return str(record)
 
 
-# `Estimate`: a number with its interval, or the reason why there is none.
-
-
 @dataclass(frozen=True)
-class IntervalEstimate:
+class Estimate:
     """A number of a benchmark.
 
     Parameters
@@ -117,25 +118,16 @@ class IntervalEstimate:
     n: int = 0
 
 
-def missing(reason: str, n: int = 0) -> IntervalEstimate:
+def missing(reason: str, n: int = 0) -> Estimate:
     """No number, and why."""
-    return IntervalEstimate(None, reason=reason, n=n)
-
-
-# The error of a number that the data cannot give.
+    return Estimate(None, reason=reason, n=n)
 
 
 class NotEstimableError(ProblemError):
     """The data hold too little for this quantity."""
 
 
-# What every analysis asks of its input.
-
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-CENSORED, EVENT, COMPETING = 0, 1, 2
+# Checks of the input
 
 
 class Outcome(NamedTuple):

@@ -1,4 +1,7 @@
-"""The area under the ROC curve with DeLong's variance, and the test of two scores on the same nodes."""
+"""Areas under ROC and precision-recall curves, DeLong's test, and Wilson's interval of a proportion.
+
+The areas are also given as statistics of weighted rows, for the cluster bootstrap.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import Statistic
-from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
-
-FloatArray = npt.NDArray[np.float64]
+from aiene.stats.bootstrap import Statistic, cluster_bootstrap
+from aiene.stats.records import Estimate, Floats, missing
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class DelongTest:
     reason: str = ""
 
 
-def check_scores(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[FloatArray, FloatArray, str]:
+def check_scores(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Floats, Floats, str]:
     """Labels and scores as floats, and why no number can be made of them (empty: it can).
 
     Parameters
@@ -67,7 +66,7 @@ def check_scores(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[FloatArr
     return truth, numbers, ""
 
 
-def as_floats(values: npt.ArrayLike | Sequence[float | None]) -> FloatArray:
+def as_floats(values: npt.ArrayLike | Sequence[float | None]) -> Floats:
     """Numbers as floats; None becomes NaN.
 
     Raises
@@ -80,7 +79,7 @@ def as_floats(values: npt.ArrayLike | Sequence[float | None]) -> FloatArray:
         raise UsageError("there are values that are no numbers.") from error
 
 
-def one_class(labels: FloatArray) -> str:
+def one_class(labels: Floats) -> str:
     """Why no ROC curve can be drawn: only one class; empty where both are there."""
     if labels.all():
         return "only positive nodes, so there is no ROC curve"
@@ -153,7 +152,7 @@ def _no_variance(first: float, second: float, n: int) -> DelongTest:
     return DelongTest(first, second, Estimate(first - second, reason=reason, n=n), None, None, reason)
 
 
-def _areas(truth: FloatArray, scores: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+def _areas(truth: Floats, scores: Floats) -> tuple[Floats, Floats | None]:
     """Area of each row of scores, and the covariance of the areas; None for one node of a class."""
     positive, negative = scores[:, truth == 1], scores[:, truth == 0]
     m, n = positive.shape[1], negative.shape[1]
@@ -166,14 +165,14 @@ def _areas(truth: FloatArray, scores: FloatArray) -> tuple[FloatArray, FloatArra
     return above.mean(axis=1), covariance
 
 
-# Areas under curves as statistics of weighted rows, for the bootstrap over patients.
+# Weighted statistics for the cluster bootstrap
 
 
-def auc(labels: FloatArray, scores: FloatArray) -> Statistic:
+def auc(labels: Floats, scores: Floats) -> Statistic:
     """The statistic area under the ROC curve (ties count half); NaN where a resample holds one class only."""
     order, ends = _falling(scores)
 
-    def statistic(weights: FloatArray) -> FloatArray:
+    def statistic(weights: Floats) -> Floats:
         hits, false = _sums(weights, labels, order, ends)
         rise, run = np.diff(hits, axis=1, prepend=0.0), np.diff(false, axis=1, prepend=0.0)
         area = (run * (hits - rise / 2)).sum(axis=1)
@@ -183,11 +182,11 @@ def auc(labels: FloatArray, scores: FloatArray) -> Statistic:
     return statistic
 
 
-def average_precision(labels: FloatArray, scores: FloatArray) -> Statistic:
+def average_precision(labels: Floats, scores: Floats) -> Statistic:
     """The statistic average precision: precision at each threshold, weighed by the recall it adds."""
     order, ends = _falling(scores)
 
-    def statistic(weights: FloatArray) -> FloatArray:
+    def statistic(weights: Floats) -> Floats:
         hits, false = _sums(weights, labels, order, ends)
         rise = np.diff(hits, axis=1, prepend=0.0)
         kept = hits + false
@@ -215,7 +214,7 @@ def clustered_auc_difference(
     if reason:
         return missing(reason, truth.size)
     area_one, area_two = auc(truth, one), auc(truth, two)
-    return bootstrap(
+    return cluster_bootstrap(
         lambda weights: area_one(weights) - area_two(weights),
         truth.size,
         patients,
@@ -224,7 +223,7 @@ def clustered_auc_difference(
     )
 
 
-def _falling(scores: FloatArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _falling(scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows in falling order of score, and where each run of equal scores ends."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
@@ -233,18 +232,18 @@ def _falling(scores: FloatArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 
 def _sums(
-    weights: FloatArray,
-    labels: FloatArray,
+    weights: Floats,
+    labels: Floats,
     order: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Floats, Floats]:
     """Positives and negatives (resamples, thresholds) at or over each threshold."""
     drawn = weights[:, order]
     positive = labels[order]
     return (drawn * positive).cumsum(axis=1)[:, ends], (drawn * (1 - positive)).cumsum(axis=1)[:, ends]
 
 
-# The interval of a share.
+# Interval of a proportion
 
 
 def wilson(
@@ -252,7 +251,8 @@ def wilson(
 ) -> Estimate:
     """A share with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927).
 
-    It takes the n as independent.
+    It takes the n as independent. Written out: SciPy's `proportion_ci` differs in the last digit, and results
+    keep their bytes.
 
     Parameters
     ----------

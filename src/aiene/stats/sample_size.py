@@ -1,4 +1,4 @@
-"""Do the data hold enough for the question: events per variable, chances of a node count."""
+"""Sample size: events per variable, probabilities of a node count, and the power of a study."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def probability_at_least(probabilities: ArrayLike, cutoff: int) -> float:
     return float(min(1.0, count_distribution(probabilities)[cutoff:].sum()))
 
 
-# Planning: how many events a hazard ratio needs.
+# Power for a hazard ratio
 
 
 @dataclass(frozen=True)

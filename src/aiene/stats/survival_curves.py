@@ -1,4 +1,8 @@
-"""Survival curves by Kaplan and Meier, and the follow-up by the reversed curve."""
+"""Survival curves and what is read off them.
+
+Life tables, Kaplan-Meier curves, follow-up by the reversed curve, restricted mean survival time, and curves
+of many weighted copies of one cohort at once for vectorised bootstraps.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.stats.records import (
-    Estimate,
     Floats,
+    HorizonEstimate,
     Interval,
     Ints,
     NotEstimableError,
@@ -24,7 +28,7 @@ from aiene.stats.records import (
 )
 from aiene.stats.tests import normal_quantile, two_sided
 
-# Counts at each distinct time: what every curve and test starts from.
+SurvivalInterval = Literal["log-log", "log", "plain"]
 
 
 class LifeTable(NamedTuple):
@@ -96,8 +100,6 @@ def nelson_aalen(time: Floats, event: Ints) -> Floats:
     ----------
     Aalen 1978, Ann Stat 6:701.
     """
-    from aiene.stats.records import check_outcome
-
     time, event = check_outcome(time, event)
     table = life_table(time, event)
     hazard = np.cumsum(table.events[:, 0] / table.at_risk)
@@ -147,7 +149,7 @@ class Curve(Protocol):
         """To where the curve can be told."""
 
 
-def estimate_at(curve: Curve, values: Floats, horizon: float) -> Estimate:
+def estimate_at(curve: Curve, values: Floats, horizon: float) -> HorizonEstimate:
     """A curve at a horizon, with its interval.
 
     Parameters
@@ -155,7 +157,7 @@ def estimate_at(curve: Curve, values: Floats, horizon: float) -> Estimate:
     values : (k,) of the curve at its times.
     """
     place = int(np.searchsorted(curve.times, horizon, side="right")) - 1
-    return Estimate(
+    return HorizonEstimate(
         time=horizon,
         value=float(values[place]),
         lower=float(curve.lower[place]),
@@ -165,9 +167,6 @@ def estimate_at(curve: Curve, values: Floats, horizon: float) -> Estimate:
         n_events=int(curve.n_events[: place + 1].sum()),
         beyond_followup=horizon > curve.known_until,
     )
-
-
-SurvivalInterval = Literal["log-log", "log", "plain"]
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ class SurvivalCurve:
         """Survival at any times, after the last one its last value."""
         return step(self.times, self.survival, np.asarray(times, dtype=np.float64), 1.0)
 
-    def at(self, horizons: Sequence[float]) -> tuple[Estimate, ...]:
+    def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
         """Survival at each horizon with its interval."""
         return tuple(estimate_at(self, self.survival, float(horizon)) for horizon in horizons)
 
@@ -379,176 +378,7 @@ def _led(values: Floats, lead: list[float], first: float) -> Floats:
     return np.concatenate([[first] * len(lead), values])
 
 
-# Cumulative incidence with competing events, by Aalen and Johansen.
-
-
-IncidenceInterval = Literal["log-log", "plain"]
-
-
-@dataclass(frozen=True)
-class IncidenceCurve:
-    """Cumulative incidence of one cause; every array starts with time 0.
-
-    Parameters
-    ----------
-    times : (k,) distinct times; the incidence holds from each on.
-    incidence, lower, upper, std_error : (k,)
-    at_risk : (k,) patients without any event, followed up to just before the time.
-    n_events : (k,) events of the cause at the time.
-    n, events : patients, and events of the cause in all.
-    last_time : the longest observation.
-    known_until : the same, or infinity where nobody was censored at it, so that the curve is known for ever.
-    """
-
-    times: Floats
-    incidence: Floats
-    lower: Floats
-    upper: Floats
-    std_error: Floats
-    at_risk: Floats
-    n_events: Floats
-    n: int
-    events: int
-    cause: int
-    interval: str
-    confidence: float
-    last_time: float
-    known_until: float
-
-    def values_at(self, times: ArrayLike) -> Floats:
-        """Incidence at any times, after the last one its last value."""
-        return step(self.times, self.incidence, np.asarray(times, dtype=np.float64), 0.0)
-
-    def at(self, horizons: Sequence[float]) -> tuple[Estimate, ...]:
-        """Incidence at each horizon with its interval."""
-        return tuple(estimate_at(self, self.incidence, float(horizon)) for horizon in horizons)
-
-    def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
-        """How many patients are without any event and followed up to just before each tick."""
-        return at_risk_before(self.times, self.at_risk, ticks)
-
-
-def cumulative_incidence(
-    time: ArrayLike,
-    state: ArrayLike,
-    *,
-    cause: int = 1,
-    confidence: float = 0.95,
-    interval: IncidenceInterval = "log-log",
-) -> IncidenceCurve:
-    """Cumulative incidence of one cause while the other competes.
-
-    Parameters
-    ----------
-    time : (n,) not negative.
-    state : (n,) 0 censored, 1 event, 2 competing event.
-    interval : scale of the interval; `log-log` is log(-log(incidence)), which stays within 0 and 1.
-
-    Raises
-    ------
-    UsageError : see `check_outcome`; or `cause` is neither 1 nor 2.
-    NotEstimableError : no patient.
-
-    References
-    ----------
-    Aalen and Johansen 1978, Scand J Stat 5:141; variance of Aalen 1978, Ann Stat 6:701.
-    """
-    times, codes = check_outcome(time, state, competing=True)
-    if cause not in (1, 2):
-        raise UsageError(f"cause {cause}: choose 1 or 2.")
-    table = life_table(times, codes, codes=2)
-    before = np.concatenate([[1.0], survival_steps(table)[:-1]])
-    incidence = np.cumsum(before * table.events[:, cause - 1] / table.at_risk)
-    error = np.sqrt(_variance(table, before, incidence, cause))
-    z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
-    lower, upper = _incidence_limits(incidence, error, z, interval)
-    lead = [] if table.times[0] == 0.0 else [0.0]
-    zeros = np.zeros(len(lead))
-    return IncidenceCurve(
-        times=np.concatenate([lead, table.times]),
-        incidence=np.concatenate([zeros, incidence]),
-        lower=np.concatenate([zeros, lower]),
-        upper=np.concatenate([zeros, upper]),
-        std_error=np.concatenate([zeros, error]),
-        at_risk=np.concatenate([zeros + times.size, table.at_risk]),
-        n_events=np.concatenate([zeros, table.events[:, cause - 1]]),
-        n=times.size,
-        events=int((codes == cause).sum()),
-        cause=cause,
-        interval=interval,
-        confidence=confidence,
-        last_time=float(times.max()),
-        known_until=known_until(times, codes),
-    )
-
-
-def cumulative_incidence_by_group(
-    time: ArrayLike,
-    state: ArrayLike,
-    group: ArrayLike,
-    *,
-    order: Sequence[Any] | None = None,
-    cause: int = 1,
-    confidence: float = 0.95,
-    interval: IncidenceInterval = "log-log",
-) -> dict[str, IncidenceCurve]:
-    """A curve for each group that occurs, in the order given.
-
-    Raises
-    ------
-    UsageError, NotEstimableError : see `cumulative_incidence`, `check_groups`.
-    """
-    times, codes = check_outcome(time, state, competing=True)
-    place, names = check_groups(group, times.size, order)
-    return {
-        name: cumulative_incidence(
-            times[place == index],
-            codes[place == index],
-            cause=cause,
-            confidence=confidence,
-            interval=interval,
-        )
-        for index, name in enumerate(names)
-    }
-
-
-def _variance(table: LifeTable, before: Floats, incidence: Floats, cause: int) -> Floats:
-    """Aalen's variance, with the correction for ties: R's cuminc gives the same.
-
-    Each event of the own cause adds (1 + (F(u) - F(t)) / S(u))^2 times its share of the variance, each event
-    of the other ((F(u) - F(t)) / S(u))^2; the squares are multiplied out, so that sums run over u alone.
-    """
-    n, own = table.at_risk, table.events[:, cause - 1]
-    after = before * (1.0 - table.events.sum(axis=1) / n)
-    known = after > 1e-15  # once nobody is left only the last own events add to the variance
-    inverse = np.divide(1.0, after, out=np.zeros_like(after), where=known)
-    ratio = incidence * inverse
-    squares, crosses, parts = (np.zeros_like(after) for _ in range(3))
-    for deaths, start in ((own, 1.0), (table.events.sum(axis=1) - own, 0.0)):
-        shares = before**2 * deaths / n**2 * (1.0 - np.maximum(deaths - 1.0, 0.0) / np.maximum(n - 1.0, 1.0))
-        squares += np.cumsum((start + ratio) ** 2 * shares)
-        crosses += np.cumsum((start + ratio) * inverse * shares)
-        parts += np.cumsum(inverse**2 * shares)
-    return np.asarray(np.maximum(squares - 2.0 * incidence * crosses + incidence**2 * parts, 0.0))
-
-
-def _incidence_limits(
-    incidence: Floats, error: Floats, z: float, interval: IncidenceInterval
-) -> tuple[Floats, Floats]:
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if interval == "log-log":
-            scaled = z * error / (incidence * np.log(incidence))
-            lower, upper = incidence ** np.exp(-scaled), incidence ** np.exp(scaled)
-        elif interval == "plain":
-            lower, upper = incidence - z * error, incidence + z * error
-        else:
-            raise UsageError(f"interval {interval}: choose log-log or plain.")
-    inside = (incidence > 0) & (incidence < 1)
-    lower, upper = np.where(inside, lower, incidence), np.where(inside, upper, incidence)
-    return np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
-
-
-# Restricted mean survival time: what to report where hazards are not proportional.
+# Restricted mean survival time, for hazards that are not proportional
 
 
 class Restricted(NamedTuple):
@@ -638,7 +468,7 @@ def _area(time: Floats, event: Ints, tau: float) -> tuple[float, float]:
     return float(pieces.sum()), float(np.sqrt(np.sum(later**2 * terms)))
 
 
-# Curves of many weighted copies of one cohort at a time: what vectorised bootstraps are made of.
+# Curves of many weighted copies of one cohort at once
 
 
 class Moments:

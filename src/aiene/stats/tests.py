@@ -1,4 +1,8 @@
-"""Do groups differ in survival: the log-rank test, pairwise and for a trend."""
+"""Tests of differences between groups, and what they share.
+
+The log-rank test (of k groups, of each pair, for a trend) for survival; Gray's test for cumulative incidence
+with competing events; Holm's correction for several tests; tails of the normal and chi-squared distribution.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,8 @@ from aiene.stats.records import (
     check_several,
 )
 
-# Quantiles and tails of the normal and chi-squared distribution.
+_ROUNDING = 1e-9
+"""Relative tolerance of the covariance's rank: its rows sum to 0 only up to this with a million patients."""
 
 
 def normal_quantile(p: float) -> float:
@@ -40,9 +45,6 @@ def chi2_tail(statistic: float, df: int) -> float:
     return (
         float(special.chdtrc(df, max(statistic, 0.0))) if df > 0 and np.isfinite(statistic) else float("nan")
     )
-
-
-_ROUNDING = 1e-9  # the covariance of the groups sums to 0; with a million patients only about so far
 
 
 class GroupCount(NamedTuple):
@@ -161,7 +163,7 @@ def pairwise(names: Sequence[str], test: Any) -> tuple[Pair, ...]:
             results.append((float("nan"), float("nan")))
     corrected = holm([p for _, p in results])
     return tuple(
-        Pair(names[first], names[second], statistic, p, adjusted)
+        Pair(names[first], names[second], statistic, p, float("nan") if adjusted is None else adjusted)
         for (first, second), (statistic, p), adjusted in zip(pairs, results, corrected, strict=True)
     )
 
@@ -210,20 +212,22 @@ def log_rank_trend(
     return Trend(z * z, two_sided(z), z, tuple(present.tolist()))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction; NaN stays NaN and does not count.
+def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """P values after Holm's step-down correction, in the order given.
+
+    A missing one (None, NaN) gives None and does not count as a test.
 
     References
     ----------
     Holm 1979, Scand J Stat 6:65.
     """
-    p = np.asarray(p_values, dtype=np.float64)
+    p = np.array(p_values, dtype=np.float64)
     valid = np.flatnonzero(np.isfinite(p))
     order = valid[np.argsort(p[valid], kind="stable")]
     factors = np.arange(order.size, 0, -1)
-    corrected = np.full(p.size, np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
-    return [float(value) for value in corrected]
+    corrected = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    adjusted = dict(zip(order.tolist(), corrected.tolist(), strict=True))
+    return tuple(adjusted.get(place) for place in range(p.size))
 
 
 def _strata(strata: ArrayLike | None, n: int) -> Ints:
@@ -253,27 +257,6 @@ def _stratum_sums(time: Floats, event: Ints, place: Ints, k: int) -> _Sums:
     weight = np.where(total > 1, deaths * (total - deaths) / np.maximum(total - 1, 1), 0.0)
     covariance = np.diag((share * weight[:, None]).sum(axis=0)) - (share * weight[:, None]).T @ share
     return _Sums(dead.sum(axis=0), (share * deaths[:, None]).sum(axis=0), covariance)
-
-
-# Correction for several tests at once.
-
-
-def holm_adjusted(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """P values after Holm's step-down correction (Scand. J. Stat. 6, 1979), in the order given.
-
-    A missing one (None, NaN) stays None and is no part of the family.
-    """
-    there = [place for place, p in enumerate(p_values) if p is not None and np.isfinite(p)]
-    order = sorted(there, key=lambda place: float(p_values[place] or 0.0))
-    adjusted: list[float | None] = [None] * len(p_values)
-    reached = 0.0
-    for step, place in enumerate(order):
-        reached = max(reached, min(1.0, (len(order) - step) * float(p_values[place] or 0.0)))
-        adjusted[place] = reached
-    return tuple(adjusted)
-
-
-# Do groups differ in cumulative incidence: Gray's test.
 
 
 class Gray(NamedTuple):

@@ -1,4 +1,4 @@
-"""A trained network into a bundle: the card, the readable card, the figures, all or nothing."""
+"""A trained network as a bundle, written whole or not at all: model card, readable card, metrics."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ _UNSTATED = {
     "licence": "not stated; say it here before you pass the bundle on",
     "intended_use": "Research on CTs like those of the training. Not for clinical decisions.",
 }
+
+OnNote = Callable[[str], None]
+"""Told a sentence that the user should know, though nothing is wrong enough to stop."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace("|", "/")
 
 
-# What a training tells while it runs.
+# Progress
 
 
 @dataclass(frozen=True)
@@ -184,5 +187,3 @@ class Step:
 
 
 OnStep = Callable[[Step], None]
-OnNote = Callable[[str], None]
-"""Told a sentence that the user should know, though nothing is wrong enough to stop."""

@@ -1,4 +1,8 @@
-"""CTs and their label maps, paired by case id and checked before anything is computed."""
+"""Training data: CTs paired with label maps by case id and checked, preprocessed crops, and folds.
+
+Crops are made by the same preprocessing as at inference. A patient is in one fold only; folds depend on the
+seed and the ids alone.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ from aiene.wording import case_name, file_name, said
 
 LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
 FEWEST_PATIENTS: Final = 5
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ def _few(patients: set[str]) -> list[str]:
     return [f"There are {len(patients)} patients; training and an honest test need at least five."]
 
 
-# The road's own crop of each training CT, with its labels on it: training and inference see the same.
+# Crops
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +199,7 @@ class TrainingCrop:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A case that the road could not prepare, and why."""
+    """A case that could not be preprocessed, and why."""
 
     case_id: str
     reason: str
@@ -315,10 +321,7 @@ def _is_of(file: Path, key: str) -> bool:
         return False
 
 
-# Patients dealt into folds: fixed by the seed and their ids, never one patient in two.
-
-
-FOLDS = 5
+# Folds
 
 
 def deal(strata: Mapping[str, str], folds: int, seed: int) -> dict[str, int]:

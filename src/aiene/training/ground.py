@@ -124,7 +124,7 @@ def pairs_of(images: Path, labels: Path, patients: PatientTable, places: tuple[P
 
 
 def refuse_leaks(pairs: list[Pair], slices: Mapping[str, Slices]) -> None:
-    """One CT under two case ids of two patients would be trained on and judged by.
+    """One CT under two case ids of two patients would be used for training and evaluation.
 
     Raises
     ------

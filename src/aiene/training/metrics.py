@@ -1,4 +1,4 @@
-"""How well a classifier does on nodes that it was not trained on."""
+"""Metrics of a training: classifier on held-out nodes, nnU-Net's validation, calibration, threshold."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from aiene.training.dataset import LABELS
 
 Floats = npt.NDArray[np.float64]
 _RESAMPLES = 1000
+
+_KEPT = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
+Rule = Literal["youden", "sensitivity"]
 
 
 def figures_of(
@@ -98,10 +101,7 @@ def _resampled(patients: Sequence[str]) -> list[npt.NDArray[np.int64]]:
     ]
 
 
-# What nnU-Net's validation says, and its checkpoint without what only the training needs.
-
-
-_KEPT = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
+# nnU-Net: validation metrics, and the checkpoint without its training state
 
 
 def validation_figures(summary: Path) -> dict[str, Any]:
@@ -153,10 +153,7 @@ def weights_only(source: Path, target: Path) -> None:
     write_bytes(target, stream.getvalue())
 
 
-# Probabilities that mean what they say, and the threshold on them.
-
-
-Rule = Literal["youden", "sensitivity"]
+# Temperature scaling, and the threshold on its probabilities
 
 
 def temperature(logits: Floats, truth: Floats) -> float:

@@ -25,13 +25,20 @@ from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import nifti_bytes
 from aiene.training.dataset import LABELS, Pair, read_crop
 
-# Crops as an nnU-Net v2 raw dataset, with a fixed patient-wise split.
-
-
 DATASET: Final = "Dataset501_ENE"
 DATASET_ID: Final = 501
 CONFIGURATION: Final = "3d_fullres"
 SPLITS: Final = "splits_final.json"
+
+MARK: Final = "aiene-report "
+TIED: Final = "--tied"
+_LOOK_S: Final = 1.0
+_OUTPUTS: Final = "decoder.seg_layers."
+"""Layers of nnU-Net's networks that tell the labels apart."""
+
+PLANS: Final = "nnUNetPlans"
+_FINE_RATE: Final = 1e-3
+"""Learning rate at the start where the weights are not new; nnU-Net's own is 1e-2."""
 
 
 def write_dataset(raw: Path, crops: Sequence[Path], splits: Sequence[Mapping[str, Sequence[str]]]) -> Path:
@@ -121,16 +128,6 @@ def _drop_strangers(folder: Path, wanted: set[str]) -> None:
     for file in folder.iterdir():
         if file.name not in wanted:
             file.unlink()
-
-
-MARK: Final = "aiene-report "
-TIED: Final = "--tied"
-_LOOK_S: Final = 1.0
-_OUTPUTS: Final = "decoder.seg_layers."
-"""Layers of nnU-Net's networks that tell the labels apart."""
-PLANS: Final = "nnUNetPlans"
-_FINE_RATE: Final = 1e-3
-"""Learning rate at the start where the weights are not new; nnU-Net's own is 1e-2."""
 
 
 @dataclass(frozen=True)

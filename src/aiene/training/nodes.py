@@ -1,4 +1,4 @@
-"""Nodes of the training crops, each with what the table says of it."""
+"""Nodes of the training crops with their pathology (`nodes.csv`), and augmented views of them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from aiene.nodes.split import dilate, padded_block
 from aiene.training.dataset import TrainingCrop
 from aiene.training.table import plain_id, read_table
 
-# The table of nodes whose pathology is known: `nodes.csv` of a training.
-
-
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))
 """Columns that say where a node is, in LPS mm on the CT; the first are those of a run's `nodes.csv`."""
 
 _REMEDY: Final = "give case_id, name or point, pos, ene"
+
+NEAR_MM = 10.0
+"""A point this far from the nearest node still means that node."""
+
+_MARGIN = (4, 12, 12)  # voxels beyond the classifier's box, so that a turned node still has its surroundings
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,6 @@ def _single_class(file: Path, rows: list[NodeRow]) -> list[str]:
     return [f"{file.name}: {what}; both classes are needed to learn from."]
 
 
-NEAR_MM = 10.0
-"""A point this far from the nearest node still means that node."""
-_MARGIN = (4, 12, 12)  # voxels beyond the classifier's box, so that a turned node still has its surroundings
-
-
 @dataclass(frozen=True, eq=False)
 class Example:
     """A node to learn from.
@@ -173,7 +170,7 @@ class Matched:
 
 
 def examples_of(crop: TrainingCrop, rows: Sequence[NodeRow]) -> Matched:
-    """Split the crop's nodes as the road does, and give each its row.
+    """Split the crop's nodes as inference does, and give each its row.
 
     Parameters
     ----------
@@ -248,7 +245,7 @@ def jittered(mask: npt.NDArray[np.bool_], step: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-# Another view of the same node: turned, scaled, mirrored, noisier, drawn by another hand.
+# Augmentation
 
 
 @dataclass(frozen=True)

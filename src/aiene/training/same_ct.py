@@ -61,7 +61,7 @@ def same_cts(slices: Mapping[str, Slices]) -> list[tuple[str, str]]:
 
 
 def leaks(slices: Mapping[str, Slices], patient_of: Mapping[str, str]) -> list[str]:
-    """One sentence for every CT that would be trained on and judged by, under two names.
+    """One sentence for every CT that would be used for training and evaluation, under two names.
 
     Parameters
     ----------

@@ -121,7 +121,7 @@ def export_dataset(
 def train_segmenter(
     settings: SegmenterTraining, on_step: OnStep = lambda _: None, on_note: OnNote = lambda _: None
 ) -> tuple[Bundle, Dataset]:
-    """Train nnU-Net v2 on the road's own crops, and put the result into a bundle.
+    """Train nnU-Net v2 on the crops that inference sees, and put the result into a bundle.
 
     Everything that has been done lies in `<out>.training`: with `go_on` a training that was killed goes on
     from its last epoch, and on a CPU ends with the same weights.

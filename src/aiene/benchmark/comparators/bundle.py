@@ -1,4 +1,4 @@
-"""Our own bundles, through the same road as `aiene run`."""
+"""Our own bundles, through the same pipeline as `aiene run`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Inferred:
 class BundleComparator:
     """A bundle that is loaded.
 
-    `infer` is the road from the crop on: segment, split, classify, and home onto the CT; then its classifier
+    `infer` is the pipeline from the crop on: segment, split, classify, map to the CT; then its classifier
     alone on the truth's nodes.
     """
 
@@ -81,7 +81,7 @@ class BundleComparator:
         return _Prepared(loaded.case, at, tuple(truth_nodes(loaded.case.truth_nodes, prepared)))
 
     def infer(self, prepared: _Prepared) -> _Inferred:
-        """The road, and the classifier on the truth's nodes."""
+        """The pipeline, and the classifier on the truth's nodes."""
         card = self._bundle.card
         result, arrays = finish(
             prepared.at,
@@ -121,7 +121,7 @@ def open_bundle(request: Request) -> BundleComparator:
 
 
 def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
-    """The truth's nodes on the crop, as the road would hand them to the classifier.
+    """The truth's nodes on the crop, as the pipeline would hand them to the classifier.
 
     Each with the published layer of one voxel around it, which keeps out of its neighbours, and then dilated.
 

@@ -1,7 +1,9 @@
-"""Image encoders and classifiers (SwinV2, ViT, DINOv2, CLIP's vision tower, timm): frozen features of nodes.
+"""Image encoders and classifiers as comparators: frozen features of the nodes.
 
-The features of a node are those of its axial, coronal and sagittal patch, one after the other. What is fitted
-on them afterwards, over all cases, is in `aiene.benchmark.linear_probe`.
+SwinV2, ViT, DINOv2 and CLIP's vision tower come from the transformers library, others from timm (an
+architecture's name with weights beside it, or a folder in timm's hub layout). The features of a node are
+those of its axial, coronal and sagittal patch, one after the other. The probe that is fitted on them
+afterwards, over all cases, is in `aiene.benchmark.linear_probe`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ _SAID = {
     "linear": "logistic regression on its frozen features, in cross-validation by patient",
     "knn": "k nearest neighbours on its frozen features, in cross-validation by patient",
 }
+
+PREFIX = "timm:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +167,7 @@ def _channels(config: Any) -> int:
     return int(getattr(config, "num_channels", 3) or 3)
 
 
-# Encoders of timm: an architecture's name with weights beside it, or a folder in timm's hub layout.
-#
-# Written by timm's documented interface (`create_model`, `num_classes=0`); where timm is not installed, the
-# model is a row that says so.
-
-
-PREFIX = "timm:"
+# timm
 
 
 def open_timm(request: Request) -> EncoderComparator:

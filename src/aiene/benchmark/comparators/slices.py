@@ -1,4 +1,8 @@
-"""Volumes as a stack of pictures: axial slices as radiologists look at them, scaled for image models."""
+"""Two-dimensional images for image models: axial slices of a volume, and patches of a node.
+
+Slices are scaled as radiologists look at them; patches are square, cut through the middle of the node in the
+three planes, at one pixel size.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,10 @@ if TYPE_CHECKING:
 
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+OUTSIDE_HU = -1024.0
+_PLANES = ((1, 2), (0, 2), (0, 1))
+"""Which patient axes (z up, y back, x left) are rows and columns: axial, coronal, sagittal."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +122,7 @@ def _nearest_axes(closeness: npt.NDArray[np.float64]) -> tuple[int, int, int]:
     return order[0], order[1], order[2]
 
 
-# Pictures of a node: square patches through its middle in the three planes, at one pixel size.
-
-
-OUTSIDE_HU = -1024.0
-_PLANES = ((1, 2), (0, 2), (0, 1))
-"""Which patient axes (z up, y back, x left) are rows and columns: axial, coronal, sagittal."""
+# Patches of a node
 
 
 def node_patches(

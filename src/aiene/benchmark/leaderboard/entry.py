@@ -1,4 +1,7 @@
-"""One line of a leaderboard: a model on a data set, in figures, without patients."""
+"""Entries of a leaderboard: one model on one data set, in figures, without patients.
+
+Entries are made from a benchmark's summary, one for each model, and ranked within one data set only.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,9 @@ _LONGEST_TEXT = 500
 _MOST_METRICS = 500
 _TEXTS = ("data_sha256", "model", "version", "created")
 _OPTIONAL_TEXTS = ("model_sha256", "machine", "site", "note")
+
+USUAL_METRICS = ("dice", "dice_GTVn", "auc_on_truth", "auc_end_to_end", "auc", "node_sensitivity")
+"""What is sorted by where nothing is said: the first that an entry has."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ def _shown(text: str) -> str:
     return printable if len(printable) <= 60 else printable[:57] + "..."
 
 
-# What a benchmark adds to a leaderboard: one entry a model, no patients.
+# Entries from a summary
 
 
 def entries_of(summary: dict[str, Any]) -> list[Entry]:
@@ -200,11 +206,7 @@ def metrics_of(model: dict[str, Any]) -> dict[str, float | None]:
     return metrics
 
 
-# Entries in their order: only those on the same data are compared.
-
-
-USUAL_METRICS = ("dice", "dice_GTVn", "auc_on_truth", "auc_end_to_end", "auc", "node_sensitivity")
-"""What is sorted by where nothing is said: the first that an entry has."""
+# Ranking
 
 
 @dataclass(frozen=True)

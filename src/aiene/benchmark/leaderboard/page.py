@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiene.benchmark.leaderboard.entry import Board, Entry, Place, boards
 from aiene.benchmark.metrics.segmentation import goodness, higher_is_better
+from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_unless
 
@@ -88,7 +89,7 @@ def page(entries: Sequence[Entry], *, sort: str | None = None) -> str:
 </head>
 <body>
 <h1>Leaderboard</h1>
-<p class="notice">Research software, not a medical device.</p>
+<p class="notice">{RESEARCH_ONLY}</p>
 <p>One table for each data set, by the hash of its content: figures on different data are not comparable.
 An arrow shows which way is better; the best of a column is bold. A place without intervals is no proof of a
 difference: see the report of the run. Click a heading to sort.</p>

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, entry_to_json, in_order
 from aiene.errors import InputError, OutputError, UsageError
+from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_json
 from aiene.results.ownership import refuse_unless
 
@@ -97,14 +98,6 @@ def read_entries(
     return in_order(entries, sort=sort, descending=descending)
 
 
-def data_sets(board: Path) -> tuple[tuple[str, int], ...]:
-    """The hash of each data set and how many entries it has, the newest first."""
-    counts: dict[str, int] = {}
-    for entry in read_entries(board):
-        counts[entry.data_sha256] = counts.get(entry.data_sha256, 0) + 1
-    return tuple(counts.items())
-
-
 def export_json(board: Path, path: Path, *, data_sha256: str | None = None) -> int:
     """Write entries for other sites; how many.
 
@@ -116,7 +109,7 @@ def export_json(board: Path, path: Path, *, data_sha256: str | None = None) -> i
     content = {
         "kind": EXPORT_KIND,
         "format": EXPORT_FORMAT,
-        "notice": "Research software, not a medical device. Figures over all cases; no patients.",
+        "notice": f"{RESEARCH_ONLY} Figures over all cases; no patients.",
         "entries": [entry_to_json(entry) for entry in entries],
     }
     refuse_unless(path, _is_export)

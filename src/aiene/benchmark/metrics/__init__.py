@@ -10,13 +10,11 @@ from aiene.benchmark.metrics.classification import (
     RocCurve,
     calibration,
     classification,
-    count_by_patient,
     operating_point,
     patient_agreement,
     roc_curve,
 )
 from aiene.benchmark.metrics.detection import FALSE_RATES, Detection, Froc, SizeDetection, detection, froc
-from aiene.benchmark.metrics.masks import unknown_labels
 from aiene.benchmark.metrics.matching import (
     IOU_THRESHOLD,
     SIZE_CLASSES,
@@ -38,7 +36,7 @@ from aiene.benchmark.metrics.segmentation import (
     higher_is_better,
     label_metrics,
 )
-from aiene.stats.records import IntervalEstimate as Estimate
+from aiene.stats.records import Estimate
 from aiene.stats.roc import wilson
 
 __all__ = [
@@ -69,7 +67,6 @@ __all__ = [
     "case_metrics",
     "classification",
     "components",
-    "count_by_patient",
     "detection",
     "froc",
     "higher_is_better",
@@ -79,6 +76,5 @@ __all__ = [
     "patient_agreement",
     "roc_curve",
     "size_class",
-    "unknown_labels",
     "wilson",
 ]

@@ -1,4 +1,8 @@
-"""How well probabilities of ENE tell nodes apart."""
+"""Metrics of ENE classification: discrimination, operating points, calibration, and agreement by patient.
+
+Discrimination and operating points are over nodes; agreement is of counts over patients: any node with ENE,
+and how many.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,17 @@ from scipy.special import expit, logit
 
 from aiene.errors import UsageError
 from aiene.stats import roc as curves
-from aiene.stats.bootstrap import Statistic, cluster_codes, mean
-from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
+from aiene.stats.bootstrap import Statistic, cluster_bootstrap, cluster_codes, mean
+from aiene.stats.records import Estimate, missing
 from aiene.stats.roc import as_floats, check_scores, delong_auc, one_class, wilson
-
-# Whether probabilities mean what they say.
-
 
 CLIP = 1e-6
 """Probabilities are kept this far from 0 and 1 before their logit is taken."""
 _STEPS = 100
+
+FloatArray = npt.NDArray[np.float64]
+PUBLISHED_THRESHOLD = 0.3
+"""A node is ENE where its probability is over this, in the published code."""
 
 
 @dataclass(frozen=True)
@@ -221,12 +224,6 @@ def _reliability(truth: FloatArray, probabilities: FloatArray, bins: int) -> tup
     return tuple(rows)
 
 
-FloatArray = npt.NDArray[np.float64]
-
-PUBLISHED_THRESHOLD = 0.3
-"""A node is ENE where its probability is over this, in the published code."""
-
-
 @dataclass(frozen=True)
 class Operating:
     """What a threshold gives. A node is positive where its probability is over it, as everywhere in aiene.
@@ -322,7 +319,7 @@ def classification(
         lack = reason or without
         if lack:
             return missing(lack, n_patients)
-        return bootstrap(statistic, truth.size, patients, resamples=resamples, seed=seed)
+        return cluster_bootstrap(statistic, truth.size, patients, resamples=resamples, seed=seed)
 
     single = "" if reason else one_class(truth)
     unfound = "" if reason or truth.any() else "no positive nodes, so there is no average precision"
@@ -401,7 +398,7 @@ def roc_curve(labels: npt.ArrayLike, scores: npt.ArrayLike) -> RocCurve | None:
     )
 
 
-# ENE patient by patient: any at all, and how many nodes.
+# Agreement by patient
 
 
 @dataclass(frozen=True)
@@ -460,7 +457,7 @@ def patient_agreement(
     def kappa(power: int) -> Estimate:
         if len(np.unique([truth, found])) == 1:
             return missing("all counts are the same, so there is no kappa", n)
-        return bootstrap(weighted_kappa(truth, found, power), n, resamples=resamples, seed=seed)
+        return cluster_bootstrap(weighted_kappa(truth, found, power), n, resamples=resamples, seed=seed)
 
     return PatientAgreement(
         n=n,
@@ -496,25 +493,6 @@ def weighted_kappa(first: FloatArray, second: FloatArray, power: int) -> Statist
         return np.where(by_chance > 0, 1 - weights @ own / np.where(by_chance > 0, by_chance, 1.0), np.nan)
 
     return statistic
-
-
-def count_by_patient(patients: Sequence[str], positive: Sequence[bool]) -> dict[str, int]:
-    """How many positive nodes each patient has, 0 included, in the order of first appearance.
-
-    Parameters
-    ----------
-    patients, positive : one per node. A patient without any node is not here: add it with 0.
-
-    Raises
-    ------
-    UsageError : not one for each node.
-    """
-    if len(patients) != len(positive):
-        raise UsageError(f"{len(patients)} patients but {len(positive)} nodes; there must be one for each.")
-    counts: dict[str, int] = {}
-    for patient, is_positive in zip(patients, positive, strict=True):
-        counts[patient] = counts.get(patient, 0) + bool(is_positive)
-    return counts
 
 
 def _unfit(truth: FloatArray, found: FloatArray) -> str:

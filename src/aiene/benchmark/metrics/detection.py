@@ -1,4 +1,7 @@
-"""How many nodes of a cohort are found, and how many are false."""
+"""Node detection over a cohort: sensitivity, false nodes, and the free-response (FROC) curve.
+
+The FROC curve gives the share of nodes found against false nodes per case as the confidence threshold falls.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ import numpy.typing as npt
 
 from aiene.benchmark.metrics.matching import IOU_THRESHOLD, SIZE_CLASSES, NodeMatch, SizeClass, one_to_one
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
-from aiene.stats.bootstrap import ratio
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
+from aiene.stats.bootstrap import cluster_bootstrap, ratio
+from aiene.stats.records import Estimate, missing
 
 FloatArray = npt.NDArray[np.float64]
+
+FALSE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False nodes per case at which sensitivity is read, as in LUNA16."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def detection(
             return missing("no cases")
         if below.sum() == 0:
             return missing(nothing, len(cases))
-        return bootstrap(ratio(above, below), len(cases), patients, resamples=resamples, seed=seed)
+        return cluster_bootstrap(ratio(above, below), len(cases), patients, resamples=resamples, seed=seed)
 
     truth, found = _counts(cases, lambda c: len(c.truth)), _counts(cases, lambda c: len(c.predicted))
     hits, false = _counts(cases, lambda c: len(c.pairs)), _counts(cases, lambda c: len(c.false))
@@ -136,11 +140,7 @@ def _counts(cases: Sequence[NodeMatch], count: Callable[[NodeMatch], int]) -> Fl
     return np.array([count(case) for case in cases], dtype=np.float64)
 
 
-# The free-response curve: nodes found against false nodes per case, as the confidence asked for falls.
-
-
-FALSE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False nodes per case at which sensitivity is read, as in LUNA16."""
+# Free-response curve
 
 
 @dataclass(frozen=True)

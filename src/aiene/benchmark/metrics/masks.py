@@ -13,7 +13,6 @@ from aiene.errors import UsageError
 LabelArray = npt.NDArray[Any]
 Spacing = tuple[float, float, float]
 BoolArray = npt.NDArray[np.bool_]
-Block = tuple[slice, slice, slice]
 
 
 def as_labels(array: npt.ArrayLike, what: str) -> LabelArray:
@@ -69,25 +68,3 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
     if len(steps) != 3 or not np.isfinite(steps).all() or min(steps) <= 0:
         raise UsageError(f"voxel spacing {steps} is not three lengths in mm over 0.")
     return steps[0], steps[1], steps[2]
-
-
-def unknown_labels(array: npt.ArrayLike, labels: Sequence[int]) -> tuple[int, ...]:
-    """Values of a label map that are neither background nor among the labels, rising.
-
-    Raises
-    ------
-    UsageError : as `as_labels`.
-    """
-    values = np.unique(as_labels(array, "the label map"))
-    return tuple(int(value) for value in values if value != 0 and int(value) not in labels)
-
-
-def bounding_block(mask: BoolArray) -> Block | None:
-    """The smallest block that holds every voxel of a mask; None for an empty one."""
-    ranges = []
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        if hit.size == 0:
-            return None
-        ranges.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return ranges[0], ranges[1], ranges[2]

@@ -16,11 +16,11 @@ from aiene.benchmark.metrics.masks import (
     LabelArray,
     Spacing,
     as_labels,
-    bounding_block,
     check_pair,
     check_spacing,
 )
 from aiene.errors import UsageError
+from aiene.geometry import bounding_box
 from aiene.nodes.measure import measure_axes
 
 SizeClass = Literal["<10 mm", "10-15 mm", ">15 mm"]
@@ -131,7 +131,7 @@ def match_checked(
     """`match_nodes` of maps and spacing that are checked already."""
     if not 0 < iou_threshold <= 1:
         raise UsageError(f"the IoU threshold {iou_threshold} is not over 0 and at most 1.")
-    block = bounding_block((truth != 0) | (predicted != 0))
+    block = bounding_box((truth != 0) | (predicted != 0))
     if block is not None:
         truth, predicted = truth[block], predicted[block]
     true_numbers, true_index = _numbered(truth)
@@ -182,7 +182,7 @@ def components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     mask : bool (z, y, x).
     """
     parts = np.zeros(mask.shape, dtype=np.int32)
-    block = bounding_block(mask)
+    block = bounding_box(mask)
     if block is None:
         return parts
     labelled, count = ndimage.label(mask[block], structure=np.ones((3, 3, 3)))

@@ -1,4 +1,4 @@
-"""How well a label map fits the truth, label by label, and over a cohort."""
+"""Segmentation metrics: label by label, of a whole case with its nodes, and aggregated over a cohort."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from aiene.benchmark.metrics.masks import (
     LabelArray,
     Spacing,
     as_labels,
-    bounding_block,
     check_pair,
     check_spacing,
 )
 from aiene.benchmark.metrics.matching import IOU_THRESHOLD, NodeMatch, components, match_checked
 from aiene.benchmark.metrics.surfaces import surface_metrics
 from aiene.errors import UsageError
+from aiene.geometry import bounding_box
 from aiene.nodes.node import GTVN
-from aiene.stats.bootstrap import bootstrap_statistic as bootstrap
-from aiene.stats.bootstrap import ratio
-from aiene.stats.records import IntervalEstimate as Estimate
-from aiene.stats.records import missing
+from aiene.stats.bootstrap import cluster_bootstrap, ratio
+from aiene.stats.records import Estimate, missing
 
 SEGMENTATION_METRICS = (
     "dice",
@@ -41,6 +39,39 @@ NOT_PREDICTED = "nothing predicted, so that no distance can be given"
 NOT_IN_TRUTH = "nothing in the truth, so that no distance can be given"
 
 _DISTANCES = ("hd95_mm", "assd_mm")
+
+_ABOUT_ZERO = (
+    "volume_error_ml",
+    "volume_error_relative",
+    "volume_bias",
+    "intercept",
+    "calibration_intercept",
+)
+_LOWER_WORDS = (
+    "hd95",
+    "assd",
+    "distance",
+    "brier",
+    "expected_error",
+    "ece",
+    "false",
+    "missed",
+    "splits",
+    "merges",
+    "seconds",
+    "memory",
+    "_bytes",
+    "_mb",
+    "_gb",
+    "gib",
+    "mib",
+    "flops",
+    "parameters",
+    "size",
+    "rank",
+    "failed",
+)
+_ABOUT_ONE = ("calibration_slope", "slope")
 
 
 @dataclass(frozen=True)
@@ -123,7 +154,7 @@ def label_metrics(
 def compare_label(truth: LabelArray, prediction: LabelArray, spacing: Spacing, *, label: int) -> LabelMetrics:
     """`label_metrics` of maps and spacing that are checked already."""
     true_mask, found_mask = truth == label, prediction == label
-    block = bounding_block(true_mask | found_mask)
+    block = bounding_box(true_mask | found_mask)
     voxel_ml = float(np.prod(spacing)) / 1000.0
     worst = float(np.linalg.norm((np.array(truth.shape) - 1) * np.array(spacing)))
     if block is None:
@@ -190,7 +221,7 @@ def aggregated_dice_interval(
     if not cases or aggregated_dice(cases).value is None:
         return aggregated_dice(cases)
     shared, sizes = _aggregate_parts(cases)
-    return bootstrap(ratio(2 * shared, sizes), len(cases), patients, resamples=resamples, seed=seed)
+    return cluster_bootstrap(ratio(2 * shared, sizes), len(cases), patients, resamples=resamples, seed=seed)
 
 
 def _aggregate_parts(
@@ -208,7 +239,7 @@ def _voxel_ml(case: LabelMetrics) -> float:
     return (case.truth_ml + case.predicted_ml) / voxels if voxels else 0.0
 
 
-# Every metric of one case.
+# All metrics of one case
 
 
 @dataclass(frozen=True)
@@ -235,8 +266,7 @@ def case_metrics(
 
     Parameters
     ----------
-    truth, prediction : label maps (z, y, x) on one grid; other values than `labels` are not looked at (see
-        `unknown_labels`).
+    truth, prediction : label maps (z, y, x) on one grid; other values than `labels` are not looked at.
     spacing : mm along z, y, x.
     truth_nodes, predicted_nodes : maps whose values are single nodes; None: the connected parts (26
         neighbours) of `node_label`.
@@ -271,41 +301,7 @@ def case_metrics(
     )
 
 
-# Which way a metric is better.
-
-
-_ABOUT_ZERO = (
-    "volume_error_ml",
-    "volume_error_relative",
-    "volume_bias",
-    "intercept",
-    "calibration_intercept",
-)
-_LOWER_WORDS = (
-    "hd95",
-    "assd",
-    "distance",
-    "brier",
-    "expected_error",
-    "ece",
-    "false",
-    "missed",
-    "splits",
-    "merges",
-    "seconds",
-    "memory",
-    "_bytes",
-    "_mb",
-    "_gb",
-    "gib",
-    "mib",
-    "flops",
-    "parameters",
-    "size",
-    "rank",
-    "failed",
-)
-_ABOUT_ONE = ("calibration_slope", "slope")
+# Direction of each metric
 
 
 def higher_is_better(metric: str) -> bool | None:

@@ -1,4 +1,9 @@
-"""Dice of each case, model by model: boxes with every point."""
+"""Charts over the cases of a benchmark.
+
+Box plots of Dice with every case as a point; time against Dice; agreement of volumes (Bland and Altman,
+Lancet 1986, 1:307); stability of ranks, as the share of resamples in which each model had each rank
+(Wiesenfarth et al., Sci. Rep. 2021, 11:2369).
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,11 @@ if TYPE_CHECKING:
 
 
 _ROW = 0.52  # inches for each model
+
+_WIDTH, _HEIGHT = 4.2, 3.4
+_NORMAL = 1.959964  # two-sided 95 % of a normal distribution
+_CELL_WIDTH, _CELL_HEIGHT = 0.66, 0.44
+_DARK = 0.55
 
 
 class _Points(NamedTuple):
@@ -114,10 +124,7 @@ def _scatter(index: int) -> float:
     return result
 
 
-# What a model costs in time against how well it segments.
-
-
-_WIDTH, _HEIGHT = 4.2, 3.4
+# Time against Dice
 
 
 class _Point(NamedTuple):
@@ -146,7 +153,7 @@ def cost(source: Source, name: str) -> Figure | None:
         f"Time of a case against Dice of {name}",
         "Median seconds of a case with quartiles, mean Dice with its 95 % interval. Open markers: "
         "predictions that lay ready, whose time is that of reading.",
-        lambda: _draw_cost(points, name),
+        lambda: _draw_time_against_dice(points, name),
         by_column(
             ("model", "seconds", "seconds_q1", "seconds_q3", f"dice_{name}", "low", "high", "time_of"), rows
         ),
@@ -167,7 +174,7 @@ def _point(source: Source, model: dict[str, object], name: str) -> _Point | None
     return _Point(which, source.number(which), of_files, seconds, fast, slow, middle, low, high)
 
 
-def _draw_cost(points: Sequence[_Point], name: str) -> Drawing:
+def _draw_time_against_dice(points: Sequence[_Point], name: str) -> Drawing:
     height = max(_HEIGHT, legend_height(len(points)))
     figure = new_figure(7.4, height + 0.75)
     axes = place(figure, 0.62, 0.55 + height - _HEIGHT, _WIDTH, _HEIGHT)
@@ -200,10 +207,7 @@ def _draw_cost(points: Sequence[_Point], name: str) -> Drawing:
     return figure
 
 
-# Agreement of volumes, as Bland and Altman (Lancet 1986, 1:307) draw it.
-
-
-_NORMAL = 1.959964  # two-sided 95 % of a normal distribution
+# Bland-Altman plot of volumes
 
 
 class _Agreement(NamedTuple):
@@ -282,13 +286,7 @@ def _ml(volume: float) -> str:
     return f"{volume:+.{digits}f}".replace("-", "−")
 
 
-# How firm the ranks are: the share of resamples in which each model had each rank.
-#
-# After Wiesenfarth et al., Sci. Rep. 2021, 11:2369.
-
-
-_CELL_WIDTH, _CELL_HEIGHT = 0.66, 0.44
-_DARK = 0.55
+# Stability of ranks
 
 
 def rank_stability(ranking: dict[str, Any]) -> Figure | None:
@@ -304,12 +302,12 @@ def rank_stability(ranking: dict[str, Any]) -> Figure | None:
         f"Stability of the ranks by {'Dice' if what == 'dice' else what} of {name}",
         f"Share of {dig(ranking, 'resamples')} resamples of the patients in which each model had each rank, "
         "in per cent; the frame is its rank over all patients. A row with one dark cell is a firm rank.",
-        lambda: _draw_ranks(models),
+        lambda: _draw_rank_stability(models),
         by_column(columns, rows),
     )
 
 
-def _draw_ranks(models: Sequence[dict[str, Any]]) -> Drawing:
+def _draw_rank_stability(models: Sequence[dict[str, Any]]) -> Drawing:
     count = len(models)
     width, height = _CELL_WIDTH * count, _CELL_HEIGHT * count
     figure = new_figure(2.3 + max(width, 1.6), height + 0.75)

@@ -1,4 +1,4 @@
-"""Each model against the reference, and in words whether a difference was found."""
+"""Report sections that compare models: each against the reference, and the ranking with its stability."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _OPEN = "no difference shown"
 _FEWEST = 6  # patients; with fewer no permutation can give p < 0.05 (2 / 2 ** 5 = 0.0625)
 
 Comparison = dict[str, Any]
+
+Ranking = dict[str, Any]
 
 
 def comparisons(source: Source) -> Section:
@@ -182,10 +184,7 @@ def _areas(rows: list[Comparison]) -> CellTable:
     return builder.table()
 
 
-# The order of the models, and how firm it is.
-
-
-Ranking = dict[str, Any]
+# Ranking
 
 
 def ranks(source: Source) -> Section:

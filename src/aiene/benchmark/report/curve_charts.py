@@ -1,4 +1,4 @@
-"""ROC and free-response curves of all models in one chart."""
+"""Curves of all models: ROC and free-response in one chart, and calibration in small charts side by side."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ _SIDE = 3.7
 
 FROC_MOST = 10.0
 """False nodes per case at which the axis ends: beyond, no one would use a model."""
+
+Content = TypeVar("Content")
+COLUMNS = 3
+_LEFT, _BOTTOM, _TOP, _RIGHT = 0.78, 0.55, 0.55, 0.25
 
 
 class _Curve(NamedTuple):
@@ -160,13 +164,7 @@ def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
     )  # fmt: skip
 
 
-# Small charts side by side, one for each model.
-
-
-Content = TypeVar("Content")
-
-COLUMNS = 3
-_LEFT, _BOTTOM, _TOP, _RIGHT = 0.78, 0.55, 0.55, 0.25
+# Small charts, one for each model
 
 
 def panels(
@@ -203,7 +201,7 @@ def panels(
     return figure
 
 
-# Predicted against observed share of nodes with extranodal extension.
+# Calibration of the probability of ENE
 
 
 class _Bin(NamedTuple):

@@ -1,4 +1,4 @@
-"""What was compared, and the main figures."""
+"""Report sections: what was compared, methods, and exclusions with their reasons."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _last(model: dict[str, Any]) -> str:
     return source.rstrip("/").rsplit("/", 1)[-1] if source.startswith(("/", "~", ".")) else source
 
 
-# How the figures were made: data, machine, versions, settings, conventions.
+# Methods: data, machine, versions, settings, conventions
 
 
 def methods(source: Source) -> Section:
@@ -208,7 +208,7 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-# What is not in the figures, and why: nothing is left out in silence.
+# Exclusions
 
 
 def trouble(source: Source) -> Section:

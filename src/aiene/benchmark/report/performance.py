@@ -1,4 +1,4 @@
-"""How well the models outline, over cases."""
+"""Report sections on the models' performance: segmentation, detection, ENE classification, resources."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from aiene.report.document import CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, number, numbers, shown, words
 
 _SHOWN = tuple(name for name in METRICS if name != "auc")
+
+_FROC_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+_ENE_TITLE = "Extranodal extension"
+_TRACKS = {
+    "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
+    "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as probability 0",
+}
+_OPERATING_RATES = ("sensitivity", "specificity", "ppv", "npv")
+Scored = list[tuple[str, dict[str, Any]]]
+_TIMED_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
 
 
 def segmentation(source: Source) -> Section:
@@ -47,10 +57,7 @@ def _table(source: Source, label: str, which: str) -> CellTable:
     return builder.table()
 
 
-# How many nodes were found, and how many that are none.
-
-
-_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+# Detection
 
 
 def detection(source: Source) -> Section:
@@ -118,27 +125,17 @@ def _by_size(models: list[dict[str, Any]]) -> CellTable:
 
 def _froc_table(models: list[dict[str, Any]]) -> CellTable:
     title = "Sensitivity at so many false nodes per case, and its mean"
-    builder = TableBuilder(title, ("Model", *_RATES, "Mean"))
+    builder = TableBuilder(title, ("Model", *_FROC_RATES, "Mean"))
     for model in models:
         curve = dig(model, "detection", "froc")
-        points = [number(dig(curve, "at", place, 1)) for place in range(len(_RATES))]
+        points = [number(dig(curve, "at", place, 1)) for place in range(len(_FROC_RATES))]
         builder.row(words(model["name"]), *points, number(dig(curve, "score")))
         if dig(curve, "reason"):
             builder.missing(model["name"], "curve", str(dig(curve, "reason")))
     return builder.table()
 
 
-# How well the models tell nodes with extranodal extension.
-
-
-_TITLE = "Extranodal extension"
-_TRACKS = {
-    "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
-    "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as probability 0",
-}
-_RATES_CLASSIFICATION = ("sensitivity", "specificity", "ppv", "npv")
-
-Judged = list[tuple[str, dict[str, Any]]]
+# ENE classification
 
 
 def classification(source: Source) -> Section:
@@ -155,19 +152,19 @@ def classification(source: Source) -> Section:
         items += _track(source, track, title)
     if not items:
         items.append(Text("No model gave a probability of extranodal extension."))
-    return Section("classification", _TITLE, tuple(items))
+    return Section("classification", _ENE_TITLE, tuple(items))
 
 
 def _track(source: Source, track: str, title: str) -> list[Item]:
-    having: Judged = [
+    having: Scored = [
         (model["name"], found)
         for model in source.run
         if (found := dig(model, "classification", track)) is not None
     ]
-    judged = [(name, found) for name, found in having if found.get("n")]
+    scored = [(name, found) for name, found in having if found.get("n")]
     items: list[Item] = []
-    if judged:
-        items += [_areas(judged, title), _operating(judged), _patients(judged)]
+    if scored:
+        items += [_areas(scored, title), _operating(scored), _patients(scored)]
         items += [c for c in (roc(source, track), calibration(source, track)) if c is not None]
     points = tuple(
         f"{name}: {found.get('reason') or 'no figures'}." for name, found in having if not found.get("n")
@@ -177,14 +174,14 @@ def _track(source: Source, track: str, title: str) -> list[Item]:
     return items
 
 
-def _areas(judged: Judged, title: str) -> CellTable:
+def _areas(scored: Scored, title: str) -> CellTable:
     head = (
         *("Model", "Nodes / with ENE / patients", "AUC (DeLong)", "AUC (bootstrap)", "Average precision"),
         *("Brier", "Calibration slope", "Calibration in the large", "Nodes not judged"),
         "False nodes called ENE",
     )
     builder = TableBuilder(f"{title}; 95 % intervals", head)
-    for name, found in judged:
+    for name, found in scored:
         fit = found.get("calibration")
         builder.row(
             words(name),
@@ -201,29 +198,29 @@ def _areas(judged: Judged, title: str) -> CellTable:
     return builder.table()
 
 
-def _operating(judged: Judged) -> CellTable:
+def _operating(scored: Scored) -> CellTable:
     head = ("Model", "Threshold", "TP / FP / TN / FN", "Sensitivity", "Specificity", "PPV", "NPV")
     title = "At a threshold (positive: probability over it), 95 % intervals by Wilson's method"
     builder = TableBuilder(title, head)
-    for name, found in judged:
+    for name, found in scored:
         for point in found.get("operating") or []:
             builder.row(
                 words(name),
                 number(point.get("threshold"), "plain"),
                 numbers([point.get(n) for n in ("tp", "fp", "tn", "fn")]),
-                *(builder.estimate(name, _said(rate), point.get(rate)) for rate in _RATES_CLASSIFICATION),
+                *(builder.estimate(name, _said(rate), point.get(rate)) for rate in _OPERATING_RATES),
             )
     return builder.table()
 
 
-def _patients(judged: Judged) -> CellTable:
+def _patients(scored: Scored) -> CellTable:
     head = (
         *("Model", "Patients / left out", "Any ENE: sensitivity", "Any ENE: specificity"),
         *("Any ENE: agreement", "Count exact", "Count within one", "Kappa, linear", "Kappa, quadratic"),
     )
     title = "By patient, over those all of whose nodes are labelled: any node with ENE, and how many"
     builder = TableBuilder(title, head)
-    for name, found in judged:
+    for name, found in scored:
         people = found.get("patients")
         if dig(people, "reason"):
             builder.missing(name, "figures by patient", str(dig(people, "reason")))
@@ -252,10 +249,7 @@ def _said(rate: str) -> str:
     return rate.upper() if rate in ("ppv", "npv") else rate
 
 
-# What the models cost: time, memory, size.
-
-
-_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
+# Time, memory and size
 
 
 def resources(source: Source) -> Section:
@@ -282,13 +276,13 @@ def _gpu(gpu: object) -> str:
 
 
 def _times(source: Source) -> CellTable:
-    head = ("Model", *(step.capitalize() for step in _STEPS), "CPU time")
+    head = ("Model", *(step.capitalize() for step in _TIMED_STEPS), "CPU time")
     builder = TableBuilder("Seconds of a case: median, 95 % interval under it", head)
     for model in source.run:
         spent = dig(model, "resources", "seconds")
         cells = [
             builder.estimate(model["name"], f"seconds of {step}", dig(spent, step, "median"), "seconds")
-            for step in _STEPS
+            for step in _TIMED_STEPS
         ]
         cpu = dig(model, "resources", "cpu_seconds", "total", "median")
         builder.row(words(model["name"]), *cells, builder.estimate(model["name"], "CPU time", cpu, "seconds"))

@@ -1,4 +1,4 @@
-"""The cases in which each model did worst, as pictures."""
+"""The cases in which each model did worst: which they are, and their slices as a section of the report."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def _outline(
         )  # fmt: skip
 
 
-# Pictures of the cases that went worst.
+# Section of the report
 
 
 def worst(source: Source) -> Section:

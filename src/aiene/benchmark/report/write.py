@@ -9,12 +9,11 @@ from aiene.benchmark.report.overview import methods, overview, trouble
 from aiene.benchmark.report.performance import classification, detection, resources, segmentation
 from aiene.benchmark.report.results_reader import Source, read_source
 from aiene.benchmark.report.worst_cases import worst
-from aiene.report.document import Document, Section
+from aiene.report.document import RESEARCH_ONLY, Document, Section
 from aiene.report.page import page
 from aiene.report.write import draw_figures, write_figures
 from aiene.results.ownership import Owned
 
-NOTICE = "Research software, not a medical device."
 _CLOSING = "A difference that is not shown is not proof that there is none."
 
 
@@ -57,7 +56,7 @@ def document_of(source: Source) -> Document:
     return Document(
         title=f"Benchmark of {len(source.models)} {'model' if len(source.models) == 1 else 'models'}",
         lead=f"Made {created} UTC with aiene {source.summary.get('aiene', '')}".strip(),
-        notice=NOTICE,
+        notice=RESEARCH_ONLY,
         sections=tuple(all_sections(source)),
         closing=_CLOSING,
     )

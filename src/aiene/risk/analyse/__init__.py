@@ -1,18 +1,18 @@
-"""The whole analysis of a cohort: does the number of AI-ENE nodes say more than the old groups do?
+"""The whole analysis of a cohort: does the number of AI-ENE nodes add to existing staging groups?
 
-settings.py     what a user may decide
+settings.py     settings of the user
 cohort.py       who is analysed, and who is not and why
 grouping.py     marker classes, old groups, combined groups
-design.py       how covariates are coded
-describe.py     flow, table 1, missing data
-survival.py, competing.py    curves and their tests
-regression.py, marker.py, hazards.py    Cox, Fine-Gray, forms of the count, interaction, assumptions
-contest.py, added.py    old system against old + AI-ENE
-derive/         cut-offs from the data, and what they are worth on other patients
-thresholds.py   what the ENE threshold changes
-figures/        numbers -> drawings
-report/         an analysis -> files
-run.py          all of it in one call
+design.py       coding of the covariates
+descriptives.py    flow, table 1, missing data
+survival.py     curves and their tests
+regression.py, marker_effect.py    Cox, Fine-Gray, proportional hazards; forms of the count, interaction
+model_comparison.py, incremental_value.py    old staging against old staging with AI-ENE
+derive/         cut-offs from the data, and their validation
+threshold_sensitivity.py    counts and groups at other ENE thresholds
+charts/         drawings of the figures
+text.py, output.py    methods text and checklists; an analysis as files
+run.py          the whole analysis in one call
 """
 
 from aiene.parallel import Progress

@@ -1,4 +1,4 @@
-"""Many fits of the same models on resamples of the same patients, as lean as they can be.
+"""Many fits of the same models on resamples of the same patients, at the least cost.
 
 What all resamples share is made once: scaled columns, a first guess, and which patients a model cannot tell
 apart. The numbers are those of `fit_cox` and `harrell_c`; only the work is less.
@@ -14,7 +14,7 @@ from aiene.stats import NotEstimableError, fit_cox, harrell_c
 from aiene.stats.cox_model import RiskSets, derivatives, linear_predictor, risk_sets
 
 FEW_LEVELS = 64
-"""A model that knows no more kinds of patients than this is judged on kinds, not on patients."""
+"""With no more distinct rows of the design than this, C is computed over distinct rows, not over patients."""
 MOST_PAIRS = 4_000_000
 """Above so many pairs of event and patient the sorting way is quicker."""
 
@@ -81,7 +81,7 @@ def _share(won: float, total: float) -> float:
 
 
 class Refit:
-    """The models of a contest, ready to be fitted on resamples.
+    """The models of a comparison, ready to be fitted on resamples.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Who is analysed, who is not, and why."""
+"""The analysed cohort: who is included, who is not and why, and the endpoints as arrays."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import pandas as pd
 
 from aiene.errors import UsageError
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
-
-# Endpoints as arrays of the patients at hand.
-
 
 LABELS: dict[str, str] = {
     "os": "Overall survival",
@@ -29,6 +26,8 @@ EVENTS: dict[str, str] = {
 }
 COMPETING: tuple[Endpoint, ...] = ("dc", "lrc")
 """Endpoints that death before the event competes with."""
+
+_Rule = tuple[str, str, Callable[[pd.DataFrame], np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -222,9 +221,6 @@ def make_cohort(table: pd.DataFrame, settings: AnalysisSettings) -> Cohort:
             f"'{worst.reason}'."
         )
     return Cohort(at, tuple(steps), simulated)
-
-
-_Rule = tuple[str, str, Callable[[pd.DataFrame], np.ndarray]]
 
 
 def _rules(settings: AnalysisSettings) -> list[_Rule]:

@@ -54,11 +54,6 @@ class Design:
         """Patients without a missing covariate; bool (n,)."""
         return np.asarray(self.matrix.notna().all(axis=1).to_numpy(dtype=bool))
 
-    @property
-    def term_columns(self) -> dict[str, tuple[str, ...]]:
-        """Columns of each term."""
-        return {term.name: term.columns for term in self.terms}
-
 
 def make_design(table: pd.DataFrame, names: Sequence[str]) -> Design:
     """Code the covariates of a table.

@@ -1,4 +1,8 @@
-"""Does the count add anything: the numbers of one contest, each on the same patients."""
+"""Incremental value of the node count: every number of one comparison of models, on the same patients.
+
+With three centres or more that have 20 events each, also internal-external validation: each centre evaluates
+models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemiol 69:245).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import pandas as pd
 from aiene.risk.analyse.bootstrap_refit import Refit, names_of, values_of
 from aiene.risk.analyse.model_comparison import (
     Added,
-    Contest,
+    ModelComparison,
     Predictions,
     ends,
     predict,
@@ -36,17 +40,20 @@ from aiene.stats import (
     time_dependent_aucs,
 )
 
-# Internal-external validation: each centre judges models that were fitted without it.
-#
-# Steyerberg and Harrell 2016, J Clin Epidemiol 69:245; done where three centres or more have 20 events each.
-
-
 FEWEST_CENTRES = 3
 FEWEST_EVENTS = 20
 """Events that a centre needs to judge a model."""
 
+GRID = 20
+"""Points in time of the integrated Brier score."""
 
-def judging_centres(center: np.ndarray, event: np.ndarray) -> tuple[str, ...]:
+THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
+"""Threshold risks of the decision curve."""
+
+_KINDS = {"harrell": "Harrell", "uno": "Uno"}
+
+
+def validation_centres(center: np.ndarray, event: np.ndarray) -> tuple[str, ...]:
     """The centres with events enough, in the order of their names; none where they are fewer than three.
 
     Parameters
@@ -58,24 +65,30 @@ def judging_centres(center: np.ndarray, event: np.ndarray) -> tuple[str, ...]:
     return tuple(found) if len(found) >= FEWEST_CENTRES else ()
 
 
-def left_out(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
+def internal_external_validation(
+    comparison: ModelComparison, head: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
     """C of each model in each centre, and the difference to the old one, fitted on the other centres."""
-    outcome = contest.outcome
-    for centre in judging_centres(contest.center, outcome.event):
-        held = contest.center == centre
+    outcome = comparison.outcome
+    for centre in validation_centres(comparison.center, outcome.event):
+        held = comparison.center == centre
         row = head | {"centre": centre, "n": int(held.sum()), "events": int(outcome.event[held].sum())}
         try:
-            _judge(contest, held, row, added, settings)
+            _validate(comparison, held, row, added, settings)
         except NotEstimableError as error:
             added.put("centres", row, reason=str(error))
 
 
-def _judge(
-    contest: Contest, held: np.ndarray, row: dict[str, Any], added: Added, settings: AnalysisSettings
+def _validate(
+    comparison: ModelComparison,
+    held: np.ndarray,
+    row: dict[str, Any],
+    added: Added,
+    settings: AnalysisSettings,
 ) -> None:
-    time, event = contest.outcome.time, contest.outcome.event
-    risks = {m.name: _risk(m.matrix, time, event, held) for m in contest.models}
-    pairs = [("old", m.name) for m in contest.models[1:]]
+    time, event = comparison.outcome.time, comparison.outcome.event
+    risks = {m.name: _risk(m.matrix, time, event, held) for m in comparison.models}
+    pairs = [("old", m.name) for m in comparison.models[1:]]
     result = concordance(
         time[held],
         event[held],
@@ -86,7 +99,7 @@ def _judge(
         confidence=settings.confidence,
     )
     gains = dict(zip((new for _, new in pairs), result.differences.values(), strict=True))
-    for model in contest.models:
+    for model in comparison.models:
         values: dict[str, Any] = {"c": result.values[model.name].value}
         values |= ends(result.values[model.name], settings)
         values["slope"] = _slope(time[held], event[held], risks[model.name])
@@ -116,20 +129,22 @@ def _slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float | Non
     return float(model.beta[0]) if model.converged else None
 
 
-# Who moves between old and combined groups, and how well each of the two separates.
+# Reclassification between old and combined groups
 
 
-def reclassified(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
+def reclassified(
+    comparison: ModelComparison, head: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
     """Old groups against combined ones on one ordered scale, where both have the same number of groups."""
-    outcome = contest.outcome
-    if not contest.ranks_old.size or settings.decision_years not in reached(
-        contest, (settings.decision_years,)
+    outcome = comparison.outcome
+    if not comparison.ranks_old.size or settings.decision_years not in reached(
+        comparison, (settings.decision_years,)
     ):
         return
-    top = max(int(contest.ranks_old.max()), int(contest.ranks_new.max())) + 1
+    top = max(int(comparison.ranks_old.max()), int(comparison.ranks_new.max())) + 1
     levels = [f"group {i + 1}" for i in range(top)]
-    old = np.array([levels[r] for r in contest.ranks_old], dtype=object)
-    new = np.array([levels[r] for r in contest.ranks_new], dtype=object)
+    old = np.array([levels[r] for r in comparison.ranks_old], dtype=object)
+    new = np.array([levels[r] for r in comparison.ranks_new], dtype=object)
     result = reclassification(
         outcome.time,
         outcome.event,
@@ -168,12 +183,18 @@ def _part(name: str, interval: Interval, settings: AnalysisSettings) -> dict[str
     return {name: interval.value, f"{name}_lower": limits.get("lower"), f"{name}_upper": limits.get("upper")}
 
 
-def separation(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
+def separation(
+    comparison: ModelComparison, head: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
     """Groome's criteria of the old and the combined groups."""
-    outcome, horizon = contest.outcome, settings.decision_years
-    if not contest.ranks_old.size or contest.groups is None or horizon not in reached(contest, (horizon,)):
+    outcome, horizon = comparison.outcome, settings.decision_years
+    if (
+        not comparison.ranks_old.size
+        or comparison.groups is None
+        or horizon not in reached(comparison, (horizon,))
+    ):
         return
-    for model, ranks in ((contest.old, contest.ranks_old), (contest.groups, contest.ranks_new)):
+    for model, ranks in ((comparison.old, comparison.ranks_old), (comparison.groups, comparison.ranks_new)):
         order = [int(r) for r in np.unique(ranks)]
         if len(order) < 2:
             continue
@@ -189,48 +210,44 @@ def separation(contest: Contest, head: dict[str, Any], added: Added, settings: A
         )
 
 
-GRID = 20
-"""Points in time of the integrated Brier score."""
-THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
-"""Threshold risks of the decision curve."""
-
-
-def assess(contest: Contest, settings: AnalysisSettings) -> Added:
-    """Every comparison of one contest; a part that cannot be computed leaves its reason."""
+def assess(comparison: ModelComparison, settings: AnalysisSettings) -> Added:
+    """Every number of one comparison; a part that cannot be computed leaves its reason."""
     added = Added()
-    head = {"population": contest.population, "comparison": contest.title, "contest": contest.name}
+    head = {"population": comparison.population, "comparison": comparison.title, "contest": comparison.name}
     try:
-        found = predict(contest, sorted({*reached(contest, settings.every_year), *_grid(contest, settings)}))
+        found = predict(
+            comparison, sorted({*reached(comparison, settings.every_year), *_grid(comparison, settings)})
+        )
     except NotEstimableError as error:
         added.put("lrt", head, reason=str(error))
-        added.skipped.append(Skipped(_what(contest, "models"), str(error)))
+        added.skipped.append(Skipped(_what(comparison, "models"), str(error)))
         return added
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("likelihood-ratio test", lambda: _lrt(contest, found, head, added)),
-        ("concordance", lambda: _concordance(contest, found, head, added, settings)),
-        ("optimism", lambda: _optimism(contest, head, added, settings)),
-        ("leaving one centre out", lambda: left_out(contest, head, added, settings)),
-        ("AUC", lambda: _auc(contest, found, head, added, settings)),
-        ("Brier score", lambda: _brier(contest, found, head, added, settings)),
-        ("calibration", lambda: _calibration(contest, found, head, added, settings)),
-        ("decision curve", lambda: _decision(contest, found, head, added, settings)),
-        ("reclassification", lambda: reclassified(contest, head, added, settings)),
-        ("separation", lambda: separation(contest, head, added, settings)),
+        ("likelihood-ratio test", lambda: _lrt(comparison, found, head, added)),
+        ("concordance", lambda: _concordance(comparison, found, head, added, settings)),
+        ("optimism", lambda: _optimism(comparison, head, added, settings)),
+        ("leaving one centre out", lambda: internal_external_validation(comparison, head, added, settings)),
+        ("AUC", lambda: _auc(comparison, found, head, added, settings)),
+        ("Brier score", lambda: _brier(comparison, found, head, added, settings)),
+        ("calibration", lambda: _calibration(comparison, found, head, added, settings)),
+        ("decision curve", lambda: _decision(comparison, found, head, added, settings)),
+        ("reclassification", lambda: reclassified(comparison, head, added, settings)),
+        ("separation", lambda: separation(comparison, head, added, settings)),
     )
     for name, step in steps:
         try:
             step()
         except NotEstimableError as error:
-            added.skipped.append(Skipped(_what(contest, name), str(error)))
+            added.skipped.append(Skipped(_what(comparison, name), str(error)))
     return added
 
 
-def _what(contest: Contest, part: str) -> str:
-    return f"{contest.outcome.label}, {contest.population}, {contest.title}: {part}"
+def _what(comparison: ModelComparison, part: str) -> str:
+    return f"{comparison.outcome.label}, {comparison.population}, {comparison.title}: {part}"
 
 
-def _lrt(contest: Contest, found: Predictions, head: dict[str, Any], added: Added) -> None:
-    outcome = contest.outcome
+def _lrt(comparison: ModelComparison, found: Predictions, head: dict[str, Any], added: Added) -> None:
+    outcome = comparison.outcome
     counted = {"n": outcome.n, "events": outcome.n_events}
     larger = found.fits["new"]
     if "old" in found.fits:
@@ -245,7 +262,7 @@ def _lrt(contest: Contest, found: Predictions, head: dict[str, Any], added: Adde
         head,
         **counted,
         **named,
-        reason=contest.note,
+        reason=comparison.note,
         hr=marker.hr,
         lower=marker.lower,
         upper=marker.upper,
@@ -253,25 +270,29 @@ def _lrt(contest: Contest, found: Predictions, head: dict[str, Any], added: Adde
     )
 
 
-def _pairs(contest: Contest) -> list[tuple[str, str]]:
-    return [("old", m.name) for m in contest.models[1:]]
+def _pairs(comparison: ModelComparison) -> list[tuple[str, str]]:
+    return [("old", m.name) for m in comparison.models[1:]]
 
 
-def _label(contest: Contest, name: str) -> str:
-    return next(m.label for m in contest.models if m.name == name)
+def _label(comparison: ModelComparison, name: str) -> str:
+    return next(m.label for m in comparison.models if m.name == name)
 
 
 def _concordance(
-    contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
+    comparison: ModelComparison,
+    found: Predictions,
+    head: dict[str, Any],
+    added: Added,
+    settings: AnalysisSettings,
 ) -> None:
-    outcome = contest.outcome
-    tau = max(reached(contest, settings.horizons), default=None)
+    outcome = comparison.outcome
+    tau = max(reached(comparison, settings.horizons), default=None)
     for kind, limit in (("harrell", None), ("uno", tau)):
         result = concordance(
             outcome.time,
             outcome.event,
             found.risk,
-            compare=_pairs(contest),
+            compare=_pairs(comparison),
             kind=kind,  # type: ignore[arg-type]
             tau=limit,
             n_boot=resamples(settings),
@@ -279,27 +300,28 @@ def _concordance(
             confidence=settings.confidence,
         )
         for name, value in result.values.items():
-            row = {"model": _label(contest, name), "kind": _KINDS[kind], "key": name}
+            row = {"model": _label(comparison, name), "kind": _KINDS[kind], "key": name}
             added.put("c", head, **row, c=value.value, **ends(value, settings), tau=limit)
-        for pair, difference in zip(_pairs(contest), result.differences.values(), strict=True):
-            row = {"model": _label(contest, pair[1]), "kind": _KINDS[kind], "key": pair[1]}
+        for pair, difference in zip(_pairs(comparison), result.differences.values(), strict=True):
+            row = {"model": _label(comparison, pair[1]), "kind": _KINDS[kind], "key": pair[1]}
             added.put("delta", head, **row, delta=difference.value, **ends(difference, settings))
 
 
-_KINDS = {"harrell": "Harrell", "uno": "Uno"}
-
-
-def _optimism(contest: Contest, head: dict[str, Any], added: Added, settings: AnalysisSettings) -> None:
+def _optimism(
+    comparison: ModelComparison, head: dict[str, Any], added: Added, settings: AnalysisSettings
+) -> None:
     """C and calibration slope of each model and the difference in C, corrected for being fitted here."""
     if not settings.bootstraps:
         return
-    outcome = contest.outcome
+    outcome = comparison.outcome
     everybody = np.arange(outcome.n)
     arrays = {
-        m.name: varying(m.matrix).to_numpy(dtype=float) for m in contest.models if varying(m.matrix).shape[1]
+        m.name: varying(m.matrix).to_numpy(dtype=float)
+        for m in comparison.models
+        if varying(m.matrix).shape[1]
     }
     refit = Refit(outcome.time, outcome.event, arrays)
-    compared = [p for p in _pairs(contest) if p[0] in arrays and p[1] in arrays]
+    compared = [p for p in _pairs(comparison) if p[0] in arrays and p[1] in arrays]
 
     def score(betas: dict[str, np.ndarray], rows: np.ndarray) -> list[float]:
         return values_of(refit, betas, None if np.array_equal(rows, everybody) else rows, compared)
@@ -320,7 +342,7 @@ def _optimism(contest: Contest, head: dict[str, Any], added: Added, settings: An
             measure={"c": "C (Harrell)", "slope": "Calibration slope", "delta": "Difference in C to old"}[
                 measure
             ],
-            model=_label(contest, name),
+            model=_label(comparison, name),
             key=row.name,
             apparent=row.apparent,
             optimism=row.optimism,
@@ -330,10 +352,14 @@ def _optimism(contest: Contest, head: dict[str, Any], added: Added, settings: An
 
 
 def _auc(
-    contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
+    comparison: ModelComparison,
+    found: Predictions,
+    head: dict[str, Any],
+    added: Added,
+    settings: AnalysisSettings,
 ) -> None:
-    outcome = contest.outcome
-    years = reached(contest, settings.horizons)
+    outcome = comparison.outcome
+    years = reached(comparison, settings.horizons)
     if not years:
         return
     result = time_dependent_aucs(
@@ -341,37 +367,41 @@ def _auc(
         outcome.state,
         found.risk,
         years,
-        compare=_pairs(contest),
+        compare=_pairs(comparison),
         n_boot=resamples(settings),
         seed=settings.seed,
     )
     for name, values in result.values.items():
         for year, value in zip(years, values, strict=True):
-            row = {"model": _label(contest, name), "key": name, "year": year}
+            row = {"model": _label(comparison, name), "key": name, "year": year}
             added.put("auc", head, **row, auc=value.value, **ends(value, settings))
-    for pair, gains in zip(_pairs(contest), result.differences.values(), strict=True):
+    for pair, gains in zip(_pairs(comparison), result.differences.values(), strict=True):
         for year, d in zip(years, gains, strict=True):
             row = {
-                "model": f"{_label(contest, pair[1])} - {contest.old.label}",
+                "model": f"{_label(comparison, pair[1])} - {comparison.old.label}",
                 "key": f"delta {pair[1]}",
                 "year": year,
             }
             added.put("auc", head, **row, auc=d.value, **ends(d, settings))
 
 
-def _grid(contest: Contest, settings: AnalysisSettings) -> tuple[float, ...]:
-    end = max(reached(contest, settings.horizons), default=0.0)
+def _grid(comparison: ModelComparison, settings: AnalysisSettings) -> tuple[float, ...]:
+    end = max(reached(comparison, settings.horizons), default=0.0)
     return tuple(np.linspace(end / GRID, end, GRID).tolist()) if end else ()
 
 
 def _brier(
-    contest: Contest, found: Predictions, head: dict[str, Any], added: Added, settings: AnalysisSettings
+    comparison: ModelComparison,
+    found: Predictions,
+    head: dict[str, Any],
+    added: Added,
+    settings: AnalysisSettings,
 ) -> None:
-    outcome, times = contest.outcome, _grid(contest, settings)
+    outcome, times = comparison.outcome, _grid(comparison, settings)
     if not times:
         return
     absolute = found.by(times)
-    for model in contest.models:
+    for model in comparison.models:
         score = integrated_brier(outcome.time, outcome.state, absolute[model.name], times)
         added.put(
             "brier",
@@ -387,16 +417,16 @@ def _brier(
 
 
 def _calibration(
-    contest: Contest,
+    comparison: ModelComparison,
     found: Predictions,
     head: dict[str, Any],
     added: Added,
     settings: AnalysisSettings,
 ) -> None:
-    outcome = contest.outcome
-    for year in reached(contest, settings.calibration_years):
+    outcome = comparison.outcome
+    for year in reached(comparison, settings.calibration_years):
         absolute = found.by([year])
-        for model in contest.models:
+        for model in comparison.models:
             row = {"model": model.label, "key": model.name, "year": year}
             result = calibration(outcome.time, outcome.state, absolute[model.name][:, 0], year)
             added.put(
@@ -429,20 +459,20 @@ def _calibration(
 
 
 def _decision(
-    contest: Contest,
+    comparison: ModelComparison,
     found: Predictions,
     head: dict[str, Any],
     added: Added,
     settings: AnalysisSettings,
 ) -> None:
-    outcome, year = contest.outcome, settings.decision_years
+    outcome, year = comparison.outcome, settings.decision_years
     if year not in found.horizons:
         return
     absolute = found.by([year])
     result = decision_curve(
         outcome.time,
         outcome.state,
-        {m.name: absolute[m.name][:, 0] for m in contest.models},
+        {m.name: absolute[m.name][:, 0] for m in comparison.models},
         year,
         THRESHOLDS,
         n_boot=min(resamples(settings), 500),
@@ -457,7 +487,7 @@ def _decision(
             threshold=threshold,
             benefit=result.treat_all[number],
         )
-        for model in contest.models:
+        for model in comparison.models:
             curve = result.curves[model.name]
             added.put(
                 "decision",

@@ -1,4 +1,4 @@
-"""The contests of one endpoint as tables and figures."""
+"""The comparisons of one endpoint as tables and figures."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
 
 
 def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings) -> Part:
-    """Tables of all contests of an endpoint, and figures of the main one in all patients."""
+    """Tables of all comparisons of an endpoint, and figures of the main one in all patients."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
     for added in found:
         for name, own in added.rows.items():

@@ -1,4 +1,4 @@
-"""The count in its forms, its interaction with HPV, and multiple imputation of what it is adjusted for."""
+"""Effect of the AI-ENE node count: its functional forms, interaction with HPV, and imputed covariates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,29 @@ from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats import Coefficient, Imputed, NotEstimableError, Pooled, count_columns, nested_lrt
 
-# The hazard ratio by number of AI-ENE nodes.
+FORMS = ("continuous", "capped", "log1p", "categorical", "spline")
+_FORM_WORDS = {
+    "continuous": "per node",
+    "capped": "per node, capped at {cap}",
+    "log1p": "log(1 + nodes)",
+    "categorical": "in classes",
+    "spline": "restricted cubic spline, 3 knots",
+}
+_FORMS = (
+    Column("form", "Form"),
+    Column("term", "Term"),
+    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
+    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
+    Column("adj_p", "p", "p"),
+    Column("lrt", "LRT", "number"),
+    Column("lrt_df", "df", "count"),
+    Column("lrt_p", "p of LRT", "p"),
+    Column("aic", "AIC", "number"),
+    Column("reason", "Remark"),
+)
+
+
+# Hazard ratio by number of AI-ENE nodes
 
 
 def dose_figure(sample: Sample, settings: AnalysisSettings) -> Figure | None:
@@ -104,16 +126,6 @@ def _figure(
     )
 
 
-FORMS = ("continuous", "capped", "log1p", "categorical", "spline")
-_FORM_WORDS = {
-    "continuous": "per node",
-    "capped": "per node, capped at {cap}",
-    "log1p": "log(1 + nodes)",
-    "categorical": "in classes",
-    "spline": "restricted cubic spline, 3 knots",
-}
-
-
 def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int]) -> Part:
     """Each form of the count alone and adjusted, with the likelihood-ratio test of what it adds."""
     complete, design, count = sample.complete()
@@ -167,20 +179,6 @@ def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int
     )
     figure = dose_figure(sample, settings)
     return Part((figure, table) if figure else (table,))
-
-
-_FORMS = (
-    Column("form", "Form"),
-    Column("term", "Term"),
-    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
-    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
-    Column("adj_p", "p", "p"),
-    Column("lrt", "LRT", "number"),
-    Column("lrt_df", "df", "count"),
-    Column("lrt_p", "p of LRT", "p"),
-    Column("aic", "AIC", "number"),
-    Column("reason", "Remark"),
-)
 
 
 def _columns(
@@ -272,7 +270,7 @@ def interaction_table(rows: Sequence[dict[str, Any]]) -> Table:
     return Table("interaction", "AI-ENE count by HPV: test of interaction", columns, plain_rows(rows), note)
 
 
-# Multiple imputation of what the count is adjusted for.
+# Multiple imputation of the covariates
 
 
 def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:

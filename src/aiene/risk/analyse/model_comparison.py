@@ -1,4 +1,4 @@
-"""Old system against old + AI-ENE: which models stand against each other, and what each predicts."""
+"""Old staging against old staging with AI-ENE: which models are compared, and what each predicts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEWEST = 5
 
 @dataclass(frozen=True)
 class Model:
-    """One of the models of a contest.
+    """One of the models of a comparison.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Contest:
+class ModelComparison:
     """Models that are compared on the same patients.
 
     Parameters
@@ -94,14 +94,14 @@ class Predictions:
         return {name: values[:, places] for name, values in self.absolute.items()}
 
 
-def contests(sample: Sample, groupings: Groupings, cap: int) -> tuple[Contest, ...]:
+def model_comparisons(sample: Sample, groupings: Groupings, cap: int) -> tuple[ModelComparison, ...]:
     """The comparisons of one endpoint in one population: covariates, the scheme's base, other systems."""
     found = []
     outcome, design, count = sample.complete()
     capped = np.minimum(count, cap)
     center = words(sample.table, "center")
     if design.matrix.shape[1]:
-        clinical = _contest("clinical", "Clinical factors", sample.label, outcome, design.matrix, capped)
+        clinical = _comparison("clinical", "Clinical factors", sample.label, outcome, design.matrix, capped)
         found.append(replace(clinical, center=center[sample.design.complete]))
     capped = np.minimum(sample.count, cap)
     if groupings.base is not None and groupings.combined is not None:
@@ -117,17 +117,17 @@ def contests(sample: Sample, groupings: Groupings, cap: int) -> tuple[Contest, .
         merged, note = _without_sparse(ranks[keep], outcome.event, other)
         matrix = _indicators(merged, other)
         if keep.any() and matrix.shape[1]:
-            contest = _contest(other.name, other.title, sample.label, outcome, matrix, capped[keep])
-            found.append(replace(contest, note=note, center=center[keep]))
+            comparison = _comparison(other.name, other.title, sample.label, outcome, matrix, capped[keep])
+            found.append(replace(comparison, note=note, center=center[keep]))
     return tuple(c for c in found if c.outcome.n_events and c.new.matrix["n_ai_ene"].nunique() > 1)
 
 
-def _contest(
+def _comparison(
     name: str, title: str, population: str, outcome: Outcome, matrix: pd.DataFrame, capped: np.ndarray
-) -> Contest:
+) -> ModelComparison:
     matrix = matrix.reset_index(drop=True)
     nothing = np.zeros(0, dtype=int)
-    return Contest(
+    return ModelComparison(
         name,
         title,
         population,
@@ -147,17 +147,17 @@ def _with_groups(
     old: np.ndarray,
     new: np.ndarray,
     capped: np.ndarray,
-) -> Contest:
+) -> ModelComparison:
     base, combined = groupings.base, groupings.combined
     if base is None or combined is None:
-        raise TypeError("a contest of groups needs a base and combined groups")
+        raise TypeError("a comparison of groups needs a base and combined groups")
     event = sample.outcome.event[keep]
     merged, note = _without_sparse(old, event, base)
     merged_new, note_new = _without_sparse(new, event, combined)
     matrix = _indicators(merged, base)
     groups = _indicators(merged_new, combined)
     scale = _one_scale(base, combined)
-    return Contest(
+    return ModelComparison(
         "base",
         base.title,
         sample.label,
@@ -198,7 +198,7 @@ def _indicators(ranks: np.ndarray, grouping: Grouping) -> pd.DataFrame:
     return categorical(ranks, grouping.labels, grouping.name)
 
 
-def predict(contest: Contest, horizons: Sequence[float]) -> Predictions:
+def predict(comparison: ModelComparison, horizons: Sequence[float]) -> Predictions:
     """Fit every model and predict.
 
     With death competing, absolute risks are those of Fine-Gray models; linear predictors are always those of
@@ -208,11 +208,11 @@ def predict(contest: Contest, horizons: Sequence[float]) -> Predictions:
     ------
     NotEstimableError : a model cannot be fitted.
     """
-    outcome = contest.outcome
+    outcome = comparison.outcome
     fits: dict[str, CoxFit] = {}
     risk: dict[str, np.ndarray] = {}
     absolute: dict[str, np.ndarray] = {}
-    for model in contest.models:
+    for model in comparison.models:
         matrix = varying(model.matrix)
         if not matrix.shape[1]:
             risk[model.name] = np.zeros(outcome.n)
@@ -243,12 +243,12 @@ def _marginal(outcome: Outcome, horizons: Sequence[float]) -> np.ndarray:
     return np.broadcast_to(values, (outcome.n, len(values))).copy()
 
 
-# What is found about one contest, and what its numbers have in common.
+# Results of one comparison
 
 
 @dataclass
 class Added:
-    """What is found about one contest: rows by table, and what could not be computed."""
+    """What is found about one comparison: rows by table, and what could not be computed."""
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
@@ -258,9 +258,9 @@ class Added:
         self.rows.setdefault(table, []).append(head | values)
 
 
-def reached(contest: Contest, years: Sequence[float]) -> tuple[float, ...]:
+def reached(comparison: ModelComparison, years: Sequence[float]) -> tuple[float, ...]:
     """The horizons that the follow-up reaches."""
-    last = float(contest.outcome.time.max())
+    last = float(comparison.outcome.time.max())
     return tuple(sorted({y for y in years if y < last}))
 
 

@@ -1,4 +1,8 @@
-"""Cox regression of one endpoint in one population: alone, adjusted, imputed, and beside it Fine-Gray."""
+"""Cox regression of one endpoint in one population: univariable, adjusted, imputed; Fine-Gray beside it.
+
+A fit ends in a result or in one sentence that says why there is none. Proportional hazards are tested and
+plotted by Schoenfeld residuals.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,30 @@ from aiene.stats import CoxFit, NotEstimableError, fine_gray, information, propo
 from aiene.stats import cox as _cox
 from aiene.stats.cox import Engine
 
-# Fits that end in a result or in one sentence, never in an error of the linear algebra.
+MARKER = "n_ai_ene"
+MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))
+_COLUMNS = (
+    Column("term", "Factor"),
+    Column("level", "Level"),
+    Column("uni_n", "n", "count"),
+    Column("uni_events", "Events", "count"),
+    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
+    Column("uni_p", "p", "p"),
+    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
+    Column("adj_p", "p", "p"),
+    Column("without_hr", "adjusted, without AI-ENE", "number", "without_lower", "without_upper"),
+)
+_FG = (
+    Column("term", "Factor"),
+    Column("level", "Level"),
+    Column("shr", "Subdistribution HR (interval)", "number", "shr_lower", "shr_upper"),
+    Column("shr_p", "p", "p"),
+    Column("hr", "Cause-specific HR (interval)", "number", "lower", "upper"),
+    Column("p", "p", "p"),
+)
+
+
+# Fits
 
 
 def cox(
@@ -60,10 +87,6 @@ def guarded(what: str, function: Any, *arguments: Any) -> Any:
     except np.linalg.LinAlgError:
         reason = "the patients are too few for it (a singular matrix)."
     return Part((Text(f"{what}: {reason}", kind="warning"),), (Skipped(what, reason),))
-
-
-MARKER = "n_ai_ene"
-MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))
 
 
 @dataclass(frozen=True)
@@ -136,19 +159,6 @@ def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
     if any(r.get("adj_hr") is not None for r in rows) and sample.name == "all":
         items.insert(0, _forest(stem, title, rows, complete, settings))
     return Part(tuple(items), tuple(skipped), tuple(warnings))
-
-
-_COLUMNS = (
-    Column("term", "Factor"),
-    Column("level", "Level"),
-    Column("uni_n", "n", "count"),
-    Column("uni_events", "Events", "count"),
-    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
-    Column("uni_p", "p", "p"),
-    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
-    Column("adj_p", "p", "p"),
-    Column("without_hr", "adjusted, without AI-ENE", "number", "without_lower", "without_upper"),
-)
 
 
 def _univariable(sample: Sample, terms: Sequence[Term], settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -331,16 +341,6 @@ def fine_gray_part(sample: Sample, settings: AnalysisSettings) -> Part:
     )
 
 
-_FG = (
-    Column("term", "Factor"),
-    Column("level", "Level"),
-    Column("shr", "Subdistribution HR (interval)", "number", "shr_lower", "shr_upper"),
-    Column("shr_p", "p", "p"),
-    Column("hr", "Cause-specific HR (interval)", "number", "lower", "upper"),
-    Column("p", "p", "p"),
-)
-
-
 def _with_sign(p: float | None) -> str:
     text = p_text(p)
     return text if text.startswith("<") else f"= {text}"
@@ -350,7 +350,7 @@ def _small(text: str) -> str:
     return text[0].lower() + text[1:] if text.startswith("All") else text
 
 
-# Do hazards stay proportional: tests and plots of Schoenfeld residuals.
+# Proportional hazards
 
 
 def hazards_part(sample: Sample, settings: AnalysisSettings) -> Part:

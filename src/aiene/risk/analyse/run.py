@@ -1,4 +1,4 @@
-"""All of the analysis in one call."""
+"""The whole analysis in one call: its steps as jobs, and the chapters that their results go into."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
-from aiene.report.document import Figure, Item, Section
+from aiene.report.document import RESEARCH_ONLY, Figure, Item, Section
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import (
@@ -35,7 +35,7 @@ from aiene.risk.analyse.grouping import Grouping, Groupings, make_groupings
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
 from aiene.risk.analyse.marker_effect import forms_part, imputed_part, interaction_row, interaction_table
-from aiene.risk.analyse.model_comparison import Added, contests
+from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.records import Analysis, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, chosen_endpoint, parse_endpoints
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
 
     from aiene.risk.schemes import Scheme
 
+_SCHEME = "scheme_derived.toml"
 
-# The steps of an analysis as jobs, and the chapters that their results go into.
+
+# Jobs and chapters
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def endpoint_chapters(
         ),
         Chapter(
             Section(f"{endpoint}-added", f"{name}: does AI-ENE add anything?", ()),
-            _contest_jobs(samples, groupings, settings),
+            _comparison_jobs(samples, groupings, settings),
         ),
     )
 
@@ -166,15 +168,18 @@ def _model_jobs(
     return tuple(jobs)
 
 
-def _contest_jobs(
+def _comparison_jobs(
     samples: Sequence[Sample], groupings: Groupings, settings: AnalysisSettings
 ) -> tuple[Job, ...]:
     jobs = []
     for sample in samples:
-        for contest in contests(sample, groupings, settings.marker_cap):
-            what = f"{contest.outcome.label}, {contest.population}, {contest.title} with and without AI-ENE"
-            weight = 5 + settings.bootstraps * max(0.2, contest.outcome.n / 1000) * len(contest.models) / 2
-            jobs.append(_job(what, assess, (contest, settings), weight))
+        for comparison in model_comparisons(sample, groupings, settings.marker_cap):
+            of = f"{comparison.outcome.label}, {comparison.population}, {comparison.title}"
+            what = f"{of} with and without AI-ENE"
+            weight = (
+                5 + settings.bootstraps * max(0.2, comparison.outcome.n / 1000) * len(comparison.models) / 2
+            )
+            jobs.append(_job(what, assess, (comparison, settings), weight))
     return tuple(jobs)
 
 
@@ -188,7 +193,7 @@ def _cutoffs(groupings: Groupings) -> tuple[int, ...]:
 
 
 def finish(chapter: Chapter, results: Sequence[Any], settings: AnalysisSettings) -> tuple[Section, Part]:
-    """The chapter with its items; the contests of an endpoint come together in common tables."""
+    """The chapter with its items; the comparisons of an endpoint come together in common tables."""
     section = chapter.section
     parts = [r for r in results if isinstance(r, Part)]
     assessed = [r for r in results if isinstance(r, Added)]
@@ -218,10 +223,6 @@ def interaction_chapter(
             sample = _sample(cohort, every, outcome, settings)
             rows += interaction_row(sample, settings, _cutoffs(groupings))
     return Section("interaction", "Does the effect differ by HPV?", (interaction_table(rows),))
-
-
-_SCHEME = "scheme_derived.toml"
-RESEARCH_ONLY = "Research software, not a medical device."
 
 
 def analyse(

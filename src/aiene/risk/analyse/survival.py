@@ -1,4 +1,7 @@
-"""Kaplan-Meier curves, their tables and tests."""
+"""Survival and cumulative incidence by group: curves, tables and tests.
+
+With death competing: Aalen-Johansen curves and Gray's test, and 1 - Kaplan-Meier beside them.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,25 @@ from aiene.stats import (
     log_rank_pairwise,
     log_rank_trend,
     rmst,
+)
+
+_TEST_COLUMNS = (
+    Column("population", "Patients"),
+    Column("test", "Test"),
+    Column("statistic", "Chi-squared", "number3"),
+    Column("df", "df", "count"),
+    Column("p", "p", "p"),
+    Column("p_holm", "p, Holm", "p"),
+    Column("reason", "Remark"),
+)
+_TESTS = (
+    Column("population", "Patients"),
+    Column("test", "Test"),
+    Column("statistic", "Chi-squared", "number3"),
+    Column("df", "df", "count"),
+    Column("p", "p", "p"),
+    Column("p_holm", "p, Holm", "p"),
+    Column("reason", "Remark"),
 )
 
 
@@ -144,17 +166,6 @@ def _estimate_columns(horizons: Sequence[float]) -> tuple[Column, ...]:
         ),
         Column("rmst", "Restricted mean, years", "number", "rmst_lower", "rmst_upper"),
     )
-
-
-_TEST_COLUMNS = (
-    Column("population", "Patients"),
-    Column("test", "Test"),
-    Column("statistic", "Chi-squared", "number3"),
-    Column("df", "df", "count"),
-    Column("p", "p", "p"),
-    Column("p_holm", "p, Holm", "p"),
-    Column("reason", "Remark"),
-)
 
 
 def _estimates(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -355,7 +366,7 @@ def _small(text: str) -> str:
     return text[0].lower() + text[1:] if text.startswith("All") else text
 
 
-# Cumulative incidence with death competing: Aalen-Johansen, Gray, and 1 - Kaplan-Meier beside it.
+# Competing risks
 
 
 def competing_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part:
@@ -407,17 +418,6 @@ def _columns(horizons: Sequence[float]) -> tuple[Column, ...]:
         Column("competing", "Died first", "count"),
         *pairs,
     )
-
-
-_TESTS = (
-    Column("population", "Patients"),
-    Column("test", "Test"),
-    Column("statistic", "Chi-squared", "number3"),
-    Column("df", "df", "count"),
-    Column("p", "p", "p"),
-    Column("p_holm", "p, Holm", "p"),
-    Column("reason", "Remark"),
-)
 
 
 def _rows(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:

@@ -1,4 +1,9 @@
-"""The methods paragraph: what was done, with versions and settings, ready to be edited."""
+"""Text of the report: the methods paragraph, and the REMARK and TRIPOD+AI checklists.
+
+The checklists say which item the report answers, where, and which ones the authors must fill in. Item titles
+are our own short wording of Altman et al. 2012 (REMARK, doi 10.1371/journal.pmed.1001216) and Collins et al.
+2024 (TRIPOD+AI, doi 10.1136/bmj-2023-078378).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,9 @@ if TYPE_CHECKING:
 
 
 _PACKAGES = ("aiene", "lifelines", "comprisk", "numpy", "scipy", "pandas", "matplotlib")
+
+_Item = tuple[str, str, str, str]
+"""Number, topic, where it is found (empty: the authors), anchor."""
 
 
 def software() -> dict[str, str]:
@@ -159,15 +167,7 @@ def _derived(settings: AnalysisSettings) -> str:
     )
 
 
-# REMARK and TRIPOD+AI: which item the report answers, where, and which the authors must fill.
-#
-# Item titles are our own short words for those of Altman et al. 2012 (REMARK, doi
-# 10.1371/journal.pmed.1001216)
-# and Collins et al. 2024 (TRIPOD+AI, doi 10.1136/bmj-2023-078378).
-
-
-_Item = tuple[str, str, str, str]
-"""Number, topic, where it is found (empty: the authors), anchor."""
+# Checklists
 
 
 def checklists(

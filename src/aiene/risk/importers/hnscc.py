@@ -1,4 +1,9 @@
-"""HNSCC, the workbook `HNSCC-MDA-Data_update`: all sites, smoking in classes, one recurrence per patient."""
+"""HNSCC of MD Anderson (The Cancer Imaging Archive): either of its two tables, told apart by their headers.
+
+The workbook `HNSCC-MDA-Data_update` has all sites, smoking in classes and one recurrence per patient. The
+oropharynx table `Radiomics_Outcome_Prediction_in_OPC_ASRM_corrected.csv` has inverted control columns: `No`
+of `Freedom from distant metastasis` is a metastasis.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,26 @@ _FOLLOW_UP = "Follow up duration (day)"
 _FREE = "Disease-free interval (months)"
 _SEX: dict[str, str | None] = {"Male": "male", "Female": "female", "M": "male", "F": "female"}
 _ALIVE: dict[str, str | None] = {"Alive": "0", "Dead": "1"}
+
+OPC_PATIENT = "TCIA Radiomics dummy ID of To_Submit_Final"
+_DURATION = "{}_duration of Merged updated ASRM V2"
+_DAYS = PER_YEAR["days"]
+_FAILED_IF_NOT_CONTROLLED: dict[str, str | None] = {"Yes": "0", "No": "1"}
+_HPV: dict[str, str | None] = {
+    "P": "positive",
+    "Positive": "positive",
+    "N": "negative",
+    "Negative": "negative",
+    "U": None,
+    "Unknown": None,
+}
+_SMOKING: dict[str, str | None] = {
+    "Current": "current",
+    "Former": "former",
+    "Never": "never",
+    "Unknown": None,
+}
+TITLE = "HNSCC: Radiomics_Outcome_Prediction_in_OPC (edition 7, days) or HNSCC-MDA-Data (days and months)"
 
 
 def build_mda(source: Source, options: ImportOptions) -> pd.DataFrame:
@@ -99,29 +124,7 @@ def _recurrence(source: Source, last: pd.Series) -> dict[str, pd.Series]:
     return out
 
 
-# HNSCC, the oropharynx table `Radiomics_Outcome_Prediction_in_OPC_ASRM_corrected.csv`.
-#
-# Its control columns are inverted: `No` of `Freedom from distant metastasis` is a metastasis.
-
-
-OPC_PATIENT = "TCIA Radiomics dummy ID of To_Submit_Final"
-_DURATION = "{}_duration of Merged updated ASRM V2"
-_DAYS = PER_YEAR["days"]
-_FAILED_IF_NOT_CONTROLLED: dict[str, str | None] = {"Yes": "0", "No": "1"}
-_HPV: dict[str, str | None] = {
-    "P": "positive",
-    "Positive": "positive",
-    "N": "negative",
-    "Negative": "negative",
-    "U": None,
-    "Unknown": None,
-}
-_SMOKING: dict[str, str | None] = {
-    "Current": "current",
-    "Former": "former",
-    "Never": "never",
-    "Unknown": None,
-}
+# Oropharynx table
 
 
 def build_opc(source: Source, options: ImportOptions) -> pd.DataFrame:
@@ -170,10 +173,7 @@ def build_opc(source: Source, options: ImportOptions) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-# HNSCC of MD Anderson (The Cancer Imaging Archive): either of its two tables, told apart by headers.
-
-
-TITLE = "HNSCC: Radiomics_Outcome_Prediction_in_OPC (edition 7, days) or HNSCC-MDA-Data (days and months)"
+# Either table
 
 
 def read(path: Path, options: ImportOptions) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A table of somebody else: headers matched, codes mapped, and a record of what was understood."""
+"""A foreign table: headers matched, codes mapped, a record of what was understood, and the user's options."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ PER_YEAR: dict[str, float] = {"days": DAYS_PER_YEAR, "months": 12.0, "years": 1.
 
 _SHOWN_CODES = 12
 _DASHES = re.compile(r"[‐‑‒–—―−]")
+
+_STAGE_TEXT = re.compile(r"^[rycp]*([TNM](?:is|x|\d[a-d]?))\s*(\(\d\))?$", re.IGNORECASE)
+Origin = Literal["diagnosis", "rt_start", "rt_end"]
 
 
 @dataclass(frozen=True)
@@ -182,9 +185,6 @@ def codings_of(texts: pd.Series, words: pd.Series) -> tuple[tuple[str, str, int]
     return tuple((str(raw), str(word), int(n)) for raw, word, n in rows)
 
 
-_STAGE_TEXT = re.compile(r"^[rycp]*([TNM](?:is|x|\d[a-d]?))\s*(\(\d\))?$", re.IGNORECASE)
-
-
 def stage_letter(letter: str, *, lower: str = "abc") -> Callable[[str], str | None]:
     """A reader of T, N or M as people write it: `T4A`, `4a`, `rT0`, `T2 (2)`; None where it makes no sense.
 
@@ -214,10 +214,7 @@ def days_between(later: pd.Series, earlier: pd.Series) -> np.ndarray:
     return (later - earlier).dt.days.to_numpy(dtype=float, na_value=np.nan)
 
 
-# What a user may say about a table that the table does not say itself.
-
-
-Origin = Literal["diagnosis", "rt_start", "rt_end"]
+# Options: what the table does not state itself
 
 
 @dataclass(frozen=True)

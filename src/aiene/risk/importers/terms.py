@@ -1,4 +1,4 @@
-"""T, N and M of edition 7 as the collections write them."""
+"""Terms of the public collections: T, N and M of edition 7, primary sites, and times to events."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ import pandas as pd
 from aiene.risk.importers.source import ImportOptions, Origin, Source, codings_of, stage_letter
 from aiene.risk.table.columns import N7_WORDS, N8_WORDS, T_WORDS
 from aiene.risk.table.values import listed, rows_of, understood
+
+_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("nasopharynx", ("nasopharyn",)),
+    ("hypopharynx", ("hypopharyn", "pyriform", "piriform", "post-cricoid", "postcricoid")),
+    ("larynx", ("laryn", "glott")),
+    ("oral_cavity", ("oral cavity", "oral tongue", "floor of mouth", "buccal", "retromolar", "gingiva",
+                    "hard palate")),
+    ("oropharynx", ("oropharyn", "base of tongue", "bot", "tonsil", "soft palate", "vallecula",
+                    "glossopharyngeal", "pharyngeal wall")),
+    ("unknown_primary", ("unknown", "cup")),
+)  # fmt: skip
 
 
 def edition7(source: Source, t: str, n: str, m: str, site: pd.Series | None = None) -> dict[str, pd.Series]:
@@ -90,19 +101,7 @@ def by_edition(source: Source, edition: str | None, t: str, n: str, m: str) -> d
     }
 
 
-# Primary sites as people write them.
-
-
-_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("nasopharynx", ("nasopharyn",)),
-    ("hypopharynx", ("hypopharyn", "pyriform", "piriform", "post-cricoid", "postcricoid")),
-    ("larynx", ("laryn", "glott")),
-    ("oral_cavity", ("oral cavity", "oral tongue", "floor of mouth", "buccal", "retromolar", "gingiva",
-                    "hard palate")),
-    ("oropharynx", ("oropharyn", "base of tongue", "bot", "tonsil", "soft palate", "vallecula",
-                    "glossopharyngeal", "pharyngeal wall")),
-    ("unknown_primary", ("unknown", "cup")),
-)  # fmt: skip
+# Primary sites
 
 
 def site_of(text: str) -> str:
@@ -121,7 +120,7 @@ def site_column(source: Source, *headers: str) -> pd.Series:
     return source.coded("site", *headers, codes=codes)
 
 
-# Times of the collections: an event's own time where it happened, else the last follow-up.
+# Times: an event's own where it happened, else the last follow-up
 
 
 def origin_of(source: Source, options: ImportOptions, own: Origin, *, stated: bool = True) -> Origin:

@@ -7,7 +7,6 @@ from aiene.risk.schemes.scheme import (
     list_schemes,
     read_scheme,
     scheme_bytes,
-    write_scheme,
 )
 
 __all__ = [
@@ -17,5 +16,4 @@ __all__ = [
     "list_schemes",
     "read_scheme",
     "scheme_bytes",
-    "write_scheme",
 ]

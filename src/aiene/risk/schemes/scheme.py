@@ -1,4 +1,7 @@
-"""A scheme: how a base group and a node count make a combined group. It is data and carries its own hash."""
+"""A scheme: how a base group and a node count make a combined group. It is data and carries its own hash.
+
+Schemes are kept as small TOML files; some are shipped with the package.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aiene.errors import InputError, UsageError
 from aiene.hashing import file_sha256
 from aiene.provenance import digest
-from aiene.results.atomic import make_folder, write_bytes
 
 Base = Literal["none", "rtog0129", "ajcc7", "ajcc8", "ajcc8_p16_positive", "ajcc8_p16_negative", "ajcc9"]
 
@@ -191,7 +193,7 @@ class Scheme:
         return ""
 
 
-# Schemes as small TOML files: read, written, and those that are shipped.
+# TOML files
 
 
 class _SourceFile(BaseModel):
@@ -245,17 +247,6 @@ def read_scheme(path_or_name: Path | str) -> Scheme:
             )
         path = shipped
     return _parsed(path, _content(path))
-
-
-def write_scheme(scheme: Scheme, path: Path) -> None:
-    """Write a scheme so that people can read it and `read_scheme` gives it back.
-
-    Raises
-    ------
-    OutputError : it cannot be written.
-    """
-    make_folder(path.parent)
-    write_bytes(path, scheme_bytes(scheme))
 
 
 def scheme_bytes(scheme: Scheme) -> bytes:

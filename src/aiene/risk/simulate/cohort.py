@@ -1,4 +1,4 @@
-"""A cohort whose hazards are known."""
+"""A simulated cohort with known hazards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ import pandas as pd
 from aiene.errors import UsageError
 from aiene.risk.table.read import complete
 
-# What is planted in a simulated cohort.
+_T = ("T1", "T2", "T3", "T4a", "T4b")
+_T_SHARES = {True: (0.20, 0.38, 0.25, 0.13, 0.04), False: (0.12, 0.30, 0.30, 0.20, 0.08)}
+_N = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
+_N_SHARES = {True: (0.10, 0.09, 0.07, 0.43, 0.25, 0.06), False: (0.28, 0.13, 0.03, 0.25, 0.24, 0.07)}
+_MEAN_ENE = {"N0": 0.0, "N1": 0.25, "N2a": 0.45, "N2b": 0.9, "N2c": 1.3, "N3": 1.5}
+"""Mean AI-ENE nodes by N; shares and means are round numbers of our own choice."""
+
+_DISPERSION = 1.5
+_MOST = 12
+ENDPOINTS = ("os", "dm", "lrf")
+
+
+# Parameters of the simulation
 
 
 @dataclass(frozen=True)
@@ -111,18 +123,6 @@ class CohortSettings:
     def changed(self, values: Mapping[str, Any]) -> CohortSettings:
         """The same with other values of some fields."""
         return replace(self, **values)
-
-
-_T = ("T1", "T2", "T3", "T4a", "T4b")
-_T_SHARES = {True: (0.20, 0.38, 0.25, 0.13, 0.04), False: (0.12, 0.30, 0.30, 0.20, 0.08)}
-_N = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
-_N_SHARES = {True: (0.10, 0.09, 0.07, 0.43, 0.25, 0.06), False: (0.28, 0.13, 0.03, 0.25, 0.24, 0.07)}
-_MEAN_ENE = {"N0": 0.0, "N1": 0.25, "N2a": 0.45, "N2b": 0.9, "N2c": 1.3, "N3": 1.5}
-"""Mean AI-ENE nodes by N; shares and means are round numbers of our own choice."""
-
-_DISPERSION = 1.5
-_MOST = 12
-ENDPOINTS = ("os", "dm", "lrf")
 
 
 def simulate_cohort(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -191,8 +190,3 @@ def _derived(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
             "no class is made from it"
         )
     return out
-
-
-def no_findings(attrs: Mapping[str, object]) -> bool:
-    """Whether a table was read without any value being dropped."""
-    return not attrs.get("dropped")

@@ -1,4 +1,4 @@
-"""One column of text -> one typed column: each distinct value is understood once and mapped back."""
+"""Values of one column: from text to a type, each distinct value once; errors name column, value and rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,22 @@ import pandas as pd
 from aiene.errors import InputError
 from aiene.risk.table.columns import Column
 
-# What is wrong with the values of a table, told in one sentence that names column, value and rows.
-
-
 _SHOWN = 5
+
+Reader = Callable[[str], Any]
+"""Reads one value; None where it makes no sense of it."""
+
+_YES = frozenset({"1", "true", "t", "yes", "y"})
+_NO = frozenset({"0", "false", "f", "no", "n"})
+_DIED = frozenset({"dead", "died", "deceased", "death"})
+_LIVES = frozenset({"alive", "living"})
+_SYNONYMS: dict[str, dict[str, str]] = {
+    "hpv": {"pos": "positive", "neg": "negative", "+": "positive", "-": "negative",
+            "p16+": "positive", "p16-": "negative", "hpv+": "positive", "hpv-": "negative"},
+    "sex": {"m": "male", "f": "female", "man": "male", "woman": "female"},
+    "pack_years_class": {"<=10": "le10", "≤10": "le10", ">10": "gt10"},
+    "smoking_status": {"non-smoker": "never", "ex-smoker": "former", "ex": "former"},
+}  # fmt: skip
 
 
 def listed(items: Sequence[object], *, shown: int = _SHOWN) -> str:
@@ -36,7 +48,7 @@ def rows_of(mask: pd.Series | np.ndarray) -> str:
 
 @dataclass
 class Findings:
-    """Collects what is found in one table; the only mutable thing on the road of a table.
+    """Collects what is found in one table; the only mutable object in the reading of a table.
 
     Parameters
     ----------
@@ -74,28 +86,6 @@ class Findings:
     def note(self, sentence: str) -> None:
         """Something that was understood or derived."""
         self.notes.append(sentence)
-
-    @property
-    def all_warnings(self) -> tuple[str, ...]:
-        """Warnings and dropped values."""
-        return (*self.dropped, *self.warnings)
-
-
-Reader = Callable[[str], Any]
-"""Reads one value; None where it makes no sense of it."""
-
-_YES = frozenset({"1", "true", "t", "yes", "y"})
-_NO = frozenset({"0", "false", "f", "no", "n"})
-_DIED = frozenset({"dead", "died", "deceased", "death"})
-_LIVES = frozenset({"alive", "living"})
-
-_SYNONYMS: dict[str, dict[str, str]] = {
-    "hpv": {"pos": "positive", "neg": "negative", "+": "positive", "-": "negative",
-            "p16+": "positive", "p16-": "negative", "hpv+": "positive", "hpv-": "negative"},
-    "sex": {"m": "male", "f": "female", "man": "male", "woman": "female"},
-    "pack_years_class": {"<=10": "le10", "≤10": "le10", ">10": "gt10"},
-    "smoking_status": {"non-smoker": "never", "ex-smoker": "former", "ex": "former"},
-}  # fmt: skip
 
 
 def understood(texts: pd.Series, read: Reader) -> tuple[pd.Series, np.ndarray]:

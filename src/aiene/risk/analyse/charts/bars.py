@@ -1,4 +1,4 @@
-"""Counts by group, the move from old groups to new ones, and a table in shades."""
+"""Charts of counts: bars by group, migration from old to new groups, a shaded table, and the patient flow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from aiene.report.style import FAINT, INK, look, new_figure, place, text_inches,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+WIDTH, MAIN, SIDE, LINE = 7.4, 3.2, 3.5, 0.165
 
 
 def draw_bars(content: Mapping[str, Any]) -> Figure:
@@ -158,10 +160,7 @@ def draw_heat(content: Mapping[str, Any]) -> Figure:
     return figure
 
 
-# The way of the patients from the table into the analysis.
-
-
-WIDTH, MAIN, SIDE, LINE = 7.4, 3.2, 3.5, 0.165
+# Patient flow
 
 
 def draw_flow(content: Mapping[str, Any]) -> Figure:

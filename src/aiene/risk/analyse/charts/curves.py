@@ -1,4 +1,4 @@
-"""Survival and incidence curves with their intervals and an aligned table of numbers at risk."""
+"""Charts over time: survival and incidence curves with numbers at risk, and scaled Schoenfeld residuals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PLOT_HEIGHT, ROW, PANEL = 3.0, 0.19, 4.3
 TOP, BOTTOM, GAP = 0.62, 0.12, 0.35
+
+WIDTH, HEIGHT, COLUMNS = 2.55, 1.55, 3
 
 
 def draw_curves(content: Mapping[str, Any]) -> Figure:
@@ -164,10 +166,7 @@ def _filled(bound: Sequence[float | None], value: Sequence[float]) -> list[float
     return [v if b is None else b for b, v in zip(bound, value, strict=True)]
 
 
-# Scaled Schoenfeld residuals over time: a trend is a hazard ratio that changes.
-
-
-WIDTH, HEIGHT, COLUMNS = 2.55, 1.55, 3
+# Scaled Schoenfeld residuals
 
 
 def draw_residuals(content: Mapping[str, Any]) -> Figure:

@@ -10,7 +10,7 @@ import numpy as np
 from aiene.report.document import Column, Item, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.derive.search import Derived, search
-from aiene.risk.analyse.incremental_value import judging_centres
+from aiene.risk.analyse.incremental_value import validation_centres
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats import (
     NotEstimableError,
@@ -142,7 +142,7 @@ def centre_rows(data: Data, center: np.ndarray, settings: AnalysisSettings) -> l
     center : (n,) names.
     """
     rows: list[dict[str, Any]] = []
-    for centre in judging_centres(center, data.event):
+    for centre in validation_centres(center, data.event):
         held = center == centre
         label = f"Derived without centre {centre}, judged there"
         try:
