@@ -1,4 +1,4 @@
-"""The metrics of one case are quick; `benchmarks/benchmark_metrics_speed.py` has the figures."""
+"""The metrics of one case are quick; `tools/measurements/benchmark_metrics_speed.py` has the figures."""
 
 from __future__ import annotations
 
