@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aiene.cli.console import print_nodes, stderr_console, tell_case, user_errors
-from aiene.cohort import Progress, RunSummary, run_cohort
-from aiene.phantom import PhantomSettings, make_phantom
-from aiene.phantom.phantom import write_dicom_series
-from aiene.results.atomic import writing
-from aiene.results.nifti import write_nifti
-from aiene.results.ownership import Owned
+
+if TYPE_CHECKING:
+    from aiene.cohort import Progress, RunSummary
 
 SEEDS = {"phantom-dicom": 900_001, "phantom-nifti": 900_002}
 """Seeds of the two patients; never used in training."""
@@ -33,6 +30,13 @@ def run_demo(
     OutputError : nothing can be written there.
     UsageError : files of the user's are in the way there.
     """
+    from aiene.cohort import run_cohort
+    from aiene.phantom.phantom import make_phantom, write_dicom_series
+    from aiene.phantom.settings import PhantomSettings
+    from aiene.results.atomic import writing
+    from aiene.results.nifti import write_nifti
+    from aiene.results.ownership import Owned
+
     phantoms, truth = out / "phantoms", out / "truth"
     for folder in (phantoms, truth):
         Owned(out).claim(folder.name)
@@ -45,9 +49,6 @@ def run_demo(
         else:
             write_nifti(phantom.ct, phantoms / f"{case_id}.nii.gz")
     return run_cohort(phantoms, out / "results", jobs=jobs, overwrite=True, on_case=on_case)
-
-
-# `aiene demo`: two phantom patients through the whole road.
 
 
 def demo(
