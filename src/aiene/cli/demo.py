@@ -1,54 +1,14 @@
-"""Two phantom patients, one as a DICOM series and one as NIfTI, through the whole road."""
+"""`aiene demo`: two phantom patients through the whole road."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from aiene.cli.console import print_nodes, stderr_console, tell_case, user_errors
-
-if TYPE_CHECKING:
-    from aiene.cohort import Progress, RunSummary
-
-SEEDS = {"phantom-dicom": 900_001, "phantom-nifti": 900_002}
-"""Seeds of the two patients; never used in training."""
-
-
-def run_demo(
-    out: Path, *, jobs: int | None = None, on_case: Callable[[Progress], None] = lambda _: None
-) -> RunSummary:
-    """Make the phantoms in `out/phantoms` and run them into `out/results`.
-
-    The true label maps lie beside, in `out/truth`, for who wants to compare.
-
-    Raises
-    ------
-    OutputError : nothing can be written there.
-    UsageError : files of the user's are in the way there.
-    """
-    from aiene.cohort import run_cohort
-    from aiene.phantom.phantom import make_phantom, write_dicom_series
-    from aiene.phantom.settings import PhantomSettings
-    from aiene.results.atomic import writing
-    from aiene.results.nifti import write_nifti
-    from aiene.results.ownership import Owned
-
-    phantoms, truth = out / "phantoms", out / "truth"
-    for folder in (phantoms, truth):
-        Owned(out).claim(folder.name)
-    for case_id, seed in SEEDS.items():
-        phantom = make_phantom(seed, PhantomSettings())
-        write_nifti(phantom.labels, truth / f"{case_id}.nii.gz")
-        if case_id.endswith("dicom"):
-            with writing(phantoms):
-                write_dicom_series(phantom.ct, phantoms / case_id, name=case_id)
-        else:
-            write_nifti(phantom.ct, phantoms / f"{case_id}.nii.gz")
-    return run_cohort(phantoms, out / "results", jobs=jobs, overwrite=True, on_case=on_case)
 
 
 def demo(
@@ -60,7 +20,8 @@ def demo(
     ] = None,
 ) -> None:
     """Run two phantom patients (one DICOM series, one NIfTI file) with the open default bundle."""
-    from aiene.models.bundle import find_bundle
+    from aiene.demo import run_demo  # torch is loaded here, not by --help
+    from aiene.models.store import find_bundle
 
     console = stderr_console()
 
