@@ -16,7 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from builders.import_graph import Module, a_cycle, imports_of, longest_chain, reaches, read_package
+from builders.import_graph import (
+    Module,
+    a_cycle,
+    imports_of,
+    loading_graph,
+    longest_chain,
+    reaches,
+    read_package,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,6 +68,12 @@ def test_a_cycle_is_seen_that_is_hidden_within_a_function(tmp_path: Path) -> Non
 
 def test_no_modules_import_each_other_not_even_within_functions(graph: dict[str, frozenset[str]]) -> None:
     assert not a_cycle(graph), " > ".join(a_cycle(graph))
+
+
+def test_no_modules_wait_for_each_other_while_they_are_loaded(modules: dict[str, Module]) -> None:
+    """Through the packages that hold them: such a cycle breaks only whoever imports the wrong one first."""
+    cycle = a_cycle(loading_graph(modules))
+    assert not cycle, " > ".join(cycle)
 
 
 def test_a_chain_of_imports_is_short(graph: dict[str, frozenset[str]]) -> None:

@@ -67,6 +67,23 @@ def longest_chain(graph: Graph) -> list[str]:
     return max(chain.values(), key=len)
 
 
+def loading_graph(modules: Mapping[str, Module]) -> dict[str, frozenset[str]]:
+    """What must be loaded before each module: its imports at the top, and the packages that hold these.
+
+    `import a.b.c` runs `a` and `a.b` first. A package that holds the importer itself is being loaded already,
+    and is left out.
+    """
+    return {
+        name: frozenset(
+            loaded
+            for target in module.top
+            for loaded in _with_packages(target)
+            if loaded in modules and not f"{name}.".startswith(f"{loaded}.")
+        )
+        for name, module in modules.items()
+    }
+
+
 def reaches(graph: Graph, start: str) -> frozenset[str]:
     """A module and all that is loaded with it."""
     seen, todo = {start}, [start]
@@ -103,6 +120,11 @@ def _statements(node: ast.AST, *, hidden: bool) -> Iterator[tuple[ast.Import | a
 
 def _for_types_only(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def _with_packages(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def _dotted(path: Path, root: Path) -> str:
