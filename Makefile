@@ -1,13 +1,17 @@
 # make demo   installs into .venv and runs two phantom patients through the whole road
-# make test   installs into .venv and runs every check: format, lint, types, tests
+# make check  installs into .venv and runs format, lint, types and the fast tests, after each change
+# make test   the same with every test, before a change is handed on
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo check test lint clean
 
 demo: .venv/.installed
 	$(BIN)/aiene demo
+
+check: .venv/.installed-for-tests lint
+	$(BIN)/python -m pytest -m "not slow"
 
 test: .venv/.installed-for-tests lint
 	$(BIN)/python -m pytest

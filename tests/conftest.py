@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+WITHOUT_SHARED_DATA = "the shared data is absent"
+SLOW_SECONDS = 5.0  # what takes longer belongs out of `make check`, by `@pytest.mark.slow`
+
+# hypothesis lets an example fail that takes 200 ms: that would be a test of the machine
+hypothesis.settings.register_profile("aiene", deadline=None)
+hypothesis.settings.load_profile("aiene")
 
 
 def shared_folder() -> Path:
@@ -20,7 +27,7 @@ def shared() -> Path:
     """The shared data; the test skips where it is absent."""
     folder = shared_folder()
     if not (folder / "golden").is_dir():
-        pytest.skip("the shared golden data is absent (set AIENE_SHARED)")
+        pytest.skip(f"{WITHOUT_SHARED_DATA} (set AIENE_SHARED)")
     return folder
 
 
@@ -34,3 +41,21 @@ def golden(shared: Path) -> Path:
 def openkbp(shared: Path) -> Path:
     """105 real CTs."""
     return shared / "data" / "openkbp"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for all tests that need the shared data, and the names of tests that lack the mark `slow`."""
+    stats = terminalreporter.stats
+    skipped = sum(WITHOUT_SHARED_DATA in str(report.longrepr) for report in stats.get("skipped", ()))
+    if skipped:
+        terminalreporter.write_line(
+            f"{skipped} tests skipped because {WITHOUT_SHARED_DATA} (set AIENE_SHARED)."
+        )
+    unmarked = [
+        f"{report.duration:.0f} s {report.nodeid}"
+        for report in stats.get("passed", ())
+        if report.duration > SLOW_SECONDS and "slow" not in report.keywords
+    ]
+    if unmarked:
+        terminalreporter.write_line(f"Over {SLOW_SECONDS:.0f} s on this machine and not marked slow:")
+        terminalreporter.write_line("\n".join(unmarked))

@@ -1,1 +1,1 @@
-"""."""
+"""Programs around the package that are not installed with it."""

@@ -254,6 +254,7 @@ except ModelError as error:
 """
 
 
+@pytest.mark.slow
 def test_the_offline_cache_of_the_hub_is_used_and_nothing_is_fetched(models: Path, tmp_path: Path):
     import shutil
 

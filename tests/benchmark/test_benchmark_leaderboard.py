@@ -215,6 +215,7 @@ for number in range(6):
 """
 
 
+@pytest.mark.slow
 def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "board.sqlite"
     words = [sys.executable, "-c", WRITER, str(path)]

@@ -175,6 +175,7 @@ def test_every_chart_is_there_as_png_svg_and_csv_and_on_the_page(page: Page, don
     assert {a["id"] for tag, a in page.elements if tag == "figure"} == {f"fig-{name}" for name in CHARTS}
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes_in_another_process(done: Path, out: Path):
     code = "import sys, pathlib, aiene.benchmark.report as r; r.write_report(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(out)], check=True)

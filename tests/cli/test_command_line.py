@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,24 +15,28 @@ def aiene(*words: str, **more) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_answers_without_loading_a_network_library():
-    code = (
-        "import sys; from aiene.cli.app import app; "
-        "sys.exit(any(m in sys.modules for m in ('torch', 'SimpleITK', 'pandas')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+HEAVY = ("torch", "SimpleITK", "pandas", "scipy", "matplotlib", "pydicom", "nibabel", "skimage", "sklearn")
+LOADED = f"""
+import atexit, sys
+atexit.register(lambda: print(*sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr))
+from aiene.cli.app import main
+main()
+"""
 
 
-def test_help_answers_in_half_a_second():
-    aiene("--help")
-    taken = []
-    for _ in range(5):
-        start = time.perf_counter()
-        done = aiene("--help")
-        taken.append(time.perf_counter() - start)
-        assert done.returncode == 0
-    assert min(taken) < 0.5
-    assert "not a medical device" in " ".join(done.stdout.split())
+@pytest.mark.parametrize(
+    "words", [("--help",), ("run", "--help"), ("risk", "--help"), ("benchmark", "--help")]
+)
+def test_help_imports_no_heavy_package(words: tuple[str, ...]) -> None:
+    """So that it answers at once: `tools.measurements.help_speed` takes the time."""
+    done = subprocess.run([sys.executable, "-c", LOADED, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Usage: " in done.stdout
+    assert done.stderr.strip() == ""
+
+
+def test_help_says_what_the_software_is_not():
+    assert "not a medical device" in " ".join(aiene("--help").stdout.split())
 
 
 def test_the_default_bundle_is_listed_and_good():

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 NAMES = (
     *(
         b"new\nline",

@@ -23,6 +23,8 @@ from aiene.phantom import PhantomSettings, make_phantom
 from aiene.phantom.phantom import write_dicom_series
 from aiene.results.nifti import write_nifti
 
+pytestmark = pytest.mark.slow
+
 SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 3), tilt_degrees=2.0)
 IN_THE_HEADER = ("Tell^Tale", "ID-7788", "19330407", "Gandalf", "ACC-5566", "Frodo Neck", "St Mungo")
 PATIENT = "Bilbo_Baggins_1_his neck (Shelob)"

@@ -17,6 +17,8 @@ from aiene.cli.app import app
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.phantom.phantom import write_dicom_series
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 3), tilt_degrees=2.0)
 

@@ -189,6 +189,7 @@ def patients_of(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "patients.csv").set_index("case_id")
 
 
+@pytest.mark.slow
 def test_a_run_never_says_no_nodes_of_a_mask_whose_labels_it_does_not_know(other_labels, tmp_path: Path):
     source, own = other_labels
     run_cohort(source, tmp_path / "out", device="cpu", masks=own, jobs=1)
@@ -223,6 +224,7 @@ def test_a_run_never_says_no_nodes_of_a_mask_whose_labels_it_does_not_know(other
         assert patients.total_node_mm3[name] == pytest.approx((given == 2).sum() * voxel, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_with_the_flag_every_such_mask_is_taken(other_labels, tmp_path: Path):
     source, own = other_labels
     first = Selection(limit=1)  # binary

@@ -26,6 +26,8 @@ from aiene.parallel import Preparers
 from aiene.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, load_preparation, run_case
 
+pytestmark = pytest.mark.slow
+
 SAME_ON_EACH_RUN = ("nodes.csv", "patients.csv")
 
 

@@ -436,6 +436,7 @@ for name in ("{tmp_path}/out", "{tmp_path}"):
     assert lines[1].startswith(f"{tmp_path.name}: no permission to write here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_ended_leaves_no_process(cts: Path, tmp_path: Path, number: signal.Signals):
     line = [
@@ -465,7 +466,7 @@ def test_a_run_that_is_ended_leaves_no_process(cts: Path, tmp_path: Path, number
         assert "aiene: stopped; the same command goes on from here." in said
         assert "Traceback" not in said
         assert set(statuses(tmp_path / "out").values()) == {"skipped"}
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

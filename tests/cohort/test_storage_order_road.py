@@ -15,6 +15,8 @@ from aiene.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, load_preparation, run_case
 from aiene.results.nifti import write_nifti
 
+pytestmark = pytest.mark.slow
+
 SAGITTAL = AxisOrder((2, 0, 1), (True, True, False))
 WIDE = ((2, 0), (9, 1), (0, 14))
 

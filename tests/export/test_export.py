@@ -196,6 +196,7 @@ def test_a_case_that_the_run_could_not_do_is_skipped_and_said(tmp_path: Path) ->
     assert summary.exit_code == 0
 
 
+@pytest.mark.slow
 def test_validators_find_no_error_and_no_contradiction_to_the_source(tmp_path: Path) -> None:
     run = one_case(tmp_path, OBLIQUE_DOWN)
     export_run(run.out, [*BOTH, "rtstruct"])

@@ -234,6 +234,7 @@ def test_no_node_no_page(tmp_path: Path):
     assert secondary_capture.build(at.case) == []
 
 
+@pytest.mark.slow
 def test_the_validator_has_no_word_against_a_page(planted: series.Planted, tmp_path: Path):
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")
@@ -245,6 +246,7 @@ def test_the_validator_has_no_word_against_a_page(planted: series.Planted, tmp_p
         assert "Warning" not in said.stdout + said.stderr
 
 
+@pytest.mark.slow
 def test_dcmtk_draws_the_page_as_it_is(planted: series.Planted, tmp_path: Path):
     if shutil.which("dcmj2pnm") is None:
         pytest.skip("dcmj2pnm (Debian package dcmtk) is not installed")

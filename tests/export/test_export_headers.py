@@ -147,6 +147,7 @@ def pairs() -> dict[str, dict[str, Any]]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", pairs())
 def test_objects_stand_the_check_of_dicom3tools_whatever_the_source_says(tmp_path: Path, name: str) -> None:
     with quiet():
@@ -182,6 +183,7 @@ def test_what_is_kept_out_is_told_by_keyword_and_without_its_value(tmp_path: Pat
         assert made.PatientID == "ID-77"
 
 
+@pytest.mark.slow
 def test_a_run_notes_for_case_json_what_objects_will_leave_out(tmp_path: Path) -> None:
     with quiet():
         write_series(tmp_path / "in", small_grid(), header={"PatientAge": "45", "StudyTime": "25:99"})

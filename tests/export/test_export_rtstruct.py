@@ -96,6 +96,7 @@ def test_a_reader_that_asks_which_pixel_centres_lie_inside_gets_every_voxel_back
         np.testing.assert_array_equal(drawn, planted.nodes == node.value, err_msg=node.name)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -117,6 +118,7 @@ def test_any_mask_in_any_orientation_comes_back_voxel_by_voxel(
     np.testing.assert_array_equal(drawn, nodes == 1)
 
 
+@pytest.mark.slow
 def test_dcmrtstruct2nii_draws_the_mask_where_it_was_planted(
     planted: series.Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -126,6 +128,7 @@ def test_dcmrtstruct2nii_draws_the_mask_where_it_was_planted(
         assert dice(on(masks[node.name], planted), planted.nodes == node.value) >= 0.98
 
 
+@pytest.mark.slow
 def test_plastimatch_draws_the_mask_where_it_was_planted(planted: series.Planted, tmp_path: Path):
     file = write(rtstruct.build(planted.case), tmp_path)
     masks = readers.by_plastimatch(file, planted.folder, tmp_path / "drawn")
@@ -133,6 +136,7 @@ def test_plastimatch_draws_the_mask_where_it_was_planted(planted: series.Planted
         assert dice(on(masks[node.name], planted), planted.nodes == node.value) >= 0.98
 
 
+@pytest.mark.slow
 def test_the_validator_has_no_word_against_it(planted: series.Planted, tmp_path: Path):
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")

@@ -94,6 +94,7 @@ def test_highdicoms_own_reader_gives_the_mask_back_voxel_by_voxel(tmp_path: Path
         assert same_points(lps, FOOT_GRID.points(np.argwhere(mask)))
 
 
+@pytest.mark.slow
 def test_dcmqi_gives_the_mask_back_voxel_by_voxel(tmp_path: Path) -> None:
     (tmp_path / "seg.dcm").write_bytes(made(case_of(foot, FOOT_GRID)))
     code, said = says(
@@ -123,6 +124,7 @@ def cases(draw: st.DrawFn):
     return nodes, primary, grid
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(cases())
 def test_any_mask_on_any_grid_comes_out_as_it_went_in(drawn) -> None:
@@ -327,6 +329,7 @@ def test_a_map_that_does_not_belong_to_the_record_is_refused() -> None:
             findings_of(replace(case, nodes=nodes))
 
 
+@pytest.mark.slow
 def test_the_validators_find_no_error(tmp_path: Path) -> None:
     case = case_of(foot, FOOT_GRID, labels=np.where(foot == 2, 1, 0))
     (tmp_path / "seg.dcm").write_bytes(made(case))

@@ -306,6 +306,7 @@ def test_the_same_result_gives_the_same_bytes() -> None:
     assert report(case_with())[0] == report(case_with())[0]
 
 
+@pytest.mark.slow
 def test_validators_and_text_readers_take_the_report(tmp_path: Path) -> None:
     for name, case in (("full", case_with()), ("none", case_of(np.zeros_like(node_map), FOOT_GRID))):
         file = tmp_path / f"{name}.dcm"
@@ -317,6 +318,7 @@ def test_validators_and_text_readers_take_the_report(tmp_path: Path) -> None:
         assert "Number of lymph nodes predicted with extranodal extension" in text
 
 
+@pytest.mark.slow
 def test_dcmqis_reader_finds_the_measurements(tmp_path: Path) -> None:
     (tmp_path / "sr.dcm").write_bytes(report(case_with())[0])
     code, said = says(

@@ -20,6 +20,8 @@ from aiene.phantom import PhantomSettings, make_phantom
 from aiene.phantom.phantom import write_dicom_series
 from builders.export_runs import says
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 
 SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 3), tilt_degrees=2.0)

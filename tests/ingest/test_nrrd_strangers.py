@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +90,8 @@ def test_a_pipe_is_no_data_file_and_does_not_hang(tmp_path: Path) -> None:
     ],
 )
 def test_counted_names_are_bounded_by_the_volume(tmp_path: Path, named: str) -> None:
-    begin = time.perf_counter()
+    """Where they are not, this does not end within the time limit of the whole suite."""
     assert refusal(naming(tmp_path / "in", named)).startswith("one.nhdr: ")
-    assert time.perf_counter() - begin < 5
 
 
 def test_a_second_data_file_and_an_endless_header_are_refused(tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ def test_a_name_that_is_no_name_is_refused(name, assets, tmp_path, monkeypatch):
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_the_published_assets_become_a_bundle(golden: Path, tmp_path: Path):
     made = models(
         "import",

@@ -198,6 +198,7 @@ def test_weights_that_answer_nothing_are_refused(
     assert not (tmp_path / "segmenter").exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_finds_nothing_in_phantoms_is_taken_where_the_user_knows_better(
     make_model: Make, tmp_path: Path
 ) -> None:
@@ -263,6 +264,7 @@ def test_one_fold_without_its_last_checkpoint_is_told(make_model: Make, tmp_path
     assert import_segmenter(folder, tmp_path / "segmenter", Choices(folds=(0,))).folds == (0,)
 
 
+@pytest.mark.slow
 def test_the_command_takes_every_choice_and_the_bundle_keeps_it(make_model: Make, tmp_path: Path) -> None:
     folder, _ = make_model(
         seeds=(0, 1), dataset=labels(one=1, two=2), plans=of(HU), name="checkpoint_best.pth"

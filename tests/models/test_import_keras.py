@@ -55,6 +55,7 @@ def logit(p: np.ndarray) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
 
 
+@pytest.mark.slow
 def test_the_network_of_published_size_gives_the_original_answers(golden: Path, published_size: Path) -> None:
     inputs, arrays = golden_inputs(golden)
     classifier = load_classifier(published_size, normalisation="legacy", device="cpu")
@@ -78,6 +79,7 @@ PARTS = {
 """Published layer names and the parts of ours."""
 
 
+@pytest.mark.slow
 def test_every_layer_gives_the_original_values(golden: Path, published_size: Path) -> None:
     inputs, arrays = golden_inputs(golden)
     net = load_dualnet(published_size)
@@ -111,6 +113,7 @@ def test_every_layer_gives_the_original_values(golden: Path, published_size: Pat
     assert compared == len(PARTS)
 
 
+@pytest.mark.slow
 def test_a_trained_file_of_keras_24_gives_the_original_answers(golden: Path, tmp_path: Path) -> None:
     inputs, arrays = golden_inputs(golden)
     import_classifier(golden / "networks" / "dualnet" / "variant_small_trained_keras24.h5", tmp_path)
@@ -119,6 +122,7 @@ def test_a_trained_file_of_keras_24_gives_the_original_answers(golden: Path, tmp
     np.testing.assert_allclose(ours, arrays["out_tiny_variant"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_keras_215_gives_the_same_network_as_keras_24(golden: Path, tmp_path: Path) -> None:
     folder = golden / "networks" / "dualnet"
     reports = [

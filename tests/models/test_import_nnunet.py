@@ -120,6 +120,7 @@ def crop() -> Volume:
     return Volume(values, Grid(values.shape, (3.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
 
 
+@pytest.mark.slow
 def test_a_v1_model_becomes_a_v2_model_with_the_same_numbers(
     make_v1: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -160,6 +161,7 @@ def test_names_beside_a_v1_model_count_and_without_them_it_is_the_published_one(
         import_segmenter(home, tmp_path / "d")
 
 
+@pytest.mark.slow
 def test_nnunet_v2s_own_class_takes_the_imported_weights(
     make_v1: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ from aiene.models.bundle import default_folder
 from aiene.models.importers.trial import SEEDS, trial_crop
 from aiene.segment import load_segmenter
 
+pytestmark = pytest.mark.slow
+
 FOLDER = default_folder() / "segmenter"
 PART = (slice(4, 36), slice(20, 116), slice(20, 116))
 

@@ -148,6 +148,7 @@ def _margins(ene_share: float) -> tuple[list[float], list[float]]:
     return rough, slope
 
 
+@pytest.mark.slow
 def test_extension_makes_the_margin_rougher_and_softer() -> None:
     rough, soft = _margins(1.0)
     smooth, sharp = _margins(0.0)

@@ -13,6 +13,8 @@ from aiene.geometry import volume_of
 from aiene.ingest.case import NativeCt
 from aiene.preprocess import OPEN, Template, prepare, read_template
 
+pytestmark = pytest.mark.slow
+
 STRUCTURES = {
     "brainstem": (1, (0.0, 18.0, 102.0)),
     "right parotid": (3, (-61.0, -3.0, 60.0)),

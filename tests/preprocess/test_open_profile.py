@@ -58,6 +58,7 @@ def turned(angles: tuple[float, float, float], shift: tuple[float, float, float]
     return RigidTransform.from_matrix(matrix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 4])
 def test_the_same_bytes_come_at_any_number_of_threads(template: Template, threads: int) -> None:
     ct = NativeCt(Head(turned((4, -3, 5), (6, 8, -9))).on(GRID), 8)
@@ -84,6 +85,7 @@ def test_a_ct_of_short_coverage_finds_its_place(template: Template) -> None:
     assert any("of the crop is covered" in warning for warning in prepared.warnings)
 
 
+@pytest.mark.slow
 def test_a_failed_registration_is_warned_of_and_with_rescue_put_right(template: Template) -> None:
     pose = turned((0, 0, 0), (0, 0, 0))
     ct = NativeCt(short(Head(pose).on(GRID), 20, 160), 8)

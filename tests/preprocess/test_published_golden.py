@@ -19,6 +19,8 @@ from aiene.preprocess.profile import WINDOW
 from aiene.preprocess.registration import Pose, centred
 from aiene.preprocess.resampling import published_working, resampled, sampled
 
+pytestmark = pytest.mark.slow
+
 CASES = ["wide", "limited", "limited_short80", "limited_short60", "wholebody", "phantom"]
 INT16 = 2
 

@@ -166,6 +166,7 @@ def test_a_ct_cut_close_beside_the_patient_ends_there(ct: Volume) -> None:
     assert found.known.indices(edge)[2] == pytest.approx(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "wide", "hu"), [(ORDERS[13], *PADDINGS[2]), (ORDERS[30], *PADDINGS[1])])
 def test_the_crop_and_its_way_back_are_the_same_however_the_ct_is_stored(
     ct: Volume, template: Template, order: AxisOrder, wide: tuple[tuple[int, int], ...], hu: float

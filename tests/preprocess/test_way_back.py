@@ -85,6 +85,7 @@ def standard() -> Template:
     return Template(Head(spheres=()).on(grid), (0.0, 0.0, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "signs", "spacing", "angles", "shift"),
     [

@@ -53,7 +53,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def gone_soon(pid: int, seconds: float = 10.0) -> bool:
+def gone_soon(pid: int, seconds: float = 120.0) -> bool:
     end = time.monotonic() + seconds
     while lives(pid) and time.monotonic() < end:
         time.sleep(0.05)

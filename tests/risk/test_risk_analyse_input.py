@@ -16,6 +16,8 @@ from aiene.risk.analyse.regression import cox_part, make_sample
 from aiene.risk.schemes import read_scheme
 from builders.risk_cohorts import SCHEME, drawn, eight, plain_scheme
 
+pytestmark = pytest.mark.slow
+
 FAST = AnalysisSettings(bootstraps=0, jobs=1, hpv_strata=False)
 
 

@@ -21,6 +21,8 @@ from aiene.risk.analyse.charts.forest import draw_dose, draw_forest
 from aiene.risk.schemes import read_scheme
 from builders.risk_cohorts import SCHEME, drawn
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = AnalysisSettings(bootstraps=4, jobs=1, date="1 April 2026", marker_cap=3)
 
 

@@ -278,7 +278,7 @@ def test_a_large_table_is_staged_by_its_distinct_combinations():
 def radcure(shared):
     path = shared / "data" / "clinical" / "RADCURE_Clinical_v04_20241219.csv"
     if not path.is_file():
-        pytest.skip("the RADCURE clinical table is absent")
+        pytest.skip("the shared data is absent: no RADCURE clinical table in it")
     table = import_table(path, "radcure").table
     table = table[table["site"] == "oropharynx"].reset_index(drop=True)
     return pd.concat([table, stage_table(table).drop(columns="patient_id")], axis=1)

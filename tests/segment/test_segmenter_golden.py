@@ -14,6 +14,8 @@ from aiene.models.importers.bundle import import_segmenter
 from aiene.segment import Segmenter, load_segmenter
 from aiene.segment.preprocessing import network_input
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sliding(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Segmenter:

@@ -81,6 +81,7 @@ def test_weak_signs_of_extension_are_not_called_with_certainty(bundle: Bundle) -
     assert figures["auc"] >= 0.8
 
 
+@pytest.mark.slow
 def test_planted_nodes_in_two_unseen_phantoms_are_found(road: Road) -> None:
     """Seeds that neither training nor the stored evaluation used."""
     cases = [judge(TEST_SEED + 500 + k, road) for k in range(2)]

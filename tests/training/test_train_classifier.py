@@ -100,6 +100,7 @@ def example(pos: float = 1.0, ene: float = 1.0, patient: str = "p") -> Example:
     return Example("c", patient, "GTVn_01", image, mask, (3.0, 1.0, 1.0), pos, ene)
 
 
+@pytest.mark.slow
 def test_contours_and_pathology_become_a_bundle_that_runs(trained: tuple[Path, list[Step]], clinic: Path):
     out, steps = trained
     bundle = read_bundle(out)
@@ -127,6 +128,7 @@ def test_contours_and_pathology_become_a_bundle_that_runs(trained: tuple[Path, l
     assert list((out.with_name("mine.training") / "tensorboard").rglob("events.out.tfevents*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
@@ -150,6 +152,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     assert resumed.card.ene_threshold == whole.card.ene_threshold
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_work_of_other_data_or_settings_is_not_taken_up(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
@@ -178,6 +181,7 @@ def test_rows_that_name_no_node_or_one_twice_are_all_told(
     assert "name the same node" in caught.value.problems[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -222,6 +226,7 @@ def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
     assert "go on with --continue" in again.output
 
 
+@pytest.mark.slow
 def test_a_case_without_ct_is_told_by_the_command(clinic: Path, tmp_path: Path):
     text = (clinic / "nodes.csv").read_text() + "stranger,0,0,0,1,1\n"
     (tmp_path / "nodes.csv").write_text(text)
@@ -334,6 +339,7 @@ def test_thresholds_by_their_rules_on_five_nodes():
         threshold(probabilities, np.zeros(5), "youden")
 
 
+@pytest.mark.slow
 def test_training_stops_where_the_validation_auc_does_not_rise(tmp_path: Path):
     nodes = [example(1.0, float(k % 2), f"p{k}") for k in range(4)]
     quick = FitSettings(epochs=30, steps=1, batch=2, patience=2, learning_rate=0.0)

@@ -352,6 +352,7 @@ def test_every_two_cases_of_one_ct_are_told_unless_they_are_one_patient(seeds: l
     assert leaks(slices, dict.fromkeys(slices, "one")) == []
 
 
+@pytest.mark.slow
 def test_a_copied_ct_is_refused_by_the_command_and_taken_as_one_patient(
     data: tuple[Path, Path], tmp_path: Path
 ):

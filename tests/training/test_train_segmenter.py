@@ -30,6 +30,8 @@ from aiene.training.nnunet import splits_of
 from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
 from aiene.training.worker_process import failure
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("nnunetv2", reason="nnU-Net is not installed (the extra `train`)")
 SMALL = PhantomSettings(size=(70, 110, 110), spacing=(4.0, 2.4, 2.4), nodes=(2, 3), tilt_degrees=2.0)
 

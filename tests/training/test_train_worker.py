@@ -92,13 +92,14 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def all_gone(numbers: list[int], seconds: float = 30.0) -> bool:
+def all_gone(numbers: list[int], seconds: float = 120.0) -> bool:
     until = time.monotonic() + seconds
     while any(map(is_running, numbers)) and time.monotonic() < until:
         time.sleep(0.05)
     return not any(map(is_running, numbers))
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_training_that_was_killed_and_the_folder_is_free(
@@ -120,6 +121,7 @@ def test_no_process_outlives_the_training_that_was_killed_and_the_folder_is_free
         trainer.kill()
 
 
+@pytest.mark.slow
 @posix
 def test_a_worker_that_fails_leaves_no_helper_and_is_told_at_once(
     fake: Path, monkeypatch: pytest.MonkeyPatch
@@ -134,6 +136,7 @@ def test_a_worker_that_fails_leaves_no_helper_and_is_told_at_once(
     assert all_gone([int(pids(fake)[1])])
 
 
+@pytest.mark.slow
 @posix
 def test_a_training_that_is_interrupted_ends_its_worker_on_the_gpu_that_was_named(
     fake: Path, monkeypatch: pytest.MonkeyPatch
@@ -237,6 +240,7 @@ def test_a_plan_of_another_configuration_with_what_it_inherits_is_taken(tmp_path
     assert start.same_labels
 
 
+@pytest.mark.slow
 def test_the_network_of_an_older_plan_is_what_nnunet_makes_of_it(tmp_path: Path):
     pytest.importorskip("nnunetv2", reason="nnU-Net is not installed (the extra `train`)")
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager

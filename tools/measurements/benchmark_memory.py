@@ -1,6 +1,6 @@
 """Memory of a benchmark over 200 cases: the resident memory after each case, in one process.
 
-    python benchmarks/benchmark_memory.py --work DIR [--cases 200]
+    python -m tools.measurements.benchmark_memory --work DIR [--cases 200]
 
 Four phantoms under 200 names, a folder of predictions shifted by one voxel, everything in this process.
 Prints the memory after 10, 20, ... cases; it stops rising after the first ones.

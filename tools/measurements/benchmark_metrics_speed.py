@@ -1,8 +1,8 @@
 """Seconds that the metrics of one case take: 64 x 160 x 160 voxels, a primary tumour and six nodes.
 
-    OMP_NUM_THREADS=1 python benchmarks/benchmark_metrics_speed.py [--repeats N]
+    OMP_NUM_THREADS=1 python -m tools.measurements.benchmark_metrics_speed [--repeats N]
 
-Prints a table and writes `benchmarks/results/benchmark_metrics_speed.json`. The first call, which loads the
+Prints a table and writes `results/benchmark_metrics_speed.json`. The first call, which loads the
 table of surface areas, is timed apart. `noise` is the worst there is: random labels, so that every voxel is
 surface.
 """

@@ -1,10 +1,10 @@
 """How often the benchmark's tests find a difference where there is none.
 
-    OMP_NUM_THREADS=1 python benchmarks/benchmark_null_study.py [--nulls 2000] [--seed 0]
+    OMP_NUM_THREADS=1 python -m tools.measurements.benchmark_null_study [--nulls 2000] [--seed 0]
 
 Simulates comparisons of models that are equally good, and counts how often each test says otherwise at the
 level of 0.05 (or an interval of 95 % leaves out the truth). Prints a table and writes
-`benchmarks/results/benchmark_null_study.json`, where each rate stands with its Wilson interval and with the
+`results/benchmark_null_study.json`, where each rate stands with its Wilson interval and with the
 2.5 % to 97.5 % range in which the rate of an exact test would lie; the rate of the first 200 stands beside.
 
 - `paired`: two models on 30 patients (and on 8), Dice of a patient's own difficulty and a model's own luck;

@@ -1,6 +1,6 @@
 """The benchmark for real: phantoms, the default bundle, two degraded copies, three Hugging Face models.
 
-    python benchmarks/benchmark_trial.py --work DIR [--cases 30] [--jobs 2]
+    python -m tools.measurements.benchmark_trial --work DIR [--cases 30] [--jobs 2]
 
 Everything is made here: coarse phantom CTs with their labels and ENE, two copies of the default bundle with
 noise on their weights, a small SAM, SegFormer and SwinV2 from their configuration classes with random weights

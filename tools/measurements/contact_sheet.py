@@ -1,6 +1,6 @@
 """Two pictures of a run, to look at: registered crops, and native CTs with the nodes' outlines.
 
-    python benchmarks/contact_sheet.py OUT --cts FOLDER [--cases ID ...] [--to FOLDER]
+    python -m tools.measurements.contact_sheet OUT --cts FOLDER [--cases ID ...] [--to FOLDER]
 
 OUT must have been run with `--keep-prepared`; FOLDER is the input of that run. Without `--cases`, twelve are
 taken at equal steps. Writes `crops.png` (middle axial, coronal and sagittal slice of each crop) and
@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
+from matplotlib.figure import Figure
 
 from aiene.ingest import Case, find_cases, read_case
 
@@ -80,10 +81,10 @@ def _busiest(labels: np.ndarray, axis: int) -> int:
 
 
 def _array(file: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+    return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
 
 
-def _save(figure: plt.Figure, to: Path) -> None:
+def _save(figure: Figure, to: Path) -> None:
     figure.tight_layout(pad=0.3)
     figure.savefig(to, dpi=110)
     plt.close(figure)

@@ -1,6 +1,6 @@
 """Seconds and peak memory of exporting one case of a usual size as each kind of DICOM object.
 
-    python benchmarks/dicom_export.py [--slices 180] [--pixels 512] [--nodes 8] [--out RESULT.json]
+    python -m tools.measurements.dicom_export [--slices 180] [--pixels 512] [--nodes 8] [--out RESULT.json]
 
 Writes a series of noise, plants balls for nodes and one for a primary tumour that overlaps the first, leaves
 the folder that a run would have left, and exports it kind by kind: finding the source, building, reading
@@ -135,7 +135,22 @@ def node(grid: Grid, mask: np.ndarray, value: int) -> NodeResult:
     volume = float(np.count_nonzero(mask) * grid.voxel_volume_mm3)
     x, y, z = (float(v) for v in grid.points(np.argwhere(mask).mean(axis=0)))
     return NodeResult(
-        f"GTVn_{value:02d}", value, 0.9, 0.5, 1, volume, volume, None, (x, y, z), "left", volume, False, False
+        name=f"GTVn_{value:02d}",
+        number=value,
+        pos=0.9,
+        ene=0.5,
+        ene_classification=1,
+        volume_before_mm3=volume,
+        volume_after_mm3=volume,
+        axes=None,
+        contour_mm3=volume,
+        centroid_lps_mm=(x, y, z),
+        side="left",
+        native_volume_mm3=volume,
+        native_long_axis_mm=None,
+        native_short_axis_mm=None,
+        touches_crop_border=False,
+        touches_ct_border=False,
     )
 
 

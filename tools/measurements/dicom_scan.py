@@ -1,6 +1,6 @@
 """How long a search through DICOM headers takes: many files of many patients, each of a usual size.
 
-    python benchmarks/dicom_scan.py [--files 2000] [--patients 20] [--work FOLDER] [--out RESULT.json]
+    python -m tools.measurements.dicom_scan [--files 2000] [--patients 20] [--work FOLDER] [--out RESULT.json]
 
 Writes the files with noise for pixels (512 x 512, 16 bit: 525 kB each), asks the system to drop them from its
 cache where it may, and times `find_cases` from cold and from warm, and once more as if each file took 5 ms to
@@ -125,7 +125,7 @@ def slow_to_open(seconds: float) -> Iterator[None]:
         time.sleep(seconds)
         return built_in(*args, **kwargs)
 
-    Path.open, builtins.open = path_open, plain_open  # type: ignore[method-assign, assignment]
+    Path.open, builtins.open = path_open, plain_open  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -1,9 +1,10 @@
 """Seconds and peak memory of each stage on a real CT, with networks of the published size.
 
-    python benchmarks/road.py CT.nii.gz [MORE.nii.gz ...] --template TEMPLATE.nrrd [--profile published|open]
+    python -m tools.measurements.pipeline_speed CT.nii.gz [MORE.nii.gz ...] --template TEMPLATE.nrrd
+                                                [--profile published|open]
 
-Prints a table and writes `benchmarks/results/road.json`. Peak memory is the process's largest resident set
-within the stage (Linux: the mark is set back before each stage).
+Prints a table and writes `results/pipeline_speed.json`. Peak memory is the process's largest
+resident set within the stage (Linux: the mark is set back before each stage).
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from aiene.geometry import Volume
 from aiene.ingest import Case, find_cases, read_case
 from aiene.nodes import native_nodes, split_nodes
-from aiene.pipeline import load_networks, load_preparation
+from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
 from aiene.preprocess import prepare, to_native
 from tools.measurements.published_size import make_bundle
 
 Value = TypeVar("Value")
-RESULTS = Path(__file__).parent / "results" / "road.json"
+RESULTS = Path(__file__).parent / "results" / "pipeline_speed.json"
 
 
 class Meter:
@@ -53,8 +58,6 @@ def main() -> None:
     parser.add_argument("--template", type=Path, required=True)
     parser.add_argument("--profile", choices=("published", "open"), default="published")
     words = parser.parse_args()
-    import torch
-
     meter = Meter()
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder) / "bundle", words.template, words.profile)
@@ -62,24 +65,7 @@ def main() -> None:
         networks = meter("-", "load", lambda: load_networks(bundle, cpu, own_masks=False))
         preparation = load_preparation(bundle)
         for path in words.cts:
-            (case,) = (c for c in find_cases(path)[0] if isinstance(c, Case))
-            name = path.parent.name
-            ct = meter(name, "read", lambda case=case: read_case(case))
-            ready = meter(
-                name, "prepare", lambda ct=ct: prepare(ct, preparation.template, preparation.profile)
-            )
-            labels = meter(name, "segment", lambda ready=ready: networks.segmenter(ready.crop))
-            # random weights find noise: six balls stand in for the nodes of a patient
-            balls = ready.crop.with_array(_six_balls(labels.array.shape))
-            nodes = meter(name, "nodes", lambda balls=balls: split_nodes(balls, fg_labels=(2,), axes=True))
-            meter(name, "classify", lambda r=ready, n=nodes: networks.classifier.scores(r.crop, n))
-            meter(
-                name,
-                "native",
-                lambda r=ready, n=nodes, b=balls: native_nodes(
-                    n, r.crop.grid, _drawn(to_native(b, r)), r.to_native, midline_x=0.0
-                ),
-            )
+            measure(meter, path, preparation, networks)
     RESULTS.parent.mkdir(exist_ok=True)
     content = {
         "profile": words.profile,
@@ -91,13 +77,34 @@ def main() -> None:
     RESULTS.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def measure(meter: Meter, path: Path, preparation: Preparation, networks: Networks) -> None:
+    """The stages of one CT, one after the other."""
+    segmenter, classifier = networks.segmenter, networks.classifier
+    if segmenter is None:
+        raise ValueError("the bundle was loaded without its segmenter")
+    (case,) = (c for c in find_cases(path)[0] if isinstance(c, Case))
+    name = path.parent.name
+    ct = meter(name, "read", lambda: read_case(case))
+    ready = meter(name, "prepare", lambda: prepare(ct, preparation.template, preparation.profile))
+    labels = meter(name, "segment", lambda: segmenter(ready.crop))
+    # random weights find noise: six balls stand in for the nodes of a patient
+    balls = ready.crop.with_array(_six_balls(labels.array.shape))
+    nodes = meter(name, "nodes", lambda: split_nodes(balls, fg_labels=(2,), axes=True))
+    meter(name, "classify", lambda: classifier.scores(ready.crop, nodes))
+    meter(
+        name,
+        "native",
+        lambda: native_nodes(
+            nodes, ready.crop.grid, _drawn(to_native(balls, ready)), ready.to_native, midline_x=0.0
+        ),
+    )
+
+
 def _drawn(labels: Volume) -> Volume:
     return labels.with_array(labels.array > 0)
 
 
-def _six_balls(shape: tuple[int, ...]):
-    import numpy as np
-
+def _six_balls(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     z, y, x = np.indices(shape)
     labels = np.zeros(shape, np.uint8)
     for k, radius in enumerate((6, 8, 10, 12, 14, 16)):

@@ -1,6 +1,6 @@
 """Does the analysis find the planted hazard ratios, within its 95 % intervals and as often as it should?
 
-    python benchmarks/risk_simulation.py [--cohorts 200] [--n 1733] [-o benchmarks/results/...json]
+    python -m tools.measurements.risk_simulation [--cohorts 200] [--n 1733] [-o RESULT.json]
 
 Each cohort is simulated anew (`aiene risk simulate`), and the multivariable Cox regressions of overall
 survival and of distant metastasis (cause-specific) are run on it as `aiene risk analyse` runs them. Of each
@@ -83,7 +83,9 @@ def main() -> int:
     parser.add_argument("--cohorts", type=int, default=200)
     parser.add_argument("--n", type=int, default=1733)
     parser.add_argument("--first-seed", type=int, default=1000)
-    parser.add_argument("-o", "--out", type=Path, default=Path("benchmarks/results/risk_simulation.json"))
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("tools/measurements/results/risk_simulation.json")
+    )
     words = parser.parse_args()
     settings = CohortSettings()
     started = time.perf_counter()

@@ -1,9 +1,9 @@
 """How long the whole risk analysis takes, and that its result does not depend on the number of processes.
 
-    python benchmarks/risk_speed.py            1,733 simulated patients, 1,000 bootstraps, all four endpoints
-    python benchmarks/risk_speed.py --check    the same with one process too, and every file compared
+    python -m tools.measurements.risk_speed    1,733 simulated patients, 1,000 bootstraps, all four endpoints
+    python -m tools.measurements.risk_speed --check  the same with one process too, and every file compared
 
-Writes benchmarks/results/risk_speed.json: wall time, processor time of all processes, and the load
+Writes results/risk_speed.json: wall time, processor time of all processes, and the load
 of the machine before the run, since a busy machine makes the wall time mean little.
 """
 

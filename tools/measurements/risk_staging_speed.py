@@ -1,6 +1,6 @@
 """How fast clinical tables are read, staged and stratified; writes results/risk_staging_speed.json.
 
-    python benchmarks/risk_staging_speed.py [--n 100000] [--big]
+    python -m tools.measurements.risk_staging_speed [--n 100000] [--big]
 
 The table is simulated, with missing inputs of every kind; `--big` also takes a million rows, from a CSV file.
 """
@@ -72,7 +72,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         seconds = {str(n): timed(n, Path(folder)) for n in sizes}
     result = {
-        "command": "python benchmarks/risk_staging_speed.py" + (" --big" if arguments.big else ""),
+        "command": "python -m tools.measurements.risk_staging_speed" + (" --big" if arguments.big else ""),
         "seconds": seconds,
         "machine": platform.machine(),
         "cores": os.cpu_count(),

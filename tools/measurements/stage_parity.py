@@ -1,11 +1,11 @@
 """Parity of the whole road with the published code: a bundle of the golden networks, run on two real CTs.
 
-    python benchmarks/parity.py --shared ../shared
+    python -m tools.measurements.stage_parity --shared ../shared
 
 Imports the golden nnU-Net v1 folder, the golden Keras file and the golden template as a bundle of profile
 `published`, runs `pt_193` and `pt_97` through `aiene run --keep-prepared`, and compares the crop that reached
 the networks with the golden one, then label map, nodes and probabilities with those of the golden crop.
-Writes `benchmarks/results/parity.json`.
+Writes `results/stage_parity.json`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aiene.models.importers.bundle import Imported, import_bundle
 from aiene.nodes import split_nodes
 from aiene.pipeline import Networks, load_networks
 
-RESULTS = Path(__file__).parent / "results" / "parity.json"
+RESULTS = Path(__file__).parent / "results" / "stage_parity.json"
 CASES = {"wide": "pt_193", "limited": "pt_97"}
 
 
@@ -112,9 +112,11 @@ def _on_crop(array: np.ndarray) -> Volume:
 
 def _rows(crop: Volume, networks: Networks) -> dict[str, np.ndarray]:
     """What the road makes of a crop; scored nodes only, by published number."""
+    if networks.segmenter is None:
+        raise ValueError("the bundle was loaded without its segmenter")
     labels = networks.segmenter(crop)
     nodes = split_nodes(labels, fg_labels=(2,), axes=False)
-    scores = networks.classifier.scores(crop, nodes)
+    scores = [s for s in networks.classifier.scores(crop, nodes) if s is not None]
     return {
         "labels": labels.array,
         "ene": np.array([s.ene for s in scores]),

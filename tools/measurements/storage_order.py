@@ -1,12 +1,12 @@
 """How far the storage order of one CT moves its registration, its nodes' ENE and the AI-ENE number.
 
-    python benchmarks/storage_order.py ../shared/data/openkbp [--cases 10] [--profile published|open]
+    python -m tools.measurements.storage_order ../shared/data/openkbp [--cases 10] [--profile published|open]
 
 Each CT goes through preparation and networks as it is stored and with rows and columns reversed: the same
 voxels at the same places. The weights of the published code are not public, so the networks are those of the
 default bundle. With `published`, resampling and registration are the published ones, bit for bit; crop and
 window are those that the default networks were trained with. Writes
-`benchmarks/results/storage_order_PROFILE.json`.
+`results/storage_order_PROFILE.json`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from aiene.geometry import AxisOrder, RigidTransform
 from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
-from aiene.nodes import native_places, ranks_by_volume, split_nodes
+from aiene.nodes import GTVN, native_nodes, ranks_by_volume, split_nodes
 from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
-from aiene.preprocess import PUBLISHED, prepare
+from aiene.preprocess import PUBLISHED, prepare, to_native
 
 RESULTS = Path(__file__).parent / "results"
 ORDERS = {
@@ -89,15 +89,21 @@ def answered(ct: NativeCt, preparation: Preparation, networks: Networks) -> Answ
     prepared = prepare(ct, preparation.template, preparation.profile)
     if networks.segmenter is None:
         raise ValueError("no segmenter")
-    nodes = split_nodes(networks.segmenter(prepared.crop), fg_labels=(2,), axes=False)
+    labels = networks.segmenter(prepared.crop)
+    nodes = split_nodes(labels, fg_labels=(GTVN,), axes=False)
     scores = networks.classifier.scores(prepared.crop, nodes)
-    placed, _ = native_places(
-        nodes, prepared.crop.grid, prepared.native, prepared.to_native, midline_x=preparation.midline_x
+    marked = to_native(labels, prepared)
+    home = native_nodes(
+        nodes,
+        prepared.crop.grid,
+        marked.with_array(marked.array == GTVN),
+        prepared.to_native,
+        midline_x=preparation.midline_x,
     )
     ranks = ranks_by_volume(nodes)
     ene = {rank: score.ene for rank, score in zip(ranks, scores, strict=True) if score is not None}
     corners = prepared.to_native.apply(prepared.crop.grid.corners())
-    return Answer(corners, prepared.to_native, placed.anatomical().array, ene)
+    return Answer(corners, prepared.to_native, home.map.anatomical().array, ene)
 
 
 def against(answer: Answer, first: Answer, threshold: float) -> dict[str, object]:

@@ -110,7 +110,7 @@ STEADY = RegistrationSettings(
 """The published metric on an averaged lattice, with an optimiser that comes to rest: about 2 s for a case."""
 
 _PUBLISHED_SPREAD = 0.1
-"""An estimate: `benchmarks/storage_order.py` measures it; its `ene_moved.p95` belongs here."""
+"""An estimate: `tools/measurements/storage_order.py` measures it; its `ene_moved.p95` belongs here."""
 
 PUBLISHED = Profile(
     name="published",

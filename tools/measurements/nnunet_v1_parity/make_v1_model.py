@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ CASES = {  # spacing (z, y, x) in mm, size (z, y, x): as trained, finer, and wit
     "finer": ((2.1, 1.3, 0.9), (70, 90, 130)),
     "coarse": ((5.0, 1.2, 1.2), (30, 100, 104)),
 }
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {"folds": (0,), "mirroring": False},
     "mirrored": {"folds": (0,), "mirroring": True},
     "two_folds": {"folds": (0, 1), "mirroring": False},
@@ -184,11 +185,11 @@ def predict(model: Path, case: str, setting: str) -> None:
         str(model), list(folds), mixed_precision=True, checkpoint_name="model_final_checkpoint"
     )
     data, _, properties = trainer.preprocess_patient([str(WORK / "inputs" / f"{case}_0000.nii.gz")])
-    softmax = 0
+    total: Any = 0
     for parameters in params:
         trainer.load_checkpoint_ram(parameters, False)
-        softmax = (
-            softmax
+        total = (
+            total
             + trainer.predict_preprocessed_data_return_seg_and_softmax(
                 data,
                 do_mirroring=mirroring,
@@ -200,7 +201,7 @@ def predict(model: Path, case: str, setting: str) -> None:
                 mixed_precision=True,
             )[1]
         )
-    softmax = softmax / len(params)
+    softmax = total / len(params)
     out = WORK / "v1"
     out.mkdir(exist_ok=True)
     np.savez_compressed(out / f"{case}__{setting}.npz", softmax=softmax, network_input=data[0])

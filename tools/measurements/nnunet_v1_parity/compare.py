@@ -1,6 +1,6 @@
 """Our segmenter against nnU-Net v1's own code, on the model and answers that make_v1_model.py left.
 
-    python benchmarks/nnunet_v1_parity/compare.py WORK_FOLDER
+    python -m tools.measurements.nnunet_v1_parity.compare WORK_FOLDER
 
 Imports WORK_FOLDER/model, runs every case and setting, prints the differences and writes them to results.json
 beside this file. Ends with 1 where softmax differs by more than 1e-3 or labels by more than 0.01 %.

@@ -1,8 +1,6 @@
-"""The metrics of one case are quick; `benchmarks/benchmark_metrics_speed.py` has the figures."""
+"""The metrics of one case; how long they take is for `tools.measurements.benchmark_metrics_speed`."""
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 
@@ -11,7 +9,7 @@ from aiene.benchmark.metrics import case_metrics
 SPACING = (3.0, 1.0, 1.0)
 
 
-def test_the_metrics_of_a_case_with_six_nodes_take_under_one_and_a_half_seconds_of_a_core() -> None:
+def test_six_nodes_that_moved_by_a_voxel_are_found_beside_a_primary_tumour_that_did_too() -> None:
     axes = np.ogrid[:64, :160, :160]
     truth = np.zeros((64, 160, 160), np.uint8)
     prediction = truth.copy()
@@ -20,8 +18,5 @@ def test_the_metrics_of_a_case_with_six_nodes_take_under_one_and_a_half_seconds_
         for labels, shift in ((truth, 0), (prediction, 1)):
             squares = [((a - c - shift) * s) ** 2 for a, c, s in zip(axes, centre, SPACING, strict=True)]
             labels[sum(squares) <= radius**2] = label
-    case_metrics(truth, prediction, SPACING)
-    start = time.process_time()
     found = case_metrics(truth, prediction, SPACING)
-    assert time.process_time() - start < 1.5
     assert len(found.nodes.pairs) == 6

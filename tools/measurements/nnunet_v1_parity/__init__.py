@@ -1,0 +1,1 @@
+"""The imported segmenter beside nnU-Net v1's own code."""
