@@ -89,7 +89,7 @@ def test_log_rank_by_hand():
 
 def test_numbers_at_risk_by_hand():
     part = survival_part([stratum("os")], SETTINGS)
-    panel = part.items[0].content["panels"][0]
+    panel = part.items[0].draw.args[0]["panels"][0]
     assert panel["risk"]["times"] == [0, 1, 2, 3, 4, 5, 6]
     assert panel["risk"]["counts"] == [[4, 4, 3, 3, 2, 1, 0], [4, 4, 3, 1, 1, 1, 1]]
 
