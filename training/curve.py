@@ -129,9 +129,7 @@ def counts_of(
 
 def _is_false(mask: npt.NDArray[np.bool_], crop: Crop, unknown: npt.NDArray[np.bool_]) -> bool:
     """Outside the unknown, and no part of a planted primary."""
-    return bool(
-        unknown[mask].mean() <= MOST_UNKNOWN and (crop.labels[mask] == PRIMARY).mean() < MOST_UNKNOWN
-    )
+    return bool(unknown[mask].mean() <= MOST_UNKNOWN and (crop.labels[mask] == PRIMARY).mean() < MOST_UNKNOWN)
 
 
 def summary(counts: Sequence[CropCounts], offsets: Sequence[float] = OFFSETS) -> dict[str, Any]:

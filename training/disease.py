@@ -7,6 +7,7 @@ volumes as they are drawn for radiotherapy, where touching nodes are one: up to 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from disease_numbers import (
     ENE_BY_NODES,
     ENE_OF_FURTHER,
     ENE_OF_MANY,
+    LEVELS_INVOLVED,
     LONG_TO_MIDDLE,
     MIDDLE_TO_SHORT,
     NODE_HU,
@@ -33,6 +35,7 @@ from disease_numbers import (
     SPREAD,
     SUBSITES,
     TILT_DEGREES,
+    Spread,
     Subsite,
 )
 from real_planting import CANONICAL_CENTRE, Patient, RealNode
@@ -102,22 +105,44 @@ def draw_plan(rng: np.random.Generator, *, positive: bool = True) -> Plan:
 
     Parameters
     ----------
-    positive : drawn anew until a level is involved, as where only node-positive patients are wanted.
+    positive : only node-positive patients.
     """
     names = list(SUBSITES)
     subsite = names[int(rng.choice(len(names), p=_shares(list(SUBSITES.values()))))]
-    involved = draw_levels(rng, subsite)
-    while positive and not involved:
-        involved = draw_levels(rng, subsite)
-    nodes = _nodes_of(rng, involved)
-    total = sum(nodes)
-    ene = bool(involved) and rng.random() < ENE_BY_NODES.get(total, ENE_OF_MANY)
+    involved = draw_levels(rng, subsite, positive=positive)
+    nodes = _nodes_of(rng, subsite, involved)
+    ene = bool(involved) and rng.random() < ENE_BY_NODES.get(sum(nodes), ENE_OF_MANY)
     return Plan(subsite, 1 if rng.random() < 0.5 else -1, involved, nodes, bool(ene))
 
 
-def draw_levels(rng: np.random.Generator, subsite: Subsite) -> tuple[tuple[str, bool], ...]:
-    """Involved levels, each with whether it is ipsilateral."""
+def draw_levels(
+    rng: np.random.Generator, subsite: Subsite, *, positive: bool = False
+) -> tuple[tuple[str, bool], ...]:
+    """Involved levels, each with whether it is ipsilateral.
+
+    Parameters
+    ----------
+    positive : at least one.
+    """
     shares = SPREAD[subsite]
+    if not positive and rng.random() >= shares.positive:
+        return ()
+
+    def hit(pair: tuple[float, float], given: bool) -> bool:
+        return bool(rng.random() < pair[0 if given else 1])
+
+    accepted = _acceptance(subsite)
+    while True:
+        found = _chained(rng, shares)
+        if found and rng.random() < accepted[min(len(found), _MOST_LEVELS) - 1]:
+            break
+    if subsite in ("oropharynx", "hypopharynx") and rng.random() < RETROPHARYNGEAL:
+        found = (*found, ("RP", True))
+    return found
+
+
+def _chained(rng: np.random.Generator, shares: Spread) -> tuple[tuple[str, bool], ...]:
+    """Levels one after the other down the neck; none for some."""
 
     def hit(pair: tuple[float, float], given: bool) -> bool:
         return bool(rng.random() < pair[0 if given else 1])
@@ -138,21 +163,54 @@ def draw_levels(rng: np.random.Generator, subsite: Subsite) -> tuple[tuple[str, 
         ("Ib", False): hit(shares.other_ib, other_ii),
         ("V", False): hit(shares.other_v, other_ii),
     }
-    found["RP", True] = subsite in ("oropharynx", "hypopharynx") and bool(rng.random() < RETROPHARYNGEAL)
     return tuple(place for place, there in found.items() if there)
 
 
-def _nodes_of(rng: np.random.Generator, involved: Sequence[tuple[str, bool]]) -> tuple[int, ...]:
-    """Positive nodes of each involved level: at least one, the others where disease comes first."""
+@functools.cache
+def _acceptance(subsite: Subsite) -> tuple[float, ...]:
+    """How often a draw of one, two, ... levels is kept, so that their number is distributed as in patients.
+
+    Levels are involved together more often than one given the next says: real patients have one or many. The
+    exponent goes three quarters of the way, so that the shares of one level given another stay near theirs.
+    """
+    rng = np.random.default_rng(0)
+    drawn = [min(len(_chained(rng, SPREAD[subsite])), _MOST_LEVELS) for _ in range(6000)]
+    made = np.bincount(drawn, minlength=_MOST_LEVELS + 1)[1:].astype(np.float64)
+    wanted = np.array(LEVELS_INVOLVED[subsite]) / np.maximum(made / made.sum(), 1e-3)
+    return tuple(float(w) for w in (wanted / wanted.max()) ** 0.75)
+
+
+def _nodes_of(
+    rng: np.random.Generator, subsite: Subsite, involved: Sequence[tuple[str, bool]]
+) -> tuple[int, ...]:
+    """Positive nodes of each involved level: at least one, the others where disease comes first.
+
+    The two counts rise together (equal quantiles), so that both are distributed as they are in patients.
+    """
     if not involved:
         return ()
+    fewer, up_to = _quantiles_of_levels(subsite)[min(len(involved), _MOST_LEVELS)]
     counts, shares = zip(*POSITIVE_NODES, strict=True)
-    total = int(rng.choice(counts, p=_shares(list(shares))))
+    reached = np.cumsum(_shares(list(shares)))
+    total = int(counts[min(int(np.searchsorted(reached, rng.uniform(fewer, up_to))), len(counts) - 1)])
     nodes = np.ones(len(involved), dtype=int)
     weights = _shares([2.0 if level == "II" and same else 1.0 for level, same in involved])
     for _ in range(total - len(involved)):
         nodes[int(rng.choice(len(involved), p=weights))] += 1
     return tuple(int(n) for n in nodes)
+
+
+_MOST_LEVELS = 6
+
+
+@functools.cache
+def _quantiles_of_levels(subsite: Subsite) -> dict[int, tuple[float, float]]:
+    """Share of node-positive patients with fewer involved levels than a number, and with up to it."""
+    rng = np.random.default_rng(0)
+    drawn = [min(len(draw_levels(rng, subsite, positive=True)), _MOST_LEVELS) for _ in range(4000)]
+    found = np.bincount(drawn, minlength=_MOST_LEVELS + 1) / len(drawn)
+    up_to = np.cumsum(found)
+    return {k: (float(up_to[k] - found[k]), float(up_to[k])) for k in range(1, _MOST_LEVELS + 1)}
 
 
 def draw_node_ml(rng: np.random.Generator) -> float:
@@ -236,9 +294,7 @@ def _within(points: Floats, lobe: Lobe) -> npt.NDArray[np.bool_]:
 def _scaled_to(lobes: tuple[Lobe, ...], centre: Floats, ml: float) -> tuple[Lobe, ...]:
     factor = (ml / volume_ml(lobes)) ** (1 / 3)
     return tuple(
-        _lobe(
-            centre + (np.array(o.centre) - centre) * factor, np.array(o.radii) * factor, np.array(o.axes)
-        )
+        _lobe(centre + (np.array(o.centre) - centre) * factor, np.array(o.radii) * factor, np.array(o.axes))
         for o in lobes
     )
 
@@ -253,9 +309,7 @@ def freed_chain(lobes: tuple[Lobe, ...], clearance: Clearance) -> tuple[Lobe, ..
             return lobes
         push = ((points - own) * short[:, None]).sum(axis=0)
         move = push / max(float(np.linalg.norm(push)), 1e-6) * min(float(-short.min()), 3.0)
-        lobes = tuple(
-            _lobe(np.array(o.centre) + move, np.array(o.radii), np.array(o.axes)) for o in lobes
-        )
+        lobes = tuple(_lobe(np.array(o.centre) + move, np.array(o.radii), np.array(o.axes)) for o in lobes)
     return None
 
 
@@ -332,7 +386,9 @@ def _placed_chain(
         for _ in range(_TRIES):
             canonical = np.array(middle) + np.array(spread) * 1.5 * np.clip(rng.normal(size=3), -1.8, 1.8)
             canonical[0] *= side
-            lobes = freed_chain(draw_chain(rng, world_point(patient, canonical), ml * shrink), patient.free_mm)
+            lobes = freed_chain(
+                draw_chain(rng, world_point(patient, canonical), ml * shrink), patient.free_mm
+            )
             if lobes is None or not _apart(lobes, taken):
                 continue
             fat = tissue_shares(patient, lobes)[0]
@@ -369,9 +425,7 @@ def world_point(patient: Patient, canonical: Floats) -> Floats:
 def tissue_shares(patient: Patient, lobes: Sequence[Lobe]) -> tuple[float, float, float]:
     """Shares of fat, air and bone where lobes would lie."""
     points = np.concatenate([_points(o) for o in lobes])
-    hu = ndimage.map_coordinates(
-        patient.ct.array, patient.ct.grid.indices(points).T, order=1, cval=-1000.0
-    )
+    hu = ndimage.map_coordinates(patient.ct.array, patient.ct.grid.indices(points).T, order=1, cval=-1000.0)
     return (
         float(((hu < 0) & (hu > -160)).mean()),
         float((hu < -300).mean()),

@@ -93,9 +93,7 @@ def unenhanced(hu: npt.NDArray[np.float32], muscle_hu: float) -> npt.NDArray[np.
     return result
 
 
-def as_crop(
-    host: Host, ct: Volume, nodes: list[RealNode], primary: Lesion | None, place: Prepared
-) -> Crop:
+def as_crop(host: Host, ct: Volume, nodes: list[RealNode], primary: Lesion | None, place: Prepared) -> Crop:
     """A CT of the host's grid on the crop, with all that is known of it."""
     grid = place.crop.grid
     image = laid(ct, place)
@@ -133,7 +131,5 @@ def organs_on(host: Host, place: Prepared) -> npt.NDArray[np.uint8]:
 
 def _pulled(mask: npt.NDArray[np.bool_], host: Host, place: Prepared) -> npt.NDArray[np.bool_]:
     on_grid = Volume(mask.astype(np.uint8), host.patient.ct.grid)
-    found: npt.NDArray[np.bool_] = (
-        pull_labels(on_grid, place.crop.grid, world=place.to_native).array > 0
-    )
+    found: npt.NDArray[np.bool_] = pull_labels(on_grid, place.crop.grid, world=place.to_native).array > 0
     return found

@@ -24,10 +24,11 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Spread:
-    """How levels are involved together (LY); every number is a share of patients.
+    """How levels are involved together (LY): shares of all patients, then of node-positive ones.
 
     Parameters
     ----------
+    positive : patients with an involved level; all that follows is of these.
     ii : ipsilateral level II.
     iii, ib : ipsilateral level III and Ib where II is (first) and is not involved.
     iv, v : ipsilateral level IV and V where III is and is not involved.
@@ -36,6 +37,7 @@ class Spread:
     other_iv : contralateral IV where the contralateral III is and is not involved.
     """
 
+    positive: float
     ii: float
     iii: tuple[float, float]
     iv: tuple[float, float]
@@ -50,64 +52,77 @@ class Spread:
 
 SPREAD: dict[Subsite, Spread] = {
     "oropharynx": Spread(
-        ii=0.781,
-        iii=(0.434, 0.098),
-        iv=(0.299, 0.034),
-        ib=(0.154, 0.036),
-        v=(0.154, 0.051),
-        other_ii=(0.226, 0.062),
-        other_iii=(0.304, 0.008),
-        other_iv=(0.281, 0.010),
-        other_ib=(0.107, 0.003),
-        other_v=(0.036, 0.003),
+        positive=0.828,
+        ii=0.944,
+        iii=(0.434, 0.463),
+        iv=(0.299, 0.046),
+        ib=(0.154, 0.171),
+        v=(0.154, 0.07),
+        other_ii=(0.226, 0.293),
+        other_iii=(0.304, 0.011),
+        other_iv=(0.281, 0.012),
+        other_ib=(0.107, 0.004),
+        other_v=(0.036, 0.004),
     ),
     "hypopharynx": Spread(
-        ii=0.689,
-        iii=(0.656, 0.302),
-        iv=(0.365, 0.118),
-        ib=(0.016, 0.007),
-        v=(0.172, 0.074),
-        other_ii=(0.328, 0.072),
-        other_iii=(0.495, 0.048),
-        other_iv=(0.352, 0.011),
-        other_ib=(0.009, 0.000),
-        other_v=(0.072, 0.018),
+        positive=0.819,
+        ii=0.842,
+        iii=(0.656, 0.724),
+        iv=(0.365, 0.197),
+        ib=(0.016, 0.017),
+        v=(0.172, 0.123),
+        other_ii=(0.328, 0.172),
+        other_iii=(0.495, 0.063),
+        other_iv=(0.352, 0.014),
+        other_ib=(0.009, 0.0),
+        other_v=(0.072, 0.024),
     ),
     "larynx": Spread(
-        ii=0.246,
-        iii=(0.538, 0.068),
-        iv=(0.255, 0.023),
-        ib=(0.014, 0.000),
-        v=(0.101, 0.015),
-        other_ii=(0.398, 0.020),
-        other_iii=(0.422, 0.025),
-        other_iv=(0.304, 0.010),
-        other_ib=(0.016, 0.000),
-        other_v=(0.086, 0.008),
+        positive=0.325,
+        ii=0.758,
+        iii=(0.538, 0.652),
+        iv=(0.255, 0.131),
+        ib=(0.014, 0.0),
+        v=(0.101, 0.087),
+        other_ii=(0.398, 0.191),
+        other_iii=(0.422, 0.104),
+        other_iv=(0.304, 0.038),
+        other_ib=(0.016, 0.0),
+        other_v=(0.086, 0.033),
     ),
     "oral cavity": Spread(
-        ii=0.377,
-        iii=(0.331, 0.071),
-        iv=(0.262, 0.017),
-        ib=(0.449, 0.200),
-        v=(0.098, 0.027),
-        other_ii=(0.154, 0.036),
-        other_iii=(0.207, 0.018),
-        other_iv=(0.0, 0.017),
-        other_ib=(0.414, 0.069),
-        other_v=(0.069, 0.006),
+        positive=0.579,
+        ii=0.651,
+        iii=(0.331, 0.219),
+        iv=(0.262, 0.034),
+        ib=(0.449, 0.616),
+        v=(0.098, 0.054),
+        other_ii=(0.154, 0.11),
+        other_iii=(0.207, 0.033),
+        other_iv=(0.0, 0.03),
+        other_ib=(0.414, 0.128),
+        other_v=(0.069, 0.011),
     ),
 }
+
+LEVELS_INVOLVED: dict[Subsite, tuple[float, ...]] = {
+    "oropharynx": (0.418, 0.268, 0.168, 0.074, 0.033, 0.038),
+    "hypopharynx": (0.240, 0.333, 0.205, 0.096, 0.077, 0.049),
+    "larynx": (0.353, 0.288, 0.182, 0.090, 0.041, 0.046),
+    "oral cavity": (0.435, 0.306, 0.134, 0.077, 0.014, 0.033),
+}
+"""Share of node-positive patients with one, two, ... and six and more involved levels of both sides (LY)."""
 
 SUBSITES: dict[Subsite, float] = {"oropharynx": 0.5, "hypopharynx": 0.16, "larynx": 0.2, "oral cavity": 0.14}
 """Share of the planted patients: our choice, near the mix of the clinics whose planning CTs are the hosts."""
 
 RETROPHARYNGEAL = 0.06
-"""Share of patients with an involved retropharyngeal node (oropharynx, with level VII)."""
+"""Share of the involved levels that are retropharyngeal (LY: oropharynx, with level VII); here of the
+node-positive patients with a tumour of the pharynx, since a CT tells the two apart and few reach VII."""
 
-POSITIVE_NODES = ((1, 0.385), (2, 0.20), (3, 0.15), (4, 0.09), (5, 0.07), (6, 0.045), (7, 0.03), (8, 0.03))
+POSITIVE_NODES = ((1, 0.385), (2, 0.20), (3, 0.15), (4, 0.09), (5, 0.055), (6, 0.035), (8, 0.04), (12, 0.045))
 """Positive nodes in node-positive patients (PA): 0.37 to 0.40, 0.20, 0.15, 0.09, and 0.16 to 0.2 for five and
-more, whose own split is ours and gives the published mean of about 3."""
+more, whose own split is ours and gives the published mean of 3.0."""
 
 ENE_BY_NODES = {1: 0.36, 2: 0.60, 3: 0.635, 4: 0.635, 5: 0.635}
 ENE_OF_MANY = 0.775

@@ -175,9 +175,7 @@ def lessons_of(work: Path) -> list[Lesson]:
         if not len(store):
             continue
         number = {name: k for k, name in enumerate(store.names)}
-        places = tuple(
-            (number[name], z, y, x) for name, z, y, x in hard.get(kind, []) if name in number
-        )
+        places = tuple((number[name], z, y, x) for name, z, y, x in hard.get(kind, []) if name in number)
         lessons.append(Lesson(store, share, places))
     if not lessons:
         raise FileNotFoundError(f"{work} holds no crops yet: run the `crops` command first")
