@@ -118,11 +118,19 @@ def provenance(work: Path) -> dict[str, Any]:
     def count(name: str) -> int:
         return len(list((work / name).glob("*_*.npz")))
 
+    def stored_crops(name: str) -> int:
+        return len(list((work / "crops" / name).glob("*.json")))
+
+    real = {kind: stored_crops(kind) for kind in ("disease", "round", "plain")}
+    hosts = {f.stem.rsplit("_", 1)[0] for kind in real for f in (work / "crops" / kind).glob("*.json")}
+
     return {
         "data": {
-            "real_crops": count("real"),
-            "real_patients": len({f.stem.rsplit("_", 1)[0] for f in (work / "real").glob("*_*.npz")}),
-            "real_validation_crops": count("real_validation"),
+            "real_crops": sum(real.values()),
+            "real_crops_by_kind": real,
+            "real_patients": len(hosts),
+            "real_validation_crops": sum(stored_crops(f"validation/{kind}") for kind in real),
+            "segmenter_neck_crops": stored_crops("necks"),
             "training_crops": count("training"),
             "training_neck_crops": count("necks"),
             "validation_crops": count("validation"),
@@ -132,6 +140,8 @@ def provenance(work: Path) -> dict[str, Any]:
             "kind": KIND,
         },
         "commands": [
+            "python training/long_training.py crops --work DIR --openkbp DIR --more DIR",
+            "python training/long_training.py train --work DIR",
             "python training/train_default.py --work DIR --openkbp DIR",
             "python training/evaluate.py --openkbp DIR --store",
             "python training/evaluate_ene.py",
@@ -164,12 +174,22 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
             "rescue_registration": True,
             "ene_threshold": threshold,
             "labels": {"GTVp": 1, "GTVn": 2},
-            "segmenter": {"folder": "segmenter", "mirroring": MIRRORING},
+            "segmenter": {
+                "folder": "segmenter",
+                "mirroring": MIRRORING,
+                "auxiliary": auxiliary_labels(bundle / "segmenter"),
+            },
             "classifier": {"folder": "classifier", "normalisation": NORMALISATION},
             "neck_centre_lps_mm": NECK_CENTRE,
             "provenance": provenance,
         },
     )
+
+
+def auxiliary_labels(folder: Path) -> dict[str, int]:
+    """Labels of a trained model that are neither background nor tumour, by its `dataset.json`."""
+    labels = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    return {name: value for name, value in labels.items() if value > 2}
 
 
 def stored(bundle: Path, name: str, figures: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ def measure(work: Path, segmenter: Segmenter) -> dict[str, Any]:
     """Sensitivity at one false node per case on the validation crops, by planter."""
     figures: dict[str, Any] = {}
     for kind in ("disease", "round"):
-        store = GrowingStore(work / "validation" / kind)
+        store = GrowingStore(work / "crops" / "validation" / kind)
         counts = [
             counts_of(store.whole(k), segmenter, store.facts(k)["short_axes_mm"]) for k in range(len(store))
         ]
@@ -161,7 +161,7 @@ def look_for_hard_places(work: Path, segmenter: Segmenter, step: int) -> None:
 
     Outside the high-dose target nothing is gross disease, so what is called tumour there is none.
     """
-    store = GrowingStore(work / "plain")
+    store = GrowingStore(work / "crops" / "plain")
     if not len(store):
         return
     file = work / "hard_places.json"
@@ -180,7 +180,7 @@ def look_for_hard_places(work: Path, segmenter: Segmenter, step: int) -> None:
 
 
 def false_places(crop: Crop, segmenter: Segmenter) -> list[tuple[int, int, int]]:
-    """(z, y, x) of the inmost voxel of each piece that is called tumour and meets neither one nor the unknown."""
+    """(z, y, x) of the inmost voxel of each piece that is wrongly called tumour and meets nothing unknown."""
     labels = segmenter.predict(Volume(np.asarray(crop.image, dtype=np.float32), CROP_GRID)).array
     called = (labels == NODE) | (labels == PRIMARY)
     pieces, count = ndimage.label(called)

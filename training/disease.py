@@ -1,8 +1,8 @@
 """One patient's disease, by real numbers (`disease_numbers`): a primary, and chains of nodes that follow it.
 
-Unlike `real_planting.draw_nodes`, which plants independent round nodes, this draws a patient: the subsite, the
-levels that are involved together, the number of positive nodes, extension that depends on it, and gross nodal
-volumes as they are drawn for radiotherapy, where touching nodes are one: up to four lobes along the neck.
+Unlike `real_planting.draw_nodes`, which plants independent round nodes, this draws a patient: the subsite,
+the levels that are involved together, the number of positive nodes, extension that depends on it, and gross
+nodal volumes as they are drawn for radiotherapy: touching nodes are one, up to four lobes along the neck.
 """
 
 from __future__ import annotations
@@ -43,13 +43,15 @@ from real_planting import CANONICAL_CENTRE, Patient, RealNode
 Floats = npt.NDArray[np.float64]
 Clearance = Callable[[Floats], Floats]
 
-_BALL = np.array([p for p in np.ndindex(9, 9, 9)], dtype=np.float64) / 4 - 1
+_BALL = np.array(list(np.ndindex(9, 9, 9)), dtype=np.float64) / 4 - 1
 _BALL = _BALL[np.linalg.norm(_BALL, axis=1) <= 1.01]
 _SHELL = np.array([p for p in np.ndindex(3, 3, 3) if p != (1, 1, 1)], dtype=np.float64) - 1
 _SHELL /= np.linalg.norm(_SHELL, axis=1, keepdims=True)
 
 _OVERLAP_MM = 1.5
 """A lesion may reach so far into bone, air or skin, as partial volume makes it seem."""
+_FARTHEST_MM = 10.0
+"""No chain is moved further to fit: it would leave its level."""
 _TRIES = 24
 _LEAST_FAT = 0.08
 """Share of fat where a node comes to lie: nodes grow between soft tissues, not within one."""
@@ -300,8 +302,11 @@ def _scaled_to(lobes: tuple[Lobe, ...], centre: Floats, ml: float) -> tuple[Lobe
 
 
 def freed_chain(lobes: tuple[Lobe, ...], clearance: Clearance) -> tuple[Lobe, ...] | None:
-    """The chain moved as a whole off bone, air and skin; None where it does not fit."""
+    """The chain moved as a whole off bone, air and skin; None where it does not fit nearby."""
+    start = np.array(lobes[0].centre)
     for _ in range(10):
+        if np.linalg.norm(np.array(lobes[0].centre) - start) > _FARTHEST_MM:
+            return None
         points = np.concatenate([np.array(o.centre) + (_SHELL * o.radii) @ np.array(o.axes) for o in lobes])
         own = np.repeat([o.centre for o in lobes], len(_SHELL), axis=0)
         short = np.minimum(clearance(points) + _OVERLAP_MM - 1.0, 0.0)
@@ -416,9 +421,10 @@ def _grown(radii: tuple[float, float, float], mm: float) -> tuple[float, float, 
 
 
 def world_point(patient: Patient, canonical: Floats) -> Floats:
-    """A point of the phantom's canonical anatomy in LPS mm of the CT."""
+    """A point of the phantom's canonical anatomy in LPS mm of the CT, by the patient's own airway."""
     crop = patient.prepared.crop.grid
-    at: Floats = patient.prepared.to_native.apply(crop.centre + canonical - np.array(CANONICAL_CENTRE))
+    there = canonical + np.array(patient.off_phantom_mm)
+    at: Floats = patient.prepared.to_native.apply(crop.centre + there - np.array(CANONICAL_CENTRE))
     return np.asarray(at, dtype=np.float64).reshape(3)
 
 

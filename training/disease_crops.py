@@ -7,6 +7,7 @@ bone are what they are. Tissue at the edge of what the data set stores is `IGNOR
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -58,14 +59,8 @@ def make_crop(host: Host, rng: np.random.Generator, kind: Kind, *, near: bool = 
     patient = host.patient if within else host.sparing_target()
     if enhanced and rng.random() < _PLAIN_VESSELS:
         enhanced = False
-        patient = type(patient)(
-            patient.ct.with_array(unenhanced(patient.ct.array, patient.muscle_hu)),
-            patient.prepared,
-            patient.target,
-            patient.clearance,
-            patient.muscle_hu,
-            patient.noise_hu,
-        )
+        plain = patient.ct.with_array(unenhanced(patient.ct.array, patient.muscle_hu))
+        patient = replace(patient, ct=plain)
     nodes: list[RealNode] = []
     primary: Lesion | None = None
     ct = patient.ct.with_array(np.rint(patient.ct.array).astype(np.int16))

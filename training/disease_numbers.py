@@ -142,8 +142,8 @@ TILT_DEGREES = 17.0
 """Spread of the long axis about z for each of two turns: the median cosine is then about 0.94 (HN)."""
 
 PRIMARY_ML = (6.1, 0.64, 0.965, 70.0)
-"""A primary's volume in mL: median, standard deviation of the logarithm below and above it (10 to 90 %: 2.7 to
-21), and the largest (HN)."""
+"""A primary's volume in mL: median, standard deviation of the logarithm below and above it (10 to 90 %: 2.7
+to 21), and the largest (HN)."""
 
 PRIMARY_PLACES: dict[Subsite, tuple[tuple[float, Triple, Triple], ...]] = {
     "oropharynx": ((0.55, (20, -24, 28), (3, 4, 5)), (0.45, (8, -36, 14), (5, 4, 5))),

@@ -177,7 +177,7 @@ class Batch:
 
 Source = Callable[[], Sequence[Lesson]]
 """Lessons as they are now, where crops are still being made."""
-REFRESH_STEPS = 200
+REFRESH_STEPS = 50
 
 
 def examples(

@@ -1,4 +1,4 @@
-"""Real CTs as hosts of planted disease: what is stored of them, their organs, and whether they are enhanced."""
+"""Real CTs as hosts of planted disease: what is stored of them, their organs, and contrast medium."""
 
 from __future__ import annotations
 
@@ -27,9 +27,16 @@ TARGET_RIM_MM = 4.0
 _CUT_RIM_MM = 6.0
 """Tissue so near the edge of the stored region is not learned from: the CT ends there."""
 
-ORGAN_PLACES: dict[int, Place] = {}
-"""Median canonical centre (mm) of each organ of `oar.nii.gz` over the training CTs; see `well_laid`."""
-FARTHEST_ORGANS_MM = 18.0
+ORGAN_PLACES: dict[int, Place] = {
+    1: (0, 25, 74),
+    3: (-57, 1, 51),
+    4: (57, 1, 51),
+    6: (0, -11, -27),
+    7: (0, -41, 34),
+}
+"""Median canonical centre (mm) of brainstem, parotids, larynx and mandible of `oar.nii.gz` over 45 to 67
+crops of the training CTs, as the registration lays them; see `well_laid`."""
+FARTHEST_ORGANS_MM = 25.0
 """Mean distance of the organs from their usual places from which a registration counts as failed."""
 
 
@@ -85,7 +92,7 @@ def read_host(folder: Path, template: Template) -> Host:
         organs[numbers == number] = label
     return Host(
         folder.name,
-        replace(patient, target=away <= TARGET_RIM_MM),
+        replace(patient, target=away <= TARGET_RIM_MM, off_phantom_mm=off_phantom(prepared)),
         outside,
         organs,
         tuple(int(v) for v in np.unique(organs) if v),
@@ -101,10 +108,10 @@ def _mask(file: Path, like: Volume) -> Labels:
 
 
 def cut_tissue(ct: Volume) -> Mask:
-    """Tissue within some mm of where OpenKBP's CT is blank: it stored only where a dose was possible.
+    """Tissue within some mm of where OpenKBP's CT is blank: it was stored where a dose was possible.
 
-    Blank is -1024 HU to the edge of the array; the skin lies in the air of the room, which is denser than that
-    or ends in it, so that what is within 1 voxel of blank and is tissue was cut.
+    Blank is -1024 HU to the edge of the array. The skin lies in stored air, so that tissue beside blank
+    voxels was cut.
     """
     outside = _joined_to_edge(ct.array <= -1024)
     tissue = ct.array > -300
@@ -141,7 +148,7 @@ def well_laid(prepared: Prepared, organs: Volume) -> Prepared:
     CTs that cover little of the body register poorly; their outlined organs say where the neck is.
     """
     places = canonical_places(prepared, organs)
-    shared = [k for k in places if k in ORGAN_PLACES and k not in _LONG_ORGANS]
+    shared = [k for k in places if k in ORGAN_PLACES]  # cord and oesophagus: how much is outlined moves them
     if not shared:
         return prepared
     off = np.array([np.subtract(places[k], ORGAN_PLACES[k]) for k in shared])
@@ -152,12 +159,50 @@ def well_laid(prepared: Prepared, organs: Volume) -> Prepared:
     return replace(prepared, to_native=prepared.to_native.after(moved))
 
 
-_LONG_ORGANS = (2, 5)
-"""Cord and oesophagus: how much of them was outlined moves their centre."""
+ENHANCED_ABOVE_MUSCLE_HU = 25.0
+"""By `bright_above_muscle`: about half of 44 training CTs lie from -34 to 20, the others from 23 to 160."""
+
+PHANTOM_AIRWAY_Y_MM = -24.0
+"""Canonical place of the phantom's airway (`aiene.phantom.skeleton`), on average over the heights below."""
+USUAL_AIRWAY_Y_MM = -10.0
+"""Where that of the training CTs lies by the crop's centre (median of 44, quartiles -16 and -5): for CTs that
+show none."""
+_AIRWAY_HEIGHTS_MM = (-40.0, 40.0)
+_LEAST_SLICES = 6
 
 
-ENHANCED_ABOVE_MUSCLE_HU = 35.0
-"""Between the two groups that the training CTs fall into, by `bright_above_muscle`."""
+def off_phantom(prepared: Prepared) -> Place:
+    """How far a neck lies from where the crop's centre alone would put the phantom's anatomy, by the airway.
+
+    The crop's centre follows the body's outline in plane, not the neck's inner anatomy.
+
+    Parameters
+    ----------
+    prepared : its crop is scaled to [0, 1].
+    """
+    grid = prepared.crop.grid
+    middle = (np.array(grid.size) - 1) / 2
+    seen = []
+    for number, plane in enumerate(prepared.crop.array):
+        height = (number - middle[0]) * grid.spacing[0] + CANONICAL_CENTRE[2]
+        if not _AIRWAY_HEIGHTS_MM[0] <= height <= _AIRWAY_HEIGHTS_MM[1]:
+            continue
+        body = ndimage.binary_fill_holes(plane > 0.15)
+        air = (plane < 0.02) & ndimage.binary_erosion(body, iterations=8)
+        named, count = ndimage.label(air)
+        sizes = np.bincount(named.ravel(), minlength=count + 1)
+        centres = ndimage.center_of_mass(air, named, range(1, count + 1))
+        near = [
+            (sizes[k + 1], (y - middle[1]) * grid.spacing[1], (x - middle[2]) * grid.spacing[2])
+            for k, (y, x) in enumerate(centres)
+            if sizes[k + 1] >= 40 and abs(x - middle[2]) * grid.spacing[2] < 12
+        ]
+        if near:
+            seen.append(max(near)[1:])
+    y = USUAL_AIRWAY_Y_MM
+    if len(seen) >= _LEAST_SLICES:
+        y = float(np.median([at[0] for at in seen])) + CANONICAL_CENTRE[1]
+    return 0.0, float(np.clip(y - PHANTOM_AIRWAY_Y_MM, -5, 30)), 0.0
 
 
 def is_enhanced(patient: Patient) -> bool:

@@ -1,4 +1,4 @@
-"""The segmenter's long training: crops come while it learns, any of it may be killed, and goes on where it was.
+"""The segmenter's long training: crops come while it learns; what was killed goes on where it was.
 
     python training/long_training.py crops --work DIR --openkbp DIR [--more DIR] [--plantings 24]
     python training/long_training.py train --work DIR [--start CHECKPOINT]
@@ -98,7 +98,9 @@ def crops(options: argparse.Namespace) -> None:
 def plant_host(folder: Path, work: Path, template: Template, turn: range) -> str | None:
     """Some plantings of a training host; why there are none, if so."""
     torch.set_num_threads(1)
-    missing = [k for k in turn if not has_crop(work / KINDS[k % len(KINDS)], f"{folder.name}_{k}")]
+    missing = [
+        k for k in turn if not has_crop(crops_folder(work) / KINDS[k % len(KINDS)], f"{folder.name}_{k}")
+    ]
     if not missing:
         return None
     try:
@@ -108,7 +110,7 @@ def plant_host(folder: Path, work: Path, template: Template, turn: range) -> str
     for k in missing:
         kind = KINDS[k % len(KINDS)]
         made = make_crop(host, _rng(folder.name, k), kind)
-        add_crop(work / kind, f"{folder.name}_{k}", made.crop, facts_of(host, made))
+        add_crop(crops_folder(work) / kind, f"{folder.name}_{k}", made.crop, facts_of(host, made))
     return None
 
 
@@ -119,19 +121,24 @@ def plant_validation(folder: Path, work: Path, template: Template) -> str | None
     for kind in ("disease", "round", "plain"):
         for k in range(VALIDATION_PLANTINGS if kind != "plain" else 1):
             name = f"{folder.name}_{k}"
-            if has_crop(work / "validation" / kind, name):
+            if has_crop(crops_folder(work) / "validation" / kind, name):
                 continue
             made = make_crop(host, _rng(folder.name, 1_000 + k), kind, near=False)
-            add_crop(work / "validation" / kind, name, made.crop, facts_of(host, made))
+            add_crop(crops_folder(work) / "validation" / kind, name, made.crop, facts_of(host, made))
     return None
 
 
 def plant_neck(work: Path, seed: int) -> str | None:
     """A phantom of a neck."""
     torch.set_num_threads(1)
-    if not has_crop(work / "necks", f"{seed}"):
-        add_crop(work / "necks", f"{seed}", make_neck_crop(seed), {})
+    if not has_crop(crops_folder(work) / "necks", f"{seed}"):
+        add_crop(crops_folder(work) / "necks", f"{seed}", make_neck_crop(seed), {})
     return None
+
+
+def crops_folder(work: Path) -> Path:
+    """Where the crops lie, one folder a kind, those of the validation patients apart."""
+    return work / "crops"
 
 
 def facts_of(host: Host, made: Made) -> dict[str, object]:
@@ -171,7 +178,7 @@ def lessons_of(work: Path) -> list[Lesson]:
     hard = json.loads(hard_file.read_text(encoding="utf-8")) if hard_file.exists() else {}
     lessons = []
     for kind, share in SHARES.items():
-        store = GrowingStore(work / kind)
+        store = GrowingStore(crops_folder(work) / kind)
         if not len(store):
             continue
         number = {name: k for k, name in enumerate(store.names)}

@@ -65,6 +65,7 @@ class Patient:
     target : bool on the CT's grid: high-dose target volumes, where real tumour lies that nobody outlined.
     clearance : mm to bone, air, skin and target, positive where free, on the CT's grid.
     muscle_hu, noise_hu : of its own muscle.
+    off_phantom_mm : how far its neck lies from where the crop's centre says (`hosts.off_phantom`).
     """
 
     ct: Volume
@@ -73,6 +74,7 @@ class Patient:
     clearance: Field
     muscle_hu: float
     noise_hu: float
+    off_phantom_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def free_mm(self, points: Floats) -> Floats:
         """Clearance at LPS points (n, 3), linear between voxels; -50 outside the CT."""
@@ -182,8 +184,8 @@ def planted(
     ----------
     lesions : in LPS mm.
     blank : process the same places, but leave the tissue as it is: only noise is drawn anew.
-    every_lobe : each lobe of a node pushes tissue aside, a primary (label 1) replaces it, and bone stays bone:
-        for `disease`. Otherwise the main lobe pushes.
+    every_lobe : each lobe of a node pushes tissue aside, a primary (label 1) replaces it, and bone stays
+        bone, as `disease` wants it. Otherwise the main lobe pushes.
     """
     hu = patient.ct.array.copy()
     for lesion in lesions:

@@ -129,6 +129,7 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
             step_size=chosen.step_size,
             mirroring=chosen.mirroring,
             device=device,
+            auxiliary=tuple(chosen.auxiliary.values()),
         )
     normalisation = bundle.card.classifier.normalisation
     classifier = load_classifier(bundle.classifier_folder, normalisation=normalisation, device=device)

@@ -1,13 +1,15 @@
 """The planter against published numbers: each stands here with its source, apart from those it draws by.
 
-HN: 23 gross nodal volumes and 16 primaries of the public examples of HNTS-MRG 2024 (MRI before radiotherapy).
-LY: lyDATA (repository lycosystem/lydata, commit 0d28bbf; R. Ludwig et al., data CC BY-SA 4.0), 2,822 patients.
+HN: 23 gross nodal volumes and 16 primaries, the public examples of HNTS-MRG 2024 (MRI).
+LY: lyDATA (lycosystem/lydata, commit 0d28bbf; R. Ludwig et al., data CC BY-SA 4.0), 2,822 patients.
 PA: pathology of neck dissections, pooled series.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ from scipy import ndimage
 
 from aiene.ingest.case import NativeCt
 from aiene.models.store import default_folder
-from aiene.phantom import PhantomSettings, make_phantom
+from aiene.phantom import Phantom, PhantomSettings, make_phantom
 from aiene.phantom.lesions import Lesion, Lobe
 from aiene.prepare import OPEN, prepare, read_template
 from bundle_card import NECK_CENTRE
@@ -31,8 +33,10 @@ from disease import (
     freed_chain,
     mimics,
     volume_ml,
+    world_point,
 )
 from disease_numbers import NODE_HU, Subsite
+from hosts import PHANTOM_AIRWAY_Y_MM, USUAL_AIRWAY_Y_MM, off_phantom
 from real_planting import BONE_HU, Patient, patient_of, planted
 
 CENTRE = np.zeros(3)
@@ -93,7 +97,7 @@ def test_a_chain_has_the_volume_that_was_asked_for(chains: list[tuple[Lobe, ...]
 
 
 def test_axes_of_gross_nodal_volumes_are_those_of_real_ones(chains: list[tuple[Lobe, ...]]):
-    """HN: long 43 mm (22 to 76), short 13.8 (9.3 to 23.1), long/middle 2.15, middle/short 1.4, cosine 0.94."""
+    """HN: long 43 mm (22 to 76), short 13.8 (9.3 to 23.1), ratios 2.15 and 1.4, cosine to z 0.94."""
     lengths, along = zip(*(axes_of(voxels(c)) for c in chains), strict=True)
     short, middle, long = np.array(lengths).T
     assert np.median(long) == pytest.approx(43, rel=0.15)
@@ -109,7 +113,7 @@ def test_lobes_touch_so_that_a_chain_is_one_piece(chains: list[tuple[Lobe, ...]]
     counts = Counter(len(c) for c in chains)
     assert set(counts) == {1, 2, 3, 4}
     for lobes in chains:
-        for one, other in zip(lobes, lobes[1:], strict=False):
+        for one, other in itertools.pairwise(lobes):
             way = np.array(other.centre) - one.centre
             line = np.array(one.centre) + np.linspace(0, 1, 60)[:, None] * way
             free = np.ones(60, bool)
@@ -167,7 +171,7 @@ def test_positive_nodes_are_as_many_as_in_patients(plans: list[Plan]):
 
 
 def test_extension_depends_on_the_number_of_nodes(plans: list[Plan]):
-    """PA: 0.52 to 0.56 of node-positive patients; 0.36 with one node, 0.60 with two, 0.72 to 0.83 from six on."""
+    """PA: 0.52 to 0.56 of node-positive patients; of one node 0.36, two 0.60, six and more 0.72 to 0.83."""
     totals, ene = np.array([sum(p.nodes) for p in plans]), np.array([p.ene for p in plans])
     assert ene.mean() == pytest.approx(0.54, abs=0.04)
     assert ene[totals == 1].mean() == pytest.approx(0.36, abs=0.04)
@@ -176,7 +180,7 @@ def test_extension_depends_on_the_number_of_nodes(plans: list[Plan]):
 
 
 def test_a_chain_is_moved_off_bone_as_a_whole_or_given_up():
-    lobes = draw_chain(np.random.default_rng(6), CENTRE, 4.0)
+    lobes = draw_chain(np.random.default_rng(6), CENTRE, 1.0)
 
     def half_space(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray(points[:, 0] - 2.0)
@@ -188,15 +192,45 @@ def test_a_chain_is_moved_off_bone_as_a_whole_or_given_up():
     assert shifts[0, 0] > 0
     assert voxels(moved)[:, 0].min() > -2.5
     assert freed_chain(lobes, lambda p: np.full(len(p), -30.0)) is None
+    assert freed_chain(lobes, lambda p: np.asarray(p[:, 0] - 40.0)) is None  # there is room, too far away
 
 
 @pytest.fixture(scope="module")
-def patient() -> Patient:
-    """A phantom in the place of a real CT."""
+def phantom() -> Phantom:
     settings = PhantomSettings(size=(80, 130, 130), spacing=(3.6, 2.0, 2.0), nodes=(0, 0), primary_share=0.0)
-    ct = make_phantom(950_003, settings).ct
+    return make_phantom(950_003, settings)
+
+
+@pytest.fixture(scope="module")
+def patient(phantom: Phantom) -> Patient:
+    """A phantom in the place of a real CT."""
     template = read_template(default_folder() / "template.nrrd", OPEN, NECK_CENTRE)
-    return patient_of(ct, prepare(NativeCt(ct, 2), template, OPEN), np.zeros(ct.grid.size, bool))
+    prepared = prepare(NativeCt(phantom.ct, 2), template, OPEN)
+    found = patient_of(phantom.ct, prepared, np.zeros(phantom.ct.grid.size, bool))
+    return replace(found, off_phantom_mm=off_phantom(prepared))
+
+
+@pytest.mark.parametrize("canonical", [(42, 0, 32), (38, -2, -9), (31, 0, -54), (-20, -24, 28)])
+def test_canonical_places_are_found_by_the_airway(
+    phantom: Phantom, patient: Patient, canonical: tuple[float, float, float]
+):
+    """The phantom's own pose says where they are; the crop alone puts them some 20 mm too far forward."""
+    true = phantom.pose.world(np.array(canonical))
+    off = world_point(patient, np.array(canonical)) - true
+    alone = world_point(replace(patient, off_phantom_mm=(0, 0, 0)), np.array(canonical)) - true
+    assert abs(off[1]) < 8
+    assert alone[1] < -10
+    assert np.linalg.norm(off) < np.linalg.norm(alone)
+
+
+def test_without_an_airway_the_usual_place_is_taken(patient: Patient):
+    prepared = patient.prepared
+    nowhere = prepared.crop.with_array(np.full_like(prepared.crop.array, 0.5))
+    assert off_phantom(replace(prepared, crop=nowhere))[1] == USUAL_AIRWAY_Y_MM - PHANTOM_AIRWAY_Y_MM
+    back = prepared.crop.with_array(np.roll(prepared.crop.array, 5, axis=1))
+    assert off_phantom(replace(prepared, crop=back))[1] - off_phantom(prepared)[1] == pytest.approx(
+        5, abs=1.5
+    )
 
 
 @pytest.mark.parametrize("enhanced", [True, False])

@@ -14,9 +14,9 @@ import fit_classifier
 import fit_segmenter
 from aiene.geometry import Volume
 from aiene.segment import load_segmenter
-from crop_store import write_store
+from curve import false_places
 from fit_segmenter import Lesson
-from hard_places import false_places
+from growing_store import GrowingStore, add_crop
 from phantom_crops import (
     CROP_GRID,
     NECK_SEED,
@@ -88,9 +88,8 @@ def test_a_step_draws_the_same_after_a_restart(crops: list[Crop]) -> None:
 def test_two_processes_learn_what_one_does(tmp_path: Path, crops: list[Crop]) -> None:
     """From crops on disk, each process half of the batch."""
     for number, crop in enumerate(crops):
-        save_crop(tmp_path / f"{number}_0.npz", crop)
-    files = sorted(tmp_path.glob("*.npz"))
-    lessons = [Lesson(write_store(files, tmp_path / "store"))]
+        add_crop(tmp_path / "store", f"{number}", crop, {})
+    lessons = [Lesson(GrowingStore(tmp_path / "store"))]
     schedule = replace(TINY, steps=1)
     states = []
     for processes in (1, 2):

@@ -18,7 +18,7 @@ from aiene.segment import load_segmenter
 from curve import counts_of, false_places, summary
 from fit_segmenter import Lesson, Schedule, loss_of
 from growing_store import GrowingStore, add_crop, has_crop
-from long_training import lessons_of
+from long_training import crops_folder, lessons_of
 from organs import CLASSES, IGNORE, NODE, OF_OPENKBP, PRIMARY
 from phantom_crops import Crop
 
@@ -93,11 +93,11 @@ def test_a_model_of_another_architecture_is_no_start(tmp_path: Path) -> None:
 
 
 def test_crops_that_come_while_training_are_learned_from(tmp_path: Path) -> None:
-    add_crop(tmp_path / "disease", "a", crop_of(0, (PAROTID,)), {"short_axes_mm": [12.0]})
+    add_crop(crops_folder(tmp_path) / "disease", "a", crop_of(0, (PAROTID,)), {"short_axes_mm": [12.0]})
     (first,) = lessons_of(tmp_path)
     assert len(first.crops) == 1
-    add_crop(tmp_path / "disease", "b", crop_of(1), {"short_axes_mm": [12.0]})
-    add_crop(tmp_path / "plain", "c", crop_of(2), {})
+    add_crop(crops_folder(tmp_path) / "disease", "b", crop_of(1), {"short_axes_mm": [12.0]})
+    add_crop(crops_folder(tmp_path) / "plain", "c", crop_of(2), {})
     (tmp_path / "hard_places.json").write_text(json.dumps({"plain": [["c", 1, 2, 3], ["gone", 0, 0, 0]]}))
     disease, plain = lessons_of(tmp_path)
     assert len(disease.crops) == 2
@@ -220,7 +220,7 @@ def test_a_piece_in_what_nobody_outlined_is_neither_false_nor_a_hard_place() -> 
 
 def test_hard_places_of_a_crop_are_those_of_its_last_search(tmp_path: Path) -> None:
     for k in range(3):
-        add_crop(tmp_path / "plain", f"p{k}", crop_of(k), {})
+        add_crop(crops_folder(tmp_path) / "plain", f"p{k}", crop_of(k), {})
     one, none = told({(50, 120, 120): (NODE, 0.9)}), told({})
     curve.look_for_hard_places(tmp_path, one, 1)  # type: ignore[arg-type]
     file = tmp_path / "hard_places.json"

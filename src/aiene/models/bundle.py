@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,13 +23,20 @@ class _Strict(BaseModel):
 
 
 class SegmenterSettings(_Strict):
-    """How the segmenter is run; the folder has nnU-Net v2's trained-model layout."""
+    """How the segmenter is run; the folder has nnU-Net v2's trained-model layout.
+
+    Parameters
+    ----------
+    auxiliary : name and value of labels that it was only taught besides (organs): neither nodes nor primary,
+        0 in every label map of a run.
+    """
 
     folder: str = "segmenter"
     folds: tuple[int, ...] = (0,)
     checkpoint: str = "checkpoint_final.pth"
     step_size: float = Field(default=0.5, gt=0, le=1)
     mirroring: bool = False
+    auxiliary: dict[str, Annotated[int, Field(ge=1, le=255)]] = {}
 
 
 class ClassifierSettings(_Strict):

@@ -112,7 +112,12 @@ def import_into(*, name: str, segmenter: Path, base: Bundle, out: Path | None = 
         report = import_segmenter(segmenter, partial / base.card.segmenter.folder)
         card = base.card.model_dump(mode="json", exclude={"files"})
         rest = f"taken from the bundle {base.card.name} ({base.sha256[:12]})"
-        chosen = {**card["segmenter"], "folds": report.folds, "checkpoint": "checkpoint_final.pth"}
+        chosen = {
+            **card["segmenter"],
+            "folds": report.folds,
+            "checkpoint": "checkpoint_final.pth",
+            "auxiliary": {},  # the base's organs are none of this segmenter's labels
+        }
         provenance = {"segmenter": str(report), "classifier": rest, "template": rest}
         write_card(
             partial,

@@ -37,6 +37,7 @@ class Segmenter:
     mirror_axes : axes (0 z, 1 y, 2 x, after the plan's transposition) over whose mirror images the answer is
         averaged; empty: none.
     device : where the networks run.
+    auxiliary : labels that the networks were only taught besides, such as organs: 0 in label maps.
     """
 
     plan: Plan
@@ -44,6 +45,7 @@ class Segmenter:
     step_size: float
     mirror_axes: tuple[int, ...]
     device: torch.device
+    auxiliary: tuple[int, ...] = ()
 
     def __call__(self, crop: Volume) -> Volume:
         """The same as `predict`."""
@@ -71,6 +73,8 @@ class Segmenter:
         """The label map (z, y, x) on the crop's grid that follows from the model's answer."""
         labels = np.zeros(prepared.whole, dtype=np.uint8)
         labels[prepared.box] = self._on_the_cut(scores, prepared).argmax(axis=0)
+        if self.auxiliary:
+            labels[np.isin(labels, self.auxiliary)] = 0
         return np.ascontiguousarray(np.transpose(labels, self.plan.backward))
 
     def probabilities(self, crop: Volume) -> Scores:
@@ -139,6 +143,7 @@ def load_segmenter(
     step_size: float = 0.5,
     mirroring: bool = False,
     device: torch.device | None = None,
+    auxiliary: tuple[int, ...] = (),
 ) -> Segmenter:
     """Read a model in nnU-Net v2's trained-model layout.
 
@@ -151,6 +156,7 @@ def load_segmenter(
     step_size : largest distance of two tiles, as a share of the patch; over 0, at most 1.
     mirroring : average over mirror images along the axes that the training allows.
     device : the CPU where None.
+    auxiliary : labels that shall be 0 in label maps.
 
     Raises
     ------
@@ -169,7 +175,7 @@ def load_segmenter(
         for file, content in zip(files, contents, strict=True)
     )
     axes = _mirror_axes(files[0], contents[0]) if mirroring else ()
-    return Segmenter(plan, networks, step_size, axes, where)
+    return Segmenter(plan, networks, step_size, axes, where, auxiliary)
 
 
 def model_folder(folder: Path) -> Path:

@@ -94,6 +94,7 @@ def _card(source: Bundle, name: str, trained: Trained) -> dict[str, Any]:
             **card["segmenter"],
             "folds": [trained.fold],
             "checkpoint": "checkpoint_final.pth",
+            "auxiliary": {},  # what was trained here knows GTVp and GTVn alone
         }
     if trained.ene_threshold is not None:
         card["ene_threshold"] = trained.ene_threshold
