@@ -28,7 +28,7 @@ from real_planting import BONE_HU, RealNode, decoys, draw_nodes, planted
 Kind = Literal["disease", "round", "plain"]
 """By real numbers; the older planter's independent round nodes; the CT as it is."""
 
-_IN_TARGET = 0.35
+IN_TARGET = 0.35
 """Share of plantings that may lie in the high-dose target, at real disease's own places; the others lie
 outside, where what surrounds them teaches too."""
 _PLAIN_VESSELS = 0.25
@@ -47,15 +47,24 @@ class Made(NamedTuple):
     primary: Lesion | None
 
 
-def make_crop(host: Host, rng: np.random.Generator, kind: Kind, *, near: bool = True) -> Made:
+def make_crop(
+    host: Host,
+    rng: np.random.Generator,
+    kind: Kind,
+    *,
+    near: bool = True,
+    in_target: float = IN_TARGET,
+) -> Made:
     """One planting into a host.
 
     Parameters
     ----------
     near : lay it some degrees and mm beside where the registration did.
+    in_target : share of plantings whose nodes may lie in the high-dose target; 0 where they are judged by,
+        since real tumour may lie under them.
     """
     enhanced = host.enhanced
-    within = kind == "disease" and rng.random() < _IN_TARGET
+    within = kind == "disease" and rng.random() < in_target
     patient = host.patient if within else host.sparing_target()
     if enhanced and rng.random() < _PLAIN_VESSELS:
         enhanced = False

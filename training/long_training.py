@@ -123,7 +123,7 @@ def plant_validation(folder: Path, work: Path, template: Template) -> str | None
             name = f"{folder.name}_{k}"
             if has_crop(crops_folder(work) / "validation" / kind, name):
                 continue
-            made = make_crop(host, _rng(folder.name, 1_000 + k), kind, near=False)
+            made = make_crop(host, _rng(folder.name, 1_000 + k), kind, near=False, in_target=0.0)
             add_crop(crops_folder(work) / "validation" / kind, name, made.crop, facts_of(host, made))
     return None
 
