@@ -29,6 +29,8 @@ OFFSETS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6
 FALSE_PER_CASE = 1.0
 LARGE_MM = 10.0
 PAUSE_SECONDS = 60.0
+EVERY_SECONDS, EVERY_GROWTH = 3600.0, 1.3
+"""A new checkpoint is measured an hour after the last one, or once it has so many times its steps."""
 PLAIN_SEARCHED = 12
 """Unchanged training CTs in which false nodes are looked for at each checkpoint, one after the other."""
 LEAST_HARD_VOXELS = 30
@@ -55,13 +57,14 @@ class CropCounts:
 
 
 def follow(work: Path, *, forever: bool) -> None:
-    """Measure the checkpoint that is there, or every new one."""
+    """Measure the checkpoint that is there, or new ones: often at first, then every hour."""
     torch.set_num_threads(1)
     state_file = work / "segmenter_state.pth"
-    measured = _last_step(work)
+    measured, at = _last_step(work), time.monotonic()
     while True:
         step = int(torch.load(state_file, weights_only=True)["step"]) if state_file.exists() else -1
-        if step > measured:
+        late = not forever or time.monotonic() - at > EVERY_SECONDS
+        if step > measured and (late or step >= EVERY_GROWTH * measured):
             folder = work / "measured"
             write_nnunet_folder(work, folder, half=False)
             segmenter = load_segmenter(folder)
@@ -70,7 +73,7 @@ def follow(work: Path, *, forever: bool) -> None:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
             look_for_hard_places(work, segmenter, step)
-            measured = step
+            measured, at = step, time.monotonic()
         if not forever:
             return
         time.sleep(PAUSE_SECONDS)

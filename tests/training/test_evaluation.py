@@ -76,6 +76,9 @@ def test_the_card_tells_each_figure_and_its_fall() -> None:
     table = bundle_card._real_table(figures)
     assert "| found, short axis under 10 mm | 0 of 1 |" in table
     assert "| share of their volume in the high-dose target | 0.6 |" in table
+    numbers = bundle_card._numbers_table(figures)
+    assert "| found, level II | 1 of 2 |" in numbers
+    assert "| of these, found (half of the volume) | 1.0 |" in numbers
     falls = bundle_card._robustness(figures)
     assert "| as it is | 1.000 (+0.000) | 3.000 (+0.000) | 0.800 (+0.000) | 0 |" in falls
     assert "| noise of 20 HU | 1.000 (+0.000) | 1.000 (-2.000) | 0.600 (-0.200) | 0 |" in falls

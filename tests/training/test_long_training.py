@@ -229,5 +229,19 @@ def test_hard_places_of_a_crop_are_those_of_its_last_search(tmp_path: Path) -> N
     assert json.loads(file.read_text())["plain"] == []
 
 
+def test_a_checkpoint_is_measured_once_and_the_curve_goes_on(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    validation = crops_folder(tmp_path) / "validation" / "disease"
+    add_crop(validation, "v", crop_of(5), {"short_axes_mm": [12.0]})
+    for stop in (1, 2):
+        fit_segmenter.train([Lesson([crop_of(0)])], TINY, tmp_path, 0, until=stop)
+        for _ in range(2):
+            curve.follow(tmp_path, forever=False)
+    lines = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert lines[0]["disease"]["nodes"] == 1
+    assert len(lines[0]["disease"]["froc_10_mm"]) == len(curve.OFFSETS)
+
+
 def test_offsets_rise_so_that_the_first_that_fits_is_the_most_sensitive() -> None:
     assert all(a < b for a, b in itertools.pairwise(curve.OFFSETS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bundle_card import NOT_YET, _points
 from curve import CropCounts
 from operating_point import Point, chosen, froc
 
@@ -44,3 +45,11 @@ def test_the_curve_counts_all_crops_together() -> None:
     assert (low.sensitivity, low.sensitivity_10_mm, low.false_per_case) == (0.6667, 0.5, 2.0)
     assert (high.sensitivity, high.sensitivity_10_mm, high.false_per_case) == (0.3333, 0.5, 0.5)
     assert low.dice == 0.7
+
+
+def test_the_card_shows_both_points_and_the_curve() -> None:
+    table = _points(chosen(CURVE).card())
+    assert "| balanced | +0.0 | 0.90 | 0.95 | 1.00 | 0.70 |" in table
+    assert "| sensitive | -1.0 | 0.95 | 0.98 | 4.00 | 0.70 |" in table
+    assert table.count("\n") == 1 + 2 + len(CURVE)
+    assert _points([{"offset": 0.0}]) == NOT_YET  # a card of before
