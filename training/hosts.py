@@ -169,6 +169,8 @@ USUAL_AIRWAY_Y_MM = -10.0
 show none."""
 _AIRWAY_HEIGHTS_MM = (-40.0, 40.0)
 _LEAST_SLICES = 6
+_OFF_RANGE_MM = (-10.0, 45.0)
+"""CTs that cover little lie further off: their outline is another. What is beyond is no airway."""
 
 
 def off_phantom(prepared: Prepared) -> Place:
@@ -202,7 +204,7 @@ def off_phantom(prepared: Prepared) -> Place:
     y = USUAL_AIRWAY_Y_MM
     if len(seen) >= _LEAST_SLICES:
         y = float(np.median([at[0] for at in seen])) + CANONICAL_CENTRE[1]
-    return 0.0, float(np.clip(y - PHANTOM_AIRWAY_Y_MM, -5, 30)), 0.0
+    return 0.0, float(np.clip(y - PHANTOM_AIRWAY_Y_MM, *_OFF_RANGE_MM)), 0.0
 
 
 def is_enhanced(patient: Patient) -> bool:
