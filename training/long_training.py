@@ -45,7 +45,9 @@ KINDS: tuple[Kind, ...] = ("disease", "plain", "round", "disease", "disease", "d
 SHARES = {"disease": 0.58, "round": 0.18, "plain": 0.14, "necks": 0.1}
 """Of the segmenter's patches."""
 VALIDATION_PLANTINGS = 3
-NECKS = 80
+NECKS, FIRST_NECKS = 80, 16
+TURN = 7
+"""Plantings of a host that follow each other: reading it takes as long as one."""
 
 
 def main() -> None:
@@ -78,19 +80,30 @@ def crops(options: argparse.Namespace) -> None:
     """All crops that are not there yet: one planting of every host, then the next."""
     template = read_template(DEFAULT_BUNDLE / "template.nrrd", OPEN, NECK_CENTRE)
     people = real_patients(options.openkbp)
-    folders = [options.openkbp / p for p in people.training]
+    first = [options.openkbp / p for p in people.training]
+    back = [options.openkbp / p for p in people.validation]
+    further: list[Path] = []
     if options.more is not None:
-        folders += sorted(f for f in options.more.glob("pt_*") if (f / "ct.nii.gz").exists())
+        further = sorted(f for f in options.more.glob("pt_*") if (f / "ct.nii.gz").exists())
     work = options.work
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        jobs: list[Future[str | None]] = []
-        turns = [range(0, 2), range(2, 8), *(range(k, k + 8) for k in range(8, options.plantings, 8))]
-        for number, turn in enumerate(turns):
-            jobs += [pool.submit(plant_host, f, work, template, turn) for f in folders]
-            if number == 0:
-                back = [options.openkbp / p for p in people.validation]
-                jobs += [pool.submit(plant_validation, f, work, template) for f in back]
-                jobs += [pool.submit(plant_neck, work, NECK_SEED + k) for k in range(NECKS)]
+
+        def plant(folders: list[Path], turn: range) -> list[Future[str | None]]:
+            return [pool.submit(plant_host, f, work, template, turn) for f in folders]
+
+        def necks(numbers: range) -> list[Future[str | None]]:
+            return [pool.submit(plant_neck, work, NECK_SEED + k) for k in numbers]
+
+        jobs = [  # every kind soon, so that a training that starts early forgets none
+            *plant(first, range(2)),
+            *(pool.submit(plant_validation, f, work, template) for f in back),
+            *necks(range(FIRST_NECKS)),
+            *plant(first, range(2, 3)),
+            *plant(further, range(3)),
+            *necks(range(FIRST_NECKS, NECKS)),
+        ]
+        for start in range(3, options.plantings, TURN):
+            jobs += plant([*first, *further], range(start, min(start + TURN, options.plantings)))
         problems = [problem for job in jobs if (problem := job.result()) is not None]
     (work / "failures.json").write_text(json.dumps(sorted(set(problems)), indent=1), encoding="utf-8")
 
