@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -208,6 +209,38 @@ def examples(
         )
 
 
+class _Steps(torch.utils.data.Dataset[Batch]):
+    """The examples of each step, for loaders that draw several steps at once."""
+
+    def __init__(
+        self, lessons: Sequence[Lesson] | Source, schedule: Schedule, seed: int, steps: range
+    ) -> None:
+        self._rest = lessons, schedule, seed
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, index: int) -> Batch:
+        lessons, schedule, seed = self._rest
+        now = lessons() if callable(lessons) else lessons
+        return next(examples(now, schedule, seed, self._steps[index : index + 1]))
+
+
+def drawn_ahead(
+    lessons: Sequence[Lesson] | Source, schedule: Schedule, seed: int, steps: range, workers: int
+) -> Iterator[Batch]:
+    """The same as `examples`, drawn by so many processes while something else, such as a GPU, is at work."""
+    loader = torch.utils.data.DataLoader(
+        _Steps(lessons, schedule, seed, steps),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4,
+        multiprocessing_context="spawn",
+    )
+    yield from loader
+
+
 def _example(
     lessons: Sequence[Lesson], schedule: Schedule, rng: np.random.Generator, *, whole: bool
 ) -> tuple[Floats, Labels, tuple[int, ...]]:
@@ -308,8 +341,8 @@ def loss_of(logits: Tensor, labels: Tensor, done: float = 0.0, organs: Sequence[
     """
     logits, labels = _merged(logits, labels, organs)
     known = labels != IGNORE
-    rare = torch.ones(logits.shape[1])
-    rare[:TUMOUR] = torch.tensor(CLASS_WEIGHTS) ** (1 - done)
+    rare = torch.ones(logits.shape[1], device=logits.device)
+    rare[:TUMOUR] = torch.tensor(CLASS_WEIGHTS, device=logits.device) ** (1 - done)
     log_probability = torch.log_softmax(logits, 1)
     entropy = functional.nll_loss(log_probability, labels, weight=rare, ignore_index=IGNORE)
     if not known.any():  # the mean of nothing is no number
@@ -329,8 +362,8 @@ def _merged(logits: Tensor, labels: Tensor, organs: Sequence[int]) -> tuple[Tens
     absent = [0, *(c for c in range(TUMOUR, logits.shape[1]) if c not in organs)]
     kept = [1, 2, *organs]
     background = torch.logsumexp(logits[:, absent], 1, keepdim=True)
-    numbers = torch.full((256,), 0, dtype=torch.long)
-    numbers[kept] = torch.arange(1, len(kept) + 1)
+    numbers = torch.zeros(256, dtype=torch.long, device=labels.device)
+    numbers[kept] = torch.arange(1, len(kept) + 1, device=labels.device)
     numbers[IGNORE] = IGNORE
     return torch.cat([background, logits[:, kept]], 1), numbers[labels]
 
@@ -344,6 +377,7 @@ def train(
     until: int | None = None,
     start: Path | None = None,
     peer: Peer = Peer(),
+    device: str = "cpu",
 ) -> list[float]:
     """Train, or go on where the last checkpoint stands; returns this peer's loss of each step of this call.
 
@@ -355,10 +389,12 @@ def train(
     ----------
     until : stop after this step, to go on later; None: at the schedule's end.
     start : checkpoint of a trained model to start from, where there is none of this training.
+    device : where the network learns; on a GPU other processes draw the examples, and peers make no sense.
     """
     network = new_network(seed)
     if start is not None:
         warm_start(network, start)
+    network.to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
     state_file = work / "segmenter_state.pth"
     first, average = _restore(state_file, network, optimiser)
@@ -366,7 +402,12 @@ def train(
     began = saved = time.monotonic()
     network.train()
     last = min(schedule.steps, schedule.steps if until is None else until)
-    for batch in examples(lessons, schedule, seed, range(first, last), peer):
+    steps = range(first, last)
+    if device == "cpu":
+        batches = examples(lessons, schedule, seed, steps, peer)
+    else:
+        batches = drawn_ahead(lessons, schedule, seed, steps, max(1, (os.cpu_count() or 2) - 1))
+    for batch in batches:
         step = batch.step
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, schedule)
@@ -416,10 +457,11 @@ def _into_average(average: Weights, network: nn.Module, step: int) -> None:
 def _learn(network: nn.Module, mine: Batch, done: float, batch: int) -> float:
     """Add the gradients of some examples, each by its share of the batch; returns their mean loss."""
     total = 0.0
+    device = next(network.parameters()).device
     for image, label, organs in zip(mine.images, mine.labels, mine.organs, strict=True):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = network(image[None].contiguous(memory_format=torch.channels_last_3d))
-        loss = loss_of(logits.float(), label[None], done, organs)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            logits = network(image[None].to(device).contiguous(memory_format=torch.channels_last_3d))
+        loss = loss_of(logits.float(), label[None].to(device), done, organs)
         (loss / batch).backward()
         total += float(loss.detach())
     return total / len(mine.images)
@@ -446,7 +488,10 @@ def train_together(
     until: int | None = None,
     start: Path | None = None,
 ) -> None:
-    """Train in so many processes of one thread each; as `train`, which see."""
+    """Train as `train` does, on the GPU where there is one, else in so many processes of one thread each."""
+    if torch.cuda.is_available():
+        train(lessons, schedule, work, seed, until=until, start=start, device="cuda")
+        return
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/peers"
         arguments = (count, meeting, lessons, schedule, work, seed, until, start)
@@ -480,10 +525,11 @@ def _restore(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -
     """Take up the last checkpoint, in place; the step to go on with, and the average of the weights."""
     if not file.exists():
         return 0, {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, weights_only=True, map_location="cpu")
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"]), state["average"]
+    device = next(network.parameters()).device
+    return int(state["step"]), {name: tensor.to(device) for name, tensor in state["average"].items()}
 
 
 def _save(
@@ -512,7 +558,7 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: fl
     half : store the weights as float16.
     node_offset : taken off the nodes' logit (`operating_point`).
     """
-    average = torch.load(work / "segmenter_state.pth", weights_only=True)["average"]
+    average = torch.load(work / "segmenter_state.pth", weights_only=True, map_location="cpu")["average"]
     whole = new_network(0)
     whole.load_state_dict(average, strict=False)  # shared layers have one name in the average
     network = whole.state_dict()
