@@ -16,11 +16,14 @@ Each may run by itself, side by side, `nice`d. The 20 kept-out CTs (`holdout`) t
 from __future__ import annotations
 
 import argparse
+import fcntl
 import functools
 import json
 import os
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,6 +34,7 @@ import fit_segmenter
 from aiene.errors import AieneError
 from aiene.prepare import OPEN, Template, read_template
 from bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
+from curve import follow
 from disease_crops import Kind, Made, make_crop
 from fit_segmenter import Lesson
 from growing_store import GrowingStore, add_crop, has_crop
@@ -66,14 +70,31 @@ def main() -> None:
     parser.add_argument("--forever", action="store_true", help="measure every new checkpoint")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    if options.what == "crops":
-        crops(options)
-    elif options.what == "train":
-        train(options)
-    else:
-        from curve import follow
+    with alone(options.work, options.what):
+        if options.what == "crops":
+            crops(options)
+        elif options.what == "train":
+            train(options)
+        else:
+            follow(options.work, forever=options.forever)
 
-        follow(options.work, forever=options.forever)
+
+@contextmanager
+def alone(work: Path, what: str) -> Iterator[None]:
+    """Keep a second process from doing the same in a folder; the system lets go of it at any kill.
+
+    Raises
+    ------
+    SystemExit : one is at it.
+    """
+    with (work / f"{what}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(
+                f"{work}: another process runs `{what}` here; let it work, or end it first"
+            ) from None
+        yield
 
 
 def crops(options: argparse.Namespace) -> None:

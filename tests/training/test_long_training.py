@@ -19,7 +19,7 @@ from aiene.segment import load_segmenter
 from curve import counts_of, false_places, summary
 from fit_segmenter import Lesson, Schedule, loss_of
 from growing_store import GrowingStore, add_crop, has_crop
-from long_training import crops_folder, lessons_of
+from long_training import alone, crops_folder, lessons_of
 from organs import CLASSES, IGNORE, NODE, OF_OPENKBP, PRIMARY
 from phantom_crops import Crop
 
@@ -109,6 +109,15 @@ def test_crops_that_come_while_training_are_learned_from(tmp_path: Path) -> None
 def test_lessons_without_crops_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="crops"):
         lessons_of(tmp_path)
+
+
+def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
+    """They would write one checkpoint; the same may be done again once the first has ended."""
+    refused = pytest.raises(SystemExit, match="another process runs `train`")
+    with alone(tmp_path, "train"), alone(tmp_path, "crops"), refused, alone(tmp_path, "train"):
+        pass
+    with alone(tmp_path, "train"):
+        pass
 
 
 def test_a_crop_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
