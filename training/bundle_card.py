@@ -42,7 +42,9 @@ README = """# The default bundle
 | architectures | nnU-Net's plain U-Net ({features} features) and DualNet with narrow layers |
 | profile | `open` |
 | real CTs with planted nodes (OpenKBP) | {real} crops of {patients} patients |
-| phantoms (`aiene.phantom`) | {training} crops, and {necks} of necks at 0.5 to 1 mm (60 for the segmenter) |
+| organs, as further classes | {organs} |
+| phantoms (`aiene.phantom`) | {training} crops, and {necks} of necks at 0.5 to 1 mm \
+({segmenter_necks} for the segmenter) |
 | thresholds chosen on | {real_validation} crops of 8 other patients, {validation} and {necks_validation} of \
 other phantoms |
 | steps | segmenter {segmenter_steps} of two patches, classifier {classifier_steps} of 12 nodes |
@@ -51,16 +53,26 @@ other phantoms |
 
 ## Nodes in real CTs that it has never seen
 
-Nodes planted into 20 CTs of OpenKBP that no training and no template saw (`training/real_planting.py`); what
-is found in the real patient's high-dose target, where real tumour lies that nobody outlined, counts for
-nothing. {rule}
+Nodes planted into 20 CTs of OpenKBP that no training and no template saw, by the older planter (round nodes,
+`training/real_planting.py`) and by real numbers (`training/disease.py`); what is found in the real patient's
+high-dose target, where real tumour lies that nobody outlined, counts for nothing. {rule}
 Command: `{real_command}`.
 
 {real_table}
 
-The first planting of each CT, disturbed:
+By real numbers:
+
+{numbers_table}
+
+The first planting of each CT by the older planter, disturbed:
 
 {robustness}
+
+## Operating points
+
+On the 8 validation patients; `balanced` is what a run gives, an offset is taken off the nodes' logit.
+
+{points}
 
 ## Extension
 
@@ -118,11 +130,19 @@ def provenance(work: Path) -> dict[str, Any]:
     def count(name: str) -> int:
         return len(list((work / name).glob("*_*.npz")))
 
+    def stored_crops(name: str) -> int:
+        return len(list((work / "crops" / name).glob("*.json")))
+
+    real = {kind: stored_crops(kind) for kind in ("disease", "round", "plain")}
+    hosts = {f.stem.rsplit("_", 1)[0] for kind in real for f in (work / "crops" / kind).glob("*.json")}
+
     return {
         "data": {
-            "real_crops": count("real"),
-            "real_patients": len({f.stem.rsplit("_", 1)[0] for f in (work / "real").glob("*_*.npz")}),
-            "real_validation_crops": count("real_validation"),
+            "real_crops": sum(real.values()),
+            "real_crops_by_kind": real,
+            "real_patients": len(hosts),
+            "real_validation_crops": sum(stored_crops(f"validation/{kind}") for kind in real),
+            "segmenter_neck_crops": stored_crops("necks"),
             "training_crops": count("training"),
             "training_neck_crops": count("necks"),
             "validation_crops": count("validation"),
@@ -132,6 +152,8 @@ def provenance(work: Path) -> dict[str, Any]:
             "kind": KIND,
         },
         "commands": [
+            "python training/long_training.py crops --work DIR --openkbp DIR --more DIR",
+            "python training/long_training.py train --work DIR",
             "python training/train_default.py --work DIR --openkbp DIR",
             "python training/evaluate.py --openkbp DIR --store",
             "python training/evaluate_ene.py",
@@ -164,12 +186,22 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
             "rescue_registration": True,
             "ene_threshold": threshold,
             "labels": {"GTVp": 1, "GTVn": 2},
-            "segmenter": {"folder": "segmenter", "mirroring": MIRRORING},
+            "segmenter": {
+                "folder": "segmenter",
+                "mirroring": MIRRORING,
+                "auxiliary": auxiliary_labels(bundle / "segmenter"),
+            },
             "classifier": {"folder": "classifier", "normalisation": NORMALISATION},
             "neck_centre_lps_mm": NECK_CENTRE,
             "provenance": provenance,
         },
     )
+
+
+def auxiliary_labels(folder: Path) -> dict[str, int]:
+    """Labels of a trained model that are neither background nor tumour, by its `dataset.json`."""
+    labels = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    return {name: value for name, value in labels.items() if value > 2}
 
 
 def stored(bundle: Path, name: str, figures: dict[str, Any]) -> None:
@@ -200,6 +232,10 @@ def write_readme(bundle: Path) -> None:
             real=data["real_crops"],
             patients=data["real_patients"],
             real_validation=data["real_validation_crops"],
+            organs=", ".join(card.segmenter.auxiliary) or "none",
+            segmenter_necks=data.get("segmenter_neck_crops", 60),
+            numbers_table=_numbers_table(on_real),
+            points=_points(card.provenance.get("operating_point")),
             segmenter_steps=data["segmenter_steps"],
             classifier_steps=data["classifier_steps"],
             table=_table(on_phantoms),
@@ -252,6 +288,34 @@ def _real_table(figures: dict[str, Any]) -> str:
     lines += [f"| {title} | {figures[part][key]} |" for title, (part, key) in _REAL_ROWS.items()]
     for name, one in figures["planted_in_real"]["by_short_axis"].items():
         lines.append(f"| found, short axis {name} | {one['found']} of {one['nodes']} |")
+    return "\n".join(lines)
+
+
+def _numbers_table(figures: dict[str, Any]) -> str:
+    """What was found of disease that was planted by real numbers, in groups."""
+    found = figures.get("planted_by_real_numbers")
+    if not found:
+        return NOT_YET
+    lines = ["| | |", "| --- | --- |"]
+    lines += [f"| {title} | {found[key]} |" for title, key in _NUMBERS_ROWS.items()]
+    for group in _GROUPS:
+        for name, one in found[group].items():
+            lines.append(f"| found, {_GROUPS[group]} {name} | {one['found']} of {one['nodes']} |")
+    return "\n".join(lines)
+
+
+def _points(points: Any) -> str:
+    """The operating points, and the FROC curve."""
+    if not isinstance(points, dict):
+        return NOT_YET
+    lines = [
+        "| | offset | sensitivity | 10 mm and more | false nodes per case | Dice |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    rows = [*((name, points[name]) for name in ("balanced", "sensitive")), *(("", p) for p in points["froc"])]
+    for name, one in rows:
+        cells = (one[key] for key in ("sensitivity", "sensitivity_10_mm", "false_per_case", "dice"))
+        lines.append(f"| {name} | {one['offset']:+.1f} | {' | '.join(f'{c:.2f}' for c in cells)} |")
     return "\n".join(lines)
 
 
@@ -342,6 +406,23 @@ _REAL_ROWS = {
     ),
     "the same by chance": ("real_nodes", "the_same_by_chance"),
     "patients with a node in the target": ("real_nodes", "patients_with_a_node_in_the_target"),
+}
+_NUMBERS_ROWS = {
+    "planted nodes": "nodes",
+    "sensitivity": "sensitivity",
+    "sensitivity, 10 mm and more": "sensitivity_10_mm_and_more",
+    "sensitivity, 10 mm and 3 voxels and more": "sensitivity_10_mm_and_3_voxels",
+    "false nodes per case": "false_nodes_per_case",
+    "Dice per found node, mean": "dice_per_found_node",
+    "planted primaries outside the target": "primaries",
+    "of these, found (half of the volume)": "primaries_found",
+}
+_GROUPS = {
+    "by_short_axis": "short axis",
+    "by_voxels_across": "voxels across",
+    "by_level": "level",
+    "by_contrast": "solid part",
+    "by_enhancement": "CT",
 }
 _FALLS = {
     "sensitivity, 10 mm and more": "sensitivity_10_mm_and_more",

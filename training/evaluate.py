@@ -1,6 +1,8 @@
 """How well a bundle finds nodes in real CTs that it has never seen; `--store` puts it onto its card.
 
-    python training/evaluate.py --openkbp DIR [--bundle NAME] [--plantings 2] [--no-robustness] [--store]
+    python training/evaluate.py --openkbp DIR [--bundle NAME] [--plantings 3] [--no-robustness] [--store]
+
+Each CT is planted by two planters: the older one (round, independent nodes), and by real numbers (`disease`).
 
 Every CT goes the whole road from its native grid. On real CTs the high-dose target, where real tumour lies
 that nobody outlined, counts for nothing: neither as a hit nor as a false node. Found and false are as in
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,11 +26,38 @@ import numpy as np
 from aiene.models.bundle import find_bundle
 from bundle_card import AS_IT_IS, DEFAULT_BUNDLE, stored
 from disturb import DISTURBANCES
-from judging import SURE, Judged, Unplanted, blank_places, judge, load_road, planted_cts, unplanted
+from hosts import read_host
+from judging import (
+    SURE,
+    Judged,
+    JudgedNode,
+    Unplanted,
+    blank_places,
+    diseased_cts,
+    judge,
+    load_road,
+    planted_cts,
+    unplanted,
+)
 from real_crops import read_patient, real_patients
 
 SIZES = {"under 10 mm": (0.0, 10.0), "10 to 15 mm": (10.0, 15.0), "over 15 mm": (15.0, 1e9)}
-"""By short axis of the planted ellipsoid."""
+"""By short axis of the planted node."""
+GROUPS: dict[str, Callable[[JudgedNode], str]] = {
+    "by_voxels_across": lambda n: "under 3" if n.voxels < 3 else "3 to 5" if n.voxels < 5 else "5 and more",
+    "by_level": lambda n: n.level,
+    "by_contrast": lambda n: (
+        "under muscle"
+        if n.above_muscle_hu < -3
+        else "as muscle"
+        if n.above_muscle_hu < 10
+        else "above muscle"
+    ),
+    "by_enhancement": lambda n: {None: "not judged", True: "enhanced", False: "plain"}[n.enhanced],
+}
+"""Further groups of planted nodes: short axis in the CT's voxels, level, HU, contrast medium."""
+LEAST_VOXELS = 3.0
+"""A short axis of fewer voxels can hardly be seen: the aim counts nodes from it on."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +67,13 @@ class PatientFigures:
     Parameters
     ----------
     judged : by disturbance and planting, disturbed the first planting alone; None where no neck was found.
+    diseased : planted by real numbers.
     blank : places of plantings without a node, and how many of them were called one.
     real : the CT without plantings.
     """
 
     judged: dict[str, list[Judged | None]]
+    diseased: list[Judged | None]
     blank: tuple[int, int]
     real: Unplanted | None
 
@@ -53,7 +85,7 @@ def main() -> None:
     )
     parser.add_argument("--openkbp", type=Path, required=True)
     parser.add_argument("--bundle", default="default")
-    parser.add_argument("--plantings", type=int, default=2)
+    parser.add_argument("--plantings", type=int, default=3, help="of each planter in each CT")
     parser.add_argument("--no-robustness", action="store_true", help="leave out the disturbed CTs")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--store", action="store_true", help="put the figures onto the default bundle's card")
@@ -93,8 +125,10 @@ def of_patient(
         else [judge(road, cases[0], DISTURBANCES[name])]
         for name in changes
     }
+    host = read_host(openkbp / patient, road.preparation.template)
+    diseased = [judge(road, case) for case in diseased_cts(host, number, plantings)]
     print(f"{patient} done", flush=True)
-    return PatientFigures(judged, blank_places(road, known, number), unplanted(road, known, number))
+    return PatientFigures(judged, diseased, blank_places(road, known, number), unplanted(road, known, number))
 
 
 def figures_of(patients: list[PatientFigures], changes: list[str]) -> dict[str, Any]:
@@ -102,6 +136,7 @@ def figures_of(patients: list[PatientFigures], changes: list[str]) -> dict[str, 
     disturbed = {name: summary([p.judged[name][0] for p in patients]) for name in changes}
     return {
         "planted_in_real": summary([j for p in patients for j in p.judged[AS_IT_IS]]),
+        "planted_by_real_numbers": summary([j for p in patients for j in p.diseased]),
         "robustness": disturbed if len(changes) > 1 else {},
         "blank_plantings": {
             "places": sum(p.blank[0] for p in patients),
@@ -114,9 +149,11 @@ def figures_of(patients: list[PatientFigures], changes: list[str]) -> dict[str, 
 def summary(results: list[Judged | None]) -> dict[str, Any]:
     """Of one kind of CTs."""
     done = [r for r in results if r is not None]
-    axes = np.array([a for r in done for a in r.short_axes])
-    dice = np.array([d for r in done for d in r.dice])
-    pos = np.array([p for r in done for p in r.pos])
+    nodes = [n for r in done for n in r.nodes]
+    axes = np.array([n.short_axis_mm for n in nodes])
+    across = np.array([n.voxels for n in nodes])
+    dice = np.array([n.dice for n in nodes])
+    pos = np.array([n.pos for n in nodes])
     false = np.array([r.false for r in done])
     by_size = {
         name: {"nodes": int(chosen.sum()), "found": int((dice[chosen] > 0).sum())}
@@ -124,13 +161,19 @@ def summary(results: list[Judged | None]) -> dict[str, Any]:
         if (chosen := (axes >= low) & (axes < high)).any()
     }
     large, sure = axes >= 10, (dice > 0) & (pos >= SURE)
+    seen = large & (across >= LEAST_VOXELS)
+    primaries = [r.primary for r in done if r.primary is not None]
     return {
         "cases": len(results),
         "cases_failed": len(results) - len(done),
         "nodes": len(axes),
         "sensitivity": _rounded((dice > 0).mean()),
         "sensitivity_10_mm_and_more": _rounded((dice[large] > 0).mean()),
+        "sensitivity_10_mm_and_3_voxels": _rounded((dice[seen] > 0).mean()) if seen.any() else None,
         "by_short_axis": by_size,
+        **{name: _counted(nodes, group) for name, group in GROUPS.items()},
+        "primaries": len(primaries),
+        "primaries_found": _rounded(np.mean([p >= 0.5 for p in primaries])) if primaries else None,
         "false_nodes_per_case": _rounded(false.mean()),
         "false_nodes_median": float(np.median(false)),
         "fragments_per_case": _rounded(np.mean([r.fragments for r in done])),
@@ -140,6 +183,16 @@ def summary(results: list[Judged | None]) -> dict[str, Any]:
         "false_nodes_per_case_by_pos": _rounded(np.mean([r.false_sure for r in done])),
         "false_ene_nodes_per_case": _rounded(np.mean([r.false_ene for r in done])),
     }
+
+
+def _counted(nodes: list[JudgedNode], group: Callable[[JudgedNode], str]) -> dict[str, dict[str, int]]:
+    """How many nodes of each group there are, and how many are found."""
+    counts: dict[str, dict[str, int]] = {}
+    for node in nodes:
+        one = counts.setdefault(group(node), {"nodes": 0, "found": 0})
+        one["nodes"] += 1
+        one["found"] += node.dice > 0
+    return dict(sorted(counts.items()))
 
 
 def _real_nodes(real: list[Unplanted]) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """Train the default bundle's segmenter: a small plain U-Net in nnU-Net v2's terms, on cached crops.
 
 One process, or several that share each step's batch and average their gradients: the draws are the same.
+Tumour and organs are classes of one network. An organ that a patient lacks an outline of may lie in what is
+labelled background: there, and only there, the two are one class to the loss (the marginal loss of
+G. Shi et al., Med. Image Anal. 70:101979, 2021).
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aiene.segment.network import read_checkpoint, tensors_of
+from organs import CLASSES, IGNORE, NODE, PRIMARY
 from phantom_crops import Crop
 
 Floats = npt.NDArray[np.float32]
@@ -47,14 +53,20 @@ ARCHITECTURE: dict[str, Any] = {
     "nonlin_kwargs": {"inplace": True},
 }
 SPACING = (3.0, 1.0, 1.0)
-CLASSES = 3
-NODE = 2
-IGNORE = 255
-"""Label of voxels that neither teach nor count."""
+TUMOUR = 3
+"""Labels under this are background and tumour; those from it on are organs."""
 LEAST_RATE = 0.05
 """The learning rate never falls below this share of its start, so that whole crops still teach."""
 CLASS_WEIGHTS = (1.0, 3.0, 5.0)
-"""Of background, GTVp and GTVn in the cross entropy at first: lesions are thousandths of the voxels."""
+"""Of background, GTVp and GTVn in the cross entropy at first: lesions are thousandths of the voxels. Organs
+weigh as much as background."""
+DICE_WEIGHTS = (0.5, 1.0)
+"""Of GTVp and GTVn in the soft Dice: nodes first. Organs are many voxels: cross entropy alone will do."""
+ABSENT_WEIGHT = 0.05
+"""Of the soft Dice of a class that the patch does not hold."""
+AVERAGED_STEPS = 1500
+"""The weights that are judged and packed are an average over about so many last steps (exponential)."""
+CHECKPOINT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -66,18 +78,20 @@ class Schedule:
     steps : gradient steps in all.
     batch : patches of a step.
     patch : voxels of a training patch.
-    whole_from : share of the steps after which whole crops take the place of patches, so that instance
-        normalisation sees what it will see.
+    whole_share : share of the steps that learn from whole crops, so that instance normalisation sees what it
+        will see.
+    whole_from : share of the steps after which all of them do.
     learning_rate : at the start; falls as a half cosine.
     hard_share : share of the patches that lie about a place that fooled the network, where such are known.
     """
 
-    steps: int = 7000
+    steps: int = 75_000
     batch: int = 2
     patch: tuple[int, int, int] = (48, 96, 96)
-    whole_from: float = 0.93
-    learning_rate: float = 2e-3
-    hard_share: float = 0.25
+    whole_share: float = 0.06
+    whole_from: float = 0.97
+    learning_rate: float = 1e-3
+    hard_share: float = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,36 +127,123 @@ def new_network(seed: int) -> PlainConvUNet:
         "nonlin": nn.LeakyReLU,
     }
     arguments = {**ARCHITECTURE, **kinds}
-    network = PlainConvUNet(input_channels=1, num_classes=CLASSES, deep_supervision=False, **arguments)
+    network = PlainConvUNet(input_channels=1, num_classes=len(CLASSES), deep_supervision=False, **arguments)
     network.apply(network.initialize)
     return network.to(memory_format=torch.channels_last_3d)
 
 
-def examples(
-    lessons: Sequence[Lesson], schedule: Schedule, seed: int, steps: range, peer: Peer = Peer()
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Step number, images (n, 1, z, y, x) and labels (n, z, y, x); each draw depends on step and place alone.
+def warm_start(network: nn.Module, checkpoint: Path) -> None:
+    """Take over the weights of a trained model of the same architecture, in place.
+
+    A head that knows fewer classes gives its own; the further ones start as nearly impossible.
+
+    Raises
+    ------
+    ModelError : the checkpoint cannot be read.
+    ValueError : another architecture.
+    """
+    given = tensors_of(checkpoint, read_checkpoint(checkpoint).get("network_weights"))
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name not in given:
+            raise ValueError(f"{checkpoint} is of another architecture: it lacks {name}")
+        other = given[name]
+        if other.shape == tensor.shape:
+            tensor.copy_(other)
+        elif ".seg_layers." in name and other.shape[1:] == tensor.shape[1:] and len(other) < len(tensor):
+            tensor[: len(other)].copy_(other)
+            tensor[len(other) :] = -4.0 if name.endswith(".bias") else 0.0
+        else:
+            raise ValueError(f"{checkpoint} is of another architecture: {name} has another shape")
+    network.load_state_dict(own)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One peer's part of a step.
 
     Parameters
     ----------
+    step : its number.
+    images : (n, 1, z, y, x).
+    labels : (n, z, y, x).
+    organs : labels of the organs that were outlined, for each image.
+    """
+
+    step: int
+    images: Tensor
+    labels: Tensor
+    organs: tuple[tuple[int, ...], ...]
+
+
+Source = Callable[[], Sequence[Lesson]]
+"""Lessons as they are now, where crops are still being made."""
+REFRESH_STEPS = 50
+
+
+def examples(
+    lessons: Sequence[Lesson] | Source, schedule: Schedule, seed: int, steps: range, peer: Peer = Peer()
+) -> Iterator[Batch]:
+    """Each step's images and labels; each draw depends on step and place alone (and on the crops there are).
+
+    Parameters
+    ----------
+    lessons : a source is asked again every `REFRESH_STEPS` steps.
     peer : gets its part of each batch; None may be left over.
     """
+    now = [] if callable(lessons) else lessons
     for step in steps:
-        whole = step >= schedule.whole_from * schedule.steps
+        if callable(lessons) and (not now or step % REFRESH_STEPS == 0):
+            now = lessons()
+        alone = float(np.random.default_rng((seed, step)).random()) < schedule.whole_share
+        whole = alone or step >= schedule.whole_from * schedule.steps
         drawn = [
-            _example(lessons, schedule, np.random.default_rng((seed, step, k)), whole=whole)
+            _example(now, schedule, np.random.default_rng((seed, step, k)), whole=whole)
             for k in range(peer.rank, schedule.batch, peer.count)
         ]
-        yield (
+        yield Batch(
             step,
-            torch.from_numpy(np.stack([image for image, _ in drawn])[:, None]),
-            torch.from_numpy(np.stack([labels for _, labels in drawn])).long(),
+            torch.from_numpy(np.stack([image for image, _, _ in drawn])[:, None]),
+            torch.from_numpy(np.stack([labels for _, labels, _ in drawn])).long(),
+            tuple(organs for *_, organs in drawn),
         )
+
+
+class _Steps(torch.utils.data.Dataset[Batch]):
+    """The examples of each step, for loaders that draw several steps at once."""
+
+    def __init__(
+        self, lessons: Sequence[Lesson] | Source, schedule: Schedule, seed: int, steps: range
+    ) -> None:
+        self._rest = lessons, schedule, seed
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, index: int) -> Batch:
+        lessons, schedule, seed = self._rest
+        now = lessons() if callable(lessons) else lessons
+        return next(examples(now, schedule, seed, self._steps[index : index + 1]))
+
+
+def drawn_ahead(
+    lessons: Sequence[Lesson] | Source, schedule: Schedule, seed: int, steps: range, workers: int
+) -> Iterator[Batch]:
+    """The same as `examples`, drawn by so many processes while something else, such as a GPU, is at work."""
+    loader = torch.utils.data.DataLoader(
+        _Steps(lessons, schedule, seed, steps),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4,
+        multiprocessing_context="spawn",
+    )
+    yield from loader
 
 
 def _example(
     lessons: Sequence[Lesson], schedule: Schedule, rng: np.random.Generator, *, whole: bool
-) -> tuple[Floats, Labels]:
+) -> tuple[Floats, Labels, tuple[int, ...]]:
     shares = np.array([lesson.share for lesson in lessons])
     lesson = lessons[int(rng.choice(len(lessons), p=shares / shares.sum()))]
     if lesson.hard and rng.random() < schedule.hard_share:
@@ -150,19 +251,20 @@ def _example(
         crop, about = lesson.crops[number], np.array(middle)
     else:
         crop = lesson.crops[int(rng.integers(len(lesson.crops)))]
-        about = _some_node(crop.labels, rng) if rng.random() < 0.5 else None
+        about = _some_tumour(crop.labels, rng) if rng.random() < 0.6 else None
     size = CROP if whole else schedule.patch
     start = _start(crop.labels.shape, size, about, rng)
     image, labels = _cut(crop, start, size, rng)
     image = augmented(image, rng)
     if rng.random() < 0.5:
         image, labels = image[:, :, ::-1], labels[:, :, ::-1]
-    return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+    return np.ascontiguousarray(image), np.ascontiguousarray(labels), crop.organs
 
 
-def _some_node(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64] | None:
-    """A voxel of a node; None where there is none."""
-    found = np.flatnonzero(labels == NODE)
+def _some_tumour(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64] | None:
+    """A voxel of a node or, every fourth time, of a primary; None where there is none."""
+    wanted = NODE if rng.random() < 0.75 else PRIMARY
+    found = np.flatnonzero(labels == wanted)
     if not len(found):
         return None
     return np.array(np.unravel_index(found[int(rng.integers(len(found)))], labels.shape))
@@ -227,86 +329,142 @@ def _smoothed(image: Floats) -> Floats:
     return total / np.float32(5)
 
 
-def loss_of(logits: Tensor, labels: Tensor, done: float = 0.0) -> Tensor:
-    """Soft Dice of both labels, the nodes first, plus weighted cross entropy.
+def loss_of(logits: Tensor, labels: Tensor, done: float = 0.0, organs: Sequence[int] = ()) -> Tensor:
+    """Soft Dice of tumour, the nodes first, plus weighted cross entropy of tumour and organs.
 
     Parameters
     ----------
     logits : (n, classes, z, y, x).
     labels : (n, z, y, x); `IGNORE` where nobody knows.
     done : share of the training behind; the weights of rare classes fade out, since they cost false nodes.
+    organs : labels of the organs that were outlined; the others count as background.
     """
-    known = (labels != IGNORE)[:, None].float()
-    target = functional.one_hot(labels * (labels != IGNORE), CLASSES).movedim(-1, 1).float() * known
-    probability = torch.softmax(logits, 1) * known
-    axes = (0, 2, 3, 4)
-    both = (probability * target).sum(axes)[1:]
-    size = (probability.sum(axes) + target.sum(axes))[1:]
-    present = target.sum(axes)[1:] > 0
-    dice = (2 * both + 1) / (size + 1)
-    weight = torch.where(present, torch.tensor([0.5, 1.0]), 0.05)
-    rare = torch.tensor(CLASS_WEIGHTS) ** (1 - done)
-    return (
-        functional.cross_entropy(logits, labels, weight=rare, ignore_index=IGNORE)
-        + ((1 - dice) * weight).sum() / 1.5
-    )
+    logits, labels = _merged(logits, labels, organs)
+    known = labels != IGNORE
+    rare = torch.ones(logits.shape[1], device=logits.device)
+    rare[:TUMOUR] = torch.tensor(CLASS_WEIGHTS, device=logits.device) ** (1 - done)
+    log_probability = torch.log_softmax(logits, 1)
+    entropy = functional.nll_loss(log_probability, labels, weight=rare, ignore_index=IGNORE)
+    if not known.any():  # the mean of nothing is no number
+        return (logits * 0).sum()
+    dice = logits.new_zeros(())
+    for number, weight in enumerate(DICE_WEIGHTS, start=1):
+        mine = labels == number
+        ours = log_probability[:, number].exp() * known
+        size = ours.sum() + mine.sum()
+        factor = weight if bool(mine.any()) else ABSENT_WEIGHT * weight / max(DICE_WEIGHTS)
+        dice = dice + factor * (1 - (2 * (ours * mine).sum() + 1) / (size + 1))
+    return entropy + dice / sum(DICE_WEIGHTS)
+
+
+def _merged(logits: Tensor, labels: Tensor, organs: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Logits and labels of background (with every organ that was not outlined), tumour and those organs."""
+    absent = [0, *(c for c in range(TUMOUR, logits.shape[1]) if c not in organs)]
+    kept = [1, 2, *organs]
+    background = torch.logsumexp(logits[:, absent], 1, keepdim=True)
+    numbers = torch.zeros(256, dtype=torch.long, device=labels.device)
+    numbers[kept] = torch.arange(1, len(kept) + 1, device=labels.device)
+    numbers[IGNORE] = IGNORE
+    return torch.cat([background, logits[:, kept]], 1), numbers[labels]
 
 
 def train(
-    lessons: Sequence[Lesson],
+    lessons: Sequence[Lesson] | Source,
     schedule: Schedule,
     work: Path,
     seed: int,
     *,
-    save_every: int = 100,
     until: int | None = None,
+    start: Path | None = None,
     peer: Peer = Peer(),
+    device: str = "cpu",
 ) -> list[float]:
     """Train, or go on where the last checkpoint stands; returns this peer's loss of each step of this call.
 
-    The checkpoint holds network, optimiser and step; each step draws by its own number, so that a run that
-    was cut off ends as one that was not (up to the rounding of the processor).
+    The checkpoint holds network, its average, optimiser and step, and is written every few minutes; each step
+    draws by its own number, so that a run that was cut off ends as one that was not (up to the rounding of
+    the processor, and to the crops that have come since). `loss.jsonl` gets a line every 50 steps.
 
     Parameters
     ----------
     until : stop after this step, to go on later; None: at the schedule's end.
+    start : checkpoint of a trained model to start from, where there is none of this training.
+    device : where the network learns; on a GPU other processes draw the examples, and peers make no sense.
     """
     network = new_network(seed)
+    if start is not None:
+        warm_start(network, start)
+    network.to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
     state_file = work / "segmenter_state.pth"
-    first = _restore(state_file, network, optimiser)
+    first, average = _restore(state_file, network, optimiser)
     losses: list[float] = []
-    began = time.monotonic()
+    began = saved = time.monotonic()
     network.train()
     last = min(schedule.steps, schedule.steps if until is None else until)
-    for step, images, labels in examples(lessons, schedule, seed, range(first, last), peer):
+    steps = range(first, last)
+    if device == "cpu":
+        batches = examples(lessons, schedule, seed, steps, peer)
+    else:
+        batches = drawn_ahead(lessons, schedule, seed, steps, max(1, (os.cpu_count() or 2) - 1))
+    for batch in batches:
+        step = batch.step
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, schedule)
         optimiser.zero_grad()
-        losses.append(_learn(network, images, labels, step / schedule.steps, schedule.batch))
+        losses.append(_learn(network, batch, step / schedule.steps, schedule.batch))
         _share_gradients(network, peer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         if torch.isfinite(norm):  # a patch of nothing but air can overflow in the normalisation's gradient
             optimiser.step()
-        if peer.rank == 0 and ((step + 1) % save_every == 0 or step + 1 == last):
-            _save(state_file, network, optimiser, step + 1)
-            each = (time.monotonic() - began) / len(losses)
-            print(
-                f"step {step + 1}: loss {np.mean(losses[-save_every:]):.3f}, {each:.2f} s a step", flush=True
-            )
+        if peer.rank != 0:
+            continue
+        _into_average(average, network, step)
+        if (step + 1) % LOG_STEPS == 0 or step + 1 == last:
+            _log(work, step + 1, losses, time.monotonic() - began)
+        if step + 1 == last or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            _save(state_file, network, average, optimiser, step + 1)
+            saved = time.monotonic()
     return losses
 
 
-def _learn(network: nn.Module, images: Tensor, labels: Tensor, done: float, batch: int) -> float:
+LOG_STEPS = 50
+
+
+def _log(work: Path, step: int, losses: list[float], seconds: float) -> None:
+    """A line of `loss.jsonl`: step, mean loss since the last line, seconds a step of this call, and when."""
+    line = {
+        "step": step,
+        "loss": round(float(np.mean(losses[-LOG_STEPS:])), 4),
+        "seconds_a_step": round(seconds / len(losses), 3),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+    with (work / "loss.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+Weights = dict[str, Tensor]
+
+
+def _into_average(average: Weights, network: nn.Module, step: int) -> None:
+    """Let the average follow the weights, in place; quickly at first."""
+    keep = min(1 - 1 / AVERAGED_STEPS, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for name, tensor in network.named_parameters():
+            average[name].lerp_(tensor, 1 - keep)
+
+
+def _learn(network: nn.Module, mine: Batch, done: float, batch: int) -> float:
     """Add the gradients of some examples, each by its share of the batch; returns their mean loss."""
     total = 0.0
-    for image, label in zip(images, labels, strict=True):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = network(image[None].contiguous(memory_format=torch.channels_last_3d))
-        loss = loss_of(logits.float(), label[None], done)
+    device = next(network.parameters()).device
+    for image, label, organs in zip(mine.images, mine.labels, mine.organs, strict=True):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            logits = network(image[None].to(device).contiguous(memory_format=torch.channels_last_3d))
+        loss = loss_of(logits.float(), label[None].to(device), done, organs)
         (loss / batch).backward()
         total += float(loss.detach())
-    return total / len(images)
+    return total / len(mine.images)
 
 
 def _share_gradients(network: nn.Module, peer: Peer) -> None:
@@ -321,18 +479,22 @@ def _share_gradients(network: nn.Module, peer: Peer) -> None:
 
 
 def train_together(
-    lessons: Sequence[Lesson],
+    lessons: Sequence[Lesson] | Source,
     schedule: Schedule,
     work: Path,
     seed: int,
     count: int,
     *,
     until: int | None = None,
+    start: Path | None = None,
 ) -> None:
-    """Train in so many processes of one thread each; as `train`, which see."""
+    """Train as `train` does, on the GPU where there is one, else in so many processes of one thread each."""
+    if torch.cuda.is_available():
+        train(lessons, schedule, work, seed, until=until, start=start, device="cuda")
+        return
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/peers"
-        arguments = (count, meeting, lessons, schedule, work, seed, until)
+        arguments = (count, meeting, lessons, schedule, work, seed, until, start)
         torch.multiprocessing.start_processes(_train_as, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
 
 
@@ -340,15 +502,16 @@ def _train_as(
     rank: int,
     count: int,
     meeting: str,
-    lessons: Sequence[Lesson],
+    lessons: Sequence[Lesson] | Source,
     schedule: Schedule,
     work: Path,
     seed: int,
     until: int | None,
+    start: Path | None,
 ) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=count)
-    train(lessons, schedule, work, seed, until=until, peer=Peer(rank, count))
+    train(lessons, schedule, work, seed, until=until, start=start, peer=Peer(rank, count))
     torch.distributed.destroy_process_group()
 
 
@@ -358,23 +521,35 @@ def _rate(step: int, schedule: Schedule) -> float:
     return schedule.learning_rate * warm * fallen
 
 
-def _restore(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def _restore(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, Weights]:
+    """Take up the last checkpoint, in place; the step to go on with, and the average of the weights."""
     if not file.exists():
-        return 0
-    state = torch.load(file, weights_only=True)
+        return 0, {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    state = torch.load(file, weights_only=True, map_location="cpu")
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+    device = next(network.parameters()).device
+    return int(state["step"]), {name: tensor.to(device) for name, tensor in state["average"].items()}
 
 
-def _save(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+def _save(
+    file: Path, network: nn.Module, average: Weights, optimiser: torch.optim.Optimizer, step: int
+) -> None:
     partial = file.with_suffix(".part")
-    torch.save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, partial)
+    torch.save(
+        {
+            "network": network.state_dict(),
+            "average": average,
+            "optimiser": optimiser.state_dict(),
+            "step": step,
+        },
+        partial,
+    )
     partial.rename(file)
 
 
 def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: float = 0.0) -> None:
-    """The trained network in nnU-Net v2's trained-model layout.
+    """The trained network, averaged over its last steps, in nnU-Net v2's trained-model layout.
 
     Parameters
     ----------
@@ -383,7 +558,10 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: fl
     half : store the weights as float16.
     node_offset : taken off the nodes' logit (`operating_point`).
     """
-    network = torch.load(work / "segmenter_state.pth", weights_only=True)["network"]
+    average = torch.load(work / "segmenter_state.pth", weights_only=True, map_location="cpu")["average"]
+    whole = new_network(0)
+    whole.load_state_dict(average, strict=False)  # shared layers have one name in the average
+    network = whole.state_dict()
     last = max(name for name in network if name.startswith("decoder.seg_layers.") and name.endswith(".bias"))
     network[last][2] -= node_offset
     weights = _stored(network, half=half)
@@ -400,7 +578,7 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: fl
     (folder / "plans.json").write_text(json.dumps(plans(), indent=2) + "\n", encoding="utf-8")
     dataset = {
         "channel_names": {"0": "CT scaled to [0, 1]"},
-        "labels": {"background": 0, "GTVp": 1, "GTVn": 2},
+        "labels": CLASSES,
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")

@@ -16,11 +16,15 @@ from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
 from aiene.nodes import Node, split_nodes
 from aiene.nodes.node import Score
+from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
 from aiene.preprocess import Prepared, prepare
+from disease import draw_disease, mimics
 from disturb import Disturbed
 from fit_classifier import MOST_UNKNOWN
+from hosts import Host
 from matching import Match, match
+from organs import NODE, PRIMARY
 from real_crops import mark
 from real_planting import Patient, RealNode, decoys, draw_nodes, planted
 
@@ -36,11 +40,43 @@ Numbers = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class PlantedCt:
-    """A kept-out CT with nodes planted into it."""
+    """A kept-out CT with disease planted into it.
+
+    Parameters
+    ----------
+    primary : None where there is none.
+    enhanced : whether vessels are filled with contrast medium; None where nobody looked.
+    """
 
     patient: Patient
     ct: Volume
     nodes: list[RealNode]
+    primary: Lesion | None = None
+    enhanced: bool | None = None
+
+
+@dataclass(frozen=True)
+class JudgedNode:
+    """A planted node that lies in the crop, and what became of it.
+
+    Parameters
+    ----------
+    short_axis_mm : of the planted node.
+    voxels : so many of the CT's voxels in plane is the short axis.
+    level : `Ib`, `II`, ...
+    above_muscle_hu : of its solid part.
+    dice : of its partner; 0 where it was missed.
+    pos : of its partner by the classifier; 0 where it was missed or has no score.
+    enhanced : whether the CT is; None where nobody looked.
+    """
+
+    short_axis_mm: float
+    voxels: float
+    level: str
+    above_muscle_hu: float
+    dice: float
+    pos: float
+    enhanced: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -49,22 +85,20 @@ class Judged:
 
     Parameters
     ----------
-    short_axes : mm, of every planted node that lies in the crop.
-    dice : of its partner; 0 where it was missed.
-    pos : of its partner by the classifier; 0 where it was missed or has no score.
-    false : found nodes that are no planted one, nor lie by more than a third in the real patient's target.
+    nodes : every planted one that lies in the crop.
+    false : found nodes that are no planted tumour, nor lie by more than a third in the real patient's target.
     false_sure : of these, how many the classifier takes for nodes.
     false_ene : of these, how many it would count as AI-ENE.
     fragments : further parts of planted nodes that are found.
+    primary : share of the planted primary that is called one; None without a primary outside the target.
     """
 
-    short_axes: tuple[float, ...]
-    dice: tuple[float, ...]
-    pos: tuple[float, ...]
+    nodes: tuple[JudgedNode, ...]
     false: int
     false_sure: int
     false_ene: int
     fragments: int
+    primary: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,12 +123,12 @@ class Unplanted:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the road gives of one CT: its crop, the nodes, their scores, and where nodes were segmented."""
+    """What the road gives of one CT: its crop, the nodes, their scores, and what was segmented."""
 
     prepared: Prepared
     nodes: list[Node]
     scores: list[Score | None]
-    segmented: Mask
+    labels: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -118,7 +152,7 @@ class Road:
         labels = self.networks.segmenter(prepared.crop)
         nodes = split_nodes(labels, fg_labels=(2,), axes=False)
         scores = self.networks.classifier.scores(prepared.crop, nodes)
-        return Found(prepared, nodes, scores, labels.array == 2)
+        return Found(prepared, nodes, scores, labels.array)
 
 
 def load_road(name: str) -> Road:
@@ -138,6 +172,17 @@ def planted_cts(patient: Patient, number: int, plantings: int) -> Iterable[Plant
         yield PlantedCt(patient, ct, nodes)
 
 
+def diseased_cts(host: Host, number: int, plantings: int) -> Iterable[PlantedCt]:
+    """The same by real numbers, outside the high-dose target, with primaries and mimics."""
+    patient = host.sparing_target()
+    for k in range(plantings):
+        rng = np.random.default_rng((SEED + 3, number, k))
+        disease = draw_disease(patient, rng, enhanced=host.enhanced)
+        extra = mimics(patient, rng, enhanced=host.enhanced)
+        ct = planted(patient, [*extra, *disease.lesions], rng, every_lobe=True)
+        yield PlantedCt(patient, ct, list(disease.nodes), disease.primary, host.enhanced)
+
+
 def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | None = None) -> Judged | None:
     """What is found of what was planted; None where the road found no neck."""
     ct, back = change(case.ct) if change else (case.ct, RigidTransform())
@@ -150,18 +195,44 @@ def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | N
     matched = _matched(found, numbers)
     target = _on_crop(case.patient.target, case.patient, place)
     there = [k for k in range(1, len(case.nodes) + 1) if (numbers == k).any()]
-    false = [f for f in matched.false if target[found.nodes[f].mask].mean() <= MOST_UNKNOWN]
+    primary = _drawn(case.primary, place) & (numbers == 0)
+    nowhere = target | primary
+    false = [f for f in matched.false if nowhere[found.nodes[f].mask].mean() <= MOST_UNKNOWN]
     scores = [found.scores[f] for f in false]
     sure = [s for s in scores if s is not None and s.pos >= SURE]
     return Judged(
-        tuple(case.nodes[k - 1].short_axis_mm for k in there),
-        tuple(matched.dice.get(k, 0.0) for k in there),
-        tuple(_pos_of(k, matched, found.scores) for k in there),
+        tuple(
+            _judged(case, case.nodes[k - 1], matched.dice.get(k, 0.0), _pos_of(k, matched, found.scores))
+            for k in there
+        ),
         len(false),
         len(sure),
         sum(s is not None and s.ene > road.threshold for s in scores),
         len(matched.fragments),
+        _covered_share(primary, target, found.labels),
     )
+
+
+def _judged(case: PlantedCt, node: RealNode, dice: float, pos: float) -> JudgedNode:
+    _, y, x = case.patient.ct.grid.spacing
+    above = node.lesion.hu - case.patient.muscle_hu
+    across = node.short_axis_mm / max(y, x)
+    return JudgedNode(node.short_axis_mm, across, node.level, above, dice, pos, case.enhanced)
+
+
+def _drawn(lesion: Lesion | None, place: Prepared) -> Mask:
+    """Where a lesion lies on the crop."""
+    labels = np.zeros(place.crop.grid.size, dtype=np.uint8)
+    if lesion is not None:
+        mark(labels, np.zeros_like(labels), lesion, place, 0)
+    return labels > 0
+
+
+def _covered_share(primary: Mask, target: Mask, labels: npt.NDArray[np.uint8]) -> float | None:
+    """Share of a primary that is called one; None where it lies by more than a third in the target."""
+    if not primary.any() or target[primary].mean() > MOST_UNKNOWN:
+        return None
+    return float((labels[primary] == PRIMARY).mean())
 
 
 def blank_places(road: Road, patient: Patient, number: int) -> tuple[int, int]:
@@ -202,7 +273,7 @@ def _numbers(nodes: Sequence[RealNode], place: Prepared) -> Numbers:
 
 
 def _matched(found: Found, numbers: Numbers) -> Match:
-    return match([n.mask for n in found.nodes], numbers, segmented=found.segmented)
+    return match([n.mask for n in found.nodes], numbers, segmented=found.labels == NODE)
 
 
 def _pos_of(number: int, matched: Match, scores: Sequence[Score | None]) -> float:

@@ -46,12 +46,15 @@ class Crop:
     image : float16 (64, 160, 160), HU scaled to [0, 1].
     labels, numbers : uint8, 1 GTVp and 2 GTVn; number of the planted node.
     ene : strength of the signs for node 1, 2, ...; 0 without extension.
+    organs : labels of the organs that were outlined (`organs.CLASSES`); another organ may lie in what is
+        labelled background.
     """
 
     image: npt.NDArray[np.float16]
     labels: npt.NDArray[np.uint8]
     numbers: npt.NDArray[np.uint8]
     ene: npt.NDArray[np.float32]
+    organs: tuple[int, ...] = ()
 
 
 def scan_settings(

@@ -31,7 +31,7 @@ CANONICAL_CENTRE = (0.0, 3.0, -9.0)
 """Where the crop's centre lies in the phantom's canonical anatomy, as a rule (see `make_neck_crop`)."""
 FINE_MM = 1.0
 MUSCLE_HU = (20.0, 110.0)
-_BONE_HU, _AIR_HU = 220.0, -350.0
+BONE_HU, _AIR_HU = 220.0, -350.0
 _SKIN_MM = 3.0
 _TRIES = 40
 
@@ -65,6 +65,7 @@ class Patient:
     target : bool on the CT's grid: high-dose target volumes, where real tumour lies that nobody outlined.
     clearance : mm to bone, air, skin and target, positive where free, on the CT's grid.
     muscle_hu, noise_hu : of its own muscle.
+    off_phantom_mm : how far its neck lies from where the crop's centre says (`hosts.off_phantom`).
     """
 
     ct: Volume
@@ -73,6 +74,7 @@ class Patient:
     clearance: Field
     muscle_hu: float
     noise_hu: float
+    off_phantom_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def free_mm(self, points: Floats) -> Floats:
         """Clearance at LPS points (n, 3), linear between voxels; -50 outside the CT."""
@@ -84,7 +86,7 @@ def patient_of(ct: Volume, prepared: Prepared, target: npt.NDArray[np.bool_]) ->
     """What planting must know of a CT."""
     hu = ct.array.astype(np.float32)
     body = _body(hu)
-    hard = (hu > _BONE_HU) | (hu < _AIR_HU) | ~body
+    hard = (hu > BONE_HU) | (hu < _AIR_HU) | ~body
     spacing = ct.grid.spacing
     free = ndimage.distance_transform_edt(~hard, sampling=spacing)
     skin = ndimage.distance_transform_edt(body, sampling=spacing) - _SKIN_MM
@@ -169,7 +171,12 @@ def decoys(patient: Patient, rng: np.random.Generator) -> list[Lesion]:
 
 
 def planted(
-    patient: Patient, lesions: list[Lesion], rng: np.random.Generator, *, blank: bool = False
+    patient: Patient,
+    lesions: list[Lesion],
+    rng: np.random.Generator,
+    *,
+    blank: bool = False,
+    every_lobe: bool = False,
 ) -> Volume:
     """The native CT with lesions in it.
 
@@ -177,17 +184,31 @@ def planted(
     ----------
     lesions : in LPS mm.
     blank : process the same places, but leave the tissue as it is: only noise is drawn anew.
+    every_lobe : each lobe of a node pushes tissue aside, a primary (label 1) replaces it, and bone stays
+        bone, as `disease` wants it. Otherwise the main lobe pushes.
     """
     hu = patient.ct.array.copy()
     for lesion in lesions:
         box = _block(lesion, patient.ct.grid)
         if box is not None:
-            hu[box] += _change(patient, lesion, box, rng, blank=blank)
+            pushing = _pushing(lesion) if every_lobe else lesion.lobes[:1]
+            change = _change(patient, lesion, box, rng, blank=blank, pushing=pushing)
+            hu[box] += np.where(hu[box] < BONE_HU, change, 0) if every_lobe else change
     return patient.ct.with_array(np.clip(np.rint(hu), -1024, 3071).astype(np.int16))
 
 
+def _pushing(lesion: Lesion) -> tuple[Lobe, ...]:
+    return () if lesion.label == 1 else lesion.lobes
+
+
 def _change(
-    patient: Patient, lesion: Lesion, box: tuple[slice, ...], rng: np.random.Generator, *, blank: bool
+    patient: Patient,
+    lesion: Lesion,
+    box: tuple[slice, ...],
+    rng: np.random.Generator,
+    *,
+    blank: bool,
+    pushing: tuple[Lobe, ...],
 ) -> Field:
     grid = patient.ct.grid
     start = tuple(s.start for s in box)
@@ -207,7 +228,7 @@ def _change(
     if blank:
         change = np.zeros_like(before)
     else:
-        moved = _moved(patient, fields, lesion)
+        moved = _moved(patient, fields, pushing)
         painted, _ = lesion.paint(_sampled(patient.ct.array, grid, moved), fields, FINE_MM)
         change = painted - before
     coarse, share = (_averaged(v, size, parts) for v in (change, inside))
@@ -220,9 +241,13 @@ def _change(
     return result
 
 
-def _moved(patient: Patient, fields: tuple[Field, ...], lesion: Lesion) -> tuple[Field, Field, Field]:
+def _moved(
+    patient: Patient, fields: tuple[Field, ...], lobes: tuple[Lobe, ...]
+) -> tuple[Field, Field, Field]:
     """Where the tissue was before; nothing moves within a few mm of bone and air."""
-    pushed = pushed_back((fields[0], fields[1], fields[2]), lesion.lobes[0])
+    pushed = (fields[0], fields[1], fields[2])
+    for lobe in lobes:
+        pushed = pushed_back(pushed, lobe)
     hold = np.clip(_sampled(patient.clearance, patient.ct.grid, fields) / np.float32(4.0), 0, 1)
     x, y, z = (p + hold * (q - p) for p, q in zip(fields, pushed, strict=True))
     return x, y, z

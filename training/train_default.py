@@ -1,28 +1,28 @@
-"""Make the weights of the default bundle from seeds and the real CTs of OpenKBP.
+"""Make the default bundle from seeds, the real CTs of OpenKBP, and a long training's segmenter.
 
+    python training/long_training.py crops --work DIR --openkbp DIR [--more DIR]
+    python training/long_training.py train --work DIR
     python training/train_default.py --work DIR --openkbp DIR
-                                     [--stage data|segmenter|point|nodes|classifier|pack|all]
+                                     [--stage data|segmenter|nodes|classifier|pack|all]
 
-The stages, each of which goes on where it was cut off:
+`long_training` makes the segmenter, over days if one will; the stages here take it as it stands in DIR. Each
+of them goes on where it was cut off:
 
-data        nodes planted into 77 real CTs, phantoms, and phantoms of necks alone, on the crop (15 GB in DIR)
-segmenter   the U-Net on all of them; half-way it is shown what it wrongly calls a node in real CTs
-point       how sure it must be of a node, from 8 other real CTs and other phantoms
+data        phantoms, and phantoms of necks alone, on the crop, for the classifier
+segmenter   the averaged weights as a model, and how sure it must be of a node, from 8 other real CTs
 nodes       inputs of the classifier from true and found nodes
 classifier  the DualNet on them, its calibration and its threshold
 pack        the bundle in the package; float16 in the classifier only, since in the segmenter it moves labels
 
-All nodes are synthetic. Two cores need some two and a half hours for all of it. The 20 kept-out CTs
-(`holdout`) take no part; seeds of training, validation and test persons never meet (`phantom_crops`).
+All disease is synthetic. The 20 kept-out CTs (`holdout`) take no part; seeds of training, validation and test
+persons never meet (`phantom_crops`).
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -35,36 +35,30 @@ import operating_point
 from aiene.preprocess import OPEN, read_template
 from aiene.segment import load_segmenter
 from bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack
-from crop_store import CropStore, write_store
 from figures import youden_threshold
-from hard_places import hard_places
+from growing_store import GrowingStore
+from long_training import crops_folder
 from phantom_crops import (
     NECK_SEED,
     NECK_VALIDATION_SEED,
     TRAINING_SEED,
     VALIDATION_SEED,
+    Crop,
     load_crop,
     write_necks,
     write_set,
 )
-from real_crops import real_patients, write_real
 
 SEED = 20_261_129
-CROPS_SEED = 20_261_126
 PHANTOM_PLANTINGS = 2
-REAL_PLANTINGS = 16
-VALIDATION_PLANTINGS = 2
-SHARES = {"real": 0.7, "training": 0.12, "necks": 0.18}
-"""Of the segmenter's patches: phantoms keep the edge of nodes sharp; most are real."""
-MOST = {"real": None, "training": None, "necks": 60}
-"""Crops of which the segmenter learns; the other necks are for the classifier."""
-MINED = 4
-"""Every so manieth real crop is searched for false places."""
+REAL_KINDS = ("disease", "round")
 NODE_SETS = {
-    "training": (("necks", 1), ("training", 1), ("real", 8)),
-    "validation": (("necks_validation", 1), ("validation", 1), ("real_validation", 1)),
+    "training": (("necks", 1), ("training", 1)),
+    "validation": (("necks_validation", 1), ("validation", 1)),
 }
-"""Folders of crops, and that every so manieth crop is taken."""
+"""Folders of phantom crops, and that every so manieth crop is taken."""
+EVERY_REAL = {"training": 4, "validation": 1}
+"""Of the real crops with planted disease, every so manieth teaches the classifier, or judges it."""
 
 
 def main() -> None:
@@ -79,7 +73,6 @@ def main() -> None:
     parser.add_argument("--necks", type=int, default=160, help="more training phantoms, neck only")
     parser.add_argument("--validation", type=int, default=16, help="validation phantoms")
     parser.add_argument("--validation-necks", type=int, default=40)
-    parser.add_argument("--segmenter-steps", type=int, default=fit_segmenter.Schedule.steps)
     parser.add_argument("--classifier-steps", type=int, default=fit_classifier.Schedule.steps)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
@@ -91,79 +84,45 @@ def main() -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    """Crops of everybody who is learned from or chosen on."""
+    """Phantoms on the crop."""
     work, workers = options.work, options.processes
     template = read_template(DEFAULT_BUNDLE / "template.nrrd", OPEN, NECK_CENTRE)
-    people = real_patients(options.openkbp)
-    real = functools.partial(write_real, openkbp=options.openkbp, template=template, seed=CROPS_SEED)
     failures = [
-        *real(work / "real", patients=people.training, plantings=REAL_PLANTINGS, workers=workers),
-        *real(
-            work / "real_validation",
-            patients=people.validation,
-            plantings=VALIDATION_PLANTINGS,
-            workers=workers,
-        ),
         *write_set(work / "training", TRAINING_SEED, options.persons, PHANTOM_PLANTINGS, template, workers),
         *write_set(work / "validation", VALIDATION_SEED, options.validation, 1, template, workers),
     ]
     write_necks(work / "necks", NECK_SEED, options.necks, workers)
     write_necks(work / "necks_validation", NECK_VALIDATION_SEED, options.validation_necks, workers)
-    (work / "failures.json").write_text(json.dumps(failures, indent=1))
+    (work / "failures_of_phantoms.json").write_text(json.dumps(failures, indent=1))
 
 
 def segmenter(options: argparse.Namespace) -> None:
-    """The segmenter, and its folder in nnU-Net v2's layout."""
-    work, processes = options.work, options.processes
-    stores = {
-        name: write_store(crop_files(work / name)[: MOST[name]], work / "stores" / name) for name in SHARES
-    }
-    schedule = fit_segmenter.Schedule(steps=options.segmenter_steps)
-    lessons = [fit_segmenter.Lesson(stores[name], share) for name, share in SHARES.items()]
-    half = schedule.steps // 2
-    fit_segmenter.train_together(lessons, schedule, work, SEED, processes, until=half)
-    hard = mined(work, stores["real"], processes)
-    lessons[0] = replace(lessons[0], hard=hard)
-    fit_segmenter.train_together(lessons, schedule, work, SEED, processes)
-    fit_segmenter.write_nnunet_folder(work, work / "segmenter", half=False)
-
-
-def mined(work: Path, real: CropStore, processes: int) -> tuple[tuple[int, int, int, int], ...]:
-    """False places of the real crops, kept once they are known."""
-    file = work / "hard_places.json"
-    if not file.exists():
-        fit_segmenter.write_nnunet_folder(work, work / "half_way", half=False)
-        found = hard_places(real, range(0, len(real), MINED), work / "half_way", processes)
-        file.write_text(json.dumps(found))
-    places = tuple((k, z, y, x) for k, z, y, x in json.loads(file.read_text()))
-    print(f"{len(places)} false places", flush=True)
-    return places
-
-
-def operating_point_stage(options: argparse.Namespace) -> None:
-    """The segmenter's offset, from the validation persons and patients."""
-    kinds = [
-        operating_point.points(crop_files(options.work / name), options.work / "segmenter", options.processes)
-        for name in ("real_validation", "validation")
-    ]
-    for kind in kinds:
-        print(*kind, sep="\n", flush=True)
-    point = operating_point.chosen(*kinds)
-    fit_segmenter.write_nnunet_folder(
-        options.work, options.work / "segmenter", half=False, node_offset=point[0].offset
+    """The long training's segmenter as a model, at its operating point."""
+    work = options.work
+    if not (work / "segmenter_state.pth").exists():
+        raise SystemExit(f"{work} holds no segmenter_state.pth: run training/long_training.py first")
+    plain = work / "segmenter_plain"
+    fit_segmenter.write_nnunet_folder(work, plain, half=False)
+    stores = [crops_folder(work) / "validation" / kind for kind in REAL_KINDS]
+    found = operating_point.chosen(
+        operating_point.froc(operating_point.measured(stores, plain, options.processes))
     )
-    (options.work / "operating_point.json").write_text(json.dumps([p._asdict() for p in point]))
+    print(*found.froc, sep="\n", flush=True)
+    fit_segmenter.write_nnunet_folder(work, work / "segmenter", half=False, node_offset=found.bias)
+    (work / "operating_point.json").write_text(json.dumps(found.card()))
 
 
 def nodes(options: argparse.Namespace) -> None:
     """Classifier inputs of both sets, from the true label maps and from the segmenter's."""
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+    work, processes = options.work, options.processes
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for name, folders in NODE_SETS.items():
-            files = [f for folder, every in folders for f in crop_files(options.work / folder)[::every]]
-            jobs = [
-                pool.submit(node_set, files[k :: options.processes], options.work / "segmenter")
-                for k in range(options.processes)
-            ]
+            files: list[Source] = [f for folder, every in folders for f in crop_files(work / folder)[::every]]
+            real = crops_folder(work) / ("validation" if name == "validation" else "")
+            for kind in REAL_KINDS:
+                store = real / kind
+                files += [(store, k) for k in range(0, len(GrowingStore(store)), EVERY_REAL[name])]
+            jobs = [pool.submit(node_set, files[k::processes], work / "segmenter") for k in range(processes)]
             made = [node for job in jobs for node in job.result()]
             save_nodes(options.work / f"{name}_nodes.npz", made)
             false = sum(n.pos == 0 for n in made)
@@ -199,7 +158,6 @@ def packing(options: argparse.Namespace) -> None:
 STAGES = {
     "data": data,
     "segmenter": segmenter,
-    "point": operating_point_stage,
     "nodes": nodes,
     "classifier": classifier,
     "pack": packing,
@@ -213,13 +171,25 @@ def crop_files(folder: Path) -> list[Path]:
     )
 
 
-def node_set(files: list[Path], folder: Path) -> list[fit_classifier.Node]:
+Source = Path | tuple[Path, int]
+"""A crop: its file, or its number in a store."""
+
+
+def crop_from(source: Source) -> Crop:
+    """Read a crop from where it lies."""
+    if isinstance(source, Path):
+        return load_crop(source)
+    folder, number = source
+    return GrowingStore(folder).whole(number)
+
+
+def node_set(sources: list[Source], folder: Path) -> list[fit_classifier.Node]:
     """Found nodes of all crops, and those of the true label maps; in a process of its own."""
     torch.set_num_threads(1)
     network = load_segmenter(folder, mirroring=MIRRORING)
     made: list[fit_classifier.Node] = []
-    for file in files:
-        crop = load_crop(file)
+    for source in sources:
+        crop = crop_from(source)
         made += fit_classifier.found_nodes(crop, network)
         made += fit_classifier.true_nodes(crop)
     return made

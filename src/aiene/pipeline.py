@@ -232,7 +232,7 @@ def finish(
             home.places,
             scores,
             settings.ene_threshold,
-            sides_known=bool(at.facts["input"].get("orientation_known", True)),
+            sides_known=bool(at.facts.get("input", {}).get("orientation_known", True)),
         ),
         has_primary=marked.holds(GTVP) if at.mask is not None or "GTVp" in labels else None,
         has_chosen=marked.holds(GTVN),

@@ -46,6 +46,18 @@ def test_assets_become_a_bundle_that_is_found_by_name_and_verifies(assets, tmp_p
     assert names == ["default", "mine"]
 
 
+def test_a_segmenter_from_elsewhere_does_not_inherit_the_bases_organs(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(default_folder(), base)
+    card = json.loads((base / "model.json").read_text())
+    card["segmenter"]["auxiliary"] = {"larynx": 7}
+    (base / "model.json").write_text(json.dumps(card))
+    words = ("--segmenter", default_folder() / "segmenter", "--base", base, "-o", tmp_path / "mine")
+    made = models("import", "--name", "mine", *words, "--json")
+    assert made.exit_code == 0, made.output
+    assert json.loads((tmp_path / "mine" / "model.json").read_text())["segmenter"]["auxiliary"] == {}
+
+
 def test_a_bundle_is_not_written_over_another(assets, tmp_path):
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "thesis.txt").write_text("precious")

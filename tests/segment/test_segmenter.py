@@ -55,6 +55,21 @@ def test_a_crop_of_one_patch_gives_what_the_network_says_of_it(make_model: Make,
     assert labels.array.dtype == np.uint8
 
 
+def test_auxiliary_labels_are_left_out_of_label_maps_but_not_of_the_contest(make_model: Make) -> None:
+    """A voxel that is most like an organ is background, not the next best tumour; probabilities stay."""
+    folder, (network,) = make_model("PlainConvUNet")
+    crop = crop_of()
+    plain = load_segmenter(folder)
+    winner = softmax_of(network, ct(crop.array)).argmax(0)
+    organ = int(np.bincount(winner.ravel())[1:].argmax()) + 1
+    node = 3 - organ  # the other of the two classes that are no background
+    segmenter = load_segmenter(folder, labels={"GTVn": node})
+    labels = segmenter(crop).array
+    assert (winner == organ).any()
+    np.testing.assert_array_equal(labels, np.where(winner == node, 2, 0))
+    np.testing.assert_array_equal(segmenter.probabilities(crop), plain.probabilities(crop))
+
+
 @pytest.mark.parametrize("kind", ["PlainConvUNet", "ResidualEncoderUNet"])
 def test_the_lean_evaluation_is_that_of_the_network_to_the_bit(make_model: Make, kind: str) -> None:
     _, (network,) = make_model(kind)

@@ -8,11 +8,28 @@ import pytest
 import bundle_card
 import evaluate
 import evaluate_ene
-from judging import Judged, Unplanted
+from judging import Judged, JudgedNode, Unplanted
 
 TWO = [
-    Judged((8.0, 12.0), (0.0, 0.8), (0.0, 0.9), false=3, false_sure=1, false_ene=0, fragments=1),
-    Judged((16.0,), (0.6,), (0.2,), false=1, false_sure=0, false_ene=1, fragments=0),
+    Judged(
+        (
+            JudgedNode(8.0, 2.0, "II", 20.0, 0.0, 0.0, enhanced=True),
+            JudgedNode(12.0, 2.5, "II", 0.0, 0.8, 0.9, enhanced=False),
+        ),
+        false=3,
+        false_sure=1,
+        false_ene=0,
+        fragments=1,
+        primary=0.6,
+    ),
+    Judged(
+        (JudgedNode(16.0, 4.0, "III", -8.0, 0.6, 0.2, enhanced=True),),
+        false=1,
+        false_sure=0,
+        false_ene=1,
+        fragments=0,
+        primary=0.4,
+    ),
     None,
 ]
 
@@ -27,6 +44,15 @@ def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
         "10 to 15 mm": {"nodes": 1, "found": 1},
         "over 15 mm": {"nodes": 1, "found": 1},
     }
+    assert figures["sensitivity_10_mm_and_3_voxels"] == 1.0
+    assert figures["by_voxels_across"] == {
+        "3 to 5": {"nodes": 1, "found": 1},
+        "under 3": {"nodes": 2, "found": 1},
+    }
+    assert figures["by_level"] == {"II": {"nodes": 2, "found": 1}, "III": {"nodes": 1, "found": 1}}
+    assert figures["by_enhancement"]["plain"] == {"nodes": 1, "found": 1}
+    assert figures["by_contrast"]["under muscle"] == {"nodes": 1, "found": 1}
+    assert (figures["primaries"], figures["primaries_found"]) == (2, 0.5)
     assert figures["false_nodes_per_case"] == 2.0
     assert figures["dice_per_found_node"] == 0.7
     assert figures["sensitivity_10_mm_and_more_by_pos"] == 0.5
@@ -38,16 +64,21 @@ def test_the_card_tells_each_figure_and_its_fall() -> None:
     patients = [
         evaluate.PatientFigures(
             {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1]]},
+            [TWO[0]],
             (5, 1),
             Unplanted(nodes=4, volume=100, hit=60, chance=0.2, anywhere=True),
         )
     ]
     figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"])
+    assert figures["planted_by_real_numbers"]["nodes"] == 2
     assert figures["blank_plantings"] == {"places": 5, "new_nodes_found": 1}
     assert figures["real_nodes"]["share_of_found_volume_in_high_dose_target"] == 0.6
     table = bundle_card._real_table(figures)
     assert "| found, short axis under 10 mm | 0 of 1 |" in table
     assert "| share of their volume in the high-dose target | 0.6 |" in table
+    numbers = bundle_card._numbers_table(figures)
+    assert "| found, level II | 1 of 2 |" in numbers
+    assert "| of these, found (half of the volume) | 1.0 |" in numbers
     falls = bundle_card._robustness(figures)
     assert "| as it is | 1.000 (+0.000) | 3.000 (+0.000) | 0.800 (+0.000) | 0 |" in falls
     assert "| noise of 20 HU | 1.000 (+0.000) | 1.000 (-2.000) | 0.600 (-0.200) | 0 |" in falls

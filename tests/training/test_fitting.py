@@ -14,9 +14,9 @@ import fit_classifier
 import fit_segmenter
 from aiene.geometry import Volume
 from aiene.segment import load_segmenter
-from crop_store import write_store
+from curve import false_places
 from fit_segmenter import Lesson
-from hard_places import false_places
+from growing_store import GrowingStore, add_crop
 from phantom_crops import (
     CROP_GRID,
     NECK_SEED,
@@ -30,7 +30,9 @@ from phantom_crops import (
     save_crop,
 )
 
-TINY = fit_segmenter.Schedule(steps=30, patch=(16, 32, 32), whole_from=1.0, learning_rate=5e-3)
+TINY = fit_segmenter.Schedule(
+    steps=30, patch=(16, 32, 32), whole_share=0.0, whole_from=1.0, learning_rate=5e-3
+)
 
 
 def ball_crop(seed: int) -> Crop:
@@ -79,18 +81,17 @@ def test_a_step_draws_the_same_after_a_restart(crops: list[Crop]) -> None:
     through = list(fit_segmenter.examples(lessons, TINY, 5, range(0, 6)))
     later = list(fit_segmenter.examples(lessons, TINY, 5, range(4, 6)))
     for one, other in zip(through[4:], later, strict=True):
-        assert one[0] == other[0]
-        assert torch.equal(one[1], other[1])
-        assert torch.equal(one[2], other[2])
+        assert one.step == other.step
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
 
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path: Path, crops: list[Crop]) -> None:
     """From crops on disk, each process half of the batch."""
     for number, crop in enumerate(crops):
-        save_crop(tmp_path / f"{number}_0.npz", crop)
-    files = sorted(tmp_path.glob("*.npz"))
-    lessons = [Lesson(write_store(files, tmp_path / "store"))]
+        add_crop(tmp_path / "store", f"{number}", crop, {})
+    lessons = [Lesson(GrowingStore(tmp_path / "store"))]
     schedule = replace(TINY, steps=1)
     states = []
     for processes in (1, 2):
@@ -121,10 +122,10 @@ def test_hard_places_come_into_the_patches(crops: list[Crop]) -> None:
     seen = {
         share: sum(
             float(image.max()) > 0.9
-            for _, images, _ in fit_segmenter.examples(
+            for batch in fit_segmenter.examples(
                 [lesson], replace(TINY, hard_share=share, batch=1), 3, range(20)
             )
-            for image in images
+            for image in batch.images
         )
         for share in (0.0, 1.0)
     }

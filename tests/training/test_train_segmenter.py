@@ -51,7 +51,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose segmenter trains in a moment."""
+    """A bundle whose segmenter trains in a moment; its card names an organ, as one with organs would."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     shutil.copytree(default_folder(), folder)
     plans_file = folder / "segmenter" / "plans.json"
@@ -68,9 +68,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         n_conv_per_stage_decoder=[1, 1],
     )
     plans_file.write_text(json.dumps(plans))
+    dataset_file = folder / "segmenter" / "dataset.json"
+    tumour = {"labels": {"background": 0, "GTVp": 1, "GTVn": 2}}
+    dataset_file.write_text(json.dumps({**json.loads(dataset_file.read_text()), **tumour}))
     _untrained(folder / "segmenter")
     card = json.loads((folder / "model.json").read_text())
     card.pop("files")
+    card["segmenter"]["auxiliary"] = {"larynx": 7}
     write_card(folder, {**card, "name": "tiny"})
     return folder
 
@@ -117,6 +121,7 @@ def test_contours_become_a_bundle_that_runs(trained: tuple[Path, list[Step]], cl
     assert (facts["patients"], facts["cases"], facts["epochs"]) == (5, 5, 2)
     assert facts["validation"]["GTVn"]["n"] >= 1
     assert facts["started_from"].startswith("tiny")
+    assert bundle.card.segmenter.auxiliary == {}  # the contours know no organs
     assert "GTVn" in (out / "README.md").read_text()
     segmenter = load_segmenter(bundle.segmenter_folder)
     crop = crop_of(find_pairs(clinic / "ct", clinic / "labels")[0], load_preparation(bundle))

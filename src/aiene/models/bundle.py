@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
 
@@ -35,6 +35,8 @@ class SegmenterSettings(_Strict):
     ----------
     folds : whose answers are averaged.
     intensities : what it is fed: the profile's crop, scaled to [0, 1], or the same crop in HU.
+    auxiliary : name and value of labels that it was only taught besides (organs): neither nodes nor primary,
+        0 in every label map of a run.
     """
 
     folder: str = "segmenter"
@@ -43,6 +45,7 @@ class SegmenterSettings(_Strict):
     intensities: Literal["crop", "hu"] = "crop"
     step_size: float = Field(default=0.5, gt=0, le=1)
     mirroring: bool = False
+    auxiliary: dict[str, Annotated[int, Field(ge=1, le=255)]] = {}
 
 
 class ClassifierSettings(_Strict):

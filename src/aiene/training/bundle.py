@@ -108,7 +108,7 @@ def _card(source: Bundle, ground: Ground, trained: Trained) -> dict[str, Any]:
             **{name: card["segmenter"][name] for name in ("folder", "step_size", "mirroring")},
             "folds": [trained.fold],
             "checkpoint": "checkpoint_final.pth",
-            "intensities": "crop",
+            "auxiliary": {},  # what was trained here knows GTVp and GTVn alone
         }
         card["labels"] = {name: value for name, value in LABELS.items() if value}
     else:

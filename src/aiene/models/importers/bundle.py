@@ -497,6 +497,7 @@ def _segmenter_card(report: ImportReport) -> dict[str, Any]:
         "checkpoint": report.checkpoint,
         "mirroring": report.mirroring,
         "intensities": report.intensities,
+        "auxiliary": {},  # another bundle's organs are none of this segmenter's labels
     }
 
 
