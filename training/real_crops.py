@@ -1,13 +1,10 @@
-"""Real CTs with planted nodes on the networks' crop, kept on disk outside the repository.
+"""Real CTs with planted nodes on the networks' crop.
 
 Nobody outlined the real tumour of these patients: their high-dose target is labelled `IGNORE`.
 """
 
 from __future__ import annotations
 
-import zlib
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +20,8 @@ from aiene.phantom.lesions import Lesion
 from aiene.preprocess import OPEN, Prepared, Template, prepare
 from fit_segmenter import IGNORE
 from holdout import held_out, kept_back
-from phantom_crops import Crop, jittered, laid, save_crop
-from real_planting import Patient, RealNode, box_in, decoys, draw_nodes, patient_of, planted
+from phantom_crops import Crop, laid
+from real_planting import Patient, RealNode, box_in, patient_of
 
 PTV70 = 3
 ENE_SHARE = 0.3
@@ -64,22 +61,6 @@ def read_patient(openkbp: Path, patient: str, template: Template) -> Patient:
     return patient_of(ct.volume, prepare(ct, template, OPEN), away <= _TARGET_RIM_MM)
 
 
-def make_real_crop(
-    patient: Patient, rng: np.random.Generator, *, near: bool = True, nodes: tuple[int, int] = (1, 6)
-) -> tuple[Crop, list[RealNode], Volume]:
-    """One set of nodes in a real CT, on the crop; the nodes; and the native CT with them.
-
-    Parameters
-    ----------
-    near : lay it some degrees and mm beside where the registration did.
-    nodes : fewest and most.
-    """
-    made = draw_nodes(patient, rng, int(rng.integers(nodes[0], nodes[1] + 1)), ENE_SHARE)
-    ct = planted(patient, [*(n.lesion for n in made), *decoys(patient, rng)], rng)
-    place = jittered(patient.prepared, rng) if near else patient.prepared
-    return as_crop(patient, ct, made, place), made, ct
-
-
 def as_crop(patient: Patient, ct: Volume, nodes: list[RealNode], place: Prepared) -> Crop:
     """A CT of the patient's grid on the crop, with its truth."""
     grid = place.crop.grid
@@ -112,43 +93,3 @@ def mark(
     inside = lesion.distance((x, y, z)) < 0
     labels[box][inside] = 2
     numbers[box][inside] = number
-
-
-def write_real(
-    folder: Path,
-    openkbp: Path,
-    patients: list[str],
-    plantings: int,
-    template: Template,
-    seed: int,
-    workers: int,
-) -> list[str]:
-    """Make the crops of many patients that are not there yet; returns why some could not be made.
-
-    Parameters
-    ----------
-    seed : every crop depends on it, on the patient's id and on the planting's number alone.
-    workers : processes side by side.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_write_patient, folder, openkbp, p, plantings, template, seed) for p in patients]
-        return [failure for job in jobs if (failure := job.result()) is not None]
-
-
-def _write_patient(
-    folder: Path, openkbp: Path, patient: str, plantings: int, template: Template, seed: int
-) -> str | None:
-    files = [folder / f"{patient}_{k}.npz" for k in range(plantings)]
-    if all(file.exists() for file in files):
-        return None
-    try:
-        known = read_patient(openkbp, patient, template)
-    except AieneError as error:
-        return f"{patient}: {error}"
-    for k, file in enumerate(files):
-        rng = np.random.default_rng((seed, zlib.crc32(patient.encode()), k))
-        crop, _, _ = make_real_crop(known, rng, near=k > 0)
-        save_crop(file, crop)
-    print(f"{folder.name}: {patient}", flush=True)
-    return None
