@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Run two phantom patients (one DICOM series, one NIfTI file) with the open default bundle."""
     from aiene.demo import run_demo  # torch is loaded here, not by --help
-    from aiene.models.store import find_bundle
+    from aiene.models.bundle import find_bundle
 
     console = stderr_console()
 
