@@ -9,6 +9,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -330,8 +331,10 @@ def test_the_longest_name_that_the_file_system_takes_is_a_case(tmp_path: Path, w
     write_ct(tmp_path / "in" / long / "ct.nii")
     write_ct(tmp_path / "in" / "a" / "ct.nii")
     run(tmp_path / "in", tmp_path / "out")
-    assert statuses(tmp_path / "out") == {"a": "no_nodes", long: "no_nodes"}
-    assert (tmp_path / "out" / "cases" / long / "case.json").is_file()
+    (short,) = set(statuses(tmp_path / "out")) - {"a"}  # cut, so that names made from it fit too
+    assert re.fullmatch(r"x{150,}~\w+", short)
+    assert statuses(tmp_path / "out") == {"a": "no_nodes", short: "no_nodes"}
+    assert (tmp_path / "out" / "cases" / short / "case.json").is_file()
 
 
 @pytest.mark.parametrize("case_id", ["..", ".", "", "a/b", "a\0b"])
