@@ -160,7 +160,7 @@ def test_pulled_labels_are_simpleitks_nearest_neighbours(scene: tuple[Volume, Gr
     np.testing.assert_array_equal(found[clear], expected[clear])
 
 
-# The same scenes each time: ITK steps along a row, and in a rare steep scene its rounding is over the tolerance.
+# The same scenes each time: ITK steps along a row, and its rounding rarely exceeds the tolerance.
 @settings(deadline=None, derandomize=True)
 @given(overlapping())
 def test_linear_sampling_is_simpleitks_within_the_outermost_centres(
