@@ -39,7 +39,6 @@ _MAX_BYTES: Final = 1 << 20
 _MIN_DIFFERENT: Final = 8
 _LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: none looks like another
 _LENGTH: Final = 10
-_UID_WORDS: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 @dataclass(frozen=True)
@@ -134,11 +133,6 @@ def all_pseudonyms(key: Key, case_ids: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"two cases would both be called {name}; use another key.")
         table[case_id] = name
     return table
-
-
-def looks_like_uid(text: str) -> bool:
-    """Whether a text is made like a DICOM UID: numbers and dots."""
-    return _UID_WORDS.fullmatch(text) is not None
 
 
 def _open_to_others(file: Path, status: os.stat_result) -> tuple[str, ...]:

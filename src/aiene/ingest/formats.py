@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from aiene.errors import InputError, UsageError
 from aiene.ingest import readers
-from aiene.ingest.file_head import Head, read_head
+from aiene.ingest.file_head import Head
 
 if TYPE_CHECKING:
     from aiene.ingest.case import Case, NativeCt
@@ -138,21 +138,8 @@ def detached_files(file: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def recognise(path: Path) -> str | None:
-    """The name of a file's format; None where it is none that we read.
-
-    Raises
-    ------
-    OSError : the file cannot be opened or read.
-    """
-    head = read_head(path)
-    if head.error is not None:
-        raise head.error
-    return kind_of(head)
-
-
 def kind_of(head: Head) -> str | None:
-    """The same by a file's first bytes."""
+    """The name of a file's format by its first bytes; None where it is none that we read."""
     return next((entry.name for entry in formats() if entry.recognises(head)), None)
 
 
