@@ -11,10 +11,10 @@ demo: .venv/.installed
 	$(BIN)/aiene demo
 
 check: .venv/.installed-for-tests lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test: .venv/.installed-for-tests lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed-for-tests
 	$(BIN)/ruff format --check .

@@ -13,7 +13,8 @@ WITHOUT_SHARED_DATA = "the shared data is absent"
 SLOW_SECONDS = 5.0  # what takes longer belongs out of `make check`, by `@pytest.mark.slow`
 
 # hypothesis lets an example fail that takes 200 ms: that would be a test of the machine
-hypothesis.settings.register_profile("aiene", deadline=None)
+# the same examples each time: a change is judged by what it changes. AIENE_EXPLORE=1 draws new ones.
+hypothesis.settings.register_profile("aiene", deadline=None, derandomize="AIENE_EXPLORE" not in os.environ)
 hypothesis.settings.load_profile("aiene")
 
 

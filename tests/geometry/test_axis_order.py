@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from aiene.geometry import AXIAL, ORDERS, AxisOrder, Grid, Volume
 
-ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)
+ANGLES = st.tuples(*[st.floats(-180, 180, width=32, allow_subnormal=False)] * 3)
 
 
 def oblique(

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from aiene.geometry import Grid, RigidTransform, Volume, grid_of, pull_labels, resample, to_sitk, volume_of
 
-ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)
+ANGLES = st.tuples(*[st.floats(-180, 180, width=32, allow_subnormal=False)] * 3)
 PERMUTATIONS = st.permutations([0, 1, 2])
 SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
 SPACINGS = st.tuples(*[st.floats(0.3, 6.0)] * 3)

@@ -48,7 +48,7 @@ def test_file_names_and_instance_numbers_do_not_order_the_slices(tmp_path: Path)
     np.testing.assert_array_equal(read(tmp_path / "plain").volume.array, ct())
 
 
-angles = st.tuples(*[st.floats(-30, 30)] * 2, st.floats(-180, 180))
+angles = st.tuples(*[st.floats(-30, 30)] * 2, st.floats(-180, 180, width=32, allow_subnormal=False))
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -32,7 +32,7 @@ def grid(angles: tuple[float, float, float], mirrored: bool, order: tuple[int, i
 
 
 @given(
-    st.tuples(*[st.floats(-180, 180)] * 3),
+    st.tuples(*[st.floats(-180, 180, width=32, allow_subnormal=False)] * 3),
     st.booleans(),
     st.permutations([0, 1, 2]).map(tuple),
 )
