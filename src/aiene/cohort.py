@@ -18,7 +18,8 @@ from aiene.errors import AieneError, CaseError, OutputError, UsageError
 from aiene.ingest import AffineRule, Case, Refusal, find_cases
 from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
 from aiene.ingest.formats import InputFormat
-from aiene.ingest.masks import mask_files
+from aiene.ingest.identity import Timepoint, parse_id_rule
+from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
 from aiene.nodes import check_known, parse_fg_labels
 from aiene.parallel import GetReady, Preparers
@@ -27,6 +28,7 @@ from aiene.provenance import bundle_facts, digest, environment, version
 from aiene.results import CaseArrays, CaseResult, RunStore
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
+from aiene.results.patients import Person, same_ct_told
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,9 @@ class Selection:
     affine : which affine of a NIfTI file counts where its two differ; `auto` is the stated rule.
     limit : take the first so many cases; the others become skipped rows.
     num_parts, part_id : take every case whose place in the list is `part_id` modulo `num_parts`.
+    affine : see `ingest.find_cases`.
+    id_from : what the cases are called, as for `ingest.identity.parse_id_rule`; None: after their places.
+    timepoint : which CT of a patient counts; see `ingest.identity.group_by_patient`.
     """
 
     format: InputFormat = "auto"
@@ -54,6 +59,8 @@ class Selection:
     num_parts: int = 1
     part_id: int = 0
     affine: AffineRule = "auto"
+    id_from: str | None = None
+    timepoint: Timepoint = "auto"
 
     @property
     def part(self) -> str:
@@ -134,7 +141,7 @@ def run_cohort(
 
     Parameters
     ----------
-    source : a CT, or a folder of CTs.
+    source : a CT, a folder of CTs, or an input list (`ingest.input_list`).
     out : folder for the results; a run of the same settings that was ended there is taken up again.
     model : name or folder of a model bundle.
     device : see `resolve_device`.
@@ -163,6 +170,7 @@ def run_cohort(
     shown = Plain() if key is None else Disguised(key, source, masks)
     with shown.errors():
         _check(chosen, jobs, masks)
+        id_rule = parse_id_rule(chosen.id_from)
     labels = None if fg_labels is None else parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
@@ -182,10 +190,17 @@ def run_cohort(
                 affine=chosen.affine,
                 on_progress=on_search,
                 room=store.room,
+                id_rule=id_rule,
+                timepoint=chosen.timepoint,
             )
+            listed_masks = any(isinstance(case, Case) and case.mask is not None for case in found)
+            if listed_masks and masks is not None:
+                raise UsageError(f"{source.name} names masks, and so does --masks; leave out one of them.")
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
-        record = shown.settings(_settings_record(source, settings, chosen, bundle, target.type))
+        record = shown.settings(
+            _settings_record(source, settings, chosen, bundle, target.type, listed_masks=listed_masks)
+        )
         mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
         names = [shown.name(case.case_id) for case in mine]
         store.open(record, overwrite=overwrite, case_ids=names, part=chosen.part)
@@ -202,7 +217,7 @@ def run_cohort(
             "left_aside": left_aside,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        book = _Book(run, document, [shown.name(case.case_id) for case in cases], names, chosen)
+        book = _Book(run, document, [shown.person(case) for case in cases], names, chosen)
         with book.kept():
             on_its_way = _Progressing(run, mine, chosen.limit, book, on_case)
             results = on_its_way.work(crew_size, target)
@@ -216,19 +231,20 @@ class _Book:
     Parameters
     ----------
     document : the record's content.
-    every, mine : names of all cases of the input, and of those of this call.
+    every : all cases of the input, each with its patient.
+    mine : names of the cases of this call.
     """
 
     def __init__(
         self,
         run: _Run,
         document: dict[str, Any],
-        every: Sequence[str],
+        every: Sequence[Person],
         mine: Sequence[str],
         chosen: Selection,
     ) -> None:
         self._run, self._document, self._chosen = run, document, chosen
-        self._every, self._mine = every, frozenset(mine)
+        self._persons, self._mine = {person.case_id: person for person in every}, frozenset(mine)
         self._results: dict[str, CaseResult] = {}
         self._unwritten: dict[str, CaseResult] = {}
         self._written_at, self._took = -math.inf, 0.0
@@ -241,8 +257,7 @@ class _Book:
             self._write_record({})
         now = time.monotonic()
         if now - self._written_at >= max(_TABLE_EVERY_S, _TABLE_SHARE * self._took):
-            with self._run.store.lock():
-                self._run.store.write_cases_table(self._rows())
+            self._write_tables(None)
             self._written_at = time.monotonic()
             self._took = self._written_at - now
 
@@ -282,12 +297,13 @@ class _Book:
 
     def _rows(self) -> list[CaseResult]:
         """A result for every case of the input: of ours as we know it, of other parts as it lies there."""
-        others = [name for name in self._every if name not in self._mine]
+        others = [name for name in self._persons if name not in self._mine]
         theirs = {result.case_id: result for result in self._run.store.results(others)}
-        return [
-            self._results.get(n) or theirs.get(n) or self._to_come(place, n)
-            for place, n in enumerate(self._every)
+        rows = [
+            person.of(self._results.get(n) or theirs.get(n) or self._to_come(place, n))
+            for place, (n, person) in enumerate(self._persons.items())
         ]
+        return same_ct_told(rows)
 
     def _to_come(self, place: int, name: str) -> CaseResult:
         if name in self._mine:
@@ -313,6 +329,9 @@ class _Progressing:
         self._results: dict[str, CaseResult] = {}
         self._marks: dict[str, tuple[str, str]] = {}
         self._sources = {case.case_id: case.source for case in cases}
+        self._persons = {
+            case.case_id: Person(case.case_id, case.patient, case.date, case.counts) for case in cases
+        }
 
     def work(self, jobs: int, device: Any) -> list[CaseResult]:
         """Settle what needs no work, then work; results in the order of the input."""
@@ -324,7 +343,8 @@ class _Progressing:
         if open_cases:
             run = self._run
             preparation = load_preparation(run.bundle)
-            networks = load_networks(run.bundle, device, own_masks=run.settings.masks is not None)
+            own_masks = run.settings.masks is not None or all(case.mask is not None for case in open_cases)
+            networks = load_networks(run.bundle, device, own_masks=own_masks)
             at_once = min(jobs, len(open_cases))
             with Preparers(run.bundle, run.settings.masks, at_once, room=run.store.room) as crew:
                 for case, get_ready in crew.each(open_cases, preparation):
@@ -344,6 +364,10 @@ class _Progressing:
         before = self._run.store.finished(self._shown.name(case.case_id), identity)
         if before is None or before.status == "skipped":
             return False
+        person = self._shown.person(case)
+        if person.of(before) != before:  # other CTs of the patient came or went
+            before = person.of(before)
+            self._run.store.rewrite_record(before)
         if (self._run.check_content or before.seal != mark) and not self._same_content(case, before):
             return False
         self._tell(before, reused=True)
@@ -375,7 +399,8 @@ class _Progressing:
     def _keep(self, true_result: CaseResult, arrays: CaseArrays | None) -> None:
         """Write a result; a case that cannot be written is a row too, unless nothing can be any more."""
         source = self._sources[true_result.case_id]
-        result = self._shown.result(replace(true_result, source=source))
+        person = self._persons[true_result.case_id]
+        result = self._shown.result(person.of(replace(true_result, source=source)))
         try:
             self._run.store.write_case(result, arrays)
         except (ValueError, TypeError) as error:  # a value that JSON or an image cannot hold, such as NaN
@@ -412,8 +437,7 @@ class _Progressing:
         return now == before.facts.get("content_sha256")
 
     def _own_masks(self, case: Case) -> tuple[Path, ...]:
-        masks = self._run.settings.masks
-        return () if masks is None else mask_files(masks, case.case_id)
+        return own_mask_files(case, self._run.settings.masks)
 
 
 def _failure(case: Case, reason: str) -> CaseResult:
@@ -438,7 +462,7 @@ def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | 
     """
     cases = [case for case in found if isinstance(case, Case)]
     refuse_files_within(out, (file for case in cases for file in case.files), "a file of the input")
-    own = () if masks is None else (f for case in cases for f in mask_files(masks, case.case_id))
+    own = (file for case in cases for file in own_mask_files(case, masks))
     refuse_files_within(out, own, "a mask")
 
 
@@ -454,11 +478,20 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
 
 
 def _settings_record(
-    source: Path, settings: Settings, selection: Selection, bundle: Bundle, device: str
+    source: Path,
+    settings: Settings,
+    selection: Selection,
+    bundle: Bundle,
+    device: str,
+    *,
+    listed_masks: bool,
 ) -> dict[str, Any]:
     """What must be the same for results to stand in one folder."""
     masks = None if settings.masks is None else str(settings.masks.resolve())
+    if listed_masks:
+        masks = "those of the input list"
     return {
+        **({} if selection.id_from is None else {"id_from": selection.id_from}),
         "input": str(source.resolve()),
         **asdict(settings),
         "masks": masks,

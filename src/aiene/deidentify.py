@@ -23,7 +23,9 @@ from typing import Any, Final
 from aiene.errors import AieneError, InputError, OutputError, UsageError
 from aiene.ingest import Case, Refusal
 from aiene.ingest.formats import formats
+from aiene.ingest.input_list import is_input_list, listed_names
 from aiene.results import CaseResult
+from aiene.results.patients import Person
 from aiene.wording import Name, Said, visible
 
 # Pseudonyms: the keyed hash that stands in a run's results where a patient's own name would.
@@ -171,6 +173,10 @@ class Plain:
         """What a case is called where it is shown."""
         return case_id
 
+    def person(self, case: Case | Refusal) -> Person:
+        """Whose CT a case is, as it may be shown."""
+        return Person(self.name(case.case_id), case.patient, case.date, case.counts)
+
     def identity(self, identity: str) -> str:
         """A hash of an input."""
         return identity
@@ -227,6 +233,8 @@ class Disguised(Plain):
         for root in (source, *(() if masks is None else (masks,))):
             for name in {root.name, root.resolve().name, *_names_below(root)}:
                 self._hide(name, key.label("F", name))
+        for name in listed_names(source) if is_input_list(source) else ():
+            self._hide(name, key.label("F", name))
 
     def settings(self, record: dict[str, Any]) -> dict[str, Any]:
         """Paths and UIDs hashed, and what tells one key from another."""
@@ -251,6 +259,8 @@ class Disguised(Plain):
         """
         self._ids = all_pseudonyms(self._key, [case.case_id for case in found])
         for case in found:
+            if case.patient:
+                self._hide(case.patient, self._key.pseudonym(case.patient))
             uids = [aside.series_uid for aside in case.aside]
             if isinstance(case, Case):
                 uids += [] if case.series_uid is None else [case.series_uid]
@@ -268,6 +278,11 @@ class Disguised(Plain):
     def name(self, case_id: str) -> str:
         """Its pseudonym."""
         return self._ids[case_id]
+
+    def person(self, case: Case | Refusal) -> Person:
+        """By the patient's pseudonym, without a date."""
+        patient = self._key.pseudonym(case.patient or case.case_id)
+        return Person(self.name(case.case_id), patient, "", case.counts)
 
     def identity(self, identity: str) -> str:
         """Keyed, since names, sizes and times of files can be guessed."""
@@ -313,7 +328,10 @@ class Disguised(Plain):
                 "kind": facts["input"]["kind"],
                 "pseudonymised": True,
             }
-        return replace(super().result(result), case_id=self.name(result.case_id), facts=facts)
+        patient = self._key.pseudonym(result.patient or result.case_id)
+        return replace(
+            super().result(result), case_id=self.name(result.case_id), facts=facts, patient=patient, date=""
+        )
 
     def error(self, error: Exception) -> Exception:
         """Its kind and the lines of code alone: its words, and those of its causes, may hold a path."""

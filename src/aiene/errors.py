@@ -2,7 +2,7 @@
 
     AieneError
     ├── InputError      a file or folder cannot be used as it is: mend or leave out that input
-    ├── TrainingDataError  the pairs for a training do not fit: every problem in one list
+    ├── ProblemsError   every problem of a table, or of the pairs for a training, in one list
     ├── ModelError      a model bundle (or an asset to import) cannot be used: get it again
     ├── OutputError     results cannot be written: another place, more room, other permissions
     ├── CaseError       the CT was read, but no trustworthy result can be given for it
@@ -91,8 +91,8 @@ class CaseError(ProblemError):
     """A CT that was read, but for which no trustworthy result can be given."""
 
 
-class TrainingDataError(AieneError):
-    """Images, labels or tables for a training that cannot be used; all problems at once.
+class ProblemsError(AieneError):
+    """Input with more than one problem; all of them at once.
 
     Parameters
     ----------
@@ -107,6 +107,14 @@ class TrainingDataError(AieneError):
         if len(self.problems) == 1:
             return self.problems[0]
         return "\n  ".join([f"{len(self.problems)} problems:", *self.problems])
+
+
+class TableError(ProblemsError):
+    """Rows of a table that cannot be used."""
+
+
+class TrainingDataError(ProblemsError):
+    """Images, labels or tables for a training that cannot be used."""
 
 
 class UsageError(AieneError):

@@ -20,7 +20,7 @@ from aiene.export.source_series import whole_header
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
 from aiene.ingest import Case, read_case
 from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
-from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
+from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
 from aiene.ingest.read import opened
 from aiene.models.bundle import Bundle
 from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
@@ -173,10 +173,10 @@ def ready(
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
         ct = read_case(case, room=room)
-        mask = None if masks is None else _own_mask(masks, case, ct.volume.grid)
+        own = own_mask(case, masks)
+        mask = None if own is None else read_mask(own, like=ct.volume.grid, affine=case.affine)
         sha256 = content_sha256(case.files)
-        own = () if masks is None else mask_files(masks, case.case_id)
-        everything = joined_sha256(sha256, content_sha256(own))
+        everything = joined_sha256(sha256, content_sha256(own_mask_files(case, masks)))
         notes = _header_notes(case)
     with _timed(seconds, "prepare"):
         prepared = prepare(ct, preparation.template, preparation.profile)
@@ -288,9 +288,10 @@ def _of_mask(at: Ready, mask: Volume, settings: Settings, told: FgLabels | None)
     ------
     InputError : which of its labels are nodes cannot be told.
     """
-    if settings.masks is None:
-        raise ValueError("a mask without its folder")
-    choice = node_labels(find_mask(settings.masks, at.case.case_id), mask.array, told)
+    file = own_mask(at.case, settings.masks)
+    if file is None:
+        raise ValueError("a mask without its file")
+    choice = node_labels(file, mask.array, told)
     native = mask.with_array(contours(mask.array, choice.nodes))
     on_crop = pull_labels(native, at.prepared.crop.grid, at.prepared.to_native)
     return _Marked(on_crop, native, choice)
@@ -313,10 +314,6 @@ def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
     """A volume of the template's space, laid where it is in the patient's."""
     affine = to_native.matrix @ crop.grid.affine
     return Volume(crop.array, Grid.from_affine(affine, crop.grid.size))
-
-
-def _own_mask(folder: Path, case: Case, native: Grid) -> Volume:
-    return read_mask(find_mask(folder, case.case_id), like=native, affine=case.affine)
 
 
 def _header_notes(case: Case) -> tuple[str, ...]:

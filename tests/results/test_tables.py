@@ -111,7 +111,7 @@ def test_without_an_orientation_no_side_is_told_in_any_table():
     found = CaseResult("u", "ok", nodes=(node(1, 1, 0.9, side=""),), facts=lying)
     assert not found.sides_known
     patients = tables.csv_bytes(tables.patients_table([found], model="m", threshold=0.3)).decode()
-    assert patients.splitlines()[1].startswith("u,ok,1,1,,,0.9,")
+    assert patients.splitlines()[1].startswith("u,u,ok,1,1,,,0.9,")
     nodes = tables.csv_bytes(tables.nodes_table([found], axes=False)).decode().splitlines()
     row = dict(zip(nodes[0].split(","), nodes[1].split(","), strict=True))
     assert row["side"] == ""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
-from aiene.errors import InputError, ModelError, TrainingDataError, UsageError
+from aiene.errors import InputError, ModelError, ProblemsError, UsageError
 from aiene.geometry import Grid, Volume
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.results.nifti import write_nifti
@@ -431,7 +431,7 @@ def test_a_table_in_another_encoding_is_one_sentence(tmp_path: Path):
 )
 def test_a_shifted_or_doubled_row_of_nodes_is_told(tmp_path: Path, rows: str, said: str):
     (tmp_path / "nodes.csv").write_text("case_id,x_mm,y_mm,z_mm,pos,ene\n" + rows)
-    with pytest.raises(TrainingDataError, match=said):
+    with pytest.raises(ProblemsError, match=said):
         read_nodes(tmp_path / "nodes.csv")
 
 

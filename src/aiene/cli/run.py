@@ -35,7 +35,9 @@ def _known_format(word: str) -> str:
 
 
 def run(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A CT, or a folder of CTs.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A CT, a folder of CTs, or a CSV that lists them.")
+    ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
     input_format: Annotated[
         str,
@@ -93,6 +95,22 @@ def run(
         Literal["auto", "sform", "qform"],
         typer.Option(help="Which affine of a NIfTI file counts where its two differ."),
     ] = "auto",
+    id_from: Annotated[
+        str | None,
+        typer.Option(
+            "--id-from",
+            metavar="RULE",
+            help="What cases and patients are called: PatientID, folder:N (1 lies in INPUT, -1 holds the CT) "
+            "or a regular expression over the path below INPUT. --list shows what comes of it.",
+        ),
+    ] = None,
+    timepoint: Annotated[
+        Literal["auto", "first", "latest"],
+        typer.Option(
+            help="Which CT of a patient counts in patients.csv; auto is the latest before treatment where a "
+            "CSV of the input tells its date, else the first."
+        ),
+    ] = "auto",
     pseudonymise: Annotated[
         Path | None,
         typer.Option(
@@ -122,7 +140,7 @@ def run(
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
     from aiene.errors import UsageError
 
-    chosen = Selection(input_format, series, limit, num_parts, part_id, affine)
+    chosen = Selection(input_format, series, limit, num_parts, part_id, affine, id_from, timepoint)
     console = stderr_console()
 
     with user_errors():
@@ -279,11 +297,18 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
     """What a run of these words would process, and why not the rest; headers only."""
     from aiene.cli.console import search_bar
     from aiene.ingest import find_cases
+    from aiene.ingest.identity import parse_id_rule
 
     _check_share(chosen)
     with search_bar() as show:
         found, left_aside = find_cases(
-            source, format=chosen.format, series=chosen.series, affine=chosen.affine, on_progress=show
+            source,
+            format=chosen.format,
+            series=chosen.series,
+            affine=chosen.affine,
+            on_progress=show,
+            id_rule=parse_id_rule(chosen.id_from),
+            timepoint=chosen.timepoint,
         )
     mine = [item for place, item in enumerate(found) if place % chosen.num_parts == chosen.part_id]
     listed = [_listed(item, place, chosen.limit) for place, item in enumerate(mine)]
@@ -303,6 +328,9 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
         echo(f"{row['case_id']}: {why[row['status']]}")
         if row["source"] != row["case_id"]:
             echo(f"    from {row['source']}")
+        if row["patient_id"] != row["case_id"]:
+            day = f", CT of {row['date']}" if row["date"] else ""
+            echo(f"    patient {row['patient_id']}{day}{'' if row['counts'] else ', does not count'}")
         for line in (*row["notes"], *(f"warning: {w}" for w in row["warnings"])):
             echo(f"    {line}")
     for line in left_aside:
@@ -324,6 +352,9 @@ def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, An
         "kind": item.kind if isinstance(item, Case) else None,
         "files": item.file_count if isinstance(item, Case) else 0,
         "source": visible(item.source),
+        "patient_id": visible(item.patient),
+        "date": item.date,
+        "counts": item.counts,
         "series": item.series_uid if isinstance(item, Case) else None,
         "series_left_aside": [
             {"series": aside.series_uid, "slices": aside.slices, "reason": aside.why} for aside in item.aside

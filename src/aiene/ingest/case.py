@@ -59,7 +59,12 @@ class Case:
     affine : which statement of a NIfTI header counts where two differ; see `find_cases`.
     aside : the other series of the study, and why each was not taken.
     source : where it lies: path below the input, the input's own name where it is the whole input.
-    study : tells studies in one place apart; never shown.
+    study : DICOM patient and study, to tell studies in one place apart; never shown.
+    patient : what its patient is called; `identity.group_by_patient` sets it where nobody said.
+    date : of the CT, YYYY-MM-DD; empty where unknown.
+    counts : it is the CT of its patient that counts.
+    mask : its own mask, where an input list names one.
+    treatment : date of the patient's treatment, YYYY-MM-DD; empty where unknown.
     """
 
     case_id: str
@@ -73,6 +78,16 @@ class Case:
     aside: tuple[SeriesAside, ...] = ()
     source: str = ""
     study: str = field(default="", repr=False)
+    patient: str = ""
+    date: str = ""
+    counts: bool = True
+    mask: Path | None = None
+    treatment: str = ""
+
+    @property
+    def dicom_patient(self) -> str:
+        """Who it is by the DICOM header, to keep people apart; empty where it does not say."""
+        return self.study.partition("\0")[0]
 
     @property
     def file_count(self) -> int:
@@ -94,7 +109,7 @@ class Refusal:
     reason : one sentence: file, problem, remedy.
     notes : what else lay there.
     aside : the series that were found, and why none of them was taken.
-    source, study : as for a `Case`.
+    source, study, patient, date, counts, treatment : as for a `Case`.
     """
 
     case_id: str
@@ -103,6 +118,15 @@ class Refusal:
     aside: tuple[SeriesAside, ...] = ()
     source: str = ""
     study: str = field(default="", repr=False)
+    patient: str = ""
+    date: str = ""
+    counts: bool = True
+    treatment: str = ""
+
+    @property
+    def dicom_patient(self) -> str:
+        """As for a `Case`."""
+        return self.study.partition("\0")[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from aiene.ingest.dicom.header import is_directory
 from aiene.ingest.dicom.scan import Collector, Medium, Scan, read_directory
 from aiene.ingest.file_head import Head, read_head, read_heads
 from aiene.ingest.formats import by_name, claimed, is_zip, kind_of
+from aiene.ingest.input_list import is_input_list, read_input_list
 from aiene.wording import file_name, said
 
 # Every file below a folder, in one order everywhere, without going round in circles.
@@ -395,7 +396,7 @@ def _problem(head: Head) -> str:
 
 @contextmanager
 def source_files(source: Path) -> Iterator[tuple[Path, ...]]:
-    """The files of a folder, a single file, a DICOMDIR or a zip archive, as `find_cases` would look at them.
+    """The files of a folder, a single file, a DICOMDIR, a zip archive or an input list, as for `find_cases`.
 
     Those of archives lie in temporary folders that are gone when the context is left; an archive that cannot
     be opened is passed over.
@@ -406,9 +407,10 @@ def source_files(source: Path) -> Iterator[tuple[Path, ...]]:
     """
     if not source.exists():
         raise InputError(source, "it does not exist", "give a folder or file with a CT")
+    listed = [e.image for e in read_input_list(source)] if is_input_list(source) else [source]
     with ExitStack() as stack:
         files: list[Path] = []
-        for listing in list_places(source):
+        for listing in [place for image in listed if image.exists() for place in list_places(image)]:
             files += listing.files
             if not listing.is_archive:
                 continue

@@ -15,6 +15,8 @@ from aiene.ingest.case import AffineRule, Case, Refusal, case_id, distinct, plac
 from aiene.ingest.dicom.study import find_in_scan
 from aiene.ingest.discovery import Broken, Listing, Place, list_places, moved, survey, walk_inside
 from aiene.ingest.formats import InputFormat, by_name, titles, wanted
+from aiene.ingest.identity import IdRule, Timepoint, group_by_patient, named_by_rule
+from aiene.ingest.input_list import is_input_list, listed_case, read_input_list
 from aiene.ingest.patients import APART, gather
 from aiene.wording import case_name, file_name, joined, said
 
@@ -23,6 +25,8 @@ OnProgress = Callable[[int, int], None]
 
 _GZIPPED_LAST: Final = ("nii", "nii.gz")
 """Words of `--format` with which the published code listed every .nii before the first .nii.gz."""
+
+BY_PLACE: Final = IdRule()
 
 _Image = tuple[Path, str | Broken]
 
@@ -35,8 +39,10 @@ def find_cases(
     affine: AffineRule = "auto",
     on_progress: OnProgress = lambda done, total: None,
     room: Path | None = None,
+    id_rule: IdRule = BY_PLACE,
+    timepoint: Timepoint = "auto",
 ) -> tuple[list[Case | Refusal], list[str]]:
-    """The cases that lie in a file or folder; headers only, each file opened once.
+    """The cases that lie in a file or folder, or that a list names; headers only, each file opened once.
 
     What a file is, its content says. Each study with a CT is a case of one series (`dicom.choose.choose`
     states the rule); `naming.case_id` names it after its folder. Where all sub-folders hold different series
@@ -49,12 +55,14 @@ def find_cases(
 
     Parameters
     ----------
-    source : a CT, a folder of CTs, a zip archive of either, or a DICOMDIR.
+    source : a CT, a folder of CTs, a zip archive of either, a DICOMDIR, or an input list (`input_list`).
     format : take only this format; `nii` and `nii.gz` both take both endings. With them all .nii come first.
     series : SeriesInstanceUID to take in its study, whatever the rule says.
     affine : which statement of a NIfTI header counts; `auto` takes the sform and refuses a conflict.
     on_progress : see `OnProgress`.
     room : where zip archives are unpacked while they are looked at; see `archive.unpacked`.
+    id_rule : what the cases are called; see `identity.IdRule`.
+    timepoint : which CT of a patient counts; see `identity.group_by_patient`.
 
     Returns
     -------
@@ -63,10 +71,55 @@ def find_cases(
     Raises
     ------
     InputError : `source` is not there, cannot be opened, or holds nothing that is an image.
+    TableError : rows of an input list cannot be used.
     UsageError : `series` is nowhere in the input, or there is no such format.
     """
     if not source.exists():
         raise InputError(source, "it does not exist", _give())
+    if is_input_list(source):
+        found, notes = _listed(source, format, series, on_progress, room)
+    else:
+        found, notes = _found(source, format, series, on_progress, room)
+    named = _copies_told(distinct(named_by_rule(found, id_rule)))
+    cases = [replace(c, affine=affine) if isinstance(c, Case) else c for c in named]
+    cases = group_by_patient(cases, timepoint)
+    return cases, [*(said("{}: {}", case_name(c.case_id), note) for c in cases for note in c.notes), *notes]
+
+
+def _listed(
+    source: Path,
+    format: InputFormat,  # noqa: A002
+    series: str | None,
+    on_progress: OnProgress,
+    room: Path | None,
+) -> tuple[list[Case | Refusal], list[str]]:
+    """A case for each row of an input list."""
+    entries = read_input_list(source)
+    found: list[Case | Refusal] = []
+    notes: list[str] = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            if is_input_list(entry.image):
+                raise InputError(entry.image, "it is a list again", "name a CT")
+            if not entry.image.exists():
+                raise InputError(entry.image, "it does not exist", f"mend line {entry.line} of the list")
+            there, told = _found(entry.image, format, series, lambda _done, _total: None, room)
+            notes += told
+            found.append(listed_case(source, entry, there))
+        except InputError as error:
+            found.append(listed_case(source, entry, error))
+        on_progress(number, len(entries))
+    return found, notes
+
+
+def _found(
+    source: Path,
+    format: InputFormat,  # noqa: A002
+    series: str | None,
+    on_progress: OnProgress,
+    room: Path | None,
+) -> tuple[list[Case | Refusal], list[str]]:
+    """The cases of a file or folder, named after their places, and what was left aside."""
     surveyed = _survey_all(list_places(source), wanted(format), on_progress, room)
     places = gather(source, surveyed)
     if series is not None and not any(series in place.scan.series for place in places):
@@ -76,9 +129,7 @@ def find_cases(
         found += _cases(source, place, format, series)
     if not found:
         raise _nothing(source, surveyed, format)
-    named = _copies_told(distinct(found))
-    cases = [replace(c, affine=affine) if isinstance(c, Case) else c for c in named]
-    return cases, _notes(source, cases, surveyed, places)
+    return found, _notes(source, surveyed, places)
 
 
 def _survey_all(
@@ -241,11 +292,8 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
     )
 
 
-def _notes(
-    source: Path, cases: Sequence[Case | Refusal], surveyed: Sequence[Place], places: Sequence[Place]
-) -> list[str]:
-    notes: list[str] = [said("{}: {}", case_name(c.case_id), note) for c in cases for note in c.notes]
-    notes += [note for place in places for note in place.notes]
+def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> list[str]:
+    notes: list[str] = [note for place in places for note in place.notes]
     holders = {parent for place in surveyed for parent in place.path.parents}  # of archives
     notes += [
         said("{}: no image found", file_name(place.path))

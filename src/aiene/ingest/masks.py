@@ -75,6 +75,27 @@ def find_mask(folder: Path, case_id: str) -> Path:
     return found[0]
 
 
+def own_mask_files(case: Case, folder: Path | None) -> tuple[Path, ...]:
+    """Every file that could be a case's own mask: as the input list says, else in the folder of the masks."""
+    if case.mask is not None:
+        return (case.mask,)
+    return () if folder is None else mask_files(folder, case.case_id)
+
+
+def own_mask(case: Case, folder: Path | None) -> Path | None:
+    """The file of a case's own mask; None where the segmenter is to find the nodes.
+
+    Raises
+    ------
+    InputError : there is none in the folder, or more than one, or what the input list names is not there.
+    """
+    if case.mask is None:
+        return None if folder is None else find_mask(folder, case.case_id)
+    if not case.mask.exists():
+        raise InputError(case.mask, "it does not exist", "mend the mask of this case in the input list")
+    return case.mask
+
+
 def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
     """A label map on the CT's grid.
 

@@ -170,6 +170,16 @@ class RunStore:
             with self.lock():
                 self.owned.put(partial, self.case_folder(result.case_id), last=CASE)
 
+    def rewrite_record(self, result: CaseResult) -> None:
+        """Write a case's record again, its images left as they are.
+
+        Raises
+        ------
+        OutputError : it cannot be written.
+        """
+        with self.lock():
+            self.owned.write_json(self.case_folder(result.case_id) / CASE, result.to_json())
+
     def results(self, case_ids: Iterable[str]) -> list[CaseResult]:
         """The results of some cases that lie in the folder, by case id in byte order.
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aiene.cells import table_bytes
+from aiene.results.patients import by_patient
 from aiene.results.records import CaseResult, NodeResult
 
 PUBLISHED = (
@@ -83,17 +84,24 @@ def nodes_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
 
 
 def patients_table(results: Iterable[CaseResult], *, model: str, threshold: float) -> pd.DataFrame:
-    """One row per patient.
+    """One row per patient: of the CT that counts, with the cases of the others.
 
     A failed case has empty counts, which is not the same as 0; so has one whose sides cannot be known for
     `n_left` and `n_right`.
     """
     rows = [
-        {**_patient_row(result), "ai_model": model, "ai_threshold": threshold}
-        for result in sorted(results, key=lambda r: r.case_id.encode())
+        {
+            **_patient_row(result),
+            "ai_model": model,
+            "ai_threshold": threshold,
+            "ct_date": result.date or None,
+            "other_cases": " ".join(other.case_id for other in others),
+        }
+        for result, others in by_patient(results)
         if result.status != "skipped"
     ]
     columns = [
+        "patient_id",
         "case_id",
         "status",
         "n_ai_ene",
@@ -106,6 +114,8 @@ def patients_table(results: Iterable[CaseResult], *, model: str, threshold: floa
         "primary_found",
         "ai_model",
         "ai_threshold",
+        "ct_date",
+        "other_cases",
     ]
     counts = dict.fromkeys(("n_ai_ene", "n_ai_nodes", "n_left", "n_right"), "Int64")
     return pd.DataFrame(rows, columns=columns).astype(counts)
@@ -123,10 +133,14 @@ def cases_table(results: Sequence[CaseResult]) -> pd.DataFrame:
             "warnings": " | ".join(result.warnings),
             "seconds": round(sum(result.seconds.values()), 1),
             "source": result.source,
+            "patient_id": result.patient or result.case_id,
+            "ct_date": result.date or None,
+            "counts": result.counts,
         }
         for result in sorted(results, key=lambda r: r.case_id.encode())
     ]
     columns = ["case_id", "status", "reason", "n_nodes", "n_ene", "warnings", "seconds", "source"]
+    columns += ["patient_id", "ct_date", "counts"]
     return pd.DataFrame(rows, columns=columns).astype({"n_nodes": "Int64", "n_ene": "Int64"})
 
 
@@ -173,7 +187,11 @@ def _native_row(node: NodeResult) -> dict[str, Any]:
 
 
 def _patient_row(result: CaseResult) -> dict[str, Any]:
-    row: dict[str, Any] = {"case_id": result.case_id, "status": result.status}
+    row: dict[str, Any] = {
+        "patient_id": result.patient or result.case_id,
+        "case_id": result.case_id,
+        "status": result.status,
+    }
     if result.status == "failed":
         return row
     volumes = [node.native_volume_mm3 for node in result.nodes]

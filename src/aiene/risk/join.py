@@ -41,7 +41,8 @@ def join_ai_ene(table: pd.DataFrame, patients_csv: Path, *, id_pattern: str | No
     Parameters
     ----------
     table : canonical.
-    patients_csv : with `case_id` (or `patient_id`) and `n_ai_ene`; or the folder of the run.
+    patients_csv : with `patient_id` or `case_id`, whichever more patients of the table are found in, and
+        `n_ai_ene`; or the folder of the run.
     id_pattern : regular expression that finds the patient's id in a case id: its first group if it has one,
         else all that it matches.
 
@@ -51,7 +52,7 @@ def join_ai_ene(table: pd.DataFrame, patients_csv: Path, *, id_pattern: str | No
     UsageError : the pattern is none, or no id of one table is in the other.
     """
     path = patients_csv / "patients.csv" if patients_csv.is_dir() else patients_csv
-    run = _run_table(path)
+    run = _run_table(path, table["patient_id"])
     ids = _patient_ids(run, path, id_pattern)
     _refuse_twice(ids, path)
     run = run.assign(patient_id=ids)
@@ -65,9 +66,10 @@ def join_ai_ene(table: pd.DataFrame, patients_csv: Path, *, id_pattern: str | No
     return Joined(out, int(found.sum()), only_table, only_ai, tuple(warnings))
 
 
-def _run_table(path: Path) -> pd.DataFrame:
+def _run_table(path: Path, patients: pd.Series) -> pd.DataFrame:
     run = read_raw(path)
-    name = next((n for n in ("patient_id", "case_id") if n in run), None)
+    names = [n for n in ("patient_id", "case_id") if n in run]
+    name = max(names, key=lambda n: int(run[n].isin(patients).sum()), default=None)
     if name is None or "n_ai_ene" not in run:
         raise InputError(path, "it has no case_id and n_ai_ene", "name the patients.csv of aiene run")
     if run[name].isna().any():

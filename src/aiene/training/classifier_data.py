@@ -34,7 +34,7 @@ from aiene.training.metrics import Rule
 from aiene.training.nodes import Example, NodeRow, examples_of, read_nodes
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import read_record
-from aiene.training.table import unknown_case
+from aiene.user_table import unknown_case
 
 
 @dataclass(frozen=True)

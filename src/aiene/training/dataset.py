@@ -29,7 +29,7 @@ from aiene.provenance import digest
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.training.patients import PatientTable
 from aiene.training.same_ct import Slices, slices_of
-from aiene.training.table import plain_id
+from aiene.user_table import plain_id
 from aiene.wording import case_name, file_name, said
 
 LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}

@@ -20,7 +20,7 @@ from aiene.errors import InputError, TrainingDataError
 from aiene.nodes import Node, names_by_volume, split_nodes
 from aiene.nodes.split import dilate, padded_block
 from aiene.training.dataset import TrainingCrop
-from aiene.training.table import plain_id, read_table
+from aiene.user_table import plain_id, read_table
 
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))
 """Columns that say where a node is, in LPS mm on the CT; the first are those of a run's `nodes.csv`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from aiene.errors import InputError, TrainingDataError
-from aiene.training.table import Table, plain_id, read_table, unknown_case
+from aiene.user_table import Table, plain_id, read_table, unknown_case
 
 _REMEDY: Final = "give case_id,patient_id[,fold] with a value in each row"
 

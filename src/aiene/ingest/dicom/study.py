@@ -19,6 +19,7 @@ from aiene.ingest.dicom.read import check_doubles
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.dicom.series_selection import Candidate, candidates, choose, describe, unusable, why_not
 from aiene.ingest.dicom.stack import Group, group, what_differs
+from aiene.ingest.identity import iso_date
 from aiene.ingest.read import opened
 from aiene.wording import Said, file_name, joined, said, uid_name
 
@@ -67,7 +68,10 @@ def _named(
     """Named after its place; the folder of a single series does not count, since the study may get others."""
     nested = place != root and place.parent != root and bool(frames) and _is_of_series(place.name, frames)
     name = case_id(root, place.parent if nested else place, is_file=place.is_file())
-    return replace(item, case_id=name, source=place_below(root, place), study=study)
+    dates = sorted({day for frame in frames if (day := iso_date(frame.study[0]))})
+    return replace(
+        item, case_id=name, source=place_below(root, place), study=study, date=dates[0] if dates else ""
+    )
 
 
 def _is_of_series(name: str, frames: Sequence[Frame]) -> bool:

@@ -1,4 +1,4 @@
-"""CSV tables that a user writes by hand: read strictly, since a shifted column would train on wrong truth."""
+"""CSV tables that a user writes by hand: read strictly, since a shifted column would move numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from aiene.errors import InputError, TrainingDataError
+from aiene.errors import InputError, TableError
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_table(file: Path, remedy: str) -> Table:
     Raises
     ------
     InputError : it cannot be read, or has no header, or a column twice.
-    TrainingDataError : every row with more or fewer cells than the header.
+    TableError : every row with more or fewer cells than the header.
     """
     lines = _cells(file, remedy)
     if not lines:
@@ -71,7 +71,7 @@ def read_table(file: Path, remedy: str) -> Table:
         if len(cells) != len(columns)
     ]
     if problems:
-        raise TrainingDataError(problems)
+        raise TableError(problems)
     rows = tuple(Row(n, dict(zip(columns, map(str.strip, cells), strict=True))) for n, cells in lines[1:])
     trimmed = [line for line, cells in lines[1:] if any(cell != cell.strip() for cell in cells)]
     return Table(file, columns, rows, _trimmed(file, trimmed))

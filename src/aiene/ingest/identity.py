@@ -1,0 +1,254 @@
+"""Whose CT each case is: the rule of `--id-from`, the patient, and which of a patient's CTs counts."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import PurePosixPath
+from typing import Final, Literal
+
+from aiene.errors import ProblemError, UsageError
+from aiene.ingest.case import Case, Refusal, safe
+from aiene.wording import case_name, joined, said
+
+Timepoint = Literal["auto", "first", "latest"]
+TIMEPOINTS: Final = ("auto", "first", "latest")
+
+_NO_ID: Final = "no-id-"
+"""Beginning of what stands for a PatientID that is not there (`dicom.header`)."""
+
+_DATE: Final = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+_VISIT: Final = re.compile(
+    r"ses-[a-z0-9]+|(?:visit|session|timepoint|tp|fu|follow-?up|week)[-_ ]?\d+|baseline|follow-?up", re.I
+)
+"""What tells visits of one patient apart; `ses-` is BIDS's."""
+_SUBJECT: Final = re.compile(r"(?:^|.*[_\-. ])sub-[a-zA-Z0-9]+(?=_|$)")
+"""An id up to BIDS's subject; a word before it may be a site's."""
+_SEPARATORS: Final = "_-. "
+
+
+@dataclass(frozen=True)
+class IdRule:
+    """How a case is named.
+
+    Parameters
+    ----------
+    how : `place` after its path (`docs/decisions/0006-case-ids.md`), `folder` after one folder of it, `regex`
+        after what an expression finds in it, `PatientID` after DICOM's.
+    level : for `folder`, which one below the input: 1 is the first, -1 the one that holds the CT.
+    pattern : for `regex`.
+    """
+
+    how: Literal["place", "folder", "regex", "PatientID"] = "place"
+    level: int = 0
+    pattern: re.Pattern[str] | None = None
+
+
+def parse_id_rule(words: str | None) -> IdRule:
+    """The rule that `--id-from` names; None is the usual one.
+
+    Raises
+    ------
+    UsageError : it is neither `PatientID`, `folder:N` nor a regular expression.
+    """
+    if words is None:
+        return IdRule()
+    if words.casefold() == "patientid":
+        return IdRule("PatientID")
+    folder = re.fullmatch(r"folder:(-?\d+)", words.strip())
+    if folder:
+        level = int(folder.group(1))
+        if level == 0:
+            raise UsageError(
+                "--id-from folder:0: folders are counted from 1 (below INPUT) or -1 (next to the CT)."
+            )
+        return IdRule("folder", level)
+    try:
+        return IdRule("regex", pattern=re.compile(words))
+    except re.error as error:
+        raise UsageError(
+            f"--id-from {words}: neither PatientID, folder:N nor a regular expression ({error})."
+        ) from error
+
+
+def named_by_rule(items: Sequence[Case | Refusal], rule: IdRule) -> list[Case | Refusal]:
+    """The cases under the ids of a rule, the patient with it; what the rule does not fit becomes a refusal.
+
+    Cases of one id are told apart by their dates where each has another one.
+    """
+    if rule.how == "place":
+        return list(items)
+    named = [_named(item, rule) for item in items]
+    alike: dict[str, list[int]] = defaultdict(list)
+    for number, item in enumerate(named):
+        alike[item.case_id.casefold()].append(number)
+    for numbers in alike.values():
+        dates = {named[n].date for n in numbers}
+        if len(numbers) > 1 and "" not in dates and len(dates) == len(numbers):
+            for n in numbers:
+                named[n] = replace(named[n], case_id=f"{named[n].case_id}_{named[n].date}")
+    return named
+
+
+def _named(item: Case | Refusal, rule: IdRule) -> Case | Refusal:
+    try:
+        patient, name = _names(item, rule)
+    except ProblemError as error:
+        if isinstance(item, Refusal):
+            return item  # it has a reason of its own
+        return Refusal(item.case_id, error.told, item.notes, item.aside, item.source, item.study)
+    return replace(item, case_id=safe(name), patient=safe(patient))
+
+
+def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
+    """Patient and case id by the rule, as they stand in the input.
+
+    Raises
+    ------
+    ProblemError : the rule does not fit.
+    """
+    if rule.how == "PatientID":
+        known = item.dicom_patient
+        if not known or known.startswith(_NO_ID):
+            what = "its DICOM header has no PatientID" if item.study else "it is no DICOM series"
+            raise ProblemError(f"--id-from PatientID: {what}", "name it by another rule, or in an input list")
+        return known, known
+    if rule.pattern is not None:
+        found = rule.pattern.search(item.source)
+        groups = found.groupdict() if found else {}
+        name = groups.get("patient") or (
+            found.group(1) if found and found.groups() else found and found.group()
+        )
+        if not name:
+            raise ProblemError(
+                said("--id-from finds nothing in {}", case_name(item.source)), "mend the expression"
+            )
+        return name, groups.get("case") or name
+    folders = PurePosixPath(item.source).parts
+    if isinstance(item, Refusal) or item.kind != "dicom":
+        folders = folders[:-1]
+    place = rule.level - 1 if rule.level > 0 else rule.level
+    if not -len(folders) <= place < len(folders):
+        raise ProblemError(
+            f"--id-from folder:{rule.level}: it lies in {len(folders)} folder{'s' * (len(folders) != 1)} "
+            "below INPUT",
+            "name it by another rule, or in an input list",
+        )
+    return folders[place], folders[place]
+
+
+# Patients: who a case is of, as far as that can be told without guessing.
+
+
+def patient_of_id(case_id: str) -> str:
+    """The part of an id that stays the same at each of a patient's visits; empty where nothing tells.
+
+    BIDS's subject, or the id without a date or visit. What remains must hold a digit: `HN_19600101` and
+    `HN_19550505` may be two patients and their dates of birth, so `HN` is nobody.
+    """
+    subject = _SUBJECT.match(case_id)
+    if subject:
+        return subject.group()
+    rest = _DATE.sub("\0", case_id)
+    parts = re.split(rf"([{re.escape(_SEPARATORS)}])", rest)
+    rest = _without_visits(rest if len(parts) == 1 else "".join(parts))
+    rest = re.sub(rf"[{re.escape(_SEPARATORS)}]*\0[{re.escape(_SEPARATORS)}]*", "_", rest).strip(_SEPARATORS)
+    if rest == case_id or not re.search(r"\d", rest):
+        return ""
+    return rest
+
+
+def _without_visits(text: str) -> str:
+    bounded = (
+        rf"(?:(?<=^)|(?<=[{re.escape(_SEPARATORS)}\0]))(?:{_VISIT.pattern})(?=$|[{re.escape(_SEPARATORS)}\0])"
+    )
+    return re.sub(bounded, "\0", text, flags=re.I)
+
+
+def date_in_id(case_id: str) -> str:
+    """The date that stands in an id, YYYY-MM-DD; empty where there is none, or more than one."""
+    found = {"-".join((m[1], m[3], m[4])) for m in _DATE.finditer(case_id)}
+    return iso_date(found.pop()) if len(found) == 1 else ""
+
+
+def iso_date(text: str) -> str:
+    """A date as YYYY-MM-DD; `YYYYMMDD`, as DICOM has it, is one too; empty where it is none."""
+    plain = re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)", text.strip())
+    try:
+        return date(*map(int, plain.groups())).isoformat() if plain else ""
+    except ValueError:
+        return ""
+
+
+def group_by_patient(items: Sequence[Case | Refusal], timepoint: Timepoint) -> list[Case | Refusal]:
+    """Every case with its patient and date, and whether it is the CT of that patient that counts.
+
+    Cases are of one patient where the input list or `--id-from` says so, where their DICOM headers do
+    (PatientID, or name and birth date), or where their ids differ by a date or visit alone. By `first` the
+    earliest CT counts, by `latest` the last; `auto` takes the last that is not after the treatment, where the
+    input list tells its date, else the earliest: a CT after the treatment shows other nodes. A patient with
+    several CTs is told in the warnings of the one that counts.
+    """
+    known = [
+        replace(item, date=item.date or ("" if item.study else date_in_id(item.case_id))) for item in items
+    ]
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, item in enumerate(known):
+        groups[_key(item)].append(number)
+    taken = {item.case_id.casefold() for item in known}
+    for numbers in groups.values():
+        name = _name([known[n] for n in numbers], taken)
+        taken.add(name.casefold())
+        chosen, why = _that_counts({n: known[n] for n in numbers}, timepoint)
+        for n in numbers:
+            known[n] = replace(known[n], patient=name, counts=n == chosen)
+        item = known[chosen]
+        if len(numbers) > 1 and isinstance(item, Case):
+            others = joined(", ", [case_name(known[n].case_id) for n in numbers if n != chosen])
+            told = said(f"{why} of {len(numbers)} CTs of one patient counts; the others: {{}}", others)
+            known[chosen] = replace(item, warnings=(*item.warnings, told))
+    return known
+
+
+def _key(item: Case | Refusal) -> tuple[str, str]:
+    if item.patient:
+        return "said", item.patient
+    if item.dicom_patient:
+        return "dicom", item.dicom_patient
+    base = patient_of_id(item.case_id)
+    return ("id", base.casefold()) if base else ("case", item.case_id)
+
+
+def _name(group: Sequence[Case | Refusal], taken: set[str]) -> str:
+    """What a patient is called: as was said, else by what the ids share; the first id where that is taken."""
+    if group[0].patient:
+        return group[0].patient
+    own = {item.case_id.casefold() for item in group}
+    for name in sorted({patient_of_id(item.case_id) for item in group} - {""}):
+        if name.casefold() not in taken - own:
+            return name
+    return min(item.case_id for item in group)
+
+
+def _that_counts(group: dict[int, Case | Refusal], timepoint: Timepoint) -> tuple[int, str]:
+    """Which CT of a patient counts, and by what rule."""
+    usable = {n: item for n, item in group.items() if isinstance(item, Case)} or group
+    order = sorted(usable, key=lambda n: (usable[n].date == "", usable[n].date, usable[n].case_id))
+    dated = [n for n in order if usable[n].date]
+    if len(dated) < len(order):
+        undated = "the first by name (not every date is known)"
+        return (
+            (order[-1], "the last by name (not every date is known)")
+            if timepoint == "latest"
+            else (min(usable, key=lambda n: usable[n].case_id), undated)
+        )
+    if timepoint == "latest":
+        return order[-1], "the latest"
+    treatment = min((usable[n].treatment for n in order if usable[n].treatment), default="")
+    before = [n for n in order if usable[n].date <= treatment]
+    if timepoint == "auto" and before:
+        return before[-1], "the latest before treatment"
+    return order[0], "the earliest" if not treatment else "the earliest (all are after treatment)"
