@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiene.deidentify import Disguised, Key, Plain
-from aiene.device import available_cores, resolve_device
+from aiene.device import available_cores, device_name, resolve_device
 from aiene.errors import AieneError, CaseError, OutputError, UsageError
 from aiene.ingest import AffineRule, Case, Refusal, find_cases
 from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
@@ -75,12 +75,14 @@ class Progress(NamedTuple):
     ----------
     number, total : which case of how many.
     reused : its result was there from an earlier call.
+    device : where the networks run, such as `cpu` or `cuda:0`.
     """
 
     number: int
     total: int
     result: CaseResult
     reused: bool
+    device: str
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def run_cohort(
     verify_bundle(bundle)
     if fg_labels is not None and labels is not None and masks is None:
         check_known(fg_labels, labels, {name: LABEL_VALUES[name] for name in bundle.card.labels})
-    target = resolve_device(device)
+    target = device_name(device)
     threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
     settings = Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)
     with shown.errors():
@@ -199,7 +201,9 @@ def run_cohort(
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
         record = shown.settings(
-            _settings_record(source, settings, chosen, bundle, target.type, listed_masks=listed_masks)
+            _settings_record(
+                source, settings, chosen, bundle, target.partition(":")[0], listed_masks=listed_masks
+            )
         )
         mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
         names = [shown.name(case.case_id) for case in mine]
@@ -213,7 +217,7 @@ def run_cohort(
             "selection": {**asdict(chosen), "series": shown.uid(chosen.series)},
             "jobs": crew_size,
             "bundle": bundle_facts(bundle),
-            "environment": environment(str(target)),
+            "device": target,
             "left_aside": left_aside,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -248,6 +252,11 @@ class _Book:
         self._results: dict[str, CaseResult] = {}
         self._unwritten: dict[str, CaseResult] = {}
         self._written_at, self._took = -math.inf, 0.0
+
+    @property
+    def device(self) -> str:
+        """Where the networks run."""
+        return str(self._document["device"])
 
     def add(self, result: CaseResult, *, unwritten: bool = False) -> None:
         """A case that is done; `unwritten` where its folder cannot be, so that the record must tell of it."""
@@ -293,7 +302,8 @@ class _Book:
     def _write_record(self, more: dict[str, Any]) -> None:
         unwritten = [result.to_json() for result in self._unwritten.values()]
         told = {"unwritten": unwritten} if unwritten else {}
-        self._run.store.write_run({**self._document, **more, **told}, part=self._chosen.part)
+        document = {**self._document, "environment": environment(self._document["device"])}
+        self._run.store.write_run({**document, **more, **told}, part=self._chosen.part)
 
     def _rows(self) -> list[CaseResult]:
         """A result for every case of the input: of ours as we know it, of other parts as it lies there."""
@@ -333,7 +343,7 @@ class _Progressing:
             case.case_id: Person(case.case_id, case.patient, case.date, case.counts) for case in cases
         }
 
-    def work(self, jobs: int, device: Any) -> list[CaseResult]:
+    def work(self, jobs: int, device: str) -> list[CaseResult]:
         """Settle what needs no work, then work; results in the order of the input."""
         open_cases = [
             case
@@ -344,7 +354,7 @@ class _Progressing:
             run = self._run
             preparation = load_preparation(run.bundle)
             own_masks = run.settings.masks is not None or all(case.mask is not None for case in open_cases)
-            networks = load_networks(run.bundle, device, own_masks=own_masks)
+            networks = load_networks(run.bundle, resolve_device(device), own_masks=own_masks)
             at_once = min(jobs, len(open_cases))
             with Preparers(run.bundle, run.settings.masks, at_once, room=run.store.room) as crew:
                 for case, get_ready in crew.each(open_cases, preparation):
@@ -420,7 +430,7 @@ class _Progressing:
     def _tell(self, result: CaseResult, *, reused: bool, unwritten: bool = False) -> None:
         self._results[result.case_id] = result
         self._book.add(result, unwritten=unwritten)
-        self._on_case(Progress(len(self._results), len(self._cases), result, reused))
+        self._on_case(Progress(len(self._results), len(self._cases), result, reused, self._book.device))
 
     def _marks_of(self, case: Case) -> tuple[str, str]:
         """Identity and seal of a case, taken before its files are read."""

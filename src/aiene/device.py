@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiene.errors import UsageError
@@ -17,7 +20,8 @@ _FORM = re.compile(r"(auto|cpu|mps|(?:cuda|gpu)(?::\d+)?)")
 def resolve_device(text: str) -> torch.device:
     """The device of `auto`, `cpu`, `mps`, `cuda`, `cuda:1`, `gpu` or `gpu:1`.
 
-    `auto` takes CUDA, then Apple's MPS, then the CPU. On CUDA, algorithms that repeat are asked for.
+    `auto` takes CUDA where it is there, else the CPU: nobody has compared Apple's MPS with it yet, so `mps`
+    has to be asked for. On CUDA, algorithms that repeat are asked for.
 
     Raises
     ------
@@ -29,7 +33,7 @@ def resolve_device(text: str) -> torch.device:
         raise UsageError(f"--device {text}: no such device; say auto, cpu, cuda, cuda:0 or mps.")
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if text == "auto":
-        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+        return torch.device("cuda" if has_cuda else "cpu")
     device = torch.device(text.replace("gpu", "cuda"))
     missing = {"cuda": not has_cuda, "mps": not has_mps}.get(device.type, False)
     if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
@@ -38,6 +42,32 @@ def resolve_device(text: str) -> torch.device:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
     return device
+
+
+def device_name(text: str) -> str:
+    """The same device by its name; torch, which takes seconds to load, is loaded only where it must be asked.
+
+    Raises
+    ------
+    UsageError : as `resolve_device`.
+    """
+    if text == "cpu" or (text == "auto" and not _may_accelerate()):
+        return "cpu"
+    return str(resolve_device(text))
+
+
+def _may_accelerate() -> bool:
+    """Whether the torch that is installed was built for more than a processor, as its version file says."""
+    spec = importlib.util.find_spec("torch")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    if sys.platform == "darwin" or not folders:
+        return True
+    try:
+        lines = (Path(folders[0]) / "version.py").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return True
+    builds = [line for line in lines if re.match(r"(cuda|hip)\b.*=", line)]
+    return not builds or any(not line.rstrip().endswith("= None") for line in builds)
 
 
 def available_cores() -> int:

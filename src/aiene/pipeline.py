@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _SOFT_HU = -200.0
 _NO_PRIMARY = "the model has no label for the primary tumour, so none was looked for"
+_COARSE_MM = 3.0
+"""Voxels in plane from which on extension is not to be seen: a node's capsule is under 1 mm thick, what
+breaks through it some mm, and the classifier reads voxels of 1 mm."""
 _WHOLE = 0.995
 """Share of the contours in the crop from which on a warning would round to 100 %."""
 
@@ -194,7 +197,7 @@ def ready(
         "to_native": prepared.to_native.matrix.tolist(),
         "registration": asdict(prepared.registration),
     }
-    warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
+    warnings = (*case.warnings, *ct.warnings, *_coarse(ct.volume.grid), *prepared.warnings)
     return Ready(case, prepared, mask, facts, warnings, seconds, notes)
 
 
@@ -314,6 +317,17 @@ def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
     """A volume of the template's space, laid where it is in the patient's."""
     affine = to_native.matrix @ crop.grid.affine
     return Volume(crop.array, Grid.from_affine(affine, crop.grid.size))
+
+
+def _coarse(native: Grid) -> tuple[str, ...]:
+    """Whether ENE can be seen at all: the middle of the three voxel spacings is one in plane, as CTs go."""
+    in_plane = sorted(native.spacing)[1]
+    if in_plane < _COARSE_MM:
+        return ()
+    return (
+        f"voxels of {in_plane:.1f} mm in plane: extranodal extension cannot be seen at this resolution, so "
+        "the ENE probabilities mean little",
+    )
 
 
 def _header_notes(case: Case) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,18 @@ def version() -> str:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, machine and device; no name of a person or a computer."""
-    import torch
+    """Versions, machine and device; no name of a person or a computer.
 
-    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    torch's threads and the GPU are empty where nothing has loaded torch yet.
+    """
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name(device) if torch is not None and device.startswith("cuda") else None
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
         "cores": available_cores(),
-        "torch_threads": torch.get_num_threads(),
+        "torch_threads": None if torch is None else torch.get_num_threads(),
         "device": device,
         "gpu": gpu,
         "packages": {name: metadata.version(name) for name in _PACKAGES},

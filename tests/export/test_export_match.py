@@ -94,8 +94,9 @@ def test_nodes_of_a_nifti_lie_in_the_series_where_they_were_found(tmp_path: Path
 
 def test_without_a_folder_one_sentence_says_what_is_needed(tmp_path: Path) -> None:
     run = run_of_nifti(tmp_path)
-    said = reason(run, None)
-    assert said == (
+    summary = export_run(run.out, ["dicom-seg"])
+    assert (summary.rows[0].status, summary.exit_code) == ("skipped", 1)  # 0 where another case was exported
+    assert summary.rows[0].reason == (
         "the CT came from a NIfTI file, and DICOM objects need the DICOM series that it was made from; "
         "name the folder of that series with --source-dicom."
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
-from aiene.errors import AieneError, OutputError
+from aiene.errors import AieneError, OutputError, UsageError
 from aiene.report import document
 from aiene.wording import is_hidden, visible
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
     from aiene.cohort import Progress, RunSummary
 
+
+log = logging.getLogger(__name__)
 
 RESEARCH_ONLY = document.RESEARCH_ONLY
 
@@ -99,20 +104,102 @@ def stderr_console() -> Console:
     return Visible(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
-def tell_case(console: Console, step: Progress) -> None:
+class RunProgress:
+    """How far a run is: a bar on a terminal; on a pipe the same words at the end of each case's line.
+
+    Parameters
+    ----------
+    console : of stderr.
+    quiet : only failed cases are told.
+    verbose : the seconds of every stage are told too.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._console, self._quiet, self._verbose = console, quiet, verbose
+        self._began = time.monotonic()
+        self._worked = 0
+        self._bar: Any = None
+
+    def __enter__(self) -> RunProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tell(self, step: Progress) -> None:
+        """A case that is done."""
+        self._worked += not step.reused and step.result.status != "skipped"
+        line = case_line(step)
+        log.info("%s", line)
+        for warning in step.result.warnings:
+            log.info("    warning: %s", warning)
+        if self._quiet and step.result.status != "failed":
+            return
+        pace = "" if self._quiet else self._pace(step)
+        if self._console.is_terminal and not self._quiet:
+            self._move(step, pace)
+            pace = ""
+        tell_case(self._console, step, pace)
+        if self._verbose and step.result.seconds and not step.reused:
+            stages = ", ".join(f"{stage} {taken:.1f} s" for stage, taken in step.result.seconds.items())
+            self._console.print(f"    {stages}", markup=False, style="dim")
+
+    def _pace(self, step: Progress) -> str:
+        """Seconds a case, time left and device; nothing before a case was worked on, or after the last."""
+        left = step.total - step.number
+        if not self._worked or not left:
+            return ""
+        pace = (time.monotonic() - self._began) / self._worked
+        return f"{pace:.1f} s a case, {duration(pace * left)} left, {step.device}"
+
+    def _move(self, step: Progress, pace: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        if self._bar is None:
+            columns = (
+                TextColumn("cases"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[pace]}"),
+            )
+            self._bar = Bar(*columns, console=self._console, transient=True)
+            self._bar.add_task("cases", total=step.total, pace="")
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=step.number, pace=pace)
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def case_line(step: Progress) -> str:
+    """What became of a case, in a line."""
+    result = step.result
+    taken = "already done" if step.reused else f"{sum(result.seconds.values()):.1f} s"
+    found = {
+        "ok": f"{counted(len(result.nodes), 'node')}, {result.n_ene} with ENE ({taken})",
+        "no_nodes": f"no nodes ({taken})",
+    }.get(result.status, f"{result.status}: {result.reason}")
+    return f"[{step.number}/{step.total}] {result.case_id}: {found}"
+
+
+def tell_case(console: Console, step: Progress, pace: str = "") -> None:
     """One line for a case that is done, and one for each of its warnings."""
     from rich.markup import escape
 
     result = step.result
-    head = f"[{step.number}/{step.total}]"
-    taken = "already done" if step.reused else f"{sum(result.seconds.values()):.1f} s"
-    found = {
-        "ok": f"{len(result.nodes)} nodes, {result.n_ene} with ENE ({taken})",
-        "no_nodes": f"no nodes ({taken})",
-    }.get(result.status, f"{result.status}: {result.reason}")
-    console.print(
-        escape(f"{head} {result.case_id}: {found}"), style="red" if result.status == "failed" else None
-    )
+    line = f"{case_line(step)}  [{pace}]" if pace else case_line(step)
+    console.print(escape(line), style="red" if result.status == "failed" else None)
     for warning in result.warnings:
         console.print(escape(f"    warning: {warning}"), style="yellow")
 
@@ -174,3 +261,36 @@ def search_bar() -> Iterator[Callable[[int, int], None]]:
                 bar.stop()  # what follows writes to the same terminal
 
         yield show
+
+
+# A log beside the screen.
+
+
+@contextmanager
+def logging_to(file: Path | None) -> Iterator[None]:
+    """What the package logs goes to a file too, added at its end; tracebacks then go there alone.
+
+    Raises
+    ------
+    UsageError : the file cannot be written.
+    """
+    if file is None:
+        yield
+        return
+    try:
+        handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(f"--log-file {file.name}: it cannot be written ({error.strerror}).") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    ours = logging.getLogger("aiene")
+    level, propagates = ours.level, ours.propagate
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        handler.close()
+        ours.setLevel(level)
+        ours.propagate = propagates

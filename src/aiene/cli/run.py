@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, tell_case, user_errors
+from aiene.cli.console import (
+    RESEARCH_ONLY,
+    RunProgress,
+    counted,
+    echo,
+    echo_json,
+    stderr_console,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,13 +137,19 @@ def run(
         Path | None,
         typer.Option("--source-dicom", help="Where the source series lie, if INPUT is no DICOM."),
     ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell only of failed cases.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Tell the seconds of each stage.")] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option("--log-file", metavar="FILE", help="Write what is told, and tracebacks, to a file."),
+    ] = None,
     list_only: Annotated[
         bool, typer.Option("--list", help="Show what would be run and what is left aside, and end.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Find the lymph nodes of every CT and estimate their probability of extranodal extension."""
-    from aiene.cli.console import search_bar
+    from aiene.cli.console import logging_to, search_bar
     from aiene.cli.legacy import device_of
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
     from aiene.errors import UsageError
@@ -153,7 +167,8 @@ def run(
             raise UsageError("no folder for the results; name one with -o.")
         kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
         key = None if pseudonymise is None else _key(pseudonymise, out, console)
-        with search_bar() as show:
+        telling = RunProgress(console, quiet=quiet, verbose=verbose)
+        with logging_to(log_file), telling, search_bar() as show:
             summary = run_cohort(
                 source,
                 out,
@@ -169,7 +184,7 @@ def run(
                 overwrite=overwrite,
                 check_content=check_content,
                 key=key,
-                on_case=partial(tell_case, console),
+                on_case=telling.tell,
                 on_search=show,
             )
         exported = None
@@ -253,10 +268,15 @@ def _tell_end(
     counts = {s: sum(r.status == s for r in summary.results) for s in ("ok", "no_nodes", "failed", "skipped")}
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     shown = out.name if hidden else str(out)  # the folders above may name a patient
-    console.print(f"{len(summary.results)} cases: {said}. Results in {shown}", markup=False)
+    console.print(f"{counted(len(summary.results), 'case')}: {said}. Results in {shown}", markup=False)
+    if summary.tables and not as_json:
+        names = ", ".join(path.name for name, path in summary.tables.items() if name != "prediction")
+        console.print(f"Tables: {names}. Next: {_next_step(shown, counts)}", markup=False)
     if exported is not None:
         done = ", ".join(f"{count} {status}" for status, count in exported.counts.items())
-        console.print(f"DICOM objects of {len(exported.rows)} cases: {done or 'none'}.", markup=False)
+        console.print(
+            f"DICOM objects of {counted(len(exported.rows), 'case')}: {done or 'none'}.", markup=False
+        )
     console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
     if not as_json:
         return
@@ -279,6 +299,13 @@ def _tell_end(
             ],
         }
     echo_json(content)
+
+
+def _next_step(out: str, counts: dict[str, int]) -> str:
+    """The command that a user most likely wants now."""
+    if counts["failed"] or counts["skipped"]:
+        return f"cases.csv says why {counts['failed'] or counts['skipped']} of them have no result."
+    return f"aiene export {out} (DICOM objects), aiene risk stratify TABLE --ai-ene {out} (risk groups)."
 
 
 def _case_json(result: CaseResult) -> dict[str, Any]:

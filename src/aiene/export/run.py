@@ -27,7 +27,7 @@ from aiene.export.case import ExportCase, Findings, findings_of
 from aiene.export.identity import contradictions, encoded, odd_headers
 from aiene.export.probabilities import Probabilities
 from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
-from aiene.export.source_lookup import Sources
+from aiene.export.source_lookup import NeverDicomError, Sources
 from aiene.export.source_series import grid_of_facts
 from aiene.export.verification import (
     check_fractional,
@@ -71,7 +71,8 @@ class ExportRow:
 
     Parameters
     ----------
-    status : `ok`, `failed`, or `skipped` where the run itself gave no result for the case.
+    status : `ok`, `failed`, or `skipped` where the run itself gave no result for the case, or where its CT
+        was no DICOM and nobody said where the series lies that it was made from.
     reason : one sentence where it is not `ok`.
     files : written or confirmed, by their path below the run's folder.
     warnings : what the user should look at.
@@ -117,8 +118,9 @@ class ExportSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 where every case that has a result is exported, 1 where one failed."""
-        return int(any(row.status == "failed" for row in self.rows))
+        """0 where every case is exported that could be; 1 where one failed, or none could be."""
+        statuses = {row.status for row in self.rows}
+        return int("failed" in statuses or statuses == {"skipped"})
 
     @property
     def counts(self) -> dict[str, int]:
@@ -353,6 +355,8 @@ def _row(export: _Export, case: CaseResult | InputError) -> ExportRow:
         row = replace(row, files=files, warnings=warnings)
     except (OutputError, MissingExtraError):
         raise
+    except NeverDicomError as error:
+        row = replace(row, status="skipped", reason=_sentence(export, error))
     except AieneError as error:
         row = replace(row, status="failed", reason=_sentence(export, error))
     except MemoryError:

@@ -17,6 +17,10 @@ from aiene.ingest.read import opened
 from aiene.results.records import CaseResult
 
 
+class NeverDicomError(CaseError):
+    """The CT of a case was no DICOM, so there is no series that objects could reference."""
+
+
 class Sources:
     """The source series of the cases of a run; a context, since files of archives lie unpacked until it ends.
 
@@ -44,11 +48,12 @@ class Sources:
         Raises
         ------
         InputError : it is gone, has changed, or cannot be told.
-        CaseError : the input was no DICOM, and no folder was named.
+        NeverDicomError : the input was no DICOM, and no folder was named.
+        CaseError : the run is pseudonymised, and no folder was named.
         """
         kind = result.facts["input"]["kind"]
         if kind != "dicom" and self._folder is None:
-            raise CaseError(
+            raise NeverDicomError(
                 f"the CT came from {_file_of(kind)}, and DICOM objects need the DICOM series that it "
                 "was made from",
                 "name the folder of that series with --source-dicom",

@@ -69,7 +69,7 @@ def join_ai_ene(table: pd.DataFrame, patients_csv: Path, *, id_pattern: str | No
 def _run_table(path: Path, patients: pd.Series) -> pd.DataFrame:
     run = read_raw(path)
     names = [n for n in ("patient_id", "case_id") if n in run]
-    name = max(names, key=lambda n: int(run[n].isin(patients).sum()), default=None)
+    name = max(names, key=lambda n: run[n].isin(patients).to_numpy().sum(), default=None)
     if name is None or "n_ai_ene" not in run:
         raise InputError(path, "it has no case_id and n_ai_ene", "name the patients.csv of aiene run")
     if run[name].isna().any():

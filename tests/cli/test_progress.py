@@ -1,0 +1,86 @@
+"""What `aiene run` tells while it runs: on a pipe, quietly, in detail, and in a file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from aiene.cli.console import RunProgress, counted, duration, logging_to
+from aiene.cohort import Progress
+from aiene.device import device_name, resolve_device
+from aiene.errors import UsageError
+from aiene.results import CaseResult
+
+
+def told(*results: CaseResult, terminal: bool = False, **how) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=200, color_system=None)
+    with RunProgress(console, **how) as telling:
+        for number, result in enumerate(results, 1):
+            telling.tell(Progress(number, len(results), result, False, "cpu"))
+    return stream.getvalue()
+
+
+DONE = CaseResult("a", "no_nodes", seconds={"read": 1.0, "prepare": 2.5}, warnings=("look at it",))
+FAILED = CaseResult("b", "failed", "b.nii: it is broken; mend it.")
+LAST = CaseResult("c", "no_nodes")
+
+
+def test_a_pipe_gets_a_line_a_case_with_pace_time_left_and_device() -> None:
+    first, warning, second, last = told(DONE, FAILED, LAST).splitlines()
+    assert first.startswith("[1/3] a: no nodes (3.5 s)  [")
+    assert first.endswith("left, cpu]")
+    assert "s a case" in first
+    assert warning == "    warning: look at it"
+    assert second.startswith("[2/3] b: failed: b.nii: it is broken; mend it.")
+    assert last == "[3/3] c: no nodes (0.0 s)"
+
+
+def test_quiet_tells_failures_alone_and_verbose_the_stages() -> None:
+    assert told(DONE, FAILED, LAST, quiet=True).splitlines() == [
+        "[2/3] b: failed: b.nii: it is broken; mend it."
+    ]
+    assert "    read 1.0 s, prepare 2.5 s" in told(DONE, verbose=True).splitlines()
+
+
+def test_a_terminal_gets_a_bar_that_goes_away() -> None:
+    shown = told(DONE, FAILED, LAST, terminal=True)
+    assert "1/3" in shown
+    assert "left, cpu" in shown
+
+
+def test_what_is_told_lands_in_the_log_file_too(tmp_path: Path) -> None:
+    with logging_to(tmp_path / "run.log"):
+        told(DONE, FAILED)
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert [line.split("INFO ")[1] for line in lines] == [
+        "[1/2] a: no nodes (3.5 s)",
+        "    warning: look at it",
+        "[2/2] b: failed: b.nii: it is broken; mend it.",
+    ]
+
+
+def test_a_log_file_that_cannot_be_written_is_told_before_the_run(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="--log-file gone.log: it cannot be written"),
+        logging_to(tmp_path / "nowhere" / "gone.log"),
+    ):
+        raise AssertionError("the run began")
+
+
+def test_numbers_in_words() -> None:
+    assert [counted(n, "node") for n in (0, 1, 2)] == ["0 nodes", "1 node", "2 nodes"]
+    assert [duration(s) for s in (12.3, 200, 9000)] == ["12 s", "3 min", "2.5 h"]
+
+
+@pytest.mark.parametrize("word", ["cpu", "auto"])
+def test_a_device_has_the_same_name_whether_torch_was_asked_or_not(word: str) -> None:
+    assert device_name(word) == str(resolve_device(word))
+
+
+def test_a_device_that_is_none_is_told() -> None:
+    with pytest.raises(UsageError, match="no such device"):
+        device_name("abacus")
