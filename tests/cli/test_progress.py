@@ -49,7 +49,8 @@ def test_quiet_tells_failures_alone_and_verbose_the_stages() -> None:
 def test_a_terminal_gets_a_bar_that_goes_away() -> None:
     shown = told(DONE, FAILED, LAST, terminal=True)
     assert "1/3" in shown
-    assert "left, cpu" in shown
+    assert "3/3" in shown
+    assert "[1/3] a: no nodes (3.5 s)" in shown
 
 
 def test_what_is_told_lands_in_the_log_file_too(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_what_is_told_lands_in_the_log_file_too(tmp_path: Path) -> None:
 
 def test_a_log_file_that_cannot_be_written_is_told_before_the_run(tmp_path: Path) -> None:
     with (
-        pytest.raises(UsageError, match="--log-file gone.log: it cannot be written"),
+        pytest.raises(UsageError, match=r"--log-file gone\.log: it cannot be written"),
         logging_to(tmp_path / "nowhere" / "gone.log"),
     ):
         raise AssertionError("the run began")

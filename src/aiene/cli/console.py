@@ -167,7 +167,7 @@ class RunProgress:
             self._bar = Bar(*columns, console=self._console, transient=True)
             self._bar.add_task("cases", total=step.total, pace="")
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=step.number, pace=pace)
+        self._bar.update(self._bar.task_ids[0], completed=step.number, pace=pace, refresh=True)
 
 
 def duration(seconds: float) -> str:
