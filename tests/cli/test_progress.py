@@ -85,3 +85,15 @@ def test_a_device_has_the_same_name_whether_torch_was_asked_or_not(word: str) ->
 def test_a_device_that_is_none_is_told() -> None:
     with pytest.raises(UsageError, match="no such device"):
         device_name("abacus")
+
+
+def test_an_analysis_tells_at_once_and_then_every_ten_seconds_what_it_does() -> None:
+    from aiene.cli.risk_analyse import lines_of_progress
+    from aiene.parallel import Progress as Step
+
+    now, lines = [100.0], []
+    follow = lines_of_progress(lines.append, clock=lambda: now[0])
+    for second, what in ((0, "overall survival"), (4, "Cox"), (11, "Brier"), (15, "AUC"), (30, "derivation")):
+        now[0] = 100.0 + second
+        follow(Step(second, 30, what))
+    assert lines == ["  0%     0 s  overall survival", " 37%    11 s  Brier", "100%    30 s  derivation"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from aiene.risk.analyse import Analysis, AnalysisSettings, Progress
     from aiene.risk.schemes import Scheme
     from aiene.risk.staging import StagingOptions
+
+_EVERY_S = 10.0
+"""Between two lines of progress, so that a log of hours stays short."""
 
 
 def analyse(
@@ -164,19 +168,46 @@ def _settings(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr that follows the analysis."""
+    """What the analysis does: a bar on a terminal, else a line every some seconds."""
+    console = stderr_console()
+    if not console.is_terminal:
+        yield lines_of_progress(lambda line: console.print(line, markup=False))
+        return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.percentage:>3.0f} %"), BarColumn(), TimeElapsedColumn(),
                TextColumn("{task.description}"))  # fmt: skip
-    with Bar(*columns, console=stderr_console(), transient=True) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("analysing", total=None)
 
         def follow(step: Progress) -> None:
             bar.update(task, description=step.what, completed=step.done, total=step.total)
 
         yield follow
+
+
+def lines_of_progress(
+    write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+) -> Callable[[Progress], None]:
+    """A function that tells how far an analysis is: at once, and then every ten seconds.
+
+    Parameters
+    ----------
+    write : takes a line.
+    clock : seconds that never go back.
+    """
+    began, told_at = clock(), -_EVERY_S
+
+    def follow(step: Progress) -> None:
+        nonlocal told_at
+        now = clock() - began
+        if now - told_at < _EVERY_S:
+            return
+        told_at = now
+        write(f"{step.done / max(step.total, 1e-9):4.0%}  {now:4.0f} s  {step.what}")
+
+    return follow
 
 
 def _tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
