@@ -22,7 +22,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy.linalg import fractional_matrix_power
 
-from aiene.geometry import Grid, RigidTransform, Volume, resample, to_sitk, volume_of
+from aiene.geometry.grid import Grid, Volume, to_sitk, volume_of
+from aiene.geometry.resample import RigidTransform, resample
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.profile import OPEN, STEADY
 from aiene.preprocess.registration import centred, refine, registration_image

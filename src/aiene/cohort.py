@@ -15,18 +15,20 @@ from typing import Any, NamedTuple
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, resolve_device
 from aiene.errors import AieneError, CaseError, OutputError, UsageError
-from aiene.ingest import AffineRule, Case, Refusal, find_cases
+from aiene.ingest.case import AffineRule, Case, Refusal
+from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
 from aiene.ingest.formats import InputFormat
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
-from aiene.nodes import check_known, parse_fg_labels
+from aiene.nodes.node import check_known, parse_fg_labels
 from aiene.parallel import GetReady, Preparers
 from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
 from aiene.provenance import bundle_facts, digest, environment, version
-from aiene.results import CaseArrays, CaseResult, RunStore
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
+from aiene.results.records import CaseResult
+from aiene.results.store import CaseArrays, RunStore
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from aiene.device import available_cores
 from aiene.errors import CaseError
-from aiene.ingest import Case
+from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle
 from aiene.pipeline import Preparation, Ready, load_preparation, ready
 

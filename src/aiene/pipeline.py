@@ -17,22 +17,34 @@ import numpy as np
 
 from aiene.export.identity import odd_headers
 from aiene.export.source_series import whole_header
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
-from aiene.ingest import Case, read_case
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.ingest.case import Case
 from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
-from aiene.ingest.read import opened
+from aiene.ingest.read import opened, read_case
 from aiene.models.bundle import Bundle
-from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
-from aiene.preprocess import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
-from aiene.results import CaseArrays, CaseResult
-from aiene.results.records import contour_warnings, node_results, node_warnings, threshold_warnings
+from aiene.nodes.node import GTVN, GTVP, FgLabels, contours, parse_fg_labels
+from aiene.nodes.placement import native_nodes
+from aiene.nodes.split import split_nodes
+from aiene.preprocess.prepared import Prepared, to_native
+from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.profile import Profile, profile_named
+from aiene.preprocess.template import Template, read_template
+from aiene.results.records import (
+    CaseResult,
+    contour_warnings,
+    node_results,
+    node_warnings,
+    threshold_warnings,
+)
+from aiene.results.store import CaseArrays
 
 if TYPE_CHECKING:
     import torch
 
-    from aiene.classify import Classifier
-    from aiene.segment import Segmenter
+    from aiene.classify.classifier import Classifier
+    from aiene.segment.segmenter import Segmenter
 
 
 _SOFT_HU = -200.0
@@ -126,7 +138,7 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
     ------
     ModelError : a network cannot be loaded.
     """
-    from aiene.classify import load_classifier
+    from aiene.classify.classifier import load_classifier
 
     segmenter = None if own_masks else load_bundle_segmenter(bundle, device)
     normalisation = bundle.card.classifier.normalisation
@@ -141,7 +153,7 @@ def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) ->
     ------
     ModelError : it cannot be loaded, or has no such labels as the card says.
     """
-    from aiene.segment import load_segmenter
+    from aiene.segment.segmenter import load_segmenter
 
     chosen = bundle.card.segmenter
     return load_segmenter(

@@ -20,10 +20,11 @@ import torch
 
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import CaseError, UsageError
-from aiene.ingest import Case, find_cases
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
 from aiene.parallel import Preparers
-from aiene.phantom import Phantom
+from aiene.phantom.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, load_preparation, run_case
 
 pytestmark = pytest.mark.slow

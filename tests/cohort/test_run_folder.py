@@ -30,10 +30,11 @@ import aiene.cohort
 from aiene.cli.app import app
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import OutputError, UsageError
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.fingerprint import content_sha256, joined_sha256
-from aiene.results import CaseArrays, CaseResult, RunStore
 from aiene.results.nifti import nifti_bytes
+from aiene.results.records import CaseResult
+from aiene.results.store import CaseArrays, RunStore
 
 GRID = Grid((6, 7, 8), (3.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 LABELS = Volume(np.zeros(GRID.size, np.uint8), GRID)
@@ -423,7 +424,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, source: Path):
     program = f"""
 import os
 from pathlib import Path
-from aiene.results import RunStore
+from aiene.results.store import RunStore
 from aiene.errors import OutputError
 os.setuid(65534)
 for name in ("{tmp_path}/out", "{tmp_path}"):

@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from aiene.geometry import Grid, RigidTransform, Volume
-from aiene.ingest import Case
-from aiene.ingest.case import NativeCt
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform
+from aiene.ingest.case import Case, NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
-from aiene.phantom import PhantomSettings, make_phantom
+from aiene.phantom.phantom import make_phantom
+from aiene.phantom.settings import PhantomSettings
 from aiene.pipeline import Networks, Ready, Settings, finish, load_preparation
-from aiene.preprocess import Prepared, prepare
 from aiene.preprocess.crop import fixed_window
+from aiene.preprocess.prepared import Prepared
+from aiene.preprocess.preprocess import prepare
 from aiene.results.tables import patients_table, published_table
 
 GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from aiene.geometry import Grid, Volume, to_sitk, volume_of
+from aiene.geometry.grid import Grid, Volume, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
-from aiene.preprocess import PUBLISHED, Prepared, Template, prepare, read_template
 from aiene.preprocess.crop import published_crop
-from aiene.preprocess.profile import WINDOW
+from aiene.preprocess.prepared import Prepared
+from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.profile import PUBLISHED, WINDOW
 from aiene.preprocess.registration import Pose, centred
 from aiene.preprocess.resampling import published_working, resampled, sampled
+from aiene.preprocess.template import Template, read_template
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from torch.nn.utils import convert_conv3d_weight_memory_format
 from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.classify.inputs import ClassifierInputs, Normalisation, classifier_inputs
 from aiene.errors import ModelError, OutputError
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.nodes.node import Node, Score
 
 # A classifier on disk: `config.json` (the widths) and `weights.safetensors`.

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aiene.cohort import RunSummary, Selection
     from aiene.deidentify import Key
     from aiene.export.run import ExportSummary
-    from aiene.ingest import Case, Refusal
-    from aiene.results import CaseResult
+    from aiene.ingest.case import Case, Refusal
+    from aiene.results.records import CaseResult
 
 DICOM_KINDS = "dicom-seg,dicom-sr,rtstruct"
 
@@ -278,7 +278,7 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
 def _list(source: Path, chosen: Selection, as_json: bool) -> None:
     """What a run of these words would process, and why not the rest; headers only."""
     from aiene.cli.console import search_bar
-    from aiene.ingest import find_cases
+    from aiene.ingest.find import find_cases
 
     _check_share(chosen)
     with search_bar() as show:
@@ -312,7 +312,7 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
 
 def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, Any]:
     """One case of `--list`: run, skipped or failed, as its row in cases.csv would be."""
-    from aiene.ingest import Case
+    from aiene.ingest.case import Case
     from aiene.wording import visible
 
     beyond = limit is not None and place >= limit

@@ -24,8 +24,10 @@ from aiene.export.case import ExportCase, Findings, findings_of
 from aiene.export.header_values import value_of
 from aiene.export.rtstruct import outlines
 from aiene.export.source_series import planes
-from aiene.geometry import Grid, Volume, pull_labels
-from aiene.ingest import Case, read_case
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import pull_labels
+from aiene.ingest.case import Case
+from aiene.ingest.read import read_case
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult
 

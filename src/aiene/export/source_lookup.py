@@ -9,11 +9,12 @@ from typing import Self
 from aiene.errors import AieneError, CaseError
 from aiene.export.run_reader import RunRecord
 from aiene.export.source_series import SourceIndex, SourceSeries, grid_of_facts, source_index
-from aiene.geometry import Volume
-from aiene.ingest import Case, find_cases, read_case
+from aiene.geometry.grid import Volume
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import formats
-from aiene.ingest.read import opened
+from aiene.ingest.read import opened, read_case
 from aiene.results.records import CaseResult
 
 

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from aiene.errors import InputError
 from aiene.export.unchanged import unchanged
-from aiene.geometry import Grid, Volume, triple
+from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.dicom.header import DAMAGED, Frame, quiet
 from aiene.ingest.dicom.pixels import read_stack
 from aiene.ingest.dicom.scan import scan

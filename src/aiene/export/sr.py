@@ -30,7 +30,7 @@ from aiene.export.identity import (
 from aiene.export.seg import parameters
 from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
-from aiene.nodes import axial_axes
+from aiene.nodes.measure import axial_axes
 from aiene.results.records import NodeResult
 
 SERIES_NUMBER: Final = 9002

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from aiene.errors import InputError
-from aiene.ingest import Case, read_case
+from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import Frame
 from aiene.ingest.dicom.stack import Layout
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
+from aiene.ingest.read import read_case
 
 Places = tuple[tuple[Frame, ...], ...]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.ingest.formats import name_endings
 from aiene.wording import Said, case_name, is_hidden, said, uid_name
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from aiene.errors import InputError
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.hashing import file_sha256
 from aiene.ingest.formats import detached_files
 

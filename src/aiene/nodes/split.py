@@ -7,7 +7,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.nodes.measure import measure_axes
 from aiene.nodes.node import FgLabels, Node, foreground
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.phantom.body import build_anatomy
 from aiene.phantom.planting import PlantedNode, Wishes, plant
 from aiene.phantom.pose import Pose, draw_pose

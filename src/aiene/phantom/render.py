@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.geometry import Grid
+from aiene.geometry.grid import Grid
 from aiene.phantom.body import Anatomy
 from aiene.phantom.lesions import DISPLACEMENT_REACH, Fields, Lesion, pushed_back
 from aiene.phantom.pose import Pose

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from aiene.geometry import Grid, Triple
+from aiene.geometry.grid import Grid, Triple
 from aiene.phantom.planting import WEAKEST_ENE
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 
 BODY_HU = -300.0
 """Over this is body on an averaged lattice: fat lies near -100, lung and air below -500."""

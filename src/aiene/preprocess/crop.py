@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aiene.geometry import Grid, Triple, Volume, triple
+from aiene.geometry.grid import Grid, Triple, Volume, triple
 from aiene.preprocess.profile import AIR, CROP_SIZE, CROP_SPACING, WINDOW
 from aiene.preprocess.template import LOWEST_DROPPED, published_start
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry import Block, Grid, RigidTransform, Triple, Volume, bounding_box, triple
+from aiene.geometry.grid import Grid, Triple, Volume, triple
+from aiene.geometry.resample import Block, RigidTransform, bounding_box
 from aiene.preprocess.body import BODY_HU
 
 FLOOR_HU = -1000.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aiene.errors import CaseError
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.crop import fixed_window, patient_lattice, published_crop
 from aiene.preprocess.prepared import Prepared

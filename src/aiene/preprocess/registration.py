@@ -15,7 +15,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import fft
 
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, resample, to_sitk, triple
+from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, triple
+from aiene.geometry.resample import RigidTransform, resample
 from aiene.preprocess.body import BONE_HU, body_mask, centre_of, grown
 from aiene.preprocess.profile import RegistrationSettings, Start
 from aiene.preprocess.resampling import shrunk, upright

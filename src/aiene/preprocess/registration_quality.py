@@ -13,7 +13,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, resample, triple
+from aiene.geometry.grid import Grid, Triple, Volume, triple
+from aiene.geometry.resample import RigidTransform, resample
 from aiene.preprocess.body import Mask, body_mask, grown
 from aiene.preprocess.prepared import RegistrationReport
 from aiene.preprocess.profile import CROP_SIZE, CROP_SPACING, STEADY, Profile, RegistrationSettings, Start

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from aiene.errors import CaseError
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, to_sitk, triple, volume_of
+from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, triple, volume_of
+from aiene.geometry.resample import RigidTransform
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.body import Mask, body_mask, grown
 from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Patient, patient_of

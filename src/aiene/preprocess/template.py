@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from aiene.errors import ModelError
-from aiene.geometry import Triple, Volume, to_sitk, volume_of
+from aiene.geometry.grid import Triple, Volume, to_sitk, volume_of
 from aiene.preprocess.profile import Profile
 
 CENTRE_KEY = "neck_centre_lps_mm"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from aiene.nodes import names_by_volume
 from aiene.nodes.node import NativePlace, Node, NoNode, Score
+from aiene.nodes.placement import names_by_volume
 from aiene.nodes.split import SMALLEST_SEED
 
 Status = Literal["ok", "no_nodes", "failed", "skipped"]
@@ -189,7 +189,7 @@ def node_warnings(
         )
     blank = [name for name, score in zip(names, scores, strict=True) if score is None]
     if blank:
-        from aiene.classify import UNSCORED  # loads torch, as `scores` did
+        from aiene.classify.classifier import UNSCORED  # loads torch, as `scores` did
 
         warnings.append(f"{', '.join(sorted(blank))}: {UNSCORED}")
     return warnings

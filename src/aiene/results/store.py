@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiene.errors import OutputError, UsageError
-from aiene.geometry import RigidTransform, Volume
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import RigidTransform
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.nifti import write_nifti

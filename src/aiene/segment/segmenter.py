@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from aiene.errors import ModelError
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.models.bundle import LABEL_VALUES
 from aiene.segment.network import CHECKPOINT_REMEDY as REMEDY
 from aiene.segment.network import answer, build_network, read_checkpoint, tensors_of

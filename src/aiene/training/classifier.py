@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aiene.classify import DualNet, DualNetWidths, save_classifier
-from aiene.classify.classifier import load_dualnet
+from aiene.classify.classifier import load_dualnet, save_classifier
+from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.extras import need
 from aiene.models.bundle import Bundle
 from aiene.provenance import digest

@@ -18,13 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import AieneError, InputError, TrainingDataError
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
-from aiene.ingest import Case, Refusal, find_cases, read_case
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.ingest.case import Case, Refusal
+from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import volume_endings
 from aiene.ingest.masks import mask_files, read_mask
+from aiene.ingest.read import read_case
 from aiene.pipeline import Preparation
-from aiene.preprocess import prepare, profile
+from aiene.preprocess import profile
+from aiene.preprocess.preprocess import prepare
 from aiene.provenance import digest
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.training.patients import PatientTable

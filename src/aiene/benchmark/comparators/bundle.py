@@ -11,15 +11,18 @@ from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.resources import count_parameters, folder_bytes
 from aiene.device import resolve_device
-from aiene.geometry import Volume, pull_labels
-from aiene.ingest import read_case
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
+from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import Node
 from aiene.nodes.split import node_of
 from aiene.pipeline import Networks, Preparation, Ready, Settings, finish, load_networks, load_preparation
-from aiene.preprocess import Prepared, prepare
-from aiene.results import CaseArrays, CaseResult
+from aiene.preprocess.prepared import Prepared
+from aiene.preprocess.preprocess import prepare
+from aiene.results.records import CaseResult
+from aiene.results.store import CaseArrays
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import ModelError
-from aiene.geometry import Grid, Volume
-from aiene.phantom import PhantomSettings, make_phantom
+from aiene.geometry.grid import Grid, Volume
+from aiene.phantom.phantom import make_phantom
+from aiene.phantom.settings import PhantomSettings
 from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.profile import CROP_SPACING
 from aiene.segment.plans import Foreground, Plan
