@@ -6,11 +6,15 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import SimpleITK as sitk
 
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, resolve_device
@@ -22,8 +26,17 @@ from aiene.ingest.formats import InputFormat
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import check_known, parse_fg_labels
-from aiene.parallel import GetReady, Preparers
-from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
+from aiene.parallel import Crew, InOrder
+from aiene.pipeline import (
+    Networks,
+    Preparation,
+    Ready,
+    Settings,
+    finish,
+    load_networks,
+    load_preparation,
+    ready,
+)
 from aiene.provenance import bundle_facts, digest, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
@@ -416,6 +429,76 @@ class _Progressing:
     def _own_masks(self, case: Case) -> tuple[Path, ...]:
         masks = self._run.settings.masks
         return () if masks is None else mask_files(masks, case.case_id)
+
+
+# Preparing cases side by side in other processes, a few ahead of the networks.
+#
+# A registration runs on one core, so that it repeats bit for bit; several cases fill a machine. The networks
+# stay in the calling process: they are loaded once, and their result does not depend on how many processes.
+
+
+GetReady = Callable[[], Ready]
+_CASES_AHEAD = 1  # prepared cases that wait for the networks, beyond those in work: bounds the memory
+
+_preparation: Preparation | None = None  # of a worker process, loaded once
+
+
+class Preparers:
+    """Prepares cases in order, `jobs` at a time. A context manager: leaving it ends the processes.
+
+    Parameters
+    ----------
+    bundle : whose profile and template are used.
+    masks : folder of the user's own masks, or None.
+    jobs : processes; with 1 the work is done in this process.
+    room : where zip archives are unpacked; None is the system's place for temporary files.
+    """
+
+    def __init__(self, bundle: Bundle, masks: Path | None, jobs: int, *, room: Path | None = None) -> None:
+        self._masks, self._jobs, self._room = masks, jobs, room
+        self._workers = InOrder(
+            partial(_ready_here, masks=masks, room=room),
+            lambda count: Crew(count, _start, (bundle, max(1, available_cores() // count))),
+            jobs=jobs,
+            waiting=jobs + _CASES_AHEAD,
+        )
+
+    def __enter__(self) -> Preparers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.__exit__()
+
+    def each(self, cases: Sequence[Case], preparation: Preparation) -> Iterator[tuple[Case, GetReady]]:
+        """Every case with a function that waits for its preparation, or raises what that raised."""
+        if self._jobs == 1:
+            for case in cases:
+                yield case, partial(ready, case, preparation, self._masks, room=self._room)
+            return
+        for case, result in self._workers.each(cases):
+            yield case, partial(_unless_ended, result)
+
+
+def _unless_ended(result: GetReady) -> Ready:
+    try:
+        return result()
+    except BrokenProcessPool as error:
+        raise CaseError(
+            "the process that prepared this CT was ended by the system, as a rule for lack of memory",
+            "try again with --jobs 1, or on a machine with more memory",
+        ) from error
+
+
+def _start(bundle: Bundle, threads: int) -> None:
+    global _preparation
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    _preparation = load_preparation(bundle)
+
+
+def _ready_here(case: Case, masks: Path | None, room: Path | None) -> Ready:
+    if _preparation is None:
+        raise RuntimeError("a worker process without its preparation")
+    return ready(case, _preparation, masks, room=room)
 
 
 def _failure(case: Case, reason: str) -> CaseResult:

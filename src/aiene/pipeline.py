@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiene.export.identity import odd_headers
-from aiene.export.source_series import whole_header
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.ingest.case import Case
+from aiene.ingest.dicom.header import whole_header
+from aiene.ingest.dicom.header_values import odd_headers
 from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import opened, read_case

@@ -18,12 +18,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from aiene.cohort import RunSummary, Selection, run_cohort
+from aiene.cohort import Preparers, RunSummary, Selection, run_cohort
 from aiene.errors import CaseError, UsageError
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
-from aiene.parallel import Preparers
 from aiene.phantom.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, load_preparation, run_case
 

@@ -55,7 +55,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         facts = {"content_sha256": at.sha256}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(LABELS, LABELS)
 
-    monkeypatch.setattr(aiene.parallel, "ready", ready)
+    monkeypatch.setattr(aiene.cohort, "ready", ready)
     monkeypatch.setattr(aiene.cohort, "finish", finish)
     monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **__: None)

@@ -24,7 +24,7 @@ from aiene.cells import rows_bytes
 from aiene.errors import AieneError, CaseError, InputError, MissingExtraError, OutputError, UsageError
 from aiene.export import seg, sr
 from aiene.export.case import ExportCase, Findings, findings_of
-from aiene.export.identity import contradictions, encoded, odd_headers
+from aiene.export.identity import contradictions, encoded
 from aiene.export.probabilities import Probabilities
 from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
 from aiene.export.source_lookup import Sources
@@ -37,6 +37,7 @@ from aiene.export.verification import (
     parsed,
 )
 from aiene.ingest.dicom.header import quiet
+from aiene.ingest.dicom.header_values import odd_headers
 from aiene.results.atomic import elsewhere, make_folder, writing
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult

@@ -13,7 +13,6 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from aiene.errors import CaseError
 from aiene.export import codes
 from aiene.export.case import PRIMARY, ExportCase, Findings
-from aiene.export.header_values import headers_of, value_of
 from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -31,6 +30,7 @@ from aiene.export.identity import (
 from aiene.export.source_series import SourceSeries, planes
 from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
+from aiene.ingest.dicom.header_values import headers_of, value_of
 
 SERIES_NUMBER: Final = 9001
 FRACTIONAL_SERIES_NUMBER: Final = 9005

@@ -8,7 +8,8 @@ from typing import Self
 
 from aiene.errors import AieneError, CaseError
 from aiene.export.run_reader import RunRecord
-from aiene.export.source_series import SourceIndex, SourceSeries, grid_of_facts, source_index
+from aiene.export.source_matching import SourceIndex, source_index
+from aiene.export.source_series import SourceSeries, grid_of_facts
 from aiene.geometry.grid import Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases

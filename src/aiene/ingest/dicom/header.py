@@ -20,6 +20,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
+from aiene.errors import InputError
 from aiene.ingest.file_head import Head, HeadTooShort
 
 # How pydicom fails on broken files, and how it is kept from talking about odd ones.
@@ -276,6 +277,20 @@ def read_header(head: Head) -> list[Frame] | Other | Directory:
         if sop_class not in CT_CLASSES or modality not in ("", "CT"):
             return Other(path, _study(dataset), uid(dataset, "SeriesInstanceUID"), _kind(sop_class, modality))
         return _frames(path, dataset)
+
+
+def whole_header(path: Path) -> Dataset:
+    """Everything that a DICOM file says before its pixels.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
+    with quiet():
+        try:
+            return pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        except DAMAGED as error:
+            raise InputError(path, "the file cannot be read as DICOM any more", "copy it again") from error
 
 
 def is_directory(head: Head) -> bool:
