@@ -18,7 +18,7 @@ from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels, resample
 from aiene.phantom.lesions import Lesion
 from aiene.preprocess.crop import fixed_window
-from aiene.preprocess.prepared import Prepared
+from aiene.preprocess.preprocess import Prepared
 from disease import Disease, draw_disease, mimics
 from hosts import Host
 from organs import IGNORE, NODE, PRIMARY

@@ -18,9 +18,9 @@ from aiene.models.bundle import find_bundle
 from aiene.nodes.node import Node, Score
 from aiene.nodes.split import split_nodes
 from aiene.phantom.lesions import Lesion
-from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
-from aiene.preprocess.prepared import Prepared
-from aiene.preprocess.preprocess import prepare
+from aiene.pipeline import Networks, load_networks
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.template import Preparation, load_preparation
 from disease import draw_disease, mimics
 from disturb import Disturbed
 from fit_classifier import MOST_UNKNOWN

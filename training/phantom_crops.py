@@ -13,15 +13,13 @@ import SimpleITK as sitk
 
 from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform, pull_labels, resample
+from aiene.geometry.resample import RigidTransform, pull_labels, resample, shrunk
 from aiene.ingest.case import NativeCt
 from aiene.phantom.phantom import Phantom, make_phantom
 from aiene.phantom.settings import PhantomSettings, Scanner
 from aiene.preprocess.crop import fixed_window
-from aiene.preprocess.prepared import Prepared
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.resampling import shrunk
 from aiene.preprocess.template import Template
 
 TRAINING_SEED = 10_000

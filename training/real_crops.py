@@ -20,8 +20,7 @@ from aiene.ingest.find import find_cases
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
 from aiene.phantom.lesions import Lesion
-from aiene.preprocess.prepared import Prepared
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import Template
 from fit_segmenter import IGNORE

@@ -19,29 +19,22 @@ import SimpleITK as sitk
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, resolve_device
 from aiene.errors import AieneError, CaseError, OutputError, UsageError
+from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.find import find_cases
-from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
+from aiene.ingest.fingerprint import content_sha256, glance, seal
 from aiene.ingest.formats import InputFormat
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import check_known, parse_fg_labels
 from aiene.parallel import Crew, InOrder
-from aiene.pipeline import (
-    Networks,
-    Preparation,
-    Ready,
-    Settings,
-    finish,
-    load_networks,
-    load_preparation,
-    ready,
-)
-from aiene.provenance import bundle_facts, digest, environment, version
+from aiene.pipeline import Networks, Ready, Settings, finish, load_networks, ready
+from aiene.preprocess.template import Preparation, load_preparation
+from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
-from aiene.results.records import CaseResult
-from aiene.results.store import CaseArrays, RunStore
+from aiene.results.records import CaseArrays, CaseResult
+from aiene.results.store import RunStore
 
 log = logging.getLogger(__name__)
 

@@ -13,32 +13,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.hashing import joined_sha256, voxels_sha256
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import whole_header
 from aiene.ingest.dicom.header_values import odd_headers
-from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import opened, read_case
 from aiene.models.bundle import Bundle
 from aiene.nodes.node import GTVN, GTVP, FgLabels, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import split_nodes
-from aiene.preprocess.prepared import Prepared, to_native
-from aiene.preprocess.preprocess import prepare
-from aiene.preprocess.profile import Profile, profile_named
-from aiene.preprocess.template import Template, read_template
+from aiene.preprocess.preprocess import Prepared, prepare, to_native
+from aiene.preprocess.template import Preparation
 from aiene.results.records import (
+    CaseArrays,
     CaseResult,
     contour_warnings,
     node_results,
     node_warnings,
     threshold_warnings,
 )
-from aiene.results.store import CaseArrays
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +44,6 @@ if TYPE_CHECKING:
     from aiene.segment.segmenter import Segmenter
 
 
-_SOFT_HU = -200.0
 _NO_PRIMARY = "the model has no label for the primary tumour, so none was looked for"
 _WHOLE = 0.995
 """Share of the contours in the crop from which on a warning would round to 100 %."""
@@ -72,20 +68,6 @@ class Settings:
     include_short_axes: bool = False
     masks: Path | None = None
     keep_prepared: bool = False
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What a case is prepared with.
-
-    Parameters
-    ----------
-    midline_x : x (LPS mm) of the body's middle on the template.
-    """
-
-    template: Template
-    profile: Profile
-    midline_x: float
 
 
 @dataclass(frozen=True)
@@ -117,20 +99,6 @@ class Ready:
     notes: tuple[str, ...] = ()
 
 
-def load_preparation(bundle: Bundle) -> Preparation:
-    """The profile and template of a bundle.
-
-    Raises
-    ------
-    ModelError : the template cannot be used.
-    """
-    card = bundle.card
-    takes_hu = card.segmenter.intensities == "hu"
-    profile = profile_named(card.profile, rescue=card.rescue_registration, keep_hu=takes_hu)
-    template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
-    return Preparation(template, profile, _midline_x(template.volume))
-
-
 def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> Networks:
     """The networks of a bundle, on a device; the segmenter only where it is needed.
 
@@ -139,33 +107,12 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
     ModelError : a network cannot be loaded.
     """
     from aiene.classify.classifier import load_classifier
+    from aiene.segment.segmenter import load_bundle_segmenter
 
     segmenter = None if own_masks else load_bundle_segmenter(bundle, device)
     normalisation = bundle.card.classifier.normalisation
     classifier = load_classifier(bundle.classifier_folder, normalisation=normalisation, device=device)
     return Networks(segmenter, classifier)
-
-
-def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) -> Segmenter:
-    """The segmenter of a bundle, run as its card says; its label maps hold 1 for GTVp and 2 for GTVn.
-
-    Raises
-    ------
-    ModelError : it cannot be loaded, or has no such labels as the card says.
-    """
-    from aiene.segment.segmenter import load_segmenter
-
-    chosen = bundle.card.segmenter
-    return load_segmenter(
-        bundle.segmenter_folder,
-        folds=chosen.folds,
-        checkpoint=chosen.checkpoint,
-        step_size=chosen.step_size,
-        mirroring=chosen.mirroring,
-        device=device,
-        labels=bundle.card.labels,
-        takes_hu=chosen.intensities == "hu",
-    )
 
 
 def ready(
@@ -336,12 +283,6 @@ def _header_notes(case: Case) -> tuple[str, ...]:
         return ()
     with opened(case) as lying_open:
         return tuple(odd_headers(whole_header(min(lying_open.files))))
-
-
-def _midline_x(template: Volume) -> float:
-    """x of the centre of mass of everything denser than air and fat: left and right balance there."""
-    inside = np.argwhere(template.array > _SOFT_HU).mean(axis=0)
-    return float(template.grid.points(inside)[0])
 
 
 def _coverage_warnings(at: Ready, in_crop: float) -> list[str]:

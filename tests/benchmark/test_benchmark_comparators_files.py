@@ -25,7 +25,7 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform
 from aiene.ingest.case import Case
 from aiene.nodes.split import split_nodes
-from aiene.preprocess.prepared import Prepared
+from aiene.preprocess.preprocess import Prepared
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build
 

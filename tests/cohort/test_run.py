@@ -24,7 +24,8 @@ from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
 from aiene.phantom.phantom import Phantom
-from aiene.pipeline import Settings, load_networks, load_preparation, run_case
+from aiene.pipeline import Settings, load_networks, run_case
+from aiene.preprocess.template import load_preparation
 
 pytestmark = pytest.mark.slow
 

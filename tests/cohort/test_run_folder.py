@@ -31,10 +31,11 @@ from aiene.cli.app import app
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import OutputError, UsageError
 from aiene.geometry.grid import Grid, Volume
-from aiene.ingest.fingerprint import content_sha256, joined_sha256
+from aiene.hashing import joined_sha256
+from aiene.ingest.fingerprint import content_sha256
 from aiene.results.nifti import nifti_bytes
-from aiene.results.records import CaseResult
-from aiene.results.store import CaseArrays, RunStore
+from aiene.results.records import CaseArrays, CaseResult
+from aiene.results.store import RunStore
 
 GRID = Grid((6, 7, 8), (3.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 LABELS = Volume(np.zeros(GRID.size, np.uint8), GRID)

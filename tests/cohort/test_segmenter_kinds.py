@@ -12,10 +12,10 @@ from aiene.ingest.case import Case, NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
 from aiene.phantom.phantom import make_phantom
 from aiene.phantom.settings import PhantomSettings
-from aiene.pipeline import Networks, Ready, Settings, finish, load_preparation
+from aiene.pipeline import Networks, Ready, Settings, finish
 from aiene.preprocess.crop import fixed_window
-from aiene.preprocess.prepared import Prepared
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.template import load_preparation
 from aiene.results.tables import patients_table, published_table
 
 GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))

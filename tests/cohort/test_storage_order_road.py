@@ -13,7 +13,8 @@ from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
 from aiene.phantom.phantom import Phantom
-from aiene.pipeline import Settings, load_networks, load_preparation, run_case
+from aiene.pipeline import Settings, load_networks, run_case
+from aiene.preprocess.template import load_preparation
 from aiene.results.nifti import write_nifti
 
 pytestmark = pytest.mark.slow

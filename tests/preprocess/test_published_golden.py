@@ -14,8 +14,7 @@ import SimpleITK as sitk
 from aiene.geometry.grid import Grid, Volume, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.crop import published_crop
-from aiene.preprocess.prepared import Prepared
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import PUBLISHED, WINDOW
 from aiene.preprocess.registration import Pose, centred
 from aiene.preprocess.resampling import published_working, resampled, sampled

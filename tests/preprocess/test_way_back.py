@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 from aiene.geometry.grid import Grid, Triple, Volume
 from aiene.geometry.resample import RigidTransform
 from aiene.ingest.case import NativeCt
-from aiene.preprocess.prepared import Prepared, RegistrationReport, to_native
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import Prepared, prepare, to_native
 from aiene.preprocess.profile import OPEN
+from aiene.preprocess.registration_quality import RegistrationReport
 from aiene.preprocess.template import Template
 from builders.head_phantom import NODE_HU, SPHERES, Head, turned_grid
 

@@ -20,8 +20,8 @@ from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.phantom.phantom import make_phantom
 from aiene.phantom.settings import PhantomSettings
-from aiene.pipeline import load_preparation
 from aiene.preprocess import profile
+from aiene.preprocess.template import load_preparation
 from aiene.results.nifti import write_nifti
 from aiene.segment.network import build_network
 from aiene.segment.plans import read_plan

@@ -32,8 +32,8 @@ from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.read import read_case
 from aiene.phantom.phantom import write_dicom_series
-from aiene.results.records import CaseResult, NodeResult
-from aiene.results.store import CaseArrays, RunStore
+from aiene.results.records import CaseArrays, CaseResult, NodeResult
+from aiene.results.store import RunStore
 
 KINDS = ("dicom-seg", "dicom-sr", "rtstruct", "secondary-capture")
 

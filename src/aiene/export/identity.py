@@ -178,3 +178,13 @@ def _shown(dataset: Dataset, keyword: str) -> str:
         return str(dataset.get(keyword) or "")
     except ODD_VALUE:
         return ""
+
+
+def parameters(case: ExportCase) -> dict[str, str]:
+    """What tells one way of making a result from another."""
+    maker = case.maker
+    return {
+        "bundle_sha256": maker.bundle_sha256,
+        "ene_threshold": repr(maker.ene_threshold),
+        "masks": "the user's own" if maker.own_masks else "the bundle's segmenter",
+    }

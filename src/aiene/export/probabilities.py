@@ -89,7 +89,7 @@ class Probabilities:
     def _load(self) -> tuple[Bundle, Segmenter]:
         if self._loaded is None:
             from aiene.models.bundle import find_bundle
-            from aiene.pipeline import load_bundle_segmenter
+            from aiene.segment.segmenter import load_bundle_segmenter
 
             try:
                 bundle = find_bundle(self._run.model)

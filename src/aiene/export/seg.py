@@ -22,6 +22,7 @@ from aiene.export.identity import (
     copy_frame_of_reference,
     copy_identity,
     name_by_content,
+    parameters,
     referenced_series,
     stamp,
     tracking_uid,
@@ -282,13 +283,3 @@ def _description(
     if side is not None:
         made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [hd.sr.CodedConcept.from_code(side)]
     return made
-
-
-def parameters(case: ExportCase) -> dict[str, str]:
-    """What tells one way of making a result from another."""
-    maker = case.maker
-    return {
-        "bundle_sha256": maker.bundle_sha256,
-        "ene_threshold": repr(maker.ene_threshold),
-        "masks": "the user's own" if maker.own_masks else "the bundle's segmenter",
-    }

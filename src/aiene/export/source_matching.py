@@ -14,13 +14,14 @@ from pydicom.dataset import Dataset
 from aiene.errors import InputError
 from aiene.export.source_series import SourceSeries, grid_of_facts, on_source
 from aiene.geometry.grid import Grid, Volume
+from aiene.hashing import voxels_sha256
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import Frame, quiet, whole_header
 from aiene.ingest.dicom.pixels import read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, group, lay_out
 from aiene.ingest.discovery import source_files
-from aiene.ingest.fingerprint import content_sha256, voxels_sha256
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.lattice import AIR_HU, Matrix
 from aiene.ingest.read import read_case
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import Volume
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.crop import fixed_window, patient_lattice, published_crop
-from aiene.preprocess.prepared import Prepared
 from aiene.preprocess.profile import AIR, Profile
-from aiene.preprocess.registration_quality import Fit, fitted, in_plane_centre, reported
+from aiene.preprocess.registration_quality import Fit, RegistrationReport, fitted, in_plane_centre, reported
 from aiene.preprocess.resampling import Working, open_working, published_working, sampled
 from aiene.preprocess.template import Template
 
@@ -60,3 +62,40 @@ def _cropped(working: Working, template: Template, profile: Profile, fit: Fit) -
     lattice = patient_lattice(template.volume.grid, template.neck_centre, middle)
     hu = sampled(working, lattice, transform, profile.outside_hu)
     return hu.with_array(fixed_window(hu.array))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The exact input of the networks and its place.
+
+    Parameters
+    ----------
+    crop : float32 (64, 160, 160); HU scaled to [0, 1], padding -1024. Its grid has its true place in the
+        template's space, both paddings counted.
+    native : grid of the CT that it was made from.
+    to_native : takes points of the template's space to points of the native CT.
+    registration : how that transform was found.
+    warnings : what the user should look at.
+    crop_hu : where the profile keeps it: float32 HU on the same grid, neither windowed nor scaled, air
+        (-1024) where the CT does not reach.
+    ene_spread : the profile's: how far another storage order of the CT moves a node's ENE; None: it does not.
+    """
+
+    crop: Volume
+    native: Grid
+    to_native: RigidTransform
+    registration: RegistrationReport
+    warnings: tuple[str, ...] = ()
+    crop_hu: Volume | None = None
+    ene_spread: float | None = None
+
+
+def to_native(labels: Volume, prepared: Prepared) -> Volume:
+    """A label map of the crop on the native CT's grid, by nearest neighbour.
+
+    Parameters
+    ----------
+    labels : integers (64, 160, 160) on the crop's grid.
+    prepared : the crop's way back.
+    """
+    return pull_labels(labels, prepared.native, prepared.to_native.inverse())

@@ -16,10 +16,9 @@ import SimpleITK as sitk
 from scipy import fft
 
 from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, triple
-from aiene.geometry.resample import RigidTransform, resample
-from aiene.preprocess.body import BONE_HU, body_mask, centre_of, grown
+from aiene.geometry.resample import RigidTransform, resample, shrunk, upright
+from aiene.preprocess.patient import BONE_HU, body_mask, centre_of, grown
 from aiene.preprocess.profile import RegistrationSettings, Start
-from aiene.preprocess.resampling import shrunk, upright
 
 _RIM_MM = 12.0
 LATTICE_MM = 6.0

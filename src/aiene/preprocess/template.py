@@ -11,13 +11,16 @@ import SimpleITK as sitk
 
 from aiene.errors import ModelError
 from aiene.geometry.grid import Triple, Volume, to_sitk, volume_of
-from aiene.preprocess.profile import Profile
+from aiene.models.bundle import Bundle
+from aiene.preprocess.profile import Profile, profile_named
 
 CENTRE_KEY = "neck_centre_lps_mm"
 """Field of a NRRD header that says where the neck's centre lies."""
 
 LOWEST_DROPPED = 30
 """Slices at the template's low end that the published crop leaves out."""
+
+_SOFT_HU = -200.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,3 +104,37 @@ def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
             f"a template of {slices} slices, of which the published crop drops the lowest {LOWEST_DROPPED}"
         )
         raise ModelError(path, problem, "give one with more slices")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a case is prepared with.
+
+    Parameters
+    ----------
+    midline_x : x (LPS mm) of the body's middle on the template.
+    """
+
+    template: Template
+    profile: Profile
+    midline_x: float
+
+
+def load_preparation(bundle: Bundle) -> Preparation:
+    """The profile and template of a bundle.
+
+    Raises
+    ------
+    ModelError : the template cannot be used.
+    """
+    card = bundle.card
+    takes_hu = card.segmenter.intensities == "hu"
+    profile = profile_named(card.profile, rescue=card.rescue_registration, keep_hu=takes_hu)
+    template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
+    return Preparation(template, profile, _midline_x(template.volume))
+
+
+def _midline_x(template: Volume) -> float:
+    """x of the centre of mass of everything denser than air and fat: left and right balance there."""
+    inside = np.argwhere(template.array > _SOFT_HU).mean(axis=0)
+    return float(template.grid.points(inside)[0])

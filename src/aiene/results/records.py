@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from aiene.nodes.node import NativePlace, Node, NoNode, Score
-from aiene.nodes.placement import names_by_volume
-from aiene.nodes.split import SMALLEST_SEED
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import RigidTransform
+from aiene.nodes.node import SMALLEST_SEED, NativePlace, Node, NoNode, Score, names_by_volume
 
 Status = Literal["ok", "no_nodes", "failed", "skipped"]
 
@@ -257,3 +257,21 @@ def _axes_columns(node: Node) -> dict[str, float] | None:
         f"{kind}_axis_{p}": getattr(node.axes, f"{kind}_{p}") for kind in ("short", "long") for p in planes
     }
     return {**columns, "largest_short_axis": node.axes.largest_short}
+
+
+@dataclass(frozen=True, eq=False)
+class CaseArrays:
+    """The images of one case.
+
+    Parameters
+    ----------
+    labels : uint8 label map (GTVp, GTVn) on the native CT's grid.
+    nodes : uint16 node map there, value k for `GTVn_k`.
+    prepared : the networks' input in its true place on the patient, where it is to be kept.
+    to_native : the rigid transform from the template's space to the native CT's, kept with it.
+    """
+
+    labels: Volume
+    nodes: Volume
+    prepared: Volume | None = None
+    to_native: RigidTransform | None = None

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aiene.errors import UsageError
+from aiene.hashing import digest
 from aiene.models.bundle import DEFAULT, Bundle, all_bundles, find_bundle, verify_bundle
 from aiene.preprocess.profile import CROP_SIZE, CROP_SPACING
-from aiene.provenance import digest
 
 
 def begin_with(start_from: str | None, there: Bundle | None) -> Bundle:

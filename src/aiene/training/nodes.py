@@ -16,8 +16,7 @@ from scipy.spatial.transform import Rotation
 from aiene.classify.dualnet import BOX_SIZE
 from aiene.classify.inputs import ClassifierInputs, Normalisation, classifier_inputs
 from aiene.errors import InputError, TrainingDataError
-from aiene.nodes.node import Node
-from aiene.nodes.placement import names_by_volume
+from aiene.nodes.node import Node, names_by_volume
 from aiene.nodes.split import dilate, padded_block, split_nodes
 from aiene.training.dataset import TrainingCrop
 from aiene.training.table import plain_id, read_table

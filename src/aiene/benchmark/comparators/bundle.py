@@ -18,11 +18,10 @@ from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import Node
 from aiene.nodes.split import node_of
-from aiene.pipeline import Networks, Preparation, Ready, Settings, finish, load_networks, load_preparation
-from aiene.preprocess.prepared import Prepared
-from aiene.preprocess.preprocess import prepare
-from aiene.results.records import CaseResult
-from aiene.results.store import CaseArrays
+from aiene.pipeline import Networks, Ready, Settings, finish, load_networks
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.template import Preparation, load_preparation
+from aiene.results.records import CaseArrays, CaseResult
 
 
 @dataclass(frozen=True, eq=False)
