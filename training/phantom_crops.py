@@ -15,8 +15,8 @@ from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform, pull_labels, resample, shrunk
 from aiene.ingest.case import NativeCt
-from aiene.phantom.phantom import Phantom, make_phantom
-from aiene.phantom.settings import PhantomSettings, Scanner
+from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
+from aiene.phantom.render import Scanner
 from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import OPEN

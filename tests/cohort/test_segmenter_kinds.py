@@ -10,8 +10,7 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform
 from aiene.ingest.case import Case, NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
-from aiene.phantom.phantom import make_phantom
-from aiene.phantom.settings import PhantomSettings
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import Networks, Ready, Settings, finish
 from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.preprocess import Prepared, prepare

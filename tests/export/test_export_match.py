@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.export.run import export_run
-from aiene.export.source_matching import fits
+from aiene.export.source_lookup import fits
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases

@@ -19,8 +19,7 @@ from scipy import ndimage
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import default_folder
 from aiene.phantom.lesions import Lesion, Lobe
-from aiene.phantom.phantom import Phantom, make_phantom
-from aiene.phantom.settings import PhantomSettings
+from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import read_template

@@ -7,8 +7,7 @@ import pytest
 
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import default_folder
-from aiene.phantom.phantom import make_phantom
-from aiene.phantom.settings import PhantomSettings
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import read_template

@@ -22,8 +22,7 @@ from aiene.cli.app import app
 from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.nodes.split import dilate
-from aiene.phantom.phantom import make_phantom
-from aiene.phantom.settings import PhantomSettings
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
 from aiene.training import classifier as module
 from aiene.training.bundle import Step, Trained, assemble

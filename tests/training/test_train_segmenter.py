@@ -18,8 +18,7 @@ from aiene.errors import OutputError, UsageError
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
-from aiene.phantom.phantom import make_phantom
-from aiene.phantom.settings import PhantomSettings
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess import profile
 from aiene.preprocess.template import load_preparation
 from aiene.results.nifti import write_nifti

@@ -21,8 +21,7 @@ import numpy as np
 
 from aiene.geometry.grid import Volume
 from aiene.models.bundle import default_folder, find_bundle, write_card
-from aiene.phantom.phantom import make_phantom
-from aiene.phantom.settings import PhantomSettings
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
 
 FIRST_SEED = 970_000

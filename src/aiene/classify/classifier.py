@@ -144,9 +144,6 @@ def _check_finite(file: Path, state: dict[str, Tensor]) -> None:
             raise ModelError(file, f"layer {name} holds values that are not finite", "take other weights")
 
 
-UNSCORED = "no tissue under the node's mask, so the classifier gives no probability"
-"""Why `Classifier.scores` gives None for a node, for the case's warnings."""
-
 BATCH_SIZE = 4
 """Nodes at a time: about 0.25 GB each at the published widths."""
 

@@ -117,8 +117,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Find the lymph nodes of every CT and estimate their probability of extranodal extension."""
-    from aiene.cli.console import search_bar
-    from aiene.cli.legacy import device_of
+    from aiene.cli.console import device_of, search_bar
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
     from aiene.errors import UsageError
 
@@ -212,7 +211,7 @@ def _export(
     hidden: bool,
 ) -> ExportSummary:
     """The results as DICOM objects; a pseudonymised record does not say where the input lies, so we do."""
-    from aiene.cli.export import tell_row
+    from aiene.cli.console import tell_row
     from aiene.export.run import export_run
 
     console = stderr_console()

@@ -16,6 +16,9 @@ Side = Literal["left", "right", "midline"]
 SMALLEST_SEED = 100
 """Voxels that a connected seed needs."""
 
+UNSCORED = "no tissue under the node's mask, so the classifier gives no probability"
+"""Why `Classifier.scores` gives None for a node, for the case's warnings."""
+
 
 @dataclass(frozen=True)
 class Axes:

@@ -7,9 +7,11 @@ import numpy.typing as npt
 
 from aiene.geometry.grid import Grid, Triple, Volume, triple
 from aiene.preprocess.profile import AIR, CROP_SIZE, CROP_SPACING, WINDOW
-from aiene.preprocess.template import LOWEST_DROPPED, published_start
 
 _TOO_BRIGHT = 700.0
+
+LOWEST_DROPPED = 30
+"""Slices at the template's low end that the published crop leaves out."""
 
 
 def published_crop(registered: Volume) -> Volume:
@@ -75,3 +77,12 @@ def _own_range(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return np.zeros_like(values)
     scaled: npt.NDArray[np.float32] = (values - low) / (high - low)
     return scaled
+
+
+def published_start(size: tuple[int, int, int]) -> tuple[int, int]:
+    """First row and column (y, x) of the published crop on a template of that size (z, y, x).
+
+    The published code takes the rows' centre for x and the columns' for y.
+    """
+    _, rows, columns = size
+    return int((columns - 1) / 2 - 80) - 40, int((rows - 1) / 2 - 80)

@@ -21,6 +21,32 @@ _LEAST_BONE_ML = 20.0
 """Every crop of the 105 CTs of OpenKBP holds over 150 ml of voxels at the top of the window (275 HU)."""
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The exact input of the networks and its place.
+
+    Parameters
+    ----------
+    crop : float32 (64, 160, 160); HU scaled to [0, 1], padding -1024. Its grid has its true place in the
+        template's space, both paddings counted.
+    native : grid of the CT that it was made from.
+    to_native : takes points of the template's space to points of the native CT.
+    registration : how that transform was found.
+    warnings : what the user should look at.
+    crop_hu : where the profile keeps it: float32 HU on the same grid, neither windowed nor scaled, air
+        (-1024) where the CT does not reach.
+    ene_spread : the profile's: how far another storage order of the CT moves a node's ENE; None: it does not.
+    """
+
+    crop: Volume
+    native: Grid
+    to_native: RigidTransform
+    registration: RegistrationReport
+    warnings: tuple[str, ...] = ()
+    crop_hu: Volume | None = None
+    ene_spread: float | None = None
+
+
 def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
     """The CT laid onto the template, cropped and scaled as the profile says; the same bytes on every run.
 
@@ -62,32 +88,6 @@ def _cropped(working: Working, template: Template, profile: Profile, fit: Fit) -
     lattice = patient_lattice(template.volume.grid, template.neck_centre, middle)
     hu = sampled(working, lattice, transform, profile.outside_hu)
     return hu.with_array(fixed_window(hu.array))
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """The exact input of the networks and its place.
-
-    Parameters
-    ----------
-    crop : float32 (64, 160, 160); HU scaled to [0, 1], padding -1024. Its grid has its true place in the
-        template's space, both paddings counted.
-    native : grid of the CT that it was made from.
-    to_native : takes points of the template's space to points of the native CT.
-    registration : how that transform was found.
-    warnings : what the user should look at.
-    crop_hu : where the profile keeps it: float32 HU on the same grid, neither windowed nor scaled, air
-        (-1024) where the CT does not reach.
-    ene_spread : the profile's: how far another storage order of the CT moves a node's ENE; None: it does not.
-    """
-
-    crop: Volume
-    native: Grid
-    to_native: RigidTransform
-    registration: RegistrationReport
-    warnings: tuple[str, ...] = ()
-    crop_hu: Volume | None = None
-    ene_spread: float | None = None
 
 
 def to_native(labels: Volume, prepared: Prepared) -> Volume:

@@ -40,6 +40,35 @@ _CLEARLY_WORSE_SHARE = 0.15
 _IN_PLANE_REACH_MM = 100.0
 
 
+@dataclass(frozen=True)
+class RegistrationReport:
+    """How a CT came to lie on the template, and whether to believe it.
+
+    Parameters
+    ----------
+    start : name of the start that was kept (`geometry`, `body`, `bone`, ...).
+    metric : negative mutual information at the end, lower is better; over the same voxels of the CT for every
+        start and profile, so that starts can be compared.
+    starts : every start that was tried, with its metric at the end.
+    body_overlap : Dice of CT body and template body, on the part of the template that the CT covers.
+    angle_degrees, shift_mm : size of the rigid transform (shift of the template's centre, apart from the
+        centring of the two volumes).
+    covered : share of the crop that the CT covers, 0 to 1.
+    neck_centre_mm : offset (x, y, z) of the neck's centre in the crop from where it should be; None unknown.
+    trusted : False where the result was judged poor.
+    """
+
+    start: str
+    metric: float
+    starts: tuple[tuple[str, float], ...]
+    body_overlap: float
+    angle_degrees: float
+    shift_mm: float
+    covered: float
+    neck_centre_mm: tuple[float, float, float] | None
+    trusted: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """Template and CT on coarse lattices, with their bodies: what every start is scored on.
@@ -314,32 +343,3 @@ def _coarse_crop_lattice(template: Grid, neck_centre: Triple) -> Grid:
     size, spacing = (CROP_SIZE[0] // 2, wide, wide), (CROP_SPACING[0] * 2, 4.0, 4.0)
     first = axes @ neck_centre - (np.array(size) - 1) / 2 * spacing
     return replace(template, size=size, spacing=spacing, origin=triple(first @ axes))
-
-
-@dataclass(frozen=True)
-class RegistrationReport:
-    """How a CT came to lie on the template, and whether to believe it.
-
-    Parameters
-    ----------
-    start : name of the start that was kept (`geometry`, `body`, `bone`, ...).
-    metric : negative mutual information at the end, lower is better; over the same voxels of the CT for every
-        start and profile, so that starts can be compared.
-    starts : every start that was tried, with its metric at the end.
-    body_overlap : Dice of CT body and template body, on the part of the template that the CT covers.
-    angle_degrees, shift_mm : size of the rigid transform (shift of the template's centre, apart from the
-        centring of the two volumes).
-    covered : share of the crop that the CT covers, 0 to 1.
-    neck_centre_mm : offset (x, y, z) of the neck's centre in the crop from where it should be; None unknown.
-    trusted : False where the result was judged poor.
-    """
-
-    start: str
-    metric: float
-    starts: tuple[tuple[str, float], ...]
-    body_overlap: float
-    angle_degrees: float
-    shift_mm: float
-    covered: float
-    neck_centre_mm: tuple[float, float, float] | None
-    trusted: bool

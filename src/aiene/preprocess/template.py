@@ -12,13 +12,12 @@ import SimpleITK as sitk
 from aiene.errors import ModelError
 from aiene.geometry.grid import Triple, Volume, to_sitk, volume_of
 from aiene.models.bundle import Bundle
+from aiene.preprocess.crop import LOWEST_DROPPED, published_start
 from aiene.preprocess.profile import Profile, profile_named
 
 CENTRE_KEY = "neck_centre_lps_mm"
 """Field of a NRRD header that says where the neck's centre lies."""
 
-LOWEST_DROPPED = 30
-"""Slices at the template's low end that the published crop leaves out."""
 
 _SOFT_HU = -200.0
 
@@ -76,15 +75,6 @@ def _written_centre(path: Path, image: sitk.Image) -> Triple | None:
     except ValueError as error:
         raise ModelError(path, f"{CENTRE_KEY} is not three numbers", "get the template again") from error
     return x, y, z
-
-
-def published_start(size: tuple[int, int, int]) -> tuple[int, int]:
-    """First row and column (y, x) of the published crop on a template of that size (z, y, x).
-
-    The published code takes the rows' centre for x and the columns' for y.
-    """
-    _, rows, columns = size
-    return int((columns - 1) / 2 - 80) - 40, int((rows - 1) / 2 - 80)
 
 
 def _check_size(path: Path, volume: Volume, profile: Profile) -> None:

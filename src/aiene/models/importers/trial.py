@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from aiene.errors import ModelError
 from aiene.geometry.grid import Grid, Volume
-from aiene.phantom.phantom import make_phantom
-from aiene.phantom.settings import PhantomSettings
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.profile import CROP_SPACING
 from aiene.segment.plans import Foreground, Plan
