@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, resolve_device
-from aiene.errors import AieneError, CaseError, OutputError, UsageError
+from aiene.errors import AieneError, CaseError, OutputError, UsageError, attempt
 from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.find import find_cases
@@ -358,25 +358,24 @@ class _Progressing:
         return True
 
     def _attempt(self, case: Case, get_ready: GetReady, preparation: Preparation, networks: Networks) -> None:
-        """One case's road, where a failure becomes a row: the only broad handler in the package."""
-        arrays: CaseArrays | None = None
-        try:
-            result, arrays = finish(
+        """Infer one case; a failure becomes a row."""
+
+        def work() -> tuple[CaseResult, CaseArrays | None]:
+            return finish(
                 get_ready(),
                 networks,
                 self._run.settings,
                 labels=self._run.bundle.card.labels,
                 midline_x=preparation.midline_x,
             )
-        except AieneError as error:
-            result = _failure(case, error.told)
-        except MemoryError:
-            lack = CaseError("not enough memory for this CT", "try --jobs 1 or a machine with more memory")
-            result = _failure(case, lack.told)
-        except Exception as error:
-            number = len(self._results) + 1  # never the id: it may be the patient's
-            log.exception("case %d of the run", number, exc_info=self._shown.error(error))
-            result = _failure(case, f"internal error ({type(error).__name__}), see the log.")
+
+        result, arrays = attempt(
+            work,
+            lambda error: (_failure(case, error.told), None),
+            log=log,
+            what=f"case {len(self._results) + 1} of the run",
+            shown=self._shown.error,
+        )
         identity, mark = self._marks[case.case_id]
         self._keep(replace(result, identity=identity, seal=mark), arrays)
 

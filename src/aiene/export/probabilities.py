@@ -15,10 +15,10 @@ from aiene.export.run_reader import RunRecord, read_image
 from aiene.export.source_series import SourceSeries, grid_of_facts, planes
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.models.bundle import Bundle, find_bundle
 from aiene.nodes.node import GTVN, GTVP, contours, parse_fg_labels
 
 if TYPE_CHECKING:
-    from aiene.models.bundle import Bundle
     from aiene.segment.segmenter import Segmenter
 
 
@@ -88,7 +88,6 @@ class Probabilities:
 
     def _load(self) -> tuple[Bundle, Segmenter]:
         if self._loaded is None:
-            from aiene.models.bundle import find_bundle
             from aiene.segment.segmenter import load_bundle_segmenter
 
             try:

@@ -1,4 +1,4 @@
-"""The source series of a case: looked for in a folder whose headers are read once, checked to be unchanged."""
+"""The source series of a case: found in a folder whose headers are read once, and checked to be unchanged."""
 
 from __future__ import annotations
 
