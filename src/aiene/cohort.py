@@ -28,7 +28,7 @@ from aiene.ingest.masks import mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import check_known, parse_fg_labels
 from aiene.parallel import Crew, InOrder
-from aiene.pipeline import Networks, Ready, Settings, finish, load_networks, ready
+from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks, preprocess_case
 from aiene.preprocess.template import Preparation, load_preparation
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
@@ -335,8 +335,8 @@ class _Progressing:
             networks = load_networks(run.bundle, device, own_masks=run.settings.masks is not None)
             at_once = min(jobs, len(open_cases))
             with Preparers(run.bundle, run.settings.masks, at_once, room=run.store.room) as crew:
-                for case, get_ready in crew.each(open_cases, preparation):
-                    self._attempt(case, get_ready, preparation, networks)
+                for case, get_preprocessed in crew.each(open_cases, preparation):
+                    self._attempt(case, get_preprocessed, preparation, networks)
         return [self._results[self._shown.name(case.case_id)] for case in self._cases]
 
     def _settled(self, place: int, case: Case | Refusal) -> bool:
@@ -357,12 +357,14 @@ class _Progressing:
         self._tell(before, reused=True)
         return True
 
-    def _attempt(self, case: Case, get_ready: GetReady, preparation: Preparation, networks: Networks) -> None:
+    def _attempt(
+        self, case: Case, get_preprocessed: GetPreprocessed, preparation: Preparation, networks: Networks
+    ) -> None:
         """Infer one case; a failure becomes a row."""
 
         def work() -> tuple[CaseResult, CaseArrays | None]:
-            return finish(
-                get_ready(),
+            return infer_case(
+                get_preprocessed(),
                 networks,
                 self._run.settings,
                 labels=self._run.bundle.card.labels,
@@ -429,7 +431,7 @@ class _Progressing:
 # stay in the calling process: they are loaded once, and their result does not depend on how many processes.
 
 
-GetReady = Callable[[], Ready]
+GetPreprocessed = Callable[[], PreprocessedCase]
 _CASES_AHEAD = 1  # prepared cases that wait for the networks, beyond those in work: bounds the memory
 
 _preparation: Preparation | None = None  # of a worker process, loaded once
@@ -449,7 +451,7 @@ class Preparers:
     def __init__(self, bundle: Bundle, masks: Path | None, jobs: int, *, room: Path | None = None) -> None:
         self._masks, self._jobs, self._room = masks, jobs, room
         self._workers = InOrder(
-            partial(_ready_here, masks=masks, room=room),
+            partial(_preprocess_here, masks=masks, room=room),
             lambda count: Crew(count, _start, (bundle, max(1, available_cores() // count))),
             jobs=jobs,
             waiting=jobs + _CASES_AHEAD,
@@ -461,17 +463,17 @@ class Preparers:
     def __exit__(self, *_: object) -> None:
         self._workers.__exit__()
 
-    def each(self, cases: Sequence[Case], preparation: Preparation) -> Iterator[tuple[Case, GetReady]]:
+    def each(self, cases: Sequence[Case], preparation: Preparation) -> Iterator[tuple[Case, GetPreprocessed]]:
         """Every case with a function that waits for its preparation, or raises what that raised."""
         if self._jobs == 1:
             for case in cases:
-                yield case, partial(ready, case, preparation, self._masks, room=self._room)
+                yield case, partial(preprocess_case, case, preparation, self._masks, room=self._room)
             return
         for case, result in self._workers.each(cases):
             yield case, partial(_unless_ended, result)
 
 
-def _unless_ended(result: GetReady) -> Ready:
+def _unless_ended(result: GetPreprocessed) -> PreprocessedCase:
     try:
         return result()
     except BrokenProcessPool as error:
@@ -487,10 +489,10 @@ def _start(bundle: Bundle, threads: int) -> None:
     _preparation = load_preparation(bundle)
 
 
-def _ready_here(case: Case, masks: Path | None, room: Path | None) -> Ready:
+def _preprocess_here(case: Case, masks: Path | None, room: Path | None) -> PreprocessedCase:
     if _preparation is None:
         raise RuntimeError("a worker process without its preparation")
-    return ready(case, _preparation, masks, room=room)
+    return preprocess_case(case, _preparation, masks, room=room)
 
 
 def _failure(case: Case, reason: str) -> CaseResult:

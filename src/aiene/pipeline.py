@@ -1,7 +1,7 @@
-"""The road of one case: read, prepare, segment, split, classify, bring home.
+"""Inference of one case: read, preprocess, segment, split, classify, map back to the CT.
 
-`ready` is the half that needs no network and runs in other processes; `finish` is the half that does, and
-runs where the networks are loaded. `run_case` is both.
+`preprocess_case` needs no network and runs in other processes; `infer_case` does, and runs where they are loaded.
+`run_case` is both.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Networks:
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
-    """A case on the eve of the networks.
+class PreprocessedCase:
+    """A case preprocessed: what the networks need of it.
 
     Parameters
     ----------
@@ -116,9 +116,9 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
     return Networks(segmenter, classifier)
 
 
-def ready(
+def preprocess_case(
     case: Case, preparation: Preparation, masks: Path | None = None, *, room: Path | None = None
-) -> Ready:
+) -> PreprocessedCase:
     """Read a case and make the networks' input of it; needs no network.
 
     Parameters
@@ -155,11 +155,11 @@ def ready(
         "registration": asdict(prepared.registration),
     }
     warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
-    return Ready(case, prepared, mask, facts, warnings, seconds, notes)
+    return PreprocessedCase(case, prepared, mask, facts, warnings, seconds, notes)
 
 
-def finish(
-    at: Ready, networks: Networks, settings: Settings, *, labels: dict[str, int], midline_x: float
+def infer_case(
+    at: PreprocessedCase, networks: Networks, settings: Settings, *, labels: dict[str, int], midline_x: float
 ) -> tuple[CaseResult, CaseArrays]:
     """Segment, split, classify, and bring the result home onto the native CT.
 
@@ -225,7 +225,9 @@ class _Marked:
         return any(bool((volume.array == value).any()) for volume in (self.on_crop, self.native))
 
 
-def _of_network(at: Ready, networks: Networks, labels: dict[str, int], told: FgLabels | None) -> _Marked:
+def _of_network(
+    at: PreprocessedCase, networks: Networks, labels: dict[str, int], told: FgLabels | None
+) -> _Marked:
     """What the segmenter found: 1 for GTVp and 2 for GTVn, whatever its own values are."""
     if networks.segmenter is None:
         raise ValueError("neither a segmenter nor a mask")
@@ -241,7 +243,7 @@ def _of_network(at: Ready, networks: Networks, labels: dict[str, int], told: FgL
     return _Marked(on_crop, to_native(on_crop, at.prepared), MaskLabels(chosen, notes=unsought))
 
 
-def _of_mask(at: Ready, mask: Volume, settings: Settings, told: FgLabels | None) -> _Marked:
+def _of_mask(at: PreprocessedCase, mask: Volume, settings: Settings, told: FgLabels | None) -> _Marked:
     """The user's own voxels, as they are on the native CT.
 
     Raises
@@ -263,10 +265,10 @@ def run_case(
 
     Raises
     ------
-    InputError, CaseError : as `ready`.
+    InputError, CaseError : as `preprocess_case`.
     """
-    at = ready(case, preparation, settings.masks)
-    return finish(at, networks, settings, labels=labels, midline_x=preparation.midline_x)
+    at = preprocess_case(case, preparation, settings.masks)
+    return infer_case(at, networks, settings, labels=labels, midline_x=preparation.midline_x)
 
 
 def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
@@ -286,7 +288,7 @@ def _header_notes(case: Case) -> tuple[str, ...]:
         return tuple(odd_headers(whole_header(min(lying_open.files))))
 
 
-def _coverage_warnings(at: Ready, in_crop: float) -> list[str]:
+def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[str]:
     """Own contours may reach beyond the crop: they are measured whole, but the classifier sees a part."""
     if at.mask is None or in_crop >= _WHOLE:
         return []

@@ -222,12 +222,12 @@ def block_mean(volume: Volume, factors: tuple[int, int, int]) -> Volume:
     return Volume(out, grid)
 
 
-def shrunk(volume: Volume, wanted: Triple) -> Volume:
+def downsample(volume: Volume, wanted: Triple) -> Volume:
     """The volume averaged to at most `wanted` mm along its own z, y, x axes, float32."""
     return block_mean(volume, block_factors(volume.grid.spacing, wanted))
 
 
-def upright(grid: Grid, like: Grid, spacing_mm: float) -> Grid:
+def aligned_grid(grid: Grid, like: Grid, spacing_mm: float) -> Grid:
     """A lattice of equal spacing along the axes of `like` that just holds `grid`."""
     axes = np.array(like.direction)
     along = grid.corners() @ axes.T

@@ -160,7 +160,7 @@ def body_mask(volume: Volume, opening_mm: float = 6.0) -> Mask:
     return np.stack([ndimage.binary_fill_holes(plane) for plane in largest & dense])
 
 
-def grown(mask: Mask, spacing: tuple[float, float, float], rim_mm: float) -> Mask:
+def dilate(mask: Mask, spacing: tuple[float, float, float], rim_mm: float) -> Mask:
     """The mask with a rim around it, as a box filter does it."""
     for axis, s in enumerate(spacing):
         mask = ndimage.maximum_filter1d(mask, 2 * max(1, round(rim_mm / s)) + 1, axis=axis)

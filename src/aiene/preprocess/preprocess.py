@@ -12,8 +12,14 @@ from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.crop import fixed_window, patient_lattice, published_crop
 from aiene.preprocess.profile import AIR, Profile
-from aiene.preprocess.registration_quality import Fit, RegistrationReport, fitted, in_plane_centre, reported
-from aiene.preprocess.resampling import Working, open_working, published_working, sampled
+from aiene.preprocess.registration_quality import (
+    Fit,
+    RegistrationReport,
+    in_plane_centre,
+    register,
+    registration_report,
+)
+from aiene.preprocess.resampling import Working, open_working, published_working, resample_onto
 from aiene.preprocess.template import Template
 
 _BRIGHT = 0.99
@@ -61,14 +67,14 @@ def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
     CaseError : there is no body in the CT, or no neck in the crop.
     """
     working = published_working(ct) if profile.resample_first else open_working(ct, profile)
-    fit = fitted(working, template, profile)
+    fit = register(working, template, profile)
     crop = _cropped(working, template, profile, fit)
     _check_bone(crop)
     to_native = working.to_native.after(fit.kept.pose.rigid())
-    report, warnings = reported(fit, crop.grid, to_native, working, template)
+    report, warnings = registration_report(fit, crop.grid, to_native, working, template)
     crop_hu = None
     if profile.keep_hu:  # the window must not have touched it, nor a profile's own idea of what lies outside
-        crop_hu = sampled(working, crop.grid, fit.kept.pose.euler(), AIR)
+        crop_hu = resample_onto(working, crop.grid, fit.kept.pose.euler(), AIR)
     return Prepared(crop, ct.volume.grid, to_native, report, warnings, crop_hu, profile.ene_spread)
 
 
@@ -83,10 +89,10 @@ def _check_bone(crop: Volume) -> None:
 def _cropped(working: Working, template: Template, profile: Profile, fit: Fit) -> Volume:
     transform = fit.kept.pose.euler()
     if profile.crop == "template":
-        return published_crop(sampled(working, template.volume.grid, transform, profile.outside_hu))
+        return published_crop(resample_onto(working, template.volume.grid, transform, profile.outside_hu))
     middle = in_plane_centre(fit, template)
     lattice = patient_lattice(template.volume.grid, template.neck_centre, middle)
-    hu = sampled(working, lattice, transform, profile.outside_hu)
+    hu = resample_onto(working, lattice, transform, profile.outside_hu)
     return hu.with_array(fixed_window(hu.array))
 
 

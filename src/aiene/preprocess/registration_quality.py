@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, Triple, Volume, triple
-from aiene.geometry.resample import RigidTransform, resample, shrunk
-from aiene.preprocess.patient import Mask, body_mask, grown
+from aiene.geometry.resample import RigidTransform, downsample, resample
+from aiene.preprocess.patient import Mask, body_mask, dilate
 from aiene.preprocess.profile import CROP_SIZE, CROP_SPACING, STEADY, Profile, RegistrationSettings, Start
 from aiene.preprocess.registration import Pose, refine, registration_image, start_pose
 from aiene.preprocess.resampling import Working
@@ -101,7 +101,7 @@ class Verdict:
 
 def scene_of(template: Volume, ct: Volume) -> Scene:
     """Template and CT made ready for scoring."""
-    coarse_template, coarse_ct = shrunk(template, _COARSE_MM), shrunk(ct, _COARSE_MM)
+    coarse_template, coarse_ct = downsample(template, _COARSE_MM), downsample(ct, _COARSE_MM)
     return Scene(coarse_template, coarse_ct, body_mask(coarse_template), body_mask(coarse_ct))
 
 
@@ -112,7 +112,7 @@ def score_pose(scene: Scene, transform: RigidTransform) -> Verdict:
     the template ends. So it gains nothing by moving the CT off the template.
     """
     ct, back = scene.ct, transform.inverse()
-    near = grown(scene.ct_body, ct.grid.spacing, _RIM_MM)
+    near = dilate(scene.ct_body, ct.grid.spacing, _RIM_MM)
     template = resample(scene.template, ct.grid, order=1, outside=-1000.0, world=back).array
     body = resample(
         scene.template.with_array(scene.template_body.astype(np.float32)),
@@ -156,7 +156,7 @@ def covered_share(lattice: Grid, transform: RigidTransform, known: Grid) -> floa
     return float(inside.mean())
 
 
-def narrowest(body: npt.NDArray[np.bool_], volume: Volume, near: npt.NDArray[np.float64]) -> float | None:
+def neck_height(body: npt.NDArray[np.bool_], volume: Volume, near: npt.NDArray[np.float64]) -> float | None:
     """Height (mm along the volume's z axis) of the narrowest cross-section of a body around a point.
 
     None where the body does not widen on both sides, so that no neck can be told.
@@ -205,7 +205,7 @@ class Fit:
     scene: Scene
 
 
-def fitted(working: Working, template: Template, profile: Profile) -> Fit:
+def register(working: Working, template: Template, profile: Profile) -> Fit:
     """The CT registered to the template.
 
     The first start is kept unless it is judged poor and the profile wants a rescue: then all its other starts
@@ -278,7 +278,7 @@ def _middle(body: Mask, lattice: Grid) -> npt.NDArray[np.float64] | None:
     return lattice.points((0.0, *np.mean(slices, axis=0))) if slices else None
 
 
-def reported(
+def registration_report(
     fit: Fit, crop: Grid, to_native: RigidTransform, working: Working, template: Template
 ) -> tuple[RegistrationReport, tuple[str, ...]]:
     """The registration's report and its warnings.
@@ -322,8 +322,8 @@ def _neck_offset(fit: Fit, crop: Grid, template: Template) -> Triple | None:
     """How far the patient's neck lies from the template's along z, and from the crop's middle in plane."""
     scene = fit.scene
     ct_body = _body_on(scene.ct, scene.ct_body, scene.template.grid, fit.kept.pose.rigid())
-    here = narrowest(ct_body, scene.template, np.array(template.neck_centre))
-    there = narrowest(scene.template_body, scene.template, np.array(template.neck_centre))
+    here = neck_height(ct_body, scene.template, np.array(template.neck_centre))
+    there = neck_height(scene.template_body, scene.template, np.array(template.neck_centre))
     if here is None or there is None:
         return None
     off = np.subtract(in_plane_centre(fit, template), crop.centre)

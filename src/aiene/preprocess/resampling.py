@@ -13,9 +13,9 @@ import SimpleITK as sitk
 
 from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, volume_of
-from aiene.geometry.resample import RigidTransform, block_factors, block_mean, shrunk
+from aiene.geometry.resample import RigidTransform, block_factors, block_mean, downsample
 from aiene.ingest.case import NativeCt
-from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Mask, Patient, body_mask, grown, patient_of
+from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Mask, Patient, body_mask, dilate, patient_of
 from aiene.preprocess.profile import CROP_SPACING, Profile
 
 _WHOLE_BODY_SLICES = 200
@@ -49,7 +49,7 @@ class Working:
 
 def published_working(ct: NativeCt) -> Working:
     """The CT at 1 x 1 x 3 mm, float32, filled with the number of its pixel type, the whole body cut off."""
-    volume = resampled(ct)
+    volume = resample_to_crop_spacing(ct)
     n = volume.grid.size[0]
     if n <= _WHOLE_BODY_SLICES:
         return Working(volume, RigidTransform(), known_part(ct.volume))
@@ -62,7 +62,7 @@ def published_working(ct: NativeCt) -> Working:
     return Working(kept, RigidTransform(translation=(x, y, z)), known_part(ct.volume))
 
 
-def resampled(ct: NativeCt) -> Volume:
+def resample_to_crop_spacing(ct: NativeCt) -> Volume:
     """The whole CT at 1 x 1 x 3 mm (x, y, z), linear, float32; outside is the number of the pixel type."""
     image = to_sitk(ct.volume)
     spacing = CROP_SPACING[::-1]
@@ -99,12 +99,12 @@ def open_working(ct: NativeCt, profile: Profile) -> Working:
     overview = block_mean(hu, factors)
     body = _body_in_air(overview)
     upper = _upper_body(overview, body, profile.whole_body_mm)
-    near = grown(body, overview.grid.spacing, _RIM_MM)
+    near = dilate(body, overview.grid.spacing, _RIM_MM)
     for axis, factor in enumerate(factors):
         near = near.repeat(factor, axis=axis).take(np.arange(hu.grid.size[axis]), axis=axis)
     alone = hu.with_array(np.where(near, hu.array, np.float32(FLOOR_HU)))
     part = _with_rim(alone, patient, upper.min(axis=0) * factors, (upper.max(axis=0) + 1) * factors)
-    return Working(shrunk(part, _crop_spacing_of(hu.grid)), patient.to_native, _known_around(patient))
+    return Working(downsample(part, _crop_spacing_of(hu.grid)), patient.to_native, _known_around(patient))
 
 
 def _body_in_air(overview: Volume) -> Mask:
@@ -182,7 +182,7 @@ def _crop_spacing_of(grid: Grid) -> Triple:
     return z, y, x
 
 
-def sampled(working: Working, lattice: Grid, transform: sitk.Transform, outside: float) -> Volume:
+def resample_onto(working: Working, lattice: Grid, transform: sitk.Transform, outside: float) -> Volume:
     """The CT on a lattice of the template's space, linear, float32."""
     like = to_sitk(Volume(np.zeros(lattice.size, dtype=np.uint8), lattice))
     return volume_of(
