@@ -1,6 +1,6 @@
 """Inference of one case: read, preprocess, segment, split, classify, map back to the CT.
 
-`preprocess_case` needs no network and runs in other processes; `infer_case` does, and runs where they are loaded.
+`preprocess_case` needs no network and runs in other processes; `infer_case` runs where the networks are.
 `run_case` is both.
 """
 
