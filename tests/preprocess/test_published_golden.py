@@ -15,7 +15,7 @@ from aiene.geometry.grid import Grid, Volume, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.crop import published_crop
 from aiene.preprocess.preprocess import Prepared, prepare
-from aiene.preprocess.profile import PUBLISHED, WINDOW
+from aiene.preprocess.profile import PUBLISHED
 from aiene.preprocess.registration import Pose, centred_pose
 from aiene.preprocess.resampling import published_working, resample_onto, resample_to_crop_spacing
 from aiene.preprocess.template import Template, read_template
@@ -144,7 +144,7 @@ def test_the_crop_in_hu_is_the_published_crop_before_it_is_scaled(
     assert phantom.crop_hu is None
     assert prepared.crop_hu is not None
     assert prepared.crop.array.tobytes() == phantom.crop.array.tobytes()
-    hu, low, high = prepared.crop_hu.array, *WINDOW
+    hu, low, high = prepared.crop_hu.array, *PUBLISHED.window
     covered = (hu > low) & (hu < high)  # what lies outside the CT is air here, 0 HU in the published crop
     assert covered.sum() > 100_000
     np.testing.assert_allclose(

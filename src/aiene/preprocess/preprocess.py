@@ -66,7 +66,7 @@ def prepare(ct: NativeCt, template: Template, profile: Profile) -> Prepared:
     ------
     CaseError : there is no body in the CT, or no neck in the crop.
     """
-    working = published_working(ct) if profile.resample_first else open_working(ct, profile)
+    working = published_working(ct, profile) if profile.resample_first else open_working(ct, profile)
     fit = register(working, template, profile)
     crop = _cropped(working, template, profile, fit)
     _check_bone(crop)
@@ -89,11 +89,12 @@ def _check_bone(crop: Volume) -> None:
 def _cropped(working: Working, template: Template, profile: Profile, fit: Fit) -> Volume:
     transform = fit.kept.pose.euler()
     if profile.crop == "template":
-        return published_crop(resample_onto(working, template.volume.grid, transform, profile.outside_hu))
+        registered = resample_onto(working, template.volume.grid, transform, profile.outside_hu)
+        return published_crop(registered, profile)
     middle = in_plane_centre(fit, template)
-    lattice = patient_lattice(template.volume.grid, template.neck_centre, middle)
+    lattice = patient_lattice(template.volume.grid, template.neck_centre, middle, profile)
     hu = resample_onto(working, lattice, transform, profile.outside_hu)
-    return hu.with_array(fixed_window(hu.array))
+    return hu.with_array(fixed_window(hu.array, profile.window))
 
 
 def to_native(labels: Volume, prepared: Prepared) -> Volume:

@@ -16,7 +16,7 @@ from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, Triple, Volume, triple
 from aiene.geometry.resample import RigidTransform, downsample, resample
 from aiene.preprocess.patient import Mask, body_mask, dilate
-from aiene.preprocess.profile import CROP_SIZE, CROP_SPACING, STEADY, Profile, RegistrationSettings, Start
+from aiene.preprocess.profile import STEADY, Profile, RegistrationSettings, Start
 from aiene.preprocess.registration import Pose, refine, registration_image, start_pose
 from aiene.preprocess.resampling import Working
 from aiene.preprocess.template import Template
@@ -197,12 +197,14 @@ class Fit:
     tried : every attempt.
     doubts : what speaks against it; plain sentences.
     scene : what it was scored on.
+    profile : of the crop that is taken next.
     """
 
     kept: Attempt
     tried: tuple[Attempt, ...]
     doubts: tuple[str, ...]
     scene: Scene
+    profile: Profile
 
 
 def register(working: Working, template: Template, profile: Profile) -> Fit:
@@ -239,7 +241,7 @@ def register(working: Working, template: Template, profile: Profile) -> Fit:
     if min(attempt.verdict.metric for attempt in tried) > _NO_NECK_METRIC:
         problem = "nothing in the CT resembles the template's head and neck"
         raise CaseError(problem, "check that the CT shows the neck, and its orientation")
-    return Fit(kept, tuple(tried), tuple(_doubts(kept, tried)), scene)
+    return Fit(kept, tuple(tried), tuple(_doubts(kept, tried)), scene, profile)
 
 
 def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[str]:
@@ -262,7 +264,7 @@ def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[str]:
 
 def in_plane_centre(fit: Fit, template: Template) -> Triple:
     """The template's neck centre (LPS mm), moved in plane as the patient lies beside the template."""
-    lattice = _coarse_crop_lattice(template.volume.grid, template.neck_centre)
+    lattice = _coarse_crop_lattice(template.volume.grid, template.neck_centre, fit.profile)
     scene = fit.scene
     patient = _body_on(scene.ct, scene.ct_body, lattice, fit.kept.pose.rigid())
     standard = _body_on(scene.template, scene.template_body, lattice, None)
@@ -336,10 +338,10 @@ def _body_on(volume: Volume, body: Mask, lattice: Grid, transform: RigidTransfor
     return there
 
 
-def _coarse_crop_lattice(template: Grid, neck_centre: Triple) -> Grid:
+def _coarse_crop_lattice(template: Grid, neck_centre: Triple, profile: Profile) -> Grid:
     """The crop's slices, wider in plane than the crop, at 6 x 4 x 4 mm."""
     axes = np.array(template.direction)
     wide = int(2 * _IN_PLANE_REACH_MM / 4) + 1
-    size, spacing = (CROP_SIZE[0] // 2, wide, wide), (CROP_SPACING[0] * 2, 4.0, 4.0)
+    size, spacing = (profile.crop_size[0] // 2, wide, wide), (profile.crop_spacing[0] * 2, 4.0, 4.0)
     first = axes @ neck_centre - (np.array(size) - 1) / 2 * spacing
     return replace(template, size=size, spacing=spacing, origin=triple(first @ axes))

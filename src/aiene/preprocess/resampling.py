@@ -16,7 +16,7 @@ from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, volume_of
 from aiene.geometry.resample import RigidTransform, block_factors, block_mean, downsample
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Mask, Patient, body_mask, dilate, patient_of
-from aiene.preprocess.profile import CROP_SPACING, Profile
+from aiene.preprocess.profile import PUBLISHED, Profile
 
 _WHOLE_BODY_SLICES = 200
 _DROPPED_SHARE = 0.65
@@ -47,9 +47,9 @@ class Working:
     known: Grid
 
 
-def published_working(ct: NativeCt) -> Working:
+def published_working(ct: NativeCt, profile: Profile = PUBLISHED) -> Working:
     """The CT at 1 x 1 x 3 mm, float32, filled with the number of its pixel type, the whole body cut off."""
-    volume = resample_to_crop_spacing(ct)
+    volume = resample_to_crop_spacing(ct, profile.crop_spacing)
     n = volume.grid.size[0]
     if n <= _WHOLE_BODY_SLICES:
         return Working(volume, RigidTransform(), known_part(ct.volume))
@@ -62,10 +62,10 @@ def published_working(ct: NativeCt) -> Working:
     return Working(kept, RigidTransform(translation=(x, y, z)), known_part(ct.volume))
 
 
-def resample_to_crop_spacing(ct: NativeCt) -> Volume:
+def resample_to_crop_spacing(ct: NativeCt, crop_spacing: Triple = PUBLISHED.crop_spacing) -> Volume:
     """The whole CT at 1 x 1 x 3 mm (x, y, z), linear, float32; outside is the number of the pixel type."""
     image = to_sitk(ct.volume)
-    spacing = CROP_SPACING[::-1]
+    spacing = crop_spacing[::-1]
     pairs = zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
     size = [max(1, round(n * old / new)) for n, old, new in pairs]
     return volume_of(
@@ -104,7 +104,11 @@ def open_working(ct: NativeCt, profile: Profile) -> Working:
         near = near.repeat(factor, axis=axis).take(np.arange(hu.grid.size[axis]), axis=axis)
     alone = hu.with_array(np.where(near, hu.array, np.float32(FLOOR_HU)))
     part = _with_rim(alone, patient, upper.min(axis=0) * factors, (upper.max(axis=0) + 1) * factors)
-    return Working(downsample(part, _crop_spacing_of(hu.grid)), patient.to_native, _known_around(patient))
+    return Working(
+        downsample(part, _along_axes(profile.crop_spacing, hu.grid)),
+        patient.to_native,
+        _known_around(patient),
+    )
 
 
 def _body_in_air(overview: Volume) -> Mask:
@@ -176,9 +180,9 @@ def _upper_body(overview: Volume, body: Mask, length_mm: float) -> npt.NDArray[n
     return upper
 
 
-def _crop_spacing_of(grid: Grid) -> Triple:
-    """The crop's spacing along the grid's own axes: 3 mm along the patient, 1 mm across."""
-    z, y, x = (CROP_SPACING[0] if axis == head_axis(grid) else CROP_SPACING[1] for axis in range(3))
+def _along_axes(crop_spacing: Triple, grid: Grid) -> Triple:
+    """The crop's spacing along the grid's own axes: that of slices along the patient, that of rows across."""
+    z, y, x = (crop_spacing[0] if axis == head_axis(grid) else crop_spacing[1] for axis in range(3))
     return z, y, x
 
 

@@ -83,7 +83,8 @@ def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
     slices, rows, columns = volume.grid.size
     least_rows, least_columns = profile.minimum_template
     y, x = published_start(volume.grid.size)
-    if rows < least_rows or columns < least_columns or y + 160 > rows or x + 160 > columns:
+    _, height, width = profile.crop_size
+    if rows < least_rows or columns < least_columns or y + height > rows or x + width > columns:
         raise ModelError(
             path,
             f"a template of {rows} rows and {columns} columns makes the published crop empty or too narrow",
