@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 import aiene
-from aiene.classify import DualNet, save_classifier
+from aiene.classify.classifier import save_classifier
+from aiene.classify.dualnet import DualNet
 from aiene.models.bundle import CARD, read_bundle, write_card
 from fit_classifier import NORMALISATION
 from fit_segmenter import ARCHITECTURE

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from aiene.geometry import Volume
-from aiene.nodes import split_nodes
-from aiene.segment import Segmenter, load_segmenter
+from aiene.geometry.grid import Volume
+from aiene.nodes.split import split_nodes
+from aiene.segment.segmenter import Segmenter, load_segmenter
 from fit_classifier import MOST_UNKNOWN
 from fit_segmenter import write_nnunet_folder
 from growing_store import GrowingStore

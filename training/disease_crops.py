@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.geometry import Volume, pull_labels, resample
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import pull_labels, resample
 from aiene.phantom.lesions import Lesion
-from aiene.preprocess import Prepared
 from aiene.preprocess.crop import fixed_window
+from aiene.preprocess.preprocess import Prepared
 from disease import Disease, draw_disease, mimics
 from hosts import Host
 from organs import IGNORE, NODE, PRIMARY

@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from aiene.classify import Classifier, load_classifier
+from aiene.classify.classifier import Classifier, load_classifier
 from aiene.errors import CaseError
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
-from aiene.nodes import split_nodes
-from aiene.phantom import make_phantom
-from aiene.preprocess import Template, prepare, profile_named, read_template
-from aiene.segment import Segmenter, load_segmenter
+from aiene.nodes.split import split_nodes
+from aiene.phantom.phantom import make_phantom
+from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.profile import profile_named
+from aiene.preprocess.template import Template, read_template
+from aiene.segment.segmenter import Segmenter, load_segmenter
 from bundle_card import DEFAULT_BUNDLE, stored
 from figures import auc_interval
 from matching import match

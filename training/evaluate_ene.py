@@ -20,9 +20,10 @@ import numpy.typing as npt
 import torch
 
 import fit_classifier
-from aiene.classify import ClassifierInputs, load_classifier
+from aiene.classify.classifier import load_classifier
+from aiene.classify.inputs import ClassifierInputs
 from aiene.models.bundle import read_bundle
-from aiene.segment import load_segmenter
+from aiene.segment.segmenter import load_segmenter
 from aiene.training.metrics import reliability
 from bundle_card import DEFAULT_BUNDLE, stored
 from figures import auc, auc_interval

@@ -14,10 +14,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
-from aiene.classify import DualNet, DualNetWidths, classifier_inputs
-from aiene.geometry import Volume
-from aiene.nodes import split_nodes
-from aiene.segment import Segmenter
+from aiene.classify.dualnet import DualNet, DualNetWidths
+from aiene.classify.inputs import classifier_inputs
+from aiene.geometry.grid import Volume
+from aiene.nodes.split import split_nodes
+from aiene.segment.segmenter import Segmenter
 from aiene.training.metrics import temperature
 from fit_segmenter import IGNORE
 from matching import match

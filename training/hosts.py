@@ -10,10 +10,15 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import AieneError
-from aiene.geometry import RigidTransform, Volume
-from aiene.ingest import Case, find_cases, read_case
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import RigidTransform
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.ingest.masks import read_mask
-from aiene.preprocess import OPEN, Prepared, Template, prepare
+from aiene.ingest.read import read_case
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.profile import OPEN
+from aiene.preprocess.template import Template
 from organs import OF_OPENKBP
 from real_planting import CANONICAL_CENTRE, Patient, patient_of
 

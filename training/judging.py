@@ -11,14 +11,16 @@ import torch
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry import RigidTransform, Volume, pull_labels
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
-from aiene.nodes import Node, split_nodes
-from aiene.nodes.node import Score
+from aiene.nodes.node import Node, Score
+from aiene.nodes.split import split_nodes
 from aiene.phantom.lesions import Lesion
-from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
-from aiene.preprocess import Prepared, prepare
+from aiene.pipeline import Networks, load_networks
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.template import Preparation, load_preparation
 from disease import draw_disease, mimics
 from disturb import Disturbed
 from fit_classifier import MOST_UNKNOWN

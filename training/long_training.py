@@ -32,7 +32,8 @@ import torch
 
 import fit_segmenter
 from aiene.errors import AieneError
-from aiene.preprocess import OPEN, Template, read_template
+from aiene.preprocess.profile import OPEN
+from aiene.preprocess.template import Template, read_template
 from bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
 from curve import follow
 from disease_crops import Kind, Made, make_crop

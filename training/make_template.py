@@ -22,11 +22,12 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy.linalg import fractional_matrix_power
 
-from aiene.geometry import Grid, RigidTransform, Volume, resample, to_sitk, volume_of
+from aiene.geometry.grid import Grid, Volume, to_sitk, volume_of
+from aiene.geometry.resample import RigidTransform, resample
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.profile import OPEN, STEADY
-from aiene.preprocess.registration import centred, refine, registration_image
-from aiene.preprocess.registration_quality import fitted
+from aiene.preprocess.registration import centred_pose, refine, registration_image
+from aiene.preprocess.registration_quality import register
 from aiene.preprocess.resampling import open_working
 from aiene.preprocess.template import Template
 from holdout import held_out
@@ -64,7 +65,7 @@ def laid(
     """Each patient's transform from template points to CT points, and its metric."""
     for patient in patients:
         working = open_working(NativeCt(read(folder / patient / "ct.nii.gz"), 2), OPEN)
-        fit = fitted(working, template, replace(OPEN, rescue=False))
+        fit = register(working, template, replace(OPEN, rescue=False))
         yield patient, working.to_native.after(fit.kept.pose.rigid()), fit.kept.verdict.metric
 
 
@@ -91,7 +92,7 @@ def symmetric(mean: Volume) -> tuple[Volume, RigidTransform]:
     Returns also the transform from the new space to the old one.
     """
     mirrored = _mirrored(mean)
-    start = centred(mean, mirrored)
+    start = centred_pose(mean, mirrored)
     onto = refine(registration_image(mean, STEADY), registration_image(mirrored, STEADY), start, STEADY)
     half = np.real(fractional_matrix_power(onto.rigid().matrix, -0.5))
     turn, _, other = np.linalg.svd(half[:3, :3])

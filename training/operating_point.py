@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from aiene.segment import load_segmenter
+from aiene.segment.segmenter import load_segmenter
 from bundle_card import MIRRORING
 from curve import LARGE_MM, OFFSETS, CropCounts, counts_of
 from growing_store import GrowingStore

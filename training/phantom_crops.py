@@ -12,12 +12,15 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from aiene.errors import CaseError
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels, resample
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform, downsample, pull_labels, resample
 from aiene.ingest.case import NativeCt
-from aiene.phantom import Phantom, PhantomSettings, Scanner, make_phantom
-from aiene.preprocess import OPEN, Prepared, Template, prepare
+from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
+from aiene.phantom.render import Scanner
 from aiene.preprocess.crop import fixed_window
-from aiene.preprocess.resampling import shrunk
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.profile import OPEN
+from aiene.preprocess.template import Template
 
 TRAINING_SEED = 10_000
 NECK_SEED = 20_000
@@ -116,7 +119,7 @@ def make_neck_crop(seed: int) -> Crop:
     centre = np.add(grid.centre, (0, 3, -9)) + rng.normal(0, (3, 4, 7))
     lattice = replace(CROP_GRID, origin=tuple((centre - CROP_GRID.centre).tolist()))
     turn = _near_turn(lattice, rng)
-    fine = shrunk(phantom.ct, CROP_GRID.spacing)
+    fine = downsample(phantom.ct, CROP_GRID.spacing)
     hu = resample(fine, lattice, order=1, outside=-1024, world=turn)
     return Crop(
         fixed_window(hu.array).astype(np.float16),
@@ -146,7 +149,7 @@ def jittered(prepared: Prepared, rng: np.random.Generator) -> Prepared:
 def laid(ct: Volume, prepared: Prepared) -> npt.NDArray[np.float32]:
     """A CT of the same grid on the same crop, as the open profile samples it."""
     z, y, x = prepared.crop.grid.spacing
-    fine = shrunk(ct, (z, y, x))
+    fine = downsample(ct, (z, y, x))
     float_ct = fine.with_array(fine.array.astype(np.float32))
     hu = resample(float_ct, prepared.crop.grid, order=1, outside=-1024, world=prepared.to_native)
     return fixed_window(hu.array)

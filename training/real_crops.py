@@ -13,11 +13,16 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import AieneError
-from aiene.geometry import Volume, pull_labels
-from aiene.ingest import Case, find_cases, read_case
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import pull_labels
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.ingest.masks import read_mask
+from aiene.ingest.read import read_case
 from aiene.phantom.lesions import Lesion
-from aiene.preprocess import OPEN, Prepared, Template, prepare
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.profile import OPEN
+from aiene.preprocess.template import Template
 from fit_segmenter import IGNORE
 from holdout import held_out, kept_back
 from phantom_crops import Crop, laid

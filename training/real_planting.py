@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.phantom.lesions import DISPLACEMENT_REACH, Lesion, Lobe, Margin, pushed_back
 from aiene.phantom.planting import LEVELS, are_apart, draw_lobe, draw_node, draw_waves, freed
-from aiene.preprocess import Prepared
+from aiene.preprocess.preprocess import Prepared
 
 Floats = npt.NDArray[np.float64]
 Field = npt.NDArray[np.float32]

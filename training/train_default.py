@@ -32,8 +32,9 @@ import torch
 import fit_classifier
 import fit_segmenter
 import operating_point
-from aiene.preprocess import OPEN, read_template
-from aiene.segment import load_segmenter
+from aiene.preprocess.profile import OPEN
+from aiene.preprocess.template import read_template
+from aiene.segment.segmenter import load_segmenter
 from bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack
 from figures import youden_threshold
 from growing_store import GrowingStore

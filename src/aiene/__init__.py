@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aiene.cohort import RunSummary, Selection, run_cohort
     from aiene.errors import AieneError
-    from aiene.geometry import Grid, Volume
+    from aiene.geometry.grid import Grid, Volume
     from aiene.models.bundle import Bundle, find_bundle
 
 __all__ = [
@@ -26,10 +26,10 @@ __all__ = [
 _HOMES = {
     "AieneError": "aiene.errors",
     "Bundle": "aiene.models.bundle",
-    "Grid": "aiene.geometry",
+    "Grid": "aiene.geometry.grid",
     "RunSummary": "aiene.cohort",
     "Selection": "aiene.cohort",
-    "Volume": "aiene.geometry",
+    "Volume": "aiene.geometry.grid",
     "find_bundle": "aiene.models.bundle",
     "run_cohort": "aiene.cohort",
 }

@@ -14,21 +14,25 @@ from typing import Any, NamedTuple
 
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, device_name, resolve_device
-from aiene.errors import AieneError, CaseError, OutputError, UsageError
-from aiene.ingest import AffineRule, Case, Refusal, find_cases
-from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
+from aiene.errors import AieneError, OutputError, UsageError, attempt
+from aiene.hashing import digest, joined_sha256
+from aiene.ingest.case import AffineRule, Case, Refusal
+from aiene.ingest.find import find_cases
+from aiene.ingest.fingerprint import content_sha256, glance, seal
 from aiene.ingest.formats import InputFormat
 from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
-from aiene.nodes import check_known, parse_fg_labels
-from aiene.parallel import GetReady, Preparers
-from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
-from aiene.provenance import bundle_facts, digest, environment, version
-from aiene.results import CaseArrays, CaseResult, RunStore
+from aiene.nodes.node import check_known, parse_fg_labels
+from aiene.pipeline import Networks, Settings, infer_case, load_networks
+from aiene.preparers import GetPreprocessed, Preparers
+from aiene.preprocess.template import Preparation, load_preparation
+from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
 from aiene.results.patients import Person, same_ct_told
+from aiene.results.records import CaseArrays, CaseResult
+from aiene.results.store import RunStore
 
 log = logging.getLogger(__name__)
 
@@ -357,8 +361,8 @@ class _Progressing:
             networks = load_networks(run.bundle, resolve_device(device), own_masks=own_masks)
             at_once = min(jobs, len(open_cases))
             with Preparers(run.bundle, run.settings.masks, at_once, room=run.store.room) as crew:
-                for case, get_ready in crew.each(open_cases, preparation):
-                    self._attempt(case, get_ready, preparation, networks)
+                for case, get_preprocessed in crew.each(open_cases, preparation):
+                    self._attempt(case, get_preprocessed, preparation, networks)
         return [self._results[self._shown.name(case.case_id)] for case in self._cases]
 
     def _settled(self, place: int, case: Case | Refusal) -> bool:
@@ -383,26 +387,27 @@ class _Progressing:
         self._tell(before, reused=True)
         return True
 
-    def _attempt(self, case: Case, get_ready: GetReady, preparation: Preparation, networks: Networks) -> None:
-        """One case's road, where a failure becomes a row: the only broad handler in the package."""
-        arrays: CaseArrays | None = None
-        try:
-            result, arrays = finish(
-                get_ready(),
+    def _attempt(
+        self, case: Case, get_preprocessed: GetPreprocessed, preparation: Preparation, networks: Networks
+    ) -> None:
+        """Infer one case; a failure becomes a row."""
+
+        def work() -> tuple[CaseResult, CaseArrays | None]:
+            return infer_case(
+                get_preprocessed(),
                 networks,
                 self._run.settings,
                 labels=self._run.bundle.card.labels,
                 midline_x=preparation.midline_x,
             )
-        except AieneError as error:
-            result = _failure(case, error.told)
-        except MemoryError:
-            lack = CaseError("not enough memory for this CT", "try --jobs 1 or a machine with more memory")
-            result = _failure(case, lack.told)
-        except Exception as error:
-            number = len(self._results) + 1  # never the id: it may be the patient's
-            log.exception("case %d of the run", number, exc_info=self._shown.error(error))
-            result = _failure(case, f"internal error ({type(error).__name__}), see the log.")
+
+        result, arrays = attempt(
+            work,
+            lambda error: (_failure(case, error.told), None),
+            log=log,
+            what=f"case {len(self._results) + 1} of the run",
+            shown=self._shown.error,
+        )
         identity, mark = self._marks[case.case_id]
         self._keep(replace(result, identity=identity, seal=mark), arrays)
 

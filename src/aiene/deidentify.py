@@ -21,11 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from aiene.errors import AieneError, InputError, OutputError, UsageError
-from aiene.ingest import Case, Refusal
+from aiene.ingest.case import Case, Refusal
 from aiene.ingest.formats import formats
 from aiene.ingest.input_list import is_input_list, listed_names
-from aiene.results import CaseResult
 from aiene.results.patients import Person
+from aiene.results.records import CaseResult
 from aiene.wording import Name, Said, visible
 
 # Pseudonyms: the keyed hash that stands in a run's results where a patient's own name would.

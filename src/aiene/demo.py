@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiene.cohort import Progress, RunSummary, run_cohort
-from aiene.phantom import PhantomSettings, make_phantom
-from aiene.phantom.phantom import write_dicom_series
+from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
 from aiene.results.atomic import writing
 from aiene.results.nifti import write_nifti
 from aiene.results.ownership import Owned

@@ -15,8 +15,10 @@ other processes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from logging import Logger
 from pathlib import Path
+from typing import TypeVar
 
 from aiene.wording import Said, file_name, said
 
@@ -137,3 +139,51 @@ class MissingExtraError(AieneError):
 
     def __str__(self) -> str:
         return f"{self.purpose} needs {self.module}; install aiene[{self.extra}]."
+
+
+class UnforeseenError(AieneError):
+    """A fault of the program's own; the log has the traceback.
+
+    Parameters
+    ----------
+    kind : name of the exception's class.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"internal error ({self.kind}), see the log."
+
+
+Outcome = TypeVar("Outcome")
+
+
+def attempt(
+    work: Callable[[], Outcome],
+    failed: Callable[[AieneError], Outcome],
+    *,
+    log: Logger,
+    what: str,
+    shown: Callable[[Exception], Exception] = lambda error: error,
+    remedy: str = "try --jobs 1 or a machine with more memory",
+) -> Outcome:
+    """What comes of one case's work, whatever happens: the only broad handler of the package.
+
+    Parameters
+    ----------
+    failed : makes a row of the failure; may raise it again where nothing can go on.
+    log, what : who writes down a fault of our own, and as what; never the id, which may be the patient's.
+    shown : an unforeseen error as it may stand in the log.
+    remedy : against a lack of memory.
+    """
+    try:
+        return work()
+    except AieneError as error:
+        return failed(error)
+    except MemoryError:
+        return failed(CaseError("not enough memory for this CT", remedy))
+    except Exception as error:
+        log.exception(what, exc_info=shown(error))
+        return failed(UnforeseenError(type(error).__name__))

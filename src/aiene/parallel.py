@@ -1,4 +1,7 @@
-"""Work through cases side by side, in order, and lose none: also where the system ends a process."""
+"""The one owner of worker processes: tasks in order or jobs by weight, none lost, none outliving its parent.
+
+Knows no stage of the pipeline: what is worked on comes as a function and its tasks.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from multiprocessing import active_children, get_context
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from aiene.device import available_cores
-from aiene.errors import CaseError
-from aiene.ingest import Case
-from aiene.models.bundle import Bundle
-from aiene.pipeline import Preparation, Ready, load_preparation, ready
 
 # Worker processes that end with the process they work for, however that ends.
 
@@ -136,6 +135,76 @@ ENDED = (
 _AHEAD = 2  # cases handed out per process: bounds what waits in memory
 
 
+class InOrder(Generic[Task, Result]):
+    """Tasks worked on in other processes, some ahead of the caller; a context that ends them.
+
+    A process that the system ends costs no task: the one that is waited for is tried again alone, the others
+    go to new processes.
+
+    Parameters
+    ----------
+    function : of a module, or a `partial` of one, so that other processes find it.
+    crew : makes the processes, given how many.
+    jobs : how many.
+    waiting : most tasks that are handed out at a time; bounds what waits in memory.
+    """
+
+    def __init__(
+        self, function: Callable[[Task], Result], crew: Callable[[int], Crew], *, jobs: int, waiting: int
+    ) -> None:
+        self._function, self._new_crew, self._jobs, self._most = function, crew, jobs, waiting
+        self._crew: Crew | None = None
+        self._waiting: deque[tuple[Task, Future[Result]]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def each(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Callable[[], Result]]]:
+        """Every task in order, with a function that waits for its result, or raises what that raised.
+
+        That function raises `BrokenProcessPool` where the task's process was ended twice, the second time
+        alone.
+        """
+        to_come = iter(tasks)
+        while True:
+            for task in islice(to_come, self._most - len(self._waiting)):
+                self._waiting.append((task, self._submit(task)))
+            if not self._waiting:
+                return
+            task, future = self._waiting.popleft()
+            yield task, partial(self._result, task, future)
+
+    def _submit(self, task: Task) -> Future[Result]:
+        if self._crew is None:
+            self._crew = self._new_crew(self._jobs)
+        try:
+            return self._crew.submit(self._function, task)
+        except BrokenProcessPool as error:  # told where the task is waited for, and tried again
+            future: Future[Result] = Future()
+            future.set_exception(error)
+            return future
+
+    def _result(self, task: Task, future: Future[Result]) -> Result:
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self._stop()
+        try:
+            with self._new_crew(1) as alone:
+                return alone.submit(self._function, task).result()
+        finally:
+            again = [task for task, _ in self._waiting]
+            self._waiting = deque((task, self._submit(task)) for task in again)
+
+    def _stop(self) -> None:
+        if self._crew is not None:
+            self._crew.stop()
+            self._crew = None
+
+
 def work_through(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
@@ -155,46 +224,20 @@ def work_through(
     lost : the result of a task whose process was ended twice, the second time alone.
     apart : never in this process, so that memory is measured without what else it holds.
     """
-    if not tasks:
-        return
     if not apart and (jobs == 1 or len(tasks) < 2):
-        with limited(threads):
+        with limited(threads) if tasks else nullcontext():
             for task in tasks:
                 yield task, function(task)
         return
-    done = 0
-    try:
-        for task, result in _pooled(function, tasks, min(jobs, len(tasks)), threads):
-            done += 1
-            yield task, result
-    except BrokenProcessPool:
-        for task in tasks[done:]:
-            yield task, _alone(function, task, threads, lost)
-
-
-def _pooled(
-    function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, threads: int
-) -> Iterator[tuple[Task, Result]]:
-    waiting: deque[tuple[Task, Future[Result]]] = deque()
-    with Crew(jobs, _limit, (threads,)) as crew:
-        for task in tasks:
-            waiting.append((task, crew.submit(function, task)))
-            if len(waiting) >= jobs * _AHEAD:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-
-
-def _alone(
-    function: Callable[[Task], Result], task: Task, threads: int, lost: Callable[[Task], Result]
-) -> Result:
-    try:
-        with Crew(1, _limit, (threads,)) as crew:
-            return crew.submit(function, task).result()
-    except BrokenProcessPool:
-        return lost(task)
+    count = min(jobs, len(tasks))
+    with InOrder(
+        function, lambda jobs: Crew(jobs, _limit, (threads,)), jobs=count, waiting=count * _AHEAD
+    ) as crew:
+        for task, result in crew.each(tasks):
+            try:
+                yield task, result()
+            except BrokenProcessPool:
+                yield task, lost(task)
 
 
 def _limit(threads: int) -> None:
@@ -224,111 +267,6 @@ def limited(threads: int) -> Iterator[None]:
         yield
     finally:
         _tell(*before)
-
-
-# Preparing cases side by side in other processes, a few ahead of the networks.
-#
-# A registration runs on one core, so that it repeats bit for bit; several cases fill a machine. The networks
-# stay in the calling process: they are loaded once, and their result does not depend on how many processes.
-
-
-GetReady = Callable[[], Ready]
-_CASES_AHEAD = 1  # prepared cases that wait for the networks, beyond those in work: bounds the memory
-
-_preparation: Preparation | None = None  # of a worker process, loaded once
-
-
-class Preparers:
-    """Prepares cases in order, `jobs` at a time. A context manager: leaving it ends the processes.
-
-    Parameters
-    ----------
-    bundle : whose profile and template are used.
-    masks : folder of the user's own masks, or None.
-    jobs : processes; with 1 the work is done in this process.
-    room : where zip archives are unpacked; None is the system's place for temporary files.
-    """
-
-    def __init__(self, bundle: Bundle, masks: Path | None, jobs: int, *, room: Path | None = None) -> None:
-        self._bundle, self._masks, self._jobs = bundle, masks, jobs
-        self._room = room
-        self._crew: Crew | None = None
-        self._waiting: deque[tuple[Case, Future[Ready]]] = deque()
-
-    def __enter__(self) -> Preparers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def each(self, cases: Sequence[Case], preparation: Preparation) -> Iterator[tuple[Case, GetReady]]:
-        """Every case with a function that waits for its preparation, or raises what that raised."""
-        if self._jobs == 1:
-            for case in cases:
-                yield case, partial(ready, case, preparation, self._masks, room=self._room)
-            return
-        to_come = iter(cases)
-        while True:
-            self._fill(to_come)
-            if not self._waiting:
-                return
-            case, future = self._waiting.popleft()
-            yield case, partial(self._result, case, future)
-
-    def _fill(self, to_come: Iterator[Case]) -> None:
-        while len(self._waiting) < self._jobs + _CASES_AHEAD:
-            case = next(to_come, None)
-            if case is None:
-                return
-            self._waiting.append((case, self._submit(case)))
-
-    def _submit(self, case: Case) -> Future[Ready]:
-        if self._crew is None:
-            self._crew = self._new_crew(self._jobs)
-        return self._send(self._crew, case)
-
-    def _result(self, case: Case, future: Future[Ready]) -> Ready:
-        """A case's preparation; where a process was ended from outside, the case is tried again alone."""
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            self._stop()
-        try:
-            with self._new_crew(1) as alone:
-                return self._send(alone, case).result()
-        except BrokenProcessPool as error:
-            raise CaseError(
-                "the process that prepared this CT was ended by the system, as a rule for lack of memory",
-                "try again with --jobs 1, or on a machine with more memory",
-            ) from error
-        finally:
-            again = [case for case, _ in self._waiting]
-            self._waiting = deque((case, self._submit(case)) for case in again)
-
-    def _new_crew(self, jobs: int) -> Crew:
-        return Crew(jobs, _start, (self._bundle, max(1, available_cores() // jobs)))
-
-    def _send(self, crew: Crew, case: Case) -> Future[Ready]:
-        return crew.submit(_ready_here, case, self._masks, self._room)
-
-    def _stop(self) -> None:
-        if self._crew is not None:
-            self._crew.stop()
-            self._crew = None
-
-
-def _start(bundle: Bundle, threads: int) -> None:
-    import SimpleITK as sitk
-
-    global _preparation
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    _preparation = load_preparation(bundle)
-
-
-def _ready_here(case: Case, masks: Path | None, room: Path | None) -> Ready:
-    if _preparation is None:
-        raise RuntimeError("a worker process without its preparation")
-    return ready(case, _preparation, masks, room=room)
 
 
 # Independent jobs over the available cores; no result depends on how many.
@@ -398,8 +336,6 @@ def _here(jobs: Sequence[Job], total: float, on_progress: OnProgress | None) -> 
 
 
 def _elsewhere(jobs: Sequence[Job], count: int, total: float, on_progress: OnProgress | None) -> list[Any]:
-    from concurrent.futures import as_completed
-
     results: list[Any] = [None] * len(jobs)
     heaviest_first = sorted(range(len(jobs)), key=lambda i: (-jobs[i].weight, i))
     done = 0.0

@@ -1,7 +1,7 @@
-"""The road of one case: read, prepare, segment, split, classify, bring home.
+"""Inference of one case: read, preprocess, segment, split, classify, map back to the CT.
 
-`ready` is the half that needs no network and runs in other processes; `finish` is the half that does, and
-runs where the networks are loaded. `run_case` is both.
+`preprocess_case` needs no network and runs in other processes; `infer_case` runs where the networks are.
+`run_case` is both.
 """
 
 from __future__ import annotations
@@ -13,29 +13,38 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from aiene.export.identity import odd_headers
-from aiene.export.source_series import whole_header
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
-from aiene.ingest import Case, read_case
-from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.hashing import joined_sha256, voxels_sha256
+from aiene.ingest.archive import opened
+from aiene.ingest.case import Case
+from aiene.ingest.dicom.header import whole_header
+from aiene.ingest.dicom.header_values import odd_headers
+from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
-from aiene.ingest.read import opened
+from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle
-from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
-from aiene.preprocess import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
-from aiene.results import CaseArrays, CaseResult
-from aiene.results.records import contour_warnings, node_results, node_warnings, threshold_warnings
+from aiene.nodes.node import GTVN, GTVP, FgLabels, contours, parse_fg_labels
+from aiene.nodes.placement import native_nodes
+from aiene.nodes.split import split_nodes
+from aiene.preprocess.preprocess import Prepared, prepare, to_native
+from aiene.preprocess.template import Preparation
+from aiene.results.records import (
+    CaseArrays,
+    CaseResult,
+    contour_warnings,
+    node_results,
+    node_warnings,
+    threshold_warnings,
+)
 
 if TYPE_CHECKING:
     import torch
 
-    from aiene.classify import Classifier
-    from aiene.segment import Segmenter
+    from aiene.classify.classifier import Classifier
+    from aiene.segment.segmenter import Segmenter
 
 
-_SOFT_HU = -200.0
 _NO_PRIMARY = "the model has no label for the primary tumour, so none was looked for"
 _COARSE_MM = 3.0
 """Voxels in plane from which on extension is not to be seen: a node's capsule is under 1 mm thick, what
@@ -66,20 +75,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """What a case is prepared with.
-
-    Parameters
-    ----------
-    midline_x : x (LPS mm) of the body's middle on the template.
-    """
-
-    template: Template
-    profile: Profile
-    midline_x: float
-
-
-@dataclass(frozen=True)
 class Networks:
     """The two networks of a bundle, loaded; `segmenter` is None where own masks take its place."""
 
@@ -88,8 +83,8 @@ class Networks:
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
-    """A case on the eve of the networks.
+class PreprocessedCase:
+    """A case preprocessed: what the networks need of it.
 
     Parameters
     ----------
@@ -108,20 +103,6 @@ class Ready:
     notes: tuple[str, ...] = ()
 
 
-def load_preparation(bundle: Bundle) -> Preparation:
-    """The profile and template of a bundle.
-
-    Raises
-    ------
-    ModelError : the template cannot be used.
-    """
-    card = bundle.card
-    takes_hu = card.segmenter.intensities == "hu"
-    profile = profile_named(card.profile, rescue=card.rescue_registration, keep_hu=takes_hu)
-    template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
-    return Preparation(template, profile, _midline_x(template.volume))
-
-
 def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> Networks:
     """The networks of a bundle, on a device; the segmenter only where it is needed.
 
@@ -129,7 +110,8 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
     ------
     ModelError : a network cannot be loaded.
     """
-    from aiene.classify import load_classifier
+    from aiene.classify.classifier import load_classifier
+    from aiene.segment.segmenter import load_bundle_segmenter
 
     segmenter = None if own_masks else load_bundle_segmenter(bundle, device)
     normalisation = bundle.card.classifier.normalisation
@@ -137,31 +119,9 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
     return Networks(segmenter, classifier)
 
 
-def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) -> Segmenter:
-    """The segmenter of a bundle, run as its card says; its label maps hold 1 for GTVp and 2 for GTVn.
-
-    Raises
-    ------
-    ModelError : it cannot be loaded, or has no such labels as the card says.
-    """
-    from aiene.segment import load_segmenter
-
-    chosen = bundle.card.segmenter
-    return load_segmenter(
-        bundle.segmenter_folder,
-        folds=chosen.folds,
-        checkpoint=chosen.checkpoint,
-        step_size=chosen.step_size,
-        mirroring=chosen.mirroring,
-        device=device,
-        labels=bundle.card.labels,
-        takes_hu=chosen.intensities == "hu",
-    )
-
-
-def ready(
+def preprocess_case(
     case: Case, preparation: Preparation, masks: Path | None = None, *, room: Path | None = None
-) -> Ready:
+) -> PreprocessedCase:
     """Read a case and make the networks' input of it; needs no network.
 
     Parameters
@@ -197,12 +157,12 @@ def ready(
         "to_native": prepared.to_native.matrix.tolist(),
         "registration": asdict(prepared.registration),
     }
-    warnings = (*case.warnings, *ct.warnings, *_coarse(ct.volume.grid), *prepared.warnings)
-    return Ready(case, prepared, mask, facts, warnings, seconds, notes)
+    warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
+    return PreprocessedCase(case, prepared, mask, facts, warnings, seconds, notes)
 
 
-def finish(
-    at: Ready, networks: Networks, settings: Settings, *, labels: dict[str, int], midline_x: float
+def infer_case(
+    at: PreprocessedCase, networks: Networks, settings: Settings, *, labels: dict[str, int], midline_x: float
 ) -> tuple[CaseResult, CaseArrays]:
     """Segment, split, classify, and bring the result home onto the native CT.
 
@@ -268,7 +228,9 @@ class _Marked:
         return any(bool((volume.array == value).any()) for volume in (self.on_crop, self.native))
 
 
-def _of_network(at: Ready, networks: Networks, labels: dict[str, int], told: FgLabels | None) -> _Marked:
+def _of_network(
+    at: PreprocessedCase, networks: Networks, labels: dict[str, int], told: FgLabels | None
+) -> _Marked:
     """What the segmenter found: 1 for GTVp and 2 for GTVn, whatever its own values are."""
     if networks.segmenter is None:
         raise ValueError("neither a segmenter nor a mask")
@@ -284,7 +246,7 @@ def _of_network(at: Ready, networks: Networks, labels: dict[str, int], told: FgL
     return _Marked(on_crop, to_native(on_crop, at.prepared), MaskLabels(chosen, notes=unsought))
 
 
-def _of_mask(at: Ready, mask: Volume, settings: Settings, told: FgLabels | None) -> _Marked:
+def _of_mask(at: PreprocessedCase, mask: Volume, settings: Settings, told: FgLabels | None) -> _Marked:
     """The user's own voxels, as they are on the native CT.
 
     Raises
@@ -307,10 +269,10 @@ def run_case(
 
     Raises
     ------
-    InputError, CaseError : as `ready`.
+    InputError, CaseError : as `preprocess_case`.
     """
-    at = ready(case, preparation, settings.masks)
-    return finish(at, networks, settings, labels=labels, midline_x=preparation.midline_x)
+    at = preprocess_case(case, preparation, settings.masks)
+    return infer_case(at, networks, settings, labels=labels, midline_x=preparation.midline_x)
 
 
 def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
@@ -337,13 +299,7 @@ def _header_notes(case: Case) -> tuple[str, ...]:
         return tuple(odd_headers(whole_header(min(lying_open.files))))
 
 
-def _midline_x(template: Volume) -> float:
-    """x of the centre of mass of everything denser than air and fat: left and right balance there."""
-    inside = np.argwhere(template.array > _SOFT_HU).mean(axis=0)
-    return float(template.grid.points(inside)[0])
-
-
-def _coverage_warnings(at: Ready, in_crop: float) -> list[str]:
+def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[str]:
     """Own contours may reach beyond the crop: they are measured whole, but the classifier sees a part."""
     if at.mask is None or in_crop >= _WHOLE:
         return []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import sys
@@ -67,11 +65,6 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "licence": card.licence,
         "notice": card.notice,
     }
-
-
-def digest(content: Any) -> str:
-    """SHA-256 of JSON values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 # The machine that figures were measured on, described without names of persons or computers.

@@ -21,8 +21,8 @@ from aiene.benchmark.comparators.slices import AxialView, PictureScale, node_pat
 from aiene.benchmark.config import ModelEntry
 from aiene.benchmark.models import located, open_comparator
 from aiene.errors import CaseError, ModelError
-from aiene.geometry import Grid, Volume
-from aiene.ingest import Case
+from aiene.geometry.grid import Grid, Volume
+from aiene.ingest.case import Case
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build
 

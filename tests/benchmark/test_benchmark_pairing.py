@@ -14,7 +14,7 @@ from aiene.benchmark.config import BenchmarkConfig, LabelChoice, read_config
 from aiene.benchmark.dataset import by_volume, find_pairs, in_our_values, list_files, named, read_labels
 from aiene.benchmark.ene_labels import match_rows, read_ene_table
 from aiene.errors import InputError
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.phantom.phantom import write_dicom_series
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build

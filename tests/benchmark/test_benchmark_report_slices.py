@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aiene.benchmark.report.axial_slice import axial_view, field, window, worst_slice
-from aiene.geometry import AXIAL, Grid
+from aiene.geometry.grid import AXIAL, Grid
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, shown
 from aiene.report.style import label, look
 

@@ -27,8 +27,8 @@ from aiene.benchmark.records import (
 from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
 from aiene.benchmark.run import BenchmarkRun, Step, run_benchmark
 from aiene.errors import InputError, UsageError
-from aiene.geometry import Volume
-from aiene.phantom import PhantomSettings, make_phantom
+from aiene.geometry.grid import Volume
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build
 

@@ -14,7 +14,7 @@ import numpy as np
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.metrics import classification, patient_agreement
 from aiene.benchmark.run import run_benchmark
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build
 

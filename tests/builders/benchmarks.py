@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.results.nifti import write_nifti
 
 SIZE = (24, 36, 40)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from aiene.errors import InputError
-from aiene.ingest import Case, NativeCt, Refusal, find_cases, read_case
+from aiene.ingest.case import Case, NativeCt, Refusal
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 
 
 def only(source: Path) -> Case:

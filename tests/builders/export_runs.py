@@ -20,11 +20,15 @@ from pydicom.valuerep import format_number_as_ds
 
 from aiene.export.case import ExportCase, Maker
 from aiene.export.source_series import SourceSeries
-from aiene.geometry import Grid, Volume
-from aiene.ingest import Case, find_cases, read_case
-from aiene.ingest.fingerprint import content_sha256, voxels_sha256
+from aiene.geometry.grid import Grid, Volume
+from aiene.hashing import voxels_sha256
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
+from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.read import read_case
 from aiene.phantom.phantom import write_dicom_series
-from aiene.results import CaseArrays, CaseResult, NodeResult, RunStore
+from aiene.results.records import CaseArrays, CaseResult, NodeResult
+from aiene.results.store import RunStore
 
 SHA = "ab" * 32
 STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from aiene.geometry import Grid, RigidTransform, Volume
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform
 
 Floats = npt.NDArray[np.float64]
 

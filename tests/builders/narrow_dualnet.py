@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aiene.classify import DualNet, DualNetWidths
+from aiene.classify.dualnet import DualNet, DualNetWidths
 
 NARROW = DualNetWidths((2, 3, 4, 5, 6, 7), (8, 9), 3, (2, 3, 4, 5, 6, 7, 3), 4)
 

@@ -15,10 +15,12 @@ import pydicom
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from aiene.export import ExportCase, Maker, SourceSeries
-from aiene.geometry import Grid, Volume, pull_labels
+from aiene.export.case import ExportCase, Maker
+from aiene.export.source_series import SourceSeries
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.phantom.phantom import write_dicom_series
-from aiene.results import CaseResult, NodeResult
+from aiene.results.records import CaseResult, NodeResult
 
 Array = npt.NDArray[Any]
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from aiene.classify import Classifier, ClassifierInputs, classifier_inputs, load_classifier, save_classifier
-from aiene.geometry import Grid, Volume
-from aiene.nodes import Node
+from aiene.classify.classifier import Classifier, load_classifier, save_classifier
+from aiene.classify.inputs import ClassifierInputs, classifier_inputs
+from aiene.geometry.grid import Grid, Volume
+from aiene.nodes.node import Node
 from builders.narrow_dualnet import narrow_net
 
 GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))

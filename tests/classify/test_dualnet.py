@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aiene.classify import DualNet, DualNetWidths, load_dualnet, save_classifier
+from aiene.classify.classifier import load_dualnet, save_classifier
+from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.errors import ModelError, OutputError
 from builders.narrow_dualnet import NARROW, narrow_net
 

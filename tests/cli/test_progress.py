@@ -12,7 +12,7 @@ from aiene.cli.console import RunProgress, counted, duration, logging_to
 from aiene.cohort import Progress
 from aiene.device import device_name, resolve_device
 from aiene.errors import UsageError
-from aiene.results import CaseResult
+from aiene.results.records import CaseResult
 
 
 def told(*results: CaseResult, terminal: bool = False, **how) -> str:

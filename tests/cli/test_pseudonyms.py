@@ -22,10 +22,10 @@ from aiene.cli.app import app
 from aiene.cli.pseudonyms import pseudonyms
 from aiene.deidentify import Disguised, Key, all_pseudonyms, read_key
 from aiene.errors import AieneError, InputError, OutputError, UsageError
-from aiene.ingest import Case, Refusal, SeriesAside
+from aiene.ingest.case import Case, Refusal, SeriesAside
 from aiene.ingest.masks import find_mask
 from aiene.ingest.readers.nrrd import read_nrrd
-from aiene.results import CaseResult
+from aiene.results.records import CaseResult
 from aiene.wording import case_name, file_name, joined, said, uid_name
 
 KEY = Key(bytes(range(32)))

@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.deidentify import read_key
 from aiene.export.run import export_run
-from aiene.phantom import PhantomSettings, make_phantom
-from aiene.phantom.phantom import write_dicom_series
+from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
 from aiene.results.nifti import write_nifti
 
 pytestmark = pytest.mark.slow

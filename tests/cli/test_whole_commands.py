@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from aiene.cli import legacy as published
 from aiene.cli.app import app
-from aiene.phantom import PhantomSettings, make_phantom
-from aiene.phantom.phantom import write_dicom_series
+from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
 
 pytestmark = pytest.mark.slow
 

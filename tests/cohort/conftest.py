@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aiene.phantom import Phantom, PhantomSettings, make_phantom
+from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
 
 SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 3), tilt_degrees=2.0)

@@ -23,10 +23,9 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.cli.console import user_errors
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import default_folder
-from aiene.phantom import Phantom
-from aiene.phantom.phantom import write_dicom_series
+from aiene.phantom.phantom import Phantom, write_dicom_series
 from aiene.results.nifti import nifti_bytes
 
 Maker = Callable[[Path, Phantom], None]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aiene.cohort import Selection, run_cohort
 from aiene.errors import InputError
-from aiene.geometry import AXIAL, Grid, Volume
+from aiene.geometry.grid import AXIAL, Grid, Volume
 from aiene.ingest.masks import find_mask, node_labels, read_mask
 from aiene.results.nifti import write_nifti
 

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 import aiene.cohort
+import aiene.preparers
 from aiene.cohort import Selection, run_cohort
 from aiene.deidentify import Key
 from aiene.errors import UsageError
-from aiene.geometry import Grid, Volume
-from aiene.results import CaseArrays, CaseResult
+from aiene.geometry.grid import Grid, Volume
 from aiene.results.nifti import write_nifti
+from aiene.results.records import CaseArrays, CaseResult
 
 GRID = Grid((6, 7, 8), (3.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 LABELS = Volume(np.zeros(GRID.size, np.uint8), GRID)
@@ -28,13 +29,13 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the cases that were worked on, by a road without networks."""
     done: list[str] = []
 
-    def finish(at, networks, settings, *, labels, midline_x):
+    def infer_case(at, networks, settings, *, labels, midline_x):
         done.append(at.case.case_id)
         facts = {"input": {"kind": "nifti", "voxels_sha256": at.case.files[0].read_bytes().hex()[-64:]}}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(LABELS, LABELS)
 
-    monkeypatch.setattr(aiene.parallel, "ready", lambda case, *_, **__: SimpleNamespace(case=case))
-    monkeypatch.setattr(aiene.cohort, "finish", finish)
+    monkeypatch.setattr(aiene.preparers, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case))
+    monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
     monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **__: None)
     return done

@@ -20,11 +20,13 @@ import torch
 
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import CaseError, UsageError
-from aiene.ingest import Case, find_cases
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
-from aiene.parallel import Preparers
-from aiene.phantom import Phantom
-from aiene.pipeline import Settings, load_networks, load_preparation, run_case
+from aiene.phantom.phantom import Phantom
+from aiene.pipeline import Settings, load_networks, run_case
+from aiene.preparers import Preparers
+from aiene.preprocess.template import load_preparation
 
 pytestmark = pytest.mark.slow
 

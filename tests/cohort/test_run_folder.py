@@ -27,13 +27,16 @@ import pytest
 from typer.testing import CliRunner
 
 import aiene.cohort
+import aiene.preparers
 from aiene.cli.app import app
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import OutputError, UsageError
-from aiene.geometry import Grid, Volume
-from aiene.ingest.fingerprint import content_sha256, joined_sha256
-from aiene.results import CaseArrays, CaseResult, RunStore
+from aiene.geometry.grid import Grid, Volume
+from aiene.hashing import joined_sha256
+from aiene.ingest.fingerprint import content_sha256
 from aiene.results.nifti import nifti_bytes
+from aiene.results.records import CaseArrays, CaseResult
+from aiene.results.store import RunStore
 
 GRID = Grid((6, 7, 8), (3.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 LABELS = Volume(np.zeros(GRID.size, np.uint8), GRID)
@@ -44,18 +47,18 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the cases that were worked on, by a road without networks."""
     done: list[str] = []
 
-    def ready(case, preparation, masks=None, *, room=None):
+    def preprocess_case(case, preparation, masks=None, *, room=None):
         return SimpleNamespace(
             case=case, sha256=joined_sha256(content_sha256(case.files), content_sha256(()))
         )
 
-    def finish(at, networks, settings, *, labels, midline_x):
+    def infer_case(at, networks, settings, *, labels, midline_x):
         done.append(at.case.case_id)
         facts = {"content_sha256": at.sha256}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(LABELS, LABELS)
 
-    monkeypatch.setattr(aiene.parallel, "ready", ready)
-    monkeypatch.setattr(aiene.cohort, "finish", finish)
+    monkeypatch.setattr(aiene.preparers, "preprocess_case", preprocess_case)
+    monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
     monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **__: None)
     return done
@@ -350,15 +353,15 @@ def test_an_id_that_leads_elsewhere_is_never_a_path(tmp_path: Path, case_id: str
 def test_a_value_that_no_record_can_hold_is_a_row(
     tmp_path: Path, source: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    finish = aiene.cohort.finish
+    infer_case = aiene.cohort.infer_case
 
     def odd(at, *words, **more):
-        result, arrays = finish(at, *words, **more)
+        result, arrays = infer_case(at, *words, **more)
         if result.case_id == "b":
             result.facts["odd"] = float("nan")
         return result, arrays
 
-    monkeypatch.setattr(aiene.cohort, "finish", odd)
+    monkeypatch.setattr(aiene.cohort, "infer_case", odd)
     run(source, tmp_path / "out")
     assert statuses(tmp_path / "out") == {"a": "no_nodes", "b": "failed", "c": "no_nodes", "d": "no_nodes"}
 
@@ -423,7 +426,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, source: Path):
     program = f"""
 import os
 from pathlib import Path
-from aiene.results import RunStore
+from aiene.results.store import RunStore
 from aiene.errors import OutputError
 os.setuid(65534)
 for name in ("{tmp_path}/out", "{tmp_path}"):

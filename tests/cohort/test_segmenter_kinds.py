@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from aiene.geometry import Grid, RigidTransform, Volume
-from aiene.ingest import Case
-from aiene.ingest.case import NativeCt
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform
+from aiene.ingest.case import Case, NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
-from aiene.phantom import PhantomSettings, make_phantom
-from aiene.pipeline import Networks, Ready, Settings, finish, load_preparation
-from aiene.preprocess import Prepared, prepare
+from aiene.phantom.phantom import PhantomSettings, make_phantom
+from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case
 from aiene.preprocess.crop import fixed_window
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.template import load_preparation
 from aiene.results.tables import patients_table, published_table
 
 GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -36,15 +37,15 @@ class _Classifier:
         return [None] * len(nodes)
 
 
-def _ready(crop_hu: Volume | None = None) -> Ready:
+def _ready(crop_hu: Volume | None = None) -> PreprocessedCase:
     crop = Volume(np.zeros(GRID.size, np.float32), GRID)
     prepared = Prepared(crop, GRID, RigidTransform(), None, (), crop_hu)  # type: ignore[arg-type]
-    return Ready(Case("one", "nifti", ()), prepared, None, {}, ())
+    return PreprocessedCase(Case("one", "nifti", ()), prepared, None, {}, ())
 
 
-def _finish(at: Ready, segmenter: _Segmenter, labels: dict[str, int]):
+def _finish(at: PreprocessedCase, segmenter: _Segmenter, labels: dict[str, int]):
     networks = Networks(segmenter, _Classifier())  # type: ignore[arg-type]
-    return finish(at, networks, Settings(0.3), labels=labels, midline_x=80.0)
+    return infer_case(at, networks, Settings(0.3), labels=labels, midline_x=80.0)
 
 
 def test_without_a_label_for_it_nobody_says_that_no_primary_was_found() -> None:

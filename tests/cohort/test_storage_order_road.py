@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from aiene.geometry import AxisOrder, Volume
-from aiene.ingest import Case, find_cases
+from aiene.geometry.grid import AxisOrder, Volume
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
-from aiene.phantom import Phantom
-from aiene.pipeline import Settings, load_networks, load_preparation, run_case
+from aiene.phantom.phantom import Phantom
+from aiene.pipeline import Settings, load_networks, run_case
+from aiene.preprocess.template import load_preparation
 from aiene.results.nifti import write_nifti
 
 pytestmark = pytest.mark.slow

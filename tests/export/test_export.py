@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 from aiene.cli.export import export as export_command
 from aiene.errors import OutputError, UsageError
-from aiene.export.identity import TYPE_2
 from aiene.export.run import export_run, parse_kinds
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.dicom.header import quiet
+from aiene.ingest.dicom.header_values import TYPE_2
 from aiene.results.nifti import write_nifti
 from builders.export_runs import (
     AXIAL,

@@ -27,7 +27,7 @@ from aiene.export.secondary_capture import (
     picture,
     scale_bar_mm,
 )
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from builders import planted_series as series
 
 SIZE = (8, 32, 40)

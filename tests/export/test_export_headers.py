@@ -12,11 +12,11 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from aiene.export.header_values import headers_of, is_uid, value_of
-from aiene.export.identity import TYPE_2
 from aiene.export.run import export_run
-from aiene.ingest import Case, find_cases
+from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import quiet
+from aiene.ingest.dicom.header_values import TYPE_2, headers_of, is_uid, value_of
+from aiene.ingest.find import find_cases
 from aiene.pipeline import _header_notes
 from builders.export_runs import says, small_grid, write_run, write_series
 

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.export.run import export_run
-from aiene.export.source_series import fits
-from aiene.geometry import Grid, Volume
-from aiene.ingest import Case, find_cases, read_case
+from aiene.export.source_lookup import fits
+from aiene.geometry.grid import Grid, Volume
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from aiene.results.nifti import write_nifti
 from builders.export_runs import (
     AXIAL,

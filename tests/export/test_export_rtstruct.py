@@ -23,7 +23,8 @@ from aiene.export import rtstruct
 from aiene.export.case import findings_of
 from aiene.export.identity import encoded
 from aiene.export.verification import check_rtstruct
-from aiene.geometry import Grid, Volume, pull_labels
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import pull_labels
 from builders import planted_series as series
 from builders import rtstruct_readers as readers
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry import AXIAL, ORDERS, AxisOrder, Grid, Volume
+from aiene.geometry.grid import AXIAL, ORDERS, AxisOrder, Grid, Volume
 
 ANGLES = st.tuples(*[st.floats(-180, 180, width=32, allow_subnormal=False)] * 3)
 

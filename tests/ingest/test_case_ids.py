@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.errors import InputError
-from aiene.ingest import Case, find_cases
-from aiene.ingest.case import MAX_BYTES, case_id, distinct, safe, stem
+from aiene.ingest.case import MAX_BYTES, Case, case_id, distinct, safe, stem
+from aiene.ingest.find import find_cases
 from aiene.ingest.masks import find_mask
 from builders.archives import pack
 from builders.dicom_files import ct, write_nifti, write_series

@@ -14,9 +14,11 @@ from pydicom.uid import (
 )
 
 from aiene.errors import UsageError
-from aiene.ingest import Case, Refusal, find_cases, read_case
-from aiene.ingest.dicom.header import Words
+from aiene.ingest.case import Case, Refusal
+from aiene.ingest.dicom.frame import Words
 from aiene.ingest.dicom.series_selection import Contrast, Kernel, Region, contrast, kernel, region
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import enhanced, save, slice_dataset, uid, write_series
 from builders.dicom_stacks import only
 from builders.dicom_studies import CORONAL, dose, other, report, screenshot, small, structure_set, study

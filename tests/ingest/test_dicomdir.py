@@ -13,9 +13,12 @@ from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from aiene.errors import InputError
-from aiene.ingest import Case, find_cases, read_case, source_files
+from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.scan import read_directory
+from aiene.ingest.discovery import source_files
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import ct, uid, write_nifti, write_series
 from builders.dicom_stacks import only
 

@@ -11,7 +11,9 @@ import SimpleITK as sitk
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from aiene.errors import InputError
-from aiene.ingest import Refusal, find_cases, read_case
+from aiene.ingest.case import Refusal
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import ct, enhanced, save, write_nifti, write_series
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from aiene.geometry import volume_of
-from aiene.ingest import Case, find_cases, read_case
+from aiene.geometry.grid import volume_of
+from aiene.ingest.case import Case
 from aiene.ingest.checks import check_hounsfield, take_census
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import write_nifti
 from builders.dicom_stacks import read, refusal
 from builders.hu_plausibility_inputs import patient

@@ -13,8 +13,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from aiene.errors import InputError
-from aiene.ingest import Case, Refusal, find_cases, read_case
+from aiene.ingest.case import Case, Refusal
 from aiene.ingest.dicom.header import quiet
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import ct, write_series
 
 

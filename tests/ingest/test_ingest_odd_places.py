@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from aiene.errors import InputError
-from aiene.ingest import Case, Refusal, find_cases
+from aiene.ingest.case import Case, Refusal
+from aiene.ingest.find import find_cases
 from builders.archives import pack
 from builders.dicom_files import write_series
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from aiene.errors import InputError
-from aiene.geometry import volume_of
-from aiene.ingest import Case, find_cases, read_case
+from aiene.geometry.grid import volume_of
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import MARK, ct, write_nifti
 from builders.dicom_stacks import read, refusal
 

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry import volume_of
+from aiene.geometry.grid import volume_of
 from builders.dicom_files import ct
 from builders.dicom_stacks import mark_points, read, refusal
 from builders.nrrd_reading_inputs import SIGNS, write
@@ -84,7 +84,7 @@ def test_what_pynrrd_writes_is_read(tmp_path: Path, encoding: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32", "float64"])
 def test_the_pixel_type_is_simpleitks(tmp_path: Path, dtype: str) -> None:
-    from aiene.ingest import Case
+    from aiene.ingest.case import Case
     from aiene.ingest.readers.nrrd import read_nrrd
 
     image = sitk.GetImageFromArray((ct() + 1000).astype(dtype))

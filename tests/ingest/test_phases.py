@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from aiene.ingest import Refusal, find_cases, read_case
+from aiene.ingest.case import Refusal
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import ct, uid, write_series
 from builders.dicom_stacks import only, read, refusal
 

@@ -20,7 +20,9 @@ from pydicom.uid import (
 from scipy.spatial.transform import Rotation
 
 from aiene.errors import InputError
-from aiene.ingest import Case, NativeCt, Refusal, find_cases, read_case
+from aiene.ingest.case import Case, NativeCt, Refusal
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import AXIAL, ct, enhanced, save, slice_dataset, uid, write_nifti, write_series
 from builders.dicom_stacks import mark_points, only, read, refusal, tilted
 from builders.dicom_studies import dose, report, screenshot, structure_set

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aiene.ingest import Refusal, find_cases
+from aiene.ingest.case import Refusal
+from aiene.ingest.find import find_cases
 from builders.dicom_stacks import refusal
 
 

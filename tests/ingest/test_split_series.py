@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from aiene.ingest import Case, Refusal, find_cases, read_case
+from aiene.ingest.case import Case, Refusal
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from builders.dicom_files import ct, save, uid, write_series
 from builders.dicom_stacks import only
 from builders.dicom_studies import other as other_object

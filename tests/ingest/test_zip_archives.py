@@ -16,8 +16,13 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.errors import InputError
-from aiene.ingest import Case, Refusal, archive, find_cases, opened, read_case, source_files
+from aiene.ingest import archive
+from aiene.ingest.archive import opened
+from aiene.ingest.case import Case, Refusal
+from aiene.ingest.discovery import source_files
+from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.read import read_case
 from builders.archives import pack
 from builders.dicom_files import ct, write_nifti, write_series
 from builders.dicom_stacks import only, refusal

@@ -17,11 +17,10 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import ModelError
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import default_folder, read_bundle, write_card
 from aiene.models.importers.bundle import Choices, import_into, import_segmenter
-from aiene.pipeline import load_bundle_segmenter
-from aiene.segment import load_segmenter
+from aiene.segment.segmenter import load_bundle_segmenter, load_segmenter
 
 Make = Callable[..., tuple[Path, list[nn.Module]]]
 WINDOWED = {"mean": 0.55, "std": 0.12, "percentile_00_5": 0.2, "percentile_99_5": 0.9}

@@ -18,10 +18,10 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
 from aiene.errors import ModelError
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.models.importers import nnunet_v1
 from aiene.models.importers.bundle import Choices, import_segmenter
-from aiene.segment import load_segmenter
+from aiene.segment.segmenter import load_segmenter
 
 FEATURES = (4, 8, 16)
 STRIDES = ([1, 2, 2], [2, 2, 2])

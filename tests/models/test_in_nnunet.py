@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.models.bundle import default_folder
 from aiene.models.importers.trial import SEEDS, trial_crop
-from aiene.segment import load_segmenter
+from aiene.segment.segmenter import load_segmenter
 
 pytestmark = pytest.mark.slow
 

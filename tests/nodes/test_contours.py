@@ -11,17 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.errors import UsageError
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
-from aiene.nodes import (
-    NativeNodes,
-    Node,
-    axial_axes,
-    check_known,
-    contours,
-    native_nodes,
-    parse_fg_labels,
-    split_nodes,
-)
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.nodes.measure import axial_axes
+from aiene.nodes.node import Node, check_known, contours, parse_fg_labels
+from aiene.nodes.placement import NativeNodes, native_nodes
+from aiene.nodes.split import split_nodes
 from aiene.results.records import contour_warnings
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -90.0, 40.0))

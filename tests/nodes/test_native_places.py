@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.geometry import ORDERS, Grid, RigidTransform, Volume, pull_labels
-from aiene.nodes import NativeNodes, Node, names_by_volume, native_nodes
+from aiene.geometry.grid import ORDERS, Grid, Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.nodes.node import Node, names_by_volume
+from aiene.nodes.placement import NativeNodes, native_nodes
 from aiene.nodes.split import node_of
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -90.0, 40.0))

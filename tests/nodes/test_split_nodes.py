@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.errors import UsageError
-from aiene.geometry import Grid, Volume
-from aiene.nodes import Node, parse_fg_labels, split_nodes
-from aiene.nodes.split import _watershed_in_seeds, dilate, split_labels
+from aiene.geometry.grid import Grid, Volume
+from aiene.nodes.node import Node, parse_fg_labels
+from aiene.nodes.split import _watershed_in_seeds, dilate, split_labels, split_nodes
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 GOLDEN_CASES = [

@@ -9,9 +9,11 @@ import pytest
 import SimpleITK as sitk
 
 import aiene
-from aiene.geometry import volume_of
+from aiene.geometry.grid import volume_of
 from aiene.ingest.case import NativeCt
-from aiene.preprocess import OPEN, Template, prepare, read_template
+from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.profile import OPEN
+from aiene.preprocess.template import Template, read_template
 
 pytestmark = pytest.mark.slow
 

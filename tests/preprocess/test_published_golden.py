@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from aiene.geometry import Grid, Volume, to_sitk, volume_of
+from aiene.geometry.grid import Grid, Volume, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
-from aiene.preprocess import PUBLISHED, Prepared, Template, prepare, read_template
 from aiene.preprocess.crop import published_crop
-from aiene.preprocess.profile import WINDOW
-from aiene.preprocess.registration import Pose, centred
-from aiene.preprocess.resampling import published_working, resampled, sampled
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.profile import PUBLISHED
+from aiene.preprocess.registration import Pose, centred_pose
+from aiene.preprocess.resampling import published_working, resample_onto, resample_to_crop_spacing
+from aiene.preprocess.template import Template, read_template
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +73,7 @@ def at(volume: Volume, index_zyx: np.ndarray) -> np.ndarray:
 def test_the_ct_is_resampled_as_published(case: str, golden: Path, openkbp: Path) -> None:
     facts = golden_case(case, golden)["resampled"]
     sample = np.load(golden / "preprocess" / case / "resampled_sample.npz")
-    volume = resampled(golden_ct(case, golden, openkbp))
+    volume = resample_to_crop_spacing(golden_ct(case, golden, openkbp))
     assert volume.array.dtype == np.float32
     assert list(volume.array.shape) == facts["shape_zyx"]
     np.testing.assert_allclose(at(volume, sample["index_zyx"]), sample["value"], atol=1e-3, rtol=0)
@@ -85,7 +86,7 @@ def test_the_ct_lies_on_the_template_and_is_cropped_as_published(
     folder, facts = golden / "preprocess" / case, golden_case(case, golden)
     lattice = template_of(case, template).volume.grid
     working = published_working(golden_ct(case, golden, openkbp))
-    registered = sampled(working, lattice, golden_pose(facts).euler(), 0.0)
+    registered = resample_onto(working, lattice, golden_pose(facts).euler(), 0.0)
     sample = np.load(folder / "registered_sample.npz")
     np.testing.assert_allclose(at(registered, sample["index_zyx"]), sample["value"], atol=1e-2, rtol=0)
     crop = published_crop(registered)
@@ -103,7 +104,7 @@ def test_the_whole_registered_volume_is_the_published_one(
 ) -> None:
     facts = golden_case("wide", golden)
     working = published_working(golden_ct("wide", golden, openkbp))
-    registered = sampled(working, template.volume.grid, golden_pose(facts).euler(), 0.0)
+    registered = resample_onto(working, template.volume.grid, golden_pose(facts).euler(), 0.0)
     expected = volume_of(sitk.ReadImage(str(golden / "preprocess" / "wide" / "registered_int16.nrrd")))
     np.testing.assert_allclose(registered.array, expected.array, atol=0.51, rtol=0)
 
@@ -114,7 +115,7 @@ def test_the_registration_begins_where_the_published_one_does(
 ) -> None:
     initial = golden_case(case, golden)["transform"]["initial_parameters"]
     working = published_working(golden_ct(case, golden, openkbp))
-    start = centred(template_of(case, template).volume, working.volume)
+    start = centred_pose(template_of(case, template).volume, working.volume)
     np.testing.assert_allclose((*start.angles, *start.translation), initial, atol=1e-9)
 
 
@@ -143,7 +144,7 @@ def test_the_crop_in_hu_is_the_published_crop_before_it_is_scaled(
     assert phantom.crop_hu is None
     assert prepared.crop_hu is not None
     assert prepared.crop.array.tobytes() == phantom.crop.array.tobytes()
-    hu, low, high = prepared.crop_hu.array, *WINDOW
+    hu, low, high = prepared.crop_hu.array, *PUBLISHED.window
     covered = (hu > low) & (hu < high)  # what lies outside the CT is air here, 0 HU in the published crop
     assert covered.sum() > 100_000
     np.testing.assert_allclose(
@@ -195,7 +196,7 @@ def test_a_phantoms_sphere_is_in_the_crop_where_it_is_in_the_patient(name: str, 
 
 def test_the_cut_of_a_whole_body_keeps_every_voxel_where_it_is(golden: Path, openkbp: Path) -> None:
     ct = golden_ct("wholebody", golden, openkbp)
-    whole, working = resampled(ct), published_working(ct)
+    whole, working = resample_to_crop_spacing(ct), published_working(ct)
     facts = golden_case("wholebody", golden)["whole_body"]
     first = facts["first_kept_slice"]
     assert (first, working.volume.grid.size[0]) == (138, 75)

@@ -9,7 +9,8 @@ import math
 import pandas as pd
 import pytest
 
-from aiene.results import CaseResult, NodeResult, tables
+from aiene.results import tables
+from aiene.results.records import CaseResult, NodeResult
 
 
 def node(value: int, number: int, ene: float | None, side: str = "left", volume: float = 300.0) -> NodeResult:

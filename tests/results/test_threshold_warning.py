@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiene.geometry import Grid, Volume
-from aiene.nodes import Node, names_by_volume, split_nodes
-from aiene.nodes.node import Score
-from aiene.preprocess import OPEN, PUBLISHED
+from aiene.geometry.grid import Grid, Volume
+from aiene.nodes.node import Node, Score, names_by_volume
+from aiene.nodes.split import split_nodes
+from aiene.preprocess.profile import OPEN, PUBLISHED
 from aiene.results.records import threshold_warnings
 
 

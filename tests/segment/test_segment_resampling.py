@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.segment.plans import Normalisation, Resizing
 from aiene.segment.preprocessing import coarse_axis, new_shape, normalised, resized
 from aiene.segment.sliding_window import gaussian, padding, tile_starts

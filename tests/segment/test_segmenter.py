@@ -13,9 +13,9 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
 from aiene.errors import CaseError
-from aiene.geometry import Grid, Volume
-from aiene.segment import load_segmenter
+from aiene.geometry.grid import Grid, Volume
 from aiene.segment.network import answer
+from aiene.segment.segmenter import load_segmenter
 
 Make = Callable[..., tuple[Path, list[nn.Module]]]
 PATCH = (16, 32, 32)

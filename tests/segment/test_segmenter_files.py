@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from aiene.errors import ModelError
-from aiene.segment import load_segmenter
 from aiene.segment.network import read_checkpoint
+from aiene.segment.segmenter import load_segmenter
 
 Make = Callable[..., tuple[Path, list[nn.Module]]]
 

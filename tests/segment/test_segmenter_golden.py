@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from aiene.geometry import Volume, volume_of
+from aiene.geometry.grid import Volume, volume_of
 from aiene.models.importers.bundle import import_segmenter
-from aiene.segment import Segmenter, load_segmenter
 from aiene.segment.preprocessing import network_input
+from aiene.segment.segmenter import Segmenter, load_segmenter
 
 pytestmark = pytest.mark.slow
 

@@ -18,9 +18,11 @@ from scipy import ndimage
 
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import default_folder
-from aiene.phantom import Phantom, PhantomSettings, make_phantom
 from aiene.phantom.lesions import Lesion, Lobe
-from aiene.preprocess import OPEN, prepare, read_template
+from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
+from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.profile import OPEN
+from aiene.preprocess.template import read_template
 from bundle_card import NECK_CENTRE
 from disease import (
     Plan,

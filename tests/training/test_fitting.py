@@ -12,8 +12,8 @@ import torch
 
 import fit_classifier
 import fit_segmenter
-from aiene.geometry import Volume
-from aiene.segment import load_segmenter
+from aiene.geometry.grid import Volume
+from aiene.segment.segmenter import load_segmenter
 from curve import false_places
 from fit_segmenter import Lesson
 from growing_store import GrowingStore, add_crop

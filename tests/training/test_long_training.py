@@ -15,7 +15,7 @@ import torch
 import curve
 import fit_segmenter
 from aiene.models.bundle import default_folder
-from aiene.segment import load_segmenter
+from aiene.segment.segmenter import load_segmenter
 from curve import counts_of, false_places, summary
 from fit_segmenter import Lesson, Schedule, loss_of
 from growing_store import GrowingStore, add_crop, has_crop

@@ -7,8 +7,10 @@ import pytest
 
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import default_folder
-from aiene.phantom import PhantomSettings, make_phantom
-from aiene.preprocess import OPEN, prepare, read_template
+from aiene.phantom.phantom import PhantomSettings, make_phantom
+from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.profile import OPEN
+from aiene.preprocess.template import read_template
 from bundle_card import NECK_CENTRE
 from real_crops import IGNORE, as_crop
 from real_planting import Patient, RealNode, draw_nodes, patient_of, planted

@@ -15,13 +15,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from aiene.classify import DualNetWidths, classifier_inputs, load_classifier
-from aiene.classify.dualnet import DualNet
+from aiene.classify.classifier import load_classifier
+from aiene.classify.dualnet import DualNet, DualNetWidths
+from aiene.classify.inputs import classifier_inputs
 from aiene.cli.app import app
 from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.nodes.split import dilate
-from aiene.phantom import PhantomSettings, make_phantom
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
 from aiene.training import classifier as module
 from aiene.training.bundle import Step, Trained, assemble

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import InputError, ModelError, ProblemsError, UsageError
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.results.nifti import write_nifti
 from aiene.training.base import begin_with, check_fits, preparation_of

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiene.errors import InputError, TrainingDataError
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.results.nifti import write_nifti
 from aiene.training.dataset import check_folds, check_pairs, deal, find_pairs, fold_sizes
 from aiene.training.patients import PatientTable, read_patients

@@ -15,15 +15,16 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import OutputError, UsageError
-from aiene.geometry import Volume, pull_labels
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
-from aiene.phantom import PhantomSettings, make_phantom
-from aiene.pipeline import load_preparation
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess import profile
+from aiene.preprocess.template import load_preparation
 from aiene.results.nifti import write_nifti
-from aiene.segment import load_segmenter
 from aiene.segment.network import build_network
 from aiene.segment.plans import read_plan
+from aiene.segment.segmenter import load_segmenter
 from aiene.training.bundle import Step
 from aiene.training.dataset import crop_of, find_pairs, prepared_crops, read_crop
 from aiene.training.nnunet import splits_of

@@ -19,8 +19,8 @@ import psutil
 
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.run import Step, run_benchmark
-from aiene.geometry import Volume
-from aiene.phantom import PhantomSettings, make_phantom
+from aiene.geometry.grid import Volume
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
 
 SETTINGS = PhantomSettings(size=(64, 112, 112), spacing=(4.0, 2.2, 2.2), nodes=(3, 6))

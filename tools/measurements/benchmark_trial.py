@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.models.bundle import default_folder, find_bundle, write_card
-from aiene.phantom import PhantomSettings, make_phantom
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
 
 FIRST_SEED = 970_000

@@ -18,7 +18,9 @@ import numpy as np
 import SimpleITK as sitk
 from matplotlib.figure import Figure
 
-from aiene.ingest import Case, find_cases, read_case
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 
 SHOWN = 12
 

@@ -26,11 +26,14 @@ import numpy as np
 
 from aiene.device import available_cores
 from aiene.export.run import export_run
-from aiene.geometry import Grid, Volume
-from aiene.ingest import Case, find_cases, read_case
+from aiene.geometry.grid import Grid, Volume
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.read import read_case
 from aiene.phantom.phantom import write_dicom_series
-from aiene.results import CaseArrays, CaseResult, NodeResult, RunStore
+from aiene.results.records import CaseArrays, CaseResult, NodeResult
+from aiene.results.store import RunStore
 
 KINDS = ("dicom-seg", "dicom-sr", "rtstruct", "secondary-capture")
 

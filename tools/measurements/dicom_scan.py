@@ -26,7 +26,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from aiene.device import available_cores
-from aiene.ingest import find_cases
+from aiene.ingest.find import find_cases
 
 _NETWORK_SECONDS: Final = 0.005
 

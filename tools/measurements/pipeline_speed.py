@@ -22,11 +22,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aiene.geometry import Volume
-from aiene.ingest import Case, find_cases, read_case
-from aiene.nodes import native_nodes, split_nodes
-from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
-from aiene.preprocess import prepare, to_native
+from aiene.geometry.grid import Volume
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
+from aiene.nodes.placement import native_nodes
+from aiene.nodes.split import split_nodes
+from aiene.pipeline import Networks, load_networks
+from aiene.preprocess.preprocess import prepare, to_native
+from aiene.preprocess.template import Preparation, load_preparation
 from tools.measurements.published_size import make_bundle
 
 Value = TypeVar("Value")

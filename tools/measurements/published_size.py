@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from aiene.classify import DualNet, DualNetWidths, save_classifier
+from aiene.classify.classifier import save_classifier
+from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.models.bundle import Bundle, write_card
 
 _FEATURES = [32, 64, 128, 256, 320, 320]

@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 
 from aiene.cohort import Selection, run_cohort
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import Bundle
 from aiene.models.importers.bundle import Imported, import_bundle
-from aiene.nodes import split_nodes
+from aiene.nodes.split import split_nodes
 from aiene.pipeline import Networks, load_networks
 
 RESULTS = Path(__file__).parent / "results" / "stage_parity.json"

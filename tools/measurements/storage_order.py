@@ -21,13 +21,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aiene.geometry import AxisOrder, RigidTransform
-from aiene.ingest import Case, find_cases, read_case
-from aiene.ingest.case import NativeCt
+from aiene.geometry.grid import AxisOrder
+from aiene.geometry.resample import RigidTransform
+from aiene.ingest.case import Case, NativeCt
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from aiene.models.bundle import find_bundle
-from aiene.nodes import GTVN, native_nodes, ranks_by_volume, split_nodes
-from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
-from aiene.preprocess import PUBLISHED, prepare, to_native
+from aiene.nodes.node import GTVN, ranks_by_volume
+from aiene.nodes.placement import native_nodes
+from aiene.nodes.split import split_nodes
+from aiene.pipeline import Networks, load_networks
+from aiene.preprocess.preprocess import prepare, to_native
+from aiene.preprocess.profile import PUBLISHED
+from aiene.preprocess.template import Preparation, load_preparation
 
 RESULTS = Path(__file__).parent / "results"
 ORDERS = {

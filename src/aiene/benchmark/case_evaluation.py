@@ -20,8 +20,8 @@ from aiene.benchmark.models import open_comparator
 from aiene.benchmark.records import WORK, CaseRecord, FoundNode, TruthNode, TruthRecord, key_of
 from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
 from aiene.errors import AieneError, CaseError
-from aiene.geometry import Volume, triple
-from aiene.ingest import Case
+from aiene.geometry.grid import Volume, triple
+from aiene.ingest.case import Case
 from aiene.ingest.readers.nifti import read_nifti
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import write_nifti

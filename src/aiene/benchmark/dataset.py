@@ -21,13 +21,16 @@ from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
 from aiene.benchmark.metrics import components
 from aiene.benchmark.records import TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
-from aiene.geometry import Grid, Volume, pull_labels, triple
-from aiene.ingest import Case, find_cases, read_case
+from aiene.geometry.grid import Grid, Volume, triple
+from aiene.geometry.resample import pull_labels
+from aiene.hashing import digest
+from aiene.ingest.case import Case
 from aiene.ingest.discovery import walk
+from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.ingest.masks import read_mask
-from aiene.provenance import digest
+from aiene.ingest.read import read_case
 
 FOREIGN = (".mha", ".mhd", ".img", ".hdr", ".mgz", ".npz", ".npy", ".zip")
 """Endings of volumes that are refused by name, not passed over, as far as the table of formats has none."""

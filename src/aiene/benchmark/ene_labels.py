@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from aiene.errors import InputError
-from aiene.geometry import Triple, Volume
+from aiene.geometry.grid import Triple, Volume
 
 NEAR_MM = 5.0
 """A point outside every node belongs to one whose nearest voxel is no farther than this."""

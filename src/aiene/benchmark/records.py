@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from aiene.benchmark.metrics import LabelMetrics, NodeInfo, NodeMatch, NodePair
 from aiene.errors import InputError
-from aiene.geometry import Triple
+from aiene.geometry.grid import Triple
 
 FORMAT = 1
 WORK = "work"

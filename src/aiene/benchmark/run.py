@@ -31,9 +31,10 @@ from aiene.benchmark.summary import summary_of
 from aiene.device import available_cores, resolve_device
 from aiene.errors import InputError, UsageError
 from aiene.extras import need
+from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
-from aiene.provenance import digest, machine, version
+from aiene.provenance import machine, version
 from aiene.results.atomic import write_json
 from aiene.results.ownership import Owned, refuse_overlap
 

@@ -22,7 +22,7 @@ from aiene.benchmark.metrics import (
 from aiene.benchmark.models import Entrant, reference_of, source_name
 from aiene.benchmark.records import FORMAT, CaseRecord, TruthRecord
 from aiene.benchmark.results_table import STEPS, records_of
-from aiene.provenance import digest
+from aiene.hashing import digest
 from aiene.report.document import RESEARCH_ONLY
 from aiene.stats.paired import summarise
 

@@ -20,7 +20,7 @@ from torch.nn.utils import convert_conv3d_weight_memory_format
 from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.classify.inputs import ClassifierInputs, Normalisation, classifier_inputs
 from aiene.errors import ModelError, OutputError
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.nodes.node import Node, Score
 
 # A classifier on disk: `config.json` (the widths) and `weights.safetensors`.
@@ -143,9 +143,6 @@ def _check_finite(file: Path, state: dict[str, Tensor]) -> None:
         if not torch.isfinite(tensor).all():
             raise ModelError(file, f"layer {name} holds values that are not finite", "take other weights")
 
-
-UNSCORED = "no tissue under the node's mask, so the classifier gives no probability"
-"""Why `Classifier.scores` gives None for a node, for the case's warnings."""
 
 BATCH_SIZE = 4
 """Nodes at a time: about 0.25 GB each at the published widths."""

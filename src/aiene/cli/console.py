@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aiene.cohort import Progress, RunSummary
+    from aiene.export.run import ExportProgress
 
 
 log = logging.getLogger(__name__)
@@ -294,3 +295,31 @@ def logging_to(file: Path | None) -> Iterator[None]:
         handler.close()
         ours.setLevel(level)
         ours.propagate = propagates
+
+
+def device_of(gpu: str) -> str:
+    """`--gpu cpu|auto|0` in the words of `--device`.
+
+    Raises
+    ------
+    UsageError : another word.
+    """
+    if gpu in ("cpu", "auto"):
+        return gpu
+    if gpu.isdigit():
+        return f"cuda:{gpu}"
+    raise UsageError(f"--gpu {gpu}: say cpu, auto or the number of a GPU.")
+
+
+def tell_row(console: Console, step: ExportProgress) -> None:
+    """One line for a case that is done, and one for each of its warnings."""
+    from rich.markup import escape
+
+    row = step.row
+    found = f"{len(row.files)} objects ({row.seconds:.1f} s)" if row.status == "ok" else row.reason
+    console.print(
+        escape(f"[{step.number}/{step.total}] {row.case_id}: {row.status}, {found}"),
+        style="red" if row.status == "failed" else None,
+    )
+    for warning in row.warnings:
+        console.print(escape(f"    warning: {warning}"), style="yellow")

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, tell_row, user_errors
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from aiene.export.run import ExportProgress, ExportSummary
+    from aiene.export.run import ExportSummary
 
 
 def export(
@@ -53,20 +51,6 @@ def export(
     if as_json:
         echo_json(_as_json(summary))
     raise typer.Exit(summary.exit_code)
-
-
-def tell_row(console: Console, step: ExportProgress) -> None:
-    """One line for a case that is done, and one for each of its warnings."""
-    from rich.markup import escape
-
-    row = step.row
-    found = f"{len(row.files)} objects ({row.seconds:.1f} s)" if row.status == "ok" else row.reason
-    console.print(
-        escape(f"[{step.number}/{step.total}] {row.case_id}: {row.status}, {found}"),
-        style="red" if row.status == "failed" else None,
-    )
-    for warning in row.warnings:
-        console.print(escape(f"    warning: {warning}"), style="yellow")
 
 
 def _as_json(summary: ExportSummary) -> dict[str, object]:

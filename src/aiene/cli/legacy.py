@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, stderr_console, tell_case, user_errors
+from aiene.cli.console import RESEARCH_ONLY, device_of, stderr_console, tell_case, user_errors
 from aiene.errors import InputError, UsageError
 
 CONFIG = Path("nnunet_segmentation/src/config.yaml")
@@ -104,20 +104,6 @@ def read_config(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(file, "not a YAML mapping", "mend it, or use --input-dir elsewhere")
     return content
-
-
-def device_of(gpu: str) -> str:
-    """`--gpu cpu|auto|0` in the words of `--device`.
-
-    Raises
-    ------
-    UsageError : another word.
-    """
-    if gpu in ("cpu", "auto"):
-        return gpu
-    if gpu.isdigit():
-        return f"cuda:{gpu}"
-    raise UsageError(f"--gpu {gpu}: say cpu, auto or the number of a GPU.")
 
 
 def _entry(config: dict[str, Any], section: str, key: str) -> str | None:

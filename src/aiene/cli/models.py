@@ -62,7 +62,8 @@ def verify(name: Name, as_json: AsJson = False) -> None:
     import torch
 
     from aiene.models.bundle import find_bundle, verify_bundle
-    from aiene.pipeline import load_networks, load_preparation
+    from aiene.pipeline import load_networks
+    from aiene.preprocess.template import load_preparation
 
     with user_errors():
         bundle = find_bundle(name)

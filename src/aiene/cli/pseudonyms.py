@@ -38,7 +38,7 @@ def pseudonyms(
 
 def _case_ids(source: Path, column: str) -> list[str]:
     """The ids of the cases of an input, as a run would find them, or of a table."""
-    from aiene.ingest import find_cases
+    from aiene.ingest.find import find_cases
 
     if source.is_file() and source.suffix.lower() in (".csv", ".tsv"):
         return _column(source, column)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aiene.cohort import RunSummary, Selection
     from aiene.deidentify import Key
     from aiene.export.run import ExportSummary
-    from aiene.ingest import Case, Refusal
-    from aiene.results import CaseResult
+    from aiene.ingest.case import Case, Refusal
+    from aiene.results.records import CaseResult
 
 DICOM_KINDS = "dicom-seg,dicom-sr,rtstruct"
 
@@ -149,8 +149,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Find the lymph nodes of every CT and estimate their probability of extranodal extension."""
-    from aiene.cli.console import logging_to, search_bar
-    from aiene.cli.legacy import device_of
+    from aiene.cli.console import device_of, logging_to, search_bar
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
     from aiene.errors import UsageError
 
@@ -245,7 +244,7 @@ def _export(
     hidden: bool,
 ) -> ExportSummary:
     """The results as DICOM objects; a pseudonymised record does not say where the input lies, so we do."""
-    from aiene.cli.export import tell_row
+    from aiene.cli.console import tell_row
     from aiene.export.run import export_run
 
     console = stderr_console()
@@ -323,7 +322,7 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
 def _list(source: Path, chosen: Selection, as_json: bool) -> None:
     """What a run of these words would process, and why not the rest; headers only."""
     from aiene.cli.console import search_bar
-    from aiene.ingest import find_cases
+    from aiene.ingest.find import find_cases
     from aiene.ingest.identity import parse_id_rule
 
     _check_share(chosen)
@@ -367,7 +366,7 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
 
 def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, Any]:
     """One case of `--list`: run, skipped or failed, as its row in cases.csv would be."""
-    from aiene.ingest import Case
+    from aiene.ingest.case import Case
     from aiene.wording import visible
 
     beyond = limit is not None and place >= limit

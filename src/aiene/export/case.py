@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from aiene.errors import CaseError
 from aiene.export.source_series import SourceSeries, on_source
-from aiene.geometry import Volume
-from aiene.nodes import GTVP
+from aiene.geometry.grid import Volume
+from aiene.nodes.node import GTVP
 from aiene.results.records import CaseResult, NodeResult
 
 PRIMARY = "GTVp"

@@ -14,91 +14,17 @@ from pydicom.uid import generate_uid
 
 from aiene.errors import CaseError
 from aiene.export.case import ExportCase
-from aiene.export.header_values import LATIN_1, Headers, headers_of, is_uid, value_of
 from aiene.export.source_series import SourceSeries
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
+from aiene.ingest.dicom.header_values import IDENTITY, NEEDED_UIDS, TYPE_2, identity_of, value_of
 
 MANUFACTURER: Final = "AI-ENE open research software"
 MODEL_NAME: Final = "aiene"
 RESEARCH: Final = "Research, not for clinical use"
 """Stands in every series description."""
 
-TYPE_2: Final = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyID",
-)
-"""What every object must have, empty where the source does not say (PS3.3 C.7.1.1, C.7.2.1)."""
-
-_OPTIONAL: Final = (
-    # Patient (C.7.1.1)
-    "IssuerOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "TypeOfPatientID",
-    "OtherPatientIDs",
-    "OtherPatientIDsSequence",
-    "OtherPatientNames",
-    "PatientBirthTime",
-    "EthnicGroup",
-    "PatientComments",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "QualityControlSubject",
-    # Clinical trial (C.7.1.3, C.7.2.3)
-    "ClinicalTrialSponsorName",
-    "ClinicalTrialProtocolID",
-    "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName",
-    "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription",
-    # Study (C.7.2.1) and patient at the time of the study (C.7.2.2)
-    "StudyDescription",
-    "IssuerOfAccessionNumberSequence",
-    "ConsultingPhysicianName",
-    "PhysiciansOfRecord",
-    "NameOfPhysiciansReadingStudy",
-    "RequestingService",
-    "ProcedureCodeSequence",
-    "AdmittingDiagnosesDescription",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "MedicalAlerts",
-    "Allergies",
-    "SmokingStatus",
-    "PregnancyStatus",
-    "AdditionalPatientHistory",
-    "PatientSexNeutered",
-    "AdmissionID",
-    "ServiceEpisodeID",
-    "ServiceEpisodeDescription",
-    "Occupation",
-    # how the words above are written, and how dates are meant
-    "SpecificCharacterSet",
-    "TimezoneOffsetFromUTC",
-    "LongitudinalTemporalInformationModified",
-)
-
-
 _DIGITS: Final = re.compile(r"[0-9][0-9.]{0,63}")
 """What archives take for a UID, well-formed or not."""
-
-_NEEDED: Final = {
-    "StudyInstanceUID": "study UID",
-    "SeriesInstanceUID": "series UID",
-    "SOPInstanceUID": "image UID",
-    "FrameOfReferenceUID": "frame of reference UID",
-}
 
 
 def check_source(source: SourceSeries) -> None:
@@ -110,7 +36,7 @@ def check_source(source: SourceSeries) -> None:
         one and the same.
     """
     again = "export the series again from the archive"
-    for keyword, word in _NEEDED.items():
+    for keyword, word in NEEDED_UIDS.items():
         if any(not dataset.get(keyword) for dataset in source.datasets):
             raise CaseError(f"the source images have no {word}, so nothing can be put in their place", again)
         if any(not _DIGITS.fullmatch(str(dataset.get(keyword))) for dataset in source.datasets):
@@ -123,36 +49,6 @@ def check_source(source: SourceSeries) -> None:
             "be told apart",
             again,
         )
-
-
-def odd_headers(source: Dataset) -> list[str]:
-    """What the objects do not repeat of a source image, since the standard does not allow it; tells no value.
-
-    Parameters
-    ----------
-    source : the header of the image whose patient and study every object takes.
-    """
-    found = identity_of(source)
-    empty = [keyword for keyword in found.refused if keyword in TYPE_2]
-    out = [keyword for keyword in found.refused if keyword not in TYPE_2]
-    uids = [keyword for keyword in _NEEDED if source.get(keyword) and not is_uid(source.get(keyword))]
-    said = [
-        (empty, "not allowed by the standard: DICOM objects leave it empty"),
-        (out, "not allowed by the standard, alone or without what it needs: DICOM objects leave it out"),
-        (uids, "no valid UID: DICOM objects must refer to it and repeat it; strict readers may mind"),
-    ]
-    warnings = [f"source header: {', '.join(words)}: {what}" for words, what in said if words]
-    if found.guessed_characters:
-        warnings.append(
-            "source header: letters beyond ASCII without a known character set: DICOM objects declare "
-            f"{LATIN_1}"
-        )
-    return warnings
-
-
-def identity_of(source: Dataset) -> Headers:
-    """Patient and study of a source image, as far as an object may repeat them."""
-    return headers_of(source, (*TYPE_2, *_OPTIONAL))
 
 
 def contradictions(source: SourceSeries) -> list[str]:
@@ -180,7 +76,7 @@ def copy_identity(source: Dataset, target: Dataset) -> None:
     """
     target.StudyInstanceUID = source.StudyInstanceUID
     found = identity_of(source).elements
-    for keyword in (*TYPE_2, *_OPTIONAL):
+    for keyword in IDENTITY:
         if keyword in target:
             delattr(target, keyword)
         if keyword in found:
@@ -282,3 +178,13 @@ def _shown(dataset: Dataset, keyword: str) -> str:
         return str(dataset.get(keyword) or "")
     except ODD_VALUE:
         return ""
+
+
+def parameters(case: ExportCase) -> dict[str, str]:
+    """What tells one way of making a result from another."""
+    maker = case.maker
+    return {
+        "bundle_sha256": maker.bundle_sha256,
+        "ene_threshold": repr(maker.ene_threshold),
+        "masks": "the user's own" if maker.own_masks else "the bundle's segmenter",
+    }

@@ -13,12 +13,13 @@ from aiene.errors import AieneError, CaseError
 from aiene.export.case import ExportCase
 from aiene.export.run_reader import RunRecord, read_image
 from aiene.export.source_series import SourceSeries, grid_of_facts, planes
-from aiene.geometry import RigidTransform, Volume, pull_labels
-from aiene.nodes import GTVN, GTVP, contours, parse_fg_labels
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.models.bundle import Bundle, find_bundle
+from aiene.nodes.node import GTVN, GTVP, contours, parse_fg_labels
 
 if TYPE_CHECKING:
-    from aiene.models.bundle import Bundle
-    from aiene.segment import Segmenter
+    from aiene.segment.segmenter import Segmenter
 
 
 SHOWN: Final = ("GTVn", "GTVp")
@@ -87,8 +88,7 @@ class Probabilities:
 
     def _load(self) -> tuple[Bundle, Segmenter]:
         if self._loaded is None:
-            from aiene.models.bundle import find_bundle
-            from aiene.pipeline import load_bundle_segmenter
+            from aiene.segment.segmenter import load_bundle_segmenter
 
             try:
                 bundle = find_bundle(self._run.model)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,10 +22,17 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from aiene.cells import rows_bytes
-from aiene.errors import AieneError, CaseError, InputError, MissingExtraError, OutputError, UsageError
-from aiene.export import seg, sr
+from aiene.errors import (
+    AieneError,
+    InputError,
+    MissingExtraError,
+    OutputError,
+    UsageError,
+    attempt,
+)
+from aiene.export import rtstruct, secondary_capture, seg, sr
 from aiene.export.case import ExportCase, Findings, findings_of
-from aiene.export.identity import contradictions, encoded, odd_headers
+from aiene.export.identity import contradictions, encoded
 from aiene.export.probabilities import Probabilities
 from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
 from aiene.export.source_lookup import NeverDicomError, Sources
@@ -33,10 +41,12 @@ from aiene.export.verification import (
     check_fractional,
     check_identity,
     check_report,
+    check_rtstruct,
     check_segmentation,
     parsed,
 )
 from aiene.ingest.dicom.header import quiet
+from aiene.ingest.dicom.header_values import odd_headers
 from aiene.results.atomic import elsewhere, make_folder, writing
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
@@ -245,15 +255,10 @@ def _add_fractional(made: Objects, probabilities: GiveProbabilities) -> None:
 
 
 def _add_structures(made: Objects, shown: ExportCase) -> None:
-    from aiene.export import rtstruct
-    from aiene.export.verification import check_rtstruct
-
     _add(made, "rtstruct", rtstruct.build(shown), lambda content: check_rtstruct(content, shown, made.found))
 
 
 def _add_captures(made: Objects, shown: ExportCase) -> None:
-    from aiene.export import secondary_capture
-
     pages: list[Any] = secondary_capture.build(shown)
     for number, page in enumerate(pages, start=1):
         content = encoded(page)
@@ -349,23 +354,27 @@ def _row(export: _Export, case: CaseResult | InputError) -> ExportRow:
     start = time.perf_counter()
     dated = export.dates.get(case.identity, export.run.maker.started)
     row = ExportRow(case.case_id, "ok", identity=case.identity, dated=dated.isoformat())
-    try:
+
+    def work() -> ExportRow:
         with quiet(), _unlogged():
             files, warnings = _export_case(export, case, dated)
-        row = replace(row, files=files, warnings=warnings)
-    except (OutputError, MissingExtraError):
-        raise
-    except NeverDicomError as error:
-        row = replace(row, status="skipped", reason=_sentence(export, error))
-    except AieneError as error:
-        row = replace(row, status="failed", reason=_sentence(export, error))
-    except MemoryError:
-        lack = CaseError("not enough memory for this case", "try a machine with more memory")
-        row = replace(row, status="failed", reason=str(lack))
-    except Exception as error:
-        log.exception("a case of the export", exc_info=_logged(export, error))  # never the patient's id
-        row = replace(row, status="failed", reason=f"internal error ({type(error).__name__}), see the log.")
-    return replace(row, seconds=round(time.perf_counter() - start, 3))
+        return replace(row, files=files, warnings=warnings)
+
+    def failed(error: AieneError) -> ExportRow:
+        if isinstance(error, OutputError | MissingExtraError):
+            raise error
+        status: Literal["failed", "skipped"] = "skipped" if isinstance(error, NeverDicomError) else "failed"
+        return replace(row, status=status, reason=_sentence(export, error))
+
+    done = attempt(
+        work,
+        failed,
+        log=log,
+        what="a case of the export",
+        shown=partial(_logged, export),
+        remedy="try a machine with more memory",
+    )
+    return replace(done, seconds=round(time.perf_counter() - start, 3))
 
 
 def _sentence(export: _Export, error: AieneError) -> str:

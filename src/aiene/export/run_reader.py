@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from aiene.errors import InputError, UsageError
 from aiene.export.case import Maker
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.results.nifti import LPS_TO_RAS
 from aiene.results.records import CaseResult
 from aiene.results.store import CASE, RunStore

@@ -21,11 +21,13 @@ from scipy import ndimage
 from aiene.errors import CaseError
 from aiene.export import identity
 from aiene.export.case import ExportCase, Findings, findings_of
-from aiene.export.header_values import value_of
 from aiene.export.rtstruct import outlines
 from aiene.export.source_series import planes
-from aiene.geometry import Grid, Volume, pull_labels
-from aiene.ingest import Case, read_case
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import pull_labels
+from aiene.ingest.case import Case
+from aiene.ingest.dicom.header_values import value_of
+from aiene.ingest.read import read_case
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult
 

@@ -13,7 +13,6 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from aiene.errors import CaseError
 from aiene.export import codes
 from aiene.export.case import PRIMARY, ExportCase, Findings
-from aiene.export.header_values import headers_of, value_of
 from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -23,6 +22,7 @@ from aiene.export.identity import (
     copy_frame_of_reference,
     copy_identity,
     name_by_content,
+    parameters,
     referenced_series,
     stamp,
     tracking_uid,
@@ -31,6 +31,7 @@ from aiene.export.identity import (
 from aiene.export.source_series import SourceSeries, planes
 from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
+from aiene.ingest.dicom.header_values import headers_of, value_of
 
 SERIES_NUMBER: Final = 9001
 FRACTIONAL_SERIES_NUMBER: Final = 9005
@@ -282,13 +283,3 @@ def _description(
     if side is not None:
         made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [hd.sr.CodedConcept.from_code(side)]
     return made
-
-
-def parameters(case: ExportCase) -> dict[str, str]:
-    """What tells one way of making a result from another."""
-    maker = case.maker
-    return {
-        "bundle_sha256": maker.bundle_sha256,
-        "ene_threshold": repr(maker.ene_threshold),
-        "masks": "the user's own" if maker.own_masks else "the bundle's segmenter",
-    }

@@ -22,15 +22,15 @@ from aiene.export.identity import (
     check_source,
     copy_identity,
     name_by_content,
+    parameters,
     referenced_series,
     stamp,
     tracking_uid,
     uid_of,
 )
-from aiene.export.seg import parameters
 from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
-from aiene.nodes import axial_axes
+from aiene.nodes.measure import axial_axes
 from aiene.results.records import NodeResult
 
 SERIES_NUMBER: Final = 9002

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Grid, Triple, Volume, triple
 
 Matrix = tuple[tuple[float, ...], ...]
 Block = tuple[slice, slice, slice]
@@ -189,3 +189,58 @@ def _reach(
     low = np.clip(np.floor(reached.min(axis=0)), 0, onto.size).astype(np.int64)
     high = np.clip(np.ceil(reached.max(axis=0)) + 1, 0, onto.size).astype(np.int64)
     return low, high
+
+
+def block_factors(spacing: Triple, wanted: Triple) -> tuple[int, int, int]:
+    """How many voxels along z, y, x can be averaged without becoming coarser than `wanted` mm."""
+    z, y, x = (max(1, int(w / s + 1e-3)) for s, w in zip(spacing, wanted, strict=True))
+    return z, y, x
+
+
+def block_mean(volume: Volume, factors: tuple[int, int, int]) -> Volume:
+    """Means of blocks of voxels, float32; at the far edges the last voxel is repeated to fill a block.
+
+    One slab of slices is in memory as float at a time.
+    """
+    fz, fy, fx = factors
+    rows, columns = (_clamped(n, f) for n, f in zip(volume.grid.size[1:], factors[1:], strict=True))
+    planes = _clamped(volume.grid.size[0], fz)
+    size = (len(planes) // fz, len(rows) // fy, len(columns) // fx)
+    out = np.empty(size, dtype=np.float32)
+    for k in range(size[0]):
+        slab = volume.array[planes[k * fz : (k + 1) * fz]].mean(axis=0, dtype=np.float32)
+        if fy > 1 or fx > 1:
+            blocks = slab[np.ix_(rows, columns)].reshape(size[1], fy, size[2], fx)
+            slab = blocks.mean(axis=(1, 3))
+        out[k] = slab
+    grid = replace(
+        volume.grid,
+        size=size,
+        spacing=triple(np.multiply(volume.grid.spacing, factors)),
+        origin=triple(volume.grid.points([(f - 1) / 2 for f in factors])),
+    )
+    return Volume(out, grid)
+
+
+def downsample(volume: Volume, wanted: Triple) -> Volume:
+    """The volume averaged to at most `wanted` mm along its own z, y, x axes, float32."""
+    return block_mean(volume, block_factors(volume.grid.spacing, wanted))
+
+
+def aligned_grid(grid: Grid, like: Grid, spacing_mm: float) -> Grid:
+    """A lattice of equal spacing along the axes of `like` that just holds `grid`."""
+    axes = np.array(like.direction)
+    along = grid.corners() @ axes.T
+    low, high = along.min(axis=0), along.max(axis=0)
+    z, y, x = (max(1, int(np.ceil(extent / spacing_mm)) + 1) for extent in high - low)
+    return Grid(
+        size=(z, y, x),
+        spacing=(spacing_mm, spacing_mm, spacing_mm),
+        origin=triple(low @ axes),
+        direction=like.direction,
+    )
+
+
+def _clamped(n: int, factor: int) -> npt.NDArray[np.int64]:
+    """Indices 0, 1, ... n - 1, with the last repeated up to a multiple of `factor`."""
+    return np.minimum(np.arange(-(-n // factor) * factor), n - 1)

@@ -16,11 +16,14 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 from zipfile import ZipFile, ZipInfo
 
 from aiene.errors import InputError, ModelError
+from aiene.ingest.case import Case
+from aiene.ingest.formats import format_named
 from aiene.rooms import Room, clear_abandoned
 
 MAX_MEMBERS: Final = 200_000
@@ -237,3 +240,35 @@ def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Non
     file.parent.mkdir(parents=True, exist_ok=True)
     with opened.open(entry) as source, file.open("wb") as sink:
         shutil.copyfileobj(source, sink)
+
+
+@contextmanager
+def opened(case: Case, *, room: Path | None = None) -> Iterator[Case]:
+    """The case with files that can be opened, those within zip archives from a temporary folder.
+
+    Raises
+    ------
+    InputError : an archive cannot be unpacked any more, or a file in it has gone.
+    """
+    if not case.members:
+        yield case
+        return
+    with ExitStack() as stack:
+        files: list[Path] = []
+        for file in case.files:
+            within = {member for member in case.members if file in member.parents}
+            if not within:
+                files.append(file)
+                continue
+            wanted = None if _in_parts(case) else within
+            folder = stack.enter_context(unpacked(file, wanted, room=room))
+            files += [folder / member.relative_to(file) for member in sorted(within)]
+        for path in files:
+            if not path.exists():
+                raise InputError(path, "it is not there any more", "give the input as it was, or start anew")
+        yield replace(case, files=tuple(files), members=())
+
+
+def _in_parts(case: Case) -> bool:
+    """The voxels may lie in another file than the header, whose name is known only once it is read."""
+    return any(format_named(case.kind).detached(member.name.lower()) for member in case.members)

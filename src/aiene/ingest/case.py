@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.ingest.formats import name_endings
 from aiene.wording import Said, case_name, is_hidden, said, uid_name
 
@@ -55,7 +55,7 @@ class Case:
     series_uid : DICOM SeriesInstanceUID of the chosen series.
     notes : why this series, what was left aside: facts for the record.
     warnings : what the user should look at.
-    members : the files within archives, by paths that continue the archive's own; `ingest.opened` opens them.
+    members : the files within archives, by paths that continue the archive's own; see `archive.opened`.
     affine : which statement of a NIfTI header counts where two differ; see `find_cases`.
     aside : the other series of the study, and why each was not taken.
     source : where it lies: path below the input, the input's own name where it is the whole input.
@@ -335,3 +335,8 @@ def _spelling(name: str) -> str:
 def _hash(text: str) -> str:
     number = int.from_bytes(hashlib.sha256(os.fsencode(text)).digest()[:8], "big")
     return "".join(_HASH_LETTERS[number >> 5 * place & 31] for place in range(_HASH_LENGTH))
+
+
+def place(files: tuple[Path, ...]) -> Path:
+    """What to name in a message about a series: its only file, or the folder of its first slice."""
+    return files[0] if len(files) == 1 else files[0].parent

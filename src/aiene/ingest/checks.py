@@ -13,7 +13,7 @@ import numpy.typing as npt
 import psutil
 
 from aiene.errors import InputError
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 
 _LOW, _HIGH = -4096, 4096  # the histogram's ends, one bin per HU; values beyond count in the last bins
 _AIR_BELOW_HU: Final = -500

@@ -7,11 +7,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from aiene.errors import InputError
-from aiene.geometry import Volume
-from aiene.hashing import file_sha256
+from aiene.hashing import file_sha256, joined_sha256
 from aiene.ingest.formats import detached_files
 
 
@@ -23,19 +20,6 @@ def content_sha256(files: Iterable[Path]) -> str:
     InputError : a file cannot be read.
     """
     return joined_sha256(*sorted(file_hash(file) for file in _with_data(files)))
-
-
-def joined_sha256(*hashes: str) -> str:
-    """One hash for several, in their order."""
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-
-
-def voxels_sha256(volume: Volume) -> str:
-    """SHA-256 over the HU of a CT in the order of its array, as float32, and its size; not over its place."""
-    sha256 = hashlib.sha256(repr(volume.grid.size).encode())
-    for plane in volume.array:
-        sha256.update(np.ascontiguousarray(plane, dtype="<f4").tobytes())
-    return sha256.hexdigest()
 
 
 def glance(files: Sequence[Path]) -> str:

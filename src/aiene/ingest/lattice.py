@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 
 Matrix = npt.NDArray[np.float64]
 

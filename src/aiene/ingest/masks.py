@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import InputError
-from aiene.geometry import Grid, Volume, pull_labels
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import AffineRule, Case
 from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.nodes.node import GTVN, GTVP, FgLabels

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from aiene.errors import InputError
-from aiene.ingest.dicom.header import Frame, StudyKey
+from aiene.ingest.dicom.frame import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.dicom.stack import group, lay_out
 from aiene.ingest.discovery import Place

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiene.errors import InputError
-from aiene.ingest.archive import unpacked
-from aiene.ingest.case import Case, NativeCt
+from aiene.ingest.archive import opened
+from aiene.ingest.case import Case, NativeCt, place
 from aiene.ingest.checks import check_coverage, check_finite, check_hounsfield, check_size, check_spacing
-from aiene.ingest.dicom.read import place
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import format_named
 from aiene.ingest.hu_range import in_ct_range
@@ -63,38 +60,6 @@ def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
         source={**ct.source, **inside.record},
         warnings=(*ct.warnings, *inside.warnings, *odd, *check_coverage(ct.volume)),
     )
-
-
-@contextmanager
-def opened(case: Case, *, room: Path | None = None) -> Iterator[Case]:
-    """The case with files that can be opened, those within zip archives from a temporary folder.
-
-    Raises
-    ------
-    InputError : an archive cannot be unpacked any more, or a file in it has gone.
-    """
-    if not case.members:
-        yield case
-        return
-    with ExitStack() as stack:
-        files: list[Path] = []
-        for file in case.files:
-            within = {member for member in case.members if file in member.parents}
-            if not within:
-                files.append(file)
-                continue
-            wanted = None if _in_parts(case) else within
-            folder = stack.enter_context(unpacked(file, wanted, room=room))
-            files += [folder / member.relative_to(file) for member in sorted(within)]
-        for path in files:
-            if not path.exists():
-                raise InputError(path, "it is not there any more", "give the input as it was, or start anew")
-        yield replace(case, files=tuple(files), members=())
-
-
-def _in_parts(case: Case) -> bool:
-    """The voxels may lie in another file than the header, whose name is known only once it is read."""
-    return any(format_named(case.kind).detached(member.name.lower()) for member in case.members)
 
 
 def _within(case: Case, lying_open: Case) -> dict[str, Any]:

@@ -23,6 +23,9 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 LABEL_VALUES = {"GTVp": 1, "GTVn": 2}
 """What the label maps of the road hold, whatever the classes of a network are called and numbered."""
 
+PUBLISHED_ENE_THRESHOLD = 0.3
+"""Of the published weights; every card may say its own."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,7 +83,7 @@ class ModelCard(_Strict):
     notice: str
     profile: Literal["published", "open"]
     rescue_registration: bool
-    ene_threshold: float = Field(default=0.3, ge=0, le=1)
+    ene_threshold: float = Field(default=PUBLISHED_ENE_THRESHOLD, ge=0, le=1)
     labels: dict[str, int] = {"GTVp": 1, "GTVn": 2}
     segmenter: SegmenterSettings = SegmenterSettings()
     classifier: ClassifierSettings = ClassifierSettings()

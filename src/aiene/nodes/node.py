@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,12 @@ import numpy.typing as npt
 from aiene.errors import UsageError
 
 Side = Literal["left", "right", "midline"]
+
+SMALLEST_SEED = 100
+"""Voxels that a connected seed needs."""
+
+UNSCORED = "no tissue under the node's mask, so the classifier gives no probability"
+"""Why `Classifier.scores` gives None for a node, for the case's warnings."""
 
 
 @dataclass(frozen=True)
@@ -182,3 +188,17 @@ def contours(
         result[labels == primary] = GTVP
     result[foreground(labels, nodes)] = GTVN
     return result
+
+
+def ranks_by_volume(nodes: Sequence[Node]) -> list[int]:
+    """The rank of each node, from 1 for the largest contour on the crop; ties by number."""
+    order = sorted(range(len(nodes)), key=lambda i: (-nodes[i].contour_mm3, nodes[i].number))
+    ranks = [0] * len(nodes)
+    for rank, index in enumerate(order, start=1):
+        ranks[index] = rank
+    return ranks
+
+
+def names_by_volume(nodes: Sequence[Node]) -> list[str]:
+    """The one name of each node, `GTVn_01` for the largest, in the order in which the nodes are given."""
+    return [f"GTVn_{rank:02d}" for rank in ranks_by_volume(nodes)]

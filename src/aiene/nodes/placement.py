@@ -10,9 +10,10 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, nearest_voxels
+from aiene.geometry.grid import Grid, Triple, Volume
+from aiene.geometry.resample import RigidTransform, nearest_voxels
 from aiene.nodes.measure import axial_axes
-from aiene.nodes.node import NativePlace, Node, NoNode, Side
+from aiene.nodes.node import NativePlace, Node, NoNode, Side, ranks_by_volume
 
 MIDLINE_MM = 5.0
 """A node whose centroid lies no farther than this from the midline is on neither side."""
@@ -37,20 +38,6 @@ class NativeNodes:
     places: tuple[NativePlace, ...]
     no_node: tuple[NoNode, ...]
     in_crop: float
-
-
-def ranks_by_volume(nodes: Sequence[Node]) -> list[int]:
-    """The rank of each node, from 1 for the largest contour on the crop; ties by number."""
-    order = sorted(range(len(nodes)), key=lambda i: (-nodes[i].contour_mm3, nodes[i].number))
-    ranks = [0] * len(nodes)
-    for rank, index in enumerate(order, start=1):
-        ranks[index] = rank
-    return ranks
-
-
-def names_by_volume(nodes: Sequence[Node]) -> list[str]:
-    """The one name of each node, `GTVn_01` for the largest, in the order in which the nodes are given."""
-    return [f"GTVn_{rank:02d}" for rank in ranks_by_volume(nodes)]
 
 
 def native_nodes(

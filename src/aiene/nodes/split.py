@@ -7,17 +7,15 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from aiene.geometry import Grid, Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.nodes.measure import measure_axes
-from aiene.nodes.node import FgLabels, Node, foreground
+from aiene.nodes.node import SMALLEST_SEED, FgLabels, Node, foreground
 
 BoolArray = npt.NDArray[np.bool_]
 Block = tuple[slice, slice, slice]
 
 SEED_DISTANCE = 2.0
 """Seeds lie nearer to the mask than this, in voxels: the mask and one layer around it, corners included."""
-SMALLEST_SEED = 100
-"""Voxels that a connected seed needs."""
 WATERSHED_LEVEL = 1.0
 """A lobe is a node of its own where it lies deeper than this, in voxels, below the saddle to the next."""
 DILATION = 4

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.geometry import Grid
+from aiene.geometry.grid import Grid
 from aiene.phantom.body import Anatomy
 from aiene.phantom.lesions import DISPLACEMENT_REACH, Fields, Lesion, pushed_back
 from aiene.phantom.pose import Pose
-from aiene.phantom.settings import Scanner
 from aiene.phantom.shapes import Field, Shape, Tissue
 
 AIR_HU = -1000.0
@@ -24,6 +24,24 @@ _SKULL_MM = 7.5
 
 Box = tuple[slice, slice, slice]
 Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """How the CT is taken.
+
+    Parameters
+    ----------
+    blur_mm : standard deviation of the point spread, in plane.
+    noise_hu : standard deviation of the noise.
+    noise_grain_mm : correlation length of the noise in plane.
+    texture_hu : standard deviation of the tissue's own unevenness, at about 5 mm.
+    """
+
+    blur_mm: float = 0.6
+    noise_hu: float = 12.0
+    noise_grain_mm: float = 0.7
+    texture_hu: float = 7.0
 
 
 def blocks(grid: Grid) -> Iterator[slice]:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry import Block, Grid, RigidTransform, Triple, Volume, bounding_box, triple
-from aiene.preprocess.body import BODY_HU
+from aiene.geometry.grid import Grid, Triple, Volume, triple
+from aiene.geometry.resample import Block, RigidTransform, bounding_box
 
 FLOOR_HU = -1000.0
 """Air. Scanners write -1024, -2000 or -3024 where they have measured nothing: all of it is air here."""
@@ -33,6 +33,13 @@ _STEPS = 1e5
 _UP_FROM = 0.54  # not 0.5: spacings such as 200 mm / 512 lie exactly there
 
 Cut = tuple[tuple[bool, bool], tuple[bool, bool], tuple[bool, bool]]
+
+BODY_HU = -300.0
+"""Over this is body on an averaged lattice: fat lies near -100, lung and air below -500."""
+
+BONE_HU = 200.0
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,3 +136,39 @@ def _frame(place: Grid) -> Grid:
 
 def _rounded(values: Triple) -> Triple:
     return triple(np.floor(np.array(values) * _STEPS + (1 - _UP_FROM)) / _STEPS)
+
+
+def body_mask(volume: Volume, opening_mm: float = 6.0) -> Mask:
+    """The largest connected body, without couch and head rest, its airways and lungs filled slice by slice.
+
+    Parameters
+    ----------
+    volume : HU on a lattice of a few mm.
+    opening_mm : what is thinner than twice this is no body.
+    """
+    dense = volume.array > BODY_HU
+    radii = [max(1, round(opening_mm / s)) for s in volume.grid.spacing]
+    eroded = dense.copy()
+    for axis, radius in enumerate(radii):
+        eroded = ndimage.minimum_filter1d(eroded, 2 * radius + 1, axis=axis, mode="nearest")
+    parts, n = ndimage.label(eroded)
+    if n == 0:
+        return np.zeros(dense.shape, dtype=bool)
+    largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    for axis, radius in enumerate(radii):
+        largest = ndimage.maximum_filter1d(largest, 2 * radius + 3, axis=axis, mode="nearest")
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in largest & dense])
+
+
+def dilate(mask: Mask, spacing: tuple[float, float, float], rim_mm: float) -> Mask:
+    """The mask with a rim around it, as a box filter does it."""
+    for axis, s in enumerate(spacing):
+        mask = ndimage.maximum_filter1d(mask, 2 * max(1, round(rim_mm / s)) + 1, axis=axis)
+    return mask
+
+
+def centre_of(mask: Mask, volume: Volume) -> npt.NDArray[np.float64] | None:
+    """LPS mm (x, y, z) of the mean of a mask's voxels; None for an empty mask."""
+    if not mask.any():
+        return None
+    return volume.grid.points(np.array(ndimage.center_of_mass(mask)))

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from aiene.geometry.grid import Triple
+
 Start = Literal["geometry", "search", "body", "bone", "top"]
 """Where a registration begins: centred volumes, the best of all shifts, body or bone centres, the top."""
-
-CROP_SIZE = (64, 160, 160)
-"""Voxels of the networks' input along z, y, x."""
-
-CROP_SPACING = (3.0, 1.0, 1.0)
-"""mm between them."""
 
 PREPARATION = 2
 """Raised whenever one CT and bundle come to give another crop, so that no kept crop of before is taken up.
@@ -21,9 +17,6 @@ PREPARATION = 2
 
 AIR = -1024.0
 """HU of nothing."""
-
-WINDOW = (-175.0, 275.0)
-"""HU that become 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,8 @@ class Profile:
     rescue_starts : what is tried, with the steady settings, where the first is judged poor.
     rescue : whether anything is.
     keep_hu : keep the crop in HU as well, for a segmenter that takes HU.
+    crop_size, crop_spacing : voxels of the networks' input along z, y, x, and mm between them.
+    window : HU that become 0 and 1.
     ene_spread : how far the ENE probability of a node moves where the same CT is stored in another order of
         axes: an estimate, see `_PUBLISHED_SPREAD`; None: it does not.
     """
@@ -97,6 +92,9 @@ class Profile:
     rescue: bool
     ene_spread: float | None
     keep_hu: bool = False
+    crop_size: tuple[int, int, int] = (64, 160, 160)
+    crop_spacing: Triple = (3.0, 1.0, 1.0)
+    window: tuple[float, float] = (-175.0, 275.0)
 
 
 STEADY = RegistrationSettings(

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import fft
 
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, resample, to_sitk, triple
-from aiene.preprocess.body import BONE_HU, body_mask, centre_of, grown
+from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, triple
+from aiene.geometry.resample import RigidTransform, aligned_grid, downsample, resample
+from aiene.preprocess.patient import BONE_HU, body_mask, centre_of, dilate
 from aiene.preprocess.profile import RegistrationSettings, Start
-from aiene.preprocess.resampling import shrunk, upright
 
 _RIM_MM = 12.0
 LATTICE_MM = 6.0
@@ -91,10 +91,10 @@ def registration_image(volume: Volume, settings: RegistrationSettings) -> Volume
     """What the registration sees of a volume, float32: as it is, or averaged to a coarser spacing."""
     if settings.spacing_mm is None:
         return volume.with_array(volume.array.astype(np.float32, copy=False))
-    return shrunk(volume, (settings.spacing_mm,) * 3)
+    return downsample(volume, (settings.spacing_mm,) * 3)
 
 
-def centred(fixed: Volume, moving: Volume) -> Pose:
+def centred_pose(fixed: Volume, moving: Volume) -> Pose:
     """The pose that lays the volumes' middles on each other, without a turn."""
     start = sitk.CenteredTransformInitializer(
         to_sitk(fixed),
@@ -155,7 +155,7 @@ def _set_optimizer(method: sitk.ImageRegistrationMethod, settings: RegistrationS
 
 
 def _near_body(fixed: Volume) -> sitk.Image:
-    near = grown(body_mask(fixed), fixed.grid.spacing, _RIM_MM)
+    near = dilate(body_mask(fixed), fixed.grid.spacing, _RIM_MM)
     return to_sitk(fixed.with_array(near.astype(np.uint8)))
 
 
@@ -219,8 +219,8 @@ def best_shift(fixed: Volume, moving: Volume) -> Triple:
 
 def _known_part(volume: Volume, like: Grid) -> Volume:
     """Windowed HU on an upright lattice; NaN outside the volume and away from the body."""
-    body = grown(body_mask(volume), volume.grid.spacing, _RIM_MM)
-    lattice = upright(volume.grid, like, LATTICE_MM)
+    body = dilate(body_mask(volume), volume.grid.spacing, _RIM_MM)
+    lattice = aligned_grid(volume.grid, like, LATTICE_MM)
     values = resample(volume, lattice, order=1, outside=np.nan).array.clip(*_WINDOW)
     near = resample(volume.with_array(body.astype(np.float32)), lattice, order=1, outside=0.0).array > 0.5
     return Volume(np.where(near, values, np.nan), lattice)
@@ -251,10 +251,10 @@ def start_pose(start: Start, fixed: Volume, moving: Volume) -> Pose | None:
         centres of mass on each other, `top` the tops of the bodies.
     fixed, moving : template and CT in HU.
     """
-    pose = centred(fixed, moving)
+    pose = centred_pose(fixed, moving)
     if start == "geometry":
         return pose
-    coarse_fixed, coarse_moving = shrunk(fixed, _COARSE_MM), shrunk(moving, _COARSE_MM)
+    coarse_fixed, coarse_moving = downsample(fixed, _COARSE_MM), downsample(moving, _COARSE_MM)
     if start == "search":
         shift: npt.ArrayLike | None = best_shift(coarse_fixed, coarse_moving)
     else:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, resample, triple
-from aiene.preprocess.body import Mask, body_mask, grown
-from aiene.preprocess.prepared import RegistrationReport
-from aiene.preprocess.profile import CROP_SIZE, CROP_SPACING, STEADY, Profile, RegistrationSettings, Start
+from aiene.geometry.grid import Grid, Triple, Volume, triple
+from aiene.geometry.resample import RigidTransform, downsample, resample
+from aiene.preprocess.patient import Mask, body_mask, dilate
+from aiene.preprocess.profile import STEADY, Profile, RegistrationSettings, Start
 from aiene.preprocess.registration import Pose, refine, registration_image, start_pose
-from aiene.preprocess.resampling import Working, shrunk
+from aiene.preprocess.resampling import Working
 from aiene.preprocess.template import Template
 
 _COARSE_MM = (6.0, 6.0, 6.0)
@@ -38,6 +38,35 @@ _POOR_NECK_MM = 45.0
 _CLEARLY_WORSE = 0.03
 _CLEARLY_WORSE_SHARE = 0.15
 _IN_PLANE_REACH_MM = 100.0
+
+
+@dataclass(frozen=True)
+class RegistrationReport:
+    """How a CT came to lie on the template, and whether to believe it.
+
+    Parameters
+    ----------
+    start : name of the start that was kept (`geometry`, `body`, `bone`, ...).
+    metric : negative mutual information at the end, lower is better; over the same voxels of the CT for every
+        start and profile, so that starts can be compared.
+    starts : every start that was tried, with its metric at the end.
+    body_overlap : Dice of CT body and template body, on the part of the template that the CT covers.
+    angle_degrees, shift_mm : size of the rigid transform (shift of the template's centre, apart from the
+        centring of the two volumes).
+    covered : share of the crop that the CT covers, 0 to 1.
+    neck_centre_mm : offset (x, y, z) of the neck's centre in the crop from where it should be; None unknown.
+    trusted : False where the result was judged poor.
+    """
+
+    start: str
+    metric: float
+    starts: tuple[tuple[str, float], ...]
+    body_overlap: float
+    angle_degrees: float
+    shift_mm: float
+    covered: float
+    neck_centre_mm: tuple[float, float, float] | None
+    trusted: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +101,7 @@ class Verdict:
 
 def scene_of(template: Volume, ct: Volume) -> Scene:
     """Template and CT made ready for scoring."""
-    coarse_template, coarse_ct = shrunk(template, _COARSE_MM), shrunk(ct, _COARSE_MM)
+    coarse_template, coarse_ct = downsample(template, _COARSE_MM), downsample(ct, _COARSE_MM)
     return Scene(coarse_template, coarse_ct, body_mask(coarse_template), body_mask(coarse_ct))
 
 
@@ -83,7 +112,7 @@ def score_pose(scene: Scene, transform: RigidTransform) -> Verdict:
     the template ends. So it gains nothing by moving the CT off the template.
     """
     ct, back = scene.ct, transform.inverse()
-    near = grown(scene.ct_body, ct.grid.spacing, _RIM_MM)
+    near = dilate(scene.ct_body, ct.grid.spacing, _RIM_MM)
     template = resample(scene.template, ct.grid, order=1, outside=-1000.0, world=back).array
     body = resample(
         scene.template.with_array(scene.template_body.astype(np.float32)),
@@ -127,7 +156,7 @@ def covered_share(lattice: Grid, transform: RigidTransform, known: Grid) -> floa
     return float(inside.mean())
 
 
-def narrowest(body: npt.NDArray[np.bool_], volume: Volume, near: npt.NDArray[np.float64]) -> float | None:
+def neck_height(body: npt.NDArray[np.bool_], volume: Volume, near: npt.NDArray[np.float64]) -> float | None:
     """Height (mm along the volume's z axis) of the narrowest cross-section of a body around a point.
 
     None where the body does not widen on both sides, so that no neck can be told.
@@ -168,15 +197,17 @@ class Fit:
     tried : every attempt.
     doubts : what speaks against it; plain sentences.
     scene : what it was scored on.
+    profile : of the crop that is taken next.
     """
 
     kept: Attempt
     tried: tuple[Attempt, ...]
     doubts: tuple[str, ...]
     scene: Scene
+    profile: Profile
 
 
-def fitted(working: Working, template: Template, profile: Profile) -> Fit:
+def register(working: Working, template: Template, profile: Profile) -> Fit:
     """The CT registered to the template.
 
     The first start is kept unless it is judged poor and the profile wants a rescue: then all its other starts
@@ -210,7 +241,7 @@ def fitted(working: Working, template: Template, profile: Profile) -> Fit:
     if min(attempt.verdict.metric for attempt in tried) > _NO_NECK_METRIC:
         problem = "nothing in the CT resembles the template's head and neck"
         raise CaseError(problem, "check that the CT shows the neck, and its orientation")
-    return Fit(kept, tuple(tried), tuple(_doubts(kept, tried)), scene)
+    return Fit(kept, tuple(tried), tuple(_doubts(kept, tried)), scene, profile)
 
 
 def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[str]:
@@ -233,7 +264,7 @@ def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[str]:
 
 def in_plane_centre(fit: Fit, template: Template) -> Triple:
     """The template's neck centre (LPS mm), moved in plane as the patient lies beside the template."""
-    lattice = _coarse_crop_lattice(template.volume.grid, template.neck_centre)
+    lattice = _coarse_crop_lattice(template.volume.grid, template.neck_centre, fit.profile)
     scene = fit.scene
     patient = _body_on(scene.ct, scene.ct_body, lattice, fit.kept.pose.rigid())
     standard = _body_on(scene.template, scene.template_body, lattice, None)
@@ -249,7 +280,7 @@ def _middle(body: Mask, lattice: Grid) -> npt.NDArray[np.float64] | None:
     return lattice.points((0.0, *np.mean(slices, axis=0))) if slices else None
 
 
-def reported(
+def registration_report(
     fit: Fit, crop: Grid, to_native: RigidTransform, working: Working, template: Template
 ) -> tuple[RegistrationReport, tuple[str, ...]]:
     """The registration's report and its warnings.
@@ -293,8 +324,8 @@ def _neck_offset(fit: Fit, crop: Grid, template: Template) -> Triple | None:
     """How far the patient's neck lies from the template's along z, and from the crop's middle in plane."""
     scene = fit.scene
     ct_body = _body_on(scene.ct, scene.ct_body, scene.template.grid, fit.kept.pose.rigid())
-    here = narrowest(ct_body, scene.template, np.array(template.neck_centre))
-    there = narrowest(scene.template_body, scene.template, np.array(template.neck_centre))
+    here = neck_height(ct_body, scene.template, np.array(template.neck_centre))
+    there = neck_height(scene.template_body, scene.template, np.array(template.neck_centre))
     if here is None or there is None:
         return None
     off = np.subtract(in_plane_centre(fit, template), crop.centre)
@@ -307,10 +338,10 @@ def _body_on(volume: Volume, body: Mask, lattice: Grid, transform: RigidTransfor
     return there
 
 
-def _coarse_crop_lattice(template: Grid, neck_centre: Triple) -> Grid:
+def _coarse_crop_lattice(template: Grid, neck_centre: Triple, profile: Profile) -> Grid:
     """The crop's slices, wider in plane than the crop, at 6 x 4 x 4 mm."""
     axes = np.array(template.direction)
     wide = int(2 * _IN_PLANE_REACH_MM / 4) + 1
-    size, spacing = (CROP_SIZE[0] // 2, wide, wide), (CROP_SPACING[0] * 2, 4.0, 4.0)
+    size, spacing = (profile.crop_size[0] // 2, wide, wide), (profile.crop_spacing[0] * 2, 4.0, 4.0)
     first = axes @ neck_centre - (np.array(size) - 1) / 2 * spacing
     return replace(template, size=size, spacing=spacing, origin=triple(first @ axes))

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from aiene.errors import CaseError
-from aiene.geometry import Grid, RigidTransform, Triple, Volume, to_sitk, triple, volume_of
+from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, volume_of
+from aiene.geometry.resample import RigidTransform, block_factors, block_mean, downsample
 from aiene.ingest.case import NativeCt
-from aiene.preprocess.body import Mask, body_mask, grown
-from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Patient, patient_of
-from aiene.preprocess.profile import CROP_SPACING, Profile
+from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Mask, Patient, body_mask, dilate, patient_of
+from aiene.preprocess.profile import PUBLISHED, Profile
 
 _WHOLE_BODY_SLICES = 200
 _DROPPED_SHARE = 0.65
@@ -28,61 +28,6 @@ _FAR_MM = 1000.0
 
 
 # Coarse lattices
-
-
-def block_factors(spacing: Triple, wanted: Triple) -> tuple[int, int, int]:
-    """How many voxels along z, y, x can be averaged without becoming coarser than `wanted` mm."""
-    z, y, x = (max(1, int(w / s + 1e-3)) for s, w in zip(spacing, wanted, strict=True))
-    return z, y, x
-
-
-def block_mean(volume: Volume, factors: tuple[int, int, int]) -> Volume:
-    """Means of blocks of voxels, float32; at the far edges the last voxel is repeated to fill a block.
-
-    One slab of slices is in memory as float at a time.
-    """
-    fz, fy, fx = factors
-    rows, columns = (_clamped(n, f) for n, f in zip(volume.grid.size[1:], factors[1:], strict=True))
-    planes = _clamped(volume.grid.size[0], fz)
-    size = (len(planes) // fz, len(rows) // fy, len(columns) // fx)
-    out = np.empty(size, dtype=np.float32)
-    for k in range(size[0]):
-        slab = volume.array[planes[k * fz : (k + 1) * fz]].mean(axis=0, dtype=np.float32)
-        if fy > 1 or fx > 1:
-            blocks = slab[np.ix_(rows, columns)].reshape(size[1], fy, size[2], fx)
-            slab = blocks.mean(axis=(1, 3))
-        out[k] = slab
-    grid = replace(
-        volume.grid,
-        size=size,
-        spacing=triple(np.multiply(volume.grid.spacing, factors)),
-        origin=triple(volume.grid.points([(f - 1) / 2 for f in factors])),
-    )
-    return Volume(out, grid)
-
-
-def shrunk(volume: Volume, wanted: Triple) -> Volume:
-    """The volume averaged to at most `wanted` mm along its own z, y, x axes, float32."""
-    return block_mean(volume, block_factors(volume.grid.spacing, wanted))
-
-
-def upright(grid: Grid, like: Grid, spacing_mm: float) -> Grid:
-    """A lattice of equal spacing along the axes of `like` that just holds `grid`."""
-    axes = np.array(like.direction)
-    along = grid.corners() @ axes.T
-    low, high = along.min(axis=0), along.max(axis=0)
-    z, y, x = (max(1, int(np.ceil(extent / spacing_mm)) + 1) for extent in high - low)
-    return Grid(
-        size=(z, y, x),
-        spacing=(spacing_mm, spacing_mm, spacing_mm),
-        origin=triple(low @ axes),
-        direction=like.direction,
-    )
-
-
-def _clamped(n: int, factor: int) -> npt.NDArray[np.int64]:
-    """Indices 0, 1, ... n - 1, with the last repeated up to a multiple of `factor`."""
-    return np.minimum(np.arange(-(-n // factor) * factor), n - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +47,9 @@ class Working:
     known: Grid
 
 
-def published_working(ct: NativeCt) -> Working:
+def published_working(ct: NativeCt, profile: Profile = PUBLISHED) -> Working:
     """The CT at 1 x 1 x 3 mm, float32, filled with the number of its pixel type, the whole body cut off."""
-    volume = resampled(ct)
+    volume = resample_to_crop_spacing(ct, profile.crop_spacing)
     n = volume.grid.size[0]
     if n <= _WHOLE_BODY_SLICES:
         return Working(volume, RigidTransform(), known_part(ct.volume))
@@ -117,10 +62,10 @@ def published_working(ct: NativeCt) -> Working:
     return Working(kept, RigidTransform(translation=(x, y, z)), known_part(ct.volume))
 
 
-def resampled(ct: NativeCt) -> Volume:
+def resample_to_crop_spacing(ct: NativeCt, crop_spacing: Triple = PUBLISHED.crop_spacing) -> Volume:
     """The whole CT at 1 x 1 x 3 mm (x, y, z), linear, float32; outside is the number of the pixel type."""
     image = to_sitk(ct.volume)
-    spacing = CROP_SPACING[::-1]
+    spacing = crop_spacing[::-1]
     pairs = zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
     size = [max(1, round(n * old / new)) for n, old, new in pairs]
     return volume_of(
@@ -154,12 +99,16 @@ def open_working(ct: NativeCt, profile: Profile) -> Working:
     overview = block_mean(hu, factors)
     body = _body_in_air(overview)
     upper = _upper_body(overview, body, profile.whole_body_mm)
-    near = grown(body, overview.grid.spacing, _RIM_MM)
+    near = dilate(body, overview.grid.spacing, _RIM_MM)
     for axis, factor in enumerate(factors):
         near = near.repeat(factor, axis=axis).take(np.arange(hu.grid.size[axis]), axis=axis)
     alone = hu.with_array(np.where(near, hu.array, np.float32(FLOOR_HU)))
     part = _with_rim(alone, patient, upper.min(axis=0) * factors, (upper.max(axis=0) + 1) * factors)
-    return Working(shrunk(part, _crop_spacing_of(hu.grid)), patient.to_native, _known_around(patient))
+    return Working(
+        downsample(part, _along_axes(profile.crop_spacing, hu.grid)),
+        patient.to_native,
+        _known_around(patient),
+    )
 
 
 def _body_in_air(overview: Volume) -> Mask:
@@ -231,13 +180,13 @@ def _upper_body(overview: Volume, body: Mask, length_mm: float) -> npt.NDArray[n
     return upper
 
 
-def _crop_spacing_of(grid: Grid) -> Triple:
-    """The crop's spacing along the grid's own axes: 3 mm along the patient, 1 mm across."""
-    z, y, x = (CROP_SPACING[0] if axis == head_axis(grid) else CROP_SPACING[1] for axis in range(3))
+def _along_axes(crop_spacing: Triple, grid: Grid) -> Triple:
+    """The crop's spacing along the grid's own axes: that of slices along the patient, that of rows across."""
+    z, y, x = (crop_spacing[0] if axis == head_axis(grid) else crop_spacing[1] for axis in range(3))
     return z, y, x
 
 
-def sampled(working: Working, lattice: Grid, transform: sitk.Transform, outside: float) -> Volume:
+def resample_onto(working: Working, lattice: Grid, transform: sitk.Transform, outside: float) -> Volume:
     """The CT on a lattice of the template's space, linear, float32."""
     like = to_sitk(Volume(np.zeros(lattice.size, dtype=np.uint8), lattice))
     return volume_of(

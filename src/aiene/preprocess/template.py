@@ -10,14 +10,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from aiene.errors import ModelError
-from aiene.geometry import Triple, Volume, to_sitk, volume_of
-from aiene.preprocess.profile import Profile
+from aiene.geometry.grid import Triple, Volume, to_sitk, volume_of
+from aiene.models.bundle import Bundle
+from aiene.preprocess.crop import LOWEST_DROPPED, published_start
+from aiene.preprocess.profile import Profile, profile_named
 
 CENTRE_KEY = "neck_centre_lps_mm"
 """Field of a NRRD header that says where the neck's centre lies."""
 
-LOWEST_DROPPED = 30
-"""Slices at the template's low end that the published crop leaves out."""
+
+_SOFT_HU = -200.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,22 +77,14 @@ def _written_centre(path: Path, image: sitk.Image) -> Triple | None:
     return x, y, z
 
 
-def published_start(size: tuple[int, int, int]) -> tuple[int, int]:
-    """First row and column (y, x) of the published crop on a template of that size (z, y, x).
-
-    The published code takes the rows' centre for x and the columns' for y.
-    """
-    _, rows, columns = size
-    return int((columns - 1) / 2 - 80) - 40, int((rows - 1) / 2 - 80)
-
-
 def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
     if profile.minimum_template is None:
         return
     slices, rows, columns = volume.grid.size
     least_rows, least_columns = profile.minimum_template
     y, x = published_start(volume.grid.size)
-    if rows < least_rows or columns < least_columns or y + 160 > rows or x + 160 > columns:
+    _, height, width = profile.crop_size
+    if rows < least_rows or columns < least_columns or y + height > rows or x + width > columns:
         raise ModelError(
             path,
             f"a template of {rows} rows and {columns} columns makes the published crop empty or too narrow",
@@ -101,3 +95,37 @@ def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
             f"a template of {slices} slices, of which the published crop drops the lowest {LOWEST_DROPPED}"
         )
         raise ModelError(path, problem, "give one with more slices")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a case is prepared with.
+
+    Parameters
+    ----------
+    midline_x : x (LPS mm) of the body's middle on the template.
+    """
+
+    template: Template
+    profile: Profile
+    midline_x: float
+
+
+def load_preparation(bundle: Bundle) -> Preparation:
+    """The profile and template of a bundle.
+
+    Raises
+    ------
+    ModelError : the template cannot be used.
+    """
+    card = bundle.card
+    takes_hu = card.segmenter.intensities == "hu"
+    profile = profile_named(card.profile, rescue=card.rescue_registration, keep_hu=takes_hu)
+    template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
+    return Preparation(template, profile, _midline_x(template.volume))
+
+
+def _midline_x(template: Volume) -> float:
+    """x of the centre of mass of everything denser than air and fat: left and right balance there."""
+    inside = np.argwhere(template.array > _SOFT_HU).mean(axis=0)
+    return float(template.grid.points(inside)[0])

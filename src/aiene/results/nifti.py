@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.results.atomic import gzipped, write_bytes
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

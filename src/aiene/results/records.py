@@ -6,14 +6,32 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from aiene.nodes import names_by_volume
-from aiene.nodes.node import NativePlace, Node, NoNode, Score
-from aiene.nodes.split import SMALLEST_SEED
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import RigidTransform
+from aiene.nodes.node import SMALLEST_SEED, UNSCORED, NativePlace, Node, NoNode, Score, names_by_volume
 
 Status = Literal["ok", "no_nodes", "failed", "skipped"]
 
 FORMAT = 2
 """1 told the size of a node with the layer of the watershed around it; such a result is made anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class CaseArrays:
+    """The images of one case.
+
+    Parameters
+    ----------
+    labels : uint8 label map (GTVp, GTVn) on the native CT's grid.
+    nodes : uint16 node map there, value k for `GTVn_k`.
+    prepared : the networks' input in its true place on the patient, where it is to be kept.
+    to_native : the rigid transform from the template's space to the native CT's, kept with it.
+    """
+
+    labels: Volume
+    nodes: Volume
+    prepared: Volume | None = None
+    to_native: RigidTransform | None = None
 
 
 @dataclass(frozen=True)
@@ -193,8 +211,6 @@ def node_warnings(
         )
     blank = [name for name, score in zip(names, scores, strict=True) if score is None]
     if blank:
-        from aiene.classify import UNSCORED  # loads torch, as `scores` did
-
         warnings.append(f"{', '.join(sorted(blank))}: {UNSCORED}")
     return warnings
 

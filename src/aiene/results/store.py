@@ -10,40 +10,21 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from aiene.errors import OutputError, UsageError
-from aiene.geometry import RigidTransform, Volume
+from aiene.geometry.resample import RigidTransform
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.nifti import write_nifti
 from aiene.results.ownership import Owned
-from aiene.results.records import CaseResult
+from aiene.results.records import CaseArrays, CaseResult
 from aiene.rooms import Room, clear_abandoned, others_at_work
 
 RUN = "run.json"
 CASE = "case.json"
-
-
-@dataclass(frozen=True, eq=False)
-class CaseArrays:
-    """The images of one case.
-
-    Parameters
-    ----------
-    labels : uint8 label map (GTVp, GTVn) on the native CT's grid.
-    nodes : uint16 node map there, value k for `GTVn_k`.
-    prepared : the networks' input in its true place on the patient, where it is to be kept.
-    to_native : the rigid transform from the template's space to the native CT's, kept with it.
-    """
-
-    labels: Volume
-    nodes: Volume
-    prepared: Volume | None = None
-    to_native: RigidTransform | None = None
 
 
 class RunStore:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from aiene.errors import ModelError
-from aiene.geometry import Volume
-from aiene.models.bundle import LABEL_VALUES
+from aiene.geometry.grid import Volume
+from aiene.models.bundle import LABEL_VALUES, Bundle
 from aiene.segment.network import CHECKPOINT_REMEDY as REMEDY
 from aiene.segment.network import answer, build_network, read_checkpoint, tensors_of
 from aiene.segment.plans import Plan, read_plan
@@ -240,3 +240,23 @@ def _mirror_axes(file: Path, content: dict[str, Any]) -> tuple[int, ...]:
     if not isinstance(axes, list | tuple) or not all(axis in (0, 1, 2) for axis in axes):
         raise ModelError(file, f"its mirroring axes {axes!r} are none", REMEDY)
     return tuple(int(axis) for axis in axes)
+
+
+def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) -> Segmenter:
+    """The segmenter of a bundle, run as its card says; its label maps hold 1 for GTVp and 2 for GTVn.
+
+    Raises
+    ------
+    ModelError : it cannot be loaded, or has no such labels as the card says.
+    """
+    chosen = bundle.card.segmenter
+    return load_segmenter(
+        bundle.segmenter_folder,
+        folds=chosen.folds,
+        checkpoint=chosen.checkpoint,
+        step_size=chosen.step_size,
+        mirroring=chosen.mirroring,
+        device=device,
+        labels=bundle.card.labels,
+        takes_hu=chosen.intensities == "hu",
+    )

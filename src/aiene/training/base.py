@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aiene.errors import UsageError
+from aiene.hashing import digest
 from aiene.models.bundle import DEFAULT, Bundle, all_bundles, find_bundle, verify_bundle
-from aiene.preprocess.profile import CROP_SIZE, CROP_SPACING
-from aiene.provenance import digest
+from aiene.preprocess.profile import OPEN
 
 
 def begin_with(start_from: str | None, there: Bundle | None) -> Bundle:
@@ -44,8 +44,8 @@ def preparation_of(bundle: Bundle) -> dict[str, str]:
         "rescue of the registration": "on" if card.rescue_registration else "off",
         "neck centre": centre,
         "template": card.files.get(card.template, "none")[:12],
-        "spacing": " x ".join(f"{mm:g}" for mm in CROP_SPACING) + " mm",
-        "crop": " x ".join(map(str, CROP_SIZE)),
+        "spacing": " x ".join(f"{mm:g}" for mm in OPEN.crop_spacing) + " mm",
+        "crop": " x ".join(map(str, OPEN.crop_size)),
     }
 
 

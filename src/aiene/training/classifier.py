@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aiene.classify import DualNet, DualNetWidths, save_classifier
-from aiene.classify.classifier import load_dualnet
+from aiene.classify.classifier import load_dualnet, save_classifier
+from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.extras import need
+from aiene.hashing import digest
 from aiene.models.bundle import Bundle
-from aiene.provenance import digest
 from aiene.results.atomic import writing
 from aiene.training.base import preparation_of
 from aiene.training.bundle import OnNote, OnStep, Trained, assemble

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from aiene.errors import TrainingDataError, UsageError
+from aiene.hashing import digest
 from aiene.models.bundle import Bundle
-from aiene.pipeline import load_preparation
-from aiene.provenance import digest
+from aiene.preprocess.template import load_preparation
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.training.base import preparation_identity, preparation_of
 from aiene.training.bundle import OnNote, OnStep, Step

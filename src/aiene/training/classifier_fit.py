@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
-from aiene.classify import DualNet
+from aiene.classify.dualnet import DualNet
 from aiene.classify.inputs import ClassifierInputs, Normalisation
 from aiene.results.atomic import write_bytes
 from aiene.training.bundle import Step

@@ -18,14 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import AieneError, InputError, TrainingDataError
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
-from aiene.ingest import Case, Refusal, find_cases, read_case
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.hashing import digest
+from aiene.ingest.case import Case, Refusal
+from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import volume_endings
 from aiene.ingest.masks import mask_files, read_mask
-from aiene.pipeline import Preparation
-from aiene.preprocess import prepare, profile
-from aiene.provenance import digest
+from aiene.ingest.read import read_case
+from aiene.preprocess import profile
+from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.template import Preparation
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.training.patients import PatientTable
 from aiene.training.same_ct import Slices, slices_of

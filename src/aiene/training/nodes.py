@@ -13,12 +13,11 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from aiene.classify import classifier_inputs
 from aiene.classify.dualnet import BOX_SIZE
-from aiene.classify.inputs import ClassifierInputs, Normalisation
+from aiene.classify.inputs import ClassifierInputs, Normalisation, classifier_inputs
 from aiene.errors import InputError, TrainingDataError
-from aiene.nodes import Node, names_by_volume, split_nodes
-from aiene.nodes.split import dilate, padded_block
+from aiene.nodes.node import Node, names_by_volume
+from aiene.nodes.split import dilate, padded_block, split_nodes
 from aiene.training.dataset import TrainingCrop
 from aiene.user_table import plain_id, read_table
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 
 _OVER_HU: Final = -500
 """Air and padding differ between copies; what is denser is the patient, and the couch."""

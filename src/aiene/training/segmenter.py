@@ -11,10 +11,10 @@ from typing import Any
 
 from aiene.errors import TrainingDataError, UsageError
 from aiene.extras import need
+from aiene.hashing import digest
 from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle
-from aiene.pipeline import load_preparation
-from aiene.provenance import digest
+from aiene.preprocess.template import load_preparation
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.training.base import begin_with, preparation_identity, preparation_of

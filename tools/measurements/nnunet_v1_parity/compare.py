@@ -18,10 +18,10 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from aiene.geometry import Volume, volume_of
+from aiene.geometry.grid import Volume, volume_of
 from aiene.models.importers.bundle import import_segmenter
-from aiene.segment import Segmenter, load_segmenter
 from aiene.segment.preprocessing import network_input
+from aiene.segment.segmenter import Segmenter, load_segmenter
 
 SOFTMAX_DEMAND, LABEL_DEMAND = 1e-3, 1e-4
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -11,15 +11,17 @@ from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.resources import count_parameters, folder_bytes
 from aiene.device import resolve_device
-from aiene.geometry import Volume, pull_labels
-from aiene.ingest import read_case
+from aiene.geometry.grid import Volume
+from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
+from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import Node
 from aiene.nodes.split import node_of
-from aiene.pipeline import Networks, Preparation, Ready, Settings, finish, load_networks, load_preparation
-from aiene.preprocess import Prepared, prepare
-from aiene.results import CaseArrays, CaseResult
+from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks
+from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.template import Preparation, load_preparation
+from aiene.results.records import CaseArrays, CaseResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class _Loaded:
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     case: CaseInput
-    at: Ready
+    at: PreprocessedCase
     truth: tuple[Node, ...]
 
 
@@ -77,13 +79,13 @@ class BundleComparator:
         """Lay the CT onto the template, crop and scale it; cut the truth's nodes for the classifier."""
         prepared = prepare(loaded.ct, self._preparation.template, self._preparation.profile)
         warnings = (*loaded.ct.warnings, *prepared.warnings)
-        at = Ready(loaded.case.case, prepared, None, {}, warnings)
+        at = PreprocessedCase(loaded.case.case, prepared, None, {}, warnings)
         return _Prepared(loaded.case, at, tuple(truth_nodes(loaded.case.truth_nodes, prepared)))
 
     def infer(self, prepared: _Prepared) -> _Inferred:
         """The pipeline, and the classifier on the truth's nodes."""
         card = self._bundle.card
-        result, arrays = finish(
+        result, arrays = infer_case(
             prepared.at,
             self._networks,
             Settings(card.ene_threshold),

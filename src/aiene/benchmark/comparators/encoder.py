@@ -26,8 +26,8 @@ from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
 from aiene.errors import ModelError
 from aiene.extras import need
-from aiene.geometry import Volume
-from aiene.ingest import read_case
+from aiene.geometry.grid import Volume
+from aiene.ingest.read import read_case
 
 FEATURE_THRESHOLD = 0.5
 _PIXELS = 224

@@ -26,8 +26,9 @@ from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
 from aiene.errors import ModelError
 from aiene.extras import need
-from aiene.geometry import Grid, Volume, resample
-from aiene.ingest import read_case
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import resample
+from aiene.ingest.read import read_case
 
 _BENIGN = {
     "LoadImaged", "EnsureChannelFirstd", "EnsureTyped", "EnsureType", "CastToTyped", "ToTensord", "Compose",

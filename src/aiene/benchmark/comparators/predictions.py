@@ -14,7 +14,7 @@ from aiene.benchmark.config import LabelChoice
 from aiene.benchmark.dataset import Refused, in_our_values, list_files, read_labels
 from aiene.benchmark.ene_labels import EneTable, match_rows, read_ene_table
 from aiene.errors import InputError, ModelError
-from aiene.geometry import Volume
+from aiene.geometry.grid import Volume
 from aiene.ingest.fingerprint import glance
 from aiene.results.records import CaseResult
 

@@ -16,8 +16,8 @@ from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES
 from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
 from aiene.errors import CaseError, ModelError
-from aiene.geometry import Volume
-from aiene.ingest import read_case
+from aiene.geometry.grid import Volume
+from aiene.ingest.read import read_case
 
 PADDED, STRETCHED = ("sam", "sam_hq"), ("sam2", "sam2_video", "edgetam", "sam3_tracker")
 FAMILY = (*PADDED, *STRETCHED)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.config import Kind, ModelEntry
-from aiene.geometry import Volume
-from aiene.ingest import Case
+from aiene.geometry.grid import Volume
+from aiene.ingest.case import Case
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from aiene.benchmark.config import GTVN, LABEL_VALUES
 from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
 from aiene.errors import ModelError
-from aiene.geometry import Volume
-from aiene.ingest import read_case
+from aiene.geometry.grid import Volume
+from aiene.ingest.read import read_case
 
 _BATCH = 4
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aiene.geometry import Grid
+from aiene.geometry.grid import Grid
 
 Picture = npt.NDArray[Any]
 

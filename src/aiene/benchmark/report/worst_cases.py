@@ -15,8 +15,10 @@ from aiene.benchmark.records import case_files, key_of
 from aiene.benchmark.report.axial_slice import axial_view, field, window, worst_slice
 from aiene.benchmark.report.results_reader import Source, value
 from aiene.errors import AieneError
-from aiene.geometry import Volume
-from aiene.ingest import Case, find_cases, read_case
+from aiene.geometry.grid import Volume
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
+from aiene.ingest.read import read_case
 from aiene.report.document import Figure, Item, Section, Text, by_column
 from aiene.report.style import INK, label, new_figure, place
 

@@ -20,6 +20,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
+from aiene.errors import InputError
+from aiene.ingest.dicom.frame import Frame, StudyKey, Words, study_key
 from aiene.ingest.file_head import Head, HeadTooShort
 
 # How pydicom fails on broken files, and how it is kept from talking about odd ones.
@@ -106,7 +108,6 @@ CONVERTED_CT: Final = "1.2.840.10008.5.1.4.1.1.2.2"
 _DIRECTORY: Final = "1.2.840.10008.1.3.10"
 CT_CLASSES: Final = frozenset({CT_IMAGE, ENHANCED_CT, CONVERTED_CT})
 
-StudyKey = tuple[str, str]
 
 _UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
 _TIME: Final = re.compile(r"(\d\d):?(\d\d):?(\d\d(?:\.\d*)?)")
@@ -158,66 +159,6 @@ _TAGS: Final = [
 
 
 @dataclass(frozen=True)
-class Words:
-    """What a series says of itself in words; for choosing only, never shown: they could name a person.
-
-    `delay_seconds` is the time from the start of the contrast medium to that of the slice; None if not said.
-    """
-
-    kernel: str = ""
-    contrast_agent: str = ""
-    description: str = field(default="", repr=False)
-    body_part: str = field(default="", repr=False)
-    delay_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One CT slice, or one frame of a multi-frame CT.
-
-    Parameters
-    ----------
-    path, index : the file, and which of its frames (from 0).
-    study : date, patient and study, only to keep them apart; never shown.
-    orientation : ImageOrientationPatient: unit vectors (LPS) along a row, then along a column; None if
-        absent.
-    position : ImagePositionPatient: LPS mm of the centre of the first pixel; None if absent.
-    pixel_spacing : mm between rows, then between columns; None if absent.
-    slope, intercept : from stored values to HU; None where the file does not say.
-    frames : how many frames the file holds.
-    phase : TemporalPositionIdentifier; empty if absent.
-    seconds : AcquisitionTime since midnight; None if absent.
-    """
-
-    path: Path
-    index: int
-    sop_class: str
-    sop_uid: str
-    study: tuple[str, str, str] = field(repr=False)
-    series_uid: str
-    series_number: int
-    acquisition: str
-    frame_of_reference: str
-    image_type: tuple[str, ...]
-    rows: int
-    columns: int
-    orientation: tuple[float, ...] | None
-    position: tuple[float, ...] | None
-    pixel_spacing: tuple[float, ...] | None
-    slope: float | None
-    intercept: float | None
-    words: Words = field(repr=False)
-    frames: int = 1
-    phase: str = ""
-    seconds: float | None = None
-
-    @property
-    def study_key(self) -> StudyKey:
-        """What tells studies apart: patient and study; the date too where the study has no UID."""
-        return study_key(self.study)
-
-
-@dataclass(frozen=True)
 class Other:
     """A DICOM object that is no CT slice: structure set, dose, another modality, a screenshot."""
 
@@ -230,12 +171,6 @@ class Other:
     def study_key(self) -> StudyKey:
         """As for a `Frame`."""
         return study_key(self.study)
-
-
-def study_key(study: tuple[str, str, str]) -> StudyKey:
-    """Patient and study UID; files of one study may differ in their date, or lack it."""
-    date, patient, study_uid = study
-    return patient, study_uid or f"date {date}"
 
 
 @dataclass(frozen=True)
@@ -276,6 +211,20 @@ def read_header(head: Head) -> list[Frame] | Other | Directory:
         if sop_class not in CT_CLASSES or modality not in ("", "CT"):
             return Other(path, _study(dataset), uid(dataset, "SeriesInstanceUID"), _kind(sop_class, modality))
         return _frames(path, dataset)
+
+
+def whole_header(path: Path) -> Dataset:
+    """Everything that a DICOM file says before its pixels.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
+    with quiet():
+        try:
+            return pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        except DAMAGED as error:
+            raise InputError(path, "the file cannot be read as DICOM any more", "copy it again") from error
 
 
 def is_directory(head: Head) -> bool:

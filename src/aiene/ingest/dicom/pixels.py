@@ -24,7 +24,8 @@ from pydicom.uid import (
 from scipy import ndimage
 
 from aiene.errors import InputError
-from aiene.ingest.dicom.header import DAMAGED, Frame, numbers, quiet, text
+from aiene.ingest.dicom.frame import Frame
+from aiene.ingest.dicom.header import DAMAGED, numbers, quiet, text
 from aiene.ingest.lattice import AIR_HU, fits_int16
 from aiene.wording import file_name, said
 

@@ -12,9 +12,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from aiene.errors import InputError
-from aiene.ingest.dicom.header import Words
-from aiene.ingest.dicom.pixels import check_rescale
-from aiene.ingest.dicom.stack import Group, Layout, is_axial, lay_out
+from aiene.ingest.case import Case, place
+from aiene.ingest.dicom.frame import Words
+from aiene.ingest.dicom.pixels import check_rescale, read_stack
+from aiene.ingest.dicom.scan import scan
+from aiene.ingest.dicom.stack import Group, Layout, group, is_axial, lay_out
 
 # What the words of a header mean for the choice of a series: kernel, contrast phase, part of the body.
 
@@ -271,3 +273,33 @@ def _candidate(group: Group, where: Path) -> Candidate:
         return Candidate(group, layout, None)
     except InputError as error:
         return Candidate(group, None, error)
+
+
+def check_doubles(case: Case) -> None:
+    """Read the slices that lie at one place, which a run takes only where they show the same.
+
+    Raises
+    ------
+    InputError : two of them differ (names both), or one cannot be read.
+    """
+    doubled = [frames for frames in laid_out(case).places if len(frames) > 1]
+    if doubled:
+        read_stack(doubled)
+
+
+def laid_out(case: Case) -> Layout:
+    """The slices of a DICOM case at their places, those of the series that the rule chooses.
+
+    Raises
+    ------
+    InputError : a file is damaged, there is no CT image among them, or they make no sound stack.
+    """
+    where = place(case.files)
+    found = scan(case.files)
+    if found.damaged:
+        raise InputError(found.damaged[0], "the file cannot be read as DICOM any more", "copy it again")
+    groups = [g for g in group(found.frames) if case.series_uid in (None, g.first.series_uid)]
+    if not groups:
+        raise InputError(where, "it holds no CT image", "give the CT series")
+    chosen = choose(candidates(groups, where)).group
+    return lay_out(chosen, where)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from aiene.errors import InputError
 from aiene.ingest.checks import MIN_SLICES, check_spacing
-from aiene.ingest.dicom.header import Frame
+from aiene.ingest.dicom.frame import Frame
 from aiene.ingest.dicom.strays import heights, is_even, without_strays
 from aiene.ingest.lattice import Matrix, keep_planes
 from aiene.wording import file_name, said

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.ingest.checks import MIN_SLICES
-from aiene.ingest.dicom.header import Frame
+from aiene.ingest.dicom.frame import Frame
 
 _FAR_MM: Final = 2000.0
 """Longer than the travel of a scanner's table."""

@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Final
 
 from aiene.errors import InputError
-from aiene.ingest.archive import split
+from aiene.ingest.archive import opened, split
 from aiene.ingest.case import Case, Refusal, SeriesAside, case_id, place_below
 from aiene.ingest.checks import MIN_SLICES
-from aiene.ingest.dicom.header import Frame, StudyKey
-from aiene.ingest.dicom.read import check_doubles
+from aiene.ingest.dicom.frame import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
-from aiene.ingest.dicom.series_selection import Candidate, candidates, choose, describe, unusable, why_not
+from aiene.ingest.dicom.series_selection import (
+    Candidate,
+    candidates,
+    check_doubles,
+    choose,
+    describe,
+    unusable,
+    why_not,
+)
 from aiene.ingest.dicom.stack import Group, group, what_differs
 from aiene.ingest.identity import iso_date
-from aiene.ingest.read import opened
 from aiene.wording import Said, file_name, joined, said, uid_name
 
 _SERIES_FOLDER: Final = re.compile(r"(?:s|se|ser|serie|series)[ _.-]*\d+|series[ _.-].*", re.I)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from aiene.errors import InputError
-from aiene.geometry import Grid, Volume, triple
+from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_spacing
 from aiene.ingest.file_head import Head

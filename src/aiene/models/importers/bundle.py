@@ -16,13 +16,22 @@ import torch
 
 from aiene.errors import ModelError
 from aiene.ingest.archive import unpack
-from aiene.models.bundle import CARD, NAME, Bundle, models_folder, read_bundle, write_card
+from aiene.models.bundle import (
+    CARD,
+    NAME,
+    PUBLISHED_ENE_THRESHOLD,
+    Bundle,
+    models_folder,
+    read_bundle,
+    write_card,
+)
 from aiene.models.importers import nnunet_v1, nnunet_v2
 from aiene.models.importers.keras import import_classifier
 from aiene.models.importers.label_names import ChosenLabels, chosen_labels
 from aiene.models.importers.nnunet_v1 import V1Plan
 from aiene.models.importers.trial import Intensities, fitting_intensities, try_out
-from aiene.preprocess import profile_named, read_template
+from aiene.preprocess.profile import profile_named
+from aiene.preprocess.template import read_template
 from aiene.results.atomic import make_folder, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.rooms import Room, clear_abandoned
@@ -377,7 +386,7 @@ def _difference(
 
 
 NOTICE = "Imported weights: their licence and their limits are those of their source."
-_PUBLISHED_THRESHOLD = 0.3
+
 _ROOMS = ".aiene-imports"
 """Beside the new bundle; hidden, so that nothing in it is taken for a bundle."""
 
@@ -435,7 +444,7 @@ def import_bundle(
             "notice": NOTICE,
             "profile": profile,
             "rescue_registration": rescue,
-            "ene_threshold": _PUBLISHED_THRESHOLD,
+            "ene_threshold": PUBLISHED_ENE_THRESHOLD,
             "labels": checks[0].chosen.labels,
             "segmenter": _segmenter_card(checks[0]),
             "template": f"template{_ending(template)}",

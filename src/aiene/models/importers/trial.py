@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import ModelError
-from aiene.geometry import Grid, Volume
-from aiene.phantom import PhantomSettings, make_phantom
+from aiene.geometry.grid import Grid, Volume
+from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess.crop import fixed_window
-from aiene.preprocess.profile import CROP_SPACING
+from aiene.preprocess.profile import OPEN
 from aiene.segment.plans import Foreground, Plan
 from aiene.segment.segmenter import Segmenter
 
@@ -57,7 +57,7 @@ class TrialCrop:
 @lru_cache(maxsize=len(SEEDS))
 def trial_crop(seed: int) -> TrialCrop:
     """The neck of that seed, with a primary tumour and four to six nodes."""
-    grid = Grid(_SIZE, CROP_SPACING, (0.0, 0.0, 0.0))
+    grid = Grid(_SIZE, OPEN.crop_spacing, (0.0, 0.0, 0.0))
     wishes = PhantomSettings(grid=grid, nodes=(4, 6), primary_share=1.0, table=False)
     phantom = make_phantom(seed, wishes)
     return TrialCrop(phantom.ct.with_array(phantom.ct.array.astype(np.float32)), phantom.labels.array)

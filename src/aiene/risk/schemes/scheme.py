@@ -17,8 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aiene.errors import InputError, UsageError
-from aiene.hashing import file_sha256
-from aiene.provenance import digest
+from aiene.hashing import digest, file_sha256
 
 Base = Literal["none", "rtog0129", "ajcc7", "ajcc8", "ajcc8_p16_positive", "ajcc8_p16_negative", "ajcc9"]
 

@@ -17,6 +17,82 @@ from pydicom.dataset import Dataset
 
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
 
+TYPE_2: Final = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+)
+"""What every object must have, empty where the source does not say (PS3.3 C.7.1.1, C.7.2.1)."""
+
+_OPTIONAL: Final = (
+    # Patient (C.7.1.1)
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "TypeOfPatientID",
+    "OtherPatientIDs",
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+    "PatientBirthTime",
+    "EthnicGroup",
+    "PatientComments",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "QualityControlSubject",
+    # Clinical trial (C.7.1.3, C.7.2.3)
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    # Study (C.7.2.1) and patient at the time of the study (C.7.2.2)
+    "StudyDescription",
+    "IssuerOfAccessionNumberSequence",
+    "ConsultingPhysicianName",
+    "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy",
+    "RequestingService",
+    "ProcedureCodeSequence",
+    "AdmittingDiagnosesDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "MedicalAlerts",
+    "Allergies",
+    "SmokingStatus",
+    "PregnancyStatus",
+    "AdditionalPatientHistory",
+    "PatientSexNeutered",
+    "AdmissionID",
+    "ServiceEpisodeID",
+    "ServiceEpisodeDescription",
+    "Occupation",
+    # how the words above are written, and how dates are meant
+    "SpecificCharacterSet",
+    "TimezoneOffsetFromUTC",
+    "LongitudinalTemporalInformationModified",
+)
+
+IDENTITY: Final = (*TYPE_2, *_OPTIONAL)
+"""What an object repeats of a source image's patient and study, where it is there and allowed."""
+
+NEEDED_UIDS: Final = {
+    "StudyInstanceUID": "study UID",
+    "SeriesInstanceUID": "series UID",
+    "SOPInstanceUID": "image UID",
+    "FrameOfReferenceUID": "frame of reference UID",
+}
+
 LATIN_1: Final = "ISO_IR 100"
 """What is declared where the source uses letters beyond ASCII and declares no known character set."""
 
@@ -93,6 +169,36 @@ def headers_of(source: Dataset, keywords: Iterable[str]) -> Headers:
         guessed = _settle_characters(found, refused)
         _settle_groups(found, refused)
     return Headers(found, tuple(dict.fromkeys(refused)), guessed)
+
+
+def odd_headers(source: Dataset) -> list[str]:
+    """What the objects do not repeat of a source image, since the standard does not allow it; tells no value.
+
+    Parameters
+    ----------
+    source : the header of the image whose patient and study every object takes.
+    """
+    found = identity_of(source)
+    empty = [keyword for keyword in found.refused if keyword in TYPE_2]
+    out = [keyword for keyword in found.refused if keyword not in TYPE_2]
+    uids = [keyword for keyword in NEEDED_UIDS if source.get(keyword) and not is_uid(source.get(keyword))]
+    said = [
+        (empty, "not allowed by the standard: DICOM objects leave it empty"),
+        (out, "not allowed by the standard, alone or without what it needs: DICOM objects leave it out"),
+        (uids, "no valid UID: DICOM objects must refer to it and repeat it; strict readers may mind"),
+    ]
+    warnings = [f"source header: {', '.join(words)}: {what}" for words, what in said if words]
+    if found.guessed_characters:
+        warnings.append(
+            "source header: letters beyond ASCII without a known character set: DICOM objects declare "
+            f"{LATIN_1}"
+        )
+    return warnings
+
+
+def identity_of(source: Dataset) -> Headers:
+    """Patient and study of a source image, as far as an object may repeat them."""
+    return headers_of(source, IDENTITY)
 
 
 def value_of(source: Dataset, keyword: str) -> Any:

@@ -1,0 +1,85 @@
+"""Cases prepared side by side in other processes, a few ahead of the networks.
+
+A registration runs on one core, so that it repeats bit for bit; several cases fill a machine. The networks
+stay in the calling process: they are loaded once, and their result does not depend on how many processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from aiene.device import available_cores
+from aiene.errors import CaseError
+from aiene.ingest.case import Case
+from aiene.models.bundle import Bundle
+from aiene.parallel import Crew, InOrder
+from aiene.pipeline import PreprocessedCase, preprocess_case
+from aiene.preprocess.template import Preparation, load_preparation
+
+GetPreprocessed = Callable[[], PreprocessedCase]
+_CASES_AHEAD = 1  # prepared cases that wait for the networks, beyond those in work: bounds the memory
+
+_preparation: Preparation | None = None  # of a worker process, loaded once
+
+
+class Preparers:
+    """Prepares cases in order, `jobs` at a time. A context manager: leaving it ends the processes.
+
+    Parameters
+    ----------
+    bundle : whose profile and template are used.
+    masks : folder of the user's own masks, or None.
+    jobs : processes; with 1 the work is done in this process.
+    room : where zip archives are unpacked; None is the system's place for temporary files.
+    """
+
+    def __init__(self, bundle: Bundle, masks: Path | None, jobs: int, *, room: Path | None = None) -> None:
+        self._masks, self._jobs, self._room = masks, jobs, room
+        self._workers = InOrder(
+            partial(_preprocess_here, masks=masks, room=room),
+            lambda count: Crew(count, _start, (bundle, max(1, available_cores() // count))),
+            jobs=jobs,
+            waiting=jobs + _CASES_AHEAD,
+        )
+
+    def __enter__(self) -> Preparers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.__exit__()
+
+    def each(self, cases: Sequence[Case], preparation: Preparation) -> Iterator[tuple[Case, GetPreprocessed]]:
+        """Every case with a function that waits for its preparation, or raises what that raised."""
+        if self._jobs == 1:
+            for case in cases:
+                yield case, partial(preprocess_case, case, preparation, self._masks, room=self._room)
+            return
+        for case, result in self._workers.each(cases):
+            yield case, partial(_unless_ended, result)
+
+
+def _unless_ended(result: GetPreprocessed) -> PreprocessedCase:
+    try:
+        return result()
+    except BrokenProcessPool as error:
+        raise CaseError(
+            "the process that prepared this CT was ended by the system, as a rule for lack of memory",
+            "try again with --jobs 1, or on a machine with more memory",
+        ) from error
+
+
+def _start(bundle: Bundle, threads: int) -> None:
+    global _preparation
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    _preparation = load_preparation(bundle)
+
+
+def _preprocess_here(case: Case, masks: Path | None, room: Path | None) -> PreprocessedCase:
+    if _preparation is None:
+        raise RuntimeError("a worker process without its preparation")
+    return preprocess_case(case, _preparation, masks, room=room)
