@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +25,15 @@ from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import check_known, parse_fg_labels
-from aiene.pipeline import Networks, Settings, infer_case, load_networks
+from aiene.pipeline import Settings, infer_case, load_networks
 from aiene.preparers import GetPreprocessed, Preparers
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.template import load_preparation
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
 from aiene.results.patients import Person, same_ct_told
 from aiene.results.records import CaseArrays, CaseResult
-from aiene.results.store import RunStore
+from aiene.results.store import CaseFiles, RunStore
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ def run_cohort(
     jobs: int | None = None,
     overwrite: bool = False,
     check_content: bool = False,
+    scheduler: str | None = None,
     key: Key | None = None,
     on_case: Callable[[Progress], None] = lambda _: None,
     on_search: Callable[[int, int], None] = lambda _done, _total: None,
@@ -159,6 +161,7 @@ def run_cohort(
     check_content : take a result up again only after every byte of its input was compared. Otherwise name,
         size and both times of a file (its own, and the system's, which no user sets) are trusted where all
         are as before, and the bytes compared where the system's alone is another.
+    scheduler : whose workers do the cases, see `cluster.connected`; None is this machine.
     key : where given, pseudonyms under this key stand in place of case ids, names of files and folders and
         DICOM UIDs in everything that is written, logged, raised or returned, and cases are worked on in the
         order of their pseudonyms. The hash of each input's content stays.
@@ -228,7 +231,7 @@ def run_cohort(
         book = _Book(run, document, [shown.person(case) for case in cases], names, chosen)
         with book.kept():
             on_its_way = _Progressing(run, mine, chosen.limit, book, on_case)
-            results = on_its_way.work(crew_size, target)
+            results = on_its_way.work(crew_size, target, scheduler)
             tables = book.end(results)
     return RunSummary(tuple(results), tables, bundle.card.notice, tuple(left_aside))
 
@@ -261,6 +264,10 @@ class _Book:
     def device(self) -> str:
         """Where the networks run."""
         return str(self._document["device"])
+
+    def tell_workers(self, count: int) -> None:
+        """On how many workers of a scheduler the cases are done, when they begin."""
+        self._document["workers"] = count
 
     def add(self, result: CaseResult, *, unwritten: bool = False) -> None:
         """A case that is done; `unwritten` where its folder cannot be, so that the record must tell of it."""
@@ -347,7 +354,7 @@ class _Progressing:
             case.case_id: Person(case.case_id, case.patient, case.date, case.counts) for case in cases
         }
 
-    def work(self, jobs: int, device: str) -> list[CaseResult]:
+    def work(self, jobs: int, device: str, scheduler: str | None) -> list[CaseResult]:
         """Settle what needs no work, then work; results in the order of the input."""
         open_cases = [
             case
@@ -355,15 +362,51 @@ class _Progressing:
             if not self._settled(place, case) and isinstance(case, Case)
         ]
         if open_cases:
-            run = self._run
-            preparation = load_preparation(run.bundle)
-            own_masks = run.settings.masks is not None or all(case.mask is not None for case in open_cases)
-            networks = load_networks(run.bundle, resolve_device(device), own_masks=own_masks)
             at_once = min(jobs, len(open_cases))
-            with Preparers(run.bundle, run.settings.masks, at_once, room=run.store.room) as crew:
-                for case, get_preprocessed in crew.each(open_cases, preparation):
-                    self._attempt(case, get_preprocessed, preparation, networks)
+            own_masks = self._run.settings.masks is not None or all(c.mask is not None for c in open_cases)
+            if scheduler is None:
+                self._work_here(open_cases, at_once, device, own_masks)
+            else:
+                self._work_there(open_cases, at_once, device, own_masks, scheduler)
         return [self._results[self._shown.name(case.case_id)] for case in self._cases]
+
+    def _work_here(self, open_cases: Sequence[Case], jobs: int, device: str, own_masks: bool) -> None:
+        run = self._run
+        preparation = load_preparation(run.bundle)
+        networks = load_networks(run.bundle, resolve_device(device), own_masks=own_masks)
+
+        def infer(get_preprocessed: GetPreprocessed) -> tuple[CaseResult, CaseArrays]:
+            return infer_case(
+                get_preprocessed(),
+                networks,
+                run.settings,
+                labels=run.bundle.card.labels,
+                midline_x=preparation.midline_x,
+            )
+
+        with Preparers(run.bundle, run.settings.masks, jobs, room=run.store.room) as crew:
+            for case, get_preprocessed in crew.each(open_cases, preparation):
+                self._attempt(case, partial(infer, get_preprocessed))
+
+    def _work_there(
+        self, open_cases: list[Case], jobs: int, device: str, own_masks: bool, scheduler: str
+    ) -> None:
+        from aiene import cluster  # distributed is loaded by who wants it
+
+        run = self._run
+        order = cluster.Order(
+            str(run.bundle.path.resolve()),
+            run.bundle.sha256,
+            run.settings,
+            device,
+            own_masks,
+            cluster.versions(),
+        )
+        with cluster.connected(scheduler, jobs) as client:
+            workers = cluster.ClusterWork(client, run.bundle, order)
+            self._book.tell_workers(workers.check(open_cases))
+            for case, get_result in workers.each(open_cases):
+                self._attempt(case, get_result)
 
     def _settled(self, place: int, case: Case | Refusal) -> bool:
         """Whether a case needs no work: refused, beyond the limit, or done by an earlier call."""
@@ -388,19 +431,9 @@ class _Progressing:
         return True
 
     def _attempt(
-        self, case: Case, get_preprocessed: GetPreprocessed, preparation: Preparation, networks: Networks
+        self, case: Case, work: Callable[[], tuple[CaseResult, CaseArrays | CaseFiles | None]]
     ) -> None:
         """Infer one case; a failure becomes a row."""
-
-        def work() -> tuple[CaseResult, CaseArrays | None]:
-            return infer_case(
-                get_preprocessed(),
-                networks,
-                self._run.settings,
-                labels=self._run.bundle.card.labels,
-                midline_x=preparation.midline_x,
-            )
-
         result, arrays = attempt(
             work,
             lambda error: (_failure(case, error.told), None),
@@ -411,7 +444,7 @@ class _Progressing:
         identity, mark = self._marks[case.case_id]
         self._keep(replace(result, identity=identity, seal=mark), arrays)
 
-    def _keep(self, true_result: CaseResult, arrays: CaseArrays | None) -> None:
+    def _keep(self, true_result: CaseResult, arrays: CaseArrays | CaseFiles | None) -> None:
         """Write a result; a case that cannot be written is a row too, unless nothing can be any more."""
         source = self._sources[true_result.case_id]
         person = self._persons[true_result.case_id]

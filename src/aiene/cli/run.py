@@ -137,6 +137,13 @@ def run(
         Path | None,
         typer.Option("--source-dicom", help="Where the source series lie, if INPUT is no DICOM."),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Let Dask's workers do the cases: local, slurm, tcp://HOST:8786 or a .yaml file.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell only of failed cases.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Tell the seconds of each stage.")] = False,
     log_file: Annotated[
@@ -182,6 +189,7 @@ def run(
                 jobs=jobs,
                 overwrite=overwrite,
                 check_content=check_content,
+                scheduler=scheduler,
                 key=key,
                 on_case=telling.tell,
                 on_search=show,

@@ -18,13 +18,16 @@ from aiene.errors import OutputError, UsageError
 from aiene.geometry.resample import RigidTransform
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
-from aiene.results.nifti import write_nifti
+from aiene.results.nifti import nifti_bytes
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseArrays, CaseResult
 from aiene.rooms import Room, clear_abandoned, others_at_work
 
 RUN = "run.json"
 CASE = "case.json"
+
+CaseFiles = dict[str, bytes]
+"""Content of the files of a case's images, by name."""
 
 
 class RunStore:
@@ -133,8 +136,12 @@ class RunStore:
             return None
         return result
 
-    def write_case(self, result: CaseResult, arrays: CaseArrays | None) -> None:
+    def write_case(self, result: CaseResult, arrays: CaseArrays | CaseFiles | None) -> None:
         """Put a case's folder in place, whole or not at all.
+
+        Parameters
+        ----------
+        arrays : its images, or the files that `case_files` has made of them elsewhere.
 
         Raises
         ------
@@ -144,8 +151,9 @@ class RunStore:
             raise OutputError(result.case_id, "it cannot be the name of a folder", "give the input another")
         with self._half_written() as partial:
             make_folder(partial)
-            if arrays is not None:
-                _write_arrays(partial, arrays)
+            files = case_files(arrays) if isinstance(arrays, CaseArrays) else arrays or {}
+            for name, content in files.items():
+                write_bytes(partial / name, content)
             write_json(partial / CASE, result.to_json())
             make_folder(self.cases)
             with self.lock():
@@ -323,13 +331,14 @@ def _json_of(file: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _write_arrays(folder: Path, arrays: CaseArrays) -> None:
-    write_nifti(arrays.labels, folder / "labels.nii.gz")
-    write_nifti(arrays.nodes, folder / "nodes.nii.gz")
+def case_files(arrays: CaseArrays) -> CaseFiles:
+    """The files of a case's images, by name."""
+    files = {"labels.nii.gz": nifti_bytes(arrays.labels), "nodes.nii.gz": nifti_bytes(arrays.nodes)}
     if arrays.prepared is not None:
-        write_nifti(arrays.prepared, folder / "prepared.nii.gz")
+        files["prepared.nii.gz"] = nifti_bytes(arrays.prepared)
     if arrays.to_native is not None:
-        write_bytes(folder / "transform.tfm", transform_text(arrays.to_native).encode())
+        files["transform.tfm"] = transform_text(arrays.to_native).encode()
+    return files
 
 
 def transform_text(transform: RigidTransform) -> str:
