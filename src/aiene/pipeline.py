@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
-from aiene.hashing import joined_sha256, voxels_sha256
+from aiene.hashing import joined_sha256
 from aiene.ingest.archive import opened
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import whole_header
 from aiene.ingest.dicom.header_values import odd_headers
-from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle
