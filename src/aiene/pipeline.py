@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.hashing import joined_sha256
-from aiene.ingest.archive import opened
 from aiene.ingest.case import Case
-from aiene.ingest.dicom.header import whole_header
-from aiene.ingest.dicom.header_values import odd_headers
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import read_case
@@ -137,7 +134,6 @@ def preprocess_case(
         sha256 = content_sha256(case.files)
         own = () if masks is None else mask_files(masks, case.case_id)
         everything = joined_sha256(sha256, content_sha256(own))
-        notes = _header_notes(case)
     with _timed(seconds, "prepare"):
         prepared = prepare(ct, preparation.template, preparation.profile)
     facts = {
@@ -155,7 +151,7 @@ def preprocess_case(
         "registration": asdict(prepared.registration),
     }
     warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
-    return PreprocessedCase(case, prepared, mask, facts, warnings, seconds, notes)
+    return PreprocessedCase(case, prepared, mask, facts, warnings, seconds, ct.notes)
 
 
 def infer_case(
@@ -279,13 +275,6 @@ def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
 
 def _own_mask(folder: Path, case: Case, native: Grid) -> Volume:
     return read_mask(find_mask(folder, case.case_id), like=native, affine=case.affine)
-
-
-def _header_notes(case: Case) -> tuple[str, ...]:
-    if case.kind != "dicom":
-        return ()
-    with opened(case) as lying_open:
-        return tuple(odd_headers(whole_header(min(lying_open.files))))
 
 
 def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[str]:
