@@ -1,4 +1,4 @@
-"""The hash that names files: weights in a bundle, inputs in a run."""
+"""SHA-256 of what a result depends on: files, such as weights of a bundle, and JSON values."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-from aiene.geometry.grid import Volume
 
 
 def file_sha256(file: Path) -> str:
@@ -31,11 +27,3 @@ def digest(content: Any) -> str:
 def joined_sha256(*hashes: str) -> str:
     """One hash for several, in their order."""
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-
-
-def voxels_sha256(volume: Volume) -> str:
-    """SHA-256 over the HU of a CT in the order of its array, as float32, and its size; not over its place."""
-    sha256 = hashlib.sha256(repr(volume.grid.size).encode())
-    for plane in volume.array:
-        sha256.update(np.ascontiguousarray(plane, dtype="<f4").tobytes())
-    return sha256.hexdigest()

@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
-from aiene.hashing import joined_sha256, voxels_sha256
-from aiene.ingest.archive import opened
+from aiene.hashing import joined_sha256
 from aiene.ingest.case import Case
-from aiene.ingest.dicom.header import whole_header
-from aiene.ingest.dicom.header_values import odd_headers
-from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
 from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle
@@ -140,7 +137,6 @@ def preprocess_case(
         mask = None if own is None else read_mask(own, like=ct.volume.grid, affine=case.affine)
         sha256 = content_sha256(case.files)
         everything = joined_sha256(sha256, content_sha256(own_mask_files(case, masks)))
-        notes = _header_notes(case)
     with _timed(seconds, "prepare"):
         prepared = prepare(ct, preparation.template, preparation.profile)
     facts = {
@@ -158,7 +154,7 @@ def preprocess_case(
         "registration": asdict(prepared.registration),
     }
     warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
-    return PreprocessedCase(case, prepared, mask, facts, warnings, seconds, notes)
+    return PreprocessedCase(case, prepared, mask, facts, warnings, seconds, ct.notes)
 
 
 def infer_case(
@@ -290,13 +286,6 @@ def _coarse(native: Grid) -> tuple[str, ...]:
         f"voxels of {in_plane:.1f} mm in plane: extranodal extension cannot be seen at this resolution, so "
         "the ENE probabilities mean little",
     )
-
-
-def _header_notes(case: Case) -> tuple[str, ...]:
-    if case.kind != "dicom":
-        return ()
-    with opened(case) as lying_open:
-        return tuple(odd_headers(whole_header(min(lying_open.files))))
 
 
 def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[str]:

@@ -21,10 +21,9 @@ from pydicom.valuerep import format_number_as_ds
 from aiene.export.case import ExportCase, Maker
 from aiene.export.source_series import SourceSeries
 from aiene.geometry.grid import Grid, Volume
-from aiene.hashing import voxels_sha256
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
-from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.read import read_case
 from aiene.phantom.phantom import write_dicom_series
 from aiene.results.records import CaseArrays, CaseResult, NodeResult

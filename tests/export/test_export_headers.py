@@ -17,7 +17,7 @@ from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import TYPE_2, headers_of, is_uid, value_of
 from aiene.ingest.find import find_cases
-from aiene.pipeline import _header_notes
+from aiene.ingest.read import read_case
 from builders.export_runs import says, small_grid, write_run, write_series
 
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
@@ -189,7 +189,7 @@ def test_a_run_notes_for_case_json_what_objects_will_leave_out(tmp_path: Path) -
         write_series(tmp_path / "in", small_grid(), header={"PatientAge": "45", "StudyTime": "25:99"})
     (case,), _ = find_cases(tmp_path / "in")
     assert isinstance(case, Case)
-    empty, out = _header_notes(case)
+    empty, out = read_case(case).notes
     assert "StudyTime" in empty
     assert "PatientAge" in out
     assert "25:99" not in empty

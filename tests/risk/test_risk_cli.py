@@ -234,7 +234,7 @@ def test_a_cohort_of_5_patients_is_staged_and_stratified(cli, tmp_path):
 
 
 def test_analyse_hands_everything_to_the_analysis(cli, tmp_path, monkeypatch):
-    import aiene.risk.analyse as package
+    import aiene.risk.analyse.run as package
     from aiene.risk.analyse import Analysis, Progress
 
     seen = {}
@@ -279,7 +279,7 @@ def test_analyse_hands_everything_to_the_analysis(cli, tmp_path, monkeypatch):
      (("--derive", "--derive-how", "nested"), "nested")],
 )  # fmt: skip
 def test_derive_alone_splits_and_how_may_be_said(cli, monkeypatch, words, how):
-    import aiene.risk.analyse as package
+    import aiene.risk.analyse.run as package
     from aiene.risk.analyse import Analysis
 
     seen = {}

@@ -15,7 +15,8 @@ from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, 
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import Pair, centroids, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
-from aiene.benchmark.metrics import NodeMatch, case_metrics, components
+from aiene.benchmark.metrics.matching import NodeMatch, components
+from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.benchmark.models import open_comparator
 from aiene.benchmark.records import WORK, CaseRecord, FoundNode, TruthNode, TruthRecord, key_of
 from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory

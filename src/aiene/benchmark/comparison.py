@@ -9,7 +9,7 @@ from typing import Any
 
 from aiene.benchmark.config import LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.ene_evaluation import NodeScore, scores_of
-from aiene.benchmark.metrics import SEGMENTATION_METRICS, LabelMetrics, higher_is_better
+from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS, LabelMetrics, higher_is_better
 from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord, TruthRecord
 from aiene.benchmark.results_table import records_of

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, LabelChoice
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
-from aiene.benchmark.metrics import components
+from aiene.benchmark.metrics.matching import components
 from aiene.benchmark.records import TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Grid, Volume, triple

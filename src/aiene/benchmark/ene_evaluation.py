@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.metrics import classification, patient_agreement
+from aiene.benchmark.metrics.classification import classification, patient_agreement
 from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord
 

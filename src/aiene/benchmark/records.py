@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from aiene.benchmark.metrics import LabelMetrics, NodeInfo, NodeMatch, NodePair
+from aiene.benchmark.metrics.matching import NodeInfo, NodeMatch, NodePair
+from aiene.benchmark.metrics.segmentation import LabelMetrics
 from aiene.errors import InputError
 from aiene.geometry.grid import Triple
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiene.benchmark.case_evaluation import model_files
 from aiene.benchmark.config import LABEL_VALUES
 from aiene.benchmark.dataset import Pairing
-from aiene.benchmark.metrics import SEGMENTATION_METRICS
+from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS
 from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord, TruthRecord, read_record
 from aiene.cells import rows_bytes

@@ -12,13 +12,8 @@ from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import Pairing
 from aiene.benchmark.ene_evaluation import judgement
 from aiene.benchmark.ene_labels import EneTable
-from aiene.benchmark.metrics import (
-    SEGMENTATION_METRICS,
-    LabelMetrics,
-    aggregated_dice_interval,
-    detection,
-    froc,
-)
+from aiene.benchmark.metrics.detection import detection, froc
+from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS, LabelMetrics, aggregated_dice_interval
 from aiene.benchmark.models import Entrant, reference_of, source_name
 from aiene.benchmark.records import FORMAT, CaseRecord, TruthRecord
 from aiene.benchmark.results_table import STEPS, records_of

@@ -195,8 +195,8 @@ def _report(out: Path) -> Path | None:
 
 
 def _add_to_board(run: BenchmarkRun, board: Path) -> None:
-    from aiene.benchmark.leaderboard import add_entry
     from aiene.benchmark.leaderboard.entry import entries_of
+    from aiene.benchmark.leaderboard.store import add_entry
 
     for entry in entries_of(run.summary):
         add_entry(board, entry)

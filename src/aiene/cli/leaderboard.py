@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
 
 if TYPE_CHECKING:
-    from aiene.benchmark.leaderboard import Board, Entry
+    from aiene.benchmark.leaderboard.entry import Board, Entry
 
 _HELP = ("-h", "--help")
 
@@ -67,7 +67,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the leaderboard in the terminal, and as an HTML page."""
-    from aiene.benchmark.leaderboard import boards, check_metric, newest_only, read_entries, write_page
+    from aiene.benchmark.leaderboard.entry import boards, check_metric, newest_only
+    from aiene.benchmark.leaderboard.page import write_page
+    from aiene.benchmark.leaderboard.store import read_entries
     from aiene.results.atomic import elsewhere
 
     with user_errors():
@@ -97,7 +99,7 @@ def export_board(
     data: DataSet = None,
 ) -> None:
     """Write the entries as JSON for other sites: figures and hashes, no patients."""
-    from aiene.benchmark.leaderboard import export_json
+    from aiene.benchmark.leaderboard.store import export_json
 
     with user_errors():
         count = export_json(board, out, data_sha256=data)
@@ -110,7 +112,7 @@ def import_board(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Exports of other sites.")],
 ) -> None:
     """Add the entries that another site has exported; a malformed file adds nothing."""
-    from aiene.benchmark.leaderboard import import_json
+    from aiene.benchmark.leaderboard.store import import_json
 
     for file in files:
         with user_errors():
@@ -119,7 +121,7 @@ def import_board(
 
 
 def _board_json(board: Board) -> dict[str, Any]:
-    from aiene.benchmark.leaderboard import entry_to_json
+    from aiene.benchmark.leaderboard.entry import entry_to_json
 
     return {
         "data_sha256": board.data_sha256,

@@ -77,7 +77,7 @@ def import_(
 ) -> None:
     """Read a clinical table, show what was understood, and write it as a canonical table."""
     from aiene.errors import UsageError
-    from aiene.risk.importers import ImportOptions
+    from aiene.risk.importers.source import ImportOptions
 
     with user_errors():
         if template is not None:
@@ -107,8 +107,8 @@ def import_(
 def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
     from aiene.errors import OutputError
     from aiene.results.atomic import write_bytes
-    from aiene.risk.importers import template
-    from aiene.risk.table import read_raw
+    from aiene.risk.importers.mapping import template
+    from aiene.risk.table.files import read_raw
 
     if path.exists():
         raise OutputError(path, "it exists already", "choose another name, so that no mapping is lost")
@@ -155,8 +155,8 @@ def stage(
     """Stage every patient: AJCC/UICC 7, 8 and version 9, RTOG-0129; with the row, or why it is unknown."""
     import pandas as pd
 
-    from aiene.risk.importers import ImportOptions
-    from aiene.risk.staging import stage_table
+    from aiene.risk.importers.source import ImportOptions
+    from aiene.risk.staging.stage import stage_table
 
     with user_errors():
         options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
@@ -204,8 +204,8 @@ def stratify(
 ) -> None:
     """Join the AI-ENE count and compute the combined group of every patient by a scheme, step by step."""
     from aiene.risk import stratify as stratifying
-    from aiene.risk.importers import ImportOptions
-    from aiene.risk.schemes import read_scheme
+    from aiene.risk.importers.source import ImportOptions
+    from aiene.risk.schemes.scheme import read_scheme
 
     with user_errors():
         chosen = read_scheme(scheme)

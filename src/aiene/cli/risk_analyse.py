@@ -41,9 +41,11 @@ from aiene.cli.risk_options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from aiene.risk.analyse import Analysis, AnalysisSettings, Progress
-    from aiene.risk.schemes import Scheme
-    from aiene.risk.staging import StagingOptions
+    from aiene.parallel import Progress
+    from aiene.risk.analyse.records import Analysis
+    from aiene.risk.analyse.settings import AnalysisSettings
+    from aiene.risk.schemes.scheme import Scheme
+    from aiene.risk.staging.patient import StagingOptions
 
 _EVERY_S = 10.0
 """Between two lines of progress, so that a log of hours stays short."""
@@ -97,8 +99,8 @@ def analyse(
     as_json: JsonOption = False,
 ) -> None:
     """Analyse a cohort: survival, distant control, whether the AI-ENE count adds anything; one report."""
-    from aiene.risk.importers import ImportOptions
-    from aiene.risk.schemes import read_scheme
+    from aiene.risk.importers.source import ImportOptions
+    from aiene.risk.schemes.scheme import read_scheme
 
     with user_errors():
         chosen = read_scheme(scheme)
@@ -127,7 +129,7 @@ def _analysed(
     run: tuple[Path | None, str | None],
 ) -> Analysis:
     """Stratify and analyse, with a bar; `run` is the run's place and how its cases name patients."""
-    from aiene.risk.analyse import analyse as run_analysis
+    from aiene.risk.analyse.run import analyse as run_analysis
     from aiene.risk.join import run_nodes
     from aiene.risk.stratify import stratify
 
@@ -150,7 +152,7 @@ def _settings(
     site: str, covariates: str | None, *, title: str | None, derive_endpoint: str | None, **rest: Any
 ) -> AnalysisSettings:
     from aiene.errors import UsageError
-    from aiene.risk.analyse import AnalysisSettings, parse_endpoints
+    from aiene.risk.analyse.settings import AnalysisSettings, parse_endpoints
     from aiene.risk.table.columns import SITES
 
     sites = [] if site == "all" else [s.strip() for s in site.split(",") if s.strip()]

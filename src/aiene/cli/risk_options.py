@@ -14,9 +14,10 @@ from aiene.cli.console import echo_json as echo_any_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from aiene.risk.importers import Imported, ImportOptions, PreviewLine
+    from aiene.risk.importers.registry import Imported
+    from aiene.risk.importers.source import ImportOptions, PreviewLine
     from aiene.risk.join import Joined
-    from aiene.risk.staging import StagingOptions
+    from aiene.risk.staging.patient import StagingOptions
 
 
 TableArgument = Annotated[
@@ -93,7 +94,7 @@ def read(
     options: ImportOptions,
 ) -> Imported:
     """The table, whoever's it is; what should be looked at goes to stderr."""
-    from aiene.risk.importers import import_table
+    from aiene.risk.importers.registry import import_table
 
     name = "generic" if mapping is not None and source == "canonical" else source
     imported = import_table(table, name, mapping, lenient, options=options, default_site=default_site)
@@ -187,7 +188,7 @@ def staging_options(
     assume_m0: bool, ene_unknown: str, hpv_unknown: str, rtog: str, iene_from_ai: bool
 ) -> StagingOptions:
     """The options of the staging."""
-    from aiene.risk.staging import StagingOptions
+    from aiene.risk.staging.patient import StagingOptions
 
     return StagingOptions(assume_m0, ene_unknown, hpv_unknown, rtog, iene_from_ai)  # type: ignore[arg-type]
 
@@ -197,7 +198,7 @@ def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) ->
     from importlib.metadata import version
 
     from aiene.results import ownership
-    from aiene.risk.table import table_bytes
+    from aiene.risk.table.files import table_bytes
 
     if record.get("simulated"):
         record = {"SIMULATED": SIMULATED, **record}

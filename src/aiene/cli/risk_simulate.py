@@ -22,7 +22,7 @@ from aiene.cli.risk_options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from aiene.risk.simulate import CohortSettings
+    from aiene.risk.simulate.cohort import CohortSettings
 
 
 def simulate(
@@ -80,7 +80,7 @@ def simulate(
 def _cohort(
     n: int, seed: int, settings: CohortSettings, event_rate: float | None, endpoint: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    from aiene.risk.simulate import simulate_cohort
+    from aiene.risk.simulate.cohort import simulate_cohort
 
     made = simulate_cohort(n, seed=seed, settings=settings, event_rate=event_rate, endpoint=endpoint)
     ratio = getattr(settings, endpoint).n_ai_ene
@@ -101,8 +101,8 @@ def _cohort(
 def _onto(
     table: Path, source: str, mapping: Path | None, endpoint: str, ratio: float, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    from aiene.risk.importers import ImportOptions
-    from aiene.risk.simulate import simulate_onto
+    from aiene.risk.importers.source import ImportOptions
+    from aiene.risk.simulate.conditional_marker import simulate_onto
 
     found = read(table, source, mapping, lenient=False, default_site=None, options=ImportOptions())
     made = simulate_onto(found.table, endpoint=endpoint, hazard_ratio=ratio, seed=seed)
@@ -128,7 +128,7 @@ def _power(
     table: pd.DataFrame, endpoint: str, ratio: float, r_squared: float, alpha: float
 ) -> dict[str, Any] | None:
     """Power of one linear term of the count; None where nothing is planted or nothing happened."""
-    from aiene.risk.simulate import effective_sd, power
+    from aiene.stats.sample_size import effective_sd, power
 
     usable = table[f"{endpoint}_event"].notna()
     rate = float(table.loc[usable, f"{endpoint}_event"].astype(float).mean()) if usable.any() else 0.0
@@ -144,7 +144,7 @@ def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSett
     from dataclasses import replace
 
     from aiene.errors import UsageError
-    from aiene.risk.simulate import CohortSettings
+    from aiene.risk.simulate.cohort import CohortSettings
 
     settings = CohortSettings()
     for pair in effects:

@@ -15,7 +15,6 @@ from aiene.errors import AieneError, CaseError, InputError
 from aiene.export.run_reader import RunRecord
 from aiene.export.source_series import SourceSeries, grid_of_facts, on_source
 from aiene.geometry.grid import Grid, Volume
-from aiene.hashing import voxels_sha256
 from aiene.ingest.archive import opened
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.frame import Frame
@@ -25,7 +24,7 @@ from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, group, lay_out
 from aiene.ingest.discovery import source_files
 from aiene.ingest.find import find_cases
-from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.formats import formats
 from aiene.ingest.lattice import AIR_HU, Matrix
 from aiene.ingest.read import read_case

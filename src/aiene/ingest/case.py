@@ -141,12 +141,14 @@ class NativeCt:
         the published resampling fills with this number.
     source : facts for `case.json`: series and frame-of-reference UID, tilt, affine rule; JSON values only.
     warnings : what the user should look at.
+    notes : facts for the record: what of the headers DICOM objects will not repeat.
     """
 
     volume: Volume
     pixel_type: int
     source: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 # Case ids: made from the place of an input below INPUT alone, so that other inputs cannot move one.

@@ -7,7 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from aiene.errors import InputError
+from aiene.geometry.grid import Volume
 from aiene.hashing import file_sha256, joined_sha256
 from aiene.ingest.formats import detached_files
 
@@ -66,3 +69,11 @@ def file_hash(file: Path) -> str:
         return file_sha256(file)
     except OSError as error:
         raise InputError(file, f"it cannot be read ({error.strerror})", "check its permissions") from error
+
+
+def voxels_sha256(volume: Volume) -> str:
+    """SHA-256 over the HU of a CT in the order of its array, as float32, and its size; not over its place."""
+    sha256 = hashlib.sha256(repr(volume.grid.size).encode())
+    for plane in volume.array:
+        sha256.update(np.ascontiguousarray(plane, dtype="<f4").tobytes())
+    return sha256.hexdigest()

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from aiene.errors import UsageError
-from aiene.risk.schemes import Scheme
-from aiene.risk.staging import STAGING_COLUMNS, StagingOptions, stage_table
+from aiene.risk.schemes.scheme import Scheme
+from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.staging.stage import STAGING_COLUMNS, stage_table
 
 UNCLASSIFIABLE = "unclassifiable"
 _CHAPTERS = {

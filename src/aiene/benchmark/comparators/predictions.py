@@ -109,7 +109,7 @@ class PredictionsComparator:
         return self._with_ene(inferred, self._ene)
 
     def _with_ene(self, read: _Read, table: EneTable) -> Answer:
-        from aiene.benchmark.metrics import components
+        from aiene.benchmark.metrics.matching import components
 
         nodes = read.nodes or read.labels.with_array(components(read.labels.array == 2).astype(np.uint16))
         numbers = {int(v): int(v) for v in np.flatnonzero(np.bincount(nodes.array.ravel())) if v}

@@ -147,7 +147,7 @@ def answer_of_classes(ct: Volume, values: npt.NDArray[np.uint8], sureness: npt.N
     """
     from scipy import ndimage
 
-    from aiene.benchmark.metrics import components
+    from aiene.benchmark.metrics.matching import components
 
     nodes = components(values == LABEL_VALUES[GTVN]).astype(np.uint16)
     present = np.arange(1, int(nodes.max()) + 1)

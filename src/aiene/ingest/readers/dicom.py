@@ -7,7 +7,8 @@ from typing import Any
 from aiene.ingest.case import Case, NativeCt, place
 from aiene.ingest.checks import check_memory
 from aiene.ingest.dicom.frame import Frame
-from aiene.ingest.dicom.header import DAMAGED, quiet, read_dataset
+from aiene.ingest.dicom.header import DAMAGED, quiet, read_dataset, whole_header
+from aiene.ingest.dicom.header_values import odd_headers
 from aiene.ingest.dicom.pixels import is_lossy, read_stack
 from aiene.ingest.dicom.series_selection import laid_out
 from aiene.ingest.dicom.stack import Layout
@@ -45,6 +46,7 @@ def read_dicom(case: Case) -> NativeCt:
             **inside.record,
         },
         warnings=(*_warnings(layout), *inside.warnings),
+        notes=tuple(odd_headers(whole_header(min(case.files)))),
     )
 
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aiene.stats import NotEstimableError, fit_cox, harrell_c
-from aiene.stats.cox_model import RiskSets, derivatives, linear_predictor, risk_sets
+from aiene.stats.concordance import harrell_c
+from aiene.stats.cox_model import RiskSets, derivatives, fit_cox, linear_predictor, risk_sets
+from aiene.stats.records import NotEstimableError
 
 FEW_LEVELS = 64
 """With no more distinct rows of the design than this, C is computed over distinct rows, not over patients."""

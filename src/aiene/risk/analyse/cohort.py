@@ -87,7 +87,7 @@ def outcome_of(table: pd.DataFrame, name: Endpoint) -> tuple[Outcome, tuple[tupl
     table : canonical table with a plain index.
     name : os, dc, lrc or dfs.
     """
-    from aiene.risk.table import competing, endpoint
+    from aiene.risk.table.endpoints import competing, endpoint
 
     plain = endpoint(table, name)
     rows = np.flatnonzero(plain.usable)

@@ -11,7 +11,7 @@ import pandas as pd
 from aiene.risk.analyse.cohort import words
 
 if TYPE_CHECKING:
-    from aiene.risk.schemes import Scheme
+    from aiene.risk.schemes.scheme import Scheme
 
 STAGES = ("0", "I", "II", "III", "IV", "IVA", "IVB", "IVC")
 SYSTEMS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -25,20 +25,15 @@ from aiene.risk.analyse.model_comparison import (
 )
 from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats import (
-    Interval,
-    NotEstimableError,
-    calibration,
-    concordance,
-    decision_curve,
-    fit_cox,
-    groome,
-    integrated_brier,
-    nested_lrt,
-    optimism,
-    reclassification,
-    time_dependent_aucs,
-)
+from aiene.stats.brier import integrated_brier
+from aiene.stats.calibration import calibration
+from aiene.stats.concordance import concordance
+from aiene.stats.cox_model import fit_cox, nested_lrt
+from aiene.stats.decision_curve import decision_curve
+from aiene.stats.internal_validation import optimism
+from aiene.stats.reclassification import groome, reclassification
+from aiene.stats.records import Interval, NotEstimableError
+from aiene.stats.time_auc import time_dependent_aucs
 
 FEWEST_CENTRES = 3
 FEWEST_EVENTS = 20

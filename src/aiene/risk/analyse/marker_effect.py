@@ -17,7 +17,10 @@ from aiene.risk.analyse.design import Design, estimable
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats import Coefficient, Imputed, NotEstimableError, Pooled, count_columns, nested_lrt
+from aiene.stats.cox_model import nested_lrt
+from aiene.stats.imputation import Imputed, Pooled
+from aiene.stats.records import Coefficient, NotEstimableError
+from aiene.stats.splines import count_columns
 
 FORMS = ("continuous", "capped", "log1p", "categorical", "spline")
 _FORM_WORDS = {
@@ -275,7 +278,7 @@ def interaction_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
     """The adjusted model on imputed covariates (never HPV, count or outcome), pooled by Rubin's rules."""
-    from aiene.stats import impute, rubin
+    from aiene.stats.imputation import impute, rubin
 
     design, outcome = sample.design, sample.outcome
     what = f"Multiple imputation, {outcome.label}, {sample.label}"

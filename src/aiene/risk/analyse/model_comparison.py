@@ -15,7 +15,9 @@ from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats import CoxFit, Difference, Interval, NotEstimableError, fine_gray
+from aiene.stats.cox_model import CoxFit
+from aiene.stats.fine_gray import fine_gray
+from aiene.stats.records import Difference, Interval, NotEstimableError
 
 FEWEST = 5
 """Fewer patients make no group of a model."""
@@ -236,7 +238,7 @@ def varying(matrix: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marginal(outcome: Outcome, horizons: Sequence[float]) -> np.ndarray:
-    from aiene.stats import cumulative_incidence
+    from aiene.stats.cumulative_incidence import cumulative_incidence
 
     curve = cumulative_incidence(outcome.time, outcome.state)
     values = np.array([e.value for e in curve.at(horizons)])

@@ -19,18 +19,10 @@ from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.grouping import Grouping
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats import (
-    NotEstimableError,
-    cumulative_incidence,
-    follow_up,
-    gray_pairwise,
-    gray_test,
-    kaplan_meier,
-    log_rank,
-    log_rank_pairwise,
-    log_rank_trend,
-    rmst,
-)
+from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.records import NotEstimableError
+from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst
+from aiene.stats.tests import gray_pairwise, gray_test, log_rank, log_rank_pairwise, log_rank_trend
 
 _TEST_COLUMNS = (
     Column("population", "Patients"),

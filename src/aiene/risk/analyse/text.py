@@ -17,7 +17,7 @@ from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 
 if TYPE_CHECKING:
-    from aiene.risk.schemes import Scheme
+    from aiene.risk.schemes.scheme import Scheme
 
 
 _PACKAGES = ("aiene", "lifelines", "comprisk", "numpy", "scipy", "pandas", "matplotlib")

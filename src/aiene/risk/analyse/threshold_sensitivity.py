@@ -17,10 +17,12 @@ from aiene.risk.analyse.grouping import Groupings
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import cox
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
-from aiene.stats import NotEstimableError, count_distribution, harrell_c, probability_at_least
+from aiene.stats.concordance import harrell_c
+from aiene.stats.records import NotEstimableError
+from aiene.stats.sample_size import count_distribution, probability_at_least
 
 if TYPE_CHECKING:
-    from aiene.risk.schemes import Scheme
+    from aiene.risk.schemes.scheme import Scheme
 
 
 TITLE = "What the ENE threshold changes"

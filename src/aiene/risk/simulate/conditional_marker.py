@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from aiene.errors import UsageError
-from aiene.risk.table import endpoint as outcome_of
 from aiene.risk.table.endpoints import Endpoint
+from aiene.risk.table.endpoints import endpoint as outcome_of
 
 _MEAN_ENE = {"N0": 0.0, "N1": 0.25, "N2a": 0.45, "N2b": 0.9, "N2c": 1.3, "N2": 0.9, "N3": 1.5}
 _DISPERSION = 1.5

@@ -29,10 +29,11 @@ from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.analyse.survival import Stratum, survival_part
-from aiene.stats import NotEstimableError, information
+from aiene.stats.records import NotEstimableError
+from aiene.stats.sample_size import information
 
 if TYPE_CHECKING:
-    from aiene.risk.schemes import Scheme
+    from aiene.risk.schemes.scheme import Scheme
 
 _NAMES = {
     2: ("low", "high"),
@@ -248,8 +249,8 @@ def _write_scheme(
     if not found.cutoffs:
         return ""
     from aiene.results.ownership import Owned
-    from aiene.risk.schemes import Scheme as MakeScheme
-    from aiene.risk.schemes import SchemeSource, scheme_bytes
+    from aiene.risk.schemes.scheme import Scheme as MakeScheme
+    from aiene.risk.schemes.scheme import SchemeSource, scheme_bytes
 
     names, _ = _labels(found.n_groups)
     mapping = {}

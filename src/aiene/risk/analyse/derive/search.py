@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aiene.stats import NotEstimableError, fit_cox
+from aiene.stats.cox_model import fit_cox
+from aiene.stats.records import NotEstimableError
 
 SMALLEST_SHARE = 0.05
 """Least share of the patients in a class or group."""

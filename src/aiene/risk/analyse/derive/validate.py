@@ -12,14 +12,9 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.derive.search import Derived, search
 from aiene.risk.analyse.incremental_value import validation_centres
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats import (
-    NotEstimableError,
-    concordance,
-    cross_validate,
-    harrell_c,
-    optimism,
-    permutation_control,
-)
+from aiene.stats.concordance import concordance, harrell_c
+from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
+from aiene.stats.records import NotEstimableError
 
 NAMES = ("C of the old groups", "C of the derived groups", "Difference in C")
 
