@@ -31,7 +31,7 @@ _CLONE_NEWNET = 0x40000000
 
 @contextmanager
 def own_network() -> Iterator[None]:
-    """This thread and what it starts in a network namespace with loopback alone; skips where that cannot be."""
+    """This thread and what it starts in a network of loopback alone; skips where that cannot be."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("a network namespace of its own needs root")
     libc = ctypes.CDLL(None, use_errno=True)

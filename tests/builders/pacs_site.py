@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from aiene.pacs.queue import Study
 from aiene.pacs.service import Service
 from aiene.pacs.store import Store
 from aiene.pacs.worker import Outcome, work
+from aiene.parallel import Crew
 from aiene.results.store import RunStore
 from builders.export_runs import OBLIQUE, small_grid, write_run, write_series
 
@@ -54,12 +56,31 @@ def settings_for(store: Path, **more: Any) -> Settings:
     return Settings.model_validate(values)
 
 
-class Site:
-    """A service that runs in a thread of this process, its work in a process of its own."""
+class ThreadCrew:
+    """In place of a process, which takes some seconds to start."""
 
-    def __init__(self, settings: Settings, work: Callable[..., Outcome] = planted_work) -> None:
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._pool.submit(function, *arguments)
+
+    def stop(self) -> None:
+        self._pool.shutdown(wait=True)
+
+
+class Site:
+    """A service that runs in a thread of this process, its work in a process of its own or in `new_crew`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        work: Callable[..., Outcome] = planted_work,
+        *,
+        new_crew: Callable[[], Any] = lambda: Crew(1),
+    ) -> None:
         self.settings = settings
-        self.service = Service(settings, work=work)
+        self.service = Service(settings, work=work, new_crew=new_crew)
         self._thread = threading.Thread(target=self.service.run, daemon=True)
 
     def __enter__(self) -> Site:

@@ -18,7 +18,7 @@ from aiene.pacs.objects import read_outgoing
 from aiene.pacs.web import WebArchive
 from builders.export_runs import NODES, OBLIQUE, ball, small_grid
 from builders.orthanc import Orthanc
-from builders.pacs_site import Site, oblique_series, send, settings_for, uid_of_study, until
+from builders.pacs_site import Site, ThreadCrew, oblique_series, send, settings_for, uid_of_study, until
 from builders.rtstruct_readers import by_point_in_polygon
 
 pytestmark = pytest.mark.slow
@@ -124,7 +124,7 @@ def test_the_same_by_dicomweb(archive: Orthanc, tmp_path: Path, store: Path) -> 
     settings = site_settings(
         store, archive, send_to=["web"], listen={"port": 11122}, stow={"port": 8092}, status=None
     )
-    with Site(settings) as site:
+    with Site(settings, new_crew=ThreadCrew) as site:
         gateway = WebArchive(Peer(url="http://127.0.0.1:8092/dicom-web"))
         said = gateway.send(read_outgoing(files), lambda _: None)
         assert {d.status for d in said} == {"accepted"}

@@ -108,8 +108,8 @@ def associated(
             ext_neg=list(negotiation) or None,
             tls_args=tls,
         )
-    except RuntimeError as error:  # pynetdicom's word for "no usable address"
-        raise PeerError(f"{peer.address}: {error}", "correct its host") from error
+    except OSError as error:  # no host of this name
+        raise _unreachable(peer) from error
     if not found.is_established:
         raise _refusal(found, peer, own_title)
     try:

@@ -279,6 +279,8 @@ def read_config(file: Path) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(file, "it cannot be read", "name the configuration with --config") from error
     try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise InputError(file, "it uses YAML's aliases (*)", remedy)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:

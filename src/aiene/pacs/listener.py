@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ class Listener:
         self._free_bytes, self._on_report, self._on_end = free_bytes, on_report, on_end
         self._lock = threading.Lock()
         self._sent: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._inside: list[Any] = []
         self._server = self._open()
 
     def __enter__(self) -> Listener:
@@ -77,7 +79,7 @@ class Listener:
 
         settings = self._settings
         entity = pynetdicom.AE(ae_title=settings.ae_title)
-        entity.maximum_associations = settings.max_associations
+        entity.maximum_associations = sys.maxsize  # it would count callers that were refused a moment ago
         entity.network_timeout = entity.dimse_timeout = entity.acse_timeout = settings.network_timeout_s
         entity.maximum_pdu_size = 0  # as large as the caller likes: fewer pieces
         for storage in AllStoragePresentationContexts:
@@ -86,7 +88,6 @@ class Listener:
         entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
         handlers = [
             (evt.EVT_REQUESTED, self._on_request),
-            (evt.EVT_REJECTED, self._on_rejected),
             (evt.EVT_C_ECHO, self._on_echo),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_N_EVENT_REPORT, self._on_event_report),
@@ -99,7 +100,9 @@ class Listener:
             server = entity.make_server(
                 (settings.host, settings.port),
                 evt_handlers=handlers,
-                server_class=_server_class(tls, settings.network_timeout_s, self._on_tls_refused),
+                server_class=_server_class(
+                    tls, settings.network_timeout_s, 4 * settings.max_associations + 32, self._on_tls_refused
+                ),
             )
         except OSError as error:
             raise UsageError(
@@ -119,6 +122,8 @@ class Listener:
         address = str(event.assoc.requestor.address)
         refusal, why = self._why_not(title, called, address)
         if refusal is None:
+            refusal, why = self._enter(event.assoc)
+        if refusal is None:
             return
         self._trail.audit("association_refused", caller=title, address=address, called=called, reason=why)
         event.assoc.acse.send_reject(*refusal)
@@ -136,14 +141,14 @@ class Listener:
             return _NO_ROOM, "the disk is nearly full"
         return None, ""
 
-    def _on_rejected(self, event: Any) -> None:
-        """What pynetdicom refuses itself: one association too many."""
-        self._trail.audit(
-            "association_refused",
-            caller=event.assoc.requestor.ae_title.strip(),
-            address=str(event.assoc.requestor.address),
-            reason="too many associations",
-        )
+    def _enter(self, association: Any) -> tuple[tuple[int, int, int] | None, str]:
+        """Count an association in, where there is a place for it."""
+        with self._lock:
+            self._inside = [a for a in self._inside if a.is_alive() and not (a.is_released or a.is_aborted)]
+            if len(self._inside) >= self._settings.max_associations:
+                return _NO_ROOM, "too many associations"
+            self._inside.append(association)
+            return None, ""
 
     def _on_tls_refused(self, address: str, error: OSError) -> None:
         why = getattr(error, "reason", None) or error.strerror or type(error).__name__
@@ -198,10 +203,15 @@ class Listener:
 
 
 def _server_class(
-    tls: ssl.SSLContext | None, timeout_s: float, on_refused: Callable[[str, OSError], None]
+    tls: ssl.SSLContext | None, timeout_s: float, at_most: int, on_refused: Callable[[str, OSError], None]
 ) -> type[Any]:
     """pynetdicom's server, for callers that hang: it reads without a limit of time, and speaks TLS while it
-    accepts, so that one caller that says nothing would keep all others out."""
+    accepts, so that one caller that says nothing would keep all others out.
+
+    Parameters
+    ----------
+    at_most : connections at once, those included that have not asked for an association yet.
+    """
     from pynetdicom.transport import ThreadedAssociationServer
 
     class Server(ThreadedAssociationServer):
@@ -213,6 +223,9 @@ def _server_class(
             accepted, address = self.socket.accept()
             accepted.settimeout(timeout_s)
             return accepted, address
+
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            return len(self.active_associations) < at_most
 
         def finish_request(self, request: Any, client_address: Any) -> None:
             if tls is not None:

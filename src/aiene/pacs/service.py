@@ -45,18 +45,22 @@ class Service:
     ----------
     settings : checked.
     show_uids : whether UIDs stand in the log.
-    work : what is done with a study; runs in another process.
+    retry_failed : give failed studies another chance first.
+    work : what is done with a study.
+    new_crew : makes the process that does it.
     """
 
     def __init__(
-        self, settings: Settings, *, show_uids: bool = False, retry_failed: bool = False, work: Work = work
+        self,
+        settings: Settings,
+        *,
+        show_uids: bool = False,
+        retry_failed: bool = False,
+        work: Work = work,
+        new_crew: Callable[[], Crew] = lambda: Crew(1),
     ) -> None:
-        self._settings, self._show_uids, self._retry_failed, self._work = (
-            settings,
-            show_uids,
-            retry_failed,
-            work,
-        )
+        self._settings, self._show_uids, self._retry_failed = settings, show_uids, retry_failed
+        self._work, self._new_crew = work, new_crew
         self._arrived: dict[str, float] = {}
         self._busy: tuple[Study, Future[Outcome]] | None = None
         self._stop = threading.Event()
@@ -90,7 +94,7 @@ class Service:
             held.callback(self._trail.close)
             receiver = Receiver(store, queue, self._note_arrival)
             self._take_up(receiver)
-            self._crew = Crew(1)
+            self._crew = self._new_crew()
             held.callback(lambda: self._crew.stop())
             if settings.status is not None:
                 held.enter_context(status_port(settings.status, queue))
@@ -182,7 +186,7 @@ class Service:
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             self._crew.stop()
-            self._crew = Crew(1)
+            self._crew = self._new_crew()
             self._ended(study)
         elif error is not None:
             log.error("a study of the queue", exc_info=error)
