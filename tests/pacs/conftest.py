@@ -21,9 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _collected() -> Iterator[None]:
-    """What it left is collected with the test that left it."""
+    """What it left is collected with the module that left it."""
     yield
     gc.collect()
 

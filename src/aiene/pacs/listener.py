@@ -115,10 +115,8 @@ class Listener:
 
     def _on_request(self, event: Any) -> None:
         """Refuse here, in one place, whoever may not come in; with the right word for it."""
-        title, called = (
-            event.assoc.requestor.ae_title.strip(),
-            event.assoc.requestor.primitive.called_ae_title.strip(),
-        )
+        asked = event.assoc.requestor.primitive  # the association itself does not know the titles yet
+        title, called = asked.calling_ae_title.strip(), asked.called_ae_title.strip()
         address = str(event.assoc.requestor.address)
         refusal, why = self._why_not(title, called, address)
         if refusal is None:
