@@ -1,0 +1,231 @@
+"""`aiene dicom`: listen, pull, push and status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
+from aiene.errors import UsageError
+
+if TYPE_CHECKING:
+    from aiene.pacs.config import Settings
+    from aiene.pacs.pull import PulledRow
+    from aiene.pacs.run_objects import PushSummary
+
+app = typer.Typer(
+    help="Work with an archive: receive studies and send results back, pull, push, look.",
+    no_args_is_help=True,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="The configuration of aiene dicom listen (docs/hospital.md)."
+    ),
+]
+OwnTitle = Annotated[
+    str | None, typer.Option("--ae-title", help="Our AE title (default: the configuration's, or AIENE).")
+]
+
+
+@app.command()
+def listen(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The configuration (YAML).")],
+    check: Annotated[bool, typer.Option("--check", help="Check the configuration and end.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Give every failed study another chance first.")
+    ] = False,
+    show_uids: Annotated[
+        bool, typer.Option("--show-uids", help="StudyInstanceUIDs in the log, beside our names for them.")
+    ] = False,
+) -> None:
+    """Receive studies, run each that is complete, send its objects back, until stopped (Ctrl-C, SIGTERM)."""
+    from aiene.pacs.config import read_config
+
+    with user_errors("aiene dicom listen"):
+        settings = read_config(config)
+        if check:
+            echo(f"{config.name}: in order.")
+            return
+        _serve(settings, retry_failed, show_uids)
+
+
+def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
+    from aiene.pacs.service import Service
+
+    console = stderr_console()
+
+    def ready(where: str) -> None:
+        console.print(f"listening as {where}; results in {settings.store}. {RESEARCH_ONLY}", markup=False)
+
+    try:
+        Service(settings, show_uids=show_uids, retry_failed=retry_failed).run(ready)
+    except KeyboardInterrupt:
+        console.print("stopped; what was received is kept, and the next start goes on from here.")
+
+
+@app.command()
+def push(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled, exported.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="PEER", help="AET@HOST:PORT, a DICOMweb URL, or a peer of --config."),
+    ],
+    config: ConfigFile = None,
+    ae_title: OwnTitle = None,
+    tries: Annotated[int, typer.Option(min=1, help="How often, where the reason may pass by itself.")] = 4,
+    commit: Annotated[
+        bool, typer.Option("--commit", help="Ask the archive to commit itself to what it was sent.")
+    ] = False,
+    commit_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Our port for its answer, as the archive knows it."),
+    ] = None,
+    commit_host: Annotated[str, typer.Option(help="Our address for its answer.")] = "127.0.0.1",
+    as_json: AsJson = False,
+) -> None:
+    """Send the DICOM objects of a run to an archive; what it has is not sent again."""
+    from aiene.pacs.config import parse_peer
+    from aiene.pacs.run_objects import Commitment, push_run
+
+    console = stderr_console()
+    with user_errors("aiene dicom push"):
+        settings = _settings(config)
+        peer = parse_peer(to, settings)
+        wanted = None
+        if commit or peer.commitment:
+            wanted = Commitment(None if commit_port is None else (commit_host, commit_port))
+        summary = push_run(
+            out,
+            peer,
+            _title(ae_title, settings),
+            tries=tries,
+            commitment=wanted,
+            on_pause=lambda reason, s: console.print(f"{reason} Trying again in {s:.0f} s.", markup=False),
+        )
+    _tell_push(summary, as_json)
+    raise typer.Exit(summary.exit_code)
+
+
+def _tell_push(summary: PushSummary, as_json: bool) -> None:
+    console = stderr_console()
+    for delivery in summary.deliveries:
+        if delivery.reason:
+            console.print(f"{delivery.object.kind}: {delivery.status}: {delivery.reason}", markup=False)
+    said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    console.print(f"{len(summary.deliveries)} objects: {said or 'none'}. {summary.commitment}", markup=False)
+    if as_json:
+        echo_json(summary.to_json())
+
+
+@app.command()
+def pull(
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="PEER", help="AET@HOST:PORT, a DICOMweb URL, or a peer of --config."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the series; aiene run takes it.")],
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--list", metavar="CSV", help="With a column patient_id, accession_number or study_uid."
+        ),
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option(metavar="DATE[-DATE]", help="Date of the study: 20240101-20240131.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="Of the study; * stands for anything.")] = None,
+    modality: Annotated[str, typer.Option(help="Of the series.")] = "CT",
+    body_part: Annotated[
+        list[str] | None, typer.Option(help="Of the series; one that does not say is taken. Several times.")
+    ] = None,
+    by: Annotated[
+        Literal["get", "move"], typer.Option(help="C-GET, or C-MOVE to --port, which the archive must know.")
+    ] = "get",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Our port for C-MOVE.")] = None,
+    host: Annotated[str, typer.Option(help="Our address for C-MOVE.")] = "127.0.0.1",
+    rate: Annotated[float, typer.Option(min=0, help="Instances a second at most; 0: no limit.")] = 0.0,
+    tries: Annotated[int, typer.Option(min=1, help="How often, where the reason may pass by itself.")] = 3,
+    config: ConfigFile = None,
+    ae_title: OwnTitle = None,
+    as_json: AsJson = False,
+) -> None:
+    """Retrieve CT series from an archive into a folder; what is there already is not asked for again."""
+    from aiene.pacs.archive import archive_of
+    from aiene.pacs.config import parse_peer
+    from aiene.pacs.pull import Choice
+    from aiene.pacs.pull import pull as pull_series
+    from aiene.pacs.wanted import query, read_list
+
+    console = stderr_console()
+
+    def tell(row: PulledRow) -> None:
+        console.print(f"{row.wanted}: {row.status} {row.folder} {row.reason}".rstrip(), markup=False)
+
+    with user_errors("aiene dicom pull"):
+        settings = _settings(config)
+        if listed is not None and (date or description):
+            raise UsageError("give --list, or a query by --date and --description, not both.")
+        wanted = read_list(listed) if listed is not None else [query(modality, date, description)]
+        choice = Choice(modality.upper(), tuple(p.upper() for p in body_part or ()), rate, tries)
+        back = None if port is None else (host, port)
+        with archive_of(parse_peer(source, settings), _title(ae_title, settings), by, back) as archive:
+            summary = pull_series(archive, wanted, out, choice, on_row=tell)
+    said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    console.print(f"{len(summary.rows)} series and questions: {said}. In {out}", markup=False)
+    if as_json:
+        echo_json(summary.to_json())
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def status(
+    config: Annotated[
+        Path, typer.Option("--config", metavar="FILE", help="The configuration of the listener.")
+    ],
+    as_json: AsJson = False,
+    show_uids: Annotated[
+        bool, typer.Option("--show-uids", help="StudyInstanceUIDs instead of our names for them.")
+    ] = False,
+) -> None:
+    """Show what is in which state; exit code 1 where a study failed."""
+    from aiene.pacs.config import read_config
+    from aiene.pacs.page import COLUMNS, open_queue, snapshot
+
+    with user_errors("aiene dicom status"):
+        told = snapshot(open_queue(read_config(config).store), show_uids=show_uids)
+    if as_json:
+        echo_json(told)
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=", ".join(f"{count} {state}" for state, count in told["counts"].items()))
+        for name in COLUMNS:
+            table.add_column(name)
+        for row in told["studies"]:
+            table.add_row(*(str(row[name]) for name in COLUMNS))
+        Console(width=None if typer.get_text_stream("stdout").isatty() else 200).print(table, markup=False)
+    raise typer.Exit(int(told["counts"]["failed"] > 0))
+
+
+def _settings(config: Path | None) -> Settings | None:
+    from aiene.pacs.config import read_config
+
+    return None if config is None else read_config(config)
+
+
+def _title(given: str | None, settings: Settings | None) -> str:
+    from pydantic import TypeAdapter, ValidationError
+
+    from aiene.pacs.config import AeTitle
+
+    title = given or (settings.listen.ae_title if settings is not None else "AIENE")
+    try:
+        return str(TypeAdapter(AeTitle).validate_python(title))
+    except ValidationError:
+        raise UsageError(f"--ae-title {title}: give 1 to 16 ASCII characters without a backslash.") from None

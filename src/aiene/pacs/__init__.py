@@ -1,0 +1,1 @@
+"""The loop with an archive: receive, queue, run, export, send back; pull, push and status."""
