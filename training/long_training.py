@@ -66,6 +66,9 @@ def main() -> None:
     parser.add_argument("--plantings", type=int, default=24, help="crops a host")
     parser.add_argument("--start", type=Path, help="checkpoint of a trained model to start from")
     parser.add_argument("--steps", type=int, default=fit_segmenter.Schedule.steps)
+    parser.add_argument(
+        "--cooling", type=int, help="last steps, at a falling rate; a fifth of all if not given"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--forever", action="store_true", help="measure every new checkpoint")
     options = parser.parse_args()
@@ -119,8 +122,8 @@ def crops(options: argparse.Namespace) -> None:
             *plant(first, range(2)),
             *(pool.submit(plant_validation, f, work, template) for f in back),
             *necks(range(FIRST_NECKS)),
-            *plant(first, range(2, 3)),
             *plant(further, range(3)),
+            *plant(first, range(2, 3)),
             *necks(range(FIRST_NECKS, NECKS)),
         ]
         for start in range(3, options.plantings, TURN):
@@ -198,7 +201,10 @@ def train(options: argparse.Namespace) -> None:
     """Learn until the schedule's end, or a kill."""
     fit_segmenter.train_together(
         functools.partial(lessons_of, options.work),
-        fit_segmenter.Schedule(steps=options.steps),
+        fit_segmenter.Schedule(
+            steps=options.steps,
+            cooling=max(1, options.steps // 5) if options.cooling is None else options.cooling,
+        ),
         options.work,
         SEED,
         options.processes,

@@ -31,7 +31,7 @@ from phantom_crops import (
 )
 
 TINY = fit_segmenter.Schedule(
-    steps=30, patch=(16, 32, 32), whole_share=0.0, whole_from=1.0, learning_rate=5e-3
+    steps=30, cooling=30, warm_up=1, patch=(16, 32, 32), whole_share=0.0, whole_from=2.0, learning_rate=5e-3
 )
 
 
