@@ -70,9 +70,14 @@ The first planting of each CT by the older planter, disturbed:
 
 ## Operating points
 
-On the 8 validation patients; `balanced` is what a run gives, an offset is taken off the nodes' logit.
+On the 8 validation patients, both planters. `balanced` is what a run gives, and `aiene run --operating-point
+sensitive` the other; an offset is taken off the nodes' logit. Command: `python training/choose_points.py`.
 
 {points}
+
+## Which nodes count
+
+{counting}
 
 ## Extension
 
@@ -155,6 +160,7 @@ def provenance(work: Path) -> dict[str, Any]:
             "python training/long_training.py crops --work DIR --openkbp DIR --more DIR",
             "python training/long_training.py train --work DIR",
             "python training/train_default.py --work DIR --openkbp DIR",
+            "python training/choose_points.py --work DIR",
             "python training/evaluate.py --openkbp DIR --store",
             "python training/evaluate_ene.py",
             "python training/evaluate_default.py",
@@ -185,17 +191,26 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
             "profile": "open",
             "rescue_registration": True,
             "ene_threshold": threshold,
+            "pos_from": provenance.get("counting", {}).get("pos_from", 0.0),
             "labels": {"GTVp": 1, "GTVn": 2},
             "segmenter": {
                 "folder": "segmenter",
                 "mirroring": MIRRORING,
                 "auxiliary": auxiliary_labels(bundle / "segmenter"),
+                "operating_points": _offsets(provenance.get("operating_point")),
             },
             "classifier": {"folder": "classifier", "normalisation": NORMALISATION},
             "neck_centre_lps_mm": NECK_CENTRE,
             "provenance": provenance,
         },
     )
+
+
+def _offsets(points: Any) -> dict[str, float]:
+    """Of the operating points, what a run needs of them."""
+    if not isinstance(points, dict):
+        return {}
+    return {name: points[name]["offset"] for name in ("balanced", "sensitive")}
 
 
 def auxiliary_labels(folder: Path) -> dict[str, int]:
@@ -235,6 +250,7 @@ def write_readme(bundle: Path) -> None:
             organs=", ".join(card.segmenter.auxiliary) or "none",
             segmenter_necks=data.get("segmenter_neck_crops", 60),
             numbers_table=_numbers_table(on_real),
+            counting=_counting(card.pos_from, card.provenance.get("counting")),
             points=_points(card.provenance.get("operating_point")),
             segmenter_steps=data["segmenter_steps"],
             classifier_steps=data["classifier_steps"],
@@ -319,6 +335,19 @@ def _points(points: Any) -> str:
     return "\n".join(lines)
 
 
+def _counting(pos_from: float, figures: dict[str, Any] | None) -> str:
+    """The rule for `pos`, and what it costs and brings."""
+    if not figures:
+        return "Every found node."
+    return (
+        f"A found node counts towards the AI-ENE number where its `pos` is {pos_from:g} or more: the highest "
+        f"value that keeps {KEPT:.0%} of the planted nodes found in the validation patients. There "
+        f"{figures['planted_nodes_that_count']:.0%} of {figures['planted_nodes']} planted nodes count, and "
+        f"{figures['hard_negatives_that_count']:.0%} of {figures['hard_negatives']} structures that were "
+        "wrongly taken for nodes. Other nodes are shown all the same."
+    )
+
+
 def _robustness(figures: dict[str, Any]) -> str:
     """Each figure where the CTs are disturbed, and its difference to the undisturbed one."""
     if not figures.get("robustness"):
@@ -381,6 +410,8 @@ def _calibration(figures: dict[str, Any]) -> str:
 AS_IT_IS = "as it is"
 """Name of the undisturbed CTs among the disturbed ones."""
 NOT_YET = "Not evaluated yet."
+KEPT = 0.95
+"""Share of the found planted nodes that must go on counting."""
 RULE = (
     "Found: one found node, used once, holds at least 30 % of the planted node's voxels; false: less than "
     "10 % of it lies in planted nodes."

@@ -15,6 +15,7 @@ from aiene.geometry import RigidTransform, Volume, pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
 from aiene.nodes import Node, split_nodes
+from aiene.nodes.counting import CountingRule
 from aiene.nodes.node import Score
 from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
@@ -137,7 +138,7 @@ class Road:
 
     preparation: Preparation
     networks: Networks
-    threshold: float
+    rule: CountingRule
 
     def look(self, ct: Volume) -> Found:
         """Every node that is found in a CT.
@@ -160,7 +161,7 @@ def load_road(name: str) -> Road:
     torch.set_num_threads(1)
     bundle = find_bundle(name)
     networks = load_networks(bundle, torch.device("cpu"), own_masks=False)
-    return Road(load_preparation(bundle), networks, bundle.card.ene_threshold)
+    return Road(load_preparation(bundle), networks, bundle.card.rule)
 
 
 def planted_cts(patient: Patient, number: int, plantings: int) -> Iterable[PlantedCt]:
@@ -207,7 +208,7 @@ def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | N
         ),
         len(false),
         len(sure),
-        sum(s is not None and s.ene > road.threshold for s in scores),
+        sum(s is not None and road.rule.is_ene(s.pos, s.ene) for s in scores),
         len(matched.fragments),
         _covered_share(primary, target, found.labels),
     )

@@ -22,8 +22,9 @@ from aiene.ingest import Case, read_case
 from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import opened
-from aiene.models.bundle import Bundle
+from aiene.models.bundle import Bundle, OperatingPoint
 from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
+from aiene.nodes.counting import CountingRule
 from aiene.preprocess import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
 from aiene.results.records import contour_warnings, node_results, node_warnings, threshold_warnings
@@ -47,12 +48,13 @@ class Settings:
 
     Parameters
     ----------
-    ene_threshold : a node counts as ENE where its probability is over this.
+    ene_threshold, pos_from : see `CountingRule`.
     fg_labels : labels that hold nodes, as written on the command line; None: those that the bundle, or the
         convention for own masks, says.
     include_short_axes : measure long and short axes too.
     masks : folder of own masks on the native grid, which take the place of the segmenter.
     keep_prepared : keep the networks' input and the rigid transform.
+    operating_point : how readily the segmenter calls something a node; None: as its weights do.
     """
 
     ene_threshold: float
@@ -60,6 +62,13 @@ class Settings:
     include_short_axes: bool = False
     masks: Path | None = None
     keep_prepared: bool = False
+    pos_from: float = 0.0
+    operating_point: OperatingPoint | None = None
+
+    @property
+    def rule(self) -> CountingRule:
+        """Which nodes count."""
+        return CountingRule(self.ene_threshold, self.pos_from)
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,18 @@ def load_preparation(bundle: Bundle) -> Preparation:
     return Preparation(template, profile, _midline_x(template.volume))
 
 
-def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> Networks:
+def load_networks(
+    bundle: Bundle,
+    device: torch.device,
+    *,
+    own_masks: bool,
+    operating_point: OperatingPoint | None = None,
+) -> Networks:
     """The networks of a bundle, on a device; the segmenter only where it is needed.
+
+    Parameters
+    ----------
+    operating_point : of the segmenter, one of its card's; None: as its weights are.
 
     Raises
     ------
@@ -128,13 +147,15 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
     """
     from aiene.classify import load_classifier
 
-    segmenter = None if own_masks else load_bundle_segmenter(bundle, device)
+    segmenter = None if own_masks else load_bundle_segmenter(bundle, device, operating_point)
     normalisation = bundle.card.classifier.normalisation
     classifier = load_classifier(bundle.classifier_folder, normalisation=normalisation, device=device)
     return Networks(segmenter, classifier)
 
 
-def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) -> Segmenter:
+def load_bundle_segmenter(
+    bundle: Bundle, device: torch.device | None = None, operating_point: OperatingPoint | None = None
+) -> Segmenter:
     """The segmenter of a bundle, run as its card says; its label maps hold 1 for GTVp and 2 for GTVn.
 
     Raises
@@ -153,6 +174,7 @@ def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) ->
         device=device,
         labels=bundle.card.labels,
         takes_hu=chosen.intensities == "hu",
+        node_offset=0.0 if operating_point is None else chosen.operating_points[operating_point],
     )
 
 
@@ -231,7 +253,7 @@ def finish(
             nodes,
             home.places,
             scores,
-            settings.ene_threshold,
+            settings.rule,
             sides_known=bool(at.facts.get("input", {}).get("orientation_known", True)),
         ),
         has_primary=marked.holds(GTVP) if at.mask is not None or "GTVp" in labels else None,
@@ -242,7 +264,7 @@ def finish(
             *_coverage_warnings(at, home.in_crop),
             *node_warnings(nodes, home.places, scores),
             *contour_warnings(home.no_node),
-            *threshold_warnings(nodes, scores, settings.ene_threshold, prepared.ene_spread),
+            *threshold_warnings(nodes, scores, settings.rule, prepared.ene_spread),
         ),
         notes=(*at.case.notes, *at.notes, *marked.choice.notes),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
