@@ -54,8 +54,9 @@ other phantoms |
 ## Nodes in real CTs that it has never seen
 
 Nodes planted into 20 CTs of OpenKBP that no training and no template saw, by the older planter (round nodes,
-`training/real_planting.py`) and by real numbers (`training/disease.py`); what is found in the real patient's
-high-dose target, where real tumour lies that nobody outlined, counts for nothing. {rule}
+`training/real_planting.py`) and by real numbers
+(`training/disease.py`); what is found in the real patient's high-dose target, where real tumour
+lies that nobody outlined, counts for nothing. {rule}
 Command: `{real_command}`.
 
 {real_table}
@@ -71,7 +72,8 @@ The first planting of each CT by the older planter, disturbed:
 ## Operating points
 
 On the 8 validation patients, both planters. `balanced` is what a run gives, and `aiene run --operating-point
-sensitive` the other; an offset is taken off the nodes' logit. Command: `python training/choose_points.py`.
+sensitive` the other; an offset is taken off the nodes' logit.
+Command: `python training/choose_points.py`.
 
 {points}
 
@@ -94,7 +96,8 @@ Command: `{ene_command}`.
 {table}
 
 Fragments are further parts of a planted node that is found already. Command:
-`python training/evaluate_default.py`. The weights come from `python training/train_default.py`.
+`python training/evaluate_default.py`. The weights come from
+`python training/train_default.py`.
 {note}
 
 ## Limits

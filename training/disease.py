@@ -520,5 +520,6 @@ def _side(rng: np.random.Generator) -> int:
 
 
 def _shares(values: Sequence[float]) -> Floats:
-    shares = np.array(values, dtype=np.float64)
-    return shares / shares.sum()
+    shares: Floats = np.array(values, dtype=np.float64)
+    total: Floats = shares / shares.sum()
+    return total

@@ -1,6 +1,7 @@
 """How well a bundle finds nodes in real CTs that it has never seen; `--store` puts it onto its card.
 
-    python training/evaluate.py --openkbp DIR [--bundle NAME] [--plantings 3] [--no-robustness] [--store]
+    python training/evaluate.py --openkbp DIR [--bundle NAME] [--plantings 3]
+                                              [--no-robustness] [--store]
 
 Each CT is planted by two planters: the older one (round, independent nodes), and by real numbers (`disease`).
 
@@ -99,9 +100,9 @@ def main() -> None:
             for n, p in enumerate(kept)
         ]
         patients = [job.result() for job in jobs]
-    extra = " --no-robustness" if options.no_robustness else ""
+    words = f"--plantings {options.plantings}{' --no-robustness' if options.no_robustness else ''}"
     figures = {
-        "command": f"python training/evaluate.py --openkbp DIR --plantings {options.plantings}{extra}",
+        "command": f"python training/evaluate.py --openkbp DIR {words}",
         "segmenter_sha256": find_bundle(options.bundle).card.files["segmenter/fold_0/checkpoint_final.pth"],
         "kept_out": kept,
         **figures_of(patients, changes),

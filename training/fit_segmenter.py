@@ -25,6 +25,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
 
 from aiene.segment.network import read_checkpoint, tensors_of
@@ -267,6 +268,7 @@ def _example(
 ) -> tuple[Floats, Labels, tuple[int, ...]]:
     shares = np.array([lesson.share for lesson in lessons])
     lesson = lessons[int(rng.choice(len(lessons), p=shares / shares.sum()))]
+    about: npt.NDArray[np.int64] | None
     if lesson.hard and rng.random() < schedule.hard_share:
         number, *middle = lesson.hard[int(rng.integers(len(lesson.hard)))]
         crop, about = lesson.crops[number], np.array(middle)
@@ -488,7 +490,7 @@ def _learn(network: nn.Module, mine: Batch, done: float, batch: int) -> float:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             logits = network(image[None].to(device).contiguous(memory_format=torch.channels_last_3d))
         loss = loss_of(logits.float(), label[None].to(device), done, organs)
-        (loss / batch).backward()
+        (loss / batch).backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total / len(mine.images)
 
@@ -500,7 +502,7 @@ def _share_gradients(network: nn.Module, peer: Peer) -> None:
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])
     torch.distributed.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 
 
@@ -521,7 +523,7 @@ def train_together(
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/peers"
         arguments = (count, meeting, lessons, schedule, work, seed, until, start)
-        torch.multiprocessing.start_processes(_train_as, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
+        start_processes(_train_as, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
 
 
 def _train_as(

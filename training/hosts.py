@@ -115,7 +115,7 @@ def cut_tissue(ct: Volume) -> Mask:
     """
     outside = _joined_to_edge(ct.array <= -1024)
     tissue = ct.array > -300
-    edge = ndimage.binary_dilation(outside) & tissue
+    edge: Mask = ndimage.binary_dilation(outside) & tissue
     if not edge.any():
         return edge
     near: Mask = ndimage.distance_transform_edt(~edge, sampling=ct.grid.spacing) < _CUT_RIM_MM

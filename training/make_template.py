@@ -93,6 +93,8 @@ def symmetric(mean: Volume) -> tuple[Volume, RigidTransform]:
     mirrored = _mirrored(mean)
     start = centred(mean, mirrored)
     onto = refine(registration_image(mean, STEADY), registration_image(mirrored, STEADY), start, STEADY)
+    if onto is None:
+        raise ValueError("the mean and its mirror image lost all overlap while they were aligned")
     half = np.real(fractional_matrix_power(onto.rigid().matrix, -0.5))
     turn, _, other = np.linalg.svd(half[:3, :3])
     half[:3, :3] = turn @ other

@@ -18,8 +18,8 @@ from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.masks import read_mask
 from aiene.phantom.lesions import Lesion
 from aiene.preprocess import OPEN, Prepared, Template, prepare
-from fit_segmenter import IGNORE
 from holdout import held_out, kept_back
+from organs import IGNORE
 from phantom_crops import Crop, laid
 from real_planting import Patient, RealNode, box_in, patient_of
 

@@ -100,7 +100,7 @@ def segmenter(options: argparse.Namespace) -> None:
     """The long training's segmenter as a model, at its operating point."""
     work = options.work
     if not (work / "segmenter_state.pth").exists():
-        raise SystemExit(f"{work} holds no segmenter_state.pth: run training/long_training.py first")
+        raise SystemExit(f"{work} holds no segmenter_state.pth: run long_training first")
     plain = work / "segmenter_plain"
     fit_segmenter.write_nnunet_folder(work, plain, half=False)
     stores = [crops_folder(work) / "validation" / kind for kind in REAL_KINDS]

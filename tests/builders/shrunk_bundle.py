@@ -47,5 +47,5 @@ def pack(folder: Path, net: PlainConvUNet) -> None:
     torch.save({**content, "network_weights": net.state_dict()}, file)
     card = json.loads((folder / "model.json").read_text())
     card.pop("files")
-    card["segmenter"]["auxiliary"] = {"larynx": 7}
+    card["segmenter"] |= {"auxiliary": {"larynx": 7}, "mirroring": False}
     write_card(folder, {**card, "name": "tiny"})
