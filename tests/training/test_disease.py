@@ -21,8 +21,8 @@ from aiene.models.bundle import default_folder
 from aiene.phantom import Phantom, PhantomSettings, make_phantom
 from aiene.phantom.lesions import Lesion, Lobe
 from aiene.preprocess import OPEN, prepare, read_template
-from bundle_card import NECK_CENTRE
-from disease import (
+from tools.default_bundle.bundle_card import NECK_CENTRE
+from tools.default_bundle.disease import (
     Plan,
     draw_chain,
     draw_disease,
@@ -35,9 +35,9 @@ from disease import (
     volume_ml,
     world_point,
 )
-from disease_numbers import NODE_HU, Subsite
-from hosts import PHANTOM_AIRWAY_Y_MM, USUAL_AIRWAY_Y_MM, off_phantom
-from real_planting import BONE_HU, Patient, patient_of, planted
+from tools.default_bundle.disease_numbers import NODE_HU, Subsite
+from tools.default_bundle.hosts import PHANTOM_AIRWAY_Y_MM, USUAL_AIRWAY_Y_MM, off_phantom
+from tools.default_bundle.real_planting import BONE_HU, Patient, patient_of, planted
 
 CENTRE = np.zeros(3)
 

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-import fit_classifier
-import fit_segmenter
 from aiene.geometry import Volume
 from aiene.segment import load_segmenter
-from curve import false_places
-from fit_segmenter import Lesson
-from growing_store import GrowingStore, add_crop
-from phantom_crops import (
+from tools.default_bundle import fit_classifier, fit_segmenter
+from tools.default_bundle.curve import false_places
+from tools.default_bundle.fit_segmenter import Lesson
+from tools.default_bundle.growing_store import GrowingStore, add_crop
+from tools.default_bundle.phantom_crops import (
     CROP_GRID,
     NECK_SEED,
     NECK_TEST_SEED,

@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-import curve
-import fit_segmenter
 from aiene.models.bundle import default_folder
 from aiene.segment import load_segmenter
-from curve import counts_of, false_places, summary
-from fit_segmenter import Lesson, Schedule, loss_of
-from growing_store import GrowingStore, add_crop, has_crop
-from long_training import alone, crops_folder, lessons_of
-from organs import CLASSES, IGNORE, NODE, OF_OPENKBP, PRIMARY
-from phantom_crops import Crop
+from tools.default_bundle import curve, fit_segmenter
+from tools.default_bundle.curve import counts_of, false_places, summary
+from tools.default_bundle.fit_segmenter import Lesson, Schedule, loss_of
+from tools.default_bundle.growing_store import GrowingStore, add_crop, has_crop
+from tools.default_bundle.long_training import alone, crops_folder, lessons_of
+from tools.default_bundle.organs import CLASSES, IGNORE, NODE, OF_OPENKBP, PRIMARY
+from tools.default_bundle.phantom_crops import Crop
 
 TINY = Schedule(steps=8, cooling=8, warm_up=1, patch=(16, 32, 32), whole_share=0.0, whole_from=2.0)
 PAROTID, MANDIBLE = CLASSES["parotid"], CLASSES["mandible"]

@@ -9,9 +9,9 @@ from aiene.ingest.case import NativeCt
 from aiene.models.bundle import default_folder
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.preprocess import OPEN, prepare, read_template
-from bundle_card import NECK_CENTRE
-from real_crops import IGNORE, as_crop
-from real_planting import Patient, RealNode, draw_nodes, patient_of, planted
+from tools.default_bundle.bundle_card import NECK_CENTRE
+from tools.default_bundle.real_crops import IGNORE, as_crop
+from tools.default_bundle.real_planting import Patient, RealNode, draw_nodes, patient_of, planted
 
 
 @pytest.fixture(scope="module")

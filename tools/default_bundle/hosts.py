@@ -14,8 +14,8 @@ from aiene.geometry import RigidTransform, Volume
 from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.masks import read_mask
 from aiene.preprocess import OPEN, Prepared, Template, prepare
-from organs import OF_OPENKBP
-from real_planting import CANONICAL_CENTRE, Patient, patient_of
+from tools.default_bundle.organs import OF_OPENKBP
+from tools.default_bundle.real_planting import CANONICAL_CENTRE, Patient, patient_of
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]

@@ -21,9 +21,9 @@ from aiene.geometry import Volume
 from aiene.nodes import split_nodes
 from aiene.segment import Segmenter
 from aiene.training.metrics import temperature
-from matching import match
-from organs import IGNORE
-from phantom_crops import CROP_GRID, Crop
+from tools.default_bundle.matching import match
+from tools.default_bundle.organs import IGNORE
+from tools.default_bundle.phantom_crops import CROP_GRID, Crop
 
 NORMALISATION: Final = "legacy"
 WIDTHS = DualNetWidths(

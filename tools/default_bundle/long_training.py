@@ -1,8 +1,8 @@
 """The segmenter's long training: crops come while it learns; what was killed goes on where it was.
 
-    python training/long_training.py crops --work DIR --openkbp DIR [--more DIR] [--plantings 24]
-    python training/long_training.py train --work DIR [--start CHECKPOINT]
-    python training/long_training.py curve --work DIR [--forever]
+    python -m tools.default_bundle.long_training crops --work DIR --openkbp DIR [--more DIR] [--plantings 24]
+    python -m tools.default_bundle.long_training train --work DIR [--start CHECKPOINT]
+    python -m tools.default_bundle.long_training curve --work DIR [--forever]
 
 crops  plants disease into every host again and again: by real numbers (`disease`), by the older planter
        (round nodes), and not at all. A crop that is there stays.
@@ -30,17 +30,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import fit_segmenter
 from aiene.errors import AieneError
 from aiene.preprocess import OPEN, Template, read_template
-from bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
-from curve import follow
-from disease_crops import Kind, Made, make_crop
-from fit_segmenter import Lesson
-from growing_store import GrowingStore, add_crop, has_crop
-from hosts import Host, bright_above_muscle, read_host
-from phantom_crops import NECK_SEED, make_neck_crop
-from real_crops import real_patients
+from tools.default_bundle import fit_segmenter
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
+from tools.default_bundle.curve import follow
+from tools.default_bundle.disease_crops import Kind, Made, make_crop
+from tools.default_bundle.fit_segmenter import Lesson
+from tools.default_bundle.growing_store import GrowingStore, add_crop, has_crop
+from tools.default_bundle.hosts import Host, bright_above_muscle, read_host
+from tools.default_bundle.phantom_crops import NECK_SEED, make_neck_crop
+from tools.default_bundle.real_crops import real_patients
 
 SEED = 20_261_129
 CROPS_SEED = 20_261_130

@@ -18,10 +18,10 @@ from aiene.ingest import Case, find_cases, read_case
 from aiene.ingest.masks import read_mask
 from aiene.phantom.lesions import Lesion
 from aiene.preprocess import OPEN, Prepared, Template, prepare
-from holdout import held_out, kept_back
-from organs import IGNORE
-from phantom_crops import Crop, laid
-from real_planting import Patient, RealNode, box_in, patient_of
+from tools.default_bundle.holdout import held_out, kept_back
+from tools.default_bundle.organs import IGNORE
+from tools.default_bundle.phantom_crops import Crop, laid
+from tools.default_bundle.real_planting import Patient, RealNode, box_in, patient_of
 
 PTV70 = 3
 ENE_SHARE = 0.3

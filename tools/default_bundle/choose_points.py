@@ -1,6 +1,6 @@
 """The default bundle's operating points and which nodes count: chosen on validation patients, onto its card.
 
-    python training/choose_points.py --work DIR [--processes 2]
+    python -m tools.default_bundle.choose_points --work DIR [--processes 2]
 
 Measures the packed bundle on the validation crops of a long training (`long_training.py crops`), by both
 planters and CTs as they are, and writes the card anew: the sensitive operating point and the whole FROC curve
@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-import fit_classifier
 from aiene.classify.classifier import load_dualnet
 from aiene.models.bundle import read_bundle
 from aiene.pipeline import load_bundle_segmenter
-from bundle_card import DEFAULT_BUNDLE, KEPT, stored
-from curve import CropCounts, counts_of
-from growing_store import GrowingStore
-from long_training import crops_folder
-from operating_point import OperatingPoints, chosen, froc
+from tools.default_bundle import fit_classifier
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, KEPT, stored
+from tools.default_bundle.curve import CropCounts, counts_of
+from tools.default_bundle.growing_store import GrowingStore
+from tools.default_bundle.long_training import crops_folder
+from tools.default_bundle.operating_point import OperatingPoints, chosen, froc
 
 OFFSETS = (-6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0)
 """Of the FROC curve, against the weights as they are."""

@@ -1,6 +1,6 @@
 """Make the template of the default bundle: the mean of many head-and-neck CTs, in which no person is seen.
 
-    python training/make_template.py OPENKBP OUT.nrrd
+    python -m tools.default_bundle.make_template OPENKBP OUT.nrrd
 
 Every CT of OpenKBP that covers the neck well and is not held out is laid rigidly onto a first one and
 averaged; the mean is laid onto its own mirror image and averaged with it, so that x = 0 is the midline; that
@@ -29,7 +29,7 @@ from aiene.preprocess.registration import centred, refine, registration_image
 from aiene.preprocess.registration_quality import fitted
 from aiene.preprocess.resampling import open_working
 from aiene.preprocess.template import Template
-from holdout import held_out
+from tools.default_bundle.holdout import held_out
 
 LEAST_COVERED_MM = 300.0
 ROUNDS = 3

@@ -12,8 +12,8 @@ import torch
 import aiene
 from aiene.classify import DualNet, save_classifier
 from aiene.models.bundle import CARD, read_bundle, write_card
-from fit_classifier import NORMALISATION
-from fit_segmenter import ARCHITECTURE
+from tools.default_bundle.fit_classifier import NORMALISATION
+from tools.default_bundle.fit_segmenter import ARCHITECTURE
 
 MIRRORING = True
 """The default bundle's segmenter also looks at the mirrored crop."""
@@ -54,8 +54,8 @@ other phantoms |
 ## Nodes in real CTs that it has never seen
 
 Nodes planted into 20 CTs of OpenKBP that no training and no template saw, by the older planter (round nodes,
-`training/real_planting.py`) and by real numbers
-(`training/disease.py`); what is found in the real patient's high-dose target, where real tumour
+`tools/default_bundle/real_planting.py`) and by real numbers
+(`tools/default_bundle/disease.py`); what is found in the real patient's high-dose target, where real tumour
 lies that nobody outlined, counts for nothing. {rule}
 Command: `{real_command}`.
 
@@ -73,7 +73,7 @@ The first planting of each CT by the older planter, disturbed:
 
 On the 8 validation patients, both planters. `balanced` is what a run gives, and `aiene run --operating-point
 sensitive` the other; an offset is taken off the nodes' logit.
-Command: `python training/choose_points.py`.
+Command: `python -m tools.default_bundle.choose_points`.
 
 {points}
 
@@ -96,8 +96,8 @@ Command: `{ene_command}`.
 {table}
 
 Fragments are further parts of a planted node that is found already. Command:
-`python training/evaluate_default.py`. The weights come from
-`python training/train_default.py`.
+`python -m tools.default_bundle.evaluate_default`. The weights come from
+`python -m tools.default_bundle.train_default`.
 {note}
 
 ## Limits
@@ -160,14 +160,14 @@ def provenance(work: Path) -> dict[str, Any]:
             "kind": KIND,
         },
         "commands": [
-            "python training/long_training.py crops --work DIR --openkbp DIR --more DIR",
-            "python training/long_training.py train --work DIR",
-            "python training/train_default.py --work DIR --openkbp DIR",
-            "python training/choose_points.py --work DIR",
-            "python training/evaluate.py --openkbp DIR --store",
-            "python training/evaluate_ene.py",
-            "python training/evaluate_default.py",
-            "python training/evaluate_default.py --first-seed 91000 --store-as second_evaluation",
+            "python -m tools.default_bundle.long_training crops --work DIR --openkbp DIR --more DIR",
+            "python -m tools.default_bundle.long_training train --work DIR",
+            "python -m tools.default_bundle.train_default --work DIR --openkbp DIR",
+            "python -m tools.default_bundle.choose_points --work DIR",
+            "python -m tools.default_bundle.evaluate --openkbp DIR --store",
+            "python -m tools.default_bundle.evaluate_ene",
+            "python -m tools.default_bundle.evaluate_default",
+            "python -m tools.default_bundle.evaluate_default --first-seed 91000 --store-as second_evaluation",
         ],
         "note": REPEATABLE,
         "operating_point": json.loads((work / "operating_point.json").read_text()),

@@ -20,14 +20,14 @@ from aiene.nodes.node import Score
 from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
 from aiene.preprocess import Prepared, prepare
-from disease import draw_disease, mimics
-from disturb import Disturbed
-from fit_classifier import MOST_UNKNOWN
-from hosts import Host
-from matching import Match, match
-from organs import NODE, PRIMARY
-from real_crops import mark
-from real_planting import Patient, RealNode, decoys, draw_nodes, planted
+from tools.default_bundle.disease import draw_disease, mimics
+from tools.default_bundle.disturb import Disturbed
+from tools.default_bundle.fit_classifier import MOST_UNKNOWN
+from tools.default_bundle.hosts import Host
+from tools.default_bundle.matching import Match, match
+from tools.default_bundle.organs import NODE, PRIMARY
+from tools.default_bundle.real_crops import mark
+from tools.default_bundle.real_planting import Patient, RealNode, decoys, draw_nodes, planted
 
 SEED = 7_000_000
 CHANCE_DRAWS = 10

@@ -29,8 +29,8 @@ from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
 
 from aiene.segment.network import read_checkpoint, tensors_of
-from organs import CLASSES, IGNORE, NODE, PRIMARY
-from phantom_crops import Crop
+from tools.default_bundle.organs import CLASSES, IGNORE, NODE, PRIMARY
+from tools.default_bundle.phantom_crops import Crop
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
