@@ -246,11 +246,16 @@ def work(case: Case, order: Order, sent: bytes | None) -> tuple[CaseResult, Case
 
 
 def _load(order: Order, sent: bytes | None) -> tuple[Preparation, Networks, Bundle]:
-    key = digest([order.bundle_sha256, order.device, order.own_masks])
+    key = digest([order.bundle_sha256, order.device, order.own_masks, order.settings.operating_point])
     if key not in _loaded:
         _use_own_cores()
         bundle = _bundle(order, sent)
-        networks = load_networks(bundle, resolve_device(order.device), own_masks=order.own_masks)
+        networks = load_networks(
+            bundle,
+            resolve_device(order.device),
+            own_masks=order.own_masks,
+            operating_point=order.settings.operating_point,
+        )
         _loaded.clear()  # the networks of an earlier run with other settings
         _loaded[key] = load_preparation(bundle), networks, bundle
     return _loaded[key]

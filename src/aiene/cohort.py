@@ -23,7 +23,8 @@ from aiene.ingest.fingerprint import content_sha256, glance, seal
 from aiene.ingest.formats import InputFormat
 from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
-from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
+from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint, find_bundle, verify_bundle
+from aiene.nodes.counting import CountingRule
 from aiene.nodes.node import check_known, parse_fg_labels
 from aiene.pipeline import Settings, infer_case, load_networks
 from aiene.preparers import GetPreprocessed, Preparers
@@ -100,12 +101,14 @@ class RunSummary:
     tables : path of each table that was written.
     notice : the sentence that stands wherever results of this bundle are shown.
     left_aside : what lay in the input and is no case.
+    rule : which nodes counted.
     """
 
     results: tuple[CaseResult, ...]
     tables: dict[str, Path]
     notice: str
     left_aside: tuple[str, ...]
+    rule: CountingRule
 
     @property
     def exit_code(self) -> int:
@@ -135,6 +138,8 @@ def run_cohort(
     fg_labels: str | None = None,
     include_short_axes: bool = False,
     ene_threshold: float | None = None,
+    pos_from: float | None = None,
+    operating_point: OperatingPoint | None = None,
     masks: Path | None = None,
     keep_prepared: bool = False,
     jobs: int | None = None,
@@ -155,7 +160,8 @@ def run_cohort(
     device : see `resolve_device`.
     selection : which cases; all of them if None.
     fg_labels, include_short_axes, masks, keep_prepared : see `Settings`.
-    ene_threshold : instead of the bundle's own.
+    ene_threshold, pos_from : instead of the bundle's own (`CountingRule`).
+    operating_point : one of the bundle's; None: as its weights are.
     jobs : cases prepared side by side; None is one per core.
     overwrite : throw away the results of earlier runs that lie in `out`, and nothing else.
     check_content : take a result up again only after every byte of its input was compared. Otherwise name,
@@ -186,8 +192,17 @@ def run_cohort(
     if fg_labels is not None and labels is not None and masks is None:
         check_known(fg_labels, labels, {name: LABEL_VALUES[name] for name in bundle.card.labels})
     target = device_name(device)
-    threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
-    settings = Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)
+    _check_operating_point(bundle, operating_point, masks)
+    rule = bundle.card.rule
+    settings = Settings(
+        rule.ene_threshold if ene_threshold is None else ene_threshold,
+        fg_labels,
+        include_short_axes,
+        masks,
+        keep_prepared,
+        rule.pos_from if pos_from is None else pos_from,
+        operating_point,
+    )
     with shown.errors():
         refuse_overlap(out, {"the input": source, "the folder of the masks": masks})
     with RunStore(out) as store:
@@ -233,7 +248,7 @@ def run_cohort(
             on_its_way = _Progressing(run, mine, chosen.limit, book, on_case)
             results = on_its_way.work(crew_size, target, scheduler)
             tables = book.end(results)
-    return RunSummary(tuple(results), tables, bundle.card.notice, tuple(left_aside))
+    return RunSummary(tuple(results), tables, bundle.card.notice, tuple(left_aside), settings.rule)
 
 
 class _Book:
@@ -306,7 +321,7 @@ class _Book:
                 self._rows(),
                 axes=settings.include_short_axes,
                 model=self._run.bundle.card.name,
-                threshold=settings.ene_threshold,
+                rule=settings.rule,
                 now=now,
             )
 
@@ -373,7 +388,12 @@ class _Progressing:
     def _work_here(self, open_cases: Sequence[Case], jobs: int, device: str, own_masks: bool) -> None:
         run = self._run
         preparation = load_preparation(run.bundle)
-        networks = load_networks(run.bundle, resolve_device(device), own_masks=own_masks)
+        networks = load_networks(
+            run.bundle,
+            resolve_device(device),
+            own_masks=own_masks,
+            operating_point=run.settings.operating_point,
+        )
 
         def infer(get_preprocessed: GetPreprocessed) -> tuple[CaseResult, CaseArrays]:
             return infer_case(
@@ -523,6 +543,20 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
         raise UsageError("--part-id must be from 0 to --num-parts less 1.")
     if masks is not None and not masks.is_dir():
         raise UsageError(f"--masks {masks.name}: no such folder; name the folder of the masks.")
+
+
+def _check_operating_point(bundle: Bundle, wanted: OperatingPoint | None, masks: Path | None) -> None:
+    if wanted is None:
+        return
+    there = bundle.card.segmenter.operating_points
+    if masks is not None:
+        raise UsageError("--operating-point is the segmenter's, and --masks takes its place: leave one out.")
+    if wanted not in there:
+        known = f"it has {', '.join(there)}" if there else "it has none"
+        raise UsageError(
+            f"--operating-point {wanted}: the model bundle {bundle.card.name} has no such point ({known}); "
+            "leave the option out, or choose another bundle."
+        )
 
 
 def _settings_record(

@@ -20,7 +20,8 @@ from aiene.ingest.case import Case
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
 from aiene.ingest.read import read_case
-from aiene.models.bundle import Bundle
+from aiene.models.bundle import Bundle, OperatingPoint
+from aiene.nodes.counting import CountingRule
 from aiene.nodes.node import GTVN, GTVP, FgLabels, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import split_nodes
@@ -56,12 +57,13 @@ class Settings:
 
     Parameters
     ----------
-    ene_threshold : a node counts as ENE where its probability is over this.
+    ene_threshold, pos_from : see `CountingRule`.
     fg_labels : labels that hold nodes, as written on the command line; None: those that the bundle, or the
         convention for own masks, says.
     include_short_axes : measure long and short axes too.
     masks : folder of own masks on the native grid, which take the place of the segmenter.
     keep_prepared : keep the networks' input and the rigid transform.
+    operating_point : how readily the segmenter calls something a node; None: as its weights do.
     """
 
     ene_threshold: float
@@ -69,6 +71,13 @@ class Settings:
     include_short_axes: bool = False
     masks: Path | None = None
     keep_prepared: bool = False
+    pos_from: float = 0.0
+    operating_point: OperatingPoint | None = None
+
+    @property
+    def rule(self) -> CountingRule:
+        """Which nodes count."""
+        return CountingRule(self.ene_threshold, self.pos_from)
 
 
 @dataclass(frozen=True)
@@ -100,8 +109,18 @@ class PreprocessedCase:
     notes: tuple[str, ...] = ()
 
 
-def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> Networks:
+def load_networks(
+    bundle: Bundle,
+    device: torch.device,
+    *,
+    own_masks: bool,
+    operating_point: OperatingPoint | None = None,
+) -> Networks:
     """The networks of a bundle, on a device; the segmenter only where it is needed.
+
+    Parameters
+    ----------
+    operating_point : of the segmenter, one of its card's; None: as its weights are.
 
     Raises
     ------
@@ -110,7 +129,7 @@ def load_networks(bundle: Bundle, device: torch.device, *, own_masks: bool) -> N
     from aiene.classify.classifier import load_classifier
     from aiene.segment.segmenter import load_bundle_segmenter
 
-    segmenter = None if own_masks else load_bundle_segmenter(bundle, device)
+    segmenter = None if own_masks else load_bundle_segmenter(bundle, device, operating_point)
     normalisation = bundle.card.classifier.normalisation
     classifier = load_classifier(bundle.classifier_folder, normalisation=normalisation, device=device)
     return Networks(segmenter, classifier)
@@ -190,7 +209,7 @@ def infer_case(
             nodes,
             home.places,
             scores,
-            settings.ene_threshold,
+            settings.rule,
             sides_known=bool(at.facts.get("input", {}).get("orientation_known", True)),
         ),
         has_primary=marked.holds(GTVP) if at.mask is not None or "GTVp" in labels else None,
@@ -201,7 +220,7 @@ def infer_case(
             *_coverage_warnings(at, home.in_crop),
             *node_warnings(nodes, home.places, scores),
             *contour_warnings(home.no_node),
-            *threshold_warnings(nodes, scores, settings.ene_threshold, prepared.ene_spread),
+            *threshold_warnings(nodes, scores, settings.rule, prepared.ene_spread),
         ),
         notes=(*at.case.notes, *at.notes, *marked.choice.notes),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},

@@ -128,7 +128,7 @@ def test_a_run_is_added_to_a_leaderboard(here: list[str], tmp_path: Path):
     board = tmp_path / "board.sqlite"
     words = ["--predictions", f"one={tmp_path / 'one'}", "--leaderboard", str(board)]
     assert _call(*words, *here).exit_code == 0
-    from aiene.benchmark.leaderboard import read_entries
+    from aiene.benchmark.leaderboard.store import read_entries
 
     (entry,) = read_entries(board)
     assert entry.model == "one"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from aiene.benchmark.comparators.protocol import ModelFacts
@@ -34,3 +36,22 @@ def test_a_threshold_of_0_is_one_and_only_none_is_none(told: float | None, used:
     assert track["threshold"] == used
     point = next(one for one in track["operating"] if one["threshold"] == used)
     assert point["tp"] + point["fp"] == called
+
+
+def test_a_found_node_that_does_not_count_is_as_one_that_was_missed() -> None:
+    """By its bundle's least `pos`; also where it is false, and in the numbers of each patient."""
+    doubtful = [
+        replace(record, found_nodes=(replace(record.found_nodes[0], confidence=pos),))
+        for record, pos in zip(records(), (0.9, 0.9, 0.9, 0.3), strict=True)
+    ]
+    false = FoundNode(2, 1.0, (0.0, 0.0, 0.0), 0.3, 0.9, None)
+    doubtful[0] = replace(doubtful[0], found_nodes=(*doubtful[0].found_nodes, false))
+    tracks = []
+    for pos_from in (0.0, 0.5):
+        facts = ModelFacts("bundle", "0" * 64, True, True, ene_threshold=0.15, pos_from=pos_from)
+        entrant = Entrant("m", "m", "m", "bundle", 0, None, facts=facts)
+        tracks.append(judgement(BenchmarkConfig(resamples=100), entrant, doubtful)["end_to_end"])
+    point = [next(one for one in track["operating"] if one["threshold"] == 0.15) for track in tracks]
+    assert [(p["tp"], p["fp"]) for p in point] == [(2, 1), (1, 1)]
+    assert [track["false_nodes_called_ene"] for track in tracks] == [1, 0]
+    assert [score["score"] for score in tracks[1]["scores"]] == [0.1, 0.2, 0.6, 0.0]

@@ -18,18 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiene.benchmark.leaderboard import (
-    Entry,
+from aiene.benchmark.leaderboard.entry import Entry, boards, entry_from_json, entry_to_json, newest_only
+from aiene.benchmark.leaderboard.page import page
+from aiene.benchmark.leaderboard.store import (
     add_entries,
     add_entry,
     board_file,
-    boards,
-    entry_from_json,
-    entry_to_json,
     export_json,
     import_json,
-    newest_only,
-    page,
     read_entries,
 )
 from aiene.errors import InputError, OutputError, UsageError

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from aiene.benchmark.leaderboard import Entry, add_entries, read_entries
+from aiene.benchmark.leaderboard.entry import Entry
+from aiene.benchmark.leaderboard.store import add_entries, read_entries
 from aiene.cli.leaderboard import app
 
 RUN = CliRunner()

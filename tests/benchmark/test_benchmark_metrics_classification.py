@@ -15,15 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiene.benchmark.metrics import (
+from aiene.benchmark.metrics.classification import (
     calibration,
     classification,
     operating_point,
     patient_agreement,
     roc_curve,
-    wilson,
 )
 from aiene.errors import UsageError
+from aiene.stats.roc import wilson
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,16 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from aiene.benchmark.metrics import (
+from aiene.benchmark.metrics.detection import detection, froc
+from aiene.benchmark.metrics.matching import (
     NodeMatch,
     NodePair,
     components,
-    detection,
-    froc,
     match_nodes,
+    one_to_one,
     size_class,
 )
-from aiene.benchmark.metrics.matching import one_to_one
 from aiene.errors import UsageError
 
 SPACING = (3.0, 1.0, 1.0)

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aiene.benchmark.metrics import (
+from aiene.benchmark.metrics.segmentation import (
     SEGMENTATION_METRICS,
     LabelMetrics,
     aggregated_dice,
     aggregated_dice_interval,
     case_metrics,
+    goodness,
     higher_is_better,
     label_metrics,
 )
-from aiene.benchmark.metrics.segmentation import goodness
 from aiene.errors import UsageError
 
 SPACING = (3.0, 1.0, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiene.benchmark.metrics import case_metrics
+from aiene.benchmark.metrics.segmentation import case_metrics
 
 SPACING = (3.0, 1.0, 1.0)
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from aiene.benchmark.report import write_report
 from aiene.benchmark.report.charts import rank_stability
+from aiene.benchmark.report.write import write_report
 from aiene.errors import InputError, OutputError
 from aiene.report.document import Figure
 from aiene.report.render import render

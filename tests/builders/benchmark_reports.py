@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.metrics import classification, patient_agreement
+from aiene.benchmark.metrics.classification import classification, patient_agreement
 from aiene.benchmark.run import run_benchmark
 from aiene.geometry.grid import Volume
 from aiene.results.nifti import write_nifti

@@ -17,7 +17,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from aiene.cohort import RunSummary
-from aiene.geometry import Grid
+from aiene.geometry.grid import Grid
 from aiene.pacs.config import Settings
 from aiene.pacs.page import open_queue
 from aiene.pacs.queue import Study

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.risk.schemes import Scheme, SchemeSource, read_scheme
+from aiene.risk.schemes.scheme import Scheme, SchemeSource, read_scheme
 from aiene.risk.stratify import stratify
-from aiene.risk.table import complete
+from aiene.risk.table.read import complete
 
 SCHEME = "rtog0129-plus-count"
 

@@ -267,7 +267,8 @@ def test_a_worker_that_dies_is_a_reason_and_the_next_case_is_done(cts: Path):
 def test_one_case_by_hand_gives_what_the_cohort_gave(done: Done, cts: Path, masks: Path):
     bundle = find_bundle("default")
     networks = load_networks(bundle, torch.device("cpu"), own_masks=True)
-    settings = Settings(bundle.card.ene_threshold, include_short_axes=True, masks=masks)
+    rule = bundle.card.rule
+    settings = Settings(rule.ene_threshold, include_short_axes=True, masks=masks, pos_from=rule.pos_from)
     case = next(c for c in find_cases(cts)[0] if isinstance(c, Case))
     result, arrays = run_case(case, load_preparation(bundle), networks, settings, labels=bundle.card.labels)
     expected = next(r for r in done.summary.results if r.case_id == case.case_id)

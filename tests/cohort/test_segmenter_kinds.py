@@ -10,6 +10,7 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform
 from aiene.ingest.case import Case, NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
+from aiene.nodes.counting import CountingRule
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case
 from aiene.preprocess.crop import fixed_window
@@ -54,7 +55,7 @@ def test_without_a_label_for_it_nobody_says_that_no_primary_was_found() -> None:
     result, _ = _finish(_ready(), _Segmenter(found), {"GTVn": 1})
     assert result.has_primary is None
     assert "none was looked for" in " ".join(result.notes)
-    row = patients_table([result], model="m", threshold=0.3).iloc[0]
+    row = patients_table([result], model="m", rule=CountingRule(0.3)).iloc[0]
     assert row["primary_found"] is None or np.isnan(row["primary_found"])
     assert row["n_ai_nodes"] == 1
     with_label, _ = _finish(_ready(), _Segmenter(found), {"GTVn": 1, "GTVp": 2})

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import InputError, UsageError
-from aiene.ingest import Case, find_cases
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.pacs.archive import FoundSeries, archive_of
 from aiene.pacs.association import PeerError
 from aiene.pacs.config import parse_peer

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from aiene.nodes.counting import CountingRule
 from aiene.results import tables
 from aiene.results.records import CaseResult, NodeResult
 
@@ -68,7 +70,7 @@ def test_nodes_stand_by_falling_volume_with_their_place():
 
 
 def test_a_failed_case_has_no_count_and_one_without_nodes_has_zero():
-    table = tables.patients_table(RESULTS, model="m", threshold=0.3).set_index("case_id")
+    table = tables.patients_table(RESULTS, model="m", rule=CountingRule(0.3)).set_index("case_id")
     assert table.loc["b", ["n_ai_ene", "n_ai_nodes", "n_left", "n_right"]].tolist() == [1, 2, 1, 1]
     assert table.loc["a", "n_ai_ene"] == 0
     assert pd.isna(table.loc["d", "n_ai_ene"])
@@ -97,8 +99,23 @@ def test_a_node_that_could_not_be_judged_has_empty_scores():
     assert pd.isna(table.loc[0, "ene_classification"])
 
 
+def test_a_node_that_does_not_count_is_shown_and_left_out_of_number_and_highest_probability():
+    doubtful = replace(node(2, 3, 0.95), pos=0.2, counts=False, ene_classification=0)
+    assert [n.verdict for n in (node(1, 7, 0.8), node(1, 7, 0.1))] == ["ENE", "no ENE"]
+    assert doubtful.verdict == "not counted, too little positivity"
+    result = CaseResult("x", "ok", nodes=(node(1, 7, 0.8), doubtful))
+    nodes = tables.nodes_table([result], axes=False)
+    assert nodes.counts.tolist() == [1, 0]
+    assert nodes.ene.tolist() == [0.8, 0.95]
+    row = tables.patients_table([result], model="m", rule=CountingRule(0.3, 0.45)).iloc[0]
+    assert row[["n_ai_nodes", "n_ai_ene", "max_ene", "ai_threshold", "ai_pos_from"]].tolist() == [
+        *(2, 1, 0.8),
+        *(0.3, 0.45),
+    ]
+
+
 def test_empty_tables_keep_their_columns():
-    assert len(tables.nodes_table([], axes=True).columns) == 7 + 7 + 11
+    assert len(tables.nodes_table([], axes=True).columns) == 7 + 7 + 12
     assert len(tables.published_table([], axes=False)) == 0
 
 
@@ -111,7 +128,7 @@ def test_without_an_orientation_no_side_is_told_in_any_table():
     lying = {"input": {"orientation_known": False}}
     found = CaseResult("u", "ok", nodes=(node(1, 1, 0.9, side=""),), facts=lying)
     assert not found.sides_known
-    patients = tables.csv_bytes(tables.patients_table([found], model="m", threshold=0.3)).decode()
+    patients = tables.csv_bytes(tables.patients_table([found], model="m", rule=CountingRule(0.3))).decode()
     assert patients.splitlines()[1].startswith("u,u,ok,1,1,,,0.9,")
     nodes = tables.csv_bytes(tables.nodes_table([found], axes=False)).decode().splitlines()
     row = dict(zip(nodes[0].split(","), nodes[1].split(","), strict=True))

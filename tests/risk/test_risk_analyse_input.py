@@ -9,11 +9,12 @@ import pytest
 
 from aiene.errors import UsageError
 from aiene.report.render import Picture
-from aiene.risk.analyse import AnalysisSettings, analyse, parse_endpoints
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.regression import cox_part, make_sample
-from aiene.risk.schemes import read_scheme
+from aiene.risk.analyse.run import analyse
+from aiene.risk.analyse.settings import AnalysisSettings, parse_endpoints
+from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn, eight, plain_scheme
 
 pytestmark = pytest.mark.slow

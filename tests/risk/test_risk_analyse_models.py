@@ -19,8 +19,9 @@ from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, chosen_endpoint
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
-from aiene.risk.schemes import read_scheme
-from aiene.stats import fit_cox, harrell_c
+from aiene.risk.schemes.scheme import read_scheme
+from aiene.stats.concordance import harrell_c
+from aiene.stats.cox_model import fit_cox
 from builders.risk_cohorts import SCHEME, drawn
 
 
@@ -181,6 +182,10 @@ def test_other_thresholds_recount_the_nodes():
     assert rows[0.2]["changed_count"] == 90  # the node at 0.25 joins in everybody
     assert rows[0.5]["class_0"] == 90
     assert rows[0.5]["changed_class"] == int((count > 0).sum())
+    doubtful = nodes.assign(counts=(nodes.ene > 0.3).astype(int))  # by the least `pos` of the run's bundle
+    _, part = threshold_chapter(cohort, groupings, scheme, doubtful, ("os",), settings)
+    (table,) = (i for i in part.items if getattr(i, "name", "") == "thresholds" and hasattr(i, "rows"))
+    assert table.rows[0]["changed_count"] == 0
 
 
 def test_groups_are_matched_between_old_and_new_by_name():

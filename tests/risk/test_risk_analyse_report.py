@@ -14,11 +14,12 @@ import pytest
 from aiene.report.document import Column, Figure
 from aiene.report.formatting import cell_text
 from aiene.report.render import render
-from aiene.risk.analyse import AnalysisSettings, analyse
 from aiene.risk.analyse.charts.bars import draw_bars
 from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.charts.forest import draw_dose, draw_forest
-from aiene.risk.schemes import read_scheme
+from aiene.risk.analyse.run import analyse
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from aiene.cli.risk import app
-from aiene.risk.simulate import simulate_cohort
-from aiene.risk.table import read_table, write_table
+from aiene.risk.simulate.cohort import simulate_cohort
+from aiene.risk.table.files import write_table
+from aiene.risk.table.read import read_table
 
 COHORT = simulate_cohort(60, seed=4)
 BARE = COHORT.drop(columns=["n_ai_ene", "n_ai_nodes", "ai_model", "ai_ene_source"])
@@ -235,7 +236,8 @@ def test_a_cohort_of_5_patients_is_staged_and_stratified(cli, tmp_path):
 
 def test_analyse_hands_everything_to_the_analysis(cli, tmp_path, monkeypatch):
     import aiene.risk.analyse.run as package
-    from aiene.risk.analyse import Analysis, Progress
+    from aiene.parallel import Progress
+    from aiene.risk.analyse.records import Analysis
 
     seen = {}
 
@@ -280,7 +282,7 @@ def test_analyse_hands_everything_to_the_analysis(cli, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_derive_alone_splits_and_how_may_be_said(cli, monkeypatch, words, how):
     import aiene.risk.analyse.run as package
-    from aiene.risk.analyse import Analysis
+    from aiene.risk.analyse.records import Analysis
 
     seen = {}
     monkeypatch.setattr(package, "analyse", lambda _, **rest: seen.update(rest) or Analysis({}, ()))

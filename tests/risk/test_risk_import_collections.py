@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from aiene.errors import InputError, UsageError
-from aiene.risk.importers import SOURCES, ImportOptions, import_table
+from aiene.risk.importers.registry import SOURCES, import_table
+from aiene.risk.importers.source import ImportOptions
 
 DAY = 1 / 365.25
 
@@ -416,7 +417,8 @@ def test_an_unknown_source_names_those_that_are_known(tmp_path):
 
 
 def test_every_imported_table_can_be_written_and_read_again(tmp_path):
-    from aiene.risk.table import read_table, write_table
+    from aiene.risk.table.files import write_table
+    from aiene.risk.table.read import read_table
 
     for name, table in {"radcure": RADCURE, "opc-radiomics": OPC, "hnscc": HNSCC, "hn1": HN1}.items():
         made = import_table(written(tmp_path, table), name).table

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from aiene.errors import InputError, UsageError
-from aiene.risk.importers import ImportOptions, import_table, read_mapping, template
-from aiene.risk.table import BY_NAME
+from aiene.risk.importers.mapping import read_mapping, template
+from aiene.risk.importers.registry import import_table
+from aiene.risk.importers.source import ImportOptions
+from aiene.risk.table.columns import BY_NAME
 
 TABLE = "ID,Months,Vital,p16,Nodal,Size,Ward\n1,12,2,pos,2b,35,x\n2,24,1,neg,0,0,y\n3,36,1,equivocal,3,70,x\n"
 MAPPING = """

@@ -7,7 +7,7 @@ import pytest
 
 from aiene.errors import InputError, UsageError
 from aiene.risk.join import join_ai_ene, run_nodes
-from aiene.risk.table import complete
+from aiene.risk.table.read import complete
 
 
 def clinical(*ids):

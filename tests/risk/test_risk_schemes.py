@@ -7,8 +7,14 @@ from dataclasses import replace
 import pytest
 
 from aiene.errors import InputError, UsageError
-from aiene.risk.schemes import BASE_GROUPS, Scheme, SchemeSource, list_schemes, read_scheme
-from aiene.risk.schemes.scheme import scheme_bytes
+from aiene.risk.schemes.scheme import (
+    BASE_GROUPS,
+    Scheme,
+    SchemeSource,
+    list_schemes,
+    read_scheme,
+    scheme_bytes,
+)
 
 SOURCE = SchemeSource("prespecified", "the protocol", date="2026-01-01")
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from aiene.errors import UsageError
-from aiene.risk.simulate import CohortSettings, Effects, effective_sd, power, simulate_cohort, simulate_onto
-from aiene.risk.simulate.cohort import log_hazard
-from aiene.risk.table import endpoint
+from aiene.risk.simulate.cohort import CohortSettings, Effects, log_hazard, simulate_cohort
+from aiene.risk.simulate.conditional_marker import simulate_onto
+from aiene.risk.table.endpoints import endpoint
+from aiene.stats.sample_size import effective_sd, power
 
 
 def design(table):

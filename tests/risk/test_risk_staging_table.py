@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.risk.importers import import_table
-from aiene.risk.staging import STAGING_COLUMNS, Inputs, Staged, StagingOptions, stage_patient, stage_table
-from aiene.risk.table import complete
+from aiene.risk.importers.registry import import_table
+from aiene.risk.staging.patient import Inputs, Staged, StagingOptions, stage_patient
+from aiene.risk.staging.stage import STAGING_COLUMNS, stage_table
+from aiene.risk.table.read import complete
 
 
 def one(*, options=None, **columns):

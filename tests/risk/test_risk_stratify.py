@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from aiene.errors import UsageError
-from aiene.risk.schemes import read_scheme
-from aiene.risk.staging import StagingOptions
+from aiene.risk.schemes.scheme import read_scheme
+from aiene.risk.staging.patient import StagingOptions
 from aiene.risk.stratify import stratify
-from aiene.risk.table import complete
+from aiene.risk.table.read import complete
 
 COHORT = complete(
     pd.DataFrame(

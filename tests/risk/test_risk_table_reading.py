@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.errors import InputError, OutputError, UsageError
-from aiene.risk.table import COLUMNS, competing, complete, endpoint, read_raw, read_table, write_table
+from aiene.risk.table.columns import COLUMNS
+from aiene.risk.table.endpoints import competing, endpoint
+from aiene.risk.table.files import read_raw, write_table
+from aiene.risk.table.read import complete, read_table
 
 GOOD = pd.DataFrame(
     {

@@ -70,6 +70,20 @@ def test_auxiliary_labels_are_left_out_of_label_maps_but_not_of_the_contest(make
     np.testing.assert_array_equal(segmenter.probabilities(crop), plain.probabilities(crop))
 
 
+def test_an_offset_of_the_nodes_is_as_if_it_stood_in_the_last_bias(make_model: Make) -> None:
+    """Labels and probabilities agree, and only the class that is the node moves."""
+    folder, (network,) = make_model("PlainConvUNet")
+    crop = crop_of()
+    logits = logits_of(network, ct(crop.array)).numpy()
+    logits[1] += 1.5
+    moved = load_segmenter(folder, labels={"GTVn": 1, "GTVp": 2}, node_offset=-1.5)
+    expected = torch.softmax(torch.from_numpy(logits), 0).numpy()
+    np.testing.assert_allclose(moved.probabilities(crop), expected, atol=1e-5)
+    np.testing.assert_array_equal(moved(crop).array == 2, logits.argmax(0) == 1)
+    plain = load_segmenter(folder, labels={"GTVn": 1, "GTVp": 2})(crop).array
+    assert (moved(crop).array == 2).sum() > (plain == 2).sum()
+
+
 @pytest.mark.parametrize("kind", ["PlainConvUNet", "ResidualEncoderUNet"])
 def test_the_lean_evaluation_is_that_of_the_network_to_the_bit(make_model: Make, kind: str) -> None:
     _, (network,) = make_model(kind)

@@ -6,26 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiene.stats import (
-    calibration,
-    cox,
-    cumulative_incidence,
-    cumulative_incidence_by_group,
-    decision_curve,
-    fine_gray,
-    fit_cox,
-    gray_test,
-    harrell_c,
-    kaplan_meier,
-    kaplan_meier_by_group,
-    log_rank,
-    optimism,
-    proportional_hazards,
-    reclassification,
-    time_dependent_auc,
-    uno_c,
-)
-from aiene.stats.cox_model import linear_predictor
+from aiene.stats.calibration import calibration
+from aiene.stats.concordance import harrell_c, uno_c
+from aiene.stats.cox import cox
+from aiene.stats.cox_model import fit_cox, linear_predictor
+from aiene.stats.cumulative_incidence import cumulative_incidence, cumulative_incidence_by_group
+from aiene.stats.decision_curve import decision_curve
+from aiene.stats.fine_gray import fine_gray
+from aiene.stats.internal_validation import optimism
+from aiene.stats.proportional_hazards import proportional_hazards
+from aiene.stats.reclassification import reclassification
+from aiene.stats.survival_curves import kaplan_meier, kaplan_meier_by_group
+from aiene.stats.tests import gray_test, log_rank
+from aiene.stats.time_auc import time_dependent_auc
 from builders.survival_cohorts import bmtcrr, lung, rossi, rossi_columns, simulated, sksurv_data
 
 LUNG_MODEL = ["age", "sex", "ph.ecog"]

@@ -15,33 +15,25 @@ from math import exp, log, sqrt
 import numpy as np
 import pytest
 
-from aiene.stats import (
-    brier_score,
-    calibration,
-    concordance,
-    count_distribution,
-    cumulative_incidence,
-    decision_curve,
-    fit_cox,
+from aiene.stats.brier import brier_score
+from aiene.stats.calibration import calibration
+from aiene.stats.concordance import concordance, harrell_c, uno_c
+from aiene.stats.cox_model import fit_cox
+from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.decision_curve import decision_curve
+from aiene.stats.imputation import rubin_estimates
+from aiene.stats.reclassification import groome, reclassification
+from aiene.stats.sample_size import count_distribution, information, probability_at_least
+from aiene.stats.survival_curves import (
     follow_up,
-    gray_test,
-    groome,
-    harrell_c,
-    holm,
-    information,
     kaplan_meier,
     kaplan_meier_by_group,
-    log_rank,
-    log_rank_trend,
     nelson_aalen,
-    probability_at_least,
-    reclassification,
     rmst,
     rmst_difference,
-    rubin_estimates,
-    time_dependent_auc,
-    uno_c,
 )
+from aiene.stats.tests import gray_test, holm, log_rank, log_rank_trend
+from aiene.stats.time_auc import time_dependent_auc
 from builders.survival_cohorts import EIGHT
 
 TIME, STATE, ANY, EVENT = (EIGHT[name].to_numpy() for name in ("time", "state", "any", "event"))

@@ -6,21 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiene.risk.importers import import_table
-from aiene.risk.staging import stage_table
-from aiene.risk.table import competing, endpoint
-from aiene.stats import (
-    cause_specific_cox,
-    cox,
-    cumulative_incidence,
-    cumulative_incidence_by_group,
-    fine_gray,
-    follow_up,
-    gray_test,
-    kaplan_meier,
-    kaplan_meier_by_group,
-    log_rank,
-)
+from aiene.risk.importers.registry import import_table
+from aiene.risk.staging.stage import stage_table
+from aiene.risk.table.endpoints import competing, endpoint
+from aiene.stats.cox import cause_specific_cox, cox
+from aiene.stats.cumulative_incidence import cumulative_incidence, cumulative_incidence_by_group
+from aiene.stats.fine_gray import fine_gray
+from aiene.stats.survival_curves import follow_up, kaplan_meier, kaplan_meier_by_group
+from aiene.stats.tests import gray_test, log_rank
 
 GROUPS = ["low", "intermediate", "high"]
 

@@ -10,34 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.stats import (
-    brier_score,
-    concordance,
-    cox,
-    cumulative_incidence,
-    decision_curve,
-    firth,
-    fit_cox,
-    harrell_c,
-    integrated_brier,
-    kaplan_meier,
-    log_rank,
-    log_rank_pairwise,
-    log_rank_trend,
-    nested_lrt,
-    proportional_hazards,
-    ridge,
-    rmst,
-    schoenfeld,
-    term_test,
-    time_dependent_auc,
-    time_dependent_aucs,
-    uno_c,
-)
 from aiene.stats.bootstrap import resample_counts, resample_indices
-from aiene.stats.concordance import _Dense, _Sparse
-from aiene.stats.cox_model import derivatives, risk_sets
-from aiene.stats.penalised_cox import _Problem
+from aiene.stats.brier import brier_score, integrated_brier
+from aiene.stats.concordance import _Dense, _Sparse, concordance, harrell_c, uno_c
+from aiene.stats.cox import cox
+from aiene.stats.cox_model import derivatives, fit_cox, nested_lrt, risk_sets, term_test
+from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.decision_curve import decision_curve
+from aiene.stats.penalised_cox import _Problem, firth, ridge
+from aiene.stats.proportional_hazards import proportional_hazards, schoenfeld
+from aiene.stats.survival_curves import kaplan_meier, rmst
+from aiene.stats.tests import log_rank, log_rank_pairwise, log_rank_trend
+from aiene.stats.time_auc import time_dependent_auc, time_dependent_aucs
 from builders.survival_cohorts import lung, rossi, rossi_columns, simulated, sksurv_data
 
 EXACT = {"precision": 1e-13, "r_precision": 1e-15}

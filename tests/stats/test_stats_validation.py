@@ -8,34 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiene.stats import (
-    bootstrap,
-    calibration,
-    concordance,
-    count_columns,
-    cox,
-    cross_validate,
-    decision_curve,
-    find_separation,
-    fine_gray,
-    fit_cox,
-    groome,
-    harrell_c,
-    impute,
-    kaplan_meier,
-    optimism,
-    permutation_control,
-    reclassification,
-    restricted_cubic_spline,
-    rmst_difference,
-    rubin,
-    spline_knots,
-    time_dependent_aucs,
-    to_json,
-    uno_c,
-)
-from aiene.stats.bootstrap import resample_counts, resample_indices
-from aiene.stats.imputation import draw_number
+from aiene.stats.bootstrap import bootstrap, resample_counts, resample_indices
+from aiene.stats.calibration import calibration
+from aiene.stats.concordance import concordance, harrell_c, uno_c
+from aiene.stats.cox import cox
+from aiene.stats.cox_model import fit_cox
+from aiene.stats.decision_curve import decision_curve
+from aiene.stats.fine_gray import fine_gray
+from aiene.stats.imputation import draw_number, impute, rubin
+from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
+from aiene.stats.penalised_cox import find_separation
+from aiene.stats.reclassification import groome, reclassification
+from aiene.stats.records import to_json
+from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
+from aiene.stats.survival_curves import kaplan_meier, rmst_difference
+from aiene.stats.time_auc import time_dependent_aucs
 from builders.survival_cohorts import lung, simulated
 
 TABLE = simulated(250, 31)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
-from bundle_card import DEFAULT_BUNDLE
-from evaluate_default import Road, judge, load_road
-from phantom_crops import TEST_SEED
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE
+from tools.default_bundle.evaluate_default import Road, judge, load_road
+from tools.default_bundle.phantom_crops import TEST_SEED
 
 
 @pytest.fixture(scope="module")

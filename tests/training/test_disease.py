@@ -23,8 +23,8 @@ from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import read_template
-from bundle_card import NECK_CENTRE
-from disease import (
+from tools.default_bundle.bundle_card import NECK_CENTRE
+from tools.default_bundle.disease import (
     Plan,
     draw_chain,
     draw_disease,
@@ -37,9 +37,9 @@ from disease import (
     volume_ml,
     world_point,
 )
-from disease_numbers import NODE_HU, Subsite
-from hosts import PHANTOM_AIRWAY_Y_MM, USUAL_AIRWAY_Y_MM, off_phantom
-from real_planting import BONE_HU, Patient, patient_of, planted
+from tools.default_bundle.disease_numbers import NODE_HU, Subsite
+from tools.default_bundle.hosts import PHANTOM_AIRWAY_Y_MM, USUAL_AIRWAY_Y_MM, off_phantom
+from tools.default_bundle.real_planting import BONE_HU, Patient, patient_of, planted
 
 CENTRE = np.zeros(3)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import bundle_card
-import evaluate
-import evaluate_ene
-from judging import Judged, JudgedNode, Unplanted
+from tools.default_bundle import bundle_card, evaluate, evaluate_ene
+from tools.default_bundle.judging import Judged, JudgedNode, Unplanted
 
 TWO = [
     Judged(

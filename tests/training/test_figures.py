@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from figures import auc, auc_interval, youden_threshold
+from tools.default_bundle.figures import auc, auc_interval, youden_threshold
 
 
 def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-import fit_classifier
-import fit_segmenter
 from aiene.geometry.grid import Volume
 from aiene.segment.segmenter import load_segmenter
-from curve import false_places
-from fit_segmenter import Lesson
-from growing_store import GrowingStore, add_crop
-from phantom_crops import (
+from tools.default_bundle import fit_classifier, fit_segmenter
+from tools.default_bundle.curve import false_places
+from tools.default_bundle.fit_segmenter import Lesson
+from tools.default_bundle.growing_store import GrowingStore, add_crop
+from tools.default_bundle.phantom_crops import (
     CROP_GRID,
     NECK_SEED,
     NECK_TEST_SEED,
@@ -31,7 +30,7 @@ from phantom_crops import (
 )
 
 TINY = fit_segmenter.Schedule(
-    steps=30, patch=(16, 32, 32), whole_share=0.0, whole_from=1.0, learning_rate=5e-3
+    steps=30, cooling=30, warm_up=1, patch=(16, 32, 32), whole_share=0.0, whole_from=2.0, learning_rate=5e-3
 )
 
 

@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-import curve
-import fit_segmenter
 from aiene.models.bundle import default_folder
 from aiene.segment.segmenter import load_segmenter
-from curve import counts_of, false_places, summary
-from fit_segmenter import Lesson, Schedule, loss_of
-from growing_store import GrowingStore, add_crop, has_crop
-from long_training import alone, crops_folder, lessons_of
-from organs import CLASSES, IGNORE, NODE, OF_OPENKBP, PRIMARY
-from phantom_crops import Crop
+from tools.default_bundle import curve, fit_segmenter
+from tools.default_bundle.curve import counts_of, false_places, summary
+from tools.default_bundle.fit_segmenter import Lesson, Schedule, loss_of
+from tools.default_bundle.growing_store import GrowingStore, add_crop, has_crop
+from tools.default_bundle.long_training import alone, crops_folder, lessons_of
+from tools.default_bundle.organs import CLASSES, IGNORE, NODE, OF_OPENKBP, PRIMARY
+from tools.default_bundle.phantom_crops import Crop
 
-TINY = Schedule(steps=8, patch=(16, 32, 32), whole_share=0.0, whole_from=1.0)
+TINY = Schedule(steps=8, cooling=8, warm_up=1, patch=(16, 32, 32), whole_share=0.0, whole_from=2.0)
 PAROTID, MANDIBLE = CLASSES["parotid"], CLASSES["mandible"]
 
 
@@ -145,6 +144,34 @@ def test_a_training_that_was_cut_off_ends_as_one_that_was_not(tmp_path: Path) ->
     assert [e["step"] for e in ends] == [8, 8]
     for name, tensor in ends[0]["average"].items():
         torch.testing.assert_close(tensor, ends[1]["average"][name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_longer_training_goes_on_from_where_an_earlier_one_began_to_cool(tmp_path: Path) -> None:
+    """Also where it is killed and begun again: it never falls back there twice."""
+    torch.set_num_threads(1)
+    lessons = [Lesson([crop_of(0)])]
+    short, longer = replace(TINY, steps=4, cooling=2), replace(TINY, steps=12, cooling=2)
+    fit_segmenter.train(lessons, short, tmp_path, 7)
+    assert torch.load(tmp_path / fit_segmenter.UNCOOLED, weights_only=True)["step"] == 2
+    assert len(fit_segmenter.train(lessons, longer, tmp_path, 7, until=3)) == 1
+    assert len(fit_segmenter.train(lessons, longer, tmp_path, 7, until=5)) == 2
+
+
+def test_the_rate_falls_in_the_cooling_alone() -> None:
+    schedule = replace(TINY, steps=100, cooling=20, warm_up=10)
+    rates = np.array([fit_segmenter._rate(step, schedule) for step in range(100)])
+    assert (rates[9:81] == schedule.learning_rate).all()
+    assert (np.diff(rates[:10]) > 0).all()
+    assert (np.diff(rates[80:]) < 0).all()
+    assert rates[-1] == pytest.approx(schedule.learning_rate * fit_segmenter.LEAST_RATE)
+
+
+def test_the_norm_of_one_image_is_instance_normalisation() -> None:
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 4, 5, 6)
+    own, usual = fit_segmenter.OneImageNorm(3, affine=True), torch.nn.InstanceNorm3d(3, affine=True)
+    torch.testing.assert_close(own(image), usual(image))
+    torch.testing.assert_close(own.eval()(image), usual.eval()(image))
 
 
 def test_the_average_lags_behind_and_is_what_is_written(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from matching import match
+from tools.default_bundle.matching import match
 
 
 def _numbers() -> np.ndarray:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bundle_card import NOT_YET, _points
-from curve import CropCounts
-from operating_point import Point, chosen, froc
+from tools.default_bundle.bundle_card import NOT_YET, _points
+from tools.default_bundle.curve import CropCounts
+from tools.default_bundle.operating_point import Point, chosen, froc
 
 CURVE = [
     Point(-1.0, 0.97, 0.99, 9.0, 0.6),

@@ -11,9 +11,9 @@ from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import read_template
-from bundle_card import NECK_CENTRE
-from real_crops import IGNORE, as_crop
-from real_planting import Patient, RealNode, draw_nodes, patient_of, planted
+from tools.default_bundle.bundle_card import NECK_CENTRE
+from tools.default_bundle.real_crops import IGNORE, as_crop
+from tools.default_bundle.real_planting import Patient, RealNode, draw_nodes, patient_of, planted
 
 
 @pytest.fixture(scope="module")

@@ -17,19 +17,18 @@ from aiene.cli.app import app
 from aiene.errors import OutputError, UsageError
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels
-from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
+from aiene.models.bundle import default_folder, read_bundle, verify_bundle
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess import profile
 from aiene.preprocess.template import load_preparation
 from aiene.results.nifti import write_nifti
-from aiene.segment.network import build_network
-from aiene.segment.plans import read_plan
 from aiene.segment.segmenter import load_segmenter
 from aiene.training.bundle import Step
 from aiene.training.dataset import crop_of, find_pairs, prepared_crops, read_crop
 from aiene.training.nnunet import splits_of
 from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
 from aiene.training.worker_process import failure
+from builders.shrunk_bundle import shrunk_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -54,44 +53,8 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose segmenter trains in a moment; its card names an organ, as one with organs would."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    shutil.copytree(default_folder(), folder)
-    plans_file = folder / "segmenter" / "plans.json"
-    plans = json.loads(plans_file.read_text())
-    chosen = plans["configurations"]["3d_fullres"]
-    chosen["patch_size"] = [32, 64, 64]
-    arguments = chosen["architecture"]["arch_kwargs"]
-    arguments.update(
-        n_stages=3,
-        features_per_stage=[4, 4, 4],
-        kernel_sizes=[[3, 3, 3]] * 3,
-        strides=[[1, 1, 1], [2, 2, 2], [2, 2, 2]],
-        n_conv_per_stage=[1, 1, 1],
-        n_conv_per_stage_decoder=[1, 1],
-    )
-    plans_file.write_text(json.dumps(plans))
-    dataset_file = folder / "segmenter" / "dataset.json"
-    tumour = {"labels": {"background": 0, "GTVp": 1, "GTVn": 2}}
-    dataset_file.write_text(json.dumps({**json.loads(dataset_file.read_text()), **tumour}))
-    _untrained(folder / "segmenter")
-    card = json.loads((folder / "model.json").read_text())
-    card.pop("files")
-    card["segmenter"]["auxiliary"] = {"larynx": 7}
-    write_card(folder, {**card, "name": "tiny"})
+    shrunk_bundle(folder)
     return folder
-
-
-def _untrained(folder: Path) -> None:
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet
-
-    plan = read_plan(folder, "3d_fullres")
-    arguments = dict(plan.architecture.arch_kwargs)
-    arguments.update(conv_op=torch.nn.Conv3d, norm_op=torch.nn.InstanceNorm3d, nonlin=torch.nn.LeakyReLU)
-    torch.manual_seed(0)
-    net = PlainConvUNet(input_channels=1, num_classes=3, deep_supervision=False, **arguments)
-    file = folder / "fold_0" / "checkpoint_final.pth"
-    content = torch.load(file, weights_only=True)
-    torch.save({**content, "network_weights": net.state_dict()}, file)
-    build_network(file, plan, net.state_dict())
 
 
 def training(clinic: Path, tiny: Path, out: Path, **changes: Any) -> SegmenterTraining:

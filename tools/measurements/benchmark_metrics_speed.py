@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aiene.benchmark.metrics import case_metrics
+from aiene.benchmark.metrics.segmentation import case_metrics
 
 SHAPE = (64, 160, 160)
 SPACING = (3.0, 1.0, 1.0)

@@ -30,11 +30,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from aiene.benchmark.metrics import classification, wilson
+from aiene.benchmark.metrics.classification import classification
 from aiene.stats.paired import compare_with_reference, paired
 from aiene.stats.ranking import critical_difference
 from aiene.stats.records import Estimate
-from aiene.stats.roc import clustered_auc_difference, delong_test
+from aiene.stats.roc import clustered_auc_difference, delong_test, wilson
 
 ALPHA = 0.05
 RESAMPLES = 1000

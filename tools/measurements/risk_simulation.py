@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aiene.risk.simulate import CohortSettings, simulate_cohort
-from aiene.risk.table import competing, endpoint
-from aiene.stats import CoxFit, cause_specific_cox, cox
+from aiene.risk.simulate.cohort import CohortSettings, simulate_cohort
+from aiene.risk.table.endpoints import competing, endpoint
+from aiene.stats.cox import cause_specific_cox, cox
+from aiene.stats.cox_model import CoxFit
 
 COVARIATES = ("hpv_negative", "heavy_smoker", "t4", "n2c_n3", "age_decade", "n_ai_ene")
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from aiene.device import available_cores
-from aiene.risk.analyse import AnalysisSettings, analyse
-from aiene.risk.schemes import read_scheme
-from aiene.risk.simulate import simulate_cohort
+from aiene.risk.analyse.run import analyse
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.schemes.scheme import read_scheme
+from aiene.risk.simulate.cohort import simulate_cohort
 from aiene.risk.stratify import stratify
 
 RESULT = Path(__file__).parent / "results" / "risk_speed.json"

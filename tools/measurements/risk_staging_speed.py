@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aiene.risk.schemes import read_scheme
-from aiene.risk.simulate import simulate_cohort
-from aiene.risk.staging import StagingOptions, stage_table
+from aiene.risk.schemes.scheme import read_scheme
+from aiene.risk.simulate.cohort import simulate_cohort
+from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.staging.stage import stage_table
 from aiene.risk.stratify import stratify
-from aiene.risk.table import read_table, write_table
+from aiene.risk.table.files import write_table
+from aiene.risk.table.read import read_table
 
 RESULTS = Path(__file__).parent / "results" / "risk_staging_speed.json"
 

@@ -13,6 +13,7 @@ from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS
 from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord, TruthRecord, read_record
 from aiene.cells import rows_bytes
+from aiene.nodes.counting import CountingRule
 
 STEPS = ("load", "preprocess", "inference", "postprocess")
 LABEL_COLUMNS = (*SEGMENTATION_METRICS[:-2], "truth_ml", "predicted_ml", *SEGMENTATION_METRICS[-2:])
@@ -60,10 +61,11 @@ def _rows(
             yield {"model": entrant.name, "kind": entrant.kind, "status": "failed", "reason": entrant.reason}
             continue
         for record in records_of(out, entrant.key, truths):
-            yield _row(record, entrant.facts.ene_threshold)
+            threshold = entrant.facts.ene_threshold
+            yield _row(record, None if threshold is None else CountingRule(threshold, entrant.facts.pos_from))
 
 
-def _row(record: CaseRecord, threshold: float | None) -> dict[str, Any]:
+def _row(record: CaseRecord, rule: CountingRule | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "case_id": record.case_id,
         "patient_id": record.patient_id,
@@ -87,9 +89,9 @@ def _row(record: CaseRecord, threshold: float | None) -> dict[str, Any]:
             splits=len(match.splits),
             merges=len(match.merges),
         )
-    if threshold is not None and record.status == "ok":
-        row["ene_on_truth"] = _count([node.ene_on_truth for node in record.truth_nodes], threshold)
-        row["ene_end_to_end"] = _count([node.ene for node in record.found_nodes], threshold)
+    if rule is not None and record.status == "ok":
+        row["ene_on_truth"] = _count([(None, node.ene_on_truth) for node in record.truth_nodes], rule)
+        row["ene_end_to_end"] = _count([(node.confidence, node.ene) for node in record.found_nodes], rule)
     if record.seconds:
         row.update({f"{step}_seconds": record.seconds.get(step) for step in STEPS})
         row["total_seconds"] = round(sum(record.seconds.values()), 4)
@@ -98,10 +100,10 @@ def _row(record: CaseRecord, threshold: float | None) -> dict[str, Any]:
     return row
 
 
-def _count(odds: Sequence[float | None], threshold: float) -> int | None:
-    """How many are over the threshold; None where nothing was judged."""
-    judged = [p for p in odds if p is not None]
-    return sum(p > threshold for p in judged) if judged else None
+def _count(nodes: Sequence[tuple[float | None, float | None]], rule: CountingRule) -> int | None:
+    """How many of (pos, ene) count as ENE; None where nothing was judged."""
+    judged = [node for node in nodes if node[1] is not None]
+    return sum(rule.is_ene(*node) for node in judged) if judged else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -205,12 +205,12 @@ def tell_case(console: Console, step: Progress, pace: str = "") -> None:
         console.print(escape(f"    warning: {warning}"), style="yellow")
 
 
-def print_nodes(summary: RunSummary, threshold: float) -> None:
+def print_nodes(summary: RunSummary) -> None:
     """The nodes of a run as a table on stdout, with what it is and is not."""
     from rich.console import Console
     from rich.table import Table
 
-    title = f"Lymph nodes and their probability of extranodal extension (ENE where over {threshold:g})"
+    title = f"Lymph nodes and their probability of extranodal extension: {summary.rule.sentence}"
     table = Table(title=title, caption=f"{summary.notice} {RESEARCH_ONLY}", caption_style="bold red")
     for name, justify in _COLUMNS:
         table.add_column(name, justify=justify)

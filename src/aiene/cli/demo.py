@@ -21,14 +21,12 @@ def demo(
 ) -> None:
     """Run two phantom patients (one DICOM series, one NIfTI file) with the open default bundle."""
     from aiene.demo import run_demo  # torch is loaded here, not by --help
-    from aiene.models.bundle import find_bundle
 
     console = stderr_console()
 
     with user_errors():
         console.print("Making two phantom patients ...")
         summary = run_demo(out, jobs=jobs, on_case=partial(tell_case, console))
-        threshold = find_bundle("default").card.ene_threshold
-    print_nodes(summary, threshold)
+    print_nodes(summary)
     console.print(f"Tables and masks on the phantoms' own grids: {out / 'results'}", markup=False)
     raise typer.Exit(summary.exit_code)

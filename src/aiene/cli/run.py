@@ -71,6 +71,18 @@ def run(
     ene_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Instead of the bundle's own.")
     ] = None,
+    pos_from: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Least `pos` of a node that counts as AI-ENE, instead of the bundle's own; 0: any.",
+        ),
+    ] = None,
+    operating_point: Annotated[
+        Literal["balanced", "sensitive"] | None,
+        typer.Option(help="How readily the segmenter calls something a node, where the bundle has a choice."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Take the first so many cases.")] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Cases prepared side by side (default: one per core).")
@@ -184,6 +196,8 @@ def run(
                 fg_labels=fg_labels,
                 include_short_axes=include_short_axes,
                 ene_threshold=ene_threshold,
+                pos_from=pos_from,
+                operating_point=operating_point,
                 masks=masks,
                 keep_prepared=keep_prepared,
                 jobs=jobs,

@@ -349,8 +349,7 @@ def _node_description(node: NodeResult, maker: Maker) -> str:
     if node.ene is None:
         verdict = "ENE not judged by the classifier"
     else:
-        said = "ENE" if node.ene_classification == 1 else "no ENE"
-        verdict = f"ENE probability {node.ene:.3f} (threshold {maker.ene_threshold:g}: {said})"
+        verdict = f"ENE probability {node.ene:.3f} (threshold {maker.ene_threshold:g}: {node.verdict})"
     positive = "" if node.pos is None else f", node positivity {node.pos:.3f}"
     return f"{verdict}{positive}, side {node.side or 'not known'}. Found by {_author(maker)}. {RESEARCH_ONLY}"
 

@@ -19,6 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from aiene.errors import InputError, UsageError
 from aiene.export.case import Maker
 from aiene.geometry.grid import Grid, Volume
+from aiene.models.bundle import OperatingPoint
 from aiene.results.nifti import LPS_TO_RAS
 from aiene.results.records import CaseResult
 from aiene.results.store import CASE, RunStore
@@ -39,6 +40,7 @@ class RunRecord:
     model : name or folder of the bundle, as the run was told.
     fg_labels : the labels that the user chose as nodes; None: those of the bundle.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
+    operating_point : of the segmenter; None: as its weights are.
     """
 
     source: Path
@@ -47,6 +49,7 @@ class RunRecord:
     model: str
     pseudonymised: bool = False
     fg_labels: str | None = None
+    operating_point: OperatingPoint | None = None
 
 
 def read_run(out: Path) -> RunRecord:
@@ -148,4 +151,5 @@ def _record(content: dict[str, Any]) -> RunRecord:
         model=settings["model"],
         pseudonymised="pseudonyms" in settings,
         fg_labels=settings.get("fg_labels"),
+        operating_point=settings.get("operating_point"),
     )

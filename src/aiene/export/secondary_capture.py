@@ -383,8 +383,7 @@ def _words(node: NodeResult, case: ExportCase, ct: Volume, through: tuple[int, i
     maker = case.maker
     ene = "ENE not judged"
     if node.ene is not None:
-        verdict = "ENE" if node.ene_classification == 1 else "no ENE"
-        ene = f"ENE probability {node.ene:.2f} (threshold {maker.ene_threshold:g}: {verdict})"
+        ene = f"ENE probability {node.ene:.2f} (threshold {maker.ene_threshold:g}: {node.verdict})"
     positive = "" if node.pos is None else f"positivity {node.pos:.2f}   "
     x, y, z = ct.grid.points(np.array(through)).tolist()
     number = _source_number(case, np.array([x, y, z]))

@@ -11,14 +11,26 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from aiene.errors import ModelError
 from aiene.hashing import file_sha256
+from aiene.nodes.counting import CountingRule
 
 CARD = "model.json"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """What a bundle may be called."""
+
+OperatingPoint = Literal["balanced", "sensitive"]
+"""How readily the segmenter calls something a node: trusted at the first, missing little at the second."""
 
 LABEL_VALUES = {"GTVp": 1, "GTVn": 2}
 """What the label maps of the road hold, whatever the classes of a network are called and numbered."""
@@ -40,6 +52,8 @@ class SegmenterSettings(_Strict):
     intensities : what it is fed: the profile's crop, scaled to [0, 1], or the same crop in HU.
     auxiliary : name and value of labels that it was only taught besides (organs): neither nodes nor primary,
         0 in every label map of a run.
+    operating_points : by name, what is taken off the nodes' logit where a run asks for that point; 0 is what
+        the weights give by themselves. Empty: there is no choice.
     """
 
     folder: str = "segmenter"
@@ -49,6 +63,7 @@ class SegmenterSettings(_Strict):
     step_size: float = Field(default=0.5, gt=0, le=1)
     mirroring: bool = False
     auxiliary: dict[str, Annotated[int, Field(ge=1, le=255)]] = {}
+    operating_points: dict[OperatingPoint, Annotated[float, Field(ge=-20, le=20)]] = {}
 
 
 class ClassifierSettings(_Strict):
@@ -66,6 +81,7 @@ class ModelCard(_Strict):
     format : version of this layout.
     notice : the sentence that stands wherever results of this bundle are shown.
     profile : how a CT is prepared for these networks.
+    pos_from : see `CountingRule`; 0 for a bundle that counts as published.
     rescue_registration : try other starts where the registration is judged poor.
     labels : which value of the segmenter's own output is `GTVn` and, where it knows primary tumours, `GTVp`;
         no other value ever counts. The label maps of a run hold 1 for GTVp and 2 for GTVn in any case.
@@ -84,6 +100,7 @@ class ModelCard(_Strict):
     profile: Literal["published", "open"]
     rescue_registration: bool
     ene_threshold: float = Field(default=PUBLISHED_ENE_THRESHOLD, ge=0, le=1)
+    pos_from: float = Field(default=0.0, ge=0, le=1)
     labels: dict[str, int] = {"GTVp": 1, "GTVn": 2}
     segmenter: SegmenterSettings = SegmenterSettings()
     classifier: ClassifierSettings = ClassifierSettings()
@@ -99,6 +116,17 @@ class ModelCard(_Strict):
         if "GTVn" not in labels or min(used) < 1 or len(set(used)) < len(used):
             raise ValueError("GTVn must be there, and GTVn and GTVp be different numbers from 1 on")
         return labels
+
+    @model_validator(mode="after")
+    def _published_counts_as_published(self) -> ModelCard:
+        if self.profile == "published" and self.pos_from:
+            raise ValueError("a bundle of the profile published counts every found node: pos_from must be 0")
+        return self
+
+    @property
+    def rule(self) -> CountingRule:
+        """Which nodes count."""
+        return CountingRule(self.ene_threshold, self.pos_from)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import RigidTransform
+from aiene.nodes.counting import CountingRule
 from aiene.nodes.node import SMALLEST_SEED, UNSCORED, NativePlace, Node, NoNode, Score, names_by_volume
 
 Status = Literal["ok", "no_nodes", "failed", "skipped"]
@@ -43,7 +44,7 @@ class NodeResult:
     name : `GTVn_01`, ... in order of falling volume; its number is the value in `nodes.nii.gz`.
     number : the published numbering.
     pos, ene : probabilities of the classifier, 0 to 1; None where it could not judge the node.
-    ene_classification : 1 where `ene` is over the bundle's threshold; None where `ene` is.
+    ene_classification : 1 where the node counts as one with extension (`CountingRule`); None where `ene` is.
     volume_before_mm3, volume_after_mm3 : as published: on the crop, with the layer of the watershed, before
         and after dilation.
     axes : the seven published axes in mm, with that layer, by their column name; None where not asked for.
@@ -54,6 +55,7 @@ class NodeResult:
     native_long_axis_mm, native_short_axis_mm : of the contour in its largest axial slice there; None where no
         voxel lies in the node.
     touches_crop_border, touches_ct_border : a part of the node may be missing.
+    counts : whether it counts as a node at all (`CountingRule`).
     """
 
     name: str
@@ -72,6 +74,16 @@ class NodeResult:
     native_short_axis_mm: float | None
     touches_crop_border: bool
     touches_ct_border: bool
+    counts: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """What is said of its extension beside the probability."""
+        if self.ene is None:
+            return "not judged"
+        if not self.counts:
+            return "not counted, too little positivity"
+        return "ENE" if self.ene_classification == 1 else "no ENE"
 
     @property
     def value(self) -> int:
@@ -157,7 +169,7 @@ def node_results(
     nodes: Sequence[Node],
     places: Sequence[NativePlace],
     scores: Sequence[Score | None],
-    threshold: float,
+    rule: CountingRule,
     *,
     sides_known: bool = True,
 ) -> tuple[NodeResult, ...]:
@@ -166,7 +178,7 @@ def node_results(
     Parameters
     ----------
     nodes, places, scores : of the same nodes in the same order.
-    threshold : a node is classified as ENE where its probability is over this, compared in float64.
+    rule : which of them count.
     sides_known : the CT's file says how the patient lies; else no node has a side.
     """
     results = [
@@ -175,7 +187,7 @@ def node_results(
             number=node.number,
             pos=None if score is None else score.pos,
             ene=None if score is None else score.ene,
-            ene_classification=None if score is None else int(score.ene > threshold),
+            ene_classification=None if score is None else int(rule.is_ene(score.pos, score.ene)),
             volume_before_mm3=node.volume_before_mm3,
             volume_after_mm3=node.volume_after_mm3,
             axes=_axes_columns(node),
@@ -187,6 +199,7 @@ def node_results(
             native_short_axis_mm=place.short_axis_mm,
             touches_crop_border=node.touches_border,
             touches_ct_border=place.touches_border,
+            counts=score is None or rule.counts(score.pos),
         )
         for name, node, place, score in zip(names_by_volume(nodes), nodes, places, scores, strict=True)
     ]
@@ -243,30 +256,36 @@ def contour_warnings(no_node: Sequence[NoNode]) -> list[str]:
 
 
 def threshold_warnings(
-    nodes: Sequence[Node], scores: Sequence[Score | None], threshold: float, spread: float | None
+    nodes: Sequence[Node], scores: Sequence[Score | None], rule: CountingRule, spread: float | None
 ) -> list[str]:
-    """Which nodes are so near the threshold that the registration alone could move them over it.
+    """Nodes with extension that do not count, and those that the registration could move over the threshold.
 
     Parameters
     ----------
     nodes, scores : of the same nodes in the same order.
     spread : how far the registration moves an ENE probability (`Profile.ene_spread`); None: not at all.
     """
-    if spread is None:
-        return []
-    names = names_by_volume(nodes)
+    threshold = rule.ene_threshold
+    judged = [(n, s) for n, s in zip(names_by_volume(nodes), scores, strict=True) if s is not None]
+    out = sorted(name for name, s in judged if s.ene > threshold and not rule.counts(s.pos))
     near = sorted(
         name
-        for name, score in zip(names, scores, strict=True)
-        if score is not None and abs(score.ene - threshold) <= spread
+        for name, s in judged
+        if spread is not None and abs(s.ene - threshold) <= spread and rule.counts(s.pos)
     )
-    if not near:
-        return []
-    return [
-        f"{', '.join(near)}: the ENE probability lies within {spread:g} of the threshold {threshold:g}, as "
-        "far as this profile's registration moves it where the same CT is stored in another order: the "
-        "AI-ENE number is not certain"
-    ]
+    warnings = []
+    if out:
+        warnings.append(
+            f"{', '.join(out)}: the ENE probability is over {threshold:g}, but `pos` is under "
+            f"{rule.pos_from:g}, so the AI-ENE number leaves it out; look for yourself whether it is a node"
+        )
+    if near:
+        warnings.append(
+            f"{', '.join(near)}: the ENE probability lies within {spread:g} of the threshold {threshold:g}, "
+            "as far as this profile's registration moves it where the same CT is stored in another order: "
+            "the AI-ENE number is not certain"
+        )
+    return warnings
 
 
 def _axes_columns(node: Node) -> dict[str, float] | None:

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from aiene.errors import OutputError, UsageError
 from aiene.geometry.resample import RigidTransform
+from aiene.nodes.counting import CountingRule
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.nifti import nifti_bytes
@@ -195,7 +196,7 @@ class RunStore:
         *,
         axes: bool,
         model: str,
-        threshold: float,
+        rule: CountingRule,
         now: datetime | None,
     ) -> dict[str, Path]:
         """Write the four tables; the published one only where it has a row.
@@ -210,7 +211,7 @@ class RunStore:
         """
         made = {
             "nodes": tables.nodes_table(results, axes=axes),
-            "patients": tables.patients_table(results, model=model, threshold=threshold),
+            "patients": tables.patients_table(results, model=model, rule=rule),
         }
         paths = {"cases": self.write_cases_table(results)}
         for name, table in made.items():

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aiene.cells import table_bytes
+from aiene.nodes.counting import CountingRule
 from aiene.results.patients import by_patient
 from aiene.results.records import CaseResult, NodeResult
 
@@ -43,6 +44,7 @@ _NODE_COLUMNS = (
     "native_volume_mm3",
     "native_long_axis_mm",
     "native_short_axis_mm",
+    "counts",
     "ene_entropy_bits",
     "touches_crop_border",
     "touches_ct_border",
@@ -72,6 +74,7 @@ def published_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFram
 def nodes_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
     """One row per node: the published columns, then place, native size, uncertainty and flags.
 
+    `counts` is whether the node counts at all (`CountingRule`); where not, `ene_classification` is 0.
     `ene_entropy_bits` is the entropy of the ENE probability: 0 certain, 1 undecided.
     """
     rows = [
@@ -83,9 +86,10 @@ def nodes_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"ene_classification": "Int64"})
 
 
-def patients_table(results: Iterable[CaseResult], *, model: str, threshold: float) -> pd.DataFrame:
+def patients_table(results: Iterable[CaseResult], *, model: str, rule: CountingRule) -> pd.DataFrame:
     """One row per patient: of the CT that counts, with the cases of the others.
 
+    `n_ai_nodes` are all nodes that were found; `n_ai_ene` and `max_ene` are of those that count.
     A failed case has empty counts, which is not the same as 0; so has one whose sides cannot be known for
     `n_left` and `n_right`.
     """
@@ -93,7 +97,8 @@ def patients_table(results: Iterable[CaseResult], *, model: str, threshold: floa
         {
             **_patient_row(result),
             "ai_model": model,
-            "ai_threshold": threshold,
+            "ai_threshold": rule.ene_threshold,
+            "ai_pos_from": rule.pos_from,
             "ct_date": result.date or None,
             "other_cases": " ".join(other.case_id for other in others),
         }
@@ -114,6 +119,7 @@ def patients_table(results: Iterable[CaseResult], *, model: str, threshold: floa
         "primary_found",
         "ai_model",
         "ai_threshold",
+        "ai_pos_from",
         "ct_date",
         "other_cases",
     ]
@@ -180,6 +186,7 @@ def _native_row(node: NodeResult) -> dict[str, Any]:
         "native_volume_mm3": node.native_volume_mm3,
         "native_long_axis_mm": node.native_long_axis_mm,
         "native_short_axis_mm": node.native_short_axis_mm,
+        "counts": int(node.counts),
         "ene_entropy_bits": entropy_bits(node.ene),
         "touches_crop_border": node.touches_crop_border,
         "touches_ct_border": node.touches_ct_border,
@@ -195,7 +202,7 @@ def _patient_row(result: CaseResult) -> dict[str, Any]:
     if result.status == "failed":
         return row
     volumes = [node.native_volume_mm3 for node in result.nodes]
-    probabilities = [node.ene for node in result.nodes if node.ene is not None]
+    probabilities = [node.ene for node in result.nodes if node.ene is not None and node.counts]
     sides = [node.side for node in result.nodes]
     return {
         **row,

@@ -15,7 +15,7 @@ from torch import nn
 
 from aiene.errors import ModelError
 from aiene.geometry.grid import Volume
-from aiene.models.bundle import LABEL_VALUES, Bundle
+from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
 from aiene.segment.network import CHECKPOINT_REMEDY as REMEDY
 from aiene.segment.network import answer, build_network, read_checkpoint, tensors_of
 from aiene.segment.plans import Plan, read_plan
@@ -40,6 +40,7 @@ class Segmenter:
     device : where the networks run.
     values : label value of each of the network's classes in the label map; None: the class's own number.
     takes_hu : it is fed the crop in HU, not scaled to [0, 1].
+    node_offset : taken off the nodes' logit: the lower, the more is called a node.
     """
 
     plan: Plan
@@ -49,6 +50,7 @@ class Segmenter:
     device: torch.device
     values: tuple[int, ...] | None = None
     takes_hu: bool = False
+    node_offset: float = 0.0
 
     def __call__(self, crop: Volume) -> Volume:
         """The same as `predict`."""
@@ -110,7 +112,18 @@ class Segmenter:
             total = self._slide(image, self.networks[0])
             for network in self.networks[1:]:
                 total += self._slide(image, network)
-            return total.div_(len(self.networks)).numpy()
+            return self._at_the_point(total.div_(len(self.networks))).numpy()
+
+    def _at_the_point(self, answer: torch.Tensor) -> torch.Tensor:
+        """The answer as if the offset stood in the network's last bias."""
+        if not self.node_offset:
+            return answer
+        nodes = self.in_values(np.arange(self.plan.classes)) == LABEL_VALUES["GTVn"]
+        shift = torch.from_numpy(np.where(nodes, self.node_offset, 0.0)).float()[:, None, None, None]
+        if not self.plan.from_v1:
+            return answer - shift
+        odds = answer * torch.exp(-shift)
+        return odds / odds.sum(0, keepdim=True)
 
     def _slide(self, image: torch.Tensor, network: nn.Module) -> torch.Tensor:
         return slide(
@@ -153,6 +166,7 @@ def load_segmenter(
     device: torch.device | None = None,
     labels: Mapping[str, int] | None = None,
     takes_hu: bool = False,
+    node_offset: float = 0.0,
 ) -> Segmenter:
     """Read a model in nnU-Net v2's trained-model layout.
 
@@ -168,6 +182,7 @@ def load_segmenter(
     labels : which of the network's classes are `GTVp` and `GTVn`; the label map then holds 1 for GTVp, 2 for
         GTVn, and 0 for all other classes. None: the network's own numbers.
     takes_hu : the crop is fed in HU.
+    node_offset : see `Segmenter`.
 
     Raises
     ------
@@ -187,7 +202,7 @@ def load_segmenter(
     )
     axes = _mirror_axes(files[0], contents[0]) if mirroring else ()
     values = None if labels is None else _values(home, plan, labels)
-    return Segmenter(plan, networks, step_size, axes, where, values, takes_hu)
+    return Segmenter(plan, networks, step_size, axes, where, values, takes_hu, node_offset)
 
 
 def model_folder(folder: Path) -> Path:
@@ -242,8 +257,14 @@ def _mirror_axes(file: Path, content: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(axis) for axis in axes)
 
 
-def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) -> Segmenter:
+def load_bundle_segmenter(
+    bundle: Bundle, device: torch.device | None = None, operating_point: OperatingPoint | None = None
+) -> Segmenter:
     """The segmenter of a bundle, run as its card says; its label maps hold 1 for GTVp and 2 for GTVn.
+
+    Parameters
+    ----------
+    operating_point : one of its card's; None: as its weights are.
 
     Raises
     ------
@@ -259,4 +280,5 @@ def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) ->
         device=device,
         labels=bundle.card.labels,
         takes_hu=chosen.intensities == "hu",
+        node_offset=0.0 if operating_point is None else chosen.operating_points[operating_point],
     )

@@ -115,6 +115,7 @@ def _card(source: Bundle, ground: Ground, trained: Trained) -> dict[str, Any]:
         card["classifier"]["normalisation"] = ground.base.card.classifier.normalisation
     if trained.ene_threshold is not None:
         card["ene_threshold"] = trained.ene_threshold
+        card["pos_from"] = 0.0  # another classifier's `pos` says nothing of this one's
     return {
         **card,
         **(_UNSTATED if not ours else {}),  # what its owner has written there stays

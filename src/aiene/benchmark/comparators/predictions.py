@@ -16,6 +16,7 @@ from aiene.benchmark.ene_labels import EneTable, match_rows, read_ene_table
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
 from aiene.ingest.fingerprint import glance
+from aiene.nodes.counting import CountingRule
 from aiene.results.records import CaseResult
 
 ENE_FILE = "ene.csv"
@@ -52,13 +53,15 @@ class PredictionsComparator:
         self._choice = request.entry.labels or LabelChoice()
         self._resample = request.resample
         from_run = (folder / "run.json").is_file()
+        rule = _rule(folder)
         every = [*self._files.values(), *self._node_maps.values(), *([table] if table.is_file() else [])]
         self._facts = ModelFacts(
             kind="predictions",
             sha256=glance(every),
             segments=True,
             classifies=self._ene is not None or from_run,
-            ene_threshold=_threshold(folder) if from_run else 0.5,
+            ene_threshold=rule.ene_threshold,
+            pos_from=rule.pos_from,
             said=("predictions that lay ready: their time and memory are those of reading",),
         )
 
@@ -140,12 +143,13 @@ def _run_record(file: Path) -> CaseResult | None:
         return None
 
 
-def _threshold(folder: Path) -> float:
+def _rule(folder: Path) -> CountingRule:
+    """What counted in the run that lies there; half of the probability where none does."""
     try:
         settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
-        return float(settings["ene_threshold"])
+        return CountingRule(float(settings["ene_threshold"]), float(settings.get("pos_from", 0.0)))
     except (OSError, ValueError, KeyError, TypeError):
-        return 0.5
+        return CountingRule(0.5)
 
 
 ADAPTERS = (Adapter("predictions", "folder of predictions", open_predictions, reads_files=True),)

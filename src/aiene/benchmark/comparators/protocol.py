@@ -27,7 +27,8 @@ class ModelFacts:
     features : it gives features, from which a probe gives ENE.
     parameters : numbers in its networks; None unknown.
     size_bytes : of its files; None unknown.
-    ene_threshold : over which a probability counts as ENE; None where it gives none.
+    ene_threshold, pos_from : which found nodes count as ENE (`CountingRule`); no threshold where it gives no
+        probabilities.
     said : what a reader of its figures must know.
     """
 
@@ -39,6 +40,7 @@ class ModelFacts:
     parameters: int | None = None
     size_bytes: int | None = None
     ene_threshold: float | None = None
+    pos_from: float = 0.0
     said: tuple[str, ...] = ()
 
 

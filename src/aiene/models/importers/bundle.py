@@ -506,7 +506,8 @@ def _segmenter_card(report: ImportReport) -> dict[str, Any]:
         "checkpoint": report.checkpoint,
         "mirroring": report.mirroring,
         "intensities": report.intensities,
-        "auxiliary": {},  # another bundle's organs are none of this segmenter's labels
+        "auxiliary": {},  # another bundle's organs are none of this segmenter's labels,
+        "operating_points": {},  # nor its offsets any of this one's
     }
 
 

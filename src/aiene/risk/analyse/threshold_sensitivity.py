@@ -43,13 +43,15 @@ def threshold_chapter(
     Parameters
     ----------
     nodes : one row per node, `patient_id` (else `case_id`) and `ene`, a probability; a node
-        without one is not counted.
+        without one is not counted, nor is one whose `counts`, where there is such a column, is 0.
     """
     key = "patient_id" if "patient_id" in nodes else "case_id"
     if key not in nodes or "ene" not in nodes:
         return _failed("the node table has no patient_id (or case_id) and ene")
     ids = words(cohort.table, "patient_id")
     ene = numeric(nodes, "ene")
+    if "counts" in nodes:
+        ene = np.where(numeric(nodes, "counts") == 0, np.nan, ene)
     owner = words(nodes, key)
     known = np.isin(ids, owner)
     # A patient of the run without a node has no row; a count of 0 nodes found says the same.

@@ -1,6 +1,6 @@
 """How the default bundle judges extension by the strength of its signs, on necks that it has never seen.
 
-    python training/evaluate_ene.py [--necks 40] [--dry-run]
+    python -m tools.default_bundle.evaluate_ene [--necks 40] [--dry-run]
 
 Phantoms of necks at 0.5 to 1 mm in plane. Half of the nodes without extension look a little like it
 (lobulated, inflamed), and the weakest extension shows no more than they do: there a certain answer is wrong.
@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-import fit_classifier
 from aiene.classify.classifier import load_classifier
 from aiene.classify.inputs import ClassifierInputs
 from aiene.models.bundle import read_bundle
 from aiene.segment.segmenter import load_segmenter
 from aiene.training.metrics import reliability
-from bundle_card import DEFAULT_BUNDLE, stored
-from figures import auc, auc_interval
-from phantom_crops import NECK_TEST_SEED, make_neck_crop
+from tools.default_bundle import fit_classifier
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, stored
+from tools.default_bundle.figures import auc, auc_interval
+from tools.default_bundle.phantom_crops import NECK_TEST_SEED, make_neck_crop
 
 STRENGTHS = {"weak": (0.0, 0.3), "plain": (0.3, 0.6), "strong": (0.6, 1.01)}
 """Signs of extension over the first and up to the second bound."""
@@ -51,7 +51,7 @@ def main() -> None:
     groups = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
     threshold = read_bundle(DEFAULT_BUNDLE).card.ene_threshold
     figures = {
-        "command": f"python training/evaluate_ene.py --necks {options.necks}",
+        "command": f"python -m tools.default_bundle.evaluate_ene --necks {options.necks}",
         "necks": options.necks,
         **figures_of(np.concatenate(rows), groups, threshold),
     }

@@ -1,7 +1,7 @@
 """Judge the default bundle on phantoms that it has never seen, and write the figures onto its cards.
 
-    python training/evaluate_default.py
-    python training/evaluate_default.py --first-seed 91000 --store-as second_evaluation
+    python -m tools.default_bundle.evaluate_default
+    python -m tools.default_bundle.evaluate_default --first-seed 91000 --store-as second_evaluation
 
 Each phantom goes the whole road of the package: prepare, segment, split, classify. A planted node counts as
 found where one found node, used once, holds at least 30 % of its voxels on the crop (`matching`); planted
@@ -31,10 +31,10 @@ from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import profile_named
 from aiene.preprocess.template import Template, read_template
 from aiene.segment.segmenter import Segmenter, load_segmenter
-from bundle_card import DEFAULT_BUNDLE, stored
-from figures import auc_interval
-from matching import match
-from phantom_crops import TEST_SEED, on_crop, scan_settings
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, stored
+from tools.default_bundle.figures import auc_interval
+from tools.default_bundle.matching import match
+from tools.default_bundle.phantom_crops import TEST_SEED, on_crop, scan_settings
 
 
 @dataclass(frozen=True)

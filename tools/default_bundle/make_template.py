@@ -1,6 +1,6 @@
 """Make the template of the default bundle: the mean of many head-and-neck CTs, in which no person is seen.
 
-    python training/make_template.py OPENKBP OUT.nrrd
+    python -m tools.default_bundle.make_template OPENKBP OUT.nrrd
 
 Every CT of OpenKBP that covers the neck well and is not held out is laid rigidly onto a first one and
 averaged; the mean is laid onto its own mirror image and averaged with it, so that x = 0 is the midline; that
@@ -30,7 +30,7 @@ from aiene.preprocess.registration import centred_pose, refine, registration_ima
 from aiene.preprocess.registration_quality import register
 from aiene.preprocess.resampling import open_working
 from aiene.preprocess.template import Template
-from holdout import held_out
+from tools.default_bundle.holdout import held_out
 
 LEAST_COVERED_MM = 300.0
 ROUNDS = 3
@@ -94,6 +94,8 @@ def symmetric(mean: Volume) -> tuple[Volume, RigidTransform]:
     mirrored = _mirrored(mean)
     start = centred_pose(mean, mirrored)
     onto = refine(registration_image(mean, STEADY), registration_image(mirrored, STEADY), start, STEADY)
+    if onto is None:
+        raise ValueError("the mean and its mirror image lost all overlap while they were aligned")
     half = np.real(fractional_matrix_power(onto.rigid().matrix, -0.5))
     turn, _, other = np.linalg.svd(half[:3, :3])
     half[:3, :3] = turn @ other

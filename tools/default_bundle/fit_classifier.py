@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils import convert_conv3d_weight_memory_format
 
 from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.classify.inputs import classifier_inputs
@@ -20,11 +22,11 @@ from aiene.geometry.grid import Volume
 from aiene.nodes.split import split_nodes
 from aiene.segment.segmenter import Segmenter
 from aiene.training.metrics import temperature
-from fit_segmenter import IGNORE
-from matching import match
-from phantom_crops import CROP_GRID, Crop
+from tools.default_bundle.matching import match
+from tools.default_bundle.organs import IGNORE
+from tools.default_bundle.phantom_crops import CROP_GRID, Crop
 
-NORMALISATION = "legacy"
+NORMALISATION: Final = "legacy"
 WIDTHS = DualNetWidths(
     box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4
 )
@@ -146,7 +148,8 @@ def _augmented(node: Node, rng: np.random.Generator) -> tuple[Array, Array]:
 def new_network(seed: int) -> DualNet:
     """The untrained network."""
     torch.manual_seed(seed)
-    net = DualNet(WIDTHS, box_dropout=0.1, small_dropout=0.1).to(memory_format=torch.channels_last_3d)
+    net = DualNet(WIDTHS, box_dropout=0.1, small_dropout=0.1)
+    convert_conv3d_weight_memory_format(net, torch.channels_last_3d)
     torch.nn.init.constant_(net.box.values.bias, 0.5)  # so that no rectified value starts dead
     _start_head(net)
     return net
@@ -185,7 +188,7 @@ def train(
         logits = net.logits(_last(box), _last(small))  # bfloat16 overflows in its gradients
         loss = loss_of(logits, pos, ene)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         if torch.isfinite(norm):
             optimiser.step()

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from aiene.segment.segmenter import load_segmenter
-from bundle_card import MIRRORING
-from curve import LARGE_MM, OFFSETS, CropCounts, counts_of
-from growing_store import GrowingStore
+from tools.default_bundle.bundle_card import MIRRORING
+from tools.default_bundle.curve import LARGE_MM, OFFSETS, CropCounts, counts_of
+from tools.default_bundle.growing_store import GrowingStore
 
 FALSE_PER_CASE = {"balanced": 1.0, "sensitive": 4.0}
 """Most false nodes a case at each point: the issue of the balanced one is trust, of the sensitive one that a

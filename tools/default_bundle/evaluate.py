@@ -1,6 +1,7 @@
 """How well a bundle finds nodes in real CTs that it has never seen; `--store` puts it onto its card.
 
-    python training/evaluate.py --openkbp DIR [--bundle NAME] [--plantings 3] [--no-robustness] [--store]
+    python -m tools.default_bundle.evaluate --openkbp DIR [--bundle NAME] [--plantings 3]
+                                              [--no-robustness] [--store]
 
 Each CT is planted by two planters: the older one (round, independent nodes), and by real numbers (`disease`).
 
@@ -24,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from aiene.models.bundle import find_bundle
-from bundle_card import AS_IT_IS, DEFAULT_BUNDLE, stored
-from disturb import DISTURBANCES
-from hosts import read_host
-from judging import (
+from tools.default_bundle.bundle_card import AS_IT_IS, DEFAULT_BUNDLE, stored
+from tools.default_bundle.disturb import DISTURBANCES
+from tools.default_bundle.hosts import read_host
+from tools.default_bundle.judging import (
     SURE,
     Judged,
     JudgedNode,
@@ -39,7 +40,7 @@ from judging import (
     planted_cts,
     unplanted,
 )
-from real_crops import read_patient, real_patients
+from tools.default_bundle.real_crops import read_patient, real_patients
 
 SIZES = {"under 10 mm": (0.0, 10.0), "10 to 15 mm": (10.0, 15.0), "over 15 mm": (15.0, 1e9)}
 """By short axis of the planted node."""
@@ -99,9 +100,9 @@ def main() -> None:
             for n, p in enumerate(kept)
         ]
         patients = [job.result() for job in jobs]
-    extra = " --no-robustness" if options.no_robustness else ""
+    words = f"--plantings {options.plantings}{' --no-robustness' if options.no_robustness else ''}"
     figures = {
-        "command": f"python training/evaluate.py --openkbp DIR --plantings {options.plantings}{extra}",
+        "command": f"python -m tools.default_bundle.evaluate --openkbp DIR {words}",
         "segmenter_sha256": find_bundle(options.bundle).card.files["segmenter/fold_0/checkpoint_final.pth"],
         "kept_out": kept,
         **figures_of(patients, changes),

@@ -53,8 +53,8 @@ def moved(ct: Volume, shift_mm: float = 20.0, degrees: float = 10.0) -> Disturbe
     centre = np.array(ct.grid.centre)
     matrix[:3, 3] = centre - matrix[:3, :3] @ centre + np.array((shift_mm, 0.0, 0.0))
     move = RigidTransform.from_matrix(matrix)
-    turned = tuple(triple(matrix[:3, :3] @ np.array(axis)) for axis in ct.grid.direction)
-    grid = replace(ct.grid, origin=triple(move.apply(np.array(ct.grid.origin))), direction=turned)
+    z, y, x = (triple(matrix[:3, :3] @ np.array(axis)) for axis in ct.grid.direction)
+    grid = replace(ct.grid, origin=triple(move.apply(np.array(ct.grid.origin))), direction=(z, y, x))
     return Volume(ct.array, grid), move.inverse()
 
 

@@ -13,8 +13,8 @@ import aiene
 from aiene.classify.classifier import save_classifier
 from aiene.classify.dualnet import DualNet
 from aiene.models.bundle import CARD, read_bundle, write_card
-from fit_classifier import NORMALISATION
-from fit_segmenter import ARCHITECTURE
+from tools.default_bundle.fit_classifier import NORMALISATION
+from tools.default_bundle.fit_segmenter import ARCHITECTURE
 
 MIRRORING = True
 """The default bundle's segmenter also looks at the mirrored crop."""
@@ -55,8 +55,9 @@ other phantoms |
 ## Nodes in real CTs that it has never seen
 
 Nodes planted into 20 CTs of OpenKBP that no training and no template saw, by the older planter (round nodes,
-`training/real_planting.py`) and by real numbers (`training/disease.py`); what is found in the real patient's
-high-dose target, where real tumour lies that nobody outlined, counts for nothing. {rule}
+`tools/default_bundle/real_planting.py`) and by real numbers
+(`tools/default_bundle/disease.py`); what is found in the real patient's high-dose target, where real tumour
+lies that nobody outlined, counts for nothing. {rule}
 Command: `{real_command}`.
 
 {real_table}
@@ -71,9 +72,15 @@ The first planting of each CT by the older planter, disturbed:
 
 ## Operating points
 
-On the 8 validation patients; `balanced` is what a run gives, an offset is taken off the nodes' logit.
+On the 8 validation patients, both planters. `balanced` is what a run gives, and `aiene run --operating-point
+sensitive` the other; an offset is taken off the nodes' logit.
+Command: `python -m tools.default_bundle.choose_points`.
 
 {points}
+
+## Which nodes count
+
+{counting}
 
 ## Extension
 
@@ -90,7 +97,8 @@ Command: `{ene_command}`.
 {table}
 
 Fragments are further parts of a planted node that is found already. Command:
-`python training/evaluate_default.py`. The weights come from `python training/train_default.py`.
+`python -m tools.default_bundle.evaluate_default`. The weights come from
+`python -m tools.default_bundle.train_default`.
 {note}
 
 ## Limits
@@ -153,13 +161,14 @@ def provenance(work: Path) -> dict[str, Any]:
             "kind": KIND,
         },
         "commands": [
-            "python training/long_training.py crops --work DIR --openkbp DIR --more DIR",
-            "python training/long_training.py train --work DIR",
-            "python training/train_default.py --work DIR --openkbp DIR",
-            "python training/evaluate.py --openkbp DIR --store",
-            "python training/evaluate_ene.py",
-            "python training/evaluate_default.py",
-            "python training/evaluate_default.py --first-seed 91000 --store-as second_evaluation",
+            "python -m tools.default_bundle.long_training crops --work DIR --openkbp DIR --more DIR",
+            "python -m tools.default_bundle.long_training train --work DIR",
+            "python -m tools.default_bundle.train_default --work DIR --openkbp DIR",
+            "python -m tools.default_bundle.choose_points --work DIR",
+            "python -m tools.default_bundle.evaluate --openkbp DIR --store",
+            "python -m tools.default_bundle.evaluate_ene",
+            "python -m tools.default_bundle.evaluate_default",
+            "python -m tools.default_bundle.evaluate_default --first-seed 91000 --store-as second_evaluation",
         ],
         "note": REPEATABLE,
         "operating_point": json.loads((work / "operating_point.json").read_text()),
@@ -186,17 +195,26 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
             "profile": "open",
             "rescue_registration": True,
             "ene_threshold": threshold,
+            "pos_from": provenance.get("counting", {}).get("pos_from", 0.0),
             "labels": {"GTVp": 1, "GTVn": 2},
             "segmenter": {
                 "folder": "segmenter",
                 "mirroring": MIRRORING,
                 "auxiliary": auxiliary_labels(bundle / "segmenter"),
+                "operating_points": _offsets(provenance.get("operating_point")),
             },
             "classifier": {"folder": "classifier", "normalisation": NORMALISATION},
             "neck_centre_lps_mm": NECK_CENTRE,
             "provenance": provenance,
         },
     )
+
+
+def _offsets(points: Any) -> dict[str, float]:
+    """Of the operating points, what a run needs of them."""
+    if not isinstance(points, dict):
+        return {}
+    return {name: points[name]["offset"] for name in ("balanced", "sensitive")}
 
 
 def auxiliary_labels(folder: Path) -> dict[str, int]:
@@ -236,6 +254,7 @@ def write_readme(bundle: Path) -> None:
             organs=", ".join(card.segmenter.auxiliary) or "none",
             segmenter_necks=data.get("segmenter_neck_crops", 60),
             numbers_table=_numbers_table(on_real),
+            counting=_counting(card.pos_from, card.provenance.get("counting")),
             points=_points(card.provenance.get("operating_point")),
             segmenter_steps=data["segmenter_steps"],
             classifier_steps=data["classifier_steps"],
@@ -320,6 +339,19 @@ def _points(points: Any) -> str:
     return "\n".join(lines)
 
 
+def _counting(pos_from: float, figures: dict[str, Any] | None) -> str:
+    """The rule for `pos`, and what it costs and brings."""
+    if not figures:
+        return "Every found node."
+    return (
+        f"A found node counts towards the AI-ENE number where its `pos` is {pos_from:g} or more: the highest "
+        f"value that keeps {KEPT:.0%} of the planted nodes found in the validation patients. There "
+        f"{figures['planted_nodes_that_count']:.0%} of {figures['planted_nodes']} planted nodes count, and "
+        f"{figures['hard_negatives_that_count']:.0%} of {figures['hard_negatives']} structures that were "
+        "wrongly taken for nodes. Other nodes are shown all the same."
+    )
+
+
 def _robustness(figures: dict[str, Any]) -> str:
     """Each figure where the CTs are disturbed, and its difference to the undisturbed one."""
     if not figures.get("robustness"):
@@ -382,6 +414,8 @@ def _calibration(figures: dict[str, Any]) -> str:
 AS_IT_IS = "as it is"
 """Name of the undisturbed CTs among the disturbed ones."""
 NOT_YET = "Not evaluated yet."
+KEPT = 0.95
+"""Share of the found planted nodes that must go on counting."""
 RULE = (
     "Found: one found node, used once, holds at least 30 % of the planted node's voxels; false: less than "
     "10 % of it lies in planted nodes."

@@ -19,12 +19,12 @@ from aiene.geometry.resample import pull_labels, resample
 from aiene.phantom.lesions import Lesion
 from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.preprocess import Prepared
-from disease import Disease, draw_disease, mimics
-from hosts import Host
-from organs import IGNORE, NODE, PRIMARY
-from phantom_crops import Crop, jittered, laid
-from real_crops import ENE_SHARE, mark
-from real_planting import BONE_HU, RealNode, decoys, draw_nodes, planted
+from tools.default_bundle.disease import Disease, draw_disease, mimics
+from tools.default_bundle.hosts import Host
+from tools.default_bundle.organs import IGNORE, NODE, PRIMARY
+from tools.default_bundle.phantom_crops import Crop, jittered, laid
+from tools.default_bundle.real_crops import ENE_SHARE, mark
+from tools.default_bundle.real_planting import BONE_HU, RealNode, decoys, draw_nodes, planted
 
 Kind = Literal["disease", "round", "plain"]
 """By real numbers; the older planter's independent round nodes; the CT as it is."""

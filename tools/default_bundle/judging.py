@@ -15,20 +15,21 @@ from aiene.geometry.grid import Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
+from aiene.nodes.counting import CountingRule
 from aiene.nodes.node import Node, Score
 from aiene.nodes.split import split_nodes
 from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, load_networks
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.template import Preparation, load_preparation
-from disease import draw_disease, mimics
-from disturb import Disturbed
-from fit_classifier import MOST_UNKNOWN
-from hosts import Host
-from matching import Match, match
-from organs import NODE, PRIMARY
-from real_crops import mark
-from real_planting import Patient, RealNode, decoys, draw_nodes, planted
+from tools.default_bundle.disease import draw_disease, mimics
+from tools.default_bundle.disturb import Disturbed
+from tools.default_bundle.fit_classifier import MOST_UNKNOWN
+from tools.default_bundle.hosts import Host
+from tools.default_bundle.matching import Match, match
+from tools.default_bundle.organs import NODE, PRIMARY
+from tools.default_bundle.real_crops import mark
+from tools.default_bundle.real_planting import Patient, RealNode, decoys, draw_nodes, planted
 
 SEED = 7_000_000
 CHANCE_DRAWS = 10
@@ -139,7 +140,7 @@ class Road:
 
     preparation: Preparation
     networks: Networks
-    threshold: float
+    rule: CountingRule
 
     def look(self, ct: Volume) -> Found:
         """Every node that is found in a CT.
@@ -162,7 +163,7 @@ def load_road(name: str) -> Road:
     torch.set_num_threads(1)
     bundle = find_bundle(name)
     networks = load_networks(bundle, torch.device("cpu"), own_masks=False)
-    return Road(load_preparation(bundle), networks, bundle.card.ene_threshold)
+    return Road(load_preparation(bundle), networks, bundle.card.rule)
 
 
 def planted_cts(patient: Patient, number: int, plantings: int) -> Iterable[PlantedCt]:
@@ -209,7 +210,7 @@ def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | N
         ),
         len(false),
         len(sure),
-        sum(s is not None and s.ene > road.threshold for s in scores),
+        sum(s is not None and road.rule.is_ene(s.pos, s.ene) for s in scores),
         len(matched.fragments),
         _covered_share(primary, target, found.labels),
     )

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from aiene.phantom.lesions import Lesion, Lobe, Margin
 from aiene.phantom.planting import LEVELS, draw_node, draw_waves
-from disease_numbers import (
+from tools.default_bundle.disease_numbers import (
     ENE_BY_NODES,
     ENE_OF_FURTHER,
     ENE_OF_MANY,
@@ -38,7 +38,7 @@ from disease_numbers import (
     Spread,
     Subsite,
 )
-from real_planting import CANONICAL_CENTRE, Patient, RealNode
+from tools.default_bundle.real_planting import CANONICAL_CENTRE, Patient, RealNode
 
 Floats = npt.NDArray[np.float64]
 Clearance = Callable[[Floats], Floats]
@@ -520,5 +520,6 @@ def _side(rng: np.random.Generator) -> int:
 
 
 def _shares(values: Sequence[float]) -> Floats:
-    shares = np.array(values, dtype=np.float64)
-    return shares / shares.sum()
+    shares: Floats = np.array(values, dtype=np.float64)
+    total: Floats = shares / shares.sum()
+    return total

@@ -1,8 +1,8 @@
 """Make the default bundle from seeds, the real CTs of OpenKBP, and a long training's segmenter.
 
-    python training/long_training.py crops --work DIR --openkbp DIR [--more DIR]
-    python training/long_training.py train --work DIR
-    python training/train_default.py --work DIR --openkbp DIR
+    python -m tools.default_bundle.long_training crops --work DIR --openkbp DIR [--more DIR]
+    python -m tools.default_bundle.long_training train --work DIR
+    python -m tools.default_bundle.train_default --work DIR --openkbp DIR
                                      [--stage data|segmenter|nodes|classifier|pack|all]
 
 `long_training` makes the segmenter, over days if one will; the stages here take it as it stands in DIR. Each
@@ -29,17 +29,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import fit_classifier
-import fit_segmenter
-import operating_point
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import read_template
 from aiene.segment.segmenter import load_segmenter
-from bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack
-from figures import youden_threshold
-from growing_store import GrowingStore
-from long_training import crops_folder
-from phantom_crops import (
+from tools.default_bundle import fit_classifier, fit_segmenter, operating_point
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack
+from tools.default_bundle.figures import youden_threshold
+from tools.default_bundle.growing_store import GrowingStore
+from tools.default_bundle.long_training import crops_folder
+from tools.default_bundle.phantom_crops import (
     NECK_SEED,
     NECK_VALIDATION_SEED,
     TRAINING_SEED,
@@ -101,7 +99,7 @@ def segmenter(options: argparse.Namespace) -> None:
     """The long training's segmenter as a model, at its operating point."""
     work = options.work
     if not (work / "segmenter_state.pth").exists():
-        raise SystemExit(f"{work} holds no segmenter_state.pth: run training/long_training.py first")
+        raise SystemExit(f"{work} holds no segmenter_state.pth: run long_training first")
     plain = work / "segmenter_plain"
     fit_segmenter.write_nnunet_folder(work, plain, half=False)
     stores = [crops_folder(work) / "validation" / kind for kind in REAL_KINDS]

@@ -17,12 +17,12 @@ from scipy import ndimage
 from aiene.geometry.grid import Volume
 from aiene.nodes.split import split_nodes
 from aiene.segment.segmenter import Segmenter, load_segmenter
-from fit_classifier import MOST_UNKNOWN
-from fit_segmenter import write_nnunet_folder
-from growing_store import GrowingStore
-from matching import match
-from organs import IGNORE, NODE, PRIMARY
-from phantom_crops import CROP_GRID, Crop
+from tools.default_bundle.fit_classifier import MOST_UNKNOWN
+from tools.default_bundle.fit_segmenter import write_nnunet_folder
+from tools.default_bundle.growing_store import GrowingStore
+from tools.default_bundle.matching import match
+from tools.default_bundle.organs import IGNORE, NODE, PRIMARY
+from tools.default_bundle.phantom_crops import CROP_GRID, Crop
 
 OFFSETS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 """Taken off the nodes' logit, one after the other: the points of the FROC curve."""

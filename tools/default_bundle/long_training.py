@@ -1,8 +1,8 @@
 """The segmenter's long training: crops come while it learns; what was killed goes on where it was.
 
-    python training/long_training.py crops --work DIR --openkbp DIR [--more DIR] [--plantings 24]
-    python training/long_training.py train --work DIR [--start CHECKPOINT]
-    python training/long_training.py curve --work DIR [--forever]
+    python -m tools.default_bundle.long_training crops --work DIR --openkbp DIR [--more DIR] [--plantings 24]
+    python -m tools.default_bundle.long_training train --work DIR [--start CHECKPOINT]
+    python -m tools.default_bundle.long_training curve --work DIR [--forever]
 
 crops  plants disease into every host again and again: by real numbers (`disease`), by the older planter
        (round nodes), and not at all. A crop that is there stays.
@@ -30,18 +30,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import fit_segmenter
 from aiene.errors import AieneError
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import Template, read_template
-from bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
-from curve import follow
-from disease_crops import Kind, Made, make_crop
-from fit_segmenter import Lesson
-from growing_store import GrowingStore, add_crop, has_crop
-from hosts import Host, bright_above_muscle, read_host
-from phantom_crops import NECK_SEED, make_neck_crop
-from real_crops import real_patients
+from tools.default_bundle import fit_segmenter
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
+from tools.default_bundle.curve import follow
+from tools.default_bundle.disease_crops import Kind, Made, make_crop
+from tools.default_bundle.fit_segmenter import Lesson
+from tools.default_bundle.growing_store import GrowingStore, add_crop, has_crop
+from tools.default_bundle.hosts import Host, bright_above_muscle, read_host
+from tools.default_bundle.phantom_crops import NECK_SEED, make_neck_crop
+from tools.default_bundle.real_crops import real_patients
 
 SEED = 20_261_129
 CROPS_SEED = 20_261_130
@@ -67,6 +67,9 @@ def main() -> None:
     parser.add_argument("--plantings", type=int, default=24, help="crops a host")
     parser.add_argument("--start", type=Path, help="checkpoint of a trained model to start from")
     parser.add_argument("--steps", type=int, default=fit_segmenter.Schedule.steps)
+    parser.add_argument(
+        "--cooling", type=int, help="last steps, at a falling rate; a fifth of all if not given"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--forever", action="store_true", help="measure every new checkpoint")
     options = parser.parse_args()
@@ -120,8 +123,8 @@ def crops(options: argparse.Namespace) -> None:
             *plant(first, range(2)),
             *(pool.submit(plant_validation, f, work, template) for f in back),
             *necks(range(FIRST_NECKS)),
-            *plant(first, range(2, 3)),
             *plant(further, range(3)),
+            *plant(first, range(2, 3)),
             *necks(range(FIRST_NECKS, NECKS)),
         ]
         for start in range(3, options.plantings, TURN):
@@ -199,7 +202,10 @@ def train(options: argparse.Namespace) -> None:
     """Learn until the schedule's end, or a kill."""
     fit_segmenter.train_together(
         functools.partial(lessons_of, options.work),
-        fit_segmenter.Schedule(steps=options.steps),
+        fit_segmenter.Schedule(
+            steps=options.steps,
+            cooling=max(1, options.steps // 5) if options.cooling is None else options.cooling,
+        ),
         options.work,
         SEED,
         options.processes,

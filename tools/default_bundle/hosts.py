@@ -19,8 +19,8 @@ from aiene.ingest.read import read_case
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import Template
-from organs import OF_OPENKBP
-from real_planting import CANONICAL_CENTRE, Patient, patient_of
+from tools.default_bundle.organs import OF_OPENKBP
+from tools.default_bundle.real_planting import CANONICAL_CENTRE, Patient, patient_of
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
@@ -120,7 +120,7 @@ def cut_tissue(ct: Volume) -> Mask:
     """
     outside = _joined_to_edge(ct.array <= -1024)
     tissue = ct.array > -300
-    edge = ndimage.binary_dilation(outside) & tissue
+    edge: Mask = ndimage.binary_dilation(outside) & tissue
     if not edge.any():
         return edge
     near: Mask = ndimage.distance_transform_edt(~edge, sampling=ct.grid.spacing) < _CUT_RIM_MM

@@ -79,7 +79,8 @@ class Patient:
     def free_mm(self, points: Floats) -> Floats:
         """Clearance at LPS points (n, 3), linear between voxels; -50 outside the CT."""
         index = self.ct.grid.indices(points)
-        return ndimage.map_coordinates(self.clearance, index.T, order=1, cval=-50.0).astype(np.float64)
+        clearance: Floats = ndimage.map_coordinates(self.clearance, index.T, order=1, cval=-50.0)
+        return clearance.astype(np.float64)
 
 
 def patient_of(ct: Volume, prepared: Prepared, target: npt.NDArray[np.bool_]) -> Patient:
@@ -298,7 +299,7 @@ def box_in(grid: Grid, low: Floats, high: Floats) -> tuple[slice, slice, slice] 
 
 def _body(hu: Field) -> npt.NDArray[np.bool_]:
     """The patient: the largest piece of everything denser than air, holes of each slice filled."""
-    dense = ndimage.binary_opening(hu > -300)
+    dense: npt.NDArray[np.bool_] = ndimage.binary_opening(hu > -300)
     named, count = ndimage.label(dense)
     if not count:
         return dense

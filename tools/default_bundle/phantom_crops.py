@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ TEST_SEED = 90_000
 NECK_TEST_SEED = 100_000
 """First seeds of the sets of persons, whole or necks, of training, validation and test; they never meet."""
 NECK_IN_PLANE_MM = (0.5, 1.0)
-NECK_SIGNS = {"weakest_ene": 0.05, "mimic_share": 0.5}
+NECK_SIGNS: dict[str, Any] = {"weakest_ene": 0.05, "mimic_share": 0.5}
 """Extension is learned and judged where its weakest signs and what looks like them cannot be told apart."""
 
 

@@ -63,7 +63,8 @@ def match(found: list[Mask], numbers: npt.NDArray[np.uint8], segmented: Mask | N
         if n not in taken and partner[k] == 0:
             partner[k] = n
             taken.add(n)
-    false, fragments = [], []
+    false: list[int] = []
+    fragments: list[int] = []
     for k, mask in enumerate(found):
         if partner[k]:
             continue

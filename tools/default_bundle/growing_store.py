@@ -10,7 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from phantom_crops import Crop
+from tools.default_bundle.phantom_crops import Crop
 
 
 class GrowingStore(Sequence[Crop]):

@@ -23,10 +23,10 @@ from aiene.phantom.lesions import Lesion
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import Template
-from fit_segmenter import IGNORE
-from holdout import held_out, kept_back
-from phantom_crops import Crop, laid
-from real_planting import Patient, RealNode, box_in, patient_of
+from tools.default_bundle.holdout import held_out, kept_back
+from tools.default_bundle.organs import IGNORE
+from tools.default_bundle.phantom_crops import Crop, laid
+from tools.default_bundle.real_planting import Patient, RealNode, box_in, patient_of
 
 PTV70 = 3
 ENE_SHARE = 0.3

@@ -9,7 +9,6 @@ G. Shi et al., Med. Image Anal. 70:101979, 2021).
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 import time
@@ -26,11 +25,12 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
 
 from aiene.segment.network import read_checkpoint, tensors_of
-from organs import CLASSES, IGNORE, NODE, PRIMARY
-from phantom_crops import Crop
+from tools.default_bundle.organs import CLASSES, IGNORE, NODE, PRIMARY
+from tools.default_bundle.phantom_crops import Crop
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -56,7 +56,7 @@ SPACING = (3.0, 1.0, 1.0)
 TUMOUR = 3
 """Labels under this are background and tumour; those from it on are organs."""
 LEAST_RATE = 0.05
-"""The learning rate never falls below this share of its start, so that whole crops still teach."""
+"""The learning rate never falls below this share of its height, so that whole crops still teach."""
 CLASS_WEIGHTS = (1.0, 3.0, 5.0)
 """Of background, GTVp and GTVn in the cross entropy at first: lesions are thousandths of the voxels. Organs
 weigh as much as background."""
@@ -64,8 +64,9 @@ DICE_WEIGHTS = (0.5, 1.0)
 """Of GTVp and GTVn in the soft Dice: nodes first. Organs are many voxels: cross entropy alone will do."""
 ABSENT_WEIGHT = 0.05
 """Of the soft Dice of a class that the patch does not hold."""
-AVERAGED_STEPS = 1500
-"""The weights that are judged and packed are an average over about so many last steps (exponential)."""
+AVERAGED_SHARE = 0.2
+"""The weights that are judged and packed are an exponential average over this share of the cooling, so that
+little of what was learned at the full rate is left in it."""
 CHECKPOINT_SECONDS = 300.0
 
 
@@ -73,25 +74,37 @@ CHECKPOINT_SECONDS = 300.0
 class Schedule:
     """How long and on what the segmenter is trained.
 
+    The learning rate stays at its height and falls only at the end (cooling; A. Haegele et al., 2024,
+    arXiv:2405.18392): how long a training lasts may be decided while it runs, and a longer one goes on from
+    where an earlier one began to cool.
+
     Parameters
     ----------
     steps : gradient steps in all.
+    cooling : the last so many of them: the rate falls linearly, and rare classes lose their weight.
+    warm_up : first steps, in which the rate rises.
     batch : patches of a step.
     patch : voxels of a training patch.
     whole_share : share of the steps that learn from whole crops, so that instance normalisation sees what it
         will see.
-    whole_from : share of the steps after which all of them do.
-    learning_rate : at the start; falls as a half cosine.
+    whole_from : share of the cooling after which all steps do.
+    learning_rate : at its height.
     hard_share : share of the patches that lie about a place that fooled the network, where such are known.
     """
 
     steps: int = 75_000
+    cooling: int = 15_000
+    warm_up: int = 1250
     batch: int = 2
     patch: tuple[int, int, int] = (48, 96, 96)
     whole_share: float = 0.06
-    whole_from: float = 0.97
+    whole_from: float = 0.85
     learning_rate: float = 1e-3
     hard_share: float = 0.4
+
+    def cooled(self, step: int) -> float:
+        """Share of the cooling that lies behind a step; 0 before it begins."""
+        return min(max(0.0, (step - self.steps + self.cooling) / self.cooling), 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,12 +131,21 @@ class Peer:
     count: int = 1
 
 
+class OneImageNorm(nn.InstanceNorm3d):
+    """Instance normalisation of one image: the same numbers without a copy into another order in memory."""
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        if len(x) > 1:
+            return super().forward(x)
+        return functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
 def new_network(seed: int) -> PlainConvUNet:
     """The untrained network."""
     torch.manual_seed(seed)
     kinds = {
         "conv_op": nn.Conv3d,
-        "norm_op": nn.InstanceNorm3d,
+        "norm_op": OneImageNorm,
         "nonlin": nn.LeakyReLU,
     }
     arguments = {**ARCHITECTURE, **kinds}
@@ -196,7 +218,7 @@ def examples(
         if callable(lessons) and (not now or step % REFRESH_STEPS == 0):
             now = lessons()
         alone = float(np.random.default_rng((seed, step)).random()) < schedule.whole_share
-        whole = alone or step >= schedule.whole_from * schedule.steps
+        whole = alone or schedule.cooled(step) >= schedule.whole_from
         drawn = [
             _example(now, schedule, np.random.default_rng((seed, step, k)), whole=whole)
             for k in range(peer.rank, schedule.batch, peer.count)
@@ -246,6 +268,7 @@ def _example(
 ) -> tuple[Floats, Labels, tuple[int, ...]]:
     shares = np.array([lesson.share for lesson in lessons])
     lesson = lessons[int(rng.choice(len(lessons), p=shares / shares.sum()))]
+    about: npt.NDArray[np.int64] | None
     if lesson.hard and rng.random() < schedule.hard_share:
         number, *middle = lesson.hard[int(rng.integers(len(lesson.hard)))]
         crop, about = lesson.crops[number], np.array(middle)
@@ -336,7 +359,7 @@ def loss_of(logits: Tensor, labels: Tensor, done: float = 0.0, organs: Sequence[
     ----------
     logits : (n, classes, z, y, x).
     labels : (n, z, y, x); `IGNORE` where nobody knows.
-    done : share of the training behind; the weights of rare classes fade out, since they cost false nodes.
+    done : share of the cooling behind; the weights of rare classes fade out, since they cost false nodes.
     organs : labels of the organs that were outlined; the others count as background.
     """
     logits, labels = _merged(logits, labels, organs)
@@ -365,7 +388,8 @@ def _merged(logits: Tensor, labels: Tensor, organs: Sequence[int]) -> tuple[Tens
     numbers = torch.zeros(256, dtype=torch.long, device=labels.device)
     numbers[kept] = torch.arange(1, len(kept) + 1, device=labels.device)
     numbers[IGNORE] = IGNORE
-    return torch.cat([background, logits[:, kept]], 1), numbers[labels]
+    chosen = logits.index_select(1, torch.tensor(kept, device=logits.device))
+    return torch.cat([background, chosen], 1), numbers[labels]
 
 
 def train(
@@ -396,8 +420,7 @@ def train(
         warm_start(network, start)
     network.to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
-    state_file = work / "segmenter_state.pth"
-    first, average = _restore(state_file, network, optimiser)
+    first, average = _restore(_checkpoint(work, schedule), network, optimiser)
     losses: list[float] = []
     began = saved = time.monotonic()
     network.train()
@@ -412,23 +435,28 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, schedule)
         optimiser.zero_grad()
-        losses.append(_learn(network, batch, step / schedule.steps, schedule.batch))
+        losses.append(_learn(network, batch, schedule.cooled(step), schedule.batch))
         _share_gradients(network, peer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         if torch.isfinite(norm):  # a patch of nothing but air can overflow in the normalisation's gradient
             optimiser.step()
         if peer.rank != 0:
             continue
-        _into_average(average, network, step)
+        _into_average(average, network, step, schedule)
         if (step + 1) % LOG_STEPS == 0 or step + 1 == last:
             _log(work, step + 1, losses, time.monotonic() - began)
         if step + 1 == last or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            _save(state_file, network, average, optimiser, step + 1)
+            cooled = schedule.cooled(step) > 0
+            _save(work / STATE, network, average, optimiser, step + 1, cooled=cooled)
             saved = time.monotonic()
+        if step + 1 == schedule.steps - schedule.cooling:
+            _save(work / UNCOOLED, network, average, optimiser, step + 1)
     return losses
 
 
 LOG_STEPS = 50
+STATE, UNCOOLED = "segmenter_state.pth", "segmenter_uncooled.pth"
+"""Checkpoints: the last one, and the one from before the cooling, from which a longer training goes on."""
 
 
 def _log(work: Path, step: int, losses: list[float], seconds: float) -> None:
@@ -446,9 +474,9 @@ def _log(work: Path, step: int, losses: list[float], seconds: float) -> None:
 Weights = dict[str, Tensor]
 
 
-def _into_average(average: Weights, network: nn.Module, step: int) -> None:
+def _into_average(average: Weights, network: nn.Module, step: int, schedule: Schedule) -> None:
     """Let the average follow the weights, in place; quickly at first."""
-    keep = min(1 - 1 / AVERAGED_STEPS, (1 + step) / (10 + step))
+    keep = min(1 - 1 / max(AVERAGED_SHARE * schedule.cooling, 1.0), (1 + step) / (10 + step))
     with torch.no_grad():
         for name, tensor in network.named_parameters():
             average[name].lerp_(tensor, 1 - keep)
@@ -462,7 +490,7 @@ def _learn(network: nn.Module, mine: Batch, done: float, batch: int) -> float:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             logits = network(image[None].to(device).contiguous(memory_format=torch.channels_last_3d))
         loss = loss_of(logits.float(), label[None].to(device), done, organs)
-        (loss / batch).backward()
+        (loss / batch).backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total / len(mine.images)
 
@@ -474,7 +502,7 @@ def _share_gradients(network: nn.Module, peer: Peer) -> None:
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])
     torch.distributed.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 
 
@@ -495,7 +523,7 @@ def train_together(
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/peers"
         arguments = (count, meeting, lessons, schedule, work, seed, until, start)
-        torch.multiprocessing.start_processes(_train_as, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
+        start_processes(_train_as, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
 
 
 def _train_as(
@@ -516,9 +544,18 @@ def _train_as(
 
 
 def _rate(step: int, schedule: Schedule) -> float:
-    warm = min(1.0, (step + 1) / max(1.0, schedule.steps / 60))
-    fallen = max(0.5 * (1 + math.cos(math.pi * step / schedule.steps)), LEAST_RATE)
-    return schedule.learning_rate * warm * fallen
+    warm = min(1.0, (step + 1) / max(1, schedule.warm_up))
+    return schedule.learning_rate * warm * max(1 - schedule.cooled(step), LEAST_RATE)
+
+
+def _checkpoint(work: Path, schedule: Schedule) -> Path:
+    """What to go on from: the last checkpoint, or the one before cooling where that came too soon."""
+    last, uncooled = work / STATE, work / UNCOOLED
+    if not (last.exists() and uncooled.exists()):
+        return last
+    state = torch.load(last, weights_only=True, map_location="cpu")
+    too_soon = state.get("cooled", False) and schedule.cooled(int(state["step"])) == 0
+    return uncooled if too_soon else last
 
 
 def _restore(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, Weights]:
@@ -533,7 +570,13 @@ def _restore(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -
 
 
 def _save(
-    file: Path, network: nn.Module, average: Weights, optimiser: torch.optim.Optimizer, step: int
+    file: Path,
+    network: nn.Module,
+    average: Weights,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    *,
+    cooled: bool = False,
 ) -> None:
     partial = file.with_suffix(".part")
     torch.save(
@@ -542,6 +585,7 @@ def _save(
             "average": average,
             "optimiser": optimiser.state_dict(),
             "step": step,
+            "cooled": cooled,
         },
         partial,
     )
@@ -553,12 +597,12 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: fl
 
     Parameters
     ----------
-    work : holds `segmenter_state.pth`.
+    work : holds the training's last checkpoint.
     folder : gets plans.json, dataset.json and fold_0/checkpoint_final.pth.
     half : store the weights as float16.
     node_offset : taken off the nodes' logit (`operating_point`).
     """
-    average = torch.load(work / "segmenter_state.pth", weights_only=True, map_location="cpu")["average"]
+    average = torch.load(work / STATE, weights_only=True, map_location="cpu")["average"]
     whole = new_network(0)
     whole.load_state_dict(average, strict=False)  # shared layers have one name in the average
     network = whole.state_dict()
