@@ -21,7 +21,7 @@ from aiene.ingest.formats import InputFormat
 from aiene.ingest.masks import mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint, find_bundle, verify_bundle
 from aiene.nodes import check_known, parse_fg_labels
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 from aiene.parallel import GetReady, Preparers
 from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
 from aiene.provenance import bundle_facts, digest, environment, version

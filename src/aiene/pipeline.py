@@ -24,7 +24,7 @@ from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, r
 from aiene.ingest.read import opened
 from aiene.models.bundle import Bundle, OperatingPoint
 from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 from aiene.preprocess import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
 from aiene.results.records import contour_warnings, node_results, node_warnings, threshold_warnings

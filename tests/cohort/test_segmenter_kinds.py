@@ -10,7 +10,7 @@ from aiene.geometry import Grid, RigidTransform, Volume
 from aiene.ingest import Case
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 from aiene.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import Networks, Ready, Settings, finish, load_preparation
 from aiene.preprocess import Prepared, prepare

@@ -10,7 +10,7 @@ import pytest
 
 from aiene.errors import ModelError
 from aiene.models.bundle import CARD, default_folder, read_bundle
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import pytest
 
 from aiene.geometry import Grid, Volume
 from aiene.nodes import Node, names_by_volume, split_nodes
-from aiene.nodes.counting import CountingRule
-from aiene.nodes.node import Score
+from aiene.nodes.node import CountingRule, Score
 from aiene.preprocess import OPEN, PUBLISHED
 from aiene.results.records import threshold_warnings
 

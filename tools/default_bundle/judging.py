@@ -15,8 +15,7 @@ from aiene.geometry import RigidTransform, Volume, pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
 from aiene.nodes import Node, split_nodes
-from aiene.nodes.counting import CountingRule
-from aiene.nodes.node import Score
+from aiene.nodes.node import CountingRule, Score
 from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, Preparation, load_networks, load_preparation
 from aiene.preprocess import Prepared, prepare

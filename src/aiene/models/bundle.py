@@ -23,7 +23,7 @@ from pydantic import (
 
 from aiene.errors import ModelError
 from aiene.hashing import file_sha256
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 
 CARD = "model.json"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from aiene.nodes import names_by_volume
-from aiene.nodes.counting import CountingRule
-from aiene.nodes.node import NativePlace, Node, NoNode, Score
+from aiene.nodes.node import CountingRule, NativePlace, Node, NoNode, Score
 from aiene.nodes.split import SMALLEST_SEED
 
 Status = Literal["ok", "no_nodes", "failed", "skipped"]
