@@ -24,8 +24,7 @@ from aiene.ingest.formats import InputFormat
 from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint, find_bundle, verify_bundle
-from aiene.nodes.counting import CountingRule
-from aiene.nodes.node import check_known, parse_fg_labels
+from aiene.nodes.node import CountingRule, check_known, parse_fg_labels
 from aiene.pipeline import Settings, infer_case, load_networks
 from aiene.preparers import GetPreprocessed, Preparers
 from aiene.preprocess.template import load_preparation

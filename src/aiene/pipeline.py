@@ -21,8 +21,7 @@ from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
 from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle, OperatingPoint
-from aiene.nodes.counting import CountingRule
-from aiene.nodes.node import GTVN, GTVP, FgLabels, contours, parse_fg_labels
+from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import split_nodes
 from aiene.preprocess.preprocess import Prepared, prepare, to_native

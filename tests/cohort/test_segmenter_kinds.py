@@ -10,7 +10,7 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import RigidTransform
 from aiene.ingest.case import Case, NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case
 from aiene.preprocess.crop import fixed_window

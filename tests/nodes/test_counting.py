@@ -10,7 +10,7 @@ import pytest
 
 from aiene.errors import ModelError
 from aiene.models.bundle import CARD, default_folder, read_bundle
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def test_the_rule_stands_on_the_card_and_a_bundle_of_before_has_none(tmp_path: P
 
 
 def test_a_published_bundle_counts_as_published(tmp_path: Path) -> None:
-    assert read_bundle(card_with(tmp_path, profile="published", pos_from=0.0)).card.rule.pos_from == 0
-    with pytest.raises(ModelError, match="counts every found node"):
-        read_bundle(card_with(tmp_path, profile="published", pos_from=0.5))
+    told = read_bundle(card_with(tmp_path, profile="published", pos_from=0.5))
+    assert told.card.rule == CountingRule(told.card.ene_threshold)
+    with pytest.raises(ModelError, match="pos_from"):
+        read_bundle(card_with(tmp_path, pos_from=1.5))

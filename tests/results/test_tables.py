@@ -10,7 +10,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 from aiene.results import tables
 from aiene.results.records import CaseResult, NodeResult
 

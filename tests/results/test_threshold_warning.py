@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from aiene.geometry.grid import Grid, Volume
-from aiene.nodes.counting import CountingRule
-from aiene.nodes.node import Node, Score, names_by_volume
+from aiene.nodes.node import CountingRule, Node, Score, names_by_volume
 from aiene.nodes.split import split_nodes
 from aiene.preprocess.profile import OPEN, PUBLISHED
 from aiene.results.records import threshold_warnings

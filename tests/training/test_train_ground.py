@@ -17,6 +17,7 @@ from aiene.cli.app import app
 from aiene.errors import InputError, ModelError, ProblemsError, UsageError
 from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
+from aiene.nodes.node import CountingRule
 from aiene.results.nifti import write_nifti
 from aiene.training.base import begin_with, check_fits, preparation_of
 from aiene.training.bundle import Trained, assemble
@@ -213,6 +214,16 @@ def test_what_the_owner_wrote_on_the_card_stays(tmp_path: Path):
     verify_bundle(after)
     assert (after.card.licence, after.card.version, after.card.notice) == ("CC BY 4.0", "7", NOTICE)
     assert after.card.provenance["segmenter"] == {"training": "first"}
+
+
+def test_a_new_classifier_does_not_keep_the_least_pos_of_another(tmp_path: Path):
+    start = bundle(tmp_path / "strict", pos_from=0.6)
+    ground = trained_bundle(tmp_path / "mine", start)
+    assert read_bundle(ground.out).card.rule.pos_from == 0.6  # the classifier is still the old one
+    ground = ground_of(ground.out, None, {})
+    made = Trained("classifier", ground.base.classifier_folder, {"training": "c"}, ene_threshold=0.4)
+    assemble(ground, made)
+    assert read_bundle(ground.out).card.rule == CountingRule(0.4, 0.0)
 
 
 # ---- one bundle, one preparation

@@ -306,6 +306,8 @@ def _real_table(figures: dict[str, Any]) -> str:
         return NOT_YET
     lines = ["| | |", "| --- | --- |"]
     lines += [f"| {title} | {figures[part][key]} |" for title, (part, key) in _REAL_ROWS.items()]
+    if "pos_from" not in figures:  # measured before a bundle had a rule
+        lines = [f"{line[:-1]}(before the rule below) |" if "as AI-ENE" in line else line for line in lines]
     for name, one in figures["planted_in_real"]["by_short_axis"].items():
         lines.append(f"| found, short axis {name} | {one['found']} of {one['nodes']} |")
     return "\n".join(lines)

@@ -101,9 +101,11 @@ def main() -> None:
         ]
         patients = [job.result() for job in jobs]
     words = f"--plantings {options.plantings}{' --no-robustness' if options.no_robustness else ''}"
+    card = find_bundle(options.bundle).card
     figures = {
         "command": f"python -m tools.default_bundle.evaluate --openkbp DIR {words}",
-        "segmenter_sha256": find_bundle(options.bundle).card.files["segmenter/fold_0/checkpoint_final.pth"],
+        "segmenter_sha256": card.files["segmenter/fold_0/checkpoint_final.pth"],
+        "pos_from": card.pos_from,
         "kept_out": kept,
         **figures_of(patients, changes),
     }

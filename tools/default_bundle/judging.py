@@ -15,8 +15,7 @@ from aiene.geometry.grid import Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
-from aiene.nodes.counting import CountingRule
-from aiene.nodes.node import Node, Score
+from aiene.nodes.node import CountingRule, Node, Score
 from aiene.nodes.split import split_nodes
 from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, load_networks

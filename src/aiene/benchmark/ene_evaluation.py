@@ -10,7 +10,7 @@ from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.metrics.classification import classification, patient_agreement
 from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 
 Track = Literal["on_truth", "end_to_end"]
 

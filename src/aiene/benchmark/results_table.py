@@ -13,7 +13,7 @@ from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS
 from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord, TruthRecord, read_record
 from aiene.cells import rows_bytes
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 
 STEPS = ("load", "preprocess", "inference", "postprocess")
 LABEL_COLUMNS = (*SEGMENTATION_METRICS[:-2], "truth_ml", "predicted_ml", *SEGMENTATION_METRICS[-2:])

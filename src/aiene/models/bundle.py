@@ -18,12 +18,11 @@ from pydantic import (
     NonNegativeInt,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from aiene.errors import ModelError
 from aiene.hashing import file_sha256
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 
 CARD = "model.json"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -81,7 +80,7 @@ class ModelCard(_Strict):
     format : version of this layout.
     notice : the sentence that stands wherever results of this bundle are shown.
     profile : how a CT is prepared for these networks.
-    pos_from : see `CountingRule`; 0 for a bundle that counts as published.
+    pos_from : see `CountingRule`; without effect in the profile `published`.
     rescue_registration : try other starts where the registration is judged poor.
     labels : which value of the segmenter's own output is `GTVn` and, where it knows primary tumours, `GTVp`;
         no other value ever counts. The label maps of a run hold 1 for GTVp and 2 for GTVn in any case.
@@ -117,16 +116,10 @@ class ModelCard(_Strict):
             raise ValueError("GTVn must be there, and GTVn and GTVp be different numbers from 1 on")
         return labels
 
-    @model_validator(mode="after")
-    def _published_counts_as_published(self) -> ModelCard:
-        if self.profile == "published" and self.pos_from:
-            raise ValueError("a bundle of the profile published counts every found node: pos_from must be 0")
-        return self
-
     @property
     def rule(self) -> CountingRule:
-        """Which nodes count."""
-        return CountingRule(self.ene_threshold, self.pos_from)
+        """Which nodes count; a bundle of the profile `published` counts as published."""
+        return CountingRule(self.ene_threshold, self.pos_from if self.profile == "open" else 0.0)
 
 
 @dataclass(frozen=True)

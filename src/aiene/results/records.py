@@ -8,8 +8,16 @@ from typing import Any, Literal
 
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import RigidTransform
-from aiene.nodes.counting import CountingRule
-from aiene.nodes.node import SMALLEST_SEED, UNSCORED, NativePlace, Node, NoNode, Score, names_by_volume
+from aiene.nodes.node import (
+    SMALLEST_SEED,
+    UNSCORED,
+    CountingRule,
+    NativePlace,
+    Node,
+    NoNode,
+    Score,
+    names_by_volume,
+)
 
 Status = Literal["ok", "no_nodes", "failed", "skipped"]
 

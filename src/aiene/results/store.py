@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from aiene.errors import OutputError, UsageError
 from aiene.geometry.resample import RigidTransform
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.nifti import nifti_bytes

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aiene.cells import table_bytes
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 from aiene.results.patients import by_patient
 from aiene.results.records import CaseResult, NodeResult
 

@@ -63,7 +63,7 @@ class BundleComparator:
             parameters=count_parameters(nets),
             size_bytes=folder_bytes(bundle.path),
             ene_threshold=card.ene_threshold,
-            pos_from=card.pos_from,
+            pos_from=card.rule.pos_from,
             said=(card.notice,),
         )
 
@@ -89,7 +89,7 @@ class BundleComparator:
         result, arrays = infer_case(
             prepared.at,
             self._networks,
-            Settings(card.ene_threshold, pos_from=card.pos_from),
+            Settings(card.ene_threshold, pos_from=card.rule.pos_from),
             labels=card.labels,
             midline_x=self._preparation.midline_x,
         )

@@ -16,7 +16,7 @@ from aiene.benchmark.ene_labels import EneTable, match_rows, read_ene_table
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
 from aiene.ingest.fingerprint import glance
-from aiene.nodes.counting import CountingRule
+from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult
 
 ENE_FILE = "ene.csv"
