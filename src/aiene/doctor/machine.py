@@ -55,7 +55,9 @@ _CORE: Final = (
     "torch",
     "yaml",
 )
-_SLOW: Final = frozenset({"monai", "nnunetv2", "sklearn", "tensorboard", "transformers", "comprisk", "lifelines"})
+_SLOW: Final = frozenset(
+    {"monai", "nnunetv2", "sklearn", "tensorboard", "transformers", "comprisk", "lifelines"}
+)
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
