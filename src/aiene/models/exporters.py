@@ -1,4 +1,4 @@
-"""A bundle, or its segmenter, as others take it: nnU-Net v2's folder, a MONAI bundle, a repository of a model hub."""
+"""A bundle, or its segmenter, as others take it: nnU-Net v2's folder, a MONAI bundle, a hub's repository."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import torch
 
 from aiene.errors import ModelError, OutputError
 from aiene.models.bundle import CARD, Bundle, verify_bundle
-from aiene.pipeline import load_bundle_segmenter
 from aiene.provenance import version
 from aiene.results.atomic import elsewhere, make_folder, write_bytes, write_json, writing
-from aiene.segment.segmenter import Segmenter
+from aiene.segment.segmenter import Segmenter, load_segmenter
 
 To = Literal["nnunet", "monai", "hub"]
 _RESEARCH: Final = "Research software, not a medical device."
@@ -27,8 +26,8 @@ def export_bundle(bundle: Bundle, to: To, out: Path) -> Path:
 
     Parameters
     ----------
-    to : `nnunet`: a folder for `nnUNetv2_predict_from_modelfolder -m`; `monai`: a MONAI bundle of the segmenter;
-        `hub`: the whole bundle as a repository of the Hugging Face hub, with its card.
+    to : `nnunet`: a folder for `nnUNetv2_predict_from_modelfolder -m`; `monai`: a MONAI bundle of the
+        segmenter; `hub`: the whole bundle as a repository of the Hugging Face hub, with its card.
     out : a folder that is not there yet, or empty.
 
     Returns
@@ -63,7 +62,10 @@ def _nnunet(bundle: Bundle, out: Path) -> None:
 
 
 def _monai(bundle: Bundle, out: Path) -> None:
-    segmenter = load_bundle_segmenter(bundle, torch.device("cpu"))
+    chosen = bundle.card.segmenter
+    segmenter = load_segmenter(
+        bundle.segmenter_folder, folds=chosen.folds, checkpoint=chosen.checkpoint, mirroring=chosen.mirroring
+    )
     if len(segmenter.networks) != 1 or segmenter.plan.from_v1:
         raise ModelError(
             bundle.path, "its segmenter has several folds, or comes from nnU-Net v1", "export it --to nnunet"
@@ -101,7 +103,8 @@ def _hub(bundle: Bundle, out: Path) -> None:
     hashes = "\n".join(f"| `{name}` | `{sha}` |" for name, sha in card.files.items())
     front = json.dumps(head, indent=2, ensure_ascii=False)  # JSON is YAML
     text = (
-        f"---\n{front}\n---\n# {card.name} {card.version}\n**{card.notice}** {_RESEARCH}\n\n{card.intended_use}\n\n"
+        f"---\n{front}\n---\n# {card.name} {card.version}\n**{card.notice}** {_RESEARCH}\n\n"
+        f"{card.intended_use}\n\n"
         f"```sh\naiene models import --name {card.name} hf://ORGANISATION/REPOSITORY\n"
         f"aiene run INPUT -o OUT --model {card.name}\n```\n\n"
         f"| File | SHA-256 |\n| --- | --- |\n{hashes}\n"
@@ -119,16 +122,17 @@ _WRITERS: Final[Mapping[To, Callable[[Bundle, Path], None]]] = {
 def _input(bundle: Bundle) -> str:
     fed = "in HU" if bundle.card.segmenter.intensities == "hu" else "scaled to [0, 1]"
     return (
-        f"It takes the crop that `aiene run --keep-prepared` leaves (`prepared.nii.gz`, 1 x 1 x 3 mm, {fed}), not a "
-        "whole CT: the registration to the template and the crop are the bundle's, and so are the classifier and "
-        "the split into nodes. Those come with `aiene run`."
+        f"It takes the crop that `aiene run --keep-prepared` leaves (`prepared.nii.gz`, 1 x 1 x 3 mm, "
+        f"{fed}), not a whole CT: the registration to the template and the crop are the bundle's, and so are the "
+        "classifier and the split into nodes. Those come with `aiene run`."
     )
 
 
 def _write_notes(bundle: Bundle, file: Path, words: str) -> None:
     card = bundle.card
     text = (
-        f"# Segmenter of the bundle {card.name} {card.version}\n**{card.notice}** {_RESEARCH}\n\n{card.intended_use}\n\n"
+        f"# Segmenter of the bundle {card.name} {card.version}\n**{card.notice}** {_RESEARCH}\n\n"
+        f"{card.intended_use}\n\n"
         f"{words}\n\nLicence {card.licence}; SHA-256 of the bundle {bundle.sha256}.\n"
     )
     write_bytes(file, text.encode())
@@ -220,7 +224,8 @@ def _inference(bundle: Bundle, segmenter: Segmenter, plans: dict[str, Any]) -> d
             "mode": "gaussian",
             "sigma_scale": 0.125,
         },
-        "mirrored": "$lambda t: sum(torch.flip(@network(torch.flip(t, a)), a) for a in @mirrors) / len(@mirrors)",
+        "mirrored": "$lambda t: sum(torch.flip(@network(torch.flip(t, a)), a) for a in @mirrors) "
+        "/ len(@mirrors)",
         "inferer": "$lambda image: @sliding(image, @mirrored)",
         "preprocessing": {
             "_target_": "Compose",
