@@ -1,7 +1,7 @@
 """3D Slicer: run `aiene` on a CT and load its segmentation, with the nodes by name, and the table.
 
-Add this folder under Edit > Application Settings > Modules. `aiene` is a program of its own (its Python is not
-Slicer's): name it in the module, or put it on the PATH. Research software, not a medical device.
+Add this folder under Edit > Application Settings > Modules. `aiene` is a program of its own (its Python is
+not Slicer's): name it in the module, or put it on the PATH. Research software, not a medical device.
 """
 
 from __future__ import annotations

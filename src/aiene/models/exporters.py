@@ -122,9 +122,9 @@ _WRITERS: Final[Mapping[To, Callable[[Bundle, Path], None]]] = {
 def _input(bundle: Bundle) -> str:
     fed = "in HU" if bundle.card.segmenter.intensities == "hu" else "scaled to [0, 1]"
     return (
-        f"It takes the crop that `aiene run --keep-prepared` leaves (`prepared.nii.gz`, 1 x 1 x 3 mm, "
-        f"{fed}), not a whole CT: the registration to the template and the crop are the bundle's, and so are the "
-        "classifier and the split into nodes. Those come with `aiene run`."
+        f"It takes the crop that `aiene run --keep-prepared` leaves (`prepared.nii.gz`, 1 x 1 x 3 mm, {fed}), "
+        "not a whole CT: registration to the template, crop, classifier and the split into nodes come with "
+        "`aiene run`."
     )
 
 
