@@ -10,11 +10,13 @@ FROM python:3.11-slim
 WORKDIR /opt/aiene
 COPY pyproject.toml constraints.txt requirements.txt README.md LICENSE NOTICE run_e2e.py ./
 COPY src ./src
-RUN pip install --no-cache-dir -r requirements.txt
+RUN pip install --no-cache-dir --constraint constraints.txt '.[hospital]'
 
 # Bundles that are imported go to a volume; the image runs as any user.
 ENV AIENE_MODELS=/models AIENE_CONTAINER=docker
-RUN mkdir /models && chmod 777 /models && useradd --create-home aiene
+# /var/lib/aiene is the store of `aiene dicom listen` (integrations/orthanc/compose.yaml).
+RUN mkdir /models && chmod 777 /models && useradd --create-home aiene && \
+    install --directory --owner=aiene --mode=0700 /var/lib/aiene
 USER aiene
 WORKDIR /home/aiene
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -53,7 +53,7 @@ class Orthanc:
     modalities : its DicomModalities: by name, AE title, host, port, and what they may do.
     """
 
-    def __init__(self, folder: Path, **modalities: Any) -> None:
+    def __init__(self, folder: Path, *, scripts: Sequence[str] = (), **modalities: Any) -> None:
         if not shutil.which(PROGRAM) or not PLUGIN.exists():
             pytest.skip("Orthanc is not there (Debian: orthanc, orthanc-dicomweb)")
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +73,7 @@ class Orthanc:
             "DicomAlwaysAllowFind": False,
             "DicomAlwaysAllowGet": False,
             "StableAge": 2,
+            "LuaScripts": list(scripts),
             "DicomModalities": modalities,
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         }
@@ -138,9 +139,3 @@ class Orthanc:
                 dataset = pydicom.dcmread(BytesIO(content))
                 found.setdefault(str(dataset.Modality), []).append(dataset)
         return found
-
-    def stored_count(self) -> int:
-        """How many instances it has been sent since it was started: those that it had are counted too."""
-        return (self.folder / "log.txt").read_text(errors="replace").count("New instance stored") + len(
-            self.get("instances")
-        )

@@ -20,11 +20,10 @@ from aiene.cohort import RunSummary
 from aiene.geometry.grid import Grid
 from aiene.pacs.config import Settings
 from aiene.pacs.page import open_queue
-from aiene.pacs.queue import Study
+from aiene.pacs.queue import Outcome, Study
 from aiene.pacs.service import Service
 from aiene.pacs.store import Store
-from aiene.pacs.worker import Outcome, work
-from aiene.parallel import Crew
+from aiene.pacs.worker import work
 from aiene.results.store import RunStore
 from builders.export_runs import OBLIQUE, small_grid, write_run, write_series
 
@@ -77,7 +76,7 @@ class Site:
         settings: Settings,
         work: Callable[..., Outcome] = planted_work,
         *,
-        new_crew: Callable[[], Any] = lambda: Crew(1),
+        new_crew: Callable[[], Any] | None = None,
     ) -> None:
         self.settings = settings
         self.service = Service(settings, work=work, new_crew=new_crew)

@@ -18,12 +18,11 @@ import pytest
 from pydicom.uid import JPEGLSLossless
 
 from aiene.pacs.config import Settings
-from aiene.pacs.queue import Queue
+from aiene.pacs.queue import Outcome, Queue
 from aiene.pacs.receiver import NotKeptError, Receiver
 from aiene.pacs.store import Store
 from aiene.pacs.stow import BadRequestError, parts
 from aiene.pacs.trail import Trail
-from aiene.pacs.worker import Outcome
 from builders.dicom_files import write_series
 from builders.pacs_site import (
     Site,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiene.cli import benchmark, demo, dicom, export, models, pseudonyms, risk, run, train
+from aiene.cli import benchmark, demo, dicom, doctor, export, models, pseudonyms, risk, run, train
 
 app = typer.Typer(
     name="aiene",
@@ -25,6 +25,7 @@ app.command(name="demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.command(name="export")(export.export)
 app.add_typer(dicom.app, name="dicom")
+app.command(name="doctor")(doctor.doctor)
 app.command(name="pseudonyms")(pseudonyms.pseudonyms)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(risk.app, name="risk")

@@ -1,4 +1,4 @@
-"""`aiene models`: list, show, verify and import model bundles."""
+"""`aiene models`: list, show, verify, import and export model bundles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from aiene.cli.console import echo, echo_json, user_errors
 
-app = typer.Typer(help="List, show, verify and import model bundles.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify, import and export model bundles.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a bundle.")]
@@ -80,9 +80,13 @@ def verify(name: Name, as_json: AsJson = False) -> None:
 @app.command("import")
 def import_model(
     name: Annotated[str, typer.Option(help="Name of the new bundle.")],
+    source: Annotated[
+        str | None, typer.Argument(metavar="[hf://ORG/NAME]", help="A whole bundle of the Hugging Face hub.")
+    ] = None,
     segmenter: Annotated[
-        Path, typer.Option(help="nnU-Net v1 model folder, or a v2 trained-model folder; or a ZIP of one.")
-    ],
+        Path | None,
+        typer.Option(help="nnU-Net v1 model folder, or a v2 trained-model folder; or a ZIP of one."),
+    ] = None,
     classifier: Annotated[Path | None, typer.Option(help="Keras 2 .h5 of the DualNet.")] = None,
     template: Annotated[Path | None, typer.Option(help="Template CT that CTs are registered to.")] = None,
     base: Annotated[
@@ -141,7 +145,14 @@ def import_model(
     from aiene.models.bundle import find_bundle
     from aiene.models.importers.bundle import Choices, import_bundle, import_into
 
+    if source is not None:
+        _import_whole(name, source, out, as_json, alone=segmenter is None and base is None)
+        return
     with user_errors():
+        if segmenter is None:
+            raise UsageError(
+                "give --segmenter, or the address of a whole bundle, hf://ORGANISATION/REPOSITORY."
+            )
         choices = Choices(
             nodes_label=nodes_label,
             primary_label=primary_label,
@@ -179,6 +190,39 @@ def import_model(
     echo(f"{done.bundle.card.name}: imported into {done.bundle.path}")
     echo(f"    segmenter: {done.segmenter}")
     echo(f"    classifier: {done.classifier}")
+
+
+def _import_whole(name: str, source: str, out: Path | None, as_json: bool, *, alone: bool) -> None:
+    from aiene.errors import UsageError
+    from aiene.models.hub import import_from_hub
+
+    with user_errors():
+        if not alone:
+            raise UsageError(f"{source} is a whole bundle; leave --segmenter and --base out.")
+        bundle = import_from_hub(name, source, out)
+    if as_json:
+        echo_json({"path": str(bundle.path), "sha256": bundle.sha256})
+        return
+    echo(f"{bundle.card.name}: imported into {bundle.path}; every file is as on its card.")
+
+
+@app.command("export")
+def export_model(
+    name: Name,
+    to: Annotated[
+        Literal["nnunet", "monai", "hub"],
+        typer.Option("--to", help="nnU-Net v2's folder, a MONAI bundle, or a repository of the hub."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A folder that is not there yet.")],
+) -> None:
+    """Write a bundle, or its segmenter, as other tools take it."""
+    from aiene.models.bundle import find_bundle
+    from aiene.models.exporters import export_bundle
+
+    with user_errors():
+        bundle = find_bundle(name)
+        export_bundle(bundle, to, out)
+    echo(f"{bundle.card.name}: written to {out}. {bundle.card.notice}")
 
 
 def _folds(words: str) -> tuple[int | Literal["all"], ...]:

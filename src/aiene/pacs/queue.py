@@ -105,6 +105,22 @@ class Instance(NamedTuple):
     stated: int | None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How the work on a study ended.
+
+    Parameters
+    ----------
+    status : `done`; `failed` for good; `later` where another try may help; `stale` where new images came.
+    reason : one sentence where it is not `done`, or what to know where it is.
+    objects : how many objects each archive has taken now, by its name.
+    """
+
+    status: Literal["done", "failed", "later", "stale"]
+    reason: str = ""
+    objects: tuple[tuple[str, int], ...] = ()
+
+
 class Queue:
     """The database; may be used from several threads and processes.
 

@@ -9,20 +9,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiene.extras import need
 from aiene.pacs.config import Settings
 from aiene.pacs.listener import GB, Listener
 from aiene.pacs.page import status_port
 from aiene.pacs.push import pause_s
-from aiene.pacs.queue import Queue, State, Study
+from aiene.pacs.queue import Outcome, Queue, State, Study
 from aiene.pacs.receiver import Receiver
 from aiene.pacs.store import Store
 from aiene.pacs.stow import stow_port
 from aiene.pacs.trail import Trail
-from aiene.pacs.worker import Outcome, work
-from aiene.parallel import Crew
+
+if TYPE_CHECKING:
+    from aiene.parallel import Crew
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Service:
     settings : checked.
     show_uids : whether UIDs stand in the log.
     retry_failed : give failed studies another chance first.
-    work : what is done with a study.
+    work : what is done with a study; `worker.work` if None.
     new_crew : makes the process that does it.
     """
 
@@ -56,11 +57,12 @@ class Service:
         *,
         show_uids: bool = False,
         retry_failed: bool = False,
-        work: Work = work,
-        new_crew: Callable[[], Crew] = lambda: Crew(1),
+        work: Work | None = None,
+        new_crew: Callable[[], Crew] | None = None,
     ) -> None:
         self._settings, self._show_uids, self._retry_failed = settings, show_uids, retry_failed
         self._work, self._new_crew = work, new_crew
+        self._crew: Crew | None = None
         self._arrived: dict[str, float] = {}
         self._busy: tuple[Study, Future[Outcome]] | None = None
         self._stop = threading.Event()
@@ -94,8 +96,7 @@ class Service:
             held.callback(self._trail.close)
             receiver = Receiver(store, queue, self._note_arrival)
             self._take_up(receiver)
-            self._crew = self._new_crew()
-            held.callback(lambda: self._crew.stop())
+            held.callback(self._stop_crew)
             if settings.status is not None:
                 held.enter_context(status_port(settings.status, queue))
             if settings.stow is not None:
@@ -177,7 +178,21 @@ class Service:
         ):
             return
         self._tell(study, "running")
-        self._busy = study, self._crew.submit(self._work, self._settings, study.name, study.generation)
+        self._busy = study, self._submit(study)
+
+    def _submit(self, study: Study) -> Future[Outcome]:
+        """Torch is loaded with the first study: whoever sends is answered within a second of the start."""
+        from aiene.pacs.worker import work
+        from aiene.parallel import Crew
+
+        if self._crew is None:
+            self._crew = self._new_crew() if self._new_crew is not None else Crew(1)
+        return self._crew.submit(self._work or work, self._settings, study.name, study.generation)
+
+    def _stop_crew(self) -> None:
+        if self._crew is not None:
+            self._crew.stop()
+            self._crew = None
 
     def _finish(self) -> None:
         if self._busy is None or not self._busy[1].done():
@@ -185,8 +200,7 @@ class Service:
         (study, future), self._busy = self._busy, None
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
-            self._crew.stop()
-            self._crew = self._new_crew()
+            self._stop_crew()
             self._ended(study)
         elif error is not None:
             log.error("a study of the queue", exc_info=error)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from pydicom.uid import generate_uid
 
@@ -18,25 +16,8 @@ from aiene.pacs.commitment import Answers, ask
 from aiene.pacs.config import Settings
 from aiene.pacs.objects import Delivery, Outgoing, read_outgoing
 from aiene.pacs.push import push
-from aiene.pacs.queue import Queue
+from aiene.pacs.queue import Outcome, Queue
 from aiene.pacs.store import Store
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the work on a study ended.
-
-    Parameters
-    ----------
-    status : `done`; `failed` for good; `later` where another try may help; `stale` where new images came.
-    reason : one sentence where it is not `done`, or what to know where it is.
-    objects : how many objects each archive has taken now, by its name.
-    """
-
-    status: Literal["done", "failed", "later", "stale"]
-    reason: str = ""
-    objects: tuple[tuple[str, int], ...] = ()
-
 
 RunStudy = Callable[[Settings, Store, str], RunSummary]
 

@@ -1,0 +1,98 @@
+"""`aiene doctor`: what is wrong with this install or site, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aiene.cli.console import echo, echo_json, stderr_console, user_errors
+
+if TYPE_CHECKING:
+    from aiene.doctor.finding import Check, Finding
+    from aiene.pacs.config import Peer
+
+
+def doctor(
+    peers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer",
+            metavar="PEER",
+            help="AET@HOST:PORT, a DICOMweb URL, or a peer of --config; several times.",
+        ),
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Store a test object at the peer, which stays there.")
+    ] = True,
+    ae_title: Annotated[str, typer.Option("--ae-title", help="Our AE title towards the peer.")] = "AIENE",
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Configuration of aiene dicom listen: checked too."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the self-test of the networks.")] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", metavar="FILE.zip", help="Also write what was found, to go with a report of a fault."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Say what is wrong with this install or site, and how to mend it; exit code 1 where something is."""
+    from aiene.doctor import machine
+    from aiene.doctor.finding import Finding, examine
+    from aiene.pacs.config import parse_peer, read_config
+
+    console = stderr_console()
+
+    def tell(finding: Finding) -> None:
+        if not as_json:
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            echo(f"{finding.level:<8} {finding.area}: {finding.text}{remedy}.")
+
+    with user_errors("aiene doctor"):
+        settings = None if config is None else read_config(config)
+        checks: list[Check] = [
+            machine.python,
+            machine.core,
+            machine.torch_and_device,
+            machine.cores_and_threads,
+            machine.memory,
+            machine.disk_and_folders,
+            machine.extras,
+            machine.pictures,
+            partial(_bundles, quick),
+        ]
+        title = ae_title if settings is None else settings.listen.ae_title
+        wanted = [parse_peer(text, settings) for text in peers or ()]
+        if settings is not None:
+            checks.append(lambda: iter([Finding("configuration", "ok", "every entry is in order")]))
+            wanted += [settings.peers[name] for name in settings.send_to if not peers]
+        checks += [partial(_peer, one, title, store) for one in wanted]
+        found = examine(checks, tell)
+        if bundle is not None:
+            from aiene.doctor.report import write_report
+
+            names = write_report(bundle, found, settings)
+            console.print(
+                f"{bundle.name}: {', '.join(names)}. Look at it before you send it on.", markup=False
+            )
+    if as_json:
+        echo_json(found.to_json())
+    raise typer.Exit(found.exit_code)
+
+
+def _bundles(quick: bool) -> Iterator[Finding]:
+    from aiene.doctor.bundles import bundles
+
+    return bundles(quick=quick)
+
+
+def _peer(wanted: Peer, title: str, store: bool) -> Iterator[Finding]:
+    from aiene.doctor.peer import peer
+
+    return peer(wanted, title, store=store)

@@ -1,0 +1,1 @@
+"""What is wrong with an install or a site, and how to mend it."""

@@ -1,0 +1,305 @@
+"""The machine and the install: Python, torch, cores, memory, disk, extras, fonts, a browser for pictures."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from aiene.device import available_cores
+from aiene.doctor.finding import Finding
+from aiene.models.bundle import models_folder
+from aiene.provenance import version
+
+_GB: Final = 1e9
+_MEMORY_GB: Final = 6.0
+"""Peak of a run of one case is about 3 GB (docs/measured.md), and the system needs some."""
+
+_DISK_GB: Final = 5.0
+_PYTHON: Final = ((3, 11), (3, 13))
+_MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "dicom": ("highdicom", "PIL"),
+    "hospital": ("highdicom", "pynetdicom", "dicomweb_client", "requests"),
+    "risk": ("comprisk", "jinja2", "lifelines", "matplotlib", "openpyxl", "pyarrow"),
+    "benchmark": ("huggingface_hub", "jinja2", "matplotlib", "monai", "sklearn", "transformers"),
+    "train": ("nnunetv2", "sklearn", "tensorboard"),
+}
+"""By extra, what it brings: the modules that the commands ask for."""
+
+_CORE: Final = (
+    "dynamic_network_architectures",
+    "h5py",
+    "nibabel",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "pydicom",
+    "pylibjpeg",
+    "openjpeg",
+    "libjpeg",
+    "jpeg_ls",
+    "safetensors",
+    "skimage",
+    "scipy",
+    "SimpleITK",
+    "torch",
+    "yaml",
+)
+_SLOW: Final = frozenset(
+    {"monai", "nnunetv2", "sklearn", "tensorboard", "transformers", "comprisk", "lifelines"}
+)
+_BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter, and this package in it."""
+    here, facts = sys.version_info[:2], {"python": platform.python_version(), "aiene": version()}
+    text = f"Python {facts['python']}, aiene {facts['aiene']}"
+    if not _PYTHON[0] <= here <= _PYTHON[1]:
+        yield Finding("Python", "problem", text, "use Python 3.11 to 3.13", facts)
+        return
+    where = Path(__file__).resolve().parents[1]
+    level = "note" if sys.flags.optimize else "ok"
+    yield Finding(
+        "Python",
+        level,
+        text,
+        "run Python without -O" if sys.flags.optimize else "",
+        {**facts, "folder": where.name},
+    )
+
+
+def core() -> Iterator[Finding]:
+    """What every command needs."""
+    broken = [(name, reason) for name in _CORE if (reason := _why_not(name))]
+    for name, reason in broken:
+        yield Finding(
+            "packages",
+            "problem",
+            f"{name} cannot be loaded ({reason})",
+            "pip install --force-reinstall aiene",
+        )
+    if not broken:
+        yield Finding("packages", "ok", f"all {len(_CORE)} that every command needs are there")
+
+
+def torch_and_device() -> Iterator[Finding]:
+    """torch, with what of the processor or graphics card it can use."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Finding(
+            "torch",
+            "problem",
+            f"torch cannot be loaded ({type(error).__name__})",
+            "pip install --force-reinstall torch",
+        )
+        return
+    able = torch.backends.cpu.get_cpu_capability()
+    facts = {"torch": torch.__version__, "cpu": able, "cuda": torch.cuda.is_available()}
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name(0)
+        free, total = torch.cuda.mem_get_info(0)
+        text = f"torch {torch.__version__} on {name}, {free / _GB:.0f} of {total / _GB:.0f} GB free"
+        yield Finding("torch", "ok", text, "", {**facts, "gpu": name})
+        return
+    if torch.version.cuda and _has_nvidia():
+        yield Finding(
+            "torch",
+            "problem",
+            f"torch {torch.__version__} finds no GPU, though there is an NVIDIA card",
+            "update its driver, or say --device cpu",
+            facts,
+        )
+        return
+    if "AVX" not in able and platform.machine() in ("x86_64", "AMD64"):
+        yield Finding(
+            "torch",
+            "note",
+            f"torch {torch.__version__} on a processor without AVX2: slow",
+            "use a newer machine",
+            facts,
+        )
+        return
+    yield Finding("torch", "ok", f"torch {torch.__version__} on the processor ({able}), no GPU", "", facts)
+
+
+def cores_and_threads() -> Iterator[Finding]:
+    """Cores that may be used, and variables that hold them back."""
+    cores, there = available_cores(), os.cpu_count() or 1
+    facts = {"usable": cores, "there": there}
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        value = os.environ.get(name)
+        if value is None:
+            continue
+        if not value.isdigit() or int(value) < 1:
+            yield Finding(
+                "cores",
+                "problem",
+                f"{name} is {value!r}, which is no number of threads",
+                f"unset {name}",
+                facts,
+            )
+        elif int(value) > cores:
+            yield Finding(
+                "cores",
+                "note",
+                f"{name} is {value}, more than the {cores} usable cores",
+                f"unset {name}",
+                facts,
+            )
+        elif int(value) < cores:
+            yield Finding(
+                "cores", "note", f"{name} is {value}, so some of {cores} cores wait", f"unset {name}", facts
+            )
+    level = "note" if cores < 2 else "ok"
+    yield Finding(
+        "cores", level, f"{cores} of {there} cores usable", "a run takes longer" if cores < 2 else "", facts
+    )
+
+
+def memory() -> Iterator[Finding]:
+    """Memory, a container's limit included."""
+    free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
+    limit = _cgroup_limit()
+    if limit is not None and limit < total:
+        total, free = limit, min(free, limit)
+    facts = {"free_gb": round(free / _GB, 1), "total_gb": round(total / _GB, 1)}
+    text = f"{free / _GB:.1f} of {total / _GB:.1f} GB free"
+    if total < _MEMORY_GB * _GB:
+        yield Finding("memory", "problem", text, f"give it {_MEMORY_GB:.0f} GB: a case needs about 3", facts)
+    elif free < _MEMORY_GB * _GB:
+        yield Finding("memory", "note", text, "end other programs, or run with --jobs 1", facts)
+    else:
+        yield Finding("memory", "ok", text, "", facts)
+
+
+def disk_and_folders() -> Iterator[Finding]:
+    """Room, and the right to write, where results, models and temporary files go."""
+    temporary = os.environ.get("TMPDIR")
+    if temporary and not Path(temporary).is_dir():
+        yield Finding("disk", "problem", "TMPDIR names a folder that is not there", "correct or unset TMPDIR")
+    places = {"the current folder": Path.cwd(), "the temporary folder": Path(tempfile.gettempdir())}
+    if models_folder().exists() or "AIENE_MODELS" in os.environ:
+        places["the models folder"] = models_folder()
+    for name, place in places.items():
+        yield _place(name, place)
+
+
+def extras() -> Iterator[Finding]:
+    """The optional parts."""
+    for extra, modules in _MODULES.items():
+        lacking = {name: reason for name in modules if (reason := _why_not(name))}
+        if not lacking:
+            yield Finding(f"extra {extra}", "ok", "it is installed")
+            continue
+        absent = [name for name, reason in lacking.items() if reason == "not installed"]
+        broken = [name for name in lacking if name not in absent]
+        if broken:
+            text, remedy = (
+                f"{broken[0]} cannot be loaded ({lacking[broken[0]]})",
+                f"pip install --force-reinstall 'aiene[{extra}]'",
+            )
+            yield Finding(f"extra {extra}", "problem", text, remedy)
+        else:
+            text = f"not installed ({', '.join(absent)})"
+            yield Finding(f"extra {extra}", "note", text, f"where you need it: pip install 'aiene[{extra}]'")
+
+
+def pictures() -> Iterator[Finding]:
+    """A font for charts, and a browser that draws pages."""
+    if not _why_not("matplotlib"):
+        from matplotlib import font_manager
+
+        try:
+            font_manager.findfont("sans-serif", fallback_to_default=False)
+            yield Finding("fonts", "ok", "charts find a font")
+        except ValueError:
+            yield Finding(
+                "fonts",
+                "problem",
+                "charts find no font",
+                "install fonts-dejavu-core, or pip install --force-reinstall matplotlib",
+            )
+    found = next((name for name in _BROWSERS if shutil.which(name)), None)
+    if found is None:
+        yield Finding(
+            "browser",
+            "note",
+            "no Chromium to take pictures of pages",
+            "where you need them: install chromium",
+        )
+    else:
+        yield Finding("browser", "ok", f"{found} is there")
+
+
+def _place(name: str, place: Path) -> Finding:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".aiene-doctor-") as file:
+            file.write(b"x")
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        return Finding(
+            "disk",
+            "problem",
+            f"nothing can be written in {name} ({why})",
+            "correct its permissions, or make room",
+        )
+    facts = {"free_gb": round(free / _GB, 1)}
+    if free < _DISK_GB * _GB:
+        return Finding(
+            "disk",
+            "problem",
+            f"only {free / _GB:.1f} GB free in {name}",
+            f"make room: {_DISK_GB:.0f} GB",
+            facts,
+        )
+    return Finding("disk", "ok", f"{free / _GB:.0f} GB free in {name}", "", facts)
+
+
+def _why_not(module: str) -> str:
+    """Why a module cannot be loaded; empty where it can. Of the slow ones only whether it is there."""
+    if module in _SLOW:
+        return "" if importlib.util.find_spec(module) is not None else "not installed"
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return (
+            "not installed"
+            if (error.name or "").split(".")[0] == module.split(".")[0]
+            else f"it lacks {error.name}"
+        )
+    except (ImportError, OSError, AttributeError, ValueError, SyntaxError) as error:
+        return type(error).__name__
+    return ""
+
+
+def _has_nvidia() -> bool:
+    return Path("/proc/driver/nvidia").is_dir() or shutil.which("nvidia-smi") is not None
+
+
+def _cgroup_limit() -> int | None:
+    for file in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        try:
+            text = file.read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() else None
+    return None
+
+
+def installed() -> dict[str, str]:
+    """Every installed distribution with its version, for a report of a fault."""
+    return {str(d.metadata["Name"]): d.version for d in metadata.distributions() if d.metadata["Name"]}

@@ -1,0 +1,277 @@
+"""A bundle, or its segmenter, as others take it: nnU-Net v2's folder, a MONAI bundle, a hub's repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+
+from aiene.errors import ModelError, OutputError
+from aiene.models.bundle import CARD, Bundle, verify_bundle
+from aiene.provenance import version
+from aiene.results.atomic import elsewhere, make_folder, write_bytes, write_json, writing
+from aiene.segment.segmenter import Segmenter, load_segmenter
+
+To = Literal["nnunet", "monai", "hub"]
+_RESEARCH: Final = "Research software, not a medical device."
+
+
+def export_bundle(bundle: Bundle, to: To, out: Path) -> Path:
+    """Write a bundle for another tool.
+
+    Parameters
+    ----------
+    to : `nnunet`: a folder for `nnUNetv2_predict_from_modelfolder -m`; `monai`: a MONAI bundle of the
+        segmenter; `hub`: the whole bundle as a repository of the Hugging Face hub, with its card.
+    out : a folder that is not there yet, or empty.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    ModelError : the bundle is damaged, or cannot be told in that form.
+    OutputError : something lies in `out`, or it cannot be written.
+    """
+    verify_bundle(bundle)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(out, "something lies there", "name a folder that is not there yet with -o")
+    with elsewhere("name another folder with -o"):
+        make_folder(out)
+        _WRITERS[to](bundle, out)
+    return out
+
+
+def _nnunet(bundle: Bundle, out: Path) -> None:
+    with writing(out):
+        shutil.copytree(bundle.segmenter_folder, out, dirs_exist_ok=True)
+    settings = bundle.card.segmenter
+    folds = " ".join(map(str, settings.folds))
+    mirroring = "" if settings.mirroring else " --disable_tta"
+    command = (
+        f"nnUNetv2_predict_from_modelfolder -i IMAGES -o LABELS -m . -f {folds} -chk {settings.checkpoint} "
+        f"-step_size {settings.step_size}{mirroring}"
+    )
+    _write_notes(bundle, out / "README.md", f"```sh\n{command}\n```\n{_input(bundle)}")
+
+
+def _monai(bundle: Bundle, out: Path) -> None:
+    chosen = bundle.card.segmenter
+    segmenter = load_segmenter(
+        bundle.segmenter_folder, folds=chosen.folds, checkpoint=chosen.checkpoint, mirroring=chosen.mirroring
+    )
+    if len(segmenter.networks) != 1 or segmenter.plan.from_v1:
+        raise ModelError(
+            bundle.path, "its segmenter has several folds, or comes from nnU-Net v1", "export it --to nnunet"
+        )
+    plans = json.loads((bundle.segmenter_folder / "plans.json").read_text(encoding="utf-8"))
+    labels = json.loads((bundle.segmenter_folder / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    with writing(out):
+        for name in ("configs", "models", "docs"):
+            (out / name).mkdir()
+        torch.save(segmenter.networks[0].state_dict(), out / "models" / "model.pt")
+    write_json(out / "configs" / "metadata.json", _metadata(bundle, segmenter, labels))
+    write_json(out / "configs" / "inference.json", _inference(bundle, segmenter, plans))
+    write_bytes(out / "LICENSE", f"{bundle.card.licence}\n".encode())
+    _write_notes(
+        bundle,
+        out / "docs" / "README.md",
+        "```sh\npython -m monai.bundle run run --bundle_root . --config_file configs/inference.json\n```\n"
+        + _input(bundle),
+    )
+
+
+def _hub(bundle: Bundle, out: Path) -> None:
+    with writing(out):
+        for name in [CARD, *bundle.card.files]:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, out / name)
+    card = bundle.card
+    head = {
+        "license": card.licence.lower(),
+        "library_name": "aiene",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["medical", "ct", "head-and-neck", "lymph-nodes", "research-only"],
+        "model-index": [{"name": card.name, "results": _figures(card.provenance)}],
+    }
+    hashes = "\n".join(f"| `{name}` | `{sha}` |" for name, sha in card.files.items())
+    front = json.dumps(head, indent=2, ensure_ascii=False)  # JSON is YAML
+    text = (
+        f"---\n{front}\n---\n# {card.name} {card.version}\n**{card.notice}** {_RESEARCH}\n\n"
+        f"{card.intended_use}\n\n"
+        f"```sh\naiene models import --name {card.name} hf://ORGANISATION/REPOSITORY\n"
+        f"aiene run INPUT -o OUT --model {card.name}\n```\n\n"
+        f"| File | SHA-256 |\n| --- | --- |\n{hashes}\n"
+    )
+    write_bytes(out / "README.md", text.encode())
+
+
+_WRITERS: Final[Mapping[To, Callable[[Bundle, Path], None]]] = {
+    "nnunet": _nnunet,
+    "monai": _monai,
+    "hub": _hub,
+}
+
+
+def _input(bundle: Bundle) -> str:
+    fed = "in HU" if bundle.card.segmenter.intensities == "hu" else "scaled to [0, 1]"
+    return (
+        f"It takes the crop that `aiene run --keep-prepared` leaves (`prepared.nii.gz`, 1 x 1 x 3 mm, {fed}), "
+        "not a whole CT: registration to the template, crop, classifier and the split into nodes come with "
+        "`aiene run`."
+    )
+
+
+def _write_notes(bundle: Bundle, file: Path, words: str) -> None:
+    card = bundle.card
+    text = (
+        f"# Segmenter of the bundle {card.name} {card.version}\n**{card.notice}** {_RESEARCH}\n\n"
+        f"{card.intended_use}\n\n"
+        f"{words}\n\nLicence {card.licence}; SHA-256 of the bundle {bundle.sha256}.\n"
+    )
+    write_bytes(file, text.encode())
+
+
+def _metadata(bundle: Bundle, segmenter: Segmenter, labels: dict[str, Any]) -> dict[str, Any]:
+    card, patch = bundle.card, list(segmenter.plan.patch)
+    return {
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+        "meta_schema_20220324.json",
+        "version": card.version,
+        "changelog": {card.version: f"written by aiene {version()}"},
+        "monai_version": "1.5.0",
+        "pytorch_version": str(torch.__version__).split("+")[0],
+        "numpy_version": "2.0.0",
+        "required_packages_version": {"dynamic-network-architectures": "0.3.1", "nibabel": "5.3.0"},
+        "name": f"AI-ENE segmenter, {card.name}",
+        "task": "Lymph nodes and primary tumour of the head and neck in a prepared crop of a CT",
+        "description": f"{card.notice} {card.intended_use} {_RESEARCH}",
+        "authors": "see the bundle's provenance",
+        "copyright": f"licence {card.licence}",
+        "intended_use": card.intended_use,
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "hounsfield" if card.segmenter.intensities == "hu" else "magnitude",
+                    "modality": "CT",
+                    "num_channels": 1,
+                    "spatial_shape": patch,
+                    "dtype": "float32",
+                    "value_range": [-1024, 3071] if card.segmenter.intensities == "hu" else [0, 1],
+                    "is_patch_data": True,
+                    "channel_def": {"0": "CT"},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": segmenter.plan.classes,
+                    "spatial_shape": patch,
+                    "dtype": "float32",
+                    "value_range": [0, 1],
+                    "is_patch_data": True,
+                    "channel_def": {
+                        str(value): name for name, value in labels.items() if isinstance(value, int)
+                    },
+                }
+            },
+        },
+    }
+
+
+def _inference(bundle: Bundle, segmenter: Segmenter, plans: dict[str, Any]) -> dict[str, Any]:
+    """What `monai.bundle run` reads: the network by its class, monai's sliding window, the mirror images."""
+    configuration = next(iter(plans["configurations"].values()))
+    architecture = configuration["architecture"]
+    imported = set(architecture["_kw_requires_import"])
+    words = {
+        name: f"$__import__('pydoc').locate('{value}')" if name in imported and value is not None else value
+        for name, value in architecture["arch_kwargs"].items()
+    }
+    axes = segmenter.mirror_axes
+    mirrors = [[], *([a + 2 for a in c] for n in range(1, len(axes) + 1) for c in combinations(axes, n))]
+    overlap = 1 - bundle.card.segmenter.step_size
+    return {
+        "imports": ["$import glob", "$import os", "$import torch"],
+        "bundle_root": ".",
+        "dataset_dir": "images",
+        "output_dir": "labels",
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "mirrors": mirrors,
+        "network_def": {
+            "_target_": architecture["network_class_name"],
+            "input_channels": 1,
+            "num_classes": segmenter.plan.classes,
+            "deep_supervision": False,
+            **words,
+        },
+        "network": "$@network_def.to(@device).eval()",
+        "load": "$@network.load_state_dict(torch.load(os.path.join(@bundle_root, 'models', 'model.pt'), "
+        "map_location=@device, weights_only=True))",
+        "sliding": {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": list(segmenter.plan.patch),
+            "sw_batch_size": 1,
+            "overlap": overlap,
+            "mode": "gaussian",
+            "sigma_scale": 0.125,
+        },
+        "mirrored": "$lambda t: sum(torch.flip(@network(torch.flip(t, a)), a) for a in @mirrors) "
+        "/ len(@mirrors)",
+        "inferer": "$lambda image: @sliding(image, @mirrored)",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImage", "image_only": True, "ensure_channel_first": True},
+                {"_target_": "Transpose", "indices": [0, 3, 2, 1]},
+                {"_target_": "EnsureType", "device": "@device"},
+            ],
+        },
+        "saver": {
+            "_target_": "SaveImage",
+            "output_dir": "@output_dir",
+            "output_postfix": "labels",
+            "output_dtype": "$__import__('numpy').uint8",
+            "resample": False,
+            "separate_folder": False,
+        },
+        "one": "$lambda file: (lambda image: @saver(torch.argmax(@inferer(image[None])[0], 0, keepdim=True)"
+        ".permute(0, 3, 2, 1), meta_data=image.meta))(@preprocessing(file))",
+        "run": [
+            "$@load",
+            "$[@one(file) for file in sorted(glob.glob(os.path.join(@dataset_dir, '*.nii.gz')))]",
+        ],
+    }
+
+
+def _figures(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures of a card as the hub's `model-index`; only numbers, by their place in the card."""
+    found: list[dict[str, Any]] = []
+
+    def look(content: Any, place: tuple[str, ...]) -> None:
+        if isinstance(content, dict):
+            for key, value in content.items():
+                look(value, (*place, str(key)))
+        elif isinstance(content, int | float) and not isinstance(content, bool):
+            found.append({"type": ".".join(place), "value": content})
+
+    for key, value in provenance.items():
+        if "evaluation" in str(key):
+            look(value, (str(key),))
+    if not found:
+        return []
+    return [
+        {
+            "task": {"type": "image-segmentation"},
+            "dataset": {"name": "as the card's provenance says", "type": "other"},
+            "metrics": found,
+        }
+    ]
