@@ -19,6 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from aiene.errors import InputError, UsageError
 from aiene.export.case import Maker
 from aiene.geometry import Grid, Volume
+from aiene.ingest import AffineRule
 from aiene.results.nifti import LPS_TO_RAS
 from aiene.results.records import CaseResult
 from aiene.results.store import CASE, RunStore
@@ -38,6 +39,7 @@ class RunRecord:
     maker : what made its results.
     model : name or folder of the bundle, as the run was told.
     fg_labels : the labels that the user chose as nodes; None: those of the bundle.
+    affine : which affine of a NIfTI file counted.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     """
 
@@ -47,6 +49,7 @@ class RunRecord:
     model: str
     pseudonymised: bool = False
     fg_labels: str | None = None
+    affine: AffineRule = "auto"
 
 
 def read_run(out: Path) -> RunRecord:
@@ -148,4 +151,5 @@ def _record(content: dict[str, Any]) -> RunRecord:
         model=settings["model"],
         pseudonymised="pseudonyms" in settings,
         fg_labels=settings.get("fg_labels"),
+        affine=settings.get("affine", "auto"),
     )
