@@ -7,7 +7,7 @@ runs where the networks are loaded. `run_case` is both.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,13 +17,14 @@ import numpy as np
 
 from aiene.export.identity import odd_headers
 from aiene.export.source_series import whole_header
-from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
+from aiene.geometry import Grid, RigidTransform, Triple, Volume, pull_labels
 from aiene.ingest import Case, read_case
 from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import opened
 from aiene.models.bundle import Bundle
 from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
+from aiene.nodes.join import join_nodes
 from aiene.preprocess import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
 from aiene.results.records import contour_warnings, node_results, node_warnings, threshold_warnings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from aiene.segment import Segmenter
 
 
+Joins = Sequence[tuple[Triple, Triple]]
 _SOFT_HU = -200.0
 _NO_PRIMARY = "the model has no label for the primary tumour, so none was looked for"
 _WHOLE = 0.995
@@ -199,7 +201,13 @@ def ready(
 
 
 def finish(
-    at: Ready, networks: Networks, settings: Settings, *, labels: dict[str, int], midline_x: float
+    at: Ready,
+    networks: Networks,
+    settings: Settings,
+    *,
+    labels: dict[str, int],
+    midline_x: float,
+    joins: Joins = (),
 ) -> tuple[CaseResult, CaseArrays]:
     """Segment, split, classify, and bring the result home onto the native CT.
 
@@ -208,6 +216,7 @@ def finish(
     at : the prepared case.
     labels : the bundle's labels by name; without GTVp, nobody looked for a primary tumour.
     midline_x : x (LPS mm) of the template's midline.
+    joins : pairs of points (LPS mm on the native CT) whose nodes a reader counts as one.
     """
     seconds = dict(at.seconds)
     prepared = at.prepared
@@ -219,6 +228,11 @@ def finish(
             marked = _of_network(at, networks, labels, told)
     with _timed(seconds, "nodes"):
         nodes = split_nodes(marked.on_crop, fg_labels=(GTVN,), axes=settings.include_short_axes)
+        if joins:
+            on_crop = prepared.to_native.inverse()
+            pairs = [(on_crop.apply(a), on_crop.apply(b)) for a, b in joins]
+            inside = marked.on_crop.with_array(marked.on_crop.array == GTVN)
+            nodes = join_nodes(nodes, pairs, inside, axes=settings.include_short_axes)
     with _timed(seconds, "classify"):
         scores = networks.classifier.scores(prepared.crop, nodes)
     with _timed(seconds, "native"):
@@ -288,9 +302,9 @@ def _of_mask(at: Ready, mask: Volume, settings: Settings, told: FgLabels | None)
     ------
     InputError : which of its labels are nodes cannot be told.
     """
-    if settings.masks is None:
-        raise ValueError("a mask without its folder")
-    choice = node_labels(find_mask(settings.masks, at.case.case_id), mask.array, told)
+    name = at.case.case_id
+    file = Path(name) if settings.masks is None else find_mask(settings.masks, name)  # for messages alone
+    choice = node_labels(file, mask.array, told)
     native = mask.with_array(contours(mask.array, choice.nodes))
     on_crop = pull_labels(native, at.prepared.crop.grid, at.prepared.to_native)
     return _Marked(on_crop, native, choice)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiene.cli import benchmark, demo, export, models, pseudonyms, report, risk, run, train
+from aiene.cli import benchmark, demo, export, models, pseudonyms, report, review, risk, run, train
 
 app = typer.Typer(
     name="aiene",
@@ -24,6 +24,7 @@ app.command(name="run")(run.run)
 app.command(name="demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.command(name="report")(report.report)
+app.add_typer(review.app, name="review")
 app.command(name="export")(export.export)
 app.command(name="pseudonyms")(pseudonyms.pseudonyms)
 app.add_typer(benchmark.app, name="benchmark")

@@ -70,6 +70,16 @@ class Scene:
         back = Volume(page, self.native.reordered(self.order)).reordered(self.order.inverse)
         return np.ascontiguousarray(back.array)
 
+    def relabelled(self, nodes: Volume, labels: Volume) -> Scene:
+        """The same block with other label maps of the same CT.
+
+        Raises
+        ------
+        ValueError : more nodes than a page can tell apart.
+        """
+        marked = _marked(nodes, labels).reordered(self.order).array[self.block]
+        return replace(self, labels=self.labels.with_array(np.ascontiguousarray(marked)))
+
 
 def ras_order(grid: Grid) -> AxisOrder:
     """The order in which the axes (z, y, x) run nearest to head, front and right."""
@@ -93,12 +103,8 @@ def scene_of(
     ------
     ValueError : more nodes than a page can tell apart.
     """
-    if int(nodes.array.max(initial=0)) > MOST_NODES:
-        raise ValueError(f"more than {MOST_NODES} nodes")
     order = ras_order(nodes.grid)
-    marked = nodes.array.astype(np.uint8)
-    marked[(labels.array == GTVP) & (marked == 0)] = PRIMARY
-    ordered = Volume(marked, nodes.grid).reordered(order)
+    ordered = _marked(nodes, labels).reordered(order)
     block = _block(ordered, crop, to_native)
     if ct is not None:
         block = _without_air(block, Volume(ct.array, nodes.grid).reordered(order).array, ordered.array)
@@ -108,6 +114,15 @@ def scene_of(
         hu = Volume(ct.array, nodes.grid).reordered(order).array[block]
         shown = Volume(np.clip(np.rint(hu), -1024, 3071).astype(np.int16), grid)
     return Scene(shown, Volume(np.ascontiguousarray(ordered.array[block]), grid), order, nodes.grid, block)
+
+
+def _marked(nodes: Volume, labels: Volume) -> Volume:
+    """Both label maps in the values of a page."""
+    if int(nodes.array.max(initial=0)) > MOST_NODES:
+        raise ValueError(f"more than {MOST_NODES} nodes")
+    marked = nodes.array.astype(np.uint8)
+    marked[(labels.array == GTVP) & (marked == 0)] = PRIMARY
+    return Volume(marked, nodes.grid)
 
 
 def _block(labels: Volume, crop: Grid | None, to_native: RigidTransform | None) -> Block:

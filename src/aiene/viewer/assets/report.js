@@ -55,13 +55,7 @@ async function openReport() {
   for (const button of document.querySelectorAll('button[data-action]')) {
     button.addEventListener('click', actions[button.dataset.action])
   }
-  const next = (by) => {
-    const values = about.nodes.filter((node) => node.key).map((node) => node.value)
-    if (!values.length) return
-    const place = values.indexOf(viewer.chosen)
-    viewer.choose(values[(place < 0 ? (by > 0 ? 0 : -1) : place + by + values.length) % values.length] ?? values[values.length - 1])
-  }
-  listenToKeys(viewer, actions, next, (a, e) => solid?.turn(a, e))
+  listenToKeys(viewer, actions, (by) => viewer.next(by), { ',': () => solid?.turn(-15, 0), '.': () => solid?.turn(15, 0) })
   window.aiene = { viewer, labels } // for tests, and for the curious
   const surfaces = document.getElementById('surfaces')
   if (surfaces) {
@@ -79,46 +73,6 @@ function mark(rows, value) {
     row.querySelector('button').setAttribute('aria-pressed', String(chosen))
     if (chosen) row.scrollIntoView({ block: 'nearest' })
   }
-}
-
-function setWindow(viewer, name) {
-  viewer.window(name)
-  for (const button of document.querySelectorAll('button[data-window]')) {
-    button.setAttribute('aria-pressed', String(button.dataset.window === name))
-  }
-}
-
-function listenToKeys(viewer, actions, next, turn) {
-  const keys = {
-    ArrowUp: () => viewer.step(2, 1),
-    PageUp: () => viewer.step(2, 1),
-    ArrowDown: () => viewer.step(2, -1),
-    PageDown: () => viewer.step(2, -1),
-    ArrowLeft: () => viewer.step(0, 1),
-    ArrowRight: () => viewer.step(0, -1),
-    'Shift+ArrowUp': () => viewer.step(1, 1),
-    'Shift+ArrowDown': () => viewer.step(1, -1),
-    n: () => next(1),
-    p: () => next(-1),
-    1: () => setWindow(viewer, 'Soft tissue'),
-    2: () => setWindow(viewer, 'Bone'),
-    3: () => setWindow(viewer, 'Wide'),
-    '+': actions.in,
-    '=': actions.in,
-    '-': actions.out,
-    0: actions.reset,
-    o: actions.outlines,
-    ',': () => turn(-15, 0),
-    '.': () => turn(15, 0)
-  }
-  document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return
-    const arrow = event.key.startsWith('Arrow')
-    const action = keys[arrow && event.shiftKey ? `Shift+${event.key}` : event.key]
-    if (!action) return
-    event.preventDefault()
-    action()
-  })
 }
 
 openReport()

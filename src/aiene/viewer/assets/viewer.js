@@ -135,6 +135,14 @@ class Viewer {
     this.onChoose(value)
   }
 
+  /** The next node, or the one before. */
+  next(by) {
+    const values = [...this.nodes.values()].filter((node) => node.key).map((node) => node.value)
+    if (!values.length) return
+    const place = values.indexOf(this.chosen)
+    this.choose(values[place < 0 ? (by > 0 ? 0 : values.length - 1) : (place + by + values.length) % values.length])
+  }
+
   kind(value) {
     return value === PRIMARY ? 'primary' : this.nodes.get(value)?.kind || 'unknown'
   }
@@ -216,6 +224,46 @@ class Viewer {
 
 function nodesFirst(nodes) {
   return [...nodes.values()].find((node) => node.key)?.key
+}
+
+function setWindow(viewer, name) {
+  viewer.window(name)
+  for (const button of document.querySelectorAll('button[data-window]')) {
+    button.setAttribute('aria-pressed', String(button.dataset.window === name))
+  }
+}
+
+/** Keys of every page with a viewer; `more` are those of one page. */
+function listenToKeys(viewer, actions, next, more = {}) {
+  const keys = {
+    ArrowUp: () => viewer.step(2, 1),
+    PageUp: () => viewer.step(2, 1),
+    ArrowDown: () => viewer.step(2, -1),
+    PageDown: () => viewer.step(2, -1),
+    ArrowLeft: () => viewer.step(0, 1),
+    ArrowRight: () => viewer.step(0, -1),
+    'Shift+ArrowUp': () => viewer.step(1, 1),
+    'Shift+ArrowDown': () => viewer.step(1, -1),
+    n: () => next(1),
+    p: () => next(-1),
+    1: () => setWindow(viewer, 'Soft tissue'),
+    2: () => setWindow(viewer, 'Bone'),
+    3: () => setWindow(viewer, 'Wide'),
+    '+': actions.in,
+    '=': actions.in,
+    '-': actions.out,
+    0: actions.reset,
+    o: actions.outlines,
+    ...more
+  }
+  document.addEventListener('keydown', (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return
+    const arrow = event.key.startsWith('Arrow')
+    const action = keys[arrow && event.shiftKey ? `Shift+${event.key}` : event.key]
+    if (!action) return
+    event.preventDefault()
+    action()
+  })
 }
 
 /** The nodes in three dimensions, in the skin's faint surface; a drag turns them. */
