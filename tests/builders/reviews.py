@@ -1,4 +1,4 @@
-"""A review without networks: what is drawn is measured by counting voxels, so that geometry can be tested alone."""
+"""A review without networks: drawings are measured by counting voxels, so that geometry is tested alone."""
 
 from __future__ import annotations
 
