@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Grid, Triple, Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.hashing import joined_sha256
 from aiene.ingest.case import Case
@@ -21,6 +21,7 @@ from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
 from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle, OperatingPoint
+from aiene.nodes.join import join_nodes
 from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import split_nodes
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from aiene.segment.segmenter import Segmenter
 
 
+Joins = Sequence[tuple[Triple, Triple]]
 _NO_PRIMARY = "the model has no label for the primary tumour, so none was looked for"
 _COARSE_MM = 3.0
 """Voxels in plane from which on extension is not to be seen: a node's capsule is under 1 mm thick, what
@@ -171,12 +173,18 @@ def preprocess_case(
         "to_native": prepared.to_native.matrix.tolist(),
         "registration": asdict(prepared.registration),
     }
-    warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
+    warnings = (*case.warnings, *ct.warnings, *_coarse(ct.volume.grid), *prepared.warnings)
     return PreprocessedCase(case, prepared, mask, facts, warnings, seconds, ct.notes)
 
 
 def infer_case(
-    at: PreprocessedCase, networks: Networks, settings: Settings, *, labels: dict[str, int], midline_x: float
+    at: PreprocessedCase,
+    networks: Networks,
+    settings: Settings,
+    *,
+    labels: dict[str, int],
+    midline_x: float,
+    joins: Joins = (),
 ) -> tuple[CaseResult, CaseArrays]:
     """Segment, split, classify, and bring the result home onto the native CT.
 
@@ -185,6 +193,7 @@ def infer_case(
     at : the prepared case.
     labels : the bundle's labels by name; without GTVp, nobody looked for a primary tumour.
     midline_x : x (LPS mm) of the template's midline.
+    joins : pairs of points (LPS mm on the native CT) whose nodes a reader counts as one.
     """
     seconds = dict(at.seconds)
     prepared = at.prepared
@@ -196,6 +205,11 @@ def infer_case(
             marked = _of_network(at, networks, labels, told)
     with _timed(seconds, "nodes"):
         nodes = split_nodes(marked.on_crop, fg_labels=(GTVN,), axes=settings.include_short_axes)
+        if joins:
+            on_crop = prepared.to_native.inverse()
+            pairs = [(on_crop.apply(a), on_crop.apply(b)) for a, b in joins]
+            inside = marked.on_crop.with_array(marked.on_crop.array == GTVN)
+            nodes = join_nodes(nodes, pairs, inside, axes=settings.include_short_axes)
     with _timed(seconds, "classify"):
         scores = networks.classifier.scores(prepared.crop, nodes)
     with _timed(seconds, "native"):
@@ -267,9 +281,7 @@ def _of_mask(at: PreprocessedCase, mask: Volume, settings: Settings, told: FgLab
     ------
     InputError : which of its labels are nodes cannot be told.
     """
-    file = own_mask(at.case, settings.masks)
-    if file is None:
-        raise ValueError("a mask without its file")
+    file = own_mask(at.case, settings.masks) or Path(at.case.case_id)  # for messages alone
     choice = node_labels(file, mask.array, told)
     native = mask.with_array(contours(mask.array, choice.nodes))
     on_crop = pull_labels(native, at.prepared.crop.grid, at.prepared.to_native)

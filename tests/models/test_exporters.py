@@ -17,7 +17,7 @@ from aiene.models.bundle import default_folder, find_bundle, read_bundle
 from aiene.models.exporters import export_bundle
 from aiene.models.hub import import_from_hub
 from aiene.models.importers.trial import SEEDS, trial_crop
-from aiene.pipeline import load_bundle_segmenter
+from aiene.segment.segmenter import load_bundle_segmenter
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

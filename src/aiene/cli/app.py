@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from aiene.cli import benchmark, demo, dicom, doctor, export, models, pseudonyms, risk, run, train
+from aiene.cli import (
+    benchmark,
+    demo,
+    dicom,
+    doctor,
+    export,
+    models,
+    pseudonyms,
+    report,
+    review,
+    risk,
+    run,
+    train,
+)
 
 app = typer.Typer(
     name="aiene",
@@ -23,6 +36,8 @@ app = typer.Typer(
 app.command(name="run")(run.run)
 app.command(name="demo")(demo.demo)
 app.add_typer(models.app, name="models")
+app.command(name="report")(report.report)
+app.add_typer(review.app, name="review")
 app.command(name="export")(export.export)
 app.add_typer(dicom.app, name="dicom")
 app.command(name="doctor")(doctor.doctor)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from aiene.cli.console import print_nodes, stderr_console, tell_case, user_errors
+from aiene.cli.report import write_report
 
 
 def demo(
@@ -27,6 +28,9 @@ def demo(
     with user_errors():
         console.print("Making two phantom patients ...")
         summary = run_demo(out, jobs=jobs, on_case=partial(tell_case, console))
+        console.print("Drawing their pages ...")
+        write_report(out / "results", jobs=jobs)
     print_nodes(summary)
     console.print(f"Tables and masks on the phantoms' own grids: {out / 'results'}", markup=False)
+    console.print(f"Open in a browser: {(out / 'results' / 'report.html').resolve()}", markup=False)
     raise typer.Exit(summary.exit_code)

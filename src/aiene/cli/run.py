@@ -17,6 +17,7 @@ from aiene.cli.console import (
     stderr_console,
     user_errors,
 )
+from aiene.cli.report import ClinicalOption, write_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -162,6 +163,10 @@ def run(
         Path | None,
         typer.Option("--log-file", metavar="FILE", help="Write what is told, and tracebacks, to a file."),
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a page for each patient and for all; see aiene report.")
+    ] = False,
+    clinical: ClinicalOption = None,
     list_only: Annotated[
         bool, typer.Option("--list", help="Show what would be run and what is left aside, and end.")
     ] = False,
@@ -184,6 +189,8 @@ def run(
         if out is None:
             raise UsageError("no folder for the results; name one with -o.")
         kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
+        if clinical is not None and not report:
+            raise UsageError("--clinical serves the pages; say --report too.")
         key = None if pseudonymise is None else _key(pseudonymise, out, console)
         telling = RunProgress(console, quiet=quiet, verbose=verbose)
         with logging_to(log_file), telling, search_bar() as show:
@@ -211,6 +218,10 @@ def run(
         exported = None
         if kinds:
             exported = _export(summary, source, out, kinds, source_dicom, overwrite, hidden=key is not None)
+        if report:
+            hidden = key is not None
+            images = source if hidden else None
+            write_report(out, images=images, clinical=clinical, jobs=jobs, shown=out.name if hidden else "")
     _tell_end(summary, exported, out, as_json=as_json, hidden=key is not None)
     raise typer.Exit(max(summary.exit_code, 0 if exported is None else exported.exit_code))
 

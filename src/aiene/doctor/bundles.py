@@ -13,7 +13,7 @@ from aiene.doctor.finding import Finding
 from aiene.errors import AieneError, ModelError
 from aiene.models.bundle import LABEL_VALUES, Bundle, all_bundles, verify_bundle
 from aiene.models.importers.trial import SEEDS, trial_crop
-from aiene.nodes import split_nodes
+from aiene.nodes.split import split_nodes
 from aiene.pipeline import load_networks
 from aiene.preprocess.crop import fixed_window
 

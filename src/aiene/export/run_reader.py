@@ -19,6 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from aiene.errors import InputError, UsageError
 from aiene.export.case import Maker
 from aiene.geometry.grid import Grid, Volume
+from aiene.ingest.case import AffineRule
 from aiene.models.bundle import OperatingPoint
 from aiene.results.nifti import LPS_TO_RAS
 from aiene.results.records import CaseResult
@@ -39,6 +40,7 @@ class RunRecord:
     maker : what made its results.
     model : name or folder of the bundle, as the run was told.
     fg_labels : the labels that the user chose as nodes; None: those of the bundle.
+    affine : which affine of a NIfTI file counted.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     operating_point : of the segmenter; None: as its weights are.
     """
@@ -50,6 +52,7 @@ class RunRecord:
     pseudonymised: bool = False
     fg_labels: str | None = None
     operating_point: OperatingPoint | None = None
+    affine: AffineRule = "auto"
 
 
 def read_run(out: Path) -> RunRecord:
@@ -152,4 +155,5 @@ def _record(content: dict[str, Any]) -> RunRecord:
         pseudonymised="pseudonyms" in settings,
         fg_labels=settings.get("fg_labels"),
         operating_point=settings.get("operating_point"),
+        affine=settings.get("affine", "auto"),
     )

@@ -222,7 +222,7 @@ def draw_page(pictures: Sequence[Picture], words: Words) -> npt.NDArray[np.uint8
     for place, (picture, caption) in enumerate(zip(pictures, words.captions, strict=True)):
         row, column = divmod(place, 2)
         corner = GAP + column * (PANEL + GAP), _HEAD + row * (PANEL + GAP)
-        page.paste(_panel(picture, caption), corner)
+        page.paste(panel(picture, caption), corner)
     foot = PAGE[1] - _FOOT + 2
     pen.text((GAP, foot), words.source, font=_font(15), fill=_TEXT_COLOUR)
     pen.text((PAGE[0] - GAP, foot), NOTICE, font=_font(15), fill=_WARNING_COLOUR, anchor="ra")
@@ -240,21 +240,22 @@ def scale_bar_mm(side_mm: float) -> int:
     return max(mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm <= max(side_mm / 3, 1))
 
 
-def _panel(picture: Picture, caption: str) -> Image.Image:
-    panel = (
+def panel(picture: Picture, caption: str) -> Image.Image:
+    """A picture of `PANEL` pixels with its outlines, caption, letters and scale bar."""
+    image = (
         Image.fromarray(grey(picture.hu))
         .convert("RGB")
         .resize((PANEL * _FINE,) * 2, Image.Resampling.BICUBIC)
     )
-    pen = ImageDraw.Draw(panel)
+    pen = ImageDraw.Draw(image)
     _outline(pen, picture.others, _OTHER_COLOUR, 1)
     _outline(pen, picture.mask, _NODE_COLOUR, 2)
-    panel = panel.resize((PANEL, PANEL), Image.Resampling.LANCZOS)
-    pen = ImageDraw.Draw(panel)
+    image = image.resize((PANEL, PANEL), Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(image)
     _letters(pen, picture.letters)
     _scale_bar(pen, picture.mm_per_pixel)
     _text(pen, (8, 6), caption, 15, "la")
-    return panel
+    return image
 
 
 def _outline(

@@ -27,6 +27,20 @@ def page(document: Document, pictures: Mapping[str, Picture], *, figures: str, t
     ------
     MissingExtraError : jinja2 is not installed.
     """
+    sections = [
+        {"name": s.name, "title": s.title, "items": [_item(i, pictures) for i in s.items]}
+        for s in document.sections
+    ]
+    return filled("report.html.j2", document=document, sections=sections, figures=figures, tables=tables)
+
+
+def filled(template: str, **values: Any) -> str:
+    """A template of the package with its values; every text in it is escaped.
+
+    Raises
+    ------
+    MissingExtraError : jinja2 is not installed.
+    """
     jinja2 = need("jinja2", extra="risk", purpose="Writing the page of a report")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("aiene.report", "templates"),
@@ -35,12 +49,7 @@ def page(document: Document, pictures: Mapping[str, Picture], *, figures: str, t
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = [
-        {"name": s.name, "title": s.title, "items": [_item(i, pictures) for i in s.items]}
-        for s in document.sections
-    ]
-    template = environment.get_template("report.html.j2")
-    return str(template.render(document=document, sections=sections, figures=figures, tables=tables))
+    return str(environment.get_template(template).render(**values))
 
 
 def _item(item: Item, pictures: Mapping[str, Picture]) -> dict[str, Any]:

@@ -303,7 +303,7 @@ class RunStore:
 
 
 _TABLES = ("cases", "nodes", "patients")
-_FILES = (*(f"{name}.csv" for name in _TABLES), "export.csv", "export.json")
+_FILES = (*(f"{name}.csv" for name in _TABLES), "export.csv", "export.json", "report.html")
 _MAPS = ("labels.nii.gz", "nodes.nii.gz")
 _KEPT = ("prepared.nii.gz", "transform.tfm")
 _RECORD = re.compile(r"run(_part-\d+-of-\d+)?\.json")

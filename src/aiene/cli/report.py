@@ -1,0 +1,69 @@
+"""`aiene report`: the pages of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
+
+if TYPE_CHECKING:
+    from aiene.viewer.run import ReportSummary
+
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", help="Where the CTs lie now, if moved or if the run was pseudonymised."),
+]
+ClinicalOption = Annotated[
+    Path | None,
+    typer.Option("--clinical", help="Table of aiene risk stratify: shows each patient's risk group."),
+]
+IdPatternOption = Annotated[
+    str | None, typer.Option("--id-pattern", help="Regular expression: the patient's id within a case id.")
+]
+
+
+def report(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    images: ImagesOption = None,
+    clinical: ClinicalOption = None,
+    id_pattern: IdPatternOption = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes (default: one per core).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Write a page for each patient and one for all; they open in a browser, without server or network."""
+    with user_errors():
+        summary = write_report(out, images=images, clinical=clinical, id_pattern=id_pattern, jobs=jobs)
+    if as_json:
+        pages = {card.result.case_id: card.href for card in summary.cards}
+        shown = {card.result.case_id: list(card.problems) for card in summary.cards if card.problems}
+        echo_json({"cohort": str(summary.cohort), "pages": pages, "problems": shown, "notice": RESEARCH_ONLY})
+
+
+def write_report(
+    out: Path,
+    *,
+    images: Path | None = None,
+    clinical: Path | None = None,
+    id_pattern: str | None = None,
+    jobs: int | None = None,
+    shown: str = "",
+) -> ReportSummary:
+    """Write the pages, and say where they are and what they cannot show.
+
+    Parameters
+    ----------
+    shown : how the folder is called on the screen, where its whole path may name a patient.
+    """
+    from aiene.viewer.run import PAGE, report_run
+
+    console = stderr_console()
+    summary = report_run(out, images=images, clinical=clinical, id_pattern=id_pattern, jobs=jobs)
+    if summary.unseen:
+        first = next(line for card in summary.cards for line in card.problems)
+        console.print(f"{summary.unseen} pages cannot show all: {first}", markup=False, style="yellow")
+    where = Path(shown or out) / PAGE
+    console.print(f"Report of {len(summary.cards)} patients, to open in a browser: {where}", markup=False)
+    return summary

@@ -1,0 +1,139 @@
+"""`aiene review`: look, correct and measure again, in the browser."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+from aiene.cli.report import ClinicalOption, IdPatternOption, ImagesOption
+
+
+class _Group(TyperGroup):
+    """`aiene review OUT` is `aiene review start OUT`: what is no command's name is a folder."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            args = ["start", *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Look at a run's cases in the browser and correct them (aiene review OUT); compare readers.",
+    no_args_is_help=True,
+)
+PORT = 8432
+"""The same at each start: what a browser kept of unsaved strokes belongs to the address."""
+
+
+@app.command()
+def start(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    reader: Annotated[
+        str, typer.Option(help="Whose work this is; each reader sees the own alone.")
+    ] = "reader",
+    blind: Annotated[bool, typer.Option("--blind", help="Hide the model's contours and figures.")] = False,
+    images: ImagesOption = None,
+    clinical: ClinicalOption = None,
+    id_pattern: IdPatternOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the address.")] = PORT,
+    host: Annotated[
+        str, typer.Option(help="Another address to listen on; needs --certfile and --keyfile.")
+    ] = "127.0.0.1",
+    certfile: Annotated[Path | None, typer.Option(help="TLS certificate, for --host.")] = None,
+    keyfile: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
+    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address alone.")] = False,
+) -> None:
+    """Start the review of a run on this machine, and open it in the browser."""
+    from aiene.errors import UsageError
+
+    with user_errors():
+        local = host in ("127.0.0.1", "localhost", "::1")
+        if not local and (certfile is None or keyfile is None):
+            raise UsageError("--host beyond this machine needs --certfile and --keyfile.")
+        if bool(certfile) != bool(keyfile):
+            raise UsageError("--certfile and --keyfile belong together.")
+        _check_port(host, port)
+        _serve(
+            out,
+            reader,
+            blind,
+            images,
+            clinical,
+            id_pattern,
+            (host, port),
+            (certfile, keyfile),
+            device,
+            no_browser,
+        )
+
+
+def _serve(
+    out: Path,
+    reader: str,
+    blind: bool,
+    images: Path | None,
+    clinical: Path | None,
+    id_pattern: str | None,
+    address: tuple[str, int],
+    tls: tuple[Path | None, Path | None],
+    device: str,
+    no_browser: bool,
+) -> None:
+    import secrets
+    import webbrowser
+
+    from aiene.extras import need
+    from aiene.review.server import make_app
+    from aiene.review.session import Review
+    from aiene.viewer.risk_groups import read_risk_groups
+
+    uvicorn = need("uvicorn", extra="review", purpose="The review")
+    console = stderr_console()
+    groups = None if clinical is None else read_risk_groups(clinical, id_pattern)
+    review = Review(out, reader, images=images, groups=groups, blind=blind, device=device)
+    token = secrets.token_urlsafe(24)
+    host, port = address
+    names = (
+        {host, "127.0.0.1", "localhost"} if host in ("127.0.0.1", "localhost") else {host, socket.getfqdn()}
+    )
+    hosts = frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
+    certfile, keyfile = tls
+    scheme = "https" if certfile else "http"
+    shown = f"[{host}]" if ":" in host else host
+    url = f"{scheme}://{shown}:{port}/?token={token}"
+    console.print(f"Review of {len(review.results)} cases by {reader}: {url}", markup=False)
+    console.print(f"Ctrl-C ends it; all that was saved is in {out / 'review' / reader}", markup=False)
+    console.print(f"{review.run.maker.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    if not no_browser:
+        webbrowser.open(url)
+    uvicorn.run(
+        make_app(review, token, hosts, secure=certfile is not None),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,  # addresses hold case ids
+        server_header=False,
+        ssl_certfile=None if certfile is None else str(certfile),
+        ssl_keyfile=None if keyfile is None else str(keyfile),
+    )
+
+
+def _check_port(host: str, port: int) -> None:
+    from aiene.errors import UsageError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"{host}:{port} cannot be listened on ({error.strerror}); name another --port."
+            ) from error

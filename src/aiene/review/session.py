@@ -1,0 +1,340 @@
+"""A run under review by one reader: cases opened, drawings measured as a run measures, versions saved."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from aiene.device import resolve_device
+from aiene.errors import AieneError, CaseError, UsageError
+from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
+from aiene.geometry.grid import Grid, Triple, Volume, triple
+from aiene.ingest.case import Case
+from aiene.models.bundle import Bundle, find_bundle
+from aiene.pipeline import (
+    Joins,
+    Networks,
+    PreprocessedCase,
+    Settings,
+    infer_case,
+    load_networks,
+    preprocess_case,
+)
+from aiene.preprocess.template import Preparation, load_preparation
+from aiene.results.records import CaseArrays, CaseResult
+from aiene.results.reviews import ReviewStatus, ReviewStore, Version
+from aiene.results.tables import entropy_bits
+from aiene.review.edits import Drawing, as_labels, span_of, touched
+from aiene.viewer.case_page import crop_of
+from aiene.viewer.images import Images
+from aiene.viewer.risk_groups import Group, RiskGroups
+from aiene.viewer.scene import Scene, scene_of
+
+_KEPT: Final = 2  # cases in memory: one that is looked at, and the one before
+_OWN_LABELS: Final = "2"
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A case that is looked at.
+
+    Parameters
+    ----------
+    result : of the latest version, or of the run where there is none.
+    scene : its neck with the labels of that version.
+    version : of the latest version; None where there is none.
+    """
+
+    result: CaseResult
+    scene: Scene
+    version: Version | None
+
+    @property
+    def number(self) -> int:
+        """Of the version; 0 for the model's answer."""
+        return self.version.number if self.version else 0
+
+    @property
+    def joins(self) -> int:
+        """How many pairs of nodes count as one in it."""
+        return len(self.version.joins) if self.version else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a reader saves.
+
+    Parameters
+    ----------
+    drawing : uint8 of the block's shape; None leaves the contours as they are.
+    base : number of the version that the work began from.
+    joins : pairs of values of the drawing whose nodes count as one.
+    rejected : value of the drawing that was opened -> why that node was taken out.
+    anyway : also where another window has saved meanwhile.
+    """
+
+    drawing: Drawing | None
+    base: int
+    status: ReviewStatus
+    reason: str = ""
+    joins: Sequence[tuple[int, int]] = ()
+    rejected: dict[int, str] | None = None
+    anyway: bool = False
+
+
+class Review:
+    """One reader's session on a run.
+
+    Parameters
+    ----------
+    out : the folder of the run.
+    reader : whose work it is.
+    images : where the CTs lie now; None is the run's input.
+    groups : a stratified clinical table; None shows no risk groups.
+    blind : neither the model's contours nor its probabilities are shown.
+
+    Raises
+    ------
+    UsageError : no results of a run lie there, or the bundle that made them is another one by now.
+    ModelError : the bundle cannot be used.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        reader: str,
+        *,
+        images: Path | None = None,
+        groups: RiskGroups | None = None,
+        blind: bool = False,
+        device: str = "auto",
+    ) -> None:
+        self.out, self.blind, self.groups = out, blind, groups
+        self.run: RunRecord = read_run(out)
+        self.store = ReviewStore(out, reader)
+        self.results = {r.case_id: r for r in cases_of(out) if isinstance(r, CaseResult)}
+        self._images = Images.of_run(self.run, images)
+        self._bundle: Bundle = find_bundle(self.run.model)
+        if self._bundle.sha256 != self.run.maker.bundle_sha256:
+            raise UsageError(
+                f"the model bundle {self.run.maker.bundle_name} is another one than the run was made with, "
+                "so what is corrected could not be measured alike; get that bundle again, or run again."
+            )
+        self._preparation: Preparation = load_preparation(self._bundle)
+        self._networks: Networks = load_networks(self._bundle, resolve_device(device), own_masks=True)
+        self._ready: OrderedDict[str, PreprocessedCase] = OrderedDict()
+        self._scenes: OrderedDict[str, Opened] = OrderedDict()
+        self._measuring, self._preparing = threading.Lock(), threading.Lock()
+        self._opening = threading.Lock()
+
+    def work_list(self) -> list[dict[str, Any]]:
+        """A row for each case: what is left to do first, of these the most uncertain first."""
+        rows = []
+        for result in self.results.values():
+            saved = self.store.latest(result.case_id) if self._can_be_read(result) else None
+            status = "failed" if not self._can_be_read(result) else saved.version.status if saved else "to do"
+            shown = saved.result if saved else result
+            bits = max((b for n in shown.nodes if (b := entropy_bits(n.ene)) is not None), default=0.0)
+            rows.append(
+                {
+                    "id": result.case_id,
+                    "status": status,
+                    "reason": result.reason,
+                    "warnings": list(result.warnings),
+                    "nodes": None if self.blind and not saved else len(shown.nodes),
+                    "count": None if self.blind else shown.n_ene,
+                    "bits": None if self.blind else round(bits, 3),
+                    "versions": saved.version.number if saved else 0,
+                }
+            )
+        order = {"to do": 0, "set aside": 1, "corrected": 2, "accepted": 3, "failed": 4}
+        return sorted(rows, key=lambda row: (order[str(row["status"])], -(row["bits"] or 0), row["id"]))
+
+    def open(self, case_id: str) -> Opened:
+        """A case with its latest contours; its preparation for the networks begins in the background.
+
+        Raises
+        ------
+        UsageError : no such case, or it has no result.
+        CaseError : its CT is gone.
+        """
+        with self._opening:
+            result = self._known(case_id)
+            saved = self.store.latest(case_id)
+            kept = self._scenes.get(case_id)
+            if kept is None or kept.number != (saved.version.number if saved else 0):
+                scene = self._scene(result) if kept is None else kept.scene
+                if saved is not None:
+                    scene = scene.relabelled(*_maps(saved.folder, scene.native))
+                kept = Opened(saved.result if saved else result, scene, saved.version if saved else None)
+            self._keep(self._scenes, case_id, kept)
+        threading.Thread(target=self._prepare_quietly, args=(case_id,), daemon=True).start()
+        return kept
+
+    def save(self, case_id: str, change: Change) -> Opened:
+        """Measure a drawing as a run measures own masks, and add it as a version.
+
+        Raises
+        ------
+        UsageError : the drawing is of another grid.
+        StaleError : another window has saved meanwhile, and `change.anyway` is not set.
+        OutputError : it cannot be written.
+        """
+        before = self.open(case_id)
+        old = before.scene.labels.array
+        if self.blind and before.version is None:
+            old = np.zeros_like(old)
+        drawing = old if change.drawing is None else change.drawing
+        if drawing.shape != old.shape:
+            raise UsageError("the drawing is of another grid than the case; open the case again.")
+        version = Version(
+            number=0,
+            reader=self.store.reader,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            status=change.status,
+            reason=change.reason,
+            edited=touched(old, drawing) or bool(before.version and before.version.edited) or self.blind,
+            joins=(*(before.version.joins if before.version else ()), *self._points(before, drawing, change)),
+            rejected=(*(before.version.rejected if before.version else ()), *_rejected(before, change)),
+        )
+        with self._measuring:
+            result, arrays = self._measured(case_id, before, old, drawing, version)
+            saved = self.store.save(version, result, arrays, base=change.base, anyway=change.anyway)
+            self.store.write_mask(saved)
+            self.store.write_tables(
+                list(self.results.values()),
+                axes=any(node.axes for r in self.results.values() for node in r.nodes),
+                model=self.run.maker.bundle_name,
+                threshold=self.run.maker.ene_threshold,
+            )
+        return self.open(case_id)
+
+    def group(self, result: CaseResult) -> Group | None:
+        """The risk group of a case for the count of a result."""
+        if self.groups is None or self.blind:
+            return None
+        return self.groups.of({result.case_id: result.n_ene})[result.case_id]
+
+    def _measured(
+        self, case_id: str, before: Opened, old: Drawing, drawing: Drawing, version: Version
+    ) -> tuple[CaseResult, CaseArrays]:
+        """The drawing measured; what nobody has changed keeps the numbers that it has."""
+        scene, folder = before.scene, self._folder(case_id)
+        unseen = self.blind and before.version is None
+        if not unseen and not touched(old, drawing) and len(version.joins) == before.joins:
+            nodes, labels = _maps(folder, scene.native)
+            return before.result, CaseArrays(labels, nodes)
+        outside = np.zeros(scene.native.size, np.uint8)
+        if not unseen:
+            outside = _maps(folder, scene.native)[1].array
+        labels = Volume(scene.into_native(as_labels(drawing), outside), scene.native)
+        result, arrays = self.measure(case_id, labels, version.joins)
+        return replace(result, source=self._known(case_id).source), arrays
+
+    def measure(self, case_id: str, labels: Volume, joins: Joins) -> tuple[CaseResult, CaseArrays]:
+        """A label map through the same functions as `aiene run --masks`.
+
+        Parameters
+        ----------
+        labels : uint8 on the native grid: 2 nodes, 1 the primary tumour.
+        joins : see `pipeline.finish`.
+        """
+        settings = Settings(
+            self.run.maker.ene_threshold,
+            fg_labels=_OWN_LABELS,
+            include_short_axes=any(node.axes for node in self._known(case_id).nodes),
+        )
+        return infer_case(
+            replace(self._prepared(case_id), mask=labels),
+            self._networks,
+            settings,
+            labels=self._bundle.card.labels,
+            midline_x=self._preparation.midline_x,
+            joins=joins,
+        )
+
+    def _folder(self, case_id: str) -> Path:
+        """Where the latest label maps of a case lie."""
+        saved = self.store.latest(case_id)
+        return saved.folder if saved else self.out / "cases" / case_id
+
+    def _scene(self, result: CaseResult) -> Scene:
+        """The block with the model's contours; that of every version is the same."""
+        ct = self._images.ct(result)
+        if isinstance(ct, str):
+            raise CaseError(ct.rstrip("."), "a case cannot be corrected without its CT")
+        return scene_of(ct, *_maps(self.out / "cases" / result.case_id, ct.grid), *crop_of(result))
+
+    def _points(self, before: Opened, drawing: Drawing, change: Change) -> list[tuple[Triple, Triple]]:
+        """The pairs to join as points on the CT: each node's key voxel."""
+        pairs = []
+        for one, other in change.joins:
+            ends = [span_of(drawing, value) for value in (one, other)]
+            points = [triple(before.scene.grid.points(np.array(end))) for end in ends if end is not None]
+            if len(points) == 2:
+                pairs.append((points[0], points[1]))
+        return pairs
+
+    def _prepared(self, case_id: str) -> PreprocessedCase:
+        """The case on the eve of the networks, made once."""
+        with self._preparing:
+            if case_id not in self._ready:
+                case = self._images.case(self._known(case_id))
+                if not isinstance(case, Case):
+                    raise CaseError(case.rstrip("."), "a case cannot be corrected without its CT")
+                hidden = replace(case, case_id=case_id)
+                self._keep(self._ready, case_id, preprocess_case(hidden, self._preparation))
+            return self._ready[case_id]
+
+    def _prepare_quietly(self, case_id: str) -> None:
+        """What fails here fails again, and is told, when the case is saved."""
+        with suppress(AieneError):
+            self._prepared(case_id)
+
+    def _known(self, case_id: str) -> CaseResult:
+        result = self.results.get(case_id)
+        if result is None:
+            raise UsageError("there is no such case in this run.")
+        if not self._can_be_read(result):
+            raise UsageError(f"the run has no result for this case: {result.reason}")
+        return result
+
+    @staticmethod
+    def _can_be_read(result: CaseResult) -> bool:
+        return result.status in ("ok", "no_nodes")
+
+    @staticmethod
+    def _keep(kept: OrderedDict[str, Any], case_id: str, value: Any) -> None:
+        kept[case_id] = value
+        kept.move_to_end(case_id)
+        while len(kept) > _KEPT:
+            kept.popitem(last=False)
+
+
+def _maps(folder: Path, grid: Grid) -> tuple[Volume, Volume]:
+    """The node map and the label map of a case or a version."""
+    nodes = read_labels(folder / "nodes.nii.gz", grid, np.uint16)
+    return nodes, read_labels(folder / "labels.nii.gz", grid, np.uint8)
+
+
+def _rejected(before: Opened, change: Change) -> list[dict[str, Any]]:
+    nodes = {node.value: node for node in before.result.nodes}
+    return [
+        {
+            "name": nodes[value].name,
+            "reason": reason,
+            "native_volume_mm3": nodes[value].native_volume_mm3,
+            "centroid_lps_mm": list(nodes[value].centroid_lps_mm),
+            "ene": nodes[value].ene,
+        }
+        for value, reason in (change.rejected or {}).items()
+        if value in nodes
+    ]

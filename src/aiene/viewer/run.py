@@ -1,0 +1,165 @@
+"""The pages of a run: one for each patient, written side by side, and the cohort's over them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, get_args
+from urllib.parse import quote
+
+from aiene.cells import cell
+from aiene.errors import AieneError
+from aiene.export.run_reader import RunRecord, cases_of, read_run
+from aiene.ingest.case import Case
+from aiene.parallel import Job, Progress, run_jobs
+from aiene.results.atomic import elsewhere
+from aiene.results.records import CaseResult, Status
+from aiene.results.store import RunStore
+from aiene.viewer.case_page import Model, case_page, found_of, model_of
+from aiene.viewer.cohort_page import Card, cohort_page
+from aiene.viewer.images import Images
+from aiene.viewer.risk_groups import Group, read_risk_groups
+
+PAGE = "report.html"
+_TOGETHER = 4  # cases of one job: the bundle is read once for them
+_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and make the pages there"
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What was written.
+
+    Parameters
+    ----------
+    cohort : the cohort's page.
+    cards : a patient each, in byte order of their ids.
+    """
+
+    cohort: Path
+    cards: tuple[Card, ...]
+
+    @property
+    def unseen(self) -> int:
+        """Patients whose page cannot show all."""
+        return sum(bool(card.problems) for card in self.cards)
+
+
+class _Share(NamedTuple):
+    """What one job makes pages of."""
+
+    out: Path
+    run: RunRecord
+    results: tuple[CaseResult, ...]
+    cases: tuple[Case, ...]
+    by_content: bool
+    hidden: bool
+    groups: dict[str, Group]
+
+
+def report_run(
+    out: Path,
+    *,
+    images: Path | None = None,
+    clinical: Path | None = None,
+    id_pattern: str | None = None,
+    jobs: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> ReportSummary:
+    """Write `report.html` of every case and of the run.
+
+    Parameters
+    ----------
+    out : the folder that a run filled; it may be half done.
+    images : where the CTs lie now; None is where the run found them.
+    clinical, id_pattern : a table of `aiene risk stratify`, and how a case id holds the patient's.
+    jobs : processes; None is one per core.
+
+    Raises
+    ------
+    UsageError : no results lie there.
+    InputError : the clinical table cannot be used.
+    OutputError : a page cannot be written, or something that is not ours lies in its place.
+    """
+    run = read_run(out)
+    asked = None if clinical is None else read_risk_groups(clinical, id_pattern)
+    results = _results(out)
+    counts = {r.case_id: r.n_ene if r.status in ("ok", "no_nodes") else None for r in results}
+    groups = {} if asked is None else asked.of(counts)
+    found = Images.of_run(run, images)
+    paged = [r for r in results if RunStore(out).case_folder(r.case_id).is_dir()]
+    shares = [
+        _Share(out, run, tuple(paged[i : i + _TOGETHER]), found.cases, found.by_content, found.hidden, groups)
+        for i in range(0, len(paged), _TOGETHER)
+    ]
+    work = [
+        Job(share.results[0].case_id, _write_pages, (share,), 20.0 * len(share.results)) for share in shares
+    ]
+    with elsewhere(_ELSEWHERE):
+        made = {
+            c.result.case_id: c
+            for cards in run_jobs(work, workers=jobs, on_progress=on_progress)
+            for c in cards
+        }
+        cards = tuple(made.get(r.case_id) or Card(r, group=_name(groups, r)) for r in results)
+        store = RunStore(out)
+        store.owned.write(out / PAGE, cohort_page(cards, run).encode())
+    return ReportSummary(out / PAGE, cards)
+
+
+def _write_pages(share: _Share) -> list[Card]:
+    """The pages of some cases, each written when it is made."""
+    store = RunStore(share.out)
+    images = Images(share.cases, by_content=share.by_content, hidden=share.hidden)
+    model = model_of(share.run)
+    return [_write_page(store, share, result, images, model) for result in share.results]
+
+
+def _write_page(
+    store: RunStore, share: _Share, result: CaseResult, images: Images, model: Model | None
+) -> Card:
+    folder = store.case_folder(result.case_id)
+    done = result.status in ("ok", "no_nodes")
+    found = found_of(result, folder, images.ct(result) if done else "")
+    group = share.groups.get(result.case_id)
+    page = case_page(found, share.run, model=model, group=group, cohort=f"../../{PAGE}")
+    store.owned.write(folder / PAGE, page.html.encode("utf-8", "backslashreplace"))
+    href = f"cases/{quote(result.case_id, errors='surrogateescape')}/{PAGE}"
+    return Card(result, href, page.thumbnail, page.problems, _name(share.groups, result))
+
+
+def _name(groups: dict[str, Group], result: CaseResult) -> str:
+    group = groups.get(result.case_id)
+    return "" if group is None else group.name
+
+
+def _results(out: Path) -> list[CaseResult]:
+    """Every case of a run: of its folder, else of its row in `cases.csv` (not done yet, or not written)."""
+    read: dict[str, CaseResult] = {}
+    for one in cases_of(out):
+        if isinstance(one, AieneError):
+            folder = getattr(one, "path", Path()).name
+            read[folder] = CaseResult(folder, "failed", str(one))
+        else:
+            read[one.case_id] = one
+    known = {str(cell(case_id)) for case_id in read}
+    for row in _rows(out / "cases.csv"):
+        if row["case_id"] not in known:
+            read[row["case_id"]] = CaseResult(row["case_id"], _status(row["status"]), row.get("reason") or "")
+    return sorted(read.values(), key=lambda r: r.case_id.encode("utf-8", "surrogateescape"))
+
+
+def _rows(path: Path) -> Sequence[dict[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    rows = csv.DictReader(io.StringIO(text))
+    return [row for row in rows if row.get("case_id")] if "status" in (rows.fieldnames or ()) else ()
+
+
+def _status(word: str) -> Status:
+    """The status of a row; one that says it is done, but has no folder, is not."""
+    return "skipped" if word not in get_args(Status) or word in ("ok", "no_nodes") else word  # type: ignore[return-value]
