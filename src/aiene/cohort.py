@@ -19,10 +19,17 @@ from aiene.ingest import AffineRule, Case, Refusal, find_cases
 from aiene.ingest.fingerprint import content_sha256, glance, joined_sha256, seal
 from aiene.ingest.formats import InputFormat
 from aiene.ingest.masks import mask_files
-from aiene.models.bundle import LABEL_VALUES, Bundle, find_bundle, verify_bundle
-from aiene.nodes import check_known, parse_fg_labels
+from aiene.models.bundle import Bundle, find_bundle, verify_bundle
 from aiene.parallel import GetReady, Preparers
-from aiene.pipeline import Networks, Preparation, Settings, finish, load_networks, load_preparation
+from aiene.pipeline import (
+    Networks,
+    Preparation,
+    Settings,
+    finish,
+    load_networks,
+    load_preparation,
+    settings_for,
+)
 from aiene.provenance import bundle_facts, digest, environment, version
 from aiene.results import CaseArrays, CaseResult, RunStore
 from aiene.results.atomic import concerns_one_file
@@ -112,8 +119,8 @@ class _Run:
 
 
 def run_cohort(
-    source: Path,
-    out: Path,
+    source: Path | str,
+    out: Path | str,
     *,
     model: str = "default",
     device: str = "auto",
@@ -121,7 +128,7 @@ def run_cohort(
     fg_labels: str | None = None,
     include_short_axes: bool = False,
     ene_threshold: float | None = None,
-    masks: Path | None = None,
+    masks: Path | str | None = None,
     keep_prepared: bool = False,
     jobs: int | None = None,
     overwrite: bool = False,
@@ -159,18 +166,22 @@ def run_cohort(
     ModelError : the bundle cannot be used.
     OutputError : results cannot be written; what was done stays, and the next call goes on.
     """
+    source, out, masks = Path(source), Path(out), None if masks is None else Path(masks)
     chosen = selection or Selection()
     shown = Plain() if key is None else Disguised(key, source, masks)
     with shown.errors():
         _check(chosen, jobs, masks)
-    labels = None if fg_labels is None else parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
-    if fg_labels is not None and labels is not None and masks is None:
-        check_known(fg_labels, labels, {name: LABEL_VALUES[name] for name in bundle.card.labels})
+    settings = settings_for(
+        bundle,
+        ene_threshold=ene_threshold,
+        fg_labels=fg_labels,
+        include_short_axes=include_short_axes,
+        masks=masks,
+        keep_prepared=keep_prepared,
+    )
     target = resolve_device(device)
-    threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
-    settings = Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)
     with shown.errors():
         refuse_overlap(out, {"the input": source, "the folder of the masks": masks})
     with RunStore(out) as store:

@@ -7,23 +7,34 @@ runs where the networks are loaded. `run_case` is both.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aiene.errors import UsageError
 from aiene.export.identity import odd_headers
 from aiene.export.source_series import whole_header
 from aiene.geometry import Grid, RigidTransform, Volume, pull_labels
 from aiene.ingest import Case, read_case
+from aiene.ingest.case import NativeCt
 from aiene.ingest.fingerprint import content_sha256, joined_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, find_mask, mask_files, node_labels, read_mask
 from aiene.ingest.read import opened
-from aiene.models.bundle import Bundle
-from aiene.nodes import GTVN, GTVP, FgLabels, contours, native_nodes, parse_fg_labels, split_nodes
+from aiene.models.bundle import LABEL_VALUES, Bundle
+from aiene.nodes import (
+    GTVN,
+    GTVP,
+    FgLabels,
+    check_known,
+    contours,
+    native_nodes,
+    parse_fg_labels,
+    split_nodes,
+)
 from aiene.preprocess import Prepared, Profile, Template, prepare, profile_named, read_template, to_native
 from aiene.results import CaseArrays, CaseResult
 from aiene.results.records import contour_warnings, node_results, node_warnings, threshold_warnings
@@ -92,6 +103,7 @@ class Ready:
     ----------
     prepared : the networks' input and the way back.
     mask : the user's own label map on the native grid, where there is one.
+    mask_file : what messages call that map.
     facts : input and geometry for `case.json`.
     notes : what of the source's headers DICOM objects will not repeat.
     """
@@ -103,6 +115,38 @@ class Ready:
     warnings: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    mask_file: Path = Path("the mask")
+
+
+def settings_for(
+    bundle: Bundle,
+    *,
+    ene_threshold: float | None = None,
+    fg_labels: str | None = None,
+    include_short_axes: bool = False,
+    masks: Path | None = None,
+    keep_prepared: bool = False,
+    own_masks: bool | None = None,
+) -> Settings:
+    """What a user chose for a run with a bundle, checked; what was not chosen is the bundle's.
+
+    Parameters
+    ----------
+    ene_threshold, fg_labels, include_short_axes, masks, keep_prepared : see `Settings`.
+    own_masks : own masks take the place of the segmenter; None: where there is a folder of them.
+
+    Raises
+    ------
+    UsageError : a threshold that is no probability, or labels that the bundle cannot give.
+    """
+    threshold = bundle.card.ene_threshold if ene_threshold is None else ene_threshold
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"an ENE threshold of {threshold:g}: it is a probability, from 0 to 1.")
+    labels = None if fg_labels is None else parse_fg_labels(fg_labels)
+    segmented = masks is None if own_masks is None else not own_masks
+    if fg_labels is not None and labels is not None and segmented:
+        check_known(fg_labels, labels, {name: LABEL_VALUES[name] for name in bundle.card.labels})
+    return Settings(threshold, fg_labels, include_short_axes, masks, keep_prepared)
 
 
 def load_preparation(bundle: Bundle) -> Preparation:
@@ -156,8 +200,19 @@ def load_bundle_segmenter(bundle: Bundle, device: torch.device | None = None) ->
     )
 
 
+OnStage = Callable[[str], None]
+"""Told of each stage of a case (one of `STAGES`) when it ends."""
+
+STAGES = ("read", "prepare", "segment", "nodes", "classify", "native")
+
+
 def ready(
-    case: Case, preparation: Preparation, masks: Path | None = None, *, room: Path | None = None
+    case: Case,
+    preparation: Preparation,
+    masks: Path | None = None,
+    *,
+    room: Path | None = None,
+    on_stage: OnStage = lambda _: None,
 ) -> Ready:
     """Read a case and make the networks' input of it; needs no network.
 
@@ -171,35 +226,64 @@ def ready(
     CaseError : the CT holds no neck, or it cannot be found.
     """
     seconds: dict[str, float] = {}
-    with _timed(seconds, "read"):
+    with _timed(seconds, "read", on_stage):
         ct = read_case(case, room=room)
-        mask = None if masks is None else _own_mask(masks, case, ct.volume.grid)
+        found = None if masks is None else find_mask(masks, case.case_id)
+        mask = None if found is None else read_mask(found, like=ct.volume.grid, affine=case.affine)
         sha256 = content_sha256(case.files)
         own = () if masks is None else mask_files(masks, case.case_id)
-        everything = joined_sha256(sha256, content_sha256(own))
+        source = {"kind": case.kind, "files": len(case.files), "sha256": sha256}
+        content = joined_sha256(sha256, content_sha256(own))
         notes = _header_notes(case)
-    with _timed(seconds, "prepare"):
+    at = ready_of(case, ct, preparation, mask, source=source, content=content, on_stage=on_stage)
+    return replace(at, notes=notes, mask_file=found or at.mask_file, seconds={**seconds, **at.seconds})
+
+
+def ready_of(
+    case: Case,
+    ct: NativeCt,
+    preparation: Preparation,
+    mask: Volume | None,
+    *,
+    source: dict[str, Any],
+    content: str = "",
+    on_stage: OnStage = lambda _: None,
+) -> Ready:
+    """Make the networks' input of a CT that is read; needs no network.
+
+    Parameters
+    ----------
+    mask : own label map on the CT's grid, in the place of the segmenter's.
+    source : how the CT came, for the record.
+    content : hash of the input's files; of the voxels where there are none.
+
+    Raises
+    ------
+    CaseError : the CT holds no neck, or it cannot be found.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "prepare", on_stage):
         prepared = prepare(ct, preparation.template, preparation.profile)
+    voxels = voxels_sha256(ct.volume)
     facts = {
-        "input": {
-            "kind": case.kind,
-            "files": len(case.files),
-            "sha256": sha256,
-            "voxels_sha256": voxels_sha256(ct.volume),
-            **ct.source,
-        },
-        "content_sha256": everything,
+        "input": {**source, "voxels_sha256": voxels, **ct.source},
+        "content_sha256": content or voxels,
         "native": _grid_facts(prepared.native),
         "crop": _grid_facts(prepared.crop.grid),
         "to_native": prepared.to_native.matrix.tolist(),
         "registration": asdict(prepared.registration),
     }
-    warnings = (*case.warnings, *ct.warnings, *prepared.warnings)
-    return Ready(case, prepared, mask, facts, warnings, seconds, notes)
+    return Ready(case, prepared, mask, facts, (*case.warnings, *ct.warnings, *prepared.warnings), seconds)
 
 
 def finish(
-    at: Ready, networks: Networks, settings: Settings, *, labels: dict[str, int], midline_x: float
+    at: Ready,
+    networks: Networks,
+    settings: Settings,
+    *,
+    labels: dict[str, int],
+    midline_x: float,
+    on_stage: OnStage = lambda _: None,
 ) -> tuple[CaseResult, CaseArrays]:
     """Segment, split, classify, and bring the result home onto the native CT.
 
@@ -212,28 +296,29 @@ def finish(
     seconds = dict(at.seconds)
     prepared = at.prepared
     told = None if settings.fg_labels is None else parse_fg_labels(settings.fg_labels)
-    with _timed(seconds, "segment"):
+    with _timed(seconds, "segment", on_stage):
         if at.mask is not None:
-            marked = _of_mask(at, at.mask, settings, told)
+            marked = _of_mask(at, at.mask, told)
         else:
             marked = _of_network(at, networks, labels, told)
-    with _timed(seconds, "nodes"):
+    with _timed(seconds, "nodes", on_stage):
         nodes = split_nodes(marked.on_crop, fg_labels=(GTVN,), axes=settings.include_short_axes)
-    with _timed(seconds, "classify"):
+    with _timed(seconds, "classify", on_stage):
         scores = networks.classifier.scores(prepared.crop, nodes)
-    with _timed(seconds, "native"):
+    with _timed(seconds, "native", on_stage):
         drawn = marked.native.with_array(marked.native.array == GTVN)
         home = native_nodes(nodes, prepared.crop.grid, drawn, prepared.to_native, midline_x=midline_x)
+    found = node_results(
+        nodes,
+        home.places,
+        scores,
+        settings.ene_threshold,
+        sides_known=bool(at.facts.get("input", {}).get("orientation_known", True)),
+    )
     result = CaseResult(
         case_id=at.case.case_id,
         status="ok" if nodes else "no_nodes",
-        nodes=node_results(
-            nodes,
-            home.places,
-            scores,
-            settings.ene_threshold,
-            sides_known=bool(at.facts.get("input", {}).get("orientation_known", True)),
-        ),
+        nodes=found,
         has_primary=marked.holds(GTVP) if at.mask is not None or "GTVp" in labels else None,
         has_chosen=marked.holds(GTVN),
         warnings=(
@@ -242,7 +327,7 @@ def finish(
             *_coverage_warnings(at, home.in_crop),
             *node_warnings(nodes, home.places, scores),
             *contour_warnings(home.no_node),
-            *threshold_warnings(nodes, scores, settings.ene_threshold, prepared.ene_spread),
+            *threshold_warnings(found, settings.ene_threshold, prepared.ene_spread),
         ),
         notes=(*at.case.notes, *at.notes, *marked.choice.notes),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
@@ -281,16 +366,14 @@ def _of_network(at: Ready, networks: Networks, labels: dict[str, int], told: FgL
     return _Marked(on_crop, to_native(on_crop, at.prepared), MaskLabels(chosen, notes=unsought))
 
 
-def _of_mask(at: Ready, mask: Volume, settings: Settings, told: FgLabels | None) -> _Marked:
+def _of_mask(at: Ready, mask: Volume, told: FgLabels | None) -> _Marked:
     """The user's own voxels, as they are on the native CT.
 
     Raises
     ------
     InputError : which of its labels are nodes cannot be told.
     """
-    if settings.masks is None:
-        raise ValueError("a mask without its folder")
-    choice = node_labels(find_mask(settings.masks, at.case.case_id), mask.array, told)
+    choice = node_labels(at.mask_file, mask.array, told)
     native = mask.with_array(contours(mask.array, choice.nodes))
     on_crop = pull_labels(native, at.prepared.crop.grid, at.prepared.to_native)
     return _Marked(on_crop, native, choice)
@@ -313,10 +396,6 @@ def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
     """A volume of the template's space, laid where it is in the patient's."""
     affine = to_native.matrix @ crop.grid.affine
     return Volume(crop.array, Grid.from_affine(affine, crop.grid.size))
-
-
-def _own_mask(folder: Path, case: Case, native: Grid) -> Volume:
-    return read_mask(find_mask(folder, case.case_id), like=native, affine=case.affine)
 
 
 def _header_notes(case: Case) -> tuple[str, ...]:
@@ -352,7 +431,8 @@ def _grid_facts(grid: Grid) -> dict[str, Any]:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], stage: str, on_stage: OnStage) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
+    on_stage(stage)

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from dataclasses import fields
 
-from aiene.geometry import Grid, Volume
-from aiene.nodes import Node, names_by_volume, split_nodes
-from aiene.nodes.node import Score
 from aiene.preprocess import OPEN, PUBLISHED
-from aiene.results.records import threshold_warnings
+from aiene.results.records import NodeResult, threshold_warnings
 
 
-@pytest.fixture(scope="module")
-def nodes() -> list[Node]:
-    """Three cubes, the largest first in the array."""
-    labels = np.zeros((64, 64, 64), np.uint8)
-    for at, edge in ((4, 12), (24, 10), (44, 8)):
-        labels[at : at + edge, at : at + edge, at : at + edge] = 2
-    grid = Grid(labels.shape, (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    return split_nodes(Volume(labels, grid), fg_labels=(2,), axes=False)
+def nodes(**ene: float | None) -> list[NodeResult]:
+    """Nodes of these probabilities, by name."""
+    blank = {field.name: None for field in fields(NodeResult)}
+    return [NodeResult(**{**blank, "name": name, "ene": value}) for name, value in ene.items()]
 
 
-def test_nodes_near_the_threshold_are_named(nodes: list[Node]) -> None:
-    by_name = {"GTVn_01": 0.36, "GTVn_02": 0.9, "GTVn_03": 0.2}
-    scores = [Score(pos=0.9, ene=by_name[name]) for name in names_by_volume(nodes)]
-    (warning,) = threshold_warnings(nodes, scores, 0.3, 0.1)
+def test_nodes_near_the_threshold_are_named() -> None:
+    (warning,) = threshold_warnings(nodes(GTVn_01=0.36, GTVn_02=0.9, GTVn_03=0.2), 0.3, 0.1)
     assert warning.startswith("GTVn_01, GTVn_03: the ENE probability lies within 0.1 of the threshold 0.3")
-    (warning,) = threshold_warnings(nodes, [scores[0], None, None], 0.3, 0.1)
-    assert warning.startswith(names_by_volume(nodes)[0] + ":")
+    (warning,) = threshold_warnings(nodes(GTVn_01=0.36, GTVn_02=None), 0.3, 0.1)
+    assert warning.startswith("GTVn_01:")
 
 
-def test_nodes_far_from_the_threshold_and_profiles_without_a_spread_are_not(nodes: list[Node]) -> None:
-    far = [Score(pos=0.9, ene=0.41)] * len(nodes)
-    assert threshold_warnings(nodes, far, 0.3, 0.1) == []
-    assert threshold_warnings(nodes, far, 0.41, None) == []
+def test_nodes_far_from_the_threshold_and_profiles_without_a_spread_are_not() -> None:
+    far = nodes(GTVn_01=0.41, GTVn_02=0.41)
+    assert threshold_warnings(far, 0.3, 0.1) == []
+    assert threshold_warnings(far, 0.41, None) == []
 
 
 def test_only_the_published_registration_hangs_on_storage() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -37,6 +37,7 @@ class RunRecord:
     series : the series that the user asked for.
     maker : what made its results.
     model : name or folder of the bundle, as the run was told.
+    profile : of the bundle; see `preprocess.profile`.
     fg_labels : the labels that the user chose as nodes; None: those of the bundle.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     """
@@ -45,6 +46,7 @@ class RunRecord:
     series: str | None
     maker: Maker
     model: str
+    profile: Literal["published", "open"]
     pseudonymised: bool = False
     fg_labels: str | None = None
 
@@ -146,6 +148,7 @@ def _record(content: dict[str, Any]) -> RunRecord:
             started=datetime.fromisoformat(content["started"]).astimezone(UTC),
         ),
         model=settings["model"],
+        profile=bundle["profile"],
         pseudonymised="pseudonyms" in settings,
         fg_labels=settings.get("fg_labels"),
     )

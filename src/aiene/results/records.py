@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from aiene.errors import UsageError
 from aiene.nodes import names_by_volume
 from aiene.nodes.node import NativePlace, Node, NoNode, Score
 from aiene.nodes.split import SMALLEST_SEED
@@ -222,24 +223,16 @@ def contour_warnings(no_node: Sequence[NoNode]) -> list[str]:
     return warnings
 
 
-def threshold_warnings(
-    nodes: Sequence[Node], scores: Sequence[Score | None], threshold: float, spread: float | None
-) -> list[str]:
+def threshold_warnings(nodes: Sequence[NodeResult], threshold: float, spread: float | None) -> list[str]:
     """Which nodes are so near the threshold that the registration alone could move them over it.
 
     Parameters
     ----------
-    nodes, scores : of the same nodes in the same order.
     spread : how far the registration moves an ENE probability (`Profile.ene_spread`); None: not at all.
     """
     if spread is None:
         return []
-    names = names_by_volume(nodes)
-    near = sorted(
-        name
-        for name, score in zip(names, scores, strict=True)
-        if score is not None and abs(score.ene - threshold) <= spread
-    )
+    near = sorted(node.name for node in nodes if node.ene is not None and abs(node.ene - threshold) <= spread)
     if not near:
         return []
     return [
@@ -247,6 +240,53 @@ def threshold_warnings(
         "far as this profile's registration moves it where the same CT is stored in another order: the "
         "AI-ENE number is not certain"
     ]
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Which nodes count as ENE: what can be chosen again once the networks have run.
+
+    Parameters
+    ----------
+    ene_threshold : a node counts as ENE where its probability is over this.
+    spread : as in `threshold_warnings`.
+    min_pos : nodes whose `pos` is under this are left out; None: none is. A node without `pos` stays.
+    """
+
+    ene_threshold: float
+    spread: float | None = None
+    min_pos: float | None = None
+
+    def __post_init__(self) -> None:
+        for what, value in (("ENE threshold", self.ene_threshold), ("smallest pos", self.min_pos)):
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{value:g} as {what}: it is a probability, from 0 to 1.")
+
+
+def recounted(result: CaseResult, before: Counting, now: Counting) -> CaseResult:
+    """The same case with its nodes counted in another way; no network runs again.
+
+    Parameters
+    ----------
+    before : how `result` was counted; its nodes are all there.
+    """
+    kept = tuple(n for n in result.nodes if now.min_pos is None or n.pos is None or n.pos >= now.min_pos)
+    nodes = tuple(
+        replace(n, ene_classification=None if n.ene is None else int(n.ene > now.ene_threshold)) for n in kept
+    )
+    old = threshold_warnings(result.nodes, before.ene_threshold, before.spread)
+    gone = [node.name for node in result.nodes if node not in kept]
+    left_out = [f"{', '.join(gone)}: left out, since pos is under {now.min_pos:g}"] if gone else []
+    return replace(
+        result,
+        status="no_nodes" if result.status == "ok" and not nodes else result.status,
+        nodes=nodes,
+        warnings=(
+            *(warning for warning in result.warnings if warning not in old),
+            *threshold_warnings(nodes, now.ene_threshold, now.spread),
+            *left_out,
+        ),
+    )
 
 
 def _axes_columns(node: Node) -> dict[str, float] | None:
