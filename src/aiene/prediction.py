@@ -21,7 +21,7 @@ import SimpleITK as sitk
 
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, InputError, UsageError
-from aiene.export.run_reader import cases_of, read_labels, read_run
+from aiene.export.run_reader import read_labels, read_run
 from aiene.export.source_series import grid_of_facts
 from aiene.geometry import Grid, Triple, Volume
 from aiene.geometry.grid import volume_of
@@ -46,9 +46,9 @@ from aiene.pipeline import (
     ready_of,
     settings_for,
 )
-from aiene.preprocess.profile import profile_named
 from aiene.results.records import CaseResult, Counting, NodeResult, recounted
 from aiene.results.store import RunStore
+from aiene.retable import counting_of
 
 Array = npt.NDArray[np.generic]
 Image: TypeAlias = str | os.PathLike[str] | sitk.Image | nib.Nifti1Pair | Volume | Array
@@ -276,25 +276,13 @@ def load_results(out: str | os.PathLike[str]) -> list[Result]:
     InputError : the record of a case cannot be read.
     """
     store = RunStore(Path(out))
-    counting = counting_of(store.root)
-    results = []
-    for record in cases_of(store.root):
-        if isinstance(record, InputError):
-            raise record
-        nodes = store.case_folder(record.case_id) / "nodes.nii.gz"
-        results.append(Result(record, counting, cache(partial(_node_map, nodes, record))))
-    return results
-
-
-def counting_of(out: Path) -> Counting:
-    """How the nodes of a run were counted.
-
-    Raises
-    ------
-    UsageError : the folder holds no results of a run.
-    """
-    run = read_run(out)
-    return Counting(run.maker.ene_threshold, profile_named(run.profile, rescue=False).ene_spread)
+    records, _ = store.told()
+    counting = counting_of(read_run(store.root))
+    files = [store.case_folder(record.case_id) / "nodes.nii.gz" for record in records]
+    return [
+        Result(record, counting, cache(partial(_node_map, file, record)))
+        for record, file in zip(records, files, strict=True)
+    ]
 
 
 def _grid_of(record: CaseResult) -> Grid:

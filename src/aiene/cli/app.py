@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiene.cli import benchmark, demo, export, models, pseudonyms, risk, run, train
+from aiene.cli import benchmark, demo, export, models, pseudonyms, retable, risk, run, train
 
 app = typer.Typer(
     name="aiene",
@@ -24,6 +24,7 @@ app.command(name="run")(run.run)
 app.command(name="demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.command(name="export")(export.export)
+app.command(name="retable")(retable.retable)
 app.command(name="pseudonyms")(pseudonyms.pseudonyms)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(risk.app, name="risk")

@@ -38,6 +38,7 @@ class RunRecord:
     maker : what made its results.
     model : name or folder of the bundle, as the run was told.
     profile : of the bundle; see `preprocess.profile`.
+    axes : the published axes were measured.
     fg_labels : the labels that the user chose as nodes; None: those of the bundle.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     """
@@ -47,6 +48,7 @@ class RunRecord:
     maker: Maker
     model: str
     profile: Literal["published", "open"]
+    axes: bool = False
     pseudonymised: bool = False
     fg_labels: str | None = None
 
@@ -149,6 +151,7 @@ def _record(content: dict[str, Any]) -> RunRecord:
         ),
         model=settings["model"],
         profile=bundle["profile"],
+        axes=bool(settings.get("include_short_axes")),
         pseudonymised="pseudonyms" in settings,
         fg_labels=settings.get("fg_labels"),
     )
