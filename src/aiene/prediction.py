@@ -238,8 +238,10 @@ def predict(
 
     Raises
     ------
-    InputError : the CT or the masks cannot be used. CaseError : the CT holds no neck, or it cannot be found.
-    UsageError : several CTs, or arguments that do not fit. ModelError : the bundle cannot be used.
+    InputError : the CT or the masks cannot be used.
+    CaseError : the CT holds no neck, or it cannot be found.
+    UsageError : several CTs, or arguments that do not fit.
+    ModelError : the bundle cannot be used.
     """
     bundle = find_bundle(os.fspath(model))
     settings = settings_for(
@@ -296,7 +298,7 @@ def _node_map(file: Path, record: CaseResult) -> Volume:
     return read_labels(file, _grid_of(record), np.uint16)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # with and without a segmenter
 def _loaded(folder: str, _sha256: str, device: str, own_masks: bool) -> tuple[Preparation, Networks]:
     """What a bundle needs, verified and loaded once; its hash is part of what the cache goes by."""
     bundle = read_bundle(Path(folder))
