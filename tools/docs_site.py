@@ -1,7 +1,7 @@
 """Pages of the documentation site that the source makes: hooks of mkdocs and an extension of griffe.
 
-`commands.md` is the help of every command; `changelog.md` and `contributing.md` are the files of the root. See
-`mkdocs.yml`.
+`commands.md` is the help of every command; `changelog.md` and `contributing.md` are the files of the root.
+`mkdocs.yml` names this file.
 """
 
 from __future__ import annotations

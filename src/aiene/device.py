@@ -17,7 +17,8 @@ _FORM = re.compile(r"(auto|cpu|mps|(?:cuda|gpu)(?::\d+)?)")
 def resolve_device(text: str) -> torch.device:
     """The device of `auto`, `cpu`, `mps`, `cuda`, `cuda:1`, `gpu` or `gpu:1`.
 
-    `auto` takes CUDA, then Apple's MPS, then the CPU. On CUDA, algorithms that repeat are asked for.
+    `auto` takes CUDA where it is there, else the CPU; Apple's MPS, on which nobody has tried the networks,
+    by its name only. On CUDA, algorithms that repeat are asked for.
 
     Raises
     ------
@@ -29,7 +30,7 @@ def resolve_device(text: str) -> torch.device:
         raise UsageError(f"--device {text}: no such device; say auto, cpu, cuda, cuda:0 or mps.")
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if text == "auto":
-        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+        return torch.device("cuda" if has_cuda else "cpu")
     device = torch.device(text.replace("gpu", "cuda"))
     missing = {"cuda": not has_cuda, "mps": not has_mps}.get(device.type, False)
     if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
