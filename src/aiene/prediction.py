@@ -57,7 +57,7 @@ Image: TypeAlias = str | os.PathLike[str] | sitk.Image | nib.Nifti1Pair | Volume
 _CT, _MASK = Path("the image"), Path("the mask")  # what messages call things without a file
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NodePrediction:
     """One lymph node.
 
@@ -68,6 +68,10 @@ class NodePrediction:
 
     record: NodeResult
     _map: Callable[[], Volume]
+
+    def __repr__(self) -> str:
+        size = f"{self.volume_mm3:.0f} mm3"
+        return f"<NodePrediction {self.name}: {self.side}, {size}, pos {self.pos}, ene {self.ene}>"
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -121,7 +125,7 @@ class NodePrediction:
         return self.record.side
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """The nodes of one CT.
 
@@ -129,12 +133,19 @@ class Result:
     ----------
     record : everything that the tables and `case.json` tell of it.
     counting : how its nodes were counted; see `at_threshold`.
+    notice : the sentence that stands wherever results of this model are shown.
     """
 
     record: CaseResult
     counting: Counting
+    notice: str
     _map: Callable[[], Volume]
     _as_found: tuple[CaseResult, Counting] | None = None
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.nodes)} nodes, {self.n_ai_ene} AI-ENE"
+        found = self.reason if self.n_ai_ene is None else counts
+        return f"<Result {self.case_id}: {self.status}, {found}. {self.notice}>"
 
     @property
     def case_id(self) -> str:
@@ -201,7 +212,9 @@ class Result:
         """
         record, counting = self._as_found or (self.record, self.counting)
         now = replace(counting, ene_threshold=ene, min_pos=min_pos)
-        return Result(recounted(record, counting, now), now, self._map, (record, counting))
+        return replace(
+            self, record=recounted(record, counting, now), counting=now, _as_found=(record, counting)
+        )
 
 
 def predict(
@@ -260,7 +273,7 @@ def predict(
             on_stage=on_stage,
         )
     counting = Counting(settings.ene_threshold, at.prepared.ene_spread)
-    return Result(record, counting, lambda: arrays.nodes)
+    return Result(record, counting, bundle.card.notice, lambda: arrays.nodes)
 
 
 def load_results(out: str | os.PathLike[str]) -> list[Result]:
@@ -279,10 +292,11 @@ def load_results(out: str | os.PathLike[str]) -> list[Result]:
     """
     store = RunStore(Path(out))
     records, _ = store.told()
-    counting = counting_of(read_run(store.root))
+    run = read_run(store.root)
+    counting, notice = counting_of(run), run.maker.notice
     files = [store.case_folder(record.case_id) / "nodes.nii.gz" for record in records]
     return [
-        Result(record, counting, cache(partial(_node_map, file, record)))
+        Result(record, counting, notice, cache(partial(_node_map, file, record)))
         for record, file in zip(records, files, strict=True)
     ]
 
@@ -384,8 +398,9 @@ def _mask_volume(masks: object, native: Grid) -> Volume:
         if tuple(masks.shape) != native.size:
             problem = f"its shape {masks.shape} (z, y, x) is not the CT's, {native.size}"
             raise InputError(_MASK, problem, "resample the mask onto the CT's grid")
-        nodes = masks.astype(np.uint8) * GTVN if masks.dtype == bool else masks
-        return Volume(nodes, native)
+        masks = Volume(masks, native)
+    if isinstance(masks, Volume) and masks.array.dtype == bool:
+        return masks.with_array(masks.array.astype(np.uint8) * GTVN)
     return _in_memory(_MASK, masks, None).volume
 
 

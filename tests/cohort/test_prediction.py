@@ -141,6 +141,10 @@ def test_masks_lie_where_the_numbers_say(predicted: aiene.Result):
         np.testing.assert_allclose(node.centroid_lps_mm, middle, atol=1e-6)
         assert node.is_ene == (node.ene > predicted.counting.ene_threshold)
         assert node.short_axis_mm <= node.long_axis_mm
+    assert "not for patients" in predicted.notice
+    counts = f"{len(predicted.nodes)} nodes, {predicted.n_ai_ene} AI-ENE"
+    assert repr(predicted) == f"<Result one: ok, {counts}. {predicted.notice}>"
+    assert len(repr(predicted.nodes)) < 1000
     together = sum(node.mask.astype(int) for node in predicted.nodes)
     assert together.max() == 1
 
@@ -149,6 +153,7 @@ def test_own_masks_as_array_image_and_file_count_alike(run: Run, contoured: aien
     nodes = run.labels.array == 2
     np.testing.assert_array_equal(contoured.node_map.array > 0, nodes)
     the_same(aiene.predict(run.file, masks=nodes, device="cpu"), contoured)
+    the_same(aiene.predict(run.file, masks=Volume(nodes, contoured.grid), device="cpu"), contoured)
     with pytest.raises(InputError, match=r"the mask: its shape \(3, 4, 5\) \(z, y, x\) is not the CT's"):
         aiene.predict(run.file, masks=np.zeros((3, 4, 5), bool), device="cpu")
     ones = nodes.astype(np.uint8)

@@ -169,6 +169,16 @@ def test_the_command_tells_both_counts_and_warns_of_an_unfinished_run(tmp_path: 
     assert (done.exit_code, "nothing to change" in done.output) == (2, True)
 
 
+def test_a_run_whose_other_part_has_not_begun_is_not_finished(tmp_path: Path):
+    out = write_run(tmp_path / "out")
+    assert retable(out, ene_threshold=0.5).finished
+    record = json.loads((out / "run.json").read_text()) | {"selection": {"num_parts": 2}}
+    (out / "run.json").unlink()
+    (out / "run_part-0-of-2.json").write_text(json.dumps(record))
+    assert not retable(out, ene_threshold=0.5).finished
+
+
+@pytest.mark.slow
 def test_no_network_is_loaded(tmp_path: Path):
     out = write_run(tmp_path / "out")
     code = (

@@ -180,7 +180,7 @@ class RunStore:
         """
         wanted = set(case_ids)
         found = {r.case_id: r for i in wanted if (r := self._read(self.case_folder(i) / CASE)) is not None}
-        for file in self._records():
+        for file in self._record_files():
             for content in (_json_of(file) or {}).get("unwritten", []):
                 result = _result_of(content)
                 if result is not None and result.case_id in wanted:
@@ -209,7 +209,9 @@ class RunStore:
         gone = sorted(names - {result.case_id for result in results})
         if gone:
             raise InputError(self.case_folder(gone[0]), "its case.json cannot be read", "run the case again")
-        return results, all(record.get("status") == "finished" for record in records)
+        parts = max(record.get("selection", {}).get("num_parts", 1) for record in records)
+        ended = [record for record in records if record.get("status") == "finished"]
+        return results, len(ended) == len(records) and len(records) >= parts
 
     def write_cases_table(self, results: Iterable[CaseResult]) -> Path:
         """Write `cases.csv`; its path."""
