@@ -9,6 +9,7 @@ FROM python:3.11-slim
 
 WORKDIR /opt/aiene
 COPY pyproject.toml constraints.txt requirements.txt README.md LICENSE NOTICE run_e2e.py ./
+COPY licences ./licences
 COPY src ./src
 RUN pip install --no-cache-dir --constraint constraints.txt '.[hospital]'
 

@@ -11,15 +11,20 @@ if TYPE_CHECKING:
     from aiene.errors import AieneError
     from aiene.geometry.grid import Grid, Volume
     from aiene.models.bundle import Bundle, find_bundle
+    from aiene.prediction import NodePrediction, Result, load_results, predict
 
 __all__ = [
     "AieneError",
     "Bundle",
     "Grid",
+    "NodePrediction",
+    "Result",
     "RunSummary",
     "Selection",
     "Volume",
     "find_bundle",
+    "load_results",
+    "predict",
     "run_cohort",
 ]
 
@@ -27,10 +32,14 @@ _HOMES = {
     "AieneError": "aiene.errors",
     "Bundle": "aiene.models.bundle",
     "Grid": "aiene.geometry.grid",
+    "NodePrediction": "aiene.prediction",
+    "Result": "aiene.prediction",
     "RunSummary": "aiene.cohort",
     "Selection": "aiene.cohort",
     "Volume": "aiene.geometry.grid",
     "find_bundle": "aiene.models.bundle",
+    "load_results": "aiene.prediction",
+    "predict": "aiene.prediction",
     "run_cohort": "aiene.cohort",
 }
 

@@ -23,9 +23,9 @@ from aiene.ingest.fingerprint import content_sha256, glance, seal
 from aiene.ingest.formats import InputFormat
 from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
-from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint, find_bundle, verify_bundle
-from aiene.nodes.node import CountingRule, check_known, parse_fg_labels
-from aiene.pipeline import Settings, infer_case, load_networks
+from aiene.models.bundle import Bundle, OperatingPoint, find_bundle, verify_bundle
+from aiene.nodes.node import CountingRule
+from aiene.pipeline import Settings, infer_case, load_networks, settings_for
 from aiene.preparers import GetPreprocessed, Preparers
 from aiene.preprocess.template import load_preparation
 from aiene.provenance import bundle_facts, environment, version
@@ -128,8 +128,8 @@ class _Run:
 
 
 def run_cohort(
-    source: Path,
-    out: Path,
+    source: Path | str,
+    out: Path | str,
     *,
     model: str = "default",
     device: str = "auto",
@@ -139,7 +139,7 @@ def run_cohort(
     ene_threshold: float | None = None,
     pos_from: float | None = None,
     operating_point: OperatingPoint | None = None,
-    masks: Path | None = None,
+    masks: Path | str | None = None,
     keep_prepared: bool = False,
     jobs: int | None = None,
     overwrite: bool = False,
@@ -180,28 +180,25 @@ def run_cohort(
     ModelError : the bundle cannot be used.
     OutputError : results cannot be written; what was done stays, and the next call goes on.
     """
+    source, out, masks = Path(source), Path(out), None if masks is None else Path(masks)
     chosen = selection or Selection()
     shown = Plain() if key is None else Disguised(key, source, masks)
     with shown.errors():
         _check(chosen, jobs, masks)
         id_rule = parse_id_rule(chosen.id_from)
-    labels = None if fg_labels is None else parse_fg_labels(fg_labels)
     bundle = find_bundle(model)
     verify_bundle(bundle)
-    if fg_labels is not None and labels is not None and masks is None:
-        check_known(fg_labels, labels, {name: LABEL_VALUES[name] for name in bundle.card.labels})
-    target = device_name(device)
-    _check_operating_point(bundle, operating_point, masks)
-    rule = bundle.card.rule
-    settings = Settings(
-        rule.ene_threshold if ene_threshold is None else ene_threshold,
-        fg_labels,
-        include_short_axes,
-        masks,
-        keep_prepared,
-        rule.pos_from if pos_from is None else pos_from,
-        operating_point,
+    settings = settings_for(
+        bundle,
+        ene_threshold=ene_threshold,
+        pos_from=pos_from,
+        operating_point=operating_point,
+        fg_labels=fg_labels,
+        include_short_axes=include_short_axes,
+        masks=masks,
+        keep_prepared=keep_prepared,
     )
+    target = device_name(device)
     with shown.errors():
         refuse_overlap(out, {"the input": source, "the folder of the masks": masks})
     with RunStore(out) as store:
@@ -542,20 +539,6 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
         raise UsageError("--part-id must be from 0 to --num-parts less 1.")
     if masks is not None and not masks.is_dir():
         raise UsageError(f"--masks {masks.name}: no such folder; name the folder of the masks.")
-
-
-def _check_operating_point(bundle: Bundle, wanted: OperatingPoint | None, masks: Path | None) -> None:
-    if wanted is None:
-        return
-    there = bundle.card.segmenter.operating_points
-    if masks is not None:
-        raise UsageError("--operating-point is the segmenter's, and --masks takes its place: leave one out.")
-    if wanted not in there:
-        known = f"it has {', '.join(there)}" if there else "it has none"
-        raise UsageError(
-            f"--operating-point {wanted}: the model bundle {bundle.card.name} has no such point ({known}); "
-            "leave the option out, or choose another bundle."
-        )
 
 
 def _settings_record(

@@ -62,7 +62,7 @@ class Crew:
         BrokenProcessPool : a process was ended from outside.
         """
         before = set(active_children())
-        with _interrupts_for_us_alone():
+        with _interrupts_for_us_alone(), _main_left_alone(function):
             future = self.pool.submit(function, *arguments)
         self._workers += [p for p in active_children() if p not in before]
         return future
@@ -123,6 +123,28 @@ def _interrupts_for_us_alone() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _main_left_alone(function: Callable[..., object]) -> Iterator[None]:
+    """Processes that are started meanwhile do not run the caller's script again, as `spawn` would have them.
+
+    A script without `if __name__ == "__main__"` would start its work once more in each of them. What we send
+    there is found in our own modules; only a function of the script itself needs the script. `spawn` asks the
+    main module for its file and its spec and does without where it has neither, as in a notebook.
+    """
+    main = sys.modules["__main__"]
+    if getattr(function, "__module__", None) == "__main__":
+        yield
+        return
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 Task = TypeVar("Task")

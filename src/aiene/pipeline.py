@@ -7,22 +7,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiene.errors import UsageError
 from aiene.geometry.grid import Grid, Triple, Volume
 from aiene.geometry.resample import RigidTransform, pull_labels
 from aiene.hashing import joined_sha256
-from aiene.ingest.case import Case
+from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
 from aiene.ingest.read import read_case
-from aiene.models.bundle import Bundle, OperatingPoint
+from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
 from aiene.nodes.join import join_nodes
-from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, contours, parse_fg_labels
+from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, check_known, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import split_nodes
 from aiene.preprocess.preprocess import Prepared, prepare, to_native
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 
 
 Joins = Sequence[tuple[Triple, Triple]]
+OnStage = Callable[[str], None]
+"""Told of each stage of a case (one of `STAGES`) when it ends."""
+
+STAGES = ("read", "prepare", "segment", "nodes", "classify", "native")
 _NO_PRIMARY = "the model has no label for the primary tumour, so none was looked for"
 _COARSE_MM = 3.0
 """Voxels in plane from which on extension is not to be seen: a node's capsule is under 1 mm thick, what
@@ -99,6 +104,7 @@ class PreprocessedCase:
     mask : the user's own label map on the native grid, where there is one.
     facts : input and geometry for `case.json`.
     notes : what of the source's headers DICOM objects will not repeat.
+    mask_file : what messages call the mask.
     """
 
     case: Case
@@ -108,6 +114,60 @@ class PreprocessedCase:
     warnings: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    mask_file: Path = Path("the mask")
+
+
+def settings_for(
+    bundle: Bundle,
+    *,
+    ene_threshold: float | None = None,
+    pos_from: float | None = None,
+    operating_point: OperatingPoint | None = None,
+    fg_labels: str | None = None,
+    include_short_axes: bool = False,
+    masks: Path | None = None,
+    keep_prepared: bool = False,
+    own_masks: bool | None = None,
+) -> Settings:
+    """What a user chose for a run with a bundle, checked; what was not chosen is the bundle's.
+
+    Parameters
+    ----------
+    ene_threshold, pos_from, operating_point, fg_labels, include_short_axes, masks, keep_prepared : see
+        `Settings`.
+    own_masks : own masks take the place of the segmenter; None: where there is a folder of them.
+
+    Raises
+    ------
+    UsageError : a threshold that is no probability, labels that the bundle cannot give, or an operating point
+        that it does not have.
+    """
+    rule = CountingRule(
+        bundle.card.rule.ene_threshold if ene_threshold is None else ene_threshold,
+        bundle.card.rule.pos_from if pos_from is None else pos_from,
+    )
+    labels = None if fg_labels is None else parse_fg_labels(fg_labels)
+    segmented = masks is None if own_masks is None else not own_masks
+    if fg_labels is not None and labels is not None and segmented:
+        check_known(fg_labels, labels, {name: LABEL_VALUES[name] for name in bundle.card.labels})
+    there = bundle.card.segmenter.operating_points
+    if operating_point is not None and not segmented:
+        raise UsageError("--operating-point is the segmenter's, and --masks takes its place: leave one out.")
+    if operating_point is not None and operating_point not in there:
+        known = f"it has {', '.join(there)}" if there else "it has none"
+        raise UsageError(
+            f"--operating-point {operating_point}: the model bundle {bundle.card.name} has no such point "
+            f"({known}); leave the option out, or choose another bundle."
+        )
+    return Settings(
+        rule.ene_threshold,
+        fg_labels,
+        include_short_axes,
+        masks,
+        keep_prepared,
+        rule.pos_from,
+        operating_point,
+    )
 
 
 def load_networks(
@@ -137,7 +197,12 @@ def load_networks(
 
 
 def preprocess_case(
-    case: Case, preparation: Preparation, masks: Path | None = None, *, room: Path | None = None
+    case: Case,
+    preparation: Preparation,
+    masks: Path | None = None,
+    *,
+    room: Path | None = None,
+    on_stage: OnStage = lambda _: None,
 ) -> PreprocessedCase:
     """Read a case and make the networks' input of it; needs no network.
 
@@ -151,23 +216,46 @@ def preprocess_case(
     CaseError : the CT holds no neck, or it cannot be found.
     """
     seconds: dict[str, float] = {}
-    with _timed(seconds, "read"):
+    with _timed(seconds, "read", on_stage):
         ct = read_case(case, room=room)
         own = own_mask(case, masks)
         mask = None if own is None else read_mask(own, like=ct.volume.grid, affine=case.affine)
         sha256 = content_sha256(case.files)
-        everything = joined_sha256(sha256, content_sha256(own_mask_files(case, masks)))
-    with _timed(seconds, "prepare"):
+        source = {"kind": case.kind, "files": len(case.files), "sha256": sha256}
+        content = joined_sha256(sha256, content_sha256(own_mask_files(case, masks)))
+    at = preprocess_ct(case, ct, preparation, mask, source=source, content=content, on_stage=on_stage)
+    return replace(at, mask_file=own or at.mask_file, seconds={**seconds, **at.seconds})
+
+
+def preprocess_ct(
+    case: Case,
+    ct: NativeCt,
+    preparation: Preparation,
+    mask: Volume | None,
+    *,
+    source: dict[str, Any],
+    content: str = "",
+    on_stage: OnStage = lambda _: None,
+) -> PreprocessedCase:
+    """Make the networks' input of a CT that is read; needs no network.
+
+    Parameters
+    ----------
+    mask : own label map on the CT's grid, in the place of the segmenter's.
+    source : how the CT came, for the record.
+    content : hash of the input's files; of the voxels where there are none.
+
+    Raises
+    ------
+    CaseError : the CT holds no neck, or it cannot be found.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "prepare", on_stage):
         prepared = prepare(ct, preparation.template, preparation.profile)
+    voxels = voxels_sha256(ct.volume)
     facts = {
-        "input": {
-            "kind": case.kind,
-            "files": len(case.files),
-            "sha256": sha256,
-            "voxels_sha256": voxels_sha256(ct.volume),
-            **ct.source,
-        },
-        "content_sha256": everything,
+        "input": {**source, "voxels_sha256": voxels, **ct.source},
+        "content_sha256": content or voxels,
         "native": _grid_facts(prepared.native),
         "crop": _grid_facts(prepared.crop.grid),
         "to_native": prepared.to_native.matrix.tolist(),
@@ -185,6 +273,7 @@ def infer_case(
     labels: dict[str, int],
     midline_x: float,
     joins: Joins = (),
+    on_stage: OnStage = lambda _: None,
 ) -> tuple[CaseResult, CaseArrays]:
     """Segment, split, classify, and bring the result home onto the native CT.
 
@@ -198,33 +287,34 @@ def infer_case(
     seconds = dict(at.seconds)
     prepared = at.prepared
     told = None if settings.fg_labels is None else parse_fg_labels(settings.fg_labels)
-    with _timed(seconds, "segment"):
+    with _timed(seconds, "segment", on_stage):
         if at.mask is not None:
-            marked = _of_mask(at, at.mask, settings, told)
+            marked = _of_mask(at, at.mask, told)
         else:
             marked = _of_network(at, networks, labels, told)
-    with _timed(seconds, "nodes"):
+    with _timed(seconds, "nodes", on_stage):
         nodes = split_nodes(marked.on_crop, fg_labels=(GTVN,), axes=settings.include_short_axes)
         if joins:
             on_crop = prepared.to_native.inverse()
             pairs = [(on_crop.apply(a), on_crop.apply(b)) for a, b in joins]
             inside = marked.on_crop.with_array(marked.on_crop.array == GTVN)
             nodes = join_nodes(nodes, pairs, inside, axes=settings.include_short_axes)
-    with _timed(seconds, "classify"):
+    with _timed(seconds, "classify", on_stage):
         scores = networks.classifier.scores(prepared.crop, nodes)
-    with _timed(seconds, "native"):
+    with _timed(seconds, "native", on_stage):
         drawn = marked.native.with_array(marked.native.array == GTVN)
         home = native_nodes(nodes, prepared.crop.grid, drawn, prepared.to_native, midline_x=midline_x)
+    found = node_results(
+        nodes,
+        home.places,
+        scores,
+        settings.rule,
+        sides_known=bool(at.facts.get("input", {}).get("orientation_known", True)),
+    )
     result = CaseResult(
         case_id=at.case.case_id,
         status="ok" if nodes else "no_nodes",
-        nodes=node_results(
-            nodes,
-            home.places,
-            scores,
-            settings.rule,
-            sides_known=bool(at.facts.get("input", {}).get("orientation_known", True)),
-        ),
+        nodes=found,
         has_primary=marked.holds(GTVP) if at.mask is not None or "GTVp" in labels else None,
         has_chosen=marked.holds(GTVN),
         warnings=(
@@ -233,7 +323,7 @@ def infer_case(
             *_coverage_warnings(at, home.in_crop),
             *node_warnings(nodes, home.places, scores),
             *contour_warnings(home.no_node),
-            *threshold_warnings(nodes, scores, settings.rule, prepared.ene_spread),
+            *threshold_warnings(found, settings.rule, prepared.ene_spread),
         ),
         notes=(*at.case.notes, *at.notes, *marked.choice.notes),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
@@ -274,15 +364,14 @@ def _of_network(
     return _Marked(on_crop, to_native(on_crop, at.prepared), MaskLabels(chosen, notes=unsought))
 
 
-def _of_mask(at: PreprocessedCase, mask: Volume, settings: Settings, told: FgLabels | None) -> _Marked:
+def _of_mask(at: PreprocessedCase, mask: Volume, told: FgLabels | None) -> _Marked:
     """The user's own voxels, as they are on the native CT.
 
     Raises
     ------
     InputError : which of its labels are nodes cannot be told.
     """
-    file = own_mask(at.case, settings.masks) or Path(at.case.case_id)  # for messages alone
-    choice = node_labels(file, mask.array, told)
+    choice = node_labels(at.mask_file, mask.array, told)
     native = mask.with_array(contours(mask.array, choice.nodes))
     on_crop = pull_labels(native, at.prepared.crop.grid, at.prepared.to_native)
     return _Marked(on_crop, native, choice)
@@ -338,7 +427,8 @@ def _grid_facts(grid: Grid) -> dict[str, Any]:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], stage: str, on_stage: OnStage) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
+    on_stage(stage)

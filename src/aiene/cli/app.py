@@ -16,6 +16,7 @@ from aiene.cli import (
     models,
     pseudonyms,
     report,
+    retable,
     review,
     risk,
     run,
@@ -39,6 +40,7 @@ app.add_typer(models.app, name="models")
 app.command(name="report")(report.report)
 app.add_typer(review.app, name="review")
 app.command(name="export")(export.export)
+app.command(name="retable")(retable.retable)
 app.add_typer(dicom.app, name="dicom")
 app.command(name="doctor")(doctor.doctor)
 app.command(name="pseudonyms")(pseudonyms.pseudonyms)

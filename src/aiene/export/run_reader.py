@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +21,7 @@ from aiene.export.case import Maker
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.case import AffineRule
 from aiene.models.bundle import OperatingPoint
+from aiene.nodes.node import CountingRule
 from aiene.results.nifti import LPS_TO_RAS
 from aiene.results.records import CaseResult
 from aiene.results.store import CASE, RunStore
@@ -39,20 +40,31 @@ class RunRecord:
     series : the series that the user asked for.
     maker : what made its results.
     model : name or folder of the bundle, as the run was told.
+    profile : of the bundle; see `preprocess.profile`.
+    axes : the published axes were measured.
     fg_labels : the labels that the user chose as nodes; None: those of the bundle.
     affine : which affine of a NIfTI file counted.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     operating_point : of the segmenter; None: as its weights are.
+    pos_from : the least `pos` of a node that counts.
     """
 
     source: Path
     series: str | None
     maker: Maker
     model: str
+    profile: Literal["published", "open"]
+    axes: bool = False
     pseudonymised: bool = False
     fg_labels: str | None = None
     operating_point: OperatingPoint | None = None
     affine: AffineRule = "auto"
+    pos_from: float = 0.0
+
+    @property
+    def rule(self) -> CountingRule:
+        """Which nodes counted."""
+        return CountingRule(self.maker.ene_threshold, self.pos_from)
 
 
 def read_run(out: Path) -> RunRecord:
@@ -152,8 +164,11 @@ def _record(content: dict[str, Any]) -> RunRecord:
             started=datetime.fromisoformat(content["started"]).astimezone(UTC),
         ),
         model=settings["model"],
+        profile=bundle["profile"],
+        axes=bool(settings.get("include_short_axes")),
         pseudonymised="pseudonyms" in settings,
         fg_labels=settings.get("fg_labels"),
         operating_point=settings.get("operating_point"),
         affine=settings.get("affine", "auto"),
+        pos_from=float(settings.get("pos_from", 0.0)),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from aiene.errors import InputError
+from aiene.hashing import disk_place
 from aiene.ingest.archive import unpacked
 from aiene.ingest.dicom.header import is_directory
 from aiene.ingest.dicom.scan import Collector, Medium, Scan, read_directory
@@ -23,7 +24,7 @@ from aiene.wording import file_name, said
 
 _OUR_RESULTS: Final = ("run.json", "cases.csv")
 
-Identity = tuple[int, int]
+Identity = tuple[int, int | str]
 
 
 @dataclass
@@ -72,12 +73,6 @@ def walk(folder: Path, *, above: frozenset[Identity] = frozenset()) -> Walk:
     return result
 
 
-def identity(path: Path) -> Identity:
-    """What makes a folder the same folder under any name."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
 def holds_our_results(folder: Path) -> bool:
     """Whether a folder is what an earlier run left; its label maps are no CTs."""
     return all((folder / name).is_file() for name in _OUR_RESULTS)
@@ -85,7 +80,7 @@ def holds_our_results(folder: Path) -> bool:
 
 def _visit(folder: Path, seen: set[Identity], result: Walk) -> None:
     try:
-        here = identity(folder)
+        here = disk_place(folder)
         found = children(folder)
     except OSError:
         result.closed.append(folder)
@@ -147,7 +142,7 @@ def list_places(source: Path) -> list[Listing]:
     if not source.is_dir():
         return [_of_file(source)]
     try:
-        entries, here = children(source), identity(source)
+        entries, here = children(source), disk_place(source)
     except OSError as error:
         raise InputError(
             source, f"it cannot be opened ({error.strerror})", "check its permissions"

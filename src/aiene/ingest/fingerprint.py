@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from aiene.errors import InputError
 from aiene.geometry.grid import Volume
 from aiene.hashing import file_sha256, joined_sha256
 from aiene.ingest.formats import detached_files
+
+_KEEPS_CTIME = os.name != "nt"
 
 
 def content_sha256(files: Iterable[Path]) -> str:
@@ -34,7 +37,10 @@ def seal(files: Sequence[Path]) -> str:
     """SHA-256 over what no user sets: the system's own time of change (ctime) and number of each file.
 
     Where it is the same, so is the content. Where it is not, the content may be, as after a copy or a move.
+    Windows keeps no such time (its ctime is when a file was made): there no two seals are the same.
     """
+    if not _KEEPS_CTIME:
+        return secrets.token_hex(32)
     return _of_status(files, lambda status: (status.st_size, status.st_ctime_ns, status.st_ino))
 
 

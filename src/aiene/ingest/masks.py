@@ -121,6 +121,11 @@ def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
         volume = format_.read(Case(path.name, format_.name, (path,), affine=affine)).volume
     except OSError as error:
         raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
+    return on_grid(path, volume, like)
+
+
+def on_grid(path: Path, volume: Volume, like: Grid) -> Volume:
+    """A label map that was read, on the CT's grid; parameters, result and errors are those of `read_mask`."""
     labels = volume.with_array(_labels(path, volume.array))
     order = _reordering(labels.grid, like)
     if order is None:

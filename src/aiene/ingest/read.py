@@ -49,6 +49,21 @@ def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
         raise InputError(
             where, "it is too large for this machine's memory", "crop or resample the CT"
         ) from error
+    return checked(where, ct)
+
+
+def checked(where: Path, ct: NativeCt) -> NativeCt:
+    """A CT whose size, spacing and values can be those of a patient in air, its values within CT's range.
+
+    Parameters
+    ----------
+    where : named in the error.
+    ct : as its reader gives it.
+
+    Raises
+    ------
+    InputError : they cannot.
+    """
     check_size(where, ct.volume.grid.size)
     check_spacing(where, ct.volume.grid.spacing)
     check_finite(where, ct.volume.array)

@@ -120,10 +120,19 @@ class CountingRule:
     ene_threshold : a node has extension where its probability is over this.
     pos_from : the classifier must give a found node at least so much `pos` (0 to 1) for it to count; 0: every
         found node counts, as published.
+
+    Raises
+    ------
+    UsageError : one of them is no probability.
     """
 
     ene_threshold: float
     pos_from: float = 0.0
+
+    def __post_init__(self) -> None:
+        for what, value in (("an ENE threshold", self.ene_threshold), ("a least pos", self.pos_from)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"{what} of {value:g}: it is a probability, from 0 to 1.")
 
     def counts(self, pos: float | None) -> bool:
         """Whether a found node counts as one at all; one that nobody judged does."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiene.errors import OutputError, UsageError
-from aiene.hashing import file_sha256
+from aiene.hashing import disk_place, file_sha256
 from aiene.results.atomic import json_bytes, make_folder, write_bytes, write_json, writing
 from aiene.rooms import locked
 
@@ -399,12 +399,11 @@ def _overlap(out: Path, path: Path) -> str:
     return "holds" if is_within(path, out) else ""
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int | str] | None:
     try:
-        status = path.stat()
+        return disk_place(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from aiene.geometry.grid import Volume
@@ -263,23 +263,20 @@ def contour_warnings(no_node: Sequence[NoNode]) -> list[str]:
     return warnings
 
 
-def threshold_warnings(
-    nodes: Sequence[Node], scores: Sequence[Score | None], rule: CountingRule, spread: float | None
-) -> list[str]:
+def threshold_warnings(nodes: Sequence[NodeResult], rule: CountingRule, spread: float | None) -> list[str]:
     """Nodes with extension that do not count, and those that the registration could move over the threshold.
 
     Parameters
     ----------
-    nodes, scores : of the same nodes in the same order.
     spread : how far the registration moves an ENE probability (`Profile.ene_spread`); None: not at all.
     """
     threshold = rule.ene_threshold
-    judged = [(n, s) for n, s in zip(names_by_volume(nodes), scores, strict=True) if s is not None]
-    out = sorted(name for name, s in judged if s.ene > threshold and not rule.counts(s.pos))
+    judged = [(node.name, node.ene, rule.counts(node.pos)) for node in nodes if node.ene is not None]
+    out = sorted(name for name, ene, counts in judged if ene > threshold and not counts)
     near = sorted(
         name
-        for name, s in judged
-        if spread is not None and abs(s.ene - threshold) <= spread and rule.counts(s.pos)
+        for name, ene, counts in judged
+        if spread is not None and abs(ene - threshold) <= spread and counts
     )
     warnings = []
     if out:
@@ -294,6 +291,29 @@ def threshold_warnings(
             "the AI-ENE number is not certain"
         )
     return warnings
+
+
+def recounted(
+    result: CaseResult, before: CountingRule, now: CountingRule, spread: float | None
+) -> CaseResult:
+    """The same case with its nodes counted by another rule; no network runs again.
+
+    Parameters
+    ----------
+    before : how `result` was counted.
+    spread : as in `threshold_warnings`.
+    """
+    nodes = tuple(
+        replace(
+            node,
+            ene_classification=None if node.ene is None else int(now.is_ene(node.pos, node.ene)),
+            counts=now.counts(node.pos),
+        )
+        for node in result.nodes
+    )
+    old = threshold_warnings(result.nodes, before, spread)
+    kept = tuple(warning for warning in result.warnings if warning not in old)
+    return replace(result, nodes=nodes, warnings=(*kept, *threshold_warnings(nodes, now, spread)))
 
 
 def _axes_columns(node: Node) -> dict[str, float] | None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from aiene.errors import OutputError, UsageError
+from aiene.errors import InputError, OutputError, UsageError
 from aiene.geometry.resample import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
@@ -26,6 +26,8 @@ from aiene.rooms import Room, clear_abandoned, others_at_work
 
 RUN = "run.json"
 CASE = "case.json"
+RECOUNTED = "ene-threshold-"
+"""How the names of folders begin that hold the tables of a run at another threshold."""
 
 CaseFiles = dict[str, bytes]
 """Content of the files of a case's images, by name."""
@@ -40,11 +42,12 @@ class RunStore:
     Parameters
     ----------
     root : the folder; made by `open` or on entering the context.
+    owned : who keeps note of what is ours in it, where it is a folder within another of ours.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, owned: Owned | None = None) -> None:
         self.root = root
-        self.owned = Owned(root)
+        self.owned = owned or Owned(root)
         self._room: Room | None = None
 
     def __enter__(self) -> Self:
@@ -177,12 +180,38 @@ class RunStore:
         """
         wanted = set(case_ids)
         found = {r.case_id: r for i in wanted if (r := self._read(self.case_folder(i) / CASE)) is not None}
-        for file in self._records():
+        for file in self._record_files():
             for content in (_json_of(file) or {}).get("unwritten", []):
                 result = _result_of(content)
                 if result is not None and result.case_id in wanted:
                     found[result.case_id] = result
         return sorted(found.values(), key=_by_id)
+
+    def told(self) -> tuple[list[CaseResult], bool]:
+        """The results of all cases that the records here tell of, and whether every run came to its end.
+
+        Where a run was killed before it could tell, those of all case folders.
+
+        Raises
+        ------
+        UsageError : no record of a run lies here.
+        InputError : a case of the records cannot be read.
+        """
+        records = [_json_of(file) or {} for file in self._record_files()]
+        if not records:
+            raise UsageError(
+                f"{self.root.name}: no results of a run lie there; name the folder that aiene run filled."
+            )
+        names = {case["case_id"] for record in records for case in record.get("cases", ())}
+        if any("cases" not in record for record in records):
+            names |= {folder.name for folder in self.cases.glob("*") if (folder / CASE).is_file()}
+        results = self.results(names)
+        gone = sorted(names - {result.case_id for result in results})
+        if gone:
+            raise InputError(self.case_folder(gone[0]), "its case.json cannot be read", "run the case again")
+        parts = max(record.get("selection", {}).get("num_parts", 1) for record in records)
+        ended = [record for record in records if record.get("status") == "finished"]
+        return results, len(ended) == len(records) and len(records) >= parts
 
     def write_cases_table(self, results: Iterable[CaseResult]) -> Path:
         """Write `cases.csv`; its path."""
@@ -250,8 +279,10 @@ class RunStore:
 
     def _records(self) -> list[Path]:
         """The records of runs that lie here and are ours."""
-        files = sorted(self.root.glob("run*.json"))
-        return [f for f in files if _RECORD.fullmatch(f.name) and self.owned.owns(f)]
+        return [file for file in self._record_files() if self.owned.owns(file)]
+
+    def _record_files(self) -> list[Path]:
+        return [file for file in sorted(self.root.glob("run*.json")) if _RECORD.fullmatch(file.name)]
 
     def _compare(self, file: Path, settings: dict[str, Any]) -> None:
         before = (_json_of(file) or {}).get("settings")
@@ -289,7 +320,7 @@ class RunStore:
             )
         for file in (*self._records(), *(self.root / name for name in _FILES)):
             self.owned.remove(file)
-        for folder in (self.cases, self.root / "prediction_list"):
+        for folder in (self.cases, self.root / "prediction_list", *self.root.glob(f"{RECOUNTED}*")):
             self.owned.clear(folder)
 
     @staticmethod

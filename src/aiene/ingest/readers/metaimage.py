@@ -44,7 +44,8 @@ _TYPES: Final = {
 _COMES_FROM: Final = ("RL", "AP", "IS")
 """For x, y, z of LPS: the side from which an axis comes that grows with it, and one that runs against it."""
 
-_FIELD: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*=(.*)")
+_FIELD: Final = re.compile(r"\s*([^\s=]+)\s*=(.*)")
+"""ITK writes what it knows of an image under names such as `dim[0]` (of NIfTI) and `0008|0060` (of DICOM)."""
 
 
 @dataclass(frozen=True)

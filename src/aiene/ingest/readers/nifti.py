@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Final
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
@@ -45,6 +46,9 @@ _UNIT_MM: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: unkno
 _MILLIMETRE: Final = 2
 _UNIT_NAMES: Final = {1: "metre", 3: "micrometre"}
 _FLOAT32, _FLOAT64 = 8, 9
+_Scaling = tuple[float, float, tuple[str, ...]]
+"""Slope, intercept, and what to tell of them."""
+
 _TOLD_VOXELS: Final = 0.01
 _TOLD_MM: Final = 0.01
 _TOLD_DEGREES: Final = 1e-3
@@ -76,10 +80,44 @@ def read_nifti(case: Case) -> NativeCt:
         header = _read_header(path)
         size = _size(path, header)
         affine = _affine(path, header, case.affine)
-        slope, intercept, told = _scaling(header)
+        scaling = _scaling(header)
         stored = _read_voxels(path, header, size)
     except (OSError, EOFError, zlib.error, HeaderDataError, WrapStructError, ValueError, KeyError) as error:
         raise InputError(path, "it cannot be read as NIfTI", _COPY) from error
+    return _native(path, stored, affine, scaling)
+
+
+def ct_of_image(where: Path, image: nib.Nifti1Pair) -> NativeCt:
+    """The CT of a nibabel image, by the same rules as that of the file that it would be saved to.
+
+    Parameters
+    ----------
+    where : named in errors.
+    image : NIfTI-1 or NIfTI-2, of a file or made in memory.
+
+    Raises
+    ------
+    InputError : as `read_nifti`.
+    """
+    try:
+        header = type(image)(image.dataobj, image.affine, image.header).header  # it now says its affine
+        size = _size(where, header)
+        affine = _affine(where, header, "auto")
+        data, scaling = image.dataobj, (1.0, 0.0, ())
+        if isinstance(data, ArrayProxy):
+            data, scaling = data.get_unscaled(), (float(data.slope), float(data.inter), ())
+        stored = np.asarray(data)
+    except (OSError, EOFError, zlib.error, HeaderDataError, ValueError, KeyError) as error:
+        raise InputError(where, "it cannot be read as NIfTI", _COPY) from error
+    _check_type(where, stored.dtype)
+    ordered = np.ascontiguousarray(stored.reshape(size[::-1], order="F").transpose(2, 1, 0))
+    return _native(where, ordered.astype(stored.dtype.newbyteorder("="), copy=False), affine, scaling)
+
+
+def _native(path: Path, stored: npt.NDArray[Any], affine: _Affine, scaling: _Scaling) -> NativeCt:
+    """The CT of stored values (k, j, i)."""
+    slope, intercept, told = scaling
+    size: tuple[int, int, int] = stored.shape
     lattice = (_LPS_FROM_RAS @ affine.matrix)[:, [2, 1, 0, 3]]  # array axes are (k, j, i)
     square = nearest_square(lattice, size)
     values = narrow(stored, slope, intercept)
@@ -136,8 +174,8 @@ def _size(path: Path, header: Any) -> tuple[int, int, int]:
     return shape[2], shape[1], shape[0]
 
 
-def _scaling(header: Any) -> tuple[float, float, tuple[str, ...]]:
-    """Slope and intercept, and what to tell of them.
+def _scaling(header: Any) -> _Scaling:
+    """What the stored numbers are multiplied with, and what is added.
 
     By the standard a slope of 0 says that nothing is scaled; its library reads what is no finite number as 0.
     """
@@ -152,8 +190,7 @@ def _scaling(header: Any) -> tuple[float, float, tuple[str, ...]]:
 def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDArray[Any]:
     """Stored values (k, j, i) in native byte order."""
     dtype = header.get_data_dtype()
-    if dtype.kind not in "iuf" or dtype.str[1:] not in PIXEL_TYPES:
-        raise InputError(path, f"its voxels are {dtype} instead of plain numbers", "give a grey CT")
+    _check_type(path, dtype)
     data, offset = _voxel_file(path, header)
     count = size[0] * size[1] * size[2]
     with _open(data) as file:
@@ -165,6 +202,11 @@ def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDA
         raise InputError(data, "it ends before its last voxel", _COPY)
     values = np.frombuffer(content, dtype=dtype).reshape(size)
     return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "iuf" or dtype.str[1:] not in PIXEL_TYPES:
+        raise InputError(path, f"its voxels are {dtype} instead of plain numbers", "give a grey CT")
 
 
 def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:

@@ -1,0 +1,57 @@
+"""`aiene retable`: the tables of a run at another threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
+
+
+def retable(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    ene_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="A node counts as ENE where its probability is over this (default: as in the run)."
+        ),
+    ] = None,
+    pos_from: Annotated[
+        float | None,
+        typer.Option(help="A node counts where its pos is this or more (default: as in the run)."),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for the tables (default: OUT/ene-threshold-T)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Count the nodes of a run at another threshold, into new tables; no network runs again."""
+    from aiene.errors import UsageError
+    from aiene.retable import retable as make
+
+    with user_errors():
+        if ene_threshold is None and pos_from is None:
+            raise UsageError("nothing to change; give --ene-threshold, --pos-from or both.")
+        made = make(out, ene_threshold=ene_threshold, pos_from=pos_from, to=to)
+    counts = {
+        when: {
+            "nodes": sum(len(result.nodes) for result in results),
+            "n_ai_ene": sum(result.n_ene for result in results),
+            "cases_with_ene": sum(result.n_ene > 0 for result in results),
+        }
+        for when, results in (("before", made.before), ("after", made.after))
+    }
+    if as_json:
+        tables = {name: str(path) for name, path in made.tables.items()}
+        echo_json({"counts": counts, "finished": made.finished, "tables": tables, "notice": made.notice})
+        return
+    if not made.finished:
+        echo("warning: the run has not come to its end; the tables hold the cases that are done.", err=True)
+    told = {"nodes": "nodes", "n_ai_ene": "AI-ENE nodes", "cases_with_ene": "cases with an AI-ENE node"}
+    for key, words in told.items():
+        echo(f"{words}: {counts['before'][key]} in the run, {counts['after'][key]} now")
+    echo(f"Tables: {made.tables['cases'].parent}")
+    stderr_console().print(f"{made.notice} {RESEARCH_ONLY}", markup=False, style="bold")
