@@ -429,6 +429,7 @@ def patient_agreement(
     truth_counts: Sequence[int | None],
     predicted_counts: Sequence[int | None],
     *,
+    lost: Sequence[bool] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> PatientAgreement:
@@ -438,6 +439,8 @@ def patient_agreement(
     ----------
     truth_counts, predicted_counts : one whole number per patient, in one order. A failed CT has no count
         (None), which is not 0: then everything is a reason instead of a number.
+    lost : patients for whom the model gave no whole answer: they count as wrong in every share, whatever
+        their predicted count, and there is no kappa.
 
     Raises
     ------
@@ -452,17 +455,23 @@ def patient_agreement(
         nothing = missing(reason, n)
         empty = Operating(0.0, 0, 0, 0, 0, nothing, nothing, nothing, nothing, reason)
         return PatientAgreement(n, empty, nothing, nothing, nothing, nothing, nothing, reason)
-    apart = np.abs(truth - found)
+    wrong = np.zeros(n, dtype=bool) if lost is None else np.array(lost, dtype=bool)
+    apart = np.where(wrong, np.inf, np.abs(truth - found))
+    called = np.where(wrong, truth == 0, found > 0)
 
     def kappa(power: int) -> Estimate:
+        if wrong.any():
+            return missing(
+                f"{int(wrong.sum())} of {n} patients have no whole answer, so there is no kappa", n
+            )
         if len(np.unique([truth, found])) == 1:
             return missing("all counts are the same, so there is no kappa", n)
         return cluster_bootstrap(weighted_kappa(truth, found, power), n, resamples=resamples, seed=seed)
 
     return PatientAgreement(
         n=n,
-        any_ene=counted(truth > 0, found > 0, 0.0),
-        any_agreement=wilson(int(((truth > 0) == (found > 0)).sum()), n),
+        any_ene=counted(truth > 0, called, 0.0),
+        any_agreement=wilson(int(((truth > 0) == called).sum()), n),
         count_exact=wilson(int((apart == 0).sum()), n),
         count_within_one=wilson(int((apart <= 1).sum()), n),
         kappa_linear=kappa(1),
