@@ -136,7 +136,7 @@ def attempt(work: Callable[[], Record], failed: Callable[[str], Record]) -> Reco
 
 
 def _is_first(error: Exception) -> bool:
-    """The first error of its kind and place in this process: one traceback is enough, each case has its row."""
+    """The first error of its kind and place in this process; one traceback is enough, each case has a row."""
     end = error.__traceback__
     while end is not None and end.tb_next is not None:
         end = end.tb_next

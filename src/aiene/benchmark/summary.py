@@ -82,6 +82,12 @@ def _content_sha256(entrant: Entrant, facts: ModelFacts, done: Sequence[CaseReco
     return digest([facts.sha256, given]) if given else facts.sha256
 
 
+def _prompts(entrant: Entrant) -> str:
+    """Where the boxes of a prompted model come from: figures of finding nodes mean another thing then."""
+    request = entrant.request
+    return request.entry.prompts if request is not None and request.kind == "promptable" else "none"
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -182,6 +188,7 @@ def _model(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseReco
         "size_bytes": facts.size_bytes,
         "flops": flops,
         "ene_threshold": facts.ene_threshold,
+        "prompts": _prompts(entrant),
         "cases": {"ok": len(done), "failed": len(records) - len(done)},
         "segmentation": {n: _segmentation(config, records, n) for n in LABEL_VALUES} if segments else None,
         "aggregated_dice": {n: _aggregated(config, records, n) for n in LABEL_VALUES} if segments else None,
