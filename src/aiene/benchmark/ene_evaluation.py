@@ -65,6 +65,7 @@ def _track(
         [one.score for one in scores],
         thresholds=tuple(dict.fromkeys((threshold, *config.ene_thresholds))),
         patients=[one.patient_id for one in scores],
+        lost=[not one.judged for one in scores],
         resamples=config.resamples,
         seed=config.seed,
     )

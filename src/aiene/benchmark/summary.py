@@ -51,7 +51,9 @@ def summary_of(
         for entrant in entrants
         if entrant.facts is not None
     }
-    models = [_model(config, entrant, counted.get(entrant.name, (None, ()))[1]) for entrant in entrants]
+    models = [
+        model_figures(config, entrant, counted.get(entrant.name, (None, ()))[1]) for entrant in entrants
+    ]
     reference = reference_of(config, list(entrants))
     compared = compare_models(config, counted, usable, reference)
     return {
@@ -165,7 +167,8 @@ def _counted(
     return counted_records(records, usable, config.iou_threshold, segments=segments)
 
 
-def _model(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseRecord]) -> dict[str, Any]:
+def model_figures(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseRecord]) -> dict[str, Any]:
+    """The figures of one model over its counted cases, as JSON values; other models have no part in them."""
     facts = entrant.facts
     entry: dict[str, Any] = {
         "name": entrant.name,

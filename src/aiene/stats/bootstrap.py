@@ -220,14 +220,14 @@ def cluster_bootstrap(
     clusters : patient of each row; None: each row is a patient.
     resamples : how many; those where the statistic is undefined (one class only) are left out.
     seed : the same seed gives the same interval.
-    of_difference : between two of the same patients: an interval of a single point is kept.
+    of_difference : between two of the same patients: 0 in all of them is a finding, and kept as 0 to 0.
 
     Returns
     -------
     The value over all rows, its interval, and as `n` the number of patients. No interval, and the reason, for
     one patient only, where the statistic is undefined in more than half of the resamples, and (but for a
-    difference) where it is the same in all of them: resampling sees no spread then, which does not mean that
-    there is none.
+    difference of 0) where it is the same in all of them: resampling sees no spread then, which does not mean
+    that there is none.
 
     Raises
     ------
@@ -244,7 +244,7 @@ def cluster_bootstrap(
     if good.size < resamples / 2:
         reason = f"undefined in {resamples - good.size} of {resamples} resamples, so no interval"
         return Estimate(value, reason=reason, n=count)
-    if not of_difference and np.ptp(good) <= _SAME * max(abs(value), 1.0):
+    if not (of_difference and value == 0) and np.ptp(good) <= _SAME * max(abs(value), 1.0):
         return Estimate(value, reason="every resample gives the same value, so no interval", n=count)
     tail = expanded_tail(count, confidence)
     low, high = (float(v) for v in np.quantile(good, [tail, 1 - tail]))

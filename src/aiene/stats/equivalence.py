@@ -9,7 +9,7 @@ import numpy as np
 
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import Statistic, bootstrap_draws, cluster_bootstrap, one_sided_p
-from aiene.stats.records import Estimate, Floats, missing
+from aiene.stats.records import Estimate, Floats
 
 LEVEL = 0.05
 
@@ -68,7 +68,7 @@ def difference_test(
     """
     found = cluster_bootstrap(difference, n, clusters, resamples=resamples, seed=seed, of_difference=True)
     draws, count = _good(difference, n, clusters, resamples, seed)
-    if found.value is None or found.low is None:
+    if found.value is None or count < 2 or len(draws) < resamples / 2:
         return DifferenceTest(found, None)
     above = one_sided_p(draws, 0.0, count)
     below = one_sided_p(-draws, 0.0, count)
@@ -89,9 +89,9 @@ def equivalence(
     found = cluster_bootstrap(
         difference, n, clusters, resamples=resamples, seed=seed, confidence=1 - 2 * LEVEL, of_difference=True
     )
-    if found.value is None or found.low is None:
-        return Equivalence(margin, found if found.reason else missing("no difference"), None, None)
     draws, count = _good(difference, n, clusters, resamples, seed)
+    if found.value is None or count < 2 or len(draws) < resamples / 2:
+        return Equivalence(margin, found, None, None)
     p = max(one_sided_p(draws, -margin, count), one_sided_p(-draws, -margin, count))
     return Equivalence(margin, found, p, p < LEVEL)
 

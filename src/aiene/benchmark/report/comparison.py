@@ -60,8 +60,8 @@ def verdict(source: Source) -> list[Item]:
     said = "Everything else in this report is secondary"
     if rest:
         said += (
-            f": of {count(len(rest), 'comparison')} there, a difference was found in {found}, after Holm's "
-            "correction over all of them together"
+            f": of {count(len(rest), 'comparison')} there, a difference was found in {found or 'none'}, "
+            "after Holm's correction over all of them together"
         )
     return [*items, builder.table(), Text(f"{said}.")]
 
