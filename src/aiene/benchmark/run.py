@@ -331,8 +331,10 @@ def _judge_features(
                     rows.append((truth.case_id, truth.patient_id, node.value, node.ene))
                     features.append(kept[str(node.value)])
     entry = entrant.request.entry if entrant.request is not None else None
+    if not any(node.ene is not None for truth in truths for node in truth.nodes):
+        return "no node has an ENE label; give --ene-csv"
     if entry is None or not rows:
-        return "no node has both features and an ENE label; give --ene-csv"
+        return "the model gave no finite features for a labelled node; see the warnings of its cases"
     result = cross_validated(
         np.stack(features),
         [ene for *_, ene in rows],
