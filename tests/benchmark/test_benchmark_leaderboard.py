@@ -455,7 +455,7 @@ def _edit(board: Path, model: str, by: Any) -> None:
         (lambda e: e["metrics"].update(dice_GTVn=7), "cannot be"),
         (lambda e: e["settings"].update(tricks=1), "unknown settings"),
         (lambda e: e.update(data_sha256=TWO), "changed after it was made"),
-        (lambda e: e.pop("sha256"), "lacks sha256"),
+        (lambda e: e.__delitem__("sha256"), "lacks sha256"),
         (lambda e: "{", "no valid JSON"),
         (lambda e: "[" * 100_000, "no valid JSON"),
         (lambda e: json.dumps(entry_to_json(_entry("bad", dice_GTVn=0.95))), "changed after it was made"),
