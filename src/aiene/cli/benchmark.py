@@ -240,7 +240,7 @@ def _tell_end(console: Console, run: BenchmarkRun, report: Path | None, as_json:
         if model["status"] == "failed":
             console.print(f"{model['name']}: {model['reason']}", markup=False, style="red")
     for path in (run.results_file, run.summary_file, report):
-        if path is not None:
+        if path is not None and path.is_file():
             console.print(str(path), markup=False)
     if as_json:
         echo_json(run.summary)
