@@ -91,6 +91,57 @@ def test_predictions_may_bring_nodes_and_ene(case: CaseInput, tmp_path: Path):
     assert model.facts.classifies
 
 
+def _swapped(folder: Path) -> Path:
+    """Predictions in which the truth's second node is the larger one, with ENE by name."""
+    folder.mkdir()
+    array = build.labels().array.copy()
+    array[15:18, 20:25, 24:34] = 2
+    write_nifti(Volume(array, build.grid()), folder / "a.nii.gz")
+    (folder / "ene.csv").write_text("case_id,node,ene\na,GTVn_01,0.9\na,GTVn_02,0.2\n")
+    return folder
+
+
+def test_a_node_of_a_folders_table_is_its_own_and_told_where_it_lies_on_another(
+    case: CaseInput, tmp_path: Path
+):
+    answer = _answer(_predictions(_swapped(tmp_path / "own")), case)
+    at = {value: int(case.truth_nodes.array[answer.nodes.array == value].max()) for value in (1, 2)}
+    assert at == {1: 2, 2: 1}
+    assert answer.ene == {1: 0.9, 2: 0.2}
+    assert [said.split(";")[0] for said in answer.warnings] == [
+        "ene.csv row 2: node 1 is this folder's own, which lies on the truth's node 2",
+        "ene.csv row 3: node 2 is this folder's own, which lies on the truth's node 1",
+    ]
+
+
+def test_a_node_of_a_folders_table_may_be_the_truths(case: CaseInput, tmp_path: Path):
+    answer = _answer(_predictions(_swapped(tmp_path / "own"), ene_nodes="truth"), case)
+    assert answer.ene == {2: 0.9, 1: 0.2}
+    assert answer.warnings == ()
+
+
+def test_a_name_and_a_point_that_disagree_are_told(case: CaseInput, tmp_path: Path):
+    folder = _swapped(tmp_path / "own")
+    x, y, z = build.grid().points(np.array([5, 10, 10]))  # within node 1 of the truth, the folder's 2
+    row = f"{x:.2f},{y:.2f},{z:.2f}"
+    (folder / "ene.csv").write_text(f"case_id,node,x,y,z,ene\na,1,{row},0.9\na,2,{row},0.3\n")
+    answer = _answer(_predictions(folder), case)
+    assert answer.ene == {2: 0.3}
+    assert answer.warnings[0] == "ene.csv row 2: its point does not lie in node 1"
+
+
+def test_a_classifier_of_others_judges_the_truths_nodes_from_a_table_alone(case: CaseInput, tmp_path: Path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "ene_on_truth.csv").write_text("case_id,node,probability\na,GTVn_01,0.7\na,GTVn_09,0.1\n")
+    model = _predictions(folder)
+    answer = _answer(model, case)
+    assert (model.facts.segments, model.facts.classifies, model.facts.judges_truth) == (False, True, True)
+    assert answer.labels is None
+    assert answer.ene_on_truth == {1: 0.7}
+    assert answer.warnings == ("ene_on_truth.csv row 3: the case has no node 9",)
+
+
 def test_a_case_without_a_prediction_is_a_sentence(case: CaseInput, tmp_path: Path):
     folder = tmp_path / "own"
     folder.mkdir()

@@ -321,3 +321,18 @@ def test_beyond_the_ct_there_is_air():
         Volume(np.zeros(grid.size, np.float32), grid), Volume(nodes, grid), side_mm=20, pixels=10
     )
     assert patch[1][0, 0, 0] == -1024
+
+
+def test_weights_that_are_no_numbers_are_told_once_and_not_case_by_case(tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    folder = build.tiny(tmp_path, "vit")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name] * float("nan")}, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="no finite numbers"):
+        hub.pretrained("AutoModel", folder)
+    save_file({key: one[..., :1].clone() for key, one in weights.items()}, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"other shapes than its config\.json says|not in its files"):
+        hub.pretrained("AutoModel", folder)

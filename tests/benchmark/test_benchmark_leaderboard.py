@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -18,30 +19,35 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiene.benchmark.leaderboard.entry import Entry, boards, entry_from_json, entry_to_json, newest_only
+from aiene.benchmark.leaderboard.entry import Entry, entries_of, entry_from_json, entry_to_json
 from aiene.benchmark.leaderboard.page import page
+from aiene.benchmark.leaderboard.ranks import boards, newest_only
 from aiene.benchmark.leaderboard.store import (
     add_entries,
     add_entry,
     board_file,
     export_json,
     import_json,
+    read_board,
     read_entries,
 )
 from aiene.errors import InputError, OutputError, UsageError
 
 ONE, TWO = "a1" * 32, "b2" * 32
+SETTINGS = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}
 
 
 def _entry(model: str, data: str = ONE, created: str = "2026-11-25T10:00:00+00:00", **metrics: Any) -> Entry:
     return Entry(
         data_sha256=data,
         model=model,
-        model_sha256=f"{model:_<64}",
+        settings=SETTINGS,
+        model_sha256=hashlib.sha256(model.encode()).hexdigest(),
         version="0.1.0",
         machine="an ordinary processor, 2 cores",
         created=created,
         n_cases=30,
+        n_done=30,
         metrics=metrics,
     )
 
@@ -51,10 +57,10 @@ def board(tmp_path: Path) -> Path:
     """Two data sets with three models and one."""
     path = tmp_path / "board.sqlite"
     entries = [
-        _entry("good", dice=0.8, hd95_mm=4.0, auc=None),
-        _entry("bad", dice=0.4, hd95_mm=20.0),
-        _entry("silent", hd95_mm=9.0),
-        _entry("elsewhere", TWO, "2026-11-24T10:00:00+00:00", dice=0.99),
+        _entry("good", dice_GTVn=0.8, hd95_mm_GTVn=4.0, auc_on_truth=None),
+        _entry("bad", dice_GTVn=0.4, hd95_mm_GTVn=20.0),
+        _entry("silent", hd95_mm_GTVn=9.0),
+        _entry("elsewhere", TWO, "2026-11-24T10:00:00+00:00", dice_GTVn=0.99),
     ]
     assert add_entries(path, entries) == (4, 0)
     return path
@@ -65,22 +71,26 @@ def _models(board: Path, **how: Any) -> list[str]:
 
 
 def test_an_entry_comes_back_as_it_went_in(board: Path) -> None:
-    entry = replace(_entry("new", dice=0.5, brier=None), site="Site B", note="boxes of the truth")
+    entry = replace(
+        _entry("new", dice_GTVn=0.5, brier_on_truth=None), site="Site B", note="boxes of the truth"
+    )
     assert add_entry(board, entry)
     assert entry in read_entries(board)
 
 
 def test_the_same_entry_is_kept_once(board: Path) -> None:
-    assert not add_entry(board, _entry("bad", dice=0.4, hd95_mm=20.0))
-    assert not add_entry(board, _entry("bad", created="2026-11-25T12:00:00+02:00", dice=0.4, hd95_mm=20.0))
+    assert not add_entry(board, _entry("bad", dice_GTVn=0.4, hd95_mm_GTVn=20.0))
+    assert not add_entry(
+        board, _entry("bad", created="2026-11-25T12:00:00+02:00", dice_GTVn=0.4, hd95_mm_GTVn=20.0)
+    )
     assert len(read_entries(board)) == 4
 
 
 def test_entries_are_ranked_by_any_metric_in_its_better_way(board: Path) -> None:
     assert _models(board, data_sha256=ONE) == ["good", "bad", "silent"]
-    assert _models(board, data_sha256=ONE, sort="hd95_mm") == ["good", "silent", "bad"]
-    assert _models(board, data_sha256=ONE, sort="hd95_mm", descending=True) == ["bad", "silent", "good"]
-    assert _models(board, data_sha256=ONE, sort="dice", descending=False) == ["bad", "good", "silent"]
+    assert _models(board, data_sha256=ONE, sort="hd95_mm_GTVn") == ["good", "silent", "bad"]
+    assert _models(board, data_sha256=ONE, sort="hd95_mm_GTVn", descending=True) == ["bad", "silent", "good"]
+    assert _models(board, data_sha256=ONE, sort="dice_GTVn", descending=False) == ["bad", "good", "silent"]
 
 
 def test_only_entries_on_the_same_data_are_compared(board: Path) -> None:
@@ -94,46 +104,48 @@ def test_a_data_set_is_named_by_the_beginning_of_its_hash(board: Path) -> None:
     assert _models(board, data_sha256="b2b2") == ["elsewhere"]
     with pytest.raises(UsageError, match="no data set begins with ffff"):
         read_entries(board, data_sha256="ffff")
-    add_entry(board, _entry("third", "b2ff", dice=0.1))
+    add_entry(board, _entry("third", "b2ff" * 16, dice_GTVn=0.1))
     with pytest.raises(UsageError, match="2 data sets begin with b2"):
         read_entries(board, data_sha256="b2")
 
 
 def test_equal_figures_share_the_better_place() -> None:
-    (found,) = boards([_entry(m, dice=d) for m, d in (("a", 0.5), ("b", 0.7), ("c", 0.7))])
+    (found,) = boards([_entry(m, dice_GTVn=d) for m, d in (("a", 0.5), ("b", 0.7), ("c", 0.7))])
     assert [(p.entry.model, p.rank) for p in found.places] == [("b", 1), ("c", 1), ("a", 3)]
 
 
 def test_errors_of_volume_are_best_near_0() -> None:
     (found,) = boards(
-        [_entry(m, volume_error_ml=v) for m, v in (("a", -5.0), ("b", 2.0), ("c", -1.0))],
-        sort="volume_error_ml",
+        [_entry(m, volume_error_ml_GTVn=v) for m, v in (("a", 5.0), ("b", 2.0), ("c", 1.0))],
+        sort="volume_error_ml_GTVn",
     )
     assert [p.entry.model for p in found.places] == ["c", "b", "a"]
 
 
 def test_a_metric_that_no_entry_has_is_named_with_the_nearest(board: Path) -> None:
-    with pytest.raises(UsageError, match=r"no entry has the metric dise; did you mean dice\?"):
-        read_entries(board, sort="dise")
-    with pytest.raises(UsageError, match="there are auc, dice, hd95_mm"):
+    with pytest.raises(UsageError, match=r"no entry has the metric dise_GTVn; did you mean dice_GTVn\?"):
+        read_entries(board, sort="dise_GTVn")
+    with pytest.raises(UsageError, match="there are auc_on_truth, dice_GTVn, hd95_mm_GTVn"):
         read_entries(board, sort="zzzzzzz")
 
 
-def test_entries_over_different_numbers_of_cases_are_marked() -> None:
-    entries = [_entry("a", dice=0.5), replace(_entry("b", dice=0.9), n_cases=3)]
-    (found,) = boards(entries)
-    assert not found.same_cases
-    assert "different numbers of cases" in page(entries)
+@pytest.mark.parametrize(
+    "other", [{"iou_threshold": 0.5}, {"prompts": "truth"}, {"patients": "d4" * 32}, {"rule": 3}]
+)
+def test_entries_of_other_settings_stand_on_another_board(other: dict[str, Any]) -> None:
+    plain = _entry("a", dice_GTVn=0.5)
+    prompted = replace(_entry("b", dice_GTVn=0.9), settings={**SETTINGS, **other})
+    assert [len(one.places) for one in boards([plain, prompted])] == [1, 1]
 
 
 def test_of_each_model_the_newest_run_can_be_taken() -> None:
-    old, new = _entry("a", dice=0.5), _entry("a", created="2026-12-01T00:00:00+00:00", dice=0.4)
+    old, new = _entry("a", dice_GTVn=0.5), _entry("a", created="2026-12-01T00:00:00+00:00", dice_GTVn=0.4)
     assert newest_only([new, old]) == (new,)
 
 
 def test_without_the_usual_metric_the_commonest_is_taken() -> None:
-    (found,) = boards([_entry("a", sharpness=1.0), _entry("b", sharpness=2.0, other=1.0)])
-    assert found.sort == "sharpness"
+    (found,) = boards([_entry("a", froc=1.0), _entry("b", froc=0.5, node_dice=1.0)])
+    assert found.sort == "froc"
     (bare,) = boards([_entry("a")])
     assert bare.places[0].rank is None
     assert boards([]) == ()
@@ -141,7 +153,7 @@ def test_without_the_usual_metric_the_commonest_is_taken() -> None:
 
 def test_a_folder_is_a_place_for_a_leaderboard(tmp_path: Path) -> None:
     folder = tmp_path / "boards"
-    add_entry(folder, _entry("a", dice=0.5))
+    add_entry(folder, _entry("a", dice_GTVn=0.5))
     assert board_file(folder) == folder / "leaderboard.sqlite"
     assert _models(folder) == ["a"]
     assert _models(folder / "leaderboard.sqlite") == ["a"]
@@ -207,7 +219,10 @@ from aiene.benchmark.leaderboard import Entry, add_entry
 
 for number in range(6):
     name = f"model {sys.argv[2]}.{number}"
-    add_entry(Path(sys.argv[1]), Entry("a1", name, None, "0.1.0", "", "2026-11-25", 3, {"dice": 0.5}))
+    settings = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}
+    figures = {"dice_GTVn": 0.5}
+    entry = Entry("a1" * 32, settings, name, None, "0.1.0", "", "2026-11-25", 3, 3, figures)
+    add_entry(Path(sys.argv[1]), entry)
 """
 
 
@@ -223,9 +238,9 @@ def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
 def test_a_writer_waits_for_another_in_the_midst_of_writing(board: Path) -> None:
     with closing(sqlite3.connect(board, isolation_level=None, timeout=1)) as other:
         other.execute("BEGIN IMMEDIATE")
-        other.execute("INSERT INTO entries VALUES ('x', 'x', '2000', ?)", [json.dumps(GOOD)])
+        other.execute("INSERT INTO entries VALUES (?, 'x', '2000', ?)", [GOOD["sha256"], json.dumps(GOOD)])
         with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(add_entry, board, _entry("late", dice=0.5))
+            waiting = pool.submit(add_entry, board, _entry("late", dice_GTVn=0.5))
             time.sleep(0.3)
             other.execute("COMMIT")
             assert waiting.result(20)
@@ -245,14 +260,14 @@ def test_an_export_holds_figures_and_no_patients(board: Path, tmp_path: Path) ->
     export_json(board, tmp_path / "shared.json")
     content = json.loads((tmp_path / "shared.json").read_text())
     assert set(content) == {"kind", "format", "notice", "entries"}
-    assert all(list(entry) == list(GOOD) for entry in content["entries"])
+    assert all(set(entry) == set(GOOD) for entry in content["entries"])
     assert set(GOOD) == {
-        *("data_sha256", "model", "model_sha256", "version", "machine"),
-        *("created", "n_cases", "metrics", "site", "note"),
+        *("data_sha256", "settings", "model", "model_sha256", "version", "machine", "created"),
+        *("n_cases", "n_done", "metrics", "intervals", "site", "note", "sha256"),
     }
 
 
-GOOD = entry_to_json(_entry("a", dice=0.5))
+GOOD = entry_to_json(_entry("a", dice_GTVn=0.5))
 
 
 @pytest.mark.parametrize(
@@ -260,8 +275,9 @@ GOOD = entry_to_json(_entry("a", dice=0.5))
     [
         ({"patient_id": "P1"}, r"unknown fields \(patient_id\)"),
         ({"cases": [{"case_id": "P1", "dice": 1}]}, r"unknown fields \(cases\)"),
-        ({"data_sha256": None}, "data_sha256 of an entry is no text"),
-        ({"data_sha256": "  "}, "data_sha256 of an entry is no text"),
+        ({"data_sha256": None}, "data_sha256 of an entry is no SHA-256"),
+        ({"data_sha256": "A1" * 32}, "data_sha256 of an entry is no SHA-256"),
+        ({"model_sha256": "x"}, "model_sha256 of an entry is no SHA-256"),
         ({"model": 5}, "model of an entry is no text"),
         ({"model": "x" * 501}, "model of an entry is no text"),
         ({"model": "a\x1b[31m"}, "cannot be printed"),
@@ -269,18 +285,30 @@ GOOD = entry_to_json(_entry("a", dice=0.5))
         ({"site": "\ud800"}, "cannot be printed"),
         ({"created": "yesterday"}, "no date"),
         ({"created": "0001-01-01T00:00:00+14:00"}, "no date"),
-        ({"n_cases": -1}, "n_cases"),
+        ({"n_cases": 0}, "n_cases"),
         ({"n_cases": 2.5}, "n_cases"),
         ({"n_cases": True}, "n_cases"),
+        ({"n_done": 31}, "more cases that are done than cases"),
+        ({"n_done": 3}, "dice_GTVn of an entry cannot be, as 27 of its cases have no prediction"),
+        ({"settings": {**SETTINGS, "tricks": 1}}, r"unknown settings \(tricks\)"),
+        ({"settings": {"rule": 2}}, "lacks the settings iou_threshold, patients, prompts"),
+        ({"settings": {**SETTINGS, "iou_threshold": 0}}, "iou_threshold"),
+        ({"settings": {**SETTINGS, "prompts": "oracle"}}, "prompts"),
         ({"metrics": [0.5]}, "metrics"),
-        ({"metrics": {f"m{k}": 1 for k in range(501)}}, "at most 500"),
-        ({"metrics": {"dice": "0.5"}}, "dice of an entry is no finite number"),
-        ({"metrics": {"dice": True}}, "no finite number"),
-        ({"metrics": {"dice": 10**400}}, "no finite number"),
-        ({"metrics": {"dice": 1e999}}, "no finite number|no valid JSON"),
-        ({"metrics": {"<script>x</script>()": 1}}, "name that is none"),
-        ({"metrics": {"": 1}}, "name that is none"),
-        ({"metrics": {"d" * 81: 1}}, "name that is none"),
+        ({"metrics": {"dice_GTVn": "0.5"}}, "dice_GTVn of an entry is no finite number"),
+        ({"metrics": {"dice_GTVn": True}}, "no finite number"),
+        ({"metrics": {"dice_GTVn": 10**400}}, "no finite number"),
+        ({"metrics": {"dice_GTVn": 1e999}}, "no finite number|no valid JSON"),
+        ({"metrics": {"dice_GTVn": 1.01}}, "dice_GTVn of an entry is 1.01, which cannot be"),
+        ({"metrics": {"hd95_mm_GTVn": -1}}, "is -1, which cannot be"),
+        ({"metrics": {"<script>x</script>()": 1}}, "metric that is not known"),
+        ({"metrics": {"": 1}}, "metric that is not known"),
+        ({"intervals": {"dice_GTVn": [0.6, 0.4]}}, "interval of dice_GTVn of an entry is 0.6 to 0.4"),
+        ({"intervals": {"dice_GTVn": [0.4, 1.4]}}, "which cannot be"),
+        ({"intervals": {"dice_GTVn": [0.4]}}, "no pair of numbers"),
+        ({"metrics": {"dice_GTVn": 0.99}}, "changed after it was made"),
+        ({"site": "another"}, "changed after it was made"),
+        ({"sha256": "0" * 64}, "changed after it was made"),
     ],
 )
 def test_a_malformed_entry_of_another_site_is_refused_in_one_sentence_and_nothing_added(
@@ -288,7 +316,7 @@ def test_a_malformed_entry_of_another_site_is_refused_in_one_sentence_and_nothin
 ) -> None:
     file = tmp_path / "foreign.json"
     entries = [GOOD, {**GOOD, **change}]
-    file.write_text(json.dumps({"kind": "aiene-leaderboard", "format": 1, "entries": entries}))
+    file.write_text(json.dumps({"kind": "aiene-leaderboard", "format": 2, "entries": entries}))
     with pytest.raises(InputError, match=said) as caught:
         import_json(board, file)
     _assert_one_sentence(str(caught.value))
@@ -306,15 +334,15 @@ def test_a_malformed_entry_of_another_site_is_refused_in_one_sentence_and_nothin
         (b"[]", "no export of a leaderboard"),
         (b"null", "no export of a leaderboard"),
         (b'{"kind": "other"}', "no export of a leaderboard"),
-        (b'{"kind": "aiene-leaderboard", "format": 2}', "another version"),
-        (b'{"kind": "aiene-leaderboard", "format": 1}', "no list of entries"),
-        (b'{"kind": "aiene-leaderboard", "format": 1, "entries": {}}', "no list of entries"),
+        (b'{"kind": "aiene-leaderboard", "format": 1}', "another version"),
+        (b'{"kind": "aiene-leaderboard", "format": 2}', "no list of entries"),
+        (b'{"kind": "aiene-leaderboard", "format": 2, "entries": {}}', "no list of entries"),
         (
-            b'{"kind": "aiene-leaderboard", "format": 1, "entries": [3]}',
+            b'{"kind": "aiene-leaderboard", "format": 2, "entries": [3]}',
             "entry 1: an entry is no JSON object",
         ),
-        (b'{"kind": "aiene-leaderboard", "format": 1, "entries": [{}]}', "entry 1: an entry lacks created"),
-        (b'{"kind": "aiene-leaderboard", "format": 1, "entries": [NaN]}', "no valid JSON"),
+        (b'{"kind": "aiene-leaderboard", "format": 2, "entries": [{}]}', "entry 1: an entry lacks created"),
+        (b'{"kind": "aiene-leaderboard", "format": 2, "entries": [NaN]}', "no valid JSON"),
     ],
 )
 def test_another_file_is_no_import(board: Path, tmp_path: Path, content: bytes, said: str) -> None:
@@ -373,14 +401,18 @@ def _assert_one_sentence(text: str) -> None:
 
 def test_an_entry_that_must_not_be_is_not_added(board: Path) -> None:
     with pytest.raises(UsageError, match="no finite number"):
-        add_entries(board, [_entry("fine", dice=0.5), _entry("broken", dice=float("nan"))])
+        add_entries(board, [_entry("fine", dice_GTVn=0.5), _entry("broken", dice_GTVn=float("nan"))])
     assert len(read_entries(board)) == 4
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_comes_from_outside() -> None:
     entries = [
-        replace(_entry("<b>a</b>", dice=0.81234), note='"><script>alert(1)</script>'),
-        _entry("b", dice=0.5),
+        replace(
+            _entry("<b>a</b>", dice_GTVn=0.81234),
+            intervals={"dice_GTVn": (0.7, 0.9)},
+            note='"><script>alert(1)</script>',
+        ),
+        _entry("b", dice_GTVn=0.5),
     ]
     text = page(entries)
     assert "<b>a</b>" not in text
@@ -388,12 +420,80 @@ def test_the_page_needs_nothing_else_and_escapes_what_comes_from_outside() -> No
     assert "&lt;b&gt;a&lt;/b&gt;" in text
     assert not any(word in text for word in ("http://", "https://", "src=", "@import", "url("))
     assert "Research software, not a medical device." in text
-    assert 'class="best" data-value="0.81234">0.8123<' in text
+    assert 'class="best" data-value="0.81234">0.8123<small>0.7 to 0.9</small><' in text
 
 
 def test_the_page_has_a_table_for_each_data_set(board: Path) -> None:
-    text = page(read_entries(board), sort="hd95_mm")
+    text = page(read_entries(board), sort="hd95_mm_GTVn")
     assert text.count("<table>") == 2
     assert text.index(ONE) < text.index(TWO)
     assert text.index(">good<") < text.index(">silent<") < text.index(">bad<")
     assert "There are no entries." in page([])
+
+
+def _edit(board: Path, model: str, by: Any) -> None:
+    """Change a row of the file by hand."""
+    with closing(sqlite3.connect(board)) as connection:
+        rows = connection.execute("SELECT id, content FROM entries").fetchall()
+        for name, content in rows:
+            entry = json.loads(content)
+            if entry["model"] == model:
+                changed = by(entry)
+                said = changed if isinstance(changed, str) else json.dumps(entry)
+                connection.execute("UPDATE entries SET content = ? WHERE id = ?", [said, name])
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        (lambda e: e["metrics"].update(dice_GTVn=0.99), "changed after it was made"),
+        (lambda e: e["metrics"].update(dice_GTVn=7), "cannot be"),
+        (lambda e: e["settings"].update(tricks=1), "unknown settings"),
+        (lambda e: e.update(data_sha256=TWO), "changed after it was made"),
+        (lambda e: e.__delitem__("sha256"), "lacks sha256"),
+        (lambda e: "{", "no valid JSON"),
+        (lambda e: "[" * 100_000, "no valid JSON"),
+        (lambda e: json.dumps(entry_to_json(_entry("bad", dice_GTVn=0.95))), "changed after it was made"),
+    ],
+)
+def test_a_row_that_was_changed_by_hand_is_told_and_not_ranked(board: Path, by: Any, said: str) -> None:
+    _edit(board, "bad", by)
+    entries, rejected = read_board(board)
+    assert "bad" not in [entry.model for entry in entries]
+    assert len(entries) == 3
+    ((_, reason),) = rejected
+    assert said in reason
+    text = page(entries, rejected=rejected)
+    assert "Not ranked" in text
+    assert said in text
+
+
+def test_two_sites_with_the_same_data_meet_on_one_board(tmp_path: Path) -> None:
+    ours, theirs = (replace(_entry("m", dice_GTVn=d), site=s) for d, s in ((0.8, "A"), (0.7, "B")))
+    add_entry(tmp_path / "a.sqlite", ours)
+    add_entry(tmp_path / "b.sqlite", theirs)
+    export_json(tmp_path / "b.sqlite", tmp_path / "b.json")
+    assert import_json(tmp_path / "a.sqlite", tmp_path / "b.json") == (1, 0)
+    (found,) = boards(read_entries(tmp_path / "a.sqlite"))
+    assert [(p.rank, p.entry.site) for p in found.places] == [(1, "A"), (2, "B")]
+
+
+def test_a_run_without_an_answer_is_no_entry_and_one_with_some_counts_them_all() -> None:
+    estimate = {"value": 0.4, "low": 0.2, "high": 0.6}
+    model = {
+        "name": "m", "sha256": "0" * 64, "status": "ok", "said": [], "prompts": "none",
+        "cases": {"ok": 4, "failed": 6}, "segmentation": {"GTVn": {"dice": {"mean": estimate}}},
+        "aggregated_dice": {"GTVn": estimate}, "detection": None, "classification": None,
+        "resources": {"seconds": {"total": {"median": estimate}}, "peak_rss_mib": {"max": 3.0}},
+    }  # fmt: skip
+    data = {"sha256": ONE, "settings": {k: v for k, v in SETTINGS.items() if k != "prompts"}}
+    summary = {
+        "machine": {"gpu": None, "cpu": "x", "cores": 2}, "data": data, "aiene": "0.1.0",
+        "created": "2026-11-25T10:00:00Z", "models": [model, {**model, "cases": {"ok": 0, "failed": 10}}],
+    }  # fmt: skip
+    (entry,) = entries_of(summary, "Site A")
+    assert (entry.n_cases, entry.n_done, entry.site) == (10, 4, "Site A")
+    assert entry.metrics == {"dice_GTVn": 0.4}  # what a lost case leaves unknown is not there
+    assert entry.intervals == {"dice_GTVn": (0.2, 0.6)}
+    assert entry_from_json(entry_to_json(entry)).metrics == entry.metrics

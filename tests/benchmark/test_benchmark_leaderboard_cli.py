@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from aiene.benchmark.leaderboard.store import add_entries, read_entries
 from aiene.cli.leaderboard import app
 
 RUN = CliRunner()
+SETTINGS = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}
 
 
 @pytest.fixture
@@ -22,7 +25,16 @@ def board(tmp_path: Path) -> Path:
     rows = (("good [v2]", 0.8, 4.0), ("bad", 0.4, 2.0))
     entries = [
         Entry(
-            "da7a" * 16, m, None, "0.1.0", "a machine", "2026-11-25T10:00:00Z", 30, {"dice": d, "hd95_mm": h}
+            "da7a" * 16,
+            SETTINGS,
+            m,
+            None,
+            "0.1.0",
+            "a machine",
+            "2026-11-25T10:00:00Z",
+            30,
+            30,
+            {"dice_GTVn": d, "hd95_mm_GTVn": h},
         )
         for m, d, h in rows
     ]
@@ -35,15 +47,15 @@ def test_the_board_is_shown_best_first(board: Path, words: list[str]) -> None:
     result = RUN.invoke(app, [*words, str(board)])
     assert result.exit_code == 0, result.output
     assert result.stdout.index("good [v2]") < result.stdout.index("bad")
-    assert "ranked by dice" in result.stdout
+    assert "ranked by dice_GTVn" in result.stdout
     assert "Research software, not a medical device." in result.output
 
 
 def test_the_board_is_sorted_by_what_is_asked(board: Path) -> None:
-    result = RUN.invoke(app, [str(board), "--sort", "hd95_mm", "--json"])
+    result = RUN.invoke(app, [str(board), "--sort", "hd95_mm_GTVn", "--json"])
     (found,) = json.loads(result.stdout)
     assert [(e["rank"], e["model"]) for e in found["entries"]] == [(1, "bad"), (2, "good [v2]")]
-    result = RUN.invoke(app, [str(board), "--sort", "dice", "--ascending", "--json"])
+    result = RUN.invoke(app, [str(board), "--sort", "dice_GTVn", "--ascending", "--json"])
     assert [e["model"] for e in json.loads(result.stdout)[0]["entries"]] == ["bad", "good [v2]"]
 
 
@@ -91,7 +103,7 @@ def test_wrong_words_are_one_sentence_and_exit_code_2(board: Path, words: list[s
 
 def test_a_malformed_import_is_one_sentence_and_exit_code_2(board: Path, tmp_path: Path) -> None:
     file = tmp_path / "foreign.json"
-    file.write_text('{"kind": "aiene-leaderboard", "format": 1, "entries": [{"patient": "x"}]}')
+    file.write_text('{"kind": "aiene-leaderboard", "format": 2, "entries": [{"patient": "x"}]}')
     result = RUN.invoke(app, ["import", str(board), str(file)])
     assert result.exit_code == 2
     assert result.stderr.strip() == (
@@ -107,7 +119,29 @@ def test_a_board_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_help_is_there_for_the_whole_and_the_parts() -> None:
-    for words in (["--help"], ["-h"], ["show", "--help"], ["export", "--help"], ["import", "--help"]):
+    for words in (
+        ["--help"],
+        ["-h"],
+        ["show", "--help"],
+        ["verify", "--help"],
+        ["export", "--help"],
+        ["import", "--help"],
+    ):
         result = RUN.invoke(app, words)
         assert result.exit_code == 0
         assert "Usage" in result.output
+
+
+def test_verify_tells_each_row_and_a_changed_one_is_exit_code_1(board: Path) -> None:
+    result = RUN.invoke(app, ["verify", str(board)])
+    assert (result.exit_code, result.stdout.count("  ok  ")) == (0, 2)
+    with closing(sqlite3.connect(board)) as connection:
+        connection.execute("UPDATE entries SET content = replace(content, '0.4', '0.9')")
+        connection.commit()
+    result = RUN.invoke(app, ["verify", str(board)])
+    assert result.exit_code == 1
+    assert "changed after it was made" in result.stdout
+    assert "1 entries are in order, 1 are not." in result.stderr
+    shown = RUN.invoke(app, ["show", str(board)])
+    assert "bad" not in shown.stdout
+    assert "not ranked: " in shown.stderr

@@ -93,7 +93,7 @@ def test_where_both_are_empty_there_is_no_number_and_a_reason() -> None:
     empty = np.zeros_like(_cube())
     found = label_metrics(empty, empty, SPACING, label=2)
     undefined = [name for name in SEGMENTATION_METRICS if name != "volume_error_ml"]
-    assert [found.cohort_value(name) for name in undefined] == [None] * 7
+    assert [getattr(found, name) for name in undefined] == [None] * 7
     assert found.volume_error_ml == 0.0
     assert found.reason == "absent in truth and prediction"
 

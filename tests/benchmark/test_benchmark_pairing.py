@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +104,46 @@ def test_a_file_that_is_not_read_is_a_refusal_and_not_silence(tmp_path: Path, na
 def test_results_of_an_earlier_run_are_masks_by_their_folder(tmp_path: Path):
     folder = _touch(tmp_path / "cases", "p1/labels.nii.gz", "p1/nodes.nii.gz", "p1/prepared.nii.gz")
     assert list_files(folder, "mask").files == {"p1": folder / "p1" / "labels.nii.gz"}
+
+
+def test_dicom_lies_beside_other_images(tmp_path: Path):
+    """As the demo's own folder has it."""
+    write_dicom_series(build.ct(), tmp_path / "i" / "p1", name="p1")
+    write_nifti(build.ct(1), tmp_path / "i" / "p2.nii.gz")
+    for name in ("p1", "p2"):
+        write_nifti(build.labels(), tmp_path / "m" / f"{name}.nii.gz")
+    pairing = find_pairs(tmp_path / "i", tmp_path / "m")
+    assert [(pair.case_id, pair.image.kind) for pair in pairing.pairs] == [("p1", "dicom"), ("p2", "nifti")]
+    assert pairing.masks_without_image == pairing.refused == ()
+    write_nifti(build.ct(), tmp_path / "i" / "p1.nii.gz")
+    twice = find_pairs(tmp_path / "i", tmp_path / "m")
+    assert [pair.case_id for pair in twice.pairs] == ["p2"]
+    assert "2 images of this case" in twice.refused[0].reason
+
+
+def test_the_example_of_a_configuration_is_every_key_at_its_default(tmp_path: Path):
+    example = Path(__file__).resolve().parents[2] / "benchmark_config.yaml"
+    assert read_config(example) == BenchmarkConfig()
+    assert set(BenchmarkConfig.model_fields) == set(yaml.safe_load(example.read_text(encoding="utf-8")))
+    other = tmp_path / "c.yaml"
+    for key, value, said in (
+        ("primary", "dice_GTVx", "did you mean dice_GTVn"),
+        ("metrics", "[dise]", "dise is not known; did you mean dice"),
+        ("output_formats", "[pdf]", "known are csv, json, html"),
+        ("equivalence_margin", "0", "greater than 0"),
+    ):
+        other.write_text(f"{key}: {value}\n", encoding="utf-8")
+        with pytest.raises(InputError, match=said):
+            read_config(other)
+
+
+def test_values_of_nodes_of_one_size_are_ordered_by_place_whatever_they_were():
+    nodes = np.zeros((2, 6, 6), np.uint8)
+    nodes[0, 0:2, 0:2], nodes[0, 3:5, 0:2], nodes[1, 0:3, 3:5] = 7, 3, 5
+    first, _ = by_volume(nodes)
+    swapped = np.where(nodes == 7, 3, np.where(nodes == 3, 7, nodes))
+    np.testing.assert_array_equal(first, by_volume(swapped)[0])
+    assert first[0, 0, 0] == 2
 
 
 def test_dicom_folders_are_images_too(tmp_path: Path):

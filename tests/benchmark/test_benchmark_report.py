@@ -25,7 +25,7 @@ from builders import benchmark_reports as build
 
 CHARTS = {
     *("dice_gtvp", "dice_gtvn", "volumes_gtvp", "volumes_gtvn", "roc_on_truth", "calibration_on_truth"),
-    *("froc", "time_dice", "ranks_dice_gtvp", "ranks_dice_gtvn", "worst_perfect", "worst_empty"),
+    *("froc", "time_dice", "ranks_dice_gtvn", "ranks_dice_gtvn_by_patient", "worst_perfect", "worst_empty"),
     "worst_moved_x_a",
 }
 
@@ -130,10 +130,11 @@ def test_a_number_is_shown_as_it_is_but_for_rounding(page: Page):
 
 def test_the_main_table_holds_the_figures_computed_by_hand(page: Page):
     # moved by a voxel: 5/6 of 144 and 4/5 of 100 voxels of the nodes stay, 3/4 of the primary
-    row = page.cells.index(build.ODD)
-    assert page.cells[row + 1] == "6 / 1"
-    assert page.cells[row + 2].startswith("0.750")
-    assert page.cells[row + 3].startswith(f"{200 / 244:.3f}")
+    row = page.cells.index("6 / 1") - 1
+    assert page.cells[row] == build.ODD
+    # and one of the seven cases has no prediction, which counts as 0
+    assert page.cells[row + 2].startswith(f"{0.75 * 6 / 7:.3f}")
+    assert page.cells[row + 3].startswith(f"{200 / 244 * 6 / 7:.3f}")
 
 
 def test_nothing_is_loaded_from_anywhere(page: Page, done: Path):
@@ -194,16 +195,23 @@ def test_it_says_what_was_compared_and_how(page: Page, done: Path):
     assert f"numpy {summary['machine']['packages']['numpy']}" in text
     for setting in summary["settings"]:
         assert setting in text or setting == "models"
-    assert "where a label is in neither truth nor prediction" in text
+    assert "where a label is in neither truth nor prediction, that is right" in text.lower()
     assert "100 bootstrap resamples" in text
 
 
 def test_a_difference_and_none_are_both_said_in_words(page: Page):
     text = _plain(page.text)
-    assert re.search(
-        r"Dice, GTVn: <moved> & \$x\$ \{\{ a \}\} is worse than perfect: difference −\d\.\d{3} \(", text
-    )
-    assert "GTVn, empty: worse than perfect in Dice, IoU" in text
+    assert re.search(r"<moved> & \$x\$ \{\{ a \}\}: is worse than perfect; difference −\d\.\d{3} \(", text)
+    assert "GTVn, empty: no difference from perfect shown in any metric" in text  # 34 secondary tests
+
+
+def test_it_opens_with_the_verdict_of_the_primary_endpoint(page: Page):
+    text = _plain(page.text)
+    start = text.index("Primary endpoint: Dice of GTVn. Counted: 7 cases of 7 patients")
+    assert text.index("is worse than perfect") > start
+    assert start < text.index("Everything else in this report is secondary") < text.index("Main figures")
+    assert f"Cases without a prediction: {build.ODD} 1." in text
+    assert "0.857" in [said for _, said in page.numbers]  # of 14 nodes two are missed with their case
 
 
 def test_what_could_not_be_run_stands_there_with_its_reason(page: Page):
@@ -267,7 +275,7 @@ def test_no_model_that_could_be_run_gives_a_report_of_reasons(out: Path):
             }
             for n in ("a", "b")
         ]
-        summary.update(comparisons=[], ranking=[], reference=None)
+        summary.update(comparisons=[], pairs=[], ranking=[], primary={}, reference=None)
 
     build.change(out, failed)
     html = _html(write_report(out).parent)
@@ -315,7 +323,19 @@ def test_a_lost_csv_is_said(out: Path, undrawn: None):
 
 
 @pytest.mark.parametrize(
-    "lost", ["comparisons", "ranking", "pairing", "ene_csv", "reference", "files", "created", "aiene"]
+    "lost",
+    [
+        "comparisons",
+        "pairs",
+        "primary",
+        "ranking",
+        "pairing",
+        "ene_csv",
+        "reference",
+        "files",
+        "created",
+        "aiene",
+    ],
 )
 def test_a_summary_without_a_part_still_gives_a_report(out: Path, lost: str, undrawn: None):
     build.change(out, lambda summary: summary.pop(lost))

@@ -93,6 +93,11 @@ def test_perfect_and_shifted_predictions_give_the_values_computed_by_hand(folder
     by_name = {model["name"]: model for model in summary["models"]}
     assert by_name["perfect"]["detection"]["sensitivity"]["value"] == 1
     assert by_name["moved"]["aggregated_dice"]["GTVn"]["value"] == pytest.approx(200 / 244)
+    assert by_name["empty"]["segmentation"]["GTVn"]["dice"]["mean"]["value"] == 0
+    assert by_name["moved"]["detection"]["node_dice"]["value"] == pytest.approx((5 / 6 + 4 / 5) / 2)
+    found = [120 / 168, 80 / 120]  # IoU of both nodes
+    assert by_name["moved"]["detection"]["panoptic_quality"]["value"] == pytest.approx(sum(found) / 2)
+    assert summary["primary"]["endpoint"] == "dice_GTVn"
     assert summary["reference"] == "perfect"
     assert {c["model"] for c in summary["comparisons"]} == {"moved", "empty"}
     files = case_files(out, key_of("moved"), "a")
@@ -233,7 +238,10 @@ def test_a_prediction_elsewhere_fails_for_its_model_alone(folders, tmp_path: Pat
     by_name = {model["name"]: model for model in run.summary["models"]}
     assert by_name["own"]["cases"] == {"ok": 3, "failed": 1}
     dice = next(c for c in run.summary["comparisons"] if c["metric"] == "dice" and c["label"] == "GTVn")
-    assert dice["paired"]["n"] == 4  # the failed case counts as an empty prediction
+    assert dice["n"] == 4  # the failed case counts as the worst
+    assert by_name["own"]["segmentation"]["GTVn"]["dice"]["mean"]["value"] == pytest.approx(3 / 4)
+    assert by_name["own"]["detection"]["sensitivity"]["value"] == pytest.approx(3 / 4)
+    assert "1 of 4 cases" in by_name["own"]["detection"]["precision"]["reason"]
 
 
 def test_a_failed_case_is_tried_again_and_a_changed_one_made_anew(folders, tmp_path: Path):
@@ -267,14 +275,25 @@ def test_one_case_one_class_and_no_labels_are_reasons_and_not_errors(folders, tm
 def test_the_data_hash_is_of_content_alone(folders, tmp_path: Path):
     own = _predictions(tmp_path / "own", NAMES)
     config = _config(folders, predictions={"own": own})
-    first = _run(config, tmp_path / "out").summary["data"]["sha256"]
+    run = _run(config, tmp_path / "out")
+    first = run.summary["data"]["sha256"]
     for old in (*folders[0].iterdir(), *folders[1].iterdir()):
         old.rename(old.with_name("other-" + old.name))
     _predictions(own, [f"other-{name}" for name in NAMES])
     renamed = _run(config, tmp_path / "out2").summary["data"]["sha256"]
     assert renamed == first
+    for old in (*folders[0].iterdir(), *folders[1].iterdir(), *own.iterdir()):
+        plain = old.with_name(old.name.removesuffix(".gz"))  # not compressed, as float32
+        volume = nib.load(old)
+        nib.save(nib.Nifti1Image(np.asarray(volume.dataobj).astype(np.float32), volume.affine), plain)
+        old.unlink()
+    again = _run(config, tmp_path / "out3").summary
+    assert again["data"]["sha256"] == first
+    assert again["data"]["settings"] == run.summary["data"]["settings"]
+    assert again["models"][0]["sha256"] == run.summary["models"][0]["sha256"]
+    (folders[1] / "other-a.nii").unlink()
     write_nifti(build.labels(nodes=(1,)), folders[1] / "other-a.nii.gz")
-    assert _run(config, tmp_path / "out3").summary["data"]["sha256"] != first
+    assert _run(config, tmp_path / "out4").summary["data"]["sha256"] != first
 
 
 def test_patients_are_found_by_pattern_or_table(folders, tmp_path: Path):

@@ -13,6 +13,8 @@ level of 0.05 (or an interval of 95 % leaves out the truth). Prints a table and 
 - `nodes`: two classifiers of equal skill on 120 nodes of 120 patients.
 - `clustered nodes`: the same on 120 nodes of 30 patients, where a classifier errs alike on all nodes of a
   patient. DeLong's test takes nodes as independent, and shows here why the bootstrap over patients exists.
+- `detection`: two detectors of equal skill, by node sensitivity and free-response score.
+- `difference as large as the margin`: a finding is a false "equal within the margin".
 - `same model twice`: must never be a difference, in any of the tests.
 """
 
@@ -30,8 +32,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from aiene.benchmark.metrics import froc_score
 from aiene.benchmark.metrics.classification import classification
-from aiene.stats.paired import compare_with_reference, paired
+from aiene.benchmark.metrics.matching import NodeInfo, NodeMatch, NodePair
+from aiene.stats.bootstrap import mean
+from aiene.stats.equivalence import difference_test, equivalence, subtracted
+from aiene.stats.paired import compare_with_reference, paired, sign_flip_p
 from aiene.stats.ranking import critical_difference
 from aiene.stats.records import Estimate
 from aiene.stats.roc import clustered_auc_difference, delong_test, wilson
@@ -107,6 +113,43 @@ def node_findings(random: Random, seed: int, patients: int) -> dict[str, bool]:
     }
 
 
+def detection_findings(random: Random, seed: int) -> dict[str, bool]:
+    """Two detectors of equal skill on 30 patients with up to four nodes and false ones, with confidences."""
+    truth = random.integers(0, 5, 30)
+    hard = random.normal(0.5, 0.8, 30)
+    cases = [
+        [_detected(random, int(n), float(h)) for n, h in zip(truth, hard, strict=True)] for _ in range(2)
+    ]
+    one, two = ([float(len(case.pairs)) for case in mine] for mine in cases)
+    apart = np.array(one) - np.array(two)
+    scores = subtracted(froc_score(cases[0]), froc_score(cases[1]))
+    test = difference_test(scores, 30, None, resamples=RESAMPLES, seed=seed)
+    return {
+        "node sensitivity, permutation": sign_flip_p(apart, seed=seed) < ALPHA,
+        "free-response score, bootstrap": _under(test.p),
+    }
+
+
+def _detected(random: Random, nodes: int, ease: float) -> NodeMatch:
+    found = [
+        n for n in range(1, nodes + 1) if random.random() < 1 / (1 + np.exp(-ease - random.normal(0, 0.5)))
+    ]
+    false = list(range(50, 50 + int(random.poisson(0.7))))
+    sure = {n: float(random.normal(1.0 if n < 50 else 0.0)) for n in (*found, *false)}
+    pairs = tuple(NodePair(n, n, 0.7, 0.8) for n in found)
+    infos = tuple(NodeInfo(n, 1.0, 9.0, "<10 mm") for n in range(1, nodes + 1))
+    predicted = tuple(NodeInfo(n, 1.0, 9.0, "<10 mm", c) for n, c in sure.items())
+    missed = tuple(n for n in range(1, nodes + 1) if n not in found)
+    return NodeMatch(infos, predicted, pairs, pairs, missed, tuple(false), (), (), 0.3)
+
+
+def equivalence_findings(random: Random, seed: int) -> dict[str, bool]:
+    """Two models whose true difference is exactly the margin: a finding is a false "equal"."""
+    difference = random.normal(0.05, 0.08, 30)
+    found = equivalence(mean(difference), 30, None, 0.05, resamples=RESAMPLES, seed=seed)
+    return {"equal within the margin": bool(found.equivalent)}
+
+
 def coverage_findings(random: Random, seed: int) -> dict[str, bool]:
     """One classifier whose area is known: the normal model with means 1.2 apart."""
     labels = (random.random(120) < 0.4).astype(float)
@@ -154,6 +197,8 @@ STUDIES: dict[str, Callable[[Random, int], dict[str, bool]]] = {
     "coverage of an area": coverage_findings,
     "calibration": calibration_findings,
     "same model twice": same_model_findings,
+    "detection, 30 patients": detection_findings,
+    "difference as large as the margin": equivalence_findings,
 }
 
 
@@ -162,9 +207,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--nulls", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=list(STUDIES), help="these alone; nothing is written")
     words = parser.parse_args()
     rows = []
     for place, (study, findings) in enumerate(STUDIES.items()):
+        if words.only and study not in words.only:
+            continue
         start = time.perf_counter()
         hits: dict[str, list[bool]] = defaultdict(list)
         for null in range(words.nulls):
@@ -183,7 +231,8 @@ def main() -> None:
         "versions": {name: version(name) for name in ("numpy", "scipy")},
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+    if not words.only:
+        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _row(study: str, test: str, hits: list[bool]) -> dict[str, object]:

@@ -49,7 +49,7 @@ def main() -> int:
     config = work / "benchmark_config.yaml"
     config.write_text("seed: 7\nresamples: 2000\n", encoding="utf-8")
     start = time.perf_counter()
-    code = compare(config, given, work / "results", jobs=words.jobs, board=work / "board.sqlite")
+    code = compare(config, {**given, "leaderboard": work / "board.sqlite"}, work / "results", jobs=words.jobs)
     print(f"{time.perf_counter() - start:.0f} s")
     return code
 

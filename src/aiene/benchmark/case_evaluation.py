@@ -13,6 +13,7 @@ import numpy as np
 from aiene.benchmark.comparators.adapters import reads_files
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
+from aiene.benchmark.content_hash import labels_sha256, nodes_sha256
 from aiene.benchmark.dataset import Pair, centroids, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
 from aiene.benchmark.metrics.matching import NodeMatch, components
@@ -22,6 +23,7 @@ from aiene.benchmark.records import WORK, CaseRecord, FoundNode, TruthNode, Trut
 from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
 from aiene.errors import AieneError, CaseError
 from aiene.geometry.grid import Volume, triple
+from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.ingest.readers.nifti import read_nifti
 from aiene.results.atomic import make_folder, write_bytes, write_json
@@ -129,8 +131,23 @@ def attempt(work: Callable[[], Record], failed: Callable[[str], Record]) -> Reco
     except MemoryError:
         return failed(str(CaseError("not enough memory for this case", "try --jobs 1 or a larger machine")))
     except Exception as error:
-        log.exception("a case of the benchmark")  # never the id: it may be the patient's
+        if _is_first(error):
+            log.exception("a case of the benchmark")  # never the id: it may be the patient's
         return failed(f"internal error ({type(error).__name__}), see the log.")
+
+
+def _is_first(error: Exception) -> bool:
+    """The first error of its kind and place in this process; one traceback is enough, each case has a row."""
+    end = error.__traceback__
+    while end is not None and end.tb_next is not None:
+        end = end.tb_next
+    kind = f"{type(error).__name__} at {end.tb_frame.f_code.co_filename}:{end.tb_lineno}" if end else ""
+    first = kind not in _logged
+    _logged.add(kind)
+    return first
+
+
+_logged: set[str] = set()
 
 
 def read_kept(file: Path) -> Volume:
@@ -173,6 +190,7 @@ def _run(task: CaseTask, empty: CaseRecord) -> CaseRecord:
     record = replace(
         empty,
         status="ok",
+        answer_sha256=_said(answer, task.truth),
         warnings=answer.warnings,
         seconds={step: round(value, 4) for step, value in watch.wall.items()},
         cpu_seconds={step: round(value, 4) for step, value in watch.cpu.items()},
@@ -182,6 +200,26 @@ def _run(task: CaseTask, empty: CaseRecord) -> CaseRecord:
         flops=flops,
     )
     return measured(record, answer, case, task.config)
+
+
+def _said(answer: Answer, truth: TruthRecord) -> str:
+    """The hash of an answer to this case; the numbers of its nodes are not in it."""
+    nodes = {
+        value: [odds.get(value) for odds in (answer.confidence, answer.ene)] for value in _values(answer)
+    }
+    on_truth = {value: answer.ene_on_truth.get(value) for value in (node.value for node in truth.nodes)}
+    return digest(
+        [
+            truth.content_sha256,
+            None if answer.labels is None else labels_sha256(answer.labels),
+            None if answer.nodes is None else nodes_sha256(answer.nodes, nodes),
+            [repr(on_truth[value]) for value in sorted(on_truth)],
+        ]
+    )
+
+
+def _values(answer: Answer) -> set[int]:
+    return {*answer.confidence, *answer.ene}
 
 
 def measured(record: CaseRecord, answer: Answer, case: CaseInput, config: BenchmarkConfig) -> CaseRecord:

@@ -1,176 +1,202 @@
-"""The models against each other: paired tests against a reference, and ranks with their stability."""
+"""The models against each other: the primary endpoint, every pair, and ranks with their stability."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
+from itertools import combinations
 from typing import Any
 
-from aiene.benchmark.config import LABEL_VALUES, BenchmarkConfig
-from aiene.benchmark.ene_evaluation import NodeScore, scores_of
-from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS, LabelMetrics, higher_is_better
-from aiene.benchmark.models import Entrant
-from aiene.benchmark.records import CaseRecord, TruthRecord
-from aiene.benchmark.results_table import records_of
-from aiene.stats.paired import compare_with_reference, superiority_table
-from aiene.stats.ranking import critical_difference, ranking
-from aiene.stats.roc import clustered_auc_difference, delong_test
+import numpy as np
+
+from aiene.benchmark.config import BenchmarkConfig
+from aiene.benchmark.endpoints import Endpoint, Models, endpoints
+from aiene.benchmark.records import TruthRecord
+from aiene.stats.bootstrap import cluster_bootstrap
+from aiene.stats.equivalence import LEVEL, difference_test, equivalence, subtracted
+from aiene.stats.paired import paired, sign_flip_p, superiority_table
+from aiene.stats.ranking import critical_difference, rank_statistics, ranking
+from aiene.stats.roc import delong_test
 from aiene.stats.tests import holm
 
-Scores = dict[str, list[float | None]]
-_ALPHA = 0.05
+RANK_RESAMPLES = 1000
+"""Resamples of ranks at most: shares of ranks need fewer than the ends of an interval."""
+RATIO_MARGIN = 0.05
+"""The equivalence margin where none is given, for endpoints from 0 to 1. Dice of two readers who outline the
+same node differ by more."""
 
 
 def compare_models(
-    config: BenchmarkConfig,
-    out: Path,
-    entrants: Sequence[Entrant],
-    truths: Sequence[TruthRecord],
-    reference: str | None,
+    config: BenchmarkConfig, models: Models, truths: Sequence[TruthRecord], reference: str | None
 ) -> dict[str, Any]:
-    """Comparisons and ranks, as JSON values; empty lists where there is nothing to compare.
+    """The primary endpoint, comparisons with the reference, all pairs and ranks, as JSON values.
 
-    A case that failed, or where a model has no record, counts as an empty prediction: a model gains nothing
-    by failing on hard cases.
+    The p values of the primary endpoint are corrected by Holm over its models; those of all other endpoints
+    together, over endpoints and models, since any of them could be the one that is quoted.
     """
-    segmenters = [e for e in entrants if e.facts is not None and e.facts.segments]
-    records = {e.name: {r.case_id: r for r in records_of(out, e.key, truths)} for e in entrants}
-    comparisons: list[dict[str, Any]] = []
-    ranks: list[dict[str, Any]] = []
-    patients = [truth.patient_id for truth in truths]
-    for label, number in LABEL_VALUES.items():
-        present = any(truth.voxels.get(label) for truth in truths)
-        if not present or len(segmenters) < 2:
-            continue
-        for metric in SEGMENTATION_METRICS:
-            scores: Scores = {
-                e.name: [_value(records[e.name].get(t.case_id), t, label, number, metric) for t in truths]
-                for e in segmenters
+    primary, *others = endpoints(config, models, truths)
+    every = [primary, *others]
+    pairs = {one.name: _pairs(config, one, reference) for one in every}
+    first = [row for row in pairs[primary.name] if row["reference"] == reference]
+    second = [row for one in others for row in pairs[one.name] if row["reference"] == reference]
+    for family in (first, second):
+        _judge(family, "p_holm")
+    for one in every:
+        rows = pairs[one.name]
+        for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            row["p_all_pairs"] = p
+            row["verdict_of_pair"] = _verdict(row, p)
+    return {
+        "primary": _primary(config, primary, first, truths),
+        "comparisons": [
+            {**row, "primary": number < len(first)} for number, row in enumerate([*first, *second])
+        ],
+        "pairs": [row for one in every for row in pairs[one.name]],
+        "ranking": [ranks for one in every for ranks in _rankings(config, one)],
+    }
+
+
+def _pairs(config: BenchmarkConfig, endpoint: Endpoint, reference: str | None) -> list[dict[str, Any]]:
+    """Every pair of models, the reference always second."""
+    rows = []
+    for one, two in combinations(endpoint.statistics, 2):
+        model, other = (two, one) if one == reference else (one, two)
+        rows.append(
+            {
+                "endpoint": endpoint.name,
+                "metric": endpoint.metric,
+                "label": endpoint.label,
+                "model": model,
+                "reference": other,
+                "better": endpoint.better,
+                **_compared(config, endpoint, model, other, whole=other == reference),
             }
-            said = {"metric": metric, "label": label}
-            comparisons += [{**said, **one} for one in _compared(config, scores, metric, reference, patients)]
-            ranks.append({**said, **_ranked(config, scores, metric, patients)})
-    comparisons += _areas(config, entrants, {n: list(r.values()) for n, r in records.items()}, reference)
-    return {"comparisons": comparisons, "ranking": ranks}
-
-
-def empty_prediction(truth: TruthRecord, label: str, number: int) -> LabelMetrics:
-    """The metrics of a case for which there is no prediction."""
-    voxels = truth.voxels.get(label, 0)
-    nothing = 0.0 if voxels else None
-    volume = voxels * truth.voxel_ml
-    return LabelMetrics(
-        label=number,
-        truth_voxels=voxels,
-        predicted_voxels=0,
-        shared_voxels=0,
-        truth_ml=volume,
-        predicted_ml=0.0,
-        dice=nothing,
-        iou=nothing,
-        hd95_mm=None,
-        assd_mm=None,
-        surface_dice_1mm=nothing,
-        surface_dice_2mm=nothing,
-        volume_error_ml=-volume,
-        volume_error_relative=-1.0 if voxels else None,
-        worst_mm=truth.diagonal_mm,
-        reason="no prediction",
-    )
-
-
-def _value(
-    record: CaseRecord | None, truth: TruthRecord, label: str, number: int, metric: str
-) -> float | None:
-    if record is None or record.segmentation is None:
-        return empty_prediction(truth, label, number).cohort_value(metric)
-    return record.segmentation[label].cohort_value(metric)
+        )
+    return rows
 
 
 def _compared(
-    config: BenchmarkConfig, scores: Scores, metric: str, reference: str | None, patients: list[str]
-) -> list[dict[str, Any]]:
-    if reference not in scores:
-        return []
-    found = compare_with_reference(
-        scores,
-        reference,
-        patients,
-        higher_is_better=higher_is_better(metric),
-        resamples=config.resamples,
-        seed=config.seed,
-    )
-    return [asdict(one) for one in found]
+    config: BenchmarkConfig, endpoint: Endpoint, model: str, other: str, *, whole: bool
+) -> dict[str, Any]:
+    """Difference, test and p of two models.
+
+    Parameters
+    ----------
+    whole : with all that a comparison with the reference says.
+    """
+    how = _how(config)
+    if endpoint.scores and whole:
+        found = paired(
+            endpoint.scores[model],
+            endpoint.scores[other],
+            endpoint.patients,
+            higher_is_better=endpoint.better,
+            **how,
+        )
+        difference = asdict(found.mean_difference)
+        return {
+            "n": found.n,
+            "difference": difference,
+            "test": "permutation",
+            "p": found.permutation_p,
+            "paired": asdict(found),
+        }
+    apart = subtracted(endpoint.statistics[model], endpoint.statistics[other])
+    if endpoint.scores or endpoint.sums:
+        mine, yours = (_by_patient(endpoint, name) for name in (model, other))
+        estimate = cluster_bootstrap(apart, endpoint.rows, endpoint.clusters, of_difference=True, **how)
+        p = sign_flip_p(mine - yours, seed=config.seed) if len(mine) > 1 else None
+        return {"n": len(mine), "difference": asdict(estimate), "test": "permutation", "p": p}
+    test = difference_test(apart, endpoint.rows, endpoint.clusters, **how)
+    row = {"n": endpoint.rows, "difference": asdict(test.difference), "test": "bootstrap", "p": test.p}
+    if endpoint.node_scores:
+        scores = endpoint.node_scores
+        row["p_delong"] = delong_test(endpoint.labels, scores[model], scores[other]).p
+    return row
 
 
-def _ranked(config: BenchmarkConfig, scores: Scores, metric: str, patients: list[str]) -> dict[str, Any]:
-    better = higher_is_better(metric)
-    ranks = ranking(
-        scores, patients, higher_is_better=better, resamples=min(1000, config.resamples), seed=config.seed
-    )
+def _how(config: BenchmarkConfig) -> Any:
+    """The words that every bootstrap takes."""
+    return {"resamples": config.resamples, "seed": config.seed}
+
+
+def _by_patient(endpoint: Endpoint, model: str) -> Any:
+    """What the permutation test flips: a model's value of each patient."""
+    if endpoint.sums:
+        return endpoint.sums[model]
+    rows = np.eye(endpoint.rows)
+    return endpoint.statistics[model](rows)
+
+
+def _judge(rows: list[dict[str, Any]], name: str) -> None:
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row[name] = p
+        row["verdict"] = _verdict(row, p)
+
+
+def _verdict(row: dict[str, Any], p: float | None) -> str:
+    gap = row["difference"]["value"]
+    if p is None or gap is None:
+        return "not comparable"
+    if p >= LEVEL or gap == 0:
+        return "no difference shown"
+    return "better" if (gap > 0) == (row["better"] is True) else "worse"
+
+
+def _primary(
+    config: BenchmarkConfig, endpoint: Endpoint, rows: list[dict[str, Any]], truths: Sequence[TruthRecord]
+) -> dict[str, Any]:
+    """What the report opens with: each model's value, and its verdict against the reference."""
+    how = _how(config)
+    of_ratio = not endpoint.metric.endswith(("_mm", "_ml", "_relative"))
+    margin = config.equivalence_margin or (RATIO_MARGIN if of_ratio else None)
+    if margin is not None:
+        for row in rows:
+            apart = subtracted(endpoint.statistics[row["model"]], endpoint.statistics[row["reference"]])
+            row["equivalence"] = asdict(equivalence(apart, endpoint.rows, endpoint.clusters, margin, **how))
     return {
-        **asdict(ranks),
+        "endpoint": endpoint.name,
+        "metric": endpoint.metric,
+        "label": endpoint.label,
+        "better": endpoint.better,
+        "margin": margin,
+        "cases": len(truths),
+        "patients": len({truth.patient_id for truth in truths}),
+        "nodes": sum(len(truth.nodes) for truth in truths),
+        "without_label": sum(not truth.voxels.get(endpoint.label) for truth in truths)
+        if endpoint.scores
+        else None,
+        "reason": endpoint.reason,
+        "models": [
+            {
+                "model": name,
+                "value": asdict(cluster_bootstrap(statistic, endpoint.rows, endpoint.clusters, **how)),
+            }
+            for name, statistic in endpoint.statistics.items()
+        ],
+    }
+
+
+def _rankings(config: BenchmarkConfig, endpoint: Endpoint) -> list[dict[str, Any]]:
+    """The orders of the models: by the mean, by the mean of each patient's ranks; or by the value."""
+    if len(endpoint.statistics) < 2:
+        return []
+    said = {"endpoint": endpoint.name, "metric": endpoint.metric, "label": endpoint.label}
+    resamples = min(RANK_RESAMPLES, config.resamples)
+    if not endpoint.scores:
+        found = rank_statistics(
+            endpoint.statistics, endpoint.rows, endpoint.clusters, resamples=resamples, seed=config.seed
+        )
+        return [{**said, **asdict(found)}]
+    scores, patients, better = endpoint.scores, endpoint.patients, endpoint.better
+    result = []
+    for by in ("mean_then_rank", "rank_then_mean"):
+        ranks = ranking(
+            scores, patients, higher_is_better=better, by=by, resamples=resamples, seed=config.seed
+        )  # type: ignore[call-overload, unused-ignore]
+        result.append({**said, **asdict(ranks)})
+    result[0] |= {
         "critical_difference": asdict(critical_difference(scores, patients, higher_is_better=better)),
         "superiority": asdict(superiority_table(scores, patients, higher_is_better=better)),
     }
-
-
-def _areas(
-    config: BenchmarkConfig,
-    entrants: Sequence[Entrant],
-    records: dict[str, list[CaseRecord]],
-    reference: str | None,
-) -> list[dict[str, Any]]:
-    """Areas under the ROC curve on the truth's nodes, paired by node.
-
-    A difference is shown where the interval by bootstrap over patients leaves 0 out, and DeLong's test,
-    corrected by Holm over the models, is under 0.05.
-    """
-    by_node = {
-        e.name: {(s.case_id, s.node): s for s in scores_of(records[e.name], "on_truth")} for e in entrants
-    }
-    known = by_node.pop(reference, {}) if reference is not None else {}
-    result = [
-        _area(config, name, reference, known, scores)
-        for name, scores in by_node.items()
-        if known.keys() & scores.keys()
-    ]
-    for row, p in zip(result, holm([row["p_delong"] for row in result]), strict=True):
-        low, high = row["difference"]["low"], row["difference"]["high"]
-        shown = p is not None and p < _ALPHA and low is not None and (low > 0 or high < 0)
-        unknown = p is None or low is None
-        row["p_holm"] = p
-        row["verdict"] = (
-            "not comparable" if unknown else "no difference shown" if not shown else _side(low > 0)
-        )
     return result
-
-
-def _side(better: bool) -> str:
-    return "better" if better else "worse"
-
-
-def _area(
-    config: BenchmarkConfig,
-    name: str,
-    reference: str | None,
-    known: dict[tuple[str, str], NodeScore],
-    scores: dict[tuple[str, str], NodeScore],
-) -> dict[str, Any]:
-    both = [node for node in known if node in scores]
-    labels = [known[node].ene for node in both]
-    first, second = [scores[node].score for node in both], [known[node].score for node in both]
-    patients = [known[node].patient_id for node in both]
-    difference = clustered_auc_difference(
-        labels, first, second, patients, resamples=config.resamples, seed=config.seed
-    )
-    return {
-        "metric": "auc",
-        "label": "ENE",
-        "model": name,
-        "reference": reference,
-        "n": len(both),
-        "difference": asdict(difference),
-        "p_delong": delong_test(labels, first, second).p,
-    }

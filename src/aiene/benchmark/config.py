@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from aiene.benchmark.comparators.adapters import adapters
+from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS
 from aiene.errors import InputError
 
 Kind = str
@@ -17,6 +19,9 @@ Kind = str
 GTVP, GTVN = "GTVp", "GTVn"
 LABEL_VALUES = {GTVP: 1, GTVN: 2}
 """The benchmark's own label values, whatever the masks use."""
+POOLED_ENDPOINTS = ("node_sensitivity", "node_dice", "froc", "auc_on_truth", "auc_end_to_end")
+"""Endpoints over all nodes together, besides METRIC_LABEL over the cases."""
+OUTPUT_FORMATS = ("csv", "json", "html")
 
 
 def _as_list(value: Any) -> Any:
@@ -68,6 +73,8 @@ class ModelEntry(_Strict):
     window_hu : what becomes 0 and 1 before an image model.
     input_size : pixels to which a slice or patch is scaled; None: what the model's files say.
     patch_mm : `encoder` and `timm`: side of the square patch around a node.
+    ene_nodes : `predictions`: whether a name such as GTVn_02 in its `ene.csv` is a node of its own map, or
+        the truth's node of this name.
     probe : `encoder` and `timm`: what is fitted on the frozen features.
     neighbours : of the k-nearest-neighbours probe.
     """
@@ -83,6 +90,7 @@ class ModelEntry(_Strict):
     box_margin_mm: float = Field(default=2.0, ge=0, le=100)
     window_hu: tuple[float, float] = (-175.0, 275.0)
     input_size: int | None = Field(default=None, ge=8, le=4096)
+    ene_nodes: Literal["own", "truth"] = "own"
     patch_mm: float = Field(default=64.0, gt=4, le=500)
     probe: Literal["linear", "knn"] = "linear"
     neighbours: int = Field(default=5, ge=1)
@@ -125,6 +133,12 @@ class BenchmarkConfig(_Strict):
     flops : count floating-point operations, on the first case.
     device : see `resolve_device`.
     reference : the model that the others are compared with; None: the first one.
+    primary : the endpoint that decides: METRIC_LABEL (`dice_GTVn`) or one of `POOLED_ENDPOINTS`.
+    equivalence_margin : difference in the primary endpoint, in its unit, that is taken for none; None: 0.05
+        for endpoints from 0 to 1, no test of equivalence for others.
+    metrics : of segmentation that are tested and ranked.
+    output_formats : files that are left: `csv`, `json`, `html`; the summary's JSON is always there.
+    leaderboard, site : file or folder that the run is added to, and who measured, in words to be shared.
     resamples, seed : of bootstrap and permutations.
     """
 
@@ -147,8 +161,48 @@ class BenchmarkConfig(_Strict):
     flops: bool = True
     device: str = "auto"
     reference: str | None = None
+    primary: str = "dice_GTVn"
+    equivalence_margin: float | None = Field(default=None, gt=0)
+    metrics: tuple[str, ...] = SEGMENTATION_METRICS
+    output_formats: tuple[str, ...] = OUTPUT_FORMATS
+    leaderboard: Path | None = None
+    site: str = Field(default="", max_length=100)
     resamples: int = Field(default=2000, ge=100, le=100_000)
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("primary")
+    @classmethod
+    def _endpoint(cls, name: str) -> str:
+        _check_word(name, _ENDPOINTS)
+        return name
+
+    @field_validator("metrics")
+    @classmethod
+    def _of_segmentation(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _check_word(name, SEGMENTATION_METRICS)
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("output_formats")
+    @classmethod
+    def _formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _check_word(name, OUTPUT_FORMATS)
+        return names
+
+
+_ENDPOINTS = (
+    *(f"{metric}_{label}" for label in (GTVN, GTVP) for metric in SEGMENTATION_METRICS),
+    *POOLED_ENDPOINTS,
+)
+
+
+def _check_word(name: str, known: Sequence[str]) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ValueError(f"{name} is not known; {hint}known are {', '.join(known)}")
 
 
 def read_config(file: Path) -> BenchmarkConfig:

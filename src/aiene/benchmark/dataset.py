@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, LabelChoice
+from aiene.benchmark.content_hash import image_sha256, in_order_of_place, labels_sha256, nodes_sha256
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
+from aiene.benchmark.metrics import node_infos
 from aiene.benchmark.metrics.matching import components
 from aiene.benchmark.records import TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
@@ -27,7 +29,6 @@ from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.ingest.discovery import walk
 from aiene.ingest.find import find_cases
-from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
@@ -199,7 +200,7 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
 def find_pairs(image_dir: Path, seg_dir: Path) -> Pairing:
     """Every case that has one image and one mask, and a list of all that have not.
 
-    `image_dir` may also hold DICOM, as `aiene run` reads it: where it has no file that is a volume.
+    `image_dir` may also hold DICOM, as `aiene run` reads it, alone or beside files that are volumes.
 
     Raises
     ------
@@ -226,12 +227,23 @@ def _alone(these: dict[str, Case] | dict[str, Path], those: object, refused: obj
 
 def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused], tuple[str, ...]]:
     listing = list_files(folder, "image", shared=shared)
-    if listing.files or listing.refused:
-        cases = {case_id: _case(case_id, path) for case_id, path in listing.files.items()}
-        return cases, list(listing.refused), listing.notes
-    found, notes = find_cases(folder, format="dicom")
-    dicom = {case.case_id: case for case in found if isinstance(case, Case)}
-    return dicom, [Refused(c.case_id, c.reason) for c in found if not isinstance(c, Case)], tuple(notes)
+    cases = {case_id: _case(case_id, path) for case_id, path in listing.files.items()}
+    refused, notes = list(listing.refused), listing.notes
+    try:
+        found, told = find_cases(folder, format="dicom")
+    except InputError:
+        if cases or refused:
+            return cases, refused, notes  # no DICOM beside the volumes
+        raise
+    for case in found:
+        if not isinstance(case, Case):
+            refused.append(Refused(case.case_id, case.reason))
+        elif case.case_id in cases:
+            twice = f"2 images of this case ({cases.pop(case.case_id).files[0].name} and DICOM); keep one."
+            refused.append(Refused(case.case_id, twice))
+        else:
+            cases[case.case_id] = case
+    return cases, refused, (*notes, *(note for note in told if "left aside" not in note or not listing.files))
 
 
 def _case(case_id: str, path: Path) -> Case:
@@ -327,10 +339,14 @@ def in_our_values(path: Path, labels: Volume, choice: LabelChoice) -> Volume:
 
 
 def by_volume(node_map: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.uint16], dict[int, int]]:
-    """A node map whose values are 1, 2, ... in order of falling volume, and the old value of each new one."""
+    """A node map whose values are 1, 2, ... in order of falling volume, and the old value of each new one.
+
+    Of equal volumes that one is first whose first voxel is, whatever their values were.
+    """
     sizes = np.bincount(node_map.ravel())
     sizes[0] = 0
-    old = sorted(np.flatnonzero(sizes).tolist(), key=lambda value: (-int(sizes[value]), value))
+    first = {value: place for place, value in enumerate(in_order_of_place(node_map)[1])}
+    old = sorted(np.flatnonzero(sizes).tolist(), key=lambda value: (-int(sizes[value]), first[value]))
     table = np.zeros(len(sizes), dtype=np.uint16)
     for new, value in enumerate(old, start=1):
         table[value] = new
@@ -398,8 +414,8 @@ def read_truth_of(
         replace(node, ene=None if (ene := matched.values.get(node.value)) is None else int(ene))
         for node in truth_nodes(node_map)
     )
-    files = [pair.mask, *([node_map_file] if node_map_file is not None else [])]
-    content = [content_sha256(pair.image.files), content_sha256(files), [node.ene for node in found]]
+    said = {node.value: node.ene for node in found}
+    content = [image_sha256(ct.volume), labels_sha256(labels), nodes_sha256(node_map, said)]
     record = TruthRecord(
         case_id=pair.case_id,
         patient_id=patient,
@@ -407,6 +423,7 @@ def read_truth_of(
         content_sha256=digest(content),
         voxel_ml=grid.voxel_volume_mm3 / 1000,
         diagonal_mm=diagonal_mm(grid),
+        image_ml=float(np.prod(grid.size)) * grid.voxel_volume_mm3 / 1000,
         voxels={name: int(np.count_nonzero(labels.array == v)) for name, v in LABEL_VALUES.items()},
         nodes=found,
         ene_matched=len(rows) - len(matched.unmatched),
@@ -416,12 +433,14 @@ def read_truth_of(
 
 
 def truth_nodes(node_map: Volume) -> list[TruthNode]:
-    """Each node's name, volume and place."""
+    """Each node's name, volume, place and short axis."""
     result = []
+    short = {info.number: info.short_axis_mm for info in node_infos(node_map.array, node_map.grid.spacing)}
     voxel_ml = node_map.grid.voxel_volume_mm3 / 1000
     for value, place in centroids(node_map).items():
         count, middle = place
-        result.append(TruthNode(value, f"GTVn_{value:02d}", count * voxel_ml, triple(middle)))
+        name, volume = f"GTVn_{value:02d}", count * voxel_ml
+        result.append(TruthNode(value, name, volume, triple(middle), short_axis_mm=short[value]))
     return result
 
 

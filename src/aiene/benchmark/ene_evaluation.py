@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
 from aiene.benchmark.config import BenchmarkConfig
+from aiene.benchmark.counting import NodeScore, Track, node_scores
 from aiene.benchmark.metrics.classification import classification, patient_agreement
 from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord
 from aiene.nodes.node import CountingRule
-
-Track = Literal["on_truth", "end_to_end"]
+from aiene.stats.records import missing
 
 _USUAL_THRESHOLD = 0.5
 """Of a model that tells none."""
 
 
-@dataclass(frozen=True)
-class NodeScore:
-    """A labelled node of the truth and the probability that it got."""
-
-    case_id: str
-    patient_id: str
-    node: str
-    ene: int
-    score: float
+def tracks_of(entrant: Entrant) -> tuple[Track, ...]:
+    """The tracks that a model is judged on, by what it is and not by what it managed."""
+    facts = entrant.facts
+    if facts is None or not facts.classifies:
+        return ()
+    found: list[Track] = []
+    if (facts.features and not entrant.probe_reason) or facts.judges_truth:
+        found.append("on_truth")
+    if facts.segments:
+        found.append("end_to_end")
+    return tuple(found)
 
 
 def judgement(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseRecord]) -> dict[str, Any]:
@@ -36,73 +38,59 @@ def judgement(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseR
     what comes out for a labelled node when the model finds the nodes itself; a node that it missed, or that
     does not count by its bundle's rule, counts as a probability of 0. False nodes have no truth and count
     only in the numbers of each patient.
+
+    Parameters
+    ----------
+    records : the model's counted cases.
     """
     if entrant.facts is None:
         return {}
-    features = entrant.facts.features
     told = entrant.facts.ene_threshold
     # 0 is a threshold too
     rule = CountingRule(_USUAL_THRESHOLD if told is None else told, entrant.facts.pos_from)
-    result: dict[str, Any] = {"on_truth": None, "end_to_end": None}
-    if features or any(n.ene_on_truth is not None for r in records for n in r.truth_nodes):
-        result["on_truth"] = _track(config, records, "on_truth", rule, entrant.probe_reason)
-    if not features:
-        result["end_to_end"] = _track(config, records, "end_to_end", rule, "")
+    tracks = tracks_of(entrant)
+    result: dict[str, Any] = dict.fromkeys(("on_truth", "end_to_end"))
+    if entrant.probe_reason:
+        result["on_truth"] = {"n": 0, "scores": [], "reason": entrant.probe_reason}
+    for track in tracks:
+        result[track] = _track(config, records, track, rule)
     return result
-
-
-_EVERY_NODE = CountingRule(_USUAL_THRESHOLD)
-
-
-def scores_of(
-    records: Sequence[CaseRecord], track: Track, rule: CountingRule = _EVERY_NODE
-) -> list[NodeScore]:
-    """Each labelled node with its probability; nodes that the classifier could not judge are left out."""
-    result = []
-    for record in records:
-        for node in record.truth_nodes:
-            score = node.ene_on_truth if track == "on_truth" else _end_to_end(record, node.value, rule)
-            if node.ene is not None and score is not None:
-                result.append(NodeScore(record.case_id, record.patient_id, node.name, node.ene, score))
-    return result
-
-
-def _end_to_end(record: CaseRecord, value: int, rule: CountingRule) -> float | None:
-    node = next(n for n in record.truth_nodes if n.value == value)
-    found = next((n for n in record.found_nodes if n.value == node.found_as), None)
-    if node.found_as is None or (found is not None and not rule.counts(found.confidence)):
-        return 0.0
-    return node.ene_end_to_end
 
 
 def _track(
-    config: BenchmarkConfig, records: Sequence[CaseRecord], track: Track, rule: CountingRule, reason: str
+    config: BenchmarkConfig, records: Sequence[CaseRecord], track: Track, rule: CountingRule
 ) -> dict[str, Any]:
-    scores = scores_of(records, track, rule)
-    threshold = rule.ene_threshold
-    labelled = sum(node.ene is not None for record in records for node in record.truth_nodes)
-    thresholds = tuple(dict.fromkeys((threshold, *config.ene_thresholds)))
-    missing = reason or ("" if labelled else "no node has an ENE label; give --ene-csv")
+    scores, threshold = node_scores(records, track, pos_from=rule.pos_from), rule.ene_threshold
     if not scores:
-        return {
-            "n": 0,
-            "scores": [],
-            "reason": missing or "the model gave no probability for a labelled node",
-        }
+        return {"n": 0, "scores": [], "reason": "no node has an ENE label; give --ene-csv"}
     figures = classification(
         [one.ene for one in scores],
         [one.score for one in scores],
-        thresholds=thresholds,
+        thresholds=tuple(dict.fromkeys((threshold, *config.ene_thresholds))),
         patients=[one.patient_id for one in scores],
+        lost=[not one.judged for one in scores],
         resamples=config.resamples,
         seed=config.seed,
     )
+    unjudged = sum(not one.judged for one in scores)
+    if unjudged:
+        reason = f"{unjudged} of {len(scores)} labelled nodes have no probability"
+        nothing = missing(reason, len(scores))
+        fit = replace(
+            figures.calibration,
+            slope=nothing,
+            intercept=nothing,
+            recalibration_intercept=nothing,
+            expected_error=None,
+            reason=reason,
+        )
+        figures = replace(figures, calibration=fit)
     return {
         **asdict(figures),
         "threshold": threshold,
-        "not_judged": labelled - len(scores),
+        "not_judged": unjudged,
         "false_nodes_called_ene": _false_calls(records, rule) if track == "end_to_end" else None,
-        "patients": _patients(config, records, track, rule),
+        "patients": _patients(config, records, scores, track, rule),
         "scores": [asdict(one) for one in scores],
     }
 
@@ -116,12 +104,19 @@ def _false_calls(records: Sequence[CaseRecord], rule: CountingRule) -> int:
 
 
 def _patients(
-    config: BenchmarkConfig, records: Sequence[CaseRecord], track: Track, rule: CountingRule
+    config: BenchmarkConfig,
+    records: Sequence[CaseRecord],
+    scores: Sequence[NodeScore],
+    track: Track,
+    rule: CountingRule,
 ) -> dict[str, Any]:
     """Counts of nodes with ENE by patient, over the patients all of whose nodes are labelled."""
     true: dict[str, int] = {}
     called: dict[str, int] = {}
     unknown = {r.patient_id for r in records if any(n.ene is None for n in r.truth_nodes)}
+    lost = {r.patient_id for r in records if r.status != "ok"} | {
+        s.patient_id for s in scores if not s.judged
+    }
     for record in records:
         if record.patient_id in unknown:
             continue
@@ -139,7 +134,8 @@ def _patients(
     figures = patient_agreement(
         [true[who] for who in names],
         [called[who] for who in names],
+        lost=[who in lost for who in names],
         resamples=config.resamples,
         seed=config.seed,
     )
-    return {**asdict(figures), "left_out": len(unknown)}
+    return {**asdict(figures), "left_out": len(unknown), "without_whole_answer": len(lost & true.keys())}

@@ -3,8 +3,8 @@
 One row a node. Columns, by any of these names: the case (`case_id`, `case`, `image`, `id`), the value
 (`ene`, `ene_label`, `label_ene`, `probability`), and which node: by `node`, `node_name` or `name` (`GTVn_01`,
 or a number), by `label`, `label_value` or `value` (its value in the node map), or by a point in it: `x`, `y`,
-`z` or `x_mm`, `y_mm`, `z_mm` (LPS). A case with a single node needs none of them. `patient_id` and
-`confidence` are read where they are.
+`z` or `x_mm`, `y_mm`, `z_mm` (LPS). A row with both counts only where the point lies in that node. A case
+with a single node needs none of them. `patient_id` and `confidence` are read where they are.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class EneRow:
     row : line in the file, the header being 1.
     value : 0 or 1, or a probability; None where it cannot be used, for `reason`.
     node : its number; None where it is named by place or not at all.
-    point_lps : mm.
+    point_lps : mm; beside a number it must lie in that node.
     """
 
     row: int
@@ -177,7 +177,7 @@ def _row(line: int, cells: dict[str, str], probabilities: bool) -> EneRow:
         node = int(said[1]) if said else None
         reason = reason or ("" if said else f"node {cells['node']!r} is no node's name or number")
     coordinates = [_number(cells.get(axis, "")) for axis in "xyz"]
-    if node is None and not reason and all(c is not None for c in coordinates):
+    if not reason and all(c is not None for c in coordinates):
         x, y, z = (float(c) for c in coordinates if c is not None)
         point = (x, y, z)
     confidence = _number(cells.get("confidence", ""))
@@ -211,7 +211,10 @@ def _node_of(
 ) -> tuple[int | None, str]:
     if row.node is not None:
         value = numbers.get(row.node)
-        return (value, "") if value in present else (None, f"the case has no node {row.node}")
+        if value not in present:
+            return None, f"the case has no node {row.node}"
+        there = value if row.point_lps is None else _at(row.point_lps, node_map)[0]
+        return (value, "") if there == value else (None, f"its point does not lie in node {row.node}")
     if row.point_lps is not None:
         return _at(row.point_lps, node_map)
     if len(present) == 1:

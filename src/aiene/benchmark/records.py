@@ -14,7 +14,7 @@ from aiene.benchmark.metrics.segmentation import LabelMetrics
 from aiene.errors import InputError
 from aiene.geometry.grid import Triple
 
-FORMAT = 1
+FORMAT = 2
 WORK = "work"
 
 
@@ -30,6 +30,7 @@ class TruthNode:
     overlap : intersection over union with that.
     ene_on_truth : probability of the classifier on this very mask.
     ene_end_to_end : probability of the found node.
+    short_axis_mm : in the axial slice of largest area, as of `NodeInfo`.
     """
 
     value: int
@@ -41,6 +42,7 @@ class TruthNode:
     overlap: float | None = None
     ene_on_truth: float | None = None
     ene_end_to_end: float | None = None
+    short_axis_mm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,11 @@ class TruthRecord:
     Parameters
     ----------
     identity : what it was made from and how.
-    content_sha256 : of the image's and the mask's files and of the ENE labels, for the data set's hash.
+    content_sha256 : of the voxels and geometry of image, labels and nodes, and of the ENE labels, for the
+        data set's hash.
     labels : voxels of each label.
     diagonal_mm : of the image, the distance that counts where a label was not found at all.
+    image_ml : of the image, the error of volume that counts where there is no prediction.
     ene_unmatched : rows of the ENE file that belong to no node, as (row, reason).
     """
 
@@ -83,6 +87,7 @@ class TruthRecord:
     content_sha256: str = ""
     voxel_ml: float = 0.0
     diagonal_mm: float = 0.0
+    image_ml: float = 0.0
     voxels: dict[str, int] = field(default_factory=dict)
     nodes: tuple[TruthNode, ...] = ()
     ene_matched: int = 0
@@ -114,6 +119,7 @@ class CaseRecord:
     ----------
     key : the model's name as a file name.
     identity : what it was made from and how.
+    answer_sha256 : of what the model said (voxels, geometry, probabilities), however it was stored.
     segmentation : by label; None from a model that does not segment.
     matching : found nodes against the truth's; None likewise.
     seconds, cpu_seconds : by step: load, preprocess, inference, postprocess.
@@ -129,6 +135,7 @@ class CaseRecord:
     reason: str = ""
     identity: str = ""
     warnings: tuple[str, ...] = ()
+    answer_sha256: str = ""
     segmentation: dict[str, LabelMetrics] | None = None
     matching: NodeMatch | None = None
     truth_nodes: tuple[TruthNode, ...] = ()

@@ -159,7 +159,7 @@ def _place(pair: Pair) -> Path:
 def settings(config: BenchmarkConfig) -> dict[str, Any]:
     """The configuration as JSON values, folders by their last name only."""
     content = config.model_dump(mode="json")
-    for name in ("image_dir", "seg_dir", "ene_csv", "node_maps"):
+    for name in ("image_dir", "seg_dir", "ene_csv", "node_maps", "leaderboard"):
         content[name] = None if content[name] is None else Path(content[name]).name
     content["predictions"] = {name: Path(where).name for name, where in content["predictions"].items()}
     content["hf_models"] = [source_name(one) for one in content["hf_models"]]
@@ -332,8 +332,10 @@ def _judge_features(
                     rows.append((truth.case_id, truth.patient_id, node.value, node.ene))
                     features.append(kept[str(node.value)])
     entry = entrant.request.entry if entrant.request is not None else None
+    if not any(node.ene is not None for truth in truths for node in truth.nodes):
+        return "no node has an ENE label; give --ene-csv"
     if entry is None or not rows:
-        return "no node has both features and an ENE label; give --ene-csv"
+        return "the model gave no finite features for a labelled node; see the warnings of its cases"
     result = cross_validated(
         np.stack(features),
         [ene for *_, ene in rows],
@@ -368,13 +370,14 @@ def _written(
     results, summary_file = out / f"benchmark_results_{stamp}.csv", out / f"benchmark_summary_{stamp}.json"
     content, failures = results_csv(out, pairing, truths, entrants)
     owned = Owned(out)
-    owned.write(results, content)
+    if "csv" in config.output_formats:
+        owned.write(results, content)
     facts = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "aiene": version(),
         "machine": machine(device),
         "settings": settings(config),
-        "files": {"results": results.name},
+        "files": {"results": results.name if "csv" in config.output_formats else None},
     }
     summary = summary_of(config, out, pairing, truths, entrants, table, facts)
     owned.write_json(summary_file, summary)

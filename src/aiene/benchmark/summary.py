@@ -7,13 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aiene.benchmark.comparators.adapters import reads_files
+from aiene.benchmark.comparators.protocol import ModelFacts
 from aiene.benchmark.comparison import compare_models
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
+from aiene.benchmark.counting import RULE, counted_records, labels_that_count, matches_of
 from aiene.benchmark.dataset import Pairing
 from aiene.benchmark.ene_evaluation import judgement
 from aiene.benchmark.ene_labels import EneTable
 from aiene.benchmark.metrics.detection import detection, froc
-from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS, LabelMetrics, aggregated_dice_interval
+from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS, aggregated_dice_interval
 from aiene.benchmark.models import Entrant, reference_of, source_name
 from aiene.benchmark.records import FORMAT, CaseRecord, TruthRecord
 from aiene.benchmark.results_table import STEPS, records_of
@@ -39,20 +42,63 @@ def summary_of(
     facts : when, where and with what it was made.
     """
     usable = [truth for truth in truths if truth.status == "ok"]
-    models = [_model(config, out, entrant, usable) for entrant in entrants]
+    counted = {
+        entrant.name: (entrant, _counted(config, out, entrant, usable))
+        for entrant in entrants
+        if entrant.facts is not None
+    }
+    models = [
+        model_figures(config, entrant, counted.get(entrant.name, (None, ()))[1]) for entrant in entrants
+    ]
     reference = reference_of(config, list(entrants))
-    taking_part = [entrant for entrant in entrants if entrant.facts is not None]
-    compared = compare_models(config, out, taking_part, usable, reference)
+    compared = compare_models(config, counted, usable, reference)
     return {
         "format": FORMAT,
         "notice": RESEARCH_ONLY,
         **facts,
         "reference": reference,
-        "data": _data(usable),
+        "data": _data(config, usable),
         "pairing": _pairing(config, pairing, truths),
         "ene_csv": None if table is None else _ene_facts(table, truths),
         "models": models,
         **compared,
+    }
+
+
+def _content_sha256(entrant: Entrant, facts: ModelFacts, done: Sequence[CaseRecord]) -> str:
+    """What tells one model from another: its weights and how it was asked; or, of files, what they say.
+
+    Neither the time nor the compression of a file is in it.
+    """
+    if entrant.request is None:
+        return facts.sha256
+    if reads_files(entrant.request.kind):
+        return digest(sorted(record.answer_sha256 for record in done))
+    asked = entrant.request.entry.model_dump(mode="json", exclude={"source", "name", "revision", "kind"})
+    usual = {name: field.default for name, field in type(entrant.request.entry).model_fields.items()}
+    given = {name: value for name, value in asked.items() if value != _plain(usual[name])}
+    return digest([facts.sha256, given]) if given else facts.sha256
+
+
+def _prompts(entrant: Entrant) -> str:
+    """Where the boxes of a prompted model come from: figures of finding nodes mean another thing then."""
+    request = entrant.request
+    return request.entry.prompts if request is not None and request.kind == "promptable" else "none"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _settings_that_count(config: BenchmarkConfig, usable: Sequence[TruthRecord]) -> dict[str, Any]:
+    """What the figures depend on besides data and model; `patients` is how the cases are dealt to them."""
+    by_patient: dict[str, list[str]] = {}
+    for truth in usable:
+        by_patient.setdefault(truth.patient_id, []).append(truth.content_sha256)
+    return {
+        "rule": RULE,
+        "iou_threshold": config.iou_threshold,
+        "patients": digest(sorted(sorted(cases) for cases in by_patient.values())),
     }
 
 
@@ -61,16 +107,17 @@ def data_sha256(truths: Sequence[TruthRecord]) -> str:
     return digest(sorted(truth.content_sha256 for truth in truths))
 
 
-def _data(usable: Sequence[TruthRecord]) -> dict[str, Any]:
+def _data(config: BenchmarkConfig, usable: Sequence[TruthRecord]) -> dict[str, Any]:
     nodes = [node for truth in usable for node in truth.nodes]
     return {
         "sha256": data_sha256(usable),
+        "settings": _settings_that_count(config, usable),
         "cases": len(usable),
         "patients": len({truth.patient_id for truth in usable}),
         "nodes": len(nodes),
         "nodes_labelled": sum(node.ene is not None for node in nodes),
         "nodes_ene": sum(node.ene == 1 for node in nodes),
-        "labels": [n for n in LABEL_VALUES if any(truth.voxels.get(n) for truth in usable)],
+        "labels": labels_that_count(usable) if usable else [],
         "case_ids": [truth.case_id for truth in usable],
     }
 
@@ -108,9 +155,16 @@ def _ene_facts(table: EneTable, truths: Sequence[TruthRecord]) -> dict[str, Any]
     }
 
 
-def _model(
+def _counted(
     config: BenchmarkConfig, out: Path, entrant: Entrant, usable: Sequence[TruthRecord]
-) -> dict[str, Any]:
+) -> tuple[CaseRecord, ...]:
+    records = {record.case_id: record for record in records_of(out, entrant.key, usable)}
+    segments = entrant.facts is not None and entrant.facts.segments
+    return counted_records(records, usable, config.iou_threshold, segments=segments)
+
+
+def model_figures(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseRecord]) -> dict[str, Any]:
+    """The figures of one model over its counted cases, as JSON values; other models have no part in them."""
     facts = entrant.facts
     entry: dict[str, Any] = {
         "name": entrant.name,
@@ -122,38 +176,33 @@ def _model(
     }
     if facts is None:
         return entry
-    records = list(records_of(out, entrant.key, usable))
     done = [record for record in records if record.status == "ok"]
-    flops = next((record.flops for record in records if record.flops is not None), None)
-    segments = facts.segments and bool(done)
+    flops = next((record.flops for record in done if record.flops is not None), None)
+    segments = facts.segments and bool(records)
     return {
         **entry,
         "said": list(facts.said),
-        "sha256": facts.sha256,
+        "sha256": _content_sha256(entrant, facts, done),
         "parameters": facts.parameters,
         "size_bytes": facts.size_bytes,
         "flops": flops,
         "ene_threshold": facts.ene_threshold,
-        "cases": {"ok": len(done), "failed": len(usable) - len(done)},
-        "segmentation": {n: _segmentation(config, done, n) for n in LABEL_VALUES} if segments else None,
-        "aggregated_dice": {n: _aggregated(config, done, n) for n in LABEL_VALUES} if segments else None,
-        "detection": _detection(config, done) if segments else None,
-        "classification": judgement(config, entrant, done) if facts.classifies else None,
+        "prompts": _prompts(entrant),
+        "cases": {"ok": len(done), "failed": len(records) - len(done)},
+        "segmentation": {n: _segmentation(config, records, n) for n in LABEL_VALUES} if segments else None,
+        "aggregated_dice": {n: _aggregated(config, records, n) for n in LABEL_VALUES} if segments else None,
+        "detection": _detection(config, records) if segments else None,
+        "classification": judgement(config, entrant, records) if facts.classifies else None,
         "resources": _resources(config, done),
     }
 
 
-def _metrics(records: Sequence[CaseRecord], label: str) -> tuple[list[LabelMetrics], list[str]]:
-    having = [(r.segmentation[label], r.patient_id) for r in records if r.segmentation is not None]
-    return [metrics for metrics, _ in having], [who for _, who in having]
-
-
 def _segmentation(config: BenchmarkConfig, records: Sequence[CaseRecord], label: str) -> dict[str, Any]:
-    metrics, patients = _metrics(records, label)
+    patients = [record.patient_id for record in records]
     return {
         name: asdict(
             summarise(
-                [one.cohort_value(name) for one in metrics],
+                [(record.segmentation or {})[label].cohort_value(name) for record in records],
                 patients,
                 resamples=config.resamples,
                 seed=config.seed,
@@ -164,16 +213,15 @@ def _segmentation(config: BenchmarkConfig, records: Sequence[CaseRecord], label:
 
 
 def _aggregated(config: BenchmarkConfig, records: Sequence[CaseRecord], label: str) -> dict[str, Any]:
-    metrics, patients = _metrics(records, label)
+    metrics, patients = [(r.segmentation or {})[label] for r in records], [r.patient_id for r in records]
     return asdict(aggregated_dice_interval(metrics, patients, resamples=config.resamples, seed=config.seed))
 
 
 def _detection(config: BenchmarkConfig, records: Sequence[CaseRecord]) -> dict[str, Any]:
-    having = [(r.matching, r.patient_id) for r in records if r.matching is not None]
-    matches = [match for match, _ in having]
-    patients = [who for _, who in having]
-    figures = detection(matches, patients, resamples=config.resamples, seed=config.seed)
-    return {"label": GTVN, **asdict(figures), "froc": asdict(froc(matches))}
+    matches, patients = matches_of(records), [record.patient_id for record in records]
+    how = {"resamples": config.resamples, "seed": config.seed}
+    figures = detection(matches, patients, **how)
+    return {"label": GTVN, **asdict(figures), "froc": asdict(froc(matches, patients, **how))}
 
 
 def _resources(config: BenchmarkConfig, records: Sequence[CaseRecord]) -> dict[str, Any]:

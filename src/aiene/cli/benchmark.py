@@ -83,10 +83,17 @@ def benchmark(
     resample: Annotated[
         bool, typer.Option("--resample", help="Take masks that lie on another grid than their CT.")
     ] = False,
+    primary: Annotated[
+        str | None,
+        typer.Option(help="Endpoint that decides, such as dice_GTVn, node_sensitivity or auc_end_to_end."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of bootstrap and permutations.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     board: Annotated[
         Path | None, typer.Option("--leaderboard", help="File or folder to which the run is added.")
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Who measured, as the leaderboard says it; shared with it.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
 ) -> None:
@@ -102,12 +109,15 @@ def benchmark(
         "predictions": predictions,
         "max_cases": max_cases,
         "reference": reference,
+        "primary": primary,
+        "leaderboard": board,
+        "site": site,
         "resample": resample or None,
         "seed": seed,
         "device": device,
     }
     with user_errors():
-        code = compare(config, given, out, jobs=jobs, board=board, as_json=as_json)
+        code = compare(config, given, out, jobs=jobs, as_json=as_json)
     raise typer.Exit(code)
 
 
@@ -117,7 +127,6 @@ def compare(
     out: Path,
     *,
     jobs: int | None = None,
-    board: Path | None = None,
     as_json: bool = False,
 ) -> int:
     """Run a benchmark from the words of a command line, and tell its end; the exit code.
@@ -131,9 +140,9 @@ def compare(
     console = stderr_console()
     config = configuration(config_file, given)
     run = run_benchmark(config, out, jobs=jobs, apart=True, on_step=lambda step: _tell_step(console, step))
-    report = _report(out)
-    if board is not None:
-        _add_to_board(run, board)
+    report = _report(out) if "html" in config.output_formats else None
+    if config.leaderboard is not None:
+        _add_to_board(console, run, config.leaderboard, config.site)
     _tell_end(console, run, report, as_json)
     return run.exit_code
 
@@ -194,12 +203,15 @@ def _report(out: Path) -> Path | None:
     return Path(import_module("aiene.benchmark.report").write_report(out))
 
 
-def _add_to_board(run: BenchmarkRun, board: Path) -> None:
+def _add_to_board(console: Console, run: BenchmarkRun, board: Path, site: str) -> None:
     from aiene.benchmark.leaderboard.entry import entries_of
-    from aiene.benchmark.leaderboard.store import add_entry
+    from aiene.benchmark.leaderboard.store import add_entries
 
-    for entry in entries_of(run.summary):
-        add_entry(board, entry)
+    entries = entries_of(run.summary, site)
+    if entries:
+        add_entries(board, entries)
+        return
+    console.print("leaderboard: no model has an answer to any case, so nothing was added", style="yellow")
 
 
 def _tell_step(console: Console, step: Step) -> None:
@@ -228,7 +240,7 @@ def _tell_end(console: Console, run: BenchmarkRun, report: Path | None, as_json:
         if model["status"] == "failed":
             console.print(f"{model['name']}: {model['reason']}", markup=False, style="red")
     for path in (run.results_file, run.summary_file, report):
-        if path is not None:
+        if path is not None and path.is_file():
             console.print(str(path), markup=False)
     if as_json:
         echo_json(run.summary)

@@ -12,7 +12,8 @@ from typer.core import TyperGroup
 from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
 
 if TYPE_CHECKING:
-    from aiene.benchmark.leaderboard.entry import Board, Entry
+    from aiene.benchmark.leaderboard.entry import Entry
+    from aiene.benchmark.leaderboard.ranks import Board
 
 _HELP = ("-h", "--help")
 
@@ -29,8 +30,8 @@ class _ShowByDefault(TyperGroup):
 app = typer.Typer(
     cls=_ShowByDefault,
     help=(
-        "Show, export and import the leaderboard. Without a command: show. "
-        "Only runs on the same data set are compared."
+        "Show, verify, export and import the leaderboard. Without a command: show. "
+        "Only runs on the same data set with the same settings are compared."
     ),
     context_settings={"help_option_names": list(_HELP)},
 )
@@ -67,21 +68,24 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the leaderboard in the terminal, and as an HTML page."""
-    from aiene.benchmark.leaderboard.entry import boards, check_metric, newest_only
     from aiene.benchmark.leaderboard.page import write_page
-    from aiene.benchmark.leaderboard.store import read_entries
+    from aiene.benchmark.leaderboard.ranks import boards, check_metric, newest_only
+    from aiene.benchmark.leaderboard.store import read_board, read_entries
     from aiene.results.atomic import elsewhere
 
     with user_errors():
         entries = read_entries(board, data_sha256=data)
+        rejected = read_board(board).rejected
         entries = newest_only(entries) if latest else entries
         for name in metric or []:
             check_metric(entries, name)
         standings = boards(entries, sort=sort, descending=False if ascending else None)
         if html is not None:
             with elsewhere("choose another file with --html"):
-                write_page(entries, html, sort=sort)
+                write_page(entries, html, sort=sort, rejected=rejected)
             echo(f"Page: {html}", err=True)
+    for name, reason in rejected:
+        echo(f"not ranked: {name}: {reason}", err=True)
     if as_json:
         echo_json([_board_json(one) for one in standings])
         return
@@ -90,6 +94,21 @@ def show(
     if not standings:
         echo("There are no entries.")
     stderr_console().print(RESEARCH_ONLY, markup=False, style="bold")
+
+
+@app.command()
+def verify(board: BoardPath) -> None:
+    """Check every entry: its own hash, its shape, and values that cannot be. Exit code 1 if any fails."""
+    from aiene.benchmark.leaderboard.store import read_board
+
+    with user_errors():
+        found = read_board(board)
+    for entry in found.entries:
+        echo(f"{entry.identity[:12]}  ok  {entry.model}{f' ({entry.site})' if entry.site else ''}")
+    for name, reason in found.rejected:
+        echo(f"{name}  {reason}")
+    echo(f"{len(found.entries)} entries are in order, {len(found.rejected)} are not.", err=True)
+    raise typer.Exit(int(bool(found.rejected)))
 
 
 @app.command("export")
@@ -125,8 +144,8 @@ def _board_json(board: Board) -> dict[str, Any]:
 
     return {
         "data_sha256": board.data_sha256,
+        "settings": board.settings,
         "sort": board.sort,
-        "same_cases": board.same_cases,
         "entries": [{"rank": place.rank, **entry_to_json(place.entry)} for place in board.places],
     }
 
@@ -136,10 +155,10 @@ def _print_board(board: Board, more: list[str]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    warning = "" if board.same_cases else "The entries are over different numbers of cases. "
-    caption = f"{warning}{RESEARCH_ONLY}"
-    title = f"Data set {board.data_sha256[:12]}, ranked by {board.sort}"
-    table = Table(title=escape(title), caption=caption, caption_style="bold")
+    said = board.settings
+    title = f"Data set {board.data_sha256[:12]}, IoU {said['iou_threshold']:g}, prompts {said['prompts']}"
+    title += f", ranked by {board.sort} (95 % interval)"
+    table = Table(title=escape(title), caption=RESEARCH_ONLY, caption_style="bold")
     chosen = list(dict.fromkeys([board.sort, *more, *board.metrics]))[: max(3, 1 + len(more))]
     for name in ("", "model", *chosen, "cases", "model hash", "version", "site", "created"):
         table.add_column(escape(name), justify="right" if name in ("", "cases", *chosen) else "left")
@@ -149,14 +168,18 @@ def _print_board(board: Board, more: list[str]) -> None:
 
 
 def _cells(rank: int | None, entry: Entry, metrics: list[str]) -> list[str]:
-    figures = [entry.metrics.get(name) for name in metrics]
+    figures = [(entry.metrics.get(name), entry.intervals.get(name)) for name in metrics]
     return [
         "-" if rank is None else str(rank),
         entry.model,
-        *("-" if value is None else f"{value:.4g}" for value in figures),
-        str(entry.n_cases),
+        *("-" if value is None else f"{value:.4g}{_between(ends)}" for value, ends in figures),
+        f"{entry.n_done}/{entry.n_cases}",
         (entry.model_sha256 or "-")[:12],
         entry.version,
         entry.site or "-",
         entry.created[:16],
     ]
+
+
+def _between(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f" ({ends[0]:.3g}-{ends[1]:.3g})"

@@ -36,6 +36,8 @@ _CHUNK = 100
 """Resamples in one chunk of counts."""
 
 Statistic = Callable[[Floats], Floats]
+_SAME = 1e-12
+"""Resamples that differ by less, relative to the value, are the same but for rounding."""
 _AT_ONCE = 2_000_000
 """Weights held in memory at a time."""
 
@@ -203,6 +205,7 @@ def cluster_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
+    of_difference: bool = False,
 ) -> Estimate:
     """A statistic with its expanded percentile interval.
 
@@ -217,11 +220,14 @@ def cluster_bootstrap(
     clusters : patient of each row; None: each row is a patient.
     resamples : how many; those where the statistic is undefined (one class only) are left out.
     seed : the same seed gives the same interval.
+    of_difference : between two of the same patients: 0 in all of them is a finding, and kept as 0 to 0.
 
     Returns
     -------
     The value over all rows, its interval, and as `n` the number of patients. No interval, and the reason, for
-    one patient only and where the statistic is undefined in more than half of the resamples.
+    one patient only, where the statistic is undefined in more than half of the resamples, and (but for a
+    difference of 0) where it is the same in all of them: resampling sees no spread then, which does not mean
+    that there is none.
 
     Raises
     ------
@@ -229,23 +235,48 @@ def cluster_bootstrap(
     """
     if n == 0:
         return missing("no observations")
-    codes, count = cluster_codes(n, clusters)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(statistic(np.ones((1, n)))[0])
-        if not np.isfinite(value):
-            return missing("it is undefined for these observations", count)
-        if count < 2:
-            return Estimate(value, reason="one patient only, so no interval", n=count)
-        draws = np.concatenate(
-            [statistic(weights) for weights in drawn_weights(codes, count, resamples=resamples, seed=seed)]
-        )
+    value, draws, count = bootstrap_draws(statistic, n, clusters, resamples=resamples, seed=seed)
+    if not np.isfinite(value):
+        return missing("it is undefined for these observations", count)
+    if count < 2:
+        return Estimate(value, reason="one patient only, so no interval", n=count)
     good = draws[np.isfinite(draws)]
     if good.size < resamples / 2:
         reason = f"undefined in {resamples - good.size} of {resamples} resamples, so no interval"
         return Estimate(value, reason=reason, n=count)
+    if not (of_difference and value == 0) and np.ptp(good) <= _SAME * max(abs(value), 1.0):
+        return Estimate(value, reason="every resample gives the same value, so no interval", n=count)
     tail = expanded_tail(count, confidence)
     low, high = (float(v) for v in np.quantile(good, [tail, 1 - tail]))
     return Estimate(value, low, high, n=count)
+
+
+def bootstrap_draws(
+    statistic: Statistic, n: int, clusters: Sequence[str] | None, *, resamples: int, seed: int
+) -> tuple[float, Floats, int]:
+    """A statistic over all rows and over each resample of whole patients (none for one), and the patients."""
+    codes, count = cluster_codes(n, clusters)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(np.ones((1, n)))[0])
+        if count < 2 or not np.isfinite(value):
+            return value, np.zeros(0), count
+        blocks = drawn_weights(codes, count, resamples=resamples, seed=seed)
+        return value, np.concatenate([statistic(weights) for weights in blocks]), count
+
+
+def one_sided_p(draws: Floats, bound: float, patients: int) -> float:
+    """P against "the statistic is at most `bound`", so that it goes with the expanded interval.
+
+    The share of resamples at or under the bound (itself counted once more, so that it is never 0) is taken
+    back through `expanded_tail`. With worse data no resample rises, and so this p does not fall.
+
+    Parameters
+    ----------
+    draws : of `bootstrap_draws`, finite, of two patients or more.
+    """
+    share = (int((draws <= bound).sum()) + 1) / (len(draws) + 1)
+    reach = stats.norm.isf(min(share, 1 - 1e-9)) / np.sqrt(patients / (patients - 1))
+    return float(stats.t.sf(reach, patients - 1))
 
 
 def expanded_tail(patients: int, confidence: float = 0.95) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -147,14 +148,15 @@ def paired(
     gain = oriented(difference, higher_is_better)
     better = (gain > 0) + 0.5 * (gain == 0)
     alone = "one patient only, so no test and no interval" if n == 1 else ""
+    interval = partial(cluster_bootstrap, n=n, resamples=resamples, seed=seed, of_difference=True)
     return Paired(
         n=n,
         left_out=table.left_out,
-        mean_difference=cluster_bootstrap(mean(difference), n, resamples=resamples, seed=seed),
-        median_difference=cluster_bootstrap(median(difference), n, resamples=resamples, seed=seed),
+        mean_difference=interval(mean(difference)),
+        median_difference=interval(median(difference)),
         wilcoxon_p=None if alone else _wilcoxon(difference),
         permutation_p=None if alone else sign_flip_p(difference, seed=seed),
-        superiority=cluster_bootstrap(mean(better), n, resamples=resamples, seed=seed),
+        superiority=interval(mean(better)),
         reason=alone,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from aiene.stats.bootstrap import drawn_weights
+from aiene.stats.bootstrap import Statistic, cluster_codes, drawn_weights
 from aiene.stats.paired import Scores, oriented, score_table
 from aiene.stats.records import Estimate, Floats, missing
 
-RankBy = Literal["mean_then_rank", "rank_then_mean"]
+RankBy = Literal["mean_then_rank", "rank_then_mean", "value"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def ranking(
     ----------
     scores : of each model, in one order of cases. A case that a model lacks is left out for all, so give a
         failed case its worst value (`LabelMetrics.cohort_value`).
-    by : rank the means, or take the mean of the ranks in each patient.
+    by : rank the means, or take the mean of the ranks in each patient (`value` is `rank_statistics`).
 
     Raises
     ------
@@ -127,6 +127,47 @@ def ranking(
         0 if drawn is None else len(drawn),
         reason,
     )
+
+
+def rank_statistics(
+    statistics: Mapping[str, Statistic],
+    n: int,
+    clusters: Sequence[str] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Ranking:
+    """Rank models by a statistic of which more is better, and again on resampled patients.
+
+    Parameters
+    ----------
+    statistics : of each model, over the same `n` rows.
+    clusters : patient of each row; None: each row is a patient.
+    """
+    codes, count = cluster_codes(n, clusters)
+    models = tuple(statistics)
+
+    def worth(weights: Floats) -> Floats:
+        return np.stack([statistic(weights) for statistic in statistics.values()], axis=1)
+
+    if not models or not n:
+        reason = "no observations" if models else "no models"
+        return Ranking((), missing(reason), "value", count, 0, 0, reason)
+    values = worth(np.ones((1, n)))
+    if not np.isfinite(values).all():
+        reason = "it is undefined for these observations"
+        return Ranking((), missing(reason), "value", count, 0, 0, reason)
+    full = _ranks(values)[0]
+    drawn: npt.NDArray[np.int64] | None = None
+    if count > 1:
+        blocks = [worth(w) for w in drawn_weights(codes, count, resamples=resamples, seed=seed)]
+        draws = np.concatenate(blocks)
+        drawn = _ranks(draws[np.isfinite(draws).all(axis=1)])
+        drawn = drawn if len(drawn) else None
+    order = sorted(range(len(models)), key=lambda column: (int(full[column]), column))
+    ranked = [_ranked(models[c], c, full, values, full[None].astype(np.float64), drawn) for c in order]
+    tau, reason = _stability(full, drawn, count)
+    return Ranking(tuple(ranked), tau, "value", count, 0, 0 if drawn is None else len(drawn), reason)
 
 
 def critical_difference(

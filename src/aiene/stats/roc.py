@@ -220,6 +220,7 @@ def clustered_auc_difference(
         patients,
         resamples=resamples,
         seed=seed,
+        of_difference=True,
     )
 
 

@@ -60,6 +60,7 @@ class BundleComparator:
             sha256=bundle.sha256,
             segments=True,
             classifies=True,
+            judges_truth=True,
             parameters=count_parameters(nets),
             size_bytes=folder_bytes(bundle.path),
             ene_threshold=card.ene_threshold,

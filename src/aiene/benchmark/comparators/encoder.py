@@ -178,7 +178,7 @@ def open_timm(request: Request) -> EncoderComparator:
     ModelError : no such architecture, or weights that do not fit it.
     MissingExtraError : timm is not installed.
     """
-    timm = need("timm", extra="benchmark", purpose="A timm model")
+    timm = need("timm", extra="timm", purpose="A timm model")
     source = request.entry.source.removeprefix(PREFIX)
     folder = request.folder or hub.model_folder(source, request.entry.revision)
     config = hub.read_json(folder, hub.CONFIG)

@@ -133,7 +133,14 @@ def pretrained(auto_class: str, folder: Path, *, may_lack: tuple[str, ...] = ())
         except (*_UNLOADABLE, SafetensorError) as error:
             said = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
             said = said.replace(str(folder), folder.name)
+            if "mismatched" in str(error) or "size mismatch" in str(error):
+                problem = "its weights have other shapes than its config.json says"
+                raise ModelError(folder, problem, "give the config.json that belongs to them") from error
             raise ModelError(folder, f"it cannot be loaded ({said})", "check the model's files") from error
+    bad = next((name for name, one in model.named_parameters() if not one.isfinite().all()), None)
+    if bad is not None:
+        problem = f"its weights hold values that are no finite numbers ({bad})"
+        raise ModelError(folder, problem, "get the model again; it would answer nothing but NaN")
     missing = set(info.get("missing_keys", ())) | {str(k[0]) for k in info.get("mismatched_keys", ())}
     random = {name for name in missing if not any(part in name for part in may_lack)}
     if random:

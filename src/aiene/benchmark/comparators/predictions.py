@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
-from aiene.benchmark.config import LabelChoice
+from aiene.benchmark.config import GTVN, LABEL_VALUES, LabelChoice
 from aiene.benchmark.dataset import Refused, in_our_values, list_files, read_labels
-from aiene.benchmark.ene_labels import EneTable, match_rows, read_ene_table
+from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows, read_ene_table
+from aiene.benchmark.metrics.matching import components
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
 from aiene.ingest.fingerprint import glance
@@ -20,13 +21,14 @@ from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult
 
 ENE_FILE = "ene.csv"
+ON_TRUTH_FILE = "ene_on_truth.csv"
 NODE_FOLDER = "nodes"
 
 
 @dataclass(frozen=True, eq=False)
 class _Read:
     case: CaseInput
-    labels: Volume
+    labels: Volume | None
     nodes: Volume | None
     run: CaseResult | None
 
@@ -34,7 +36,12 @@ class _Read:
 class PredictionsComparator:
     """Label maps by case id; with them, where they are, node maps in `nodes/` and ENE in `ene.csv`.
 
-    In `ene.csv` a number names a value of the node map, or, without one, the k-th largest found node.
+    In `ene.csv` a name or number is a node of the folder's own map (its value in `nodes/`, without such a map
+    the k-th largest found node), or with `ene_nodes: truth` the found node that lies on the truth's node of
+    this name. A row that lands on another node of the truth than the one of its name is told.
+
+    `ene_on_truth.csv` holds what a classifier says of the truth's nodes, named as in `--ene-csv`; a folder
+    may hold this table alone.
     """
 
     def __init__(self, folder: Path, request: Request) -> None:
@@ -44,22 +51,25 @@ class PredictionsComparator:
         self._node_maps = list_files(here, "mask").files if here.is_dir() else {}
         self._files = listing.files
         self._refused: dict[str, Refused] = {item.case_id: item for item in listing.refused}
-        if not self._files and not self._refused:
+        self._ene, self._on_truth = _table(folder / ENE_FILE), _table(folder / ON_TRUTH_FILE)
+        segments = bool(self._files or self._refused)
+        if not segments and self._on_truth is None:
             raise ModelError(
                 folder, "it holds no label map", "name a folder of NIfTI or NRRD files by case id"
             )
-        table = folder / ENE_FILE
-        self._ene: EneTable | None = read_ene_table(table, probabilities=True) if table.is_file() else None
+        self._segments, self._names = segments, request.entry.ene_nodes
         self._choice = request.entry.labels or LabelChoice()
         self._resample = request.resample
         from_run = (folder / "run.json").is_file()
-        rule = _rule(folder)
-        every = [*self._files.values(), *self._node_maps.values(), *([table] if table.is_file() else [])]
+        rule = _rule(folder) if from_run else CountingRule(0.5)
+        tables = [file for name in (ENE_FILE, ON_TRUTH_FILE) if (file := folder / name).is_file()]
+        every = [*self._files.values(), *self._node_maps.values(), *tables]
         self._facts = ModelFacts(
             kind="predictions",
             sha256=glance(every),
-            segments=True,
-            classifies=self._ene is not None or from_run,
+            segments=segments,
+            classifies=self._ene is not None or self._on_truth is not None or from_run,
+            judges_truth=self._on_truth is not None,
             ene_threshold=rule.ene_threshold,
             pos_from=rule.pos_from,
             said=("predictions that lay ready: their time and memory are those of reading",),
@@ -73,6 +83,8 @@ class PredictionsComparator:
     def load(self, case: CaseInput) -> _Read:
         """Read the case's label map, and its node map where there is one."""
         name = case.case.case_id
+        if not self._segments:
+            return _Read(case, None, None, None)
         if name in self._refused:
             raise InputError(self._root, self._refused[name].reason.rstrip("."), "mend this prediction")
         if name not in self._files:
@@ -99,26 +111,74 @@ class PredictionsComparator:
 
     def answer(self, inferred: _Read) -> Answer:
         """The label map with what else the folder says."""
+        answer = Answer(labels=inferred.labels, nodes=inferred.nodes)
         if inferred.run is not None:
             rows = inferred.run.nodes
-            return Answer(
-                labels=inferred.labels,
-                nodes=inferred.nodes,
+            answer = replace(
+                answer,
                 confidence={row.value: row.pos for row in rows if row.pos is not None},
                 ene={row.value: row.ene for row in rows if row.ene is not None},
             )
-        if self._ene is None:
-            return Answer(labels=inferred.labels, nodes=inferred.nodes)
-        return self._with_ene(inferred, self._ene)
+        elif self._ene is not None and inferred.labels is not None:
+            answer = self._with_ene(inferred, inferred.labels, self._ene)
+        return answer if self._on_truth is None else self._with_judgement(inferred, answer, self._on_truth)
 
-    def _with_ene(self, read: _Read, table: EneTable) -> Answer:
-        from aiene.benchmark.metrics.matching import components
+    def _with_judgement(self, read: _Read, answer: Answer, table: EneTable) -> Answer:
+        nodes = read.case.truth_nodes
+        matched = match_rows(table.of(read.case.case.case_id), nodes, _own_numbers(nodes))
+        return replace(
+            answer,
+            ene_on_truth=matched.values,
+            warnings=(*answer.warnings, *(_told(ON_TRUTH_FILE, row) for row in matched.unmatched)),
+        )
 
-        nodes = read.nodes or read.labels.with_array(components(read.labels.array == 2).astype(np.uint16))
-        numbers = {int(v): int(v) for v in np.flatnonzero(np.bincount(nodes.array.ravel())) if v}
-        matched = match_rows(table.of(read.case.case.case_id), nodes, numbers)
-        warnings = tuple(f"{ENE_FILE} row {row.row}: {row.reason}" for row in matched.unmatched)
-        return Answer(read.labels, nodes, matched.confidences, matched.values, warnings=warnings)
+    def _with_ene(self, read: _Read, labels: Volume, table: EneTable) -> Answer:
+        nodes = read.nodes or labels.with_array(
+            components(labels.array == LABEL_VALUES[GTVN]).astype(np.uint16)
+        )
+        on_truth = _partners(nodes, read.case.truth_nodes)
+        own = _own_numbers(nodes)
+        by_truth = {true: found for found, true in on_truth.items()}
+        numbers = own if self._names == "own" else by_truth
+        rows = table.of(read.case.case.case_id)
+        matched = match_rows(rows, nodes, numbers)
+        warnings = [_told(ENE_FILE, row) for row in matched.unmatched]
+        elsewhere = [
+            (row, on_truth[row.node])
+            for row in rows
+            if row.node is not None and self._names == "own" and on_truth.get(row.node, row.node) != row.node
+        ]
+        warnings += [
+            f"{ENE_FILE} row {row.row}: node {row.node} is this folder's own, which lies on the truth's node "
+            f"{true}; set `ene_nodes: truth` if the truth's names are meant"
+            for row, true in elsewhere
+            if row not in matched.unmatched
+        ]
+        return Answer(labels, nodes, matched.confidences, matched.values, warnings=tuple(warnings))
+
+
+def _table(file: Path) -> EneTable | None:
+    return read_ene_table(file, probabilities=True) if file.is_file() else None
+
+
+def _told(file: str, row: EneRow) -> str:
+    return f"{file} row {row.row}: {row.reason}"
+
+
+def _own_numbers(nodes: Volume) -> dict[int, int]:
+    return {int(v): int(v) for v in np.flatnonzero(np.bincount(nodes.array.ravel())) if v}
+
+
+def _partners(found: Volume, truth: Volume) -> dict[int, int]:
+    """For each found node the node of the truth with which it shares most voxels, one to one."""
+    both = (found.array > 0) & (truth.array > 0)
+    pairs, shared = np.unique(np.stack([found.array[both], truth.array[both]]), axis=1, return_counts=True)
+    result: dict[int, int] = {}
+    for place in np.argsort(-shared, kind="stable"):
+        mine, true = (int(v) for v in pairs[:, place])
+        if mine not in result and true not in result.values():
+            result[mine] = true
+    return result
 
 
 def open_predictions(request: Request) -> PredictionsComparator:

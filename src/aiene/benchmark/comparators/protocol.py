@@ -25,6 +25,7 @@ class ModelFacts:
     segments : it gives a label map.
     classifies : it gives ENE of nodes.
     features : it gives features, from which a probe gives ENE.
+    judges_truth : it gives ENE of the truth's nodes.
     parameters : numbers in its networks; None unknown.
     size_bytes : of its files; None unknown.
     ene_threshold, pos_from : which found nodes count as ENE (`CountingRule`); no threshold where it gives no
@@ -37,6 +38,7 @@ class ModelFacts:
     segments: bool = False
     classifies: bool = False
     features: bool = False
+    judges_truth: bool = False
     parameters: int | None = None
     size_bytes: int | None = None
     ene_threshold: float | None = None

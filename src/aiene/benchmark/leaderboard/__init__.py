@@ -1,16 +1,12 @@
 """The leaderboard: every run's figures, compared only on the same data, shared without patients."""
 
 from aiene.benchmark.leaderboard.entry import (
-    Board,
     Entry,
-    Place,
-    boards,
-    check_metric,
     entry_from_json,
     entry_to_json,
-    newest_only,
 )
 from aiene.benchmark.leaderboard.page import page, write_page
+from aiene.benchmark.leaderboard.ranks import Board, Place, boards, check_metric, newest_only
 from aiene.benchmark.leaderboard.store import (
     FILE_NAME,
     add_entries,
@@ -18,6 +14,7 @@ from aiene.benchmark.leaderboard.store import (
     board_file,
     export_json,
     import_json,
+    read_board,
     read_entries,
 )
 
@@ -37,6 +34,7 @@ __all__ = [
     "import_json",
     "newest_only",
     "page",
+    "read_board",
     "read_entries",
     "write_page",
 ]

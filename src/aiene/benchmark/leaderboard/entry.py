@@ -1,6 +1,7 @@
-"""Entries of a leaderboard: one model on one data set, in figures, without patients.
+"""Entries of a leaderboard: one model on one data set with its settings, in figures, without patients.
 
-Entries are made from a benchmark's summary, one for each model, and ranked within one data set only.
+Entries are made from a benchmark's summary, one for each model. What may stand in one is a closed list: a
+name that is not known, or a value that cannot be, is no entry.
 """
 
 from __future__ import annotations
@@ -9,24 +10,52 @@ import hashlib
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any
 
-from aiene.benchmark.metrics.segmentation import goodness
+from aiene.benchmark.config import LABEL_VALUES
 from aiene.errors import UsageError
 
-_NAME_OF_METRIC = re.compile(r"[A-Za-z0-9_.@%<>=+ -]{1,80}")
 _LONGEST_TEXT = 500
-_MOST_METRICS = 500
-_TEXTS = ("data_sha256", "model", "version", "created")
-_OPTIONAL_TEXTS = ("model_sha256", "machine", "site", "note")
+_TEXTS = ("model", "version", "created")
+_OPTIONAL_TEXTS = ("machine", "site", "note")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_PROMPTS = ("none", "road", "truth")
 
-USUAL_METRICS = ("dice", "dice_GTVn", "auc_on_truth", "auc_end_to_end", "auc", "node_sensitivity")
-"""What is sorted by where nothing is said: the first that an entry has."""
+_UNIT, _RISING = (0.0, 1.0), (0.0, math.inf)
+OF_CASES: dict[str, tuple[float, float]] = {
+    f"{metric}_{label}": bounds
+    for label in LABEL_VALUES
+    for metric, bounds in (
+        ("dice", _UNIT),
+        ("iou", _UNIT),
+        ("surface_dice_1mm", _UNIT),
+        ("surface_dice_2mm", _UNIT),
+        ("hd95_mm", _RISING),
+        ("assd_mm", _RISING),
+        ("volume_error_ml", _RISING),
+        ("volume_error_relative", _RISING),
+    )
+}
+"""Means over cases, and between which values they can lie."""
+WHOLE: dict[str, tuple[float, float]] = {
+    **{f"aggregated_dice_{label}": _UNIT for label in LABEL_VALUES},
+    **dict.fromkeys(("node_precision", "node_f1", "panoptic_quality", "froc"), _UNIT),
+    **dict.fromkeys(("node_false_per_case", "total_seconds", "peak_rss_mib"), _RISING),
+}
+"""Figures that cannot be given where a case has no prediction."""
+METRICS: dict[str, tuple[float, float]] = {
+    **OF_CASES,
+    **WHOLE,
+    **dict.fromkeys(("node_sensitivity", "node_dice"), _UNIT),
+    **{
+        f"{name}_{track}": _UNIT
+        for track in ("on_truth", "end_to_end")
+        for name in ("auc", "average_precision", "brier")
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -37,36 +66,52 @@ class Entry:
 
     Parameters
     ----------
-    data_sha256 : hash of the data set; only entries with the same one are compared.
-    model, model_sha256 : its name and hash; None where there is no file to hash.
+    data_sha256 : hash of the data set; only entries with the same one and the same settings are compared.
+    settings : `rule` of what counts, `iou_threshold`, `patients` (hash of how the cases are dealt to them)
+        and `prompts` (`none`, `road` or `truth`).
+    model, model_sha256 : its name, and the hash of its content; None where there is no file to hash.
     version : of this package.
     machine : in words, without a person's or computer's name.
     created : ISO 8601 date and time, UTC.
-    n_cases : cases that the figures are over.
-    metrics : figures by name; None where one could not be given.
+    n_cases, n_done : cases that the figures are over, and those of them that have a prediction.
+    metrics : figures by name, of `METRICS`; None where one could not be given.
+    intervals : 95 % intervals by name, where there are any.
     site : who measured, in words that may be shared; empty where it stays unsaid.
     """
 
     data_sha256: str
+    settings: dict[str, Any]
     model: str
     model_sha256: str | None
     version: str
     machine: str
     created: str
     n_cases: int
+    n_done: int
     metrics: dict[str, float | None] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     site: str = ""
     note: str = ""
 
     @property
     def identity(self) -> str:
-        """Hash of the whole entry; the same entry is kept once, whichever way it comes."""
+        """Hash of the whole entry; the same entry is kept once, whichever way it comes.
+
+        It tells an entry that was changed by hand or by accident. It is no signature: who makes a new hash
+        for a new entry is not found out.
+        """
         return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Data and settings: what two entries must have in common to be compared."""
+        return self.data_sha256, _canonical(self.settings)
 
 
 def entry_to_json(entry: Entry) -> dict[str, Any]:
-    """JSON values; `entry_from_json` takes them back."""
-    return asdict(checked(entry))
+    """JSON values with the entry's own hash; `entry_from_json` takes them back."""
+    good = checked(entry)
+    return {**json.loads(_canonical(asdict(good))), "sha256": good.identity}
 
 
 def entry_from_json(content: object) -> Entry:
@@ -74,19 +119,23 @@ def entry_from_json(content: object) -> Entry:
 
     Raises
     ------
-    UsageError : it is not of this form, or holds more than an entry does (names of patients, say).
+    UsageError : it is not of this form, holds more than an entry does (names of patients, say), a value that
+        cannot be, or is not what its own hash says.
     """
     if not isinstance(content, dict):
         raise UsageError("an entry is no JSON object.")
-    known = {*Entry.__dataclass_fields__}
+    known = {*Entry.__dataclass_fields__, "sha256"}
     unknown = sorted(str(key) for key in content if key not in known)
     if unknown:
         raise UsageError(f"an entry holds unknown fields ({_shown(', '.join(unknown))}).")
-    lacking = sorted(name for name in (*_TEXTS, "n_cases", "metrics") if name not in content)
+    lacking = sorted(known - content.keys() - {"model_sha256", "machine", "site", "note", "intervals"})
     if lacking:
         raise UsageError(f"an entry lacks {', '.join(lacking)}.")
-    filled = {"model_sha256": None, "machine": "", **content}
-    return checked(Entry(**filled))
+    values = {name: value for name, value in content.items() if name != "sha256"}
+    entry = checked(Entry(**{"model_sha256": None, "machine": "", **values}))
+    if entry.identity != content["sha256"]:
+        raise UsageError("an entry is not what its own hash says: it was changed after it was made.")
+    return entry
 
 
 def checked(entry: Entry) -> Entry:
@@ -94,21 +143,77 @@ def checked(entry: Entry) -> Entry:
 
     Raises
     ------
-    UsageError : a field is of another kind, too long, or no finite number.
+    UsageError : a field is of another kind, too long, not known, or a value that cannot be.
     """
     for name in (*_TEXTS, *_OPTIONAL_TEXTS):
         _check_text(name, getattr(entry, name), optional=name in _OPTIONAL_TEXTS)
-    if isinstance(entry.n_cases, bool) or not isinstance(entry.n_cases, int) or entry.n_cases < 0:
-        raise UsageError("n_cases of an entry is no whole number from 0.")
-    if not isinstance(entry.metrics, dict) or len(entry.metrics) > _MOST_METRICS:
-        raise UsageError(f"metrics of an entry is no JSON object of at most {_MOST_METRICS} figures.")
-    metrics = {_metric_name(name): _figure(name, value) for name, value in entry.metrics.items()}
-    return Entry(**{**asdict(entry), "metrics": metrics, "created": _in_utc(entry.created)})
+    _check_hash("data_sha256", entry.data_sha256)
+    if entry.model_sha256 is not None:
+        _check_hash("model_sha256", entry.model_sha256)
+    for name in ("n_cases", "n_done"):
+        count = getattr(entry, name)
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 10_000_000:
+            raise UsageError(f"{name} of an entry is no whole number from 1.")
+    if entry.n_done > entry.n_cases:
+        raise UsageError("an entry has more cases that are done than cases.")
+    settings = _settings(entry.settings)
+    if not isinstance(entry.metrics, Mapping) or not isinstance(entry.intervals, Mapping):
+        raise UsageError("metrics or intervals of an entry are no JSON object.")
+    metrics = {name: _figure(name, value) for name, value in entry.metrics.items()}
+    intervals = {name: _interval(name, ends) for name, ends in entry.intervals.items()}
+    _check_lost(entry, metrics)
+    created = _in_utc(entry.created)
+    return Entry(
+        **{
+            **{name: getattr(entry, name) for name in Entry.__dataclass_fields__},
+            "settings": settings,
+            "metrics": metrics,
+            "intervals": intervals,
+            "created": created,
+        }
+    )
+
+
+def _settings(settings: object) -> dict[str, Any]:
+    known = ("iou_threshold", "patients", "prompts", "rule")
+    if not isinstance(settings, Mapping):
+        raise UsageError("settings of an entry are no JSON object.")
+    unknown = sorted(str(name) for name in settings if name not in known)
+    if unknown:
+        raise UsageError(f"an entry has unknown settings ({_shown(', '.join(unknown))}).")
+    lacking = [name for name in known if name not in settings]
+    if lacking:
+        raise UsageError(f"an entry lacks the settings {', '.join(lacking)}.")
+    iou, rule = settings["iou_threshold"], settings["rule"]
+    if isinstance(iou, bool) or not isinstance(iou, int | float) or not 0 < iou <= 1:
+        raise UsageError("the setting iou_threshold of an entry is not over 0 and at most 1.")
+    if isinstance(rule, bool) or not isinstance(rule, int) or rule < 1:
+        raise UsageError("the setting rule of an entry is no whole number from 1.")
+    if settings["prompts"] not in _PROMPTS:
+        raise UsageError(f"the setting prompts of an entry is none of {', '.join(_PROMPTS)}.")
+    _check_hash("the setting patients", settings["patients"])
+    return {**settings, "iou_threshold": float(iou)}
+
+
+def _check_lost(entry: Entry, metrics: Mapping[str, float | None]) -> None:
+    """Figures that cannot be where cases have no prediction: each of them counts as 0."""
+    if entry.n_done == entry.n_cases:
+        return
+    most = entry.n_done / entry.n_cases
+    for name, value in metrics.items():
+        cannot = value is not None and name in WHOLE
+        above = value is not None and OF_CASES.get(name) == _UNIT and value > most + 1e-9
+        if cannot or above:
+            lost = entry.n_cases - entry.n_done
+            raise UsageError(f"{name} of an entry cannot be, as {lost} of its cases have no prediction.")
+
+
+def _check_hash(name: str, value: object) -> None:
+    if not isinstance(value, str) or not _HASH.fullmatch(value):
+        raise UsageError(f"{name} of an entry is no SHA-256 of 64 letters and digits.")
 
 
 def _check_text(name: str, value: object, *, optional: bool) -> None:
-    if value is None and name == "model_sha256":
-        return
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not (value.strip() or optional):
         raise UsageError(f"{name} of an entry is no text of 1 to {_LONGEST_TEXT} characters.")
     if any(not letter.isprintable() for letter in value):
@@ -125,25 +230,43 @@ def _in_utc(created: str) -> str:
         raise UsageError(f"created of an entry is no date ({_shown(created)}).") from error
 
 
-def _metric_name(name: object) -> str:
-    if not isinstance(name, str) or not _NAME_OF_METRIC.fullmatch(name):
-        raise UsageError(f"a metric of an entry has a name that is none ({_shown(str(name))}).")
-    return name
+def _bounds(name: object) -> tuple[float, float]:
+    if not isinstance(name, str) or name not in METRICS:
+        raise UsageError(f"an entry has a metric that is not known ({_shown(str(name))}).")
+    return METRICS[name]
 
 
-def _figure(name: object, value: object) -> float | None:
+def _figure(name: str, value: object) -> float | None:
+    low, high = _bounds(name)
     if value is None:
         return None
+    number = _finite(name, value)
+    if not low <= number <= high:
+        raise UsageError(f"the metric {name} of an entry is {number:g}, which cannot be.")
+    return number
+
+
+def _interval(name: str, ends: object) -> tuple[float, float]:
+    lowest, highest = _bounds(name)
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
+        raise UsageError(f"the interval of {name} of an entry is no pair of numbers.")
+    low, high = (_finite(name, end) for end in ends)
+    if not lowest <= low <= high <= highest:
+        raise UsageError(f"the interval of {name} of an entry is {low:g} to {high:g}, which cannot be.")
+    return low, high
+
+
+def _finite(name: str, value: object) -> float:
     try:
         number = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
         number = math.inf
     if isinstance(value, bool) or not math.isfinite(number):
-        raise UsageError(f"the metric {_shown(str(name))} of an entry is no finite number.")
+        raise UsageError(f"the metric {name} of an entry is no finite number.")
     return number
 
 
-def _canonical(content: dict[str, Any]) -> str:
+def _canonical(content: Mapping[str, Any]) -> str:
     return json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
@@ -156,161 +279,66 @@ def _shown(text: str) -> str:
 # Entries from a summary
 
 
-def entries_of(summary: dict[str, Any]) -> list[Entry]:
-    """One entry for each model that took part.
+def entries_of(summary: dict[str, Any], site: str = "") -> list[Entry]:
+    """One entry for each model that gave an answer to some case; none where no case could be used.
 
     Parameters
     ----------
     summary : content of a `benchmark_summary_<time>.json`.
+    site : who measured, in words that may be shared.
     """
     machine = summary["machine"]
     where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores"
-    return [
-        Entry(
-            data_sha256=summary["data"]["sha256"],
-            model=model["name"],
-            model_sha256=model["sha256"],
-            version=summary["aiene"],
-            machine=where,
-            created=summary["created"],
-            n_cases=model["cases"]["ok"],
-            metrics=metrics_of(model),
-            note="; ".join(model["said"]),
+    entries = []
+    for model in summary["models"]:
+        if model["status"] != "ok" or not model["cases"]["ok"]:
+            continue
+        done, lost = model["cases"]["ok"], model["cases"]["failed"]
+        found = {name: one for name, one in figures_of(model).items() if not lost or name not in WHOLE}
+        entries.append(
+            Entry(
+                data_sha256=summary["data"]["sha256"],
+                settings={**summary["data"]["settings"], "prompts": model["prompts"]},
+                model=model["name"],
+                model_sha256=model["sha256"],
+                version=summary["aiene"],
+                machine=where,
+                created=summary["created"],
+                n_cases=done + lost,
+                n_done=done,
+                metrics={name: one.get("value") for name, one in found.items()},
+                intervals={
+                    name: (one["low"], one["high"])
+                    for name, one in found.items()
+                    if one.get("low") is not None
+                },
+                site=site,
+                note="; ".join(model["said"]),
+            )
         )
-        for model in summary["models"]
-        if model["status"] == "ok"
-    ]
+    return entries
 
 
-def metrics_of(model: dict[str, Any]) -> dict[str, float | None]:
-    """The figures of a model by name; the mean where there are several cases."""
-    metrics: dict[str, float | None] = {}
+def figures_of(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures of a model by name, each an `Estimate` as JSON; the mean where there are several cases."""
+    found: dict[str, dict[str, Any]] = {}
     for label, figures in (model["segmentation"] or {}).items():
         for name, summary in figures.items():
-            metrics[f"{name}_{label}"] = summary["mean"]["value"]
+            found[f"{name}_{label}"] = summary["mean"]
     for label, estimate in (model["aggregated_dice"] or {}).items():
-        metrics[f"aggregated_dice_{label}"] = estimate["value"]
-    found = model["detection"] or {}
+        found[f"aggregated_dice_{label}"] = estimate
+    nodes = model["detection"] or {}
     for name in ("sensitivity", "precision", "f1", "false_per_case"):
-        if name in found:
-            metrics[f"node_{name}"] = found[name]["value"]
+        if name in nodes:
+            found[f"node_{name}"] = nodes[name]
+    if nodes:
+        found |= {name: nodes[name] for name in ("node_dice", "panoptic_quality")}
+        found["froc"] = nodes["froc"]["interval"]
     for track, figures in (model["classification"] or {}).items():
-        for name in ("auc", "average_precision", "brier"):
-            if figures and name in figures:
-                metrics[f"{name}_{track}"] = figures[name]["value"]
+        for name, key in (("auc", "auc_clustered"), ("average_precision",) * 2, ("brier",) * 2):
+            if figures and key in figures:
+                found[f"{name}_{track}"] = figures[key]
     resources = model["resources"]
-    metrics["total_seconds"] = resources["seconds"]["total"]["median"]["value"]
-    metrics["peak_rss_mib"] = resources["peak_rss_mib"]["max"]
-    if "GTVn" in (model["segmentation"] or {}):
-        metrics["dice"] = metrics["dice_GTVn"]
-    return metrics
-
-
-# Ranking
-
-
-@dataclass(frozen=True)
-class Place:
-    """An entry and its place: 1 is best, None where it lacks the metric; equal figures share one."""
-
-    rank: int | None
-    entry: Entry
-
-
-@dataclass(frozen=True)
-class Board:
-    """The entries of one data set.
-
-    Parameters
-    ----------
-    sort : metric that they are ranked by.
-    metrics : every metric that an entry has, that one first.
-    same_cases : all entries are over the same number of cases.
-    """
-
-    data_sha256: str
-    sort: str
-    places: tuple[Place, ...]
-    metrics: tuple[str, ...]
-    same_cases: bool
-
-
-def in_order(
-    entries: Sequence[Entry], *, sort: str | None = None, descending: bool | None = None
-) -> tuple[Entry, ...]:
-    """Entries data set by data set, that of the newest first, the best of each first.
-
-    Raises
-    ------
-    UsageError : no entry has the metric.
-    """
-    return tuple(p.entry for board in boards(entries, sort=sort, descending=descending) for p in board.places)
-
-
-def boards(
-    entries: Sequence[Entry], *, sort: str | None = None, descending: bool | None = None
-) -> tuple[Board, ...]:
-    """One board for each data set, that of the newest entry first.
-
-    Parameters
-    ----------
-    sort : metric; None: the usual one of each data set.
-    descending : by the figure itself, largest first (False: smallest first), instead of the best first.
-
-    Raises
-    ------
-    UsageError : no entry has the metric.
-    """
-    check_metric(entries, sort)
-    by_data: dict[str, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda e: e.created, reverse=True):
-        by_data.setdefault(entry.data_sha256, []).append(entry)
-    return tuple(_board(data, mine, sort, descending) for data, mine in by_data.items())
-
-
-def newest_only(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Of each model (name and hash) on each data set, as each site has it, the newest entry."""
-    newest: dict[tuple[str, str, str | None, str], Entry] = {}
-    for entry in sorted(entries, key=lambda e: e.created):
-        newest[entry.data_sha256, entry.model, entry.model_sha256, entry.site] = entry
-    return tuple(newest.values())
-
-
-def _board(data: str, entries: list[Entry], sort: str | None, descending: bool | None) -> Board:
-    counts = Counter(name for entry in entries for name, value in entry.metrics.items() if value is not None)
-    usual = next((name for name in USUAL_METRICS if counts[name]), None)
-    metric = sort or usual or next((name for name, _ in counts.most_common(1)), USUAL_METRICS[0])
-    names = sorted({name for entry in entries for name in entry.metrics} - {metric})
-
-    def worth(entry: Entry) -> float:
-        value = entry.metrics.get(metric)
-        if value is None:
-            return float("-inf")
-        if descending is None:
-            return goodness(metric, value)
-        return value if descending else -value
-
-    ordered = sorted(entries, key=worth, reverse=True)
-    places = []
-    for place, entry in enumerate(ordered):
-        if entry.metrics.get(metric) is None:
-            places.append(Place(None, entry))
-            continue
-        tied = place > 0 and worth(ordered[place - 1]) == worth(entry)
-        places.append(Place(places[-1].rank if tied else place + 1, entry))
-    return Board(data, metric, tuple(places), (metric, *names), len({e.n_cases for e in entries}) == 1)
-
-
-def check_metric(entries: Sequence[Entry], sort: str | None) -> None:
-    """Do any of the entries have this metric?
-
-    Raises
-    ------
-    UsageError : none does; the nearest that one has is named.
-    """
-    known = sorted({name for entry in entries for name in entry.metrics})
-    if sort is None or sort in known or not entries:
-        return
-    near = get_close_matches(sort, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}."
-    raise UsageError(f"no entry has the metric {sort}{hint}")
+    found["total_seconds"] = resources["seconds"]["total"]["median"]
+    found["peak_rss_mib"] = {"value": resources["peak_rss_mib"]["max"]}
+    return found

@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML page that needs nothing else."""
+"""The leaderboard as one HTML page that needs nothing else and fits a screen."""
 
 from __future__ import annotations
 
@@ -6,31 +6,38 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from aiene.benchmark.leaderboard.entry import Board, Entry, Place, boards
+from aiene.benchmark.leaderboard.entry import Entry
+from aiene.benchmark.leaderboard.ranks import Board, Place, boards
 from aiene.benchmark.metrics.segmentation import goodness, higher_is_better
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_unless
 
 _MARK = '<meta name="generator" content="aiene">'
+SHOWN = 5
+"""Figures that stand in the table; more would not fit a screen. The rest unfolds under it."""
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --best: #2a7d4f; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 96rem; padding: 0 1rem; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem; }
 .notice { border-left: 4px solid #b3261e; padding: .3rem .8rem; font-weight: 600; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
-caption { text-align: left; padding: .4rem 0; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-th.text, td.text { text-align: left; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
+caption { text-align: left; padding: .4rem 0; overflow-wrap: anywhere; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
+th { vertical-align: bottom; overflow-wrap: anywhere; }
+th.text, td.text { text-align: left; overflow-wrap: anywhere; }
+td small { display: block; white-space: nowrap; opacity: .75; }
+td.text small { white-space: normal; }
 th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; color: inherit;
-            cursor: pointer; }
+            cursor: pointer; text-align: inherit; overflow-wrap: anywhere; }
 th[aria-sort] button { text-decoration: underline; }
 td.best { color: var(--best); font-weight: 700; }
-code { font-size: .9em; }
-th:nth-child(2), td:nth-child(2) { position: sticky; left: 0; background: Canvas; }
+td.best small { font-weight: 400; color: CanvasText; }
+code { font-size: .9em; overflow-wrap: anywhere; }
+details { margin: .5rem 0; }
+details dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0 1rem; font-size: 13px; }
+dt { opacity: .75; } dd { margin: 0; overflow-wrap: anywhere; }
+.rejected { border-left: 4px solid #b3261e; padding: .3rem .8rem; }
 """
-
-_TEXTS = ("site", "model hash", "version", "machine", "created", "note")
 
 _SCRIPT = """
 for (const button of document.querySelectorAll("th button")) {
@@ -53,13 +60,20 @@ for (const button of document.querySelectorAll("th button")) {
 """
 
 
-def write_page(entries: Sequence[Entry], path: Path, *, sort: str | None = None) -> None:
+def write_page(
+    entries: Sequence[Entry],
+    path: Path,
+    *,
+    sort: str | None = None,
+    rejected: Sequence[tuple[str, str]] = (),
+) -> None:
     """Write the page.
 
     Parameters
     ----------
     entries : of one data set or more; only those of the same are in one table.
     sort : metric that the tables are sorted by at first.
+    rejected : rows that may not be ranked, as (id, reason).
 
     Raises
     ------
@@ -67,10 +81,12 @@ def write_page(entries: Sequence[Entry], path: Path, *, sort: str | None = None)
     """
     refuse_unless(path, lambda content: _MARK.encode() in content[:1024])
     make_folder(path.resolve().parent)
-    write_bytes(path, page(entries, sort=sort).encode())
+    write_bytes(path, page(entries, sort=sort, rejected=rejected).encode())
 
 
-def page(entries: Sequence[Entry], *, sort: str | None = None) -> str:
+def page(
+    entries: Sequence[Entry], *, sort: str | None = None, rejected: Sequence[tuple[str, str]] = ()
+) -> str:
     """The page as text.
 
     Raises
@@ -90,9 +106,11 @@ def page(entries: Sequence[Entry], *, sort: str | None = None) -> str:
 <body>
 <h1>Leaderboard</h1>
 <p class="notice">{RESEARCH_ONLY}</p>
-<p>One table for each data set, by the hash of its content: figures on different data are not comparable.
-An arrow shows which way is better; the best of a column is bold. A place without intervals is no proof of a
-difference: see the report of the run. Click a heading to sort.</p>
+<p>One table for each data set (hash of its voxels, places and labels) and settings: other figures are not
+comparable. A case without a prediction counts as the worst. An arrow shows which way is better; 95 %
+intervals stand under the figures. Places whose intervals overlap are no proof of a difference: see the report
+of a run. Click a heading to sort.</p>
+{_rejected(rejected)}
 {sections or "<p>There are no entries.</p>"}
 <script>{_SCRIPT}</script>
 </body>
@@ -100,28 +118,65 @@ difference: see the report of the run. Click a heading to sort.</p>
 """
 
 
+def _rejected(rejected: Sequence[tuple[str, str]]) -> str:
+    if not rejected:
+        return ""
+    rows = "".join(f"<li><code>{escape(name)}</code>: {escape(reason)}</li>" for name, reason in rejected)
+    return f'<div class="rejected">Not ranked:<ul>{rows}</ul></div>'
+
+
 def _section(board: Board) -> str:
+    shown = board.metrics[:SHOWN]
     heads = "".join(
         [
             _head("rank", "number"),
-            _head("model", "text"),
-            _head("cases", "number"),
-            *(_head(f"{n} {_arrow(n)}".strip(), "number", order=_order(board, n)) for n in board.metrics),
-            *(_head(name, "text") for name in _TEXTS),
+            _head("model, site", "text"),
+            _head("cases done", "number"),
+            *(_head(f"{n} {_arrow(n)}".strip(), "number", order=_order(board, n)) for n in shown),
+            _head("made", "text"),
         ]
     )
-    best = {name: _best(board, name) for name in board.metrics}
-    rows = "\n".join(_row(board, place, best) for place in board.places)
-    warning = "" if board.same_cases else " <strong>The entries are over different numbers of cases.</strong>"
+    best = {name: _best(board, name) for name in shown}
+    rows = "\n".join(_row(board, place, shown, best) for place in board.places)
+    said = board.settings
+    settings = (
+        f"IoU threshold {said['iou_threshold']:g}, prompts {said['prompts']}, counting rule {said['rule']}"
+    )
+    details = "\n".join(_details(place.entry) for place in board.places)
     return f"""<h2>Data set <code>{escape(board.data_sha256[:12])}</code></h2>
-<div class="scroll"><table>
-<caption>Ranked by {escape(board.sort)}.{warning}
-Whole hash: <code>{escape(board.data_sha256)}</code></caption>
+<table>
+<caption>Ranked by {escape(board.sort)}; {escape(settings)},
+patients <code>{escape(said["patients"][:12])}</code>.</caption>
 <thead><tr>{heads}</tr></thead>
 <tbody>
 {rows}
 </tbody>
-</table></div>"""
+</table>
+{details}"""
+
+
+def _details(entry: Entry) -> str:
+    """All that an entry says, folded."""
+    facts = [
+        ("data set", entry.data_sha256),
+        ("model hash", entry.model_sha256 or "–"),
+        ("version", entry.version),
+        ("machine", entry.machine),
+        ("created", entry.created),
+        ("entry", entry.identity),
+        ("note", entry.note or "–"),
+        *((name, _said(entry, name)) for name in sorted(entry.metrics)),
+    ]
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
+    name = f"{entry.model} ({entry.site})" if entry.site else entry.model
+    return f"<details><summary>All figures of {escape(name)}</summary><dl>{rows}</dl></details>"
+
+
+def _said(entry: Entry, name: str) -> str:
+    value, ends = entry.metrics.get(name), entry.intervals.get(name)
+    if value is None:
+        return "–"
+    return f"{value:.4g}" + ("" if ends is None else f" ({ends[0]:.4g} to {ends[1]:.4g})")
 
 
 def _order(board: Board, name: str) -> str:
@@ -136,28 +191,26 @@ def _head(title: str, kind: str, *, order: str = "") -> str:
     return f'<th{look} data-kind="{kind}"{order}><button type="button">{escape(title)}</button></th>'
 
 
-def _row(board: Board, place: Place, best: dict[str, float | None]) -> str:
+def _row(board: Board, place: Place, shown: Sequence[str], best: dict[str, float | None]) -> str:
     entry = place.entry
-    cells = [_number(place.rank, "d"), _text(entry.model), _number(entry.n_cases, "d")]
-    for name in board.metrics:
-        value = entry.metrics.get(name)
-        is_best = value is not None and len(board.places) > 1 and goodness(name, value) == best[name]
-        cells.append(_number(value, ".4g", best=is_best))
-    short_hash = (entry.model_sha256 or "")[:12]
-    texts = (entry.site, short_hash, entry.version, entry.machine, entry.created, entry.note)
-    cells += [_text(text) for text in texts]
+    rank = "<td>–</td>" if place.rank is None else f'<td data-value="{place.rank}">{place.rank}</td>'
+    cells = [rank, _text(entry.model, entry.site)]
+    cells.append(f'<td data-value="{entry.n_done}">{entry.n_done} of {entry.n_cases}</td>')
+    for name in shown:
+        value, ends = entry.metrics.get(name), entry.intervals.get(name)
+        if value is None:
+            cells.append("<td>–</td>")
+            continue
+        look = ' class="best"' if len(board.places) > 1 and goodness(name, value) == best[name] else ""
+        small = "" if ends is None else f"<small>{ends[0]:.3g} to {ends[1]:.3g}</small>"
+        cells.append(f'<td{look} data-value="{value!r}">{value:.4g}{small}</td>')
+    cells.append(_text(entry.created[:10]))
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _number(value: float | None, form: str, *, best: bool = False) -> str:
-    if value is None:
-        return "<td>–</td>"
-    look = ' class="best"' if best else ""
-    return f'<td{look} data-value="{value!r}">{value:{form}}</td>'
-
-
-def _text(text: str) -> str:
-    return f'<td class="text" data-value="{escape(text)}">{escape(text)}</td>'
+def _text(text: str, small: str = "") -> str:
+    under = f"<small>{escape(small)}</small>" if small else ""
+    return f'<td class="text" data-value="{escape(text)}">{escape(text)}{under}</td>'
 
 
 def _best(board: Board, name: str) -> float | None:

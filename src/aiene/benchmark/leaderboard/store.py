@@ -7,23 +7,37 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, entry_to_json, in_order
+from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, entry_to_json
+from aiene.benchmark.leaderboard.ranks import in_order
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_json
 from aiene.results.ownership import refuse_unless
 
 FILE_NAME = "leaderboard.sqlite"
-EXPORT_FORMAT = 1
+EXPORT_FORMAT = 2
 EXPORT_KIND = "aiene-leaderboard"
 
 _APPLICATION = 0x41494C42  # "AILB"
-_SCHEMA = 1
+_SCHEMA = 2
 _WAIT_SECONDS = 60.0
 _LARGEST_IMPORT = 64 * 1024 * 1024
 _AGAIN = "export it again at the other site"
+
+
+class Reading(NamedTuple):
+    """What a leaderboard holds.
+
+    Parameters
+    ----------
+    entries : those that may be ranked.
+    rejected : those that may not, each with the beginning of its id and the reason.
+    """
+
+    entries: tuple[Entry, ...]
+    rejected: tuple[tuple[str, str], ...]
 
 
 def board_file(board: Path) -> Path:
@@ -72,7 +86,9 @@ def read_entries(
     sort: str | None = None,
     descending: bool | None = None,
 ) -> tuple[Entry, ...]:
-    """Entries in order: data set by data set (that of the newest entry first), the best of each first.
+    """Entries that may be ranked, in order: board by board (that of the newest entry first), the best first.
+
+    What was changed by hand, or cannot be, is left out; `read_board` says what.
 
     Parameters
     ----------
@@ -85,17 +101,36 @@ def read_entries(
     InputError : there is no leaderboard, or something else.
     UsageError : no entry has the metric, or none or several data sets begin with these characters.
     """
+    entries = list(read_board(board).entries)
+    if data_sha256 is not None:
+        entries = _of_data_set(entries, data_sha256)
+    return in_order(entries, sort=sort, descending=descending)
+
+
+def read_board(board: Path) -> Reading:
+    """Every row of a leaderboard: as an entry that may be ranked, or with the reason why not.
+
+    Raises
+    ------
+    InputError : there is no leaderboard, or something else.
+    """
     path = board_file(board)
     if not path.is_file():
         raise InputError(
             path, "there is no leaderboard", "add a run with aiene benchmark --leaderboard first"
         )
     with _opened(path, writing=False) as connection:
-        rows = connection.execute("SELECT content FROM entries ORDER BY created, id").fetchall()
-    entries = [_read(path, row[0]) for row in rows]
-    if data_sha256 is not None:
-        entries = _of_data_set(entries, data_sha256)
-    return in_order(entries, sort=sort, descending=descending)
+        rows = connection.execute("SELECT id, content FROM entries ORDER BY created, id").fetchall()
+    entries: list[Entry] = []
+    rejected: list[tuple[str, str]] = []
+    for name, content in rows:
+        try:
+            entry = _read(str(name), content)
+        except UsageError as error:
+            rejected.append((str(name)[:12], str(error)))
+        else:
+            entries.append(entry)
+    return Reading(tuple(entries), tuple(rejected))
 
 
 def export_json(board: Path, path: Path, *, data_sha256: str | None = None) -> int:
@@ -170,11 +205,15 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-def _read(path: Path, content: str) -> Entry:
+def _read(name: str, content: object) -> Entry:
     try:
-        return entry_from_json(json.loads(content))
-    except (ValueError, UsageError) as error:
-        raise InputError(path, "an entry of this leaderboard is damaged", "take a copy of it") from error
+        values = json.loads(str(content), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("an entry is no valid JSON.") from error
+    entry = entry_from_json(values)
+    if entry.identity != name:
+        raise UsageError("an entry is not what its own hash says: it was changed after it was made.")
+    return entry
 
 
 def _of_data_set(entries: list[Entry], beginning: str) -> list[Entry]:

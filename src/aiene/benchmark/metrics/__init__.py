@@ -14,7 +14,16 @@ from aiene.benchmark.metrics.classification import (
     patient_agreement,
     roc_curve,
 )
-from aiene.benchmark.metrics.detection import FALSE_RATES, Detection, Froc, SizeDetection, detection, froc
+from aiene.benchmark.metrics.detection import (
+    FALSE_RATES,
+    Detection,
+    Froc,
+    SizeDetection,
+    detection,
+    froc,
+    froc_score,
+    node_dice,
+)
 from aiene.benchmark.metrics.matching import (
     IOU_THRESHOLD,
     SIZE_CLASSES,
@@ -23,10 +32,13 @@ from aiene.benchmark.metrics.matching import (
     NodePair,
     SizeClass,
     components,
+    lost_match,
     match_nodes,
+    node_infos,
     size_class,
 )
 from aiene.benchmark.metrics.segmentation import (
+    LOST,
     SEGMENTATION_METRICS,
     CaseMetrics,
     LabelMetrics,
@@ -35,6 +47,7 @@ from aiene.benchmark.metrics.segmentation import (
     case_metrics,
     higher_is_better,
     label_metrics,
+    lost_metrics,
 )
 from aiene.stats.records import Estimate
 from aiene.stats.roc import wilson
@@ -42,6 +55,7 @@ from aiene.stats.roc import wilson
 __all__ = [
     "FALSE_RATES",
     "IOU_THRESHOLD",
+    "LOST",
     "PUBLISHED_THRESHOLD",
     "SEGMENTATION_METRICS",
     "SIZE_CLASSES",
@@ -69,9 +83,14 @@ __all__ = [
     "components",
     "detection",
     "froc",
+    "froc_score",
     "higher_is_better",
     "label_metrics",
+    "lost_match",
+    "lost_metrics",
     "match_nodes",
+    "node_dice",
+    "node_infos",
     "operating_point",
     "patient_agreement",
     "roc_curve",

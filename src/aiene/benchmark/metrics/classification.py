@@ -293,6 +293,7 @@ def classification(
     *,
     thresholds: Sequence[float] = (PUBLISHED_THRESHOLD,),
     patients: Sequence[str] | None = None,
+    lost: Sequence[bool] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Classification:
@@ -307,12 +308,15 @@ def classification(
     probabilities : 0 to 1, of label 1.
     thresholds : the bundle's, and the published 0.3.
     patients : of each node; None: each node is a patient.
+    lost : nodes whose probability stands for one that was not given: a positive one is never found, however
+        low the threshold, which average precision would else not see among ties.
 
     Raises
     ------
     UsageError : not one probability, or not one patient, for each label.
     """
     truth, scores, reason = check_probabilities(labels, probabilities)
+    never = np.zeros(truth.size, dtype=bool) if lost is None else np.array(lost, dtype=bool) & (truth == 1)
     _, n_patients = cluster_codes(truth.size, patients)
 
     def resampled(statistic: Statistic, without: str = "") -> Estimate:
@@ -329,13 +333,27 @@ def classification(
         n_patients=n_patients,
         auc=missing(reason, truth.size) if reason else delong_auc(truth, scores),
         auc_clustered=resampled(curves.auc(truth, scores), single),
-        average_precision=resampled(curves.average_precision(truth, scores), unfound),
+        average_precision=resampled(_average_precision(truth, scores, never), unfound),
         brier=resampled(mean((scores - truth) ** 2)),
         operating=tuple(operating_point(truth, scores, threshold) for threshold in thresholds),
         calibration=calibration(truth, scores, patients),
         roc=None if reason else roc_curve(truth, scores),
         reason=reason,
     )
+
+
+def _average_precision(truth: FloatArray, scores: FloatArray, never: npt.NDArray[np.bool_]) -> Statistic:
+    """Average precision where some positive nodes are never found."""
+    found = curves.average_precision(truth[~never], scores[~never])
+    if not never.any():
+        return found
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        kept, total = weights[:, ~never] @ truth[~never], weights @ truth
+        share = np.where(total > 0, kept / np.where(total > 0, total, 1.0), np.nan)
+        return np.where(kept > 0, np.nan_to_num(found(weights[:, ~never])), 0.0) * share
+
+    return statistic
 
 
 def operating_point(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> Operating:
@@ -429,6 +447,7 @@ def patient_agreement(
     truth_counts: Sequence[int | None],
     predicted_counts: Sequence[int | None],
     *,
+    lost: Sequence[bool] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> PatientAgreement:
@@ -438,6 +457,8 @@ def patient_agreement(
     ----------
     truth_counts, predicted_counts : one whole number per patient, in one order. A failed CT has no count
         (None), which is not 0: then everything is a reason instead of a number.
+    lost : patients for whom the model gave no whole answer: they count as wrong in every share, whatever
+        their predicted count, and there is no kappa.
 
     Raises
     ------
@@ -452,17 +473,23 @@ def patient_agreement(
         nothing = missing(reason, n)
         empty = Operating(0.0, 0, 0, 0, 0, nothing, nothing, nothing, nothing, reason)
         return PatientAgreement(n, empty, nothing, nothing, nothing, nothing, nothing, reason)
-    apart = np.abs(truth - found)
+    wrong = np.zeros(n, dtype=bool) if lost is None else np.array(lost, dtype=bool)
+    apart = np.where(wrong, np.inf, np.abs(truth - found))
+    called = np.where(wrong, truth == 0, found > 0)
 
     def kappa(power: int) -> Estimate:
+        if wrong.any():
+            return missing(
+                f"{int(wrong.sum())} of {n} patients have no whole answer, so there is no kappa", n
+            )
         if len(np.unique([truth, found])) == 1:
             return missing("all counts are the same, so there is no kappa", n)
         return cluster_bootstrap(weighted_kappa(truth, found, power), n, resamples=resamples, seed=seed)
 
     return PatientAgreement(
         n=n,
-        any_ene=counted(truth > 0, found > 0, 0.0),
-        any_agreement=wilson(int(((truth > 0) == (found > 0)).sum()), n),
+        any_ene=counted(truth > 0, called, 0.0),
+        any_agreement=wilson(int(((truth > 0) == called).sum()), n),
         count_exact=wilson(int((apart == 0).sum()), n),
         count_within_one=wilson(int((apart <= 1).sum()), n),
         kappa_linear=kappa(1),

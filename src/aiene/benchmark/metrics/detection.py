@@ -5,18 +5,30 @@ The FROC curve gives the share of nodes found against false nodes per case as th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from aiene.benchmark.metrics.matching import IOU_THRESHOLD, SIZE_CLASSES, NodeMatch, SizeClass, one_to_one
+from aiene.benchmark.metrics.matching import (
+    IOU_THRESHOLD,
+    SIZE_CLASSES,
+    NodeMatch,
+    SizeClass,
+    one_to_one,
+    without_prediction,
+)
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import cluster_bootstrap, ratio
+from aiene.stats.bootstrap import Statistic, cluster_bootstrap, cluster_codes, ratio
 from aiene.stats.records import Estimate, missing
+from aiene.stats.roc import wilson
 
 FloatArray = npt.NDArray[np.float64]
+
+Rate = Callable[[FloatArray, FloatArray, str], Estimate]
 
 FALSE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False nodes per case at which sensitivity is read, as in LUNA16."""
@@ -47,14 +59,24 @@ class SizeDetection:
 class Detection:
     """Node-wise detection over a cohort; intervals by bootstrap over patients.
 
+    A case without a prediction counts as all its nodes missed. What rests on false nodes too (precision, F1,
+    false nodes a case, panoptic quality) cannot be given then: nobody knows what would be false there, and a
+    model that fails on its hard cases must not gain by it.
+
     Parameters
     ----------
+    n_lost : cases without a prediction.
     sensitivity, precision, f1 : over all nodes of the cohort together; None where there is nothing to count.
+    node_dice : mean Dice of each true node with the predicted node that was matched to it, 0 where it was
+        missed.
+    panoptic_quality : sum of the matched pairs' IoU over matched + (false + missed) / 2 (Kirillov et al.,
+        CVPR 2019), which is `segmentation_quality` (their mean IoU) times F1.
     splits, merges : true nodes in several predicted parts, predicted nodes that hold several true ones.
     iou_threshold : from which a pair could match.
     """
 
     n_cases: int
+    n_lost: int
     n_truth: int
     n_predicted: int
     n_matched: int
@@ -62,6 +84,9 @@ class Detection:
     sensitivity: Estimate
     precision: Estimate
     f1: Estimate
+    node_dice: Estimate
+    panoptic_quality: Estimate
+    segmentation_quality: Estimate
     false_per_case: Estimate
     splits: int
     merges: int
@@ -91,6 +116,9 @@ def detection(
     if len(thresholds) > 1:
         raise UsageError("the cases were matched with different IoU thresholds; match them with one.")
 
+    lost = sum(case.lost for case in cases)
+    unknown = without_prediction(lost, len(cases))
+
     def rate(above: FloatArray, below: FloatArray, nothing: str) -> Estimate:
         if not cases:
             return missing("no cases")
@@ -98,45 +126,81 @@ def detection(
             return missing(nothing, len(cases))
         return cluster_bootstrap(ratio(above, below), len(cases), patients, resamples=resamples, seed=seed)
 
+    def share(above: FloatArray, below: FloatArray, nothing: str) -> Estimate:
+        return _wilson_at_the_ends(rate(above, below, nothing), below, patients)
+
+    def known(by: Rate, above: FloatArray, below: FloatArray, nothing: str) -> Estimate:
+        return missing(unknown, len(cases)) if unknown else by(above, below, nothing)
+
+    every = np.ones(len(cases))
     truth, found = _counts(cases, lambda c: len(c.truth)), _counts(cases, lambda c: len(c.predicted))
     hits, false = _counts(cases, lambda c: len(c.pairs)), _counts(cases, lambda c: len(c.false))
+    overlap = _counts(cases, lambda c: math.fsum(pair.iou for pair in c.pairs))
     return Detection(
         n_cases=len(cases),
+        n_lost=lost,
         n_truth=int(truth.sum()),
         n_predicted=int(found.sum()),
         n_matched=int(hits.sum()),
         n_false=int(false.sum()),
-        sensitivity=rate(hits, truth, "no true nodes"),
-        precision=rate(hits, found, "no predicted nodes"),
-        f1=rate(2 * hits, truth + found, "no nodes"),
-        false_per_case=rate(false, np.ones(len(cases)), "no cases"),
+        sensitivity=share(hits, truth, "no true nodes"),
+        precision=known(share, hits, found, "no predicted nodes"),
+        f1=known(rate, 2 * hits, truth + found, "no nodes"),
+        node_dice=rate(node_dice(cases), truth, "no true nodes"),
+        panoptic_quality=known(rate, 2 * overlap, truth + found, "no nodes"),
+        segmentation_quality=known(rate, overlap, hits, "no node was found"),
+        false_per_case=known(rate, false, every, "no cases"),
         splits=sum(len(case.splits) for case in cases),
         merges=sum(len(case.merges) for case in cases),
         iou_threshold=thresholds.pop() if thresholds else IOU_THRESHOLD,
-        by_size=tuple(_of_size(name, cases, rate) for name in SIZE_CLASSES),
+        by_size=tuple(_of_size(name, cases, rate, share, unknown) for name in SIZE_CLASSES),
     )
 
 
+def node_dice(cases: Sequence[NodeMatch]) -> FloatArray:
+    """Sum of the Dice of each case's true nodes with their partners; 0 for those that were missed."""
+    return _counts(cases, lambda c: math.fsum(pair.dice for pair in c.pairs))
+
+
+def _wilson_at_the_ends(found: Estimate, below: FloatArray, patients: Sequence[str] | None) -> Estimate:
+    """A share of 0 or 1, where resampling shows no spread, with Wilson's interval.
+
+    Nodes of one patient are found or missed together, so the patients are counted that have such a node; this
+    makes the interval wide rather than narrow.
+    """
+    if found.value not in (0.0, 1.0):
+        return found
+    codes, _ = cluster_codes(len(below), patients)
+    n = len(np.unique(codes[below > 0]))
+    if n < 2:
+        return found
+    return wilson(n if found.value else 0, n)
+
+
 def _of_size(
-    name: SizeClass, cases: Sequence[NodeMatch], rate: Callable[[FloatArray, FloatArray, str], Estimate]
+    name: SizeClass, cases: Sequence[NodeMatch], rate: Rate, share: Rate, unknown: str
 ) -> SizeDetection:
     truth = _counts(cases, lambda c: sum(n.size_class == name for n in c.truth))
     missed = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.missed for n in c.truth))
     found = _counts(cases, lambda c: sum(n.size_class == name for n in c.predicted))
     false = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.false for n in c.predicted))
+    of_false = (missing(unknown, len(cases)),) * 2
+    if not unknown:
+        precision = share(found - false, found, "no predicted nodes of this size")
+        of_false = precision, rate(false, np.ones(len(cases)), "no cases")
     return SizeDetection(
         size_class=name,
         n_truth=int(truth.sum()),
         n_matched=int((truth - missed).sum()),
         n_predicted=int(found.sum()),
         n_false=int(false.sum()),
-        sensitivity=rate(truth - missed, truth, "no true nodes of this size"),
-        precision=rate(found - false, found, "no predicted nodes of this size"),
-        false_per_case=rate(false, np.ones(len(cases)), "no cases"),
+        sensitivity=share(truth - missed, truth, "no true nodes of this size"),
+        precision=of_false[0],
+        false_per_case=of_false[1],
     )
 
 
-def _counts(cases: Sequence[NodeMatch], count: Callable[[NodeMatch], int]) -> FloatArray:
+def _counts(cases: Sequence[NodeMatch], count: Callable[[NodeMatch], float]) -> FloatArray:
     return np.array([count(case) for case in cases], dtype=np.float64)
 
 
@@ -152,7 +216,8 @@ class Froc:
     thresholds : confidences, falling; a node counts where its own is at least this.
     sensitivity, false_per_case : at each threshold; both rise.
     at : for each of `FALSE_RATES` the largest sensitivity with no more false nodes per case than that.
-    score : the mean of these (competition performance metric, Setio et al., Med. Image Anal. 2017).
+    score : the mean of these (competition performance metric, Setio et al., Med. Image Anal. 2017), with an
+        interval by bootstrap over patients.
     reason : why there is no curve; empty where there is one.
     """
 
@@ -161,12 +226,19 @@ class Froc:
     false_per_case: tuple[float, ...]
     at: tuple[tuple[float, float | None], ...]
     score: float | None
+    interval: Estimate
     n_cases: int
     n_truth: int
     reason: str = ""
 
 
-def froc(cases: Sequence[NodeMatch]) -> Froc:
+def froc(
+    cases: Sequence[NodeMatch],
+    patients: Sequence[str] | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Froc:
     """The free-response curve of a cohort.
 
     At each threshold the nodes that are confident enough are matched anew, one to one. Between two points of
@@ -175,63 +247,101 @@ def froc(cases: Sequence[NodeMatch]) -> Froc:
     Parameters
     ----------
     cases : a case without nodes belongs here too.
+    patients : of each case; None: each case is a patient.
 
     Returns
     -------
-    No curve, and the reason, where a predicted node has no confidence or there is no true node.
+    No curve, and the reason, where a predicted node has no confidence, a case no prediction, or there is no
+    true node.
     """
     n_truth = sum(len(case.truth) for case in cases)
-    bare = sum(node.confidence is None for case in cases for node in case.predicted)
-    if n_truth == 0:
-        return _no_curve(cases, n_truth, "no true nodes")
-    if bare:
-        return _no_curve(cases, n_truth, f"{bare} predicted nodes have no confidence")
-    thresholds: list[float] = []
-    sensitivity: list[float] = []
-    false: list[float] = []
-    for threshold, kept, hits in _steps(cases):
-        thresholds.append(threshold)
-        sensitivity.append(hits / n_truth)
-        false.append((kept - hits) / len(cases))
-    at = [_best_within(rate, sensitivity, false) for rate in FALSE_RATES]
+    reason = "no true nodes" if n_truth == 0 else no_froc(cases)
+    if reason:
+        none = tuple((rate, None) for rate in FALSE_RATES)
+        return Froc((), (), (), none, None, missing(reason, len(cases)), len(cases), n_truth, reason)
+    events = _events(cases)
+    hits, kept = np.cumsum(events.hit)[events.ends], events.ends + 1
+    sensitivity, false = hits / n_truth, (kept - hits) / len(cases)
+    at = [float(np.where(false <= rate, sensitivity, 0.0).max(initial=0.0)) for rate in FALSE_RATES]
+    score = cluster_bootstrap(froc_score(cases), len(cases), patients, resamples=resamples, seed=seed)
     return Froc(
-        thresholds=tuple(thresholds),
-        sensitivity=tuple(sensitivity),
-        false_per_case=tuple(false),
+        thresholds=tuple(float(v) for v in events.confidence[events.ends]),
+        sensitivity=tuple(float(v) for v in sensitivity),
+        false_per_case=tuple(float(v) for v in false),
         at=tuple(zip(FALSE_RATES, at, strict=True)),
         score=sum(at) / len(at),
+        interval=score,
         n_cases=len(cases),
         n_truth=n_truth,
     )
 
 
-def _steps(cases: Sequence[NodeMatch]) -> list[tuple[float, int, int]]:
-    """For each confidence, falling: how many nodes are kept, and how many of them match."""
-    events = sorted(
-        (
-            (node.confidence, place, node.number)
-            for place, case in enumerate(cases)
-            for node in case.predicted
-            if node.confidence is not None
-        ),
-        key=lambda event: -event[0],
+def no_froc(cases: Sequence[NodeMatch]) -> str:
+    """Why a model's nodes give no curve; empty where they do."""
+    bare = sum(node.confidence is None for case in cases for node in case.predicted)
+    if bare:
+        return f"{bare} predicted nodes have no confidence"
+    return without_prediction(sum(case.lost for case in cases), len(cases))
+
+
+def froc_score(cases: Sequence[NodeMatch]) -> Statistic:
+    """The statistic mean sensitivity at `FALSE_RATES`, of weighted cases.
+
+    Where there is no curve (see `no_froc`) it is 0: a model gains nothing by a case that it leaves out. NaN
+    for a resample without a true node.
+    """
+    truth = _counts(cases, lambda c: len(c.truth))
+    events = _events(cases)
+    nothing = bool(no_froc(cases)) or len(events.ends) == 0
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        nodes = weights @ truth
+        if nothing:
+            return np.where(nodes > 0, 0.0, np.nan)
+        drawn = weights[:, events.place]
+        hits = np.cumsum(drawn * events.hit, axis=1)[:, events.ends]
+        false = np.cumsum(drawn * (1 - events.hit), axis=1)[:, events.ends]
+        per_case = false / weights.sum(axis=1, keepdims=True)
+        found = [np.where(per_case <= rate, hits, 0.0).max(axis=1) for rate in FALSE_RATES]
+        return np.where(nodes > 0, np.mean(found, axis=0) / np.where(nodes > 0, nodes, 1.0), np.nan)
+
+    return statistic
+
+
+class _Events(NamedTuple):
+    """The predicted nodes of a cohort in falling confidence.
+
+    Parameters
+    ----------
+    place : of the case of each.
+    hit : 1 where it adds a pair to its case's matching, else 0.
+    ends : of each run of equal confidences.
+    """
+
+    confidence: FloatArray
+    place: npt.NDArray[np.int64]
+    hit: FloatArray
+    ends: npt.NDArray[np.int64]
+
+
+def _events(cases: Sequence[NodeMatch]) -> _Events:
+    rows: list[tuple[float, int, int]] = []
+    for place, case in enumerate(cases):
+        kept: set[int] = set()
+        before = 0
+        nodes = [(node.confidence, node.number) for node in case.predicted if node.confidence is not None]
+        for confidence, number in sorted(nodes, key=lambda one: (-one[0], one[1])):
+            kept.add(number)
+            hits = len(one_to_one([pair for pair in case.candidates if pair.predicted in kept]))
+            rows.append((confidence, place, hits - before))
+            before = hits
+    each = np.array([row[0] for row in rows], dtype=np.float64)
+    order = np.argsort(-each, kind="stable")
+    falling = each[order]
+    ends = np.append(np.flatnonzero(np.diff(falling)), len(rows) - 1) if rows else np.zeros(0, np.int64)
+    return _Events(
+        falling,
+        np.array([row[1] for row in rows], dtype=np.int64)[order],
+        np.array([row[2] for row in rows], dtype=np.float64)[order],
+        ends.astype(np.int64),
     )
-    kept: list[set[int]] = [set() for _ in cases]
-    hits = [0] * len(cases)
-    steps: list[tuple[float, int, int]] = []
-    for done, (confidence, place, number) in enumerate(events, start=1):
-        kept[place].add(number)
-        allowed = [pair for pair in cases[place].candidates if pair.predicted in kept[place]]
-        hits[place] = len(one_to_one(allowed))
-        if done == len(events) or events[done][0] != confidence:
-            steps.append((confidence, done, sum(hits)))
-    return steps
-
-
-def _best_within(rate: float, sensitivity: Sequence[float], false: Sequence[float]) -> float:
-    return max((s for s, f in zip(sensitivity, false, strict=True) if f <= rate), default=0.0)
-
-
-def _no_curve(cases: Sequence[NodeMatch], n_truth: int, reason: str) -> Froc:
-    at = tuple((rate, None) for rate in FALSE_RATES)
-    return Froc((), (), (), at, None, len(cases), n_truth, reason)

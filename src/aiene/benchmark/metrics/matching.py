@@ -72,6 +72,7 @@ class NodeMatch:
     false : predicted nodes without a partner, second parts of a true node among them.
     splits : true nodes that two or more predicted nodes lie mostly within.
     merges : predicted nodes that two or more true nodes lie mostly within.
+    lost : the model gave nothing for this case: every true node is missed, what is false is not known.
     """
 
     truth: tuple[NodeInfo, ...]
@@ -83,6 +84,20 @@ class NodeMatch:
     splits: tuple[int, ...]
     merges: tuple[int, ...]
     iou_threshold: float
+    lost: bool = False
+
+
+def lost_match(truth: tuple[NodeInfo, ...], iou_threshold: float) -> NodeMatch:
+    """The match of a case for which a model gave nothing."""
+    missed = tuple(node.number for node in truth)
+    return NodeMatch(truth, (), (), (), missed, (), (), (), iou_threshold, lost=True)
+
+
+def without_prediction(lost: int, cases: int) -> str:
+    """Why a figure that needs what was predicted cannot be given; empty where every case has a prediction."""
+    if not lost:
+        return ""
+    return f"{lost} of {cases} cases without a prediction, and what would be false there is not known"
 
 
 def match_nodes(
@@ -236,6 +251,12 @@ def _candidates(
         NodePair(true_numbers[row], found_numbers[column], float(iou[row, column]), float(dice[row, column]))
         for row, column in np.argwhere(iou >= iou_threshold).tolist()
     )
+
+
+def node_infos(nodes: LabelArray, spacing: Spacing) -> tuple[NodeInfo, ...]:
+    """Volume, short axis and size class of each node of a map (z, y, x), by rising value."""
+    numbers, index = _numbered(nodes)
+    return _infos(index, numbers, spacing, {})
 
 
 def _infos(

@@ -15,7 +15,13 @@ from aiene.benchmark.metrics.masks import (
     check_pair,
     check_spacing,
 )
-from aiene.benchmark.metrics.matching import IOU_THRESHOLD, NodeMatch, components, match_checked
+from aiene.benchmark.metrics.matching import (
+    IOU_THRESHOLD,
+    NodeMatch,
+    components,
+    match_checked,
+    without_prediction,
+)
 from aiene.benchmark.metrics.surfaces import surface_metrics
 from aiene.errors import UsageError
 from aiene.geometry.resample import bounding_box
@@ -35,10 +41,12 @@ SEGMENTATION_METRICS = (
 )
 
 BOTH_ABSENT = "absent in truth and prediction"
+LOST = "no prediction of this case"
 NOT_PREDICTED = "nothing predicted, so that no distance can be given"
 NOT_IN_TRUTH = "nothing in the truth, so that no distance can be given"
 
 _DISTANCES = ("hd95_mm", "assd_mm")
+_ERRORS = ("volume_error_ml", "volume_error_relative")
 
 _ABOUT_ZERO = (
     "volume_error_ml",
@@ -79,9 +87,9 @@ class LabelMetrics:
     """One label of one case, prediction against truth.
 
     Empty masks: where truth and prediction are both empty there is nothing to overlap, so Dice, IoU, surface
-    Dice and the distances are None and stay out of means (a mean of ones for absent labels would flatter).
-    Where only one is empty, Dice, IoU and surface Dice are 0 and the distances None, since they are infinite;
-    `cohort_value` puts the image's diagonal there, so that a model that predicts nothing does not gain by it.
+    Dice and the distances are None. Where only one is empty, Dice, IoU and surface Dice are 0 and the
+    distances None, since they are infinite. What counts in a cohort is `cohort_value`, which is never None
+    for one model and a number for another.
 
     Parameters
     ----------
@@ -112,10 +120,11 @@ class LabelMetrics:
     reason: str = ""
 
     def cohort_value(self, name: str) -> float | None:
-        """A metric for means, tests and ranks over a cohort.
+        """A metric for means, tests and ranks over a cohort; None only where the truth alone forbids one.
 
-        Where one of the two masks is empty a distance is the image's diagonal, the worst that can be; where
-        both are, every metric of overlap or distance is None.
+        Both masks empty is right (Maier-Hein et al., Metrics Reloaded, Nat. Methods 21, 2024): overlaps are 1
+        and distances 0. Where one of the two is empty a distance is the image's diagonal, the worst that can
+        be. Volume errors are taken by their size, so that errors of two cases do not cancel.
 
         Raises
         ------
@@ -125,11 +134,12 @@ class LabelMetrics:
             raise UsageError(
                 f"{name} is no segmentation metric; there are {', '.join(SEGMENTATION_METRICS)}."
             )
-        one_empty = (self.truth_voxels == 0) != (self.predicted_voxels == 0)
-        if name in _DISTANCES and one_empty:
-            return self.worst_mm
         value: float | None = getattr(self, name)
-        return value
+        if name in _ERRORS:
+            return None if value is None else abs(value)
+        if self.dice is None:  # absent in both
+            return 0.0 if name in _DISTANCES else 1.0
+        return self.worst_mm if value is None else value
 
 
 def label_metrics(
@@ -188,6 +198,39 @@ def compare_label(truth: LabelArray, prediction: LabelArray, spacing: Spacing, *
     )
 
 
+def lost_metrics(
+    label: int, voxels: int, voxel_ml: float, image_ml: float, diagonal_mm: float
+) -> LabelMetrics:
+    """A label of a case for which a model gave nothing: the worst that any prediction could have got.
+
+    Parameters
+    ----------
+    voxels : of the label in the truth.
+    image_ml : volume of the whole image, to which the largest error of volume belongs.
+    diagonal_mm : of the image; see `LabelMetrics.worst_mm`.
+    """
+    truth_ml = voxels * voxel_ml
+    error = max(truth_ml, image_ml - truth_ml)
+    return LabelMetrics(
+        label=label,
+        truth_voxels=voxels,
+        predicted_voxels=0,
+        shared_voxels=0,
+        truth_ml=truth_ml,
+        predicted_ml=0.0,
+        dice=0.0,
+        iou=0.0,
+        hd95_mm=diagonal_mm,
+        assd_mm=diagonal_mm,
+        surface_dice_1mm=0.0,
+        surface_dice_2mm=0.0,
+        volume_error_ml=error,
+        volume_error_relative=error / truth_ml if voxels else None,
+        worst_mm=diagonal_mm,
+        reason=LOST,
+    )
+
+
 def aggregated_dice(cases: Sequence[LabelMetrics]) -> Estimate:
     """Twice the shared volume of all cases over the sizes of all masks, as HECKTOR 2022 ranks.
 
@@ -201,8 +244,12 @@ def aggregated_dice(cases: Sequence[LabelMetrics]) -> Estimate:
 
     Returns
     -------
-    Without an interval; see `aggregated_dice_interval`. None where no case holds the label.
+    Without an interval; see `aggregated_dice_interval`. None where no case holds the label, and where a case
+    has no prediction: how much false volume it would have added is not known.
     """
+    reason = without_prediction(sum(case.reason == LOST for case in cases), len(cases))
+    if reason:
+        return missing(reason, len(cases))
     shared, sizes = _aggregate_parts(cases)
     total = float(sizes.sum())
     if total == 0:

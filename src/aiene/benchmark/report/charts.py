@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene.benchmark.comparators.adapters import reads_files
 from aiene.benchmark.report.curve_charts import panels
+from aiene.benchmark.report.names import endpoint_title
 from aiene.benchmark.report.results_reader import Source, value
 from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig
@@ -46,7 +47,7 @@ def boxes(source: Source, name: str) -> Figure | None:
     """
     rows, groups = [], []
     for model in source.segmenters:
-        having = _values(source.rows_of(model["name"]), f"dice_{name}")
+        having = _counted(source.rows_with_failed(model["name"]), name)
         rows += [(model["name"], case, dice) for case, dice in having]
         points = tuple(dice for _, dice in having)
         groups.append(_Points(model["name"], source.number(model["name"]), points))
@@ -56,16 +57,22 @@ def boxes(source: Source, name: str) -> Figure | None:
         f"dice_{name.lower()}",
         f"Dice of {name}, case by case",
         "Box: quartiles, with the median as a line; whiskers: to the farthest case within 1.5 times the box; "
-        "every case is a point; diamond: mean. Cases that failed, and cases where the label is in neither "
-        "truth nor prediction, have no point.",
+        "every case is a point; diamond: mean. A case without a prediction is 0; one where the label is in "
+        "neither truth nor prediction is 1.",
         lambda: _draw(groups, f"Dice of {name}"),
         by_column(("model", "case_id", f"dice_{name}"), rows),
     )
 
 
-def _values(rows: Sequence[Mapping[str, str]], column: str) -> list[tuple[str, float]]:
-    found = [(row.get("case_id", ""), value(row, column)) for row in rows]
-    return [(case, dice) for case, dice in found if dice is not None]
+def _counted(rows: Sequence[Mapping[str, str]], name: str) -> list[tuple[str, float]]:
+    """Dice of each case as it counts: 0 without a prediction, 1 where both masks are empty."""
+    result = []
+    for row in rows:
+        dice = value(row, f"dice_{name}")
+        if dice is None:
+            dice = 1.0 if row.get("status") == "ok" else 0.0
+        result.append((row.get("case_id", ""), dice))
+    return result
 
 
 def _draw(groups: Sequence[_Points], what: str) -> Drawing:
@@ -295,11 +302,13 @@ def rank_stability(ranking: dict[str, Any]) -> Figure | None:
     if len(models) < 2:
         return None
     name, what = str(ranking.get("label", "")), str(ranking.get("metric", ""))
+    by = "_by_patient" if ranking.get("by") == "rank_then_mean" else ""
+    said = " (mean of each patient's ranks)" if by else ""
     columns = ("model", *(f"rank_{i + 1}" for i in range(len(models))))
     rows: list[tuple[Any, ...]] = [(m["model"], *m["share_by_rank"]) for m in models]
     return Figure(
-        f"ranks_{what}_{name}".lower(),
-        f"Stability of the ranks by {'Dice' if what == 'dice' else what} of {name}",
+        f"ranks_{what}_{name}{by}".lower().replace(" ", "_"),
+        f"Stability of the ranks by {endpoint_title(what, name)}{said}",
         f"Share of {dig(ranking, 'resamples')} resamples of the patients in which each model had each rank, "
         "in per cent; the frame is its rank over all patients. A row with one dark cell is a firm rank.",
         lambda: _draw_rank_stability(models),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiene.benchmark.report.charts import rank_stability
-from aiene.benchmark.report.names import METRICS, count, equals, metric
+from aiene.benchmark.report.names import METRICS, count, endpoint_title, equals, metric
 from aiene.benchmark.report.results_reader import Source
-from aiene.report.document import CellTable, Item, Section, Text
-from aiene.report.formatting import TableBuilder, dig, estimate, in_words, number, numbers, shown, words
+from aiene.report.document import Cell, CellTable, Item, Section, Text
+from aiene.report.formatting import TableBuilder, dig, estimate, in_words, number, shown, words
 
 FOUND = ("better", "worse")
 _OPEN = "no difference shown"
@@ -24,27 +24,102 @@ def comparisons(source: Source) -> Section:
     every = _every(source)
     if not every:
         return Section("comparisons", "Pairwise comparisons", (Text(_why_none(source)),))
-    said = tuple(_by_model(every, source.reference, source.main_label))
-    items: list[Item] = [Text(_how(source)), *few_patients(source), Text("What was found:", said)]
-    for label in _labels(every, source.main_label):
-        rows = [one for one in every if one.get("label") == label]
-        items.append(_areas(rows) if rows[0].get("metric") == "auc" else _table(rows, label))
+    first = [one for one in every if one.get("primary")]
+    second = [one for one in every if not one.get("primary")]
+    items: list[Item] = [Text(_how(source)), *few_patients(source)]
+    items += [_table(first, "Primary endpoint"), _all_pairs(source)] if first else []
+    said = tuple(_by_model(second, source.reference, source.main_label))
+    items += [Text("Secondary endpoints, which decide nothing by themselves:", said)] if said else []
+    for label in _labels(second, source.main_label):
+        rows = [one for one in second if one.get("label") == label]
+        items.append(_table(rows, f"Secondary, {label.replace('_', ' ')}"))
     return Section("comparisons", "Pairwise comparisons", tuple(items))
 
 
-def main_sentences(source: Source) -> list[str]:
-    """Whether a difference was found, for the summary: main label's Dice and the area under the ROC curve."""
-    every = _every(source)
-    if not every:
-        return [_why_none(source)]
-    told = _by_metric([one for one in every if _is_main(one, source.main_label)], source.reference)
-    found = sum(one.get("verdict") in FOUND for one in every)
-    which = "no difference" if not found else "a difference"
-    told.append(
-        f"Over every metric and label {which} was found in "
-        f"{'any of ' if not found else f'{found} of '}{count(len(every), 'comparison')}."
+def verdict(source: Source) -> list[Item]:
+    """What the report opens with: the primary endpoint, each model's value, and who is better."""
+    primary = source.summary.get("primary") or {}
+    if not primary.get("metric"):
+        return []
+    title = endpoint_title(str(primary["metric"]), str(primary.get("label") or ""))
+    if primary.get("reason"):
+        return [Text(f"Primary endpoint: {title}. {primary['reason']}.", kind="warning")]
+    items: list[Item] = [Text(f"Primary endpoint: {title}. {_counted(primary)} {_lost(source)}".strip())]
+    first = [one for one in _every(source) if one.get("primary")]
+    points = tuple(_primary_sentence(one, source.reference, primary) for one in first)
+    items.append(
+        Text(f"Against {source.reference}, the reference:", points) if points else Text(_why_none(source))
     )
-    return told
+    builder = TableBuilder(f"Primary endpoint: {title}", ("Model", "Value"))
+    kind = metric(str(primary["metric"])).kind
+    for model in primary.get("models") or []:
+        who = str(model.get("model"))
+        builder.row(words(who), builder.estimate(who, title, model.get("value"), kind))
+    rest = [one for one in _every(source) if not one.get("primary")]
+    found = sum(one.get("verdict") in FOUND for one in rest)
+    said = "Everything else in this report is secondary"
+    if rest:
+        said += (
+            f": of {count(len(rest), 'comparison')} there, a difference was found in {found or 'none'}, "
+            "after Holm's correction over all of them together"
+        )
+    return [*items, builder.table(), Text(f"{said}.")]
+
+
+def _counted(primary: dict[str, Any]) -> str:
+    cases, patients = int(primary.get("cases") or 0), int(primary.get("patients") or 0)
+    said = f"Counted: {count(cases, 'case')} of {count(patients, 'patient')}"
+    without = primary.get("without_label")
+    if without is None:
+        said += f", {count(int(primary.get('nodes') or 0), 'true node')}"
+    elif without:
+        said += f", {without} of them without {primary.get('label')}, where only an empty prediction is right"
+    return f"{said}. A case without a prediction counts as the worst that can be."
+
+
+def _lost(source: Source) -> str:
+    failed = [(str(model["name"]), dig(model, "cases", "failed")) for model in source.run]
+    lost = ", ".join(f"{name} {number}" for name, number in failed if number)
+    return f"Cases without a prediction: {lost}." if lost else ""
+
+
+def _primary_sentence(one: Comparison, reference: str | None, primary: dict[str, Any]) -> str:
+    kind = metric(str(one.get("metric"))).kind
+    said = {
+        "better": f"is better than {reference}",
+        "worse": f"is worse than {reference}",
+        _OPEN: f"no difference from {reference} was shown",
+    }.get(str(one.get("verdict")), f"is not comparable with {reference}")
+    text = f"{one.get('model')}: {said}; difference {in_words(one.get('difference'), kind)}"
+    text += f", p {equals(one.get('p_holm'))}"
+    equal = one.get("equivalence")
+    if equal is None or one.get("verdict") in FOUND:
+        return f"{text}."
+    between, margin = in_words(dig(equal, "interval"), kind), shown(primary.get("margin"), kind)
+    if dig(equal, "equivalent"):
+        return f"{text}; equal within {margin} (90 % interval {between}, p {equals(dig(equal, 'p'))})."
+    return f"{text}; nor was it shown that both are equal within {margin} (90 % interval {between})."
+
+
+def _all_pairs(source: Source) -> CellTable:
+    """Every pair of models by the primary endpoint."""
+    name = dig(source.summary, "primary", "endpoint")
+    title = "Primary endpoint, every pair of models; those of other endpoints are in the summary (pairs)"
+    builder = TableBuilder(title, ("Model", "Other", "Difference", "p", "p Holm over pairs", "Verdict"))
+    for row in source.summary.get("pairs") or []:
+        if row.get("endpoint") != name:
+            continue
+        who = f"{row.get('model')} and {row.get('reference')}"
+        kind = metric(str(row.get("metric"))).kind
+        builder.row(
+            words(row.get("model")),
+            words(row.get("reference")),
+            builder.estimate(who, "difference", row.get("difference"), kind),
+            number(row.get("p"), "p"),
+            number(row.get("p_all_pairs"), "p"),
+            words(row.get("verdict_of_pair")),
+        )
+    return builder.table()
 
 
 def few_patients(source: Source) -> list[Text]:
@@ -65,13 +140,8 @@ def few_patients(source: Source) -> list[Text]:
 
 def _labels(every: list[Comparison], main: str | None) -> list[str]:
     """The labels, the main one first and what is not of segmentation last."""
-    areas = {str(one.get("label")) for one in every if one.get("metric") == "auc"}
     names = {str(one.get("label")) for one in every}
-    return sorted(names, key=lambda name: (name in areas, name != main, name))
-
-
-def _is_main(one: Comparison, label: str | None) -> bool:
-    return one.get("metric") == "auc" or (one.get("metric") == "dice" and one.get("label") == label)
+    return sorted(names, key=lambda name: (name.startswith("ENE"), name != main, name))
 
 
 def _every(source: Source) -> list[Comparison]:
@@ -89,25 +159,14 @@ def _why_none(source: Source) -> str:
 def _how(source: Source) -> str:
     return (
         f"Reference: {source.reference}. Differences are model less reference, over the same patients, with "
-        "95 % intervals by bootstrap over patients. A difference counts as found where the p value of the "
-        "permutation test, corrected by Holm over the models of a metric and label, is under 0.05 (areas "
-        "under the ROC curve: DeLong's test, and the interval leaves 0 out). A case that failed "
-        "counts as an empty prediction. Volume errors are compared by their size, whatever their sign."
+        "95 % intervals by bootstrap over patients. p: permutation test (signs of the patients' "
+        "differences); "
+        "for areas under the ROC curve and free-response scores, the bootstrap. A difference counts as found "
+        "where p, corrected by Holm, is under 0.05: the primary endpoint's over its models, all secondary "
+        "ones "
+        "together over endpoints and models. Every usable case counts for every model; one without a "
+        "prediction counts as the worst that can be. Volume errors are compared by their size."
     )
-
-
-def _by_metric(every: list[Comparison], reference: str | None) -> list[str]:
-    """One sentence for each metric and label, over the models."""
-    told = []
-    for name, label in dict.fromkeys((str(o.get("metric")), str(o.get("label"))) for o in every):
-        rows = [o for o in every if o.get("metric") == name and o.get("label") == label]
-        parts = [_found(row, name, reference) for row in rows if row.get("verdict") in FOUND]
-        open_ = [str(row.get("model")) for row in rows if row.get("verdict") == "no difference shown"]
-        odd = [str(row.get("model")) for row in rows if row.get("verdict") not in (*FOUND, _OPEN)]
-        parts += [f"no difference from {reference} was shown for {', '.join(open_)}"] if open_ else []
-        parts += [f"not comparable: {', '.join(odd)}"] if odd else []
-        told.append(f"{metric(name).title}, {label}: {'; '.join(parts)}.")
-    return told
 
 
 def _by_model(every: list[Comparison], reference: str | None, main: str | None) -> list[str]:
@@ -133,20 +192,12 @@ def _verdicts(rows: list[Comparison], reference: str | None) -> str:
     return "; ".join(f"{said.get(verdict, verdict)} {', '.join(groups[verdict])}" for verdict in order)
 
 
-def _found(row: Comparison, name: str, reference: str | None) -> str:
-    difference = row.get("difference") or dig(row, "paired", "mean_difference")
-    return (
-        f"{row.get('model')} is {row.get('verdict')} than {reference}: difference "
-        f"{in_words(difference, metric(name).kind)}, p {equals(row.get('p_holm'))}"
-    )
-
-
-def _table(rows: list[Comparison], label: str) -> CellTable:
+def _table(rows: list[Comparison], title: str) -> CellTable:
     head = (
-        *("Metric", "Model", "Patients", "Mean difference", "Probability of superiority", "p Wilcoxon"),
-        *("p permutation", "p Holm", "Verdict"),
+        *("Metric", "Model", "Rows", "Difference", "Probability of superiority"),
+        *("p Wilcoxon", "p", "p Holm", "Verdict"),
     )
-    builder = TableBuilder(f"{label}: model less reference", head)
+    builder = TableBuilder(f"{title}: model less reference", head)
     order = {name: place for place, name in enumerate(METRICS)}
     for row in sorted(rows, key=lambda one: order.get(str(one.get("metric")), len(order))):
         shown_as = metric(str(row.get("metric")))
@@ -154,13 +205,11 @@ def _table(rows: list[Comparison], label: str) -> CellTable:
         builder.row(
             words(shown_as.title),
             words(row.get("model")),
-            number(dig(paired, "n"), "count"),
-            builder.estimate(
-                who, f"difference in {shown_as.title}", dig(paired, "mean_difference"), shown_as.kind
-            ),
+            number(row.get("n"), "count"),
+            builder.estimate(who, f"difference in {shown_as.title}", row.get("difference"), shown_as.kind),
             builder.estimate(who, f"superiority in {shown_as.title}", dig(paired, "superiority")),
             number(dig(paired, "wilcoxon_p"), "p"),
-            number(dig(paired, "permutation_p"), "p"),
+            number(row.get("p"), "p"),
             number(row.get("p_holm"), "p"),
             words(row.get("verdict")),
         )
@@ -169,22 +218,10 @@ def _table(rows: list[Comparison], label: str) -> CellTable:
     return builder.table()
 
 
-def _areas(rows: list[Comparison]) -> CellTable:
-    title = "Area under the ROC curve of extranodal extension on the truth's nodes: model less reference"
-    builder = TableBuilder(title, ("Model", "Nodes", "Difference", "p DeLong", "p Holm", "Verdict"))
-    for row in rows:
-        builder.row(
-            words(row.get("model")),
-            number(row.get("n"), "count"),
-            builder.estimate(str(row.get("model")), "difference", row.get("difference")),
-            number(row.get("p_delong"), "p"),
-            number(row.get("p_holm"), "p"),
-            words(row.get("verdict")),
-        )
-    return builder.table()
-
-
 # Ranking
+
+
+_SCHEMES = {"mean_then_rank": "mean", "rank_then_mean": "mean of the patients' ranks", "value": "value"}
 
 
 def ranks(source: Source) -> Section:
@@ -193,69 +230,74 @@ def ranks(source: Source) -> Section:
     if not every:
         said = "Fewer than two models gave a segmentation, so that there is no order of models."
         return Section("ranks", "Ranks", (Text(said),))
-    label = source.main_label
-    order = sorted({str(one.get("label")) for one in every}, key=lambda one: (one != label, one))
+    primary = dig(source.summary, "primary", "endpoint")
     items: list[Item] = [
         Text(
-            "Ranks by the mean over patients; the range holds the middle 95 % of the ranks over resamples of "
-            "the patients. Kendall's tau compares the ranks of resamples with those of all patients: 1 is a "
-            "firm order, 0 chance. A case that failed counts as an empty prediction."
+            "Two schemes for means over patients: the mean itself, and the mean of each model's rank in "
+            "every "
+            "patient; where they disagree there is no firm order. The range holds the middle 95 % of the "
+            "ranks over resamples of the patients. Kendall's tau compares the ranks of resamples with "
+            "those of "
+            "all patients: 1 is a firm order, 0 chance. A case without a prediction counts as the worst."
         )
     ]
-    for name in order:
-        of_label = [one for one in every if one.get("label") == name]
-        items += _dice(of_label, name)
-        items.append(_others(of_label, name))
+    first = [one for one in every if one.get("endpoint") == primary]
+    items += [*(_of_primary(first) if first else []), _others(every)]
     return Section("ranks", "Ranks", tuple(items))
 
 
-def _dice(of_label: list[Ranking], name: str) -> list[Item]:
-    one = next((one for one in of_label if one.get("metric") == "dice"), None)
-    if one is None:
-        return []
-    items: list[Item] = [_order(one, name)]
-    chart = rank_stability(one)
-    items += [chart] if chart is not None else []
-    items += [Text(_groups(one.get("critical_difference"), name)), _superiority(one, name)]
+def _of_primary(schemes: list[Ranking]) -> list[Item]:
+    one = schemes[0]
+    title = endpoint_title(str(one.get("metric")), str(one.get("label")))
+    charts = [rank_stability(scheme) for scheme in schemes]
+    items: list[Item] = [_order(schemes, title), *(chart for chart in charts if chart is not None)]
+    if one.get("critical_difference"):
+        items += [Text(_groups(one["critical_difference"], title)), _superiority(one, title)]
     return items
 
 
-def _order(one: Ranking, name: str) -> CellTable:
-    firm = in_words(one.get("kendall_tau"), "plain")
-    title = f"Ranks by Dice of {name}, over {count(int(one.get('n') or 0), 'patient')} ; Kendall's tau {firm}"
-    builder = TableBuilder(title, ("Rank", "Model", "Range of ranks", "Mean Dice", "Mean rank"))
-    for model in one["models"]:
-        builder.row(
-            number(model.get("rank"), "count"),
-            words(model.get("model")),
-            numbers([model.get("rank_low"), model.get("rank_high")], between=" to "),
-            number(model.get("mean")),
-            number(model.get("mean_rank"), "plain"),
-        )
-    if one.get("reason"):
-        builder.missing("all models", "ranks", str(one["reason"]))
+def _order(schemes: list[Ranking], title: str) -> CellTable:
+    names = [_SCHEMES.get(str(scheme.get("by")), "") for scheme in schemes]
+    head = ("Model", *(f"Rank by {name}" for name in names), "Mean")
+    taus = [in_words(scheme.get("kendall_tau"), "plain") for scheme in schemes]
+    said = ", ".join(f"{name} {tau}" for name, tau in zip(names, taus, strict=True))
+    patients = count(int(schemes[0].get("n") or 0), "patient")
+    builder = TableBuilder(f"Ranks by {title}, over {patients}; Kendall's tau: {said}", head)
+    for model in schemes[0]["models"]:
+        cells = [_rank(scheme, model.get("model")) for scheme in schemes]
+        builder.row(words(model.get("model")), *cells, number(model.get("mean")))
+    for scheme in schemes:
+        if scheme.get("reason"):
+            builder.missing("all models", "ranks", str(scheme["reason"]))
     return builder.table()
 
 
-def _groups(found: Any, name: str) -> str:
+def _rank(one: Ranking, model: Any) -> Cell:
+    found: Ranking = next((m for m in one["models"] if m.get("model") == model), {})
+    ends = {"value": found.get("rank"), "low": found.get("rank_low"), "high": found.get("rank_high")}
+    return estimate(ends, "count")
+
+
+def _groups(found: Any, title: str) -> str:
     groups = dig(found, "groups") or []
     difference, p = dig(found, "critical_difference"), dig(found, "friedman_p")
     if difference is None:
-        return f"Dice of {name}, critical difference: {dig(found, 'reason') or 'not given'}."
+        return f"{title}, critical difference: {dig(found, 'reason') or 'not given'}."
+    n = int(dig(found, "n") or 0)
+    if n < _FEWEST:
+        return f"{title}: with {count(n, 'patient')} Friedman's test and a critical difference are not given."
     told = [", ".join(group) for group in groups if len(group) > 1]
     said = (
-        f"Dice of {name}: Friedman's test p {equals(p)}; "
-        f"mean ranks that differ by less than {shown(difference, 'plain')} (Nemenyi) cannot be told apart"
+        f"{title}: Friedman's test, whether all models are alike (not corrected), p {equals(p)}; mean ranks "
+        f"that differ by less than {shown(difference, 'plain')} (Nemenyi) cannot be told apart"
     )
     return said + (f": {' | '.join(told)}." if told else ". All models can be told apart.")
 
 
-def _superiority(one: Ranking, name: str) -> CellTable:
+def _superiority(one: Ranking, title: str) -> CellTable:
     found = one.get("superiority")
     models = list(dig(found, "models") or [])
-    title = (
-        f"Dice of {name}: share of patients in whom the model of the row is better than that of the column"
-    )
+    title = f"{title}: share of patients in whom the model of the row is better than that of the column"
     builder = TableBuilder(title, ("Model", *models))
     for line, model in enumerate(models):
         cells = [number(dig(found, "probability", line, column), "plain") for column in range(len(models))]
@@ -263,19 +305,12 @@ def _superiority(one: Ranking, name: str) -> CellTable:
     return builder.table()
 
 
-def _others(of_label: list[Ranking], name: str) -> CellTable:
-    models = [model.get("model") for model in of_label[0]["models"]]
-    head = ("Model", *(metric(str(one.get("metric"))).title for one in of_label))
-    builder = TableBuilder(f"{name}: rank by each metric, range under it", head)
-    for model in models:
-        cells = []
-        for one in of_label:
-            found: Ranking = next((m for m in one["models"] if m.get("model") == model), {})
-            rank = {
-                "value": found.get("rank"),
-                "low": found.get("rank_low"),
-                "high": found.get("rank_high"),
-            }
-            cells.append(estimate(rank, "count"))
-        builder.row(words(model), *cells)
+def _others(every: list[Ranking]) -> CellTable:
+    """Every endpoint and scheme in a line, since there are more of them than models."""
+    models = list(dict.fromkeys(model.get("model") for one in every for model in one["models"]))
+    builder = TableBuilder("Rank by every endpoint, range under it", ("Endpoint", "Scheme", *models))
+    for one in every:
+        title = endpoint_title(str(one.get("metric")), str(one.get("label")))
+        scheme = _SCHEMES.get(str(one.get("by")), "")
+        builder.row(words(title), words(scheme), *(_rank(one, model) for model in models))
     return builder.table()

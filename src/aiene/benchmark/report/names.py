@@ -22,8 +22,11 @@ METRICS = {
     "assd_mm": Metric("Surface distance (mm)", "mm"),
     "surface_dice_1mm": Metric("Surface Dice 1 mm", "ratio"),
     "surface_dice_2mm": Metric("Surface Dice 2 mm", "ratio"),
-    "volume_error_ml": Metric("Volume error (ml)", "ml"),
-    "volume_error_relative": Metric("Volume error (share)", "ratio"),
+    "volume_error_ml": Metric("Size of volume error (ml)", "ml"),
+    "volume_error_relative": Metric("Size of volume error (share)", "ratio"),
+    "node_sensitivity": Metric("Node sensitivity", "ratio"),
+    "node_dice": Metric("Dice of single nodes", "ratio"),
+    "froc": Metric("Free-response score", "ratio"),
     "auc": Metric("AUC", "ratio"),
 }
 """In the order of the tables."""
@@ -38,6 +41,15 @@ def kind_title(kind: object) -> object:
 def metric(name: str) -> Metric:
     """A metric as it is shown; one that this report does not know keeps its name."""
     return METRICS.get(name, Metric(name, "ratio"))
+
+
+def endpoint_title(name: str, label: str) -> str:
+    """An endpoint as it is shown: "Dice of GTVn", "AUC of extranodal extension, end to end"."""
+    if name == "auc":
+        track = "end to end" if label.endswith("end_to_end") else "on the truth's nodes"
+        return f"AUC of extranodal extension, {track}"
+    title = metric(name).title
+    return title if name.startswith(("node", "froc")) or not label else f"{title} of {label}"
 
 
 def equals(p: float | None) -> str:

@@ -9,7 +9,7 @@ from aiene.benchmark.report.curve_charts import calibration, froc, roc
 from aiene.benchmark.report.names import METRICS, metric
 from aiene.benchmark.report.results_reader import Source
 from aiene.report.document import CellTable, Item, Section, Text
-from aiene.report.formatting import TableBuilder, dig, number, numbers, shown, words
+from aiene.report.formatting import TableBuilder, dig, estimate, number, numbers, shown, words
 
 _SHOWN = tuple(name for name in METRICS if name != "auc")
 
@@ -40,7 +40,7 @@ def segmentation(source: Source) -> Section:
 
 def _table(source: Source, label: str, which: str) -> CellTable:
     head = ("Model", "n", *(metric(name).title for name in _SHOWN))
-    title = f"{label}: {which} over cases, 95 % interval by bootstrap over patients"
+    title = f"{label}: {which} over all cases, 95 % interval by bootstrap over patients"
     builder = TableBuilder(title, head)
     for model in source.segmenters:
         figures = dig(model, "segmentation", label)
@@ -80,7 +80,7 @@ def detection(source: Source) -> Section:
 def _overall(models: list[dict[str, Any]]) -> CellTable:
     head = (
         *("Model", "True / found / matched / false nodes", "Sensitivity", "Precision", "F1"),
-        *("False nodes a case", "Splits", "Merges"),
+        *("False nodes a case", "Dice of single nodes", "Panoptic quality", "Splits / merges"),
     )
     builder = TableBuilder("All nodes, 95 % interval by bootstrap over patients", head)
     for model in models:
@@ -92,8 +92,9 @@ def _overall(models: list[dict[str, Any]]) -> CellTable:
             builder.estimate(name, "precision", found.get("precision")),
             builder.estimate(name, "F1", found.get("f1")),
             builder.estimate(name, "false nodes a case", found.get("false_per_case"), "plain"),
-            number(found.get("splits"), "count"),
-            number(found.get("merges"), "count"),
+            builder.estimate(name, "Dice of single nodes", found.get("node_dice")),
+            builder.estimate(name, "panoptic quality", found.get("panoptic_quality")),
+            numbers([found.get("splits"), found.get("merges")]),
         )
     return builder.table()
 
@@ -129,7 +130,7 @@ def _froc_table(models: list[dict[str, Any]]) -> CellTable:
     for model in models:
         curve = dig(model, "detection", "froc")
         points = [number(dig(curve, "at", place, 1)) for place in range(len(_FROC_RATES))]
-        builder.row(words(model["name"]), *points, number(dig(curve, "score")))
+        builder.row(words(model["name"]), *points, estimate(dig(curve, "interval")))
         if dig(curve, "reason"):
             builder.missing(model["name"], "curve", str(dig(curve, "reason")))
     return builder.table()

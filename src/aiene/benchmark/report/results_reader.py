@@ -78,6 +78,10 @@ class Source:
             r for r in self.rows if r.get("model") == name and r.get("status") == "ok" and r.get("case_id")
         ]
 
+    def rows_with_failed(self, name: str) -> list[dict[str, str]]:
+        """The rows of all of a model's cases, those without a prediction too."""
+        return [row for row in self.rows if row.get("model") == name and row.get("case_id")]
+
 
 def read_source(folder: Path) -> Source:
     """The newest benchmark of a folder.
