@@ -39,8 +39,8 @@ class IncidenceCurve:
     Parameters
     ----------
     times : (k,) distinct times; the incidence holds from each on.
-    incidence, lower, upper, std_error : (k,) before the first event of the cause the interval is that of Clopper
-        and Pearson (see `unseen_limit`); NaN where the incidence is 1.
+    incidence, lower, upper, std_error : (k,) before the first event of the cause the interval is that of
+        Clopper and Pearson (see `unseen_limit`); NaN where the incidence is 1.
     at_risk : (k,) patients without any event, followed up to just before the time.
     n_events, n_competing : (k,) events of the cause, and of the other, at the time.
     n, events : patients, and events of the cause in all.

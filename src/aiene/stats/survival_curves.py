@@ -225,7 +225,7 @@ class SurvivalCurve:
         return step(self.times, self.survival, np.asarray(times, dtype=np.float64), 1.0)
 
     def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
-        """Survival at each horizon with its interval; before the first event by the patients at risk there."""
+        """Survival at each horizon with its interval; before the first event by the patients at risk."""
         found = [estimate_at(self, self.survival, float(horizon)) for horizon in horizons]
         return tuple(
             one
@@ -241,7 +241,7 @@ class SurvivalCurve:
     def quantile(self, p: float = 0.5) -> Interval:
         """First time at which survival is not above 1 - p; NaN where it is not reached.
 
-        Where the curve runs level at 1 - p and falls later, the middle of that step, as R's survfit prints it.
+        Where the curve runs level at 1 - p and falls later, the middle of that step, as R's survfit says.
         The interval holds the times at which the interval of the curve crosses (Brookmeyer and Crowley 1982).
         """
         level = 1.0 - check_fraction(p, "p")
@@ -416,7 +416,7 @@ def _led(values: Floats, lead: list[float], first: float) -> Floats:
 
 
 class Restricted(NamedTuple):
-    """Mean time lived up to `tau`, in the unit of time; no interval (NaN) where nobody had the event by then."""
+    """Mean time lived up to `tau`, in the unit of time; no interval (NaN) where nobody had the event."""
 
     value: float
     lower: float
