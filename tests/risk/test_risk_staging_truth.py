@@ -1,4 +1,4 @@
-"""Every T x N x M x p16 x ENE against tables that were typed from the rules, apart from those of the program."""
+"""Every T x N x M x p16 x ENE against tables typed from the rules, apart from those of the program."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ ENES = (None, False, True)
 
 #                     N0     N1     N2     N3
 POSITIVE = {
-    "T0": dict(N0=None, N1="I", N2="II", N3="III"),
-    "T1": dict(N0="I", N1="I", N2="II", N3="III"),
-    "T2": dict(N0="I", N1="I", N2="II", N3="III"),
-    "T3": dict(N0="II", N1="II", N2="II", N3="III"),
-    "T4": dict(N0="III", N1="III", N2="III", N3="III"),
+    "T0": {"N0": None, "N1": "I", "N2": "II", "N3": "III"},
+    "T1": {"N0": "I", "N1": "I", "N2": "II", "N3": "III"},
+    "T2": {"N0": "I", "N1": "I", "N2": "II", "N3": "III"},
+    "T3": {"N0": "II", "N1": "II", "N2": "II", "N3": "III"},
+    "T4": {"N0": "III", "N1": "III", "N2": "III", "N3": "III"},
 }  # fmt: skip
 PATHOLOGICAL = {
-    "T0": dict(N0="I", N1="I", N2="II"),
-    "T1": dict(N0="I", N1="I", N2="II"),
-    "T2": dict(N0="I", N1="I", N2="II"),
-    "T3": dict(N0="II", N1="II", N2="III"),
-    "T4": dict(N0="II", N1="II", N2="III"),
+    "T0": {"N0": "I", "N1": "I", "N2": "II"},
+    "T1": {"N0": "I", "N1": "I", "N2": "II"},
+    "T2": {"N0": "I", "N1": "I", "N2": "II"},
+    "T3": {"N0": "II", "N1": "II", "N2": "III"},
+    "T4": {"N0": "II", "N1": "II", "N2": "III"},
 }  # fmt: skip
 #                     N0     N1     N2a-c  N3, N3a, N3b
 NEGATIVE = {
@@ -40,7 +40,7 @@ NEGATIVE = {
     "T4a": ("IVA", "IVA", "IVA", "IVB"),
     "T4b": ("IVB", "IVB", "IVB", "IVB"),
 }
-TO_POSITIVE = dict(N0="N0", N1="N1", N2a="N1", N2b="N1", N2c="N2", N3="N3")
+TO_POSITIVE = {"N0": "N0", "N1": "N1", "N2a": "N1", "N2b": "N1", "N2c": "N2", "N3": "N3"}
 SUB = {"N2": ("N2a", "N2b", "N2c"), "N3": ("N3a", "N3b")}
 SEVEN = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
 EIGHT_NEGATIVE = ("N0", "N1", "N2a", "N2b", "N2c", "N3a", "N3b")
@@ -89,7 +89,11 @@ def test_clinical_stages_of_p16_positive_disease_by_edition_7_and_8(t):
     ):
         made = stage_patient(patient(hpv="positive", t7=t, n7=seven, n8=eight, m=m, clinical_ene=ene),
                              StagingOptions()).ajcc8_stage  # fmt: skip
-        ns = completed(seven, SEVEN, {"N2": SUB["N2"]}) if eight is None else completed(eight, tuple("N0 N1 N2 N3".split()))
+        ns = (
+            completed(seven, SEVEN, {"N2": SUB["N2"]})
+            if eight is None
+            else completed(eight, tuple("N0 N1 N2 N3".split()))
+        )
         ns = {TO_POSITIVE[n] for n in ns} if eight is None else set(ns)
         ts = completed(t, tuple(POSITIVE))
         results = {of_positive(*one) for one in product(ts, ns, completed(m, ("M0", "M1")))}
