@@ -47,7 +47,7 @@ EIGHT_NEGATIVE = ("N0", "N1", "N2a", "N2b", "N2c", "N3a", "N3b")
 
 
 def patient(**known) -> Inputs:
-    return Inputs(**{name: None for name in Inputs._fields} | {"site": "oropharynx"} | known)
+    return Inputs(**dict.fromkeys(Inputs._fields) | {"site": "oropharynx"} | known)
 
 
 def of_negative(t: str, n: str, m: str) -> str | None:
@@ -92,7 +92,7 @@ def test_clinical_stages_of_p16_positive_disease_by_edition_7_and_8(t):
         ns = (
             completed(seven, SEVEN, {"N2": SUB["N2"]})
             if eight is None
-            else completed(eight, tuple("N0 N1 N2 N3".split()))
+            else completed(eight, ("N0", "N1", "N2", "N3"))
         )
         ns = {TO_POSITIVE[n] for n in ns} if eight is None else set(ns)
         ts = completed(t, tuple(POSITIVE))

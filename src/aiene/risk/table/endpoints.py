@@ -82,10 +82,10 @@ def competing(table: pd.DataFrame, name: str) -> Endpoint:
 
 
 def with_disease_free_survival(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `dfs_time` and `dfs_event` where it has none: the first of failure and death.
+    """The table with `dfs_time`, `dfs_event` where it has none: the first of failure and death.
 
-    Only patients with overall survival, distant and locoregional failure have it. Without one of them it would
-    be another endpoint, such as distant-metastasis-free survival (`dmfs`).
+    Only patients with overall survival, distant and locoregional failure have it. Without one of them it
+    would be another endpoint, such as distant-metastasis-free survival (`dmfs`).
     """
     if table["dfs_time"].notna().any() or any(table[f"{n}_event"].isna().all() for n in ("os", *FAILURES)):
         return table
