@@ -42,9 +42,9 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("ratios", "Events over expected, best group first"),
             Column("verdict", "The order"),
         ),
-        "Expected as in the log-rank test. C and AUC of groups come from the order that they are given; where "
-        "it does not hold, the count is compared with the old groups in the order learned here, so that it is "
-        "not credited with putting them in order.",
+        "Expected as in the log-rank test. C and AUC of groups come from the order that they are given. Where "
+        "it does not hold, the count is compared with the old groups in the order learned here, and so not "
+        "credited with putting them in order.",
     ),
     "c": (
         "concordance",
