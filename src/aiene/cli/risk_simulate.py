@@ -48,15 +48,16 @@ def simulate(
         typer.Option(help="Another planted hazard ratio: hpv_negative=2.5, dm.t4=1.8, os_rate=0.02, ..."),
     ] = None,
     r_squared: Annotated[
-        float,
+        float | None,
         typer.Option(min=0, max=0.99, help="For the power: R squared of the count with the covariates."),
-    ] = 0.0,
+    ] = None,
     alpha: Annotated[float, typer.Option(help="For the power: two-sided level.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Make a cohort with known hazards and say the power to find them, or plant a count onto a real table."""
     from aiene.errors import UsageError
+    from aiene.risk.simulate import planned_power
 
     with user_errors():
         if onto is not None:
@@ -65,12 +66,20 @@ def simulate(
                     "--onto keeps the real outcomes: --effect and --event-rate do not go with it."
                 )
             made, record = _onto(onto, source, mapping, endpoint, 1.5 if hr is None else hr, seed)
+            record["power"] = _power_onto(made, endpoint, record["hazard_ratio"], r_squared, alpha)
         else:
             if event_rate is not None and not 0 < event_rate < 1:
                 raise UsageError("--event-rate lies between 0 and 1.")
             settings = _settings(effect or [], endpoint, hr)
             made, record = _cohort(n, seed, settings, event_rate, endpoint)
-        record["power"] = _power(made, endpoint, record["hazard_ratio"], r_squared, alpha)
+            planned = planned_power(
+                settings, endpoint, n, event_rate=event_rate, r_squared=r_squared, alpha=alpha
+            )
+            record["power"] = planned and {
+                "method": "expected information by the law of the cohort, count adjusted for what is planted",
+                **asdict(planned.power),
+                "schoenfeld": asdict(planned.schoenfeld),
+            }
         if out is not None:
             write_with_record(made, out, record)
         echo_json(record) if as_json else _show(record)
@@ -124,19 +133,20 @@ def _events(table: pd.DataFrame) -> dict[str, int]:
     return {name: int(table[f"{name}_event"].sum()) for name in ("os", "dm", "lrf", "dfs")}
 
 
-def _power(
-    table: pd.DataFrame, endpoint: str, ratio: float, r_squared: float, alpha: float
+def _power_onto(
+    table: pd.DataFrame, endpoint: str, ratio: float, r_squared: float | None, alpha: float
 ) -> dict[str, Any] | None:
-    """Power of one linear term of the count; None where nothing is planted or nothing happened."""
-    from aiene.risk.simulate import effective_sd, power
+    """Power of one linear term of the count by Schoenfeld's formula; None where nothing is planted."""
+    from aiene.risk.simulate import planted_sd, power
 
     usable = table[f"{endpoint}_event"].notna()
     rate = float(table.loc[usable, f"{endpoint}_event"].astype(float).mean()) if usable.any() else 0.0
-    sd = effective_sd(table.loc[usable, "n_ai_ene"].to_numpy(dtype=float), ratio)
+    sd = planted_sd(table, endpoint)
     if ratio == 1 or rate == 0 or sd == 0:
         return None
-    n = int(usable.sum())
-    return asdict(power(n, hazard_ratio=ratio, event_rate=rate, sd=sd, r_squared=r_squared, alpha=alpha))
+    n, share = int(usable.sum()), r_squared or 0.0
+    found = power(n, hazard_ratio=ratio, event_rate=rate, sd=sd, r_squared=share, alpha=alpha)
+    return {"method": "Schoenfeld's formula, count alone", **asdict(found)}
 
 
 def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSettings:
@@ -175,9 +185,15 @@ def _show(record: dict[str, Any]) -> None:
     if found is None:
         stderr_console().print("no power: nothing is planted, or nothing varies", markup=False)
         return
+    _echo_power(found["method"], found)
+    if "schoenfeld" in found:
+        _echo_power("Schoenfeld's formula, count alone", found["schoenfeld"])
+
+
+def _echo_power(method: str, found: dict[str, Any]) -> None:
     echo(
-        f"power {found['power']:.3f} with {found['events']:.0f} events "
-        f"(sd of the count {found['sd']:.2f}, R squared "
-        f"{found['r_squared']:g}, two-sided {found['alpha']:g}); 80 % needs {found['events_80']} events "
-        f"({found['patients_80']} patients), 90 % {found['events_90']} ({found['patients_90']})"
+        f"{method}: power {found['power']:.3f} with {found['events']:.0f} expected events (spread of the "
+        f"count {found['sd']:.2f}, R squared {found['r_squared']:.2f}, two-sided {found['alpha']:g}); "
+        f"80 % needs {found['events_80']} events ({found['patients_80']} patients), "
+        f"90 % {found['events_90']} ({found['patients_90']})"
     )

@@ -42,7 +42,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("ratios", "Events over expected, best group first"),
             Column("verdict", "The order"),
         ),
-        "Expected as in the log-rank test. C and AUC of groups come from the order that they are given. Where "
+        "Expected as in the log-rank test. C and AUC of groups come from the order that they are given. If "
         "it does not hold, the count is compared with the old groups in the order learned here, and so not "
         "credited with putting them in order.",
     ),
