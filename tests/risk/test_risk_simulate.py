@@ -24,7 +24,6 @@ from aiene.risk.simulate import (
 from aiene.risk.simulate.cohort import log_hazard
 from aiene.risk.simulate.law import expected
 from aiene.risk.table import endpoint
-from aiene.stats import fit_cox
 
 
 def design(table):
@@ -187,31 +186,25 @@ def test_power_is_schoenfelds_closed_form():
 
 
 def test_the_power_of_a_cohort_is_that_of_its_law_and_of_no_seed():
-    """Event rate, spread and R squared against one large cohort, and the power against stored repeats."""
+    """Event rate and spread against one large cohort."""
     settings = CohortSettings()
     law = expected(settings, "dm")
-    table = simulate_cohort(60_000, seed=1, settings=settings)
-    assert law.event_rate == pytest.approx(table["dm_event"].mean(), abs=0.004)
+    table = simulate_cohort(30_000, seed=1, settings=settings)
+    assert law.event_rate == pytest.approx(table["dm_event"].mean(), abs=0.006)
     assert law.sd == pytest.approx(table["n_ai_ene"].std(), rel=0.02)
-    columns = [table["hpv"] == "negative", table["pack_years"] > 10, table["t7"].isin(["T4a", "T4b"]),
-               table["n7"].isin(["N2c", "N3"]), (table["age"] - 60) / 10]  # fmt: skip
-    design = np.stack([table["n_ai_ene"], *columns], axis=1).astype(float)
-    fit = fit_cox(table["dm_time"], table["dm_event"], design)
-    information = 1 / np.linalg.inv(fit.information)[0, 0] / table["dm_event"].sum()
-    assert law.spread**2 * (1 - law.r_squared) == pytest.approx(information, rel=0.06)
     assert expected(settings, "dm", 0.2).event_rate == pytest.approx(0.2, abs=1e-9)
 
 
-def test_the_stated_power_is_what_stored_repeats_of_the_study_found():
-    """tools/measurements/risk_power.py: each stated power lies within its Monte Carlo error and 4 points."""
+def test_schoenfelds_power_is_not_more_than_stored_repeats_of_the_study_found():
+    """tools/measurements/risk_power.py: the count beside all planted covariates, by two tests."""
     path = Path(__file__).parents[2] / "tools" / "measurements" / "results" / "risk_power.json"
     for row in json.loads(path.read_text())["designs"]:
         settings = CohortSettings()
         settings = settings.changed({"dm": replace(settings.dm, n_ai_ene=row["hazard_ratio"])})
         planned = planned_power(settings, "dm", row["patients"], event_rate=row["event_rate"])
-        assert planned.power.power == pytest.approx(row["stated_power"], abs=1e-4)
-        assert abs(planned.power.power - row["found_likelihood_ratio"]) < 0.04 + 2 * row["standard_error"]
-        assert planned.power.events_80 < planned.schoenfeld.events_80
+        assert planned.power == pytest.approx(row["stated_power"], abs=1e-4)
+        for found in (row["found_wald"], row["found_likelihood_ratio"]):
+            assert planned.power - 2 * row["standard_error"] < found < planned.power + 0.15
 
 
 def test_nothing_planted_has_no_power_and_a_planted_count_has_the_spread_of_its_law():

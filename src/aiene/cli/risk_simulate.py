@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from aiene.risk.simulate import CohortSettings
 
 
+SCHOENFELD = "Schoenfeld's formula for one linear term, by the law of the patients"
+
+
 def simulate(
     n: Annotated[int, typer.Option("--n", min=1, help="Patients.")] = 1733,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Table to write.")] = None,
@@ -48,9 +51,9 @@ def simulate(
         typer.Option(help="Another planted hazard ratio: hpv_negative=2.5, dm.t4=1.8, os_rate=0.02, ..."),
     ] = None,
     r_squared: Annotated[
-        float | None,
+        float,
         typer.Option(min=0, max=0.99, help="For the power: R squared of the count with the covariates."),
-    ] = None,
+    ] = 0.0,
     alpha: Annotated[float, typer.Option(help="For the power: two-sided level.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     as_json: JsonOption = False,
@@ -75,11 +78,7 @@ def simulate(
             planned = planned_power(
                 settings, endpoint, n, event_rate=event_rate, r_squared=r_squared, alpha=alpha
             )
-            record["power"] = planned and {
-                "method": "expected information by the law of the cohort, count adjusted for what is planted",
-                **asdict(planned.power),
-                "schoenfeld": asdict(planned.schoenfeld),
-            }
+            record["power"] = planned and {"method": SCHOENFELD, **asdict(planned)}
         if out is not None:
             write_with_record(made, out, record)
         echo_json(record) if as_json else _show(record)
@@ -134,7 +133,7 @@ def _events(table: pd.DataFrame) -> dict[str, int]:
 
 
 def _power_onto(
-    table: pd.DataFrame, endpoint: str, ratio: float, r_squared: float | None, alpha: float
+    table: pd.DataFrame, endpoint: str, ratio: float, r_squared: float, alpha: float
 ) -> dict[str, Any] | None:
     """Power of one linear term of the count by Schoenfeld's formula; None where nothing is planted."""
     from aiene.risk.simulate import planted_sd, power
@@ -144,9 +143,9 @@ def _power_onto(
     sd = planted_sd(table, endpoint)
     if ratio == 1 or rate == 0 or sd == 0:
         return None
-    n, share = int(usable.sum()), r_squared or 0.0
-    found = power(n, hazard_ratio=ratio, event_rate=rate, sd=sd, r_squared=share, alpha=alpha)
-    return {"method": "Schoenfeld's formula, count alone", **asdict(found)}
+    n = int(usable.sum())
+    found = power(n, hazard_ratio=ratio, event_rate=rate, sd=sd, r_squared=r_squared, alpha=alpha)
+    return {"method": SCHOENFELD, **asdict(found)}
 
 
 def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSettings:
@@ -185,15 +184,9 @@ def _show(record: dict[str, Any]) -> None:
     if found is None:
         stderr_console().print("no power: nothing is planted, or nothing varies", markup=False)
         return
-    _echo_power(found["method"], found)
-    if "schoenfeld" in found:
-        _echo_power("Schoenfeld's formula, count alone", found["schoenfeld"])
-
-
-def _echo_power(method: str, found: dict[str, Any]) -> None:
     echo(
-        f"{method}: power {found['power']:.3f} with {found['events']:.0f} expected events (spread of the "
-        f"count {found['sd']:.2f}, R squared {found['r_squared']:.2f}, two-sided {found['alpha']:g}); "
-        f"80 % needs {found['events_80']} events ({found['patients_80']} patients), "
+        f"{found['method']}: power {found['power']:.3f} with {found['events']:.0f} expected events (standard "
+        f"deviation of the count {found['sd']:.2f}, R squared {found['r_squared']:g}, two-sided "
+        f"{found['alpha']:g}); 80 % needs {found['events_80']} events ({found['patients_80']} patients), "
         f"90 % {found['events_90']} ({found['patients_90']})"
     )

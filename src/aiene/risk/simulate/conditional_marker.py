@@ -63,7 +63,7 @@ def planted_sd(table: pd.DataFrame, endpoint: str) -> float:
     """Standard deviation of the count that `simulate_onto` plants, by its law in these patients: no seed."""
     values, shares = np.arange(_MOST + 1), np.zeros(_MOST + 1)
     for rows, mean in _strata(table, outcome_of(table, endpoint)):
-        shares += rows.size * count_pmf(np.array([mean]), _MOST)[0]
+        shares += rows.size * count_pmf(mean, _MOST)
     shares /= shares.sum()
     return float(np.sqrt(shares @ (values - shares @ values) ** 2))
 
