@@ -189,9 +189,9 @@ def test_the_power_of_a_cohort_is_that_of_its_law_and_of_no_seed():
     """Event rate and spread against one large cohort."""
     settings = CohortSettings()
     law = expected(settings, "dm")
-    table = simulate_cohort(30_000, seed=1, settings=settings)
-    assert law.event_rate == pytest.approx(table["dm_event"].mean(), abs=0.006)
-    assert law.sd == pytest.approx(table["n_ai_ene"].std(), rel=0.02)
+    table = simulate_cohort(8_000, seed=1, settings=settings)
+    assert law.event_rate == pytest.approx(table["dm_event"].mean(), abs=0.012)
+    assert law.sd == pytest.approx(table["n_ai_ene"].std(), rel=0.04)
     assert expected(settings, "dm", 0.2).event_rate == pytest.approx(0.2, abs=1e-9)
 
 
@@ -210,7 +210,7 @@ def test_schoenfelds_power_is_not_more_than_stored_repeats_of_the_study_found():
 def test_nothing_planted_has_no_power_and_a_planted_count_has_the_spread_of_its_law():
     settings = CohortSettings()
     assert planned_power(settings.changed({"dm": replace(settings.dm, n_ai_ene=1.0)}), "dm", 100) is None
-    table = simulate_cohort(3000, seed=4)
+    table = simulate_cohort(1500, seed=4)
     drawn = [simulate_onto(table, hazard_ratio=1.3, seed=seed)["n_ai_ene"].astype(float).std()
              for seed in range(3)]  # fmt: skip
-    assert planted_sd(table, "dm") == pytest.approx(np.mean(drawn), rel=0.03)
+    assert planted_sd(table, "dm") == pytest.approx(np.mean(drawn), rel=0.05)

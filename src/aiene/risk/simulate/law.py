@@ -159,7 +159,7 @@ def _event_share(people: pd.DataFrame, share: Floats, settings: CohortSettings, 
         for u, width in zip((high + low) / 2 + half * nodes, half * weights, strict=True):
             followed = _followed(u ** (1 / settings.shape), settings)
             events += width * followed * float(share @ (risk[endpoint] * np.exp(-total * u)))
-    return events
+    return float(events)
 
 
 def _followed(years: float, settings: CohortSettings) -> float:
