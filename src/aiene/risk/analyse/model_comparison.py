@@ -122,11 +122,14 @@ def model_comparisons(sample: Sample, groupings: Groupings, cap: int) -> tuple[M
         clinical = _comparison("clinical", "Clinical factors", sample.label, outcome, design.matrix, capped)
         found.append(replace(clinical, center=center[sample.design.complete]))
     capped = np.minimum(sample.count, cap)
-    for base in groupings.bases if groupings.combined is not None else ():
-        old, new = base.rank(sample.table), groupings.combined.rank(sample.table)
+    combined = groupings.combined
+    for base in groupings.bases:
+        if combined is None:
+            break
+        old, new = base.rank(sample.table), combined.rank(sample.table)
         keep = (old >= 0) & (new >= 0)
         if keep.any():
-            groups = _with_groups(sample, base, groupings.combined, keep, old[keep], new[keep], capped[keep])
+            groups = _with_groups(sample, base, combined, keep, old[keep], new[keep], capped[keep])
             found.append(replace(groups, center=center[keep]))
     for other in groupings.others:
         ranks = other.rank(sample.table)
