@@ -140,7 +140,7 @@ def test_simulate_makes_a_cohort_and_says_its_power(cli, tmp_path):
         "-o",
         "c.csv",
     )
-    assert "60 events" in result.stdout
+    assert "60 expected events" in result.stdout
     assert "80 % needs" in result.stdout
     record = json.loads((tmp_path / "c.json").read_text())
     assert record["planted"]["dm"]["n_ai_ene"] == 1.4

@@ -124,3 +124,42 @@ def test_the_template_uncommented_is_a_mapping(tmp_path):
 def test_no_mapping_file_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="it cannot be read"):
         read_mapping(tmp_path / "none.toml")
+
+
+DATED = """
+origin = "rt_start"
+origin_date = "RT"
+date_format = "%d/%m/%Y"
+[columns]
+patient_id = "ID"
+os_time = "Last"
+os_event = "Dead"
+dm_time = "Metastasis"
+dm_event = "DM"
+[constants]
+site = "oropharynx"
+"""
+DAYS = (
+    "ID,RT,Last,Dead,Metastasis,DM\n1,01/02/2020,01/02/2023,1,01/02/2021,1\n2,03/02/2020,03/02/2022,0,,0\n"
+    "Total,,,1,,1\n"
+)
+
+
+def test_days_of_the_calendar_become_years_from_the_day_of_origin(own):
+    made = own(DATED, DAYS).table
+    assert made["os_time"].tolist() == pytest.approx([1096 / 365.25, 731 / 365.25])
+    assert made["dm_time"].tolist() == pytest.approx([366 / 365.25, 731 / 365.25])  # followed to the end
+    assert made["patient_id"].tolist() == ["1", "2"]
+    assert '"Total" in row 3 is no patient but sums the table up; left out' in made.attrs["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "sentence"),
+    [
+        (DATED.replace('date_format = "%d/%m/%Y"', ""), "no day as %Y-%m-%d"),
+        (DATED.replace('origin_date = "RT"', 'unit = "years"'), 'holds the day "01/02/2023" in rows 1, 2'),
+    ],
+)
+def test_days_that_are_not_explained_are_refused(own, mapping, sentence):
+    with pytest.raises(InputError, match=sentence.replace("%", "[%]")):
+        own(mapping, DAYS)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +13,10 @@ import pytest
 
 from aiene.errors import UsageError
 from aiene.risk.simulate.cohort import CohortSettings, Effects, log_hazard, simulate_cohort
-from aiene.risk.simulate.conditional_marker import simulate_onto
+from aiene.risk.simulate.conditional_marker import planted_sd, simulate_onto
+from aiene.risk.simulate.law import expected, planned_power
 from aiene.risk.table.endpoints import endpoint
-from aiene.stats.sample_size import effective_sd, power
+from aiene.stats.sample_size import power
 
 
 def design(table):
@@ -174,27 +178,32 @@ def test_power_is_schoenfelds_closed_form():
     assert power(100, hazard_ratio=2.0, event_rate=0.5, sd=0.5, r_squared=0.5).events_80 == 131
 
 
-def test_power_is_what_repeated_cohorts_show():
-    """Likelihood-ratio test of a skewed count, in 300 cohorts of 300 patients with 10 % events."""
-    from aiene.stats.cox_model import fit_cox
-
-    random = np.random.default_rng(11)
-    found, planned = 0, []
-    for _ in range(300):
-        x = random.poisson(0.6 * random.gamma(1.5, 1 / 1.5, size=300)).astype(float)
-        death = random.exponential(size=300) / (0.02 * 1.35**x)
-        time, event = np.minimum(death, 5.0), (death <= 5).astype(int)
-        fit = fit_cox(time, event, x[:, None])
-        found += int(2 * (fit.log_likelihood - fit.log_likelihood_null) > 3.8415)
-        sd = effective_sd(x, 1.35)
-        planned.append(power(300, hazard_ratio=1.35, event_rate=float(event.mean()), sd=sd).power)
-    assert 0.3 < np.mean(planned) < 0.9
-    assert found / 300 == pytest.approx(np.mean(planned), abs=0.08)
+def test_the_power_of_a_cohort_is_that_of_its_law_and_of_no_seed():
+    """Event rate and spread against one large cohort."""
+    settings = CohortSettings()
+    law = expected(settings, "dm")
+    table = simulate_cohort(8_000, seed=1, settings=settings)
+    assert law.event_rate == pytest.approx(table["dm_event"].mean(), abs=0.012)
+    assert law.sd == pytest.approx(table["n_ai_ene"].std(), rel=0.04)
+    assert expected(settings, "dm", 0.2).event_rate == pytest.approx(0.2, abs=1e-9)
 
 
-def test_the_effective_spread_of_a_symmetric_covariate_is_its_own():
-    x = np.array([-1.0, 0.0, 1.0] * 5)
-    assert effective_sd(x, 1.0) == pytest.approx(np.std(x))
-    assert effective_sd(x, 1.01) == pytest.approx(np.std(x), rel=1e-4)
-    skewed = np.array([0.0] * 9 + [4.0])
-    assert effective_sd(skewed, 1.5) > np.std(skewed) > effective_sd(skewed, 1 / 1.5)
+def test_schoenfelds_power_is_not_more_than_stored_repeats_of_the_study_found():
+    """tools/measurements/risk_power.py: the count beside all planted covariates, by two tests."""
+    path = Path(__file__).parents[2] / "tools" / "measurements" / "results" / "risk_power.json"
+    for row in json.loads(path.read_text())["designs"]:
+        settings = CohortSettings()
+        settings = settings.changed({"dm": replace(settings.dm, n_ai_ene=row["hazard_ratio"])})
+        planned = planned_power(settings, "dm", row["patients"], event_rate=row["event_rate"])
+        assert planned.power == pytest.approx(row["stated_power"], abs=1e-4)
+        for found in (row["found_wald"], row["found_likelihood_ratio"]):
+            assert planned.power - 2 * row["standard_error"] < found < planned.power + 0.15
+
+
+def test_nothing_planted_has_no_power_and_a_planted_count_has_the_spread_of_its_law():
+    settings = CohortSettings()
+    assert planned_power(settings.changed({"dm": replace(settings.dm, n_ai_ene=1.0)}), "dm", 100) is None
+    table = simulate_cohort(1500, seed=4)
+    drawn = [simulate_onto(table, hazard_ratio=1.3, seed=seed)["n_ai_ene"].astype(float).std()
+             for seed in range(3)]  # fmt: skip
+    assert planted_sd(table, "dm") == pytest.approx(np.mean(drawn), rel=0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiene.risk.staging import ajcc7, ajcc8_negative, ajcc8_positive, version9
-from aiene.risk.staging.nodes import FROM_N7, NodeFacts, measured
+from aiene.risk.staging.nodes import FROM_N7, NodeFacts, measured, over_readings, readings
 from aiene.risk.staging.rtog import rtog0129
 
 NX = NodeFacts(assessable=False)
@@ -364,7 +364,7 @@ def test_the_conversion_from_7_to_8_p16_positive_loses_nothing(old, new):
 
 
 def test_bare_n2_of_edition_7_cannot_be_converted():
-    made = ajcc8_positive.clinical_n(FROM_N7["N2"])
+    made = over_readings(readings("N2", FROM_N7), ajcc8_positive.clinical_n)
     assert made.value is None
     assert set(made.possible) == {"N1", "N2"}
 

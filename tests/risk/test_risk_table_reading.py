@@ -15,6 +15,7 @@ from aiene.risk.table.columns import COLUMNS
 from aiene.risk.table.endpoints import competing, endpoint
 from aiene.risk.table.files import read_raw, write_table
 from aiene.risk.table.read import complete, read_table
+from aiene.stats.cumulative_incidence import cumulative_incidence
 
 GOOD = pd.DataFrame(
     {
@@ -407,3 +408,54 @@ def test_the_path_of_a_table_is_never_told(tmp_path):
     with pytest.raises(InputError) as caught:
         read_table(Path(path))
     assert "Jane" not in str(caught.value)
+
+
+def test_a_row_that_sums_up_is_no_patient_and_whole_numbers_keep_their_point():
+    rows = bad(patient_id=["1", "2", "3", "Total:"], edition_n=["7.0", "7", "7.0", None],
+               n7=["2.0", "N1", "N0", "45"], os_event=["1.0", "0", "0", "12"])  # fmt: skip
+    table = complete(rows)
+    assert table["patient_id"].tolist() == ["1", "2", "3"]
+    assert table["edition_n"].tolist() == ["7", "7", "7"]
+    assert table["n7"].tolist() == ["N2", "N1", "N0"]
+    assert any('"Total:" in row 4 is no patient' in w for w in table.attrs["warnings"])
+
+
+def test_follow_up_for_a_failure_ends_with_the_patients():
+    table = complete(bad(os_time=[2.0, 2.5, 3.0, 1.0], os_event=[1, 0, 0, 0], dm_time=[5.0, 2.5, 3.0, 0.5],
+                         dm_event=[0, 0, 0, 1]))  # fmt: skip
+    assert table["dm_time"].tolist() == [2.0, 2.5, 3.0, 0.5]
+    assert any("dm_time lies beyond os_time" in w and "row 1" in w for w in table.attrs["warnings"])
+    assert (competing(table, "dm").time[0], competing(table, "dm").event[0]) == (2.0, 2)
+
+
+FOUR = {"dm_time": [2.0, 1.0, 1.5, 4.0], "dm_event": [1, 0, 0, 0], "os_time": [3.5, 2.5, 1.5, 4.0],
+        "os_event": [1, 1, 0, 0]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("choice", "incidence"), [(None, 1 / 3), ("last_followup", 1 / 3), ("last_imaging", 0.5)]
+)
+def test_death_after_the_imaging_ended_competes_when_it_happens_unless_said_otherwise(choice, incidence):
+    """R's cuminc of four patients, see tests/stats/reference: 0.333 and 0.5 at 3 years."""
+    own = dict(FOUR) if choice is None else FOUR | {"dm_censor_at": [choice] * 4}
+    table = complete(bad(**own))
+    state = competing(table, "dm")
+    assert cumulative_incidence(state.time, state.event).at([3])[0].value == pytest.approx(incidence)
+    specific = endpoint(table, "dm")
+    assert (specific.time.tolist(), specific.event.tolist()) == (state.time.tolist(), [1, 0, 0, 0])
+    assert any("dm: death after the end of its own follow-up in row 2" in n for n in table.attrs["notes"])
+
+
+def test_disease_free_survival_needs_both_failures_and_the_other_has_its_own_name():
+    rows = bad(**FOUR).drop(columns=[c for c in bad() if c.startswith(("lrf", "dfs"))])
+    table = complete(rows)
+    assert table["dfs_time"].isna().all()
+    found = endpoint(table, "dmfs")
+    assert (found.time.tolist(), found.event.tolist()) == ([2.0, 2.5, 1.5, 4.0], [1, 1, 0, 0])
+    both = complete(rows.assign(lrf_time=[1.0, 2.5, 1.5, 4.0], lrf_event=[1, 0, 0, 0]))
+    assert both["dfs_time"].tolist() == [1.0, 2.5, 1.5, 4.0]
+
+
+def test_n_of_version_9_does_not_stand_among_those_of_edition_8():
+    with pytest.raises(InputError, match="N of version 9 into n9"):
+        complete(bad(n7=[None] * 4, n8=["N1"] * 4, edition_n=["9"] * 4))

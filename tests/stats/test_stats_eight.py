@@ -140,8 +140,8 @@ def test_harrell_c_by_counting_pairs():
 
 
 def test_uno_c_by_weighting_pairs():
-    # G is 1 at 1; at 2 one of six leaves after the event: 5/6; at 3 one of five: 4/5
-    g2, g4 = 5 / 6, 5 / 6 * 4 / 5
+    # G is 1 up to 2, where one of six leaves after the event: 5/6; at 3 one of five: 4/5
+    g2, g4 = 1, 5 / 6 * 4 / 5
     total = 7 + 6 / g2**2 + 3 / g4**2
     won = 7 + 5 / g2**2 + 3 / g4**2
     assert uno_c(TIME, EVENT, X) == pytest.approx(won / total, abs=1e-14)

@@ -32,8 +32,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from aiene.benchmark.metrics import froc_score
 from aiene.benchmark.metrics.classification import classification
+from aiene.benchmark.metrics.detection import froc_score
 from aiene.benchmark.metrics.matching import NodeInfo, NodeMatch, NodePair
 from aiene.stats.bootstrap import mean
 from aiene.stats.equivalence import difference_test, equivalence, subtracted

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aiene.benchmark.config import GTVN, LABEL_VALUES
-from aiene.benchmark.metrics import lost_match, lost_metrics
-from aiene.benchmark.metrics.matching import NodeInfo, NodeMatch, size_class
+from aiene.benchmark.metrics.matching import NodeInfo, NodeMatch, lost_match, size_class
+from aiene.benchmark.metrics.segmentation import lost_metrics
 from aiene.benchmark.records import CaseRecord, TruthRecord
 
 RULE = 2

@@ -19,8 +19,7 @@ import numpy.typing as npt
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, LabelChoice
 from aiene.benchmark.content_hash import image_sha256, in_order_of_place, labels_sha256, nodes_sha256
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
-from aiene.benchmark.metrics import node_infos
-from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.metrics.matching import components, node_infos
 from aiene.benchmark.records import TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Grid, Volume, triple

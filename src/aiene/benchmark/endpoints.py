@@ -14,7 +14,7 @@ import numpy as np
 from aiene.benchmark.config import GTVN, BenchmarkConfig
 from aiene.benchmark.counting import labels_that_count, matches_of, node_scores
 from aiene.benchmark.ene_evaluation import tracks_of
-from aiene.benchmark.metrics import froc_score, node_dice
+from aiene.benchmark.metrics.detection import froc_score, node_dice
 from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS, higher_is_better
 from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord, TruthRecord

@@ -56,7 +56,7 @@ def analyse(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")],
     ai_ene: AiEneOption = None,
     endpoint: Annotated[
-        str, typer.Option(help="Endpoints, separated by commas: os, dc, lrc, dfs.")
+        str, typer.Option(help="Endpoints, separated by commas: os, dc, lrc, dfs, dmfs.")
     ] = "os,dc",
     scheme: SchemeOption = "count-0-1-2plus",
     source: FromOption = "canonical",
@@ -69,6 +69,12 @@ def analyse(
     seed: Annotated[int, typer.Option(help="Of every random step.")] = 20260101,
     covariates: Annotated[
         str | None, typer.Option(help="Of the multivariable models, separated by commas.")
+    ] = None,
+    dm_censor_at: Annotated[
+        Literal["last_followup", "last_imaging"] | None,
+        typer.Option(
+            help="Death after the imaging for dm and lrf ended: competes (default), or is not seen."
+        ),
     ] = None,
     impute: Annotated[bool, typer.Option("--impute", help="Also impute missing covariates.")] = False,
     derive: Annotated[
@@ -105,6 +111,7 @@ def analyse(
     with user_errors():
         chosen = read_scheme(scheme)
         settings = _settings(site, covariates, bootstraps=bootstraps, seed=seed, impute=impute,
+                             dm_censor_at=dm_censor_at,
                              derive=derive_how or ("split" if derive or derive_endpoint else "no"),
                              derive_endpoint=derive_endpoint,
                              jobs=jobs, title=title, date=date)  # fmt: skip

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from aiene.risk.simulate.cohort import CohortSettings
 
 
+SCHOENFELD = "Schoenfeld's formula for one linear term, by the law of the patients"
+
+
 def simulate(
     n: Annotated[int, typer.Option("--n", min=1, help="Patients.")] = 1733,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Table to write.")] = None,
@@ -57,6 +60,7 @@ def simulate(
 ) -> None:
     """Make a cohort with known hazards and say the power to find them, or plant a count onto a real table."""
     from aiene.errors import UsageError
+    from aiene.risk.simulate.law import planned_power
 
     with user_errors():
         if onto is not None:
@@ -65,12 +69,16 @@ def simulate(
                     "--onto keeps the real outcomes: --effect and --event-rate do not go with it."
                 )
             made, record = _onto(onto, source, mapping, endpoint, 1.5 if hr is None else hr, seed)
+            record["power"] = _power_onto(made, endpoint, record["hazard_ratio"], r_squared, alpha)
         else:
             if event_rate is not None and not 0 < event_rate < 1:
                 raise UsageError("--event-rate lies between 0 and 1.")
             settings = _settings(effect or [], endpoint, hr)
             made, record = _cohort(n, seed, settings, event_rate, endpoint)
-        record["power"] = _power(made, endpoint, record["hazard_ratio"], r_squared, alpha)
+            planned = planned_power(
+                settings, endpoint, n, event_rate=event_rate, r_squared=r_squared, alpha=alpha
+            )
+            record["power"] = planned and {"method": SCHOENFELD, **asdict(planned)}
         if out is not None:
             write_with_record(made, out, record)
         echo_json(record) if as_json else _show(record)
@@ -124,19 +132,21 @@ def _events(table: pd.DataFrame) -> dict[str, int]:
     return {name: int(table[f"{name}_event"].sum()) for name in ("os", "dm", "lrf", "dfs")}
 
 
-def _power(
+def _power_onto(
     table: pd.DataFrame, endpoint: str, ratio: float, r_squared: float, alpha: float
 ) -> dict[str, Any] | None:
-    """Power of one linear term of the count; None where nothing is planted or nothing happened."""
-    from aiene.stats.sample_size import effective_sd, power
+    """Power of one linear term of the count by Schoenfeld's formula; None where nothing is planted."""
+    from aiene.risk.simulate.conditional_marker import planted_sd
+    from aiene.stats.sample_size import power
 
     usable = table[f"{endpoint}_event"].notna()
     rate = float(table.loc[usable, f"{endpoint}_event"].astype(float).mean()) if usable.any() else 0.0
-    sd = effective_sd(table.loc[usable, "n_ai_ene"].to_numpy(dtype=float), ratio)
+    sd = planted_sd(table, endpoint)
     if ratio == 1 or rate == 0 or sd == 0:
         return None
     n = int(usable.sum())
-    return asdict(power(n, hazard_ratio=ratio, event_rate=rate, sd=sd, r_squared=r_squared, alpha=alpha))
+    found = power(n, hazard_ratio=ratio, event_rate=rate, sd=sd, r_squared=r_squared, alpha=alpha)
+    return {"method": SCHOENFELD, **asdict(found)}
 
 
 def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSettings:
@@ -176,8 +186,8 @@ def _show(record: dict[str, Any]) -> None:
         stderr_console().print("no power: nothing is planted, or nothing varies", markup=False)
         return
     echo(
-        f"power {found['power']:.3f} with {found['events']:.0f} events "
-        f"(sd of the count {found['sd']:.2f}, R squared "
-        f"{found['r_squared']:g}, two-sided {found['alpha']:g}); 80 % needs {found['events_80']} events "
-        f"({found['patients_80']} patients), 90 % {found['events_90']} ({found['patients_90']})"
+        f"{found['method']}: power {found['power']:.3f} with {found['events']:.0f} expected events (standard "
+        f"deviation of the count {found['sd']:.2f}, R squared {found['r_squared']:g}, two-sided "
+        f"{found['alpha']:g}); 80 % needs {found['events_80']} events ({found['patients_80']} patients), "
+        f"90 % {found['events_90']} ({found['patients_90']})"
     )

@@ -42,6 +42,8 @@ class IntegratedBrier(NamedTuple):
 def brier_score(time: ArrayLike, event: ArrayLike, predicted: ArrayLike, horizons: ArrayLike) -> Brier:
     """Mean squared distance of predicted risk and outcome, by inverse probability of censoring.
 
+    Events by T weigh 1 / G(T-), patients beyond the horizon t 1 / G(t), as R's riskRegression has it.
+
     Parameters
     ----------
     event : (n,) 0 censored, 1 event, 2 competing event (outcome 0 from then on).
@@ -104,7 +106,7 @@ def _matrix(predicted: ArrayLike, n: int, k: int) -> Floats:
 
 def _weights(moments: Moments, time: Floats, event: Ints, ends: Floats) -> Floats:
     curve = moments.uncensored(np.ones((time.size, 1)))
-    own, at_end = moments.steps_at(curve, time)[:, 0], moments.steps_at(curve, ends)[:, 0]
+    own, at_end = moments.steps_at(curve, time, left=True)[:, 0], moments.steps_at(curve, ends)[:, 0]
     followed = time[:, None] > ends
     check_followed(time, event, float(ends[-1]))
     by_then = (time[:, None] <= ends) & (event > 0)[:, None]

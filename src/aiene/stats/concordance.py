@@ -118,7 +118,9 @@ def uno_c(
     tau: float | None = None,
     train: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> float:
-    """Uno's C: pairs weighted by 1 / G(time)^2, so that it does not depend on who was censored when.
+    """Uno's C: pairs weighted by 1 / G(T-)^2, so that it does not depend on who was censored when.
+
+    T is the time of the event, G(T-) the censoring curve just before it, as in R's survival::concordance.
 
     Parameters
     ----------
@@ -142,7 +144,7 @@ def uno_c(
     counts = pair_counts(times, codes, scores)
     counted = times[counts.who] < limit
     at_event = times[counts.who[counted]]
-    g = step(*censoring_steps(source[0], source[1]), at_event, 1.0)
+    g = step(*censoring_steps(source[0], source[1]), at_event, 1.0, left=True)
     useful = counts.outliving[counted] > 0
     if (g[useful] <= 0).any():
         raise NotEstimableError("no patient is followed up to the last events", "set an earlier tau")
@@ -328,7 +330,7 @@ class _Dense:
         comparable = (self._outlives @ small).astype(np.float64)
         weight = counts[self._who]
         if self._moments is not None:
-            g = self._moments.steps_at(self._moments.uncensored(counts), self._time)
+            g = self._moments.steps_at(self._moments.uncensored(counts), self._time, left=True)
             weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=(g > 0) & (comparable > 0))
         total = (weight * comparable).sum(axis=0)
         return {
@@ -359,7 +361,7 @@ class _Sparse:
             counts = pair_counts(time, event, risk[indices])
             weight = (time[counts.who] < self._limit).astype(np.float64)
             if self._kind == "uno":
-                g = step(*censoring_steps(time, event), time[counts.who], 1.0)
+                g = step(*censoring_steps(time, event), time[counts.who], 1.0, left=True)
                 useful = (g > 0) & (counts.outliving > 0)
                 weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=useful)
             total = np.array([weight @ counts.outliving])

@@ -41,7 +41,8 @@ class CoxModel:
     information : (p, p) observed information at `beta`, with the ridge where there is one.
     log_likelihood, log_likelihood_null : partial, at `beta` and at 0, without the ridge.
     converged : the Newton decrement fell under the tolerance; False where an estimate runs to infinity.
-    baseline_times, baseline_hazard : (k,) Breslow's cumulative hazard at x = 0; empty with strata.
+    baseline_times, baseline_hazard : (k,) cumulative hazard at x = 0, with Efron's ties as the likelihood has
+        them (R's basehaz of the same fit); empty with strata.
     """
 
     beta: Floats
@@ -232,7 +233,7 @@ def fit_cox(
     null = derivatives(sorted_x, sets, np.zeros_like(beta))
     raw = beta / scale
     hazard_times, hazard = (
-        (np.zeros(0), np.zeros(0)) if strata is not None else _breslow(times, codes, matrix @ raw)
+        (np.zeros(0), np.zeros(0)) if strata is not None else _cumulative_hazard(times, matrix @ raw, sets)
     )
     penalty = ridge * np.eye(beta.size)
     return CoxModel(
@@ -296,14 +297,14 @@ def _solve(information: Floats, score: Floats) -> Floats:
     return np.asarray(move)
 
 
-def _breslow(time: Floats, event: Ints, eta: Floats) -> tuple[Floats, Floats]:
+def _cumulative_hazard(time: Floats, eta: Floats, sets: RiskSets) -> tuple[Floats, Floats]:
+    """Each event adds 1 / (sum over its risk set, less Efron's share of its ties): the d of one tie together
+    what the likelihood takes from them."""
     with np.errstate(over="ignore"):
         r = np.exp(eta)
-    times, place = np.unique(time, return_inverse=True)
-    deaths = np.bincount(place, weights=event, minlength=times.size)
-    at_risk = np.cumsum(np.bincount(place, weights=r, minlength=times.size)[::-1])[::-1]
-    kept = deaths > 0
-    return times[kept], np.cumsum(deaths[kept] / at_risk[kept])
+    jumps = 1.0 / event_sums(r[sets.order][:, None], sets)[:, 0]
+    times, place = np.unique(time[sets.order][sets.event_rows], return_inverse=True)
+    return times, np.cumsum(np.bincount(place, weights=jumps, minlength=times.size))
 
 
 # Records of fitted regressions

@@ -25,6 +25,7 @@ from aiene.stats.survival_curves import (
     life_table,
     step,
     survival_steps,
+    unseen_limit,
 )
 from aiene.stats.tests import normal_quantile
 
@@ -38,9 +39,10 @@ class IncidenceCurve:
     Parameters
     ----------
     times : (k,) distinct times; the incidence holds from each on.
-    incidence, lower, upper, std_error : (k,)
+    incidence, lower, upper, std_error : (k,) before the first event of the cause the interval is that of
+        Clopper and Pearson (see `unseen_limit`); NaN where the incidence is 1.
     at_risk : (k,) patients without any event, followed up to just before the time.
-    n_events : (k,) events of the cause at the time.
+    n_events, n_competing : (k,) events of the cause, and of the other, at the time.
     n, events : patients, and events of the cause in all.
     last_time : the longest observation.
     known_until : the same, or infinity where nobody was censored at it, so that the curve is known for ever.
@@ -53,6 +55,7 @@ class IncidenceCurve:
     std_error: Floats
     at_risk: Floats
     n_events: Floats
+    n_competing: Floats
     n: int
     events: int
     cause: int
@@ -66,8 +69,13 @@ class IncidenceCurve:
         return step(self.times, self.incidence, np.asarray(times, dtype=np.float64), 0.0)
 
     def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
-        """Incidence at each horizon with its interval."""
-        return tuple(estimate_at(self, self.incidence, float(horizon)) for horizon in horizons)
+        """Incidence at each horizon with its interval; before the first event by the patients known there."""
+        found = [estimate_at(self, self.incidence, float(horizon)) for horizon in horizons]
+        return tuple(one if one.n_events else one._replace(upper=self._unseen(one)) for one in found)
+
+    def _unseen(self, at: HorizonEstimate) -> float:
+        known = at.at_risk + self.n_competing[self.times < at.time].sum()
+        return float(unseen_limit(known, self.confidence)) if known else float("nan")
 
     def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
         """How many patients are without any event and followed up to just before each tick."""
@@ -108,16 +116,20 @@ def cumulative_incidence(
     error = np.sqrt(_variance(table, before, incidence, cause))
     z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
     lower, upper = _incidence_limits(incidence, error, z, interval)
+    other = table.events[:, 2 - cause]
+    known = table.at_risk + np.cumsum(other) - other
+    upper = np.where(incidence > 0, upper, unseen_limit(known, confidence))
     lead = [] if table.times[0] == 0.0 else [0.0]
     zeros = np.zeros(len(lead))
     return IncidenceCurve(
         times=np.concatenate([lead, table.times]),
         incidence=np.concatenate([zeros, incidence]),
         lower=np.concatenate([zeros, lower]),
-        upper=np.concatenate([zeros, upper]),
+        upper=np.concatenate([zeros + unseen_limit(times.size, confidence), upper]),
         std_error=np.concatenate([zeros, error]),
         at_risk=np.concatenate([zeros + times.size, table.at_risk]),
         n_events=np.concatenate([zeros, table.events[:, cause - 1]]),
+        n_competing=np.concatenate([zeros, other]),
         n=times.size,
         events=int((codes == cause).sum()),
         cause=cause,
@@ -190,5 +202,8 @@ def _incidence_limits(
         else:
             raise UsageError(f"interval {interval}: choose log-log or plain.")
     inside = (incidence > 0) & (incidence < 1)
-    lower, upper = np.where(inside, lower, incidence), np.where(inside, upper, incidence)
+    edge = np.where(
+        incidence < 1, incidence, np.nan
+    )  # nothing is known of the interval once all had the event
+    lower, upper = np.where(inside, lower, edge), np.where(inside, upper, edge)
     return np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)

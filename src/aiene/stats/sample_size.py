@@ -142,7 +142,7 @@ def power(
     n : patients.
     hazard_ratio : above 0, not 1.
     event_rate : share of patients with an event.
-    sd : standard deviation of the covariate; of a skewed count, see `effective_sd`.
+    sd : standard deviation of the covariate.
     r_squared : with the other covariates.
     alpha : two-sided.
 
@@ -169,31 +169,3 @@ def power(
     needed = [math.ceil((critical + normal.inv_cdf(goal)) ** 2 / unit) for goal in (0.8, 0.9)]
     patients = [math.ceil(count / event_rate) for count in needed]
     return Power(n, events, hazard_ratio, sd, r_squared, alpha, found, *needed, *patients)
-
-
-def effective_sd(values: np.ndarray, hazard_ratio: float) -> float:
-    """The standard deviation that a skewed covariate has for `power`.
-
-    Events happen to those at risk exp(b x), so the information of an event is the variance V(u) of the
-    covariate weighted by exp(u x), which for a skewed count is more than its plain variance. A rare event
-    adds twice the integral of u V(u) from 0 to b to the expected likelihood ratio; the spread returned here
-    gives the same. For a hazard ratio near 1 it is the plain one.
-
-    Parameters
-    ----------
-    values : (n,) the covariate of each patient.
-    hazard_ratio : per unit, above 0.
-    """
-    beta = math.log(hazard_ratio)
-    if beta == 0:
-        return float(np.std(values))
-    steps = (np.arange(64) + 0.5) / 64
-    variances = np.array([_weighted_variance(values, step * beta) for step in steps])
-    return float(np.sqrt(2 * np.mean(steps * variances)))
-
-
-def _weighted_variance(values: np.ndarray, log_ratio: float) -> float:
-    exponent = log_ratio * values
-    weights = np.exp(exponent - exponent.max())
-    mean = np.average(values, weights=weights)
-    return float(np.average((values - mean) ** 2, weights=weights))

@@ -29,6 +29,7 @@ from aiene.stats.records import (
 from aiene.stats.tests import normal_quantile, two_sided
 
 SurvivalInterval = Literal["log-log", "log", "plain"]
+_TOUCHES = 1.5e-8  # a curve this near to a level is at it: the tolerance of R's survfit
 
 
 class LifeTable(NamedTuple):
@@ -81,7 +82,11 @@ def survival_steps(table: LifeTable) -> Floats:
 
 
 def censoring_steps(time: Floats, event: Ints) -> tuple[Floats, Floats]:
-    """Times and Kaplan-Meier curve G of staying uncensored; at one time events come before censorings."""
+    """Times and Kaplan-Meier curve G of staying uncensored; at one time events come before censorings.
+
+    A patient whose time is T was seen there with probability G(T-), the curve just before T, since whoever is
+    censored at T was still followed there. A patient followed beyond a horizon t was so with G(t).
+    """
     table = life_table(time, np.minimum(event, 1))
     at_risk = table.at_risk - table.events[:, 0]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -115,6 +120,21 @@ def at_risk_before(times: Floats, at_risk: Floats, ticks: Sequence[float]) -> li
     """
     places = np.searchsorted(times, np.asarray(ticks, dtype=np.float64), side="left")
     return [int(n) for n in np.concatenate([at_risk, [0.0]])[places]]
+
+
+def unseen_limit(n: ArrayLike, confidence: float) -> Floats:
+    """Upper limit of the share of an event that none of n patients had: 1 - (alpha / 2)^(1/n).
+
+    Before the first event the error of a curve is 0 and no interval follows from it; that of Clopper and
+    Pearson does, for the patients whose state is known at the time: those still followed, and with competing
+    events those who had one before.
+
+    References
+    ----------
+    Clopper and Pearson 1934, Biometrika 26:404.
+    """
+    known = np.maximum(np.asarray(n, dtype=np.float64), 1.0)
+    return np.asarray(1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / known))
 
 
 class Curve(Protocol):
@@ -176,8 +196,8 @@ class SurvivalCurve:
     Parameters
     ----------
     times : (k,) distinct times; survival holds from each on.
-    survival, lower, upper, std_error : (k,) Greenwood's error; the interval is of the kind named,
-        NaN where survival is 0.
+    survival, lower, upper, std_error : (k,) Greenwood's error; the interval is of the kind named, before the
+        first event that of Clopper and Pearson (see `unseen_limit`), and NaN where survival is 0.
     at_risk : (k,) patients followed up to just before the time.
     n_events, n_censored : (k,) at the time.
     n, events : patients and events in all.
@@ -205,8 +225,14 @@ class SurvivalCurve:
         return step(self.times, self.survival, np.asarray(times, dtype=np.float64), 1.0)
 
     def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
-        """Survival at each horizon with its interval."""
-        return tuple(estimate_at(self, self.survival, float(horizon)) for horizon in horizons)
+        """Survival at each horizon with its interval; before the first event by the patients at risk."""
+        found = [estimate_at(self, self.survival, float(horizon)) for horizon in horizons]
+        return tuple(
+            one
+            if one.n_events or not one.at_risk
+            else one._replace(lower=1.0 - float(unseen_limit(one.at_risk, self.confidence)))
+            for one in found
+        )
 
     def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
         """How many patients are followed up to just before each tick."""
@@ -215,6 +241,7 @@ class SurvivalCurve:
     def quantile(self, p: float = 0.5) -> Interval:
         """First time at which survival is not above 1 - p; NaN where it is not reached.
 
+        Where the curve runs level at 1 - p and falls later, the middle of that step, as R's survfit says.
         The interval holds the times at which the interval of the curve crosses (Brookmeyer and Crowley 1982).
         """
         level = 1.0 - check_fraction(p, "p")
@@ -227,8 +254,14 @@ class SurvivalCurve:
         return self.quantile(0.5)
 
     def _first_below(self, curve: Floats, level: float) -> float:
-        below = np.flatnonzero(curve <= level + 1e-12)
-        return float(self.times[below[0]]) if below.size else float("nan")
+        below = np.flatnonzero((curve <= level + _TOUCHES) & (self.survival < 1))
+        if not below.size:
+            return float("nan")
+        first = below[0]
+        lower = np.flatnonzero(curve[first:] < level - _TOUCHES)
+        level_step = abs(curve[first] - level) <= _TOUCHES and lower.size
+        last = first + lower[0] if level_step else first
+        return float((self.times[first] + self.times[last]) / 2)
 
 
 def kaplan_meier(
@@ -264,12 +297,13 @@ def kaplan_meier(
         error = np.where(survival > 0, survival * np.sqrt(greenwood), 0.0)
     z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
     lower, upper = _limits(survival, greenwood, z, interval)
+    lower = np.where(survival < 1, lower, 1.0 - unseen_limit(at_risk, confidence))
     has_zero = table.times[0] == 0.0
     lead = [] if has_zero else [0.0]
     return SurvivalCurve(
         times=np.concatenate([lead, table.times]),
         survival=_led(survival, lead, 1.0),
-        lower=_led(lower, lead, 1.0),
+        lower=_led(lower, lead, 1.0 - float(unseen_limit(times.size, confidence))),
         upper=_led(upper, lead, 1.0),
         std_error=_led(error, lead, 0.0),
         at_risk=_led(at_risk, lead, float(times.size)),
@@ -382,7 +416,7 @@ def _led(values: Floats, lead: list[float], first: float) -> Floats:
 
 
 class Restricted(NamedTuple):
-    """Mean time lived up to `tau`, in the unit of time."""
+    """Mean time lived up to `tau`, in the unit of time; no interval (NaN) where nobody had the event."""
 
     value: float
     lower: float
@@ -419,7 +453,8 @@ def rmst(time: ArrayLike, event: ArrayLike, tau: float, *, confidence: float = 0
     limit = float(check_horizons(tau)[0])
     z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
     value, error = _area(times, codes, limit)
-    return Restricted(value, value - z * error, value + z * error, error, limit)
+    width = z * error if error > 0 else float("nan")
+    return Restricted(value, value - width, value + width, error, limit)
 
 
 def rmst_difference(
@@ -523,10 +558,10 @@ class Moments:
         before = np.concatenate([np.ones((1, survival.shape[1])), survival[:-1]])
         return np.asarray(np.sum(before * _share(own, at_risk), axis=0))
 
-    def steps_at(self, curve: Floats, query: Floats) -> Floats:
-        """Values (q, b) of a curve (k, b) that starts at 1, at any times."""
+    def steps_at(self, curve: Floats, query: Floats, *, left: bool = False) -> Floats:
+        """Values (q, b) of a curve (k, b) that starts at 1, at any times; with `left` just before them."""
         padded = np.concatenate([np.ones((1, curve.shape[1])), curve])
-        return padded[np.searchsorted(self.times, query, side="right")]
+        return padded[np.searchsorted(self.times, query, side="left" if left else "right")]
 
 
 def _share(part: Floats, whole: Floats) -> Floats:

@@ -50,6 +50,9 @@ def time_dependent_auc(
 ) -> tuple[TimeAuc, ...]:
     """AUC of those with the event by each horizon against those without, weighted for censoring.
 
+    Cases and competing events at T weigh 1 / G(T-), patients beyond the horizon t 1 / G(t), as R's
+    riskRegression has it.
+
     Parameters
     ----------
     event : (n,) 0 censored, 1 event, 2 competing event: a patient with it by the horizon is a control.
@@ -158,7 +161,7 @@ class _Cohort:
     def aucs(self, ranked: _Sorted, counts: Floats) -> Floats:
         """AUC (h, b) in each resample with these counts (n, b); NaN without cases or controls."""
         censoring = self._moments.uncensored(counts)
-        own = self._moments.steps_at(censoring, self._time)
+        own = self._moments.steps_at(censoring, self._time, left=True)
         weight = np.divide(counts, own, out=np.zeros_like(counts), where=own > 0)
         at_end = self._moments.steps_at(censoring, self._horizons)
         out = np.empty((self._horizons.size, counts.shape[1]))

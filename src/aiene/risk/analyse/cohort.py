@@ -11,18 +11,21 @@ import pandas as pd
 
 from aiene.errors import UsageError
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+from aiene.risk.table.endpoints import competing, endpoint
 
 LABELS: dict[str, str] = {
     "os": "Overall survival",
     "dc": "Distant control",
     "lrc": "Locoregional control",
     "dfs": "Disease-free survival",
+    "dmfs": "Distant-metastasis-free survival",
 }
 EVENTS: dict[str, str] = {
     "os": "death",
     "dc": "distant metastasis",
     "lrc": "locoregional failure",
     "dfs": "first of recurrence, metastasis and death",
+    "dmfs": "first of distant metastasis and death",
 }
 COMPETING: tuple[Endpoint, ...] = ("dc", "lrc")
 """Endpoints that death before the event competes with."""
@@ -36,7 +39,7 @@ class Outcome:
 
     Parameters
     ----------
-    name : os, dc, lrc or dfs.
+    name : os, dc, lrc, dfs or dmfs.
     rows : positions in the table that it was made from.
     time : float (n,), years.
     event : int (n,), 0 censored, 1 event; death before the event is censoring.
@@ -85,27 +88,26 @@ def outcome_of(table: pd.DataFrame, name: Endpoint) -> tuple[Outcome, tuple[tupl
     Parameters
     ----------
     table : canonical table with a plain index.
-    name : os, dc, lrc or dfs.
+    name : os, dc, lrc, dfs or dmfs.
     """
-    from aiene.risk.table.endpoints import competing, endpoint
-
-    plain = endpoint(table, name)
-    rows = np.flatnonzero(plain.usable)
-    event = np.asarray(plain.event)[rows].astype(int)
-    state = event
-    if name in COMPETING:
-        with_death = competing(table, name)
-        rows = np.flatnonzero(np.asarray(plain.usable) & np.asarray(with_death.usable))
-        event = np.asarray(plain.event)[rows].astype(int)
-        state = np.asarray(with_death.event)[rows].astype(int)
-    time = np.asarray(plain.time, dtype=float)[rows]
-    return Outcome(name, rows, time, event, state), tuple(plain.left_out)
+    found = competing(table, name) if name in COMPETING else endpoint(table, name)
+    rows = np.flatnonzero(found.usable)
+    state = np.asarray(found.event)[rows].astype(int)
+    time = np.asarray(found.time, dtype=float)[rows]
+    return Outcome(name, rows, time, (state == 1).astype(int), state), tuple(found.left_out)
 
 
 def missing_reason(table: pd.DataFrame, name: Endpoint) -> str:
     """Why an endpoint cannot be analysed at all; empty where it can."""
+    if name == "dmfs":
+        return missing_reason(table, "os") or missing_reason(table, "dc")
     column = {"dc": "dm", "lrc": "lrf"}.get(name, name)
     empty = [c for c in (f"{column}_time", f"{column}_event") if c not in table or table[c].isna().all()]
+    if empty and name == "dfs" and not missing_reason(table, "dmfs"):
+        return (
+            "without locoregional failure (lrf_time, lrf_event) the first of metastasis and death is "
+            "distant-metastasis-free survival: ask for dmfs"
+        )
     if empty:
         return f"the table has no value in {' and '.join(empty)}"
     if name in COMPETING and ("os_event" not in table or table["os_event"].isna().all()):
@@ -207,6 +209,8 @@ def make_cohort(table: pd.DataFrame, settings: AnalysisSettings) -> Cohort:
         raise UsageError("the table has no patient.")
     simulated = bool((words(table, "ai_ene_source") == "simulated").any())
     at = table.reset_index(drop=True)
+    if settings.dm_censor_at is not None:
+        at["dm_censor_at"] = settings.dm_censor_at
     steps = []
     for name, reason, detail in _rules(settings):
         details = detail(at)

@@ -13,7 +13,7 @@ from aiene.report.document import Column, Figure, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_bars, draw_flow, draw_migration
 from aiene.risk.analyse.cohort import Cohort, numeric, words
-from aiene.risk.analyse.grouping import Grouping, Groupings
+from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
 from aiene.risk.analyse.survival import lower
 
 _NUMBERS = (
@@ -33,7 +33,6 @@ _CATEGORIES = (
     ("t8", "T, edition 8"),
     ("n8", "N, edition 8"),
     ("rtog0129", "RTOG-0129"),
-    ("ajcc8_stage", "AJCC-8 stage"),
     ("marker_class", "AI-ENE class"),
     ("treatment", "Treatment"),
     ("center", "Centre"),
@@ -149,6 +148,7 @@ def _characteristics(name: str, title: str, table: pd.DataFrame, groups: list[_G
     for column, label in _CATEGORIES:
         if column in table and table[column].notna().any():
             rows += _category_rows(label, words(table, column), groups)
+    rows += _chapter_rows(table, groups)
     columns = (
         Column("characteristic", "Characteristic"),
         Column("level", "Level"),
@@ -156,6 +156,20 @@ def _characteristics(name: str, title: str, table: pd.DataFrame, groups: list[_G
     )
     note = "Counts with the share of the patients with a known value; medians with quartiles."
     return Table(name, title, columns, plain_rows(rows), note)
+
+
+def _chapter_rows(table: pd.DataFrame, groups: list[_Group]) -> list[dict[str, Any]]:
+    """AJCC-8 within each of its chapters: a stage of the one is not that of the other."""
+    if "ajcc8_stage" not in table:
+        return []
+    chapter, stage, rows = words(table, "ajcc8_chapter"), words(table, "ajcc8_stage"), []
+    for title, values, stages in CHAPTERS.values():
+        inside = np.isin(chapter, values)
+        known = np.where(np.isin(stage, stages), stage, "")
+        if (known[inside] != "").any():
+            own = [(g, label, mask & inside) for g, label, mask in groups]
+            rows += _category_rows(f"AJCC-8 stage, {title}", np.where(inside, known, ""), own)
+    return rows
 
 
 def _counts(label: str, level: str, cells: dict[str, tuple[int, float | None]]) -> dict[str, Any]:
@@ -255,18 +269,23 @@ def migration_figure(cohort: Cohort, groupings: Groupings) -> Figure | None:
     old, new = groupings.base, groupings.combined
     if old is None or new is None:
         return None
-    a, b = old.rank(cohort.table), new.rank(cohort.table)
-    counts = [
-        [int(((a == i) & (b == j)).sum()) for j in range(len(new.order))] for i in range(len(old.order))
-    ]
+    b = new.rank(cohort.table)
+    counts, names, labels = [], [], []
+    for part in groupings.bases:
+        a = part.rank(cohort.table)
+        chapter = f"{CHAPTERS[part.chapter][0]} " if part.chapter else ""
+        names += [chapter + group for group in part.order]
+        labels += [chapter + label for label in part.labels]
+        counts += [[int(((a == i) & (b == j)).sum()) for j in range(len(new.order))]
+                   for i in range(len(part.order))]  # fmt: skip
     total = sum(map(sum, counts))
     data: dict[str, list[Any]] = {
-        "old": [o for o in old.order for _ in new.order],
-        "new": list(new.order) * len(old.order),
+        "old": [name for name in names for _ in new.order],
+        "new": list(new.order) * len(names),
         "patients": [c for row in counts for c in row],
     }
     content = {
-        "old": list(old.labels),
+        "old": labels,
         "new": list(new.labels),
         "counts": counts,
         "old_title": old.title,

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from aiene.errors import UsageError
 from aiene.risk.analyse.cohort import numeric, words
+from aiene.risk.staging.stage import stage_table
 
 _T = {"T0": 0, "Tis": 0, "T1": 0, "T2": 0, "T3": 1, "T4": 2, "T4a": 2, "T4b": 2}
 _N = {"N0": 0, "N1": 0, "N2": 1, "N2a": 1, "N2b": 1, "N2c": 1, "N3": 2, "N3a": 2, "N3b": 2}
@@ -145,17 +147,100 @@ def _levels(
 def _stage(
     name: str, label: str, codes: dict[str, int], levels: tuple[str, str, str]
 ) -> Callable[[pd.DataFrame], _Coded]:
-    """T or N in three classes: edition 7 where the patient has it, else edition 8."""
+    """T or N in three classes, of one edition, which the label names."""
 
     def code(table: pd.DataFrame) -> _Coded:
-        seven, eight = words(table, f"{name}7"), words(table, f"{name}8")
-        ranks = np.array([codes.get(a or b, -1) for a, b in zip(seven, eight, strict=True)])
+        known = table if f"{name}_covariate" in table else with_one_edition(table, [name])
+        edition = next(iter(known[f"{name}_covariate_edition"]), "")
+        ranks = np.array([codes.get(word, -1) for word in words(known, f"{name}_covariate")])
+        in_words = f"{label}, edition {edition}" if edition else label
         columns = {
             f"{name}_{levels[r]}": np.where(ranks < 0, np.nan, (ranks == r).astype(float)) for r in (1, 2)
         }
-        return Term(name, label, levels[0], tuple(columns), levels[1:]), pd.DataFrame(columns)
+        return Term(name, in_words, levels[0], tuple(columns), levels[1:]), pd.DataFrame(columns)
 
     return code
+
+
+def with_one_edition(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The table with T and N as covariates: `t_covariate`, `n_covariate` and their `_edition`.
+
+    Edition 7 where every patient with a category has one of it, else 8 where every one has that. Where
+    the table mixes them, edition 7 is converted to 8, which loses nothing in p16-positive
+    disease and, where the extension is known, in p16-negative disease.
+
+    Parameters
+    ----------
+    names : covariates; only `t` and `n` among them are looked at.
+
+    Raises
+    ------
+    UsageError : the editions are mixed and a patient's category cannot be converted.
+    """
+    out = table.copy()
+    for name in (n for n in ("t", "n") if n in names):
+        seven, eight = (_told(table, f"{name}{edition}") for edition in (7, 8))
+        known = (seven != "") | (eight != "")
+        if not (seven == "")[known].any():
+            category, edition = seven, "7"
+        elif not (eight == "")[known].any():
+            category, edition = eight, "8"
+        else:
+            category, edition = np.where(eight != "", eight, _converted(table, name)), "8"
+            lost = int((known & (category == "")).sum())
+            if lost:
+                raise UsageError(
+                    f"{name.upper()} is of edition 7 in {int((seven != '').sum())} patients and of edition 8 "
+                    f"in {int((eight != '').sum())}, and {lost} of edition 7 cannot be converted without "
+                    f"loss{_WHY[name]}: bring {name.upper()} to one edition, or leave {name} out of "
+                    "--covariates."
+                )
+        out[f"{name}_covariate"] = pd.array(category, dtype="string")
+        out[f"{name}_covariate_edition"] = edition if known.any() else ""
+    return out
+
+
+def edition_warnings(table: pd.DataFrame) -> list[str]:
+    """What a reader must know of the edition that T and N were taken by, see `with_one_edition`."""
+    warnings = []
+    for name in ("t", "n"):
+        if f"{name}_covariate" not in table or "8" not in set(words(table, f"{name}_covariate_edition")):
+            continue
+        converted = int(((_told(table, f"{name}8") == "") & (_told(table, f"{name}7") != "")).sum())
+        if converted:
+            warnings.append(
+                f"{name.upper()} of edition 7 in {converted} patients was converted to edition 8, which the "
+                "others have."
+            )
+        if name == "n" and len(set(words(table, "hpv")) - {""}) > 1:
+            warnings.append(
+                "N of edition 8 means another thing in p16-positive than in p16-negative disease; in all "
+                "patients its hazard ratios mix the two, so read them within HPV strata."
+            )
+    return warnings
+
+
+_WHY = {
+    "t": " (not of the oropharynx)",
+    "n": " (p16-negative or untested with clinical_ene unknown, else --ene-unknown negative; or a bare N2)",
+}
+
+
+def _told(table: pd.DataFrame, column: str) -> np.ndarray:
+    """T or N of a column, empty where it is missing or X."""
+    found = words(table, column)
+    return np.where(np.array([str(word).endswith("X") for word in found], dtype=bool), "", found)
+
+
+def _converted(table: pd.DataFrame, name: str) -> np.ndarray:
+    """T or N of edition 8 as the staging converts it; empty where it does not.
+
+    T of the oropharynx has the same classes in both, but for T4a and T4b, which are one here anyway.
+    """
+    staged = table if "ajcc8_n" in table else stage_table(table)
+    own = words(staged, "ajcc8_n") if name == "n" else _told(table, "t7")
+    inside = np.isin(words(table, "site"), ("oropharynx", "unknown_primary", ""))
+    return np.where(inside & np.isin(own, [*_N, *_T]), own, "")
 
 
 def _center(table: pd.DataFrame) -> _Coded:

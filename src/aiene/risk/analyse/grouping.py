@@ -13,6 +13,17 @@ from aiene.risk.analyse.cohort import words
 if TYPE_CHECKING:
     from aiene.risk.schemes.scheme import Scheme
 
+_POSITIVE, _NEGATIVE = "p16_positive", "p16_negative"
+CHAPTERS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    _POSITIVE: ("p16-positive", ("p16_positive",), ("I", "II", "III", "IV")),
+    _NEGATIVE: (
+        "p16-negative or untested",
+        ("p16_negative", "p16_assumed_negative"),
+        ("0", "I", "II", "III", "IVA", "IVB", "IVC"),
+    ),
+}
+"""Chapters of AJCC-8, which have stages of their own: title, values of `ajcc8_chapter`, stages."""
+
 STAGES = ("0", "I", "II", "III", "IV", "IVA", "IVB", "IVC")
 SYSTEMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rtog0129": ("RTOG-0129", ("low", "intermediate", "high")),
@@ -42,6 +53,7 @@ class Grouping:
     column : of the table.
     order : groups, best first; other values are no group.
     labels : how the groups are shown.
+    chapter : key of `CHAPTERS` where it is for the patients of that one only.
     """
 
     name: str
@@ -49,11 +61,15 @@ class Grouping:
     column: str
     order: tuple[str, ...]
     labels: tuple[str, ...]
+    chapter: str = ""
 
     def rank(self, table: pd.DataFrame) -> np.ndarray:
         """Place of each patient's group, 0 the best, -1 in none; int (n,)."""
         place = {group: number for number, group in enumerate(self.order)}
-        return np.array([place.get(g, -1) for g in words(table, self.column)], dtype=int)
+        ranks = np.array([place.get(g, -1) for g in words(table, self.column)], dtype=int)
+        if self.chapter:
+            ranks[~np.isin(words(table, "ajcc8_chapter"), CHAPTERS[self.chapter][1])] = -1
+        return ranks
 
     def present(self, ranks: np.ndarray) -> tuple[int, ...]:
         """Places of the groups that hold a patient."""
@@ -68,6 +84,7 @@ class Groupings:
     ----------
     marker : classes of the count.
     base : the old groups; None where the scheme starts from nothing.
+    bases : the same, but AJCC-8 of both chapters as a grouping for each: their stages are not the same ones.
     combined : old groups and count together; None where it is the same as `marker`.
     others : further staging systems to set beside.
     """
@@ -76,11 +93,17 @@ class Groupings:
     base: Grouping | None
     combined: Grouping | None
     others: tuple[Grouping, ...]
+    bases: tuple[Grouping, ...] = ()
 
     @property
     def shown(self) -> tuple[Grouping, ...]:
         """Those that get curves."""
-        return tuple(g for g in (self.marker, self.base, self.combined) if g is not None)
+        return tuple(g for g in (self.marker, *self.bases, self.combined) if g is not None)
+
+    @property
+    def chapters(self) -> tuple[Grouping, ...]:
+        """AJCC-8 of each chapter, where it is no base."""
+        return tuple(g for g in self.others if g.chapter)
 
     @property
     def main(self) -> Grouping:
@@ -95,21 +118,36 @@ def make_groupings(table: pd.DataFrame, scheme: Scheme) -> Groupings:
         "marker", "Number of AI-ENE nodes", "marker_class", classes, tuple(_class_label(c) for c in classes)
     )
     own = _BASES.get(scheme.base, scheme.base)
-    others = tuple(
-        g
-        for column in ("rtog0129", "ajcc8_stage")
-        if column != own and (g := _system(table, column)) is not None
-    )
+    bases = _chapters(table, "base_group", "base") if scheme.base == "ajcc8" else ()
+    chapter = scheme.base.removeprefix("ajcc8_")
+    staged = () if bases else _chapters(table, "ajcc8_stage", "ajcc8_stage")
+    rtog = _system(table, "rtog0129") if own != "rtog0129" else None
+    others = tuple(g for g in (rtog, *staged) if g is not None and g.chapter != chapter)
     if scheme.base == "none":
         return Groupings(marker, None, None, others)
     title = SYSTEMS[own][0] if own in SYSTEMS else scheme.base
+    if chapter in CHAPTERS:
+        title = f"{title}, {CHAPTERS[chapter][0]}"
     seen = set(words(table, "base_group"))
     base_groups = tuple(g for g in scheme.base_groups if g in seen) or tuple(scheme.base_groups)
     base = Grouping("base", title, "base_group", base_groups, base_groups)
     combined = Grouping(
         "combined", f"{title} with AI-ENE", "combined_group", tuple(scheme.groups), tuple(scheme.groups)
     )
-    return Groupings(marker, base, combined, others)
+    return Groupings(marker, base, combined, others, bases or (base,))
+
+
+def _chapters(table: pd.DataFrame, column: str, name: str) -> tuple[Grouping, ...]:
+    """AJCC-8 as one grouping for each chapter with two stages or more."""
+    found = []
+    for chapter, (words_of, values, stages) in CHAPTERS.items():
+        seen = set(words(table, column)[np.isin(words(table, "ajcc8_chapter"), values)])
+        groups = tuple(g for g in stages if g in seen)
+        if len(groups) > 1:
+            found.append(
+                Grouping(f"{name}_{chapter}", f"AJCC-8 stage, {words_of}", column, groups, groups, chapter)
+            )
+    return tuple(found)
 
 
 def _system(table: pd.DataFrame, column: str) -> Grouping | None:

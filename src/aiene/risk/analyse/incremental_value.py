@@ -7,6 +7,7 @@ models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemio
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,16 @@ import pandas as pd
 
 from aiene.risk.analyse.bootstrap_refit import Refit, names_of, values_of
 from aiene.risk.analyse.model_comparison import (
+    RELEARNED,
     Added,
     ModelComparison,
     Predictions,
+    compared,
     ends,
     predict,
     reached,
     resamples,
+    scores,
     varying,
 )
 from aiene.risk.analyse.records import Skipped
@@ -33,6 +37,7 @@ from aiene.stats.decision_curve import decision_curve
 from aiene.stats.internal_validation import optimism
 from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import Interval, NotEstimableError
+from aiene.stats.tests import log_rank
 from aiene.stats.time_auc import time_dependent_aucs
 
 FEWEST_CENTRES = 3
@@ -82,8 +87,12 @@ def _validate(
     settings: AnalysisSettings,
 ) -> None:
     time, event = comparison.outcome.time, comparison.outcome.event
-    risks = {m.name: _risk(m.matrix, time, event, held) for m in comparison.models}
-    pairs = [("old", m.name) for m in comparison.models[1:]]
+    fitted = {m.name: _risk(m.matrix, time, event, held) for m in comparison.models}
+    risks: dict[str, np.ndarray] = {}
+    for model in comparison.models:
+        inside = model if model.ranks is None else replace(model, ranks=model.ranks[held])
+        risks |= scores(inside, fitted[model.name])
+    pairs = compared(risks)
     result = concordance(
         time[held],
         event[held],
@@ -97,7 +106,7 @@ def _validate(
     for model in comparison.models:
         values: dict[str, Any] = {"c": result.values[model.name].value}
         values |= ends(result.values[model.name], settings)
-        values["slope"] = _slope(time[held], event[held], risks[model.name])
+        values["slope"] = _slope(time[held], event[held], fitted[model.name])
         if model.name in gains:
             gain = gains[model.name]
             values |= {"delta": gain.value}
@@ -136,13 +145,15 @@ def reclassified(
         comparison, (settings.decision_years,)
     ):
         return
-    top = max(int(comparison.ranks_old.max()), int(comparison.ranks_new.max())) + 1
-    levels = [f"group {i + 1}" for i in range(top)]
+    levels = [f"group {i + 1}" for i in range(len(comparison.levels_new))]
+    old_name, new_name = (
+        dict(zip(levels, names, strict=True)) for names in (_named(comparison), comparison.levels_new)
+    )
     old = np.array([levels[r] for r in comparison.ranks_old], dtype=object)
     new = np.array([levels[r] for r in comparison.ranks_new], dtype=object)
     result = reclassification(
         outcome.time,
-        outcome.event,
+        outcome.state,
         old,
         new,
         levels=levels,
@@ -154,8 +165,8 @@ def reclassified(
         added.put(
             "reclassified",
             head,
-            old=cell.old,
-            new=cell.new,
+            old=old_name[cell.old],
+            new=new_name[cell.new],
             n=cell.n,
             risk=cell.risk,
             lower=cell.lower,
@@ -171,6 +182,12 @@ def reclassified(
         **_part("non_event", result.non_event_part, settings),
         **_part("nri", result.nri, settings),
     )
+
+
+def _named(comparison: ModelComparison) -> tuple[str, ...]:
+    """Names of the old groups on the scale of the combined ones, which may have more."""
+    own = comparison.levels_old
+    return own if len(own) == len(comparison.levels_new) else comparison.levels_new
 
 
 def _part(name: str, interval: Interval, settings: AnalysisSettings) -> dict[str, Any]:
@@ -193,7 +210,9 @@ def separation(
         order = [int(r) for r in np.unique(ranks)]
         if len(order) < 2:
             continue
-        g = groome(outcome.time, outcome.event, ranks, order=order, horizon=horizon)
+        g = groome(
+            outcome.time, outcome.event, ranks, order=order, horizon=horizon, subgroups=comparison.cells
+        )
         added.put(
             "separation",
             head,
@@ -219,6 +238,7 @@ def assess(comparison: ModelComparison, settings: AnalysisSettings) -> Added:
         return added
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
         ("likelihood-ratio test", lambda: _lrt(comparison, found, head, added)),
+        ("order of the groups", lambda: _order(comparison, head, added)),
         ("concordance", lambda: _concordance(comparison, found, head, added, settings)),
         ("optimism", lambda: _optimism(comparison, head, added, settings)),
         ("leaving one centre out", lambda: internal_external_validation(comparison, head, added, settings)),
@@ -265,11 +285,34 @@ def _lrt(comparison: ModelComparison, found: Predictions, head: dict[str, Any], 
     )
 
 
-def _pairs(comparison: ModelComparison) -> list[tuple[str, str]]:
-    return [("old", m.name) for m in comparison.models[1:]]
+def _order(comparison: ModelComparison, head: dict[str, Any], added: Added) -> None:
+    """Whether the hazard rises with the groups as they are ordered: events over those expected (log-rank)."""
+    outcome = comparison.outcome
+    for model in comparison.models:
+        if model.ranks is None or np.unique(model.ranks).size < 2:
+            continue
+        labels = np.array([model.groups[rank] for rank in model.ranks], dtype=object)
+        rows = log_rank(outcome.time, outcome.event, labels, order=model.groups).rows
+        ratios = [row.observed / row.expected for row in rows]
+        wrong = [
+            f"{rows[place + 1].group} is below {rows[place].group}"
+            for place in range(len(rows) - 1)
+            if ratios[place + 1] < ratios[place]
+        ]
+        added.put(
+            "order",
+            head,
+            model=model.label,
+            key=model.name,
+            ratios=", ".join(f"{row.group} {ratio:.2f}" for row, ratio in zip(rows, ratios, strict=True)),
+            holds=not wrong,
+            verdict="holds" if not wrong else f"does not hold: {'; '.join(wrong)}",
+        )
 
 
 def _label(comparison: ModelComparison, name: str) -> str:
+    if name == RELEARNED:
+        return f"{comparison.old.label}, order learned here"
     return next(m.label for m in comparison.models if m.name == name)
 
 
@@ -287,7 +330,7 @@ def _concordance(
             outcome.time,
             outcome.event,
             found.risk,
-            compare=_pairs(comparison),
+            compare=found.pairs,
             kind=kind,  # type: ignore[arg-type]
             tau=limit,
             n_boot=resamples(settings),
@@ -297,40 +340,48 @@ def _concordance(
         for name, value in result.values.items():
             row = {"model": _label(comparison, name), "kind": _KINDS[kind], "key": name}
             added.put("c", head, **row, c=value.value, **ends(value, settings), tau=limit)
-        for pair, difference in zip(_pairs(comparison), result.differences.values(), strict=True):
+        for pair, difference in zip(found.pairs, result.differences.values(), strict=True):
             row = {"model": _label(comparison, pair[1]), "kind": _KINDS[kind], "key": pair[1]}
+            row["against"] = _label(comparison, pair[0])
             added.put("delta", head, **row, delta=difference.value, **ends(difference, settings))
 
 
 def _optimism(
     comparison: ModelComparison, head: dict[str, Any], added: Added, settings: AnalysisSettings
 ) -> None:
-    """C and calibration slope of each model and the difference in C, corrected for being fitted here."""
+    """C and calibration slope of each model and the difference in C, corrected for being fitted here.
+
+    Ordered groups are not among them: nothing of their C is fitted. Neither are slopes of one covariate,
+    which its coefficient alone moves.
+    """
     if not settings.bootstraps:
         return
     outcome = comparison.outcome
     everybody = np.arange(outcome.n)
     arrays = {
         m.name: varying(m.matrix).to_numpy(dtype=float)
-        for m in comparison.models
+        for m in (comparison.old, comparison.new)
         if varying(m.matrix).shape[1]
     }
     refit = Refit(outcome.time, outcome.event, arrays)
-    compared = [p for p in _pairs(comparison) if p[0] in arrays and p[1] in arrays]
+    pairs = [("old", "new")] if len(arrays) == 2 else []
 
     def score(betas: dict[str, np.ndarray], rows: np.ndarray) -> list[float]:
-        return values_of(refit, betas, None if np.array_equal(rows, everybody) else rows, compared)
+        return values_of(refit, betas, None if np.array_equal(rows, everybody) else rows, pairs)
 
     result = optimism(
         lambda rows, _: refit.fit(rows),
         score,
         outcome.n,
-        names=names_of(list(arrays), compared),
+        names=names_of(list(arrays), pairs),
         n_boot=settings.bootstraps,
         seed=settings.seed,
     )
     for row in result.rows:
         measure, name = row.name.split(" ", 1)
+        given = measure != "delta" and name == "old" and comparison.old.ranks is not None
+        if given or (measure == "slope" and arrays[name].shape[1] == 1):
+            continue
         added.put(
             "optimism",
             head,
@@ -362,7 +413,7 @@ def _auc(
         outcome.state,
         found.risk,
         years,
-        compare=_pairs(comparison),
+        compare=found.pairs,
         n_boot=resamples(settings),
         seed=settings.seed,
     )
@@ -370,10 +421,10 @@ def _auc(
         for year, value in zip(years, values, strict=True):
             row = {"model": _label(comparison, name), "key": name, "year": year}
             added.put("auc", head, **row, auc=value.value, **ends(value, settings))
-    for pair, gains in zip(_pairs(comparison), result.differences.values(), strict=True):
+    for pair, gains in zip(found.pairs, result.differences.values(), strict=True):
         for year, d in zip(years, gains, strict=True):
             row = {
-                "model": f"{_label(comparison, pair[1])} - {comparison.old.label}",
+                "model": f"{_label(comparison, pair[1])} - {_label(comparison, pair[0])}",
                 "key": f"delta {pair[1]}",
                 "year": year,
             }
@@ -421,7 +472,9 @@ def _calibration(
     outcome = comparison.outcome
     for year in reached(comparison, settings.calibration_years):
         absolute = found.by([year])
-        for model in comparison.models:
+        for model in (
+            m for m in comparison.models if m.ranks is None
+        ):  # of groups it is zero by construction
             row = {"model": model.label, "key": model.name, "year": year}
             result = calibration(outcome.time, outcome.state, absolute[model.name][:, 0], year)
             added.put(

@@ -34,24 +34,36 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
         ),
         "Nested Cox models on the same patients; the count enters capped at {cap}.",
     ),
+    "order": (
+        "do the groups keep their order?",
+        (
+            *_HEAD,
+            Column("model", "Groups"),
+            Column("ratios", "Events over expected, best group first"),
+            Column("verdict", "The order"),
+        ),
+        "Expected as in the log-rank test. C and AUC of groups come from the order that they are given. If "
+        "it does not hold, the count is compared with the old groups in the order learned here, and so not "
+        "credited with putting them in order.",
+    ),
     "c": (
         "concordance",
         (*_HEAD, _MODEL, Column("kind", "Kind"), Column("c", "C (interval)", "number3", "lower", "upper")),
-        "Apparent values: the models were fitted on these patients. Percentile intervals, {boot} "
-        "resamples of "
-        "patients, seed {seed}; ties in risk count 0.5. Uno's C is weighted for censoring, up to the "
-        "last horizon.",
+        "Of ordered groups by their given order; of models apparent: they were fitted on these patients. "
+        "Percentile intervals, {boot} resamples of patients, seed {seed}; ties in risk count 0.5. Uno's C is "
+        "weighted for censoring, up to the last horizon.",
     ),
     "delta": (
         "paired difference in concordance to the old system",
         (
             *_HEAD,
             _MODEL,
+            Column("against", "Compared with"),
             Column("kind", "Kind"),
             Column("delta", "Difference in C (interval)", "number3", "lower", "upper"),
             Column("p", "p", "p"),
         ),
-        "Both models on the same resamples.",
+        "Both on the same resamples.",
     ),
     "optimism": (
         "corrected for optimism",
@@ -63,9 +75,10 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("optimism", "Optimism", "number3"),
             Column("corrected", "Corrected", "number3"),
         ),
-        "Harrell's bootstrap: the models are fitted anew in each of {boot} resamples (seed {seed}). "
-        "Cut-offs of a "
-        "pre-specified scheme are not searched, so they add no optimism.",
+        "Harrell's bootstrap: the models are fitted anew in each of {boot} resamples (seed {seed}). Ordered "
+        "groups are not here, since nothing of their C is fitted; the gain of a model over groups is that "
+        "over the same groups with effects fitted in the same resample. Slopes of one covariate say nothing "
+        "and are left out.",
     ),
     "centres": (
         "leave one centre out",
@@ -124,7 +137,8 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
         ),
         (
             "Apparent values, near-perfect by construction on the patients the model was fitted on; see the "
-            "corrected slope above."
+            "corrected slope above. Models of groups alone, whose calibration here is perfect by "
+            "construction, are left out."
         ),
     ),
     "reclassified": (
@@ -136,7 +150,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("n", "n", "count"),
             Column("risk", "Observed risk (interval)", "percent", "lower", "upper"),
         ),
-        "Groups counted from the best; observed risk by Kaplan-Meier.",
+        "Observed risk by Kaplan-Meier; with death competing by Aalen-Johansen.",
     ),
     "nri": (
         "categorical net reclassification at {decide:g} years",
@@ -161,7 +175,8 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("balance", "Balance", "number3"),
             Column("explained", "Explained variation", "number3"),
         ),
-        "Groome's criteria at {decide:g} years; smaller is better, except for explained variation.",
+        "Groome's criteria at {decide:g} years, by Kaplan-Meier; smaller is better, except for explained "
+        "variation. Consistency is over the old groups' patients by class of the count.",
     ),
     "decision": ("", (), ""),
     "calibration_groups": ("", (), ""),
@@ -192,8 +207,9 @@ def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings
 
 
 def _figures(endpoint: str, rows: dict[str, list[dict[str, Any]]], settings: AnalysisSettings) -> list[Item]:
-    names = {r["contest"] for r in rows["lrt"] if r["population"] == "All patients"}
-    main = "base" if "base" in names else "clinical" if "clinical" in names else next(iter(sorted(names)), "")
+    names = sorted({r["contest"] for r in rows["lrt"] if r["population"] == "All patients"})
+    bases = [name for name in names if name.startswith("base")]
+    main = next(iter([*bases, *(n for n in names if n == "clinical"), *names]), "")
 
     def own(table: str) -> list[dict[str, Any]]:
         chosen = [r for r in rows[table] if r["contest"] == main and r["population"] == "All patients"]

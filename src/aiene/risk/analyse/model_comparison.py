@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from aiene.stats.cox_model import CoxFit
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import Difference, Interval, NotEstimableError
 
+RELEARNED = "relearned"
 FEWEST = 5
 """Fewer patients make no group of a model."""
 
@@ -31,11 +32,16 @@ class Model:
     ----------
     name : for machines; label : in words.
     matrix : its columns; no missing value.
+    groups : names of ordered groups, best first; empty for a model of covariates.
+    ranks : of ordered groups the place of each patient's, (n,): what their C and AUC are of, since the order
+        is given and not learned from the outcome; None for a model of covariates.
     """
 
     name: str
     label: str
     matrix: pd.DataFrame
+    ranks: np.ndarray | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class ModelComparison:
     groups : the combined groups as a third model; None where there are none.
     ranks_old, ranks_new : places of the old and of the combined groups on one scale; empty where there is
         no such scale.
+    levels_old, levels_new : names of the places on that scale.
+    cells : old group and class of the count of each patient, (n,) in words.
     note : which groups were taken together to be estimable.
     center : centre of each patient, (n,), empty where not known.
     """
@@ -64,6 +72,9 @@ class ModelComparison:
     groups: Model | None
     ranks_old: np.ndarray
     ranks_new: np.ndarray
+    levels_old: tuple[str, ...] = ()
+    levels_new: tuple[str, ...] = ()
+    cells: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
     note: str = ""
     center: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
 
@@ -80,7 +91,9 @@ class Predictions:
     Parameters
     ----------
     fits : Cox model by name; none for a model without a column.
-    risk : linear predictor by model; float (n,).
+    risk : what C and AUC are of, by model; float (n,): places of ordered groups, else the linear predictor.
+        Where the old groups' own order does not hold, `RELEARNED` has them by effects fitted here: the count
+        is compared with these, or it would be credited with putting the old groups in order.
     horizons : in time, (k,).
     absolute : risk of the event by each horizon, by model; float (n, k).
     """
@@ -89,6 +102,11 @@ class Predictions:
     risk: dict[str, np.ndarray]
     horizons: tuple[float, ...]
     absolute: dict[str, np.ndarray]
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """What each other model is compared with."""
+        return compared(self.risk)
 
     def by(self, horizons: Sequence[float]) -> dict[str, np.ndarray]:
         """Risk of the event by some of the horizons; (n, len(horizons)) by model."""
@@ -106,11 +124,14 @@ def model_comparisons(sample: Sample, groupings: Groupings, cap: int) -> tuple[M
         clinical = _comparison("clinical", "Clinical factors", sample.label, outcome, design.matrix, capped)
         found.append(replace(clinical, center=center[sample.design.complete]))
     capped = np.minimum(sample.count, cap)
-    if groupings.base is not None and groupings.combined is not None:
-        old, new = groupings.base.rank(sample.table), groupings.combined.rank(sample.table)
+    combined = groupings.combined
+    for base in groupings.bases:
+        if combined is None:
+            break
+        old, new = base.rank(sample.table), combined.rank(sample.table)
         keep = (old >= 0) & (new >= 0)
         if keep.any():
-            groups = _with_groups(sample, groupings, keep, old[keep], new[keep], capped[keep])
+            groups = _with_groups(sample, base, combined, keep, old[keep], new[keep], capped[keep])
             found.append(replace(groups, center=center[keep]))
     for other in groupings.others:
         ranks = other.rank(sample.table)
@@ -119,13 +140,29 @@ def model_comparisons(sample: Sample, groupings: Groupings, cap: int) -> tuple[M
         merged, note = _without_sparse(ranks[keep], outcome.event, other)
         matrix = _indicators(merged, other)
         if keep.any() and matrix.shape[1]:
-            comparison = _comparison(other.name, other.title, sample.label, outcome, matrix, capped[keep])
+            comparison = _comparison(
+                other.name,
+                other.title,
+                sample.label,
+                outcome,
+                matrix,
+                capped[keep],
+                ranks[keep],
+                other.labels,
+            )
             found.append(replace(comparison, note=note, center=center[keep]))
     return tuple(c for c in found if c.outcome.n_events and c.new.matrix["n_ai_ene"].nunique() > 1)
 
 
 def _comparison(
-    name: str, title: str, population: str, outcome: Outcome, matrix: pd.DataFrame, capped: np.ndarray
+    name: str,
+    title: str,
+    population: str,
+    outcome: Outcome,
+    matrix: pd.DataFrame,
+    capped: np.ndarray,
+    ranks: np.ndarray | None = None,
+    groups: tuple[str, ...] = (),
 ) -> ModelComparison:
     matrix = matrix.reset_index(drop=True)
     nothing = np.zeros(0, dtype=int)
@@ -134,7 +171,7 @@ def _comparison(
         title,
         population,
         outcome,
-        Model("old", title, matrix),
+        Model("old", title, matrix, ranks, groups),
         Model("new", f"{title} + AI-ENE count", matrix.assign(n_ai_ene=capped)),
         None,
         nothing,
@@ -144,31 +181,34 @@ def _comparison(
 
 def _with_groups(
     sample: Sample,
-    groupings: Groupings,
+    base: Grouping,
+    combined: Grouping,
     keep: np.ndarray,
     old: np.ndarray,
     new: np.ndarray,
     capped: np.ndarray,
 ) -> ModelComparison:
-    base, combined = groupings.base, groupings.combined
-    if base is None or combined is None:
-        raise TypeError("a comparison of groups needs a base and combined groups")
     event = sample.outcome.event[keep]
     merged, note = _without_sparse(old, event, base)
     merged_new, note_new = _without_sparse(new, event, combined)
     matrix = _indicators(merged, base)
     groups = _indicators(merged_new, combined)
     scale = _one_scale(base, combined)
+    own = base.labels if not set(base.order) <= set(combined.order) else combined.labels
+    cells = words(sample.table, "base_group") + " | " + words(sample.table, "marker_class")
     return ModelComparison(
-        "base",
+        base.name,
         base.title,
         sample.label,
         sample.outcome.take(keep),
-        Model("old", base.title, matrix),
+        Model("old", base.title, matrix, old, base.labels),
         Model("new", f"{base.title} + AI-ENE count", matrix.assign(n_ai_ene=capped)),
-        Model("groups", combined.title, groups) if groups.shape[1] else None,
+        Model("groups", combined.title, groups, new, combined.labels) if groups.shape[1] else None,
         scale[old] if scale.size else scale,
         new if scale.size else scale,
+        own if scale.size else (),
+        combined.labels if scale.size else (),
+        cells[keep],
         " ".join(n for n in (note, note_new) if n),
     )
 
@@ -204,7 +244,8 @@ def predict(comparison: ModelComparison, horizons: Sequence[float]) -> Predictio
     """Fit every model and predict.
 
     With death competing, absolute risks are those of Fine-Gray models; linear predictors are always those of
-    (cause-specific) Cox models. A model without a column predicts the same for all.
+    (cause-specific) Cox models. A model without a column predicts the same for all. Absolute risks of ordered
+    groups need a model of them; their ranks do not.
 
     Raises
     ------
@@ -217,19 +258,47 @@ def predict(comparison: ModelComparison, horizons: Sequence[float]) -> Predictio
     for model in comparison.models:
         matrix = varying(model.matrix)
         if not matrix.shape[1]:
-            risk[model.name] = np.zeros(outcome.n)
+            risk |= scores(model, np.zeros(outcome.n))
             absolute[model.name] = _marginal(outcome, horizons)
             continue
         fit = fits[model.name] = cox(outcome.time, outcome.event, matrix)
         if fit.model is None:
             raise NotEstimableError(f"{model.label} gives no prediction", "use another model")
         values = matrix.to_numpy(dtype=float)
-        risk[model.name] = np.asarray(fit.model.risk(values))
+        fitted = np.asarray(fit.model.risk(values))
+        risk |= scores(model, fitted)
         if outcome.competes:
             absolute[model.name] = fine_gray(outcome.time, outcome.state, matrix).predict(matrix, horizons)
         else:
             absolute[model.name] = 1 - np.asarray(fit.model.survival(values, horizons))
     return Predictions(fits, risk, tuple(horizons), absolute)
+
+
+def scores(model: Model, fitted: np.ndarray) -> dict[str, np.ndarray]:
+    """What C and AUC of a model are of, see `Predictions`.
+
+    Parameters
+    ----------
+    fitted : (n,) linear predictor of the model.
+    """
+    if model.ranks is None:
+        return {model.name: fitted}
+    ranks = model.ranks.astype(float)
+    if model.name != "old" or same_order(ranks, fitted):
+        return {model.name: ranks}
+    return {model.name: ranks, RELEARNED: fitted}
+
+
+def same_order(ranks: np.ndarray, fitted: np.ndarray) -> bool:
+    """Whether effects that were fitted rise with the places of the groups; (n,) each."""
+    _, first = np.unique(ranks, return_index=True)
+    return bool((np.diff(fitted[first]) > 0).all())
+
+
+def compared(risk: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Pairs of scores: groups with the old groups as they are given, models with what is fitted alike."""
+    fitted = RELEARNED if RELEARNED in risk else "old"
+    return tuple((fitted if name == "new" else "old", name) for name in ("new", "groups") if name in risk)
 
 
 def varying(matrix: pd.DataFrame) -> pd.DataFrame:

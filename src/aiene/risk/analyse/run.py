@@ -31,6 +31,7 @@ from aiene.risk.analyse.descriptives import (
     table_one,
     table_one_hpv,
 )
+from aiene.risk.analyse.design import edition_warnings, with_one_edition
 from aiene.risk.analyse.grouping import Grouping, Groupings, make_groupings
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
@@ -110,11 +111,12 @@ def _curve_jobs(
     settings: AnalysisSettings,
 ) -> tuple[Job, ...]:
     jobs = []
-    for grouping in groupings.shown:
+    for grouping in (*groupings.shown, *groupings.chapters):
         strata = [_stratum(cohort, p, o, grouping) for p, o in zip(populations, outcomes, strict=True)]
+        strata = strata[:1] if grouping.chapter else strata  # a chapter of AJCC-8 is a stratum already
         what = f"{strata[0].outcome.label} by {grouping.title}"
         jobs.append(_job(what, survival_part, (strata, settings), 2))
-        if strata[0].outcome.competes:
+        if strata[0].outcome.competes and grouping not in groupings.chapters:
             jobs.append(
                 _job(
                     f"{what}, death competing",
@@ -240,7 +242,7 @@ def analyse(
     Parameters
     ----------
     table : canonical table, one row per patient, with `n_ai_ene`; staged and stratified here where it is not.
-    endpoints : out of os, dc, lrc, dfs.
+    endpoints : out of os, dc, lrc, dfs, dmfs.
     scheme : classes of the count and how they make combined groups.
     out : folder for analysis.json, report.html, tables/, figures/, methods.txt, excluded.csv.
     settings : see there.
@@ -249,7 +251,8 @@ def analyse(
 
     Raises
     ------
-    UsageError : an endpoint is unknown or, chosen for --derive, not analysed; or no patient is left.
+    UsageError : an endpoint is unknown or, chosen for --derive, not analysed; no patient is left; or T or N
+        are of two editions that cannot be brought to one.
     OutputError : the results cannot be written.
     MissingExtraError : the extra `risk` is not installed.
     """
@@ -263,6 +266,7 @@ def analyse(
 
         table = stratify(table, scheme)
     cohort = make_cohort(table, settings)
+    cohort = replace(cohort, table=with_one_edition(cohort.table, settings.covariates))
     groupings = make_groupings(cohort.table, scheme)
     make_folder(out)  # before the work, so that a place that cannot be written to is told at once
     _take(out)
@@ -396,6 +400,7 @@ def _warnings(cohort: Cohort) -> list[str]:
             f"Only {n} patient{'s' * (n > 1)}: intervals are wide and tests rest on large-sample "
             "theory that does not hold here."
         )
+    warnings += edition_warnings(cohort.table)
     if cohort.table["site"].isna().all():
         warnings.append("No primary site is given, so every patient was taken as if it were eligible.")
     return warnings

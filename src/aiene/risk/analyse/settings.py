@@ -7,10 +7,12 @@ from typing import Literal
 
 from aiene.errors import UsageError
 
-Endpoint = Literal["os", "dc", "lrc", "dfs"]
+Endpoint = Literal["os", "dc", "lrc", "dfs", "dmfs"]
 Derive = Literal["no", "split", "nested"]
 
-ENDPOINTS: tuple[Endpoint, ...] = ("os", "dc", "lrc", "dfs")
+CensorAt = Literal["last_followup", "last_imaging"]
+
+ENDPOINTS: tuple[Endpoint, ...] = ("os", "dc", "lrc", "dfs", "dmfs")
 COVARIATES = ("hpv", "pack_years", "t", "n", "age", "sex")
 """The factors that the marker is adjusted for unless the user says otherwise."""
 KNOWN_COVARIATES = (*COVARIATES, "ecog", "smoking_status", "treatment", "center")
@@ -29,6 +31,9 @@ class AnalysisSettings:
     calibration_years : years of calibration.
     decision_years : year of the decision curve and of the reclassification table.
     covariates : names out of `KNOWN_COVARIATES` for the multivariable models.
+    dm_censor_at : a death after the follow-up for distant metastasis or locoregional failure ended (imaging
+        stopped) competes when it happens (`last_followup`), or the patient is censored there
+        (`last_imaging`); None leaves it to the table's column of that name, else the former.
     marker_cap : the capped form of the count counts no node above this.
     sites : primary sites that are analysed; empty for all.
     hpv_strata : also analyse HPV-positive and HPV-negative patients on their own.
@@ -58,6 +63,7 @@ class AnalysisSettings:
     calibration_years: tuple[float, ...] = (2.0, 5.0)
     decision_years: float = 3.0
     covariates: tuple[str, ...] = COVARIATES
+    dm_censor_at: CensorAt | None = None
     marker_cap: int = 5
     sites: tuple[str, ...] = ("oropharynx",)
     hpv_strata: bool = True

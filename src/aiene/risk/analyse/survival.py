@@ -83,7 +83,7 @@ def follow_up_table(strata: Sequence[tuple[str, Outcome]]) -> Table:
             continue
         row: dict[str, Any] = {"population": label, "n": outcome.n}
         try:
-            found = follow_up(outcome.time, outcome.event)
+            found = follow_up(outcome.time, outcome.state)
         except NotEstimableError as error:
             row |= {"reason": str(error)}
         else:
@@ -106,7 +106,10 @@ def follow_up_table(strata: Sequence[tuple[str, Outcome]]) -> Table:
         Column("q3", "Third quartile", "number"),
         Column("longest", "Longest", "number"),
     )
-    note = "Reverse Kaplan-Meier: the event is the end of follow-up, death (or the event) ends it early."
+    note = (
+        "Reverse Kaplan-Meier: the event is the end of follow-up; the endpoint's event, and death before it, "
+        "censor it."
+    )
     return Table("follow_up", "Follow-up", columns, plain_rows(rows), note)
 
 

@@ -67,7 +67,8 @@ def _patients(cohort: Cohort, settings: AnalysisSettings) -> str:
     return (
         f"Of {cohort.n_input} patients in the table, {len(cohort.table)} were analysed; left out, in "
         f"this order: {out}. "
-        f"{origin}, in years of 365.25 days. Follow-up was estimated by the reverse Kaplan-Meier method."
+        f"{origin}, in years of 365.25 days. Follow-up was estimated by the reverse Kaplan-Meier method, "
+        "every event (and death before it) censoring it."
     )
 
 
@@ -90,16 +91,25 @@ def _marker(cohort: Cohort, scheme: Scheme, settings: AnalysisSettings) -> str:
     )
 
 
+_LATE_DEATH = {
+    None: "when it happened unless the table says otherwise (dm_censor_at)",
+    "last_followup": "when it happened",
+    "last_imaging": "not at all, the patient being censored there",
+}
+
+
 def _survival(endpoints: Sequence[Endpoint], settings: AnalysisSettings) -> str:
     named = "; ".join(f"{LABELS[e].lower()} (event: {EVENTS[e]})" for e in endpoints) or "none"
     text = (
-        f"Endpoints were {named}. Survival was estimated by Kaplan-Meier with log-log intervals and "
+        f"Endpoints were {named}. Survival was estimated by Kaplan-Meier with log-log intervals (before the "
+        "first event those of Clopper and Pearson, for the patients whose state was known) and "
         "compared by log-rank "
         "tests, overall, for trend over the ordered groups, and in pairs with Holm's correction."
     )
     if any(e in COMPETING for e in endpoints):
         text += (
-            " For control endpoints death before the event competed: cumulative incidence was estimated "
+            " For control endpoints death before the event competed, a death after the end of the endpoint's "
+            f"own follow-up {_LATE_DEATH[settings.dm_censor_at]}: cumulative incidence was estimated "
             "by Aalen-Johansen "
             "and compared by Gray's test, with 1 - Kaplan-Meier shown beside it; Fine-Gray models with "
             "robust variance "
@@ -142,13 +152,17 @@ def _added(settings: AnalysisSettings) -> str:
     return (
         "Whether AI-ENE adds to an old system was judged on the same patients by the likelihood-ratio "
         "test of nested Cox models, "
-        f"Harrell's and Uno's C with paired differences, cumulative/dynamic AUC at {years} years, the "
+        "Harrell's and Uno's C with paired differences (of ordered groups by the order they were given), "
+        f"cumulative/dynamic AUC at {years} years, the "
         "integrated Brier score, "
         f"calibration at {calibrated} years, a decision curve and a reclassification table at "
         f"{settings.decision_years:g} years. Intervals are "
         f"percentiles of {settings.bootstraps} bootstrap resamples of patients; C, its difference and "
         "the calibration slope were corrected for "
-        "optimism by fitting the models anew in each resample (Harrell)."
+        "optimism by fitting the models anew in each resample (Harrell). Weights for censoring were "
+        "1 / G(T-) at an event or competing event at T and 1 / G(t) beyond a horizon t, G being the "
+        "Kaplan-Meier curve of censoring; absolute risks came from the cumulative hazard of the Cox fit "
+        "with Efron's ties, with death competing from Fine and Gray's model (Breslow's ties)."
     )
 
 

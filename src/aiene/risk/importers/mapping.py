@@ -29,6 +29,9 @@ class Mapping(BaseModel):
     unit : of all times; needed as soon as one is mapped.
     units : of single columns instead: days, months or years of a time, cm or mm of a size.
     origin : when the clock starts.
+    origin_date : header of the day on which it starts; the mapped times are then days of the calendar, and a
+        failure without a day is followed to `os_time`.
+    date_format : how the days are written, such as "%d/%m/%Y"; 2026-11-30 unless it is said.
     sheet : of a workbook.
     columns : canonical column -> header of the table.
     values : canonical column -> code of the table -> canonical word; an empty word means missing.
@@ -41,6 +44,8 @@ class Mapping(BaseModel):
     unit: Unit | None = None
     units: dict[str, Literal["days", "months", "years", "cm", "mm"]] = {}
     origin: Literal["diagnosis", "rt_start", "rt_end"] | None = None
+    origin_date: str | None = None
+    date_format: str = "%Y-%m-%d"
     sheet: str | None = None
     columns: dict[str, str] = {}
     values: dict[str, dict[str, str | int | float]] = {}
@@ -90,6 +95,8 @@ def template(headers: Sequence[str] = ()) -> str:
         "",
         '# unit = "days"          # of all times: days, months or years; nothing is guessed',
         '# origin = "rt_start"    # when the clock starts: diagnosis, rt_start or rt_end',
+        '# origin_date = "RT start"     # where times are days of the calendar: header of the day it starts',
+        '# date_format = "%d/%m/%Y"     # how such days are written; 2026-11-30 unless it is said',
         '# sheet = "Sheet1"       # of a workbook',
         "# keep = []              # further columns to carry along",
     ]

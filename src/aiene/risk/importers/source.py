@@ -195,6 +195,7 @@ def stage_letter(letter: str, *, lower: str = "abc") -> Callable[[str], str | No
     """
 
     def read(text: str) -> str | None:
+        text = re.sub(r"(?<=\d)\.0+$", "", text)
         found = _STAGE_TEXT.match(text if text[:1].isalpha() and not text[:1].isdigit() else letter + text)
         if found is None:
             return None

@@ -34,7 +34,7 @@ BASE_GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Groups of each base, best first; a scheme maps every one of them."""
 
-ENDPOINTS = ("os", "dm", "lrf", "dfs")
+ENDPOINTS = ("os", "dm", "lrf", "dfs", "dmfs")
 DEFINITIONS = ("fakhry2019", "ang2010")
 
 

@@ -14,14 +14,23 @@ from aiene.errors import UsageError
 from aiene.risk.table.read import complete
 
 _T = ("T1", "T2", "T3", "T4a", "T4b")
-_T_SHARES = {True: (0.20, 0.38, 0.25, 0.13, 0.04), False: (0.12, 0.30, 0.30, 0.20, 0.08)}
+T_SHARES = {True: (0.20, 0.38, 0.25, 0.13, 0.04), False: (0.12, 0.30, 0.30, 0.20, 0.08)}
 _N = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
-_N_SHARES = {True: (0.10, 0.09, 0.07, 0.43, 0.25, 0.06), False: (0.28, 0.13, 0.03, 0.25, 0.24, 0.07)}
-_MEAN_ENE = {"N0": 0.0, "N1": 0.25, "N2a": 0.45, "N2b": 0.9, "N2c": 1.3, "N3": 1.5}
+N_SHARES = {True: (0.10, 0.09, 0.07, 0.43, 0.25, 0.06), False: (0.28, 0.13, 0.03, 0.25, 0.24, 0.07)}
+MEAN_ENE = {"N0": 0.0, "N1": 0.25, "N2a": 0.45, "N2b": 0.9, "N2c": 1.3, "N3": 1.5}
 """Mean AI-ENE nodes by N; shares and means are round numbers of our own choice."""
 
-_DISPERSION = 1.5
-_MOST = 12
+DISPERSION = 1.5
+MOST = 12
+AGE = (60.0, 9.5)
+"""Mean and standard deviation."""
+
+NEVER_SMOKED = (0.4, 0.1)
+"""Share of never smokers in HPV-positive and HPV-negative disease."""
+
+PACK_YEARS = (1.6, 16.0)
+"""Shape and scale of the gamma law of those who smoked."""
+
 ENDPOINTS = ("os", "dm", "lrf")
 
 
@@ -187,13 +196,13 @@ def _people(n: int, settings: CohortSettings, random: np.random.Generator) -> pd
     t, nodes = np.empty(n, dtype=object), np.empty(n, dtype=object)
     for positive in (True, False):
         here = negative != positive
-        t[here] = random.choice(_T, size=here.sum(), p=_T_SHARES[positive])
-        nodes[here] = random.choice(_N, size=here.sum(), p=_N_SHARES[positive])
-    never = random.random(n) < np.where(negative, 0.1, 0.4)
-    pack_years = np.where(never, 0.0, np.minimum(np.round(random.gamma(1.6, 16, size=n), 1), 150))
-    age = np.clip(random.normal(60, 9.5, size=n), 25, 95).round(1)
-    mean = np.array([_MEAN_ENE[word] for word in nodes])
-    ene = np.minimum(random.poisson(mean * random.gamma(_DISPERSION, 1 / _DISPERSION, size=n)), _MOST)
+        t[here] = random.choice(_T, size=here.sum(), p=T_SHARES[positive])
+        nodes[here] = random.choice(_N, size=here.sum(), p=N_SHARES[positive])
+    never = random.random(n) < np.where(negative, NEVER_SMOKED[1], NEVER_SMOKED[0])
+    pack_years = np.where(never, 0.0, np.minimum(np.round(random.gamma(*PACK_YEARS, size=n), 1), 150))
+    age = np.clip(random.normal(*AGE, size=n), 25, 95).round(1)
+    mean = np.array([MEAN_ENE[word] for word in nodes])
+    ene = np.minimum(random.poisson(mean * random.gamma(DISPERSION, 1 / DISPERSION, size=n)), MOST)
     return pd.DataFrame(
         {
             "t7": t,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.errors import UsageError
+from aiene.risk.simulate.law import count_pmf
 from aiene.risk.table.endpoints import Endpoint
 from aiene.risk.table.endpoints import endpoint as outcome_of
 
@@ -56,6 +57,15 @@ def simulate_onto(
     sentence = f"n_ai_ene is SIMULATED: hazard ratio {hazard_ratio:g} per node on {outcome.name}, seed {seed}"
     out.attrs = {**table.attrs, "warnings": [sentence, *table.attrs.get("warnings", [])]}
     return out
+
+
+def planted_sd(table: pd.DataFrame, endpoint: str) -> float:
+    """Standard deviation of the count that `simulate_onto` plants, by its law in these patients: no seed."""
+    values, shares = np.arange(_MOST + 1), np.zeros(_MOST + 1)
+    for rows, mean in _strata(table, outcome_of(table, endpoint)):
+        shares += rows.size * count_pmf(mean, _MOST)
+    shares /= shares.sum()
+    return float(np.sqrt(shares @ (values - shares @ values) ** 2))
 
 
 def _strata(table: pd.DataFrame, outcome: Endpoint) -> list[tuple[np.ndarray, float]]:

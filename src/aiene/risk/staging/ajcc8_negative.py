@@ -53,7 +53,7 @@ def _pathological_rows(nodes: NodeFacts) -> list[Row]:
         Row(1, not nodes.assessable, "NX"),
         Row(2, negated(here), "N0"),
         Row(3, every(lone, nodes.ene), "N2a"),
-        Row(4, every(here, nodes.ene), "N3b"),
+        Row(4, every(here, nodes.ene, negated(lone)), "N3b"),
         *_without_extension(nodes, bound, first=5),
     ]
 

@@ -69,7 +69,8 @@ def clinical_stage(t: str | None, n: str | None, m: str | None, *, table: str = 
     """
     t, n, m = told(t), told(n), told(m)
     m0, early = among(m, "M0"), among(t, "T0", "T1", "T2")
-    if t == "T0" and n == "N0" and m == "M0":
+    nothing = every(among(t, "T0"), among(n, "N0"))
+    if nothing and m == "M0":
         return unknown("no_disease: neither a primary nor a node")
     rows = [
         Row(1, among(m, "M1"), "IV"),
@@ -77,7 +78,7 @@ def clinical_stage(t: str | None, n: str | None, m: str | None, *, table: str = 
         Row(3, every(among(n, "N3"), m0), "III"),
         Row(4, every(among(t, "T3"), among(n, "N0", "N1", "N2"), m0), "II"),
         Row(5, every(early, among(n, "N2"), m0), "II"),
-        Row(6, every(early, among(n, "N0", "N1"), m0), "I"),
+        Row(6, every(early, among(n, "N0", "N1"), m0, negated(nothing)), "I"),
     ]
     return decide(
         table, rows, missing=lacking(t, n, m), otherwise=f"the chapter has no group for {t} {n} {m}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from aiene.risk.staging.decision import Row, Tri, negated, settled
+from aiene.risk.staging.decision import Decision, Row, Tri, negated, settled, unknown
 
 Side = Literal["ipsilateral", "contralateral", "bilateral", "other"]
 """`other` is contralateral or bilateral, not known which."""
@@ -114,10 +114,9 @@ FROM_N7: dict[str, NodeFacts] = {
     "N2a": replace(_LONE, over3=True),
     "N2b": NodeFacts(present=True, several=True, side="ipsilateral", over6=False),
     "N2c": NodeFacts(present=True, side="other", over6=False),
-    "N2": NodeFacts(present=True, over6=False),
     "N3": NodeFacts(present=True, over3=True, over6=True),
 }
-"""What a category of edition 7 says; bare N2 has lost its letter."""
+"""What a category of edition 7 says; a bare N2 is one of three, see `readings`."""
 
 FROM_N8_POSITIVE: dict[str, NodeFacts] = {
     "NX": _NOT_ASSESSABLE,
@@ -132,11 +131,36 @@ FROM_N8_NEGATIVE: dict[str, NodeFacts] = {
     **{name: facts.with_ene(False) for name, facts in FROM_N7.items() if name not in ("NX", "N0", "N3")},
     "NX": _NOT_ASSESSABLE,
     "N0": _ABSENT,
-    "N3": NodeFacts(present=True),
     "N3a": NodeFacts(present=True, over3=True, over6=True, ene=False),
     "N3b": NodeFacts(present=True, ene=True),
 }
 """What a clinical category of edition 8, p16-negative, says; N3b tells no size."""
+
+
+def readings(word: str, categories: Mapping[str, NodeFacts]) -> tuple[NodeFacts, ...]:
+    """What a category says: one that has lost its letter says what any of its sub-categories does.
+
+    Nothing where there is no such category.
+    """
+    if word in categories:
+        return (categories[word],)
+    return tuple(facts for name, facts in categories.items() if name.startswith(word))
+
+
+def over_readings(facts: Sequence[NodeFacts], rule: Callable[[NodeFacts], Decision]) -> Decision:
+    """N by a rule: known only if all readings of a category give the same.
+
+    Parameters
+    ----------
+    facts : see `readings`; at least one.
+    """
+    made = [rule(one) for one in facts]
+    if len(made) == 1 or (made[0].value is not None and len({one.value for one in made}) == 1):
+        return made[0]
+    possible = dict.fromkeys(v for one in made for v in ((one.value,) if one.value else one.possible))
+    told = (one.reason.removeprefix("missing: ").partition(" (could be")[0] for one in made if one.reason)
+    lacking = ", ".join(dict.fromkeys(("the letter of N", *told)))
+    return unknown(f"missing: {lacking} (could be {' or '.join(possible)})", tuple(possible))
 
 
 def needed(nodes: NodeFacts, rows: Callable[[NodeFacts], Sequence[Row]], *, ene: str = "") -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from aiene.risk.staging import ajcc7, ajcc8_negative, ajcc8_positive, version9
-from aiene.risk.staging.decision import Decision, Tri, not_applicable, unknown
+from aiene.risk.staging.decision import Decision, Tri, not_applicable, told, unknown
 from aiene.risk.staging.nodes import (
     FROM_N7,
     FROM_N8_NEGATIVE,
@@ -19,6 +19,8 @@ from aiene.risk.staging.nodes import (
     Contradiction,
     NodeFacts,
     measured,
+    over_readings,
+    readings,
 )
 from aiene.risk.staging.rtog import DEFINITIONS, Definition, rtog0129
 
@@ -101,6 +103,7 @@ def stage_patient(inputs: Inputs, options: StagingOptions) -> Staged:
     outside = _outside(inputs)
     if outside is not None:
         return Staged._make([outside] * len(Staged._fields))
+    inputs = _without_primary(inputs) if inputs.site == "unknown_primary" else inputs
     chapter = _chapter(inputs, options)
     m = _m(inputs, options)
     n7 = _n7(inputs, chapter.value)
@@ -129,6 +132,14 @@ def _outside(inputs: Inputs) -> Decision | None:
     return not_applicable(f"the rules are for the oropharynx, not for {inputs.site}")
 
 
+def _without_primary(inputs: Inputs) -> Inputs:
+    """An unknown primary with HPV is T0, also where T is missing or TX; pathologically too, if operated."""
+    if told(inputs.t8 or inputs.t7) is None:
+        inputs = inputs._replace(t8="T0")
+    operated = inputs.pt8 or inputs.pn8 or inputs.pn9 or inputs.n_positive_nodes is not None
+    return inputs._replace(pt8="T0") if operated and told(inputs.pt8) is None else inputs
+
+
 def _chapter(inputs: Inputs, options: StagingOptions) -> Decision:
     if inputs.hpv == "positive":
         return Decision(POSITIVE, "given")
@@ -151,29 +162,27 @@ def _n7(inputs: Inputs, chapter: str | None) -> Decision:
     if inputs.n7 is not None:
         return Decision(inputs.n7, "given")
     facts = _facts(inputs, chapter, own="")
-    return facts if isinstance(facts, Decision) else ajcc7.n7(facts)
+    return facts if isinstance(facts, Decision) else over_readings(facts, ajcc7.n7)
 
 
-def _facts(inputs: Inputs, chapter: str | None, *, own: str) -> NodeFacts | Decision:
-    """What is known of the nodes, from a category of another edition or from measurements.
+def _facts(inputs: Inputs, chapter: str | None, *, own: str) -> tuple[NodeFacts, ...] | Decision:
+    """What is known of the nodes, from a category of another edition (see `readings`) or from measurements.
 
     Parameters
     ----------
     own : `n8` to leave edition 8 aside, since it was looked at before.
     """
     if inputs.n7 is not None:
-        return FROM_N7[inputs.n7]
+        return readings(inputs.n7, FROM_N7)
     if inputs.n8 is not None and own != "n8":
         if chapter is None:
             return unknown("missing: hpv (N of edition 8 means another thing with it than without)")
         known = FROM_N8_POSITIVE if chapter == POSITIVE else FROM_N8_NEGATIVE
-        if inputs.n8 not in known:
-            return unknown(
-                f"{inputs.n8} does not exist in edition 8 for p16-positive disease; is it edition 7?"
-            )
-        return known[inputs.n8]
+        return readings(inputs.n8, known) or unknown(
+            f"{inputs.n8} does not exist in edition 8 for p16-positive disease; is it edition 7?"
+        )
     try:
-        return measured(inputs.n_nodes, inputs.node_laterality, inputs.largest_node_cm)
+        return (measured(inputs.n_nodes, inputs.node_laterality, inputs.largest_node_cm),)
     except Contradiction as error:
         return unknown(f"contradiction: {error}")
 
@@ -186,14 +195,14 @@ def _ajcc8(inputs: Inputs, chapter: Decision, m: Decision, options: StagingOptio
     if chapter.value == POSITIVE:
         t, n = ajcc8_positive.t8(given), _n8_positive(inputs)
         pn = _pn8_positive(inputs)
-        stage = _over(ajcc8_positive.clinical_stage, t.value, n, m)
-        p_stage = _over(ajcc8_positive.pathological_stage, ajcc8_positive.t8(inputs.pt8).value, pn, m)
+        stage = _over_positive(ajcc8_positive.clinical_stage, given, n, m)
+        p_stage = _over_positive(ajcc8_positive.pathological_stage, inputs.pt8, pn, m)
     else:
         t, n = ajcc8_negative.t8(given), _n8_negative(inputs, options)
         pn = _pn8_negative(inputs)
-        stage = _over(ajcc8_negative.stage8, t.value, n, m)
+        stage = _over(ajcc8_negative.stage8, given, n, m)
         p_stage = _over(ajcc8_negative.stage8, inputs.pt8, pn, m)
-    stage = _because_of_t(stage, t)
+        stage = _because_of_t(stage, t)
     no_surgery = not_applicable("no pathological T, N or number of positive nodes")
     operated = inputs.pt8 or inputs.pn8 or inputs.n_positive_nodes is not None
     path = [pn, p_stage] if operated else [no_surgery] * 2
@@ -212,7 +221,7 @@ def _n8_positive(inputs: Inputs) -> Decision:
         facts = _facts(inputs._replace(n7=None), POSITIVE, own="")
         return facts if isinstance(facts, Decision) else Decision(inputs.n8, "given")
     facts = _facts(inputs, POSITIVE, own="n8")
-    return facts if isinstance(facts, Decision) else ajcc8_positive.clinical_n(facts)
+    return facts if isinstance(facts, Decision) else over_readings(facts, ajcc8_positive.clinical_n)
 
 
 def _n8_negative(inputs: Inputs, options: StagingOptions) -> Decision:
@@ -221,11 +230,11 @@ def _n8_negative(inputs: Inputs, options: StagingOptions) -> Decision:
     facts = _facts(inputs, NEGATIVE, own="n8")
     if isinstance(facts, Decision):
         return facts
-    if inputs.clinical_ene is None and options.ene_unknown == "negative":
-        made = ajcc8_negative.clinical_n(facts.with_ene(False))
-        with_nodes = made.value not in (None, "N0", "NX")
-        return made.flagged("ene_assumed_negative") if with_nodes else made
-    return ajcc8_negative.clinical_n(facts.with_ene(inputs.clinical_ene))
+    assumed = inputs.clinical_ene is None and options.ene_unknown == "negative"
+    ene = False if assumed else inputs.clinical_ene
+    made = over_readings([one.with_ene(ene) for one in facts], ajcc8_negative.clinical_n)
+    with_nodes = made.value not in (None, "N0", "NX") or len(facts) > 1
+    return made.flagged("ene_assumed_negative") if assumed and with_nodes else made
 
 
 def _pn8_positive(inputs: Inputs) -> Decision:
@@ -257,8 +266,11 @@ def _version9(inputs: Inputs, chapter: Decision, m: Decision, options: StagingOp
         n = Decision(inputs.n9, "given")
     else:
         facts = _facts(inputs, POSITIVE, own="")
-        n = facts if isinstance(facts, Decision) else version9.clinical_n(facts.with_ene(ene)).flagged(*flags)
-    stage = _over(version9.clinical_stage, ajcc8_positive.t8(inputs.t8 or inputs.t7).value, n, m)
+        if isinstance(facts, Decision):
+            n = facts
+        else:
+            n = over_readings([one.with_ene(ene) for one in facts], version9.clinical_n).flagged(*flags)
+    stage = _over_positive(version9.clinical_stage, inputs.t8 or inputs.t7, n, m)
     if inputs.pt8 is None and inputs.pn9 is None and inputs.n_positive_nodes is None:
         return [n, stage, *[not_applicable("no pathological T, N or number of positive nodes")] * 2]
     own = inputs.pn9 is not None
@@ -267,8 +279,7 @@ def _version9(inputs: Inputs, chapter: Decision, m: Decision, options: StagingOp
         if own
         else version9.pathological_n(inputs.n_positive_nodes, inputs.pathological_ene)
     )
-    p_stage = _over(version9.pathological_stage, ajcc8_positive.t8(inputs.pt8).value, pn, m)
-    return [n, stage, pn, p_stage]
+    return [n, stage, pn, _over_positive(version9.pathological_stage, inputs.pt8, pn, m)]
 
 
 def _iene(inputs: Inputs, options: StagingOptions) -> tuple[Tri, tuple[str, ...]]:
@@ -287,6 +298,15 @@ def _word(decision: Decision) -> str | None:
         if set(decision.possible) <= set(group):
             return decision.possible[0]
     return None
+
+
+def _over_positive(
+    stage: Callable[[str | None, str | None, str | None], Decision], t: str | None, n: Decision, m: Decision
+) -> Decision:
+    """`_over` of HPV-associated disease: a T that it does not have has no stage but that of M1."""
+    own = ajcc8_positive.t8(t)
+    made = _over(stage, own.value, n, m)
+    return made if t is None or own.value is not None or m.value == "M1" else unknown(own.reason)
 
 
 def _over(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from aiene.risk.table.columns import TIMED
+from aiene.risk.table.columns import DAYS_PER_YEAR, TIMED
 from aiene.risk.table.values import Findings, listed, rows_of
 
 _LONGEST_YEARS = 40.0
@@ -49,10 +49,12 @@ def check_editions(table: pd.DataFrame, findings: Findings) -> None:
             remedy = f"add the column edition_{letter} (7, 8 or 9), since pooled tables often mix them"
             raise findings.refuse(problem, remedy)
         wrong = (old & ~new & (edition != "7")) | (new & ~old & (edition == "7"))
+        wrong |= new & (edition == "9") & (letter == "n")
         wrong_rows = wrong.fillna(False).to_numpy(dtype=bool)
         if wrong_rows.any():
             problem = f"edition_{letter} does not fit the column that {letter.upper()} stands in"
             remedy = f"put edition 7 into {letter}7 and edition 8 into {letter}8 ({rows_of(wrong_rows)})"
+            remedy += "; N of version 9 into n9" if letter == "n" else ""
             raise findings.refuse(problem, remedy)
 
 
@@ -87,6 +89,7 @@ def check_plausible(table: pd.DataFrame, findings: Findings) -> None:
             what = "an event" if int(event.iloc[0]) == 1 else "censored"
             findings.warn(f"{name}: every patient is {what}; is the coding the wrong way round?")
     check_later_failures(table, findings)
+    check_imaging(table, findings)
     young = (table["age"] < _ADULT).to_numpy(dtype=bool)
     if young.any():
         findings.warn(f"age is under {_ADULT} in {rows_of(young)}; kept")
@@ -105,6 +108,33 @@ def _check_unit(name: str, time: pd.Series, findings: Findings) -> None:
             f"{name}_time ends at {longest:.2g} years (median {middle:.2g}); were months or years taken for "
             "days?"
         )
+
+
+def within_follow_up(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+    """Patients without a failure are followed for it no longer than to death or the last follow-up; told."""
+    out = table.copy()
+    for name in ("dm", "lrf"):
+        late = (out[f"{name}_event"] == 0) & (out[f"{name}_time"] > out["os_time"] + 1e-9)
+        rows = late.fillna(False).to_numpy(dtype=bool)
+        if rows.any():
+            findings.warn(
+                f"{name}_time lies beyond os_time, without an event, in {rows_of(rows)}; ended at os_time"
+            )
+            out.loc[rows, f"{name}_time"] = out.loc[rows, "os_time"]
+    return out
+
+
+def check_imaging(table: pd.DataFrame, findings: Findings) -> None:
+    """Tell of patients who died after their imaging for a failure ended: what then holds is a choice."""
+    for name in ("dm", "lrf"):
+        after = (table[f"{name}_event"] == 0) & (table["os_event"] == 1)
+        after &= table["os_time"] > table[f"{name}_time"] + 1 / DAYS_PER_YEAR
+        rows = after.fillna(False).to_numpy(dtype=bool)
+        if rows.any():
+            findings.note(
+                f"{name}: death after the end of its own follow-up in {rows_of(rows)}; it competes when it "
+                "happens, or say --dm-censor-at last_imaging"
+            )
 
 
 def check_later_failures(table: pd.DataFrame, findings: Findings) -> None:

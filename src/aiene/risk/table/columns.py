@@ -58,6 +58,7 @@ SITES = (
 T_WORDS = ("T0", "Tis", "T1", "T2", "T3", "T4", "T4a", "T4b", "TX")
 N7_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "NX")
 N8_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "N3a", "N3b", "NX")
+CENSOR_AT = ("last_followup", "last_imaging")
 PN9_WORDS = ("N0", "N1", "N1a", "N1b", "N2", "N3", "NX")
 
 COLUMNS: tuple[Column, ...] = (
@@ -123,6 +124,12 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("p_largest_node_cm", "float", "largest positive node in the neck dissection, cm", high=20),
     Column("pack_years_derived", "bool", "pack_years is 0 only because the patient never smoked"),
     Column("surgery_first", "bool", "operated before radiotherapy"),
+    Column(
+        "dm_censor_at",
+        "category",
+        "a death after the imaging for dm and lrf ended: competes when it happens, or is not seen any more",
+        CENSOR_AT,
+    ),
 )
 """Columns that are understood where a table has them."""
 

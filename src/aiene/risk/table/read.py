@@ -8,11 +8,17 @@ import numpy as np
 import pandas as pd
 
 from aiene.hashing import file_sha256
-from aiene.risk.table.checks import check_editions, check_endpoints, check_patients, check_plausible
+from aiene.risk.table.checks import (
+    check_editions,
+    check_endpoints,
+    check_patients,
+    check_plausible,
+    within_follow_up,
+)
 from aiene.risk.table.columns import BY_NAME, COLUMNS, SITES, Column
 from aiene.risk.table.endpoints import with_disease_free_survival
 from aiene.risk.table.files import as_text, read_raw
-from aiene.risk.table.values import Findings, number, rows_of, typed
+from aiene.risk.table.values import Findings, number, rows_of, typed, without_totals
 
 
 def read_table(
@@ -64,7 +70,8 @@ def complete(
 
 def finish(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     """Type, check and complete a table of canonical names; findings so far become part of its `attrs`."""
-    texts = _pack_years_with_words(_texts(_with_site(table, findings)), findings)
+    texts = without_totals(_texts(_with_site(table, findings)), "patient_id", findings)
+    texts = _pack_years_with_words(texts, findings)
     columns = {
         column.name: typed(texts[column.name], column, findings)
         if column.name in texts
@@ -79,7 +86,7 @@ def finish(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     out = pd.DataFrame({**columns, **extra})
     check_patients(out, findings)
     check_editions(out, findings)
-    out = check_endpoints(_derived(out, findings), findings)
+    out = within_follow_up(check_endpoints(_derived(out, findings), findings), findings)
     out = with_disease_free_survival(out)
     check_plausible(out, findings)
     unnamed = out["n_ai_ene"].notna() & out["ai_ene_source"].isna()

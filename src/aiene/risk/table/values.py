@@ -16,6 +16,7 @@ from aiene.errors import InputError
 from aiene.risk.table.columns import Column
 
 _SHOWN = 5
+_WHOLE = re.compile(r"(\d+)\.0+")  # 7.0: what a spreadsheet makes of 7 in a column with gaps
 
 Reader = Callable[[str], Any]
 """Reads one value; None where it makes no sense of it."""
@@ -86,6 +87,31 @@ class Findings:
     def note(self, sentence: str) -> None:
         """Something that was understood or derived."""
         self.notes.append(sentence)
+
+
+_TOTALS = frozenset(
+    {"total", "totals", "grand total", "subtotal", "sum", "mean", "average", "median", "count", "overall"}
+)
+"""First cells of rows that sum a table up; no patient is called that."""
+
+
+def without_totals(table: pd.DataFrame, ids: str, findings: Findings) -> pd.DataFrame:
+    """The table without rows that sum it up, which are told.
+
+    Parameters
+    ----------
+    table : text.
+    ids : column of the patients' names.
+    """
+    if ids not in table:
+        return table
+    words = table[ids].astype("string").str.strip().str.rstrip(":").str.casefold()
+    sums = words.isin(_TOTALS).to_numpy(dtype=bool)
+    if not sums.any():
+        return table
+    named = listed([f'"{word}"' for word in pd.unique(table[ids][sums])])
+    findings.warn(f"{named} in {rows_of(sums)} is no patient but sums the table up; left out")
+    return table.loc[~sums].reset_index(drop=True)
 
 
 def understood(texts: pd.Series, read: Reader) -> tuple[pd.Series, np.ndarray]:
@@ -198,7 +224,8 @@ def _category_reader(column: Column) -> Reader:
     suffixed = re.compile(r"^[c]?([tnm]\w+)$")
 
     def read(text: str) -> str | None:
-        folded = text.casefold()
+        whole_number = _WHOLE.fullmatch(text)
+        folded = whole_number.group(1) if whole_number else text.casefold()
         plain = suffixed.match(folded) if letter else None
         for candidate in (folded, plain.group(1) if plain else folded, letter + folded):
             if candidate in words:
