@@ -173,10 +173,12 @@ def test_every_patient_is_left_out_once_in_each_repeat():
 
 def test_permutation_control_tells_a_real_marker_from_a_shuffled_one():
     real = permutation_control(lambda m: harrell_c(TIME, EVENT, m).c, X, n_perm=60)
-    assert real.outside
+    assert real.side == "above"
     assert real.p < 0.05
     false = permutation_control(lambda m: harrell_c(TIME, EVENT, m).c, Z, n_perm=60)
-    assert not false.outside
+    assert false.side == "inside"
+    turned = permutation_control(lambda m: harrell_c(TIME, EVENT, -m).c, X, n_perm=60)
+    assert turned.side == "below"
 
 
 def test_shuffling_within_groups_keeps_each_groups_values():

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.analyse.bootstrap_refit import Refit, names_of, values_of
+from aiene.risk.analyse.centres import validation_centres
 from aiene.risk.analyse.model_comparison import (
     Added,
     ModelComparison,
@@ -40,10 +41,6 @@ from aiene.stats import (
     time_dependent_aucs,
 )
 
-FEWEST_CENTRES = 3
-FEWEST_EVENTS = 20
-"""Events that a centre needs to judge a model."""
-
 GRID = 20
 """Points in time of the integrated Brier score."""
 
@@ -51,18 +48,6 @@ THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
 """Threshold risks of the decision curve."""
 
 _KINDS = {"harrell": "Harrell", "uno": "Uno"}
-
-
-def validation_centres(center: np.ndarray, event: np.ndarray) -> tuple[str, ...]:
-    """The centres with events enough, in the order of their names; none where they are fewer than three.
-
-    Parameters
-    ----------
-    center : (n,) names, empty where not known; such patients take part in every fit and judge none.
-    event : (n,) 0 or 1.
-    """
-    found = [str(c) for c in np.unique(center.astype(str)) if c and event[center == c].sum() >= FEWEST_EVENTS]
-    return tuple(found) if len(found) >= FEWEST_CENTRES else ()
 
 
 def internal_external_validation(

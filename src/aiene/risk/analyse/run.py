@@ -372,7 +372,7 @@ def _extras(
 ) -> list[tuple[Section, Part]]:
     found: list[tuple[Section, Part]] = []
     if settings.derive != "no":
-        from aiene.risk.analyse.derive import derive_chapter
+        from aiene.risk.analyse.derive.chapter import derive_chapter
 
         found.append(derive_chapter(cohort, groupings, scheme, endpoints, settings, out, on_progress))
     if nodes is not None:
