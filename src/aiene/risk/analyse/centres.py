@@ -57,5 +57,10 @@ def pooled(
     if good.sum() < 2:
         return None
     found = random_effects(moved[good, 0], error[good], confidence=settings.confidence)
-    shown = {k: back(getattr(found, k)) for k in ("value", "lower", "upper", "expected_low", "expected_high")}
-    return found._replace(**shown)
+    return found._replace(
+        value=back(found.value),
+        lower=back(found.lower),
+        upper=back(found.upper),
+        expected_low=back(found.expected_low),
+        expected_high=back(found.expected_high),
+    )

@@ -32,9 +32,10 @@ from aiene.risk.analyse.descriptives import (
     table_one_hpv,
 )
 from aiene.risk.analyse.grouping import Grouping, Groupings, make_groupings
+from aiene.risk.analyse.imputed_covariates import imputed_part
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
-from aiene.risk.analyse.marker_effect import forms_part, imputed_part, interaction_row, interaction_table
+from aiene.risk.analyse.marker_effect import forms_part, interaction_row, interaction_table
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.records import Analysis, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample

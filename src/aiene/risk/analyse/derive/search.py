@@ -225,9 +225,10 @@ def _best_partition(cells: _Cells, score: np.ndarray, trials: list[Trial]) -> np
             trials.append(Trial("groups", words, 0, 0, np.nan, np.nan, "a group is too small"))
             continue
         own = _walked_back(bounds, size)
-        least = (int(np.bincount(own, weights=part).min()) for part in sums[:2])
+        least_n, least_events = (int(np.bincount(own, weights=part).min()) for part in sums[:2])
         value = float(best[size])
-        trials.append(Trial("groups", words, *least, value, 2.0 * (groups - 1) - 2.0 * value, "tried"))
+        aic = 2.0 * (groups - 1) - 2.0 * value
+        trials.append(Trial("groups", words, least_n, least_events, value, aic, "tried"))
         if found is None or value > found[0] + 1e-9:
             found = value, len(trials) - 1, own
     if found is None or trials[found[1]].aic > alone.aic:
