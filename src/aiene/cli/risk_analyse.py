@@ -108,7 +108,7 @@ def analyse(
         staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
         run = (ai_ene, id_pattern)
         made = _analysed(with_counts, chosen, staging, endpoint.split(","), out, settings, run)
-        _tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
+        tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
         tell_end(with_counts)
     raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
 
@@ -130,7 +130,7 @@ def _analysed(
     ai_ene, id_pattern = run
     groups = stratify(table, scheme, options=staging)
     nodes = None if ai_ene is None else run_nodes(ai_ene, id_pattern=id_pattern)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         return run_analysis(
             groups,
             endpoints=[name for name in endpoints if name.strip()],
@@ -163,7 +163,7 @@ def _settings(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
+def progress() -> Iterator[Callable[[Progress], None]]:
     """A bar on stderr that follows the analysis."""
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -179,7 +179,8 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         yield follow
 
 
-def _tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
+def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
+    """Warnings, what was not done, and where the report is."""
     console = stderr_console()
     for warning in made.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
