@@ -143,7 +143,11 @@ def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none
     added = Added()
     internal_external_validation(comparison, {}, added, AnalysisSettings(bootstraps=20))
     rows = {(r["centre"], r["key"]): r for r in added.rows["centres"]}
-    assert set(rows) == {(c, m) for c in "ABC" for m in ("old", "new")}
+    together = "pooled over 3 (random effects)"
+    assert set(rows) == {(c, m) for c in ("A", "B", "C", together) for m in ("old", "new")}
+    pooled = rows[together, "new"]
+    assert pooled["delta_lower"] < pooled["delta"] < pooled["delta_upper"]
+    assert 0 <= pooled["i2"] <= 1
     held = comparison.center == "A"
     x = comparison.new.matrix.to_numpy(dtype=float)
     time, event = comparison.outcome.time, comparison.outcome.event

@@ -46,7 +46,7 @@ def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
             gaps,
             time=outcome.time,
             event=outcome.state,
-            predictors=[c for c in matrix if c not in gaps],
+            predictors=[str(c) for c in matrix if c not in gaps],
             bounds={"pack_years": pack_years_bounds(table)} if "pack_years" in gaps else None,
             m=settings.imputations,
             seed=settings.seed,

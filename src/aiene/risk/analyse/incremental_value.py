@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.analyse.bootstrap_refit import Refit, names_of, values_of
-from aiene.risk.analyse.centres import validation_centres
+from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.model_comparison import (
     Added,
     ModelComparison,
@@ -62,6 +62,19 @@ def internal_external_validation(
             _validate(comparison, held, row, added, settings)
         except NotEstimableError as error:
             added.put("centres", row, reason=str(error))
+    rows = added.rows.get("centres", [])
+    for model in comparison.models:
+        own = [r for r in rows if r.get("key") == model.name]
+        c = pooled(own, ("c", "lower", "upper"), "logit", settings)
+        if c is None:
+            continue
+        values = {"c": c.value, "lower": c.lower, "upper": c.upper, "i2": c.i2}
+        gain = pooled(own, ("delta", "delta_lower", "delta_upper"), "plain", settings)
+        if gain is not None:
+            values |= {"delta": gain.value, "delta_lower": gain.lower, "delta_upper": gain.upper}
+            values |= {"delta_i2": gain.i2}
+        label = f"pooled over {c.k} (random effects)"
+        added.put("centres", head | {"centre": label}, model=model.label, key=model.name, **values)
 
 
 def _validate(

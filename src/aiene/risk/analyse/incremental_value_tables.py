@@ -76,11 +76,14 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("n", "n", "count"),
             Column("events", "Events", "count"),
             Column("c", "C (interval)", "number3", "lower", "upper"),
+            Column("i2", "I²", "percent"),
             Column("delta", "Difference in C (interval)", "number3", "delta_lower", "delta_upper"),
+            Column("delta_i2", "I² of the difference", "percent"),
             Column("slope", "Calibration slope", "number"),
             Column("reason", "Remark"),
         ),
-        "Internal-external validation: models fitted on all other centres, judged in this one; Harrell's C. "
+        "Internal-external validation: models fitted on all other centres, judged in this one; Harrell's C; "
+        "pooled by random effects. "
         "Centres with fewer than 20 events take part in the fits only.",
     ),
     "auc": (

@@ -6,7 +6,7 @@ score, decision curve; and both in each centre, pooled by random effects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,7 @@ def measured(
     center : (n,) names, empty where not known.
     """
     found = Found()
-    steps = (
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
         ("concordance", lambda: _discrimination(found, outcome, predictors, years, settings)),
         ("calibration", lambda: _calibration(found, outcome, predictors, years, settings)),
         ("Brier score", lambda: _brier(found, outcome, predictors, years, settings)),

@@ -45,7 +45,7 @@ class _Applied:
     Parameters
     ----------
     rows : positions in the cohort's table, (n,).
-    items : what is shown of the scheme or models themselves.
+    items : what is shown of these patients; last : of the scheme or models themselves.
     left : (position in the table, reason).
     """
 
@@ -54,6 +54,7 @@ class _Applied:
     predictors: tuple[Predictor, ...]
     years: tuple[float, ...]
     items: tuple[Item, ...]
+    last: tuple[Item, ...]
     left: tuple[tuple[int, str], ...]
 
 
@@ -149,12 +150,17 @@ def _apply_models(models: tuple[LockedModel, ...], cohort: Cohort, settings: Ana
     outcome, rows, left = _judged(cohort, endpoint, reasons)
     last = min([float(outcome.time.max()), *(m.last_year for m in models)])
     years = tuple(sorted({y for y in (*settings.calibration_years, settings.decision_years) if y < last}))
+    labels = [m.title.split(": ", 1)[-1] for m in models]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label}, {m.sha256[:8]}" for label, m in zip(labels, models, strict=True)]
+    if len(set(labels)) < len(labels):
+        raise UsageError("the same model is named twice.")
     predictors = tuple(
-        Predictor(m.title.split(": ", 1)[-1], s[rows], m.risk(s[rows], years))
-        for m, s in zip(models, scores, strict=True)
+        Predictor(label, s[rows], m.risk(s[rows], years))
+        for label, m, s in zip(labels, models, scores, strict=True)
     )
-    items = (_case_mix(models, outcome, predictors), *(_coefficients(m) for m in models))
-    return _Applied(outcome, rows, predictors, years, items, left)
+    items = (_case_mix(models, outcome, predictors),)
+    return _Applied(outcome, rows, predictors, years, items, tuple(_coefficients(m) for m in models), left)
 
 
 def _apply_scheme(
@@ -174,7 +180,7 @@ def _apply_scheme(
         stratum = Stratum("all", "All patients", outcome, rank[rows], grouping)
         items += survival_part([stratum], settings).items
     years = tuple(y for y in settings.horizons if y < outcome.time.max())
-    return _Applied(outcome, rows, predictors, years, tuple(items), left)
+    return _Applied(outcome, rows, predictors, years, (), tuple(items), left)
 
 
 def _case_mix(models: Sequence[LockedModel], outcome: Outcome, predictors: Sequence[Predictor]) -> Table:
@@ -253,8 +259,7 @@ def _analysis(
 ) -> Analysis:
     outcome = applied.outcome
     sections = [
-        Section("locked", "What is validated", applied.items),
-        Section("cohort", "The cohort", (_flow(cohort, applied),)),
+        Section("cohort", "The cohort", (_flow(cohort, applied), *applied.items)),
         Section("discrimination", "Discrimination", (discrimination_table(found, settings),)),
         Section("calibration", "Calibration", calibration_items(found, outcome.n, settings)),
         Section("accuracy", "Accuracy", (brier_table(found, settings),) if found.brier else ()),
@@ -264,6 +269,8 @@ def _analysis(
     if not found.centres:
         text = "Fewer than two centres are named (center), so there is nothing to pool."
         sections[-1] = Section("centres", "Centres", (Text(text),))
+    title = "Curves of the groups" if isinstance(locked, Scheme) else "The locked models"
+    sections.append(Section("locked", title, applied.last))
     signed = (
         [(f"Scheme {locked.name}", locked.sha256)]
         if isinstance(locked, Scheme)

@@ -74,7 +74,8 @@ def _calibration_figure(found: Found, n: int, settings: AnalysisSettings) -> Fig
     panels: list[dict[str, Any]] = []
     data: dict[str, list[Any]] = {k: [] for k in ("model", "year", "predicted", "observed")}
     for year in sorted({year for _, year in found.smooth}):
-        models, top = [], 0.05
+        models: list[dict[str, Any]] = []
+        top = 0.05
         for (label, at), result in found.smooth.items():
             if at != year:
                 continue
@@ -83,10 +84,10 @@ def _calibration_figure(found: Found, n: int, settings: AnalysisSettings) -> Fig
             keys = ("predicted", "observed", "lower", "upper")
             groups = {k: [getattr(r, k) for r in result.rows] for k in keys}
             top = max(top, float(np.quantile(predicted, 0.99)), *plain(groups["observed"]))
-            shares, edges = np.histogram(predicted, bins=30, range=(0, max(float(predicted.max()), 1e-6)))
             models.append(
                 {
                     "label": label,
+                    "predicted": predicted,
                     "curve": (plain(predicted[within]), plain(observed[within])),
                     "groups": {
                         "predicted": plain(groups["predicted"]),
@@ -94,14 +95,18 @@ def _calibration_figure(found: Found, n: int, settings: AnalysisSettings) -> Fig
                         "low": plain(groups["lower"]),
                         "high": plain(groups["upper"]),
                     },
-                    "spread": (plain(edges), plain(shares / predicted.size)),
                 }
             )
             data["model"] += [label] * within.size
             data["year"] += [year] * within.size
             data["predicted"] += plain(predicted[within])
             data["observed"] += plain(observed[within])
-        panels.append({"title": f"{year:g} years", "models": models, "top": min(1.0, 1.1 * top)})
+        top = min(1.0, 1.1 * top)
+        for model in models:
+            own = model.pop("predicted")
+            shares, edges = np.histogram(own, bins=40, range=(0, top))
+            model["spread"] = (plain(edges), plain(shares / own.size))
+        panels.append({"title": f"{year:g} years", "models": models, "top": top})
     legend = (
         f"Observed against predicted risk, nothing refitted; n = {n}. Lines: smooth (restricted cubic spline "
         f"of the prediction); points: groups of rising prediction with {settings.confidence:.0%} intervals."

@@ -58,7 +58,7 @@ def draw_smooth_calibration(content: Mapping[str, Any]) -> Figure:
         axes.set_ylabel("Observed risk")
         below.set_yticks([])
         below.spines["left"].set_visible(False)
-        below.set_xlabel("Predicted risk; below the curves: how the predictions are spread")
+        below.set_xlabel("Predicted risk and its spread")
         axes.text(
             0, 1 + 0.68 / size, panel["title"], transform=axes.transAxes, fontweight="bold", va="bottom"
         )
@@ -102,7 +102,9 @@ def draw_centres(content: Mapping[str, Any]) -> Figure:
             axes.plot([value], [y], marker="D" if row["pooled"] else "s", color=style.colour, markersize=5)
         axes.set_xlim(*_span([row[measure["key"]] for row in rows], measure))
         if measure["log"]:
-            ticks = [t for t in (0.25, 0.5, 1, 2, 4) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
+            ticks = [
+                t for t in (0.25, 0.5, 0.75, 1, 1.5, 2, 4) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]
+            ]
             axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
             axes.minorticks_off()
         axes.set_yticks([])
