@@ -107,7 +107,13 @@ def test_other_thresholds_recount_the_nodes():
     )
     scheme = read_scheme(SCHEME)
     groupings = make_groupings(cohort.table, scheme)
+    cohort.table["ai_threshold"] = 0.35
     section, _ = threshold_chapter(cohort, groupings, scheme, nodes, ("os",), settings)
+    models = next(i for i in section.items if getattr(i, "name", "") == "threshold_models").rows
+    assert [(r["threshold"], r["own"]) for r in models][:3] == [(0.2, ""), (0.3, ""), (0.35, "of this run")]
+    same = [r["adj_hr"] for r in models if r["threshold"] in (0.3, 0.35, 0.4)]
+    assert same[0] == same[1] == same[2] > 1
+    assert models[0]["hr"] != models[0]["adj_hr"]
     rows = {
         r["threshold"]: r
         for i in section.items

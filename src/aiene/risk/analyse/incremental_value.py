@@ -6,7 +6,7 @@ models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from aiene.stats import (
     reclassification,
     time_dependent_aucs,
 )
+from aiene.stats.sample_size import MIN_EVENTS_PER_PARAMETER
 
 GRID = 20
 """Points in time of the integrated Brier score."""
@@ -152,6 +153,7 @@ def reclassified(
         horizon=settings.decision_years,
         n_boot=min(resamples(settings), 500),
         seed=settings.seed,
+        confidence=settings.confidence,
     )
     for cell in result.cells:
         added.put(
@@ -214,7 +216,9 @@ def assess(comparison: ModelComparison, settings: AnalysisSettings) -> Added:
     head = {"population": comparison.population, "comparison": comparison.title, "contest": comparison.name}
     try:
         found = predict(
-            comparison, sorted({*reached(comparison, settings.every_year), *_grid(comparison, settings)})
+            comparison,
+            sorted({*reached(comparison, settings.every_year), *_grid(comparison, settings)}),
+            confidence=settings.confidence,
         )
     except NotEstimableError as error:
         added.put("lrt", head, reason=str(error))
@@ -331,6 +335,7 @@ def _optimism(
         names=names_of(list(arrays), compared),
         n_boot=settings.bootstraps,
         seed=settings.seed,
+        confidence=settings.confidence,
     )
     for row in result.rows:
         measure, name = row.name.split(" ", 1)
@@ -345,8 +350,19 @@ def _optimism(
             apparent=row.apparent,
             optimism=row.optimism,
             corrected=row.corrected,
+            lower=row.lower,
+            upper=row.upper,
+            remark=_small_sample(outcome.n_events, arrays),
             failed=result.n_failed,
         )
+
+
+def _small_sample(events: int, arrays: Mapping[str, np.ndarray]) -> str:
+    """What a reader must know where the events are few for the parameters."""
+    most = max(x.shape[1] for x in arrays.values())
+    if events >= MIN_EVENTS_PER_PARAMETER * most:
+        return ""
+    return f"{events / most:.1f} events per parameter: C can stay near 0.53 where nothing predicts"
 
 
 def _auc(
@@ -368,6 +384,7 @@ def _auc(
         compare=_pairs(comparison),
         n_boot=resamples(settings),
         seed=settings.seed,
+        confidence=settings.confidence,
     )
     for name, values in result.values.items():
         for year, value in zip(years, values, strict=True):
@@ -426,7 +443,13 @@ def _calibration(
         absolute = found.by([year])
         for model in comparison.models:
             row = {"model": model.label, "key": model.name, "year": year}
-            result = calibration(outcome.time, outcome.state, absolute[model.name][:, 0], year)
+            result = calibration(
+                outcome.time,
+                outcome.state,
+                absolute[model.name][:, 0],
+                year,
+                confidence=settings.confidence,
+            )
             added.put(
                 "calibration",
                 head,
@@ -475,6 +498,7 @@ def _decision(
         THRESHOLDS,
         n_boot=min(resamples(settings), 500),
         seed=settings.seed,
+        confidence=settings.confidence,
     )
     for number, threshold in enumerate(THRESHOLDS):
         added.put(

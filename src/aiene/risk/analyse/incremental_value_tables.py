@@ -61,9 +61,12 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("measure", "Measure"),
             Column("apparent", "Apparent", "number3"),
             Column("optimism", "Optimism", "number3"),
-            Column("corrected", "Corrected", "number3"),
+            Column("corrected", "Corrected (interval)", "number3", "lower", "upper"),
+            Column("remark", "Remark"),
         ),
-        "Harrell's bootstrap: the models are fitted anew in each of {boot} resamples (seed {seed}). "
+        "Harrell's bootstrap: the models are fitted anew in each of {boot} resamples (seed {seed}); "
+        "intervals: "
+        "the resamples' own values less the optimism (Noma). "
         "Cut-offs of a "
         "pre-specified scheme are not searched, so they add no optimism.",
     ),

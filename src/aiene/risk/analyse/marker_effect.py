@@ -225,7 +225,8 @@ def interaction_row(
             columns = _columns(count, form, settings, cutoffs)
             products = columns.mul(negative, axis=0).add_prefix("HPV-negative x ")
             smaller = cox(outcome.time, outcome.event, pd.concat([matrix, columns], axis=1))
-            larger = cox(outcome.time, outcome.event, pd.concat([matrix, columns, products], axis=1))
+            joined = pd.concat([matrix, columns, products], axis=1)
+            larger = cox(outcome.time, outcome.event, joined, confidence=settings.confidence)
             test = nested_lrt(smaller, larger)
         except NotEstimableError as error:
             rows.append(row | {"reason": str(error)})

@@ -13,9 +13,10 @@ from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_heat
 from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, outcome_of, words
+from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.grouping import Groupings
 from aiene.risk.analyse.records import Part, Skipped
-from aiene.risk.analyse.regression import cox
+from aiene.risk.analyse.regression import MARKER, cox, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.stats import NotEstimableError, count_distribution, harrell_c, probability_at_least
 
@@ -54,9 +55,13 @@ def threshold_chapter(
     known |= numeric(cohort.table, "n_ai_nodes") == 0 if "n_ai_nodes" in cohort.table else False
     if not np.isin(owner, ids).any():
         return _failed("no patient of the node table is in the cohort")
-    counts = {t: _counts(ids, owner, ene, t) for t in settings.ene_thresholds}
-    rows = [_row(cohort, scheme, groupings, counts[t], known, t) for t in settings.ene_thresholds]
-    models = [_model(cohort, counts[t], known, t, e) for e in endpoints for t in settings.ene_thresholds]
+    own = {float(t) for t in numeric(cohort.table, "ai_threshold")[known] if not np.isnan(t)}
+    thresholds = sorted({*settings.ene_thresholds, *own})
+    counts = {t: _counts(ids, owner, ene, t) for t in thresholds}
+    rows = [_row(cohort, scheme, groupings, counts[t], known, t) for t in thresholds]
+    models = [_model(cohort, counts[t], known, t, e, settings) for e in endpoints for t in thresholds]
+    for row in (*rows, *models):
+        row["own"] = "of this run" if row["threshold"] in own else ""
     near = _near(ids[known], owner, ene, scheme.cutoffs)
     items: list[Item] = [
         Text(
@@ -149,14 +154,21 @@ def _table(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Table:
         Column("changed_count", "Other count", "count"),
         Column("changed_class", "Other class", "count"),
         Column("changed_group", "Other combined group", "count"),
+        Column("own", "Threshold"),
     )
     note = "Patients whose count, class or group is another one than in the analysis above."
     return Table("thresholds", "Patients who change by ENE threshold", columns, plain_rows(rows), note)
 
 
 def _model(
-    cohort: Cohort, counts: np.ndarray, known: np.ndarray, threshold: float, endpoint: Endpoint
+    cohort: Cohort,
+    counts: np.ndarray,
+    known: np.ndarray,
+    threshold: float,
+    endpoint: Endpoint,
+    settings: AnalysisSettings,
 ) -> dict[str, Any]:
+    """The count alone, and adjusted for the covariates on those who have them all."""
     outcome, _ = outcome_of(cohort.table, endpoint)
     keep = known[outcome.rows]
     own, count = outcome.take(keep), counts[outcome.rows][keep].astype(float)
@@ -167,9 +179,19 @@ def _model(
         "events": own.n_events,
     }
     try:
-        fit = cox(own.time, own.event, pd.DataFrame({"n_ai_ene": count})).rows[0]
+        alone = pd.DataFrame({MARKER: count})
+        fit = cox(own.time, own.event, alone, confidence=settings.confidence).rows[0]
         row |= {"hr": fit.hr, "lower": fit.lower, "upper": fit.upper, "p": fit.p}
         row["c"] = harrell_c(own.time, own.event, count).c
+        sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+        complete, design, _ = sample.complete()
+        rows = outcome.rows[sample.design.complete]
+        inside = known[rows]
+        matrix = estimable(design, inside).matrix.assign(**{MARKER: counts[rows][inside].astype(float)})
+        joint = complete.take(inside)
+        fitted = cox(joint.time, joint.event, matrix, confidence=settings.confidence).rows[-1]
+        row |= {"adj_n": joint.n, "adj_hr": fitted.hr, "adj_lower": fitted.lower, "adj_upper": fitted.upper}
+        row["adj_p"] = fitted.p
     except NotEstimableError as error:
         row["reason"] = str(error)
     return row
@@ -184,11 +206,14 @@ def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
         Column("hr", "HR per node (interval)", "number", "lower", "upper"),
         Column("p", "p", "p"),
         Column("c", "C (Harrell)", "number3"),
+        Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
+        Column("adj_p", "p", "p"),
+        Column("own", "Threshold"),
         Column("reason", "Remark"),
     )
     note = (
-        "The count alone, per node. A threshold chosen here because it looks best would be derived from "
-        "these outcomes."
+        "Per node, alone and adjusted for the covariates on their complete cases. A threshold chosen here "
+        "because it looks best would be derived from these outcomes."
     )
     return Table("threshold_models", "Hazard by ENE threshold", columns, plain_rows(rows), note)
 
