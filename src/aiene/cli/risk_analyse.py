@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import stderr_console, user_errors
+from aiene.cli.console import user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
     AssumeM0Option,
@@ -29,18 +28,19 @@ from aiene.cli.risk_options import (
     SheetOption,
     SiteOption,
     TableArgument,
-    echo_json,
     join,
+    progress,
     read,
     simulated,
     staging_options,
+    tell,
     tell_end,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from aiene.risk.analyse import Analysis, AnalysisSettings, Progress
+    from aiene.risk.analyse import Analysis, AnalysisSettings
     from aiene.risk.schemes import Scheme
     from aiene.risk.staging import StagingOptions
 
@@ -160,43 +160,3 @@ def _settings(
     if derive_endpoint is not None:
         rest["derive_endpoint"] = parse_endpoints([derive_endpoint])[0]
     return AnalysisSettings(sites=tuple(sites), **rest)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr that follows the analysis."""
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.percentage:>3.0f} %"), BarColumn(), TimeElapsedColumn(),
-               TextColumn("{task.description}"))  # fmt: skip
-    with Bar(*columns, console=stderr_console(), transient=True) as bar:
-        task = bar.add_task("analysing", total=None)
-
-        def follow(step: Progress) -> None:
-            bar.update(task, description=step.what, completed=step.done, total=step.total)
-
-        yield follow
-
-
-def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
-    """Warnings, what was not done, and where the report is."""
-    console = stderr_console()
-    for warning in made.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
-    for skipped in made.skipped:
-        console.print(f"not done: {skipped.what}: {skipped.reason}", markup=False)
-    console.print(f"{len(made.tables)} tables and {len(made.figures)} figures; report in {out}", markup=False)
-    if as_json:
-        echo_json(
-            {
-                "exit_code": made.exit_code,
-                "simulated": is_simulated,
-                "report": str(out / "report.html"),
-                "analysis": str(out / "analysis.json"),
-                "tables": sorted(made.tables),
-                "figures": sorted(made.figures),
-                "skipped": [{"what": s.what, "reason": s.reason} for s in made.skipped],
-                "warnings": list(made.warnings),
-            }
-        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ from aiene.cli.console import echo_json as echo_any_json
 if TYPE_CHECKING:
     import pandas as pd
 
+    from aiene.parallel import Progress
+    from aiene.risk.analyse.records import Analysis
     from aiene.risk.importers import Imported, ImportOptions, PreviewLine
     from aiene.risk.join import Joined
     from aiene.risk.staging import StagingOptions
@@ -208,3 +211,43 @@ def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) ->
 def echo_json(content: dict[str, Any]) -> None:
     """JSON on stdout."""
     echo_any_json({"research_only": RESEARCH_ONLY, **content})
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr that follows the analysis."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.percentage:>3.0f} %"), BarColumn(), TimeElapsedColumn(),
+               TextColumn("{task.description}"))  # fmt: skip
+    with Bar(*columns, console=stderr_console(), transient=True) as bar:
+        task = bar.add_task("analysing", total=None)
+
+        def follow(step: Progress) -> None:
+            bar.update(task, description=step.what, completed=step.done, total=step.total)
+
+        yield follow
+
+
+def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
+    """Warnings, what was not done, and where the report is."""
+    console = stderr_console()
+    for warning in made.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    for skipped in made.skipped:
+        console.print(f"not done: {skipped.what}: {skipped.reason}", markup=False)
+    console.print(f"{len(made.tables)} tables and {len(made.figures)} figures; report in {out}", markup=False)
+    if as_json:
+        echo_json(
+            {
+                "exit_code": made.exit_code,
+                "simulated": is_simulated,
+                "report": str(out / "report.html"),
+                "analysis": str(out / "analysis.json"),
+                "tables": sorted(made.tables),
+                "figures": sorted(made.figures),
+                "skipped": [{"what": s.what, "reason": s.reason} for s in made.skipped],
+                "warnings": list(made.warnings),
+            }
+        )

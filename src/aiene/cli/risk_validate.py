@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from aiene.cli.console import user_errors
-from aiene.cli.risk_analyse import progress, tell
 from aiene.cli.risk_options import (
     AiEneOption,
     AssumeM0Option,
@@ -27,9 +26,11 @@ from aiene.cli.risk_options import (
     SheetOption,
     SiteOption,
     join,
+    progress,
     read,
     simulated,
     staging_options,
+    tell,
     tell_end,
 )
 

@@ -33,7 +33,10 @@ def locked_chapter(
     ----------
     out : folder of the results; the files go into `models/`.
     """
-    owned, rows, items, skipped = Owned(out), [], [], []
+    owned = Owned(out)
+    rows: list[dict[str, Any]] = []
+    items: list[Item] = []
+    skipped: list[Skipped] = []
     for endpoint in endpoints:
         outcome, _ = outcome_of(cohort.table, endpoint)
         sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
@@ -125,7 +128,7 @@ def _points(model: LockedModel) -> Table:
     ]
     score = float(np.dot(model.means, model.coefficients)) / unit
     years = [y for y in (2.0, 3.0, 5.0) if y <= model.last_year]
-    for points in np.round(np.linspace(score - 4, score + 8, 7)):
+    for points in np.round(np.linspace(score - 4, score + 8, 7)) + 0.0:
         risks = model.risk(np.array([(points - score) * unit]), years)[0] if years else []
         row: dict[str, Any] = {"term": "Sum of points", "level": f"{points:.0f}"}
         rows.append(row | {f"risk{y:g}": r for y, r in zip(years, risks, strict=True)})
