@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from aiene.cli.risk import app
 from aiene.errors import InputError, UsageError
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
+from aiene.risk.analyse.locked_chapter import locked_chapter
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes, read_model
 from aiene.risk.analyse.regression import MARKER_TERM, cox, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings
@@ -20,6 +21,7 @@ from aiene.risk.schemes import read_scheme
 from aiene.risk.table import complete, write_table
 from aiene.risk.validate.run import validate
 from aiene.stats import NotEstimableError, harrell_c
+from aiene.stats.prediction_sample_size import patients_for, required_sample
 from builders.risk_cohorts import SCHEME, drawn
 
 COVARIATES = ("hpv", "t", "age")
@@ -154,6 +156,50 @@ def test_with_death_competing_the_model_is_calibrated_where_it_was_made():
     inside = score[sample.design.complete]
     assert model.development["c"] == harrell_c(outcome.time, outcome.event, inside).c
     assert model.risk(inside, [5.0]).mean() == pytest.approx(model.development["observed"]["5"], abs=0.02)
+
+
+def test_an_analysis_locks_its_models_with_points_that_add_up_to_their_risk(tmp_path):
+    settings = AnalysisSettings(covariates=COVARIATES)
+    cohort = make_cohort(drawn(260), settings)
+    section, part = locked_chapter(cohort, read_scheme(SCHEME), ("os",), settings, tmp_path)
+    assert not part.skipped
+    files, points = section.items
+    assert [r["file"] for r in files.rows] == ["models/os_clinical.json", "models/os_clinical_count.json"]
+    model = read_model(tmp_path / files.rows[1]["file"])
+    assert model.sha256 == files.rows[1]["sha256"]
+    assert model.coefficients == locked(drawn(260)).coefficients
+    assert 0 < files.rows[1]["shrinkage"] < 1
+    assert files.rows[1]["needed"] >= max(files.rows[1][k] for k in ("for_shrinkage", "for_optimism"))
+    unit = model.coefficients[0]
+    sums = [r for r in points.rows if r["term"] == "Sum of points"]
+    for row in sums:
+        score = np.array([float(row["level"]) * unit - np.dot(model.means, model.coefficients)])
+        assert row["risk5"] == pytest.approx(model.risk(score, [5.0])[0, 0], abs=1e-9)
+    # the centre as covariate means nothing elsewhere
+    own = AnalysisSettings(covariates=("age", "center"))
+    with_center = make_cohort(drawn(200, center=np.resize(["A", "B"], 200)), own)
+    _, part = locked_chapter(with_center, read_scheme(SCHEME), ("os",), own, tmp_path / "other")
+    assert all("no other centre can apply it" in s.reason for s in part.skipped)
+    assert len(part.skipped) == 2
+
+
+def test_patients_needed_are_those_of_the_criteria():
+    """Riley's published example: R2 0.051, 30 parameters, 5143 patients for a slope of 0.9."""
+    n, parameters = 10_000, 30
+    likelihood_ratio = 700.0
+    found = required_sample(n, 1346, 20_700.0, parameters, likelihood_ratio, 2.0)
+    assert found.shrinkage == pytest.approx(1 - 30 / 700)
+    assert found.r2 == pytest.approx(found.shrinkage * (1 - np.exp(-0.07)))
+    assert found.r2_max == pytest.approx(1 - np.exp(2 * (1346 * np.log(1346 / 20_700) - 1346) / n))
+    goal = 30 / (-0.1 * np.log(1 - found.r2 / 0.9))
+    assert found.for_shrinkage == np.ceil(goal)
+    # the share of events within two years, known within 0.05: as for a Poisson rate
+    survival = np.exp(-2 * 1346 / 20_700)
+    events = (1.96 * survival * 2 * (1346 / 20_700) / 0.05) ** 2
+    assert found.for_risk == pytest.approx(events / (1346 / n), abs=1)
+    assert patients_for(30, 0.051, 0.9) == 5143
+    with pytest.raises(UsageError, match="needs patients"):
+        required_sample(10, 0, 20.0, 1, 5.0, 2.0)
 
 
 @pytest.fixture(scope="module")

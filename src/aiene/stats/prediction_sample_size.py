@@ -66,7 +66,7 @@ def required_sample(
     shrinkage = max(0.0, 1.0 - parameters / likelihood_ratio) if likelihood_ratio > 0 else 0.0
     r2 = shrinkage * (1.0 - math.exp(-likelihood_ratio / n))
     for_shrinkage, for_optimism = (
-        _patients(parameters, r2, goal) for goal in (SHRINKAGE, r2 / (r2 + OPTIMISM * r2_max))
+        patients_for(parameters, r2, goal) for goal in (SHRINKAGE, r2 / (r2 + OPTIMISM * r2_max))
     )
     # The interval of a rate from rate * mean_years * m events, turned into one of 1 - exp(-rate * horizon)
     survival = math.exp(-rate * horizon)
@@ -79,7 +79,8 @@ _UNREACHABLE = 10**9
 """Where the model explains nothing, no number of patients is enough."""
 
 
-def _patients(parameters: int, r2: float, shrinkage: float) -> int:
+def patients_for(parameters: int, r2: float, shrinkage: float) -> int:
+    """Patients whose expected calibration slope elsewhere is `shrinkage`, for Cox and Snell's `r2`."""
     if r2 <= 0 or r2 >= shrinkage:
         return _UNREACHABLE
     return math.ceil(parameters / ((shrinkage - 1.0) * math.log(1.0 - r2 / shrinkage)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, cox, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.stats import NotEstimableError, count_distribution, harrell_c, probability_at_least
+from aiene.stats.measurement_error import count_chances, drawn_counts, simex
 
 if TYPE_CHECKING:
     from aiene.risk.schemes import Scheme
@@ -63,6 +64,9 @@ def threshold_chapter(
     for row in (*rows, *models):
         row["own"] = "of this run" if row["threshold"] in own else ""
     near = _near(ids[known], owner, ene, scheme.cutoffs)
+    nodes_of = _nodes_of(owner, ene)
+    chances = [np.array(nodes_of.get(str(i), [])) for i in ids]
+    corrected = [r for e in endpoints for r in _corrected(cohort, chances, known, e, settings)]
     items: list[Item] = [
         Text(
             f"Node probabilities are there for {int(known.sum())} of {len(ids)} analysed patients; the "
@@ -71,6 +75,7 @@ def threshold_chapter(
         _heat(rows, scheme, settings),
         _table(rows, scheme),
         _models_table(models),
+        _corrected_table(corrected, settings),
         near,
     ]
     return Section("thresholds", TITLE, tuple(items)), Part(tuple(items))
@@ -218,12 +223,90 @@ def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
     return Table("threshold_models", "Hazard by ENE threshold", columns, plain_rows(rows), note)
 
 
-def _near(ids: np.ndarray, owner: np.ndarray, ene: np.ndarray, cutoffs: Sequence[int]) -> Table:
-    """Patients who could as well lie on the other side of a cut, by their nodes' probabilities."""
-    by_owner: dict[str, list[float]] = {}
+def _nodes_of(owner: np.ndarray, ene: np.ndarray) -> dict[str, list[float]]:
+    """Probabilities of each patient's nodes."""
+    found: dict[str, list[float]] = {}
     for who, p in zip(owner, ene, strict=True):
         if not np.isnan(p):
-            by_owner.setdefault(str(who), []).append(float(p))
+            found.setdefault(str(who), []).append(float(p))
+    return found
+
+
+def _corrected(
+    cohort: Cohort,
+    chances: Sequence[np.ndarray],
+    known: np.ndarray,
+    endpoint: Endpoint,
+    settings: AnalysisSettings,
+) -> list[dict[str, Any]]:
+    """Adjusted hazard ratio per node of the count as it is, and corrected for its error in three ways."""
+    outcome, _ = outcome_of(cohort.table, endpoint)
+    sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+    complete, design, count = sample.complete()
+    rows = outcome.rows[sample.design.complete]
+    inside = known[rows]
+    own, seen = complete.take(inside), count[inside]
+    nodes = [chances[row] for row in rows[inside]]
+    others = estimable(design, inside).matrix.to_numpy(dtype=float)
+    expected = np.array([p.sum() for p in nodes])
+    variance = np.array([(p * (1 - p)).sum() for p in nodes]) + (seen - expected) ** 2
+    words = {"seed": settings.seed, "confidence": settings.confidence}
+    steps: tuple[tuple[str, Callable[[], Any]], ...] = (
+        ("as counted", lambda: _plain(own, seen, others, settings)),
+        ("expected count", lambda: _plain(own, expected, others, settings)),
+        ("draws", lambda: drawn_counts(own.time, own.event, count_chances(nodes), others, **words)),
+        ("SIMEX", lambda: simex(own.time, own.event, seen, variance, others, **words)),
+    )
+    found = []
+    for name, step in steps:
+        row: dict[str, Any] = {"endpoint": LABELS[endpoint], "method": _METHODS[name], "n": own.n}
+        row["events"] = own.n_events
+        try:
+            value = step()
+            row |= {"hr": value.hr, "lower": value.lower, "upper": value.upper}
+        except (NotEstimableError, np.linalg.LinAlgError) as error:
+            row["reason"] = str(error)
+        found.append(row)
+    return found
+
+
+_METHODS = {
+    "as counted": "nodes over the run's threshold, as counted",
+    "expected count": "expected count (sum of the probabilities)",
+    "draws": "draws from probabilities and outcome, Rubin's rules",
+    "SIMEX": "SIMEX of the count as counted",
+}
+
+
+def _plain(outcome: Any, count: np.ndarray, others: np.ndarray, settings: AnalysisSettings) -> Any:
+    columns = {MARKER: count, **{f"x{k}": others[:, k] for k in range(others.shape[1])}}
+    return cox(outcome.time, outcome.event, pd.DataFrame(columns), confidence=settings.confidence).rows[0]
+
+
+def _corrected_table(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
+    columns = (
+        Column("endpoint", "Endpoint"),
+        Column("method", "Count"),
+        Column("n", "n", "count"),
+        Column("events", "Events", "count"),
+        Column("hr", "HR per node, adjusted (interval)", "number", "lower", "upper"),
+        Column("reason", "Remark"),
+    )
+    note = (
+        "A count with errors pulls its hazard ratio towards 1. The corrections take the node probabilities "
+        "for "
+        "true chances, independent of each other and of everything but the true state of the node: they are "
+        "no "
+        "better than their calibration. Complete cases with node probabilities; seed "
+        f"{settings.seed}."
+    )
+    title = "Hazard corrected for measurement error of the count"
+    return Table("threshold_corrected", title, columns, plain_rows(rows), note)
+
+
+def _near(ids: np.ndarray, owner: np.ndarray, ene: np.ndarray, cutoffs: Sequence[int]) -> Table:
+    """Patients who could as well lie on the other side of a cut, by their nodes' probabilities."""
+    by_owner = _nodes_of(owner, ene)
     rows = []
     for cut in cutoffs:
         chance = np.array(
