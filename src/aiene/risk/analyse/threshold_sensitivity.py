@@ -250,12 +250,20 @@ def _corrected(
     others = estimable(design, inside).matrix.to_numpy(dtype=float)
     expected = np.array([p.sum() for p in nodes])
     variance = np.array([(p * (1 - p)).sum() for p in nodes]) + (seen - expected) ** 2
-    words = {"seed": settings.seed, "confidence": settings.confidence}
+    time, event, seed, level = own.time, own.event, settings.seed, settings.confidence
     steps: tuple[tuple[str, Callable[[], Any]], ...] = (
         ("as counted", lambda: _plain(own, seen, others, settings)),
         ("expected count", lambda: _plain(own, expected, others, settings)),
-        ("draws", lambda: drawn_counts(own.time, own.event, count_chances(nodes), others, **words)),
-        ("SIMEX", lambda: simex(own.time, own.event, seen, variance, others, **words)),
+        (
+            "draws",
+            lambda: drawn_counts(
+                time, event, count_chances(nodes), others, m=10, iterations=6, seed=seed, confidence=level
+            ),
+        ),
+        (
+            "SIMEX",
+            lambda: simex(time, event, seen, variance, others, n_sim=25, seed=seed, confidence=level),
+        ),
     )
     found = []
     for name, step in steps:
