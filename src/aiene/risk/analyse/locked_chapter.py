@@ -10,6 +10,7 @@ import numpy as np
 
 from aiene.report.document import Column, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
+from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import LABELS, Cohort, outcome_of
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
@@ -33,6 +34,7 @@ def locked_chapter(
     ----------
     out : folder of the results; the files go into `models/`.
     """
+    make_folder(out / FOLDER)
     owned = Owned(out)
     rows: list[dict[str, Any]] = []
     items: list[Item] = []
