@@ -88,7 +88,7 @@ def test_a_device_that_is_none_is_told() -> None:
 
 
 def test_an_analysis_tells_at_once_and_then_every_ten_seconds_what_it_does() -> None:
-    from aiene.cli.risk_analyse import lines_of_progress
+    from aiene.cli.risk_options import lines_of_progress
     from aiene.parallel import Progress as Step
 
     now, lines = [100.0], []

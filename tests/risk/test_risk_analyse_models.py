@@ -10,11 +10,10 @@ import pytest
 from aiene.errors import UsageError
 from aiene.parallel import Job, run_jobs
 from aiene.risk.analyse.bootstrap_refit import Pairs, Refit, values_of
+from aiene.risk.analyse.centres import validation_centres
 from aiene.risk.analyse.cohort import make_cohort, numeric, outcome_of
-from aiene.risk.analyse.derive.search import class_of, search
-from aiene.risk.analyse.derive.validate import Data, bootstrap_rows, centre_rows, permuted, split_mask
 from aiene.risk.analyse.grouping import make_groupings
-from aiene.risk.analyse.incremental_value import internal_external_validation, validation_centres
+from aiene.risk.analyse.incremental_value import internal_external_validation
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, chosen_endpoint
@@ -96,68 +95,6 @@ def test_results_do_not_depend_on_the_number_of_processes():
     assert len(told) == 6
 
 
-def planted(n=500, cut=3, seed=4):
-    random = np.random.default_rng(seed)
-    base, count = random.integers(0, 3, n), random.integers(0, 6, n)
-    hazard = 0.1 * np.exp(0.7 * base + 1.6 * (count >= cut))
-    time, last = random.exponential(1 / hazard), random.uniform(2, 9, n)
-    return np.minimum(time, last), (time <= last).astype(int), base, count
-
-
-def test_the_search_finds_a_planted_cut_and_lists_every_candidate():
-    time, event, base, count = planted()
-    found = search(time, event, base, count, n_bases=3)
-    assert 3 in found.cutoffs
-    cuts = [t for t in found.trials if t.step == "cut-offs"]
-    assert len(cuts) == 1 + 5 + 10
-    assert [t.verdict for t in cuts].count("chosen") == 1
-    assert found.group[0, 0] == 0
-    assert (np.diff(found.group, axis=1) >= 0).all()
-    assert found.group.max() == found.assign(base, count).max() == 2
-
-
-def test_the_test_part_takes_no_part_in_the_derivation():
-    time, event, base, count = planted()
-    train = split_mask(event, AnalysisSettings())
-    before = search(time[train], event[train], base[train], count[train], n_bases=3)
-    other = np.where(train, time, time[::-1])
-    after = search(other[train], event[train], base[train], count[train], n_bases=3)
-    assert before.cutoffs == after.cutoffs
-    np.testing.assert_array_equal(before.group, after.group)
-    assert abs(event[train].mean() - event[~train].mean()) < 0.02
-
-
-def test_a_useless_count_gains_in_appearance_and_not_after_correction():
-    time, event, base, _ = planted()
-    gains, corrected = [], []
-    for seed in range(3):
-        count = np.random.default_rng(seed).integers(0, 6, time.size)
-        rows = bootstrap_rows(Data(time, event, base, count, 3), AnalysisSettings(bootstraps=20, seed=seed))
-        gain = next(r for r in rows if r["measure"] == "Difference in C")
-        gains.append(gain["apparent"])
-        corrected.append(gain["value"])
-    assert np.mean(corrected) < np.mean(gains) + 1e-12
-    assert abs(np.mean(corrected)) < 0.015
-
-
-def test_a_real_count_stands_out_from_shuffled_ones():
-    time, event, base, count = planted()
-    (table,) = permuted(Data(time, event, base, count, 3), AnalysisSettings(permutations=25, derive="nested"))
-    assert table.rows[0]["verdict"] == "outside"
-    assert table.rows[0]["observed"] > table.rows[0]["upper"]
-
-
-def test_too_few_events_leave_the_old_groups():
-    time, event, base, count = planted(60)
-    found = search(time, event * (np.arange(60) < 12), base, count, n_bases=3)
-    assert found.cutoffs == ()
-    np.testing.assert_array_equal(found.assign(base, count), base)
-
-
-def test_classes_of_counts():
-    np.testing.assert_array_equal(class_of(np.array([0, 1, 2, 3, 9]), (1, 3)), [0, 1, 1, 2, 2])
-
-
 def test_other_thresholds_recount_the_nodes():
     import pandas as pd
 
@@ -171,7 +108,13 @@ def test_other_thresholds_recount_the_nodes():
     )
     scheme = read_scheme(SCHEME)
     groupings = make_groupings(cohort.table, scheme)
+    cohort.table["ai_threshold"] = 0.35
     section, _ = threshold_chapter(cohort, groupings, scheme, nodes, ("os",), settings)
+    models = next(i for i in section.items if getattr(i, "name", "") == "threshold_models").rows
+    assert [(r["threshold"], r["own"]) for r in models][:3] == [(0.2, ""), (0.3, ""), (0.35, "of this run")]
+    same = [r["adj_hr"] for r in models if r["threshold"] in (0.3, 0.35, 0.4)]
+    assert same[0] == same[1] == same[2] > 1
+    assert models[0]["hr"] != models[0]["adj_hr"]
     rows = {
         r["threshold"]: r
         for i in section.items
@@ -211,7 +154,11 @@ def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none
     added = Added()
     internal_external_validation(comparison, {}, added, AnalysisSettings(bootstraps=20))
     rows = {(r["centre"], r["key"]): r for r in added.rows["centres"]}
-    assert set(rows) == {(c, m) for c in "ABC" for m in ("old", "new")}
+    together = "pooled over 3 (random effects)"
+    assert set(rows) == {(c, m) for c in ("A", "B", "C", together) for m in ("old", "new")}
+    pooled = rows[together, "new"]
+    assert pooled["delta_lower"] < pooled["delta"] < pooled["delta_upper"]
+    assert 0 <= pooled["i2"] <= 1
     held = comparison.center == "A"
     x = comparison.new.matrix.to_numpy(dtype=float)
     time, event = comparison.outcome.time, comparison.outcome.event
@@ -223,19 +170,6 @@ def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none
         rows["A", "new"]["c"] - rows["A", "old"]["c"], abs=1e-12
     )
     assert validation_centres(np.where(comparison.center == "C", "B", comparison.center), event) == ()
-
-
-def test_derived_groups_are_judged_by_centres_too():
-    table = drawn(360, seed=6, effect=0.8)
-    rank = {"low": 0, "intermediate": 1, "high": 2}
-    base = np.array([rank.get(b, 0) for b in table["rtog0129"]])
-    data = Data(
-        table["os_time"].to_numpy(dtype=float), table["os_event"].to_numpy(dtype=int), base,
-        table["n_ai_ene"].to_numpy(dtype=int), 3,
-    )  # fmt: skip
-    rows = centre_rows(data, np.resize(["A", "B", "C"], 360).astype(object), AnalysisSettings(bootstraps=10))
-    assert len(rows) == 9
-    assert sum(r["n"] for r in rows[::3]) == 360
 
 
 def test_cut_offs_are_derived_for_dc_or_the_first_endpoint_and_only_for_one_that_is_analysed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,10 @@ from aiene.stats.decision_curve import decision_curve
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.imputation import draw_number, impute, rubin
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
+from aiene.stats.meta_analysis import random_effects
 from aiene.stats.penalised_cox import find_separation
 from aiene.stats.reclassification import groome, reclassification
-from aiene.stats.records import to_json
+from aiene.stats.records import NotEstimableError, to_json
 from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.survival_curves import kaplan_meier, rmst_difference
 from aiene.stats.time_auc import time_dependent_aucs
@@ -160,10 +162,12 @@ def test_every_patient_is_left_out_once_in_each_repeat():
 
 def test_permutation_control_tells_a_real_marker_from_a_shuffled_one():
     real = permutation_control(lambda m: harrell_c(TIME, EVENT, m).c, X, n_perm=60)
-    assert real.outside
+    assert real.side == "above"
     assert real.p < 0.05
     false = permutation_control(lambda m: harrell_c(TIME, EVENT, m).c, Z, n_perm=60)
-    assert not false.outside
+    assert false.side == "inside"
+    turned = permutation_control(lambda m: harrell_c(TIME, EVENT, -m).c, X, n_perm=60)
+    assert turned.side == "below"
 
 
 def test_shuffling_within_groups_keeps_each_groups_values():
@@ -232,6 +236,42 @@ def test_imputed_values_follow_what_predicts_them():
         assert np.corrcoef(filled.x[missing], table.x[missing])[0, 1] > 0.9
 
 
+def test_donors_that_are_predicted_alike_are_all_drawn():
+    known = np.stack([np.ones(300), np.repeat([0.0, 1.0, 2.0], 100)], axis=1)
+    values = np.arange(300.0)
+    missing = np.stack([np.ones(4000), np.repeat([0.0, 2.0], 2000)], axis=1)
+    drawn = draw_number(known, values, missing, np.random.default_rng(3))
+    for group, own in enumerate((drawn[:2000], drawn[2000:])):
+        seen, counts = np.unique(own, return_counts=True)
+        assert seen.tolist() == [*range(200 * group, 200 * group + 100)]
+        assert counts.max() < 50  # 20 each
+
+
+def test_values_are_drawn_within_the_bounds_of_each_patient_and_death_predicts():
+    random = np.random.default_rng(8)
+    table = simulated(400, 36, competing=True)
+    years = random.gamma(1.2, 18, 400)
+    missing, heavy = random.random(400) < 0.4, years > 10
+    low = np.where(heavy, np.nextafter(10.0, 11.0), 0.0)
+    high = np.where(heavy, np.inf, 10.0)
+    low[:50], high[:50] = -np.inf, np.inf
+    frame = pd.DataFrame({"years": np.where(missing, np.nan, years), "z": table.z})
+    for seed in range(3):
+        found = impute(frame, ["years"], predictors=["z"], time=table.time, event=table.state,
+                       bounds={"years": (low, high)}, m=4, iterations=3, seed=seed)  # fmt: skip
+        for filled in found.tables:
+            assert (((filled.years >= low) & (filled.years <= high)) | ~missing).all()
+            assert (filled.years > 10)[50:].tolist() == heavy[50:].tolist()
+    with pytest.raises(NotEstimableError, match="no known value lies between 500 and inf"):
+        impute(frame, ["years"], time=table.time, event=table.state,
+               bounds={"years": (np.full(400, 500.0), high + np.inf)}, m=2)  # fmt: skip
+    # a value that goes with death alone is found only where death is among the predictors
+    dead = (table.state == 2).to_numpy()
+    tied = pd.DataFrame({"x": np.where(missing, np.nan, dead + 0.2 * random.normal(size=400))})
+    told = impute(tied, ["x"], time=table.time, event=table.state, m=2).tables[0].x
+    assert np.corrcoef(told[missing], dead[missing])[0, 1] > 0.85
+
+
 def test_a_missing_category_may_predict_as_its_own_level_but_a_missing_number_may_not():
     table = simulated(60, 35)
     frame = pd.DataFrame(
@@ -241,6 +281,31 @@ def test_a_missing_category_may_predict_as_its_own_level_but_a_missing_number_ma
     assert found.tables[0].hpv.isna().sum() == 20
     with pytest.raises(Exception, match="is missing in 12 patients"):
         impute(frame.assign(y=frame.x), ["x"], predictors=["y"], time=table.time, event=table.state, m=2)
+
+
+def test_rubins_rules_and_random_effects_are_those_of_mice_and_metafor():
+    stored = json.loads((Path(__file__).parent / "r_references" / "pooling.json").read_text())
+    table = lung("age", "sex", "ph.karno")
+    holes = np.arange(2, len(table), 4)
+    fits = []
+    for k in range(1, 6):
+        filled = table.copy()
+        filled.loc[holes, "ph.karno"] = 50 + 10 * ((np.arange(1, holes.size + 1) * k) % 6)
+        fits.append(cox(filled.time, filled.status == 1, filled[["age", "sex", "ph.karno"]]))
+    pooled = rubin(fits)
+    assert pooled.events == stored["events"]
+    columns = {"estimate": "coef", "std_error": "std_error", "df": "df", "p": "p", "fmi": "fraction_missing"}
+    for theirs, ours in columns.items():
+        found = [getattr(row, ours) for row in pooled.rows]
+        np.testing.assert_allclose(found, stored[theirs], rtol=1e-6, err_msg=theirs)
+    np.testing.assert_allclose(np.log([row.lower for row in pooled.rows]), stored["low"], rtol=1e-6)
+    narrow = rubin(fits, confidence=0.8).rows[0]
+    assert narrow.lower > pooled.rows[0].lower
+    effects = random_effects([0.12, 0.35, 0.55, -0.08, 0.31], [0.10, 0.15, 0.22, 0.18, 0.09])
+    found = [effects.value, effects.lower, effects.upper, effects.tau2, effects.i2, effects.q, effects.q_p]
+    np.testing.assert_allclose(found, stored["random"], rtol=1e-6)
+    alike = random_effects([1.0, 1.0], [0.1, 0.2])
+    assert (alike.value, alike.tau2, alike.i2) == (1.0, 0.0, 0.0)
 
 
 def test_reclassification_rewards_the_true_grouping_and_its_table_adds_up():

@@ -42,6 +42,7 @@ from aiene.cli.risk_options import (
     write_with_record,
 )
 from aiene.cli.risk_simulate import simulate
+from aiene.cli.risk_validate import validate
 
 app = typer.Typer(
     help="From AI-ENE node counts to risk groups: staging, stratifying, survival. Research only.",
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.command(name="analyse")(analyse)
 app.command(name="simulate")(simulate)
+app.command(name="validate")(validate)
 
 OutOption = Annotated[
     Path | None,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import stderr_console, user_errors
+from aiene.cli.console import user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
     AssumeM0Option,
@@ -30,25 +28,22 @@ from aiene.cli.risk_options import (
     SheetOption,
     SiteOption,
     TableArgument,
-    echo_json,
     join,
+    progress,
     read,
     simulated,
     staging_options,
+    tell,
     tell_end,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from aiene.parallel import Progress
     from aiene.risk.analyse.records import Analysis
     from aiene.risk.analyse.settings import AnalysisSettings
     from aiene.risk.schemes.scheme import Scheme
     from aiene.risk.staging.patient import StagingOptions
-
-_EVERY_S = 10.0
-"""Between two lines of progress, so that a log of hours stays short."""
 
 
 def analyse(
@@ -121,7 +116,7 @@ def analyse(
         staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
         run = (ai_ene, id_pattern)
         made = _analysed(with_counts, chosen, staging, endpoint.split(","), out, settings, run)
-        _tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
+        tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
         tell_end(with_counts)
     raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
 
@@ -143,7 +138,7 @@ def _analysed(
     ai_ene, id_pattern = run
     groups = stratify(table, scheme, options=staging)
     nodes = None if ai_ene is None else run_nodes(ai_ene, id_pattern=id_pattern)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         return run_analysis(
             groups,
             endpoints=[name for name in endpoints if name.strip()],
@@ -173,69 +168,3 @@ def _settings(
     if derive_endpoint is not None:
         rest["derive_endpoint"] = parse_endpoints([derive_endpoint])[0]
     return AnalysisSettings(sites=tuple(sites), **rest)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    """What the analysis does: a bar on a terminal, else a line every some seconds."""
-    console = stderr_console()
-    if not console.is_terminal:
-        yield lines_of_progress(lambda line: console.print(line, markup=False))
-        return
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.percentage:>3.0f} %"), BarColumn(), TimeElapsedColumn(),
-               TextColumn("{task.description}"))  # fmt: skip
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("analysing", total=None)
-
-        def follow(step: Progress) -> None:
-            bar.update(task, description=step.what, completed=step.done, total=step.total)
-
-        yield follow
-
-
-def lines_of_progress(
-    write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
-) -> Callable[[Progress], None]:
-    """A function that tells how far an analysis is: at once, and then every ten seconds.
-
-    Parameters
-    ----------
-    write : takes a line.
-    clock : seconds that never go back.
-    """
-    began, told_at = clock(), -_EVERY_S
-
-    def follow(step: Progress) -> None:
-        nonlocal told_at
-        now = clock() - began
-        if now - told_at < _EVERY_S:
-            return
-        told_at = now
-        write(f"{step.done / max(step.total, 1e-9):4.0%}  {now:4.0f} s  {step.what}")
-
-    return follow
-
-
-def _tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
-    console = stderr_console()
-    for warning in made.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
-    for skipped in made.skipped:
-        console.print(f"not done: {skipped.what}: {skipped.reason}", markup=False)
-    console.print(f"{len(made.tables)} tables and {len(made.figures)} figures; report in {out}", markup=False)
-    if as_json:
-        echo_json(
-            {
-                "exit_code": made.exit_code,
-                "simulated": is_simulated,
-                "report": str(out / "report.html"),
-                "analysis": str(out / "analysis.json"),
-                "tables": sorted(made.tables),
-                "figures": sorted(made.figures),
-                "skipped": [{"what": s.what, "reason": s.reason} for s in made.skipped],
-                "warnings": list(made.warnings),
-            }
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +16,8 @@ from aiene.cli.console import echo_json as echo_any_json
 if TYPE_CHECKING:
     import pandas as pd
 
+    from aiene.parallel import Progress
+    from aiene.risk.analyse.records import Analysis
     from aiene.risk.importers.registry import Imported
     from aiene.risk.importers.source import ImportOptions, PreviewLine
     from aiene.risk.join import Joined
@@ -209,3 +213,74 @@ def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) ->
 def echo_json(content: dict[str, Any]) -> None:
     """JSON on stdout."""
     echo_any_json({"research_only": RESEARCH_ONLY, **content})
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Progress], None]]:
+    """What the analysis does: a bar on a terminal, else a line every some seconds."""
+    console = stderr_console()
+    if not console.is_terminal:
+        yield lines_of_progress(lambda line: console.print(line, markup=False))
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.percentage:>3.0f} %"), BarColumn(), TimeElapsedColumn(),
+               TextColumn("{task.description}"))  # fmt: skip
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("analysing", total=None)
+
+        def follow(step: Progress) -> None:
+            bar.update(task, description=step.what, completed=step.done, total=step.total)
+
+        yield follow
+
+
+_EVERY_S = 10.0
+"""Between two lines of progress, so that a log of hours stays short."""
+
+
+def lines_of_progress(
+    write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+) -> Callable[[Progress], None]:
+    """A function that tells how far an analysis is: at once, and then every ten seconds.
+
+    Parameters
+    ----------
+    write : takes a line.
+    clock : seconds that never go back.
+    """
+    began, told_at = clock(), -_EVERY_S
+
+    def follow(step: Progress) -> None:
+        nonlocal told_at
+        now = clock() - began
+        if now - told_at < _EVERY_S:
+            return
+        told_at = now
+        write(f"{step.done / max(step.total, 1e-9):4.0%}  {now:4.0f} s  {step.what}")
+
+    return follow
+
+
+def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
+    """Warnings, what was not done, and where the report is."""
+    console = stderr_console()
+    for warning in made.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    for skipped in made.skipped:
+        console.print(f"not done: {skipped.what}: {skipped.reason}", markup=False)
+    console.print(f"{len(made.tables)} tables and {len(made.figures)} figures; report in {out}", markup=False)
+    if as_json:
+        echo_json(
+            {
+                "exit_code": made.exit_code,
+                "simulated": is_simulated,
+                "report": str(out / "report.html"),
+                "analysis": str(out / "analysis.json"),
+                "tables": sorted(made.tables),
+                "figures": sorted(made.figures),
+                "skipped": [{"what": s.what, "reason": s.reason} for s in made.skipped],
+                "warnings": list(made.warnings),
+            }
+        )

@@ -5,7 +5,7 @@ Only covariates are imputed, never HPV, the AI-ENE count or outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +17,15 @@ from scipy import special
 
 from aiene.errors import UsageError
 from aiene.stats.cox_model import CoxFit
-from aiene.stats.records import Floats, Ints, NotEstimableError, check_fraction, check_outcome
+from aiene.stats.records import (
+    COMPETING,
+    EVENT,
+    Floats,
+    Ints,
+    NotEstimableError,
+    check_fraction,
+    check_outcome,
+)
 from aiene.stats.survival_curves import nelson_aalen
 
 _DONORS = 5  # patients to draw from; 5 is the default of R's mice
@@ -27,13 +35,28 @@ Draw = Literal["pmm", "logistic", "multinomial"]
 NEVER_IMPUTED = ("hpv", "n_ai_ene", "n_ai_nodes", "time", "event")
 
 
-def draw_number(known: Floats, values: Floats, missing: Floats, rng: Generator) -> Floats:
+def draw_number(
+    known: Floats,
+    values: Floats,
+    missing: Floats,
+    rng: Generator,
+    *,
+    low: Floats | None = None,
+    high: Floats | None = None,
+) -> Floats:
     """Predictive mean matching: an observed value of one of the 5 patients predicted most alike.
+
+    Of donors predicted exactly alike each is as likely as the others.
 
     Parameters
     ----------
     known, missing : designs (n, p) and (k, p), with a column of ones.
     values : (n,)
+    low, high : (k,) donors of a patient have values within these, both included; none if None.
+
+    Raises
+    ------
+    NotEstimableError : no known value lies within the bounds of a patient.
 
     References
     ----------
@@ -47,17 +70,37 @@ def draw_number(known: Floats, values: Floats, missing: Floats, rng: Generator) 
     residual = values - known @ estimate
     sigma = float(residual @ residual / rng.chisquare(max(n - p, 1))) ** 0.5
     drawn = estimate + sigma * np.linalg.cholesky(inverse) @ rng.standard_normal(p)
-    donors, wanted = known @ estimate, missing @ drawn
+    donors, wanted = (known * estimate).sum(axis=1), missing @ drawn  # equal rows: equal bits, so real ties
+    if low is None or high is None:
+        return _matched(donors, values, wanted, rng)
+    out = np.empty(wanted.size)
+    bounds, which = np.unique(np.stack([low, high], axis=1), axis=0, return_inverse=True)
+    for number, (least, most) in enumerate(bounds):
+        own, here = (values >= least) & (values <= most), which.ravel() == number
+        if not own.any():
+            raise NotEstimableError(
+                f"no known value lies between {least:g} and {most:g}, as {int(here.sum())} missing ones do",
+                "leave the covariate out of the model",
+            )
+        out[here] = _matched(donors[own], values[own], wanted[here], rng)
+    return out
+
+
+def _matched(donors: Floats, values: Floats, wanted: Floats, rng: Generator) -> Floats:
+    """The value of a random one of the nearest donors; donors (n,), values (n,), wanted (k,)."""
     order = np.argsort(donors, kind="stable")
-    number = min(_DONORS, n)
-    ranked = donors[order]
+    number, ranked = min(_DONORS, donors.size), donors[order]
     middle = np.searchsorted(ranked, wanted)
-    window = np.clip(middle[:, None] + np.arange(-number, number)[None, :], 0, n - 1)
+    window = np.clip(middle[:, None] + np.arange(-number, number)[None, :], 0, donors.size - 1)
     far = np.abs(ranked[window] - wanted[:, None])
     far[:, 1:][window[:, 1:] == window[:, :-1]] = np.inf  # the edge must not count twice
     nearest = np.argsort(far, axis=1, kind="stable")[:, :number]
-    chosen = nearest[np.arange(wanted.size), rng.integers(0, number, wanted.size)]
-    return np.asarray(values[order[window[np.arange(wanted.size), chosen]]])
+    everyone = np.arange(wanted.size)
+    chosen = window[everyone, nearest[everyone, rng.integers(0, number, wanted.size)]]
+    _, first, block, alike = np.unique(ranked, return_index=True, return_counts=True, return_inverse=True)
+    place = block[chosen]
+    tied = first[place] + (rng.random(wanted.size) * alike[place]).astype(np.int64)
+    return np.asarray(values[order[tied]])
 
 
 def draw_category(known: Floats, codes: Ints, k: int, missing: Floats, rng: Generator) -> Floats:
@@ -130,13 +173,15 @@ class Imputed:
 
 @dataclass(frozen=True)
 class _Column:
-    """One column as numbers: values, or codes of levels; where it is missing."""
+    """One column as numbers: values, or codes of levels; where it is missing, and between what it lies."""
 
     name: str
     method: Draw
     values: Floats
     missing: np.ndarray
     levels: tuple[object, ...]
+    low: Floats
+    high: Floats
 
 
 def impute(
@@ -146,12 +191,13 @@ def impute(
     time: ArrayLike,
     event: ArrayLike,
     predictors: Sequence[str] = (),
+    bounds: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     m: int = 20,
     iterations: int = 10,
     seed: int = 1,
     never: Sequence[str] = NEVER_IMPUTED,
 ) -> Imputed:
-    """Fill missing covariates m times, each from all others, the event and its cumulative hazard.
+    """Fill missing covariates m times, each from all others, the events and their cumulative hazards.
 
     Parameters
     ----------
@@ -159,15 +205,17 @@ def impute(
     columns : to fill. Numbers by predictive mean matching on 5 donors, two levels by logistic, more levels by
         multinomial regression, each with coefficients drawn anew.
     time, event : (n,) of the endpoint; the event and Nelson-Aalen's hazard are predictors. 2 is a competing
-        event.
+        event, whose indicator and hazard are predictors of their own.
     predictors : further columns that help to predict. A category may be missing there (its own level), a
         number may not.
+    bounds : by column that is a number: least and greatest value of each patient, (n,) each, both included;
+        infinite where nothing is known. Every value that is filled lies within.
     never : words; a column whose name starts or ends with one is refused.
 
     Raises
     ------
     UsageError : a column is not there, is one that must never be imputed, or a predictor has missing numbers.
-    NotEstimableError : a column has no value at all, or only one.
+    NotEstimableError : a column has no value at all, or only one, or none within a patient's bounds.
 
     References
     ----------
@@ -176,12 +224,14 @@ def impute(
     times, codes = check_outcome(time, event, competing=True)
     helpers = [name for name in predictors if name not in columns]
     _check(table, columns, helpers, times.size, m, iterations, never)
-    incomplete = [_column(table[name], name) for name in columns]
+    incomplete = [_column(table[name], name, (bounds or {}).get(name)) for name in columns]
     chained = sorted((c for c in incomplete if c.missing.any()), key=lambda c: int(c.missing.sum()))
     fixed = [_fixed(table[name], name) for name in helpers]
     fixed += [_coded(column, column.values) for column in incomplete if not column.missing.any()]
-    happened = (codes == 1).astype(np.float64)
-    fixed.append(np.stack([happened, nelson_aalen(times, codes == 1)], axis=1))
+    for code in (EVENT, COMPETING):
+        happened = (codes == code).astype(np.int64)
+        if happened.any():
+            fixed.append(np.stack([happened, nelson_aalen(times, happened)], axis=1))
     base = np.concatenate(fixed, axis=1)
     tables = tuple(_one(table, chained, base, iterations, np.random.default_rng([seed, k])) for k in range(m))
     return Imputed(
@@ -214,7 +264,11 @@ def _check(
         raise UsageError("multiple imputation needs m of at least 2 and at least one iteration.")
 
 
-def _column(series: pd.Series, name: str) -> _Column:
+def _column(series: pd.Series, name: str, bounds: tuple[ArrayLike, ArrayLike] | None) -> _Column:
+    low, high = (
+        np.full(len(series), limit) if bounds is None else np.asarray(bounds[k], dtype=np.float64)
+        for k, limit in enumerate((-np.inf, np.inf))
+    )
     missing = series.isna().to_numpy(dtype=bool)
     seen = series[~missing]
     levels = tuple(sorted(seen.unique().tolist(), key=lambda v: (str(type(v)), v)))
@@ -223,11 +277,14 @@ def _column(series: pd.Series, name: str) -> _Column:
     numeric = pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype)
     if numeric and len(levels) > 2:
         values = pd.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan)
-        return _Column(name, "pmm", values, missing, ())
+        return _Column(name, "pmm", values, missing, (), low, high)
+    if bounds is not None:
+        raise UsageError(f"{name} is no number with several values, so it has no bounds.")
     code = {level: float(place) for place, level in enumerate(levels)}
     values = np.full(len(series), np.nan)
     values[~missing] = [code[value] for value in seen]
-    return _Column(name, "logistic" if len(levels) == 2 else "multinomial", values, missing, levels)
+    method: Draw = "logistic" if len(levels) == 2 else "multinomial"
+    return _Column(name, method, values, missing, levels, low, high)
 
 
 def _fixed(series: pd.Series, name: str) -> Floats:
@@ -264,9 +321,18 @@ def _one(
 
 
 def _first_guess(column: _Column, rng: Generator) -> Floats:
-    values = column.values.copy()
-    values[column.missing] = rng.choice(column.values[~column.missing], int(column.missing.sum()))
+    values, known = column.values.copy(), column.values[~column.missing]
+    ones = np.ones((values.size, 1))
+    values[column.missing] = (
+        _within(column, ones, rng) if column.method == "pmm" else rng.choice(known, int(column.missing.sum()))
+    )
     return values
+
+
+def _within(column: _Column, design: Floats, rng: Generator) -> Floats:
+    gaps, known = column.missing, ~column.missing
+    bounds = {"low": column.low[gaps], "high": column.high[gaps]}
+    return draw_number(design[known], column.values[known], design[gaps], rng, **bounds)
 
 
 def _standardised(matrix: Floats) -> Floats:
@@ -281,8 +347,11 @@ def _standardised(matrix: Floats) -> Floats:
 def _drawn(column: _Column, design: Floats, rng: Generator) -> Floats:
     known = ~column.missing
     values = column.values.copy()
+    told = np.ptp(design[known], axis=0) > 0  # a level that no known value goes with says nothing of them
+    told[0] = True
+    design = design[:, told]
     if column.method == "pmm":
-        new = draw_number(design[known], column.values[known], design[column.missing], rng)
+        new = _within(column, design, rng)
     else:
         codes: Ints = column.values[known].astype(np.int64)
         new = draw_category(design[known], codes, len(column.levels), design[column.missing], rng)
@@ -369,7 +438,8 @@ def rubin_estimates(
 
     Parameters
     ----------
-    n : patients; n - p are the degrees of freedom with complete data.
+    n : patients; n - p are the degrees of freedom with complete data, unless there are `events`.
+    events : of a survival model, whose degrees of freedom with complete data are events - p, as in mice.
 
     Raises
     ------
@@ -387,8 +457,17 @@ def rubin_estimates(
     mean, within = values.mean(axis=0), within_each.mean(axis=0)
     between = np.atleast_2d(np.cov(values, rowvar=False, ddof=1))
     total = within + (1.0 + 1.0 / m) * between
+    complete_df = max(1, (events or n) - p)
     rows = tuple(
-        _row(name, float(mean[k]), float(total[k, k]), (1 + 1 / m) * float(between[k, k]), m, n - p, level)
+        _row(
+            name,
+            float(mean[k]),
+            float(total[k, k]),
+            (1 + 1 / m) * float(between[k, k]),
+            m,
+            complete_df,
+            level,
+        )
         for k, name in enumerate(names)
     )
     return Pooled(rows, m, n, events, total)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
+from scipy import special
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import OnProgress, attempt, check_boot, resample_indices, spread
-from aiene.stats.records import Floats, Interval, Ints, NotEstimableError, check_groups
+from aiene.stats.bootstrap import OnProgress, attempt, check_boot, percentile, resample_indices, spread
+from aiene.stats.records import (
+    Floats,
+    Interval,
+    Ints,
+    NotEstimableError,
+    check_fraction,
+    check_groups,
+)
 
 Model = TypeVar("Model")
 Fit = Callable[[Ints, Generator], Model]
@@ -20,13 +28,22 @@ Score = Callable[[Model, Ints], Sequence[float]]
 
 
 class OptimismRow(NamedTuple):
-    """A measure as it looks, how much of that is optimism, what is left, and the error of the optimism."""
+    """A measure as it looks, how much of that is optimism, and what is left.
+
+    Parameters
+    ----------
+    std_error : of the optimism, from the number of resamples.
+    lower, upper : of the corrected measure: the percentile interval of the resamples' own values, moved by
+        the optimism (Noma et al. 2021, Stat Med 40:5691).
+    """
 
     name: str
     apparent: float
     optimism: float
     corrected: float
     std_error: float
+    lower: float
+    upper: float
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Optimism:
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """Mean of each measure over the left-out parts, with the range of its central 95 % over them."""
+    """Mean of each measure over the left-out parts, with its interval; no limits where all parts agree."""
 
     names: tuple[str, ...]
     values: dict[str, Interval]
@@ -66,7 +83,7 @@ class Permutation:
     observed : with the real marker.
     lower, upper : central 95 % of the shuffled.
     p : two-sided, by the smaller tail, with one added to both counts.
-    outside : the real one lies outside the central 95 %.
+    side : `above` or `below` the central 95 %, or `inside` it.
     null : (n_perm,) of the shuffled; NaN where they could not be estimated.
     """
 
@@ -74,7 +91,7 @@ class Permutation:
     lower: float
     upper: float
     p: float
-    outside: bool
+    side: Literal["above", "below", "inside"]
     null: Floats
     n_perm: int
     n_failed: int
@@ -89,6 +106,7 @@ def optimism(
     names: Sequence[str],
     n_boot: int = 500,
     seed: int = 1,
+    confidence: float = 0.95,
     on_progress: OnProgress | None = None,
 ) -> Optimism:
     """Harrell's bootstrap: the whole derivation is repeated in each resample and judged on the original data.
@@ -115,24 +133,28 @@ def optimism(
     apparent = np.asarray(score(fit(everybody, _generator(seed, 0)), everybody), dtype=np.float64)
     if apparent.shape != (len(names),):
         raise UsageError(f"the score gives {apparent.size} numbers for {len(names)} names.")
-    gaps = np.full((n_boot, len(names)), np.nan)
+    both = np.full((n_boot, 2 * len(names)), np.nan)
 
-    def gap(number: int, indices: Ints) -> Sequence[float]:
+    def judged(number: int, indices: Ints) -> Sequence[float]:
         model = fit(indices, _generator(seed, number + 1))
-        return [a - b for a, b in zip(score(model, indices), score(model, everybody), strict=True)]
+        return [*score(model, indices), *score(model, everybody)]
 
     for number in range(n_boot):
         indices = resample_indices(n, number, seed)
-        gaps[number] = attempt(lambda i, k=number: gap(k, i), indices, len(names))  # type: ignore[misc]
+        both[number] = attempt(lambda i, k=number: judged(k, i), indices, 2 * len(names))  # type: ignore[misc]
         if on_progress is not None:
             on_progress(number + 1, n_boot)
-    good = np.isfinite(gaps).all(axis=1)
+    good = np.isfinite(both).all(axis=1)
+    own = both[:, : len(names)]
+    gaps = own - both[:, len(names) :]
     _refuse_failures(good, "resamples")
     rows = []
     for place, name in enumerate(names):
         mean = float(gaps[good, place].mean())
         error = spread(gaps[good, place]) / float(good.sum()) ** 0.5
-        rows.append(OptimismRow(name, float(apparent[place]), mean, float(apparent[place]) - mean, error))
+        corrected = float(apparent[place]) - mean
+        moved = percentile(corrected, own[good, place] - mean, confidence)
+        rows.append(OptimismRow(name, float(apparent[place]), mean, corrected, error, *moved[1:]))
     return Optimism(tuple(names), tuple(rows), n_boot, int((~good).sum()), seed)
 
 
@@ -146,9 +168,13 @@ def cross_validate(
     repeats: int = 1,
     seed: int = 1,
     strata: ArrayLike | None = None,
+    confidence: float = 0.95,
     on_progress: OnProgress | None = None,
 ) -> CrossValidated:
     """Derive on all parts but one, score on that one, in turn.
+
+    The parts share their training patients, so the variance of the mean over J parts is that between parts
+    times 1 / J + 1 / (folds - 1).
 
     Parameters
     ----------
@@ -159,6 +185,10 @@ def cross_validate(
     ------
     UsageError : folds or repeats that do not fit.
     NotEstimableError : fewer than half of the parts can be judged.
+
+    References
+    ----------
+    Nadeau and Bengio 2003, Mach Learn 52:239.
     """
     if not 2 <= folds <= n or repeats < 1:
         raise UsageError(f"cross-validation needs from 2 to {n} folds and at least one repeat.")
@@ -178,11 +208,13 @@ def cross_validate(
                 on_progress(number + 1, folds * repeats)
     good = np.isfinite(values).all(axis=1)
     _refuse_failures(good, "parts")
-    kept = values[good]
-    low, high = np.quantile(kept, [0.025, 0.975], axis=0)
+    kept, level = values[good], check_fraction(confidence, "confidence")
+    t = float(special.stdtrit(kept.shape[0] - 1, 0.5 + level / 2))
+    error = kept.std(axis=0, ddof=1) * (1.0 / kept.shape[0] + 1.0 / (folds - 1)) ** 0.5
+    width = np.where(error > 0, t * error, np.nan)
     intervals = {
-        name: Interval(float(kept[:, k].mean()), float(low[k]), float(high[k]))
-        for k, name in enumerate(names)
+        name: Interval(mean, mean - float(width[k]), mean + float(width[k]))
+        for k, (name, mean) in enumerate(zip(names, kept.mean(axis=0).tolist(), strict=True))
     }
     return CrossValidated(tuple(names), intervals, folds, repeats, int((~good).sum()), seed)
 
@@ -229,8 +261,10 @@ def permutation_control(
     low, high = np.quantile(null[good], [0.025, 0.975])
     tail = min(int((null[good] >= observed).sum()), int((null[good] <= observed).sum()))
     p = min(1.0, 2.0 * (tail + 1) / (int(good.sum()) + 1))
-    outside = bool(observed < low or observed > high)
-    return Permutation(observed, float(low), float(high), p, outside, null, n_perm, int((~good).sum()), seed)
+    side: Literal["above", "below", "inside"] = (
+        "above" if observed > high else "below" if observed < low else "inside"
+    )
+    return Permutation(observed, float(low), float(high), p, side, null, n_perm, int((~good).sum()), seed)
 
 
 def _generator(seed: int, number: int) -> Generator:

@@ -9,6 +9,9 @@ survival.py     curves and their tests
 regression.py, marker_effect.py    Cox, Fine-Gray, proportional hazards; forms of the count, interaction
 model_comparison.py, incremental_value.py    old staging against old staging with AI-ENE
 derive/         cut-offs from the data, and their validation
+imputed_covariates.py    the adjusted model on imputed covariates
+centres.py      which centres can judge, and their values pooled
+locked_model.py, locked_chapter.py    models as signed files for other cohorts
 threshold_sensitivity.py    counts and groups at other ENE thresholds
 charts/         drawings of the figures
 text.py, output.py    methods text and checklists; an analysis as files

@@ -270,3 +270,8 @@ _CODES: dict[str, Callable[[pd.DataFrame], _Coded]] = {
     ),
     "center": _center,
 }
+
+
+def coded(table: pd.DataFrame, name: str) -> tuple[Term, pd.DataFrame]:
+    """One covariate with all its columns, whether or not they vary in this table; NaN where missing."""
+    return _CODES[name](table)

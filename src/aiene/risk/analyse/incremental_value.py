@@ -6,7 +6,7 @@ models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.analyse.bootstrap_refit import Refit, names_of, values_of
+from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.model_comparison import (
     RELEARNED,
     Added,
@@ -37,12 +38,9 @@ from aiene.stats.decision_curve import decision_curve
 from aiene.stats.internal_validation import optimism
 from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import Interval, NotEstimableError
+from aiene.stats.sample_size import MIN_EVENTS_PER_PARAMETER
 from aiene.stats.tests import log_rank
 from aiene.stats.time_auc import time_dependent_aucs
-
-FEWEST_CENTRES = 3
-FEWEST_EVENTS = 20
-"""Events that a centre needs to judge a model."""
 
 GRID = 20
 """Points in time of the integrated Brier score."""
@@ -51,18 +49,6 @@ THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
 """Threshold risks of the decision curve."""
 
 _KINDS = {"harrell": "Harrell", "uno": "Uno"}
-
-
-def validation_centres(center: np.ndarray, event: np.ndarray) -> tuple[str, ...]:
-    """The centres with events enough, in the order of their names; none where they are fewer than three.
-
-    Parameters
-    ----------
-    center : (n,) names, empty where not known; such patients take part in every fit and judge none.
-    event : (n,) 0 or 1.
-    """
-    found = [str(c) for c in np.unique(center.astype(str)) if c and event[center == c].sum() >= FEWEST_EVENTS]
-    return tuple(found) if len(found) >= FEWEST_CENTRES else ()
 
 
 def internal_external_validation(
@@ -77,6 +63,19 @@ def internal_external_validation(
             _validate(comparison, held, row, added, settings)
         except NotEstimableError as error:
             added.put("centres", row, reason=str(error))
+    rows = added.rows.get("centres", [])
+    for model in comparison.models:
+        own = [r for r in rows if r.get("key") == model.name]
+        c = pooled(own, ("c", "lower", "upper"), "logit", settings)
+        if c is None:
+            continue
+        values = {"c": c.value, "lower": c.lower, "upper": c.upper, "i2": c.i2}
+        gain = pooled(own, ("delta", "delta_lower", "delta_upper"), "plain", settings)
+        if gain is not None:
+            values |= {"delta": gain.value, "delta_lower": gain.lower, "delta_upper": gain.upper}
+            values |= {"delta_i2": gain.i2}
+        label = f"pooled over {c.k} (random effects)"
+        added.put("centres", head | {"centre": label}, model=model.label, key=model.name, **values)
 
 
 def _validate(
@@ -160,6 +159,7 @@ def reclassified(
         horizon=settings.decision_years,
         n_boot=min(resamples(settings), 500),
         seed=settings.seed,
+        confidence=settings.confidence,
     )
     for cell in result.cells:
         added.put(
@@ -230,7 +230,9 @@ def assess(comparison: ModelComparison, settings: AnalysisSettings) -> Added:
     head = {"population": comparison.population, "comparison": comparison.title, "contest": comparison.name}
     try:
         found = predict(
-            comparison, sorted({*reached(comparison, settings.every_year), *_grid(comparison, settings)})
+            comparison,
+            sorted({*reached(comparison, settings.every_year), *_grid(comparison, settings)}),
+            confidence=settings.confidence,
         )
     except NotEstimableError as error:
         added.put("lrt", head, reason=str(error))
@@ -376,6 +378,7 @@ def _optimism(
         names=names_of(list(arrays), pairs),
         n_boot=settings.bootstraps,
         seed=settings.seed,
+        confidence=settings.confidence,
     )
     for row in result.rows:
         measure, name = row.name.split(" ", 1)
@@ -393,8 +396,19 @@ def _optimism(
             apparent=row.apparent,
             optimism=row.optimism,
             corrected=row.corrected,
+            lower=row.lower,
+            upper=row.upper,
+            remark=_small_sample(outcome.n_events, arrays),
             failed=result.n_failed,
         )
+
+
+def _small_sample(events: int, arrays: Mapping[str, np.ndarray]) -> str:
+    """What a reader must know where the events are few for the parameters."""
+    most = max(x.shape[1] for x in arrays.values())
+    if events >= MIN_EVENTS_PER_PARAMETER * most:
+        return ""
+    return f"{events / most:.1f} events per parameter: C can stay near 0.53 where nothing predicts"
 
 
 def _auc(
@@ -416,6 +430,7 @@ def _auc(
         compare=found.pairs,
         n_boot=resamples(settings),
         seed=settings.seed,
+        confidence=settings.confidence,
     )
     for name, values in result.values.items():
         for year, value in zip(years, values, strict=True):
@@ -476,7 +491,13 @@ def _calibration(
             m for m in comparison.models if m.ranks is None
         ):  # of groups it is zero by construction
             row = {"model": model.label, "key": model.name, "year": year}
-            result = calibration(outcome.time, outcome.state, absolute[model.name][:, 0], year)
+            result = calibration(
+                outcome.time,
+                outcome.state,
+                absolute[model.name][:, 0],
+                year,
+                confidence=settings.confidence,
+            )
             added.put(
                 "calibration",
                 head,
@@ -525,6 +546,7 @@ def _decision(
         THRESHOLDS,
         n_boot=min(resamples(settings), 500),
         seed=settings.seed,
+        confidence=settings.confidence,
     )
     for number, threshold in enumerate(THRESHOLDS):
         added.put(

@@ -73,12 +73,13 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("measure", "Measure"),
             Column("apparent", "Apparent", "number3"),
             Column("optimism", "Optimism", "number3"),
-            Column("corrected", "Corrected", "number3"),
+            Column("corrected", "Corrected (interval)", "number3", "lower", "upper"),
+            Column("remark", "Remark"),
         ),
-        "Harrell's bootstrap: the models are fitted anew in each of {boot} resamples (seed {seed}). Ordered "
-        "groups are not here, since nothing of their C is fitted; the gain of a model over groups is that "
-        "over the same groups with effects fitted in the same resample. Slopes of one covariate say nothing "
-        "and are left out.",
+        "Harrell's bootstrap: the models are fitted anew in each of {boot} resamples (seed {seed}); "
+        "intervals: the resamples' own values less the optimism (Noma). Ordered groups are not here, since "
+        "nothing of their C is fitted; the gain of a model over groups is that over the same groups with "
+        "effects fitted in the same resample. Slopes of one covariate say nothing and are left out.",
     ),
     "centres": (
         "leave one centre out",
@@ -89,11 +90,14 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("n", "n", "count"),
             Column("events", "Events", "count"),
             Column("c", "C (interval)", "number3", "lower", "upper"),
+            Column("i2", "I²", "percent"),
             Column("delta", "Difference in C (interval)", "number3", "delta_lower", "delta_upper"),
+            Column("delta_i2", "I² of the difference", "percent"),
             Column("slope", "Calibration slope", "number"),
             Column("reason", "Remark"),
         ),
-        "Internal-external validation: models fitted on all other centres, judged in this one; Harrell's C. "
+        "Internal-external validation: models fitted on all other centres, judged in this one; Harrell's C; "
+        "pooled by random effects. "
         "Centres with fewer than 20 events take part in the fits only.",
     ),
     "auc": (

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column, Figure, Table, Text
+from aiene.report.document import Column, Figure, Table
 from aiene.report.formatting import p_phrase, plain, plain_rows
 from aiene.risk.analyse.charts.forest import draw_dose
 from aiene.risk.analyse.cohort import Outcome, words
-from aiene.risk.analyse.design import Design, estimable
+from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.records import Part, Skipped
-from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
+from aiene.risk.analyse.regression import Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox_model import nested_lrt
-from aiene.stats.imputation import Imputed, Pooled
 from aiene.stats.records import Coefficient, NotEstimableError
 from aiene.stats.splines import count_columns
 
@@ -228,7 +227,8 @@ def interaction_row(
             columns = _columns(count, form, settings, cutoffs)
             products = columns.mul(negative, axis=0).add_prefix("HPV-negative x ")
             smaller = cox(outcome.time, outcome.event, pd.concat([matrix, columns], axis=1))
-            larger = cox(outcome.time, outcome.event, pd.concat([matrix, columns, products], axis=1))
+            joined = pd.concat([matrix, columns, products], axis=1)
+            larger = cox(outcome.time, outcome.event, joined, confidence=settings.confidence)
             test = nested_lrt(smaller, larger)
         except NotEstimableError as error:
             rows.append(row | {"reason": str(error)})
@@ -271,105 +271,3 @@ def interaction_table(rows: Sequence[dict[str, Any]]) -> Table:
         "p-values."
     )
     return Table("interaction", "AI-ENE count by HPV: test of interaction", columns, plain_rows(rows), note)
-
-
-# Multiple imputation of the covariates
-
-
-def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
-    """The adjusted model on imputed covariates (never HPV, count or outcome), pooled by Rubin's rules."""
-    from aiene.stats.imputation import impute, rubin
-
-    design, outcome = sample.design, sample.outcome
-    what = f"Multiple imputation, {outcome.label}, {sample.label}"
-    fixed = [c for c in design.matrix if str(c).startswith("hpv")]
-    kept = (
-        design.matrix[fixed].notna().all(axis=1).to_numpy(dtype=bool)
-        if fixed
-        else np.ones(outcome.n, dtype=bool)
-    )
-    outcome, design = outcome.take(kept), estimable(design, kept)
-    factors, gaps = _as_factors(design)
-    matrix = factors.assign(**{MARKER: sample.count[kept]})
-    if not gaps:
-        return Part((Text(f"{what}: no covariate is missing, so there is nothing to impute."),))
-    try:
-        imputed = impute(
-            matrix, gaps, time=outcome.time, event=outcome.event, m=settings.imputations, seed=settings.seed
-        )
-        fits = [
-            cox(outcome.time, outcome.event, _as_columns(t, design), confidence=settings.confidence)
-            for t in imputed.tables
-        ]
-        pooled = rubin(fits)
-    except NotEstimableError as error:
-        return Part((Text(f"{what}: {error}", kind="warning"),), (Skipped(what, str(error), asked=True),))
-    return Part((_table(sample, pooled, imputed, design, int((~kept).sum()), settings),))
-
-
-def _table(
-    sample: Sample, pooled: Pooled, imputed: Imputed, design: Design, lost: int, settings: AnalysisSettings
-) -> Table:
-    labels = {
-        c: (t.label, lev)
-        for t in (MARKER_TERM, *design.terms)
-        for c, lev in zip(t.columns, t.levels, strict=True)
-    }
-    rows = [
-        {
-            "term": labels[r.name][0],
-            "level": labels[r.name][1],
-            "hr": r.hr,
-            "lower": r.lower,
-            "upper": r.upper,
-            "p": r.p,
-            "fraction_missing": r.fraction_missing,
-        }
-        for r in pooled.rows
-    ]
-    columns = (
-        Column("term", "Factor"),
-        Column("level", "Level"),
-        Column("hr", "HR adjusted (interval)", "number", "lower", "upper"),
-        Column("p", "p", "p"),
-        Column("fraction_missing", "Information missing", "percent"),
-    )
-    filled = ", ".join(f"{name} {n}" for name, n in imputed.filled.items())
-    note = (
-        f"Chained equations, m = {pooled.m}, with the event and the Nelson-Aalen hazard as predictors; "
-        "pooled by Rubin's "
-        f"rules; n = {pooled.n}, events = {pooled.events}. Values filled: {filled}. HPV is not imputed: "
-        f"{lost} patients left out. "
-        f"Seed {settings.seed}."
-    )
-    title = f"{sample.outcome.label}, {sample.label}: Cox regression after multiple imputation"
-    return Table(f"imputed_{sample.outcome.name}_{sample.name}", title, columns, plain_rows(rows), note)
-
-
-def _as_factors(design: Design) -> tuple[pd.DataFrame, list[str]]:
-    """One column per term, so that the levels of a factor are imputed together; and those with gaps."""
-    factors: dict[str, Any] = {}
-    for term in design.terms:
-        own = design.matrix[list(term.columns)]
-        if term.reference:
-            codes = own.to_numpy(dtype=float) @ np.arange(1, own.shape[1] + 1)
-            names = ("reference", *term.columns)
-            factors[term.name] = pd.Series(
-                [None if np.isnan(c) else names[int(c)] for c in codes], dtype="string"
-            )
-        else:
-            factors[term.name] = own.iloc[:, 0]
-    frame = pd.DataFrame(factors)
-    return frame, [str(c) for c in frame if frame[c].isna().any()]
-
-
-def _as_columns(table: pd.DataFrame, design: Design) -> pd.DataFrame:
-    """Back to the columns of the design, the count first."""
-    columns: dict[str, Any] = {MARKER: table[MARKER].to_numpy(dtype=float)}
-    for term in design.terms:
-        for column in term.columns:
-            values = table[term.name]
-            columns[column] = (
-                (values == column).to_numpy(dtype=float) if term.reference else values.to_numpy(dtype=float)
-            )
-    return pd.DataFrame(columns)

@@ -240,7 +240,9 @@ def _indicators(ranks: np.ndarray, grouping: Grouping) -> pd.DataFrame:
     return categorical(ranks, grouping.labels, grouping.name)
 
 
-def predict(comparison: ModelComparison, horizons: Sequence[float]) -> Predictions:
+def predict(
+    comparison: ModelComparison, horizons: Sequence[float], *, confidence: float = 0.95
+) -> Predictions:
     """Fit every model and predict.
 
     With death competing, absolute risks are those of Fine-Gray models; linear predictors are always those of
@@ -261,7 +263,7 @@ def predict(comparison: ModelComparison, horizons: Sequence[float]) -> Predictio
             risk |= scores(model, np.zeros(outcome.n))
             absolute[model.name] = _marginal(outcome, horizons)
             continue
-        fit = fits[model.name] = cox(outcome.time, outcome.event, matrix)
+        fit = fits[model.name] = cox(outcome.time, outcome.event, matrix, confidence=confidence)
         if fit.model is None:
             raise NotEstimableError(f"{model.label} gives no prediction", "use another model")
         values = matrix.to_numpy(dtype=float)

@@ -33,9 +33,12 @@ from aiene.risk.analyse.descriptives import (
 )
 from aiene.risk.analyse.design import edition_warnings, with_one_edition
 from aiene.risk.analyse.grouping import Grouping, Groupings, make_groupings
+from aiene.risk.analyse.imputed_covariates import imputed_part
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
-from aiene.risk.analyse.marker_effect import forms_part, imputed_part, interaction_row, interaction_table
+from aiene.risk.analyse.locked_chapter import FOLDER as MODELS
+from aiene.risk.analyse.locked_chapter import locked_chapter
+from aiene.risk.analyse.marker_effect import forms_part, interaction_row, interaction_table
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.records import Analysis, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
@@ -301,7 +304,7 @@ def _take(out: Path) -> None:
     """
     owned = Owned(out)
     owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv", _SCHEME)
-    for folder in ("tables", "figures"):
+    for folder in ("tables", "figures", MODELS):
         owned.clear(out / folder)
         owned.claim(folder)
     owned.remove(out / _SCHEME)
@@ -375,6 +378,8 @@ def _extras(
     on_progress: OnProgress | None,
 ) -> list[tuple[Section, Part]]:
     found: list[tuple[Section, Part]] = []
+    if endpoints:
+        found.append(locked_chapter(cohort, scheme, endpoints, settings, out))
     if settings.derive != "no":
         from aiene.risk.analyse.derive.chapter import derive_chapter
 

@@ -186,15 +186,15 @@ def _estimates(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, A
                 f"s{year:g}_upper": at.upper if known else None,
                 f"s{year:g}_at_risk": at.at_risk,
             }
-        rows.append(row | _restricted(own, tau))
+        rows.append(row | _restricted(own, tau, settings.confidence))
     return rows
 
 
-def _restricted(outcome: Outcome, tau: float) -> dict[str, Any]:
+def _restricted(outcome: Outcome, tau: float, confidence: float) -> dict[str, Any]:
     if tau <= 0:
         return {}
     try:
-        mean = rmst(outcome.time, outcome.event, tau)
+        mean = rmst(outcome.time, outcome.event, tau, confidence=confidence)
     except NotEstimableError:
         return {}
     return {"rmst": mean.value, "rmst_lower": mean.lower, "rmst_upper": mean.upper, "rmst_tau": tau}

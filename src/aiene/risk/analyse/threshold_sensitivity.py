@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,13 @@ from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_heat
 from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, outcome_of, words
+from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.grouping import Groupings
 from aiene.risk.analyse.records import Part, Skipped
-from aiene.risk.analyse.regression import cox
+from aiene.risk.analyse.regression import MARKER, cox, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.stats.concordance import harrell_c
+from aiene.stats.measurement_error import count_chances, drawn_counts, simex
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import count_distribution, probability_at_least
 
@@ -58,10 +60,17 @@ def threshold_chapter(
     known |= numeric(cohort.table, "n_ai_nodes") == 0 if "n_ai_nodes" in cohort.table else False
     if not np.isin(owner, ids).any():
         return _failed("no patient of the node table is in the cohort")
-    counts = {t: _counts(ids, owner, ene, t) for t in settings.ene_thresholds}
-    rows = [_row(cohort, scheme, groupings, counts[t], known, t) for t in settings.ene_thresholds]
-    models = [_model(cohort, counts[t], known, t, e) for e in endpoints for t in settings.ene_thresholds]
+    own = {float(t) for t in numeric(cohort.table, "ai_threshold")[known] if not np.isnan(t)}
+    thresholds = sorted({*settings.ene_thresholds, *own})
+    counts = {t: _counts(ids, owner, ene, t) for t in thresholds}
+    rows = [_row(cohort, scheme, groupings, counts[t], known, t) for t in thresholds]
+    models = [_model(cohort, counts[t], known, t, e, settings) for e in endpoints for t in thresholds]
+    for row in (*rows, *models):
+        row["own"] = "of this run" if row["threshold"] in own else ""
     near = _near(ids[known], owner, ene, scheme.cutoffs)
+    nodes_of = _nodes_of(owner, ene)
+    chances = [np.array(nodes_of.get(str(i), [])) for i in ids]
+    corrected = [r for e in endpoints for r in _corrected(cohort, chances, known, e, settings)]
     items: list[Item] = [
         Text(
             f"Node probabilities are there for {int(known.sum())} of {len(ids)} analysed patients; the "
@@ -70,6 +79,7 @@ def threshold_chapter(
         _heat(rows, scheme, settings),
         _table(rows, scheme),
         _models_table(models),
+        _corrected_table(corrected, settings),
         near,
     ]
     return Section("thresholds", TITLE, tuple(items)), Part(tuple(items))
@@ -153,14 +163,21 @@ def _table(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Table:
         Column("changed_count", "Other count", "count"),
         Column("changed_class", "Other class", "count"),
         Column("changed_group", "Other combined group", "count"),
+        Column("own", "Threshold"),
     )
     note = "Patients whose count, class or group is another one than in the analysis above."
     return Table("thresholds", "Patients who change by ENE threshold", columns, plain_rows(rows), note)
 
 
 def _model(
-    cohort: Cohort, counts: np.ndarray, known: np.ndarray, threshold: float, endpoint: Endpoint
+    cohort: Cohort,
+    counts: np.ndarray,
+    known: np.ndarray,
+    threshold: float,
+    endpoint: Endpoint,
+    settings: AnalysisSettings,
 ) -> dict[str, Any]:
+    """The count alone, and adjusted for the covariates on those who have them all."""
     outcome, _ = outcome_of(cohort.table, endpoint)
     keep = known[outcome.rows]
     own, count = outcome.take(keep), counts[outcome.rows][keep].astype(float)
@@ -171,9 +188,19 @@ def _model(
         "events": own.n_events,
     }
     try:
-        fit = cox(own.time, own.event, pd.DataFrame({"n_ai_ene": count})).rows[0]
+        alone = pd.DataFrame({MARKER: count})
+        fit = cox(own.time, own.event, alone, confidence=settings.confidence).rows[0]
         row |= {"hr": fit.hr, "lower": fit.lower, "upper": fit.upper, "p": fit.p}
         row["c"] = harrell_c(own.time, own.event, count).c
+        sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+        complete, design, _ = sample.complete()
+        rows = outcome.rows[sample.design.complete]
+        inside = known[rows]
+        matrix = estimable(design, inside).matrix.assign(**{MARKER: counts[rows][inside].astype(float)})
+        joint = complete.take(inside)
+        fitted = cox(joint.time, joint.event, matrix, confidence=settings.confidence).rows[-1]
+        row |= {"adj_n": joint.n, "adj_hr": fitted.hr, "adj_lower": fitted.lower, "adj_upper": fitted.upper}
+        row["adj_p"] = fitted.p
     except NotEstimableError as error:
         row["reason"] = str(error)
     return row
@@ -188,21 +215,110 @@ def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
         Column("hr", "HR per node (interval)", "number", "lower", "upper"),
         Column("p", "p", "p"),
         Column("c", "C (Harrell)", "number3"),
+        Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
+        Column("adj_p", "p", "p"),
+        Column("own", "Threshold"),
         Column("reason", "Remark"),
     )
     note = (
-        "The count alone, per node. A threshold chosen here because it looks best would be derived from "
-        "these outcomes."
+        "Per node, alone and adjusted for the covariates on their complete cases. A threshold chosen here "
+        "because it looks best would be derived from these outcomes."
     )
     return Table("threshold_models", "Hazard by ENE threshold", columns, plain_rows(rows), note)
 
 
-def _near(ids: np.ndarray, owner: np.ndarray, ene: np.ndarray, cutoffs: Sequence[int]) -> Table:
-    """Patients who could as well lie on the other side of a cut, by their nodes' probabilities."""
-    by_owner: dict[str, list[float]] = {}
+def _nodes_of(owner: np.ndarray, ene: np.ndarray) -> dict[str, list[float]]:
+    """Probabilities of each patient's nodes."""
+    found: dict[str, list[float]] = {}
     for who, p in zip(owner, ene, strict=True):
         if not np.isnan(p):
-            by_owner.setdefault(str(who), []).append(float(p))
+            found.setdefault(str(who), []).append(float(p))
+    return found
+
+
+def _corrected(
+    cohort: Cohort,
+    chances: Sequence[np.ndarray],
+    known: np.ndarray,
+    endpoint: Endpoint,
+    settings: AnalysisSettings,
+) -> list[dict[str, Any]]:
+    """Adjusted hazard ratio per node of the count as it is, and corrected for its error in three ways."""
+    outcome, _ = outcome_of(cohort.table, endpoint)
+    sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+    complete, design, count = sample.complete()
+    rows = outcome.rows[sample.design.complete]
+    inside = known[rows]
+    own, seen = complete.take(inside), count[inside]
+    nodes = [chances[row] for row in rows[inside]]
+    others = estimable(design, inside).matrix.to_numpy(dtype=float)
+    expected = np.array([p.sum() for p in nodes])
+    variance = np.array([(p * (1 - p)).sum() for p in nodes]) + (seen - expected) ** 2
+    time, event, seed, level = own.time, own.event, settings.seed, settings.confidence
+    steps: tuple[tuple[str, Callable[[], Any]], ...] = (
+        ("as counted", lambda: _plain(own, seen, others, settings)),
+        ("expected count", lambda: _plain(own, expected, others, settings)),
+        (
+            "draws",
+            lambda: drawn_counts(
+                time, event, count_chances(nodes), others, m=10, iterations=6, seed=seed, confidence=level
+            ),
+        ),
+        (
+            "SIMEX",
+            lambda: simex(time, event, seen, variance, others, n_sim=25, seed=seed, confidence=level),
+        ),
+    )
+    found = []
+    for name, step in steps:
+        row: dict[str, Any] = {"endpoint": LABELS[endpoint], "method": _METHODS[name], "n": own.n}
+        row["events"] = own.n_events
+        try:
+            value = step()
+            row |= {"hr": value.hr, "lower": value.lower, "upper": value.upper}
+        except (NotEstimableError, np.linalg.LinAlgError) as error:
+            row["reason"] = str(error)
+        found.append(row)
+    return found
+
+
+_METHODS = {
+    "as counted": "nodes over the run's threshold, as counted",
+    "expected count": "expected count (sum of the probabilities)",
+    "draws": "draws from probabilities and outcome, Rubin's rules",
+    "SIMEX": "SIMEX of the count as counted",
+}
+
+
+def _plain(outcome: Any, count: np.ndarray, others: np.ndarray, settings: AnalysisSettings) -> Any:
+    columns = {MARKER: count, **{f"x{k}": others[:, k] for k in range(others.shape[1])}}
+    return cox(outcome.time, outcome.event, pd.DataFrame(columns), confidence=settings.confidence).rows[0]
+
+
+def _corrected_table(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
+    columns = (
+        Column("endpoint", "Endpoint"),
+        Column("method", "Count"),
+        Column("n", "n", "count"),
+        Column("events", "Events", "count"),
+        Column("hr", "HR per node, adjusted (interval)", "number", "lower", "upper"),
+        Column("reason", "Remark"),
+    )
+    note = (
+        "A count with errors pulls its hazard ratio towards 1. The corrections take the node probabilities "
+        "for "
+        "true chances, independent of each other and of everything but the true state of the node: they are "
+        "no "
+        "better than their calibration. Complete cases with node probabilities; seed "
+        f"{settings.seed}."
+    )
+    title = "Hazard corrected for measurement error of the count"
+    return Table("threshold_corrected", title, columns, plain_rows(rows), note)
+
+
+def _near(ids: np.ndarray, owner: np.ndarray, ene: np.ndarray, cutoffs: Sequence[int]) -> Table:
+    """Patients who could as well lie on the other side of a cut, by their nodes' probabilities."""
+    by_owner = _nodes_of(owner, ene)
     rows = []
     for cut in cutoffs:
         chance = np.array(

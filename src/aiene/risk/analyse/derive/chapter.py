@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
 from aiene.report.document import Column, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
+from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
-from aiene.risk.analyse.derive.search import Derived, search
+from aiene.risk.analyse.derive.search import (
+    FEWEST_EVENTS,
+    FEWEST_IN_GROUP,
+    SMALLEST_SHARE,
+    Derived,
+    search,
+)
 from aiene.risk.analyse.derive.validate import (
     Data,
     bootstrap_rows,
@@ -29,13 +36,13 @@ from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.analyse.survival import Stratum, survival_part
+from aiene.risk.schemes.scheme import Scheme, SchemeSource, scheme_bytes
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import information
-
-if TYPE_CHECKING:
-    from aiene.risk.schemes.scheme import Scheme
+from aiene.stats.tests import log_rank
 
 _NAMES = {
+    1: ("all",),
     2: ("low", "high"),
     3: ("low", "intermediate", "high"),
     4: ("low", "intermediate", "high", "very high"),
@@ -123,28 +130,85 @@ def _derived(
             Job("Optimism of the derived groups", bootstrap_rows, (data, settings), resamples),
         ]
     results = run_jobs(jobs, workers=settings.jobs, on_progress=on_progress)
-    ranks = found.assign(data.base, data.count)
     rows: list[dict[str, Any]] = []
     if settings.derive == "split":
         rows += split_rows(data, found, ~train, settings)
-        judged, shown, where = outcome.take(~train), ranks[~train], "test part"
+        ranks = found.assign(data.base, data.count)
+        judged = _Judged("test part", outcome.take(~train), ranks[~train], data.base[~train])
     else:
         rows += [*results[1], *results[2]]
-        judged, shown, where = outcome, fold_ranks(data, settings), "left-out folds"
+        judged = _Judged("left-out folds", outcome, fold_ranks(data, settings), data.base)
     rows += centre_rows(data, material.center, settings)
-    grouping = Grouping("derived", "derived groups", "", *_labels(max(found.n_groups, int(shown.max()) + 1)))
-    stratum = Stratum("test", f"All patients, {where}", judged, shown, grouping)
-    curves = survival_part([stratum], settings)
-    path = _write_scheme(found, material, scheme, settings, out)
+    curves = _curves(found, judged, settings)
+    path = _write_scheme(found, material, train, scheme, settings, out)
     items: list[Item] = [
         Text(_said(found, material, train, settings, path)),
+        *_order(found, material),
         _worth(rows, settings),
         *results[0],
         *curves.items,
-        _mapping(found, material),
+        *((_mapping(found, material),) if found.cutoffs else ()),
         _space(found),
     ]
     return Part(tuple(items), curves.skipped, _unstable(found, data, train))
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Patients that took no part in the choice of their groups: derived ranks and old ones, (n,)."""
+
+    where: str
+    outcome: Outcome
+    ranks: np.ndarray
+    base: np.ndarray
+
+
+def _curves(found: Derived, judged: _Judged, settings: AnalysisSettings) -> Part:
+    """Curves and tests of the derived groups, and whether they tell patients of one old group apart."""
+    if not found.cutoffs:
+        return Part((Text("No cut-off was found, so there are no derived groups to draw or to test."),))
+    n_groups = max(found.n_groups, int(judged.ranks.max()) + 1)
+    grouping = Grouping("derived", "derived groups", "", *_labels(n_groups))
+    stratum = Stratum("test", f"All patients, {judged.where}", judged.outcome, judged.ranks, grouping)
+    curves = survival_part([stratum], settings)
+    row: dict[str, Any] = {"test": "Log-rank of the derived groups within old groups (stratified)"}
+    try:
+        test = log_rank(judged.outcome.time, judged.outcome.event, judged.ranks, strata=judged.base)
+        row |= {"statistic": test.statistic, "df": test.df, "p": test.p}
+    except NotEstimableError as error:
+        row["reason"] = str(error)
+    columns = (
+        Column("test", "Test"),
+        Column("statistic", "Chi-squared", "number3"),
+        Column("df", "df", "count"),
+        Column("p", "p", "p"),
+        Column("reason", "Remark"),
+    )
+    note = (
+        "The unstratified test above also sees what the old groups alone would show; this one sees only what "
+        "the count adds to them."
+    )
+    title = f"What the count adds within old groups, {judged.where}"
+    return curves + Part((Table("derived_within", title, columns, plain_rows([row]), note),))
+
+
+def _order(found: Derived, material: _Material) -> tuple[Text, ...]:
+    """Says where the order of the old groups was contradicted; nothing where it held."""
+    if not found.cutoffs or found.order_held:
+        return ()
+    levels = [
+        " with ".join(b for b, place in zip(material.bases, found.old, strict=True) if place == level)
+        for level in range(int(found.old.max()) + 1)
+    ]
+    joined = "; ".join(text for text in levels if " with " in text)
+    return (
+        Text(
+            "The patients that chose the cut-offs contradict the order of the old groups, so neighbours "
+            f"were taken together ({joined}), both in the derived groups and in the old ones that they are "
+            "compared with: none of that gain is credited to the count.",
+            kind="warning",
+        ),
+    )
 
 
 def _labels(n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -170,7 +234,11 @@ def _said(
 ) -> str:
     outcome = material.outcome
     cut = " and ".join(f"≥ {c}" for c in found.cutoffs)
-    result = f"cut-offs {cut} AI-ENE nodes" if cut else "no cut-off that is better than the old groups alone"
+    result = (
+        f"cut-offs {cut} AI-ENE nodes and {found.n_groups} ordered groups"
+        if cut
+        else "no cut-off that is better than the old groups alone, which stay as they are"
+    )
     where = (
         f"a training part of {int(train.sum())} patients ({int(outcome.event[train].sum())} events), and "
         "is reported on the other "
@@ -198,11 +266,15 @@ def _worth(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
         Column("apparent", "Apparent", "number3"),
         Column("optimism", "Optimism", "number3"),
         Column("p", "p", "p"),
+        Column("i2", "I²", "percent"),
     )
     note = (
-        "Harrell's C of the ordered groups, ties 0.5. The apparent value is on the patients that chose "
-        "the cut-offs and must not be "
-        f"reported alone. Seed {settings.seed}."
+        f"Harrell's C of the ordered groups, ties 0.5; {settings.confidence:.0%} intervals: percentiles of "
+        "resampled patients on a test part or in a centre, Nadeau and Bengio's for cross-validation, Noma's "
+        "for the optimism-corrected values, Knapp and Hartung's for pooled ones. The difference is to the "
+        "old groups with a contradicted order pooled; where no cut-off was found it is 0 without an "
+        "interval. The apparent value is on the patients that chose the cut-offs and must not be reported "
+        f"alone. Seed {settings.seed}."
     )
     return Table("derived_worth", "What the derived groups are worth", columns, plain_rows(rows), note)
 
@@ -237,36 +309,44 @@ def _space(found: Derived) -> Table:
         Column("aic", "AIC", "number"),
         Column("verdict", "Verdict"),
     )
-    note = "Classes and groups of less than 5 % of the patients or fewer than 10 events are not fitted."
+    note = (
+        f"Classes with fewer than {FEWEST_EVENTS} events, groups with fewer than {FEWEST_IN_GROUP}, and "
+        f"either with less than {SMALLEST_SHARE:.0%} of the patients are not fitted. Likelihood of observed "
+        "and expected events (LeBlanc and Crowley). Cut-offs: the lowest AIC beside the old groups in their "
+        "fixed order. Groups: the highest likelihood, unless the old groups as they are have a lower AIC."
+    )
     rows = plain_rows([t._asdict() for t in found.trials])
     return Table("derived_search", "The whole search space", columns, rows, note)
 
 
 def _write_scheme(
-    found: Derived, material: _Material, scheme: Scheme, settings: AnalysisSettings, out: Path
+    found: Derived,
+    material: _Material,
+    train: np.ndarray,
+    scheme: Scheme,
+    settings: AnalysisSettings,
+    out: Path,
 ) -> str:
     """The scheme as a file that `aiene risk stratify` reads; nothing where no cut-off was found."""
     if not found.cutoffs:
         return ""
-    from aiene.results.ownership import Owned
-    from aiene.risk.schemes.scheme import Scheme as MakeScheme
-    from aiene.risk.schemes.scheme import SchemeSource, scheme_bytes
-
     names, _ = _labels(found.n_groups)
     mapping = {}
     for group in scheme.base_groups:
         place = _nearest(group, scheme.base_groups, material.bases)
         mapping[group] = tuple(names[g] for g in found.group[place])
     used = {n for row in mapping.values() for n in row}
+    chose, outcome = int(train.sum()), material.outcome
+    others = f" (the training part of {outcome.n} patients)" if chose < outcome.n else ""
     source = SchemeSource(
         kind="derived",
         by="aiene risk analyse --derive",
-        cohort=f"{material.outcome.n} patients, {material.outcome.n_events} events",
+        cohort=f"{chose} patients, {int(outcome.event[train].sum())} events{others}",
         seed=settings.seed,
         method=f"{settings.derive}; exhaustive search of {len(found.trials)} candidates",
         note="Report it only with its validation on other patients.",
     )
-    derived = MakeScheme(
+    derived = Scheme(
         name=f"{scheme.name}-derived",
         base=scheme.base,
         base_definition=scheme.base_definition,

@@ -1,7 +1,9 @@
-"""The search: all sets of one or two cut-offs, then all ordered partitions of the cells that they make.
+"""The search: cut-offs of the count, and how the cells of old group and class fall into ordered groups.
 
-Exhaustive, so that the search space can be written down whole; every step that looks at outcomes is in
-`search`, so that it can be repeated in each resample.
+Expected events come from the cohort's own cumulative hazard (the full-likelihood relative risk of LeBlanc and
+Crowley 1992, Biometrics 48:411), so that the likelihood of a group needs only its observed and expected
+events and every ordered partition can be searched. Every step that looks at outcomes is in `search`, so that
+it can be repeated in each resample.
 """
 
 from __future__ import annotations
@@ -13,15 +15,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aiene.stats.cox_model import fit_cox
 from aiene.stats.records import NotEstimableError
+from aiene.stats.survival_curves import nelson_aalen
 
 SMALLEST_SHARE = 0.05
 """Least share of the patients in a class or group."""
 FEWEST_EVENTS = 10
-"""Fewest events in a class or group."""
+"""Fewest events in a class of the count."""
+FEWEST_IN_GROUP = 5
+"""Fewest events in a group."""
 HIGHEST = 5
 """Highest cut-off that is tried."""
+MOST_GROUPS = 5
+_STEPS = 25
+"""Alternating updates of old groups and classes; the additive model settles within ten or so."""
 
 
 class Trial(NamedTuple):
@@ -32,7 +39,7 @@ class Trial(NamedTuple):
     step : `cut-offs` or `groups`.
     candidate : in words.
     smallest_n, fewest_events : of its classes or groups.
-    log_likelihood, aic : of its Cox model; NaN where it was not fitted.
+    log_likelihood, aic : NaN where it was not fitted.
     verdict : `chosen`, `tried`, or why it was not.
     """
 
@@ -53,11 +60,14 @@ class Derived:
     ----------
     cutoffs : least count of the second class, the third, ...; empty where no cut-off is better than none.
     group : place of the new group by base place and class, best first; int (bases, classes).
+    old : place of each old group in the comparator, int (bases,): neighbours whose order these patients
+        contradict are taken together, in the derived groups and in the comparator alike.
     trials : the whole search space.
     """
 
     cutoffs: tuple[int, ...]
     group: np.ndarray
+    old: np.ndarray
     trials: tuple[Trial, ...]
 
     @property
@@ -65,9 +75,26 @@ class Derived:
         """How many new groups."""
         return int(self.group.max()) + 1
 
+    @property
+    def order_held(self) -> bool:
+        """The patients that chose it do not contradict the order of the old groups."""
+        return bool((np.diff(self.old) == 1).all())
+
     def assign(self, base: np.ndarray, count: np.ndarray) -> np.ndarray:
         """The new group of each patient; int (n,)."""
         return np.asarray(self.group[base, class_of(count, self.cutoffs)])
+
+
+class _Cells(NamedTuple):
+    """Patients, events and expected events; (levels of the old groups, counts or classes) each."""
+
+    n: np.ndarray
+    events: np.ndarray
+    expected: np.ndarray
+
+    def classes(self, cutoffs: Sequence[int]) -> _Cells:
+        """The counts summed within classes."""
+        return _Cells(*(np.add.reduceat(part, [0, *cutoffs], axis=1) for part in self))
 
 
 def class_of(count: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
@@ -78,138 +105,156 @@ def class_of(count: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
 def search(
     time: np.ndarray, event: np.ndarray, base: np.ndarray, count: np.ndarray, *, n_bases: int
 ) -> Derived:
-    """Find cut-offs by AIC beside the base groups, then groups by likelihood.
+    """Find cut-offs by AIC beside the old groups in their fixed order, then ordered groups of any number.
 
-    Step 1: each set of one or two cut-offs from 1 to `HIGHEST` whose classes are large enough; Cox model of
-    base groups and classes; the lowest AIC wins, against no cut-off at all. Step 2: the cells of base and
-    class are ordered by that model (more nodes never lower), and cut into as many ordered groups as there
-    are base groups (two or more) where each is large enough; the highest likelihood wins.
+    The order of the old groups is fixed: rates of neighbours that contradict it are pooled. Step 1: no
+    cut-off, and each set of one or two from 1 to `HIGHEST` whose classes are large enough; the additive model
+    of old groups and classes, its rates rising with both, with the lowest AIC wins. Step 2: the cells of old
+    group and class, ordered by that model, are cut into up to `MOST_GROUPS` ordered groups, each large
+    enough; the highest likelihood wins. The old groups stay as they are where step 1 has no cut-off, or where
+    they have a lower AIC than the groups of step 2.
 
     Parameters
     ----------
     time, event : (n,); event 0 or 1.
-    base : (n,) places of the old groups, from 0.
+    base : (n,) places of the old groups, from 0, best first.
     count : (n,) AI-ENE nodes.
     n_bases : number of old groups.
 
     Raises
     ------
-    NotEstimableError : no event, or the base model cannot be fitted.
+    NotEstimableError : no event.
     """
+    if not event.any():
+        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+    whole = _counted(base, count, event, nelson_aalen(time, event), n_bases)
+    old = _rising(whole.events.sum(axis=1), whole.expected.sum(axis=1))
+    levels = _Cells(*(np.stack([part[old == k].sum(axis=0) for k in range(old.max() + 1)]) for part in whole))
     trials: list[Trial] = []
-    cutoffs = _best_cutoffs(time, event, base, count, trials)
-    if not cutoffs:
-        return Derived((), np.arange(n_bases)[:, None], tuple(trials))
-    cells = _cell_risk(time, event, base, class_of(count, cutoffs), n_bases, len(cutoffs) + 1)
-    group = _best_partition(time, event, base, class_of(count, cutoffs), cells, max(2, n_bases), trials)
+    cutoffs, score = _best_cutoffs(levels, trials)
+    group = _best_partition(levels.classes(cutoffs), score, trials) if cutoffs else None
     if group is None:
-        return Derived((), np.arange(n_bases)[:, None], tuple(trials))
-    return Derived(cutoffs, group, tuple(trials))
+        places = np.arange(n_bases)
+        return Derived((), places[:, None], places, tuple(trials))
+    return Derived(cutoffs, group[old], old, tuple(trials))
 
 
-def _best_cutoffs(
-    time: np.ndarray, event: np.ndarray, base: np.ndarray, count: np.ndarray, trials: list[Trial]
-) -> tuple[int, ...]:
-    dummies = _dummies(base)
-    none = _aic(time, event, dummies)
-    scored: list[tuple[float, tuple[int, ...], int]] = [(none[1], (), len(trials))]
-    trials.append(Trial("cut-offs", "none (old groups alone)", *_smallest(base, event), *none, "tried"))
-    values = range(1, HIGHEST + 1)
-    for cut in (*combinations(values, 1), *combinations(values, 2)):
-        classes = class_of(count, cut)
-        n, events = _smallest(classes, event, len(cut) + 1)
-        words = " and ".join(f"≥ {c}" for c in cut)
-        if not _large_enough(n, events, time.size):
-            trials.append(Trial("cut-offs", words, n, events, np.nan, np.nan, "a class is too small"))
+def _counted(
+    base: np.ndarray, count: np.ndarray, event: np.ndarray, expected: np.ndarray, n_bases: int
+) -> _Cells:
+    place = base * (HIGHEST + 1) + np.minimum(count, HIGHEST)
+    shape = (n_bases, HIGHEST + 1)
+    sums = (np.bincount(place, weights=w, minlength=shape[0] * shape[1]) for w in (None, event, expected))
+    return _Cells(*(np.asarray(s, dtype=float).reshape(shape) for s in sums))
+
+
+def _rising(events: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Block of each place after neighbours whose rates fall are pooled; places without patients join one."""
+    blocks: list[list[float]] = []
+    for o, e in zip(events, expected, strict=True):
+        blocks.append([o, e, 1])
+        while len(blocks) > 1 and (
+            blocks[-1][1] == 0
+            or blocks[-2][1] == 0
+            or blocks[-2][0] * blocks[-1][1] > blocks[-1][0] * blocks[-2][1]
+        ):
+            last = blocks.pop()
+            blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]
+    return np.repeat(np.arange(len(blocks)), [int(b[2]) for b in blocks])
+
+
+def _best_cutoffs(levels: _Cells, trials: list[Trial]) -> tuple[tuple[int, ...], np.ndarray]:
+    """The cut-offs, and the log rate of each cell; (levels, classes)."""
+    values, total = range(1, HIGHEST + 1), float(levels.n.sum())
+    fitted: list[tuple[float, tuple[int, ...], int, np.ndarray]] = []
+    for cutoffs in ((), *combinations(values, 1), *combinations(values, 2)):
+        cells = levels.classes(cutoffs)
+        words = " and ".join(f"≥ {c}" for c in cutoffs) or "none (old groups alone)"
+        n, events = cells.n.sum(axis=0), cells.events.sum(axis=0)
+        sizes = int(n.min()), int(events.min())
+        if cutoffs and not _large_enough(n, events, total).all():
+            trials.append(Trial("cut-offs", words, *sizes, np.nan, np.nan, "a class is too small"))
             continue
-        try:
-            fitted = _aic(time, event, np.column_stack([dummies, _dummies(classes)]))
-        except NotEstimableError:
-            trials.append(Trial("cut-offs", words, n, events, np.nan, np.nan, "cannot be fitted"))
-            continue
-        scored.append((fitted[1], cut, len(trials)))
-        trials.append(Trial("cut-offs", words, n, events, *fitted, "tried"))
-    _, best, place = min(scored, key=lambda s: (s[0], len(s[1]), s[1]))
+        score = _additive(cells)
+        value = float((cells.events * score - cells.expected * np.exp(score)).sum())
+        aic = 2.0 * (levels.n.shape[0] - 1 + len(cutoffs)) - 2.0 * value
+        fitted.append((aic, cutoffs, len(trials), score))
+        trials.append(Trial("cut-offs", words, *sizes, value, aic, "tried"))
+    _, best, place, score = min(fitted, key=lambda f: (f[0], len(f[1]), f[1]))
     trials[place] = trials[place]._replace(verdict="chosen")
-    return best
+    return best, score
 
 
-def _cell_risk(
-    time: np.ndarray, event: np.ndarray, base: np.ndarray, classes: np.ndarray, n_bases: int, n_classes: int
-) -> np.ndarray:
-    """Linear predictor of each cell; (bases, classes), rising with the class."""
-    present = np.unique(base)
-    matrix = np.column_stack([_dummies(base), _dummies(classes)])
-    beta = fit_cox(time, event, matrix).beta
-    of_base = np.zeros(n_bases)
-    of_base[present[1:]] = beta[: present.size - 1]
-    for place in sorted(
-        set(range(n_bases)) - set(present.tolist())
-    ):  # no patient here: as the nearest better group
-        below = present[present < place]
-        of_base[place] = of_base[below[-1] if below.size else present[0]]
-    of_class = np.maximum.accumulate(np.concatenate([[0.0], beta[present.size - 1 :]]))[:n_classes]
-    return np.asarray(of_base[:, None] + of_class[None, :])
-
-
-def _best_partition(
-    time: np.ndarray,
-    event: np.ndarray,
-    base: np.ndarray,
-    classes: np.ndarray,
-    cells: np.ndarray,
-    wanted: int,
-    trials: list[Trial],
-) -> np.ndarray | None:
-    levels = np.unique(np.round(cells, 9))
-    rank = np.searchsorted(levels, np.round(cells, 9))
-    of_patient = rank[base, classes]
-    scored: list[tuple[float, tuple[int, ...], int]] = []
-    for groups in range(min(wanted, levels.size), 1, -1):
-        for bounds in combinations(range(1, levels.size), groups - 1):
-            own = np.searchsorted(np.asarray(bounds), of_patient, side="right")
-            n, events = _smallest(own, event, groups)
-            words = (
-                f"{groups} groups of the {levels.size} ordered cells, cut before "
-                f"{', '.join(str(b + 1) for b in bounds)}"
-            )
-            if not _large_enough(n, events, time.size):
-                trials.append(Trial("groups", words, n, events, np.nan, np.nan, "a group is too small"))
-                continue
-            fitted = _aic(time, event, _dummies(own))
-            scored.append((-fitted[0], bounds, len(trials)))
-            trials.append(Trial("groups", words, n, events, *fitted, "tried"))
-        if scored:
+def _additive(cells: _Cells) -> np.ndarray:
+    """Log rate of each cell, the sum of one part that rises with the old group and one with the class."""
+    of_base, of_class = np.zeros(cells.n.shape[0]), np.zeros(cells.n.shape[1])
+    for _ in range(_STEPS):
+        before = of_base
+        of_base = _margin(cells.events.sum(axis=1), cells.expected @ np.exp(of_class))
+        of_class = _margin(cells.events.sum(axis=0), np.exp(of_base) @ cells.expected)
+        if np.abs(of_base - before).max() < 1e-7:
             break
-    if not scored:
+    return np.round(of_base[:, None] + of_class[None, :], 6)
+
+
+def _margin(events: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    block = _rising(events, expected)
+    o, e = np.bincount(block, weights=events), np.bincount(block, weights=expected)
+    return np.asarray(np.log(np.maximum(o, 0.5) / e)[block])  # the half keeps a block without an event finite
+
+
+def _best_partition(cells: _Cells, score: np.ndarray, trials: list[Trial]) -> np.ndarray | None:
+    """Group of each cell, by dynamic programming over the bounds; None where the old groups are no worse."""
+    rank = np.unique(score, return_inverse=True)[1].reshape(score.shape)
+    size, total = int(rank.max()) + 1, float(cells.n.sum())
+    sums = [np.bincount(rank.ravel(), weights=part.ravel(), minlength=size) for part in cells]
+    runs = [np.concatenate([[0.0], np.cumsum(part)]) for part in sums]
+    n, o, e = (run[None, :] - run[:, None] for run in runs)  # of the cells from the row up to the column
+    with np.errstate(divide="ignore", invalid="ignore"):
+        likelihood = np.where(_large_enough(n, o, total, FEWEST_IN_GROUP), o * np.log(o / e) - o, -np.inf)
+    best, bounds = likelihood[0], [np.zeros(size + 1, dtype=int)]
+    found: tuple[float, int, np.ndarray] | None = None
+    alone, alone_place = _old_alone(cells), len(trials)
+    trials.append(alone)
+    for groups in range(2, min(MOST_GROUPS, size) + 1):
+        joined = best[:, None] + likelihood
+        bounds.append(joined.argmax(axis=0))
+        best = joined.max(axis=0)
+        words = f"{groups} groups of the {size} ordered cells"
+        if not np.isfinite(best[size]):
+            trials.append(Trial("groups", words, 0, 0, np.nan, np.nan, "a group is too small"))
+            continue
+        own = _walked_back(bounds, size)
+        least_n, least_events = (int(np.bincount(own, weights=part).min()) for part in sums[:2])
+        value = float(best[size])
+        aic = 2.0 * (groups - 1) - 2.0 * value
+        trials.append(Trial("groups", words, least_n, least_events, value, aic, "tried"))
+        if found is None or value > found[0] + 1e-9:
+            found = value, len(trials) - 1, own
+    if found is None or trials[found[1]].aic > alone.aic:
+        trials[alone_place] = alone._replace(verdict="chosen")
         return None
-    _, best, place = min(scored)
-    trials[place] = trials[place]._replace(verdict="chosen")
-    return np.searchsorted(np.asarray(best), rank, side="right").astype(int)
+    trials[found[1]] = trials[found[1]]._replace(verdict="chosen")
+    return np.asarray(found[2][rank])
 
 
-def _dummies(labels: np.ndarray) -> np.ndarray:
-    present = np.unique(labels)
-    return np.asarray((labels[:, None] == present[None, 1:]).astype(float))
+def _old_alone(cells: _Cells) -> Trial:
+    n, o, e = (part.sum(axis=1) for part in cells)
+    value = float((o * np.log(np.where(o > 0, o, 1) / e) - o).sum())
+    words = "the old groups as they are"
+    return Trial(
+        "groups", words, int(n.min()), int(o.min()), value, 2.0 * (n.size - 1) - 2.0 * value, "tried"
+    )
 
 
-def _aic(time: np.ndarray, event: np.ndarray, matrix: np.ndarray) -> tuple[float, float]:
-    """Log-likelihood and AIC; of the null model where there is no column."""
-    if not matrix.shape[1]:
-        value = fit_cox(time, event, np.arange(time.size, dtype=float)[:, None]).log_likelihood_null
-        return value, -2 * value
-    value = fit_cox(time, event, matrix).log_likelihood
-    return value, 2 * matrix.shape[1] - 2 * value
+def _walked_back(bounds: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Group of each ordered cell from the best last bound of each number of groups."""
+    cuts, end = [], size
+    for last in reversed(bounds[1:]):
+        end = int(last[end])
+        cuts.append(end)
+    return np.searchsorted(np.asarray(cuts[::-1]), np.arange(size), side="right").astype(int)
 
 
-def _smallest(labels: np.ndarray, event: np.ndarray, groups: int | None = None) -> tuple[int, int]:
-    size = int(labels.max()) + 1 if groups is None else groups
-    n = np.bincount(labels, minlength=size)
-    events = np.bincount(labels, weights=event, minlength=size)
-    if groups is None:
-        events, n = events[n > 0], n[n > 0]
-    return int(n.min()), int(events.min())
-
-
-def _large_enough(n: int, events: int, total: int) -> bool:
-    return n >= SMALLEST_SHARE * total and events >= FEWEST_EVENTS
+def _large_enough(n: np.ndarray, events: np.ndarray, total: float, fewest: int = FEWEST_EVENTS) -> np.ndarray:
+    return np.asarray((n >= SMALLEST_SHARE * total) & (events >= fewest))

@@ -1,4 +1,8 @@
-"""What a derivation is worth on patients that did not take part in it."""
+"""What a derivation is worth on patients that did not take part in it.
+
+Old groups and derived ones are compared as the same patients learned them: where those contradict the order
+of two neighbouring old groups, the two are taken together in both, so that the count is not credited with it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,21 @@ import numpy as np
 
 from aiene.report.document import Column, Item, Table, Text
 from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.derive.search import Derived, search
-from aiene.risk.analyse.incremental_value import validation_centres
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.concordance import concordance, harrell_c
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
-from aiene.stats.records import NotEstimableError
+from aiene.stats.records import Interval, NotEstimableError
 
-NAMES = ("C of the old groups", "C of the derived groups", "Difference in C")
+GIVEN, OLD, DERIVED = (
+    "C of the old groups as given",
+    "C of the old groups, contradicted order pooled",
+    "C of the derived groups",
+)
+GAIN = "Difference in C"
+NAMES = (GIVEN, OLD, DERIVED, GAIN)
+_FOUND = "Share with a cut-off"
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,17 @@ class Data:
             self.time[rows], self.event[rows], self.base[rows], self.count[rows], n_bases=self.n_bases
         )
 
+    def ranks(self, found: Derived, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Ranks of some patients: old as given, old with a contradicted order pooled, derived."""
+        base = self.base[rows]
+        new = found.assign(base, self.count[rows])
+        return {GIVEN: base.astype(float), OLD: found.old[base].astype(float), DERIVED: new.astype(float)}
+
     def judge(self, found: Derived, rows: np.ndarray) -> list[float]:
-        """C of the old groups, of the derived ones, and the difference, on some patients."""
+        """The values of `NAMES` on some patients."""
         time, event = self.time[rows], self.event[rows]
-        old = harrell_c(time, event, self.base[rows].astype(float)).c
-        new = harrell_c(time, event, found.assign(self.base[rows], self.count[rows]).astype(float)).c
-        return [old, new, new - old]
+        given, old, new = (harrell_c(time, event, r).c for r in self.ranks(found, rows).values())
+        return [given, old, new, new - old]
 
 
 def split_mask(event: np.ndarray, settings: AnalysisSettings) -> np.ndarray:
@@ -56,53 +72,57 @@ def split_mask(event: np.ndarray, settings: AnalysisSettings) -> np.ndarray:
 
 
 def split_rows(
-    data: Data, found: Derived, test: np.ndarray, settings: AnalysisSettings
+    data: Data, found: Derived, test: np.ndarray, settings: AnalysisSettings, label: str = "Test part"
 ) -> list[dict[str, Any]]:
     """C on the test part with intervals, and the apparent value on the training part beside it."""
-    time, event, base = data.time[test], data.event[test], data.base[test].astype(float)
-    new = found.assign(data.base[test], data.count[test]).astype(float)
+    rows = np.flatnonzero(test)
+    time, event = data.time[rows], data.event[rows]
     result = concordance(
         time,
         event,
-        {"old": base, "new": new},
-        compare=[("old", "new")],
+        data.ranks(found, rows),
+        compare=[(OLD, DERIVED)],
         n_boot=max(2, settings.bootstraps),
         seed=settings.seed,
         confidence=settings.confidence,
     )
-    apparent = data.judge(found, np.flatnonzero(~test))
     difference = next(iter(result.differences.values()))
-    head = {"validation": "Test part", "n": int(test.sum()), "events": int(event.sum())}
-    values: tuple[Any, ...] = (result.values["old"], result.values["new"], difference)
-    return [
-        head
-        | {"measure": name, "value": v.value, "lower": v.lower, "upper": v.upper, "apparent": a}
-        | ({"p": difference.p} if number == 2 else {})
-        for number, (name, v, a) in enumerate(zip(NAMES, values, apparent, strict=True))
-    ]
+    values: list[Interval | Any] = [*result.values.values(), difference]
+    made = []
+    for name, value, apparent in zip(NAMES, values, data.judge(found, np.flatnonzero(~test)), strict=True):
+        row = _head(label, rows.size, event) | {"measure": name, "value": value.value, "apparent": apparent}
+        if found.cutoffs or name != GAIN:  # the same groups twice differ by nothing, without any error
+            row |= {"lower": value.lower, "upper": value.upper} if settings.bootstraps else {}
+            row |= {"p": difference.p} if name == GAIN and settings.bootstraps else {}
+        made.append(row)
+    return made
+
+
+def _head(validation: str, n: int, event: np.ndarray) -> dict[str, Any]:
+    return {"validation": validation, "n": n, "events": int(event.sum())}
 
 
 def cross_validated(data: Data, settings: AnalysisSettings) -> list[dict[str, Any]]:
     """C on left-out folds of the whole procedure."""
     result = cross_validate(
         lambda rows, _: data.derive(rows),
-        data.judge,
+        lambda found, rows: [*data.judge(found, rows), float(bool(found.cutoffs))],
         data.time.size,
-        names=NAMES,
+        names=(*NAMES, _FOUND),
         folds=settings.folds,
         repeats=settings.repeats,
         seed=settings.seed,
         strata=data.event,
+        confidence=settings.confidence,
     )
-    head = {
-        "validation": f"Nested cross-validation, {settings.repeats} x {settings.folds} folds",
-        "n": data.time.size,
-        "events": int(data.event.sum()),
-    }
-    return [
-        head | {"measure": n, "value": v.value, "lower": v.lower, "upper": v.upper}
+    label = f"Nested cross-validation, {settings.repeats} x {settings.folds} folds"
+    head = _head(label, data.time.size, data.event)
+    rows = [
+        head | {"measure": n, "value": result.values[n].value, "lower": v.lower, "upper": v.upper}
         for n, v in result.values.items()
+        if n in NAMES
     ]
+    return [*rows, head | {"measure": _FOUND, "value": result.values[_FOUND].value}]
 
 
 def bootstrap_rows(data: Data, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -117,14 +137,13 @@ def bootstrap_rows(data: Data, settings: AnalysisSettings) -> list[dict[str, Any
         names=NAMES,
         n_boot=n_boot,
         seed=settings.seed,
+        confidence=settings.confidence,
     )
-    head = {
-        "validation": f"Optimism-corrected, {n_boot} resamples",
-        "n": data.time.size,
-        "events": int(data.event.sum()),
-    }
+    head = _head(f"Optimism-corrected, {n_boot} resamples", data.time.size, data.event)
     return [
-        head | {"measure": r.name, "value": r.corrected, "apparent": r.apparent, "optimism": r.optimism}
+        head
+        | {"measure": r.name, "value": r.corrected, "lower": r.lower, "upper": r.upper}
+        | {"apparent": r.apparent, "optimism": r.optimism}
         for r in result.rows
     ]
 
@@ -141,10 +160,17 @@ def centre_rows(data: Data, center: np.ndarray, settings: AnalysisSettings) -> l
         held = center == centre
         label = f"Derived without centre {centre}, judged there"
         try:
-            found = data.derive(np.flatnonzero(~held))
-            rows += [r | {"validation": label} for r in split_rows(data, found, held, settings)]
+            rows += split_rows(data, data.derive(np.flatnonzero(~held)), held, settings, label)
         except NotEstimableError as error:
             rows.append({"validation": label, "measure": str(error)})
+    for name in NAMES:
+        own = [r for r in rows if r["measure"] == name]
+        found = pooled(own, ("value", "lower", "upper"), "plain" if name == GAIN else "logit", settings)
+        if found is not None:
+            rows.append(
+                {"validation": f"Pooled over {found.k} centres (random effects)", "measure": name}
+                | {"value": found.value, "lower": found.lower, "upper": found.upper, "i2": found.i2}
+            )
     return rows
 
 
@@ -163,6 +189,13 @@ def fold_ranks(data: Data, settings: AnalysisSettings) -> np.ndarray:
     return ranks
 
 
+_SIDES = {
+    "above": "above the shuffled ones: better than a shuffled count",
+    "below": "below the shuffled ones: worse than a shuffled count",
+    "inside": "inside: no better than a shuffled count",
+}
+
+
 def permuted(data: Data, settings: AnalysisSettings) -> tuple[Item, ...]:
     """Shuffle the count within old groups and repeat the procedure: the real gain must stand out."""
     if settings.permutations < 2:
@@ -174,7 +207,7 @@ def permuted(data: Data, settings: AnalysisSettings) -> tuple[Item, ...]:
 
     def gain(count: np.ndarray) -> float:
         shuffled = replace(data, count=count.astype(int))
-        return shuffled.judge(shuffled.derive(learn), held)[2]
+        return shuffled.judge(shuffled.derive(learn), held)[-1]
 
     result = permutation_control(
         gain, data.count, within=data.base, n_perm=settings.permutations, seed=settings.seed
@@ -185,19 +218,22 @@ def permuted(data: Data, settings: AnalysisSettings) -> tuple[Item, ...]:
         "lower": result.lower,
         "upper": result.upper,
         "p": result.p,
-        "verdict": "outside" if result.outside else "inside: no better than a shuffled count",
+        "verdict": _SIDES[result.side],
     }
-    columns = (
-        Column("measure", "Measure"),
-        Column("observed", "Real count", "number3"),
-        Column("lower", "Shuffled, 2.5 %", "number3"),
-        Column("upper", "Shuffled, 97.5 %", "number3"),
-        Column("p", "p", "p"),
-        Column("verdict", "The real one lies"),
-    )
     note = (
         f"The count was shuffled {settings.permutations} times within the old groups, and the whole "
-        "search repeated each time; "
-        f"seed {settings.seed}; {result.n_failed} could not be fitted."
+        f"search repeated each time; two-sided p; seed {settings.seed}; {result.n_failed} could not be "
+        "fitted."
     )
-    return (Table("derived_permutation", "Permutation control", columns, plain_rows([row]), note),)
+    title = "Permutation control"
+    return (Table("derived_permutation", title, _PERMUTATION, plain_rows([row]), note),)
+
+
+_PERMUTATION = (
+    Column("measure", "Measure"),
+    Column("observed", "Real count", "number3"),
+    Column("lower", "Shuffled, 2.5 %", "number3"),
+    Column("upper", "Shuffled, 97.5 %", "number3"),
+    Column("p", "p", "p"),
+    Column("verdict", "The real one lies"),
+)

@@ -1,0 +1,149 @@
+"""`aiene risk validate`: a locked scheme or model on another cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aiene.cli.console import user_errors
+from aiene.cli.risk_options import (
+    AiEneOption,
+    AssumeM0Option,
+    EditionOption,
+    EneUnknownOption,
+    FromOption,
+    HpvOneOption,
+    HpvUnknownOption,
+    IdPatternOption,
+    IeneFromAiOption,
+    JsonOption,
+    LenientOption,
+    MapOption,
+    OriginOption,
+    PossibleOption,
+    SheetOption,
+    SiteOption,
+    join,
+    progress,
+    read,
+    simulated,
+    staging_options,
+    tell,
+    tell_end,
+)
+
+
+def validate(
+    locked: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCHEME-or-MODEL",
+            help="Scheme file or name, or a models/NAME.json that `analyse` wrote.",
+        ),
+    ],
+    table: Annotated[
+        Path, typer.Argument(metavar="COHORT", help="One row per patient: .csv, .tsv, .xlsx or .parquet.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")],
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Locked model that MODEL is compared with; may be repeated.")
+    ] = None,
+    ai_ene: AiEneOption = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Of a scheme, where not its own: os, dc, lrc or dfs.")
+    ] = None,
+    source: FromOption = "canonical",
+    mapping: MapOption = None,
+    id_pattern: IdPatternOption = None,
+    site: Annotated[
+        str, typer.Option(help="Sites that are judged, separated by commas; all for every one.")
+    ] = "oropharynx",
+    years: Annotated[
+        str,
+        typer.Option(help="Years of calibration and accuracy, separated by commas; the last one decides."),
+    ] = "2,5,3",
+    bootstraps: Annotated[int, typer.Option(min=0, help="Resamples of patients.")] = 1000,
+    confidence: Annotated[float, typer.Option(help="Level of every interval.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of every random step.")] = 20260101,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
+    title: Annotated[str, typer.Option(help="Heading of the report.")] = "External validation",
+    date: Annotated[str, typer.Option(help="Printed on the report, as given.")] = "",
+    assume_m0: AssumeM0Option = False,
+    ene_unknown: EneUnknownOption = "unknown",
+    hpv_unknown: HpvUnknownOption = "p16_negative",
+    iene_from_ai: IeneFromAiOption = False,
+    lenient: LenientOption = False,
+    sheet: SheetOption = None,
+    origin: OriginOption = None,
+    edition: EditionOption = None,
+    hpv_one_is: HpvOneOption = None,
+    possible_is_event: PossibleOption = False,
+    default_site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a locked scheme or model on another cohort, without refitting; one report."""
+    from aiene.errors import UsageError
+    from aiene.risk.analyse.locked_model import is_model, read_model
+    from aiene.risk.analyse.settings import AnalysisSettings
+    from aiene.risk.importers.source import ImportOptions
+    from aiene.risk.schemes.scheme import read_scheme
+    from aiene.risk.stratify import stratify
+    from aiene.risk.validate.run import validate as run_validation
+
+    with user_errors():
+        whole = _years(years)
+        sites = () if site == "all" else tuple(s.strip() for s in site.split(",") if s.strip())
+        settings = AnalysisSettings(
+            bootstraps=bootstraps,
+            seed=seed,
+            confidence=confidence,
+            sites=sites,
+            horizons=tuple(sorted(whole)),
+            calibration_years=tuple(sorted(whole)),
+            decision_years=whole[-1],
+            jobs=jobs,
+            title=title,
+            date=date,
+        )
+        model = Path(locked).suffix == ".json" or is_model(Path(locked))
+        if against and not model:
+            raise UsageError("--against compares models; a scheme is compared with its own base groups.")
+        if endpoint and model:
+            raise UsageError("--endpoint belongs to a scheme; a model has its own.")
+        chosen = None if model else read_scheme(locked)
+        models = [read_model(p) for p in (*(against or ()), *([Path(locked)] if model else ()))]
+        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
+        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        cohort, joined = join(found, ai_ene, id_pattern)
+        if chosen is not None:
+            reading = chosen.base_definition
+            staging = staging_options(assume_m0, ene_unknown, hpv_unknown, reading, iene_from_ai)
+            cohort = stratify(cohort, chosen, options=staging)
+        elif cohort["n_ai_ene"].isna().all():
+            raise UsageError("the table has no n_ai_ene; name the patients.csv of a run with --ai-ene.")
+        with progress() as on_progress:
+            made = run_validation(
+                chosen or models,
+                cohort,
+                out=out,
+                settings=settings,
+                endpoint=endpoint,
+                on_progress=on_progress,
+            )
+        tell(made, out, as_json=as_json, is_simulated=simulated(cohort))
+        tell_end(cohort)
+    raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
+
+
+def _years(text: str) -> tuple[float, ...]:
+    from aiene.errors import UsageError
+
+    try:
+        found = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise UsageError(f"--years {text}: write years as 2,3,5.") from error
+    if not found or len(set(found)) != len(found):
+        raise UsageError(f"--years {text}: name each year once.")
+    return found

@@ -1,0 +1,149 @@
+"""The adjusted model on multiply imputed covariates, pooled by Rubin's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.report.document import Column, Table, Text
+from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.cohort import words
+from aiene.risk.analyse.design import Design, estimable
+from aiene.risk.analyse.records import Part, Skipped
+from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.imputation import Imputed, Pooled, impute, rubin
+from aiene.stats.records import NotEstimableError
+
+_HELPERS = ("smoking_status",)
+"""Columns that predict missing covariates without being in the model."""
+
+
+def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
+    """The adjusted model on imputed covariates (never HPV, count or outcome), pooled by Rubin's rules."""
+    design, outcome = sample.design, sample.outcome
+    what = f"Multiple imputation, {outcome.label}, {sample.label}"
+    fixed = [c for c in design.matrix if str(c).startswith("hpv")]
+    kept = (
+        design.matrix[fixed].notna().all(axis=1).to_numpy(dtype=bool)
+        if fixed
+        else np.ones(outcome.n, dtype=bool)
+    )
+    outcome, design = outcome.take(kept), estimable(design, kept)
+    factors, gaps = _as_factors(design)
+    table = sample.table.loc[kept].reset_index(drop=True)
+    matrix = factors.assign(**{MARKER: sample.count[kept]})
+    helpers = [name for name in _HELPERS if name not in factors and table[name].nunique() > 1]
+    matrix = matrix.assign(**{name: table[name] for name in helpers})
+    if not gaps:
+        return Part((Text(f"{what}: no covariate is missing, so there is nothing to impute."),))
+    try:
+        imputed = impute(
+            matrix,
+            gaps,
+            time=outcome.time,
+            event=outcome.state,
+            predictors=[str(c) for c in matrix if c not in gaps],
+            bounds={"pack_years": pack_years_bounds(table)} if "pack_years" in gaps else None,
+            m=settings.imputations,
+            seed=settings.seed,
+        )
+        fits = [
+            cox(outcome.time, outcome.event, _as_columns(t, design), confidence=settings.confidence)
+            for t in imputed.tables
+        ]
+        pooled = rubin(fits, confidence=settings.confidence)
+    except NotEstimableError as error:
+        return Part((Text(f"{what}: {error}", kind="warning"),), (Skipped(what, str(error), asked=True),))
+    return Part((_table(sample, pooled, imputed, design, int((~kept).sum()), helpers, settings),))
+
+
+def pack_years_bounds(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Least and most pack-years of each patient by their class, in tens as the covariate is; (n,) each."""
+    known = words(table, "pack_years_class")
+    above = np.nextafter(1.0, 2.0)  # exactly ten pack-years are at most ten
+    return np.where(known == "gt10", above, 0.0), np.where(known == "le10", 1.0, np.inf)
+
+
+def _table(
+    sample: Sample,
+    pooled: Pooled,
+    imputed: Imputed,
+    design: Design,
+    lost: int,
+    helpers: Sequence[str],
+    settings: AnalysisSettings,
+) -> Table:
+    labels = {
+        c: (t.label, lev)
+        for t in (MARKER_TERM, *design.terms)
+        for c, lev in zip(t.columns, t.levels, strict=True)
+    }
+    rows = [
+        {
+            "term": labels[r.name][0],
+            "level": labels[r.name][1],
+            "hr": r.hr,
+            "lower": r.lower,
+            "upper": r.upper,
+            "p": r.p,
+            "fraction_missing": r.fraction_missing,
+        }
+        for r in pooled.rows
+    ]
+    columns = (
+        Column("term", "Factor"),
+        Column("level", "Level"),
+        Column("hr", "HR adjusted (interval)", "number", "lower", "upper"),
+        Column("p", "p", "p"),
+        Column("fraction_missing", "Information missing", "percent"),
+    )
+    filled = ", ".join(f"{name} {n}" for name, n in imputed.filled.items())
+    death = ", death before it" if sample.outcome.competes else ""
+    others = "".join(f", {name.replace('_', ' ')}" for name in helpers)
+    inside = (
+        " Pack-years are drawn within the patient's pack-years class."
+        if "pack_years" in imputed.filled
+        else ""
+    )
+    note = (
+        f"Chained equations, m = {pooled.m}, with the event{death}, their Nelson-Aalen hazards, the count"
+        f"{others} and all other covariates as predictors.{inside} Pooled by Rubin's rules with events less "
+        f"parameters as the complete-data degrees of freedom; n = {pooled.n}, events = {pooled.events}; "
+        f"{settings.confidence:.0%} intervals. Values filled: {filled}. HPV is not imputed: {lost} patients "
+        f"left out. Seed {settings.seed}."
+    )
+    title = f"{sample.outcome.label}, {sample.label}: Cox regression after multiple imputation"
+    return Table(f"imputed_{sample.outcome.name}_{sample.name}", title, columns, plain_rows(rows), note)
+
+
+def _as_factors(design: Design) -> tuple[pd.DataFrame, list[str]]:
+    """One column per term, so that the levels of a factor are imputed together; and those with gaps."""
+    factors: dict[str, Any] = {}
+    for term in design.terms:
+        own = design.matrix[list(term.columns)]
+        if term.reference:
+            codes = own.to_numpy(dtype=float) @ np.arange(1, own.shape[1] + 1)
+            names = ("reference", *term.columns)
+            factors[term.name] = pd.Series(
+                [None if np.isnan(c) else names[int(c)] for c in codes], dtype="string"
+            )
+        else:
+            factors[term.name] = own.iloc[:, 0]
+    frame = pd.DataFrame(factors)
+    return frame, [str(c) for c in frame if frame[c].isna().any()]
+
+
+def _as_columns(table: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """Back to the columns of the design, the count first."""
+    columns: dict[str, Any] = {MARKER: table[MARKER].to_numpy(dtype=float)}
+    for term in design.terms:
+        for column in term.columns:
+            values = table[term.name]
+            columns[column] = (
+                (values == column).to_numpy(dtype=float) if term.reference else values.to_numpy(dtype=float)
+            )
+    return pd.DataFrame(columns)

@@ -1,0 +1,367 @@
+"""The whole external validation in one call: patients, measures, one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.errors import UsageError
+from aiene.parallel import OnProgress
+from aiene.report.document import RESEARCH_ONLY, Column, Item, Section, Table, Text
+from aiene.report.formatting import plain_rows
+from aiene.results.atomic import make_folder
+from aiene.results.ownership import Owned
+from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_cohort, outcome_of, words
+from aiene.risk.analyse.grouping import make_groupings
+from aiene.risk.analyse.locked_model import LockedModel
+from aiene.risk.analyse.output import write_analysis
+from aiene.risk.analyse.records import Analysis, Skipped
+from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, parse_endpoints
+from aiene.risk.analyse.survival import Stratum, survival_part
+from aiene.risk.analyse.text import software
+from aiene.risk.schemes.scheme import Scheme
+from aiene.risk.validate.measures import Found, Predictor, measured
+from aiene.risk.validate.tables import (
+    brier_table,
+    calibration_items,
+    centre_items,
+    decision_figure,
+    discrimination_table,
+    left_out_table,
+)
+from aiene.stats.concordance import harrell_c
+from aiene.stats.records import NotEstimableError
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """Patients that can be judged, what is judged on them, and who cannot be.
+
+    Parameters
+    ----------
+    rows : positions in the cohort's table, (n,).
+    items : what is shown of these patients; last : of the scheme or models themselves.
+    left : (position in the table, reason).
+    """
+
+    outcome: Outcome
+    rows: np.ndarray
+    predictors: tuple[Predictor, ...]
+    years: tuple[float, ...]
+    items: tuple[Item, ...]
+    last: tuple[Item, ...]
+    left: tuple[tuple[int, str], ...]
+
+
+def validate(
+    locked: Scheme | Sequence[LockedModel],
+    table: pd.DataFrame,
+    *,
+    out: Path,
+    settings: AnalysisSettings | None = None,
+    endpoint: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Analysis:
+    """Judge a locked scheme, or models of one endpoint, on a cohort, and write the report into a folder.
+
+    Parameters
+    ----------
+    locked : a scheme; or models, the one that the others are compared with first.
+    table : canonical table with `n_ai_ene`; for a scheme stratified by it.
+    out : folder for analysis.json, report.html, tables/, figures/, methods.txt, excluded.csv.
+    endpoint : of a scheme, where it is not the scheme's own.
+
+    Raises
+    ------
+    UsageError : models of different endpoints, editions that differ, or nobody who can be judged.
+    OutputError : the results cannot be written.
+    """
+    settings = settings or AnalysisSettings()
+    cohort = make_cohort(table, settings)
+    if isinstance(locked, Scheme):
+        applied = _apply_scheme(locked, cohort, endpoint, settings)
+    else:
+        applied = _apply_models(tuple(locked), cohort, settings)
+    if not applied.outcome.n_events:
+        raise UsageError(f"none of {applied.outcome.n} patients that can be judged has the event.")
+    make_folder(out)
+    owned = Owned(out)
+    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv")
+    for folder in ("tables", "figures"):
+        owned.clear(out / folder)
+        owned.claim(folder)
+    center = words(cohort.table, "center")[applied.rows]
+    found = measured(applied.outcome, applied.predictors, applied.years, center, settings)
+    analysis = _analysis(locked, cohort, applied, found, settings)
+    excluded = [
+        *(
+            {"patient_id": who, "step": step.name, "reason": why}
+            for step in cohort.steps
+            for who, why in step.left
+        ),
+        *(
+            {"patient_id": cohort.table["patient_id"].iloc[row], "step": "not judged", "reason": why}
+            for row, why in applied.left
+        ),
+    ]
+    write_analysis(analysis, out, excluded=excluded, workers=settings.jobs, on_progress=on_progress)
+    return analysis
+
+
+# The scheme or the models applied
+
+
+def _judged(
+    cohort: Cohort, endpoint: Endpoint, reasons: np.ndarray
+) -> tuple[Outcome, np.ndarray, tuple[tuple[int, str], ...]]:
+    """Outcome and positions of those with an endpoint and without a reason against them; and the others."""
+    outcome, _ = outcome_of(cohort.table, endpoint)
+    known = np.zeros(len(cohort.table), dtype=bool)
+    known[outcome.rows] = True
+    why = np.where(known, reasons, "no time and event of this endpoint")
+    keep = reasons[outcome.rows] == ""
+    if not keep.any():
+        raise UsageError(f"no patient can be judged on {LABELS[endpoint].lower()}: {_commonest(why)}.")
+    left = tuple((int(row), str(why[row])) for row in np.flatnonzero(why != ""))
+    return outcome.take(keep), outcome.rows[keep], left
+
+
+def _commonest(reasons: np.ndarray) -> str:
+    names, counts = np.unique(reasons[reasons != ""].astype(str), return_counts=True)
+    return f"{names[counts.argmax()]} ({counts.max()} patients)" if names.size else "the table is empty"
+
+
+def _apply_models(models: tuple[LockedModel, ...], cohort: Cohort, settings: AnalysisSettings) -> _Applied:
+    endpoints = {m.endpoint for m in models}
+    if len(endpoints) != 1:
+        raise UsageError(f"the models are of different endpoints ({', '.join(sorted(endpoints))}).")
+    (endpoint,) = parse_endpoints(tuple(endpoints))
+    reasons = np.full(len(cohort.table), "", dtype=object)
+    scores = []
+    for model in models:
+        score, own = model.linear_predictor(cohort.table)
+        reasons = np.where(reasons == "", own, reasons)
+        scores.append(score)
+    outcome, rows, left = _judged(cohort, endpoint, reasons)
+    last = min([float(outcome.time.max()), *(m.last_year for m in models)])
+    years = tuple(sorted({y for y in (*settings.calibration_years, settings.decision_years) if y < last}))
+    labels = [m.title.split(": ", 1)[-1] for m in models]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label}, {m.sha256[:8]}" for label, m in zip(labels, models, strict=True)]
+    if len(set(labels)) < len(labels):
+        raise UsageError("the same model is named twice.")
+    predictors = tuple(
+        Predictor(label, s[rows], m.risk(s[rows], years))
+        for label, m, s in zip(labels, models, scores, strict=True)
+    )
+    items = (_case_mix(models, outcome, predictors),)
+    return _Applied(outcome, rows, predictors, years, items, tuple(_coefficients(m) for m in models), left)
+
+
+def _apply_scheme(
+    scheme: Scheme, cohort: Cohort, endpoint: str | None, settings: AnalysisSettings
+) -> _Applied:
+    (name,) = parse_endpoints((endpoint or scheme.endpoint,))
+    groupings = make_groupings(cohort.table, scheme)
+    shown = [g for g in (groupings.base, groupings.combined or groupings.marker) if g is not None]
+    ranks = [g.rank(cohort.table) for g in shown]
+    reasons = np.full(len(cohort.table), "", dtype=object)
+    for grouping, rank in zip(shown, ranks, strict=True):
+        reasons = np.where((reasons == "") & (rank < 0), f"no group of {grouping.title}", reasons)
+    outcome, rows, left = _judged(cohort, name, reasons)
+    predictors = tuple(Predictor(g.title, r[rows].astype(float)) for g, r in zip(shown, ranks, strict=True))
+    items: list[Item] = []
+    for grouping, rank in zip(shown, ranks, strict=True):
+        stratum = Stratum("all", "All patients", outcome, rank[rows], grouping)
+        items += survival_part([stratum], settings).items
+    years = tuple(y for y in settings.horizons if y < outcome.time.max())
+    return _Applied(outcome, rows, predictors, years, (), tuple(items), left)
+
+
+def _case_mix(models: Sequence[LockedModel], outcome: Outcome, predictors: Sequence[Predictor]) -> Table:
+    """Are these patients like those that the model was made with: events, spread of the prediction."""
+    rows = []
+    for model, predictor in zip(models, predictors, strict=True):
+        made = model.development
+        label = {"model": predictor.label}
+        rows.append(
+            {**label, "where": "development", "n": made["patients"], "events": made["events"]}
+            | {"mean": 0.0, "sd": made["sd_linear_predictor"], "c": made["c"]}
+        )
+        here = {"n": outcome.n, "events": outcome.n_events, "mean": float(predictor.score.mean())}
+        try:
+            c: float | None = harrell_c(outcome.time, outcome.event, predictor.score).c
+        except NotEstimableError:
+            c = None
+        rows.append({**label, "where": "here", **here, "sd": float(predictor.score.std()), "c": c})
+    columns = (
+        Column("model", "Model"),
+        Column("where", "Patients"),
+        Column("n", "n", "count"),
+        Column("events", "Events", "count"),
+        Column("mean", "Mean linear predictor", "number"),
+        Column("sd", "its standard deviation", "number"),
+        Column("c", "C (Harrell)", "number3"),
+    )
+    note = (
+        "The C of the development is apparent. A smaller spread of the prediction alone lowers C; another "
+        "mean "
+        "is a cohort of higher or lower risk."
+    )
+    return Table("case_mix", "Development and these patients", columns, plain_rows(rows), note)
+
+
+def _coefficients(model: LockedModel) -> Table:
+    shown = [(t, level) for t in model.terms for level in t.levels]
+    rows = [
+        {
+            "term": term.label,
+            "level": f"{level} (against {term.reference})" if term.reference else "",
+            "coef": beta,
+            "hr": float(np.exp(beta)),
+            "mean": mean,
+        }
+        for (term, level), beta, mean in zip(shown, model.coefficients, model.means, strict=True)
+    ]
+    columns = (
+        Column("term", "Factor"),
+        Column("level", "Level"),
+        Column("coef", "Coefficient", "number3"),
+        Column("hr", "Ratio", "number"),
+        Column("mean", "Mean in the development", "number"),
+    )
+    kind = "Fine-Gray (subdistribution) model" if model.kind == "fine_gray" else "Cox model"
+    baseline = model.risk(np.zeros(1), [y for y in (1.0, 2.0, 3.0, 5.0) if y <= model.last_year])[0]
+    years = [y for y in (1, 2, 3, 5) if y <= model.last_year]
+    risks = ", ".join(f"{100 * r:.1f} % at {y} years" for y, r in zip(years, baseline, strict=True))
+    editions = "".join(f" {k.upper()} of edition {v}." for k, v in model.editions.items() if v)
+    note = (
+        f"{kind}; the count enters capped at {model.marker_cap}; risk of a patient with the means: {risks}."
+        f"{editions} Signed {model.sha256[:16]}."
+    )
+    return Table(f"locked_{model.name}", f"Locked: {model.title}", columns, plain_rows(rows), note)
+
+
+# The report
+
+
+def _analysis(
+    locked: Scheme | Sequence[LockedModel],
+    cohort: Cohort,
+    applied: _Applied,
+    found: Found,
+    settings: AnalysisSettings,
+) -> Analysis:
+    outcome = applied.outcome
+    sections = [
+        Section("cohort", "The cohort", (_flow(cohort, applied), *applied.items)),
+        Section("discrimination", "Discrimination", (discrimination_table(found, settings),)),
+        Section("calibration", "Calibration", calibration_items(found, outcome.n, settings)),
+        Section("accuracy", "Accuracy", (brier_table(found, settings),) if found.brier else ()),
+        Section("decision", "Would it help to act on it?", _one(decision_figure(found, outcome.n, settings))),
+        Section("centres", "Centres", centre_items(found, settings)),
+    ]
+    if not found.centres:
+        text = "Fewer than two centres are named (center), so there is nothing to pool."
+        sections[-1] = Section("centres", "Centres", (Text(text),))
+    title = "Curves of the groups" if isinstance(locked, Scheme) else "The locked models"
+    sections.append(Section("locked", title, applied.last))
+    signed = (
+        [(f"Scheme {locked.name}", locked.sha256)]
+        if isinstance(locked, Scheme)
+        else [(m.title, m.sha256) for m in locked]
+    )
+    simulated = cohort.simulated or (
+        not isinstance(locked, Scheme) and any(m.source.get("simulated") for m in locked)
+    )
+    head = {
+        "title": settings.title,
+        "date": settings.date,
+        "notice": RESEARCH_ONLY,
+        "software": software(),
+        "settings": {k: v for k, v in asdict(settings).items() if k != "jobs"},
+        "locked": [{"title": t, "sha256": s} for t, s in signed],
+        "endpoints": [outcome.name],
+        "summary": _summary(cohort, applied, found, signed),
+    }
+    return Analysis(
+        head=head,
+        sections=tuple(s for s in sections if s.items),
+        skipped=tuple(Skipped(what.capitalize(), why, asked=True) for what, why in found.skipped),
+        warnings=_warnings(applied),
+        simulated=simulated,
+        methods=_methods(outcome, applied, settings),
+    )
+
+
+def _one(item: Item | None) -> tuple[Item, ...]:
+    return () if item is None else (item,)
+
+
+def _flow(cohort: Cohort, applied: _Applied) -> Table:
+    rows = [{"reason": step.reason, "n": len(step.left)} for step in cohort.steps if step.left]
+    reasons = [why for _, why in applied.left]
+    rows += [{"reason": why, "n": reasons.count(why)} for why in dict.fromkeys(reasons)]
+    rows.append({"reason": "judged", "n": applied.outcome.n})
+    return left_out_table(rows)
+
+
+def _summary(
+    cohort: Cohort, applied: _Applied, found: Found, signed: Sequence[tuple[str, str]]
+) -> list[dict[str, str]]:
+    """The key results: who was judged, and the last predictor's C, O/E and slope."""
+    outcome = applied.outcome
+    rows = [
+        *((title, f"SHA-256 {sha[:16]}") for title, sha in signed),
+        ("Patients", f"{cohort.n_input} in the table, {outcome.n} judged, {outcome.n_events} events"),
+    ]
+    last = applied.predictors[-1].label
+    shown: tuple[tuple[str, list[dict[str, Any]], str, str, Callable[[dict[str, Any]], str]], ...] = (
+        ("C (Harrell)", found.discrimination, "c", "", lambda r: ""),
+        ("Gain in C", found.discrimination, "delta", "delta_", lambda r: ""),
+        ("Observed/expected", found.calibration, "oe", "oe_", lambda r: f" at {r['year']:g} years"),
+        ("Calibration slope", found.calibration, "slope", "slope_", lambda r: f" at {r['year']:g} years"),
+    )
+    for title, source, key, prefix, when in shown:
+        own = [r for r in source if r["model"] == last and r.get("kind", "Harrell") == "Harrell" and key in r]
+        if own:
+            row, digits = own[-1], 3 if key in ("c", "delta") else 2
+            text = f"{row[key]:.{digits}f}"
+            if row.get(f"{prefix}lower") is not None:
+                low, high = row[f"{prefix}lower"], row[f"{prefix}upper"]
+                text += f" ({low:.{digits}f} to {high:.{digits}f})"
+            rows.append((f"{title}{when(row)}, {last}", text))
+    return [{"name": name, "value": value} for name, value in rows]
+
+
+def _warnings(applied: _Applied) -> tuple[str, ...]:
+    events = applied.outcome.n_events
+    if events >= 100:
+        return ()
+    return (
+        f"{events} events: an external validation needs about 100 events or more, or its intervals say "
+        "little "
+        "(Collins, Ogundimu and Altman 2016, Stat Med 35:214).",
+    )
+
+
+def _methods(outcome: Outcome, applied: _Applied, settings: AnalysisSettings) -> str:
+    death = " Death before the event competed with it." if outcome.name in COMPETING else ""
+    years = ", ".join(f"{y:g}" for y in applied.years) or "none"
+    return (
+        f"A scheme or model that had been locked before was applied to {outcome.n} patients "
+        f"({outcome.n_events} events of {outcome.label.lower()}) without fitting any part of it anew.{death} "
+        "Discrimination is Harrell's and Uno's C of the ranks or the linear predictor. Absolute risks were "
+        "judged "
+        f"at {years} years by observed over expected risk, the slope of the complementary log-log "
+        "prediction, a "
+        "smooth calibration curve, and the Brier score weighted for censoring. Centres were pooled by random "
+        "effects (restricted maximum likelihood, Knapp and Hartung). "
+        f"Intervals are at {settings.confidence:.0%}, from {settings.bootstraps} resamples of patients where "
+        f"they are percentiles; seed {settings.seed}. Research software, not a medical device."
+    )

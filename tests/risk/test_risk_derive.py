@@ -1,0 +1,205 @@
+"""Cut-offs derived from the data: what the search may learn, and what the count is credited with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aiene.risk.analyse.cohort import make_cohort
+from aiene.risk.analyse.derive.chapter import derive_chapter
+from aiene.risk.analyse.derive.search import class_of, search
+from aiene.risk.analyse.derive.validate import (
+    GAIN,
+    Data,
+    bootstrap_rows,
+    centre_rows,
+    cross_validated,
+    permuted,
+    split_mask,
+    split_rows,
+)
+from aiene.risk.analyse.grouping import make_groupings
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.schemes.scheme import read_scheme
+from aiene.stats.concordance import harrell_c
+from aiene.stats.cox_model import fit_cox
+from builders.risk_cohorts import SCHEME, drawn
+
+
+def planted(n=500, cut=3, seed=4):
+    random = np.random.default_rng(seed)
+    base, count = random.integers(0, 3, n), random.integers(0, 6, n)
+    hazard = 0.1 * np.exp(0.7 * base + 1.6 * (count >= cut))
+    time, last = random.exponential(1 / hazard), random.uniform(2, 9, n)
+    return np.minimum(time, last), (time <= last).astype(int), base, count
+
+
+def test_the_search_finds_a_planted_cut_and_lists_every_candidate():
+    time, event, base, count = planted()
+    found = search(time, event, base, count, n_bases=3)
+    assert 3 in found.cutoffs
+    cuts = [t for t in found.trials if t.step == "cut-offs"]
+    assert len(cuts) == 1 + 5 + 10
+    assert [t.verdict for t in cuts].count("chosen") == 1
+    assert found.group[0, 0] == 0
+    assert (np.diff(found.group, axis=1) >= 0).all()
+    assert found.group.max() == found.assign(base, count).max()
+    assert len([t for t in found.trials if t.step == "groups"]) > 2
+
+
+def test_the_test_part_takes_no_part_in_the_derivation():
+    time, event, base, count = planted()
+    train = split_mask(event, AnalysisSettings())
+    before = search(time[train], event[train], base[train], count[train], n_bases=3)
+    other = np.where(train, time, time[::-1])
+    after = search(other[train], event[train], base[train], count[train], n_bases=3)
+    assert before.cutoffs == after.cutoffs
+    np.testing.assert_array_equal(before.group, after.group)
+    assert abs(event[train].mean() - event[~train].mean()) < 0.02
+
+
+def test_a_useless_count_gains_in_appearance_and_not_after_correction():
+    time, event, base, _ = planted()
+    gains, corrected = [], []
+    for seed in range(3):
+        count = np.random.default_rng(seed).integers(0, 6, time.size)
+        rows = bootstrap_rows(Data(time, event, base, count, 3), AnalysisSettings(bootstraps=20, seed=seed))
+        gain = next(r for r in rows if r["measure"] == "Difference in C")
+        gains.append(gain["apparent"])
+        corrected.append(gain["value"])
+    assert np.mean(corrected) < np.mean(gains) + 1e-12
+    assert abs(np.mean(corrected)) < 0.015
+
+
+def test_a_real_count_stands_out_from_shuffled_ones():
+    time, event, base, count = planted()
+    (table,) = permuted(Data(time, event, base, count, 3), AnalysisSettings(permutations=25, derive="nested"))
+    assert table.rows[0]["verdict"].startswith("above")
+    assert table.rows[0]["observed"] > table.rows[0]["upper"]
+
+
+def test_too_few_events_leave_the_old_groups():
+    time, event, base, count = planted(60)
+    found = search(time, event * (np.arange(60) < 12), base, count, n_bases=3)
+    assert found.cutoffs == ()
+    np.testing.assert_array_equal(found.assign(base, count), base)
+
+
+def test_classes_of_counts():
+    np.testing.assert_array_equal(class_of(np.array([0, 1, 2, 3, 9]), (1, 3)), [0, 1, 1, 2, 2])
+
+
+def test_derived_groups_are_judged_by_centres_too():
+    table = drawn(360, seed=6, effect=0.8)
+    rank = {"low": 0, "intermediate": 1, "high": 2}
+    base = np.array([rank.get(b, 0) for b in table["rtog0129"]])
+    data = Data(
+        table["os_time"].to_numpy(dtype=float), table["os_event"].to_numpy(dtype=int), base,
+        table["n_ai_ene"].to_numpy(dtype=int), 3,
+    )  # fmt: skip
+    rows = centre_rows(data, np.resize(["A", "B", "C"], 360).astype(object), AnalysisSettings(bootstraps=10))
+    assert len(rows) == 16
+    assert sum(r["n"] for r in rows[:12:4]) == 360
+    pooled = {r["measure"]: r for r in rows[12:]}
+    assert pooled[GAIN]["lower"] < pooled[GAIN]["value"] < pooled[GAIN]["upper"]
+    assert 0 <= pooled[GAIN]["i2"] <= 1
+
+
+def cohort_of(n, seed, *, hazard_ratio, rates=(1.0, 1.8, 3.0), rate=0.035):
+    """Old groups with the given relative rates and a skewed count that knows nothing of them."""
+    random = np.random.default_rng(seed)
+    base = random.choice(3, n, p=[0.45, 0.3, 0.25])
+    count = np.minimum(random.negative_binomial(0.8, 0.45, n), 9)
+    hazard = rate * np.array(rates)[base] * hazard_ratio**count
+    time, last = random.exponential(1 / hazard), random.uniform(1, 8, n)
+    return Data(np.minimum(time, last), (time <= last).astype(int), base, count, 3)
+
+
+def split_gain(data, settings):
+    """Gain of the test part with its p, what was found, and the test part."""
+    test = ~split_mask(data.event, settings)
+    found = data.derive(np.flatnonzero(~test))
+    gain = next(r for r in split_rows(data, found, test, settings) if r["measure"] == GAIN)
+    return gain, found, test
+
+
+def test_a_wrong_order_of_the_old_groups_is_not_credited_to_a_useless_count():
+    """With the old groups upside down any grouping that ignores them beats their given rank."""
+    gains, significant = [], 0
+    for seed in range(40):
+        data = cohort_of(500, seed, hazard_ratio=1.0, rates=(3.0, 1.8, 1.0))
+        gain, found, _ = split_gain(data, AnalysisSettings(bootstraps=100, seed=seed))
+        gains.append(gain["value"])
+        significant += bool(gain.get("p", 1.0) < 0.05)
+        if found.cutoffs:
+            assert not found.order_held
+    assert abs(np.mean(gains)) < 0.01
+    assert significant <= 4  # P = 0.05 for more than 4 of 40 at 5 %
+
+
+def test_derived_groups_keep_at_least_half_of_what_cox_gains_from_the_count():
+    derived, by_cox = [], []
+    for seed in range(25):
+        data = cohort_of(1000, seed, hazard_ratio=1.3)
+        gain, _, test = split_gain(data, AnalysisSettings(bootstraps=0, seed=seed))
+        assert "lower" not in gain
+        derived.append(gain["value"])
+        old = np.column_stack([data.base == 1, data.base == 2]).astype(float)
+        both = np.column_stack([old, np.minimum(data.count, 5)])
+        c = [
+            harrell_c(data.time[test], data.event[test], model.risk(x[test])).c
+            for x in (old, both)
+            for model in (fit_cox(data.time[~test], data.event[~test], x[~test]),)
+        ]
+        by_cox.append(c[1] - c[0])
+    assert np.mean(by_cox) > 0.03
+    assert np.mean(derived) > 0.5 * np.mean(by_cox)
+
+
+def test_where_no_cut_off_is_found_nothing_is_different_and_has_no_interval():
+    data = cohort_of(300, 2, hazard_ratio=1.0, rate=0.01)
+    gain, found, _ = split_gain(data, AnalysisSettings(bootstraps=50))
+    assert found.cutoffs == ()
+    assert gain["value"] == 0
+    assert "p" not in gain
+    assert "lower" not in gain
+    rows = cross_validated(data, AnalysisSettings(bootstraps=0, folds=3, repeats=1))
+    same = next(r for r in rows if r["measure"] == GAIN)
+    share = next(r for r in rows if r["measure"] == "Share with a cut-off")
+    assert share["value"] == 0
+    assert (same["value"], np.isnan(same["lower"])) == (0, True)
+
+
+def test_bounds_of_groups_never_split_what_the_order_cannot_tell_apart():
+    data = cohort_of(800, 3, hazard_ratio=1.5)
+    found = data.derive(np.arange(800))
+    assert found.cutoffs
+    assert (np.diff(found.group, axis=1) >= 0).all()
+    assert (np.diff(found.group, axis=0) >= 0).all()
+    sizes = np.bincount(found.assign(data.base, data.count))
+    assert sizes.min() >= 40
+    assert sorted(set(found.group.ravel())) == list(range(found.n_groups))
+
+
+@pytest.mark.parametrize(("effect", "how"), [(0.8, "split"), (0.0, "nested")])
+def test_the_chapter_says_who_chose_and_draws_derived_groups_only_where_there_are_some(tmp_path, effect, how):
+    settings = AnalysisSettings(
+        bootstraps=4, permutations=2, derive=how, derive_endpoint="os", folds=3, repeats=1, jobs=1
+    )
+    cohort = make_cohort(drawn(320, seed=9, effect=effect), settings)
+    scheme = read_scheme(SCHEME)
+    groupings = make_groupings(cohort.table, scheme)
+    section, part = derive_chapter(cohort, groupings, scheme, ("os",), settings, tmp_path, None)
+    tables = {i.name: i for i in section.items if hasattr(i, "rows")}
+    if effect:
+        written = (tmp_path / "scheme_derived.toml").read_text()
+        assert "the training part of" in written
+        assert read_scheme(tmp_path / "scheme_derived.toml").source.kind == "derived"
+        assert tables["derived_within"].rows[0]["p"] < 0.05
+        assert "km_os_derived" in tables
+    else:
+        assert not (tmp_path / "scheme_derived.toml").exists()
+        assert "derived_within" not in tables
+        assert "km_os_derived" not in tables
+    assert {r["measure"] for r in tables["derived_worth"].rows} >= {GAIN}
+    assert not part.skipped
