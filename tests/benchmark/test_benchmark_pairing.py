@@ -110,6 +110,7 @@ def test_dicom_lies_beside_other_images(tmp_path: Path):
     """As the demo's own folder has it."""
     write_dicom_series(build.ct(), tmp_path / "i" / "p1", name="p1")
     write_nifti(build.ct(1), tmp_path / "i" / "p2.nii.gz")
+    (tmp_path / "m").mkdir()
     for name in ("p1", "p2"):
         write_nifti(build.labels(), tmp_path / "m" / f"{name}.nii.gz")
     pairing = find_pairs(tmp_path / "i", tmp_path / "m")
@@ -127,7 +128,7 @@ def test_the_example_of_a_configuration_is_every_key_at_its_default(tmp_path: Pa
     assert set(BenchmarkConfig.model_fields) == set(yaml.safe_load(example.read_text(encoding="utf-8")))
     other = tmp_path / "c.yaml"
     for key, value, said in (
-        ("primary", "dice_GTVx", "did you mean dice_GTVn"),
+        ("primary", "dice_GTVx", "did you mean dice_GTV"),
         ("metrics", "[dise]", "dise is not known; did you mean dice"),
         ("output_formats", "[pdf]", "known are csv, json, html"),
         ("equivalence_margin", "0", "greater than 0"),

@@ -52,7 +52,7 @@ def compare_models(
             {**row, "primary": number < len(first)} for number, row in enumerate([*first, *second])
         ],
         "pairs": [row for one in every for row in pairs[one.name]],
-        "ranking": [ranks for one in every for ranks in _rankings(config, one)],
+        "ranking": [ranks for one in every for ranks in _rankings(config, one, whole=one is primary)],
     }
 
 
@@ -177,8 +177,13 @@ def _primary(
     }
 
 
-def _rankings(config: BenchmarkConfig, endpoint: Endpoint) -> list[dict[str, Any]]:
-    """The orders of the models: by the mean, by the mean of each patient's ranks; or by the value."""
+def _rankings(config: BenchmarkConfig, endpoint: Endpoint, *, whole: bool) -> list[dict[str, Any]]:
+    """The orders of the models: by the mean, by the mean of each patient's ranks; or by the value.
+
+    Parameters
+    ----------
+    whole : with Friedman's and Nemenyi's tests, whose distribution takes long to compute.
+    """
     if len(endpoint.statistics) < 2:
         return []
     said = {"endpoint": endpoint.name, "metric": endpoint.metric, "label": endpoint.label}
@@ -195,8 +200,9 @@ def _rankings(config: BenchmarkConfig, endpoint: Endpoint) -> list[dict[str, Any
             scores, patients, higher_is_better=better, by=by, resamples=resamples, seed=config.seed
         )  # type: ignore[call-overload, unused-ignore]
         result.append({**said, **asdict(ranks)})
-    result[0] |= {
-        "critical_difference": asdict(critical_difference(scores, patients, higher_is_better=better)),
-        "superiority": asdict(superiority_table(scores, patients, higher_is_better=better)),
-    }
+    if whole:
+        result[0] |= {
+            "critical_difference": asdict(critical_difference(scores, patients, higher_is_better=better)),
+            "superiority": asdict(superiority_table(scores, patients, higher_is_better=better)),
+        }
     return result

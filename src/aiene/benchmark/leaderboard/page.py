@@ -23,12 +23,13 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
 caption { text-align: left; padding: .4rem 0; overflow-wrap: anywhere; }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th { vertical-align: bottom; overflow-wrap: anywhere; }
+th { vertical-align: bottom; }
 th.text, td.text { text-align: left; overflow-wrap: anywhere; }
 td small { display: block; white-space: nowrap; opacity: .75; }
 td.text small { white-space: normal; }
 th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; color: inherit;
-            cursor: pointer; text-align: inherit; overflow-wrap: anywhere; }
+            cursor: pointer; text-align: inherit; }
+td:last-child, td:nth-child(3) { white-space: nowrap; }
 th[aria-sort] button { text-decoration: underline; }
 td.best { color: var(--best); font-weight: 700; }
 td.best small { font-weight: 400; color: CanvasText; }
@@ -155,6 +156,11 @@ patients <code>{escape(said["patients"][:12])}</code>.</caption>
 {details}"""
 
 
+def _breakable(title: str) -> str:
+    """A metric's name that may go on in the next line after an underscore."""
+    return escape(title).replace("_", "_<wbr>")
+
+
 def _details(entry: Entry) -> str:
     """All that an entry says, folded."""
     facts = [
@@ -188,7 +194,7 @@ def _order(board: Board, name: str) -> str:
 
 def _head(title: str, kind: str, *, order: str = "") -> str:
     look = ' class="text"' if kind == "text" else ""
-    return f'<th{look} data-kind="{kind}"{order}><button type="button">{escape(title)}</button></th>'
+    return f'<th{look} data-kind="{kind}"{order}><button type="button">{_breakable(title)}</button></th>'
 
 
 def _row(board: Board, place: Place, shown: Sequence[str], best: dict[str, float | None]) -> str:
