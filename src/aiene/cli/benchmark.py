@@ -159,9 +159,12 @@ def configuration(config_file: Path | None, given: dict[str, Any]) -> BenchmarkC
 
     from aiene.benchmark.config import BenchmarkConfig, ModelEntry, read_config
     from aiene.errors import UsageError
+    from aiene.results.reviews import reviewed_masks
 
     base = BenchmarkConfig() if config_file is None else read_config(config_file)
     words = {name: value for name, value in given.items() if value not in (None, [], ())}
+    if "seg_dir" in words:
+        words["seg_dir"] = reviewed_masks(words["seg_dir"])
     if "predictions" in words:
         words["predictions"] = _named_folders(words["predictions"])
     if "models" in words:
@@ -183,6 +186,7 @@ def configuration(config_file: Path | None, given: dict[str, Any]) -> BenchmarkC
 
 def _named_folders(words: Sequence[str]) -> dict[str, Path]:
     from aiene.errors import UsageError
+    from aiene.results.reviews import reviewed_masks
 
     folders: dict[str, Path] = {}
     for word in words:
@@ -191,7 +195,7 @@ def _named_folders(words: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"--predictions {word}: say NAME=DIR.")
         if name in folders:
             raise UsageError(f"--predictions: {name} is named twice; give each folder its own name.")
-        folders[name] = Path(folder)
+        folders[name] = reviewed_masks(Path(folder))
     return folders
 
 

@@ -35,6 +35,10 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace objects that lie there and differ.")
     ] = False,
+    reviewed: Annotated[
+        bool, typer.Option("--reviewed", help="What a reader accepted or corrected (aiene review) alone.")
+    ] = False,
+    reader: Annotated[str | None, typer.Option(help="Whose review, where there are several.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Write the results of a run as DICOM objects that reference the source images."""
@@ -43,7 +47,13 @@ def export(
     console = stderr_console()
     with user_errors():
         summary = export_run(
-            out, to, source_dicom=source_dicom, on_case=partial(tell_row, console), overwrite=overwrite
+            out,
+            to,
+            source_dicom=source_dicom,
+            on_case=partial(tell_row, console),
+            overwrite=overwrite,
+            reviewed=reviewed,
+            reader=reader,
         )
     said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
     console.print(f"{len(summary.rows)} cases: {said or 'none'}. Objects in {out}", markup=False)

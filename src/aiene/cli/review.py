@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
 from aiene.cli.report import ClinicalOption, IdPatternOption, ImagesOption
 
 
@@ -72,6 +72,24 @@ def start(
             device,
             no_browser,
         )
+
+
+@app.command()
+def agreement(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run that was reviewed.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Compare the readers of a run with each other and with the model; a page and a table."""
+    from dataclasses import asdict
+
+    from aiene.review import agreement as compared
+
+    with user_errors():
+        found = compared.agreement(out)
+        page = compared.write_agreement(out, found)
+    stderr_console().print(f"Agreement of {len(found)} pairs: {page}", markup=False)
+    if as_json:
+        echo_json({"pairs": [asdict(pair) for pair in found], "page": str(page), "notice": RESEARCH_ONLY})
 
 
 def _serve(

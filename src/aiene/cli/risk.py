@@ -25,12 +25,14 @@ from aiene.cli.risk_options import (
     MapOption,
     OriginOption,
     PossibleOption,
+    ReviewedOption,
     RtogOption,
     SchemeOption,
     SheetOption,
     SiteOption,
     TableArgument,
     counts,
+    counts_of,
     echo_json,
     join,
     print_counts,
@@ -186,6 +188,7 @@ def stage(
 def stratify(
     table: TableArgument,
     ai_ene: AiEneOption = None,
+    reviewed: ReviewedOption = False,
     out: OutOption = None,
     scheme: SchemeOption = "count-0-1-2plus",
     source: FromOption = "canonical",
@@ -213,6 +216,7 @@ def stratify(
         chosen = read_scheme(scheme)
         options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
         found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        ai_ene = counts_of(ai_ene, reviewed)
         with_counts, joined = join(found, ai_ene, id_pattern)
         staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
         groups = stratifying.stratify(with_counts, chosen, options=staging)

@@ -24,10 +24,12 @@ from aiene.cli.risk_options import (
     MapOption,
     OriginOption,
     PossibleOption,
+    ReviewedOption,
     SchemeOption,
     SheetOption,
     SiteOption,
     TableArgument,
+    counts_of,
     join,
     progress,
     read,
@@ -50,6 +52,7 @@ def analyse(
     table: TableArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")],
     ai_ene: AiEneOption = None,
+    reviewed: ReviewedOption = False,
     endpoint: Annotated[
         str, typer.Option(help="Endpoints, separated by commas: os, dc, lrc, dfs, dmfs.")
     ] = "os,dc",
@@ -112,6 +115,7 @@ def analyse(
                              jobs=jobs, title=title, date=date)  # fmt: skip
         options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
         found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        ai_ene = counts_of(ai_ene, reviewed)
         with_counts, joined = join(found, ai_ene, id_pattern)
         staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
         run = (ai_ene, id_pattern)

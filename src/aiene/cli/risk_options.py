@@ -62,6 +62,9 @@ SiteOption = Annotated[
 AiEneOption = Annotated[
     Path | None, typer.Option("--ai-ene", help="patients.csv of `aiene run`, or the folder of the run.")
 ]
+ReviewedOption = Annotated[
+    bool, typer.Option("--reviewed", help="The counts of --ai-ene OUT as a reader corrected them.")
+]
 IdPatternOption = Annotated[
     str | None, typer.Option("--id-pattern", help="Regular expression: the patient's id within a case id.")
 ]
@@ -123,6 +126,18 @@ def join(
     if joined.table["n_ai_ene"].isna().all():
         raise UsageError(f"{ai_ene.name}: the run has no count for any patient of the table; see its status.")
     return joined.table, joined
+
+
+def counts_of(ai_ene: Path | None, reviewed: bool) -> Path | None:
+    """The run's own counts, or those of its review; the folder of a reader names one of several."""
+    from aiene.errors import UsageError
+    from aiene.results.reviews import one_reader
+
+    if not reviewed:
+        return ai_ene
+    if ai_ene is None or not ai_ene.is_dir():
+        raise UsageError("--reviewed belongs to --ai-ene OUT, the folder of a run that was reviewed.")
+    return ai_ene if (ai_ene / "cases").is_dir() and ai_ene.parent.name == "review" else one_reader(ai_ene)
 
 
 def tell_warnings(warnings: Sequence[str]) -> None:

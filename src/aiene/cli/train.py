@@ -21,7 +21,9 @@ app = typer.Typer(
 Images = Annotated[Path, typer.Option("--images", help="Folder of CTs, as `aiene run` takes it.")]
 Labels = Annotated[
     Path,
-    typer.Option("--labels", help="Folder of label maps by case id: 1 GTVp, 2 GTVn, on the CT's grid."),
+    typer.Option(
+        "--labels", help="Folder of label maps by case id: 1 GTVp, 2 GTVn, on the CT's grid (or OUT/review)."
+    ),
 ]
 Out = Annotated[
     Path,
@@ -75,10 +77,12 @@ def segmenter(
     """Train an nnU-Net v2 segmenter on the crops that the road itself makes."""
     with user_errors():
         from aiene.device import resolve_device
+        from aiene.results.reviews import reviewed_masks
         from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
 
         settings = SegmenterTraining(
-            images, labels, out, patients, fold, epochs, iterations, str(resolve_device(device)), go_on,
+            images, reviewed_masks(labels), out, patients, fold, epochs, iterations,
+            str(resolve_device(device)), go_on,
             start_from, seed, gpu_memory, processes,
         )  # fmt: skip
         if export:
@@ -121,6 +125,7 @@ def classifier(
     """Train the DualNet that judges node positivity and ENE, cross-validated by patient."""
     with user_errors():
         from aiene.device import resolve_device
+        from aiene.results.reviews import reviewed_masks
         from aiene.training.classifier import train_classifier
         from aiene.training.classifier_data import ClassifierTraining
         from aiene.training.classifier_fit import FitSettings
@@ -134,7 +139,17 @@ def classifier(
             device=str(resolve_device(device)),
         )
         settings = ClassifierTraining(
-            images, labels, nodes, out, patients, widths, start_from, threshold, sensitivity, go_on, fit
+            images,
+            reviewed_masks(labels),
+            nodes,
+            out,
+            patients,
+            widths,
+            start_from,
+            threshold,
+            sensitivity,
+            go_on,
+            fit,
         )
         bundle, left_out = train_classifier(settings, _teller(), _note)
     _end(f"Bundle in {bundle.path}. {bundle.card.notice}", left_out)

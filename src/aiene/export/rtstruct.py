@@ -288,7 +288,7 @@ def _structure(roi: _Roi, case: ExportCase) -> Dataset:
     item.ReferencedFrameOfReferenceUID = case.source.datasets[0].FrameOfReferenceUID
     item.ROIDescription = roi.description
     item.ROIVolume = f"{roi.volume_mm3 / 1000:.4f}"
-    item.ROIGenerationAlgorithm = "AUTOMATIC"
+    item.ROIGenerationAlgorithm = "SEMIAUTOMATIC" if case.maker.own_masks else "AUTOMATIC"
     item.ROIGenerationDescription = _author(case.maker)[:64]
     return item
 

@@ -50,6 +50,7 @@ from aiene.ingest.dicom.header_values import odd_headers
 from aiene.results.atomic import elsewhere, make_folder, writing
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
+from aiene.results.reviews import DONE, ReviewStore, Saved, one_reader
 from aiene.results.store import RunStore
 
 Kind = Literal["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture", "dicom-seg-fractional"]
@@ -139,8 +140,14 @@ class ExportSummary:
         return {status: every.count(status) for status in ("ok", "failed", "skipped") if status in every}
 
 
-def write_tables(out: Path, rows: Sequence[ExportRow], kinds: Sequence[Kind], notice: str) -> dict[str, Path]:
+def write_tables(
+    out: Path, rows: Sequence[ExportRow], kinds: Sequence[Kind], notice: str, *, home: Path | None = None
+) -> dict[str, Path]:
     """Write `export.csv` and `export.json`.
+
+    Parameters
+    ----------
+    home : folder below `out` for them; None is `out` itself.
 
     Raises
     ------
@@ -151,10 +158,11 @@ def write_tables(out: Path, rows: Sequence[ExportRow], kinds: Sequence[Kind], no
         [r.case_id, r.status, r.reason, " | ".join(r.files), " | ".join(r.warnings), r.seconds] for r in rows
     ]
     owned = Owned(out)
-    owned.write(out / CSV, rows_bytes([header, *table]))
+    place = out if home is None else home
+    owned.write(place / CSV, rows_bytes([header, *table]))
     content = {"format": 1, "kinds": list(kinds), "notice": notice, "cases": [asdict(row) for row in rows]}
-    owned.write_json(out / JSON, content)
-    return {"csv": out / CSV, "json": out / JSON}
+    owned.write_json(place / JSON, content)
+    return {"csv": place / CSV, "json": place / JSON}
 
 
 def earlier_dates(out: Path) -> dict[str, datetime]:
@@ -283,6 +291,7 @@ class _Export:
     dates: dict[str, datetime]
     overwrite: bool
     owned: Owned
+    reviewed: ReviewStore | None = None
 
 
 def export_run(
@@ -292,6 +301,8 @@ def export_run(
     source_dicom: Path | None = None,
     on_case: Callable[[ExportProgress], None] = lambda _: None,
     overwrite: bool = False,
+    reviewed: bool = False,
+    reader: str | None = None,
 ) -> ExportSummary:
     """Write the results of a run as DICOM objects under `cases/<case_id>/dicom`, and tables of what was done.
 
@@ -305,6 +316,8 @@ def export_run(
     source_dicom : where the source series lie, if not in the run's input any more, or if that was no DICOM.
     on_case : told of every case when it is done.
     overwrite : replace objects that lie there and differ.
+    reviewed, reader : what a reader (the only one, if None) has accepted or corrected in place of the model's
+        answer; its objects lie under `review/<reader>/dicom/<case_id>`.
 
     Raises
     ------
@@ -318,16 +331,19 @@ def export_run(
             f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
         )
     run = read_run(out)
+    work = ReviewStore(out, one_reader(out, reader).name) if reviewed else None
+    home = out if work is None else work.root
     owned = Owned(out)
-    owned.check(CSV, JSON)
+    owned.check(*(f"{(home / name).relative_to(out).as_posix()}" for name in (CSV, JSON)))
     every = list(cases_of(out))
     rows: list[ExportRow] = []
     with elsewhere(_ELSEWHERE), Sources(run, source_dicom) as sources:
-        export = _Export(out, run, chosen, sources, Probabilities(run), earlier_dates(out), overwrite, owned)
+        dates = earlier_dates(home)
+        export = _Export(out, run, chosen, sources, Probabilities(run), dates, overwrite, owned, work)
         for case in every:
             rows.append(_row(export, case))
             on_case(ExportProgress(len(rows), len(every), rows[-1]))
-        tables = write_tables(out, rows, chosen, run.maker.notice)
+        tables = write_tables(out, rows, chosen, run.maker.notice, home=home)
     return ExportSummary(tuple(rows), chosen, run.maker.notice, tables)
 
 
@@ -352,12 +368,19 @@ def _row(export: _Export, case: CaseResult | InputError) -> ExportRow:
     if case.status not in ("ok", "no_nodes"):
         return ExportRow(case.case_id, "skipped", f"the run has no result for it: {case.reason}")
     start = time.perf_counter()
+    saved = None
+    if export.reviewed is not None:
+        saved = export.reviewed.latest(case.case_id)
+        if saved is None or saved.version.status not in DONE:
+            return ExportRow(case.case_id, "skipped", "it is neither accepted nor corrected yet")
     dated = export.dates.get(case.identity, export.run.maker.started)
+    if saved is not None:
+        dated = datetime.fromisoformat(saved.version.time)
     row = ExportRow(case.case_id, "ok", identity=case.identity, dated=dated.isoformat())
 
     def work() -> ExportRow:
         with quiet(), _unlogged():
-            files, warnings = _export_case(export, case, dated)
+            files, warnings = _export_case(export, case, dated, saved)
         return replace(row, files=files, warnings=warnings)
 
     def failed(error: AieneError) -> ExportRow:
@@ -406,17 +429,24 @@ def _unlogged() -> Iterator[None]:
 
 
 def _export_case(
-    export: _Export, result: CaseResult, dated: datetime
+    export: _Export, result: CaseResult, dated: datetime, saved: Saved | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Make and write the objects of a case; gives their paths below `out`, and warnings."""
     folder = RunStore(export.out).case_folder(result.case_id)
-    case = load_case(folder, result, export, dated)
+    place = folder / FOLDER
+    if saved is None or export.reviewed is None:
+        case = load_case(folder, result, export, dated)
+    else:
+        place = export.reviewed.root / FOLDER / result.case_id
+        case = load_case(saved.folder, saved.result, export, dated)
+        by_hand = case.maker.own_masks or saved.version.edited
+        case = replace(case, maker=replace(case.maker, own_masks=by_hand))
     made = make_objects(case, export.kinds, lambda c: export.probabilities.of(c, folder))
     kinds = set(export.kinds) | ({"dicom-seg"} if "dicom-sr" in export.kinds else set())
     patterns = [FILES[kind] for kind in KINDS if kind in kinds]
-    _put(export.owned, folder / FOLDER, made.files, patterns, export.overwrite)
-    place = (folder / FOLDER).relative_to(export.out).as_posix()
-    return tuple(f"{place}/{name}" for name in sorted(made.files)), tuple(made.warnings)
+    _put(export.owned, place, made.files, patterns, export.overwrite)
+    below = place.relative_to(export.out).as_posix()
+    return tuple(f"{below}/{name}" for name in sorted(made.files)), tuple(made.warnings)
 
 
 def load_case(folder: Path, result: CaseResult, export: _Export, dated: datetime) -> ExportCase:

@@ -29,6 +29,8 @@ ReviewStatus = Literal["to do", "accepted", "corrected", "set aside"]
 DONE: tuple[ReviewStatus, ...] = ("accepted", "corrected")
 
 FOLDER = "review"
+AGREEMENT = "agreement"
+"""The folder of the comparison of readers, which none can be called."""
 _RECORD = "review.json"
 _READER = re.compile(r"[\w][\w.-]{0,63}")
 _VERSION = re.compile(r"v(\d{4,})")
@@ -83,7 +85,7 @@ def check_reader(name: str) -> str:
     ------
     UsageError : it cannot be one.
     """
-    if not _READER.fullmatch(name):
+    if not _READER.fullmatch(name) or name == AGREEMENT:
         raise UsageError("--reader: letters, digits, . _ and - only, at most 64; it names a folder.")
     return name
 

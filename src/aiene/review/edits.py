@@ -160,7 +160,9 @@ def _signed(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
 
 def _distance_mm(shape: tuple[int, ...], spacing: Spacing, seed: Voxel) -> npt.NDArray[np.float64]:
     squares = [((np.arange(n) - at) * mm) ** 2 for n, at, mm in zip(shape, seed, spacing, strict=True)]
-    return np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :])
+    z, y, x = np.ix_(*squares)
+    away: npt.NDArray[np.float64] = np.sqrt(z + y + x)
+    return away
 
 
 def span_of(drawing: Drawing, value: int) -> Voxel | None:

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from aiene.errors import InputError, UsageError
-from aiene.provenance import digest, version
+from aiene.hashing import digest
+from aiene.provenance import version
 from aiene.report.formatting import plain
 from aiene.risk.analyse.cohort import LABELS, numeric, words
 from aiene.risk.analyse.design import Term, coded
