@@ -1,6 +1,6 @@
 """Grand Challenge's contract: a CT below /input, results below /output, no network.
 
-Reads `images/head-neck-ct/*.mha` (or `.nii.gz`) and writes `images/lymph-node-segmentation/NAME.mha` (1 GTVp,
+Reads `images/head-neck-ct/*.mha` (or `.nii.gz`); writes `images/lymph-node-segmentation/NAME.mha` (1 GTVp,
 2 GTVn, on the CT's grid), `extranodal-extension.json` (one entry a node) and `results.json` (status and
 reason of every case).
 """

@@ -5,5 +5,6 @@ function OnStableSeries(seriesId, tags, metadata)
     return
   end
   print('sending a CT series to aiene')
-  SendToModality(seriesId, 'aiene')
+  -- one association for the series; not SendToModality, which takes single instances
+  RestApiPost('/modalities/aiene/store', '{"Resources": ["' .. seriesId .. '"], "Asynchronous": true}')
 end

@@ -29,15 +29,12 @@ HERE = Path(__file__).resolve().parents[1]
 _SERVE = """
 import sys
 from pathlib import Path
+from builders.pacs_site import planted_work
 from aiene.pacs.config import Settings
 from aiene.pacs.service import Service
-def work_later(*arguments):
-    from builders.pacs_site import planted_work  # what is heavy comes with the first study
-
-    return planted_work(*arguments)
 if __name__ == "__main__":
     settings = Settings.model_validate_json(Path(sys.argv[1]).read_text())
-    Service(settings, work=work_later).run(lambda where: print(where, flush=True))
+    Service(settings, work=planted_work).run(lambda where: print(where, flush=True))
 """
 
 

@@ -24,6 +24,7 @@ from aiene.pacs.queue import Outcome, Study
 from aiene.pacs.service import Service
 from aiene.pacs.store import Store
 from aiene.pacs.worker import work
+from aiene.parallel import Crew
 from aiene.results.store import RunStore
 from builders.export_runs import OBLIQUE, small_grid, write_run, write_series
 
@@ -76,7 +77,7 @@ class Site:
         settings: Settings,
         work: Callable[..., Outcome] = planted_work,
         *,
-        new_crew: Callable[[], Any] | None = None,
+        new_crew: Callable[[], Any] = lambda: Crew(1),
     ) -> None:
         self.settings = settings
         self.service = Service(settings, work=work, new_crew=new_crew)

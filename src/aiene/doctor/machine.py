@@ -17,7 +17,7 @@ from typing import Final
 import psutil
 
 from aiene.device import available_cores
-from aiene.doctor.finding import Finding
+from aiene.doctor.finding import Finding, Level
 from aiene.models.bundle import models_folder
 from aiene.provenance import version
 
@@ -69,7 +69,7 @@ def python() -> Iterator[Finding]:
         yield Finding("Python", "problem", text, "use Python 3.11 to 3.13", facts)
         return
     where = Path(__file__).resolve().parents[1]
-    level = "note" if sys.flags.optimize else "ok"
+    level: Level = "note" if sys.flags.optimize else "ok"
     yield Finding(
         "Python",
         level,
@@ -162,7 +162,7 @@ def cores_and_threads() -> Iterator[Finding]:
             yield Finding(
                 "cores", "note", f"{name} is {value}, so some of {cores} cores wait", f"unset {name}", facts
             )
-    level = "note" if cores < 2 else "ok"
+    level: Level = "note" if cores < 2 else "ok"
     yield Finding(
         "cores", level, f"{cores} of {there} cores usable", "a run takes longer" if cores < 2 else "", facts
     )

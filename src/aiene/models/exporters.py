@@ -122,8 +122,8 @@ _WRITERS: Final[Mapping[To, Callable[[Bundle, Path], None]]] = {
 def _input(bundle: Bundle) -> str:
     fed = "in HU" if bundle.card.segmenter.intensities == "hu" else "scaled to [0, 1]"
     return (
-        f"It takes the crop that `aiene run --keep-prepared` leaves (`prepared.nii.gz`, 1 x 1 x 3 mm, {fed}),"
-        " not a whole CT: registration to the template, crop, classifier and the split into nodes come with "
+        f"It takes the crop `aiene run --keep-prepared` leaves (`prepared.nii.gz`, 1 x 1 x 3 mm, {fed}), "
+        "not a whole CT: registration to the template, crop, classifier and the split into nodes come with "
         "`aiene run`."
     )
 

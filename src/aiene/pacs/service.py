@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiene.extras import need
 from aiene.pacs.config import Settings
@@ -21,9 +21,8 @@ from aiene.pacs.receiver import Receiver
 from aiene.pacs.store import Store
 from aiene.pacs.stow import stow_port
 from aiene.pacs.trail import Trail
-
-if TYPE_CHECKING:
-    from aiene.parallel import Crew
+from aiene.pacs.worker import work
+from aiene.parallel import Crew
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class Service:
     settings : checked.
     show_uids : whether UIDs stand in the log.
     retry_failed : give failed studies another chance first.
-    work : what is done with a study; `worker.work` if None.
+    work : what is done with a study.
     new_crew : makes the process that does it.
     """
 
@@ -57,8 +56,8 @@ class Service:
         *,
         show_uids: bool = False,
         retry_failed: bool = False,
-        work: Work | None = None,
-        new_crew: Callable[[], Crew] | None = None,
+        work: Work = work,
+        new_crew: Callable[[], Crew] = lambda: Crew(1),
     ) -> None:
         self._settings, self._show_uids, self._retry_failed = settings, show_uids, retry_failed
         self._work, self._new_crew = work, new_crew
@@ -181,13 +180,9 @@ class Service:
         self._busy = study, self._submit(study)
 
     def _submit(self, study: Study) -> Future[Outcome]:
-        """Torch is loaded with the first study: whoever sends is answered within a second of the start."""
-        from aiene.pacs.worker import work
-        from aiene.parallel import Crew
-
         if self._crew is None:
-            self._crew = self._new_crew() if self._new_crew is not None else Crew(1)
-        return self._crew.submit(self._work or work, self._settings, study.name, study.generation)
+            self._crew = self._new_crew()
+        return self._crew.submit(self._work, self._settings, study.name, study.generation)
 
     def _stop_crew(self) -> None:
         if self._crew is not None:
