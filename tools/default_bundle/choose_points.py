@@ -4,8 +4,8 @@
 
 Measures the packed bundle on the validation crops of a long training (`long_training.py crops`), by both
 planters and CTs as they are, and writes the card anew: the sensitive operating point and the whole FROC curve
-against the weights as they are, and the least `pos` of a node that counts. What was measured of a crop is kept
-in DIR/points, and made anew only where the networks have changed.
+against the weights as they are, and the least `pos` of a node that counts. What was measured of a crop is
+kept in DIR/points, and made anew only where the networks have changed.
 """
 
 from __future__ import annotations
