@@ -1,11 +1,14 @@
 """The default bundle's operating points and which nodes count: chosen on validation patients, onto its card.
 
     python -m tools.default_bundle.choose_points --work DIR [--processes 2] [--plantings 3]
+    python -m tools.default_bundle.choose_points --work DIR --curve FILE --pos-from 0.5
 
 Measures the packed bundle on the validation crops of a long training (`long_training.py crops`), by both
 planters and CTs as they are, and writes the card anew: the sensitive operating point and the whole FROC curve
 against the weights as they are, and the least `pos` of a node that counts. What was measured of a crop is
-kept in DIR/points, and made anew only where the networks have changed.
+kept in DIR/points, and made anew only where the networks have changed. With `--curve` the FROC curve is that
+of a line that `long_training curve` wrote for these very weights (without the mirror image), and the least
+`pos` is one that was fixed beforehand.
 """
 
 from __future__ import annotations
@@ -30,15 +33,16 @@ from aiene.models.bundle import read_bundle
 from aiene.pipeline import load_bundle_segmenter
 from tools.default_bundle import fit_classifier
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, KEPT, stored
-from tools.default_bundle.curve import CropCounts, counts_from
+from tools.default_bundle.curve import LARGE_MM, CropCounts, counts_from
 from tools.default_bundle.growing_store import GrowingStore
 from tools.default_bundle.long_training import crops_folder
-from tools.default_bundle.operating_point import OperatingPoints, chosen, froc
+from tools.default_bundle.operating_point import FALSE_PER_CASE, OperatingPoints, chosen, froc
 from tools.default_bundle.phantom_crops import CROP_GRID
 
 OFFSETS = (-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 """Of the FROC curve, against the weights as they are."""
-KINDS = ("disease", "round", "plain")
+PLANTERS = ("disease", "round")
+KINDS = (*PLANTERS, "plain")
 NETWORKS = ("segmenter/fold_0/checkpoint_final.pth", "classifier/weights.safetensors")
 
 
@@ -63,7 +67,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="work folder of the long training")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--plantings", type=int, default=3, help="of each patient and planter")
+    parser.add_argument("--curve", type=Path, help="line of a curve instead of a measurement")
+    parser.add_argument("--pos-from", type=float, default=0.0, help="with --curve")
     options = parser.parse_args()
+    if options.curve is not None:
+        line = json.loads(options.curve.read_text(encoding="utf-8"))
+        stored(DEFAULT_BUNDLE, "operating_point", points_of_line(line, large_nodes(options.work)))
+        stored(DEFAULT_BUNDLE, "counting", {"pos_from": options.pos_from})
+        return
     kept = options.work / "points" / "-".join(file_sha256(DEFAULT_BUNDLE / f)[:12] for f in NETWORKS)
     kept.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
@@ -77,6 +88,39 @@ def main() -> None:
     print(json.dumps({**card, "counting": counting}, indent=1))
     stored(DEFAULT_BUNDLE, "operating_point", card)
     stored(DEFAULT_BUNDLE, "counting", counting)
+
+
+def large_nodes(work: Path) -> dict[str, int]:
+    """How many planted nodes of 10 mm and more the validation crops of each planter hold."""
+    stores = {kind: GrowingStore(crops_folder(work) / "validation" / kind) for kind in PLANTERS}
+    return {
+        kind: sum(a >= LARGE_MM for k in range(len(store)) for a in store.facts(k)["short_axes_mm"])
+        for kind, store in stores.items()
+    }
+
+
+def points_of_line(line: dict[str, Any], large: dict[str, int]) -> dict[str, Any]:
+    """Operating points and FROC curve from a line of `curve.jsonl`; both planters have as many crops.
+
+    Parameters
+    ----------
+    large : nodes of 10 mm and more by planter.
+    """
+    rows = []
+    for of_kinds in zip(*(line[kind]["froc_10_mm"] for kind in PLANTERS), strict=True):
+        found = sum(row[2] * large[kind] for row, kind in zip(of_kinds, PLANTERS, strict=True))
+        rows.append(
+            {
+                "offset": of_kinds[0][0],
+                "sensitivity": None,
+                "sensitivity_10_mm": round(found / sum(large.values()), 3),
+                "false_per_case": round(float(np.mean([row[1] for row in of_kinds])), 3),
+                "dice": None,
+            }
+        )
+    balanced = next(row for row in rows if row["offset"] == 0)
+    sensitive = next(row for row in rows if row["false_per_case"] <= FALSE_PER_CASE["sensitive"])
+    return {"balanced": balanced, "sensitive": sensitive, "froc": rows, "mirrored": False}
 
 
 def validation_crops(work: Path, plantings: int) -> list[tuple[Path, str]]:
