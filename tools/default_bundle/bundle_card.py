@@ -338,6 +338,8 @@ def _points(points: Any) -> str:
         cells = (one[key] for key in ("sensitivity", "sensitivity_10_mm", "false_per_case", "dice"))
         shown = " | ".join("" if cell is None else f"{cell:.2f}" for cell in cells)
         lines.append(f"| {name} | {one['offset']:+.1f} | {shown} |")
+    if points.get("mirrored") is False:
+        lines += ["", "Measured without the mirror image, which a run looks at too."]
     return "\n".join(lines)
 
 
