@@ -142,9 +142,12 @@ def of_crop(store: Path, name: str, kept: Path) -> Measured:
     if not file.exists():
         torch.set_num_threads(1)
         made = _measured(store, name)
-        arrays = {} if made.counts is None else asdict(made.counts)
+        counted = {} if made.counts is None else asdict(made.counts)
+        values: dict[str, Any] = {
+            k: np.array(v, dtype=float) for k, v in {**counted, "pos": made.pos}.items()
+        }
         partial = file.with_suffix(".part.npz")
-        np.savez(partial, pos=made.pos, **{k: np.array(v, dtype=float) for k, v in arrays.items()})
+        np.savez(partial, **values)
         partial.rename(file)
     with np.load(file) as stored_arrays:
         found = dict(stored_arrays)
