@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.default_bundle.bundle_card import KEPT, _counting, _offsets
-from tools.default_bundle.choose_points import OFFSETS, at_the_weights, counting_of
+from tools.default_bundle.bundle_card import KEPT, _counting, _offsets, _points
+from tools.default_bundle.choose_points import OFFSETS, at_the_weights, counting_of, points_of_line
 from tools.default_bundle.operating_point import Point
 
 CURVE = [
@@ -50,3 +50,15 @@ def test_few_planted_nodes_all_keep_counting_and_none_give_no_rule() -> None:
     with pytest.raises(ValueError, match="no planted node"):
         counting_of(np.array([[0.9, 0.0]]))
     assert _counting(0.0, None) == "Every found node."
+
+
+def test_a_line_of_the_curve_gives_the_points_of_both_planters_together() -> None:
+    line = {
+        "disease": {"froc_10_mm": [[-2.0, 7.0, 0.5], [-1.0, 5.0, 0.4], [0.0, 1.0, 0.2]]},
+        "round": {"froc_10_mm": [[-2.0, 3.0, 0.9], [-1.0, 3.0, 0.8], [0.0, 1.0, 0.6]]},
+    }
+    card = points_of_line(line, {"disease": 30, "round": 10})
+    assert (card["sensitive"]["offset"], card["sensitive"]["false_per_case"]) == (-1.0, 4.0)
+    assert card["sensitive"]["sensitivity_10_mm"] == 0.5  # (0.4 * 30 + 0.8 * 10) / 40
+    assert _offsets(card) == {"balanced": 0.0, "sensitive": -1.0}
+    assert "| sensitive | -1.0 |  | 0.50 | 4.00 |  |" in _points(card)

@@ -1,4 +1,7 @@
-"""What a user's own contours bring: the segmenter of a bundle, fine-tuned on twelve cases."""
+"""What a user's own contours bring: the segmenter of a bundle, fine-tuned on twelve cases.
+
+The registration has tests of its own and is left out here: the phantoms lie on the crop already.
+"""
 
 from __future__ import annotations
 
@@ -10,65 +13,72 @@ import pytest
 import torch
 from torch.nn import functional
 
+from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.resample import RigidTransform
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
+from aiene.ingest.masks import read_mask
+from aiene.ingest.read import read_case
 from aiene.models.bundle import find_bundle
-from aiene.phantom.phantom import PhantomSettings, make_phantom
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.crop import fixed_window
+from aiene.preprocess.template import Preparation
 from aiene.results.nifti import write_nifti
 from aiene.segment.segmenter import load_bundle_segmenter
-from aiene.training.dataset import Pair, TrainingCrop, crop_of
+from aiene.training import dataset
+from aiene.training.dataset import Pair, TrainingCrop
 from aiene.training.segmenter import SegmenterTraining, train_segmenter
 from builders.shrunk_bundle import pack, shrunk_bundle
 
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("nnunetv2", reason="nnU-Net is not installed (the extra `train`)")
-SMALL = PhantomSettings(size=(70, 110, 110), spacing=(4.0, 2.4, 2.4), nodes=(2, 4), tilt_degrees=2.0)
+GRID = Grid((32, 96, 96), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 CASES = 12
 
 
-def written(root: Path, seeds: range, node_hu: float, each: int = 1) -> Path:
-    """Phantoms whose nodes have one HU, which even a network of a few weights can learn.
-
-    Parameters
-    ----------
-    each : CTs of each phantom: mirrored by turns, with noise of their own.
-    """
+def written(root: Path, seeds: range, node_hu: float) -> Path:
+    """Necks of muscle in air, with bright vessels, and balls of one HU that are nodes."""
+    axes = [np.arange(n) * s for n, s in zip(GRID.size, GRID.spacing, strict=True)]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
     for seed in seeds:
-        phantom = make_phantom(seed, SMALL)
-        for k in range(each):
-            step = 1 - 2 * (k % 2)
-            labels = phantom.labels.array[:, :, ::step]
-            noise = np.random.default_rng((seed, k)).normal(0, 8, SMALL.size)
-            ct = np.where(labels == 2, node_hu, phantom.ct.array[:, :, ::step]) + noise
-            for name, array in (("ct", ct.astype(np.int16)), ("labels", labels)):
-                (root / name).mkdir(parents=True, exist_ok=True)
-                volume = phantom.ct.with_array(np.ascontiguousarray(array))
-                write_nifti(volume, root / name / f"p{seed}-{k}.nii.gz")
+        rng = np.random.default_rng(seed)
+        hu = np.where((y - 48) ** 2 + (x - 48) ** 2 < 42**2, 50.0, -1000.0)
+        for _ in range(3):
+            hu[(y - rng.uniform(25, 70)) ** 2 + (x - rng.uniform(25, 70)) ** 2 < 3**2] = 300.0
+        labels = np.zeros(GRID.size, np.uint8)
+        for _ in range(3):
+            centre = rng.uniform((20, 25, 25), (75, 70, 70))
+            far = sum((a - c) ** 2 for a, c in zip((z, y, x), centre, strict=True))
+            labels[far < rng.uniform(6, 10) ** 2] = 2
+        hu[labels == 2] = node_hu
+        hu += rng.normal(0, 8, GRID.size)
+        for name, array in (("ct", hu.astype(np.int16)), ("labels", labels)):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            write_nifti(Volume(array, GRID), root / name / f"p{seed}.nii.gz")
     return root
 
 
-def crops_of(root: Path, preparation: Preparation) -> list[TrainingCrop]:
+def laid(pair: Pair, preparation: Preparation | None = None) -> TrainingCrop:
+    """What `crop_of` gives of a CT that needs no registration."""
+    ct = read_case(pair.case).volume
+    labels = read_mask(pair.label, like=ct.grid)
+    image = ct.with_array(fixed_window(ct.array.astype(np.float32)))
+    return TrainingCrop(pair.case_id, pair.patient_id, image, labels, RigidTransform(), ct.grid)
+
+
+def crops_of(root: Path) -> list[TrainingCrop]:
     found = [case for case in find_cases(root / "ct")[0] if isinstance(case, Case)]
-    pairs = [Pair(c.case_id, c.case_id, c, root / "labels" / f"{c.case_id}.nii.gz") for c in found]
-    return [crop_of(pair, preparation) for pair in pairs]
+    return [laid(Pair(c.case_id, c.case_id, c, root / "labels" / f"{c.case_id}.nii.gz")) for c in found]
 
 
 def taught(net: torch.nn.Module, crops: list[TrainingCrop], steps: int) -> None:
     """A short training: what the bundle knows before it is fine-tuned."""
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
-    rng = np.random.default_rng(0)
-    for _ in range(steps):
-        crop = crops[int(rng.integers(len(crops)))]
-        nodes = np.argwhere(crop.labels.array == 2)
-        about = nodes[int(rng.integers(len(nodes)))] - (16, 32, 32) + rng.integers(-8, 9, 3)
-        z, y, x = np.clip(about, 0, np.array(crop.labels.grid.size) - (32, 64, 64))
-        box = (slice(z, z + 32), slice(y, y + 64), slice(x, x + 64))
-        image, labels = torch.from_numpy(crop.image.array[box]), torch.from_numpy(crop.labels.array[box])
-        loss = functional.cross_entropy(
-            net(image[None, None]), labels[None].long(), weight=torch.tensor([1.0, 1.0, 4.0])
-        )
+    weight = torch.tensor([1.0, 1.0, 4.0])
+    for step in range(steps):
+        crop = crops[step % len(crops)]
+        image, labels = torch.from_numpy(crop.image.array), torch.from_numpy(crop.labels.array).long()
+        loss = functional.cross_entropy(net(image[None, None]), labels[None], weight=weight)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -84,21 +94,23 @@ def dice(folder: Path, crops: list[TrainingCrop]) -> float:
     return float(np.mean(values))
 
 
-@pytest.mark.timeout(1800)
-def test_twelve_cases_of_ones_own_make_a_better_segmenter_for_ones_own(tmp_path: Path) -> None:
+def test_twelve_cases_of_ones_own_make_a_better_segmenter_for_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another clinic's nodes are fainter than those that the bundle was made with."""
     torch.set_num_threads(1)
+    monkeypatch.setattr(dataset, "crop_of", laid)
     start = tmp_path / "tiny"
     net = shrunk_bundle(start)
-    preparation = load_preparation(find_bundle(str(start)))
-    elsewhere = written(tmp_path / "elsewhere", range(950_001, 950_002), 200.0)
-    taught(net, crops_of(elsewhere, preparation), 40)
+    elsewhere = crops_of(written(tmp_path / "elsewhere", range(1, 4), 200.0))
+    taught(net, elsewhere, 60)
     pack(start, net)
-    own = written(tmp_path / "own", range(960_001, 960_004), 110.0, each=4)
-    unseen = crops_of(written(tmp_path / "unseen", range(970_001, 970_003), 110.0), preparation)
+    own = written(tmp_path / "own", range(10, 10 + CASES), 110.0)
+    unseen = crops_of(written(tmp_path / "unseen", range(30, 33), 110.0))
     before = dice(start, unseen)
+    assert dice(start, elsewhere) > 0.5  # else it would be no start
     settings = SegmenterTraining(own / "ct", own / "labels", tmp_path / "mine", start_from=str(start))
-    bundle, dataset = train_segmenter(replace(settings, epochs=2, iterations=25))
+    bundle, used = train_segmenter(replace(settings, epochs=2, iterations=25))
     after = dice(bundle.path, unseen)
-    assert len(dataset.patient_of) == CASES
+    assert len(used.patient_of) == CASES
     assert after > before + 0.1, (before, after)

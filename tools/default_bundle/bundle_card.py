@@ -337,7 +337,10 @@ def _points(points: Any) -> str:
     rows = [*((name, points[name]) for name in ("balanced", "sensitive")), *(("", p) for p in points["froc"])]
     for name, one in rows:
         cells = (one[key] for key in ("sensitivity", "sensitivity_10_mm", "false_per_case", "dice"))
-        lines.append(f"| {name} | {one['offset']:+.1f} | {' | '.join(f'{c:.2f}' for c in cells)} |")
+        shown = " | ".join("" if cell is None else f"{cell:.2f}" for cell in cells)
+        lines.append(f"| {name} | {one['offset']:+.1f} | {shown} |")
+    if points.get("mirrored") is False:
+        lines += ["", "Measured without the mirror image, which a run looks at too."]
     return "\n".join(lines)
 
 
@@ -345,6 +348,13 @@ def _counting(pos_from: float, figures: dict[str, Any] | None) -> str:
     """The rule for `pos`, and what it costs and brings."""
     if not figures:
         return "Every found node."
+    if "planted_nodes" not in figures:
+        return (
+            f"A found node counts towards the AI-ENE number where its `pos` is {pos_from:g} or more. `pos` "
+            "is calibrated on nodes and on what the segmenter wrongly takes for nodes in the validation "
+            "patients, so 0.5 means: rather a node than not. What that costs and brings on the kept-out CTs "
+            "stands above, in the rows of `pos`. Other nodes are shown all the same."
+        )
     return (
         f"A found node counts towards the AI-ENE number where its `pos` is {pos_from:g} or more: the highest "
         f"value that keeps {KEPT:.0%} of the planted nodes found in the validation patients. There "

@@ -108,6 +108,16 @@ def counts_of(
     short_axes : mm of node 1, 2, ...
     """
     probability = segmenter.probabilities(Volume(crop.image.astype(np.float32), CROP_GRID))
+    return counts_from(probability, crop, short_axes, offsets)
+
+
+def counts_from(
+    probability: npt.NDArray[np.float32],
+    crop: Crop,
+    short_axes: Sequence[float],
+    offsets: Sequence[float] = OFFSETS,
+) -> CropCounts:
+    """The same from what the segmenter says of the crop: (classes, z, y, x)."""
     logits = np.log(np.maximum(probability, 1e-12))
     others = np.delete(logits, NODE, axis=0).max(axis=0)
     unknown = crop.labels == IGNORE
