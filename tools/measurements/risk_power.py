@@ -71,6 +71,8 @@ def main() -> None:
     for ratio, rate, n in DESIGNS:
         settings = settings_of(ratio)
         planned = planned_power(settings, "dm", n, event_rate=rate)
+        if planned is None:
+            raise ValueError(f"nothing is planted at a hazard ratio of {ratio:g}")
         drawn = settings.with_rate("dm", expected(settings, "dm", rate).baseline_rate)
         wald, likelihood = found_in(drawn, n, args.cohorts)
         rows.append(

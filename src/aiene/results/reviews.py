@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiene.errors import InputError, OutputError, UsageError
+from aiene.nodes.node import CountingRule
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_json, writing
 from aiene.results.nifti import write_nifti
@@ -216,7 +217,7 @@ class ReviewStore:
         return self.read(result.case_id, numbered.number)
 
     def write_tables(
-        self, run: Sequence[CaseResult], *, axes: bool, model: str, threshold: float
+        self, run: Sequence[CaseResult], *, axes: bool, model: str, rule: CountingRule
     ) -> dict[str, Path]:
         """`patients.csv` and `nodes.csv` of all cases, and the masks of those that are done.
 
@@ -225,7 +226,7 @@ class ReviewStore:
         Parameters
         ----------
         run : the results of the run.
-        axes, model, threshold : as in the run's own tables.
+        axes, model, rule : as in the run's own tables.
 
         Raises
         ------
@@ -237,7 +238,7 @@ class ReviewStore:
         aside = [r for r in results if states[r.case_id] == "set aside"]
         counted = [r for r in results if states[r.case_id] != "set aside"]
         left_out = [CaseResult(r.case_id, "failed", "set aside by the reader") for r in aside]
-        patients = tables.patients_table([*counted, *left_out], model=model, threshold=threshold)
+        patients = tables.patients_table([*counted, *left_out], model=model, rule=rule)
         nodes = tables.nodes_table(counted, axes=axes)
         paths = {}
         for name, table in (("patients", patients), ("nodes", nodes)):

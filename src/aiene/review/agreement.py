@@ -156,9 +156,15 @@ def _compared(case_id: str, one: tuple[CaseResult, Path], other: tuple[CaseResul
     if span is not None:
         block = tuple(slice(max(s.start - _RIM, 0), s.stop + _RIM) for s in span)
         a, b = (np.ascontiguousarray(m[block]) for m in maps)
-        labels = [np.where(m > 0, GTVN, 0).astype(np.uint8) for m in (a, b)]
+        one_map, other_map = (np.where(m > 0, GTVN, 0).astype(np.uint8) for m in (a, b))
         found = case_metrics(
-            *labels, grid.spacing, labels=(GTVN,), truth_nodes=a, predicted_nodes=b, node_label=GTVN
+            one_map,
+            other_map,
+            grid.spacing,
+            labels=(GTVN,),
+            truth_nodes=a,
+            predicted_nodes=b,
+            node_label=GTVN,
         )
         dice, assd = found.labels[0].dice, found.labels[0].assd_mm
         shared = len(found.nodes.pairs)

@@ -213,7 +213,7 @@ class Review:
                 list(self.results.values()),
                 axes=any(node.axes for r in self.results.values() for node in r.nodes),
                 model=self.run.maker.bundle_name,
-                threshold=self.run.maker.ene_threshold,
+                rule=self.run.rule,
             )
         return self.open(case_id)
 
@@ -245,12 +245,13 @@ class Review:
         Parameters
         ----------
         labels : uint8 on the native grid: 2 nodes, 1 the primary tumour.
-        joins : see `pipeline.finish`.
+        joins : see `pipeline.infer_case`.
         """
         settings = Settings(
-            self.run.maker.ene_threshold,
+            self.run.rule.ene_threshold,
             fg_labels=_OWN_LABELS,
             include_short_axes=any(node.axes for node in self._known(case_id).nodes),
+            pos_from=self.run.rule.pos_from,
         )
         return infer_case(
             replace(self._prepared(case_id), mask=labels),
