@@ -42,7 +42,7 @@ def node(rank: int, ene: float | None, pos: float | None = 0.9) -> NodeResult:
 
 def results(spread: float | None) -> list[CaseResult]:
     nodes = (node(1, 0.31), node(2, 0.6, 0.2), node(3, 0.3), node(4, None, None))
-    warnings = ("short neck", *threshold_warnings(nodes, 0.3, spread))
+    warnings = ("short neck", *threshold_warnings(nodes, CountingRule(0.3), spread))
     return [
         CaseResult("a", "ok", nodes=nodes, warnings=warnings),
         CaseResult("b", "no_nodes"),
@@ -59,7 +59,7 @@ def write_run(out: Path, *, killed: bool = False) -> Path:
         found = results(None)
         for result in found:
             store.write_case(result, None)
-        store.write_tables(found, axes=False, model="default", threshold=0.3, now=None)
+        store.write_tables(found, axes=False, model="default", rule=CountingRule(0.3), now=None)
         store.write_run({
             "status": "running" if killed else "finished",
             "settings": SETTINGS,
@@ -138,7 +138,7 @@ def test_a_folder_of_one_s_own_and_what_may_not_be_replaced(tmp_path: Path):
             retable(out, ene_threshold=0.5, to=taken)
     with pytest.raises(UsageError, match="no results of a run"):
         retable(tmp_path, ene_threshold=0.5)
-    with pytest.raises(UsageError, match=r"1\.2 as ENE threshold: it is a probability"):
+    with pytest.raises(UsageError, match=r"an ENE threshold of 1\.2: it is a probability"):
         retable(out, ene_threshold=1.2)
     (out / "cases" / "b" / "case.json").write_text("{}")
     with pytest.raises(InputError, match=r"b: its case.json cannot be read; run the case again"):
