@@ -24,7 +24,7 @@ from aiene.viewer import scripts
 from aiene.viewer.images import CHANGED, GONE
 from aiene.viewer.risk_groups import Group, read_risk_groups
 from aiene.viewer.run import report_run
-from builders.export_runs import Run
+from builders.export_runs import Run, write_run
 from builders.viewer_runs import write_patterned_run
 
 
@@ -142,6 +142,18 @@ def test_a_case_that_failed_has_a_page_that_says_why_and_comes_first(run: Run) -
     assert rows["zz"]["count"] is None
     assert rows["case"]["count"] == 1
     assert rows["case"]["href"] == "cases/case/report.html"
+
+
+def test_a_case_without_nodes_shows_its_ct(tmp_path: Path) -> None:
+    write_patterned_run(tmp_path)
+    run = write_run(tmp_path / "none", tmp_path / "cts", planted=(), primary=None)
+    report_run(run.out, jobs=1)
+    page = page_of(run)
+    assert "No nodes were found." in page
+    assert "AI-ENE number</span><b>0</b>" in page
+    assert 'id="ct"' in page
+    assert 'id="solid"' not in page
+    assert 'id="surfaces"' not in page, "a script would look for its canvas"
 
 
 def test_a_run_that_is_half_done_shows_what_is_to_come(run: Run) -> None:

@@ -156,15 +156,9 @@ def _compared(case_id: str, one: tuple[CaseResult, Path], other: tuple[CaseResul
     if span is not None:
         block = tuple(slice(max(s.start - _RIM, 0), s.stop + _RIM) for s in span)
         a, b = (np.ascontiguousarray(m[block]) for m in maps)
-        one_map, other_map = (np.where(m > 0, GTVN, 0).astype(np.uint8) for m in (a, b))
+        one_mask, other_mask = (np.where(m > 0, GTVN, 0).astype(np.uint8) for m in (a, b))
         found = case_metrics(
-            one_map,
-            other_map,
-            grid.spacing,
-            labels=(GTVN,),
-            truth_nodes=a,
-            predicted_nodes=b,
-            node_label=GTVN,
+            one_mask, other_mask, grid.spacing, labels=(GTVN,), truth_nodes=a, predicted_nodes=b
         )
         dice, assd = found.labels[0].dice, found.labels[0].assd_mm
         shared = len(found.nodes.pairs)

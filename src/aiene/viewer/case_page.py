@@ -147,7 +147,8 @@ def case_page(
             ct, changed = scripts.packed_ct(scene.ct)
             data.append(("ct", ct))
             keyslices = _key_slices(scene, result, run)
-        data.append(("surfaces", scripts.packed_json(surfaces(scene))))
+        if scene.labels.array.any():
+            data.append(("surfaces", scripts.packed_json(surfaces(scene))))
     scripts_used = [scripts.asset(name) for name in _SCRIPTS]
     style = scripts.asset("pages.css")
     registration = _registration(found, None if model is None else model.template)

@@ -58,7 +58,7 @@ async function openReport() {
   listenToKeys(viewer, actions, (by) => viewer.next(by), { ',': () => solid?.turn(-15, 0), '.': () => solid?.turn(15, 0) })
   window.aiene = { viewer, labels } // for tests, and for the curious
   const surfaces = document.getElementById('surfaces')
-  if (surfaces) {
+  if (surfaces) { // none where nothing was found
     const shapes = JSON.parse(new TextDecoder().decode(await unpack(surfaces.textContent)))
     solid = await openSurfaces(document.getElementById('solid'), shapes, (value) => viewer.kind(value))
     window.aiene.solid = solid
