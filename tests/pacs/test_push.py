@@ -202,6 +202,7 @@ def test_an_archive_that_is_not_there(
     assert bool(waits) is passing
 
 
+@pytest.mark.slow
 def test_a_port_that_speaks_something_else_or_nothing(network: None, fresh: Path) -> None:
     with socket.create_server(("127.0.0.1", PORT)) as silent:
         silent.listen()
