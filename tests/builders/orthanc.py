@@ -128,6 +128,11 @@ class Orthanc:
         for patient in self.get("patients"):
             self.raw(f"patients/{patient}", method="DELETE")
 
+    def stored(self) -> int:
+        """How many instances it has taken since it was started."""
+        changes = self.get("changes?limit=100000")["Changes"]
+        return sum(change["ChangeType"] == "NewInstance" for change in changes)
+
     def objects(self, study_uid: str) -> dict[str, list[pydicom.Dataset]]:
         """What lies under a study, by modality."""
         found: dict[str, list[pydicom.Dataset]] = {}

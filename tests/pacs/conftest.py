@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,20 +11,6 @@ from builders.orthanc import ANSWER_PORT, OUR_PORT, PULL_PORT, Orthanc, own_netw
 
 pytest.importorskip("pynetdicom", reason="the hospital extra is not installed")
 pytest.importorskip("highdicom", reason="the dicom extra is not installed")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """pynetdicom 3.0.4 leaves the socket of a connection that was refused to the garbage collector."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """What it left is collected with the module that left it."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -66,10 +66,10 @@ def quiet_site(store: Path, **more: Any) -> Site:
     return Site(settings_for(store, **{"settle_s": 1000, **more}), counting_work, new_crew=ThreadCrew)
 
 
-def test_a_thousand_echoes_of_strangers_are_refused_for_good_and_noted(network: None, store: Path) -> None:
+def test_echoes_of_strangers_are_refused_for_good_and_noted(network: None, store: Path) -> None:
     callers = [{"ae_title": "CT1", "hosts": ["127.0.0.1"]}]
     with quiet_site(store, listen={"callers": callers}) as site:
-        for number in range(8):  # a thousand in tools/measurements/listener_faults.py
+        for number in range(8):
             with calling(
                 "STRANGER" if number % 2 else "CT1", called="AIENE" if number % 2 else "OTHER"
             ) as found:
@@ -124,6 +124,7 @@ def test_callers_that_hang_are_cut_off_and_keep_nobody_out(
         assert site.studies()[uid_of_study(files)].images == 2
 
 
+@pytest.mark.slow
 def test_a_sender_that_dies_in_the_middle_gets_time_to_try_again(
     network: None, store: Path, files: list[Path]
 ) -> None:
@@ -208,7 +209,6 @@ def test_every_transfer_syntax_is_taken_as_it_comes(network: None, store: Path, 
 
 
 def test_four_associations_at_once_with_two_series_each(network: None, store: Path, tmp_path: Path) -> None:
-    """Fifty series in tools/measurements/listener_faults.py."""
     series = [
         write_series(tmp_path / f"ct{n}", series=f"s{n}", study=f"study{n // 2}", slices=5) for n in range(8)
     ]
@@ -263,6 +263,7 @@ def test_a_second_listener_at_the_same_store_is_refused(network: None, store: Pa
         Service(settings_for(store, listen={"port": 11119})).run()
 
 
+@pytest.mark.slow
 def test_images_go_after_their_days_and_a_late_one_alone_is_not_run(
     network: None, store: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
