@@ -110,7 +110,7 @@ def test_twelve_cases_of_ones_own_make_a_better_segmenter_for_ones_own(
     before = dice(start, unseen)
     assert dice(start, elsewhere) > 0.5  # else it would be no start
     settings = SegmenterTraining(own / "ct", own / "labels", tmp_path / "mine", start_from=str(start))
-    bundle, used = train_segmenter(replace(settings, epochs=2, iterations=25))
+    bundle, used = train_segmenter(replace(settings, epochs=4, iterations=50))
     after = dice(bundle.path, unseen)
     assert len(used.patient_of) == CASES
     assert after > before + 0.1, (before, after)
