@@ -95,7 +95,7 @@ def connected(words: str, jobs: int) -> Iterator[Client]:
         elif words == "local":
             address = stack.enter_context(
                 distributed.LocalCluster(
-                    n_workers=jobs, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+                    n_workers=jobs, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
                 )
             )
         else:
@@ -166,7 +166,7 @@ class ClusterWork:
         UsageError : no worker came, one has other versions, or one does not see the input.
         """
         self._client.wait_for_workers(1, timeout=_CONNECT_S * 3)
-        looked = self._client.run(_look, str(cases[0].files[0]), self._order)
+        looked = self._client.run(_look, str(cases[0].files[0]), self._order, on_error="ignore")
         for found in looked.values():
             wrong = [
                 f"{name} {theirs} instead of {ours}"
@@ -199,7 +199,7 @@ class ClusterWork:
 
         workers = max(1, len(self._client.scheduler_info()["workers"]))
         first = [submit(case) for case in islice(to_come, workers * _AHEAD)]
-        running = as_completed(first)
+        running = as_completed(first, loop=self._client.loop)
         for future in running:
             following = next(to_come, None)
             if following is not None:

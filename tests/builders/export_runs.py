@@ -169,7 +169,13 @@ def write_run(
         "aiene": "0.1.0",
     }
     store.open(settings, overwrite=False)
-    bundle = {"name": "default", "version": "2", "sha256": SHA, "notice": "Trained on phantoms."}
+    bundle = {
+        "name": "default",
+        "version": "2",
+        "sha256": SHA,
+        "notice": "Trained on phantoms.",
+        "profile": "open",
+    }
     store.write_run({"format": 1, "settings": settings, "bundle": bundle, "started": STARTED.isoformat()})
     made = None
     for case in find_cases(source)[0]:

@@ -157,7 +157,7 @@ def test_the_scale_bar_is_as_long_as_it_says():
         dark, np.zeros(ct.array.shape, int), 1, "axial",
         through=(4, 9, 22), centre=(4.0, 9.0, 22.0), side_mm=60.0, pixels=PANEL,
     )  # fmt: skip
-    panel = np.asarray(key_page._panel(replace(shown, letters=("", "", "", "")), ""))
+    panel = np.asarray(key_page.panel(replace(shown, letters=("", "", "", "")), ""))
     white = np.flatnonzero((panel[PANEL - 14] == 255).all(axis=1))
     assert white[-1] - white[0] == pytest.approx(20 / shown.mm_per_pixel, abs=3)
 

@@ -328,7 +328,8 @@ def test_a_folder_that_cannot_be_opened_is_refused(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "iterdir", guarded)
     closed, fine = find_cases(tmp_path)[0]
-    assert closed == Refusal("one", said("one: it cannot be opened; check its permissions."), source="one")
+    told = said("one: it cannot be opened; check its permissions.")
+    assert closed == Refusal("one", told, source="one", patient="one")
     assert isinstance(fine, Case)
     with pytest.raises(InputError, match="it cannot be opened"):
         find_cases(tmp_path / "one")

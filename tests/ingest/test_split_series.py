@@ -129,7 +129,8 @@ def test_copies_of_a_series_stay_cases_of_their_own(tmp_path: Path) -> None:
     assert [case.case_id for case in cases] == ["a", "b"]
     for case, other in zip(cases, "ba", strict=True):
         assert isinstance(case, Case)
-        assert case.warnings == (f"the same series is also the case {other}: a copy",)
+        assert case.warnings[0] == f"the same series is also the case {other}: a copy"
+    assert [case.counts for case in cases] == [True, False]
 
 
 def test_a_part_beside_the_whole_is_not_joined_and_told(tmp_path: Path) -> None:

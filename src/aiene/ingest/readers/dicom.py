@@ -36,6 +36,8 @@ def read_dicom(case: Case) -> NativeCt:
     check_memory(where, size[0] * size[1] * size[2])
     array = read_stack(layout.places)
     square = keep_planes(layout.affine, size)
+    with quiet():
+        notes = tuple(odd_headers(whole_header(min(case.files))))
     inside = InRange(array) if square.snaps else in_ct_range(where, array)  # before it is interpolated
     return NativeCt(
         volume=on_rectangle(inside.array, layout.affine, square),
@@ -46,7 +48,7 @@ def read_dicom(case: Case) -> NativeCt:
             **inside.record,
         },
         warnings=(*_warnings(layout), *inside.warnings),
-        notes=tuple(odd_headers(whole_header(min(case.files)))),
+        notes=notes,
     )
 
 
