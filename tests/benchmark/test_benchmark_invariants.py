@@ -323,7 +323,7 @@ def test_an_endpoint_that_the_truth_does_not_allow_is_said() -> None:
     cohort, said = _cohort(5, "ab")
     bare = [replace(truth, nodes=()) for truth in cohort]
     found = _compared(bare, said, primary="froc")
-    assert "the ground truth gives no froc" in found["primary"]["reason"]
+    assert "models and ground truth give no froc" in found["primary"]["reason"]
     assert not any(row["primary"] for row in found["comparisons"])
 
 

@@ -66,7 +66,7 @@ def endpoints(config: BenchmarkConfig, models: Models, truths: Sequence[TruthRec
     found = [*_segmentation(config, models, truths), *_detection(models, truths), *_ene(models)]
     primary = [one for one in found if one.name == config.primary]
     if not primary:
-        reason = f"the ground truth gives no {config.primary}; name another endpoint with --primary"
+        reason = f"models and ground truth give no {config.primary}; name another endpoint with --primary"
         primary = [_empty(config.primary, reason)]
     return [*primary, *(one for one in found if one.name != config.primary and not one.reason)]
 
@@ -87,7 +87,7 @@ def _segmenters(models: Models) -> dict[str, Sequence[CaseRecord]]:
 def _segmentation(config: BenchmarkConfig, models: Models, truths: Sequence[TruthRecord]) -> list[Endpoint]:
     segmenters, patients = _segmenters(models), [truth.patient_id for truth in truths]
     result = []
-    for label in labels_that_count(truths) if truths else []:
+    for label in labels_that_count(truths) if truths and segmenters else []:
         for metric in SEGMENTATION_METRICS:
             name, better = f"{metric}_{label}", higher_is_better(metric)
             if metric not in config.metrics and name != config.primary:
@@ -124,7 +124,7 @@ def _segmentation(config: BenchmarkConfig, models: Models, truths: Sequence[Trut
 def _detection(models: Models, truths: Sequence[TruthRecord]) -> list[Endpoint]:
     nodes = np.array([len(truth.nodes) for truth in truths], dtype=np.float64)
     patients = [truth.patient_id for truth in truths]
-    if not nodes.sum():
+    if not nodes.sum() or not _segmenters(models):
         return []
     matches = {name: matches_of(records) for name, records in _segmenters(models).items()}
     hits = {

@@ -139,6 +139,7 @@ class PredictionsComparator:
         on_truth = _partners(nodes, read.case.truth_nodes)
         own = _own_numbers(nodes)
         by_truth = {true: found for found, true in on_truth.items()}
+        true_names = _own_numbers(read.case.truth_nodes).keys()
         numbers = own if self._names == "own" else by_truth
         rows = table.of(read.case.case.case_id)
         matched = match_rows(rows, nodes, numbers)
@@ -146,7 +147,9 @@ class PredictionsComparator:
         elsewhere = [
             (row, on_truth[row.node])
             for row in rows
-            if row.node is not None and self._names == "own" and on_truth.get(row.node, row.node) != row.node
+            if row.node in true_names
+            and self._names == "own"
+            and on_truth.get(row.node, row.node) != row.node
         ]
         warnings += [
             f"{ENE_FILE} row {row.row}: node {row.node} is this folder's own, which lies on the truth's node "
