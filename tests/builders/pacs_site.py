@@ -18,6 +18,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from aiene.cohort import RunSummary
 from aiene.geometry.grid import Grid
+from aiene.nodes.node import CountingRule
 from aiene.pacs.config import Settings
 from aiene.pacs.page import open_queue
 from aiene.pacs.queue import Outcome, Study
@@ -33,7 +34,7 @@ def planted_run(settings: Settings, store: Store, name: str) -> RunSummary:
     """In place of the networks: two nodes and a primary, at places that a test can work out."""
     made = write_run(store.results / name, store.incoming / name)
     results = RunStore(store.results / name).results([made.result.case_id])
-    return RunSummary(tuple(results), {}, "Trained on phantoms.", ())
+    return RunSummary(tuple(results), {}, "Trained on phantoms.", (), CountingRule(0.3))
 
 
 def planted_work(settings: Settings, name: str, generation: int) -> Outcome:

@@ -19,6 +19,7 @@ from typer.main import get_command
 
 from aiene.cli.app import app
 from aiene.cohort import RunSummary
+from aiene.nodes.node import CountingRule
 from aiene.results.store import RunStore
 from builders.export_runs import write_run
 from builders.orthanc import Orthanc
@@ -83,7 +84,10 @@ def run(tmp_path: Path) -> Any:
         f"{made.result.case_id},,,,,,\n"
     )
     return SimpleNamespace(
-        made=made, summary=RunSummary(tuple(results), {}, "", ()), out=tmp_path / "out", folder=tmp_path
+        made=made,
+        summary=RunSummary(tuple(results), {}, "", (), CountingRule(0.3)),
+        out=tmp_path / "out",
+        folder=tmp_path,
     )
 
 

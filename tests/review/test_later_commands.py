@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.errors import UsageError
 from aiene.export.run import export_run
+from aiene.nodes.node import CountingRule
 from aiene.results.store import RunStore
 from aiene.review.session import Change
 from builders.export_runs import OBLIQUE, Run, small_grid, write_run, write_series
@@ -66,7 +67,9 @@ def test_risk_groups_follow_the_correction(run: Run, tmp_path: Path) -> None:
     review = CountingReview(run.out)
     empty = np.zeros_like(review.open("case").scene.labels.array)
     review.save("case", Change(empty, 0, "corrected", "no nodes"))
-    RunStore(run.out).write_tables([run.result], axes=False, model="default", threshold=0.3, now=None)
+    RunStore(run.out).write_tables(
+        [run.result], axes=False, model="default", rule=CountingRule(0.3), now=None
+    )
     table = {"patient_id": ["case"], "site": "oropharynx", "hpv": "positive"}
     pd.DataFrame(table).to_csv(tmp_path / "cohort.csv", index=False)
     counts = {}
