@@ -255,7 +255,7 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
     labels = scene.labels
     if hidden and opened.version is None:
         result, labels = _unseen(result), labels.with_array(np.zeros_like(labels.array))
-    shown = about(scene, result, review.run.maker.ene_threshold)
+    shown = about(scene, result)
     numbers = {node.value: node for node in result.nodes}
     for node in shown["nodes"]:
         own = numbers[node["value"]]

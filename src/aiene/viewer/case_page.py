@@ -163,21 +163,21 @@ def case_page(
         registration=registration,
         trusted=bool(result.facts.get("registration", {}).get("trusted", True)),
         figures=_figures(result, group) if scene is not None or result.status == "ok" else [],
-        nodes=[_row(node, run.maker.ene_threshold) for node in result.nodes],
-        threshold=f"{run.maker.ene_threshold:g}",
+        nodes=[_row(node) for node in result.nodes],
+        rule=run.rule,
         surfaces=scene is not None and bool(scene.labels.array.any()),
         keyslices=keyslices,
         facts=_facts(result, run) + ([("Shown here", changed)] if changed else []),
         card="" if model is None else model.card.model_dump_json(indent=2, exclude={"files"}),
         licences=scripts.asset(scripts.LICENCES),
-        about=scripts.as_json(about(scene, result, run.maker.ene_threshold)),
+        about=scripts.as_json(about(scene, result)),
         data=data,
         scripts=scripts_used,
     )
     return CasePage(html, _thumbnail(scene, result), found.problems)
 
 
-def about(scene: Scene | None, result: CaseResult, threshold: float) -> dict[str, Any]:
+def about(scene: Scene | None, result: CaseResult) -> dict[str, Any]:
     """What the scripts of a page need to know of a case."""
     if scene is None:
         return {"hasLabels": False, "nodes": []}
@@ -196,7 +196,6 @@ def about(scene: Scene | None, result: CaseResult, threshold: float) -> dict[str
             }
             for node in result.nodes
         ],
-        "threshold": threshold,
     }
 
 
@@ -210,7 +209,7 @@ def _kind(node: NodeResult) -> str:
     return {1: "ene", 0: "none", None: "unknown"}[node.ene_classification]
 
 
-def _row(node: NodeResult, threshold: float) -> dict[str, Any]:
+def _row(node: NodeResult) -> dict[str, Any]:
     verdict = {1: "yes", 0: "no", None: "not judged"}[node.ene_classification]
     cut = node.touches_crop_border or node.touches_ct_border
     warnings = (["may be cut off at a border"] if cut else []) + (
@@ -263,7 +262,7 @@ def _key_slices(scene: Scene, result: CaseResult, run: RunRecord) -> list[dict[s
     for node in result.nodes:
         if not (scene.labels.array == node.value).any():
             continue
-        row = _row(node, run.maker.ene_threshold)
+        row = _row(node)
         slices.append(
             {
                 "value": node.value,
@@ -311,7 +310,7 @@ def _facts(result: CaseResult, run: RunRecord) -> list[tuple[str, str]]:
         ("Content (SHA-256)", str(given.get("sha256", NOTHING))),
         ("Model", f"{maker.bundle_name} {maker.bundle_version} (SHA-256 {maker.bundle_sha256})"),
         ("Contours", "the user's own masks" if maker.own_masks else "found by the model's segmenter"),
-        ("ENE threshold", f"{maker.ene_threshold:g}"),
+        ("What counts", run.rule.sentence.replace("`", "")),
         ("Software", f"aiene {maker.software_version}"),
         ("Run", f"{maker.started:%Y-%m-%d %H:%M} UTC"),
         ("Intended use", f"{maker.notice} {RESEARCH_ONLY}"),
