@@ -64,7 +64,7 @@ def analyse(
         str, typer.Option(help="Sites that are analysed, separated by commas; all for every one.")
     ] = "oropharynx",
     bootstraps: Annotated[int, typer.Option(min=0, help="Resamples of patients.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of every random step.")] = 20260101,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 20260101,
     covariates: Annotated[
         str | None, typer.Option(help="Of the multivariable models, separated by commas.")
     ] = None,

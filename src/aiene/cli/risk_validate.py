@@ -66,7 +66,7 @@ def validate(
     ] = "2,5,3",
     bootstraps: Annotated[int, typer.Option(min=0, help="Resamples of patients.")] = 1000,
     confidence: Annotated[float, typer.Option(help="Level of every interval.")] = 0.95,
-    seed: Annotated[int, typer.Option(help="Of every random step.")] = 20260101,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 20260101,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "External validation",
     date: Annotated[str, typer.Option(help="Printed on the report, as given.")] = "",

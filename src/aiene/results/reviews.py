@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -272,15 +272,3 @@ class ReviewStore:
             _VERSION.fullmatch(p.name) for p in self._case(case_id).glob("v*") if (p / _RECORD).is_file()
         )
         return sorted(int(match[1]) for match in found if match)
-
-
-def results_of(out: Path, cases: Iterable[CaseResult], reader: str | None) -> list[Saved]:
-    """The latest versions of those cases that a reader is done with (see `one_reader`).
-
-    Raises
-    ------
-    UsageError, InputError : as there, and as `ReviewStore.read`.
-    """
-    store = ReviewStore(out, one_reader(out, reader).name)
-    saved = [store.latest(case.case_id) for case in cases]
-    return [one for one in saved if one is not None and one.version.status in DONE]

@@ -138,11 +138,6 @@ class MonaiComparator:
         return resample(volume, at.ct.grid, order=order, outside=0).array
 
 
-def is_monai_bundle(folder: Path) -> bool:
-    """Whether a folder is laid out as a MONAI bundle."""
-    return (folder / "configs" / "inference.json").is_file()
-
-
 def open_monai(request: Request) -> MonaiComparator:
     """The network of a bundle's folder.
 
