@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -144,10 +145,6 @@ def _check_finite(file: Path, state: dict[str, Tensor]) -> None:
             raise ModelError(file, f"layer {name} holds values that are not finite", "take other weights")
 
 
-BATCH_SIZE = 4
-"""Nodes at a time: about 0.25 GB each at the published widths."""
-
-
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A network that is ready, and how its inputs are normalised.
@@ -157,20 +154,17 @@ class Classifier:
     net : in `eval` mode on `device`, float32.
     normalisation : of both inputs, as the weights expect.
     device : where it runs.
-    batch_size : nodes at a time, which bounds the memory.
     """
 
     net: DualNet
     normalisation: Normalisation
     device: torch.device
-    batch_size: int = BATCH_SIZE
 
     def scores(self, crop: Volume, nodes: Sequence[Node]) -> list[Score | None]:
         """The probabilities of each node, in the order given.
 
-        A node's result does not depend on the other nodes but for the order of float32 sums: another batch
-        size moves a probability by at most about 1e-6. The same nodes on the same machine with the same
-        number of threads give the same bits.
+        A node's result depends on nothing but its own inputs: on one kind of processor it has the same
+        bits beside any other nodes and with any number of threads.
 
         Parameters
         ----------
@@ -181,30 +175,37 @@ class Classifier:
         -------
         One for each node; None where there is nothing to classify (see `UNSCORED`).
         """
-        result: list[Score | None] = []
-        for start in range(0, len(nodes), self.batch_size):
-            batch = nodes[start : start + self.batch_size]
-            inputs = [classifier_inputs(crop.array, node.dilated, self.normalisation) for node in batch]
-            rows = iter(self.probabilities([i for i in inputs if i is not None]).tolist())
-            result.extend(None if i is None else Score(*next(rows)) for i in inputs)
-        return result
+        inputs = [classifier_inputs(crop.array, node.dilated, self.normalisation) for node in nodes]
+        rows = iter(self.probabilities([i for i in inputs if i is not None]).tolist())
+        return [None if i is None else Score(*next(rows)) for i in inputs]
 
     def probabilities(self, inputs: Sequence[ClassifierInputs]) -> npt.NDArray[np.float64]:
-        """One batch through the network: (n, 2), column 0 `pos`, column 1 `ene`."""
+        """Each node through the network: (n, 2), column 0 `pos`, column 1 `ene`.
+
+        On a CPU nodes are computed side by side, each on one core: matrix products that share one node
+        between threads, or batch it with others, sum in another order and move its last bit.
+        """
         if not inputs:
             return np.zeros((0, 2))
-        box = self._tensor([i.box for i in inputs])
-        small = self._tensor([i.small for i in inputs])
-        # TF32 would cost three decimal places; the fastest algorithm of the day would cost repeatability.
-        exact = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), exact:
-            probabilities: Tensor = self.net(box, small)
-        return probabilities.cpu().double().numpy()
+        if self.device.type != "cpu":
+            # TF32 would cost three decimal places; the fastest algorithm of the day would cost repeatability.
+            with torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            ):
+                return np.stack([self._of(one) for one in inputs])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(min(threads, len(inputs))) as pool:
+                return np.stack(list(pool.map(self._of, inputs)))
+        finally:
+            torch.set_num_threads(threads)
 
-    def _tensor(self, arrays: list[npt.NDArray[np.float32]]) -> Tensor:
-        return torch.from_numpy(np.stack(arrays)[:, None]).to(self.device)
+    def _of(self, inputs: ClassifierInputs) -> npt.NDArray[np.float64]:
+        box, small = (torch.tensor(view, device=self.device)[None, None] for view in inputs)
+        with torch.inference_mode():
+            probabilities: Tensor = self.net(box, small)
+        return probabilities[0].cpu().double().numpy()
 
 
 def load_classifier(folder: Path, *, normalisation: Normalisation, device: torch.device | str) -> Classifier:
