@@ -31,6 +31,7 @@ from aiene.preprocess import profile
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.template import Preparation
 from aiene.results.atomic import make_folder, write_bytes
+from aiene.results.reviews import are_reviewed
 from aiene.training.patients import PatientTable
 from aiene.training.same_ct import Slices, slices_of
 from aiene.user_table import plain_id
@@ -63,6 +64,8 @@ class Pair:
 def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None) -> list[Pair]:
     """Every CT of a folder with its label map; nothing is left unpaired.
 
+    Of a review, what its reader is done with: the other CTs have no mask, and take no part.
+
     Parameters
     ----------
     images : folder of CTs, as `aiene run` takes it; nnU-Net's `_0000` at the end of a name is not part of
@@ -81,6 +84,7 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
     found, _ = find_cases(images)
     problems = [item.reason for item in found if isinstance(item, Refusal)]
     patient_of = (patients.patient_of if patients else None) or {}
+    of_review = are_reviewed(labels)
     pairs: list[Pair] = []
     used: set[Path] = set()
     for item in found:
@@ -90,6 +94,8 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
         case_id = plain_id(item.case_id) or item.case_id
         files = _label_files(labels, item.case_id)
         used.update(files)
+        if not files and of_review:
+            continue
         if len(files) != 1:
             what = "has no label map" if not files else f"has {len(files)} label maps"
             problems.append(
