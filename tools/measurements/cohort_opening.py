@@ -2,8 +2,8 @@
 
     PYTHONPATH=src:tests python -m tools.measurements.cohort_opening [--patients 2000] [--out FILE]
 
-Of one patient's card as many are made; the page is opened from the disk, and timed until its first frame after
-the table is there. The processor seconds are those of all of the browser's processes from the call to that frame.
+One patient's card is repeated; the page is opened from the disk, and timed until its first frame after the
+table is there. The processor seconds are those of all processes of the browser from the call to that frame.
 """
 
 from __future__ import annotations
