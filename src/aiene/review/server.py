@@ -28,6 +28,7 @@ from aiene.review.edits import Drawing, cut, fill, grow, interpolate, next_value
 from aiene.review.session import Change, Opened, Review
 from aiene.viewer import scripts
 from aiene.viewer.case_page import about
+from aiene.viewer.scene import PRIMARY
 
 COOKIE: Final = "aiene_review"
 MOST_BYTES: Final = 48_000_000
@@ -215,7 +216,9 @@ def _edit(review: Review, case_id: str, body: dict[str, Any]) -> dict[str, Any]:
     if drawing is None or opened.scene.ct is None:
         raise UsageError("there is nothing to edit.")
     spacing = opened.scene.grid.spacing
-    tool, value = body.get("tool"), _whole(body.get("value"))
+    tool, value, fresh = body.get("tool"), _value(body.get("value")), _value(body.get("fresh"))
+    if tool in ("fill", "interpolate") and not value:
+        raise UsageError("choose a node first.")
     if tool == "grow":
         value = value or next_value(drawing)
         drawing = grow(drawing, opened.scene.ct.array, spacing, _voxel(body.get("at"), drawing), value)
@@ -225,7 +228,7 @@ def _edit(review: Review, case_id: str, body: dict[str, Any]) -> dict[str, Any]:
         drawing = interpolate(drawing, value)
     elif tool == "cut":
         ends = [_voxel(body.get(name), drawing) for name in ("from", "to")]
-        drawing = cut(drawing, spacing, value, ends[0], ends[1])
+        drawing = cut(drawing, spacing, value, ends[0], ends[1], fresh)
     else:
         raise UsageError("there is no such tool.")
     return {"drawing": scripts.packed(drawing.tobytes()), "value": value}
@@ -236,6 +239,14 @@ def _whole(value: Any) -> int:
         return int(value or 0)
     except (TypeError, ValueError) as error:
         raise UsageError("a number was expected.") from error
+
+
+def _value(value: Any) -> int:
+    """A value of the drawing; 0 for none."""
+    number = _whole(value)
+    if not 0 <= number <= PRIMARY:
+        raise UsageError("there is no such value in a drawing.")
+    return number
 
 
 def _voxel(value: Any, drawing: Drawing) -> tuple[int, int, int]:

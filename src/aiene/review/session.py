@@ -203,7 +203,10 @@ class Review:
             reason=change.reason,
             edited=touched(old, drawing) or bool(before.version and before.version.edited) or self.blind,
             joins=(*(before.version.joins if before.version else ()), *self._points(before, drawing, change)),
-            rejected=(*(before.version.rejected if before.version else ()), *_rejected(before, change)),
+            rejected=(
+                *(before.version.rejected if before.version else ()),
+                *_rejected(before, drawing, change),
+            ),
         )
         with self._measuring:
             result, arrays = self._measured(case_id, before, old, drawing, version)
@@ -326,7 +329,8 @@ def _maps(folder: Path, grid: Grid) -> tuple[Volume, Volume]:
     return nodes, read_labels(folder / "labels.nii.gz", grid, np.uint8)
 
 
-def _rejected(before: Opened, change: Change) -> list[dict[str, Any]]:
+def _rejected(before: Opened, drawing: Drawing, change: Change) -> list[dict[str, Any]]:
+    """What is said of the nodes that are gone; a rejection that was taken back leaves no word."""
     nodes = {node.value: node for node in before.result.nodes}
     return [
         {
@@ -337,5 +341,5 @@ def _rejected(before: Opened, change: Change) -> list[dict[str, Any]]:
             "ene": nodes[value].ene,
         }
         for value, reason in (change.rejected or {}).items()
-        if value in nodes
+        if value in nodes and not (drawing == value).any()
     ]
