@@ -14,6 +14,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from aiene.geometry.grid import ORDERS
+from aiene.review.session import Change
 from builders.browsers import browser, complaints, wait_for
 from builders.export_runs import Run
 from builders.review_pages import (
@@ -28,6 +29,7 @@ from builders.review_pages import (
     saved,
     served,
 )
+from builders.reviews import CountingReview
 from builders.viewer_runs import write_patterned_run
 
 pytestmark = pytest.mark.slow
@@ -273,3 +275,32 @@ def test_a_key_takes_a_tool_also_after_the_pen_was_chosen(page: Page) -> None:
         ActionChains(page.driver).send_keys(key).perform()
         pressed = page.driver.find_element(By.CSS_SELECTOR, f"[data-tool={act}]")
         assert pressed.get_attribute("aria-pressed") == "true", act
+
+
+def test_a_second_window_is_told_and_can_save_as_a_further_version(page: Page) -> None:
+    before = drawing(page.driver)
+    CountingReview(page.run.out).save("case", Change(None, 0, "set aside"))
+    x, y, z = middle(before, 1)
+    look(page.driver, (x, y, z))
+    press(page.driver, "[data-tool=erase]")
+    drag(page.driver, [(x, y, z)])
+    press(page.driver, "[data-save=accepted]")
+    told = page.driver.find_element(By.ID, "told").text
+    assert "saved in another window" in told
+    assert "kept in this browser" in told
+    press(page.driver, "#anyway")
+    wait_for(page.driver, "aiene.state.base === 2")
+    wanted = before.copy()
+    wanted[z, y, x] = 0
+    np.testing.assert_array_equal(on_disk(page.run)[0], as_native(page.driver, page.run, wanted))
+    assert page.driver.execute_script("return aiene.state.versions.map(v => v.status)") == [
+        "set aside",
+        "accepted",
+    ]
+
+
+def test_without_webgl_the_page_says_that_nothing_can_be_drawn(tmp_path: Path) -> None:
+    with served(write_patterned_run(tmp_path)) as url, browser(gl=False) as plain:
+        plain.get(url)
+        plain.find_element(By.LINK_TEXT, "case").click()
+        wait_for(plain, "document.getElementById('told')?.textContent.includes('no WebGL')")

@@ -45,6 +45,13 @@ _QUIET: Final = {
 }
 
 
+class TooLargeError(UsageError):
+    """A request that is longer than a drawing can be."""
+
+    def __init__(self) -> None:
+        super().__init__("the request is too large for a drawing.")
+
+
 def make_app(review: Review, token: str, hosts: frozenset[str], *, secure: bool = False) -> Any:
     """The application (ASGI).
 
@@ -77,6 +84,8 @@ def make_app(review: Review, token: str, hosts: frozenset[str], *, secure: bool 
 
     async def told(_: Any, error: Exception) -> Any:
         code = 409 if isinstance(error, StaleError) else 507 if isinstance(error, OutputError) else 400
+        if isinstance(error, TooLargeError):  # and the rest of it is not read
+            return responses.JSONResponse({"error": str(error)}, 413, headers={"Connection": "close"})
         return responses.JSONResponse({"error": str(error)}, code)
 
     app = fastapi.FastAPI(
@@ -110,8 +119,6 @@ def _routes(review: Review) -> list[Any]:
             case_id = request.path_params["case_id"]
             if case_id not in review.results:
                 return responses.JSONResponse(unknown, 404)
-            if int(request.headers.get("content-length") or 0) > MOST_BYTES:
-                return responses.JSONResponse({"error": "the request is too large for a drawing."}, 413)
             body = await _body(request)
             return responses.JSONResponse(await threads.run_in_threadpool(work, review, case_id, body))
 
@@ -149,13 +156,16 @@ async def _body(request: Any) -> dict[str, Any]:
 
     Raises
     ------
-    UsageError : it is longer, or no JSON object.
+    TooLargeError : it is longer.
+    UsageError : it is no JSON object.
     """
+    if int(request.headers.get("content-length") or 0) > MOST_BYTES:
+        raise TooLargeError
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MOST_BYTES:
-            raise UsageError("the request is too large for a drawing.")
+            raise TooLargeError
         parts.append(part)
     try:
         content = json.loads(b"".join(parts))

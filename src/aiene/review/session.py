@@ -15,7 +15,7 @@ import numpy as np
 
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, UsageError
-from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
+from aiene.export.run_reader import RunRecord, cases_of, every_case, read_labels, read_run
 from aiene.geometry.grid import Grid, Triple, Volume, triple
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, find_bundle
@@ -121,6 +121,7 @@ class Review:
         self.run: RunRecord = read_run(out)
         self.store = ReviewStore(out, reader)
         self.results = {r.case_id: r for r in cases_of(out) if isinstance(r, CaseResult)}
+        self.unread = [r for r in every_case(out) if r.case_id not in self.results]
         self._images = Images.of_run(self.run, images)
         self._bundle: Bundle = find_bundle(self.run.model)
         if self._bundle.sha256 != self.run.maker.bundle_sha256:
@@ -138,9 +139,10 @@ class Review:
     def work_list(self) -> list[dict[str, Any]]:
         """A row for each case: what is left to do first, of these the most uncertain first."""
         rows = []
-        for result in self.results.values():
+        for result in (*self.results.values(), *self.unread):
             saved = self.store.latest(result.case_id) if self._can_be_read(result) else None
-            status = "failed" if not self._can_be_read(result) else saved.version.status if saved else "to do"
+            status = result.status if not self._can_be_read(result) else "to do"
+            status = saved.version.status if saved else status
             shown = saved.result if saved else result
             bits = max((b for n in shown.nodes if (b := entropy_bits(n.ene)) is not None), default=0.0)
             rows.append(
@@ -155,7 +157,7 @@ class Review:
                     "versions": saved.version.number if saved else 0,
                 }
             )
-        order = {"to do": 0, "set aside": 1, "corrected": 2, "accepted": 3, "failed": 4}
+        order = {"to do": 0, "set aside": 1, "corrected": 2, "accepted": 3, "failed": 4, "skipped": 5}
         return sorted(rows, key=lambda row: (order[str(row["status"])], -(row["bits"] or 0), row["id"]))
 
     def open(self, case_id: str) -> Opened:

@@ -14,6 +14,7 @@ let merging = 0
 let stroke = null
 let unsaved = false
 let stale = false
+let wanted = 'corrected'
 
 const say = (id, words) => {
   const box = document.getElementById(id)
@@ -358,6 +359,7 @@ function save(status, anyway = false) {
   return working(async () => {
     say('told', '')
     say('saved', 'Measuring ...')
+    wanted = status
     const began = performance.now()
     const reason = document.getElementById('reason').value
     state = { ...state, ...(await ask('save', { drawing: await drawn(), size: labels.size, base: state.base, status, reason, joins, rejected, anyway })) }
@@ -436,7 +438,7 @@ function listen() {
   for (const button of document.querySelectorAll('[data-edit]')) button.addEventListener('click', () => edits[button.dataset.edit]())
   for (const button of document.querySelectorAll('[data-save]')) button.addEventListener('click', () => save(button.dataset.save))
   for (const button of document.querySelectorAll('[data-window]')) button.addEventListener('click', () => setWindow(viewer, button.dataset.window))
-  document.getElementById('anyway').addEventListener('click', () => save('corrected', true))
+  document.getElementById('anyway').addEventListener('click', () => save(wanted, true))
   document.getElementById('reload').addEventListener('click', () => working(async () => {
     state = { ...state, ...(await ask('state', {})) }
     await settled()
