@@ -31,8 +31,7 @@ from aiene.preprocess.template import load_preparation
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
-from aiene.results.patients import Person, same_ct_told
-from aiene.results.records import CaseArrays, CaseResult
+from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told
 from aiene.results.store import CaseFiles, RunStore
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.ingest.masks import read_mask
@@ -25,7 +24,7 @@ from aiene.preprocess.template import Preparation
 from aiene.results.nifti import write_nifti
 from aiene.segment.segmenter import load_bundle_segmenter
 from aiene.training import dataset
-from aiene.training.dataset import Pair, TrainingCrop
+from aiene.training.records import Pair, TrainingCrop
 from aiene.training.segmenter import SegmenterTraining, train_segmenter
 from builders.shrunk_bundle import pack, shrunk_bundle
 

@@ -20,7 +20,7 @@ from aiene.benchmark.metrics.masks import (
     check_spacing,
 )
 from aiene.errors import UsageError
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import bounding_box
 from aiene.nodes.measure import measure_axes
 
 SizeClass = Literal["<10 mm", "10-15 mm", ">15 mm"]

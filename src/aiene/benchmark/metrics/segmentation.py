@@ -24,7 +24,7 @@ from aiene.benchmark.metrics.matching import (
 )
 from aiene.benchmark.metrics.surfaces import surface_metrics
 from aiene.errors import UsageError
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import bounding_box
 from aiene.nodes.node import GTVN
 from aiene.stats.bootstrap import cluster_bootstrap, ratio
 from aiene.stats.records import Estimate, missing
