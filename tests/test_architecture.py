@@ -29,7 +29,7 @@ from builders.import_graph import (
 ROOT = Path(__file__).resolve().parent.parent
 
 IMPORT_DEPTH = 12
-HIDDEN_IMPORTS = 1  # Dask
+HIDDEN_IMPORTS = 0
 LONGEST_MODULE = 600  # lines
 SMALL_MODULES = 0.05  # share of the modules with code that have under 40 lines of it
 SINGLE_NEIGHBOUR = 0.225  # share of the modules with one importer alone, in their own folder; aim 0.15
