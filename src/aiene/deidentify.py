@@ -293,7 +293,7 @@ class Disguised(Plain):
     def text(self, text: str) -> str:
         """A sentence without a name of the input, each told apart by its keyed hash.
 
-        A sentence that knows its names (`wording.Said`) is rendered anew. In text of unknown making every
+        A sentence that knows its names (`errors.Said`) is rendered anew. In text of unknown making every
         name that is known to lie in the input is looked for.
         """
         if isinstance(text, Said):
