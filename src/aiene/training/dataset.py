@@ -28,8 +28,9 @@ from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.template import Preparation
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_files_within
+from aiene.results.reviews import are_reviewed
 from aiene.training.patients import PatientTable
-from aiene.training.records import FOLDS, LABELS, LeftOut, Pair, TrainingCrop, _is_of, _packed
+from aiene.training.records import FOLDS, LABELS, LeftOut, Pair, TrainingCrop, is_of, packed
 from aiene.training.same_ct import Slices, slices_of
 from aiene.user_table import plain_id
 
@@ -38,6 +39,8 @@ FEWEST_PATIENTS: Final = 5
 
 def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None) -> list[Pair]:
     """Every CT of a folder with its label map; nothing is left unpaired.
+
+    Of a review, what its reader is done with: the other CTs have no mask, and take no part.
 
     Parameters
     ----------
@@ -57,6 +60,7 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
     found, _ = find_cases(images)
     problems = [item.reason for item in found if isinstance(item, Refusal)]
     patient_of = (patients.patient_of if patients else None) or {}
+    of_review = are_reviewed(labels)
     pairs: list[Pair] = []
     used: set[Path] = set()
     for item in found:
@@ -66,6 +70,8 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
         case_id = plain_id(item.case_id) or item.case_id
         files = _label_files(labels, item.case_id)
         used.update(files)
+        if not files and of_review:
+            continue
         if len(files) != 1:
             what = "has no label map" if not files else f"has {len(files)} label maps"
             problems.append(
@@ -191,14 +197,14 @@ def prepared_crops(
         made_of = (content_sha256(pair.case.files), content_sha256([pair.label]))
         key = digest([profile.PREPARATION, identity, *made_of])
         file = folder / f"{pair.case_id}.npz"
-        if not _is_of(file, key):
+        if not is_of(file, key):
             try:
                 crop = crop_of(pair, preparation)
             except AieneError as error:
                 left_out.append(LeftOut(pair.case_id, str(error)))
                 on_case(number, len(pairs))
                 continue
-            write_bytes(file, _packed(crop, key))
+            write_bytes(file, packed(crop, key))
         files.append(file)
         on_case(number, len(pairs))
     return files, left_out

@@ -89,7 +89,8 @@ def _grid(affine: npt.NDArray[np.float64], size: Sequence[int]) -> Grid:
     return Grid.from_affine(affine, (z, y, x))
 
 
-def _packed(crop: TrainingCrop, key: str) -> bytes:
+def packed(crop: TrainingCrop, key: str) -> bytes:
+    """The bytes of a crop's file; `key` says what it was made of."""
     stream = io.BytesIO()
     np.savez_compressed(
         stream,
@@ -104,7 +105,7 @@ def _packed(crop: TrainingCrop, key: str) -> bytes:
     return stream.getvalue()
 
 
-def _is_of(file: Path, key: str) -> bool:
+def is_of(file: Path, key: str) -> bool:
     """Whether a crop lies there that was made from the same input in the same way."""
     try:
         with np.load(file) as stored:
