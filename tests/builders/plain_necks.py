@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
 from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.template import Preparation
 from aiene.results.nifti import write_nifti
-from aiene.training.dataset import Pair, TrainingCrop
+from aiene.training.records import Pair, TrainingCrop
 
 GRID = Grid((32, 96, 96), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 

@@ -14,8 +14,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from aiene.export.run_reader import read_run
-from aiene.export.secondary_capture import LEVEL_HU, WIDTH_HU
 from aiene.geometry.grid import ORDERS, AxisOrder
+from aiene.results.pictures import LEVEL_HU, WIDTH_HU
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.viewer import scene

@@ -11,8 +11,7 @@ import typer
 from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
 
 if TYPE_CHECKING:
-    from aiene.training.bundle import Step
-    from aiene.training.dataset import LeftOut
+    from aiene.training.records import LeftOut, Step
 
 app = typer.Typer(
     help="Train the networks on your own contours and pathology, into a model bundle.", no_args_is_help=True
