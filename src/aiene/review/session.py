@@ -141,7 +141,7 @@ class Review:
         rows = []
         for result in (*self.results.values(), *self.unread):
             saved = self.store.latest(result.case_id) if self._can_be_read(result) else None
-            status = result.status if not self._can_be_read(result) else "to do"
+            status: str = result.status if not self._can_be_read(result) else "to do"
             status = saved.version.status if saved else status
             shown = saved.result if saved else result
             bits = max((b for n in shown.nodes if (b := entropy_bits(n.ene)) is not None), default=0.0)
