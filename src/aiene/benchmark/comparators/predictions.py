@@ -89,7 +89,9 @@ class PredictionsComparator:
             raise InputError(self._root, self._refused[name].reason.rstrip("."), "mend this prediction")
         if name not in self._files:
             raise InputError(
-                self._root, f"no prediction for the case {name}", "add it, or leave the case out"
+                self._root,
+                f"no prediction for the case {name}",
+                "add it; without one it counts as failed",
             )
         path, like = self._files[name], case.truth_labels.grid
         labels = in_our_values(path, read_labels(path, like, resample=self._resample), self._choice)
