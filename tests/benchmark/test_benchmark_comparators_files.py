@@ -454,7 +454,5 @@ def test_a_timm_that_does_not_go_with_this_torch_is_a_sentence_too(
     (broken / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
     monkeypatch.syspath_prepend(str(broken))
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    with pytest.raises(
-        MissingExtraError, match=r"cannot be loaded \(operator torchvision::nms"
-    ):
+    with pytest.raises(MissingExtraError, match=r"cannot be loaded \(operator torchvision::nms"):
         _open_timm(timm_folder)
