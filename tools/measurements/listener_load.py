@@ -150,11 +150,11 @@ def _until_back(site: Any, archive: Any, files: Sequence[Path]) -> float:
 
 
 def _megabytes(process: psutil.Process) -> int:
-    return round(process.memory_info().rss / 1e6)
+    return int(process.memory_info().rss // 1_000_000)
 
 
 def _used(process: psutil.Process) -> float:
-    return sum(process.cpu_times()[:2])
+    return float(sum(process.cpu_times()[:2]))
 
 
 if __name__ == "__main__":
