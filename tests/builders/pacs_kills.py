@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parents[1]
 _SERVE = """
 import sys
 from pathlib import Path
-from builders.pacs_site import {work}
+from builders.pacs_light import {work}
 from aiene.pacs.config import Settings
 from aiene.pacs.service import Service
 if __name__ == "__main__":

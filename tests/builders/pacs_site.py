@@ -41,11 +41,6 @@ def planted_work(settings: Settings, name: str, generation: int) -> Outcome:
     return work(settings, name, generation, run=planted_run)
 
 
-def no_work(settings: Settings, name: str, generation: int) -> Outcome:
-    """Where receiving alone is looked at."""
-    return Outcome("done")
-
-
 def oblique_series(folder: Path, name: str = "case", grid: Grid | None = None) -> list[Path]:
     """A small oblique CT; not square, no two spacings alike."""
     return write_series(folder, grid or small_grid(OBLIQUE), name=name)
