@@ -21,7 +21,9 @@ from aiene.risk.analyse.cohort import (
     make_cohort,
     missing_reason,
     outcome_of,
+    words,
 )
+from aiene.risk.analyse.curve_panels import Stratum
 from aiene.risk.analyse.descriptives import (
     count_figure,
     flow_figure,
@@ -34,8 +36,10 @@ from aiene.risk.analyse.descriptives import (
 from aiene.risk.analyse.design import edition_warnings, with_one_edition
 from aiene.risk.analyse.grouping import Grouping, Groupings, make_groupings
 from aiene.risk.analyse.imputed_covariates import imputed_part
+from aiene.risk.analyse.incidence import competing_part
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
+from aiene.risk.analyse.key_results import key_results
 from aiene.risk.analyse.locked_chapter import FOLDER as MODELS
 from aiene.risk.analyse.locked_chapter import locked_chapter
 from aiene.risk.analyse.marker_effect import forms_part, interaction_row, interaction_table
@@ -43,7 +47,7 @@ from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.records import Analysis, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, chosen_endpoint, parse_endpoints
-from aiene.risk.analyse.survival import Stratum, competing_part, follow_up_table, survival_part
+from aiene.risk.analyse.survival import follow_up_table, survival_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +137,11 @@ def _curve_jobs(
 
 def _stratum(cohort: Cohort, population: Population, outcome: Outcome, grouping: Grouping) -> Stratum:
     ranks = grouping.rank(cohort.table)[population.rows][outcome.rows]
-    return Stratum(population.name, population.label, outcome, ranks, grouping)
+    within = {"centres": "center"} | ({"HPV strata": "hpv"} if population.name == "all" else {})
+    layers = {
+        what: words(cohort.table, column)[population.rows][outcome.rows] for what, column in within.items()
+    }
+    return Stratum(population.name, population.label, outcome, ranks, grouping, layers)
 
 
 def _model_jobs(
@@ -282,6 +290,7 @@ def analyse(
     for section, part in _extras(cohort, groupings, scheme, usable, settings, nodes, out, on_progress):
         sections.append(section)
         parts.append(part)
+    sections.insert(0, key_results(sections, usable, settings))
     skipped += [s for p in parts for s in p.skipped]
     warnings = [*_warnings(cohort), *(w for p in parts for w in p.warnings)]
     analysis = _analysis(cohort, scheme, usable, settings, sections, skipped, warnings)

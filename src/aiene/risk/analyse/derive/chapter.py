@@ -15,6 +15,7 @@ from aiene.report.document import Column, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
+from aiene.risk.analyse.curve_panels import Stratum
 from aiene.risk.analyse.derive.search import (
     FEWEST_EVENTS,
     FEWEST_IN_GROUP,
@@ -35,7 +36,7 @@ from aiene.risk.analyse.derive.validate import (
 from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
-from aiene.risk.analyse.survival import Stratum, survival_part
+from aiene.risk.analyse.survival import survival_part
 from aiene.risk.schemes.scheme import Scheme, SchemeSource, scheme_bytes
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import information
