@@ -46,6 +46,10 @@ from aiene.risk.analyse.marker_effect import forms_part, interaction_row, intera
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.records import Analysis, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
+from aiene.risk.analyse.sensitivity.centre_effect import centre_part
+from aiene.risk.analyse.sensitivity.node_burden import burden_part, check_also
+from aiene.risk.analyse.sensitivity.subgroups import multiplicity_section, subgroups_part
+from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, chosen_endpoint, parse_endpoints
 from aiene.risk.analyse.survival import follow_up_table, survival_part
 
@@ -97,7 +101,33 @@ def endpoint_chapters(
             Section(f"{endpoint}-added", f"{name}: does AI-ENE add anything?", ()),
             _comparison_jobs(samples, groupings, settings),
         ),
+        Chapter(
+            Section(f"{endpoint}-sensitivity", f"{name}: does the effect hold?", ()),
+            _sensitivity_jobs(cohort, populations, outcomes, samples, groupings, settings),
+        ),
     )
+
+
+def _sensitivity_jobs(
+    cohort: Cohort,
+    populations: Sequence[Population],
+    outcomes: Sequence[Outcome],
+    samples: Sequence[Sample],
+    groupings: Groupings,
+    settings: AnalysisSettings,
+) -> tuple[Job, ...]:
+    """Of all patients: subgroups, centres, other nodes, and the effect over time."""
+    jobs = []
+    for sample in (s for s in samples if s.name == "all"):
+        label = sample.outcome.label
+        jobs.append(_job(f"{label}: subgroups", subgroups_part, (sample, settings), 4))
+        jobs.append(_job(f"{label}: more than one centre", centre_part, (sample, settings), 4))
+        jobs.append(_job(f"{label}: AI-ENE, or just more nodes?", burden_part, (sample, settings), 3))
+        jobs.append(_job(f"{label}: the effect over time", models_part, (sample, settings), 6))
+        stratum = _stratum(cohort, populations[0], outcomes[0], groupings.main)
+        what = f"{label} by {groupings.main.title}, hazards not proportional"
+        jobs.append(_job(what, groups_part, (stratum, settings), 2))
+    return tuple(jobs)
 
 
 def _sample(cohort: Cohort, population: Population, outcome: Outcome, settings: AnalysisSettings) -> Sample:
@@ -272,6 +302,7 @@ def analyse(
     settings = settings or AnalysisSettings()
     wanted = parse_endpoints(list(endpoints))
     chosen_endpoint(settings, wanted)
+    check_also(table, settings.also)
     if "combined_group" not in table or "marker_class" not in table:
         from aiene.risk.stratify import stratify
 
@@ -287,6 +318,8 @@ def analyse(
     sections, parts = _chapters(cohort, groupings, usable, settings, on_progress)
     if usable:
         sections.append(interaction_chapter(cohort, groupings, usable, settings))
+        named = [(p.name, p.label) for p in cohort.populations(strata=settings.hpv_strata)]
+        sections.append(multiplicity_section(sections, usable, named))
     for section, part in _extras(cohort, groupings, scheme, usable, settings, nodes, out, on_progress):
         sections.append(section)
         parts.append(part)
