@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from aiene.wording import visible
+from aiene.errors import visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aiene import cluster
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, device_name, resolve_device
 from aiene.errors import AieneError, OutputError, UsageError, attempt
@@ -31,8 +32,7 @@ from aiene.preprocess.template import load_preparation
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
-from aiene.results.patients import Person, same_ct_told
-from aiene.results.records import CaseArrays, CaseResult
+from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told
 from aiene.results.store import CaseFiles, RunStore
 
 log = logging.getLogger(__name__)
@@ -407,8 +407,6 @@ class _Progressing:
     def _work_there(
         self, open_cases: list[Case], jobs: int, device: str, own_masks: bool, scheduler: str
     ) -> None:
-        from aiene import cluster  # distributed is loaded by who wants it
-
         run = self._run
         order = cluster.Order(
             str(run.bundle.path.resolve()),

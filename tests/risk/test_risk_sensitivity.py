@@ -8,6 +8,7 @@ import pytest
 
 from aiene.errors import UsageError
 from aiene.report.document import Figure, Section, Table
+from aiene.risk.analyse.bootstrap_refit import Pairs
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.curve_panels import Stratum
 from aiene.risk.analyse.grouping import Grouping
@@ -15,10 +16,10 @@ from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.sensitivity.centre_effect import centre_part
 from aiene.risk.analyse.sensitivity.node_burden import burden_part, check_also
 from aiene.risk.analyse.sensitivity.subgroups import multiplicity_section, subgroups_part
-from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
+from aiene.risk.analyse.sensitivity.time_effect import e_value, groups_part, models_part
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox import cox
-from aiene.stats.e_value import e_value
+from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import drawn
 
 SETTINGS = AnalysisSettings(bootstraps=0, also=("own",))
@@ -202,3 +203,18 @@ def test_the_plain_row_is_the_adjusted_model_of_the_report():
         rows = rows_of(part, "model")
         row = rows.get("Centres not respected") or rows["Proportional hazards"]
         assert row["hr"] == pytest.approx(found.hr, rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(700, 0.3), (61, 0.5), (7, 0.7)])
+def test_c_by_blocks_is_that_of_the_patients_counted_one_by_one(n, rate):
+    random = np.random.default_rng(n)
+    time, event = np.ceil(random.exponential(30, n)), (random.random(n) < rate).astype(int)
+    event[0], time[0] = 1, 1
+    score = random.normal(size=n).round(1)
+    pairs = Pairs(time, event)
+    for _ in range(5):
+        rows = random.integers(0, n, n)
+        rows[:2] = (0, int(np.argmax(time)))
+        weights = np.bincount(rows, minlength=n).astype(float)
+        wanted = harrell_c(time[rows], event[rows], score[rows]).c
+        assert pairs.weighted_c(score, weights) == pytest.approx(wanted, abs=1e-12)

@@ -16,7 +16,7 @@ from aiene.stats.delayed_entry import cox_with_entry, episodes, piecewise_cox
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import rmst_difference
-from aiene.stats.weighted_log_rank import weighted_log_rank
+from aiene.stats.tests import weighted_log_rank
 
 HERE = Path(__file__).parent
 R = json.loads((HERE / "r_references" / "robust_models.json").read_text())

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
-from aiene.errors import AieneError, OutputError, UsageError
+from aiene.errors import AieneError, OutputError, UsageError, is_hidden, visible
 from aiene.report import document
-from aiene.wording import is_hidden, visible
 
 if TYPE_CHECKING:
     from rich.console import Console

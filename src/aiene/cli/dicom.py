@@ -56,6 +56,7 @@ def listen(
 
 def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
     from aiene.pacs.service import Service
+    from aiene.pacs.worker import work
 
     console = stderr_console()
 
@@ -63,7 +64,7 @@ def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
         console.print(f"listening as {where}; results in {settings.store}. {RESEARCH_ONLY}", markup=False)
 
     try:
-        Service(settings, show_uids=show_uids, retry_failed=retry_failed).run(ready)
+        Service(settings, work=work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
     except KeyboardInterrupt:
         console.print("stopped; what was received is kept, and the next start goes on from here.")
 

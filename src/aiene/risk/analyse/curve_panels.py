@@ -7,15 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from aiene.report.document import Column
 from aiene.report.formatting import plain
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.design import categorical
 from aiene.risk.analyse.grouping import Grouping
-from aiene.risk.analyse.regression import cox
 from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.cox import cox
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import NotEstimableError
+
+TEST_COLUMNS = (
+    Column("population", "Patients"),
+    Column("test", "Test"),
+    Column("statistic", "Chi-squared", "number3"),
+    Column("df", "df", "count"),
+    Column("p", "p", "p"),
+    Column("p_holm", "p, Holm", "p"),
+    Column("reason", "Remark"),
+)
+"""Of tests between groups."""
 
 
 class Stratum:
@@ -104,15 +116,17 @@ def group_ratios(stratum: Stratum, settings: AnalysisSettings, *, subdistributio
     subdistribution : of the incidence with death competing (Fine and Gray), else of the event's own hazard.
     """
     outcome, present = stratum.outcome, stratum.present
-    if len(present) < 2:
+    if len(present) < 2 or outcome.n_events < len(present):
         return {}
-    matrix = categorical(stratum.ranks, stratum.grouping.labels, "group")
+    columns = {stratum.grouping.labels[r]: (stratum.ranks == r).astype(float) for r in present[1:]}
+    matrix = pd.DataFrame(columns)
     try:
         if subdistribution:
             rows = fine_gray(outcome.time, outcome.state, matrix, confidence=settings.confidence).rows
         else:
-            rows = cox(outcome.time, outcome.event, matrix, confidence=settings.confidence).rows
-    except NotEstimableError:
+            of_event = outcome.time, outcome.event, matrix
+            rows = cox(*of_event, confidence=settings.confidence, engine="newton").rows
+    except (NotEstimableError, np.linalg.LinAlgError):
         return {}
     word = "sHR" if subdistribution else "HR"
     found = {present[0]: f"{word} 1"}

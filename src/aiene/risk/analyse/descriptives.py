@@ -14,6 +14,7 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_bars, draw_flow, draw_migration
 from aiene.risk.analyse.cohort import Cohort, numeric, words
 from aiene.risk.analyse.curve_panels import lower
+from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
 from aiene.risk.table.columns import N7_WORDS, N8_WORDS, T_WORDS
 from aiene.stats.standardised_difference import largest_difference
@@ -256,8 +257,6 @@ def _category_rows(
 
 def missing_table(cohort: Cohort, covariates: Sequence[str]) -> Table:
     """How many analysed patients lack each covariate, and how many lack any."""
-    from aiene.risk.analyse.design import make_design
-
     design = make_design(cohort.table, covariates)
     n = len(cohort.table)
     rows: list[dict[str, Any]] = []

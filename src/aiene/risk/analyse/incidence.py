@@ -12,6 +12,7 @@ from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.curve_panels import (
     DRAWN,
+    TEST_COLUMNS,
     Stratum,
     axis_end,
     censored_before,
@@ -25,7 +26,6 @@ from aiene.risk.analyse.curve_panels import (
 )
 from aiene.risk.analyse.records import Part
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.risk.analyse.survival import TEST_COLUMNS
 from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import kaplan_meier

@@ -12,6 +12,7 @@ from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.curve_panels import (
     DRAWN,
+    TEST_COLUMNS,
     Stratum,
     axis_end,
     counted,
@@ -29,16 +30,6 @@ from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst
 from aiene.stats.tests import log_rank, log_rank_pairwise, log_rank_trend
-
-TEST_COLUMNS = (
-    Column("population", "Patients"),
-    Column("test", "Test"),
-    Column("statistic", "Chi-squared", "number3"),
-    Column("df", "df", "count"),
-    Column("p", "p", "p"),
-    Column("p_holm", "p, Holm", "p"),
-    Column("reason", "Remark"),
-)
 
 
 def follow_up_table(strata: Sequence[tuple[str, Outcome]]) -> Table:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from aiene.errors import UsageError
 from aiene.report.document import Column, Item, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import numeric
@@ -18,11 +19,10 @@ from aiene.risk.analyse.regression import MARKER, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.delayed_entry import cox_with_entry, piecewise_cox
-from aiene.stats.e_value import e_value
 from aiene.stats.records import Coefficient, NotEstimableError
 from aiene.stats.splines import restricted_cubic_spline
 from aiene.stats.survival_curves import rmst_difference
-from aiene.stats.weighted_log_rank import WEIGHTS, weighted_log_rank
+from aiene.stats.tests import WEIGHTS, weighted_log_rank
 
 PERIODS = (1.0, 3.0)
 """Years between the periods of the follow-up."""
@@ -228,3 +228,42 @@ def _splines(sample: Sample, settings: AnalysisSettings) -> list[dict[str, Any]]
     return [
         row | {"remark": f"curvature: likelihood ratio {test.statistic:.2f}, df {test.df}, p = {test.p:.2g}"}
     ]
+
+
+# Unmeasured confounding
+
+
+class EValue(NamedTuple):
+    """Of the estimate, and of the end of its interval that is nearer to 1 (1 where the interval holds 1)."""
+
+    estimate: float
+    interval: float
+
+
+def e_value(hr: float, lower: float, upper: float, *, common: bool) -> EValue:
+    """The E-value of a hazard ratio.
+
+    Parameters
+    ----------
+    hr, lower, upper : over 0, with the ends of its interval around it.
+    common : more than some 15 % have the event, so the hazard ratio is first brought to a risk ratio.
+
+    Raises
+    ------
+    UsageError : not a hazard ratio with its interval.
+
+    References
+    ----------
+    VanderWeele and Ding 2017, Ann Intern Med 167:268.
+    """
+    if not 0 < lower <= hr <= upper:
+        raise UsageError("an E-value needs a hazard ratio over 0 within its interval.")
+    near = lower if hr >= 1 else upper
+    crosses = lower <= 1 <= upper
+    return EValue(_as_e_value(hr, common), 1.0 if crosses else _as_e_value(near, common))
+
+
+def _as_e_value(hr: float, common: bool) -> float:
+    ratio = (1 - 0.5 ** (hr**0.5)) / (1 - 0.5 ** (1 / hr**0.5)) if common else hr
+    ratio = max(ratio, 1 / ratio)
+    return float(ratio + (ratio * (ratio - 1)) ** 0.5)
