@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -22,7 +23,7 @@ def standardised_difference(first: ArrayLike, second: ArrayLike) -> float:
     difference, spread = float(a.mean() - b.mean()), float((a.var(ddof=1) + b.var(ddof=1)) / 2)
     if spread == 0:
         return 0.0 if difference == 0 else float("nan")
-    return difference / spread**0.5
+    return difference / math.sqrt(spread)
 
 
 def standardised_difference_of_levels(first: ArrayLike, second: ArrayLike) -> float:
