@@ -118,10 +118,13 @@ def export_board(
     data: DataSet = None,
 ) -> None:
     """Write the entries as JSON for other sites: figures and hashes, no patients."""
-    from aiene.benchmark.leaderboard.store import export_json
+    from aiene.benchmark.leaderboard.store import export_json, read_board
 
     with user_errors():
+        rejected = read_board(board).rejected
         count = export_json(board, out, data_sha256=data)
+    for name, reason in rejected:
+        echo(f"not exported: {name}: {reason}", err=True)
     echo(f"{count} entries written to {out}", err=True)
 
 
