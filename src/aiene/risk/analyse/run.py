@@ -24,7 +24,7 @@ from aiene.risk.analyse.cohort import (
     words,
 )
 from aiene.risk.analyse.curve_panels import Stratum
-from aiene.risk.analyse.derive.chapter import derive_chapter
+from aiene.risk.analyse.derive.chapter import derive_chapter, scheme_file
 from aiene.risk.analyse.descriptives import (
     count_figure,
     flow_figure,
@@ -35,7 +35,7 @@ from aiene.risk.analyse.descriptives import (
     table_one_hpv,
 )
 from aiene.risk.analyse.design import edition_warnings, with_one_edition
-from aiene.risk.analyse.grouping import Grouping, Groupings, make_groupings
+from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, make_groupings
 from aiene.risk.analyse.imputed_covariates import imputed_part
 from aiene.risk.analyse.incidence import competing_part
 from aiene.risk.analyse.incremental_value import assess
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from aiene.risk.schemes.scheme import Scheme
 
-_SCHEME = "scheme_derived.toml"
+_SCHEMES = tuple(scheme_file(chapter) for chapter in ("", *CHAPTERS))
 
 
 # Jobs and chapters
@@ -346,11 +346,12 @@ def _take(out: Path) -> None:
     UsageError : files of the user's are in the way.
     """
     owned = Owned(out)
-    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv", _SCHEME)
+    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv", *_SCHEMES)
     for folder in ("tables", "figures", MODELS):
         owned.clear(out / folder)
         owned.claim(folder)
-    owned.remove(out / _SCHEME)
+    for name in _SCHEMES:
+        owned.remove(out / name)
 
 
 def _usable(cohort: Cohort, wanted: Sequence[Endpoint]) -> tuple[tuple[Endpoint, ...], list[Skipped]]:
