@@ -89,7 +89,7 @@ def score_residuals(time: Floats, event: Ints, matrix: Floats, beta: Floats) -> 
     residuals[sets.event_rows] += x[sets.event_rows] - shared[sets.tie]
     out = np.empty_like(residuals)
     out[sets.order] = residuals
-    return out
+    return np.asarray(out)
 
 
 class Frailty(NamedTuple):

@@ -77,13 +77,13 @@ def episodes(
     """
     edges = [0.0, *cuts, np.inf]
     parts = []
-    for period, (low, high) in enumerate(pairwise(edges)):
+    for number, (low, high) in enumerate(pairwise(edges)):
         rows = np.flatnonzero(time > low)
+        happened = ((event[rows] == 1) & (time[rows] <= high)).astype(int)
         end = np.minimum(time[rows], high)
-        parts.append((rows, np.full(rows.size, low), end, (event[rows] == 1) & (time[rows] <= high),
-                      np.full(rows.size, period)))  # fmt: skip
-    rows, entry, end, happened, period = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return rows, entry, end, happened.astype(int), period
+        parts.append((rows, np.full(rows.size, low), end, happened, np.full(rows.size, number)))
+    patient, entry, ends, events, period = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return patient, entry, ends, events, period
 
 
 def piecewise_cox(

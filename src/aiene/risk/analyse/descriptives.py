@@ -238,7 +238,7 @@ def _level_key(level: str) -> tuple[float, str]:
 def _category_rows(
     label: str, values: np.ndarray, groups: list[_Group], shown: dict[str, str]
 ) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     seen = {str(v) for v in values} - {""}
     levels = [*(w for w in shown if w in seen), *sorted(seen - set(shown), key=_level_key)]
     for level in levels:
