@@ -51,8 +51,8 @@ def calculator_page(model: LockedModel, *, banner: str) -> str:
         fields=[{"name": t["name"], "label": t["label"], "levels": t["levels"]} for t in terms],
         event=EVENTS[model.endpoint],
         years=[f"{y:g} year{'s' * (y != 1)}" for y in years],
-        about=f"{kind} model of {told['patients']} patients with {told['events']} events; file {model.name}.json, "
-        f"SHA-256 {model.sha256}. A model is worth what its validation on other patients says.",
+        about=f"{kind} model of {told['patients']} patients with {told['events']} events; file "
+        f"{model.name}.json, SHA-256 {model.sha256}. A model is worth what its validation on other patients says.",
         content=content,
     )
 
