@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiene.stats.standardised_difference import (
+from aiene.stats.elementary import (
     largest_difference,
     standardised_difference,
     standardised_difference_of_levels,

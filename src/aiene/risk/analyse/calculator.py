@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from aiene.report.formatting import plain
 from aiene.report.page import filled
 from aiene.risk.analyse.charts.nomogram import draw_nomogram
 from aiene.risk.analyse.cohort import EVENTS
-from aiene.risk.analyse.locked_model import LockedModel
 from aiene.risk.analyse.regression import MARKER, Sample
 from aiene.stats.elementary import step
+
+if TYPE_CHECKING:
+    from aiene.risk.analyse.locked_model import LockedModel
 
 YEARS = (1.0, 2.0, 3.0, 5.0)
 _NUMBERS = {
@@ -41,8 +43,6 @@ def calculator_page(model: LockedModel, *, banner: str) -> str:
     hazards = step(np.array(model.baseline_years), np.array(model.baseline_hazard), np.array(years), 0.0)
     terms = _terms(model)
     content = json.dumps({"terms": terms, "hazards": plain(hazards)}).replace("<", "\\u003c")
-    told = model.development
-    kind = "Fine-Gray (death competes)" if model.kind == "fine_gray" else "Cox"
     return filled(
         "calculator.html.j2",
         title=model.title,
@@ -51,9 +51,16 @@ def calculator_page(model: LockedModel, *, banner: str) -> str:
         fields=[{"name": t["name"], "label": t["label"], "levels": t["levels"]} for t in terms],
         event=EVENTS[model.endpoint],
         years=[f"{y:g} year{'s' * (y != 1)}" for y in years],
-        about=f"{kind} model of {told['patients']} patients with {told['events']} events; file "
-        f"{model.name}.json, SHA-256 {model.sha256}. A model is worth what its validation on other patients says.",
+        about=_about(model),
         content=content,
+    )
+
+
+def _about(model: LockedModel) -> str:
+    told, kind = model.development, "Fine-Gray (death competes)" if model.kind == "fine_gray" else "Cox"
+    return (
+        f"{kind} model of {told['patients']} patients with {told['events']} events; file {model.name}.json, "
+        f"SHA-256 {model.sha256}. A model is worth what its validation on other patients says."
     )
 
 
