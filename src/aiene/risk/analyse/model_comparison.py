@@ -236,7 +236,7 @@ def _joined(ranks: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, list[tupl
 
 
 def matrices_without(comparison: ModelComparison, held: np.ndarray) -> dict[str, pd.DataFrame]:
-    """Columns of each model, (n, p), groups joined by the outcome of the patients alone that are not held out.
+    """Columns of each model, (n, p), groups joined by the outcome of those patients alone that are not held.
 
     Parameters
     ----------
