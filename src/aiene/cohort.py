@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from aiene import cluster
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, device_name, resolve_device
-from aiene.errors import AieneError, OutputError, UsageError, attempt
+from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, said
 from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.find import find_cases
@@ -215,7 +215,9 @@ def run_cohort(
             )
             listed_masks = any(isinstance(case, Case) and case.mask is not None for case in found)
             if listed_masks and masks is not None:
-                raise UsageError(f"{source.name} names masks, and so does --masks; leave out one of them.")
+                raise UsageError(
+                    said("{} names masks, and so does --masks; leave out one of them.", file_name(source))
+                )
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
         record = shown.settings(
@@ -536,7 +538,7 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
     if selection.num_parts < 1 or not 0 <= selection.part_id < selection.num_parts:
         raise UsageError("--part-id must be from 0 to --num-parts less 1.")
     if masks is not None and not masks.is_dir():
-        raise UsageError(f"--masks {masks.name}: no such folder; name the folder of the masks.")
+        raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
 
 
 def _settings_record(
