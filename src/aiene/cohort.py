@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene import cluster
 from aiene.deidentify import Disguised, Key, Plain
@@ -34,6 +34,9 @@ from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
 from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told
 from aiene.results.store import CaseFiles, RunStore
+
+if TYPE_CHECKING:
+    from aiene.segment.engines import Grade
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +142,7 @@ def run_cohort(
     ene_threshold: float | None = None,
     pos_from: float | None = None,
     operating_point: OperatingPoint | None = None,
+    engine: Grade = "exact",
     masks: Path | str | None = None,
     keep_prepared: bool = False,
     jobs: int | None = None,
@@ -161,6 +165,7 @@ def run_cohort(
     fg_labels, include_short_axes, masks, keep_prepared : see `Settings`.
     ene_threshold, pos_from : instead of the bundle's own (`CountingRule`).
     operating_point : one of the bundle's; None: as its weights are.
+    engine : `exact`, or `fast` for label maps of a quicker arithmetic; see `segment.engines`.
     jobs : cases prepared side by side; None is one per core.
     overwrite : throw away the results of earlier runs that lie in `out`, and nothing else.
     check_content : take a result up again only after every byte of its input was compared. Otherwise name,
@@ -193,6 +198,7 @@ def run_cohort(
         ene_threshold=ene_threshold,
         pos_from=pos_from,
         operating_point=operating_point,
+        engine=engine,
         fg_labels=fg_labels,
         include_short_axes=include_short_axes,
         masks=masks,
@@ -278,9 +284,9 @@ class _Book:
         """Where the networks run."""
         return str(self._document["device"])
 
-    def tell_workers(self, count: int) -> None:
-        """On how many workers of a scheduler the cases are done, when they begin."""
-        self._document["workers"] = count
+    def tell(self, **more: int | str) -> None:
+        """What is known only when the cases begin: `engine`, or on how many `workers` of a scheduler."""
+        self._document |= more
 
     def add(self, result: CaseResult, *, unwritten: bool = False) -> None:
         """A case that is done; `unwritten` where its folder cannot be, so that the record must tell of it."""
@@ -391,7 +397,10 @@ class _Progressing:
             resolve_device(device),
             own_masks=own_masks,
             operating_point=run.settings.operating_point,
+            engine=run.settings.engine,
         )
+        if networks.segmenter is not None:
+            self._book.tell(engine=networks.segmenter.engine.name)
 
         def infer(get_preprocessed: GetPreprocessed) -> tuple[CaseResult, CaseArrays]:
             return infer_case(
@@ -420,7 +429,7 @@ class _Progressing:
         )
         with cluster.connected(scheduler, jobs) as client:
             workers = cluster.ClusterWork(client, run.bundle, order)
-            self._book.tell_workers(workers.check(open_cases))
+            self._book.tell(workers=workers.check(open_cases))
             for case, get_result in workers.each(open_cases):
                 self._attempt(case, get_result)
 
@@ -557,7 +566,7 @@ def _settings_record(
     return {
         **({} if selection.id_from is None else {"id_from": selection.id_from}),
         "input": str(source.resolve()),
-        **asdict(settings),
+        **_chosen(settings),
         "masks": masks,
         "series": selection.series,
         "affine": selection.affine,
@@ -566,6 +575,12 @@ def _settings_record(
         "device": device,
         "aiene": version(),
     }
+
+
+def _chosen(settings: Settings) -> dict[str, Any]:
+    """The settings as runs before `engine` recorded them, so that these can be gone on with."""
+    record = asdict(settings)
+    return record if settings.engine != "exact" else {k: v for k, v in record.items() if k != "engine"}
 
 
 def _end(results: Sequence[CaseResult]) -> dict[str, Any]:

@@ -84,6 +84,13 @@ def run(
         Literal["balanced", "sensitive"] | None,
         typer.Option(help="How readily the segmenter calls something a node, where the bundle has a choice."),
     ] = None,
+    engine: Annotated[
+        Literal["exact", "fast"],
+        typer.Option(
+            help="What computes the segmenter: exact, or fast, which takes a fraction of the time and "
+            "moves a few voxels of the contours (extra `fast`; figures in docs/clusters.md)."
+        ),
+    ] = "exact",
     limit: Annotated[int | None, typer.Option(help="Take the first so many cases.")] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Cases prepared side by side (default: one per core).")
@@ -205,6 +212,7 @@ def run(
                 ene_threshold=ene_threshold,
                 pos_from=pos_from,
                 operating_point=operating_point,
+                engine=engine,
                 masks=masks,
                 keep_prepared=keep_prepared,
                 jobs=jobs,
