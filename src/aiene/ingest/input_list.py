@@ -117,7 +117,7 @@ def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[str])
 
 def _twice(source: Path, entries: list[Entry]) -> list[str]:
     """Ids and images that stand in two rows: which of them is meant, nobody can say."""
-    problems = []
+    problems: list[str] = []
     first: dict[tuple[str, str], int] = {}
     for entry in entries:
         for what, value in (("case_id", entry.case_id.casefold()), ("image", str(entry.image))):
