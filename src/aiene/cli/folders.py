@@ -1,4 +1,4 @@
-"""Commands on the folders of runs: `aiene retable` (tables at another threshold) and `aiene merge` (parts)."""
+"""Commands on the folders of runs: `aiene retable` (another threshold) and `aiene merge` (parts)."""
 
 from __future__ import annotations
 
