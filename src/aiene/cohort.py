@@ -221,9 +221,8 @@ def run_cohort(
             )
             listed_masks = any(isinstance(case, Case) and case.mask is not None for case in found)
             if listed_masks and masks is not None:
-                raise UsageError(
-                    said("{} names masks, and so does --masks; leave out one of them.", file_name(source))
-                )
+                twice = "{} names masks, and so does --masks; leave out one of them."
+                raise UsageError(said(twice, file_name(source)))
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
         record = shown.settings(
