@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TABLE_EVERY_S = 5.0
-_TABLE_SHARE = 20.0
-"""While a run goes on, `cases.csv` takes at most a twentieth of its time."""
+_TABLE_SHARE = 20.0  # while a run goes on, `cases.csv` takes at most a twentieth of its time
 
 
 @dataclass(frozen=True)
