@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from aiene.nodes.node import CountingRule
 from aiene.pipeline import Settings, infer_case, load_networks, settings_for
 from aiene.preparers import GetPreprocessed, Preparers
 from aiene.preprocess.template import load_preparation
+from aiene.progress import OnProgress, follower
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
@@ -128,10 +130,10 @@ class _Run:
 
 
 def run_cohort(
-    source: Path | str,
-    out: Path | str,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
-    model: str = "default",
+    model: str | os.PathLike[str] = "default",
     device: str = "auto",
     selection: Selection | None = None,
     fg_labels: str | None = None,
@@ -139,7 +141,7 @@ def run_cohort(
     ene_threshold: float | None = None,
     pos_from: float | None = None,
     operating_point: OperatingPoint | None = None,
-    masks: Path | str | None = None,
+    masks: str | os.PathLike[str] | None = None,
     keep_prepared: bool = False,
     jobs: int | None = None,
     overwrite: bool = False,
@@ -148,6 +150,7 @@ def run_cohort(
     key: Key | None = None,
     on_case: Callable[[Progress], None] = lambda _: None,
     on_search: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: bool | OnProgress = False,
 ) -> RunSummary:
     """Run every CT of a file or folder and write what the design calls "what a run leaves".
 
@@ -172,6 +175,7 @@ def run_cohort(
         order of their pseudonyms. The hash of each input's content stays.
     on_case : told of every case when it is done.
     on_search : told how many of how many files have been looked at.
+    progress : True shows a bar (tqdm); a function `(done, total, words)` is told of each case.
 
     Raises
     ------
@@ -181,6 +185,12 @@ def run_cohort(
     OutputError : results cannot be written; what was done stays, and the next call goes on.
     """
     source, out, masks = Path(source), Path(out), None if masks is None else Path(masks)
+    tell = follower(progress, unit="case")
+
+    def told(step: Progress) -> None:
+        tell(step.number, step.total, f"{step.result.case_id}: {step.result.status}")
+        on_case(step)
+
     chosen = selection or Selection()
     shown = Plain() if key is None else Disguised(key, source, masks)
     with shown.errors():
@@ -241,7 +251,7 @@ def run_cohort(
         }
         book = _Book(run, document, [shown.person(case) for case in cases], names, chosen)
         with book.kept():
-            on_its_way = _Progressing(run, mine, chosen.limit, book, on_case)
+            on_its_way = _Progressing(run, mine, chosen.limit, book, told)
             results = on_its_way.work(crew_size, target, scheduler)
             tables = book.end(results)
     return RunSummary(tuple(results), tables, bundle.card.notice, tuple(left_aside), settings.rule)

@@ -166,3 +166,8 @@ def _pieces_of(argument: object) -> tuple[_Piece, ...]:
     if isinstance(argument, str):
         return (_Free(argument),)
     return (str(argument),)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 node`, `2 nodes`; for nouns that take an s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -36,7 +36,7 @@ def test_a_correction_stands_beside_the_models_answer(run: Run) -> None:
         "case", Change(without_the_second(review), 0, "corrected", "a vessel", rejected={2: "vessel"})
     )
     assert saved.number == 1
-    assert saved.result.n_ene == 1
+    assert saved.result.n_ai_ene == 1
     assert len(saved.result.nodes) == 1
     after = hashes(run.out)
     assert {name: after[name] for name in before} == before

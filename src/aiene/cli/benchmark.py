@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from aiene.cli import leaderboard
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
+from aiene.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -258,7 +259,9 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{summary['data']['cases']} cases", caption=RESEARCH_ONLY, caption_style="bold red")
+    table = Table(
+        title=counted(summary["data"]["cases"], "case"), caption=RESEARCH_ONLY, caption_style="bold red"
+    )
     for name in (
         "model",
         "cases",

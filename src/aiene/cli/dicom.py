@@ -9,6 +9,7 @@ import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
 from aiene.errors import UsageError
+from aiene.wording import counted
 
 if TYPE_CHECKING:
     from aiene.pacs.config import Settings
@@ -117,7 +118,9 @@ def _tell_push(summary: PushSummary, as_json: bool) -> None:
         if delivery.reason:
             console.print(f"{delivery.object.kind}: {delivery.status}: {delivery.reason}", markup=False)
     said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{len(summary.deliveries)} objects: {said or 'none'}. {summary.commitment}", markup=False)
+    console.print(
+        f"{counted(len(summary.deliveries), 'object')}: {said or 'none'}. {summary.commitment}", markup=False
+    )
     if as_json:
         echo_json(summary.to_json())
 

@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, tell_row, user_errors
+from aiene.wording import counted
 
 if TYPE_CHECKING:
     from aiene.export.run import ExportSummary
+
+_USUAL = ["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture"]
 
 
 def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
     to: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--to",
             help=(
                 "What to write, with commas or several times: dicom-seg, dicom-sr, rtstruct, "
-                "secondary-capture, dicom-seg-fractional."
+                "secondary-capture (all four unless given), dicom-seg-fractional."
             ),
         ),
-    ],
+    ] = None,
     source_dicom: Annotated[
         Path | None,
         typer.Option(
@@ -48,7 +51,7 @@ def export(
     with user_errors():
         summary = export_run(
             out,
-            to,
+            to or _USUAL,
             source_dicom=source_dicom,
             on_case=partial(tell_row, console),
             overwrite=overwrite,
@@ -56,7 +59,7 @@ def export(
             reader=reader,
         )
     said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{len(summary.rows)} cases: {said or 'none'}. Objects in {out}", markup=False)
+    console.print(f"{counted(len(summary.rows), 'case')}: {said or 'none'}. Objects in {out}", markup=False)
     console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
     if as_json:
         echo_json(_as_json(summary))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
+from aiene.wording import counted
 
 if TYPE_CHECKING:
     from aiene.viewer.run import ReportSummary
@@ -63,7 +64,11 @@ def write_report(
     summary = report_run(out, images=images, clinical=clinical, id_pattern=id_pattern, jobs=jobs)
     if summary.unseen:
         first = next(line for card in summary.cards for line in card.problems)
-        console.print(f"{summary.unseen} pages cannot show all: {first}", markup=False, style="yellow")
+        console.print(
+            f"{counted(summary.unseen, 'page')} cannot show everything: {first}", markup=False, style="yellow"
+        )
     where = Path(shown or out) / PAGE
-    console.print(f"Report of {len(summary.cards)} patients, to open in a browser: {where}", markup=False)
+    console.print(
+        f"Report of {counted(len(summary.cards), 'patient')}, to open in a browser: {where}", markup=False
+    )
     return summary

@@ -39,8 +39,8 @@ def retable(
     counts = {
         when: {
             "nodes": sum(len(result.nodes) for result in results),
-            "n_ai_ene": sum(result.n_ene for result in results),
-            "cases_with_ene": sum(result.n_ene > 0 for result in results),
+            "n_ai_ene": sum(result.n_ai_ene for result in results),
+            "cases_with_ene": sum(result.n_ai_ene > 0 for result in results),
         }
         for when, results in (("before", made.before), ("after", made.after))
     }

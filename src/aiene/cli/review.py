@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
 from aiene.cli.report import ClinicalOption, IdPatternOption, ImagesOption
+from aiene.wording import counted
 
 
 class _Group(TyperGroup):
@@ -126,7 +127,7 @@ def _serve(
     scheme = "https" if certfile else "http"
     shown = f"[{host}]" if ":" in host else host
     url = f"{scheme}://{shown}:{port}/?token={token}"
-    console.print(f"Review of {len(review.results)} cases by {reader}: {url}", markup=False)
+    console.print(f"Review of {counted(len(review.results), 'case')} by {reader}: {url}", markup=False)
     console.print(f"Ctrl-C ends it; all that was saved is in {out / 'review' / reader}", markup=False)
     console.print(f"{review.run.maker.notice} {RESEARCH_ONLY}", markup=False, style="bold")
     if not no_browser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +46,7 @@ from aiene.cli.risk_options import (
 )
 from aiene.cli.risk_simulate import simulate
 from aiene.cli.risk_validate import validate
+from aiene.wording import counted
 
 app = typer.Typer(
     help="From AI-ENE node counts to risk groups: staging, stratifying, survival. Research only.",
@@ -103,7 +105,7 @@ def import_(
         if as_json:
             echo_json(record)
         else:
-            _show_import(found.provenance, found.notes, found.preview)
+            _show_import(found.provenance, found.preview)
         tell_end(found.table)
     raise typer.Exit(int(bool(found.dropped)))
 
@@ -123,17 +125,30 @@ def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
     )
 
 
-def _show_import(provenance: dict[str, Any], notes: tuple[str, ...], preview: Any) -> None:
+def _show_import(provenance: dict[str, Any], preview: Any) -> None:
     print_preview(preview)
     echo(
-        f"{provenance['patients']} patients; "
+        f"{counted(provenance['patients'], 'patient')}; "
         f"times count from {provenance['time_origin'] or 'an unstated origin'}; "
         f"endpoints: {', '.join(provenance['endpoints']) or 'none'}"
     )
     if provenance["ignored_columns"]:
         echo(f"columns left aside: {', '.join(provenance['ignored_columns'])}")
-    for note in notes:
-        echo(f"note: {note}")
+
+
+@app.command()
+def example(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the tables.")],
+) -> None:
+    """Write tables to try these commands on: simulated patients, and a list of what to do with them."""
+    from aiene.risk.example import write_example
+
+    with user_errors():
+        names = write_example(out)
+        echo(f"{counted(len(names), 'file')} in {out}: {', '.join(names)}")
+        echo(
+            f"next: aiene risk stage {shlex.quote(str(out / 'cohort.csv'))}; README.txt there lists the rest"
+        )
 
 
 @app.command()

@@ -12,6 +12,7 @@ import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo, stderr_console
 from aiene.cli.console import echo_json as echo_any_json
+from aiene.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ OriginOption = Annotated[
     typer.Option(help="When the clock starts, where the collection leaves a choice."),
 ]
 EditionOption = Annotated[
-    Literal["7", "8"] | None, typer.Option(help="Edition of T and N, where the collection does not say.")
+    Literal["7", "8"] | None, typer.Option(help="TNM edition of T and N, where the table does not say it.")
 ]
 HpvOneOption = Annotated[
     Literal["positive", "negative"] | None,
@@ -100,11 +101,13 @@ def read(
     default_site: str | None,
     options: ImportOptions,
 ) -> Imported:
-    """The table, whoever's it is; what should be looked at goes to stderr."""
+    """The table, whoever's it is; what was understood or should be looked at goes to stderr."""
     from aiene.risk.importers.registry import import_table
 
     name = "generic" if mapping is not None and source == "canonical" else source
     imported = import_table(table, name, mapping, lenient, options=options, default_site=default_site)
+    for note in imported.notes:
+        stderr_console().print(f"note: {note}", markup=False)
     tell_warnings(imported.warnings)
     return imported
 
@@ -152,7 +155,7 @@ def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
     from aiene.risk.table.values import listed
 
     console = stderr_console()
-    console.print(f"{joined.matched} patients joined with the run", markup=False)
+    console.print(f"{counted(joined.matched, 'patient')} joined with the run", markup=False)
     for ids, where in ((joined.only_table, "only in the table"), (joined.only_ai, "only in the run")):
         if ids:
             console.print(f"{len(ids)} {where}: {listed(ids, shown=shown)}", style="yellow", markup=False)
@@ -285,7 +288,10 @@ def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> Non
         console.print(f"warning: {warning}", style="yellow", markup=False)
     for skipped in made.skipped:
         console.print(f"not done: {skipped.what}: {skipped.reason}", markup=False)
-    console.print(f"{len(made.tables)} tables and {len(made.figures)} figures; report in {out}", markup=False)
+    console.print(
+        f"{counted(len(made.tables), 'table')} and {counted(len(made.figures), 'figure')}; report in {out}",
+        markup=False,
+    )
     if as_json:
         echo_json(
             {

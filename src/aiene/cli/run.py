@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -337,7 +338,11 @@ def _next_step(out: str, counts: dict[str, int]) -> str:
     """The command that a user most likely wants now."""
     if counts["failed"] or counts["skipped"]:
         return f"cases.csv says why {counts['failed'] or counts['skipped']} of them have no result."
-    return f"aiene export {out} (DICOM objects), aiene risk stratify TABLE --ai-ene {out} (risk groups)."
+    out = shlex.quote(out)
+    return (
+        f"aiene report {out} (pages to look at), aiene export {out} (DICOM objects), "
+        f"aiene risk stratify TABLE --ai-ene {out} (risk groups)."
+    )
 
 
 def _case_json(result: CaseResult) -> dict[str, Any]:
@@ -346,8 +351,8 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
         "source": result.source,
         "status": result.status,
         "reason": result.reason,
-        "n_nodes": len(result.nodes),
-        "n_ene": result.n_ene,
+        "n_ai_nodes": len(result.nodes),
+        "n_ai_ene": result.n_ai_ene,
         "warnings": list(result.warnings),
     }
 

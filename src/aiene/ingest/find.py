@@ -18,7 +18,7 @@ from aiene.ingest.formats import InputFormat, by_name, titles, wanted
 from aiene.ingest.identity import IdRule, Timepoint, group_by_patient, named_by_rule
 from aiene.ingest.input_list import is_input_list, listed_case, read_input_list
 from aiene.ingest.patients import APART, gather
-from aiene.wording import case_name, file_name, joined, said
+from aiene.wording import case_name, counted, file_name, joined, said
 
 OnProgress = Callable[[int, int], None]
 """Told how many files were looked at, and of how many; called often, so it has to be quick."""
@@ -302,7 +302,7 @@ def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> 
     ]
     unwanted, ignored = sum(p.unwanted for p in surveyed), sum(p.ignored for p in surveyed)
     if unwanted:
-        notes.append(f"{unwanted} images of another format left aside")
+        notes.append(f"{counted(unwanted, 'image')} of another format left aside")
     if ignored:
-        notes.append(f"{ignored} files that are no image left aside")
+        notes.append(f"{counted(ignored, 'file')} left aside: not an image")
     return notes
