@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from aiene.wording import visible
+from aiene.errors import visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aiene import cluster
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, device_name, resolve_device
 from aiene.errors import AieneError, OutputError, UsageError, attempt
@@ -33,8 +34,7 @@ from aiene.progress import OnProgress, follower
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
-from aiene.results.patients import Person, same_ct_told
-from aiene.results.records import CaseArrays, CaseResult
+from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told
 from aiene.results.store import CaseFiles, RunStore
 
 log = logging.getLogger(__name__)
@@ -417,8 +417,6 @@ class _Progressing:
     def _work_there(
         self, open_cases: list[Case], jobs: int, device: str, own_masks: bool, scheduler: str
     ) -> None:
-        from aiene import cluster  # distributed is loaded by who wants it
-
         run = self._run
         order = cluster.Order(
             str(run.bundle.path.resolve()),

@@ -20,13 +20,11 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from aiene.errors import AieneError, InputError, OutputError, UsageError
+from aiene.errors import AieneError, InputError, Name, OutputError, Said, UsageError, visible
 from aiene.ingest.case import Case, Refusal
 from aiene.ingest.formats import formats
 from aiene.ingest.input_list import is_input_list, listed_names
-from aiene.results.patients import Person
-from aiene.results.records import CaseResult
-from aiene.wording import Name, Said, visible
+from aiene.results.records import CaseResult, Person
 
 # Pseudonyms: the keyed hash that stands in a run's results where a patient's own name would.
 #
@@ -295,7 +293,7 @@ class Disguised(Plain):
     def text(self, text: str) -> str:
         """A sentence without a name of the input, each told apart by its keyed hash.
 
-        A sentence that knows its names (`wording.Said`) is rendered anew. In text of unknown making every
+        A sentence that knows its names (`errors.Said`) is rendered anew. In text of unknown making every
         name that is known to lie in the input is looked for.
         """
         if isinstance(text, Said):

@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiene.errors import UsageError
-from aiene.geometry.grid import Grid, Triple, Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.hashing import joined_sha256
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
 from aiene.ingest.read import read_case
 from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
-from aiene.nodes.join import join_nodes
 from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, check_known, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
-from aiene.nodes.split import split_nodes
+from aiene.nodes.split import join_nodes, split_nodes
 from aiene.preprocess.preprocess import Prepared, prepare, to_native
 from aiene.preprocess.template import Preparation
 from aiene.results.records import (

@@ -21,7 +21,7 @@ import SimpleITK as sitk
 
 from aiene.cells import probability_text
 from aiene.device import resolve_device
-from aiene.errors import AieneError, CaseError, InputError, UsageError
+from aiene.errors import AieneError, CaseError, InputError, UsageError, counted
 from aiene.export.run_reader import read_labels, read_run
 from aiene.export.source_series import grid_of_facts
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
@@ -49,7 +49,6 @@ from aiene.progress import OnProgress, follower
 from aiene.results.records import CaseResult, NodeResult, recounted
 from aiene.results.store import RunStore
 from aiene.retable import spread_of
-from aiene.wording import counted
 
 Array = npt.NDArray[np.generic]
 Image: TypeAlias = str | os.PathLike[str] | sitk.Image | nib.Nifti1Pair | Volume | Array

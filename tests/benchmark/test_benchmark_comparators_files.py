@@ -21,8 +21,7 @@ from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import LabelChoice, ModelEntry
 from aiene.benchmark.models import bundle_kind, located, open_comparator
 from aiene.errors import InputError, MissingExtraError, ModelError
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case
 from aiene.nodes.split import split_nodes
 from aiene.preprocess.preprocess import Prepared

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case, NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
 from aiene.nodes.node import CountingRule

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry.grid import Grid, Volume, grid_of, to_sitk, volume_of
-from aiene.geometry.resample import RigidTransform, pull_labels, resample
+from aiene.geometry.grid import Grid, RigidTransform, Volume, grid_of, to_sitk, volume_of
+from aiene.geometry.resample import pull_labels, resample
 
 ANGLES = st.tuples(*[st.floats(-180, 180, width=32, allow_subnormal=False)] * 3)
 PERMUTATIONS = st.permutations([0, 1, 2])

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from pydicom.fileset import FileSet
 
-from aiene.errors import InputError
-from aiene.ingest.case import Case, Refusal, case_id, distinct, safe
+from aiene.errors import InputError, said
+from aiene.ingest.case import Case, Refusal
+from aiene.ingest.case_id import case_id, distinct, safe
 from aiene.ingest.find import find_cases
 from aiene.ingest.read import read_case
-from aiene.wording import said
 from builders.dicom_files import ct, write_nifti, write_series
 from builders.dicom_stacks import only
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.errors import UsageError
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.geometry.grid import Grid, RigidTransform, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.nodes.measure import axial_axes
 from aiene.nodes.node import Node, check_known, contours, parse_fg_labels
 from aiene.nodes.placement import NativeNodes, native_nodes

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.geometry.grid import ORDERS, Grid, Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.geometry.grid import ORDERS, Grid, RigidTransform, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.nodes.node import Node, names_by_volume
 from aiene.nodes.placement import NativeNodes, native_nodes
 from aiene.nodes.split import node_of

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry.grid import AXIAL, ORDERS, AxisOrder, Grid, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import AXIAL, ORDERS, AxisOrder, Grid, RigidTransform, Volume
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.patient import patient_of
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import OPEN
+from aiene.preprocess.registration import Template
 from aiene.preprocess.resampling import Working, open_working
-from aiene.preprocess.template import Template
 from builders.head_phantom import Head
 
 PADDINGS = [

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from aiene.cli.risk import app
+from aiene.cli.app import app
 from aiene.risk.simulate.cohort import simulate_cohort
 from aiene.risk.table.files import write_table
 from aiene.risk.table.read import read_table
@@ -34,7 +34,7 @@ def cli(tmp_path, monkeypatch):
     run.to_csv(tmp_path / "run" / "patients.csv", index=False)
 
     def call(*words, code=0):
-        result = CliRunner().invoke(app, [str(w) for w in words])
+        result = CliRunner().invoke(app, ["risk", *(str(w) for w in words)])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == code, result.output

@@ -21,8 +21,8 @@ from aiene.risk.analyse.derive.validate import (
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
-from aiene.stats.concordance import harrell_c
 from aiene.stats.cox_model import fit_cox
+from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import SCHEME, drawn
 
 

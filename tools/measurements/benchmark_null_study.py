@@ -34,7 +34,7 @@ from scipy import stats
 
 from aiene.benchmark.metrics.classification import classification
 from aiene.benchmark.metrics.detection import froc_score
-from aiene.benchmark.metrics.matching import NodeInfo, NodeMatch, NodePair
+from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, NodePair
 from aiene.stats.bootstrap import mean
 from aiene.stats.equivalence import difference_test, equivalence, subtracted
 from aiene.stats.paired import compare_with_reference, paired, sign_flip_p

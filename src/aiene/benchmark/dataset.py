@@ -20,7 +20,7 @@ from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, La
 from aiene.benchmark.content_hash import image_sha256, in_order_of_place, labels_sha256, nodes_sha256
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
 from aiene.benchmark.metrics.matching import components, node_infos
-from aiene.benchmark.records import TruthNode, TruthRecord
+from aiene.benchmark.records import Pair, Pairing, Refused, TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.geometry.resample import pull_labels
@@ -31,6 +31,7 @@ from aiene.ingest.find import find_cases
 from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
+from aiene.ingest.readers.nifti import read_nifti
 
 FOREIGN = (".mha", ".mhd", ".img", ".hdr", ".mgz", ".npz", ".npy", ".zip")
 """Endings of volumes that are refused by name, not passed over, as far as the table of formats has none."""
@@ -45,54 +46,6 @@ OTHER_WORDS = frozenset({"nodes", "prepared", "instances"})
 Role = Literal["image", "mask"]
 _CHANNEL = re.compile(r"^(.*)_(\d{4})$")
 _WORD = re.compile(r"^(.*?)[._\- ]+([A-Za-z]+)$")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One case with its ground truth.
-
-    Parameters
-    ----------
-    case_id : what both files' names have in common.
-    image : the CT, found but not read.
-    mask : the file of its ground truth.
-    """
-
-    case_id: str
-    image: Case
-    mask: Path
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A case that cannot be paired.
-
-    Parameters
-    ----------
-    reason : one sentence.
-    """
-
-    case_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """What two folders hold together.
-
-    Parameters
-    ----------
-    pairs : by case id in byte order.
-    images_without_mask, masks_without_image : case ids that stand alone.
-    refused : cases with more than one image or mask, and files that are not read.
-    notes : what was passed over.
-    """
-
-    pairs: tuple[Pair, ...]
-    images_without_mask: tuple[str, ...]
-    masks_without_image: tuple[str, ...]
-    refused: tuple[Refused, ...]
-    notes: tuple[str, ...] = ()
 
 
 class Named(NamedTuple):
@@ -482,3 +435,9 @@ def patient_finder(config: BenchmarkConfig, table: EneTable | None) -> Any:
         return found[1] if found.lastindex else found[0]
 
     return patient
+
+
+def read_kept(file: Path) -> Volume:
+    """A map that this module wrote."""
+    volume = read_nifti(Case(file.name, "nifti", (file,))).volume
+    return volume.with_array(volume.array.astype(np.uint16))

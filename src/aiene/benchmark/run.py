@@ -10,26 +10,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aiene.benchmark.case_evaluation import (
-    CaseTask,
-    TruthTask,
-    close,
-    keep_case,
-    keep_truth,
-    model_files,
-    truth_files,
-)
-from aiene.benchmark.comparators.protocol import ModelFacts
+from aiene.benchmark.case_evaluation import CaseTask, TruthTask, close, keep_case, keep_truth, opened
+from aiene.benchmark.comparators.protocol import Entrant, ModelFacts
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.dataset import Pair, Pairing, find_pairs, list_files, patient_finder
+from aiene.benchmark.dataset import find_pairs, list_files, patient_finder
 from aiene.benchmark.ene_labels import EneTable, read_ene_table
 from aiene.benchmark.linear_probe import cross_validated
-from aiene.benchmark.models import Entrant, line_up, source_name
-from aiene.benchmark.records import WORK, CaseRecord, TruthRecord, read_record, read_truth
+from aiene.benchmark.models import line_up, source_name
+from aiene.benchmark.records import (
+    WORK,
+    CaseRecord,
+    Pair,
+    Pairing,
+    TruthRecord,
+    key_of,
+    model_files,
+    read_record,
+    read_truth,
+    truth_files,
+)
 from aiene.benchmark.results_table import results_csv
 from aiene.benchmark.summary import summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import InputError, UsageError
+from aiene.errors import AieneError, InputError, UsageError
 from aiene.extras import need
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
@@ -209,9 +212,6 @@ def _lost_truth(task: TruthTask) -> TruthRecord:
 
 def _opened(entrant: Entrant, let_go: bool, threads: int) -> Entrant:
     """The model's facts; a model that is not there has a reason instead."""
-    from aiene.benchmark.case_evaluation import opened
-    from aiene.errors import AieneError
-
     if entrant.request is None:
         return entrant
     try:
@@ -294,8 +294,6 @@ def _done(out: Path, key: str, case_id: str, identity: str) -> bool:
 
 
 def _lost_case(task: CaseTask) -> CaseRecord:
-    from aiene.benchmark.records import key_of
-
     record = CaseRecord(
         model=task.request.name,
         key=key_of(task.request.name),

@@ -19,6 +19,9 @@ from aiene.cli import (
     retable,
     review,
     risk,
+    risk_analyse,
+    risk_simulate,
+    risk_validate,
     run,
     train,
 )
@@ -45,6 +48,9 @@ app.add_typer(dicom.app, name="dicom")
 app.command(name="doctor")(doctor.doctor)
 app.command(name="pseudonyms")(pseudonyms.pseudonyms)
 app.add_typer(benchmark.app, name="benchmark")
+risk.app.command(name="analyse")(risk_analyse.analyse)
+risk.app.command(name="simulate")(risk_simulate.simulate)
+risk.app.command(name="validate")(risk_validate.validate)
 app.add_typer(risk.app, name="risk")
 app.add_typer(train.app, name="train")
 

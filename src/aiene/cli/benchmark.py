@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +11,7 @@ from typer.core import TyperGroup
 
 from aiene.cli import leaderboard
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
-from aiene.wording import counted
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,12 +134,13 @@ def compare(
     ----------
     given : options by name; None where it was not given, so that the configuration's counts.
     """
+    from aiene.benchmark.report.write import write_report
     from aiene.benchmark.run import run_benchmark
 
     console = stderr_console()
     config = configuration(config_file, given)
     run = run_benchmark(config, out, jobs=jobs, apart=True, on_step=lambda step: _tell_step(console, step))
-    report = _report(out) if "html" in config.output_formats else None
+    report = write_report(out) if "html" in config.output_formats else None
     if config.leaderboard is not None:
         _add_to_board(console, run, config.leaderboard, config.site)
     _tell_end(console, run, report, as_json)
@@ -198,14 +197,6 @@ def _named_folders(words: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"--predictions: {name} is named twice; give each folder its own name.")
         folders[name] = reviewed_masks(Path(folder))
     return folders
-
-
-def _report(out: Path) -> Path | None:
-    """The HTML report; None where its part of the package is not there."""
-    spec = find_spec("aiene.benchmark.report")
-    if spec is None or spec.origin is None:
-        return None
-    return Path(import_module("aiene.benchmark.report").write_report(out))
 
 
 def _add_to_board(console: Console, run: BenchmarkRun, board: Path, site: str) -> None:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import typer
 
 from aiene.cells import probability_text
-from aiene.errors import AieneError, OutputError, UsageError
+from aiene.errors import AieneError, OutputError, UsageError, counted, is_hidden, visible
 from aiene.report import document
-from aiene.wording import counted, is_hidden, visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
-from aiene.errors import UsageError
-from aiene.wording import counted
+from aiene.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from aiene.pacs.config import Settings
@@ -57,6 +56,7 @@ def listen(
 
 def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
     from aiene.pacs.service import Service
+    from aiene.pacs.worker import work
 
     console = stderr_console()
 
@@ -64,7 +64,7 @@ def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
         console.print(f"listening as {where}; results in {settings.store}. {RESEARCH_ONLY}", markup=False)
 
     try:
-        Service(settings, show_uids=show_uids, retry_failed=retry_failed).run(ready)
+        Service(settings, work=work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
     except KeyboardInterrupt:
         console.print("stopped; what was received is kept, and the next start goes on from here.")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, tell_row, user_errors
-from aiene.wording import counted
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     from aiene.export.run import ExportSummary

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
-from aiene.wording import counted
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     from aiene.viewer.run import ReportSummary

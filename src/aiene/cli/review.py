@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
 from aiene.cli.report import ClinicalOption, IdPatternOption, ImagesOption
-from aiene.wording import counted
+from aiene.errors import counted
 
 
 class _Group(TyperGroup):

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from aiene.cli.console import echo, stderr_console, user_errors
-from aiene.cli.risk_analyse import analyse
 from aiene.cli.risk_options import (
     AiEneOption,
     AssumeM0Option,
@@ -44,17 +43,12 @@ from aiene.cli.risk_options import (
     tell_end,
     write_with_record,
 )
-from aiene.cli.risk_simulate import simulate
-from aiene.cli.risk_validate import validate
-from aiene.wording import counted
+from aiene.errors import counted
 
 app = typer.Typer(
     help="From AI-ENE node counts to risk groups: staging, stratifying, survival. Research only.",
     no_args_is_help=True,
 )
-app.command(name="analyse")(analyse)
-app.command(name="simulate")(simulate)
-app.command(name="validate")(validate)
 
 OutOption = Annotated[
     Path | None,
@@ -162,6 +156,10 @@ def stage(
     hpv_unknown: HpvUnknownOption = "p16_negative",
     rtog: RtogOption = "fakhry2019",
     iene_from_ai: IeneFromAiOption = False,
+    own_edition: Annotated[
+        list[Path] | None,
+        typer.Option("--own-edition", help="TOML file with rules of your own, for two more columns; repeat."),
+    ] = None,
     lenient: LenientOption = False,
     sheet: SheetOption = None,
     origin: OriginOption = None,
@@ -175,20 +173,23 @@ def stage(
     import pandas as pd
 
     from aiene.risk.importers.source import ImportOptions
+    from aiene.risk.staging.own_edition import read_editions
     from aiene.risk.staging.stage import stage_table
 
     with user_errors():
+        own = read_editions(own_edition or [])
         options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
         found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
         chosen = staging_options(assume_m0, ene_unknown, hpv_unknown, rtog, iene_from_ai)
-        staged = stage_table(found.table, options=chosen)
+        staged = stage_table(found.table, options=chosen, own=own)
         whole = pd.concat([found.table.drop(columns=[n for n in staged if n in found.table]), staged], axis=1)
         whole = whole[["patient_id", *(n for n in whole if n != "patient_id")]]
-        tally = counts(staged, _STAGES)
+        tally = counts(staged, (*_STAGES, *(name for one in own for name in one.columns)))
         record = {
             "provenance": found.provenance,
             "warnings": list(found.warnings),
             "staging": asdict(chosen),
+            **({"own_editions": [one.name for one in own]} if own else {}),
             "counts": tally,
             "simulated": simulated(found.table),
         }

@@ -12,7 +12,7 @@ import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo, stderr_console
 from aiene.cli.console import echo_json as echo_any_json
-from aiene.wording import counted
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     import pandas as pd

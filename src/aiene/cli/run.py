@@ -404,8 +404,8 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
 
 def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, Any]:
     """One case of `--list`: run, skipped or failed, as its row in cases.csv would be."""
+    from aiene.errors import visible
     from aiene.ingest.case import Case
-    from aiene.wording import visible
 
     beyond = limit is not None and place >= limit
     reason = f"beyond --limit {limit}" if beyond else "" if isinstance(item, Case) else item.reason

@@ -11,8 +11,7 @@ import typer
 from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
 
 if TYPE_CHECKING:
-    from aiene.training.bundle import Step
-    from aiene.training.dataset import LeftOut
+    from aiene.training.records import LeftOut, Step
 
 app = typer.Typer(
     help="Train the networks on your own contours and pathology, into a model bundle.", no_args_is_help=True
@@ -77,11 +76,10 @@ def segmenter(
     """Train an nnU-Net v2 segmenter on the crops that the road itself makes."""
     with user_errors():
         from aiene.device import resolve_device
-        from aiene.results.reviews import reviewed_masks
         from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
 
         settings = SegmenterTraining(
-            images, reviewed_masks(labels), out, patients, fold, epochs, iterations,
+            images, _label_maps(labels), out, patients, fold, epochs, iterations,
             str(resolve_device(device)), go_on,
             start_from, seed, gpu_memory, processes,
         )  # fmt: skip
@@ -125,7 +123,6 @@ def classifier(
     """Train the DualNet that judges node positivity and ENE, cross-validated by patient."""
     with user_errors():
         from aiene.device import resolve_device
-        from aiene.results.reviews import reviewed_masks
         from aiene.training.classifier import train_classifier
         from aiene.training.classifier_data import ClassifierTraining
         from aiene.training.classifier_fit import FitSettings
@@ -140,7 +137,7 @@ def classifier(
         )
         settings = ClassifierTraining(
             images,
-            reviewed_masks(labels),
+            _label_maps(labels),
             nodes,
             out,
             patients,
@@ -153,6 +150,19 @@ def classifier(
         )
         bundle, left_out = train_classifier(settings, _teller(), _note)
     _end(f"Bundle in {bundle.path}. {bundle.card.notice}", left_out)
+
+
+def _label_maps(labels: Path) -> Path:
+    """The folder of label maps that is meant, with a word on what of a review is in it."""
+    from aiene.results.reviews import are_reviewed, reviewed_masks
+
+    masks = reviewed_masks(labels)
+    if are_reviewed(masks) and masks.is_dir():
+        count = len(list(masks.glob("*.nii.gz")))
+        _note(
+            f"{count} cases that {masks.parent.name} has accepted or corrected; CTs of others are not used."
+        )
+    return masks
 
 
 def _teller() -> Callable[[Step], None]:

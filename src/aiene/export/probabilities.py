@@ -13,8 +13,8 @@ from aiene.errors import AieneError, CaseError
 from aiene.export.case import ExportCase
 from aiene.export.run_reader import RunRecord, read_image
 from aiene.export.source_series import SourceSeries, grid_of_facts, planes
-from aiene.geometry.grid import Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.geometry.grid import RigidTransform, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import Bundle, find_bundle
 from aiene.nodes.node import GTVN, GTVP, contours, parse_fg_labels
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError, TableError
-from aiene.ingest.case import Case, Refusal, case_id, safe
-from aiene.ingest.identity import iso_date
+from aiene.errors import InputError, TableError, file_name, joined, said
+from aiene.ingest.case import Case, Refusal, iso_date
+from aiene.ingest.case_id import case_id, safe
 from aiene.user_table import Row, Table, plain_id, read_table
-from aiene.wording import file_name, joined, said
 
 _REMEDY: Final = "give a CSV with a column image, and as you like case_id, patient_id, date, treatment, mask"
 _OTHER_NAMES: Final = {"case": "case_id", "patient": "patient_id"}

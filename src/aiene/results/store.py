@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiene.errors import InputError, OutputError, UsageError
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import pandas as pd
 
 from aiene.cells import probability, table_bytes
 from aiene.nodes.node import CountingRule
-from aiene.results.patients import by_patient
 from aiene.results.records import CaseResult, NodeResult
 
 PUBLISHED = (
@@ -234,3 +234,19 @@ def _patient_row(result: CaseResult) -> dict[str, Any]:
         "total_node_mm3": sum(volumes),
         "primary_found": result.has_primary,
     }
+
+
+def by_patient(results: Iterable[CaseResult]) -> list[tuple[CaseResult, tuple[CaseResult, ...]]]:
+    """Of every patient, in byte order of their names, the result that counts and the others.
+
+    A result without a patient, as older runs left them, is a patient of its own.
+    """
+    groups: dict[str, list[CaseResult]] = defaultdict(list)
+    for result in results:
+        groups[result.patient or result.case_id].append(result)
+    pairs = []
+    for _, group in sorted(groups.items(), key=lambda pair: pair[0].encode("utf-8", "surrogateescape")):
+        ordered = sorted(group, key=lambda r: (r.date, r.case_id))
+        chosen = next((r for r in ordered if r.counts), ordered[0])
+        pairs.append((chosen, tuple(r for r in ordered if r is not chosen)))
+    return pairs

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import UsageError
-from aiene.export.secondary_capture import key_index
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import bounding_box
+from aiene.results.pictures import key_index
 from aiene.viewer.scene import PRIMARY
 
 Drawing = npt.NDArray[np.uint8]

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.errors import InputError, UsageError
+from aiene.errors import InputError, UsageError, counted
 from aiene.risk.table.files import read_raw
 from aiene.risk.table.values import listed, number, understood, whole
-from aiene.wording import counted
 
 _COUNTS = ("n_ai_ene", "n_ai_nodes")
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
+from aiene.stats.life_table import Moments
 from aiene.stats.records import Floats, Ints, check_followed, check_horizons, check_outcome
-from aiene.stats.survival_curves import Moments
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from aiene.errors import UsageError
 from aiene.extras import need
+from aiene.stats.elementary import chi2_tail, holm, two_sided
 from aiene.stats.records import (
     Floats,
     Ints,
@@ -28,23 +28,6 @@ from aiene.stats.records import (
 
 _ROUNDING = 1e-9
 """Relative tolerance of the covariance's rank: its rows sum to 0 only up to this with a million patients."""
-
-
-def normal_quantile(p: float) -> float:
-    """The standard normal quantile."""
-    return float(special.ndtri(p))
-
-
-def two_sided(z: float) -> float:
-    """Two-sided p value of a standard normal statistic."""
-    return float(2.0 * special.ndtr(-abs(z)))
-
-
-def chi2_tail(statistic: float, df: int) -> float:
-    """P value of a chi-squared statistic; NaN without a degree of freedom."""
-    return (
-        float(special.chdtrc(df, max(statistic, 0.0))) if df > 0 and np.isfinite(statistic) else float("nan")
-    )
 
 
 class GroupCount(NamedTuple):
@@ -210,24 +193,6 @@ def log_rank_trend(
         )
     z = float(present @ (sums.observed - sums.expected)) / variance**0.5
     return Trend(z * z, two_sided(z), z, tuple(present.tolist()))
-
-
-def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """P values after Holm's step-down correction, in the order given.
-
-    A missing one (None, NaN) gives None and does not count as a test.
-
-    References
-    ----------
-    Holm 1979, Scand J Stat 6:65.
-    """
-    p = np.array(p_values, dtype=np.float64)
-    valid = np.flatnonzero(np.isfinite(p))
-    order = valid[np.argsort(p[valid], kind="stable")]
-    factors = np.arange(order.size, 0, -1)
-    corrected = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
-    adjusted = dict(zip(order.tolist(), corrected.tolist(), strict=True))
-    return tuple(adjusted.get(place) for place in range(p.size))
 
 
 def _strata(strata: ArrayLike | None, n: int) -> Ints:

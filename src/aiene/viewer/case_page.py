@@ -11,10 +11,8 @@ import numpy as np
 from aiene.cells import probability_text
 from aiene.errors import AieneError, ModelError
 from aiene.export.run_reader import RunRecord, read_labels
-from aiene.export.secondary_capture import key_index
 from aiene.export.source_series import grid_of_facts
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.models.bundle import ModelCard, find_bundle
 from aiene.nodes.node import CountingRule
 from aiene.preprocess.template import load_preparation
@@ -22,6 +20,7 @@ from aiene.report.document import RESEARCH_ONLY
 from aiene.report.formatting import NOTHING
 from aiene.report.page import filled
 from aiene.results.nifti import nifti_bytes
+from aiene.results.pictures import key_index
 from aiene.results.records import CaseResult, NodeResult
 from aiene.viewer import scripts
 from aiene.viewer.pictures import key_picture, registration_picture, thumbnail

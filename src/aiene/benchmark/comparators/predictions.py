@@ -11,9 +11,10 @@ import numpy as np
 from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, LabelChoice
-from aiene.benchmark.dataset import Refused, in_our_values, list_files, read_labels
+from aiene.benchmark.dataset import in_our_values, list_files, read_labels
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows, read_ene_table
 from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.records import Refused
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
 from aiene.ingest.fingerprint import glance

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aiene.stats.concordance import harrell_c
 from aiene.stats.cox_model import RiskSets, derivatives, fit_cox, linear_predictor, risk_sets
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import NotEstimableError
 
 FEW_LEVELS = 64

@@ -13,6 +13,7 @@ from aiene.report.document import Column, Figure, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_bars, draw_flow, draw_migration
 from aiene.risk.analyse.cohort import Cohort, numeric, words
+from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
 from aiene.risk.analyse.survival import lower
 
@@ -207,8 +208,6 @@ def _category_rows(label: str, values: np.ndarray, groups: list[_Group]) -> list
 
 def missing_table(cohort: Cohort, covariates: Sequence[str]) -> Table:
     """How many analysed patients lack each covariate, and how many lack any."""
-    from aiene.risk.analyse.design import make_design
-
     design = make_design(cohort.table, covariates)
     n = len(cohort.table)
     rows: list[dict[str, Any]] = []

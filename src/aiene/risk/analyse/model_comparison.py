@@ -16,6 +16,7 @@ from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox_model import CoxFit
+from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import Difference, Interval, NotEstimableError
 
@@ -309,8 +310,6 @@ def varying(matrix: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marginal(outcome: Outcome, horizons: Sequence[float]) -> np.ndarray:
-    from aiene.stats.cumulative_incidence import cumulative_incidence
-
     curve = cumulative_incidence(outcome.time, outcome.state)
     values = np.array([e.value for e in curve.at(horizons)])
     return np.broadcast_to(values, (outcome.n, len(values))).copy()

@@ -22,6 +22,7 @@ from aiene.risk.analyse.cohort import (
     missing_reason,
     outcome_of,
 )
+from aiene.risk.analyse.derive.chapter import derive_chapter
 from aiene.risk.analyse.descriptives import (
     count_figure,
     flow_figure,
@@ -40,10 +41,14 @@ from aiene.risk.analyse.locked_chapter import FOLDER as MODELS
 from aiene.risk.analyse.locked_chapter import locked_chapter
 from aiene.risk.analyse.marker_effect import forms_part, interaction_row, interaction_table
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
+from aiene.risk.analyse.output import write_analysis
 from aiene.risk.analyse.records import Analysis, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, chosen_endpoint, parse_endpoints
 from aiene.risk.analyse.survival import Stratum, competing_part, follow_up_table, survival_part
+from aiene.risk.analyse.text import checklists, methods_text, software
+from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
+from aiene.risk.stratify import stratify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,14 +264,10 @@ def analyse(
     OutputError : the results cannot be written.
     MissingExtraError : the extra `risk` is not installed.
     """
-    from aiene.risk.analyse.output import write_analysis
-
     settings = settings or AnalysisSettings()
     wanted = parse_endpoints(list(endpoints))
     chosen_endpoint(settings, wanted)
     if "combined_group" not in table or "marker_class" not in table:
-        from aiene.risk.stratify import stratify
-
         table = stratify(table, scheme)
     cohort = make_cohort(table, settings)
     cohort = replace(cohort, table=with_one_edition(cohort.table, settings.covariates))
@@ -381,12 +382,8 @@ def _extras(
     if endpoints:
         found.append(locked_chapter(cohort, scheme, endpoints, settings, out))
     if settings.derive != "no":
-        from aiene.risk.analyse.derive.chapter import derive_chapter
-
         found.append(derive_chapter(cohort, groupings, scheme, endpoints, settings, out, on_progress))
     if nodes is not None:
-        from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
-
         found.append(threshold_chapter(cohort, groupings, scheme, nodes, endpoints, settings))
     return found
 
@@ -428,8 +425,6 @@ def _analysis(
     skipped: list[Skipped],
     warnings: list[str],
 ) -> Analysis:
-    from aiene.risk.analyse.text import checklists, methods_text, software
-
     # The number of processes changes no result, and so has no place in files that are the same on each run.
     kept = {k: v for k, v in asdict(settings).items() if k != "jobs"}
     facts = {
