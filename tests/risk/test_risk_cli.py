@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from aiene.cli import risk
 from aiene.cli.app import app
 from aiene.risk.simulate.cohort import simulate_cohort
 from aiene.risk.table.files import write_table
@@ -334,7 +335,7 @@ def test_the_example_goes_through_every_command_that_its_list_names(cli, tmp_pat
     lines = (tmp_path / "tables" / "README.txt").read_text().splitlines()
     commands = [line.split()[2:] for line in lines if line.startswith("    aiene risk ")]
     assert {words[0] for words in commands} == {
-        command.name or command.callback.__name__ for command in app.registered_commands
+        command.name or command.callback.__name__ for command in risk.app.registered_commands
     } - {"example"}
     for words in commands:
         if words[0] != "validate":  # it needs the model of a real analysis: tests/risk/test_risk_validate.py
