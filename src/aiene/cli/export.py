@@ -18,7 +18,7 @@ _USUAL = ["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture"]
 
 
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
     to: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,16 +32,18 @@ def export(
     source_dicom: Annotated[
         Path | None,
         typer.Option(
-            "--source-dicom", help="Where the source series lie, if moved or if the input was no DICOM."
+            "--source-dicom",
+            help="Folder of the source series, if they were moved or the input was not DICOM.",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace objects that lie there and differ.")
+        bool, typer.Option("--overwrite", help="Replace existing objects that differ.")
     ] = False,
     reviewed: Annotated[
-        bool, typer.Option("--reviewed", help="What a reader accepted or corrected (aiene review) alone.")
+        bool,
+        typer.Option("--reviewed", help="Export only what a reader accepted or corrected (aiene review)."),
     ] = False,
-    reader: Annotated[str | None, typer.Option(help="Whose review, where there are several.")] = None,
+    reader: Annotated[str | None, typer.Option(help="Name of the reader, if there are several.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Write the results of a run as DICOM objects that reference the source images."""

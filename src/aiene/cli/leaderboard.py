@@ -45,7 +45,7 @@ BoardPath = Annotated[
     ),
 ]
 DataSet = Annotated[
-    str | None, typer.Option("--data", help="Only this data set, by the first characters of its hash.")
+    str | None, typer.Option("--data", help="Show only this data set (first characters of its hash).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -56,15 +56,13 @@ def show(
     sort: Annotated[
         str | None, typer.Option(help="Metric to rank by, such as dice_GTVn, hd95_mm_GTVn or auc_on_truth.")
     ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Further metric to show; may be given several times.")
-    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Another metric to show. Can be repeated.")] = None,
     ascending: Annotated[
-        bool, typer.Option("--ascending", help="Smallest first, instead of the best first.")
+        bool, typer.Option("--ascending", help="Sort the smallest value first, instead of the best.")
     ] = False,
-    latest: Annotated[bool, typer.Option("--latest", help="Of each model only the newest run.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="Show only the newest run of each model.")] = False,
     data: DataSet = None,
-    html: Annotated[Path | None, typer.Option(help="Write it as an HTML page too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the leaderboard in the terminal, and as an HTML page."""

@@ -15,23 +15,28 @@ if TYPE_CHECKING:
 
 ImagesOption = Annotated[
     Path | None,
-    typer.Option("--images", help="Where the CTs lie now, if moved or if the run was pseudonymised."),
+    typer.Option("--images", help="Folder of the CTs, if they were moved or the run was pseudonymised."),
 ]
 ClinicalOption = Annotated[
     Path | None,
-    typer.Option("--clinical", help="Table of aiene risk stratify: shows each patient's risk group."),
+    typer.Option(
+        "--clinical", help="Table from aiene risk stratify, to show the risk group of each patient."
+    ),
 ]
 IdPatternOption = Annotated[
-    str | None, typer.Option("--id-pattern", help="Regular expression: the patient's id within a case id.")
+    str | None,
+    typer.Option("--id-pattern", help="Regular expression that finds the patient id in a case id."),
 ]
 
 
 def report(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
     images: ImagesOption = None,
     clinical: ClinicalOption = None,
     id_pattern: IdPatternOption = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes (default: one per core).")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes (default: one per core).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Write a page for each patient and one for all; they open in a browser, without server or network."""

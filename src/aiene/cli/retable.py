@@ -11,16 +11,16 @@ from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, us
 
 
 def retable(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
     ene_threshold: Annotated[
         float | None,
-        typer.Option(
-            help="A node counts as ENE where its probability is over this (default: as in the run)."
-        ),
+        typer.Option(help="New ENE threshold: a node counts if `ene` is over it (default: as in the run)."),
     ] = None,
     pos_from: Annotated[
         float | None,
-        typer.Option(help="A node counts where its pos is this or more (default: as in the run)."),
+        typer.Option(
+            help="New minimum of `pos`: a node counts if `pos` is this or more (default: as in the run)."
+        ),
     ] = None,
     to: Annotated[
         Path | None,

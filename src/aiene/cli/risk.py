@@ -52,19 +52,20 @@ app = typer.Typer(
 
 OutOption = Annotated[
     Path | None,
-    typer.Option("-o", "--out", help="Table to write; NAME.json beside it says how it came about."),
+    typer.Option("-o", "--out", help="Table to write. NAME.json beside it records how it was made."),
 ]
 _STAGES = ("ajcc7_n", "ajcc7_stage", "ajcc8_stage", "ajcc8_p_stage", "v9_stage", "rtog0129")
 
 
 @app.command(name="import")
 def import_(
-    table: Annotated[Path | None, typer.Argument(metavar="TABLE", help="The table to understand.")] = None,
+    table: Annotated[Path | None, typer.Argument(metavar="TABLE", help="The clinical table to read.")] = None,
     out: OutOption = None,
     source: FromOption = "generic",
     mapping: MapOption = None,
     template: Annotated[
-        Path | None, typer.Option(help="Write a mapping file to fill in, with TABLE's headers, and end.")
+        Path | None,
+        typer.Option(help="Write a mapping file to fill in, with the headers of TABLE, and exit."),
     ] = None,
     lenient: LenientOption = False,
     sheet: SheetOption = None,

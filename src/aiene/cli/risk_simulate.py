@@ -29,11 +29,11 @@ SCHOENFELD = "Schoenfeld's formula for one linear term, by the law of the patien
 
 
 def simulate(
-    n: Annotated[int, typer.Option("--n", min=1, help="Patients.")] = 1733,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of patients.")] = 1733,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Table to write.")] = None,
     onto: Annotated[
         Path | None,
-        typer.Option(help="Plant a simulated count onto the patients of this real table instead."),
+        typer.Option(help="Add a simulated count to the patients of this real table instead."),
     ] = None,
     source: FromOption = "canonical",
     mapping: MapOption = None,
@@ -42,21 +42,21 @@ def simulate(
         typer.Option(help="Endpoint of --hr, --event-rate and the power; dm is dc, and lrf is lrc."),
     ] = "dc",
     hr: Annotated[
-        float | None, typer.Option("--hr", help="Hazard ratio per AI-ENE node (1.4 on dm unless given).")
+        float | None, typer.Option("--hr", help="Hazard ratio per AI-ENE node (default: 1.4 for dc).")
     ] = None,
     event_rate: Annotated[
-        float | None, typer.Option(help="Share of patients with an event; sets the baseline hazard.")
+        float | None, typer.Option(help="Proportion of patients with an event; sets the baseline hazard.")
     ] = None,
     effect: Annotated[
         list[str] | None,
-        typer.Option(help="Another planted hazard ratio: hpv_negative=2.5, dm.t4=1.8, os_rate=0.02, ..."),
+        typer.Option(help="Another effect to simulate: hpv_negative=2.5, dm.t4=1.8, os_rate=0.02, ..."),
     ] = None,
     r_squared: Annotated[
         float,
-        typer.Option(min=0, max=0.99, help="For the power: R squared of the count with the covariates."),
+        typer.Option(min=0, max=0.99, help="Power: R squared of the count given the covariates."),
     ] = 0.0,
-    alpha: Annotated[float, typer.Option(help="For the power: two-sided level.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    alpha: Annotated[float, typer.Option(help="Power: two-sided significance level.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Make a cohort with known hazards and say the power to find them, or plant a count onto a real table."""
