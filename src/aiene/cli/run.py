@@ -135,7 +135,8 @@ def run(
     timepoint: Annotated[
         Literal["auto", "first", "latest"],
         typer.Option(
-            help="Which CT of a patient counts in patients.csv. auto: the latest before treatment if a "
+            help="Which CT of a patient counts in patients.csv. auto: the latest before treatment if "
+            "a "
             "CSV of the input tells its date, else the first."
         ),
     ] = "auto",
