@@ -127,17 +127,15 @@ def run(
         typer.Option(
             "--id-from",
             metavar="RULE",
-            help="How cases and patients are named: PatientID, folder:N (1 is directly in INPUT, -1 contains the "
-            "CT) "
-            "or a regular expression over the path below INPUT. --list shows what comes of it.",
+            help="How cases and patients are named: PatientID, folder:N (1 is directly in INPUT, -1 contains "
+            "the CT) or a regular expression over the path below INPUT. --list shows what comes of it.",
         ),
     ] = None,
     timepoint: Annotated[
         Literal["auto", "first", "latest"],
         typer.Option(
-            help="Which CT of a patient counts in patients.csv. auto: the latest before treatment if "
-            "a "
-            "CSV of the input tells its date, else the first."
+            help="Which CT of a patient counts in patients.csv. auto: the latest before treatment if an input "
+            "list gives the date of treatment, else the first."
         ),
     ] = "auto",
     pseudonymise: Annotated[
