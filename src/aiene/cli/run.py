@@ -134,8 +134,8 @@ def run(
     timepoint: Annotated[
         Literal["auto", "first", "latest"],
         typer.Option(
-            help="Which CT of a patient counts in patients.csv. auto: the latest before treatment if an input "
-            "list gives the date of treatment, else the first."
+            help="Which CT of a patient counts in patients.csv. auto: the latest before treatment if an "
+            "input list gives the date of treatment, else the first."
         ),
     ] = "auto",
     pseudonymise: Annotated[
