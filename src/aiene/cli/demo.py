@@ -20,7 +20,7 @@ def demo(
         int | None, typer.Option(help="Cases to prepare in parallel (default: one per core).")
     ] = None,
 ) -> None:
-    """Run two phantom patients (one DICOM series, one NIfTI file) with the open default bundle."""
+    """Make two synthetic patients (a DICOM series and a NIfTI file) and run them with the included model."""
     from aiene.demo import run_demo  # torch is loaded here, not by --help
 
     console = stderr_console()

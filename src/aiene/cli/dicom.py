@@ -44,7 +44,7 @@ def listen(
         bool, typer.Option("--show-uids", help="Show StudyInstanceUIDs in the log.")
     ] = False,
 ) -> None:
-    """Receive studies, run each that is complete, send its objects back, until stopped (Ctrl-C, SIGTERM)."""
+    """Receive studies, run each complete one and send the results back, until stopped (Ctrl-C, SIGTERM)."""
     from aiene.pacs.config import read_config
 
     with user_errors("aiene dicom listen"):
@@ -94,7 +94,7 @@ def push(
     ] = "127.0.0.1",
     as_json: AsJson = False,
 ) -> None:
-    """Send the DICOM objects of a run to an archive; what it has is not sent again."""
+    """Send the DICOM objects of a run to an archive; objects that it has already are not sent again."""
     from aiene.pacs.config import parse_peer
     from aiene.pacs.run_objects import Commitment, push_run
 
@@ -174,7 +174,7 @@ def pull(
     ae_title: OwnTitle = None,
     as_json: AsJson = False,
 ) -> None:
-    """Retrieve CT series from an archive into a folder; what is there already is not asked for again."""
+    """Retrieve CT series from an archive into a folder; existing series are not retrieved again."""
     from aiene.pacs.archive import archive_of
     from aiene.pacs.config import parse_peer
     from aiene.pacs.pull import Choice
@@ -212,7 +212,7 @@ def status(
         bool, typer.Option("--show-uids", help="Show StudyInstanceUIDs instead of pseudonyms.")
     ] = False,
 ) -> None:
-    """Show what is in which state; exit code 1 where a study failed."""
+    """Show the state of every study; exit code 1 if a study failed."""
     from aiene.pacs.config import read_config
     from aiene.pacs.page import COLUMNS, open_queue, snapshot
 

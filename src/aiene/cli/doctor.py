@@ -44,7 +44,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Say what is wrong with this install or site, and how to mend it; exit code 1 where something is."""
+    """Check this installation (or site), and say how to fix what is wrong; exit code 1 if something is."""
     from aiene.doctor import machine
     from aiene.doctor.finding import Finding, examine
     from aiene.pacs.config import parse_peer, read_config

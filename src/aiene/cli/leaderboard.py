@@ -96,7 +96,7 @@ def show(
 
 @app.command()
 def verify(board: BoardPath) -> None:
-    """Check every entry: its own hash, its shape, and values that cannot be. Exit code 1 if any fails."""
+    """Check every entry: hash, format, and impossible values. Exit code 1 if any fails."""
     from aiene.benchmark.leaderboard.store import read_board
 
     with user_errors():
@@ -115,7 +115,7 @@ def export_board(
     out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
     data: DataSet = None,
 ) -> None:
-    """Write the entries as JSON for other sites: figures and hashes, no patients."""
+    """Export the entries as JSON for other sites: numbers and hashes, no patient data."""
     from aiene.benchmark.leaderboard.store import export_json
 
     with user_errors():
@@ -128,7 +128,7 @@ def import_board(
     board: BoardPath,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Exports of other sites.")],
 ) -> None:
-    """Add the entries that another site has exported; a malformed file adds nothing."""
+    """Add the entries exported by other sites; nothing is added from a malformed file."""
     from aiene.benchmark.leaderboard.store import import_json
 
     for file in files:

@@ -18,7 +18,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a b
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """List the bundles that are here."""
+    """List the installed model bundles."""
     from aiene.models.bundle import Bundle, all_bundles, models_folder
 
     found = list(all_bundles())
@@ -41,7 +41,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Show a bundle's card."""
+    """Show the card of a bundle."""
     from aiene.models.bundle import find_bundle
 
     with user_errors():
@@ -58,7 +58,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(name: Name, as_json: AsJson = False) -> None:
-    """Compare every file of a bundle with its hash, and load both networks and the template."""
+    """Check the hash of every file of a bundle, and load its networks and template."""
     import torch
 
     from aiene.models.bundle import find_bundle, verify_bundle
@@ -149,7 +149,7 @@ def import_model(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a trained segmenter (nnU-Net v1 or v2), a Keras .h5 and a template into a bundle, checked."""
+    """Make a bundle from a trained segmenter (nnU-Net v1 or v2), a Keras .h5 and a template, and check it."""
     from aiene.errors import UsageError
     from aiene.models.bundle import find_bundle
     from aiene.models.importers.bundle import Choices, import_bundle, import_into
@@ -226,7 +226,7 @@ def export_model(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="A folder that does not exist yet.")],
 ) -> None:
-    """Write a bundle, or its segmenter, as other tools take it."""
+    """Export a bundle, or its segmenter, for other tools."""
     from aiene.models.bundle import find_bundle
     from aiene.models.exporters import export_bundle
 

@@ -21,7 +21,7 @@ def pseudonyms(
     column: Annotated[str, typer.Option(help="Column of the ids, if INPUT is a CSV.")] = "case_id",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of CSV.")] = False,
 ) -> None:
-    """Print each case id with the pseudonym that `aiene run --pseudonymise` gives it; keep the table safe."""
+    """Print each case id with its pseudonym in `aiene run --pseudonymise`; keep this table safe."""
     from aiene.deidentify import all_pseudonyms, read_key
 
     console = stderr_console()

@@ -39,7 +39,7 @@ def report(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Write a page for each patient and one for all; they open in a browser, without server or network."""
+    """Write a page for each patient and one for the cohort, to open in a browser (no server or network)."""
     with user_errors():
         summary = write_report(out, images=images, clinical=clinical, id_pattern=id_pattern, jobs=jobs)
     if as_json:

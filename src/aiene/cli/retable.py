@@ -28,7 +28,7 @@ def retable(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Count the nodes of a run at another threshold, into new tables; no network runs again."""
+    """Count the nodes of a run again at another threshold and write new tables; no network runs."""
     from aiene.errors import UsageError
     from aiene.retable import retable as make
 

@@ -57,7 +57,7 @@ def start(
         bool, typer.Option("--no-browser", help="Only print the address; do not open a browser.")
     ] = False,
 ) -> None:
-    """Start the review of a run on this machine, and open it in the browser."""
+    """Start the review of a run on this computer, and open it in the browser."""
     from aiene.errors import UsageError
 
     with user_errors():

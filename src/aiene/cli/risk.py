@@ -76,7 +76,7 @@ def import_(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a clinical table, show what was understood, and write it as a canonical table."""
+    """Read a clinical table, show how it was understood, and write it as a canonical table."""
     from aiene.errors import UsageError
     from aiene.risk.importers.source import ImportOptions
 
@@ -135,7 +135,7 @@ def _show_import(provenance: dict[str, Any], preview: Any) -> None:
 def example(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the tables.")],
 ) -> None:
-    """Write tables to try these commands on: simulated patients, and a list of what to do with them."""
+    """Write example tables (simulated patients), with a list of commands to try on them."""
     from aiene.risk.example import write_example
 
     with user_errors():
@@ -170,7 +170,7 @@ def stage(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stage every patient: AJCC/UICC 7, 8 and version 9, RTOG-0129; with the row, or why it is unknown."""
+    """Stage every patient (AJCC/UICC 7, 8 and version 9, RTOG-0129), with the rule used or why unknown."""
     import pandas as pd
 
     from aiene.risk.importers.source import ImportOptions
@@ -224,7 +224,7 @@ def stratify(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the AI-ENE count and compute the combined group of every patient by a scheme, step by step."""
+    """Join the AI-ENE counts and assign every patient to a risk group by a scheme, step by step."""
     from aiene.risk import stratify as stratifying
     from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme

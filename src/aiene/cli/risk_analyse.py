@@ -105,7 +105,7 @@ def analyse(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Analyse a cohort: survival, distant control, whether the AI-ENE count adds anything; one report."""
+    """Analyse a cohort: survival, distant control, and whether the AI-ENE count adds to them; one report."""
     from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme
 

@@ -84,7 +84,7 @@ def validate(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a locked scheme or model on another cohort, without refitting; one report."""
+    """Validate a locked scheme or model on another cohort, without refitting; one report."""
     from aiene.errors import UsageError
     from aiene.risk.analyse.locked_model import is_model, read_model
     from aiene.risk.analyse.settings import AnalysisSettings

@@ -83,7 +83,7 @@ def segmenter(
         ),
     ] = False,
 ) -> None:
-    """Train an nnU-Net v2 segmenter on the crops that the road itself makes."""
+    """Train an nnU-Net v2 segmenter on the same crops that a run makes."""
     with user_errors():
         from aiene.device import resolve_device
         from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
@@ -133,7 +133,7 @@ def classifier(
     go_on: Continue = False,
     seed: Seed = 0,
 ) -> None:
-    """Train the DualNet that judges node positivity and ENE, cross-validated by patient."""
+    """Train the DualNet classifier of node positivity and ENE, cross-validated by patient."""
     with user_errors():
         from aiene.device import resolve_device
         from aiene.training.classifier import train_classifier
