@@ -59,7 +59,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate a cohort with known hazards and compute the power, or add a simulated count to a real table."""
+    """Simulate a cohort with known hazards and compute the power, or add a simulated count to a table."""
     from aiene.errors import UsageError
     from aiene.risk.simulate.law import planned_power
     from aiene.risk.table.endpoints import ALIASES
