@@ -253,13 +253,15 @@ def test_t_n_and_m_without_an_edition_are_read_by_the_one_that_is_said(edition):
 
 
 def test_each_row_may_say_its_edition_in_one_column():
-    table = complete(pd.DataFrame(BARE).assign(Edition=["AJCC 7", "8th", "9"]))
+    table = complete(
+        pd.DataFrame(BARE).rename(columns={"T": "T stage"}).assign(**{"TNM edition": ["AJCC 7", "8th", "9"]})
+    )
     assert table["n7"].tolist()[:1] == ["N2b"]
     assert table["n8"].tolist()[1] == "N1"
     assert table["n9"].tolist()[2] == "NX"
     assert table["edition_n"].tolist() == ["7", "8", "9"]
     assert table["edition_t"].tolist()[:2] == ["7", "8"]
-    assert "Edition" not in table
+    assert not {"TNM edition", "T stage"} & set(table)
 
 
 def test_t_and_n_without_any_edition_are_told_in_one_sentence():
@@ -553,3 +555,18 @@ def test_disease_free_survival_needs_both_failures_and_the_other_has_its_own_nam
 def test_n_of_version_9_does_not_stand_among_those_of_edition_8():
     with pytest.raises(InputError, match="N of version 9 into n9"):
         complete(bad(n7=[None] * 4, n8=["N1"] * 4, edition_n=["9"] * 4))
+
+
+def test_an_edition_that_is_none_leaves_the_category_out_where_lenient():
+    table = pd.DataFrame(BARE).assign(Edition=["2018", "8", "8"])
+    with pytest.raises(TableError, match='the edition of T is "2018" in row 1; allowed are 7, 8 and 9'):
+        complete(table)
+    read = complete(table, lenient=True)
+    assert read["n8"].tolist()[1:] == ["N1", "NX"]
+    assert read[["t7", "t8", "n7", "n8", "edition_t", "edition_n"]].iloc[0].isna().all()
+
+
+def test_events_coded_1_and_2_are_refused_also_where_lenient():
+    """Counting 2 as missing would leave 1, which may as well be censored, as an event."""
+    with pytest.raises(InputError, match="os_event is coded 1 and 2"):
+        complete(bad(os_event=[2, 1, 2, 1]), lenient=True)

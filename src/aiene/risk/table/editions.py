@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from aiene.risk.table.values import Findings, rows_of
+from aiene.risk.table.values import Findings, listed, rows_of
 
 _OWN_NAMES = {
     "t": ("t", "ct", "t_stage", "t_category"),
@@ -36,9 +36,8 @@ def placed(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     table : headers as the canonical table has them, where they are known.
     findings : its `edition` is the user's word for rows that do not say it themselves.
     """
-    names = {
-        role: next((n for n in table if str(n).casefold() in own), None) for role, own in _OWN_NAMES.items()
-    }
+    folded = {re.sub(r"[\s.-]+", "_", str(name).strip().casefold()): str(name) for name in table}
+    names = {role: next((folded[n] for n in own if n in folded), None) for role, own in _OWN_NAMES.items()}
     out = table.copy()
     if names["m"] is not None and "m" not in out:
         out = out.rename(columns={names["m"]: "m"})
@@ -48,16 +47,18 @@ def placed(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
         header = names[letter]
         if header is None or any(f"{letter}{number}" in out for number in "789"):
             continue
-        known = f"edition_{letter}"
-        if known not in out and edition is not None:
-            out[known] = out[edition]
-        words = out[known].astype("string") if known in out else pd.Series(pd.NA, out.index, dtype="string")
-        words = words.map(lambda word: edition_of(word) or word, na_action="ignore")
-        words = words.fillna(findings.edition) if findings.edition is not None else words
+        words = _editions(out, letter, names["edition"], findings)
         given = out[header].notna()
         if (given & words.isna()).any():
             unsaid.append(str(header))
-        out[known] = words.where(given)
+        odd = (given & words.notna() & ~words.isin(["7", "8", "9"])).to_numpy(dtype=bool)
+        if odd.any():
+            seen = listed([f'"{word}"' for word in pd.unique(words[odd])])
+            problem = f"the edition of {header} is {seen} in {rows_of(odd)}"
+            findings.bad_values(problem, "allowed are 7, 8 and 9", f"edition_{letter}")
+        given &= ~odd
+        out[f"edition_{letter}"] = words.where(given)
+        out[header] = out[header].where(given)
         old, newest = (words == "7").fillna(False), ((words == "9") & (letter == "n")).fillna(False)
         for number, rows in (("7", old), ("9", newest), ("8", ~old & ~newest)):
             if (rows & given).any():
@@ -76,6 +77,14 @@ def placed(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
             "edition_t", "edition_n",
         )  # fmt: skip
     return out
+
+
+def _editions(table: pd.DataFrame, letter: str, shared: str | None, findings: Findings) -> pd.Series:
+    """The edition of each row: its own column's, else that of T and N, else as asked for; else NA."""
+    own = f"edition_{letter}" if f"edition_{letter}" in table else shared
+    words = pd.Series(pd.NA, table.index, dtype="string") if own is None else table[own].astype("string")
+    words = words.map(lambda word: edition_of(word) or word, na_action="ignore")
+    return words if findings.edition is None else words.fillna(findings.edition)
 
 
 def filled(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:

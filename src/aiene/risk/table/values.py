@@ -183,6 +183,7 @@ def typed(texts: pd.Series, column: Column, findings: Findings) -> pd.Series:
         if unknown.any():
             findings.note(f"{column.name}: {_quoted(texts[unknown])} read as missing in {rows_of(unknown)}")
         bad &= ~unknown
+        texts = texts.mask(unknown)
     if bad.any():
         _tell_bad(texts, bad, column, findings)
     if column.kind == "event":
@@ -228,6 +229,8 @@ def _tell_bad(texts: pd.Series, bad: np.ndarray, column: Column, findings: Findi
     problem = f"{column.name} holds {_quoted(texts[bad])} in {rows_of(bad)}"
     if column.kind == "event" and set(pd.unique(texts.dropna())) <= {"1", "2"}:
         problem = f"{column.name} is coded 1 and 2, which can mean either way"
+        findings.wrong(problem, _remedy(column), column.name)  # lenient too: what 1 means is as open as 2
+        return
     findings.bad_values(problem, _remedy(column), column.name)
 
 
