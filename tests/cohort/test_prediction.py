@@ -240,6 +240,17 @@ def test_progress_is_told_by_stage_and_by_case_and_paths_may_be_text(run: Run):
     assert cases == [(1, 1, "one: ok")]
 
 
+def test_a_finished_run_is_looked_through_without_loading_torch(run: Run):
+    """Loading it alone takes seconds, and nothing is left to compute."""
+    script = (
+        "import sys, aiene\n"
+        f"done = aiene.run_cohort({str(run.file)!r}, {str(run.out)!r}, device='cpu', jobs=1)\n"
+        "assert [case.status for case in done.results] == ['ok']\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_a_script_without_a_guarded_main_runs_several_cts(run: Run, tmp_path: Path):
     """Its two worker processes must not run the script again."""
     cts = tmp_path / "cts"
