@@ -294,13 +294,17 @@ class MissingExtraError(AieneError):
     purpose : what needs it, as the subject of a sentence.
     module : the module that is missing.
     extra : the extra of this package that brings it.
+    broken : why it cannot be loaded although it is installed; empty where it is not there.
     """
 
-    def __init__(self, purpose: str, module: str, extra: str) -> None:
-        super().__init__(purpose, module, extra)
-        self.purpose, self.module, self.extra = purpose, module, extra
+    def __init__(self, purpose: str, module: str, extra: str, broken: str = "") -> None:
+        super().__init__(purpose, module, extra, broken)
+        self.purpose, self.module, self.extra, self.broken = purpose, module, extra, broken
 
     def __str__(self) -> str:
+        if self.broken:
+            said = f"{self.module}, which is installed but cannot be loaded ({self.broken})"
+            return f"{self.purpose} needs {said}; install aiene[{self.extra}] anew, all parts of one build."
         return f"{self.purpose} needs {self.module}; install aiene[{self.extra}]."
 
 

@@ -350,13 +350,17 @@ def read_truth_of(
     raw = read_labels(pair.mask, grid, resample=config.resample)
     labels = in_our_values(pair.mask, raw, config.labels)
     inside = labels.array == LABEL_VALUES[GTVN]
+    warnings: list[str] = []
     if node_map_file is not None:
         own = read_labels(node_map_file, grid, resample=config.resample).array
         parts: npt.NDArray[np.integer[Any]] = np.where(inside, own, 0).astype(np.int64)
+        warnings += disagreement(labels, labels.with_array(own))
     elif config.nodes == "values":
         parts = np.where(inside, raw.array, 0).astype(np.int64)
     else:
         parts = components(inside).astype(np.int64)
+        if config.node_maps is not None and inside.any():
+            warnings.append("no map of its nodes, so that the connected parts of GTVn are taken")
     nodes, old_values = by_volume(parts)
     by_old_value = node_map_file is not None or config.nodes == "values"
     numbers = {old: new for new, old in old_values.items()} if by_old_value else {n: n for n in old_values}
@@ -380,8 +384,26 @@ def read_truth_of(
         nodes=found,
         ene_matched=len(rows) - len(matched.unmatched),
         ene_unmatched=tuple((row.row, row.reason) for row in matched.unmatched),
+        warnings=tuple(warnings),
     )
     return Truth(record, labels, node_map)
+
+
+def disagreement(labels: Volume, nodes: Volume) -> list[str]:
+    """What a map of nodes lacks of GTVn, or has beyond it; nodes count only within GTVn.
+
+    Parameters
+    ----------
+    labels : in the benchmark's own values. nodes : on the same grid, before it is cut.
+    """
+    inside, drawn = labels.array == LABEL_VALUES[GTVN], nodes.array != 0
+    bare, beyond = int((inside & ~drawn).sum()), int((drawn & ~inside).sum())
+    warnings = []
+    if bare:
+        warnings.append(f"{bare} of {int(inside.sum())} voxels of GTVn lie in no node of its node map")
+    if beyond:
+        warnings.append(f"{beyond} voxels of its node map lie outside GTVn and do not count")
+    return warnings
 
 
 def truth_nodes(node_map: Volume) -> list[TruthNode]:

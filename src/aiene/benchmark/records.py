@@ -77,6 +77,7 @@ class TruthRecord:
     diagonal_mm : of the image, the distance that counts where a label was not found at all.
     image_ml : of the image, the error of volume that counts where there is no prediction.
     ene_unmatched : rows of the ENE file that belong to no node, as (row, reason).
+    warnings : what the user should look at.
     """
 
     case_id: str
@@ -92,6 +93,7 @@ class TruthRecord:
     nodes: tuple[TruthNode, ...] = ()
     ene_matched: int = 0
     ene_unmatched: tuple[tuple[int, str], ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only; `from_json` takes them back."""
@@ -108,6 +110,7 @@ class TruthRecord:
         values = _versioned(content)
         values["nodes"] = tuple(_node(TruthNode, node) for node in values["nodes"])
         values["ene_unmatched"] = tuple((int(row), str(why)) for row, why in values["ene_unmatched"])
+        values["warnings"] = tuple(values.get("warnings", ()))
         return cls(**values)
 
 

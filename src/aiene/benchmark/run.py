@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aiene.benchmark.case_evaluation import CaseTask, TruthTask, close, keep_case, keep_truth, opened
-from aiene.benchmark.comparators.protocol import Entrant, ModelFacts
+from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.dataset import find_pairs, list_files, patient_finder
 from aiene.benchmark.ene_labels import EneTable, read_ene_table
@@ -32,7 +33,7 @@ from aiene.benchmark.records import (
 from aiene.benchmark.results_table import results_csv
 from aiene.benchmark.summary import summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import AieneError, InputError, UsageError
+from aiene.errors import AieneError, InputError, UsageError, attempt
 from aiene.extras import need
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
@@ -40,6 +41,8 @@ from aiene.parallel import ENDED, limited, work_through
 from aiene.provenance import machine, version
 from aiene.results.atomic import write_json
 from aiene.results.ownership import Owned, refuse_overlap
+
+log = logging.getLogger(__name__)
 
 
 class Step(NamedTuple):
@@ -214,15 +217,20 @@ def _opened(entrant: Entrant, let_go: bool, threads: int) -> Entrant:
     """The model's facts; a model that is not there has a reason instead."""
     if entrant.request is None:
         return entrant
-    try:
+    request = entrant.request
+
+    def work() -> Entrant:
         with limited(threads):
-            facts: ModelFacts = opened(entrant.request).facts
-    except AieneError as error:
+            return replace(entrant, facts=opened(request).facts)
+
+    def failed(error: AieneError) -> Entrant:
         return replace(entrant, reason=str(error))
+
+    try:
+        return attempt(work, failed, log=log, what="a model of the benchmark")
     finally:
         if let_go:
             close()
-    return replace(entrant, facts=facts)
 
 
 def _run_model(

@@ -131,7 +131,7 @@ def _pairing(config: BenchmarkConfig, pairing: Pairing, truths: Sequence[TruthRe
         "masks_without_image": list(pairing.masks_without_image),
         "refused": refused,
         "beyond_max_cases": len(pairing.pairs) - len(truths),
-        "notes": list(pairing.notes),
+        "notes": [*pairing.notes, *(f"{t.case_id}: {said}" for t in truths for said in t.warnings)],
     }
 
 

@@ -116,10 +116,13 @@ def export_board(
     data: DataSet = None,
 ) -> None:
     """Export the entries as JSON for other sites: numbers and hashes, no patient data."""
-    from aiene.benchmark.leaderboard.store import export_json
+    from aiene.benchmark.leaderboard.store import export_json, read_board
 
     with user_errors():
+        rejected = read_board(board).rejected
         count = export_json(board, out, data_sha256=data)
+    for name, reason in rejected:
+        echo(f"not exported: {name}: {reason}", err=True)
     echo(f"{count} entries written to {out}", err=True)
 
 
