@@ -242,7 +242,8 @@ def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) ->
     if record.get("simulated"):
         record = {"SIMULATED": SIMULATED, **record}
     document = {"research_only": RESEARCH_ONLY, "aiene": version("aiene"), **record}
-    ownership.write_with_record(out, table_bytes(table, out), document)
+    beside = ownership.write_with_record(out, table_bytes(table, out), document)
+    stderr_console().print(f"table written: {out}; how it was made: {beside.name}", markup=False)
 
 
 def echo_json(content: dict[str, Any]) -> None:
