@@ -23,6 +23,20 @@ def follower(progress: bool | OnProgress, *, unit: str) -> OnProgress:
     return progress or _nothing
 
 
+def by_case(progress: bool | OnProgress, on_case: Callable[[Any], None]) -> Callable[[Any], None]:
+    """What a run of many cases calls after each: `follower` in words, then `on_case` with all that is known.
+
+    Both get it from a `cohort.Progress`.
+    """
+    tell = follower(progress, unit="case")
+
+    def told(step: Any) -> None:
+        tell(step.number, step.total, f"{step.result.case_id}: {step.result.status}")
+        on_case(step)
+
+    return told
+
+
 def _nothing(done: int, total: int, words: str) -> None:
     """Show nothing."""
 

@@ -62,6 +62,7 @@ def doctor(
             machine.python,
             machine.core,
             machine.torch_and_device,
+            machine.engine,
             machine.cores_and_threads,
             machine.memory,
             machine.disk_and_folders,

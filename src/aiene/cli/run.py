@@ -89,6 +89,13 @@ def run(
         Literal["balanced", "sensitive"] | None,
         typer.Option(help="How readily the segmenter finds nodes, if the model offers a choice."),
     ] = None,
+    engine: Annotated[
+        Literal["exact", "fast"],
+        typer.Option(
+            help="How the segmenter is computed: exact, or fast, which takes a fraction of the time and "
+            "changes a few voxels of the contours (extra `fast`; figures in docs/clusters.md)."
+        ),
+    ] = "exact",
     limit: Annotated[int | None, typer.Option(help="Process only the first N cases.")] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Cases to prepare in parallel (default: one per core).")
@@ -216,6 +223,7 @@ def run(
                 ene_threshold=ene_threshold,
                 pos_from=pos_from,
                 operating_point=operating_point,
+                engine=engine,
                 masks=masks,
                 keep_prepared=keep_prepared,
                 jobs=jobs,

@@ -99,7 +99,12 @@ class Probabilities:
                     f"the bundle {self._run.model} is another one than that of the run",
                     "run the cases again with --overwrite",
                 )
-            self._loaded = bundle, load_bundle_segmenter(bundle, operating_point=self._run.operating_point)
+            self._loaded = (
+                bundle,
+                load_bundle_segmenter(
+                    bundle, operating_point=self._run.operating_point, engine=self._run.engine
+                ),
+            )
         return self._loaded
 
 

@@ -46,6 +46,7 @@ class RunRecord:
     affine : which affine of a NIfTI file counted.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     operating_point : of the segmenter; None: as its weights are.
+    engine : what computed the segmenter.
     pos_from : the least `pos` of a node that counts.
     """
 
@@ -58,6 +59,7 @@ class RunRecord:
     pseudonymised: bool = False
     fg_labels: str | None = None
     operating_point: OperatingPoint | None = None
+    engine: Literal["exact", "fast"] = "exact"
     affine: AffineRule = "auto"
     pos_from: float = 0.0
 
@@ -169,6 +171,7 @@ def _record(content: dict[str, Any]) -> RunRecord:
         pseudonymised="pseudonyms" in settings,
         fg_labels=settings.get("fg_labels"),
         operating_point=settings.get("operating_point"),
+        engine=settings.get("engine", "exact"),
         affine=settings.get("affine", "auto"),
         pos_from=float(settings.get("pos_from", 0.0)),
     )

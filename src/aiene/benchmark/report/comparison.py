@@ -47,9 +47,9 @@ def verdict(source: Source) -> list[Item]:
     items: list[Item] = [Text(f"Primary endpoint: {title}. {_counted(primary)} {_lost(source)}".strip())]
     first = [one for one in _every(source) if one.get("primary")]
     points = tuple(_primary_sentence(one, source.reference, primary) for one in first)
-    items.append(
-        Text(f"Against {source.reference}, the reference:", points) if points else Text(_why_none(source))
-    )
+    corrected = f" (p corrected by Holm over {len(points)} models)" if len(points) > 1 else ""
+    against = f"Against {source.reference}, the reference{corrected}:"
+    items.append(Text(against, points) if points else Text(_why_none(source)))
     builder = TableBuilder(f"Primary endpoint: {title}", ("Model", "Value"))
     kind = metric(str(primary["metric"])).kind
     for model in primary.get("models") or []:
