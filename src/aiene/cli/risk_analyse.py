@@ -66,6 +66,10 @@ def analyse(
     covariates: Annotated[
         str | None, typer.Option(help="Covariates of the multivariable models, separated by commas.")
     ] = None,
+    also: Annotated[
+        str,
+        typer.Option(help="Numeric columns, separated by commas, that the count is set beside like volumes."),
+    ] = "",
     dm_censor_at: Annotated[
         Literal["last_followup", "last_imaging"] | None,
         typer.Option(
@@ -113,6 +117,7 @@ def analyse(
         chosen = read_scheme(scheme)
         settings = _settings(site, covariates, bootstraps=bootstraps, seed=seed, impute=impute,
                              dm_censor_at=dm_censor_at,
+                             also=tuple(c.strip() for c in also.split(",") if c.strip()),
                              derive=derive_how or ("split" if derive or derive_endpoint else "no"),
                              derive_endpoint=derive_endpoint,
                              jobs=jobs, title=title, date=date)  # fmt: skip

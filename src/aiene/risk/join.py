@@ -90,6 +90,9 @@ def _run_table(path: Path, patients: pd.Series) -> pd.DataFrame:
     for column in ("status", "ai_model", "ai_ene_source"):
         out[column] = run.get(column, pd.NA)
     threshold = run.get("ai_threshold")
+    volume = run.get("total_node_mm3")
+    in_mm3 = np.nan if volume is None else understood(volume, number)[0].astype("float64")
+    out["ai_node_volume_ml"] = in_mm3 / 1000
     out["ai_threshold"] = np.nan if threshold is None else understood(threshold, number)[0].astype("float64")
     return out
 
@@ -129,7 +132,7 @@ def _with_columns(
     had = int(table["n_ai_ene"].notna().sum()) if "n_ai_ene" in table else 0
     if had:
         warnings.append(f"the table's own n_ai_ene ({counted(had, 'patient')}) gives way to the run's")
-    for column in (*_COUNTS, "ai_model", "ai_threshold"):
+    for column in (*_COUNTS, "ai_model", "ai_threshold", "ai_node_volume_ml"):
         out[column] = run[column].array.take(place, allow_fill=True)
     status = run["status"].astype("string").array.take(place, allow_fill=True)
     out["ai_status"] = pd.Series(status, index=out.index).mask(place < 0, "no CT in the run")

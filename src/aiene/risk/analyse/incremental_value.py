@@ -22,6 +22,7 @@ from aiene.risk.analyse.model_comparison import (
     Predictions,
     compared,
     ends,
+    matrices_without,
     predict,
     reached,
     resamples,
@@ -86,7 +87,8 @@ def _validate(
     settings: AnalysisSettings,
 ) -> None:
     time, event = comparison.outcome.time, comparison.outcome.event
-    fitted = {m.name: _risk(m.matrix, time, event, held) for m in comparison.models}
+    matrices = matrices_without(comparison, held)
+    fitted = {m.name: _risk(matrices[m.name], time, event, held) for m in comparison.models}
     risks: dict[str, np.ndarray] = {}
     for model in comparison.models:
         inside = model if model.ranks is None else replace(model, ranks=model.ranks[held])

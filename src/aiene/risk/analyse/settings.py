@@ -32,6 +32,7 @@ class AnalysisSettings:
     calibration_years : years of calibration.
     decision_years : year of the decision curve and of the reclassification table.
     covariates : names out of `KNOWN_COVARIATES` for the multivariable models.
+    also : numeric columns of the table, beside number and volume of nodes, that the count is set beside.
     dm_censor_at : a death after the follow-up for distant metastasis or locoregional failure ended (imaging
         stopped) competes when it happens (`last_followup`), or the patient is censored there
         (`last_imaging`); None leaves it to the table's column of that name, else the former.
@@ -64,6 +65,7 @@ class AnalysisSettings:
     calibration_years: tuple[float, ...] = (2.0, 5.0)
     decision_years: float = 3.0
     covariates: tuple[str, ...] = COVARIATES
+    also: tuple[str, ...] = ()
     dm_censor_at: CensorAt | None = None
     marker_cap: int = 5
     sites: tuple[str, ...] = ("oropharynx",)
