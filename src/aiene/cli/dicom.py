@@ -13,6 +13,7 @@ from aiene.errors import UsageError, counted
 if TYPE_CHECKING:
     from aiene.pacs.config import Settings
     from aiene.pacs.pull import PulledRow
+    from aiene.pacs.queue import Outcome
     from aiene.pacs.run_objects import PushSummary
 
 app = typer.Typer(
@@ -55,9 +56,15 @@ def listen(
         _serve(settings, retry_failed, show_uids)
 
 
+def _work(settings: Settings, name: str, generation: int) -> Outcome:
+    """See `worker.work`; the process that listens never loads the networks, so it begins at once."""
+    from aiene.pacs.worker import work
+
+    return work(settings, name, generation)
+
+
 def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
     from aiene.pacs.service import Service
-    from aiene.pacs.worker import work
 
     console = stderr_console()
 
@@ -65,7 +72,7 @@ def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
         console.print(f"listening as {where}; results in {settings.store}. {RESEARCH_ONLY}", markup=False)
 
     try:
-        Service(settings, work=work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
+        Service(settings, work=_work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
     except KeyboardInterrupt:
         console.print("stopped; what was received is kept, and the next start goes on from here.")
 
