@@ -23,6 +23,7 @@ from aiene.risk.analyse.derive.search import (
     Derived,
     search,
 )
+from aiene.risk.analyse.derive.tree import tree_table
 from aiene.risk.analyse.derive.validate import (
     Data,
     bootstrap_rows,
@@ -183,6 +184,7 @@ def _derived(
         *curves.items,
         *((_mapping(found, material),) if found.cutoffs else ()),
         _space(found),
+        tree_table(data, train, found, material.bases),
     ]
     return Part(tuple(items), curves.skipped, _unstable(found, data, train))
 

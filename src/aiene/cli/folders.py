@@ -1,4 +1,4 @@
-"""`aiene retable`: the tables of a run at another threshold."""
+"""Commands on the folders of runs: `aiene retable` (another threshold) and `aiene merge` (parts)."""
 
 from __future__ import annotations
 
@@ -55,3 +55,41 @@ def retable(
         echo(f"{words}: {counts['before'][key]} in the run, {counts['after'][key]} now")
     echo(f"Tables: {made.tables['cases'].parent}")
     stderr_console().print(f"{made.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+
+
+def merge(
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="OUT...", help="Folders that the parts of one run filled.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="New folder for the whole run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Put the parts of a run (--num-parts) into one folder with one set of tables; say what is missing."""
+    from aiene.merge import merge as make
+
+    with user_errors():
+        merged = make(parts, out)
+    done = sum(result.status in ("ok", "no_nodes") for result in merged.results)
+    failed = sum(result.status == "failed" for result in merged.results)
+    if as_json:
+        echo_json(
+            {
+                "cases": len(merged.results),
+                "done": done,
+                "failed": failed,
+                "missing": list(merged.missing),
+                "absent_parts": list(merged.absent),
+                "notice": merged.notice,
+            }
+        )
+        raise typer.Exit(merged.exit_code)
+    echo(f"{len(merged.results)} cases: {done} done, {failed} failed, {len(merged.missing)} missing.")
+    if merged.missing:
+        shown = ", ".join(merged.missing[:5]) + (", ..." if len(merged.missing) > 5 else "")
+        echo(f"missing: {shown}", err=True)
+    if merged.absent:
+        parts_absent = ", ".join(str(part) for part in merged.absent)
+        echo(f"no folder of --part-id {parts_absent} was named.", err=True)
+    echo(f"Tables: {out}")
+    stderr_console().print(f"{merged.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    raise typer.Exit(merged.exit_code)
