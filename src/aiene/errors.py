@@ -181,6 +181,11 @@ def _pieces_of(argument: object) -> tuple[_Piece, ...]:
     return (str(argument),)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 node`, `2 nodes`; for nouns that take an s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class AieneError(Exception):
     """Base of every error that is told to the user in one sentence."""
 
