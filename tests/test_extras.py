@@ -18,3 +18,22 @@ def test_a_missing_one_is_one_sentence_that_names_the_extra():
     assert str(caught.value) == "Stratifying needs no_such_module_of_anyone; install aiene[risk]."
     assert isinstance(caught.value, AieneError)
     assert str(copy.copy(caught.value)) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("raise RuntimeError('operator torchvision::nms does not exist')", "operator torchvision::nms"),
+        ("raise OSError('libcudart.so.13: cannot open')", "libcudart"),
+        ("import no_such_part_of_it", "No module named 'no_such_part_of_it'"),
+    ],
+)
+def test_one_that_is_there_but_does_not_load_is_one_sentence_too(tmp_path, monkeypatch, body, why):
+    (tmp_path / "half_a_module.py").write_text(body + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(MissingExtraError) as caught:
+        need("half_a_module", extra="timm", purpose="A timm model")
+    said = str(caught.value)
+    assert said.startswith("A timm model needs half_a_module, which is installed but cannot be loaded (")
+    assert why in said
+    assert str(copy.copy(caught.value)) == said

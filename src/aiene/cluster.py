@@ -246,7 +246,15 @@ def work(case: Case, order: Order, sent: bytes | None) -> tuple[CaseResult, Case
 
 
 def _load(order: Order, sent: bytes | None) -> tuple[Preparation, Networks, Bundle]:
-    key = digest([order.bundle_sha256, order.device, order.own_masks, order.settings.operating_point])
+    key = digest(
+        [
+            order.bundle_sha256,
+            order.device,
+            order.own_masks,
+            order.settings.operating_point,
+            order.settings.engine,
+        ]
+    )
     if key not in _loaded:
         _use_own_cores()
         bundle = _bundle(order, sent)
@@ -255,6 +263,7 @@ def _load(order: Order, sent: bytes | None) -> tuple[Preparation, Networks, Bund
             resolve_device(order.device),
             own_masks=order.own_masks,
             operating_point=order.settings.operating_point,
+            engine=order.settings.engine,
         )
         _loaded.clear()  # the networks of an earlier run with other settings
         _loaded[key] = load_preparation(bundle), networks, bundle

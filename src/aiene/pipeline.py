@@ -13,19 +13,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiene.device import keep_freed_memory
 from aiene.errors import UsageError
-from aiene.geometry.grid import Grid, Triple, Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.hashing import joined_sha256
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.masks import MaskLabels, node_labels, own_mask, own_mask_files, read_mask
 from aiene.ingest.read import read_case
 from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
-from aiene.nodes.join import join_nodes
 from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, check_known, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
-from aiene.nodes.split import split_nodes
+from aiene.nodes.split import join_nodes, split_nodes
 from aiene.preprocess.preprocess import Prepared, prepare, to_native
 from aiene.preprocess.template import Preparation
 from aiene.results.records import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import torch
 
     from aiene.classify.classifier import Classifier
+    from aiene.segment.engines import Grade
     from aiene.segment.segmenter import Segmenter
 
 
@@ -70,6 +71,7 @@ class Settings:
     masks : folder of own masks on the native grid, which take the place of the segmenter.
     keep_prepared : keep the networks' input and the rigid transform.
     operating_point : how readily the segmenter calls something a node; None: as its weights do.
+    engine : what computes the segmenter, see `segment.engines`.
     """
 
     ene_threshold: float
@@ -79,6 +81,7 @@ class Settings:
     keep_prepared: bool = False
     pos_from: float = 0.0
     operating_point: OperatingPoint | None = None
+    engine: Grade = "exact"
 
     @property
     def rule(self) -> CountingRule:
@@ -128,13 +131,14 @@ def settings_for(
     masks: Path | None = None,
     keep_prepared: bool = False,
     own_masks: bool | None = None,
+    engine: Grade = "exact",
 ) -> Settings:
     """What a user chose for a run with a bundle, checked; what was not chosen is the bundle's.
 
     Parameters
     ----------
-    ene_threshold, pos_from, operating_point, fg_labels, include_short_axes, masks, keep_prepared : see
-        `Settings`.
+    ene_threshold, pos_from, operating_point, fg_labels, include_short_axes, masks, keep_prepared, engine :
+        see `Settings`.
     own_masks : own masks take the place of the segmenter; None: where there is a folder of them.
 
     Raises
@@ -167,6 +171,7 @@ def settings_for(
         keep_prepared,
         rule.pos_from,
         operating_point,
+        engine,
     )
 
 
@@ -176,12 +181,14 @@ def load_networks(
     *,
     own_masks: bool,
     operating_point: OperatingPoint | None = None,
+    engine: Grade = "exact",
 ) -> Networks:
     """The networks of a bundle, on a device; the segmenter only where it is needed.
 
     Parameters
     ----------
     operating_point : of the segmenter, one of its card's; None: as its weights are.
+    engine : what computes the segmenter.
 
     Raises
     ------
@@ -190,7 +197,8 @@ def load_networks(
     from aiene.classify.classifier import load_classifier
     from aiene.segment.segmenter import load_bundle_segmenter
 
-    segmenter = None if own_masks else load_bundle_segmenter(bundle, device, operating_point)
+    keep_freed_memory()
+    segmenter = None if own_masks else load_bundle_segmenter(bundle, device, operating_point, engine)
     normalisation = bundle.card.classifier.normalisation
     classifier = load_classifier(bundle.classifier_folder, normalisation=normalisation, device=device)
     return Networks(segmenter, classifier)
@@ -360,8 +368,8 @@ def _of_network(
     found = networks.segmenter(crop)
     chosen = (GTVN,) if told is None else told
     on_crop = found.with_array(contours(found.array, chosen, primary=GTVP))
-    unsought = () if "GTVp" in labels else (_NO_PRIMARY,)
-    return _Marked(on_crop, to_native(on_crop, at.prepared), MaskLabels(chosen, notes=unsought))
+    told_of = (*(() if "GTVp" in labels else (_NO_PRIMARY,)), *networks.segmenter.engine.notes)
+    return _Marked(on_crop, to_native(on_crop, at.prepared), MaskLabels(chosen, notes=told_of))
 
 
 def _of_mask(at: PreprocessedCase, mask: Volume, told: FgLabels | None) -> _Marked:

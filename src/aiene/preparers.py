@@ -13,7 +13,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from aiene.device import available_cores
+from aiene.device import available_cores, keep_freed_memory
 from aiene.errors import CaseError
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle
@@ -75,6 +75,7 @@ def _unless_ended(result: GetPreprocessed) -> PreprocessedCase:
 
 def _start(bundle: Bundle, threads: int) -> None:
     global _preparation
+    keep_freed_memory()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     _preparation = load_preparation(bundle)
 

@@ -67,7 +67,7 @@ class Room:
         try:
             new = self._new()
             self._alive = (new / _ALIVE).open("wb")
-            _try_lock(self._alive)
+            try_lock(self._alive)
             self._path = new.with_name(new.name[1:])
             new.rename(self._path)
         except BaseException:
@@ -172,14 +172,14 @@ def _if_abandoned(folder: Path) -> Iterator[bool | None]:
         yield None
         return
     with stream:
-        free = _try_lock(stream)
+        free = try_lock(stream)
         if free and folder.name.startswith(_UNFINISHED):
             free = True if time.time() - folder.stat().st_mtime > _LONG_S else None
         yield free
 
 
-def _try_lock(stream: IO[bytes]) -> bool | None:
-    """Whether the lock was had; None where there are none."""
+def try_lock(stream: IO[bytes] | int) -> bool | None:
+    """Whether the lock of an open file was had; None where the file system or the system knows no locks."""
     if fcntl is None:
         return None
     try:

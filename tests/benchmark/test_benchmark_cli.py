@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from aiene.benchmark import run as runner
-from aiene.cli import benchmark as command
+from aiene.benchmark.report import write as report
 from aiene.cli.benchmark import SEVERAL, app, configuration, spread
 from aiene.cli.legacy import benchmark_main as main
 from aiene.errors import UsageError
@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The words for three cases; models run in this process, which is quicker, and no report is made."""
     real = runner.run_benchmark
     monkeypatch.setattr(runner, "run_benchmark", lambda *a, **k: real(*a, **{**k, "apart": False, "jobs": 1}))
-    monkeypatch.setattr(command, "_report", lambda out: None)
+    monkeypatch.setattr(report, "write_report", lambda out: None)
     images, masks = build.write_cases(tmp_path, NAMES)
     (tmp_path / "config.yaml").write_text("resamples: 100\n", encoding="utf-8")
     for name, seed in (("one", 0), ("two", 1)):

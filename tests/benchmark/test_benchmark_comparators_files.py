@@ -21,8 +21,7 @@ from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import LabelChoice, ModelEntry
 from aiene.benchmark.models import bundle_kind, located, open_comparator
 from aiene.errors import InputError, MissingExtraError, ModelError
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case
 from aiene.nodes.split import split_nodes
 from aiene.preprocess.preprocess import Prepared
@@ -89,6 +88,33 @@ def test_predictions_may_bring_nodes_and_ene(case: CaseInput, tmp_path: Path):
     assert answer.confidence == {5: 0.9}
     assert len(answer.warnings) == 2
     assert model.facts.classifies
+
+
+def test_nodes_count_only_within_the_folders_own_nodes_label_and_what_disagrees_is_told(
+    case: CaseInput, tmp_path: Path
+):
+    folder = tmp_path / "own"
+    (folder / "nodes").mkdir(parents=True)
+    write_nifti(build.labels(), folder / "a.nii.gz")
+    nodes = np.zeros(build.SIZE, np.uint8)
+    nodes[build.BLOCKS[1]], nodes[build.PRIMARY] = 5, 6  # the other node is in no map, the tumour is none
+    write_nifti(Volume(nodes, build.grid()), folder / "nodes" / "a.nii.gz")
+    answer = _answer(_predictions(folder), case)
+    assert np.unique(answer.nodes.array).tolist() == [0, 5]
+    assert answer.warnings == (
+        "100 of 244 voxels of GTVn lie in no node of its node map",
+        "48 voxels of its node map lie outside GTVn and do not count",
+    )
+
+
+def test_a_case_id_written_otherwise_in_ene_csv_is_told_from_both_sides(case: CaseInput, tmp_path: Path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    write_nifti(build.labels(), folder / "a.nii.gz")
+    (folder / "ene.csv").write_text("case_id,node,ene\nA,1,0.8\nA,2,0.3\n")
+    model = _predictions(folder)
+    assert _answer(model, case).warnings == ("ene.csv has no row of this case",)
+    assert "2 rows of ene.csv (the first in line 2) are of cases without a label map" in model.facts.said
 
 
 def _swapped(folder: Path) -> Path:
@@ -416,5 +442,17 @@ def test_timm_is_asked_by_its_documented_words(
 
 def test_without_timm_its_models_are_a_sentence(timm_folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match="A timm model needs timm"):
+    with pytest.raises(MissingExtraError, match=r"A timm model needs timm; install aiene\[timm\]"):
+        _open_timm(timm_folder)
+
+
+def test_a_timm_that_does_not_go_with_this_torch_is_a_sentence_too(
+    timm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    broken = tmp_path / "site"
+    broken.mkdir()
+    (broken / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    monkeypatch.syspath_prepend(str(broken))
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    with pytest.raises(MissingExtraError, match=r"cannot be loaded \(operator torchvision::nms"):
         _open_timm(timm_folder)

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from aiene.benchmark.comparators.protocol import ModelFacts
+from aiene.benchmark.comparators.protocol import Entrant, ModelFacts
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.ene_evaluation import judgement
-from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord, FoundNode, TruthNode
 
 

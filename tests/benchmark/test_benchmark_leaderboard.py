@@ -238,7 +238,8 @@ def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
 def test_a_writer_waits_for_another_in_the_midst_of_writing(board: Path) -> None:
     with closing(sqlite3.connect(board, isolation_level=None, timeout=1)) as other:
         other.execute("BEGIN IMMEDIATE")
-        other.execute("INSERT INTO entries VALUES (?, 'x', '2000', ?)", [GOOD["sha256"], json.dumps(GOOD)])
+        row = [GOOD["sha256"], GOOD["data_sha256"], GOOD["created"], json.dumps(GOOD)]
+        other.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", row)
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(add_entry, board, _entry("late", dice_GTVn=0.5))
             time.sleep(0.3)
@@ -294,6 +295,12 @@ GOOD = entry_to_json(_entry("a", dice_GTVn=0.5))
         ({"settings": {"rule": 2}}, "lacks the settings iou_threshold, patients, prompts"),
         ({"settings": {**SETTINGS, "iou_threshold": 0}}, "iou_threshold"),
         ({"settings": {**SETTINGS, "prompts": "oracle"}}, "prompts"),
+        ({"settings": {**SETTINGS, "rule": 99}}, "counts by rule 99, which this version does not know"),
+        ({"metrics": {"dice_GTVn": 0.3, "iou_GTVn": 0.4}}, "iou_GTVn of an entry is 0.4 and dice_GTVn 0.3"),
+        ({"metrics": {"dice_GTVn": 0.8, "iou_GTVn": 0.6}}, "which cannot be together"),
+        ({"intervals": {"dice_GTVn": [0.6, 0.7]}}, "is 0.5, outside its interval 0.6 to 0.7"),
+        ({"intervals": {"froc": [0.6, 0.7]}}, "an interval of froc without a figure"),
+        ({"n_done": 29, "metrics": {"hd95_mm_GTVn": 0}}, "as 1 of its cases have no prediction"),
         ({"metrics": [0.5]}, "metrics"),
         ({"metrics": {"dice_GTVn": "0.5"}}, "dice_GTVn of an entry is no finite number"),
         ({"metrics": {"dice_GTVn": True}}, "no finite number"),
@@ -467,6 +474,47 @@ def test_a_row_that_was_changed_by_hand_is_told_and_not_ranked(board: Path, by: 
     text = page(entries, rejected=rejected)
     assert "Not ranked" in text
     assert said in text
+
+
+def test_a_column_that_does_not_repeat_its_entry_is_told(board: Path) -> None:
+    with closing(sqlite3.connect(board)) as connection:
+        connection.execute("UPDATE entries SET created = '2999-01-01' WHERE content LIKE '%\"bad\"%'")
+        connection.commit()
+    entries, rejected = read_board(board)
+    assert len(entries) == 3
+    assert "changed after it was made" in rejected[0][1]
+
+
+def test_an_entry_over_fewer_cases_of_the_same_data_is_told_and_not_ranked(board: Path) -> None:
+    add_entry(board, replace(_entry("one case", dice_GTVn=0.99), n_cases=1, n_done=1))
+    entries, rejected = read_board(board)
+    assert "one case" not in [entry.model for entry in entries]
+    assert [reason for _, reason in rejected] == [
+        "an entry is over 1 cases, others of the same data set over 30."
+    ]
+
+
+def test_an_import_that_contradicts_the_board_is_refused(board: Path, tmp_path: Path) -> None:
+    add_entry(tmp_path / "b.sqlite", replace(_entry("m", dice_GTVn=0.99), n_cases=1, n_done=1))
+    export_json(tmp_path / "b.sqlite", tmp_path / "b.json")
+    with pytest.raises(InputError, match="entry 1: an entry is over 1 cases"):
+        import_json(board, tmp_path / "b.json")
+    assert len(read_entries(board)) == 4
+
+
+def test_where_two_entries_contradict_each_other_none_is_ranked(tmp_path: Path) -> None:
+    two = [replace(_entry("m", dice_GTVn=0.5), n_cases=n, n_done=n) for n in (1, 30)]
+    add_entries(tmp_path / "b.sqlite", two)
+    entries, rejected = read_board(tmp_path / "b.sqlite")
+    assert (len(entries), len(rejected)) == (0, 2)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_figures_that_are_of_the_same_cases_are_never_taken_for_impossible(dice: list[float]) -> None:
+    iou = [d / (2 - d) for d in dice]
+    metrics = {"dice_GTVn": sum(dice) / len(dice), "iou_GTVn": sum(iou) / len(iou)}
+    entry = entry_from_json(entry_to_json(_entry("m", **metrics)))
+    assert entry.metrics == metrics
 
 
 def test_two_sites_with_the_same_data_meet_on_one_board(tmp_path: Path) -> None:

@@ -145,3 +145,6 @@ def test_verify_tells_each_row_and_a_changed_one_is_exit_code_1(board: Path) -> 
     shown = RUN.invoke(app, ["show", str(board)])
     assert "bad" not in shown.stdout
     assert "not ranked: " in shown.stderr
+    shared = RUN.invoke(app, ["export", str(board), "-o", str(board.parent / "shared.json")])
+    assert "not exported: " in shared.stderr
+    assert "1 entries written" in shared.stderr

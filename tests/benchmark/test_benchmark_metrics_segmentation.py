@@ -10,14 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, LabelMetrics, goodness, higher_is_better
 from aiene.benchmark.metrics.segmentation import (
-    SEGMENTATION_METRICS,
-    LabelMetrics,
     aggregated_dice,
     aggregated_dice_interval,
     case_metrics,
-    goodness,
-    higher_is_better,
     label_metrics,
 )
 from aiene.errors import UsageError

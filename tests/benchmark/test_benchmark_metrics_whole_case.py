@@ -20,3 +20,13 @@ def test_six_nodes_that_moved_by_a_voxel_are_found_beside_a_primary_tumour_that_
             labels[sum(squares) <= radius**2] = label
     found = case_metrics(truth, prediction, SPACING)
     assert len(found.nodes.pairs) == 6
+
+
+def test_a_stray_voxel_of_fine_spacing_is_a_node_and_no_error() -> None:
+    truth = np.zeros((6, 20, 20), np.uint8)
+    truth[1:4, 4:12, 4:12] = 2
+    prediction = truth.copy()
+    prediction[5, 18, 18] = 2
+    found = case_metrics(truth, prediction, (1.25, 0.488, 0.488)).nodes
+    assert (len(found.pairs), len(found.false)) == (1, 1)
+    assert [node.short_axis_mm for node in found.predicted if node.number in found.false] == [0]

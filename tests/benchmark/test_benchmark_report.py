@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from aiene.benchmark.report.charts import rank_stability
+from aiene.benchmark.report.charts.cases import rank_stability
 from aiene.benchmark.report.write import write_report
 from aiene.errors import InputError, OutputError
 from aiene.report.document import Figure

@@ -12,8 +12,8 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from aiene.benchmark.report.charts import boxes, cost, rank_stability, volumes
-from aiene.benchmark.report.curve_charts import FROC_MOST, calibration, froc, roc
+from aiene.benchmark.report.charts.cases import boxes, cost, rank_stability, volumes
+from aiene.benchmark.report.charts.curves import FROC_MOST, calibration, froc, roc
 from aiene.benchmark.report.results_reader import Source
 from aiene.benchmark.report.worst_cases import worst_of
 from aiene.report.document import Figure

@@ -29,12 +29,12 @@ HERE = Path(__file__).resolve().parents[1]
 _SERVE = """
 import sys
 from pathlib import Path
-from builders.pacs_site import planted_work
+from builders.pacs_light import {work}
 from aiene.pacs.config import Settings
 from aiene.pacs.service import Service
 if __name__ == "__main__":
     settings = Settings.model_validate_json(Path(sys.argv[1]).read_text())
-    Service(settings, work=planted_work).run(lambda where: print(where, flush=True))
+    Service(settings, work={work}).run(lambda where: print(where, flush=True))
 """
 
 
@@ -59,10 +59,10 @@ class Kills:
 class Listener:
     """A listener in a process of its own, which can be killed."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, work: str = "planted_work") -> None:
         self._file, self._log = folder / "settings.json", folder / "listener.log"
         self._file.write_text(settings.model_dump_json())
-        (folder / "serve.py").write_text(_SERVE)
+        (folder / "serve.py").write_text(_SERVE.format(work=work))
         self._words = [sys.executable, "-W", "ignore", str(folder / "serve.py"), str(self._file)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -79,6 +79,11 @@ class Listener:
         assert self._process.poll() is None, self._log.read_text()[-3000:]
         with calling() as found:
             return bool(found.is_established and found.send_c_echo().Status == 0)
+
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         assert self._process is not None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from aiene.export.run_reader import cases_of, read_run
+from aiene.export.run_reader import cases_of, every_case, read_run
 from aiene.geometry.grid import Volume
 from aiene.results.records import CaseArrays, CaseResult
 from aiene.results.reviews import ReviewStore
@@ -27,6 +27,7 @@ class CountingReview(Review):
         self.run = read_run(out)
         self.store = ReviewStore(out, reader)
         self.results = {r.case_id: r for r in cases_of(out) if isinstance(r, CaseResult)}
+        self.unread = [r for r in every_case(out) if r.case_id not in self.results]
         self._images = Images.of_run(self.run)
         self._ready, self._scenes = OrderedDict(), OrderedDict()
         self._measuring, self._preparing, self._opening = (threading.Lock() for _ in range(3))

@@ -21,12 +21,21 @@ from aiene import deidentify
 from aiene.cli.app import app
 from aiene.cli.pseudonyms import pseudonyms
 from aiene.deidentify import Disguised, Key, all_pseudonyms, read_key
-from aiene.errors import AieneError, InputError, OutputError, UsageError
+from aiene.errors import (
+    AieneError,
+    InputError,
+    OutputError,
+    UsageError,
+    case_name,
+    file_name,
+    joined,
+    said,
+    uid_name,
+)
 from aiene.ingest.case import Case, Refusal, SeriesAside
 from aiene.ingest.masks import find_mask
 from aiene.ingest.readers.nrrd import read_nrrd
 from aiene.results.records import CaseResult
-from aiene.wording import case_name, file_name, joined, said, uid_name
 
 KEY = Key(bytes(range(32)))
 OTHER = Key(bytes(range(1, 33)))

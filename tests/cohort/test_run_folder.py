@@ -60,7 +60,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(aiene.preparers, "preprocess_case", preprocess_case)
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
     monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
-    monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **__: None)
+    monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **__: SimpleNamespace(segmenter=None))
     return done
 
 

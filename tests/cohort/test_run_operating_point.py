@@ -59,7 +59,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(aiene.preparers, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case))
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
     monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
-    monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **options: options)
+    monkeypatch.setattr(
+        aiene.cohort, "load_networks", lambda *_, **options: SimpleNamespace(segmenter=None, **options)
+    )
     return told
 
 
@@ -75,7 +77,7 @@ def test_the_point_reaches_the_segmenter_and_stands_in_the_record(
     code, text = run(cts, tmp_path / "out", *model, "--operating-point", "sensitive")
     assert code == 0, text
     ((settings, loaded),) = asked
-    assert (settings.operating_point, loaded["operating_point"]) == ("sensitive", "sensitive")
+    assert (settings.operating_point, loaded.operating_point) == ("sensitive", "sensitive")
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["settings"]
     assert (record["operating_point"], record["pos_from"]) == ("sensitive", 0.4)
     assert pd.read_csv(tmp_path / "out" / "patients.csv").ai_pos_from.tolist() == [0.4]

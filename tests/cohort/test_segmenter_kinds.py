@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case, NativeCt
 from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
 from aiene.nodes.node import CountingRule
@@ -17,6 +16,7 @@ from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.template import load_preparation
 from aiene.results.tables import patients_table, published_table
+from aiene.segment.engines import exact_engine
 
 GRID = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 
@@ -27,6 +27,8 @@ class _Segmenter:
     def __init__(self, labels: np.ndarray, *, takes_hu: bool = False) -> None:
         self._labels, self.takes_hu = labels, takes_hu
         self.fed: Volume | None = None
+
+    engine = exact_engine(())
 
     def __call__(self, crop: Volume) -> Volume:
         self.fed = crop

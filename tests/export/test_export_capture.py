@@ -16,18 +16,9 @@ import pytest
 
 from aiene.export import secondary_capture
 from aiene.export import secondary_capture as key_page
-from aiene.export.secondary_capture import (
-    NOTICE,
-    PAGE,
-    PANEL,
-    as_shown,
-    grey,
-    key_index,
-    letters,
-    picture,
-    scale_bar_mm,
-)
+from aiene.export.secondary_capture import NOTICE, PAGE
 from aiene.geometry.grid import Grid, Volume
+from aiene.results.pictures import PANEL, as_shown, grey, key_index, letters, picture, scale_bar_mm
 from builders import planted_series as series
 
 SIZE = (8, 32, 40)

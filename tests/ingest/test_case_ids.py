@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.errors import InputError
-from aiene.ingest.case import MAX_BYTES, Case, case_id, distinct, safe, stem
+from aiene.ingest.case import Case
+from aiene.ingest.case_id import MAX_BYTES, case_id, distinct, safe, stem
 from aiene.ingest.find import find_cases
 from aiene.ingest.masks import find_mask
 from builders.archives import pack
@@ -209,7 +210,7 @@ def test_chance_does_not_make_one_id_of_two(monkeypatch: pytest.MonkeyPatch, tmp
     for folder in ("images", "scans", "volumes"):
         write_nifti(tmp_path / folder / "a.nii", ct())
     found = find_cases(tmp_path)[0]
-    monkeypatch.setattr("aiene.ingest.case._hash", lambda basis: f"h{basis.count('+')}")
+    monkeypatch.setattr("aiene.ingest.case_id._hash", lambda basis: f"h{basis.count('+')}")
     plain = [type(c)(**{**c.__dict__, "case_id": "a"}) for c in found]
     assert [c.case_id for c in distinct(plain)] == ["a~h0", "a~h1", "a~h2"]
 

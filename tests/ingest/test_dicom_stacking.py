@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
+from aiene.errors import Said
 from aiene.geometry.grid import volume_of
 from aiene.ingest.case import Refusal
 from aiene.ingest.find import find_cases
 from aiene.ingest.read import read_case
-from aiene.wording import Said
 from builders.dicom_files import AIR, AXIAL, MARK, ct, save, slice_dataset, write_series
 from builders.dicom_stacks import mark_points, only, read, refusal, tilted
 

@@ -16,8 +16,7 @@ from aiene.errors import InputError
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.scan import read_directory
-from aiene.ingest.discovery import source_files
-from aiene.ingest.find import find_cases
+from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.read import read_case
 from builders.dicom_files import ct, uid, write_nifti, write_series
 from builders.dicom_stacks import only

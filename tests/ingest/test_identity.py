@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import UsageError
-from aiene.ingest.case import Case, Refusal
+from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.find import find_cases
-from aiene.ingest.identity import date_in_id, group_by_patient, iso_date, parse_id_rule, patient_of_id
+from aiene.ingest.identity import date_in_id, group_by_patient, parse_id_rule, patient_of_id
 from builders.dicom_files import ct, write_nifti, write_series
 
 

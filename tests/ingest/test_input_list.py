@@ -8,8 +8,7 @@ import pytest
 
 from aiene.errors import InputError, TableError
 from aiene.ingest.case import Case, Refusal
-from aiene.ingest.discovery import source_files
-from aiene.ingest.find import find_cases
+from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.masks import own_mask
 from builders.dicom_files import ct, write_nifti, write_series
 

@@ -19,8 +19,7 @@ from aiene.errors import InputError
 from aiene.ingest import archive
 from aiene.ingest.archive import opened
 from aiene.ingest.case import Case, Refusal
-from aiene.ingest.discovery import source_files
-from aiene.ingest.find import find_cases
+from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.read import read_case
 from builders.archives import pack

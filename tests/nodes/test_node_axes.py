@@ -57,6 +57,12 @@ def test_a_single_voxel_has_length_zero_and_an_empty_mask_too() -> None:
     assert axes.largest_short == 0
 
 
+@pytest.mark.parametrize("spacing", [(0.4, 0.4, 0.4), (3.0, 0.488, 0.488), (0.5, 1.0, 1.0)])
+def test_a_node_too_thin_for_a_cube_has_length_zero(spacing: tuple[float, float, float]) -> None:
+    axes = measure_axes(np.ones((1, 1, 1), dtype=bool), spacing)
+    assert (axes.long_axial, axes.short_axial, axes.largest_short) == (0, 0, 0)
+
+
 def test_of_equal_slices_the_first_counts() -> None:
     mask = np.zeros((4, 8, 8), dtype=bool)
     mask[1, 0, 0:4] = True  # a row of four

@@ -260,7 +260,7 @@ def test_a_second_listener_at_the_same_store_is_refused(network: None, store: Pa
         quiet_site(store),
         pytest.raises(UsageError, match="another aiene dicom listen works with this store"),
     ):
-        Service(settings_for(store, listen={"port": 11119})).run()
+        Service(settings_for(store, listen={"port": 11119}), work=counting_work).run()
 
 
 @pytest.mark.slow

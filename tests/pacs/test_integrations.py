@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,11 +20,14 @@ from typer.main import get_command
 
 from aiene.cli.app import app
 from aiene.cohort import RunSummary
+from aiene.ingest.input_list import read_input_list
 from aiene.nodes.node import CountingRule
+from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from builders.export_runs import write_run
 from builders.orthanc import Orthanc
 from builders.pacs_site import Site, ThreadCrew, oblique_series, settings_for, uid_of_study
+from builders.viewer_runs import write_patterned_run
 
 ROOT = Path(__file__).resolve().parents[2] / "integrations"
 
@@ -105,6 +109,65 @@ def test_grand_challenge_finds_its_results(run: Any, monkeypatch: pytest.MonkeyP
     assert (
         json.loads((run.folder / "output" / "extranodal-extension.json").read_text())[0]["name"] == "GTVn_01"
     )
+
+
+def test_hecktor_gets_a_mask_a_patient_and_its_zip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = load(ROOT / "hecktor" / "predict.py")
+    source = write_patterned_run(tmp_path / "made")
+    images = tmp_path / "images" / "CHUP-001"
+    images.mkdir(parents=True)
+    shutil.copy(source.series / "case.nii.gz", images / "CHUP-001__CT.nii.gz")
+    shutil.copy(source.series / "case.nii.gz", images / "CHUP-001__PT.nii.gz")
+    made: list[Any] = []
+
+    def planted(listed: Path, out: Path) -> RunSummary:
+        (entry,) = read_input_list(listed)
+        assert entry.image.name == "CHUP-001__CT.nii.gz"
+        folder = tmp_path / "one"
+        folder.mkdir()
+        shutil.copy(entry.image, folder / f"{entry.case_id}.nii.gz")
+        made.append(write_run(out, folder))
+        failed = CaseResult("MDA-002", "failed", "no neck")
+        return RunSummary((made[0].result, failed), {}, "", (), CountingRule(0.3))
+
+    monkeypatch.setattr(program, "run_cohort", planted)
+    out = tmp_path / "out"
+    assert program.main([str(tmp_path / "images"), str(out)]) == 1
+    mask = sitk.ReadImage(str(out / "masks" / "CHUP-001.nii.gz"))
+    ct = sitk.ReadImage(str(images / "CHUP-001__CT.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), made[0].labels)
+    assert set(np.unique(sitk.GetArrayFromImage(mask))) == {0, 1, 2}
+    for of in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(mask, of)(), getattr(ct, of)(), atol=1e-4)
+    with zipfile.ZipFile(out / "masks.zip") as archive:
+        assert archive.namelist() == ["masks/CHUP-001.nii.gz"]
+        assert archive.read("masks/CHUP-001.nii.gz") == (out / "masks" / "CHUP-001.nii.gz").read_bytes()
+    assert (out / "cases.csv").read_text().splitlines()[1:] == ["CHUP-001,ok,", "MDA-002,failed,no neck"]
+    with pytest.raises(SystemExit) as ended:
+        program.main([str(tmp_path / "made"), str(out)])
+    assert ended.value.code == 2
+    assert "no file *__CT.nii.gz lies there" in capsys.readouterr().err
+
+
+def test_nextflows_commands_make_one_cohort_of_all_parts(tmp_path: Path) -> None:
+    """Each process's script with its values filled in; Nextflow itself cannot be had here."""
+    text = (ROOT / "nextflow" / "main.nf").read_text()
+    scripts = [block.strip() for block in re.findall(r'script:\s+"""(.*?)"""', text, re.S)]
+    parts = int(re.search(r"params.parts = (\d+)", text)[1])  # type: ignore[index]
+    values = {"file(params.input)": "cts", "file(params.out)": "OUT", "params.parts": str(parts)}
+    values["task.cpus"] = re.search(r"cpus (\d+)", text)[1]  # type: ignore[index]
+    asked = []
+    for script in scripts:
+        for number in range(parts):
+            told = values | {"number": str(number)}
+            words = re.sub(r"\$\{(.*?)\}", lambda found, told=told: told[found[1]], script).split()  # type: ignore[misc]
+            assert knows(words[1:]), words
+            asked.append(words)
+    ran = [words for words in asked if words[1] == "run"]
+    assert [words[words.index("--part-id") + 1] for words in ran] == [str(n) for n in range(parts)]
+    assert {words[words.index("--num-parts") + 1] for words in ran} == {str(parts)}
 
 
 def test_the_parts_of_the_slicer_module_that_need_no_slicer(run: Any) -> None:

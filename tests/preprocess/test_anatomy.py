@@ -13,7 +13,8 @@ from aiene.geometry.grid import volume_of
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import Template, read_template
+from aiene.preprocess.registration import Template
+from aiene.preprocess.template import read_template
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ from aiene.ingest.case import NativeCt
 from aiene.preprocess.crop import published_crop
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import PUBLISHED
-from aiene.preprocess.registration import Pose, centred_pose
+from aiene.preprocess.registration import Pose, Template, centred_pose
 from aiene.preprocess.resampling import published_working, resample_onto, resample_to_crop_spacing
-from aiene.preprocess.template import Template, read_template
+from aiene.preprocess.template import read_template
 
 pytestmark = pytest.mark.slow
 

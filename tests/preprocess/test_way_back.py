@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry.grid import Grid, Triple, Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.preprocess import Prepared, prepare, to_native
 from aiene.preprocess.profile import OPEN
+from aiene.preprocess.registration import Template
 from aiene.preprocess.registration_quality import RegistrationReport
-from aiene.preprocess.template import Template
 from builders.head_phantom import NODE_HU, SPHERES, Head, turned_grid
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -75.0, -96.0))

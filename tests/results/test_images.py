@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry.grid import Grid, Volume, grid_of
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import Grid, RigidTransform, Volume, grid_of
 from aiene.results.nifti import nifti_bytes, write_nifti
 from aiene.results.store import transform_text
 

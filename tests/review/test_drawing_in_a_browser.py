@@ -2,87 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-import uvicorn
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from aiene.geometry.grid import ORDERS
-from aiene.review.server import make_app
 from builders.browsers import browser, complaints, wait_for
-from builders.export_runs import Run
-from builders.reviews import CountingReview
+from builders.review_pages import drag, on_disk, opened, saved, served
 from builders.viewer_runs import write_patterned_run
 
 pytestmark = pytest.mark.slow
-
-PORT = 8439
-
-
-@contextmanager
-def served(run: Run) -> Iterator[str]:
-    """The address of a server of our own thread; it ends with the context."""
-    app = make_app(CountingReview(run.out), "key", frozenset({f"127.0.0.1:{PORT}"}))
-    config = uvicorn.Config(app, host="127.0.0.1", port=PORT, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    try:
-        yield f"http://127.0.0.1:{PORT}/?token=key"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=20)
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     with browser(width=1300, height=1000) as one:
         yield one
-
-
-def opened(driver: Any, url: str) -> None:
-    driver.get(url)
-    driver.find_element(By.LINK_TEXT, "case").click()
-    wait_for(driver, "document.body && document.body.classList.contains('ready')")
-
-
-def drag(driver: Any, voxels: list[list[int]]) -> None:
-    """The left button held from voxel to voxel of the axial plane."""
-    spots = driver.execute_script(
-        "const v = aiene.viewer, i = v.nv.screenSlices.findIndex(t => t.axCorSag === 0);"
-        "const {plane, map} = v.tileMap(v.nv.screenSlices[i], i), box = v.canvas.getBoundingClientRect();"
-        "return arguments[0].map(p => { const [x, y] = map(...plane.axes.map(a => p[a] + 0.5));"
-        " return [x - box.width / 2, y - box.height / 2] })",
-        voxels,
-    )
-    canvas = driver.find_element(By.CSS_SELECTOR, "canvas.image")
-    chain = ActionChains(driver, duration=30)
-    chain.move_to_element_with_offset(canvas, *(round(v) for v in spots[0])).click_and_hold()
-    for spot in spots[1:]:
-        chain.move_to_element_with_offset(canvas, *(round(v) for v in spot))
-    chain.release().perform()
-
-
-def saved(driver: Any, status: str = "corrected") -> None:
-    before = driver.execute_script("return aiene.state.base")
-    driver.find_element(By.CSS_SELECTOR, f"[data-save={status}]").click()
-    wait_for(driver, f"aiene.state.base === {before + 1}")
-
-
-def on_disk(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    image = nib.load(run.out / "review" / "anna" / "masks" / "case.nii.gz")
-    return np.asarray(image.dataobj), image.affine
 
 
 @pytest.mark.parametrize("order", [ORDERS[0], ORDERS[29], ORDERS[46]], ids=str)

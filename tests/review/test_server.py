@@ -140,7 +140,7 @@ def test_bodies_that_are_no_drawing_of_the_case_are_refused(
     assert client.post("/save/case", content=b"x" * 2000).status_code == 413
 
     # without a length it is read no further than the bound
-    assert client.post("/save/case", content=iter([b" " * 900, b" " * 900])).status_code == 400
+    assert client.post("/save/case", content=iter([b" " * 900, b" " * 900])).status_code == 413
 
 
 def test_two_windows_on_one_case(client: TestClient) -> None:

@@ -36,7 +36,7 @@ def test_a_correction_stands_beside_the_models_answer(run: Run) -> None:
         "case", Change(without_the_second(review), 0, "corrected", "a vessel", rejected={2: "vessel"})
     )
     assert saved.number == 1
-    assert saved.result.n_ene == 1
+    assert saved.result.n_ai_ene == 1
     assert len(saved.result.nodes) == 1
     after = hashes(run.out)
     assert {name: after[name] for name in before} == before
@@ -47,6 +47,24 @@ def test_a_correction_stands_beside_the_models_answer(run: Run) -> None:
     mask = np.asarray(nib.load(run.out / "review/anna/masks/case.nii.gz").dataobj).transpose(2, 1, 0)
     np.testing.assert_array_equal(mask == 2, run.nodes == 1)
     np.testing.assert_array_equal(mask == 1, (run.labels == 1) & (run.nodes == 0))
+
+
+def test_a_node_that_nobody_touched_keeps_the_models_numbers(run: Run) -> None:
+    """Measured anew, it would be called ENE: it is the largest one that is left."""
+    review = CountingReview(run.out)
+    drawing = review.open("case").scene.labels.array.copy()
+    drawing[drawing == 1] = 0
+    saved = review.save("case", Change(drawing, 0, "corrected", "a vessel"))
+    (kept,) = saved.result.nodes
+    second = run.result.nodes[1]
+    assert kept.name == "GTVn_01"
+    assert (kept.ene, kept.pos, kept.native_volume_mm3) == (second.ene, second.pos, second.native_volume_mm3)
+    assert saved.result.n_ai_ene == 0
+    touched = saved.scene.labels.array.copy()
+    touched[tuple(np.argwhere(touched == 1)[0])] = 0
+    again = review.save("case", Change(touched, 1, "corrected"))
+    assert again.result.nodes[0].ene == 0.9
+    assert again.result.n_ai_ene == 1
 
 
 def test_accepting_changes_no_number(run: Run) -> None:

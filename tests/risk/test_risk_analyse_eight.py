@@ -7,10 +7,12 @@ import pytest
 
 from aiene.report.document import Table
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
+from aiene.risk.analyse.curve_panels import Stratum
 from aiene.risk.analyse.descriptives import flow_table, missing_table, table_one, table_one_hpv
 from aiene.risk.analyse.grouping import make_groupings
+from aiene.risk.analyse.incidence import competing_part
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.risk.analyse.survival import Stratum, competing_part, follow_up_table, survival_part
+from aiene.risk.analyse.survival import follow_up_table, survival_part
 from builders.risk_cohorts import eight, plain_scheme
 
 SETTINGS = AnalysisSettings(bootstraps=0, horizons=(2.0, 3.0))
@@ -45,7 +47,7 @@ def test_table_one_counts_and_medians():
     assert (age["g0_value"], age["g0_low"], age["g0_high"]) == (65, 57.5, 72.5)  # 50 60 70 80
     assert age["g1_value"] == 65  # 55 65 75
     assert (rows["Age, years", "missing"]["all_value"], rows["Age, years", "missing"]["g0_value"]) == (1, 0)
-    male = rows["Sex", "male"]
+    male = rows["Sex", "Male"]
     assert (male["all_value"], male["all_low"], male["g1_value"], male["g1_low"]) == (6, 0.75, 2, 0.5)
     assert rows["Patients", ""]["g0_value"] == rows["Patients", ""]["g1_value"] == 4
 
@@ -53,7 +55,7 @@ def test_table_one_counts_and_medians():
 def test_table_one_keeps_hpv_unknown_apart():
     rows = {(r["characteristic"], r["level"]): r for r in table_one_hpv(COHORT).rows}
     assert [rows["Patients", ""][f"{g}_value"] for g in ("positive", "negative", "unknown")] == [3, 4, 1]
-    assert rows["HPV", "negative"]["all_low"] == pytest.approx(4 / 7)  # of the seven that are known
+    assert rows["HPV", "Negative"]["all_low"] == pytest.approx(4 / 7)  # of the seven that are known
 
 
 def test_missing_covariates_are_counted():

@@ -22,8 +22,9 @@ from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.staging.patient import StagingOptions
 from aiene.risk.stratify import stratify
 from aiene.risk.table.read import complete
-from aiene.stats.concordance import harrell_c, uno_c
+from aiene.stats.concordance import uno_c
 from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.survival_curves import follow_up
 from aiene.stats.time_auc import time_dependent_auc
 from builders.risk_cohorts import SCHEME, drawn

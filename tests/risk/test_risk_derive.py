@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aiene.risk.analyse.cohort import make_cohort
-from aiene.risk.analyse.derive.chapter import derive_chapter
+from aiene.risk.analyse.derive.chapter import derive_chapter, scheme_file
 from aiene.risk.analyse.derive.search import class_of, search
+from aiene.risk.analyse.derive.tree import tree_table
 from aiene.risk.analyse.derive.validate import (
     GAIN,
     Data,
@@ -21,8 +24,10 @@ from aiene.risk.analyse.derive.validate import (
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
-from aiene.stats.concordance import harrell_c
+from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.stratify import stratify
 from aiene.stats.cox_model import fit_cox
+from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import SCHEME, drawn
 
 
@@ -203,3 +208,61 @@ def test_the_chapter_says_who_chose_and_draws_derived_groups_only_where_there_ar
         assert "km_os_derived" not in tables
     assert {r["measure"] for r in tables["derived_worth"].rows} >= {GAIN}
     assert not part.skipped
+
+
+def test_with_ajcc8_as_base_each_chapter_has_its_own_search_and_scheme(tmp_path):
+    settings = AnalysisSettings(
+        bootstraps=4, permutations=2, derive="split", derive_endpoint="os", jobs=1, hpv_strata=False
+    )
+    plain = stratify(
+        drawn(600, seed=9, effect=0.9), read_scheme(SCHEME), options=StagingOptions(ene_unknown="negative")
+    )
+    pooled = replace(
+        read_scheme("count-0-1-2plus"), name="pooled", base="ajcc8", groups=("low", "high"), monotone=False,
+        mapping=dict.fromkeys(("0", "I", "II", "III", "IV", "IVA", "IVB", "IVC"), ("low", "low", "high")),
+    )  # fmt: skip
+    cohort = make_cohort(stratify(plain, pooled), settings)
+    groupings = make_groupings(cohort.table, pooled)
+    section, _ = derive_chapter(cohort, groupings, pooled, ("os",), settings, tmp_path, None)
+    tables = {i.name: i for i in section.items if hasattr(i, "rows")}
+    names = [(type(i), i.name) for i in section.items if hasattr(i, "name")]
+    assert len(names) == len(set(names))
+    assert {"derived_worth_p16_positive", "derived_worth_p16_negative"} <= set(tables)
+    assert not (tmp_path / "scheme_derived.toml").exists()
+    for chapter, grouping in (("p16_positive", groupings.bases[0]), ("p16_negative", groupings.bases[1])):
+        inside = int((grouping.rank(cohort.table) >= 0).sum())
+        judged = max(r["n"] for r in tables[f"derived_worth_{chapter}"].rows)
+        assert judged == pytest.approx(inside / 2, abs=2)
+        file = tmp_path / scheme_file(chapter)
+        if file.exists():
+            assert read_scheme(file).base == f"ajcc8_{chapter}"
+            assert set(read_scheme(file).mapping) >= set(grouping.order)
+    assert (tmp_path / scheme_file("p16_positive")).exists()
+
+
+def test_the_tree_finds_a_planted_jump_and_its_c_is_that_of_other_patients():
+    random = np.random.default_rng(8)
+    n = 1200
+    base, count = random.integers(0, 3, n), np.minimum(random.poisson(1.2, n), 6)
+    hazard = 0.05 * np.where(count >= 2, 4.0, 1.0)
+    failure, last = random.exponential(1 / hazard), random.uniform(2, 8, n)
+    data = Data(np.minimum(failure, last), (failure <= last).astype(int), base, count, 3)
+    train = np.arange(n) % 2 == 0
+    table = tree_table(data, train, data.derive(np.flatnonzero(train)), ("low", "middle", "high"))
+    assert sum(r["n"] for r in table.rows) == train.sum()
+    assert sum(r["events"] for r in table.rows) == data.event[train].sum()
+    assert [r["ratio"] for r in table.rows] == sorted(r["ratio"] for r in table.rows)
+    low, high = table.rows[0], table.rows[-1]
+    assert low["nodes"] in ("0", "1", "0 to 1")
+    assert high["nodes"].split()[0] >= "2"
+    assert float(table.note.split(": tree ")[1][:5]) > 0.6
+    same = tree_table(data, np.ones(n, dtype=bool), data.derive(np.arange(n)), ("low", "middle", "high"))
+    assert "too high" in same.note
+
+
+def test_a_tree_of_a_count_that_says_nothing_does_not_split_by_it():
+    data = cohort_of(800, 4, hazard_ratio=1.0)
+    train = np.arange(800) % 2 == 0
+    rows = tree_table(data, train, data.derive(np.flatnonzero(train)), ("low", "middle", "high")).rows
+    assert 1 <= len(rows) <= 5
+    assert min(r["n"] for r in rows) >= 20

@@ -6,9 +6,10 @@ from itertools import product
 
 import pytest
 
-from aiene.risk.staging import ajcc7, ajcc8_negative, ajcc8_positive, version9
+from aiene.risk.staging import ajcc8_negative, ajcc8_positive
+from aiene.risk.staging.editions import ajcc7, version9
+from aiene.risk.staging.editions.rtog0129 import DEFINITIONS, GROUPS, rtog0129
 from aiene.risk.staging.nodes import Contradiction, measured
-from aiene.risk.staging.rtog import DEFINITIONS, GROUPS, rtog0129
 
 COUNTS = (None, 0, 1, 2, 3, 4, 5, 9)
 SIDES = (None, "none", "ipsilateral", "contralateral", "bilateral")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from aiene.risk.staging import ajcc7, ajcc8_negative, ajcc8_positive, version9
+from aiene.risk.staging import ajcc8_negative, ajcc8_positive
+from aiene.risk.staging.editions import ajcc7, version9
+from aiene.risk.staging.editions.rtog0129 import rtog0129
 from aiene.risk.staging.nodes import FROM_N7, NodeFacts, measured, over_readings, readings
-from aiene.risk.staging.rtog import rtog0129
 
 NX = NodeFacts(assessable=False)
 

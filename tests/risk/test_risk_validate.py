@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from aiene.cli.risk import app
+from aiene.cli.app import app
 from aiene.errors import InputError, UsageError
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.locked_chapter import locked_chapter
@@ -21,7 +21,7 @@ from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.table.files import write_table
 from aiene.risk.table.read import complete
 from aiene.risk.validate.run import validate
-from aiene.stats.concordance import harrell_c
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.prediction_sample_size import patients_for, required_sample
 from aiene.stats.records import NotEstimableError
 from builders.risk_cohorts import SCHEME, drawn
@@ -218,7 +218,7 @@ def cli(tmp_path, monkeypatch, files):
         (tmp_path / name).write_bytes(content)
 
     def call(*words, code=0):
-        result = CliRunner().invoke(app, [str(w) for w in words])
+        result = CliRunner().invoke(app, ["risk", *(str(w) for w in words)])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == code, result.output

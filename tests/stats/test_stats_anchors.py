@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from aiene.stats.calibration import calibration
-from aiene.stats.concordance import harrell_c, uno_c
+from aiene.stats.concordance import uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox, linear_predictor
 from aiene.stats.cumulative_incidence import cumulative_incidence, cumulative_incidence_by_group
 from aiene.stats.decision_curve import decision_curve
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.internal_validation import optimism
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.proportional_hazards import proportional_hazards
 from aiene.stats.reclassification import reclassification
 from aiene.stats.survival_curves import kaplan_meier, kaplan_meier_by_group

@@ -12,9 +12,10 @@ import pytest
 
 from aiene.stats.brier import brier_score
 from aiene.stats.calibration import calibration
-from aiene.stats.concordance import harrell_c, uno_c
+from aiene.stats.concordance import uno_c
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst
 from aiene.stats.time_auc import time_dependent_auc
 

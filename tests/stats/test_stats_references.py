@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from aiene.stats.bootstrap import resample_counts, resample_indices
 from aiene.stats.brier import brier_score, integrated_brier
-from aiene.stats.concordance import _Dense, _Sparse, concordance, harrell_c, uno_c
+from aiene.stats.concordance import _Dense, _Sparse, concordance, uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import derivatives, fit_cox, nested_lrt, risk_sets, term_test
 from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.decision_curve import decision_curve
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.penalised_cox import _Problem, firth, ridge
 from aiene.stats.proportional_hazards import proportional_hazards, schoenfeld
 from aiene.stats.survival_curves import kaplan_meier, rmst

@@ -11,7 +11,7 @@ import pytest
 
 from aiene.stats.bootstrap import bootstrap, resample_counts, resample_indices
 from aiene.stats.calibration import calibration
-from aiene.stats.concordance import concordance, harrell_c, uno_c
+from aiene.stats.concordance import concordance, uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.decision_curve import decision_curve
@@ -19,6 +19,7 @@ from aiene.stats.fine_gray import fine_gray
 from aiene.stats.imputation import draw_number, impute, rubin
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
 from aiene.stats.meta_analysis import random_effects
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.penalised_cox import find_separation
 from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import NotEstimableError, to_json

@@ -19,9 +19,9 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.nodes.node import CountingRule
 from aiene.results.nifti import write_nifti
-from aiene.training.base import begin_with, check_fits, preparation_of
+from aiene.training.base import Ground, begin_with, check_fits, preparation_of
 from aiene.training.bundle import Trained, assemble
-from aiene.training.ground import Ground, check_record, ground_of
+from aiene.training.ground import check_record, ground_of
 from aiene.training.nodes import read_nodes
 from aiene.training.patients import read_patients
 from aiene.training.place import MARKER, NOTICE, check_not_trained, claim, put_bundle, work_folder

@@ -10,6 +10,7 @@ import pytest
 
 from builders.browsers import browser
 from builders.export_runs import Run
+from builders.firefoxes import firefox as started_firefox
 from builders.viewer_runs import write_patterned_run
 
 
@@ -24,4 +25,10 @@ def chromium() -> Iterator[Any]:
         driver.execute_cdp_cmd("Network.enable", {})
         nothing = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
         driver.execute_cdp_cmd("Network.emulateNetworkConditions", nothing)
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def firefox() -> Iterator[Any]:
+    with started_firefox() as driver:
         yield driver

@@ -14,8 +14,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from aiene.export.run_reader import read_run
-from aiene.export.secondary_capture import LEVEL_HU, WIDTH_HU
-from aiene.geometry.grid import ORDERS
+from aiene.geometry.grid import ORDERS, AxisOrder
+from aiene.results.pictures import LEVEL_HU, WIDTH_HU
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.viewer import scene
@@ -60,28 +60,37 @@ def plane_of(volume: np.ndarray, plane: str, voxel: tuple[int, int, int]) -> np.
     return cut if plane == "axial" else cut[::-1]
 
 
-@pytest.mark.parametrize("order", [ORDERS[0], ORDERS[13], ORDERS[22], ORDERS[43]], ids=str)
+@pytest.mark.parametrize(
+    ("program", "order"),
+    [*(("chromium", ORDERS[k]) for k in (0, 13, 22, 43)), ("firefox", ORDERS[22])],
+    ids=str,
+)
 def test_pixels_and_outlines_are_those_of_an_independent_rendering(
-    order, chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: str,
+    order: AxisOrder,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    driver = request.getfixturevalue(program)
     monkeypatch.setattr(scene, "MARGIN_MM", EVERYTHING_MM)
     monkeypatch.setattr(scene, "_TISSUE_HU", -2000.0)
     run = write_patterned_run(tmp_path, order)
     report_run(run.out, jobs=1)
-    opened(chromium, run.out / "cases" / "case" / "report.html")
+    opened(driver, run.out / "cases" / "case" / "report.html")
     ct = upright(run.series / "case.nii.gz").astype(float)
     nodes = upright(run.out / "cases" / "case" / "nodes.nii.gz")
     centre = tuple(int(v) for v in np.argwhere(nodes == 1).mean(axis=0))
     x_right = ct.shape[2] - 1 - centre[2]
     y_front = ct.shape[1] - 1 - centre[1]
     look = f"aiene.viewer.outlined = %s; aiene.viewer.look([{x_right}, {y_front}, {centre[0]}]); return true"
-    chromium.execute_script("aiene.viewer.nv.opts.crosshairWidth = 0")
-    chromium.execute_script(look % "false")
-    bare = screenshot(chromium).astype(int)
-    chromium.execute_script(look % "true")
-    drawn = screenshot(chromium).astype(int)
-    assert {tile["plane"] for tile in tiles(chromium)} == set(ACROSS)
-    for tile in tiles(chromium):
+    driver.execute_script("aiene.viewer.nv.opts.crosshairWidth = 0")
+    driver.execute_script(look % "false")
+    bare = screenshot(driver).astype(int)
+    driver.execute_script(look % "true")
+    drawn = screenshot(driver).astype(int)
+    assert {tile["plane"] for tile in tiles(driver)} == set(ACROSS)
+    for tile in tiles(driver):
         hu = plane_of(ct, tile["plane"], centre)
         expected = np.clip((hu - LEVEL_HU + WIDTH_HU / 2) / WIDTH_HU, 0, 1) * 255
         left, top, width, height = tile["box"]

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry.grid import Grid, Volume, triple
-from aiene.geometry.resample import RigidTransform, resample
+from aiene.geometry.grid import Grid, RigidTransform, Volume, triple
+from aiene.geometry.resample import resample
 
 Disturbed = tuple[Volume, RigidTransform]
 """A CT, and the way from its points (LPS mm) to those of the undisturbed one."""

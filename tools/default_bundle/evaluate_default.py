@@ -29,7 +29,8 @@ from aiene.nodes.split import split_nodes
 from aiene.phantom.phantom import make_phantom
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import profile_named
-from aiene.preprocess.template import Template, read_template
+from aiene.preprocess.registration import Template
+from aiene.preprocess.template import read_template
 from aiene.segment.segmenter import Segmenter, load_segmenter
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, stored
 from tools.default_bundle.figures import auc_interval

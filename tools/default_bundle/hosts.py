@@ -10,15 +10,14 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import AieneError
-from aiene.geometry.grid import Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import RigidTransform, Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import Template
+from aiene.preprocess.registration import Template
 from tools.default_bundle.organs import OF_OPENKBP
 from tools.default_bundle.real_planting import CANONICAL_CENTRE, Patient, patient_of
 

@@ -11,8 +11,8 @@ import torch
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.geometry.grid import RigidTransform, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
 from aiene.nodes.node import CountingRule, Node, Score

@@ -32,7 +32,8 @@ import torch
 
 from aiene.errors import AieneError
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import Template, read_template
+from aiene.preprocess.registration import Template
+from aiene.preprocess.template import read_template
 from tools.default_bundle import fit_segmenter
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
 from tools.default_bundle.curve import follow

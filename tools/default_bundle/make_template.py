@@ -22,14 +22,13 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy.linalg import fractional_matrix_power
 
-from aiene.geometry.grid import Grid, Volume, to_sitk, volume_of
-from aiene.geometry.resample import RigidTransform, resample
+from aiene.geometry.grid import Grid, RigidTransform, Volume, to_sitk, volume_of
+from aiene.geometry.resample import resample
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.profile import OPEN, STEADY
-from aiene.preprocess.registration import centred_pose, refine, registration_image
+from aiene.preprocess.registration import Template, centred_pose, refine, registration_image
 from aiene.preprocess.registration_quality import register
 from aiene.preprocess.resampling import open_working
-from aiene.preprocess.template import Template
 from tools.default_bundle.holdout import held_out
 
 LEAST_COVERED_MM = 300.0

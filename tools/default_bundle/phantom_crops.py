@@ -13,15 +13,15 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform, downsample, pull_labels, resample
+from aiene.geometry.grid import Grid, RigidTransform, Volume
+from aiene.geometry.resample import downsample, pull_labels, resample
 from aiene.ingest.case import NativeCt
 from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
 from aiene.phantom.render import Scanner
 from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import Template
+from aiene.preprocess.registration import Template
 
 TRAINING_SEED = 10_000
 NECK_SEED = 20_000

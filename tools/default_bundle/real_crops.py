@@ -22,7 +22,7 @@ from aiene.ingest.read import read_case
 from aiene.phantom.lesions import Lesion
 from aiene.preprocess.preprocess import Prepared, prepare
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import Template
+from aiene.preprocess.registration import Template
 from tools.default_bundle.holdout import held_out, kept_back
 from tools.default_bundle.organs import IGNORE
 from tools.default_bundle.phantom_crops import Crop, laid

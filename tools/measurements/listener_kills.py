@@ -1,6 +1,7 @@
 """Kill -9 of the listener at random moments while studies come, with Orthanc as the archive; as root.
 
     PYTHONPATH=src:tests python -m tools.measurements.listener_kills [--kills 30] [--studies 6] [--out FILE]
+    ... --kills 10 --seed 2 --out FILE       a piece: it is added to those that FILE has
 
 The networks are replaced by planted nodes; journal, queue, export and sending are the true ones. Afterwards
 every study must be there once, with the objects of a run that nobody disturbed.
@@ -38,6 +39,7 @@ def main() -> None:
                 longest_s=words.longest_s,
             )
     result = {
+        "seed": words.seed,
         "kills": ended.kills,
         "studies": len(ended.expected),
         "states_at_the_kills": list(ended.states),
@@ -46,9 +48,10 @@ def main() -> None:
         "objects_in_the_archive": sum(map(len, ended.arrived.values())),
         "same_objects": ended.arrived == ended.expected,
     }
-    text = json.dumps(result, indent=2)
-    print(text)
+    print(json.dumps(result, indent=2))
     if words.out is not None:
+        pieces = json.loads(words.out.read_text(encoding="utf-8")) if words.out.is_file() else []
+        text = json.dumps([*pieces, result], indent=2)
         words.out.write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,6 +1,7 @@
 """Is the power that `aiene risk simulate` states the one that repeated cohorts show?
 
-    python -m tools.measurements.risk_power    500 cohorts for each of a few sizes
+    python -m tools.measurements.risk_power                 500 cohorts for each of a few sizes, in one run
+    python -m tools.measurements.risk_power --patients 308  this size anew, the others stay as stored
 
 The cohorts are drawn at the baseline hazard that the law gives for the wanted event rate, and the count is
 tested at 5 % in the Cox model of all planted covariates, by Wald's and by the likelihood-ratio test. Writes
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,9 +68,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cohorts", type=int, default=500)
+    parser.add_argument("--patients", type=int, choices=[n for *_, n in DESIGNS], help="only this size")
     args = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for ratio, rate, n in DESIGNS:
+    stored = json.loads(RESULT.read_text())["designs"] if args.patients and RESULT.exists() else []
+    rows: list[dict[str, Any]] = [row for row in stored if row["patients"] != args.patients]
+    for ratio, rate, n in (d for d in DESIGNS if args.patients in (None, d[2])):
+        started = time.perf_counter()
         settings = settings_of(ratio)
         planned = planned_power(settings, "dm", n, event_rate=rate)
         if planned is None:
@@ -77,6 +82,7 @@ def main() -> None:
         wald, likelihood = found_in(drawn, n, args.cohorts)
         rows.append(
             {
+                "cohorts": args.cohorts,
                 "hazard_ratio": ratio,
                 "event_rate": rate,
                 "patients": n,
@@ -84,10 +90,12 @@ def main() -> None:
                 "found_wald": round(float(wald), 4),
                 "found_likelihood_ratio": round(float(likelihood), 4),
                 "standard_error": round(float(np.sqrt(wald * (1 - wald) / args.cohorts)), 4),
+                "seconds": round(time.perf_counter() - started, 1),
             }
         )
         print(rows[-1], flush=True)
-    RESULT.write_text(json.dumps({"cohorts": args.cohorts, "designs": rows}, indent=2) + "\n")
+    rows.sort(key=lambda row: row["patients"])
+    RESULT.write_text(json.dumps({"designs": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aiene.geometry.grid import AxisOrder
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import AxisOrder, RigidTransform
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.find import find_cases
 from aiene.ingest.read import read_case

@@ -14,18 +14,26 @@ from aiene.benchmark.comparators.adapters import reads_files
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.content_hash import labels_sha256, nodes_sha256
-from aiene.benchmark.dataset import Pair, centroids, read_truth_of
+from aiene.benchmark.dataset import centroids, read_kept, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
-from aiene.benchmark.metrics.matching import NodeMatch, components
+from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.metrics.records import NodeMatch
 from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.benchmark.models import open_comparator
-from aiene.benchmark.records import WORK, CaseRecord, FoundNode, TruthNode, TruthRecord, key_of
+from aiene.benchmark.records import (
+    CaseRecord,
+    FoundNode,
+    Pair,
+    TruthNode,
+    TruthRecord,
+    key_of,
+    model_files,
+    truth_files,
+)
 from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
 from aiene.errors import AieneError, CaseError
 from aiene.geometry.grid import Volume, triple
 from aiene.hashing import digest
-from aiene.ingest.case import Case
-from aiene.ingest.readers.nifti import read_nifti
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import write_nifti
 
@@ -66,20 +74,6 @@ class CaseTask:
     identity: str
     prompt_key: str | None = None
     flops: bool = False
-
-
-def truth_files(folder: Path, case_id: str) -> tuple[Path, Path, Path]:
-    """Record, labels and nodes of a case's ground truth."""
-    at = folder / WORK / "truth"
-    return at / f"{case_id}.json", at / f"{case_id}.labels.nii.gz", at / f"{case_id}.nodes.nii.gz"
-
-
-def model_files(folder: Path, key: str, case_id: str) -> tuple[Path, Path, Path, Path]:
-    """Record, labels, nodes and features of a case and model."""
-    at = folder / WORK / "models" / key
-    endings = ("json", "labels.nii.gz", "nodes.nii.gz", "features.npz")
-    record, labels, nodes, features = (at / f"{case_id}.{ending}" for ending in endings)
-    return record, labels, nodes, features
 
 
 def keep_truth(task: TruthTask) -> TruthRecord:
@@ -148,12 +142,6 @@ def _is_first(error: Exception) -> bool:
 
 
 _logged: set[str] = set()
-
-
-def read_kept(file: Path) -> Volume:
-    """A map that this module wrote."""
-    volume = read_nifti(Case(file.name, "nifti", (file,))).volume
-    return volume.with_array(volume.array.astype(np.uint16))
 
 
 _opened: dict[str, Comparator] = {}

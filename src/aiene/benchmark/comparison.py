@@ -13,11 +13,11 @@ from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.endpoints import Endpoint, Models, endpoints
 from aiene.benchmark.records import TruthRecord
 from aiene.stats.bootstrap import cluster_bootstrap
+from aiene.stats.elementary import holm
 from aiene.stats.equivalence import LEVEL, difference_test, equivalence, subtracted
 from aiene.stats.paired import paired, sign_flip_p, superiority_table
 from aiene.stats.ranking import critical_difference, rank_statistics, ranking
 from aiene.stats.roc import delong_test
-from aiene.stats.tests import holm
 
 RANK_RESAMPLES = 1000
 """Resamples of ranks at most: shares of ranks need fewer than the ends of an interval."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from aiene.benchmark.comparators.adapters import adapters
-from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS
+from aiene.benchmark.metrics.records import SEGMENTATION_METRICS
 from aiene.errors import InputError
 
 Kind = str

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import GTVN, LABEL_VALUES
-from aiene.benchmark.metrics.matching import NodeInfo, NodeMatch, lost_match, size_class
-from aiene.benchmark.metrics.segmentation import lost_metrics
+from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, lost_match, lost_metrics, size_class
 from aiene.benchmark.records import CaseRecord, TruthRecord
 
 RULE = 2
@@ -122,3 +122,16 @@ def node_scores(records: Sequence[CaseRecord], track: Track, *, pos_from: float 
                 NodeScore(record.case_id, record.patient_id, node.name, node.ene, score, said is not None)
             )
     return result
+
+
+def tracks_of(entrant: Entrant) -> tuple[Track, ...]:
+    """The tracks that a model is judged on, by what it is and not by what it managed."""
+    facts = entrant.facts
+    if facts is None or not facts.classifies:
+        return ()
+    found: list[Track] = []
+    if (facts.features and not entrant.probe_reason) or facts.judges_truth:
+        found.append("on_truth")
+    if facts.segments:
+        found.append("end_to_end")
+    return tuple(found)

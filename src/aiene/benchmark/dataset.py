@@ -6,6 +6,7 @@ is checked against its CT; its nodes are named as in a run.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, La
 from aiene.benchmark.content_hash import image_sha256, in_order_of_place, labels_sha256, nodes_sha256
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
 from aiene.benchmark.metrics.matching import components, node_infos
-from aiene.benchmark.records import TruthNode, TruthRecord
+from aiene.benchmark.records import Pair, Pairing, Refused, TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.geometry.resample import pull_labels
@@ -31,6 +32,7 @@ from aiene.ingest.find import find_cases
 from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
+from aiene.ingest.readers.nifti import read_nifti
 
 FOREIGN = (".mha", ".mhd", ".img", ".hdr", ".mgz", ".npz", ".npy", ".zip")
 """Endings of volumes that are refused by name, not passed over, as far as the table of formats has none."""
@@ -45,54 +47,6 @@ OTHER_WORDS = frozenset({"nodes", "prepared", "instances"})
 Role = Literal["image", "mask"]
 _CHANNEL = re.compile(r"^(.*)_(\d{4})$")
 _WORD = re.compile(r"^(.*?)[._\- ]+([A-Za-z]+)$")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One case with its ground truth.
-
-    Parameters
-    ----------
-    case_id : what both files' names have in common.
-    image : the CT, found but not read.
-    mask : the file of its ground truth.
-    """
-
-    case_id: str
-    image: Case
-    mask: Path
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A case that cannot be paired.
-
-    Parameters
-    ----------
-    reason : one sentence.
-    """
-
-    case_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """What two folders hold together.
-
-    Parameters
-    ----------
-    pairs : by case id in byte order.
-    images_without_mask, masks_without_image : case ids that stand alone.
-    refused : cases with more than one image or mask, and files that are not read.
-    notes : what was passed over.
-    """
-
-    pairs: tuple[Pair, ...]
-    images_without_mask: tuple[str, ...]
-    masks_without_image: tuple[str, ...]
-    refused: tuple[Refused, ...]
-    notes: tuple[str, ...] = ()
 
 
 class Named(NamedTuple):
@@ -167,10 +121,12 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
     found = walk(folder)
     notes = [*found.notes, *(f"{closed.name}: it cannot be opened" for closed in found.closed)]
     files: dict[str, list[tuple[Path, Named]]] = defaultdict(list)
-    refused: list[Refused] = []
-    for path in found.files:
-        if without is not None and path.is_relative_to(without):
-            continue
+    there = [path for path in found.files if without is None or not path.is_relative_to(without)]
+    readable = [path for path in there if _is_text(str(path.relative_to(folder)))]
+    refused = [
+        _no_text(named(path, folder).case_id) for path in there if not _is_text(str(path.relative_to(folder)))
+    ]
+    for path in readable:
         lower = path.name.lower()
         if path.name.endswith(volume_endings()):
             name = named(path, folder)
@@ -235,7 +191,9 @@ def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused],
             return cases, refused, notes  # no DICOM beside the volumes
         raise
     for case in found:
-        if not isinstance(case, Case):
+        if not _is_text(case.case_id):
+            refused.append(_no_text(case.case_id))
+        elif not isinstance(case, Case):
             refused.append(Refused(case.case_id, case.reason))
         elif case.case_id in cases:
             twice = f"2 images of this case ({cases.pop(case.case_id).files[0].name} and DICOM); keep one."
@@ -243,6 +201,20 @@ def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused],
         else:
             cases[case.case_id] = case
     return cases, refused, (*notes, *(note for note in told if "left aside" not in note or not listing.files))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8; Python keeps other bytes as surrogates, which no table can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _no_text(case_id: str) -> Refused:
+    escaped = os.fsencode(case_id).decode("utf-8", "backslashreplace")
+    return Refused(escaped, "its name or a folder's is not UTF-8; rename it.")
 
 
 def _case(case_id: str, path: Path) -> Case:
@@ -397,13 +369,17 @@ def read_truth_of(
     raw = read_labels(pair.mask, grid, resample=config.resample)
     labels = in_our_values(pair.mask, raw, config.labels)
     inside = labels.array == LABEL_VALUES[GTVN]
+    warnings: list[str] = []
     if node_map_file is not None:
         own = read_labels(node_map_file, grid, resample=config.resample).array
         parts: npt.NDArray[np.integer[Any]] = np.where(inside, own, 0).astype(np.int64)
+        warnings += disagreement(labels, labels.with_array(own))
     elif config.nodes == "values":
         parts = np.where(inside, raw.array, 0).astype(np.int64)
     else:
         parts = components(inside).astype(np.int64)
+        if config.node_maps is not None and inside.any():
+            warnings.append("no map of its nodes, so that the connected parts of GTVn are taken")
     nodes, old_values = by_volume(parts)
     by_old_value = node_map_file is not None or config.nodes == "values"
     numbers = {old: new for new, old in old_values.items()} if by_old_value else {n: n for n in old_values}
@@ -427,8 +403,26 @@ def read_truth_of(
         nodes=found,
         ene_matched=len(rows) - len(matched.unmatched),
         ene_unmatched=tuple((row.row, row.reason) for row in matched.unmatched),
+        warnings=tuple(warnings),
     )
     return Truth(record, labels, node_map)
+
+
+def disagreement(labels: Volume, nodes: Volume) -> list[str]:
+    """What a map of nodes lacks of GTVn, or has beyond it; nodes count only within GTVn.
+
+    Parameters
+    ----------
+    labels : in the benchmark's own values. nodes : on the same grid, before it is cut.
+    """
+    inside, drawn = labels.array == LABEL_VALUES[GTVN], nodes.array != 0
+    bare, beyond = int((inside & ~drawn).sum()), int((drawn & ~inside).sum())
+    warnings = []
+    if bare:
+        warnings.append(f"{bare} of {int(inside.sum())} voxels of GTVn lie in no node of its node map")
+    if beyond:
+        warnings.append(f"{beyond} voxels of its node map lie outside GTVn and do not count")
+    return warnings
 
 
 def truth_nodes(node_map: Volume) -> list[TruthNode]:
@@ -482,3 +476,9 @@ def patient_finder(config: BenchmarkConfig, table: EneTable | None) -> Any:
         return found[1] if found.lastindex else found[0]
 
     return patient
+
+
+def read_kept(file: Path) -> Volume:
+    """A map that this module wrote."""
+    volume = read_nifti(Case(file.name, "nifti", (file,))).volume
+    return volume.with_array(volume.array.astype(np.uint16))

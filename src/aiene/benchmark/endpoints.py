@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import GTVN, BenchmarkConfig
-from aiene.benchmark.counting import labels_that_count, matches_of, node_scores
-from aiene.benchmark.ene_evaluation import tracks_of
+from aiene.benchmark.counting import labels_that_count, matches_of, node_scores, tracks_of
 from aiene.benchmark.metrics.detection import froc_score, node_dice
-from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS, higher_is_better
-from aiene.benchmark.models import Entrant
+from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, higher_is_better
 from aiene.benchmark.records import CaseRecord, TruthRecord
 from aiene.stats.bootstrap import Statistic, mean, ratio
 from aiene.stats.paired import score_table

@@ -6,29 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.counting import NodeScore, Track, node_scores
+from aiene.benchmark.counting import NodeScore, Track, node_scores, tracks_of
 from aiene.benchmark.metrics.classification import classification, patient_agreement
-from aiene.benchmark.models import Entrant
 from aiene.benchmark.records import CaseRecord
 from aiene.nodes.node import CountingRule
 from aiene.stats.records import missing
 
 _USUAL_THRESHOLD = 0.5
 """Of a model that tells none."""
-
-
-def tracks_of(entrant: Entrant) -> tuple[Track, ...]:
-    """The tracks that a model is judged on, by what it is and not by what it managed."""
-    facts = entrant.facts
-    if facts is None or not facts.classifies:
-        return ()
-    found: list[Track] = []
-    if (facts.features and not entrant.probe_reason) or facts.judges_truth:
-        found.append("on_truth")
-    if facts.segments:
-        found.append("end_to_end")
-    return tuple(found)
 
 
 def judgement(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseRecord]) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from aiene.benchmark.comparators import hub
 from aiene.benchmark.comparators.adapters import adapters, kind_of_folder
-from aiene.benchmark.comparators.protocol import Comparator, ModelFacts, Request
+from aiene.benchmark.comparators.protocol import Comparator, Entrant, Request
 from aiene.benchmark.config import BenchmarkConfig, Kind, ModelEntry
 from aiene.benchmark.records import key_of
 from aiene.errors import AieneError, ModelError, UsageError
@@ -59,42 +58,15 @@ def hf_kind(folder: Path, config: dict[str, object]) -> Kind:
     ------
     ModelError : it is a kind of segmenter that no adapter takes.
     """
-    from aiene.benchmark.comparators.promptable import FAMILY
-
+    taker = next((each.kind for each in adapters().values() if each.takes_config(config)), None)
+    if taker is not None:
+        return taker
     named = config.get("architectures")
     architectures = [str(name) for name in named] if isinstance(named, list) else []
-    if config.get("model_type") in FAMILY:
-        return "promptable"
-    if any(name.endswith("ForSemanticSegmentation") for name in architectures):
-        return "semantic"
     if any(name.endswith(("ForUniversalSegmentation", "ForInstanceSegmentation")) for name in architectures):
         problem = f"{architectures[0]} is a kind of segmenter that is not known here"
         raise ModelError(folder, problem, "give its predictions as a folder with --predictions")
-    return "timm" if "architecture" in config and "model_type" not in config else "encoder"
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A model that was asked for, and what became of it.
-
-    Parameters
-    ----------
-    place : in the order in which the models were named.
-    request : how to open it; None where it is not there.
-    reason : why it cannot take part; empty otherwise.
-    facts : once it has been opened.
-    probe_reason : why its features gave no probabilities.
-    """
-
-    name: str
-    key: str
-    source: str
-    kind: Kind | None
-    place: int
-    request: Request | None
-    reason: str = ""
-    facts: ModelFacts | None = None
-    probe_reason: str = ""
+    return "encoder"
 
 
 def line_up(config: BenchmarkConfig, device: str) -> list[Entrant]:

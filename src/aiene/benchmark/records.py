@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from aiene.benchmark.metrics.matching import NodeInfo, NodeMatch, NodePair
-from aiene.benchmark.metrics.segmentation import LabelMetrics
+from aiene.benchmark.metrics.records import LabelMetrics, NodeInfo, NodeMatch, NodePair
 from aiene.errors import InputError
 from aiene.geometry.grid import Triple
+from aiene.ingest.case import Case
 
 FORMAT = 2
 WORK = "work"
@@ -77,6 +77,7 @@ class TruthRecord:
     diagonal_mm : of the image, the distance that counts where a label was not found at all.
     image_ml : of the image, the error of volume that counts where there is no prediction.
     ene_unmatched : rows of the ENE file that belong to no node, as (row, reason).
+    warnings : what the user should look at.
     """
 
     case_id: str
@@ -92,6 +93,7 @@ class TruthRecord:
     nodes: tuple[TruthNode, ...] = ()
     ene_matched: int = 0
     ene_unmatched: tuple[tuple[int, str], ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only; `from_json` takes them back."""
@@ -108,6 +110,7 @@ class TruthRecord:
         values = _versioned(content)
         values["nodes"] = tuple(_node(TruthNode, node) for node in values["nodes"])
         values["ene_unmatched"] = tuple((int(row), str(why)) for row, why in values["ene_unmatched"])
+        values["warnings"] = tuple(values.get("warnings", ()))
         return cls(**values)
 
 
@@ -277,3 +280,65 @@ def _matching(content: Mapping[str, Any]) -> NodeMatch:
     for name in ("missed", "false", "splits", "merges"):
         values[name] = tuple(values[name])
     return NodeMatch(**values)
+
+
+def truth_files(folder: Path, case_id: str) -> tuple[Path, Path, Path]:
+    """Record, labels and nodes of a case's ground truth."""
+    at = folder / WORK / "truth"
+    return at / f"{case_id}.json", at / f"{case_id}.labels.nii.gz", at / f"{case_id}.nodes.nii.gz"
+
+
+def model_files(folder: Path, key: str, case_id: str) -> tuple[Path, Path, Path, Path]:
+    """Record, labels, nodes and features of a case and model."""
+    at = folder / WORK / "models" / key
+    endings = ("json", "labels.nii.gz", "nodes.nii.gz", "features.npz")
+    record, labels, nodes, features = (at / f"{case_id}.{ending}" for ending in endings)
+    return record, labels, nodes, features
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case with its ground truth.
+
+    Parameters
+    ----------
+    case_id : what both files' names have in common.
+    image : the CT, found but not read.
+    mask : the file of its ground truth.
+    """
+
+    case_id: str
+    image: Case
+    mask: Path
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A case that cannot be paired.
+
+    Parameters
+    ----------
+    reason : one sentence.
+    """
+
+    case_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What two folders hold together.
+
+    Parameters
+    ----------
+    pairs : by case id in byte order.
+    images_without_mask, masks_without_image : case ids that stand alone.
+    refused : cases with more than one image or mask, and files that are not read.
+    notes : what was passed over.
+    """
+
+    pairs: tuple[Pair, ...]
+    images_without_mask: tuple[str, ...]
+    masks_without_image: tuple[str, ...]
+    refused: tuple[Refused, ...]
+    notes: tuple[str, ...] = ()

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiene.benchmark.case_evaluation import model_files
+from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import LABEL_VALUES
-from aiene.benchmark.dataset import Pairing
-from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS
-from aiene.benchmark.models import Entrant
-from aiene.benchmark.records import CaseRecord, TruthRecord, read_record
+from aiene.benchmark.metrics.records import SEGMENTATION_METRICS
+from aiene.benchmark.records import CaseRecord, Pairing, TruthRecord, model_files, read_record
 from aiene.cells import rows_bytes
 from aiene.nodes.node import CountingRule
 

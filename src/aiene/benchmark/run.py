@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,33 +12,39 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aiene.benchmark.case_evaluation import (
-    CaseTask,
-    TruthTask,
-    close,
-    keep_case,
-    keep_truth,
-    model_files,
-    truth_files,
-)
-from aiene.benchmark.comparators.protocol import ModelFacts
+from aiene.benchmark.case_evaluation import CaseTask, TruthTask, close, keep_case, keep_truth, opened
+from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.dataset import Pair, Pairing, find_pairs, list_files, patient_finder
+from aiene.benchmark.dataset import find_pairs, list_files, patient_finder
 from aiene.benchmark.ene_labels import EneTable, read_ene_table
 from aiene.benchmark.linear_probe import cross_validated
-from aiene.benchmark.models import Entrant, line_up, source_name
-from aiene.benchmark.records import WORK, CaseRecord, TruthRecord, read_record, read_truth
+from aiene.benchmark.models import line_up, source_name
+from aiene.benchmark.records import (
+    WORK,
+    CaseRecord,
+    Pair,
+    Pairing,
+    TruthRecord,
+    key_of,
+    model_files,
+    read_record,
+    read_truth,
+    truth_files,
+)
 from aiene.benchmark.results_table import results_csv
 from aiene.benchmark.summary import summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import InputError, UsageError
+from aiene.errors import AieneError, InputError, UsageError, attempt
 from aiene.extras import need
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
 from aiene.provenance import machine, version
-from aiene.results.atomic import write_json
+from aiene.results.atomic import write_json, writing
 from aiene.results.ownership import Owned, refuse_overlap
+from aiene.rooms import try_lock
+
+log = logging.getLogger(__name__)
 
 
 class Step(NamedTuple):
@@ -96,7 +104,7 @@ def run_benchmark(
 
     Raises
     ------
-    InputError, UsageError : nothing to compare, or words that do not fit.
+    InputError, UsageError : nothing to compare, words that do not fit, or another run in this folder.
     OutputError : results cannot be written.
     """
     image_dir, seg_dir = _folders(config)
@@ -118,20 +126,40 @@ def run_benchmark(
         problem = "no image in it has a mask of the same case id"
         raise InputError(image_dir, problem, f"compare its names with those in {seg_dir.name}")
     Owned(out).claim(WORK)
-    pairs = pairing.pairs[: config.max_cases]
-    entrants = line_up(config, str(device))
-    _write_cases(out, config, pairing, pairs)
-    truths = _truths(config, out, pairs, table, patient, crew, on_step)
-    usable = [(pair, truth) for pair, truth in zip(pairs, truths, strict=True) if truth.status == "ok"]
-    told: list[Entrant] = []
-    for entrant in entrants:
-        opened = _opened(entrant, apart or crew > 1, config.threads)
-        if opened.facts is not None:
-            opened = _run_model(config, out, opened, told, usable, (crew, apart), on_step)
-        told.append(opened)
-    told.sort(key=lambda one: one.place)
-    stamp = (now or datetime.now()).strftime("%Y%m%d_%H%M%S")
-    return _written(config, out, pairing, truths, told, table, str(device), stamp)
+    with _alone(out):
+        pairs = pairing.pairs[: config.max_cases]
+        entrants = line_up(config, str(device))
+        _write_cases(out, config, pairing, pairs)
+        truths = _truths(config, out, pairs, table, patient, crew, on_step)
+        usable = [(pair, truth) for pair, truth in zip(pairs, truths, strict=True) if truth.status == "ok"]
+        told: list[Entrant] = []
+        for entrant in entrants:
+            opened = _opened(entrant, apart or crew > 1, config.threads)
+            if opened.facts is not None:
+                opened = _run_model(config, out, opened, told, usable, (crew, apart), on_step)
+            told.append(opened)
+        told.sort(key=lambda one: one.place)
+        stamp = (now or datetime.now()).strftime("%Y%m%d_%H%M%S")
+        return _written(config, out, pairing, truths, told, table, str(device), stamp)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder while its records are made and read: another run's would be taken for this one's.
+
+    Raises
+    ------
+    UsageError : another run holds it.
+    """
+    file = out / WORK / "in-use"
+    with writing(file):
+        stream = file.open("ab")
+    with stream:
+        if try_lock(stream) is False:
+            raise UsageError(
+                f"another benchmark runs in {out.name}; wait until it has ended, or choose another -o."
+            )
+        yield
 
 
 def _folders(config: BenchmarkConfig) -> tuple[Path, Path]:
@@ -209,20 +237,22 @@ def _lost_truth(task: TruthTask) -> TruthRecord:
 
 def _opened(entrant: Entrant, let_go: bool, threads: int) -> Entrant:
     """The model's facts; a model that is not there has a reason instead."""
-    from aiene.benchmark.case_evaluation import opened
-    from aiene.errors import AieneError
-
     if entrant.request is None:
         return entrant
-    try:
+    request = entrant.request
+
+    def work() -> Entrant:
         with limited(threads):
-            facts: ModelFacts = opened(entrant.request).facts
-    except AieneError as error:
+            return replace(entrant, facts=opened(request).facts)
+
+    def failed(error: AieneError) -> Entrant:
         return replace(entrant, reason=str(error))
+
+    try:
+        return attempt(work, failed, log=log, what="a model of the benchmark")
     finally:
         if let_go:
             close()
-    return replace(entrant, facts=facts)
 
 
 def _run_model(
@@ -294,8 +324,6 @@ def _done(out: Path, key: str, case_id: str, identity: str) -> bool:
 
 
 def _lost_case(task: CaseTask) -> CaseRecord:
-    from aiene.benchmark.records import key_of
-
     record = CaseRecord(
         model=task.request.name,
         key=key_of(task.request.name),

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from aiene.benchmark.comparators.adapters import reads_files
-from aiene.benchmark.comparators.protocol import ModelFacts
+from aiene.benchmark.comparators.protocol import Entrant, ModelFacts
 from aiene.benchmark.comparison import compare_models
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.counting import RULE, counted_records, labels_that_count, matches_of
-from aiene.benchmark.dataset import Pairing
 from aiene.benchmark.ene_evaluation import judgement
 from aiene.benchmark.ene_labels import EneTable
 from aiene.benchmark.metrics.detection import detection, froc
-from aiene.benchmark.metrics.segmentation import SEGMENTATION_METRICS, aggregated_dice_interval
-from aiene.benchmark.models import Entrant, reference_of, source_name
-from aiene.benchmark.records import FORMAT, CaseRecord, TruthRecord
+from aiene.benchmark.metrics.records import SEGMENTATION_METRICS
+from aiene.benchmark.metrics.segmentation import aggregated_dice_interval
+from aiene.benchmark.models import reference_of, source_name
+from aiene.benchmark.records import FORMAT, CaseRecord, Pairing, TruthRecord
 from aiene.benchmark.results_table import STEPS, records_of
 from aiene.hashing import digest
 from aiene.report.document import RESEARCH_ONLY
@@ -131,7 +131,7 @@ def _pairing(config: BenchmarkConfig, pairing: Pairing, truths: Sequence[TruthRe
         "masks_without_image": list(pairing.masks_without_image),
         "refused": refused,
         "beyond_max_cases": len(pairing.pairs) - len(truths),
-        "notes": list(pairing.notes),
+        "notes": [*pairing.notes, *(f"{t.case_id}: {said}" for t in truths for said in t.warnings)],
     }
 
 

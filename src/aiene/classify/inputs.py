@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.classify.dualnet import BOX_SIZE, SMALL_SIZE
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import bounding_box
 
 Normalisation = Literal["legacy", "zscore", "none"]
 FloatArray = npt.NDArray[np.float32]

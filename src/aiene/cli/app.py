@@ -13,12 +13,15 @@ from aiene.cli import (
     dicom,
     doctor,
     export,
+    folders,
     models,
     pseudonyms,
     report,
-    retable,
     review,
     risk,
+    risk_analyse,
+    risk_simulate,
+    risk_validate,
     run,
     train,
 )
@@ -40,11 +43,15 @@ app.add_typer(models.app, name="models")
 app.command(name="report")(report.report)
 app.add_typer(review.app, name="review")
 app.command(name="export")(export.export)
-app.command(name="retable")(retable.retable)
+app.command(name="merge")(folders.merge)
+app.command(name="retable")(folders.retable)
 app.add_typer(dicom.app, name="dicom")
 app.command(name="doctor")(doctor.doctor)
 app.command(name="pseudonyms")(pseudonyms.pseudonyms)
 app.add_typer(benchmark.app, name="benchmark")
+risk.app.command(name="analyse")(risk_analyse.analyse)
+risk.app.command(name="simulate")(risk_simulate.simulate)
+risk.app.command(name="validate")(risk_validate.validate)
 app.add_typer(risk.app, name="risk")
 app.add_typer(train.app, name="train")
 
@@ -61,7 +68,7 @@ def _show_version(wanted: bool) -> None:
 def _common(
     show_version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,7 @@ from typer.core import TyperGroup
 
 from aiene.cli import leaderboard
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,43 +57,51 @@ def spread(words: Sequence[str]) -> list[str]:
 def benchmark(
     ctx: typer.Context,
     image_dir: Annotated[Path | None, typer.Option(help="Folder of the CTs.")] = None,
-    seg_dir: Annotated[Path | None, typer.Option(help="Folder of their ground truth, by case id.")] = None,
-    ene_csv: Annotated[Path | None, typer.Option(help="ENE of single nodes, 0 or 1.")] = None,
-    config: Annotated[Path | None, typer.Option(help="benchmark_config.yaml.")] = None,
+    seg_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the true label maps, named by case id.")
+    ] = None,
+    ene_csv: Annotated[Path | None, typer.Option(help="CSV with the true ENE of each node (0 or 1).")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file (benchmark_config.yaml).")] = None,
     hf_models: Annotated[
         list[str] | None, typer.Option(metavar="ID|PATH ...", help="Hugging Face models.")
     ] = None,
     models: Annotated[
-        list[str] | None, typer.Option(metavar="BUNDLE ...", help="Our bundles, or MONAI bundles' folders.")
+        list[str] | None,
+        typer.Option(
+            metavar="BUNDLE ...", help="Model bundles of this software, or folders of MONAI bundles."
+        ),
     ] = None,
     predictions: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=DIR ...", help="Folders of predictions by case id.")
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR ...", help="Folders of predictions, named by case id."),
     ] = None,
-    max_cases: Annotated[int | None, typer.Option(min=1, help="Take the first so many cases.")] = None,
+    max_cases: Annotated[int | None, typer.Option(min=1, help="Use only the first N cases.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path(
         "benchmark_results"
     ),
     reference: Annotated[
-        str | None, typer.Option(help="Model that the others are compared with (default: the first).")
+        str | None, typer.Option(help="Model to compare the others with (default: the first).")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Cases side by side (default: one per core).")
+        int | None, typer.Option(min=1, help="Cases to process in parallel (default: one per core).")
     ] = None,
     resample: Annotated[
-        bool, typer.Option("--resample", help="Take masks that lie on another grid than their CT.")
+        bool, typer.Option("--resample", help="Accept masks on another grid than their CT and resample them.")
     ] = False,
     primary: Annotated[
         str | None,
-        typer.Option(help="Endpoint that decides, such as dice_GTVn, node_sensitivity or auc_end_to_end."),
+        typer.Option(help="Primary endpoint, such as dice_GTVn, node_sensitivity or auc_end_to_end."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of bootstrap and permutations.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed of bootstrap and permutations.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+    ] = None,
     board: Annotated[
-        Path | None, typer.Option("--leaderboard", help="File or folder to which the run is added.")
+        Path | None, typer.Option("--leaderboard", help="Leaderboard (file or folder) to add this run to.")
     ] = None,
-    site: Annotated[
-        str | None, typer.Option(help="Who measured, as the leaderboard says it; shared with it.")
-    ] = None,
+    site: Annotated[str | None, typer.Option(help="Name of your site, shown in the leaderboard.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
 ) -> None:
     """Compare models with ground truth and with each other, with intervals, tests and a report."""
@@ -135,12 +142,13 @@ def compare(
     ----------
     given : options by name; None where it was not given, so that the configuration's counts.
     """
+    from aiene.benchmark.report.write import write_report
     from aiene.benchmark.run import run_benchmark
 
     console = stderr_console()
     config = configuration(config_file, given)
     run = run_benchmark(config, out, jobs=jobs, apart=True, on_step=lambda step: _tell_step(console, step))
-    report = _report(out) if "html" in config.output_formats else None
+    report = write_report(out) if "html" in config.output_formats else None
     if config.leaderboard is not None:
         _add_to_board(console, run, config.leaderboard, config.site)
     _tell_end(console, run, report, as_json)
@@ -199,14 +207,6 @@ def _named_folders(words: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _report(out: Path) -> Path | None:
-    """The HTML report; None where its part of the package is not there."""
-    spec = find_spec("aiene.benchmark.report")
-    if spec is None or spec.origin is None:
-        return None
-    return Path(import_module("aiene.benchmark.report").write_report(out))
-
-
 def _add_to_board(console: Console, run: BenchmarkRun, board: Path, site: str) -> None:
     from aiene.benchmark.leaderboard.entry import entries_of
     from aiene.benchmark.leaderboard.store import add_entries
@@ -258,7 +258,9 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{summary['data']['cases']} cases", caption=RESEARCH_ONLY, caption_style="bold red")
+    table = Table(
+        title=counted(summary["data"]["cases"], "case"), caption=RESEARCH_ONLY, caption_style="bold red"
+    )
     for name in (
         "model",
         "cases",

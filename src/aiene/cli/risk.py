@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from aiene.cli.console import echo, stderr_console, user_errors
-from aiene.cli.risk_analyse import analyse
 from aiene.cli.risk_options import (
     AiEneOption,
     AssumeM0Option,
@@ -43,32 +43,29 @@ from aiene.cli.risk_options import (
     tell_end,
     write_with_record,
 )
-from aiene.cli.risk_simulate import simulate
-from aiene.cli.risk_validate import validate
+from aiene.errors import counted
 
 app = typer.Typer(
     help="From AI-ENE node counts to risk groups: staging, stratifying, survival. Research only.",
     no_args_is_help=True,
 )
-app.command(name="analyse")(analyse)
-app.command(name="simulate")(simulate)
-app.command(name="validate")(validate)
 
 OutOption = Annotated[
     Path | None,
-    typer.Option("-o", "--out", help="Table to write; NAME.json beside it says how it came about."),
+    typer.Option("-o", "--out", help="Table to write. NAME.json beside it records how it was made."),
 ]
 _STAGES = ("ajcc7_n", "ajcc7_stage", "ajcc8_stage", "ajcc8_p_stage", "v9_stage", "rtog0129")
 
 
 @app.command(name="import")
 def import_(
-    table: Annotated[Path | None, typer.Argument(metavar="TABLE", help="The table to understand.")] = None,
+    table: Annotated[Path | None, typer.Argument(metavar="TABLE", help="The clinical table to read.")] = None,
     out: OutOption = None,
     source: FromOption = "generic",
     mapping: MapOption = None,
     template: Annotated[
-        Path | None, typer.Option(help="Write a mapping file to fill in, with TABLE's headers, and end.")
+        Path | None,
+        typer.Option(help="Write a mapping file to fill in, with the headers of TABLE, and exit."),
     ] = None,
     lenient: LenientOption = False,
     sheet: SheetOption = None,
@@ -79,7 +76,7 @@ def import_(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a clinical table, show what was understood, and write it as a canonical table."""
+    """Read a clinical table, show how it was understood, and write it as a canonical table."""
     from aiene.errors import UsageError
     from aiene.risk.importers.source import ImportOptions
 
@@ -103,7 +100,7 @@ def import_(
         if as_json:
             echo_json(record)
         else:
-            _show_import(found.provenance, found.notes, found.preview)
+            _show_import(found.provenance, found.preview)
         tell_end(found.table)
     raise typer.Exit(int(bool(found.dropped)))
 
@@ -123,17 +120,30 @@ def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
     )
 
 
-def _show_import(provenance: dict[str, Any], notes: tuple[str, ...], preview: Any) -> None:
+def _show_import(provenance: dict[str, Any], preview: Any) -> None:
     print_preview(preview)
     echo(
-        f"{provenance['patients']} patients; "
+        f"{counted(provenance['patients'], 'patient')}; "
         f"times count from {provenance['time_origin'] or 'an unstated origin'}; "
         f"endpoints: {', '.join(provenance['endpoints']) or 'none'}"
     )
     if provenance["ignored_columns"]:
         echo(f"columns left aside: {', '.join(provenance['ignored_columns'])}")
-    for note in notes:
-        echo(f"note: {note}")
+
+
+@app.command()
+def example(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the tables.")],
+) -> None:
+    """Write example tables (simulated patients), with a list of commands to try on them."""
+    from aiene.risk.example import write_example
+
+    with user_errors():
+        names = write_example(out)
+        echo(f"{counted(len(names), 'file')} in {out}: {', '.join(names)}")
+        echo(
+            f"next: aiene risk stage {shlex.quote(str(out / 'cohort.csv'))}; README.txt there lists the rest"
+        )
 
 
 @app.command()
@@ -147,6 +157,10 @@ def stage(
     hpv_unknown: HpvUnknownOption = "p16_negative",
     rtog: RtogOption = "fakhry2019",
     iene_from_ai: IeneFromAiOption = False,
+    own_edition: Annotated[
+        list[Path] | None,
+        typer.Option("--own-edition", help="TOML file with rules of your own, for two more columns; repeat."),
+    ] = None,
     lenient: LenientOption = False,
     sheet: SheetOption = None,
     origin: OriginOption = None,
@@ -156,24 +170,27 @@ def stage(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stage every patient: AJCC/UICC 7, 8 and version 9, RTOG-0129; with the row, or why it is unknown."""
+    """Stage every patient (AJCC/UICC 7, 8 and version 9, RTOG-0129), with the rule used or why unknown."""
     import pandas as pd
 
     from aiene.risk.importers.source import ImportOptions
+    from aiene.risk.staging.own_edition import read_editions
     from aiene.risk.staging.stage import stage_table
 
     with user_errors():
+        own = read_editions(own_edition or [])
         options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
         found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
         chosen = staging_options(assume_m0, ene_unknown, hpv_unknown, rtog, iene_from_ai)
-        staged = stage_table(found.table, options=chosen)
+        staged = stage_table(found.table, options=chosen, own=own)
         whole = pd.concat([found.table.drop(columns=[n for n in staged if n in found.table]), staged], axis=1)
         whole = whole[["patient_id", *(n for n in whole if n != "patient_id")]]
-        tally = counts(staged, _STAGES)
+        tally = counts(staged, (*_STAGES, *(name for one in own for name in one.columns)))
         record = {
             "provenance": found.provenance,
             "warnings": list(found.warnings),
             "staging": asdict(chosen),
+            **({"own_editions": [one.name for one in own]} if own else {}),
             "counts": tally,
             "simulated": simulated(found.table),
         }
@@ -207,7 +224,7 @@ def stratify(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the AI-ENE count and compute the combined group of every patient by a scheme, step by step."""
+    """Join the AI-ENE counts and assign every patient to a risk group by a scheme, step by step."""
     from aiene.risk import stratify as stratifying
     from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme

@@ -32,6 +32,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "hospital": ("highdicom", "pynetdicom", "dicomweb_client", "requests"),
     "risk": ("comprisk", "jinja2", "lifelines", "matplotlib", "openpyxl", "pyarrow"),
     "benchmark": ("huggingface_hub", "jinja2", "matplotlib", "monai", "sklearn", "transformers"),
+    "fast": ("openvino",),
     "train": ("nnunetv2", "sklearn", "tensorboard"),
 }
 """By extra, what it brings: the modules that the commands ask for."""
@@ -56,7 +57,7 @@ _CORE: Final = (
     "yaml",
 )
 _SLOW: Final = frozenset(
-    {"monai", "nnunetv2", "sklearn", "tensorboard", "transformers", "comprisk", "lifelines"}
+    {"monai", "nnunetv2", "openvino", "sklearn", "tensorboard", "transformers", "comprisk", "lifelines"}
 )
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -132,6 +133,26 @@ def torch_and_device() -> Iterator[Finding]:
         )
         return
     yield Finding("torch", "ok", f"torch {torch.__version__} on the processor ({able}), no GPU", "", facts)
+
+
+def engine() -> Iterator[Finding]:
+    """What `--engine fast` would use here."""
+    try:
+        import torch
+    except (ImportError, OSError):
+        return  # told by `torch_and_device`
+
+    from aiene.segment.engines import fastest_here
+
+    name = fastest_here(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if name == "torch float32":
+        text, remedy = (
+            "--engine fast has nothing quicker here",
+            "where you need it: pip install 'aiene[fast]'",
+        )
+        yield Finding("engine", "note", text, remedy, {"fast": name})
+    else:
+        yield Finding("engine", "ok", f"--engine fast would use {name}", "", {"fast": name})
 
 
 def cores_and_threads() -> Iterator[Finding]:

@@ -13,8 +13,8 @@ from aiene.errors import AieneError, CaseError
 from aiene.export.case import ExportCase
 from aiene.export.run_reader import RunRecord, read_image
 from aiene.export.source_series import SourceSeries, grid_of_facts, planes
-from aiene.geometry.grid import Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.geometry.grid import RigidTransform, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import Bundle, find_bundle
 from aiene.nodes.node import GTVN, GTVP, contours, parse_fg_labels
 
@@ -99,7 +99,12 @@ class Probabilities:
                     f"the bundle {self._run.model} is another one than that of the run",
                     "run the cases again with --overwrite",
                 )
-            self._loaded = bundle, load_bundle_segmenter(bundle, operating_point=self._run.operating_point)
+            self._loaded = (
+                bundle,
+                load_bundle_segmenter(
+                    bundle, operating_point=self._run.operating_point, engine=self._run.engine
+                ),
+            )
         return self._loaded
 
 

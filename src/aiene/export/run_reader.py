@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +18,7 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from aiene.cells import cell
 from aiene.errors import InputError, UsageError
 from aiene.export.case import Maker
 from aiene.geometry.grid import Grid, Volume
@@ -23,7 +26,7 @@ from aiene.ingest.case import AffineRule
 from aiene.models.bundle import OperatingPoint
 from aiene.nodes.node import CountingRule
 from aiene.results.nifti import LPS_TO_RAS
-from aiene.results.records import CaseResult
+from aiene.results.records import CaseResult, Status
 from aiene.results.store import CASE, RunStore
 
 _AGAIN = "run the case again"
@@ -46,6 +49,7 @@ class RunRecord:
     affine : which affine of a NIfTI file counted.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     operating_point : of the segmenter; None: as its weights are.
+    engine : what computed the segmenter.
     pos_from : the least `pos` of a node that counts.
     """
 
@@ -58,6 +62,7 @@ class RunRecord:
     pseudonymised: bool = False
     fg_labels: str | None = None
     operating_point: OperatingPoint | None = None
+    engine: Literal["exact", "fast"] = "exact"
     affine: AffineRule = "auto"
     pos_from: float = 0.0
 
@@ -99,6 +104,36 @@ def cases_of(out: Path) -> Iterator[CaseResult | InputError]:
             yield CaseResult.from_json(json.loads((folder / CASE).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             yield InputError(folder, "its case.json cannot be read", _AGAIN)
+
+
+def every_case(out: Path) -> list[CaseResult]:
+    """Every case of a run: of its folder, else of its row in `cases.csv` (not done yet, or not written)."""
+    read: dict[str, CaseResult] = {}
+    for one in cases_of(out):
+        if isinstance(one, InputError):
+            folder = one.path.name
+            read[folder] = CaseResult(folder, "failed", str(one))
+        else:
+            read[one.case_id] = one
+    known = {str(cell(case_id)) for case_id in read}
+    for row in _rows(out / "cases.csv"):
+        if row["case_id"] not in known:
+            read[row["case_id"]] = CaseResult(row["case_id"], _status(row["status"]), row.get("reason") or "")
+    return sorted(read.values(), key=lambda r: r.case_id.encode("utf-8", "surrogateescape"))
+
+
+def _rows(path: Path) -> Sequence[dict[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    rows = csv.DictReader(io.StringIO(text))
+    return [row for row in rows if row.get("case_id")] if "status" in (rows.fieldnames or ()) else ()
+
+
+def _status(word: str) -> Status:
+    """The status of a row; one that says it is done, but has no folder, is not."""
+    return "skipped" if word not in get_args(Status) or word in ("ok", "no_nodes") else word  # type: ignore[return-value]
 
 
 def read_labels(path: Path, grid: Grid, dtype: type[np.unsignedinteger[Any]]) -> Volume:
@@ -169,6 +204,7 @@ def _record(content: dict[str, Any]) -> RunRecord:
         pseudonymised="pseudonyms" in settings,
         fg_labels=settings.get("fg_labels"),
         operating_point=settings.get("operating_point"),
+        engine=settings.get("engine", "exact"),
         affine=settings.get("affine", "auto"),
         pos_from=float(settings.get("pos_from", 0.0)),
     )

@@ -22,8 +22,7 @@ from aiene.ingest.dicom.header import quiet, whole_header
 from aiene.ingest.dicom.pixels import read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, group, lay_out
-from aiene.ingest.discovery import source_files
-from aiene.ingest.find import find_cases
+from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.formats import formats
 from aiene.ingest.lattice import AIR_HU, Matrix

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
+from scipy import ndimage
 
 Triple = tuple[float, float, float]
 Points = npt.NDArray[np.float64]
@@ -275,3 +276,90 @@ def grid_of(image: sitk.Image) -> Grid:
 def volume_of(image: sitk.Image) -> Volume:
     """The volume of a three-dimensional SimpleITK image; its voxels are copied."""
     return Volume(sitk.GetArrayFromImage(image), grid_of(image))
+
+
+Matrix = tuple[tuple[float, ...], ...]
+Block = tuple[slice, slice, slice]
+
+
+def bounding_box(mask: npt.NDArray[np.bool_]) -> Block | None:
+    """The smallest block that holds every True voxel of a mask (z, y, x); None for an empty one."""
+    found = ndimage.find_objects(mask.view(np.uint8))
+    return found[0] if found else None
+
+
+_TIE = 1e-8
+"""Of a voxel: far over the rounding of an index map (1e-12), far below what any file says. A point in the
+middle between two voxels goes to the one of the higher index; without it the last bit of an origin would
+decide, which differs with the storage order."""
+
+
+def nearest_voxels(indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The voxels nearest to fractional indices, of two equally near ones that of the higher index."""
+    return np.floor(np.asarray(indices) + (0.5 + _TIE)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class RigidTransform:
+    """Takes LPS points (mm) of one space to another: rotation, then translation.
+
+    Parameters
+    ----------
+    rotation : 3 x 3 orthonormal matrix of determinant 1, on columns (x, y, z).
+    translation : mm along x, y, z.
+
+    Raises
+    ------
+    ValueError : the matrix is no rotation, or a number is not finite.
+    """
+
+    rotation: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        turn = np.array(self.rotation, dtype=np.float64)
+        if turn.shape != (3, 3) or not np.allclose(turn @ turn.T, np.eye(3), atol=1e-6):
+            raise ValueError("the matrix is not orthonormal")
+        if np.linalg.det(turn) < 0 or not np.isfinite(self.translation).all():
+            raise ValueError("the transform mirrors, or shifts to nowhere")
+
+    @classmethod
+    def from_matrix(cls, matrix: npt.ArrayLike) -> RigidTransform:
+        """The transform of a 4 x 4 matrix on points (x, y, z, 1)."""
+        m = np.asarray(matrix, dtype=np.float64)
+        x, y, z = (float(v) for v in m[:3, 3])
+        return cls(tuple(tuple(float(v) for v in row) for row in m[:3, :3]), (x, y, z))
+
+    @cached_property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """4 x 4, on points (x, y, z, 1); read-only."""
+        m = np.eye(4)
+        m[:3, :3] = self.rotation
+        m[:3, 3] = self.translation
+        m.flags.writeable = False
+        return m
+
+    @property
+    def angle_degrees(self) -> float:
+        """How far the transform turns, about whichever axis."""
+        cosine = (np.trace(self.matrix[:3, :3]) - 1) / 2
+        return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+    def apply(self, points_lps: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Points (..., 3) taken to the other space."""
+        moved: npt.NDArray[np.float64] = (
+            np.asarray(points_lps, dtype=np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        )
+        return moved
+
+    def inverse(self) -> RigidTransform:
+        """The way back, exact: the rotation's transpose."""
+        back = self.matrix[:3, :3].T
+        m = np.eye(4)
+        m[:3, :3] = back
+        m[:3, 3] = -back @ self.matrix[:3, 3]
+        return RigidTransform.from_matrix(m)
+
+    def after(self, first: RigidTransform) -> RigidTransform:
+        """`first`, then this one."""
+        return RigidTransform.from_matrix(self.matrix @ first.matrix)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError
+from aiene.errors import InputError, file_name, said
 from aiene.hashing import disk_place
-from aiene.ingest.archive import unpacked
 from aiene.ingest.dicom.header import is_directory
 from aiene.ingest.dicom.scan import Collector, Medium, Scan, read_directory
 from aiene.ingest.file_head import Head, read_head, read_heads
 from aiene.ingest.formats import by_name, claimed, is_zip, kind_of
-from aiene.ingest.input_list import is_input_list, read_input_list
-from aiene.wording import file_name, said
 
 # Every file below a folder, in one order everywhere, without going round in circles.
 
@@ -384,36 +380,3 @@ def _problem(head: Head) -> str:
     if head.error is not None:
         return f"it cannot be read ({head.error.strerror or 'input/output error'})"
     return "it holds no image of the kind that its name promises"
-
-
-# Every file of an input, those in zip archives too, for whoever looks for more than cases.
-
-
-@contextmanager
-def source_files(source: Path) -> Iterator[tuple[Path, ...]]:
-    """The files of a folder, a single file, a DICOMDIR, a zip archive or an input list, as for `find_cases`.
-
-    Those of archives lie in temporary folders that are gone when the context is left; an archive that cannot
-    be opened is passed over.
-
-    Raises
-    ------
-    InputError : `source` is not there or cannot be opened.
-    """
-    if not source.exists():
-        raise InputError(source, "it does not exist", "give a folder or file with a CT")
-    listed = [e.image for e in read_input_list(source)] if is_input_list(source) else [source]
-    with ExitStack() as stack:
-        files: list[Path] = []
-        for listing in [place for image in listed if image.exists() for place in list_places(image)]:
-            files += listing.files
-            if not listing.is_archive:
-                continue
-            try:
-                folder = stack.enter_context(unpacked(listing.path))
-            except InputError:
-                if listing.path == source:
-                    raise
-                continue
-            files += walk_inside(listing, folder).files
-        yield tuple(files)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError, UsageError
+from aiene.errors import InputError, UsageError, case_name, counted, file_name, joined, said
 from aiene.ingest.archive import split, unpacked
-from aiene.ingest.case import AffineRule, Case, Refusal, case_id, distinct, place_below, stem
+from aiene.ingest.case import AffineRule, Case, Refusal
+from aiene.ingest.case_id import case_id, distinct, place_below, stem
 from aiene.ingest.dicom.study import find_in_scan
 from aiene.ingest.discovery import Broken, Listing, Place, list_places, moved, survey, walk_inside
 from aiene.ingest.formats import InputFormat, by_name, titles, wanted
 from aiene.ingest.identity import IdRule, Timepoint, group_by_patient, named_by_rule
 from aiene.ingest.input_list import is_input_list, listed_case, read_input_list
 from aiene.ingest.patients import APART, gather
-from aiene.wording import case_name, file_name, joined, said
 
 OnProgress = Callable[[int, int], None]
 """Told how many files were looked at, and of how many; called often, so it has to be quick."""
@@ -45,7 +46,7 @@ def find_cases(
     """The cases that lie in a file or folder, or that a list names; headers only, each file opened once.
 
     What a file is, its content says. Each study with a CT is a case of one series (`dicom.choose.choose`
-    states the rule); `naming.case_id` names it after its folder. Where all sub-folders hold different series
+    states the rule); `case_id.case_id` names it after its folder. Where all sub-folders hold different series
     of one and the same study, `source` itself is the patient; a series that was split over sub-folders is
     joined. Each file of another format is a case named after its place; in a folder below `source` where one
     alone is called ct, the others are left aside. A zip archive counts as a sub-folder of its own name. A
@@ -302,7 +303,37 @@ def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> 
     ]
     unwanted, ignored = sum(p.unwanted for p in surveyed), sum(p.ignored for p in surveyed)
     if unwanted:
-        notes.append(f"{unwanted} images of another format left aside")
+        notes.append(f"{counted(unwanted, 'image')} of another format left aside")
     if ignored:
-        notes.append(f"{ignored} files that are no image left aside")
+        notes.append(f"{counted(ignored, 'file')} left aside: not an image")
     return notes
+
+
+@contextmanager
+def source_files(source: Path) -> Iterator[tuple[Path, ...]]:
+    """The files of a folder, a single file, a DICOMDIR, a zip archive or an input list, as for `find_cases`.
+
+    Those of archives lie in temporary folders that are gone when the context is left; an archive that cannot
+    be opened is passed over.
+
+    Raises
+    ------
+    InputError : `source` is not there or cannot be opened.
+    """
+    if not source.exists():
+        raise InputError(source, "it does not exist", "give a folder or file with a CT")
+    listed = [e.image for e in read_input_list(source)] if is_input_list(source) else [source]
+    with ExitStack() as stack:
+        files: list[Path] = []
+        for listing in [place for image in listed if image.exists() for place in list_places(image)]:
+            files += listing.files
+            if not listing.is_archive:
+                continue
+            try:
+                folder = stack.enter_context(unpacked(listing.path))
+            except InputError:
+                if listing.path == source:
+                    raise
+                continue
+            files += walk_inside(listing, folder).files
+        yield tuple(files)

@@ -6,13 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from aiene.errors import ProblemError, UsageError
-from aiene.ingest.case import Case, Refusal, safe
-from aiene.wording import case_name, joined, said
+from aiene.errors import ProblemError, UsageError, case_name, joined, said
+from aiene.ingest.case import Case, Refusal, iso_date
+from aiene.ingest.case_id import safe
 
 Timepoint = Literal["auto", "first", "latest"]
 TIMEPOINTS: Final = ("auto", "first", "latest")
@@ -172,15 +171,6 @@ def date_in_id(case_id: str) -> str:
     """The date that stands in an id, YYYY-MM-DD; empty where there is none, or more than one."""
     found = {"-".join((m[1], m[3], m[4])) for m in _DATE.finditer(case_id)}
     return iso_date(found.pop()) if len(found) == 1 else ""
-
-
-def iso_date(text: str) -> str:
-    """A date as YYYY-MM-DD; `YYYYMMDD`, as DICOM has it, is one too; empty where it is none."""
-    plain = re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)", text.strip())
-    try:
-        return date(*map(int, plain.groups())).isoformat() if plain else ""
-    except ValueError:
-        return ""
 
 
 def group_by_patient(items: Sequence[Case | Refusal], timepoint: Timepoint) -> list[Case | Refusal]:

@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.errors import InputError
+from aiene.errors import InputError, case_name, file_name, said
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import AffineRule, Case
 from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.nodes.node import GTVN, GTVP, FgLabels
-from aiene.wording import case_name, file_name, said
 
 TOLERANCE_MM = 1e-3
 TOLERANCE_COSINE = 1e-4

@@ -17,10 +17,9 @@ from typing import BinaryIO, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError
+from aiene.errors import InputError, file_name, said
 from aiene.ingest.checks import check_memory, check_promise
 from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, sizes, voxel_type
-from aiene.wording import file_name, said
 
 _COPY: Final = "the file is cut off or damaged: copy it again"
 _BESIDE: Final = "put the voxels beside the header, and name them there without a folder"

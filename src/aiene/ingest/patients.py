@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from aiene.errors import InputError
+from aiene.errors import InputError, file_name, said
 from aiene.ingest.dicom.frame import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.dicom.stack import group, lay_out
 from aiene.ingest.discovery import Place
-from aiene.wording import file_name, said
 
 _Series = tuple[StudyKey, str]
 _How = Literal["copies", "split", "apart"]

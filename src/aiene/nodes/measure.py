@@ -23,8 +23,9 @@ def measure_axes(mask: BoolArray, spacing: tuple[float, float, float]) -> Axes:
 
     Returns
     -------
-    Lengths in mm between pixel centres, so that a run of n pixels is n - 1 long. 0 for an empty mask, and
-    where the slice holds a single pixel (there the published code stops with an error).
+    Lengths in mm between pixel centres, so that a run of n pixels is n - 1 long. 0 for an empty mask, for
+    one so thin that no 1 mm cube holds it, and where the slice holds a single pixel (there the published
+    code stops with an error).
     """
     cubes = _cut(_to_cubes(mask, spacing))
     lengths = [feret_axes(_largest_slice(cubes, axis)) for axis in range(3)]
@@ -144,7 +145,7 @@ def _cut(mask: BoolArray) -> BoolArray:
     """The smallest block that holds the mask; axes do not depend on where it lies."""
     hit = np.argwhere(mask)
     if hit.size == 0:
-        return mask[:1, :1, :1]
+        return np.zeros((1, 1, 1), dtype=np.bool_)  # also where nothing of a thin node is left at 1 mm
     low, high = hit.min(axis=0), hit.max(axis=0) + 1
     return mask[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
 

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from aiene.geometry.grid import Grid, Triple, Volume
-from aiene.geometry.resample import RigidTransform, nearest_voxels
+from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, nearest_voxels
 from aiene.nodes.measure import axial_axes
 from aiene.nodes.node import NativePlace, Node, NoNode, Side, ranks_by_volume
 

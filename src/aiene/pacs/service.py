@@ -21,7 +21,6 @@ from aiene.pacs.receiver import Receiver
 from aiene.pacs.store import Store
 from aiene.pacs.stow import stow_port
 from aiene.pacs.trail import Trail
-from aiene.pacs.worker import work
 from aiene.parallel import Crew
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class Service:
     settings : checked.
     show_uids : whether UIDs stand in the log.
     retry_failed : give failed studies another chance first.
-    work : what is done with a study.
+    work : what is done with a study; in use `worker.work`.
     new_crew : makes the process that does it.
     """
 
@@ -56,7 +55,7 @@ class Service:
         *,
         show_uids: bool = False,
         retry_failed: bool = False,
-        work: Work = work,
+        work: Work,
         new_crew: Callable[[], Crew] = lambda: Crew(1),
     ) -> None:
         self._settings, self._show_uids, self._retry_failed = settings, show_uids, retry_failed

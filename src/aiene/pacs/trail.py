@@ -15,7 +15,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
 
-from aiene.wording import visible
+from aiene.errors import visible
 
 _LARGEST: Final = 10 * 1024 * 1024
 _KEPT: Final = 5

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import Grid, Triple, Volume, triple
-from aiene.geometry.resample import Block, RigidTransform, bounding_box
+from aiene.geometry.grid import Block, Grid, RigidTransform, Triple, Volume, bounding_box, triple
 
 FLOOR_HU = -1000.0
 """Air. Scanners write -1024, -2000 or -3024 where they have measured nothing: all of it is air here."""

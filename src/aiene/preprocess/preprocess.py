@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.geometry.grid import Grid, RigidTransform, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.crop import fixed_window, patient_lattice, published_crop
 from aiene.preprocess.profile import AIR, Profile
+from aiene.preprocess.registration import Template
 from aiene.preprocess.registration_quality import (
     Fit,
     RegistrationReport,
@@ -20,7 +21,6 @@ from aiene.preprocess.registration_quality import (
     registration_report,
 )
 from aiene.preprocess.resampling import Working, open_working, published_working, resample_onto
-from aiene.preprocess.template import Template
 
 _BRIGHT = 0.99
 _LEAST_BONE_ML = 20.0

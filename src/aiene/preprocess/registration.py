@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import fft
 
-from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, triple
-from aiene.geometry.resample import RigidTransform, aligned_grid, downsample, resample
+from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, to_sitk, triple
+from aiene.geometry.resample import aligned_grid, downsample, resample
 from aiene.preprocess.patient import BONE_HU, body_mask, centre_of, dilate
 from aiene.preprocess.profile import RegistrationSettings, Start
 
@@ -279,3 +280,22 @@ def _difference(
     template: npt.NDArray[np.float64] | None, ct: npt.NDArray[np.float64] | None
 ) -> npt.NDArray[np.float64] | None:
     return None if template is None or ct is None else ct - template
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A head-and-neck CT that fixes the space of the crops.
+
+    Parameters
+    ----------
+    volume : float32 HU.
+    neck_centre : LPS mm (x, y, z) on which a crop that follows the patient is centred along z.
+    """
+
+    volume: Volume
+    neck_centre: Triple
+
+    @cached_property
+    def image(self) -> sitk.Image:
+        """The volume for SimpleITK."""
+        return to_sitk(self.volume)

@@ -13,13 +13,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import Grid, Triple, Volume, triple
-from aiene.geometry.resample import RigidTransform, downsample, resample
+from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, triple
+from aiene.geometry.resample import downsample, resample
 from aiene.preprocess.patient import Mask, body_mask, dilate
 from aiene.preprocess.profile import STEADY, Profile, RegistrationSettings, Start
-from aiene.preprocess.registration import Pose, refine, registration_image, start_pose
+from aiene.preprocess.registration import Pose, Template, refine, registration_image, start_pose
 from aiene.preprocess.resampling import Working
-from aiene.preprocess.template import Template
 
 _COARSE_MM = (6.0, 6.0, 6.0)
 _RIM_MM = 12.0

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import Grid, Triple, Volume, to_sitk, volume_of
-from aiene.geometry.resample import RigidTransform, block_factors, block_mean, downsample
+from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, to_sitk, volume_of
+from aiene.geometry.resample import block_factors, block_mean, downsample
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.patient import FLOOR_HU, LEAST_BODY_MM2, Mask, Patient, body_mask, dilate, patient_of
 from aiene.preprocess.profile import PUBLISHED, Profile

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from aiene.errors import ModelError
-from aiene.geometry.grid import Triple, Volume, to_sitk, volume_of
+from aiene.geometry.grid import Triple, Volume, volume_of
 from aiene.models.bundle import Bundle
 from aiene.preprocess.crop import LOWEST_DROPPED, published_start
 from aiene.preprocess.profile import Profile, profile_named
+from aiene.preprocess.registration import Template
 
 CENTRE_KEY = "neck_centre_lps_mm"
 """Field of a NRRD header that says where the neck's centre lies."""
 
 
 _SOFT_HU = -200.0
-
-
-@dataclass(frozen=True, eq=False)
-class Template:
-    """A head-and-neck CT that fixes the space of the crops.
-
-    Parameters
-    ----------
-    volume : float32 HU.
-    neck_centre : LPS mm (x, y, z) on which a crop that follows the patient is centred along z.
-    """
-
-    volume: Volume
-    neck_centre: Triple
-
-    @cached_property
-    def image(self) -> sitk.Image:
-        """The volume for SimpleITK."""
-        return to_sitk(self.volume)
 
 
 def read_template(path: Path, profile: Profile, neck_centre_lps_mm: Triple | None = None) -> Template:

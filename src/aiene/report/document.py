@@ -157,7 +157,20 @@ class Facts:
     rows: tuple[tuple[str, str], ...]
 
 
-Item = Table | CellTable | Figure | Text | Facts
+@dataclass(frozen=True)
+class Fold:
+    """Items that a reader opens only when wanted; closed, they take one line on screen and on paper.
+
+    Parameters
+    ----------
+    title : what is in it, in one line.
+    """
+
+    title: str
+    items: tuple[Item, ...]
+
+
+Item = Table | CellTable | Figure | Text | Facts | Fold
 
 
 @dataclass(frozen=True)
@@ -169,11 +182,13 @@ class Section:
     name : its anchor.
     title : its heading.
     items : in the order of the page.
+    boxed : framed, as the key results are.
     """
 
     name: str
     title: str
     items: tuple[Item, ...]
+    boxed: bool = False
 
     @property
     def figures(self) -> tuple[Figure, ...]:

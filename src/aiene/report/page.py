@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiene.extras import need
-from aiene.report.document import CellTable, Document, Facts, Figure, Item, Table
+from aiene.report.document import CellTable, Document, Facts, Figure, Fold, Item, Table
 from aiene.report.formatting import compose
 from aiene.report.render import Picture
 
@@ -28,7 +28,7 @@ def page(document: Document, pictures: Mapping[str, Picture], *, figures: str, t
     MissingExtraError : jinja2 is not installed.
     """
     sections = [
-        {"name": s.name, "title": s.title, "items": [_item(i, pictures) for i in s.items]}
+        {"name": s.name, "title": s.title, "boxed": s.boxed, "items": _items(s.items, pictures)}
         for s in document.sections
     ]
     return filled("report.html.j2", document=document, sections=sections, figures=figures, tables=tables)
@@ -52,7 +52,13 @@ def filled(template: str, **values: Any) -> str:
     return str(environment.get_template(template).render(**values))
 
 
+def _items(items: Sequence[Item], pictures: Mapping[str, Picture]) -> list[dict[str, Any]]:
+    return [_item(item, pictures) for item in items]
+
+
 def _item(item: Item, pictures: Mapping[str, Picture]) -> dict[str, Any]:
+    if isinstance(item, Fold):
+        return {"is": "fold", "item": item, "entries": _items(item.items, pictures)}
     if isinstance(item, Table):
         return {"is": "table", "item": compose(item)}
     if isinstance(item, CellTable):

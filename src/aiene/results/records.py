@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from aiene.geometry.grid import Volume
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import RigidTransform, Volume
 from aiene.nodes.node import (
     SMALLEST_SEED,
     UNSCORED,
@@ -138,7 +138,7 @@ class CaseResult:
     counts: bool = True
 
     @property
-    def n_ene(self) -> int:
+    def n_ai_ene(self) -> int:
         """The AI-ENE node number: how many nodes are classified as ENE."""
         return sum(node.ene_classification == 1 for node in self.nodes)
 
@@ -324,3 +324,40 @@ def _axes_columns(node: Node) -> dict[str, float] | None:
         f"{kind}_axis_{p}": getattr(node.axes, f"{kind}_{p}") for kind in ("short", "long") for p in planes
     }
     return {**columns, "largest_short_axis": node.axes.largest_short}
+
+
+class Person(NamedTuple):
+    """Whose CT a case is; see `ingest.identity.group_by_patient`.
+
+    Parameters
+    ----------
+    case_id, patient : as they may be shown.
+    date : of the CT, YYYY-MM-DD; empty where unknown or hidden.
+    counts : it is the CT of its patient that counts.
+    """
+
+    case_id: str
+    patient: str
+    date: str
+    counts: bool
+
+    def of(self, result: CaseResult) -> CaseResult:
+        """A result of this case with its patient."""
+        return replace(result, patient=self.patient, date=self.date, counts=self.counts)
+
+
+def same_ct_told(results: Sequence[CaseResult]) -> list[CaseResult]:
+    """The results, with a warning where several cases hold the very same voxels: a CT that counts twice."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for result in results:
+        if voxels := result.facts.get("input", {}).get("voxels_sha256"):
+            alike[voxels].append(result.case_id)
+    told = []
+    for result in results:
+        twins = alike.get(result.facts.get("input", {}).get("voxels_sha256"), [])
+        others = [case_id for case_id in twins if case_id != result.case_id]
+        if others:
+            warning = f"the same CT, voxel for voxel, is also the case {', '.join(others)}"
+            result = replace(result, warnings=(*result.warnings, warning))
+        told.append(result)
+    return told

@@ -32,6 +32,7 @@ DONE: tuple[ReviewStatus, ...] = ("accepted", "corrected")
 FOLDER = "review"
 AGREEMENT = "agreement"
 """The folder of the comparison of readers, which none can be called."""
+MASKS = "masks"
 _RECORD = "review.json"
 _READER = re.compile(r"[\w][\w.-]{0,63}")
 _VERSION = re.compile(r"v(\d{4,})")
@@ -123,10 +124,16 @@ def reviewed_masks(path: Path) -> Path:
     UsageError : several readers, and none is named.
     """
     if path.name == FOLDER and readers(path.parent):
-        return one_reader(path.parent) / "masks"
-    if path.parent.name == FOLDER and (path / "cases").is_dir() and (path / "masks").is_dir():
-        return path / "masks"
+        return one_reader(path.parent) / MASKS
+    if path.parent.name == FOLDER and (path / "cases").is_dir() and (path / MASKS).is_dir():
+        return path / MASKS
     return path
+
+
+def are_reviewed(masks: Path) -> bool:
+    """Whether a folder of masks is that of a reader, who need not be done with every case."""
+    reader = masks.parent
+    return masks.name == MASKS and reader.parent.name == FOLDER and (reader / "cases").is_dir()
 
 
 class ReviewStore:
@@ -239,7 +246,7 @@ class ReviewStore:
         counted = [r for r in results if states[r.case_id] != "set aside"]
         left_out = [CaseResult(r.case_id, "failed", "set aside by the reader") for r in aside]
         patients = tables.patients_table([*counted, *left_out], model=model, rule=rule)
-        nodes = tables.nodes_table(counted, axes=axes)
+        nodes = tables.nodes_table(counted, axes=axes, rule=rule)
         paths = {}
         for name, table in (("patients", patients), ("nodes", nodes)):
             table["review_status"] = [states[case_id] for case_id in table["case_id"]]
@@ -255,7 +262,7 @@ class ReviewStore:
         ------
         OutputError : it cannot be written.
         """
-        target = self.root / "masks" / f"{saved.result.case_id}.nii.gz"
+        target = self.root / MASKS / f"{saved.result.case_id}.nii.gz"
         if saved.version.status in DONE:
             make_folder(target.parent)
             self.owned.write(target, (saved.folder / "labels.nii.gz").read_bytes())

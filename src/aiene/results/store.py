@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiene.errors import InputError, OutputError, UsageError
-from aiene.geometry.resample import RigidTransform
+from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
@@ -187,6 +187,27 @@ class RunStore:
                     found[result.case_id] = result
         return sorted(found.values(), key=_by_id)
 
+    def records(self) -> list[dict[str, Any]]:
+        """The records of the runs that lie here; empty where one cannot be read."""
+        return [_json_of(file) or {} for file in self._record_files()]
+
+    def files(self, case_id: str) -> CaseFiles:
+        """Content of the files of a case's images.
+
+        Raises
+        ------
+        InputError : one cannot be read.
+        """
+        folder, content = self.case_folder(case_id), {}
+        for file in sorted(path for name in (*_MAPS, *_KEPT) if (path := folder / name).is_file()):
+            try:
+                content[file.name] = file.read_bytes()
+            except OSError as error:
+                raise InputError(
+                    file, f"it cannot be read ({error.strerror})", "run the case again"
+                ) from error
+        return content
+
     def told(self) -> tuple[list[CaseResult], bool]:
         """The results of all cases that the records here tell of, and whether every run came to its end.
 
@@ -197,7 +218,7 @@ class RunStore:
         UsageError : no record of a run lies here.
         InputError : a case of the records cannot be read.
         """
-        records = [_json_of(file) or {} for file in self._record_files()]
+        records = self.records()
         if not records:
             raise UsageError(
                 f"{self.root.name}: no results of a run lie there; name the folder that aiene run filled."
@@ -239,7 +260,7 @@ class RunStore:
         Path of each table by name: `cases`, `nodes`, `patients`, `prediction`.
         """
         made = {
-            "nodes": tables.nodes_table(results, axes=axes),
+            "nodes": tables.nodes_table(results, axes=axes, rule=rule),
             "patients": tables.patients_table(results, model=model, rule=rule),
         }
         paths = {"cases": self.write_cases_table(results)}

@@ -16,8 +16,7 @@ from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.errors import UsageError
 from aiene.export.run_reader import cases_of, read_labels, read_run
 from aiene.export.source_series import grid_of_facts
-from aiene.geometry.grid import Grid
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import Grid, bounding_box
 from aiene.nodes.node import GTVN
 from aiene.report.document import RESEARCH_ONLY, CellTable, Column, Document, Facts, Section, Table
 from aiene.report.formatting import TableBuilder, number, words
@@ -163,7 +162,7 @@ def _compared(case_id: str, one: tuple[CaseResult, Path], other: tuple[CaseResul
         dice, assd = found.labels[0].dice, found.labels[0].assd_mm
         shared = len(found.nodes.pairs)
     nodes = (len(one[0].nodes), len(other[0].nodes), shared)
-    return Compared(case_id, dice, assd, nodes, (one[0].n_ene, other[0].n_ene))
+    return Compared(case_id, dice, assd, nodes, (one[0].n_ai_ene, other[0].n_ai_ene))
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import UsageError
-from aiene.export.secondary_capture import key_index
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import bounding_box
+from aiene.results.pictures import key_index
 from aiene.viewer.scene import PRIMARY
 
 Drawing = npt.NDArray[np.uint8]
@@ -94,7 +94,9 @@ def interpolate(drawing: Drawing, value: int) -> Drawing:
     return result
 
 
-def cut(drawing: Drawing, spacing: Spacing, value: int, start: Voxel, end: Voxel) -> Drawing:
+def cut(
+    drawing: Drawing, spacing: Spacing, value: int, start: Voxel, end: Voxel, fresh: int | None = None
+) -> Drawing:
     """A node parted by a plane through a line that was drawn on a slice, across that slice.
 
     The plane's voxels are taken out, `_GAP_MM` wide, so that the run's own watershed finds two nodes.
@@ -102,6 +104,7 @@ def cut(drawing: Drawing, spacing: Spacing, value: int, start: Voxel, end: Voxel
     Parameters
     ----------
     start, end : voxels of one slice, of any plane.
+    fresh : value of the other part; the next one if None.
 
     Raises
     ------
@@ -114,7 +117,7 @@ def cut(drawing: Drawing, spacing: Spacing, value: int, start: Voxel, end: Voxel
     normal = np.cross(step, np.eye(3)[fixed[0]])
     normal /= np.linalg.norm(normal)
     places = np.argwhere(drawing == value)
-    if not len(places):
+    if not value or value == PRIMARY or not len(places):
         raise UsageError("choose a node before parting it.")
     away = ((places - np.array(start)) * np.array(spacing)) @ normal
     gap = np.abs(away) <= max(_GAP_MM, float(np.abs(normal * spacing).max())) / 2
@@ -122,7 +125,7 @@ def cut(drawing: Drawing, spacing: Spacing, value: int, start: Voxel, end: Voxel
     result[tuple(places[gap].T)] = 0
     if not (away[~gap] > 0).any() or not (away[~gap] < 0).any():
         raise UsageError("the line leaves the node in one part; draw it across the whole node.")
-    result[tuple(places[~gap & (away > 0)].T)] = next_value(drawing)
+    result[tuple(places[~gap & (away > 0)].T)] = fresh or next_value(drawing)
     return result
 
 

@@ -28,6 +28,7 @@ from aiene.review.edits import Drawing, cut, fill, grow, interpolate, next_value
 from aiene.review.session import Change, Opened, Review
 from aiene.viewer import scripts
 from aiene.viewer.case_page import about
+from aiene.viewer.scene import PRIMARY
 
 COOKIE: Final = "aiene_review"
 MOST_BYTES: Final = 48_000_000
@@ -42,6 +43,13 @@ _QUIET: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
+
+
+class TooLargeError(UsageError):
+    """A request that is longer than a drawing can be."""
+
+    def __init__(self) -> None:
+        super().__init__("the request is too large for a drawing.")
 
 
 def make_app(review: Review, token: str, hosts: frozenset[str], *, secure: bool = False) -> Any:
@@ -76,6 +84,8 @@ def make_app(review: Review, token: str, hosts: frozenset[str], *, secure: bool 
 
     async def told(_: Any, error: Exception) -> Any:
         code = 409 if isinstance(error, StaleError) else 507 if isinstance(error, OutputError) else 400
+        if isinstance(error, TooLargeError):  # and the rest of it is not read
+            return responses.JSONResponse({"error": str(error)}, 413, headers={"Connection": "close"})
         return responses.JSONResponse({"error": str(error)}, code)
 
     app = fastapi.FastAPI(
@@ -109,8 +119,6 @@ def _routes(review: Review) -> list[Any]:
             case_id = request.path_params["case_id"]
             if case_id not in review.results:
                 return responses.JSONResponse(unknown, 404)
-            if int(request.headers.get("content-length") or 0) > MOST_BYTES:
-                return responses.JSONResponse({"error": "the request is too large for a drawing."}, 413)
             body = await _body(request)
             return responses.JSONResponse(await threads.run_in_threadpool(work, review, case_id, body))
 
@@ -148,13 +156,16 @@ async def _body(request: Any) -> dict[str, Any]:
 
     Raises
     ------
-    UsageError : it is longer, or no JSON object.
+    TooLargeError : it is longer.
+    UsageError : it is no JSON object.
     """
+    if int(request.headers.get("content-length") or 0) > MOST_BYTES:
+        raise TooLargeError
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MOST_BYTES:
-            raise UsageError("the request is too large for a drawing.")
+            raise TooLargeError
         parts.append(part)
     try:
         content = json.loads(b"".join(parts))
@@ -215,7 +226,9 @@ def _edit(review: Review, case_id: str, body: dict[str, Any]) -> dict[str, Any]:
     if drawing is None or opened.scene.ct is None:
         raise UsageError("there is nothing to edit.")
     spacing = opened.scene.grid.spacing
-    tool, value = body.get("tool"), _whole(body.get("value"))
+    tool, value, fresh = body.get("tool"), _value(body.get("value")), _value(body.get("fresh"))
+    if tool in ("fill", "interpolate") and not value:
+        raise UsageError("choose a node first.")
     if tool == "grow":
         value = value or next_value(drawing)
         drawing = grow(drawing, opened.scene.ct.array, spacing, _voxel(body.get("at"), drawing), value)
@@ -225,7 +238,7 @@ def _edit(review: Review, case_id: str, body: dict[str, Any]) -> dict[str, Any]:
         drawing = interpolate(drawing, value)
     elif tool == "cut":
         ends = [_voxel(body.get(name), drawing) for name in ("from", "to")]
-        drawing = cut(drawing, spacing, value, ends[0], ends[1])
+        drawing = cut(drawing, spacing, value, ends[0], ends[1], fresh)
     else:
         raise UsageError("there is no such tool.")
     return {"drawing": scripts.packed(drawing.tobytes()), "value": value}
@@ -236,6 +249,14 @@ def _whole(value: Any) -> int:
         return int(value or 0)
     except (TypeError, ValueError) as error:
         raise UsageError("a number was expected.") from error
+
+
+def _value(value: Any) -> int:
+    """A value of the drawing; 0 for none."""
+    number = _whole(value)
+    if not 0 <= number <= PRIMARY:
+        raise UsageError("there is no such value in a drawing.")
+    return number
 
 
 def _voxel(value: Any, drawing: Drawing) -> tuple[int, int, int]:
@@ -262,7 +283,7 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
         node |= {
             "ene": None if hidden else own.ene,
             "pos": None if hidden else own.pos,
-            "ml": own.native_volume_mm3 / 1000,
+            "mm3": own.native_volume_mm3,
             "long": own.native_long_axis_mm,
             "short_axis": own.native_short_axis_mm,
             "side": own.side,
@@ -276,7 +297,7 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
         "id": result.case_id,
         "base": opened.number,
         "status": opened.version.status if opened.version else "to do",
-        "count": None if hidden else result.n_ene,
+        "count": None if hidden else result.n_ai_ene,
         "group": None if group is None else asdict(group),
         "warnings": list(result.warnings),
         "blind": hidden,

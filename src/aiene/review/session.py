@@ -15,7 +15,7 @@ import numpy as np
 
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, UsageError
-from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
+from aiene.export.run_reader import RunRecord, cases_of, every_case, read_labels, read_run
 from aiene.geometry.grid import Grid, Triple, Volume, triple
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, find_bundle
@@ -121,6 +121,7 @@ class Review:
         self.run: RunRecord = read_run(out)
         self.store = ReviewStore(out, reader)
         self.results = {r.case_id: r for r in cases_of(out) if isinstance(r, CaseResult)}
+        self.unread = [r for r in every_case(out) if r.case_id not in self.results]
         self._images = Images.of_run(self.run, images)
         self._bundle: Bundle = find_bundle(self.run.model)
         if self._bundle.sha256 != self.run.maker.bundle_sha256:
@@ -138,9 +139,10 @@ class Review:
     def work_list(self) -> list[dict[str, Any]]:
         """A row for each case: what is left to do first, of these the most uncertain first."""
         rows = []
-        for result in self.results.values():
+        for result in (*self.results.values(), *self.unread):
             saved = self.store.latest(result.case_id) if self._can_be_read(result) else None
-            status = "failed" if not self._can_be_read(result) else saved.version.status if saved else "to do"
+            status: str = result.status if not self._can_be_read(result) else "to do"
+            status = saved.version.status if saved else status
             shown = saved.result if saved else result
             bits = max((b for n in shown.nodes if (b := entropy_bits(n.ene)) is not None), default=0.0)
             rows.append(
@@ -150,12 +152,12 @@ class Review:
                     "reason": result.reason,
                     "warnings": list(result.warnings),
                     "nodes": None if self.blind and not saved else len(shown.nodes),
-                    "count": None if self.blind else shown.n_ene,
+                    "count": None if self.blind else shown.n_ai_ene,
                     "bits": None if self.blind else round(bits, 3),
                     "versions": saved.version.number if saved else 0,
                 }
             )
-        order = {"to do": 0, "set aside": 1, "corrected": 2, "accepted": 3, "failed": 4}
+        order = {"to do": 0, "set aside": 1, "corrected": 2, "accepted": 3, "failed": 4, "skipped": 5}
         return sorted(rows, key=lambda row: (order[str(row["status"])], -(row["bits"] or 0), row["id"]))
 
     def open(self, case_id: str) -> Opened:
@@ -203,7 +205,10 @@ class Review:
             reason=change.reason,
             edited=touched(old, drawing) or bool(before.version and before.version.edited) or self.blind,
             joins=(*(before.version.joins if before.version else ()), *self._points(before, drawing, change)),
-            rejected=(*(before.version.rejected if before.version else ()), *_rejected(before, change)),
+            rejected=(
+                *(before.version.rejected if before.version else ()),
+                *_rejected(before, drawing, change),
+            ),
         )
         with self._measuring:
             result, arrays = self._measured(case_id, before, old, drawing, version)
@@ -221,7 +226,7 @@ class Review:
         """The risk group of a case for the count of a result."""
         if self.groups is None or self.blind:
             return None
-        return self.groups.of({result.case_id: result.n_ene})[result.case_id]
+        return self.groups.of({result.case_id: result.n_ai_ene})[result.case_id]
 
     def _measured(
         self, case_id: str, before: Opened, old: Drawing, drawing: Drawing, version: Version
@@ -232,11 +237,14 @@ class Review:
         if not unseen and not touched(old, drawing) and len(version.joins) == before.joins:
             nodes, labels = _maps(folder, scene.native)
             return before.result, CaseArrays(labels, nodes)
-        outside = np.zeros(scene.native.size, np.uint8)
+        outside, nodes_before = np.zeros(scene.native.size, np.uint8), None
         if not unseen:
-            outside = _maps(folder, scene.native)[1].array
+            nodes_before, labels_before = _maps(folder, scene.native)
+            outside = labels_before.array
         labels = Volume(scene.into_native(as_labels(drawing), outside), scene.native)
         result, arrays = self.measure(case_id, labels, version.joins)
+        if nodes_before is not None and arrays.nodes is not None:
+            result = _with_untouched(result, arrays.nodes, before.result, nodes_before)
         return replace(result, source=self._known(case_id).source), arrays
 
     def measure(self, case_id: str, labels: Volume, joins: Joins) -> tuple[CaseResult, CaseArrays]:
@@ -326,7 +334,28 @@ def _maps(folder: Path, grid: Grid) -> tuple[Volume, Volume]:
     return nodes, read_labels(folder / "labels.nii.gz", grid, np.uint8)
 
 
-def _rejected(before: Opened, change: Change) -> list[dict[str, Any]]:
+def _with_untouched(
+    result: CaseResult, nodes: Volume, before: CaseResult, nodes_before: Volume
+) -> CaseResult:
+    """A node that nobody has touched keeps the numbers that it had.
+
+    The model judged its own contour on the networks' crop. Measured again, it comes from the CT's grid by
+    nearest neighbour, which moves a probability (by 0.4 in a node of the demo's phantom) though nobody has
+    said a word on that node.
+    """
+    known = {node.value: node for node in before.nodes}
+    voxels = np.bincount(nodes_before.array.ravel())
+    kept = []
+    for node in result.nodes:
+        under = nodes_before.array[nodes.array == node.value]
+        value = int(under[0]) if len(under) else 0
+        same = value in known and len(under) == voxels[value] and bool((under == value).all())
+        kept.append(replace(known[value], name=node.name, number=node.number) if same else node)
+    return replace(result, nodes=tuple(kept))
+
+
+def _rejected(before: Opened, drawing: Drawing, change: Change) -> list[dict[str, Any]]:
+    """What is said of the nodes that are gone; a rejection that was taken back leaves no word."""
     nodes = {node.value: node for node in before.result.nodes}
     return [
         {
@@ -337,5 +366,5 @@ def _rejected(before: Opened, change: Change) -> list[dict[str, Any]]:
             "ene": nodes[value].ene,
         }
         for value, reason in (change.rejected or {}).items()
-        if value in nodes
+        if value in nodes and not (drawing == value).any()
     ]

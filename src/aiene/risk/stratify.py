@@ -9,8 +9,8 @@ import pandas as pd
 
 from aiene.errors import UsageError
 from aiene.risk.schemes.scheme import Scheme
-from aiene.risk.staging.patient import StagingOptions
-from aiene.risk.staging.stage import STAGING_COLUMNS, stage_table
+from aiene.risk.staging.patient import StagingOptions, staging_columns
+from aiene.risk.staging.stage import stage_table
 
 UNCLASSIFIABLE = "unclassifiable"
 _CHAPTERS = {
@@ -45,7 +45,7 @@ def stratify(table: pd.DataFrame, scheme: Scheme, *, options: StagingOptions | N
             "count with aiene risk simulate --onto."
         )
     wanted = replace(options or StagingOptions(), rtog=scheme.base_definition)
-    again = [name for name in ("row", *STAGING_COLUMNS, *_ADDED) if name in table]
+    again = [name for name in ("row", *staging_columns(), *_ADDED) if name in table]
     plain = table.drop(columns=again).reset_index(drop=True)
     staged = stage_table(plain, options=wanted).drop(columns="patient_id")
     out = pd.concat([plain, staged], axis=1)

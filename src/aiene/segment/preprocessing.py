@@ -12,8 +12,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import Volume
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import Volume, bounding_box
 from aiene.segment.plans import Normalisation, Order, Plan, Resizing, Shape
 
 # Bringing arrays to another number of voxels, as nnU-Net does (both versions agree).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +16,9 @@ from torch import nn
 from aiene.errors import ModelError
 from aiene.geometry.grid import Volume
 from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
+from aiene.segment.engines import Answer, Engine, Grade, exact_engine, fast_engine
 from aiene.segment.network import CHECKPOINT_REMEDY as REMEDY
-from aiene.segment.network import answer, build_network, read_checkpoint, tensors_of
+from aiene.segment.network import build_network, read_checkpoint, tensors_of
 from aiene.segment.plans import Plan, read_plan
 from aiene.segment.preprocessing import NetworkInput, coarse_axis, network_input, resized
 from aiene.segment.sliding_window import slide
@@ -41,6 +42,7 @@ class Segmenter:
     values : label value of each of the network's classes in the label map; None: the class's own number.
     takes_hu : it is fed the crop in HU, not scaled to [0, 1].
     node_offset : taken off the nodes' logit: the lower, the more is called a node.
+    engine : what computes the networks.
     """
 
     plan: Plan
@@ -51,6 +53,7 @@ class Segmenter:
     values: tuple[int, ...] | None = None
     takes_hu: bool = False
     node_offset: float = 0.0
+    engine: Engine = field(kw_only=True)
 
     def __call__(self, crop: Volume) -> Volume:
         """The same as `predict`."""
@@ -109,10 +112,11 @@ class Segmenter:
         """
         image = torch.from_numpy(prepared.image)
         with torch.inference_mode():
-            total = self._slide(image, self.networks[0])
-            for network in self.networks[1:]:
-                total += self._slide(image, network)
-            return self._at_the_point(total.div_(len(self.networks))).numpy()
+            answers = self.engine.answers
+            total = self._slide(image, answers[0])
+            for answer in answers[1:]:
+                total += self._slide(image, answer)
+            return self._at_the_point(total.div_(len(answers))).numpy()
 
     def _at_the_point(self, answer: torch.Tensor) -> torch.Tensor:
         """The answer as if the offset stood in the network's last bias."""
@@ -125,23 +129,23 @@ class Segmenter:
         odds = answer * torch.exp(-shift)
         return odds / odds.sum(0, keepdim=True)
 
-    def _slide(self, image: torch.Tensor, network: nn.Module) -> torch.Tensor:
+    def _slide(self, image: torch.Tensor, answer: Answer) -> torch.Tensor:
         return slide(
-            image, self.plan.patch, self.step_size, self.plan.classes, lambda t: self._tile(network, t)
+            image, self.plan.patch, self.step_size, self.plan.classes, lambda t: self._tile(answer, t)
         )
 
-    def _tile(self, network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
+    def _tile(self, answer: Answer, tile: torch.Tensor) -> torch.Tensor:
         """(1, 1, *patch) to (classes, *patch), averaged over mirror images."""
         tile = tile.to(self.device)
-        total = self._answer(network, tile)
+        total = self._answer(answer, tile)
         mirrored = list(_combinations(self.mirror_axes))
         for axes in mirrored:
-            flipped = self._answer(network, torch.flip(tile, [a + 2 for a in axes]))
+            flipped = self._answer(answer, torch.flip(tile, [a + 2 for a in axes]))
             total += torch.flip(flipped, [a + 1 for a in axes])
         return total.div_(len(mirrored) + 1)
 
-    def _answer(self, network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
-        logits = answer(network, tile)[0]
+    def _answer(self, answer: Answer, tile: torch.Tensor) -> torch.Tensor:
+        logits = answer(tile)[0]
         return torch.softmax(logits, 0) if self.plan.from_v1 else logits
 
     def _on_the_cut(self, scores: Scores, prepared: NetworkInput) -> Scores:
@@ -202,7 +206,17 @@ def load_segmenter(
     )
     axes = _mirror_axes(files[0], contents[0]) if mirroring else ()
     values = None if labels is None else _values(home, plan, labels)
-    return Segmenter(plan, networks, step_size, axes, where, values, takes_hu, node_offset)
+    return Segmenter(
+        plan,
+        networks,
+        step_size,
+        axes,
+        where,
+        values,
+        takes_hu,
+        node_offset,
+        engine=exact_engine(networks),
+    )
 
 
 def model_folder(folder: Path) -> Path:
@@ -258,20 +272,24 @@ def _mirror_axes(file: Path, content: dict[str, Any]) -> tuple[int, ...]:
 
 
 def load_bundle_segmenter(
-    bundle: Bundle, device: torch.device | None = None, operating_point: OperatingPoint | None = None
+    bundle: Bundle,
+    device: torch.device | None = None,
+    operating_point: OperatingPoint | None = None,
+    engine: Grade = "exact",
 ) -> Segmenter:
     """The segmenter of a bundle, run as its card says; its label maps hold 1 for GTVp and 2 for GTVn.
 
     Parameters
     ----------
     operating_point : one of its card's; None: as its weights are.
+    engine : see `engines`; the exact one stands in where nothing quicker passes its test.
 
     Raises
     ------
     ModelError : it cannot be loaded, or has no such labels as the card says.
     """
     chosen = bundle.card.segmenter
-    return load_segmenter(
+    loaded = load_segmenter(
         bundle.segmenter_folder,
         folds=chosen.folds,
         checkpoint=chosen.checkpoint,
@@ -282,3 +300,6 @@ def load_bundle_segmenter(
         takes_hu=chosen.intensities == "hu",
         node_offset=0.0 if operating_point is None else chosen.operating_points[operating_point],
     )
+    if engine == "exact":
+        return loaded
+    return replace(loaded, engine=fast_engine(loaded.networks, loaded.plan.patch, loaded.device))

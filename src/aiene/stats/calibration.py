@@ -13,6 +13,7 @@ from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, bootstrap
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.elementary import normal_quantile
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import (
     Floats,
@@ -26,7 +27,6 @@ from aiene.stats.records import (
     check_probabilities,
 )
 from aiene.stats.splines import restricted_cubic_spline, spline_knots
-from aiene.stats.tests import normal_quantile
 
 _EDGE = 1e-9  # predictions of exactly 0 or 1 have no complementary log-log
 

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.extras import need
-from aiene.stats.concordance import stratified_c
 from aiene.stats.cox_model import CoxFit, CoxModel, fit_cox, wald_rows
+from aiene.stats.elementary import chi2_tail
+from aiene.stats.pair_counts import stratified_c
 from aiene.stats.penalised_cox import find_separation, firth, ridge
 from aiene.stats.records import (
     Floats,
@@ -24,7 +25,6 @@ from aiene.stats.records import (
     check_groups,
     check_outcome,
 )
-from aiene.stats.tests import chi2_tail
 
 Fallback = Literal["firth", "ridge", "none"]
 Engine = Literal["lifelines", "newton"]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
+from aiene.stats.elementary import chi2_tail, normal_quantile, step, two_sided
 from aiene.stats.records import (
     Coefficient,
     Floats,
@@ -23,8 +24,6 @@ from aiene.stats.records import (
     check_groups,
     check_outcome,
 )
-from aiene.stats.survival_curves import step
-from aiene.stats.tests import chi2_tail, normal_quantile, two_sided
 
 _STEP = 30.0  # a linear predictor that moves further than this in one step overflows before it helps
 
@@ -430,3 +429,28 @@ def term_test(fit: CoxFit, columns: Sequence[str]) -> Wald:
     inner = fit.covariance[np.ix_(chosen, chosen)]
     statistic = float(beta @ np.linalg.pinv(inner, hermitian=True) @ beta)
     return Wald(statistic, len(chosen), chi2_tail(statistic, len(chosen)))
+
+
+def monotone(values: Floats, sets: RiskSets) -> bool:
+    """Whether every event has the greatest (or every one the least) value of its risk set.
+
+    Parameters
+    ----------
+    values : (n,) in the order of `sets`.
+    """
+    rows = sets.event_rows
+    if rows.size == 0:
+        return False
+    at_event = values[rows]
+    greatest = np.array(_running(values, sets, np.maximum))[sets.last_row]
+    least = np.array(_running(values, sets, np.minimum))[sets.last_row]
+    informative = bool((greatest > least).any())
+    return informative and bool((at_event == greatest).all() or (at_event == least).all())
+
+
+def _running(values: Floats, sets: RiskSets, pick: np.ufunc) -> Floats:
+    out = np.empty_like(values)
+    for first in np.unique(sets.start):
+        layer = sets.start == first
+        out[layer] = pick.accumulate(values[layer])
+    return out

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
+from aiene.stats.elementary import normal_quantile, step, unseen_limit
+from aiene.stats.life_table import LifeTable, at_risk_before, life_table, survival_steps
 from aiene.stats.records import (
     Floats,
     HorizonEstimate,
@@ -18,16 +20,7 @@ from aiene.stats.records import (
     check_outcome,
     known_until,
 )
-from aiene.stats.survival_curves import (
-    LifeTable,
-    at_risk_before,
-    estimate_at,
-    life_table,
-    step,
-    survival_steps,
-    unseen_limit,
-)
-from aiene.stats.tests import normal_quantile
+from aiene.stats.survival_curves import estimate_at
 
 IncidenceInterval = Literal["log-log", "plain"]
 

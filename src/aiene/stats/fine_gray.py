@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.extras import need
-from aiene.stats.cox_model import risk_sets, wald_rows
-from aiene.stats.penalised_cox import monotone
+from aiene.stats.cox_model import monotone, risk_sets, wald_rows
+from aiene.stats.elementary import chi2_tail, step
 from aiene.stats.records import (
     Coefficient,
     Floats,
@@ -21,8 +21,6 @@ from aiene.stats.records import (
     check_fraction,
     check_outcome,
 )
-from aiene.stats.survival_curves import step
-from aiene.stats.tests import chi2_tail
 
 
 @dataclass(frozen=True)

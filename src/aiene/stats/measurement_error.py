@@ -17,11 +17,10 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.stats.cox_model import CoxModel, fit_cox
+from aiene.stats.elementary import normal_quantile, step
 from aiene.stats.imputation import PooledCoefficient, rubin_estimates
 from aiene.stats.records import Floats, Ints, NotEstimableError, check_outcome
 from aiene.stats.sample_size import count_distribution
-from aiene.stats.survival_curves import step
-from aiene.stats.tests import normal_quantile
 
 _ADDED = (0.5, 1.0, 1.5, 2.0)
 """Multiples of the error's variance that SIMEX adds."""

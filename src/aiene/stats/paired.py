@@ -13,9 +13,9 @@ from scipy import stats
 
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import cluster_bootstrap, cluster_codes, mean, median
+from aiene.stats.elementary import holm
 from aiene.stats.records import Estimate, Floats, missing
 from aiene.stats.roc import as_floats
-from aiene.stats.tests import holm
 
 Scores = Mapping[str, Sequence[float | None]]
 

@@ -15,8 +15,18 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 
 from aiene.errors import UsageError
-from aiene.stats.concordance import stratified_c
-from aiene.stats.cox_model import CoxFit, RiskSets, derivatives, event_sums, fit_cox, risk_sets, wald_rows
+from aiene.stats.cox_model import (
+    CoxFit,
+    RiskSets,
+    derivatives,
+    event_sums,
+    fit_cox,
+    monotone,
+    risk_sets,
+    wald_rows,
+)
+from aiene.stats.elementary import chi2_tail, normal_quantile
+from aiene.stats.pair_counts import stratified_c
 from aiene.stats.records import (
     Coefficient,
     Floats,
@@ -27,7 +37,6 @@ from aiene.stats.records import (
     check_groups,
     check_outcome,
 )
-from aiene.stats.tests import chi2_tail, normal_quantile
 
 _FAR = 40.0  # standard deviations of a column: a bound beyond this is reported as infinite
 _MOST = 60  # Newton steps of one climb
@@ -330,31 +339,6 @@ def find_separation(
     if matrix.shape[1] == 1 or not codes.any():
         return ()
     return tuple(names[column] for column in _flat_direction(times, codes, matrix, layers, sets))
-
-
-def monotone(values: Floats, sets: RiskSets) -> bool:
-    """Whether every event has the greatest (or every one the least) value of its risk set.
-
-    Parameters
-    ----------
-    values : (n,) in the order of `sets`.
-    """
-    rows = sets.event_rows
-    if rows.size == 0:
-        return False
-    at_event = values[rows]
-    greatest = np.array(_running(values, sets, np.maximum))[sets.last_row]
-    least = np.array(_running(values, sets, np.minimum))[sets.last_row]
-    informative = bool((greatest > least).any())
-    return informative and bool((at_event == greatest).all() or (at_event == least).all())
-
-
-def _running(values: Floats, sets: RiskSets, pick: np.ufunc) -> Floats:
-    out = np.empty_like(values)
-    for first in np.unique(sets.start):
-        layer = sets.start == first
-        out[layer] = pick.accumulate(values[layer])
-    return out
 
 
 def _flat_direction(

@@ -12,10 +12,10 @@ from scipy import stats
 
 from aiene.errors import UsageError
 from aiene.stats.cox_model import event_sums, fit_cox, risk_sets
+from aiene.stats.elementary import chi2_tail, normal_quantile, step
+from aiene.stats.life_table import life_table, survival_steps
 from aiene.stats.penalised_cox import find_separation
 from aiene.stats.records import Floats, Ints, NotEstimableError, check_design, check_groups, check_outcome
-from aiene.stats.survival_curves import life_table, step, survival_steps
-from aiene.stats.tests import chi2_tail, normal_quantile
 
 Transform = Literal["rank", "km", "identity", "log"]
 PHMethod = Literal["score", "approximate"]

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from aiene.errors import UsageError
 from aiene.extras import need
+from aiene.stats.elementary import chi2_tail, holm, two_sided
 from aiene.stats.records import (
     Floats,
     Ints,
@@ -28,23 +28,6 @@ from aiene.stats.records import (
 
 _ROUNDING = 1e-9
 """Relative tolerance of the covariance's rank: its rows sum to 0 only up to this with a million patients."""
-
-
-def normal_quantile(p: float) -> float:
-    """The standard normal quantile."""
-    return float(special.ndtri(p))
-
-
-def two_sided(z: float) -> float:
-    """Two-sided p value of a standard normal statistic."""
-    return float(2.0 * special.ndtr(-abs(z)))
-
-
-def chi2_tail(statistic: float, df: int) -> float:
-    """P value of a chi-squared statistic; NaN without a degree of freedom."""
-    return (
-        float(special.chdtrc(df, max(statistic, 0.0))) if df > 0 and np.isfinite(statistic) else float("nan")
-    )
 
 
 class GroupCount(NamedTuple):
@@ -212,24 +195,6 @@ def log_rank_trend(
     return Trend(z * z, two_sided(z), z, tuple(present.tolist()))
 
 
-def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """P values after Holm's step-down correction, in the order given.
-
-    A missing one (None, NaN) gives None and does not count as a test.
-
-    References
-    ----------
-    Holm 1979, Scand J Stat 6:65.
-    """
-    p = np.array(p_values, dtype=np.float64)
-    valid = np.flatnonzero(np.isfinite(p))
-    order = valid[np.argsort(p[valid], kind="stable")]
-    factors = np.arange(order.size, 0, -1)
-    corrected = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
-    adjusted = dict(zip(order.tolist(), corrected.tolist(), strict=True))
-    return tuple(adjusted.get(place) for place in range(p.size))
-
-
 def _strata(strata: ArrayLike | None, n: int) -> Ints:
     if strata is None:
         return np.zeros(n, dtype=np.int64)
@@ -259,6 +224,48 @@ def _stratum_sums(time: Floats, event: Ints, place: Ints, k: int) -> _Sums:
     return _Sums(dead.sum(axis=0), (share * deaths[:, None]).sum(axis=0), covariance)
 
 
+WEIGHTS: dict[str, dict[str, Any]] = {
+    "early": {"weightings": "fleming-harrington", "p": 1, "q": 0},
+    "at risk": {"weightings": "wilcoxon"},
+    "late": {"weightings": "fleming-harrington", "p": 0, "q": 1},
+}
+"""Survival before the event (Fleming-Harrington's rho 1), numbers at risk (Gehan), 1 less the survival."""
+
+
+def weighted_log_rank(
+    time: ArrayLike, event: ArrayLike, group: ArrayLike, weight: str, *, order: Sequence[Any] | None = None
+) -> tuple[float, int, float]:
+    """Statistic, degrees of freedom and p of a weighted log-rank test of k groups.
+
+    Parameters
+    ----------
+    time, event, group : (n,) see `check_outcome`, `check_groups`.
+    weight : key of `WEIGHTS`.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`, `check_groups`.
+    NotEstimableError : one group, or no event that could tell them apart.
+
+    References
+    ----------
+    Fleming and Harrington 1991, Counting Processes and Survival Analysis; computed by lifelines.
+    """
+    times, codes = check_outcome(time, event)
+    place, names = check_groups(group, times.size, order)
+    check_several(names, "the weighted log-rank test")
+    statistics = need("lifelines.statistics", extra="risk", purpose="The weighted log-rank test")
+    with np.errstate(all="ignore"):
+        found = statistics.multivariate_logrank_test(times, place, codes, **WEIGHTS[weight])
+    if not np.isfinite(found.test_statistic):
+        raise NotEstimableError(
+            "no event happened while two groups were at risk", "choose other groups or a longer follow-up"
+        )
+    df = len(names) - 1
+    statistic = float(found.test_statistic)
+    return statistic, df, chi2_tail(statistic, df)
+
+
 class Gray(NamedTuple):
     """Gray's test of k groups, chi-squared with `df` degrees of freedom."""
 
@@ -269,7 +276,13 @@ class Gray(NamedTuple):
 
 
 def gray_test(
-    time: ArrayLike, state: ArrayLike, group: ArrayLike, *, order: Sequence[Any] | None = None, cause: int = 1
+    time: ArrayLike,
+    state: ArrayLike,
+    group: ArrayLike,
+    *,
+    order: Sequence[Any] | None = None,
+    cause: int = 1,
+    strata: ArrayLike | None = None,
 ) -> Gray:
     """Test whether k groups have the same cumulative incidence of a cause.
 
@@ -277,6 +290,7 @@ def gray_test(
     ----------
     time, group : (n,) see `check_outcome`, `check_groups`.
     state : (n,) 0 censored, 1 event, 2 competing event.
+    strata : (n,) scores and their variances are summed over these.
 
     Raises
     ------
@@ -290,7 +304,7 @@ def gray_test(
     times, codes = check_outcome(time, state, competing=True)
     place, names = check_groups(group, times.size, order)
     check_several(names, "Gray's test")
-    statistic, p = _gray(times, codes, place, cause)
+    statistic, p = _gray(times, codes, place, cause, _strata(strata, times.size))
     return Gray(statistic, len(names) - 1, p, names)
 
 
@@ -309,20 +323,33 @@ def gray_pairwise(
 
     def one(first: int, second: int) -> tuple[float, float]:
         chosen = (place == first) | (place == second)
-        return _gray(times[chosen], codes[chosen], place[chosen], cause)
+        return _gray(times[chosen], codes[chosen], place[chosen], cause, np.zeros(chosen.sum(), np.int64))
 
     return pairwise(names, one)
 
 
-def _gray(time: Floats, state: Ints, place: Ints, cause: int) -> tuple[float, float]:
+def _gray(time: Floats, state: Ints, place: Ints, cause: int, strata: Ints) -> tuple[float, float]:
     comprisk = need("comprisk", extra="risk", purpose="Gray's test")
     if not (state == cause).any():
         raise NotEstimableError("no event of this cause happened", "choose another endpoint or more patients")
+    k = int(place.max()) + 1
+    score, covariance = np.zeros(k), np.zeros((k, k))
     # An order of equal times that is the same whatever the order of the rows
     order = np.lexsort((place, state, time))
-    result = comprisk.gray_test(time[order], state[order], place[order], cause=cause)
-    if not np.isfinite(result.stat) or np.linalg.matrix_rank(result.var) < result.df:
+    for layer in np.unique(strata):
+        rows = order[strata[order] == layer]
+        groups = np.unique(place[rows])
+        if groups.size < 2 or not (state[rows] == cause).any():
+            continue  # says nothing of a difference
+        part = comprisk.gray_test(time[rows], state[rows], place[rows], cause=cause)
+        whole = np.vstack([np.eye(groups.size - 1), -np.ones(groups.size - 1)])  # scores sum to 0
+        score[groups] += whole @ part.score
+        covariance[np.ix_(groups, groups)] += whole @ part.var @ whole.T
+    df = k - 1
+    inner = covariance[:df, :df]
+    if not np.isfinite(score).all() or np.linalg.matrix_rank(inner) < df:
         raise NotEstimableError(
             "too few events while two groups were at risk", "choose other groups or a longer follow-up"
         )
-    return float(result.stat), float(result.pvalue)
+    statistic = float(score[:df] @ np.linalg.solve(inner, score[:df]))
+    return statistic, chi2_tail(statistic, df)

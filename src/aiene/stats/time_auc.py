@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
 from aiene.stats.concordance import check_compared
+from aiene.stats.life_table import Moments
 from aiene.stats.records import (
     Difference,
     Floats,
@@ -21,7 +22,6 @@ from aiene.stats.records import (
     check_outcome,
     check_scores,
 )
-from aiene.stats.survival_curves import Moments
 
 
 class TimeAuc(NamedTuple):

@@ -7,6 +7,7 @@ was trained on crops made otherwise would get inputs that it has never seen, wit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiene.errors import UsageError
@@ -86,3 +87,20 @@ def check_fits(base: Bundle, out: Path, before: Mapping[str, str] | None) -> Non
         f"{out.name} is prepared otherwise than {base.card.name} ({said}), so its two networks would not see "
         f"the same; {which}, or leave --from out where {out.name} is a bundle already, or choose another -o."
     )
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a training writes and what it begins with; nothing has been written yet.
+
+    Parameters
+    ----------
+    out, work : folder of the bundle, and of the work beside it.
+    base : the bundle whose template, profile and other network are taken.
+    there : the bundle that lies at `out` already.
+    """
+
+    out: Path
+    work: Path
+    base: Bundle
+    there: Bundle | None

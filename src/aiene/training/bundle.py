@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from aiene.models.bundle import CARD, Bundle, read_bundle, write_card
 from aiene.results.atomic import make_folder, writing
-from aiene.training.base import check_fits, preparation_of
-from aiene.training.dataset import LABELS
-from aiene.training.ground import Ground
+from aiene.training.base import Ground, check_fits, preparation_of
 from aiene.training.place import NOTICE, TAKEN_FROM, bundle_at, put_bundle
+from aiene.training.records import LABELS
 
 _UNSTATED = {
     "version": "1",
     "licence": "not stated; say it here before you pass the bundle on",
     "intended_use": "Research on CTs like those of the training. Not for clinical decisions.",
 }
-
-OnNote = Callable[[str], None]
-"""Told a sentence that the user should know, though nothing is wrong enough to stop."""
 
 
 @dataclass(frozen=True)
@@ -153,38 +149,3 @@ def _rows(facts: Mapping[str, Any]) -> list[str]:
 
 def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace("|", "/")
-
-
-# Progress
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step that is done.
-
-    Parameters
-    ----------
-    stage : `prepare`, `plan`, `preprocess`, `train`, `validate`, ...
-    done, of : how many of how many; 0 of 0 where a stage has no steps.
-    seconds : since the stage began in this call.
-    first : the step at which this call began, so that the time left can be told.
-    said : figures of the step, by name.
-    """
-
-    stage: str
-    done: int
-    of: int
-    seconds: float = 0.0
-    first: int = 0
-    said: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the pace of this call; None before the first step, or where there are none."""
-        here = self.done - self.first
-        if not self.of or here <= 0 or self.seconds <= 0:
-            return None
-        return self.seconds / here * (self.of - self.done)
-
-
-OnStep = Callable[[Step], None]

@@ -18,8 +18,8 @@ from aiene.extras import need
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
 from aiene.results.atomic import writing
-from aiene.training.base import preparation_of
-from aiene.training.bundle import OnNote, OnStep, Trained, assemble
+from aiene.training.base import Ground, preparation_of
+from aiene.training.bundle import Trained, assemble
 from aiene.training.classifier_data import (
     ClassifierData,
     ClassifierTraining,
@@ -31,12 +31,13 @@ from aiene.training.classifier_data import (
     record_of,
 )
 from aiene.training.classifier_fit import Fitted, fit, logits_of
-from aiene.training.dataset import LeftOut, check_pairs, fold_sizes
-from aiene.training.ground import Ground, ground_of, refuse_leaks
+from aiene.training.dataset import check_pairs, fold_sizes
+from aiene.training.ground import ground_of, refuse_leaks
 from aiene.training.lock import locked
 from aiene.training.metrics import calibration_plot, figures_of, reliability, sigmoid, temperature, threshold
 from aiene.training.nodes import Example
 from aiene.training.place import check_not_trained, claim
+from aiene.training.records import LeftOut, OnNote, OnStep
 
 SMALL = DualNetWidths(
     box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4

@@ -7,21 +7,17 @@ seed and the ids alone.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from aiene.errors import AieneError, InputError, TrainingDataError
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import RigidTransform, pull_labels
+from aiene.errors import AieneError, InputError, TrainingDataError, case_name, file_name, said
+from aiene.geometry.resample import pull_labels
 from aiene.hashing import digest
-from aiene.ingest.case import Case, Refusal
+from aiene.ingest.case import Refusal
 from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import volume_endings
@@ -31,37 +27,20 @@ from aiene.preprocess import profile
 from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.template import Preparation
 from aiene.results.atomic import make_folder, write_bytes
+from aiene.results.ownership import refuse_files_within
+from aiene.results.reviews import are_reviewed
 from aiene.training.patients import PatientTable
+from aiene.training.records import FOLDS, LABELS, LeftOut, Pair, TrainingCrop, is_of, packed
 from aiene.training.same_ct import Slices, slices_of
 from aiene.user_table import plain_id
-from aiene.wording import case_name, file_name, said
 
-LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
 FEWEST_PATIENTS: Final = 5
-
-FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A CT and its label map.
-
-    Parameters
-    ----------
-    case_id : of both.
-    patient_id : cases of one patient share it, and are never in two folds.
-    case : the CT, not read yet.
-    label : file of the label map (0 background, 1 GTVp, 2 GTVn) on the CT's grid.
-    """
-
-    case_id: str
-    patient_id: str
-    case: Case
-    label: Path
 
 
 def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None) -> list[Pair]:
     """Every CT of a folder with its label map; nothing is left unpaired.
+
+    Of a review, what its reader is done with: the other CTs have no mask, and take no part.
 
     Parameters
     ----------
@@ -81,6 +60,7 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
     found, _ = find_cases(images)
     problems = [item.reason for item in found if isinstance(item, Refusal)]
     patient_of = (patients.patient_of if patients else None) or {}
+    of_review = are_reviewed(labels)
     pairs: list[Pair] = []
     used: set[Path] = set()
     for item in found:
@@ -90,6 +70,8 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
         case_id = plain_id(item.case_id) or item.case_id
         files = _label_files(labels, item.case_id)
         used.update(files)
+        if not files and of_review:
+            continue
         if len(files) != 1:
             what = "has no label map" if not files else f"has {len(files)} label maps"
             problems.append(
@@ -181,34 +163,6 @@ def _few(patients: set[str]) -> list[str]:
 # Crops
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingCrop:
-    """A CT and its labels as the networks see them.
-
-    Parameters
-    ----------
-    image : float32, HU scaled to [0, 1], on the crop's grid in the template's space.
-    labels : uint8 on the same grid: 0, 1 GTVp, 2 GTVn.
-    to_native : takes points of the template's space to points of the CT.
-    native : grid of the CT.
-    """
-
-    case_id: str
-    patient_id: str
-    image: Volume
-    labels: Volume
-    to_native: RigidTransform
-    native: Grid
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A case that could not be preprocessed, and why."""
-
-    case_id: str
-    reason: str
-
-
 def prepared_crops(
     pairs: Sequence[Pair],
     preparation: Preparation,
@@ -243,14 +197,14 @@ def prepared_crops(
         made_of = (content_sha256(pair.case.files), content_sha256([pair.label]))
         key = digest([profile.PREPARATION, identity, *made_of])
         file = folder / f"{pair.case_id}.npz"
-        if not _is_of(file, key):
+        if not is_of(file, key):
             try:
                 crop = crop_of(pair, preparation)
             except AieneError as error:
                 left_out.append(LeftOut(pair.case_id, str(error)))
                 on_case(number, len(pairs))
                 continue
-            write_bytes(file, _packed(crop, key))
+            write_bytes(file, packed(crop, key))
         files.append(file)
         on_case(number, len(pairs))
     return files, left_out
@@ -274,55 +228,6 @@ def crop_of(pair: Pair, preparation: Preparation) -> TrainingCrop:
         )
     image = prepared.crop.with_array(prepared.crop.array.astype(np.float32))
     return TrainingCrop(pair.case_id, pair.patient_id, image, on_crop, prepared.to_native, prepared.native)
-
-
-def read_crop(file: Path, patient_id: str) -> TrainingCrop:
-    """A crop that was kept.
-
-    Parameters
-    ----------
-    file : of `prepared_crops`; its stem is the case id.
-    patient_id : whose it is.
-    """
-    with np.load(file) as stored:
-        grid = _grid(stored["grid"], stored["image"].shape)
-        return TrainingCrop(
-            file.stem,
-            patient_id,
-            Volume(stored["image"], grid),
-            Volume(stored["labels"], grid),
-            RigidTransform.from_matrix(stored["to_native"]),
-            _grid(stored["native"], stored["native_size"]),
-        )
-
-
-def _grid(affine: npt.NDArray[np.float64], size: Sequence[int]) -> Grid:
-    z, y, x = (int(n) for n in size)
-    return Grid.from_affine(affine, (z, y, x))
-
-
-def _packed(crop: TrainingCrop, key: str) -> bytes:
-    stream = io.BytesIO()
-    np.savez_compressed(
-        stream,
-        key=np.array(key),
-        image=crop.image.array,
-        labels=crop.labels.array,
-        grid=crop.image.grid.affine,
-        to_native=crop.to_native.matrix,
-        native=crop.native.affine,
-        native_size=np.array(crop.native.size),
-    )
-    return stream.getvalue()
-
-
-def _is_of(file: Path, key: str) -> bool:
-    """Whether a crop lies there that was made from the same input in the same way."""
-    try:
-        with np.load(file) as stored:
-            return str(stored["key"]) == key
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 # Folds
@@ -390,3 +295,18 @@ def fold_count(patients: Sequence[str], own: Mapping[str, int] | None, file: Pat
         return min(FOLDS, len(set(patients)))
     check_folds(patients, own, file)
     return len(fold_sizes({p: own[p] for p in patients}))
+
+
+def pairs_of(images: Path, labels: Path, patients: PatientTable, places: tuple[Path, ...]) -> list[Pair]:
+    """The pairs of CT and label map, with the table of patients compared with them.
+
+    Raises
+    ------
+    TrainingDataError, InputError : as `find_pairs`, and rows of the table that fit no CT.
+    UsageError : a file lies where the training writes.
+    """
+    pairs = find_pairs(images, labels, patients)
+    for place in places:
+        refuse_files_within(place, (file for pair in pairs for file in pair.case.files), "one of the CTs")
+        refuse_files_within(place, (pair.label for pair in pairs), "one of the label maps")
+    return pairs

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import Bundle
-from aiene.results.ownership import refuse_files_within, refuse_overlap
-from aiene.training.base import begin_with, check_fits, preparation_of
-from aiene.training.dataset import Pair, find_pairs
-from aiene.training.patients import PatientTable
+from aiene.results.ownership import refuse_overlap
+from aiene.training.base import Ground, begin_with, check_fits, preparation_of
 from aiene.training.place import (
     MARKER,
     bundle_at,
@@ -23,27 +20,11 @@ from aiene.training.place import (
     whole_path,
     work_folder,
 )
+from aiene.training.records import Pair
 from aiene.training.same_ct import Slices, leaks
 
 RECORDS: Final = {"segmenter": "segmenter.json", "classifier": "classifier.json"}
 """What each training notes of its settings in the work folder."""
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Where a training writes and what it begins with; nothing has been written yet.
-
-    Parameters
-    ----------
-    out, work : folder of the bundle, and of the work beside it.
-    base : the bundle whose template, profile and other network are taken.
-    there : the bundle that lies at `out` already.
-    """
-
-    out: Path
-    work: Path
-    base: Bundle
-    there: Bundle | None
 
 
 def ground_of(out: Path, start_from: str | None, inputs: Mapping[str, Path | None]) -> Ground:
@@ -106,21 +87,6 @@ def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bo
         )
     if go_on and not (work / MARKER).is_file():
         raise UsageError(f"{work.name} holds no training to go on with; leave --continue out.")
-
-
-def pairs_of(images: Path, labels: Path, patients: PatientTable, places: tuple[Path, ...]) -> list[Pair]:
-    """The pairs of CT and label map, with the table of patients compared with them.
-
-    Raises
-    ------
-    TrainingDataError, InputError : as `find_pairs`, and rows of the table that fit no CT.
-    UsageError : a file lies where the training writes.
-    """
-    pairs = find_pairs(images, labels, patients)
-    for place in places:
-        refuse_files_within(place, (file for pair in pairs for file in pair.case.files), "one of the CTs")
-        refuse_files_within(place, (pair.label for pair in pairs), "one of the label maps")
-    return pairs
 
 
 def refuse_leaks(pairs: list[Pair], slices: Mapping[str, Slices]) -> None:

@@ -13,11 +13,7 @@ from typing import Any, Final
 
 from aiene.errors import UsageError
 from aiene.results.atomic import writing
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock; the process id alone tells there
-    fcntl = None  # type: ignore[assignment]
+from aiene.rooms import try_lock
 
 LOCK: Final = "in-use.json"
 _PATIENCE_S: Final = 10.0
@@ -69,16 +65,8 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def _taken(descriptor: int, owner: dict[str, Any]) -> bool:
-    if fcntl is not None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # no locks on this file system
-            pass
-        else:
-            return True
-    return not _is_alive(owner)
+    had = try_lock(descriptor)
+    return not _is_alive(owner) if had is None else had  # without locks the process id alone tells
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:

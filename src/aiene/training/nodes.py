@@ -18,7 +18,7 @@ from aiene.classify.inputs import ClassifierInputs, Normalisation, classifier_in
 from aiene.errors import InputError, TrainingDataError
 from aiene.nodes.node import Node, names_by_volume
 from aiene.nodes.split import dilate, padded_block, split_nodes
-from aiene.training.dataset import TrainingCrop
+from aiene.training.records import TrainingCrop
 from aiene.user_table import plain_id, read_table
 
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))

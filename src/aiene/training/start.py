@@ -10,7 +10,7 @@ from aiene.errors import ModelError
 from aiene.models.bundle import Bundle
 from aiene.segment.plans import Plan
 from aiene.segment.segmenter import load_segmenter, model_folder
-from aiene.training.dataset import LABELS
+from aiene.training.records import LABELS
 
 _TAKEN: Final = (
     "patch_size",

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from aiene.export.secondary_capture import PANEL, View, as_shown, grey, key_index, panel, picture
-from aiene.geometry.grid import Grid, Volume
-from aiene.geometry.resample import Block, RigidTransform, bounding_box, resample
+from aiene.geometry.grid import Block, Grid, RigidTransform, Volume, bounding_box
+from aiene.geometry.resample import resample
+from aiene.results.pictures import PANEL, View, as_shown, grey, key_index, panel, picture
 
 VIEWS: Final[tuple[View, ...]] = ("axial", "coronal", "sagittal")
 AIR_HU: Final = -1024.0

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 from urllib.parse import quote
 
-from aiene.cells import cell
-from aiene.errors import AieneError
-from aiene.export.run_reader import RunRecord, cases_of, read_run
+from aiene.export.run_reader import RunRecord, every_case, read_run
 from aiene.ingest.case import Case
 from aiene.parallel import Job, Progress, run_jobs
 from aiene.results.atomic import elsewhere
-from aiene.results.records import CaseResult, Status
+from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.viewer.case_page import Model, case_page, found_of, model_of
 from aiene.viewer.cohort_page import Card, cohort_page
@@ -85,8 +81,8 @@ def report_run(
     """
     run = read_run(out)
     asked = None if clinical is None else read_risk_groups(clinical, id_pattern)
-    results = _results(out)
-    counts = {r.case_id: r.n_ene if r.status in ("ok", "no_nodes") else None for r in results}
+    results = every_case(out)
+    counts = {r.case_id: r.n_ai_ene if r.status in ("ok", "no_nodes") else None for r in results}
     groups = {} if asked is None else asked.of(counts)
     found = Images.of_run(run, images)
     paged = [r for r in results if RunStore(out).case_folder(r.case_id).is_dir()]
@@ -133,33 +129,3 @@ def _write_page(
 def _name(groups: dict[str, Group], result: CaseResult) -> str:
     group = groups.get(result.case_id)
     return "" if group is None else group.name
-
-
-def _results(out: Path) -> list[CaseResult]:
-    """Every case of a run: of its folder, else of its row in `cases.csv` (not done yet, or not written)."""
-    read: dict[str, CaseResult] = {}
-    for one in cases_of(out):
-        if isinstance(one, AieneError):
-            folder = getattr(one, "path", Path()).name
-            read[folder] = CaseResult(folder, "failed", str(one))
-        else:
-            read[one.case_id] = one
-    known = {str(cell(case_id)) for case_id in read}
-    for row in _rows(out / "cases.csv"):
-        if row["case_id"] not in known:
-            read[row["case_id"]] = CaseResult(row["case_id"], _status(row["status"]), row.get("reason") or "")
-    return sorted(read.values(), key=lambda r: r.case_id.encode("utf-8", "surrogateescape"))
-
-
-def _rows(path: Path) -> Sequence[dict[str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ()
-    rows = csv.DictReader(io.StringIO(text))
-    return [row for row in rows if row.get("case_id")] if "status" in (rows.fieldnames or ()) else ()
-
-
-def _status(word: str) -> Status:
-    """The status of a row; one that says it is done, but has no folder, is not."""
-    return "skipped" if word not in get_args(Status) or word in ("ok", "no_nodes") else word  # type: ignore[return-value]

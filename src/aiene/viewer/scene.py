@@ -13,8 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aiene.geometry.grid import AxisOrder, Grid, Volume
-from aiene.geometry.resample import Block, RigidTransform, bounding_box
+from aiene.geometry.grid import AxisOrder, Block, Grid, RigidTransform, Volume, bounding_box
 from aiene.nodes.node import GTVP
 
 PRIMARY: Final = 255

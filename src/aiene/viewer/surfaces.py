@@ -9,8 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from aiene.geometry.grid import Volume
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import Volume, bounding_box
 from aiene.viewer.scene import PRIMARY, Scene
 
 _NODE_STEP_MM: Final = 1.0

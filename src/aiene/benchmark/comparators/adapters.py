@@ -8,12 +8,12 @@ library before it opens a model.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiene.benchmark import comparators
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiene.benchmark.comparators.protocol import Comparator, Request
 
 
-def _never(_: Path) -> bool:
+def _never(_: object) -> bool:
     return False
 
 
@@ -37,6 +37,7 @@ class Adapter:
     from_hub : its entries name a model of Hugging Face or of timm.
     reads_files : its answers lay ready as files, so that inference is neither repeated nor timed warm.
     takes_folder : whether a folder of `--predictions` is this adapter's; `predictions` takes the rest.
+    takes_config : whether a model of Hugging Face with this `config.json` is; `encoder` takes the rest.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Adapter:
     from_hub: bool = False
     reads_files: bool = False
     takes_folder: Callable[[Path], bool] = _never
+    takes_config: Callable[[Mapping[str, Any]], bool] = _never
 
 
 @cache

@@ -78,7 +78,9 @@ class SegComparator:
         ]
         if not found:
             raise InputError(
-                self._folder, f"no segmentation for the case {name}", "add it, or leave the case out"
+                self._folder,
+                f"no segmentation for the case {name}",
+                "add it; without one it counts as failed",
             )
         like = case.truth_labels.grid
         labels, nodes = np.zeros(like.size, np.uint8), np.zeros(like.size, np.uint16)

@@ -8,7 +8,7 @@ afterwards, over all cases, is in `aiene.benchmark.linear_probe`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,11 @@ def _fill(model: Any, file: Any, name: str) -> None:
         raise ModelError(name, "its weights do not fit its architecture", "get the model again") from error
 
 
+def _is_of_timm(config: Mapping[str, Any]) -> bool:
+    return "architecture" in config and "model_type" not in config
+
+
 ADAPTERS = (
     Adapter("encoder", "image encoder with probe", open_encoder, from_hub=True),
-    Adapter("timm", "image encoder of timm", open_timm, from_hub=True),
+    Adapter("timm", "image encoder of timm", open_timm, from_hub=True, takes_config=_is_of_timm),
 )

@@ -11,9 +11,10 @@ import numpy as np
 from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, LabelChoice
-from aiene.benchmark.dataset import Refused, in_our_values, list_files, read_labels
+from aiene.benchmark.dataset import disagreement, in_our_values, list_files, read_labels
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows, read_ene_table
 from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.records import Refused
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
 from aiene.ingest.fingerprint import glance
@@ -31,6 +32,7 @@ class _Read:
     labels: Volume | None
     nodes: Volume | None
     run: CaseResult | None
+    warnings: tuple[str, ...] = ()
 
 
 class PredictionsComparator:
@@ -72,7 +74,10 @@ class PredictionsComparator:
             judges_truth=self._on_truth is not None,
             ene_threshold=rule.ene_threshold,
             pos_from=rule.pos_from,
-            said=("predictions that lay ready: their time and memory are those of reading",),
+            said=(
+                "predictions that lay ready: their time and memory are those of reading",
+                *_strange_cases(self._ene, {*self._files, *self._refused}),
+            ),
         )
 
     @property
@@ -89,17 +94,23 @@ class PredictionsComparator:
             raise InputError(self._root, self._refused[name].reason.rstrip("."), "mend this prediction")
         if name not in self._files:
             raise InputError(
-                self._root, f"no prediction for the case {name}", "add it, or leave the case out"
+                self._root,
+                f"no prediction for the case {name}",
+                "add it; without one it counts as failed",
             )
         path, like = self._files[name], case.truth_labels.grid
         labels = in_our_values(path, read_labels(path, like, resample=self._resample), self._choice)
         run = _run_record(path.parent / "case.json")
         own = path.parent / "nodes.nii.gz" if run is not None else self._node_maps.get(name)
-        nodes = None
+        nodes, warnings = None, list[str]()
         if own is not None and own.is_file():
             nodes = read_labels(own, like, resample=self._resample)
-            nodes = nodes.with_array(np.where(labels.array > 0, nodes.array, 0).astype(np.uint16))
-        return _Read(case, labels, nodes, run)
+            warnings = (
+                [] if run is not None else disagreement(labels, nodes)
+            )  # a run drops specks by its rule
+            inside = labels.array == LABEL_VALUES[GTVN]
+            nodes = nodes.with_array(np.where(inside, nodes.array, 0).astype(np.uint16))
+        return _Read(case, labels, nodes, run, tuple(warnings))
 
     def preprocess(self, loaded: _Read) -> _Read:
         """Nothing."""
@@ -111,7 +122,7 @@ class PredictionsComparator:
 
     def answer(self, inferred: _Read) -> Answer:
         """The label map with what else the folder says."""
-        answer = Answer(labels=inferred.labels, nodes=inferred.nodes)
+        answer = Answer(labels=inferred.labels, nodes=inferred.nodes, warnings=inferred.warnings)
         if inferred.run is not None:
             rows = inferred.run.nodes
             answer = replace(
@@ -143,7 +154,9 @@ class PredictionsComparator:
         numbers = own if self._names == "own" else by_truth
         rows = table.of(read.case.case.case_id)
         matched = match_rows(rows, nodes, numbers)
-        warnings = [_told(ENE_FILE, row) for row in matched.unmatched]
+        warnings = [*read.warnings, *(_told(ENE_FILE, row) for row in matched.unmatched)]
+        if not rows and own:
+            warnings.append(f"{ENE_FILE} has no row of this case")
         elsewhere = [
             (row, on_truth[row.node])
             for row in rows
@@ -158,6 +171,15 @@ class PredictionsComparator:
             if row not in matched.unmatched
         ]
         return Answer(labels, nodes, matched.confidences, matched.values, warnings=tuple(warnings))
+
+
+def _strange_cases(table: EneTable | None, known: set[str]) -> tuple[str, ...]:
+    """What is said of rows whose case has no label map in the folder: a case id written otherwise, mostly."""
+    strange = [row for row in (() if table is None else table.rows) if row.case_id not in known]
+    if not strange:
+        return ()
+    said = f"{len(strange)} rows of {ENE_FILE} (the first in line {strange[0].row})"
+    return (f"{said} are of cases without a label map",)
 
 
 def _table(file: Path) -> EneTable | None:

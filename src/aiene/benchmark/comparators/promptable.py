@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,4 +213,10 @@ def _folder(request: Request) -> Any:
     return request.folder or hub.model_folder(request.entry.source, request.entry.revision)
 
 
-ADAPTERS = (Adapter("promptable", "promptable segmenter", open_promptable, from_hub=True),)
+def _takes(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type") in FAMILY
+
+
+ADAPTERS = (
+    Adapter("promptable", "promptable segmenter", open_promptable, from_hub=True, takes_config=_takes),
+)

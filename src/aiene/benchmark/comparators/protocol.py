@@ -133,3 +133,27 @@ class Request:
     device: str
     resample: bool = False
     folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model that was asked for, and what became of it.
+
+    Parameters
+    ----------
+    place : in the order in which the models were named.
+    request : how to open it; None where it is not there.
+    reason : why it cannot take part; empty otherwise.
+    facts : once it has been opened.
+    probe_reason : why its features gave no probabilities.
+    """
+
+    name: str
+    key: str
+    source: str
+    kind: Kind | None
+    place: int
+    request: Request | None
+    reason: str = ""
+    facts: ModelFacts | None = None
+    probe_reason: str = ""

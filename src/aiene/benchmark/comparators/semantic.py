@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
 from aiene.benchmark.comparators.slices import AxialView, PictureScale
 from aiene.benchmark.config import GTVN, LABEL_VALUES
+from aiene.benchmark.metrics.matching import components
 from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
 from aiene.errors import ModelError
@@ -147,8 +149,6 @@ def answer_of_classes(ct: Volume, values: npt.NDArray[np.uint8], sureness: npt.N
     """
     from scipy import ndimage
 
-    from aiene.benchmark.metrics.matching import components
-
     nodes = components(values == LABEL_VALUES[GTVN]).astype(np.uint16)
     present = np.arange(1, int(nodes.max()) + 1)
     means: Any = ndimage.mean(sureness, nodes, present) if len(present) else []
@@ -178,4 +178,9 @@ def _check_map(folder: Path, model: Any, label_map: dict[int, Any] | None) -> No
         raise ModelError(folder, f"it has no class {beyond[0]}", f"its classes are 0 to {number - 1}")
 
 
-ADAPTERS = (Adapter("semantic", "semantic segmenter", open_semantic, from_hub=True),)
+def _takes(config: Mapping[str, Any]) -> bool:
+    named = config.get("architectures")
+    return isinstance(named, list) and any(str(name).endswith("ForSemanticSegmentation") for name in named)
+
+
+ADAPTERS = (Adapter("semantic", "semantic segmenter", open_semantic, from_hub=True, takes_config=_takes),)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiene.benchmark.config import LABEL_VALUES
+from aiene.benchmark.counting import RULE
 from aiene.errors import UsageError
 
 _LONGEST_TEXT = 500
@@ -46,6 +47,10 @@ WHOLE: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("node_false_per_case", "total_seconds", "peak_rss_mib"), _RISING),
 }
 """Figures that cannot be given where a case has no prediction."""
+_SHARES = ("node_sensitivity", "node_dice", "brier_on_truth", "brier_end_to_end")
+"""Besides the means over cases, what is a mean of parts: resampling spreads it to both sides, so that its
+interval holds it. Areas and curves can be biased in resamples of few patients."""
+_ROUNDING = 1e-9
 METRICS: dict[str, tuple[float, float]] = {
     **OF_CASES,
     **WHOLE,
@@ -161,6 +166,7 @@ def checked(entry: Entry) -> Entry:
         raise UsageError("metrics or intervals of an entry are no JSON object.")
     metrics = {name: _figure(name, value) for name, value in entry.metrics.items()}
     intervals = {name: _interval(name, ends) for name, ends in entry.intervals.items()}
+    _check_together(metrics, intervals)
     _check_lost(entry, metrics)
     created = _in_utc(entry.created)
     return Entry(
@@ -189,21 +195,51 @@ def _settings(settings: object) -> dict[str, Any]:
         raise UsageError("the setting iou_threshold of an entry is not over 0 and at most 1.")
     if isinstance(rule, bool) or not isinstance(rule, int) or rule < 1:
         raise UsageError("the setting rule of an entry is no whole number from 1.")
+    if rule > RULE:
+        raise UsageError(f"an entry counts by rule {rule}, which this version does not know (it has {RULE}).")
     if settings["prompts"] not in _PROMPTS:
         raise UsageError(f"the setting prompts of an entry is none of {', '.join(_PROMPTS)}.")
     _check_hash("the setting patients", settings["patients"])
     return {**settings, "iou_threshold": float(iou)}
 
 
+def _check_together(
+    metrics: Mapping[str, float | None], intervals: Mapping[str, tuple[float, float]]
+) -> None:
+    """Figures and intervals that may each be, but not beside each other.
+
+    A case's IoU is Dice / (2 - Dice), a convex function that is never above Dice; so is its mean, which is at
+    least that of the mean Dice (Jensen).
+    """
+    for name, (low, high) in intervals.items():
+        value = metrics.get(name)
+        if value is None:
+            raise UsageError(f"an entry has an interval of {name} without a figure.")
+        holds = low - _ROUNDING <= value <= high + _ROUNDING
+        if (name in OF_CASES or name in _SHARES) and not holds:
+            raise UsageError(f"{name} of an entry is {value:g}, outside its interval {low:g} to {high:g}.")
+    for label in LABEL_VALUES:
+        dice, iou = metrics.get(f"dice_{label}"), metrics.get(f"iou_{label}")
+        if dice is None or iou is None:
+            continue
+        if not dice / (2 - dice) - _ROUNDING <= iou <= dice + _ROUNDING:
+            said = f"iou_{label} of an entry is {iou:g} and dice_{label} {dice:g}"
+            raise UsageError(f"{said}, which cannot be together.")
+
+
 def _check_lost(entry: Entry, metrics: Mapping[str, float | None]) -> None:
-    """Figures that cannot be where cases have no prediction: each of them counts as 0."""
+    """Figures that cannot be where cases have no prediction.
+
+    Each of these cases counts as 0 for what goes up to 1, and as the image's diagonal for distances.
+    """
     if entry.n_done == entry.n_cases:
         return
     most = entry.n_done / entry.n_cases
     for name, value in metrics.items():
         cannot = value is not None and name in WHOLE
-        above = value is not None and OF_CASES.get(name) == _UNIT and value > most + 1e-9
-        if cannot or above:
+        above = value is not None and OF_CASES.get(name) == _UNIT and value > most + _ROUNDING
+        near = value == 0 and name.startswith(("hd95_mm", "assd_mm"))
+        if cannot or above or near:
             lost = entry.n_cases - entry.n_done
             raise UsageError(f"{name} of an entry cannot be, as {lost} of its cases have no prediction.")
 

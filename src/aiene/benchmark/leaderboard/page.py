@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiene.benchmark.leaderboard.entry import Entry
 from aiene.benchmark.leaderboard.ranks import Board, Place, boards
-from aiene.benchmark.metrics.segmentation import goodness, higher_is_better
+from aiene.benchmark.metrics.records import goodness, higher_is_better
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_unless
@@ -17,14 +17,14 @@ _MARK = '<meta name="generator" content="aiene">'
 SHOWN = 5
 """Figures that stand in the table; more would not fit a screen. The rest unfolds under it."""
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --best: #2a7d4f; }
+:root { color-scheme: light dark; --line: #8884; --best: light-dark(#1f6b42, #7fd8a6); }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem; }
 .notice { border-left: 4px solid #b3261e; padding: .3rem .8rem; font-weight: 600; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
 caption { text-align: left; padding: .4rem 0; overflow-wrap: anywhere; }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th { vertical-align: bottom; }
-th.text, td.text { text-align: left; overflow-wrap: anywhere; }
+th.text, td.text { text-align: left; overflow-wrap: anywhere; min-width: 6.5rem; }
 td small { display: block; white-space: nowrap; opacity: .75; }
 td.text small { white-space: normal; }
 th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; color: inherit;
@@ -37,6 +37,9 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 details { margin: .5rem 0; }
 details dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0 1rem; font-size: 13px; }
 dt { opacity: .75; } dd { margin: 0; overflow-wrap: anywhere; }
+/* Narrower pages show fewer figures; all of them unfold under the table. */
+@media (max-width: 62rem) { :is(th, td):nth-child(n + 7):not(:last-child) { display: none; } }
+@media (max-width: 40rem) { :is(th, td):nth-child(n + 5) { display: none; } }
 .rejected { border-left: 4px solid #b3261e; padding: .3rem .8rem; }
 """
 
@@ -153,7 +156,9 @@ patients <code>{escape(said["patients"][:12])}</code>.</caption>
 {rows}
 </tbody>
 </table>
-{details}"""
+<details><summary>All figures of every entry</summary>
+{details}
+</details>"""
 
 
 def _breakable(title: str) -> str:

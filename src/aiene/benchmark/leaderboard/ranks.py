@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from aiene.benchmark.leaderboard.entry import Entry
-from aiene.benchmark.metrics.segmentation import goodness
+from aiene.benchmark.metrics.records import goodness
 from aiene.errors import UsageError
 
 USUAL_METRICS = ("dice_GTVn", "auc_on_truth", "auc_end_to_end", "node_sensitivity", "dice_GTVp")

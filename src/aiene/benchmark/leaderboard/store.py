@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,17 +121,42 @@ def read_board(board: Path) -> Reading:
             path, "there is no leaderboard", "add a run with aiene benchmark --leaderboard first"
         )
     with _opened(path, writing=False) as connection:
-        rows = connection.execute("SELECT id, content FROM entries ORDER BY created, id").fetchall()
+        rows = connection.execute(
+            "SELECT id, data_sha256, created, content FROM entries ORDER BY created, id"
+        ).fetchall()
     entries: list[Entry] = []
     rejected: list[tuple[str, str]] = []
-    for name, content in rows:
+    for name, *columns, content in rows:
         try:
-            entry = _read(str(name), content)
+            entry = _read(str(name), columns, content)
         except UsageError as error:
             rejected.append((str(name)[:12], str(error)))
         else:
             entries.append(entry)
-    return Reading(tuple(entries), tuple(rejected))
+    good, contradicting = _of_one_size(entries)
+    return Reading(tuple(good), (*rejected, *contradicting))
+
+
+def _of_one_size(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """The entries whose number of cases is that of their data set, and the others with the reason why not.
+
+    One data set has one number of cases; where entries contradict each other that of most is taken, and none
+    where there is no such number.
+    """
+    sizes: dict[str, Counter[int]] = defaultdict(Counter)
+    for entry in entries:
+        sizes[entry.data_sha256][entry.n_cases] += 1
+    good, rejected = [], []
+    for entry in entries:
+        of_data = sizes[entry.data_sha256]
+        mine, others = of_data[entry.n_cases], [n for n in of_data if n != entry.n_cases]
+        if all(mine > of_data[n] for n in others):
+            good.append(entry)
+        else:
+            said = ", ".join(str(n) for n in sorted(others))
+            reason = f"an entry is over {entry.n_cases} cases, others of the same data set over {said}."
+            rejected.append((entry.identity[:12], reason))
+    return good, rejected
 
 
 def export_json(board: Path, path: Path, *, data_sha256: str | None = None) -> int:
@@ -171,12 +197,19 @@ def import_json(board: Path, path: Path) -> tuple[int, int]:
     ------
     InputError : the file is no such export. OutputError : the leaderboard cannot be written.
     """
+    known = read_board(board).entries if board_file(board).is_file() else ()
+    sizes = {entry.data_sha256: entry.n_cases for entry in known}
     entries = []
     for number, row in enumerate(_export_rows(path), start=1):
         try:
-            entries.append(entry_from_json(row))
+            entry = entry_from_json(row)
+            size = sizes.setdefault(entry.data_sha256, entry.n_cases)
+            if entry.n_cases != size:
+                said = f"an entry is over {entry.n_cases} cases, others of the same data set over {size}."
+                raise UsageError(said)
         except UsageError as error:
             raise InputError(path, f"entry {number}: {str(error).rstrip('.')}", _AGAIN) from error
+        entries.append(entry)
     return add_entries(board, entries)
 
 
@@ -205,13 +238,14 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-def _read(name: str, content: object) -> Entry:
+def _read(name: str, columns: Sequence[object], content: object) -> Entry:
+    """The entry of a row, whose other columns only repeat it."""
     try:
         values = json.loads(str(content), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise UsageError("an entry is no valid JSON.") from error
     entry = entry_from_json(values)
-    if entry.identity != name:
+    if entry.identity != name or columns != [entry.data_sha256, entry.created]:
         raise UsageError("an entry is not what its own hash says: it was changed after it was made.")
     return entry
 

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aiene.benchmark.metrics.matching import (
+from aiene.benchmark.metrics.matching import one_to_one
+from aiene.benchmark.metrics.records import (
     IOU_THRESHOLD,
     SIZE_CLASSES,
     NodeMatch,
     SizeClass,
-    one_to_one,
     without_prediction,
 )
 from aiene.errors import UsageError

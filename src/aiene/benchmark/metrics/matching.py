@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,85 +17,13 @@ from aiene.benchmark.metrics.masks import (
     check_pair,
     check_spacing,
 )
+from aiene.benchmark.metrics.records import IOU_THRESHOLD, NodeInfo, NodeMatch, NodePair, size_class
 from aiene.errors import UsageError
-from aiene.geometry.resample import bounding_box
+from aiene.geometry.grid import bounding_box
 from aiene.nodes.measure import measure_axes
 
-SizeClass = Literal["<10 mm", "10-15 mm", ">15 mm"]
-SIZE_CLASSES: tuple[SizeClass, ...] = ("<10 mm", "10-15 mm", ">15 mm")
-
-IOU_THRESHOLD = 0.3
-"""A predicted node can be a true one where their intersection over union is at least this."""
 MOSTLY_WITHIN = 0.5
 """Share of a node's voxels that lie in another for it to count as a part of that (splits and merges)."""
-
-
-@dataclass(frozen=True)
-class NodeInfo:
-    """One node of a case.
-
-    Parameters
-    ----------
-    number : its value in the map of nodes.
-    short_axis_mm : short axis in the axial slice of largest area, between pixel centres (`measure_axes`).
-    confidence : of a predicted node, where the model gives one.
-    """
-
-    number: int
-    volume_ml: float
-    short_axis_mm: float
-    size_class: SizeClass
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class NodePair:
-    """A true and a predicted node that overlap enough to be one."""
-
-    truth: int
-    predicted: int
-    iou: float
-    dice: float
-
-
-@dataclass(frozen=True)
-class NodeMatch:
-    """The predicted nodes of one case against the true ones.
-
-    Parameters
-    ----------
-    candidates : every pair whose IoU is at least the threshold.
-    pairs : the one-to-one matching out of these.
-    missed : true nodes without a partner.
-    false : predicted nodes without a partner, second parts of a true node among them.
-    splits : true nodes that two or more predicted nodes lie mostly within.
-    merges : predicted nodes that two or more true nodes lie mostly within.
-    lost : the model gave nothing for this case: every true node is missed, what is false is not known.
-    """
-
-    truth: tuple[NodeInfo, ...]
-    predicted: tuple[NodeInfo, ...]
-    candidates: tuple[NodePair, ...]
-    pairs: tuple[NodePair, ...]
-    missed: tuple[int, ...]
-    false: tuple[int, ...]
-    splits: tuple[int, ...]
-    merges: tuple[int, ...]
-    iou_threshold: float
-    lost: bool = False
-
-
-def lost_match(truth: tuple[NodeInfo, ...], iou_threshold: float) -> NodeMatch:
-    """The match of a case for which a model gave nothing."""
-    missed = tuple(node.number for node in truth)
-    return NodeMatch(truth, (), (), (), missed, (), (), (), iou_threshold, lost=True)
-
-
-def without_prediction(lost: int, cases: int) -> str:
-    """Why a figure that needs what was predicted cannot be given; empty where every case has a prediction."""
-    if not lost:
-        return ""
-    return f"{lost} of {cases} cases without a prediction, and what would be false there is not known"
 
 
 def match_nodes(
@@ -206,13 +132,6 @@ def components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     ranks[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
     parts[block] = ranks[labelled]
     return parts
-
-
-def size_class(short_axis_mm: float) -> SizeClass:
-    """Under 10 mm, from 10 to 15 mm (both included), over 15 mm."""
-    if short_axis_mm < 10:
-        return "<10 mm"
-    return "10-15 mm" if short_axis_mm <= 15 else ">15 mm"
 
 
 def _numbered(nodes: LabelArray) -> tuple[list[int], npt.NDArray[np.int64]]:

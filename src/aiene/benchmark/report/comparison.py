@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiene.benchmark.report.charts import rank_stability
+from aiene.benchmark.report.chart import figures_of
 from aiene.benchmark.report.names import METRICS, count, endpoint_title, equals, metric
 from aiene.benchmark.report.results_reader import Source
 from aiene.report.document import Cell, CellTable, Item, Section, Text
@@ -47,9 +47,9 @@ def verdict(source: Source) -> list[Item]:
     items: list[Item] = [Text(f"Primary endpoint: {title}. {_counted(primary)} {_lost(source)}".strip())]
     first = [one for one in _every(source) if one.get("primary")]
     points = tuple(_primary_sentence(one, source.reference, primary) for one in first)
-    items.append(
-        Text(f"Against {source.reference}, the reference:", points) if points else Text(_why_none(source))
-    )
+    corrected = f" (p corrected by Holm over {len(points)} models)" if len(points) > 1 else ""
+    against = f"Against {source.reference}, the reference{corrected}:"
+    items.append(Text(against, points) if points else Text(_why_none(source)))
     builder = TableBuilder(f"Primary endpoint: {title}", ("Model", "Value"))
     kind = metric(str(primary["metric"])).kind
     for model in primary.get("models") or []:
@@ -242,15 +242,15 @@ def ranks(source: Source) -> Section:
         )
     ]
     first = [one for one in every if one.get("endpoint") == primary]
-    items += [*(_of_primary(first) if first else []), _others(every)]
+    items += [*(_of_primary(source, first) if first else []), _others(every)]
     return Section("ranks", "Ranks", tuple(items))
 
 
-def _of_primary(schemes: list[Ranking]) -> list[Item]:
+def _of_primary(source: Source, schemes: list[Ranking]) -> list[Item]:
     one = schemes[0]
     title = endpoint_title(str(one.get("metric")), str(one.get("label")))
-    charts = [rank_stability(scheme) for scheme in schemes]
-    items: list[Item] = [_order(schemes, title), *(chart for chart in charts if chart is not None)]
+    charts = [chart for scheme in schemes for chart in figures_of("ranks", source, str(scheme.get("by")))]
+    items: list[Item] = [_order(schemes, title), *charts]
     if one.get("critical_difference"):
         items += [Text(_groups(one["critical_difference"], title)), _superiority(one, title)]
     return items

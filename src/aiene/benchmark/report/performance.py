@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiene.benchmark.report.charts import boxes, cost, volumes
-from aiene.benchmark.report.curve_charts import calibration, froc, roc
+from aiene.benchmark.report.chart import figures_of
 from aiene.benchmark.report.names import METRICS, metric
 from aiene.benchmark.report.results_reader import Source
 from aiene.report.document import CellTable, Item, Section, Text
@@ -31,7 +30,7 @@ def segmentation(source: Source) -> Section:
         items.append(Text("No model gave a segmentation, so that there is nothing to show here."))
     for label in source.labels:
         items += [_table(source, label, "mean"), _table(source, label, "median")]
-        items += [chart for chart in (boxes(source, label), volumes(source, label)) if chart is not None]
+        items += figures_of("segmentation", source, label)
     missing = [label for label in ("GTVp", "GTVn") if source.segmenters and label not in source.labels]
     if missing:
         items.append(Text(f"{' and '.join(missing)} is in no ground truth, so that it has no figures."))
@@ -72,8 +71,7 @@ def detection(source: Source) -> Section:
         "predicted nodes, a merge a predicted node that meets several of the truth."
     )
     items: list[Item] = [Text(said), _overall(models), _by_size(models), _froc_table(models)]
-    chart = froc(source)
-    items += [chart] if chart is not None else []
+    items += figures_of("detection", source)
     return Section("detection", "Detection of nodes", tuple(items))
 
 
@@ -166,7 +164,7 @@ def _track(source: Source, track: str, title: str) -> list[Item]:
     items: list[Item] = []
     if scored:
         items += [_areas(scored, title), _operating(scored), _patients(scored)]
-        items += [c for c in (roc(source, track), calibration(source, track)) if c is not None]
+        items += figures_of("classification", source, track)
     points = tuple(
         f"{name}: {found.get('reason') or 'no figures'}." for name, found in having if not found.get("n")
     )
@@ -267,8 +265,7 @@ def resources(source: Source) -> Section:
         f"process is a warm-up and not timed; inference was timed {often} a case."
     )
     items: list[Item] = [Text(said), _times(source), _sizes(source)]
-    chart = cost(source, source.main_label) if source.main_label else None
-    items += [chart] if chart is not None else []
+    items += figures_of("resources", source, source.main_label) if source.main_label else []
     return Section("resources", "Time and memory", tuple(items))
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aiene.benchmark.case_evaluation import read_kept
 from aiene.benchmark.config import LABEL_VALUES
+from aiene.benchmark.dataset import read_kept
 from aiene.benchmark.records import case_files, key_of
 from aiene.benchmark.report.axial_slice import axial_view, field, window, worst_slice
 from aiene.benchmark.report.results_reader import Source, value

@@ -23,11 +23,10 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from aiene.errors import InputError
+from aiene.errors import InputError, file_name, said
 from aiene.ingest.dicom.frame import Frame
 from aiene.ingest.dicom.header import DAMAGED, numbers, quiet, text
 from aiene.ingest.lattice import AIR_HU, fits_int16
-from aiene.wording import file_name, said
 
 _TISSUE_HU: Final = (-900.0, 3000.0)
 """A padding value in this range could be a patient's: it counts only where it touches the edge."""

@@ -15,12 +15,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError
+from aiene.errors import InputError, file_name, said
 from aiene.ingest.checks import MIN_SLICES, check_spacing
 from aiene.ingest.dicom.frame import Frame
 from aiene.ingest.dicom.strays import heights, is_even, without_strays
 from aiene.ingest.lattice import Matrix, keep_planes
-from aiene.wording import file_name, said
 
 # Slices that belong on one lattice: one series, one orientation, one matrix, one kind of image.
 
@@ -71,7 +70,7 @@ def group(frames: Iterable[Frame]) -> list[Group]:
     alike: list[list[Frame]] = []
     astray: list[Frame] = []
     for members in by_key.values():
-        sound, strays = without_strays(members)
+        sound, strays = without_strays(members, MIN_SLICES)
         alike += _by_orientation(sound)
         astray += strays
     whole = [Group(tuple(part)) for members in _reunited(alike) for part in _by_phase(members)]

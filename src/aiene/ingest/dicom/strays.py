@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aiene.ingest.checks import MIN_SLICES
 from aiene.ingest.dicom.frame import Frame
 
 _FAR_MM: Final = 2000.0
@@ -34,24 +33,25 @@ _SHARE: Final = 20
 _Points = npt.NDArray[np.float64]
 
 
-def without_strays(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
+def without_strays(frames: Sequence[Frame], fewest: int) -> tuple[list[Frame], list[Frame]]:
     """The slices that may belong together, and those astray, by the rule above.
 
     Parameters
     ----------
     frames : of one series, matrix and kind; orientations may differ.
+    fewest : with fewer slices nothing can be told.
     """
     limit = max(2, len(frames) // _SHARE)
     placed = [f for f in frames if f.position is not None and f.orientation is not None]
-    if len(placed) < max(MIN_SLICES, len(frames) - limit):
+    if len(placed) < max(fewest, len(frames) - limit):
         return list(frames), []
     points = np.array([f.position for f in placed], dtype=np.float64)
     absurd = (np.abs(points - np.median(points, axis=0)) > _FAR_MM).any(axis=1)
     absurd |= ((points != 0) & (np.abs(points) < _NO_LENGTH)).any(axis=1)
     sound = [f for f, far in zip(placed, absurd, strict=True) if not far]
-    if len(sound) < max(MIN_SLICES, len(frames) - limit):
+    if len(sound) < max(fewest, len(frames) - limit):
         return list(frames), []
-    sound = _on_even_line(sound, limit - (len(frames) - len(sound)))
+    sound = _on_even_line(sound, limit - (len(frames) - len(sound)), fewest)
     kept = {id(f) for f in sound}
     if len(placed) < len(frames) and not is_even(sound, repeated=True):
         kept |= {id(f) for f in frames if f.position is None or f.orientation is None}
@@ -76,13 +76,14 @@ def _normal(frame: Frame) -> _Points:
     return np.cross(orientation[:3], orientation[3:])
 
 
-def _on_even_line(frames: list[Frame], limit: int) -> list[Frame]:
+def _on_even_line(frames: list[Frame], limit: int, fewest: int) -> list[Frame]:
     """The slices without the few that lie beside the line or between the steps of the others."""
     if limit < 1 or (is_even(frames, repeated=True) and not _beside(frames).any()):
         return frames
-    for odd in (_beside(frames), _between(frames), _beside(frames) | _between(frames)):
+    beside, between = _beside(frames), _between(frames, fewest)
+    for odd in (beside, between, beside | between):
         rest = [f for f, out in zip(frames, odd, strict=True) if not out]
-        if 0 < odd.sum() <= limit and len(rest) >= MIN_SLICES and is_even(rest, repeated=True):
+        if 0 < odd.sum() <= limit and len(rest) >= fewest and is_even(rest, repeated=True):
             return rest
     return frames
 
@@ -106,13 +107,13 @@ def _beside(frames: Sequence[Frame]) -> npt.NDArray[np.bool_]:
     return off
 
 
-def _between(frames: Sequence[Frame]) -> npt.NDArray[np.bool_]:
+def _between(frames: Sequence[Frame], fewest: int) -> npt.NDArray[np.bool_]:
     """Which slices lie between two others that are one ordinary step apart."""
     along = np.array([np.dot(f.position or (), _normal(f)) for f in frames])
     places = np.sort(along)
     places = places[np.concatenate([[True], np.diff(places) >= _SAME_PLACE_MM])]
     odd = np.zeros(len(frames), dtype=bool)
-    if len(places) < MIN_SLICES:
+    if len(places) < fewest:
         return odd
     steps = np.diff(places)
     unit = float(np.median(steps))

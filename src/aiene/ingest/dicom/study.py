@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError
+from aiene.errors import InputError, Said, file_name, joined, said, uid_name
 from aiene.ingest.archive import opened, split
-from aiene.ingest.case import Case, Refusal, SeriesAside, case_id, place_below
+from aiene.ingest.case import Case, Refusal, SeriesAside, iso_date
+from aiene.ingest.case_id import case_id, place_below
 from aiene.ingest.checks import MIN_SLICES
 from aiene.ingest.dicom.frame import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
@@ -26,8 +27,6 @@ from aiene.ingest.dicom.series_selection import (
     why_not,
 )
 from aiene.ingest.dicom.stack import Group, group, what_differs
-from aiene.ingest.identity import iso_date
-from aiene.wording import Said, file_name, joined, said, uid_name
 
 _SERIES_FOLDER: Final = re.compile(r"(?:s|se|ser|serie|series)[ _.-]*\d+|series[ _.-].*", re.I)
 _TOLD_NAMES = 3

@@ -17,10 +17,3 @@ charts/         drawings of the figures
 text.py, output.py    methods text and checklists; an analysis as files
 run.py          the whole analysis in one call
 """
-
-from aiene.parallel import Progress
-from aiene.risk.analyse.records import Analysis
-from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.settings import ENDPOINTS, AnalysisSettings, parse_endpoints
-
-__all__ = ["ENDPOINTS", "Analysis", "AnalysisSettings", "Progress", "analyse", "parse_endpoints"]

@@ -6,18 +6,16 @@ apart. The numbers are those of `fit_cox` and `harrell_c`; only the work is less
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aiene.stats.concordance import harrell_c
 from aiene.stats.cox_model import RiskSets, derivatives, fit_cox, linear_predictor, risk_sets
 from aiene.stats.records import NotEstimableError
 
 FEW_LEVELS = 64
 """With no more distinct rows of the design than this, C is computed over distinct rows, not over patients."""
-MOST_PAIRS = 4_000_000
-"""Above so many pairs of event and patient the sorting way is quicker."""
 
 
 class Pairs:
@@ -55,18 +53,42 @@ class Pairs:
         ------
         NotEstimableError : no pair can be compared.
         """
-        if self.event_rows.size * risk.size > MOST_PAIRS:
-            rows = np.repeat(np.arange(risk.size), weights.astype(int))
-            return harrell_c(self.time[rows], self.event[rows], risk[rows]).c
-        taken = self.event_rows[weights[self.event_rows] > 0]
-        ends = self.outliving[weights[self.event_rows] > 0]
-        sorted_risk, sorted_weights = risk[self.order], weights[self.order]
-        later = np.arange(risk.size)[None, :] < ends[:, None]
-        score = (risk[taken, None] > sorted_risk).astype(np.float32)
-        score += 0.5 * (risk[taken, None] == sorted_risk)
-        won = (score * later) @ sorted_weights.astype(np.float32)
+        own = weights[self.event_rows]
+        taken = own > 0
+        own, ends = own[taken], self.outliving[taken]
+        rank = np.unique(risk, return_inverse=True)[1]
+        level, other = rank[self.event_rows[taken]], rank[self.order]
+        sorted_weights = weights[self.order]
+        won = _won(level, ends, other, sorted_weights)
         total = np.concatenate([[0.0], np.cumsum(sorted_weights)])[ends]
-        return _share(float(weights[taken] @ won.astype(np.float64)), float(weights[taken] @ total))
+        return _share(float(own @ won), float(own @ total))
+
+
+def _won(level: np.ndarray, ends: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weight of the first `ends` patients that have a lower rank, ties half; (e,).
+
+    Patients are counted in blocks of about the root of their number: whole blocks off a table of sums, the
+    rest one by one. So the work is n to the power of 1.5, not events times patients.
+
+    Parameters
+    ----------
+    level, ends : (e,) rank of each event's score, and how many outlive it.
+    other, weights : (n,) rank and weight of the patients, the longest followed first.
+    """
+    n = other.size
+    width = math.ceil(n**0.5)
+    blocks, ranks = -(-n // width), int(other.max()) + 1
+    block = np.arange(n) // width
+    sums = np.bincount(other * blocks + block, weights=weights, minlength=ranks * blocks)
+    below = np.zeros((ranks + 1, blocks + 1))
+    below[1:, 1:] = sums.reshape(ranks, blocks).cumsum(axis=0).cumsum(axis=1)
+    whole = ends // width
+    won = 0.5 * (below[level, whole] + below[level + 1, whole])
+    rest = whole[:, None] * width + np.arange(width)
+    inside = rest < ends[:, None]
+    rest = np.minimum(rest, n - 1)
+    lower = (level[:, None] > other[rest]) + 0.5 * (level[:, None] == other[rest])
+    return np.asarray(won + (lower * inside * weights[rest]).sum(axis=1))
 
 
 def c_of_levels(pairs: np.ndarray, risk: np.ndarray) -> float:

@@ -13,30 +13,51 @@ from aiene.report.document import Column, Figure, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_bars, draw_flow, draw_migration
 from aiene.risk.analyse.cohort import Cohort, numeric, words
+from aiene.risk.analyse.curve_panels import lower
+from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
-from aiene.risk.analyse.survival import lower
+from aiene.risk.table.columns import N7_WORDS, N8_WORDS, T_WORDS
+from aiene.stats.elementary import largest_difference
 
-_NUMBERS = (
-    ("age", "Age, years"),
-    ("pack_years", "Pack-years"),
-    ("n_ai_ene", "AI-ENE nodes"),
-    ("n_ai_nodes", "Nodes found"),
-    ("largest_node_cm", "Largest node, cm"),
+_NUMBER, _CATEGORY = "number", "category"
+_CHARACTERISTICS = (
+    ("age", "Age, years", _NUMBER),
+    ("sex", "Sex", _CATEGORY),
+    ("ecog", "ECOG", _CATEGORY),
+    ("pack_years", "Pack-years", _NUMBER),
+    ("smoking_status", "Smoking", _CATEGORY),
+    ("hpv", "HPV", _CATEGORY),
+    ("t7", "T, edition 7", _CATEGORY),
+    ("t8", "T, edition 8", _CATEGORY),
+    ("n7", "N, edition 7", _CATEGORY),
+    ("n8", "N, edition 8", _CATEGORY),
+    ("largest_node_cm", "Largest node, cm", _NUMBER),
+    ("ajcc8_stage", "", _CATEGORY),
+    ("rtog0129", "RTOG-0129", _CATEGORY),
+    ("treatment", "Treatment", _CATEGORY),
+    ("n_ai_nodes", "Nodes found", _NUMBER),
+    ("n_ai_ene", "AI-ENE nodes", _NUMBER),
+    ("marker_class", "AI-ENE class", _CATEGORY),
+    ("center", "Centre", _CATEGORY),
 )
-_CATEGORIES = (
-    ("sex", "Sex"),
-    ("hpv", "HPV"),
-    ("smoking_status", "Smoking"),
-    ("ecog", "ECOG"),
-    ("t7", "T, edition 7"),
-    ("n7", "N, edition 7"),
-    ("t8", "T, edition 8"),
-    ("n8", "N, edition 8"),
-    ("rtog0129", "RTOG-0129"),
-    ("marker_class", "AI-ENE class"),
-    ("treatment", "Treatment"),
-    ("center", "Centre"),
-)
+"""In clinical order: the patient, the tumour, the stage, the treatment, the software, the hospital."""
+_WORDS: dict[str, dict[str, str]] = {
+    "sex": {"female": "Female", "male": "Male"},
+    "smoking_status": {"never": "Never", "former": "Former", "current": "Current"},
+    "hpv": {"positive": "Positive", "negative": "Negative"},
+    "rtog0129": {"low": "Low risk", "intermediate": "Intermediate risk", "high": "High risk"},
+    "treatment": {
+        "rt": "Radiotherapy alone",
+        "crt": "Chemoradiotherapy",
+        "rt_egfr": "Radiotherapy with EGFR inhibitor",
+        "other": "Other",
+    },
+    "t7": {word: word for word in T_WORDS},
+    "t8": {word: word for word in T_WORDS},
+    "n7": {word: word for word in N7_WORDS},
+    "n8": {word: word for word in N8_WORDS},
+}
+"""How levels are shown, in their order; those of other columns as they are, by number and letter."""
 _STRATA = ("positive", "negative", "")
 
 
@@ -142,33 +163,50 @@ _Group = tuple[str, str, np.ndarray]
 
 def _characteristics(name: str, title: str, table: pd.DataFrame, groups: list[_Group]) -> Table:
     rows = [_counts("Patients", "", {g: (int(m.sum()), None) for g, _, m in groups})]
-    for column, label in _NUMBERS:
-        if column in table and table[column].notna().any():
+    for column, label, kind in _CHARACTERISTICS:
+        if column not in table or not table[column].notna().any():
+            continue
+        if column == "ajcc8_stage":
+            rows += _chapter_rows(table, groups)
+        elif kind == _NUMBER:
             rows += _number_rows(label, numeric(table, column), groups)
-    for column, label in _CATEGORIES:
-        if column in table and table[column].notna().any():
-            rows += _category_rows(label, words(table, column), groups)
-    rows += _chapter_rows(table, groups)
+        else:
+            rows += _category_rows(label, words(table, column), groups, _WORDS.get(column, {}))
     columns = (
         Column("characteristic", "Characteristic"),
         Column("level", "Level"),
         *(Column(f"{g}_value", label, "mixed", f"{g}_low", f"{g}_high") for g, label, _ in groups),
+        Column("smd", "Standardised difference", "number"),
     )
-    note = "Counts with the share of the patients with a known value; medians with quartiles."
+    note = (
+        "Counts with the share of the patients with a known value; medians with quartiles. Standardised "
+        "difference: the largest between two of the groups, unknown and ungrouped patients left out, in "
+        "standard deviations (levels: Yang and Dalton); above 0.1 is commonly called an imbalance."
+    )
     return Table(name, title, columns, plain_rows(rows), note)
+
+
+_UNCOMPARED = ("all", "none", "unknown")
+
+
+def _difference(values: np.ndarray, groups: list[_Group], levels: Sequence[str] = ()) -> float | None:
+    """The largest standardised difference between two groups; of numbers where no levels are given."""
+    own = [values[mask] for group, _, mask in groups if group not in _UNCOMPARED]
+    if levels:
+        own = [np.array([(v == level).sum() for level in levels]) for v in own]
+    return largest_difference(own, levels=bool(levels))
 
 
 def _chapter_rows(table: pd.DataFrame, groups: list[_Group]) -> list[dict[str, Any]]:
     """AJCC-8 within each of its chapters: a stage of the one is not that of the other."""
-    if "ajcc8_stage" not in table:
-        return []
     chapter, stage, rows = words(table, "ajcc8_chapter"), words(table, "ajcc8_stage"), []
     for title, values, stages in CHAPTERS.values():
         inside = np.isin(chapter, values)
         known = np.where(np.isin(stage, stages), stage, "")
         if (known[inside] != "").any():
             own = [(g, label, mask & inside) for g, label, mask in groups]
-            rows += _category_rows(f"AJCC-8 stage, {title}", np.where(inside, known, ""), own)
+            shown = {word: word for word in stages}
+            rows += _category_rows(f"AJCC-8 stage, {title}", np.where(inside, known, ""), own, shown)
     return rows
 
 
@@ -187,18 +225,30 @@ def _number_rows(label: str, values: np.ndarray, groups: list[_Group]) -> list[d
         quartiles = np.percentile(known, (50, 25, 75)) if known.size else (None, None, None)
         row |= dict(zip((f"{group}_value", f"{group}_low", f"{group}_high"), quartiles, strict=True))
         missing[group] = (int(np.isnan(values[mask]).sum()), None)
+    row["smd"] = _difference(values, groups)
     return [row, _counts(label, "missing", missing)] if any(c for c, _ in missing.values()) else [row]
 
 
-def _category_rows(label: str, values: np.ndarray, groups: list[_Group]) -> list[dict[str, Any]]:
-    rows = []
-    for level in sorted(set(values) - {""}):
+def _level_key(level: str) -> tuple[float, str]:
+    """By the number in it, such as that of `>=2`, then by letter."""
+    digits = "".join(c for c in level if c.isdigit())
+    return (float(digits) if digits else float("inf"), level)
+
+
+def _category_rows(
+    label: str, values: np.ndarray, groups: list[_Group], shown: dict[str, str]
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    seen = {str(v) for v in values} - {""}
+    levels = [*(w for w in shown if w in seen), *sorted(seen - set(shown), key=_level_key)]
+    for level in levels:
         cells: dict[str, tuple[int, float | None]] = {}
         for group, _, mask in groups:
             known = int((values[mask] != "").sum())
             count = int((values[mask] == level).sum())
             cells[group] = (count, count / known if known else None)
-        rows.append(_counts(label, str(level), cells))
+        row = _counts(label, shown.get(level, level.replace(">=", "≥ ")), cells)
+        rows.append(row if rows else row | {"smd": _difference(values, groups, levels)})
     missing = {g: (int((values[m] == "").sum()), None) for g, _, m in groups}
     if any(c for c, _ in missing.values()):
         rows.append(_counts(label, "missing", {g: (c, None) for g, (c, _) in missing.items()}))
@@ -207,8 +257,6 @@ def _category_rows(label: str, values: np.ndarray, groups: list[_Group]) -> list
 
 def missing_table(cohort: Cohort, covariates: Sequence[str]) -> Table:
     """How many analysed patients lack each covariate, and how many lack any."""
-    from aiene.risk.analyse.design import make_design
-
     design = make_design(cohort.table, covariates)
     n = len(cohort.table)
     rows: list[dict[str, Any]] = []

@@ -12,6 +12,7 @@ from aiene.report.document import Column, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
+from aiene.risk.analyse.calculator import calculator_page, nomogram
 from aiene.risk.analyse.cohort import LABELS, Cohort, outcome_of
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
 from aiene.risk.analyse.records import Part, Skipped
@@ -22,6 +23,7 @@ from aiene.stats.prediction_sample_size import required_sample
 from aiene.stats.records import NotEstimableError
 
 FOLDER = "models"
+SIMULATED = "SIMULATED AI-ENE COUNT: the model says nothing about patients."
 TITLE = "Locked models"
 
 
@@ -58,7 +60,10 @@ def locked_chapter(
                 skipped.append(Skipped(what, str(error)))
                 continue
         if with_marker and rows and rows[-1]["name"] == f"{endpoint}_clinical_count":
-            items.append(_points(model))
+            items += [nomogram(model, sample), _points(model)]
+            banner = SIMULATED if cohort.simulated else ""
+            page = calculator_page(model, banner=banner)
+            owned.write(out / FOLDER / f"{model.name}.html", page.encode())
     if not rows:
         items.append(Text("No model could be locked; see what was not done.", kind="warning"))
     else:
@@ -109,7 +114,8 @@ def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
     note = (
         "Complete cases of all patients. Each file holds coding, coefficients, baseline and editions under "
         "its "
-        "own hash; `aiene risk validate FILE COHORT` applies it to other patients without refitting. "
+        "own hash, and beside the models with the count lies a calculator page (`.html`); "
+        "`aiene risk validate FILE COHORT` applies it to other patients without refitting. "
         "Expected "
         "slope: van Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an "
         "optimism of 0.05 in R², and the overall risk at "

@@ -22,11 +22,11 @@ from aiene.report.formatting import plain
 from aiene.risk.analyse.cohort import LABELS, numeric, words
 from aiene.risk.analyse.design import Term, coded
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
-from aiene.stats.concordance import harrell_c
 from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.elementary import step
 from aiene.stats.fine_gray import fine_gray
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import NotEstimableError
-from aiene.stats.survival_curves import step
 
 FORMAT = "aiene locked model 1"
 Kind = Literal["cox", "fine_gray"]

@@ -16,6 +16,7 @@ from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox_model import CoxFit
+from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import Difference, Interval, NotEstimableError
 
@@ -215,7 +216,14 @@ def _with_groups(
 
 def _without_sparse(ranks: np.ndarray, event: np.ndarray, grouping: Grouping) -> tuple[np.ndarray, str]:
     """Groups that are too small or have no event join the next worse one (the last: the next better)."""
-    merged, said = ranks.copy(), []
+    merged, joins = _joined(ranks, event)
+    said = ", ".join(f"{grouping.labels[rank]} with {grouping.labels[target]}" for rank, target in joins)
+    return merged, f"Taken together: {said}." if said else ""
+
+
+def _joined(ranks: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Ranks with sparse groups joined, and which were joined to which."""
+    merged, joins = ranks.copy(), []
     for rank in np.unique(ranks):
         inside = merged == rank
         others = np.unique(merged[~inside])
@@ -223,8 +231,40 @@ def _without_sparse(ranks: np.ndarray, event: np.ndarray, grouping: Grouping) ->
             worse = others[others > rank]
             target = int(worse[0] if worse.size else others[-1])
             merged[inside] = target
-            said.append(f"{grouping.labels[rank]} with {grouping.labels[target]}")
-    return merged, f"Taken together: {', '.join(said)}." if said else ""
+            joins.append((int(rank), target))
+    return merged, joins
+
+
+def matrices_without(comparison: ModelComparison, held: np.ndarray) -> dict[str, pd.DataFrame]:
+    """Columns of each model, (n, p), groups joined by the outcome of those patients alone that are not held.
+
+    Parameters
+    ----------
+    held : bool (n,); a group that only these have is taken for the next worse one, the worst for the next
+        better.
+    """
+    event = comparison.outcome.event
+    found = {model.name: model.matrix for model in comparison.models}
+    for model in (comparison.old, comparison.groups):
+        if model is not None and model.ranks is not None:
+            joined = _joined_elsewhere(model.ranks, event, held)
+            found[model.name] = categorical(joined, [str(r) for r in range(joined.max() + 1)], "group")
+    if comparison.old.ranks is not None:
+        count = comparison.new.matrix["n_ai_ene"].to_numpy()
+        found["new"] = found["old"].assign(n_ai_ene=count)
+    return found
+
+
+def _joined_elsewhere(ranks: np.ndarray, event: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Rank of each patient after sparse groups of the patients not held out were joined."""
+    own = ranks[~held]
+    merged, _ = _joined(own, event[~held])
+    to = dict(zip(own.tolist(), merged.tolist(), strict=True))
+    present = np.unique(merged)
+    for rank in set(ranks.tolist()) - set(to):
+        worse = present[present >= rank]
+        to[rank] = int(worse[0] if worse.size else present[-1])
+    return np.array([to[r] for r in ranks.tolist()], dtype=int)
 
 
 def _one_scale(base: Grouping, combined: Grouping) -> np.ndarray:
@@ -309,8 +349,6 @@ def varying(matrix: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marginal(outcome: Outcome, horizons: Sequence[float]) -> np.ndarray:
-    from aiene.stats.cumulative_incidence import cumulative_incidence
-
     curve = cumulative_incidence(outcome.time, outcome.state)
     values = np.array([e.value for e in curve.at(horizons)])
     return np.broadcast_to(values, (outcome.n, len(values))).copy()

@@ -15,17 +15,19 @@ from aiene.report.document import (
     Document,
     Facts,
     Figure,
+    Fold,
     Item,
     Row,
     Section,
     Table,
     Text,
 )
-from aiene.report.formatting import plain, words
+from aiene.report.formatting import NOTHING, plain, words
 from aiene.report.page import page
 from aiene.report.write import draw_figures, rows_csv, write_figures, write_tables
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
+from aiene.risk.analyse.page_layout import laid_out, numbered, places
 from aiene.risk.analyse.records import Analysis
 
 STAMP = "SIMULATED AI-ENE COUNT"
@@ -124,24 +126,29 @@ def _figure(figure: Figure) -> dict[str, Any]:
 def document_of(analysis: Analysis) -> Document:
     """The page of an analysis; every number in it stands in `analysis.json` too."""
     head = plain(analysis.head)
-    sections = [
-        Section("summary", "Summary", _summary(analysis, head)),
-        *(
-            replace(s, items=tuple(_marked(i, analysis) if isinstance(i, Figure) else i for i in s.items))
-            for s in analysis.sections
-        ),
-        Section("methods", "Methods", tuple(Text(p) for p in analysis.methods.split("\n\n"))),
-        *(
-            Section(f"checklist-{number}", name, (_checklist(rows),))
-            for number, (name, rows) in enumerate(analysis.checklists.items(), 1)
-        ),
-        Section("made-with", "Made with", (Facts(_made_with(head)),)),
+    marked = [
+        replace(s, items=tuple(_marked(i, analysis) if isinstance(i, Figure) else i for i in s.items))
+        for s in analysis.sections
     ]
+    sections, labels = numbered(
+        [
+            *(s for s in marked if s.boxed),
+            Section("summary", "Summary", _summary(analysis, head)),
+            *laid_out([s for s in marked if not s.boxed]),
+            Section("methods", "Methods", tuple(Text(p) for p in analysis.methods.split("\n\n"))),
+            *(Section(f"checklist-{number}", name, ()) for number, name in enumerate(analysis.checklists, 1)),
+            Section("made-with", "Made with", (Fold("Versions and settings", (Facts(_made_with(head)),)),)),
+        ]
+    )
+    lists = {f"checklist-{n}": rows for n, rows in enumerate(analysis.checklists.values(), 1)}
+    sections = tuple(
+        replace(s, items=(_checklist(lists[s.name], labels),)) if s.name in lists else s for s in sections
+    )
     return Document(
         title=f"{head['title']} (SIMULATED)" if analysis.simulated else head["title"],
         lead=f"{head['date']}." if head["date"] else "",
         notice=head["notice"],
-        sections=tuple(sections),
+        sections=sections,
         banner=_BANNER if analysis.simulated else "",
         closing="All numbers of this page in full: analysis.json.",
     )
@@ -155,19 +162,30 @@ def _summary(analysis: Analysis, head: Mapping[str, Any]) -> tuple[Item, ...]:
     return (*items, *(Text(line, kind="warning") for line in analysis.warnings))
 
 
-def _checklist(rows: Sequence[Row]) -> CellTable:
+def _checklist(rows: Sequence[Row], labels: Mapping[str, str]) -> CellTable:
     return CellTable(
         "Items and where they are found",
-        ("Item", "Topic", "Where it is found"),
-        tuple((words(row["item"]), words(row["topic"]), _found(row)) for row in rows),
+        ("Item", "Topic", "Section, table, figure", "What is found there", "Page of the manuscript"),
+        tuple(
+            (words(row["item"]), words(row["topic"]), _places(row, labels), _found(row), words(""))
+            for row in rows
+        ),
+        ("The last column is for the authors: the page of their manuscript that reports the item.",),
     )
+
+
+def _places(row: Row, labels: Mapping[str, str]) -> Cell:
+    parts: list[CellPart] = []
+    for label, anchor in places(row, labels):
+        parts += [CellPart(", ")] if parts else []
+        parts.append(CellPart(label, href=f"#{anchor}"))
+    return Cell(tuple(parts) or (CellPart(NOTHING),), numeric=False)
 
 
 def _found(row: Row) -> Cell:
     if not row["found"]:
         return Cell((CellPart("to be filled by the authors"),), numeric=False, alarm=True)
-    anchor = row.get("anchor")
-    return Cell((CellPart(str(row["found"]), href=f"#{anchor}" if anchor else ""),), numeric=False)
+    return Cell((CellPart(str(row["found"])),), numeric=False)
 
 
 def _made_with(head: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

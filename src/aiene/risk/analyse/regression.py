@@ -161,7 +161,7 @@ def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
     table = Table(stem, f"{title}: Cox regression", _COLUMNS, plain_rows(rows), " ".join(notes))
     items: list[Any] = [table]
     if any(r.get("adj_hr") is not None for r in rows) and sample.name == "all":
-        items.insert(0, _forest(stem, title, rows, complete, settings))
+        items.insert(0, _forest(stem, title, rows, complete, matrix, settings))
     return Part(tuple(items), tuple(skipped), tuple(warnings))
 
 
@@ -246,9 +246,14 @@ def _said(fit: CoxFit) -> list[str]:
 
 
 def _forest(
-    stem: str, title: str, rows: Sequence[dict[str, Any]], complete: Outcome, settings: AnalysisSettings
+    stem: str,
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    complete: Outcome,
+    matrix: pd.DataFrame,
+    settings: AnalysisSettings,
 ) -> Figure:
-    shown = []
+    shown: list[dict[str, Any]] = []
     for row in rows:
         value = row.get("adj_hr")
         text = NOTHING
@@ -257,21 +262,24 @@ def _forest(
                 f"{value:.2f} ({row['adj_lower']:.2f} to {row['adj_upper']:.2f}), p "
                 f"{_with_sign(row['adj_p'])}"
             )
-        label = row["term"] + (f": {row['level'].split(' (against ')[0]}" if row["level"] else "")
-        shown.append(
-            {
-                "label": label,
-                "head": row["column"] == MARKER,
-                "value": value,
-                "low": row.get("adj_lower"),
-                "high": row.get("adj_upper"),
-                "text": text,
-                "look": 2 if row["column"] == MARKER else 0,
-            }
+        column, term, levelled = row["column"], row["term"], bool(row["level"])
+        if levelled and (not shown or shown[-1]["term"] != term):
+            own = [r["column"] for r in rows if r["term"] == term and r["column"] in matrix]
+            inside = ~(matrix[own] == 1).any(axis=1).to_numpy() if own else np.zeros(complete.n, dtype=bool)
+            label = f"{term}: {row['reference']} (reference)"
+            shown.append(_line(term, label, complete.take(inside), value=1.0, text="1"))
+        among = (
+            (matrix[column] == 1).to_numpy() if levelled and column in matrix else np.ones(complete.n, bool)
         )
+        own_patients = complete.take(among) if column in matrix else None
+        label = f"{term}: {row['level'].split(' (against ')[0]}" if levelled else term
+        line = _line(term, label, own_patients, value=value, text=text)
+        line |= {"low": row.get("adj_lower"), "high": row.get("adj_upper"), "p": row.get("adj_p")}
+        shown.append(line | {"head": column == MARKER, "look": 2 if column == MARKER else 0})
     shown = list(plain_rows(shown))
     legend = (
-        f"{title}: adjusted hazard ratios, Cox regression (Efron ties), all factors in one model; "
+        f"{title}: adjusted hazard ratios, Cox regression (Efron ties), all factors in one model; n and "
+        "events by level; "
         f"n = {complete.n}, events = {complete.n_events}; {settings.confidence:.0%} Wald intervals."
     )
     content = {
@@ -282,6 +290,8 @@ def _forest(
     }
     data = {
         "factor": [r["label"] for r in shown],
+        "n": [r["n"] for r in shown],
+        "events": [r["events"] for r in shown],
         "hr": [r["value"] for r in shown],
         "lower": [r["low"] for r in shown],
         "upper": [r["high"] for r in shown],
@@ -292,7 +302,18 @@ def _forest(
         legend,
         partial(draw_forest, content),
         data,
+        wide=True,
     )
+
+
+def _line(
+    term: str, label: str, patients: Outcome | None, *, value: float | None, text: str
+) -> dict[str, Any]:
+    """A line of the forest, without an interval."""
+    n, events = (patients.n, patients.n_events) if patients is not None else (None, None)
+    counts = f"{n} / {events}" if patients is not None else ""
+    line = {"term": term, "label": label, "head": False, "value": value, "low": None, "high": None}
+    return line | {"text": text, "look": 0, "n": n, "events": events, "counts": counts}
 
 
 def fine_gray_part(sample: Sample, settings: AnalysisSettings) -> Part:

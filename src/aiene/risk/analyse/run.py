@@ -21,7 +21,10 @@ from aiene.risk.analyse.cohort import (
     make_cohort,
     missing_reason,
     outcome_of,
+    words,
 )
+from aiene.risk.analyse.curve_panels import Stratum
+from aiene.risk.analyse.derive.chapter import derive_chapter, scheme_file
 from aiene.risk.analyse.descriptives import (
     count_figure,
     flow_figure,
@@ -32,25 +35,35 @@ from aiene.risk.analyse.descriptives import (
     table_one_hpv,
 )
 from aiene.risk.analyse.design import edition_warnings, with_one_edition
-from aiene.risk.analyse.grouping import Grouping, Groupings, make_groupings
+from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, make_groupings
 from aiene.risk.analyse.imputed_covariates import imputed_part
+from aiene.risk.analyse.incidence import competing_part
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
+from aiene.risk.analyse.key_results import key_results
 from aiene.risk.analyse.locked_chapter import FOLDER as MODELS
 from aiene.risk.analyse.locked_chapter import locked_chapter
 from aiene.risk.analyse.marker_effect import forms_part, interaction_row, interaction_table
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
+from aiene.risk.analyse.output import write_analysis
 from aiene.risk.analyse.records import Analysis, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
+from aiene.risk.analyse.sensitivity.centre_effect import centre_part
+from aiene.risk.analyse.sensitivity.node_burden import burden_part, check_also
+from aiene.risk.analyse.sensitivity.subgroups import multiplicity_section, subgroups_part
+from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, chosen_endpoint, parse_endpoints
-from aiene.risk.analyse.survival import Stratum, competing_part, follow_up_table, survival_part
+from aiene.risk.analyse.survival import follow_up_table, survival_part
+from aiene.risk.analyse.text import checklists, methods_text, software
+from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
+from aiene.risk.stratify import stratify
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from aiene.risk.schemes.scheme import Scheme
 
-_SCHEME = "scheme_derived.toml"
+_SCHEMES = tuple(scheme_file(chapter) for chapter in ("", *CHAPTERS))
 
 
 # Jobs and chapters
@@ -93,7 +106,33 @@ def endpoint_chapters(
             Section(f"{endpoint}-added", f"{name}: does AI-ENE add anything?", ()),
             _comparison_jobs(samples, groupings, settings),
         ),
+        Chapter(
+            Section(f"{endpoint}-sensitivity", f"{name}: does the effect hold?", ()),
+            _sensitivity_jobs(cohort, populations, outcomes, samples, groupings, settings),
+        ),
     )
+
+
+def _sensitivity_jobs(
+    cohort: Cohort,
+    populations: Sequence[Population],
+    outcomes: Sequence[Outcome],
+    samples: Sequence[Sample],
+    groupings: Groupings,
+    settings: AnalysisSettings,
+) -> tuple[Job, ...]:
+    """Of all patients: subgroups, centres, other nodes, and the effect over time."""
+    jobs = []
+    for sample in (s for s in samples if s.name == "all"):
+        label = sample.outcome.label
+        jobs.append(_job(f"{label}: subgroups", subgroups_part, (sample, settings), 4))
+        jobs.append(_job(f"{label}: more than one centre", centre_part, (sample, settings), 4))
+        jobs.append(_job(f"{label}: AI-ENE, or just more nodes?", burden_part, (sample, settings), 3))
+        jobs.append(_job(f"{label}: the effect over time", models_part, (sample, settings), 6))
+        stratum = _stratum(cohort, populations[0], outcomes[0], groupings.main)
+        what = f"{label} by {groupings.main.title}, hazards not proportional"
+        jobs.append(_job(what, groups_part, (stratum, settings), 2))
+    return tuple(jobs)
 
 
 def _sample(cohort: Cohort, population: Population, outcome: Outcome, settings: AnalysisSettings) -> Sample:
@@ -133,7 +172,11 @@ def _curve_jobs(
 
 def _stratum(cohort: Cohort, population: Population, outcome: Outcome, grouping: Grouping) -> Stratum:
     ranks = grouping.rank(cohort.table)[population.rows][outcome.rows]
-    return Stratum(population.name, population.label, outcome, ranks, grouping)
+    within = {"centres": "center"} | ({"HPV strata": "hpv"} if population.name == "all" else {})
+    layers = {
+        what: words(cohort.table, column)[population.rows][outcome.rows] for what, column in within.items()
+    }
+    return Stratum(population.name, population.label, outcome, ranks, grouping, layers)
 
 
 def _model_jobs(
@@ -259,14 +302,11 @@ def analyse(
     OutputError : the results cannot be written.
     MissingExtraError : the extra `risk` is not installed.
     """
-    from aiene.risk.analyse.output import write_analysis
-
     settings = settings or AnalysisSettings()
     wanted = parse_endpoints(list(endpoints))
     chosen_endpoint(settings, wanted)
+    check_also(table, settings.also)
     if "combined_group" not in table or "marker_class" not in table:
-        from aiene.risk.stratify import stratify
-
         table = stratify(table, scheme)
     cohort = make_cohort(table, settings)
     cohort = replace(cohort, table=with_one_edition(cohort.table, settings.covariates))
@@ -279,9 +319,12 @@ def analyse(
     sections, parts = _chapters(cohort, groupings, usable, settings, on_progress)
     if usable:
         sections.append(interaction_chapter(cohort, groupings, usable, settings))
+        named = [(p.name, p.label) for p in cohort.populations(strata=settings.hpv_strata)]
+        sections.append(multiplicity_section(sections, usable, named))
     for section, part in _extras(cohort, groupings, scheme, usable, settings, nodes, out, on_progress):
         sections.append(section)
         parts.append(part)
+    sections.insert(0, key_results(sections, usable, settings))
     skipped += [s for p in parts for s in p.skipped]
     warnings = [*_warnings(cohort), *(w for p in parts for w in p.warnings)]
     analysis = _analysis(cohort, scheme, usable, settings, sections, skipped, warnings)
@@ -303,11 +346,12 @@ def _take(out: Path) -> None:
     UsageError : files of the user's are in the way.
     """
     owned = Owned(out)
-    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv", _SCHEME)
+    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv", *_SCHEMES)
     for folder in ("tables", "figures", MODELS):
         owned.clear(out / folder)
         owned.claim(folder)
-    owned.remove(out / _SCHEME)
+    for name in _SCHEMES:
+        owned.remove(out / name)
 
 
 def _usable(cohort: Cohort, wanted: Sequence[Endpoint]) -> tuple[tuple[Endpoint, ...], list[Skipped]]:
@@ -381,12 +425,8 @@ def _extras(
     if endpoints:
         found.append(locked_chapter(cohort, scheme, endpoints, settings, out))
     if settings.derive != "no":
-        from aiene.risk.analyse.derive.chapter import derive_chapter
-
         found.append(derive_chapter(cohort, groupings, scheme, endpoints, settings, out, on_progress))
     if nodes is not None:
-        from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
-
         found.append(threshold_chapter(cohort, groupings, scheme, nodes, endpoints, settings))
     return found
 
@@ -428,8 +468,6 @@ def _analysis(
     skipped: list[Skipped],
     warnings: list[str],
 ) -> Analysis:
-    from aiene.risk.analyse.text import checklists, methods_text, software
-
     # The number of processes changes no result, and so has no place in files that are the same on each run.
     kept = {k: v for k, v in asdict(settings).items() if k != "jobs"}
     facts = {

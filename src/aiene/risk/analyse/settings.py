@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aiene.errors import UsageError
+from aiene.risk.table.endpoints import CONTROL
 
 Endpoint = Literal["os", "dc", "lrc", "dfs", "dmfs"]
 Derive = Literal["no", "split", "nested"]
@@ -31,6 +32,7 @@ class AnalysisSettings:
     calibration_years : years of calibration.
     decision_years : year of the decision curve and of the reclassification table.
     covariates : names out of `KNOWN_COVARIATES` for the multivariable models.
+    also : numeric columns of the table, beside number and volume of nodes, that the count is set beside.
     dm_censor_at : a death after the follow-up for distant metastasis or locoregional failure ended (imaging
         stopped) competes when it happens (`last_followup`), or the patient is censored there
         (`last_imaging`); None leaves it to the table's column of that name, else the former.
@@ -63,6 +65,7 @@ class AnalysisSettings:
     calibration_years: tuple[float, ...] = (2.0, 5.0)
     decision_years: float = 3.0
     covariates: tuple[str, ...] = COVARIATES
+    also: tuple[str, ...] = ()
     dm_censor_at: CensorAt | None = None
     marker_cap: int = 5
     sites: tuple[str, ...] = ("oropharynx",)
@@ -135,9 +138,8 @@ def parse_endpoints(names: tuple[str, ...] | list[str]) -> tuple[Endpoint, ...]:
     ------
     UsageError : none is given, or one is not known.
     """
-    same = {"dm": "dc", "lrf": "lrc"}
     found: list[Endpoint] = []
-    for name in (same.get(n.strip().lower(), n.strip().lower()) for n in names if n.strip()):
+    for name in (CONTROL.get(n.strip().lower(), n.strip().lower()) for n in names if n.strip()):
         match = [e for e in ENDPOINTS if e == name]
         if not match:
             raise UsageError(f"unknown endpoint {name}; take of {', '.join(ENDPOINTS)}.")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("aiene", "lifelines", "comprisk", "numpy", "scipy", "pandas", "matplotlib")
 
-_Item = tuple[str, str, str, str]
-"""Number, topic, where it is found (empty: the authors), anchor."""
+_Item = tuple[str, ...]
+"""Number, topic, where it is found (empty: the authors), anchor, then anchors of its tables and figures."""
 
 
 def software() -> dict[str, str]:
@@ -43,6 +43,7 @@ def methods_text(
         _survival(endpoints, settings),
         _regression(cohort, settings),
         _added(settings),
+        _robust(settings),
     ]
     if settings.derive != "no":
         paragraphs.append(_derived(settings))
@@ -166,6 +167,23 @@ def _added(settings: AnalysisSettings) -> str:
     )
 
 
+def _robust(settings: AnalysisSettings) -> str:
+    also = f" and {', '.join(settings.also)}" if settings.also else ""
+    return (
+        "Whether the adjusted effect of the count holds was looked at in all patients: in subgroups, "
+        "with one "
+        "likelihood-ratio test of interaction each; with centres as covariate, as strata, as "
+        "clusters (Lin and "
+        "Wei) and as a normal frailty (penalised partial likelihood), and pooled over the centres by random "
+        f"effects; beside number and volume of nodes{also}; by period (0 to 1, 1 to 3 years, later) and from "
+        "landmarks at 6 and 12 months on; with splines of age and pack-years. Groups were also compared by "
+        "restricted means and weighted log-rank tests. E-values are those of VanderWeele and Ding. "
+        "The count's "
+        "adjusted effect over all endpoints was corrected by Holm's method, in all patients and in the HPV "
+        "strata as two families."
+    )
+
+
 def _derived(settings: AnalysisSettings) -> str:
     how = (
         f"on a random {settings.train_fraction:.0%} of the patients, stratified by event, and reported "
@@ -197,10 +215,10 @@ def checklists(
 
 
 def _row(item: _Item, there: set[str]) -> dict[str, Any]:
-    number, topic, found, anchor = item
+    number, topic, found, anchor, *shows = item
     if anchor and anchor not in there:
-        found, anchor = "", ""
-    return {"item": number, "topic": topic, "found": found, "anchor": anchor}
+        found, anchor, shows = "", "", []
+    return {"item": number, "topic": topic, "found": found, "anchor": anchor, "shows": shows}
 
 
 def _remark(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
@@ -213,6 +231,7 @@ def _remark(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
             "Patients: source, inclusion, exclusion",
             "Flow of patients and exclusions; the source is for the authors",
             "cohort",
+            "fig-flow",
         ),
         ("3", "Treatments and how they were chosen", "", ""),
         ("4", "Material: the CTs (scanner, contrast, slice thickness)", "", ""),
@@ -227,33 +246,70 @@ def _remark(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
             "Design, period, follow-up",
             "Follow-up by reverse Kaplan-Meier; design and period are for the authors",
             "cohort",
+            "tab-follow_up",
         ),
         ("7", "Endpoints", "Methods: endpoints and their events", "methods"),
         ("8", "Candidate variables", "Methods: covariates and their coding", "methods"),
-        ("9", "Sample size", "Events per parameter, below each adjusted model", f"{first}-cox"),
+        (
+            "9",
+            "Sample size",
+            "Events per parameter, below each adjusted model",
+            f"{first}-cox",
+            f"tab-cox_{first}_all",
+            "tab-locked_models",
+        ),
         ("10", "Statistical methods, assumptions, missing data", "Methods", "methods"),
         ("11", "How cut-points were chosen", cut, cut_anchor),
-        ("12", "Flow of patients, events", "Flow of patients", "cohort"),
-        ("13", "Demographics and marker distribution", "Table 1, AI-ENE nodes per patient", "cohort"),
-        ("14", "Marker against standard factors", "Table 1 by group and by HPV", "cohort"),
+        ("12", "Flow of patients, events", "Flow of patients", "cohort", "fig-flow"),
+        (
+            "13",
+            "Demographics and marker distribution",
+            "Table 1, AI-ENE nodes per patient",
+            "cohort",
+            "tab-table1_combined",
+            "tab-table1_marker",
+            "fig-counts",
+        ),
+        (
+            "14",
+            "Marker against standard factors",
+            "Table 1 by group and by HPV",
+            "cohort",
+            "tab-table1_combined",
+            "tab-table1_marker",
+            "tab-table1_hpv",
+        ),
         (
             "15",
             "Univariable effect with interval, curves",
             "Curves and tests; hazard ratios alone",
             f"{first}-curves",
+            f"fig-km_{first}_marker",
+            f"fig-cif_{first}_marker",
+            f"tab-cox_{first}_all",
         ),
-        ("16", "Multivariable effect with interval", "Regression: adjusted hazard ratios", f"{first}-cox"),
+        (
+            "16",
+            "Multivariable effect with interval",
+            "Regression: adjusted hazard ratios",
+            f"{first}-cox",
+            f"tab-cox_{first}_all",
+            f"fig-forest_{first}_all",
+        ),
         (
             "17",
             "With standard factors regardless of significance",
             "Regression: all factors stay in the model",
             f"{first}-cox",
+            f"tab-cox_{first}_all",
         ),
         (
             "18",
             "Further: assumptions, sensitivity, validation",
             "Does AI-ENE add anything; proportional hazards",
             f"{first}-added",
+            f"tab-optimism_{first}",
+            f"tab-ph_{first}_all",
         ),
         ("19", "Interpretation and limits", "", ""),
         ("20", "Outlook and clinical value", "", ""),
@@ -274,15 +330,35 @@ def _tripod(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
             "Participants: setting, eligibility, treatment",
             "Flow of patients; setting is for the authors",
             "cohort",
+            "fig-flow",
         ),
         ("7", "Data preparation", "Methods: coding, units, exclusions", "methods"),
         ("8", "Outcome and horizon", "Methods: endpoints; horizons in the settings", "methods"),
         ("9", "Predictors", "Methods: covariates and their coding", "methods"),
-        ("10", "Sample size", "Events per parameter, below each adjusted model", f"{first}-cox"),
-        ("11", "Missing data", "Missing covariates; complete cases and imputation", "cohort"),
+        (
+            "10",
+            "Sample size",
+            "Events per parameter, below each adjusted model",
+            f"{first}-cox",
+            f"tab-cox_{first}_all",
+            "tab-locked_models",
+        ),
+        ("11", "Missing data", "Missing covariates; complete cases and imputation", "cohort", "tab-missing"),
         ("12", "Analytical methods", "Methods", "methods"),
-        ("13", "Class imbalance", "Events and patients of each model", f"{first}-cox"),
-        ("14", "Fairness", "HPV strata and interaction; other groups are for the authors", "interaction"),
+        (
+            "13",
+            "Class imbalance",
+            "Events and patients of each model",
+            f"{first}-cox",
+            f"tab-cox_{first}_all",
+        ),
+        (
+            "14",
+            "Fairness",
+            "HPV strata and interaction; other groups are for the authors",
+            "interaction",
+            "tab-interaction",
+        ),
         ("15", "Model output", "Scheme and models", "made-with"),
         ("16", "Training against evaluation", derived, derived_anchor),
         ("17", "Ethical approval", "", ""),
@@ -293,10 +369,40 @@ def _tripod(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
             "made-with",
         ),
         ("19", "Patient and public involvement", "", ""),
-        ("20", "Participants: flow and characteristics", "Flow, table 1, follow-up", "cohort"),
-        ("21", "Model development: participants and events", "n and events of each model", f"{first}-cox"),
-        ("22", "Model specification", "Hazard ratios of each model", f"{first}-cox"),
-        ("23", "Model performance", "Does AI-ENE add anything", f"{first}-added"),
+        (
+            "20",
+            "Participants: flow and characteristics",
+            "Flow, table 1, follow-up",
+            "cohort",
+            "fig-flow",
+            "tab-table1_combined",
+            "tab-table1_marker",
+            "tab-follow_up",
+        ),
+        (
+            "21",
+            "Model development: participants and events",
+            "n and events of each model",
+            f"{first}-cox",
+            f"tab-cox_{first}_all",
+        ),
+        (
+            "22",
+            "Model specification",
+            "Hazard ratios of each model",
+            f"{first}-cox",
+            f"tab-cox_{first}_all",
+            f"tab-points_{first}",
+        ),
+        (
+            "23",
+            "Model performance",
+            "Does AI-ENE add anything",
+            f"{first}-added",
+            f"tab-optimism_{first}",
+            f"fig-calibration_{first}",
+            f"fig-decision_{first}",
+        ),
         ("24", "Model updating", "", ""),
         ("25", "Interpretation", "", ""),
         ("26", "Limitations", "", ""),

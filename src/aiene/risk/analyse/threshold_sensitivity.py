@@ -18,8 +18,8 @@ from aiene.risk.analyse.grouping import Groupings
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, cox, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
-from aiene.stats.concordance import harrell_c
 from aiene.stats.measurement_error import count_chances, drawn_counts, simex
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import count_distribution, probability_at_least
 

@@ -5,8 +5,8 @@ Lydiatt et al., CA Cancer J Clin 2017; the licensed text of the manual is the fi
 
 from __future__ import annotations
 
-from aiene.risk.staging.ajcc7 import four_stages
 from aiene.risk.staging.decision import Decision, Row, decide, every, negated, unknown
+from aiene.risk.staging.editions.ajcc7 import four_stages
 from aiene.risk.staging.nodes import NodeFacts, needed
 
 N_ORDER = ("N0", "N1", "N2a", "N2b", "N2c", "N3a", "N3b")

@@ -6,6 +6,8 @@ extension plays no part here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiene.risk.staging.decision import (
     Decision,
     Row,
@@ -18,6 +20,7 @@ from aiene.risk.staging.decision import (
     unknown,
 )
 from aiene.risk.staging.nodes import NodeFacts, needed
+from aiene.risk.staging.patient import over_n
 
 N_ORDER = ("N0", "N1", "N2", "N3")
 STAGE_ORDER = ("I", "II", "III", "IV")
@@ -99,3 +102,12 @@ def pathological_stage(t: str | None, n: str | None, m: str | None) -> Decision:
     ]
     otherwise = f"the chapter has no group for {t} {n} {m}"
     return decide("ajcc8pos-pstage", rows, missing=lacking(t, n, m), otherwise=otherwise)
+
+
+def stage_over_n(
+    stage: Callable[[str | None, str | None, str | None], Decision], t: str | None, n: Decision, m: Decision
+) -> Decision:
+    """`patient.over_n` of HPV-associated disease: a T that it does not have has no stage but that of M1."""
+    own = t8(t)
+    made = over_n(stage, own.value, n, m)
+    return made if t is None or own.value is not None or m.value == "M1" else unknown(own.reason)

@@ -1,4 +1,8 @@
-"""All systems for one patient: which inputs each takes, and in what order of trust.
+"""What the rules of staging look at, one patient, and what an edition of them is.
+
+Each module of `editions` declares one `EDITION`; the columns of a staged table, their order and their words
+follow from it, so that a further edition is one further file, of code there or of a user's own
+(`own_edition`).
 
 A category that was given in the edition's own column is taken as it stands; else one of another edition is
 converted where that loses nothing; else the node's measurements decide.
@@ -6,12 +10,15 @@ converted where that loses nothing; else the node's measurements decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import Literal, NamedTuple
 
-from aiene.risk.staging import ajcc7, ajcc8_negative, ajcc8_positive, version9
-from aiene.risk.staging.decision import Decision, Tri, not_applicable, told, unknown
+from aiene.risk.staging import editions as own_package
+from aiene.risk.staging.decision import Decision, not_applicable, told, unknown
 from aiene.risk.staging.nodes import (
     FROM_N7,
     FROM_N8_NEGATIVE,
@@ -19,10 +26,11 @@ from aiene.risk.staging.nodes import (
     Contradiction,
     NodeFacts,
     measured,
-    over_readings,
     readings,
 )
-from aiene.risk.staging.rtog import DEFINITIONS, Definition, rtog0129
+
+Definition = Literal["fakhry2019", "ang2010"]
+"""Reading of RTOG-0129."""
 
 
 @dataclass(frozen=True)
@@ -75,46 +83,82 @@ class Inputs(NamedTuple):
     pathological_ene: bool | None
 
 
-class Staged(NamedTuple):
-    """Every decision of one patient."""
-
-    ajcc7_n: Decision
-    ajcc7_stage: Decision
-    ajcc8_chapter: Decision
-    ajcc8_t: Decision
-    ajcc8_n: Decision
-    ajcc8_stage: Decision
-    ajcc8_pn: Decision
-    ajcc8_p_stage: Decision
-    v9_n: Decision
-    v9_stage: Decision
-    v9_pn: Decision
-    v9_p_stage: Decision
-    rtog0129_fakhry2019: Decision
-    rtog0129_ang2010: Decision
-    rtog0129: Decision
-
-
 POSITIVE, NEGATIVE, ASSUMED = "p16_positive", "p16_negative", "p16_assumed_negative"
 
 
-def stage_patient(inputs: Inputs, options: StagingOptions) -> Staged:
-    """Every decision of one patient."""
+@dataclass(frozen=True)
+class Patient:
+    """One patient of the oropharynx, with what all editions ask first.
+
+    Parameters
+    ----------
+    inputs : an unknown primary is T0.
+    chapter : `p16_positive`, `p16_negative` or `p16_assumed_negative`.
+    m : M0 or M1.
+    """
+
+    inputs: Inputs
+    options: StagingOptions
+    chapter: Decision
+    m: Decision
+
+
+@dataclass(frozen=True)
+class Edition:
+    """One set of rules.
+
+    Parameters
+    ----------
+    name : for messages and files.
+    columns : what it decides, in order; each has its `_row` and `_reason` in a staged table.
+    decide : from a patient to a decision for each column.
+    place : among the editions of a table; those of a user come last.
+    no_value : the word of a column without a value.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    decide: Callable[[Patient], Sequence[Decision]]
+    place: int = 100
+    no_value: str = "unknown"
+
+
+@cache
+def editions() -> tuple[Edition, ...]:
+    """Every edition of the package, in the order of a table's columns."""
+    found: list[Edition] = [
+        import_module(f"{own_package.__name__}.{module.name}").EDITION
+        for module in pkgutil.iter_modules(own_package.__path__)
+    ]
+    return tuple(sorted(found, key=lambda edition: edition.place))
+
+
+def staging_columns(own: Sequence[Edition] = ()) -> tuple[str, ...]:
+    """What staging adds to a table behind `patient_id` and `row`.
+
+    Parameters
+    ----------
+    own : editions of the user, beside those of the package.
+    """
+    named = [name for edition in (*editions(), *own) for name in edition.columns]
+    return (*(f"{name}{part}" for name in named for part in ("", "_row", "_reason")), "staging_flags")
+
+
+def stage_patient(
+    inputs: Inputs, options: StagingOptions, own: Sequence[Edition] = ()
+) -> Mapping[str, Decision]:
+    """Every decision of one patient, by its column."""
+    every = (*editions(), *own)
     outside = _outside(inputs)
     if outside is not None:
-        return Staged._make([outside] * len(Staged._fields))
+        return {name: outside for edition in every for name in edition.columns}
     inputs = _without_primary(inputs) if inputs.site == "unknown_primary" else inputs
-    chapter = _chapter(inputs, options)
-    m = _m(inputs, options)
-    n7 = _n7(inputs, chapter.value)
-    t = Decision(inputs.t7 or inputs.t8, "given") if inputs.t7 or inputs.t8 else unknown("missing: T")
-    ajcc8 = _ajcc8(inputs, chapter, m, options)
-    nine = _version9(inputs, chapter, m, options)
-    groups = {d: rtog0129(inputs.hpv, inputs.pack_years_class, _word(n7), t.value, definition=d)
-              for d in DEFINITIONS}  # fmt: skip
-    stage7 = _over(ajcc7.stage7, inputs.t7 or inputs.t8, n7, m)
-    both = (groups["fakhry2019"], groups["ang2010"], groups[options.rtog])
-    return Staged._make([n7, stage7, chapter, *ajcc8, *nine, *both])
+    patient = Patient(inputs, options, _chapter(inputs, options), _m(inputs, options))
+    return {
+        name: decision
+        for edition in every
+        for name, decision in zip(edition.columns, edition.decide(patient), strict=True)
+    }
 
 
 def _outside(inputs: Inputs) -> Decision | None:
@@ -158,14 +202,7 @@ def _m(inputs: Inputs, options: StagingOptions) -> Decision:
     return unknown("missing: M")
 
 
-def _n7(inputs: Inputs, chapter: str | None) -> Decision:
-    if inputs.n7 is not None:
-        return Decision(inputs.n7, "given")
-    facts = _facts(inputs, chapter, own="")
-    return facts if isinstance(facts, Decision) else over_readings(facts, ajcc7.n7)
-
-
-def _facts(inputs: Inputs, chapter: str | None, *, own: str) -> tuple[NodeFacts, ...] | Decision:
+def node_facts(inputs: Inputs, chapter: str | None, *, own: str) -> tuple[NodeFacts, ...] | Decision:
     """What is known of the nodes, from a category of another edition (see `readings`) or from measurements.
 
     Parameters
@@ -187,129 +224,7 @@ def _facts(inputs: Inputs, chapter: str | None, *, own: str) -> tuple[NodeFacts,
         return unknown(f"contradiction: {error}")
 
 
-def _ajcc8(inputs: Inputs, chapter: Decision, m: Decision, options: StagingOptions) -> list[Decision]:
-    """T, clinical N and stage, pathological N and stage of edition 8."""
-    if chapter.value is None:
-        return [chapter] * 5
-    given = inputs.t8 or inputs.t7
-    if chapter.value == POSITIVE:
-        t, n = ajcc8_positive.t8(given), _n8_positive(inputs)
-        pn = _pn8_positive(inputs)
-        stage = _over_positive(ajcc8_positive.clinical_stage, given, n, m)
-        p_stage = _over_positive(ajcc8_positive.pathological_stage, inputs.pt8, pn, m)
-    else:
-        t, n = ajcc8_negative.t8(given), _n8_negative(inputs, options)
-        pn = _pn8_negative(inputs)
-        stage = _over(ajcc8_negative.stage8, given, n, m)
-        p_stage = _over(ajcc8_negative.stage8, inputs.pt8, pn, m)
-        stage = _because_of_t(stage, t)
-    no_surgery = not_applicable("no pathological T, N or number of positive nodes")
-    operated = inputs.pt8 or inputs.pn8 or inputs.n_positive_nodes is not None
-    path = [pn, p_stage] if operated else [no_surgery] * 2
-    return [d if not d.applicable else d.flagged(*chapter.flags) for d in (t, n, stage, *path)]
-
-
-def _because_of_t(stage: Decision, t: Decision) -> Decision:
-    """The stage's reason, with T's own where T is what is wrong."""
-    if stage.value is not None or t.value is not None or t.reason == "missing: T":
-        return stage
-    return unknown(f"{t.reason}; {stage.reason}", stage.possible)
-
-
-def _n8_positive(inputs: Inputs) -> Decision:
-    if inputs.n8 is not None:
-        facts = _facts(inputs._replace(n7=None), POSITIVE, own="")
-        return facts if isinstance(facts, Decision) else Decision(inputs.n8, "given")
-    facts = _facts(inputs, POSITIVE, own="n8")
-    return facts if isinstance(facts, Decision) else over_readings(facts, ajcc8_positive.clinical_n)
-
-
-def _n8_negative(inputs: Inputs, options: StagingOptions) -> Decision:
-    if inputs.n8 is not None:
-        return Decision(inputs.n8, "given")
-    facts = _facts(inputs, NEGATIVE, own="n8")
-    if isinstance(facts, Decision):
-        return facts
-    assumed = inputs.clinical_ene is None and options.ene_unknown == "negative"
-    ene = False if assumed else inputs.clinical_ene
-    made = over_readings([one.with_ene(ene) for one in facts], ajcc8_negative.clinical_n)
-    with_nodes = made.value not in (None, "N0", "NX") or len(facts) > 1
-    return made.flagged("ene_assumed_negative") if assumed and with_nodes else made
-
-
-def _pn8_positive(inputs: Inputs) -> Decision:
-    if inputs.pn8 is not None:
-        if inputs.pn8 not in ("N0", "N1", "N2", "NX"):
-            return unknown(f"p{inputs.pn8} does not exist in edition 8 for p16-positive disease")
-        return Decision(inputs.pn8, "given")
-    return ajcc8_positive.pathological_n(inputs.n_positive_nodes)
-
-
-def _pn8_negative(inputs: Inputs) -> Decision:
-    if inputs.pn8 is not None:
-        return Decision(inputs.pn8, "given")
-    try:
-        facts = measured(inputs.n_positive_nodes, inputs.p_node_laterality, inputs.p_largest_node_cm)
-    except Contradiction as error:
-        return unknown(f"contradiction: {error}")
-    return ajcc8_negative.pathological_n(facts.with_ene(inputs.pathological_ene))
-
-
-def _version9(inputs: Inputs, chapter: Decision, m: Decision, options: StagingOptions) -> list[Decision]:
-    """Clinical N and stage, pathological N and stage of version 9."""
-    if chapter.value != POSITIVE:
-        known = inputs.hpv is not None
-        outside = not_applicable("version 9 is for HPV-associated disease; p16-negative stays on edition 8")
-        return [outside if known else unknown("missing: hpv")] * 4
-    ene, flags = _iene(inputs, options)
-    if inputs.n9 is not None:
-        n = Decision(inputs.n9, "given")
-    else:
-        facts = _facts(inputs, POSITIVE, own="")
-        if isinstance(facts, Decision):
-            n = facts
-        else:
-            n = over_readings([one.with_ene(ene) for one in facts], version9.clinical_n).flagged(*flags)
-    stage = _over_positive(version9.clinical_stage, inputs.t8 or inputs.t7, n, m)
-    if inputs.pt8 is None and inputs.pn9 is None and inputs.n_positive_nodes is None:
-        return [n, stage, *[not_applicable("no pathological T, N or number of positive nodes")] * 2]
-    own = inputs.pn9 is not None
-    pn = (
-        Decision(inputs.pn9, "given")
-        if own
-        else version9.pathological_n(inputs.n_positive_nodes, inputs.pathological_ene)
-    )
-    return [n, stage, pn, _over_positive(version9.pathological_stage, inputs.pt8, pn, m)]
-
-
-def _iene(inputs: Inputs, options: StagingOptions) -> tuple[Tri, tuple[str, ...]]:
-    if inputs.iene_grade is not None:
-        return inputs.iene_grade >= 1, ()
-    if options.iene_from_ai and inputs.n_ai_ene is not None:
-        return inputs.n_ai_ene >= 1, ("exploratory_iene_from_ai",)
-    return None, ()
-
-
-def _word(decision: Decision) -> str | None:
-    """N for RTOG-0129: where several are possible on one side of its cut, one of them stands for all."""
-    if decision.value is not None or not decision.possible:
-        return decision.value
-    for group in (("N0", "N1", "N2a"), ("N2b", "N2c", "N3")):
-        if set(decision.possible) <= set(group):
-            return decision.possible[0]
-    return None
-
-
-def _over_positive(
-    stage: Callable[[str | None, str | None, str | None], Decision], t: str | None, n: Decision, m: Decision
-) -> Decision:
-    """`_over` of HPV-associated disease: a T that it does not have has no stage but that of M1."""
-    own = ajcc8_positive.t8(t)
-    made = _over(stage, own.value, n, m)
-    return made if t is None or own.value is not None or m.value == "M1" else unknown(own.reason)
-
-
-def _over(
+def over_n(
     stage: Callable[[str | None, str | None, str | None], Decision], t: str | None, n: Decision, m: Decision
 ) -> Decision:
     """A stage over every N that is possible: known only if all give the same."""

@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aiene.risk.staging.decision import Decision
-from aiene.risk.staging.patient import Inputs, Staged, StagingOptions, stage_patient
-from aiene.risk.staging.rtog import UNCLASSIFIABLE
-
-UNKNOWN, NOT_APPLICABLE = "unknown", "not_applicable"
-STAGING_COLUMNS: tuple[str, ...] = (
-    *(f"{name}{part}" for name in Staged._fields for part in ("", "_row", "_reason")),
-    "staging_flags",
+from aiene.risk.staging.patient import (
+    Edition,
+    Inputs,
+    StagingOptions,
+    editions,
+    stage_patient,
+    staging_columns,
 )
-"""What `stage_table` adds behind `patient_id` and `row`."""
 
-_RTOG = ("rtog0129", "rtog0129_fakhry2019", "rtog0129_ang2010")
+NOT_APPLICABLE = "not_applicable"
 
 
-def stage_table(table: pd.DataFrame, *, options: StagingOptions | None = None) -> pd.DataFrame:
+def stage_table(
+    table: pd.DataFrame, *, options: StagingOptions | None = None, own: Sequence[Edition] = ()
+) -> pd.DataFrame:
     """Every stage and risk group of every patient, with the row that decided and the reason where none did.
 
     Parameters
     ----------
     table : canonical, see `aiene.risk.table`.
     options : what the user decides where the rules leave a choice.
+    own : editions of the user, beside those of the package.
 
     Returns
     -------
-    One row per patient in the table's order: `patient_id`, `row` (from 1), then `STAGING_COLUMNS`. A value is
+    One row per patient in the table's order: `patient_id`, `row` (from 1), then `staging_columns`. A value is
     `unknown` (`unclassifiable` for RTOG-0129) or `not_applicable` only with a reason.
     """
     chosen = options or StagingOptions()
     keys = _keys(table)
     codes, first = _distinct(keys)
     rows = keys.iloc[first]
-    decided = [_cells(stage_patient(_inputs(values), chosen)) for values in rows.itertuples(index=False)]
+    decided = [
+        _cells(stage_patient(_inputs(values), chosen, own), own) for values in rows.itertuples(index=False)
+    ]
     cells = {
         name: pd.array([one[place] for one in decided], dtype="string").take(codes)
-        for place, name in enumerate(STAGING_COLUMNS)
+        for place, name in enumerate(staging_columns(own))
     }
     ids = table["patient_id"].reset_index(drop=True)
     return pd.DataFrame({"patient_id": ids, "row": np.arange(1, len(table) + 1), **cells})
@@ -98,17 +103,11 @@ def _inputs(values: tuple[Any, ...]) -> Inputs:
     return Inputs(**known)
 
 
-def _cells(staged: Staged) -> list[str]:
+def _cells(staged: Mapping[str, Decision], own: Sequence[Edition]) -> list[str]:
     cells: list[str] = []
-    for name, decision in zip(Staged._fields, staged, strict=True):
-        cells += [_word(name, decision), decision.row, decision.reason]
-    flags = dict.fromkeys(flag for decision in staged for flag in decision.flags)
+    for edition in (*editions(), *own):
+        for decision in (staged[name] for name in edition.columns):
+            without = edition.no_value if decision.applicable else NOT_APPLICABLE
+            cells += [decision.value or without, decision.row, decision.reason]
+    flags = dict.fromkeys(flag for decision in staged.values() for flag in decision.flags)
     return [*cells, " | ".join(flags)]
-
-
-def _word(name: str, decision: Decision) -> str:
-    if decision.value is not None:
-        return decision.value
-    if not decision.applicable:
-        return NOT_APPLICABLE
-    return UNCLASSIFIABLE if name in _RTOG else UNKNOWN

@@ -17,12 +17,13 @@ from aiene.report.formatting import plain_rows
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_cohort, outcome_of, words
+from aiene.risk.analyse.curve_panels import Stratum
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.locked_model import LockedModel
 from aiene.risk.analyse.output import write_analysis
 from aiene.risk.analyse.records import Analysis, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, parse_endpoints
-from aiene.risk.analyse.survival import Stratum, survival_part
+from aiene.risk.analyse.survival import survival_part
 from aiene.risk.analyse.text import software
 from aiene.risk.schemes.scheme import Scheme
 from aiene.risk.validate.measures import Found, Predictor, measured
@@ -34,7 +35,7 @@ from aiene.risk.validate.tables import (
     discrimination_table,
     left_out_table,
 )
-from aiene.stats.concordance import harrell_c
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import NotEstimableError
 
 

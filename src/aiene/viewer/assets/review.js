@@ -14,6 +14,7 @@ let merging = 0
 let stroke = null
 let unsaved = false
 let stale = false
+let wanted = 'corrected'
 
 const say = (id, words) => {
   const box = document.getElementById(id)
@@ -49,8 +50,8 @@ function nodesNow() {
   const known = new Map(state.nodes.map((node) => [node.value, node]))
   const counts = new Map()
   for (const value of labels.values) if (value && value !== PRIMARY) counts.set(value, (counts.get(value) || 0) + 1)
-  const ml = labels.spacing.reduce((a, b) => a * b, 1) / 1000
-  return [...counts].sort(([a], [b]) => a - b).map(([value, count]) => known.get(value) || { value, name: `new ${value}`, short: `new ${value}`, kind: 'unknown', ml: count * ml, fresh: true })
+  const mm3 = labels.spacing.reduce((a, b) => a * b, 1)
+  return [...counts].sort(([a], [b]) => a - b).map(([value, count]) => known.get(value) || { value, name: `new ${value}`, short: `new ${value}`, kind: 'unknown', mm3: count * mm3, fresh: true })
 }
 
 function show() {
@@ -65,8 +66,8 @@ function show() {
     const button = document.createElement('button')
     Object.assign(button, { type: 'button', textContent: node.name })
     button.setAttribute('aria-pressed', String(node.value === viewer.chosen))
-    const axes = node.long ? `${number(node.long, 0)} x ${number(node.short_axis, 0)}` : '–'
-    const cells = ['', number(node.ene, 2), number(node.pos, 2), number(node.ml, 2), axes, node.side || '–']
+    const axes = node.long ? `${number(node.long, 1)} x ${number(node.short_axis, 1)}` : '–'
+    const cells = ['', number(node.ene, 4), number(node.pos, 4), number(node.mm3, 0), axes, node.side || '–']
     cells.forEach((text, at) => {
       const box = document.createElement('td')
       if (at === 0) box.append(button)
@@ -111,6 +112,7 @@ function showPlace(voxel) {
 
 function pick(value) {
   if (merging && merging !== value) {
+    remember()
     joins.push([merging, value])
     const names = [merging, value].map((one) => viewer.nodes.get(one)?.name)
     merging = 0
@@ -189,8 +191,10 @@ function lineTo(spot) {
 function fillWithin() {
   const [u, v] = stroke.path[0].plane.axes
   const points = stroke.path.map(({ at }) => at)
-  const [first, last] = [points[0], points.at(-1)]
-  if (points.length < 8 || Math.hypot(first[0] - last[0], first[1] - last[1]) > 4) return
+  const apart = (p, q) => Math.hypot(p[0] - q[0], p[1] - q[1])
+  const gap = apart(points[0], points.at(-1))
+  const way = points.slice(1).reduce((sum, point, i) => sum + apart(points[i], point), 0) // a fast mouse tells few points
+  if (gap > 4 || way < 8 || way < 3 * gap) return
   const span = (k) => [Math.floor(Math.min(...points.map((p) => p[k]))), Math.ceil(Math.max(...points.map((p) => p[k])))]
   const [[u0, u1], [v0, v1]] = [span(0), span(1)]
   for (let b = v0; b <= v1; b++) {
@@ -209,8 +213,9 @@ function fillWithin() {
   }
 }
 
+/** A value that neither the drawing has nor a node that was measured, though it is taken out by now. */
 function freeValue() {
-  const used = new Set(labels.values)
+  const used = new Set([...labels.values, ...state.nodes.map((node) => node.value)])
   for (let value = 1; value <= 250; value++) if (!used.has(value)) return value
   return 250
 }
@@ -221,7 +226,7 @@ function down(event) {
   event.preventDefault()
   const spot = spotAt(event)
   if (!spot || document.body.classList.contains('busy')) return
-  if (tool === 'grow') return void edit('grow', { at: spot.voxel, value: 0 })
+  if (tool === 'grow') return void edit('grow', { at: spot.voxel, value: freeValue() })
   if (tool === 'draw' && !viewer.chosen) viewer.chosen = freeValue()
   stroke = { value: tool === 'erase' ? 0 : viewer.chosen, old: new Map(), path: [], tool }
   if (tool === 'cut') stroke.path.push(spot)
@@ -245,23 +250,24 @@ function up(event) {
     stroke = null
     if (!to) return say('doing', 'Draw a line across the chosen node.')
     if (!viewer.chosen) return say('doing', 'Choose a node before parting it.')
-    return void edit('cut', { from: from.voxel, to: to.voxel, value: viewer.chosen })
+    return void edit('cut', { from: from.voxel, to: to.voxel, fresh: freeValue() })
   }
   fillWithin()
-  keepUndo(stroke.old)
+  if (stroke.old.size) remember(stroke.old)
   stroke = null
   changed()
 }
 
-function keepUndo(old) {
-  if (old.size) undo.push(old)
+/** What undo goes back to: the voxels that are about to change, and what was said of nodes. */
+function remember(old = new Map()) {
+  undo.push({ old, joins: [...joins], rejected: { ...rejected } })
   if (undo.length > 50) undo.shift()
 }
 
 function take(values) {
   const old = new Map()
   for (let at = 0; at < values.length; at++) if (values[at] !== labels.values[at]) old.set(at, labels.values[at])
-  keepUndo(old)
+  if (old.size) remember(old)
   labels.changed(values)
 }
 
@@ -353,6 +359,7 @@ function save(status, anyway = false) {
   return working(async () => {
     say('told', '')
     say('saved', 'Measuring ...')
+    wanted = status
     const began = performance.now()
     const reason = document.getElementById('reason').value
     state = { ...state, ...(await ask('save', { drawing: await drawn(), size: labels.size, base: state.base, status, reason, joins, rejected, anyway })) }
@@ -388,9 +395,12 @@ const edits = {
   fill: () => edit('fill'),
   interpolate: () => edit('interpolate'),
   undo: () => {
-    const old = undo.pop()
-    if (!old) return
-    for (const [at, value] of old) labels.values[at] = value
+    const before = undo.pop()
+    if (!before) return
+    for (const [at, value] of before.old) labels.values[at] = value
+    joins = before.joins
+    rejected = before.rejected
+    say('doing', '')
     changed()
   },
   new: () => {
@@ -410,13 +420,17 @@ const edits = {
     if (!viewer.chosen || viewer.chosen === PRIMARY) return say('doing', 'Choose a node first.')
     const reason = document.getElementById('reason').value.trim()
     if (!reason) return say('doing', 'Write the reason into the field below, then reject.')
-    rejected[viewer.chosen] = reason
-    replaceValue(viewer.chosen, 0)
+    const value = viewer.chosen
+    take(labels.values.map((one) => (one === value ? 0 : one)))
+    rejected[value] = reason
+    changed()
   }
 }
 
 function listen() {
   const stage = document.getElementById('stage')
+  const pen = document.getElementById('pen')
+  pen.addEventListener('change', () => pen.blur()) // keys are for the tools again
   for (const [name, handler] of [['mousedown', down], ['mousemove', moved], ['mouseup', up]]) stage.addEventListener(name, handler, true)
   window.addEventListener('mouseup', up, true)
   for (const name of ['pointerdown', 'pointerup']) stage.addEventListener(name, (event) => tool !== 'look' && event.button === 0 && event.stopPropagation(), true)
@@ -424,7 +438,7 @@ function listen() {
   for (const button of document.querySelectorAll('[data-edit]')) button.addEventListener('click', () => edits[button.dataset.edit]())
   for (const button of document.querySelectorAll('[data-save]')) button.addEventListener('click', () => save(button.dataset.save))
   for (const button of document.querySelectorAll('[data-window]')) button.addEventListener('click', () => setWindow(viewer, button.dataset.window))
-  document.getElementById('anyway').addEventListener('click', () => save('corrected', true))
+  document.getElementById('anyway').addEventListener('click', () => save(wanted, true))
   document.getElementById('reload').addEventListener('click', () => working(async () => {
     state = { ...state, ...(await ask('state', {})) }
     await settled()

@@ -24,12 +24,13 @@ def draw_curves(content: Mapping[str, Any]) -> Figure:
     Parameters
     ----------
     content : `panels`, each with `title`, `curves` (`label`, `time`, `value`, `low`, `high`, `look`, `band`,
-        and optional `censored` times), `risk` (`times`, `labels`, `counts`), `notes`; and `y_label`,
+        and optional `censored` times), `risk` (`times`, `labels`, `counts`,
+        and optional `censored`), `notes`; and `y_label`,
         `x_label`, `y_top`, `x_end`, `legend_at` (a place in words of matplotlib).
     """
     panels = content["panels"]
     longest = max((text_inches(label, 8) for p in panels for label in p["risk"]["labels"]), default=0.5)
-    left = max(0.75, longest + 0.5)
+    left = max(0.75, longest + 0.65)
     rows = max(len(p["risk"]["labels"]) for p in panels)
     legend = ROW * max(len(p["curves"]) for p in panels) + 0.1
     table = ROW * (rows + 1)
@@ -124,6 +125,7 @@ def _heading(axes: Axes, panel: Mapping[str, Any], legend_height: float) -> None
         borderaxespad=0.2,
         labelspacing=0.25,
         handletextpad=0.6,
+        fontsize=8,
     )
     lift = legend_height / PLOT_HEIGHT
     axes.text(0, 1 + lift, panel["notes"], transform=axes.transAxes, fontsize=8, color=INK, va="bottom")
@@ -143,14 +145,17 @@ def _risk_table(axes: Axes, panel: Mapping[str, Any], end: float, height: float)
     axes.set_ylim(height, 0)
     axes.axis("off")
     risk = panel["risk"]
-    axes.text(0, ROW / 2, "Number at risk", fontsize=8, fontweight="bold", va="center", ha="left")
+    heading = "Number at risk (censored)" if "censored" in risk else "Number at risk"
+    axes.text(0, ROW / 2, heading, fontsize=8, fontweight="bold", va="center", ha="left")
     for row, (label, counts) in enumerate(zip(risk["labels"], risk["counts"], strict=True)):
         y = ROW * (row + 1.5)
         axes.text(
-            -0.06 * end, y, label, fontsize=8, va="center", ha="right", color=FAINT if not counts else INK
+            -0.09 * end, y, label, fontsize=8, va="center", ha="right", color=FAINT if not counts else INK
         )
-        for time, count in zip(risk["times"], counts, strict=True):
-            axes.text(time, y, str(count), fontsize=8, va="center", ha="center")
+        gone = risk["censored"][row] if "censored" in risk else [None] * len(counts)
+        for time, count, censored in zip(risk["times"], counts, gone, strict=True):
+            text = str(count) if censored is None else f"{count} ({censored})"
+            axes.text(time, y, text, fontsize=7.5, va="center", ha="center")
 
 
 def _at(times: Sequence[float], values: Sequence[float], x: float) -> float:

@@ -22,11 +22,14 @@ def draw_forest(content: Mapping[str, Any]) -> Figure:
 
     Parameters
     ----------
-    content : `rows` with `label`, `head` (bool), `value`, `low`, `high`, `text`, `look`; `x_label`, `heading`
-        (over the column of words); `looks` with the labels of the point shapes, may be empty.
+    content : `rows` with `label`, `head` (bool), `value`, `low`, `high`, `text`, `look` and optional `counts`
+        (patients and events); `x_label`, `heading` (over the column of words); `looks` with the labels of the
+        point shapes, may be empty.
     """
     rows = content["rows"]
-    left = 0.15 + max([1.0, *(text_inches(r["label"], 8.5) for r in rows)])
+    counted = max((text_inches(r.get("counts", ""), 8.5) for r in rows), default=0.0)
+    between = max(counted, 1.0) + 0.25 if counted else 0.0
+    left = 0.15 + between + max([1.0, *(text_inches(r["label"], 8.5) for r in rows)])
     right = 0.2 + max([1.2, *(text_inches(r["text"], 8.5) for r in rows)])
     tall = ROW * len(rows)
     extra = ROW if content["looks"] else 0.0
@@ -39,7 +42,7 @@ def draw_forest(content: Mapping[str, Any]) -> Figure:
     _ticks(axes, low, high)
     axes.axvline(1, color=FAINT, linewidth=0.8)
     for y, row in enumerate(rows):
-        _row(axes, y, row, low, high)
+        _row(axes, y, row, low, high, between)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(content["x_label"])
@@ -47,6 +50,17 @@ def draw_forest(content: Mapping[str, Any]) -> Figure:
     axes.text(
         1.03, lift, content["heading"], transform=axes.transAxes, fontsize=8.5, fontweight="bold", va="bottom"
     )
+    if between:
+        axes.text(
+            -0.03,
+            lift,
+            "n / events",
+            transform=axes.transAxes,
+            fontsize=8.5,
+            fontweight="bold",
+            va="bottom",
+            ha="right",
+        )
     _legend(axes, content["looks"], tall)
     return figure
 
@@ -86,10 +100,13 @@ def draw_dose(content: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _row(axes: Axes, y: int, row: Mapping[str, Any], low: float, high: float) -> None:
+def _row(axes: Axes, y: int, row: Mapping[str, Any], low: float, high: float, between: float) -> None:
     weight = "bold" if row["head"] else "normal"
+    if row.get("counts"):
+        place_of = axes.get_yaxis_transform()
+        axes.text(-0.03, y, row["counts"], transform=place_of, ha="right", va="center", fontsize=8.5)
     axes.text(
-        -0.03,
+        -0.03 - between / PLOT,
         y,
         row["label"],
         transform=axes.get_yaxis_transform(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
-from aiene.report.document import Column, Item, Section, Table, Text
+from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
+from aiene.risk.analyse.curve_panels import Stratum
 from aiene.risk.analyse.derive.search import (
     FEWEST_EVENTS,
     FEWEST_IN_GROUP,
@@ -22,6 +23,7 @@ from aiene.risk.analyse.derive.search import (
     Derived,
     search,
 )
+from aiene.risk.analyse.derive.tree import tree_table
 from aiene.risk.analyse.derive.validate import (
     Data,
     bootstrap_rows,
@@ -32,11 +34,12 @@ from aiene.risk.analyse.derive.validate import (
     split_mask,
     split_rows,
 )
-from aiene.risk.analyse.grouping import Grouping, Groupings
+from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
-from aiene.risk.analyse.survival import Stratum, survival_part
-from aiene.risk.schemes.scheme import Scheme, SchemeSource, scheme_bytes
+from aiene.risk.analyse.survival import survival_part
+from aiene.risk.schemes.scheme import BASE_GROUPS, Base, Scheme, SchemeSource, scheme_bytes
+from aiene.risk.table.endpoints import ALIASES
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import information
 from aiene.stats.tests import log_rank
@@ -58,6 +61,8 @@ class _Material:
     count: np.ndarray
     bases: tuple[str, ...]
     center: np.ndarray
+    base_name: Base
+    chapter: str
 
 
 def derive_chapter(
@@ -71,6 +76,9 @@ def derive_chapter(
 ) -> tuple[Section, Part]:
     """Derive and validate; the scheme found is written to `scheme_derived.toml`.
 
+    With AJCC-8 as base each of its chapters has a search, tables and a scheme file of its own: a stage of the
+    one is not that of the other.
+
     Parameters
     ----------
     out : folder of the results.
@@ -78,12 +86,32 @@ def derive_chapter(
     endpoint = settings.derive_endpoint or "dc"
     if endpoint not in endpoints:
         return _failed(f"{LABELS[endpoint]} cannot be analysed, so no cut-off can be derived for it.")
-    material = _material(cohort, groupings, endpoint)
-    try:
-        parts = _derived(material, scheme, settings, out, on_progress)
-    except NotEstimableError as error:
-        return _failed(f"No cut-off can be derived for {LABELS[endpoint].lower()}: {error}")
-    return Section("derived", TITLE, parts.items), parts
+    whole = Part()
+    for base in groupings.bases or (None,):
+        material = _material(cohort, base, scheme, endpoint)
+        where = f", {CHAPTERS[material.chapter][0]}" if material.chapter else ""
+        try:
+            part = _derived(material, scheme, settings, out, on_progress)
+        except NotEstimableError as error:
+            part = _failed(f"No cut-off can be derived for {LABELS[endpoint].lower()}{where}: {error}")[1]
+        whole += replace(part, items=tuple(_of_chapter(i, material.chapter, where) for i in part.items))
+    return Section("derived", TITLE, whole.items), whole
+
+
+def _of_chapter(item: Item, chapter: str, where: str) -> Item:
+    """The item with names and words that tell it from that of the other chapter; as it is without one."""
+    if not chapter:
+        return item
+    if isinstance(item, Text):
+        return replace(item, words=f"AJCC-8{where}. {item.words}")
+    if isinstance(item, Table | Figure):
+        return replace(item, name=f"{item.name}_{chapter}", title=f"{item.title} (AJCC-8{where})")
+    return item
+
+
+def scheme_file(chapter: str = "") -> str:
+    """Name of the file of a derived scheme, of a chapter of AJCC-8 where one is named."""
+    return f"scheme_derived_{chapter}.toml" if chapter else "scheme_derived.toml"
 
 
 def _failed(reason: str) -> tuple[Section, Part]:
@@ -91,17 +119,24 @@ def _failed(reason: str) -> tuple[Section, Part]:
     return Section("derived", TITLE, part.items), part
 
 
-def _material(cohort: Cohort, groupings: Groupings, endpoint: Endpoint) -> _Material:
+def _material(cohort: Cohort, grouping: Grouping | None, scheme: Scheme, endpoint: Endpoint) -> _Material:
     outcome, _ = outcome_of(cohort.table, endpoint)
     base = np.zeros(len(cohort.table), dtype=int)
     bases: tuple[str, ...] = ("all",)
-    if groupings.base is not None:
-        base, bases = groupings.base.rank(cohort.table), groupings.base.order
+    chapter, base_name = "", scheme.base
+    if grouping is not None:
+        base, bases, chapter = grouping.rank(cohort.table), grouping.order, grouping.chapter
+    if chapter and base_name == "ajcc8":
+        base_name = "ajcc8_p16_positive" if chapter == "p16_positive" else "ajcc8_p16_negative"
+    else:
+        chapter = ""
     base = base[outcome.rows]
     keep = base >= 0
     count = numeric(cohort.table, "n_ai_ene")[outcome.rows].astype(int)
     center = words(cohort.table, "center")[outcome.rows]
-    return _Material(endpoint, outcome.take(keep), base[keep], count[keep], bases, center[keep])
+    return _Material(
+        endpoint, outcome.take(keep), base[keep], count[keep], bases, center[keep], base_name, chapter
+    )
 
 
 def _derived(
@@ -149,6 +184,7 @@ def _derived(
         *curves.items,
         *((_mapping(found, material),) if found.cutoffs else ()),
         _space(found),
+        tree_table(data, train, found, material.bases),
     ]
     return Part(tuple(items), curves.skipped, _unstable(found, data, train))
 
@@ -332,8 +368,8 @@ def _write_scheme(
         return ""
     names, _ = _labels(found.n_groups)
     mapping = {}
-    for group in scheme.base_groups:
-        place = _nearest(group, scheme.base_groups, material.bases)
+    for group in BASE_GROUPS[material.base_name]:
+        place = _nearest(group, BASE_GROUPS[material.base_name], material.bases)
         mapping[group] = tuple(names[g] for g in found.group[place])
     used = {n for row in mapping.values() for n in row}
     chose, outcome = int(train.sum()), material.outcome
@@ -347,18 +383,19 @@ def _write_scheme(
         note="Report it only with its validation on other patients.",
     )
     derived = Scheme(
-        name=f"{scheme.name}-derived",
-        base=scheme.base,
+        name=f"{scheme.name}-derived{f'-{material.chapter}' if material.chapter else ''}".replace("_", "-"),
+        base=material.base_name,
         base_definition=scheme.base_definition,
         cutoffs=found.cutoffs,
         mapping=mapping,
         groups=tuple(n for n in names if n in used),
         source=source,
-        endpoint={"dc": "dm", "lrc": "lrf"}.get(material.endpoint, material.endpoint),
+        endpoint=ALIASES[material.endpoint],
         monotone=False,
     )
-    Owned(out).write(out / "scheme_derived.toml", scheme_bytes(derived))
-    return "scheme_derived.toml"
+    name = scheme_file(material.chapter)
+    Owned(out).write(out / name, scheme_bytes(derived))
+    return name
 
 
 def _nearest(group: str, every: Sequence[str], present: Sequence[str]) -> int:

@@ -16,8 +16,9 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.derive.search import Derived, search
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats.concordance import concordance, harrell_c
+from aiene.stats.concordance import concordance
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
+from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import Interval, NotEstimableError
 
 GIVEN, OLD, DERIVED = (

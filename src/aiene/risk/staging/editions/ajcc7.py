@@ -7,7 +7,8 @@ text of the manual is the final authority.
 from __future__ import annotations
 
 from aiene.risk.staging.decision import Decision, Row, among, decide, every, lacking, negated, some, told
-from aiene.risk.staging.nodes import NodeFacts, needed
+from aiene.risk.staging.nodes import NodeFacts, needed, over_readings
+from aiene.risk.staging.patient import Edition, Patient, node_facts, over_n
 
 N_ORDER = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
 STAGE_ORDER = ("0", "I", "II", "III", "IVA", "IVB", "IVC")
@@ -67,3 +68,20 @@ def four_stages(table: str, t: str | None, n: str | None, m: str | None, *, n3: 
 
 def _t4(t: str | None, word: str) -> bool | None:
     return None if t == "T4" else among(t, word)
+
+
+def n_of(patient: Patient) -> Decision:
+    """N of edition 7 of a patient."""
+    inputs = patient.inputs
+    if inputs.n7 is not None:
+        return Decision(inputs.n7, "given")
+    facts = node_facts(inputs, patient.chapter.value, own="")
+    return facts if isinstance(facts, Decision) else over_readings(facts, n7)
+
+
+def _decide(patient: Patient) -> tuple[Decision, ...]:
+    n = n_of(patient)
+    return n, over_n(stage7, patient.inputs.t7 or patient.inputs.t8, n, patient.m)
+
+
+EDITION = Edition("ajcc7", ("ajcc7_n", "ajcc7_stage"), _decide, place=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from aiene.benchmark.report.chart import Chart
 from aiene.benchmark.report.results_reader import Source
 from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig, in_words, shown
@@ -86,7 +87,7 @@ def _draw_roc(curves: Sequence[_Curve]) -> Drawing:
     return figure
 
 
-def froc(source: Source) -> Figure | None:
+def froc(source: Source, _: str = "") -> Figure | None:
     """Free-response curves of node detection."""
     curves, rows = [], list[tuple[Any, ...]]()
     for model in source.run:
@@ -282,3 +283,10 @@ def _draw(axes: Axes, content: _Content) -> None:
     axes.axhline(1.0, color=RULE, linewidth=0.8)
     for one in content.bins:
         axes.text((one.start + one.stop) / 2, 1.1, str(one.n), fontsize=7, ha="center", va="center")
+
+
+CHARTS = (
+    Chart("detection", 1, froc),
+    Chart("classification", 1, roc),
+    Chart("classification", 2, calibration),
+)

@@ -12,7 +12,8 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene.benchmark.comparators.adapters import reads_files
-from aiene.benchmark.report.curve_charts import panels
+from aiene.benchmark.report.chart import Chart
+from aiene.benchmark.report.charts.curves import panels
 from aiene.benchmark.report.names import endpoint_title
 from aiene.benchmark.report.results_reader import Source, value
 from aiene.report.document import Figure, by_column
@@ -296,6 +297,13 @@ def _ml(volume: float) -> str:
 # Stability of ranks
 
 
+def _of_primary(source: Source, by: str) -> Figure | None:
+    primary = dig(source.summary, "primary", "endpoint")
+    every = source.summary.get("ranking") or []
+    found = [one for one in every if one.get("endpoint") == primary and str(one.get("by")) == by]
+    return rank_stability(found[0]) if found else None
+
+
 def rank_stability(ranking: dict[str, Any]) -> Figure | None:
     """The chart of one entry of the summary's `ranking`; None where there is nothing to rank."""
     models = [model for model in ranking.get("models") or [] if model.get("share_by_rank")]
@@ -362,3 +370,11 @@ def _frame(column: int, line: int) -> Any:
     from matplotlib.patches import Rectangle
 
     return Rectangle((column + 0.04, line + 0.06), 0.92, 0.88, fill=False, edgecolor=INK, linewidth=1.8)
+
+
+CHARTS = (
+    Chart("segmentation", 1, boxes),
+    Chart("segmentation", 2, volumes),
+    Chart("ranks", 1, _of_primary),
+    Chart("resources", 1, cost),
+)

@@ -8,18 +8,22 @@ known, or not unequivocal, the lower category is assigned and flagged.
 from __future__ import annotations
 
 from aiene.risk.staging.ajcc8_positive import clinical_stage as _clinical_stage
+from aiene.risk.staging.ajcc8_positive import stage_over_n
 from aiene.risk.staging.decision import (
     Decision,
     Row,
+    Tri,
     among,
     decide,
     every,
     lacking,
     negated,
+    not_applicable,
     told,
     unknown,
 )
-from aiene.risk.staging.nodes import NodeFacts, needed
+from aiene.risk.staging.nodes import NodeFacts, needed, over_readings
+from aiene.risk.staging.patient import POSITIVE, Edition, Inputs, Patient, StagingOptions, node_facts
 
 N_ORDER = ("N0", "N1", "N2", "N3")
 PN_ORDER = ("N0", "N1a", "N1b", "N2", "N3")
@@ -95,3 +99,43 @@ def pathological_stage(t: str | None, n: str | None, m: str | None) -> Decision:
     ]
     otherwise = f"the version has no group for {t} {n} {m}"
     return decide("v9-pstage", rows, missing=lacking(t, n, m), otherwise=otherwise)
+
+
+def _decide(patient: Patient) -> list[Decision]:
+    """Clinical N and stage, pathological N and stage."""
+    inputs, chapter, m = patient.inputs, patient.chapter, patient.m
+    if chapter.value != POSITIVE:
+        known = inputs.hpv is not None
+        outside = not_applicable("version 9 is for HPV-associated disease; p16-negative stays on edition 8")
+        return [outside if known else unknown("missing: hpv")] * 4
+    ene, flags = imaging_extension(inputs, patient.options)
+    if inputs.n9 is not None:
+        n = Decision(inputs.n9, "given")
+    else:
+        facts = node_facts(inputs, POSITIVE, own="")
+        if isinstance(facts, Decision):
+            n = facts
+        else:
+            n = over_readings([one.with_ene(ene) for one in facts], clinical_n).flagged(*flags)
+    stage = stage_over_n(clinical_stage, inputs.t8 or inputs.t7, n, m)
+    if inputs.pt8 is None and inputs.pn9 is None and inputs.n_positive_nodes is None:
+        return [n, stage, *[not_applicable("no pathological T, N or number of positive nodes")] * 2]
+    own = inputs.pn9 is not None
+    pn = (
+        Decision(inputs.pn9, "given")
+        if own
+        else pathological_n(inputs.n_positive_nodes, inputs.pathological_ene)
+    )
+    return [n, stage, pn, stage_over_n(pathological_stage, inputs.pt8, pn, m)]
+
+
+def imaging_extension(inputs: Inputs, options: StagingOptions) -> tuple[Tri, tuple[str, ...]]:
+    """Whether a reader saw extension, or AI-ENE did where the options say so, with its flag."""
+    if inputs.iene_grade is not None:
+        return inputs.iene_grade >= 1, ()
+    if options.iene_from_ai and inputs.n_ai_ene is not None:
+        return inputs.n_ai_ene >= 1, ("exploratory_iene_from_ai",)
+    return None, ()
+
+
+EDITION = Edition("version9", ("v9_n", "v9_stage", "v9_pn", "v9_p_stage"), _decide, place=3)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Literal
 
 from aiene.risk.staging.decision import Decision
+from aiene.risk.staging.editions import ajcc7
+from aiene.risk.staging.patient import Definition, Edition, Patient
 
-Definition = Literal["fakhry2019", "ang2010"]
 DEFINITIONS: tuple[Definition, ...] = ("fakhry2019", "ang2010")
 GROUPS = ("low", "intermediate", "high")
 UNCLASSIFIABLE = "unclassifiable"
@@ -88,3 +89,30 @@ def _group(row: int, group: str) -> Decision:
 
 def _open(row: int, reason: str, possible: tuple[str, ...] = GROUPS) -> Decision:
     return Decision(None, f"rtog0129:{row}", reason.strip(), possible)
+
+
+def _decide(patient: Patient) -> tuple[Decision, ...]:
+    inputs = patient.inputs
+    t = inputs.t7 or inputs.t8
+    n = _word(ajcc7.n_of(patient))
+    groups = {d: rtog0129(inputs.hpv, inputs.pack_years_class, n, t, definition=d) for d in DEFINITIONS}
+    return groups["fakhry2019"], groups["ang2010"], groups[patient.options.rtog]
+
+
+def _word(decision: Decision) -> str | None:
+    """N for RTOG-0129: where several are possible on one side of its cut, one of them stands for all."""
+    if decision.value is not None or not decision.possible:
+        return decision.value
+    for group in (("N0", "N1", "N2a"), ("N2b", "N2c", "N3")):
+        if set(decision.possible) <= set(group):
+            return decision.possible[0]
+    return None
+
+
+EDITION = Edition(
+    "rtog0129",
+    ("rtog0129_fakhry2019", "rtog0129_ang2010", "rtog0129"),
+    _decide,
+    place=4,
+    no_value=UNCLASSIFIABLE,
+)

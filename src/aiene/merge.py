@@ -1,0 +1,171 @@
+"""The parts of a run that went to folders of their own, put together into one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aiene.errors import InputError, UsageError
+from aiene.export.run_reader import read_run
+from aiene.results.ownership import refuse_overlap
+from aiene.results.records import CaseResult, same_ct_told
+from aiene.results.store import RunStore
+
+_DONE = ("ok", "no_nodes")
+_OF_THE_MACHINE = ("input", "masks")
+"""Settings that say where files lay: on another machine they may lie elsewhere."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A run put together.
+
+    Parameters
+    ----------
+    results : every case of the input, by case id.
+    missing : cases that no part has done.
+    absent : parts (from 0) that were not among the folders.
+    notice : the sentence that stands wherever results of the run's bundle are shown.
+    """
+
+    results: tuple[CaseResult, ...]
+    missing: tuple[str, ...]
+    absent: tuple[int, ...]
+    notice: str
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every case of the input is there and done."""
+        return int(bool(self.missing) or any(result.status == "failed" for result in self.results))
+
+
+def merge(parts: list[Path], out: Path) -> Merged:
+    """Copy the cases of several folders of one run into a new one, and write the tables over all of them.
+
+    A case that several have is taken from where it is done; the folders themselves stay as they are.
+
+    Parameters
+    ----------
+    parts : folders that `aiene run` filled, as a rule with `--num-parts`.
+    out : folder for the whole, which holds no run yet.
+
+    Raises
+    ------
+    UsageError : a folder holds no run, the folders are of different runs, two of them did one case from other
+        content, or `out` overlaps one of them or holds a run.
+    InputError : a file of a part cannot be read.
+    OutputError : the whole cannot be written.
+    """
+    if len({part.resolve() for part in parts}) < len(parts):
+        raise UsageError("a folder is named twice; name each part once.")
+    refuse_overlap(out, {f"the part {part.name}": part for part in parts})
+    if any(out.glob("run*.json")):
+        raise UsageError(f"{out.name} holds a run already; choose a new folder with -o.")
+    stores = [RunStore(part) for part in parts]
+    records = [record for store in stores for record in store.records()]
+    _check_one_run(parts, stores)
+    run = read_run(parts[0])
+    names = sorted({name for part in parts for name in _names(part)}, key=lambda n: n.encode())
+    chosen = {name: _best(name, stores) for name in names}
+    with RunStore(out) as whole:
+        whole.open(records[0]["settings"], overwrite=False, case_ids=names)
+        for store, result in chosen.values():
+            if store is not None:
+                whole.write_case(result, store.files(result.case_id))
+        results = same_ct_told([result for _, result in chosen.values()])
+        missing = tuple(r.case_id for r in results if r.status == "skipped" and not _left_out(r))
+        whole.write_run(_document(records, parts, results, whole=not missing))
+        whole.write_tables(
+            results, axes=run.axes, model=run.maker.bundle_name, rule=run.rule, now=datetime.now()
+        )
+    return Merged(tuple(results), missing, _absent(records), run.maker.notice)
+
+
+def _check_one_run(parts: list[Path], stores: list[RunStore]) -> None:
+    first: dict[str, Any] | None = None
+    for part, store in zip(parts, stores, strict=True):
+        records = store.records()
+        if not records:
+            raise UsageError(
+                f"{part.name}: no results of a run lie there; name folders that aiene run filled."
+            )
+        for record in records:
+            settings = {k: v for k, v in record["settings"].items() if k not in _OF_THE_MACHINE}
+            first = settings if first is None else first
+            keys = first.keys() | settings.keys()
+            if changed := sorted(k for k in keys if first.get(k) != settings.get(k)):
+                raise UsageError(
+                    f"{part.name} and {parts[0].name} are of different runs ({', '.join(changed)} differ); "
+                    "merge the parts of one run."
+                )
+
+
+def _names(part: Path) -> list[str]:
+    """Every case of the input, as the part's table tells."""
+    file = part / "cases.csv"
+    try:
+        return list(pd.read_csv(file, dtype=str, keep_default_na=False)["case_id"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            file, "it cannot be read", "run this part again, which goes on from there"
+        ) from error
+
+
+def _best(name: str, stores: list[RunStore]) -> tuple[RunStore | None, CaseResult]:
+    """A case's result, and where its files lie."""
+    found = [(store, result) for store in stores for result in store.results([name])]
+    done = [(store, result) for store, result in found if result.status in _DONE]
+    if len({result.facts.get("content_sha256") for _, result in done}) > 1:
+        where = " and ".join(store.root.name for store, _ in done[:2])
+        raise UsageError(f"{where} did the case {name} from different images; merge the parts of one run.")
+    if found:
+        return (done or [f for f in found if f[1].status == "failed"] or found)[0]
+    return None, CaseResult(name, "skipped", "not done in any of the parts that were merged")
+
+
+def _left_out(result: CaseResult) -> bool:
+    """Whether the user left a case out, as with `--limit`."""
+    return "--limit" in result.reason
+
+
+def _absent(records: list[dict[str, Any]]) -> tuple[int, ...]:
+    chosen = [record.get("selection", {}) for record in records]
+    count = max(one.get("num_parts", 1) for one in chosen)
+    there = {one.get("part_id", 0) for one in chosen if one.get("num_parts", 1) == count}
+    return tuple(sorted(set(range(count)) - there))
+
+
+def _document(
+    records: list[dict[str, Any]], parts: list[Path], results: list[CaseResult], *, whole: bool
+) -> dict[str, Any]:
+    """The record of the whole: the first part's, with the cases and seconds of all."""
+    first = records[0]
+    stages = sorted({stage for result in results for stage in result.seconds})
+    return {
+        **first,
+        "status": "finished" if whole else "stopped",
+        "selection": {**first["selection"], "num_parts": 1, "part_id": 0},
+        "started": min(record["started"] for record in records),
+        "merged": [
+            {
+                "folder": part.name,
+                "record": name,
+            }
+            for part in parts
+            for name in sorted(file.name for file in part.glob("run*.json"))
+        ],
+        "seconds": {s: round(sum(r.seconds.get(s, 0.0) for r in results), 3) for s in stages},
+        "cases": [
+            {
+                "case_id": result.case_id,
+                "status": result.status,
+                "input_sha256": result.facts.get("input", {}).get("sha256"),
+                "seconds": result.seconds,
+            }
+            for result in results
+        ],
+    }

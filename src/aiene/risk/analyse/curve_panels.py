@@ -1,0 +1,216 @@
+"""What panels of curves by group share: the patients, hazard ratios, where a curve ends, and the axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiene.report.document import Column
+from aiene.report.formatting import plain
+from aiene.risk.analyse.cohort import Outcome
+from aiene.risk.analyse.grouping import Grouping
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.cox import cox
+from aiene.stats.fine_gray import fine_gray
+from aiene.stats.records import NotEstimableError
+
+TEST_COLUMNS = (
+    Column("population", "Patients"),
+    Column("test", "Test"),
+    Column("statistic", "Chi-squared", "number3"),
+    Column("df", "df", "count"),
+    Column("p", "p", "p"),
+    Column("p_holm", "p, Holm", "p"),
+    Column("reason", "Remark"),
+)
+"""Of tests between groups."""
+
+
+class Stratum:
+    """Patients of one population in one grouping, for one endpoint.
+
+    Parameters
+    ----------
+    layers : labels of the patients (n,) by name, within which groups are compared too; empty where not known.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        outcome: Outcome,
+        ranks: np.ndarray,
+        grouping: Grouping,
+        layers: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        inside = ranks >= 0
+        self.layers = {what: labels[inside] for what, labels in (layers or {}).items()}
+        self.name, self.label, self.grouping = name, label, grouping
+        self.outcome = outcome.take(inside)
+        self.ranks = ranks[inside]
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Groups that hold a patient."""
+        return self.grouping.present(self.ranks)
+
+    def of(self, rank: int) -> Outcome:
+        """The patients of one group."""
+        return self.outcome.take(self.ranks == rank)
+
+    @property
+    def layered(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Name, patients (bool) and labels of each way to compare within strata that has two of them."""
+        found = []
+        for what, labels in self.layers.items():
+            known = labels != ""
+            if len(set(labels[known])) > 1 and len(set(self.ranks[known])) == len(self.present):
+                found.append((what, known, labels[known]))
+        return found
+
+    @property
+    def order(self) -> list[str]:
+        """Names of the groups that hold a patient, best first."""
+        return [self.grouping.order[r] for r in self.present]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Name of each patient's group."""
+        return np.array([self.grouping.order[r] for r in self.ranks], dtype=object)
+
+
+DRAWN = (
+    "curves end where fewer than ten patients are at risk; groups of fewer than ten have no band; below: "
+    "at risk, and in brackets censored before"
+)
+FEWEST_AT_RISK = 10
+"""A curve ends where fewer than these are at risk; that of a group that never has so many is whole."""
+
+
+def cut(curve: dict[str, Any], time: np.ndarray) -> dict[str, Any]:
+    """A curve as it is drawn: up to where ten patients are at risk; its numbers are kept elsewhere.
+
+    Parameters
+    ----------
+    time : of the patients of its group, (n,).
+    """
+    if time.size < FEWEST_AT_RISK:
+        return curve | {"band": False}
+    last = float(np.sort(time)[-FEWEST_AT_RISK])
+    kept = sum(t <= last for t in curve["time"])
+    columns = {k: list(curve[k][:kept]) for k in ("time", "value", "low", "high")}
+    if kept and columns["time"][-1] < last:
+        columns = {k: [*v, last if k == "time" else v[-1]] for k, v in columns.items()}
+    return curve | columns
+
+
+def group_ratios(stratum: Stratum, settings: AnalysisSettings, *, subdistribution: bool) -> dict[int, str]:
+    """Unadjusted hazard ratio of each group against the first, in words; none where it cannot be estimated.
+
+    Parameters
+    ----------
+    subdistribution : of the incidence with death competing (Fine and Gray), else of the event's own hazard.
+    """
+    outcome, present = stratum.outcome, stratum.present
+    if len(present) < 2 or outcome.n_events < len(present):
+        return {}
+    columns = {stratum.grouping.labels[r]: (stratum.ranks == r).astype(float) for r in present[1:]}
+    matrix = pd.DataFrame(columns)
+    try:
+        if subdistribution:
+            rows = fine_gray(outcome.time, outcome.state, matrix, confidence=settings.confidence).rows
+        else:
+            of_event = outcome.time, outcome.event, matrix
+            rows = cox(*of_event, confidence=settings.confidence, engine="newton").rows
+    except (NotEstimableError, np.linalg.LinAlgError):
+        return {}
+    word = "sHR" if subdistribution else "HR"
+    found = {present[0]: f"{word} 1"}
+    for rank, row in zip(present[1:], rows, strict=True):
+        found[rank] = f"{word} {row.hr:.2f} ({row.lower:.2f} to {row.upper:.2f})"
+    return found
+
+
+def group_label(stratum: Stratum, rank: int, ratios: dict[int, str]) -> str:
+    """A group in the legend: patients, events and hazard ratio."""
+    own = stratum.of(rank)
+    counted = f"{stratum.grouping.labels[rank]} (n = {own.n}, events = {own.n_events})"
+    return f"{counted}: {ratios[rank]}" if rank in ratios else counted
+
+
+def censored_before(outcome: Outcome, ticks: Sequence[float]) -> list[int]:
+    """Patients censored before each tick."""
+    return [int(((outcome.time < t) & (outcome.state == 0)).sum()) for t in ticks]
+
+
+def step_curve(
+    label: str,
+    rank: int,
+    times: np.ndarray,
+    value: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    **more: Any,
+) -> dict[str, Any]:
+    """One curve of a figure: the points where it changes, and its last."""
+    keep = np.ones(len(times), dtype=bool)
+    keep[1:-1] = np.diff(value)[:-1] != 0 if len(times) > 2 else True
+    return {
+        "label": label,
+        "look": rank,
+        "time": plain(times[keep]),
+        "value": plain(value[keep]),
+        "low": plain(low[keep]),
+        "high": plain(high[keep]),
+        **more,
+    }
+
+
+def curve_data(panels: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The numbers of a figure of curves, one row per step."""
+    data: dict[str, list[Any]] = {k: [] for k in ("panel", "curve", "time", "value", "lower", "upper")}
+    for panel in panels:
+        for curve in panel["whole"]:
+            n = len(curve["time"])
+            data["panel"] += [panel["title"]] * n
+            data["curve"] += [curve["label"]] * n
+            for key, source in (("time", "time"), ("value", "value"), ("lower", "low"), ("upper", "high")):
+                data[key] += curve[source]
+    return data
+
+
+def axis_end(outcomes: Sequence[Outcome]) -> float:
+    """Where the axis ends: the last whole year that 5 % of the patients reach; all where they are few."""
+    times = np.concatenate([o.time for o in outcomes])
+    if times.size < 30:
+        return float(max(1, math.ceil(times.max() - 1e-9)))
+    return float(max(1, math.floor(np.quantile(times, 0.95))))
+
+
+def ticks_to(end: float) -> list[float]:
+    """At most seven whole years from 0 on, so that numbers at risk and censored have room."""
+    step = math.ceil(end / 6)
+    return [float(t) for t in range(0, int(end) + 1, step)]
+
+
+def counted(strata: Sequence[Stratum]) -> str:
+    """Patients, events and censored of each population, for a legend."""
+    return "; ".join(
+        f"{f'{s.label} ' if len(strata) > 1 else ''}n = {s.outcome.n}, events = {s.outcome.n_events}, "
+        f"censored = {s.outcome.n - s.outcome.n_events}"
+        for s in strata
+    )
+
+
+def lower(title: str) -> str:
+    """A title inside a sentence: abbreviations stay as they are."""
+    return title[0].lower() + title[1:] if title[:2].istitle() else title
+
+
+def small(text: str) -> str:
+    """The name of a population inside a sentence."""
+    return text[0].lower() + text[1:] if text.startswith("All") else text

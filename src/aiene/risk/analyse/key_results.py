@@ -1,0 +1,91 @@
+"""The key results of an analysis: one row for each endpoint, read off the tables that hold them in full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiene.report.document import Column, Row, Section, Table
+from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.cohort import LABELS
+from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+
+NAME = "key_results"
+_MARKER = "n_ai_ene"
+
+
+def key_results(
+    sections: Sequence[Section], endpoints: Sequence[Endpoint], settings: AnalysisSettings
+) -> Section:
+    """The first section of the report: patients, events, hazard ratio, gain in C and interaction with HPV.
+
+    Parameters
+    ----------
+    sections : chapters of the analysis, whose tables are read.
+    """
+    tables = {table.name: table for section in sections for table in section.tables}
+    rows = [_row(endpoint, tables) for endpoint in endpoints]
+    bases = {row["base"] for row in rows if row.get("base")}
+    base = bases.pop() if len(bases) == 1 else "the old groups"
+    corrected = "corrected for optimism" if settings.bootstraps else "apparent"
+    columns = (
+        Column("endpoint", "Endpoint"),
+        Column("n", "n", "count"),
+        Column("events", "Events", "count"),
+        Column("hr", "HR per AI-ENE node, adjusted (interval)", "number", "hr_lower", "hr_upper"),
+        Column("hr_p", "p", "p"),
+        Column("gain", "Gain in C over clinical factors (interval)", "number3", "gain_lower", "gain_upper"),
+        Column("gain_base", f"Gain in C over {base} (interval)", "number3", "base_lower", "base_upper"),
+        Column(
+            "ratio",
+            "HR if HPV-negative / HR if HPV-positive (interval)",
+            "number",
+            "ratio_lower",
+            "ratio_upper",
+        ),
+        Column("ratio_p", "p of interaction", "p"),
+        Column("reason", "Remark"),
+    )
+    note = (
+        "All patients. n, events and hazard ratio: adjusted Cox model on complete cases, count uncapped. "
+        f"Gain in C: count (capped at {settings.marker_cap}) added, {corrected}. Interaction: likelihood-"
+        "ratio test of the product of count and HPV. "
+        f"{settings.confidence:.0%} intervals; p is not adjusted for the number of endpoints."
+    )
+    table = Table(NAME, "The count in all patients, by endpoint", columns, plain_rows(rows), note)
+    return Section("key-results", "Key results", (table,), boxed=True)
+
+
+def _row(endpoint: Endpoint, tables: Mapping[str, Table]) -> dict[str, Any]:
+    row: dict[str, Any] = {"endpoint": LABELS[endpoint]}
+    effect = _first(tables, f"cox_{endpoint}_all", column=_MARKER)
+    if effect.get("adj_hr") is None:
+        row |= {"n": effect.get("uni_n"), "events": effect.get("uni_events")}
+        row["reason"] = "no adjusted model; see what was not done"
+    else:
+        row |= {"n": effect["adj_n"], "events": effect["adj_events"], "hr": effect["adj_hr"]}
+        row |= {"hr_lower": effect["adj_lower"], "hr_upper": effect["adj_upper"], "hr_p": effect["adj_p"]}
+    for contest, name in (("clinical", "gain"), ("base", "base")):
+        found = _gain(endpoint, tables, contest)
+        row[name if name == "gain" else "gain_base"] = found.get("value")
+        row |= {f"{name}_lower": found.get("lower"), f"{name}_upper": found.get("upper")}
+        if name == "base" and found:
+            row["base"] = found["comparison"]
+    test = _first(tables, "interaction", endpoint=LABELS[endpoint])
+    row |= {"ratio": test.get("ratio"), "ratio_p": test.get("p")}
+    return row | {key: test.get(key) for key in ("ratio_lower", "ratio_upper")}
+
+
+def _gain(endpoint: Endpoint, tables: Mapping[str, Table], contest: str) -> dict[str, Any]:
+    """What the count adds to C: corrected for optimism where it was resampled, else apparent."""
+    of = {"population": "All patients", "contest": contest}
+    row = _first(tables, f"optimism_{endpoint}", key="delta new", **of)
+    if row:
+        return {**row, "value": row["corrected"]}
+    row = _first(tables, f"delta_{endpoint}", key="new", kind="Harrell", **of)
+    return {**row, "value": row["delta"]} if row else {}
+
+
+def _first(tables: Mapping[str, Table], name: str, **wanted: str) -> Row:
+    rows = tables[name].rows if name in tables else ()
+    return next((r for r in rows if all(r.get(k) == v for k, v in wanted.items())), {})

@@ -1,0 +1,269 @@
+"""Where hazards are not proportional: restricted means, weighted tests, periods, landmarks, late entry."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from aiene.errors import UsageError
+from aiene.report.document import Column, Item, Table
+from aiene.report.formatting import plain_rows
+from aiene.risk.analyse.cohort import numeric
+from aiene.risk.analyse.curve_panels import Stratum
+from aiene.risk.analyse.records import Part, Skipped
+from aiene.risk.analyse.regression import MARKER, Sample, cox
+from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.cox_model import nested_lrt
+from aiene.stats.delayed_entry import cox_with_entry, piecewise_cox
+from aiene.stats.records import Coefficient, NotEstimableError
+from aiene.stats.splines import restricted_cubic_spline
+from aiene.stats.survival_curves import rmst_difference
+from aiene.stats.tests import WEIGHTS, weighted_log_rank
+
+PERIODS = (1.0, 3.0)
+"""Years between the periods of the follow-up."""
+LANDMARKS = (0.5, 1.0)
+"""Years from which on those still at risk are analysed alone."""
+COMMON = 0.15
+"""Share with the event above which the E-value takes the hazard ratio for one of a common outcome."""
+ENTRY = "entry_time"
+_WORDS = {
+    "early": "early events weigh more (Fleming and Harrington, rho 1)",
+    "at risk": "by numbers at risk (Gehan)",
+    "late": "late events weigh more (Fleming and Harrington, gamma 1)",
+}
+_GROUPS = (
+    Column("group", "Group"),
+    Column("against", "Against"),
+    Column("years", "Within, years", "number"),
+    Column("difference", "Difference of restricted means, years (interval)", "number", "lower", "upper"),
+    Column("p", "p", "p"),
+    Column("remark", "Remark"),
+)
+_TESTS = (
+    Column("test", "Weighted log-rank"),
+    Column("statistic", "Chi-squared", "number3"),
+    Column("df", "df", "count"),
+    Column("p", "p", "p"),
+)
+_MODELS = (
+    Column("model", "Model"),
+    Column("n", "n", "count"),
+    Column("events", "Events", "count"),
+    Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
+    Column("p", "p", "p"),
+    Column("remark", "Remark"),
+)
+
+
+def groups_part(stratum: Stratum, settings: AnalysisSettings) -> Part:
+    """Restricted means of each group against the first, and tests that weigh early or late events."""
+    outcome, present, title = stratum.outcome, stratum.present, stratum.grouping.title
+    what = f"{outcome.label} by {title}, hazards not proportional"
+    if len(present) < 2 or not outcome.n_events:
+        return Part((), (Skipped(what, "one group, or no event."),))
+    tau = min(max(settings.horizons), *(float(stratum.of(r).time.max()) for r in present))
+    rows: list[dict[str, Any]] = []
+    first = stratum.grouping.labels[present[0]]
+    for rank in present[1:]:
+        pair = np.isin(stratum.ranks, (present[0], rank))
+        row: dict[str, Any] = {"group": stratum.grouping.labels[rank], "against": first, "years": tau}
+        try:
+            args = outcome.time[pair], outcome.event[pair], stratum.ranks[pair], tau
+            found = rmst_difference(*args, order=[present[0], rank], confidence=settings.confidence)
+            gap = found.difference
+            row |= {"difference": gap.value, "lower": gap.lower, "upper": gap.upper, "p": found.p}
+        except NotEstimableError as error:
+            row["remark"] = str(error)
+        rows.append(row)
+    tests: list[dict[str, Any]] = []
+    for weight in WEIGHTS:
+        try:
+            found_test = weighted_log_rank(
+                outcome.time, outcome.event, stratum.labels, weight, order=stratum.order
+            )
+        except NotEstimableError:
+            continue
+        tests.append({"test": _WORDS[weight], **dict(zip(("statistic", "df", "p"), found_test, strict=True))})
+    means = Table(
+        f"rmst_{outcome.name}",
+        f"{outcome.label} by {title}: difference of restricted means",
+        _GROUPS,
+        plain_rows(rows),
+        "Area between the Kaplan-Meier curves: years gained or lost within the horizon; no assumption of "
+        "proportional hazards.",
+    )
+    items: list[Item] = [means]
+    if tests:
+        note = "To be read beside the plain log-rank test, not chosen among after the fact."
+        title_of = f"{outcome.label} by {title}: weighted tests"
+        items.append(Table(f"weighted_{outcome.name}", title_of, _TESTS, plain_rows(tests), note))
+    return Part(tuple(items))
+
+
+def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
+    """The adjusted hazard ratio by period, from landmarks on, with splines, with delayed entry; E-values."""
+    complete, design, count = sample.complete()
+    what = f"{complete.label}: the effect over time and under other models"
+    covariates = design.matrix
+    matrix = covariates.assign(**{MARKER: count})[[MARKER, *covariates.columns]]
+    if complete.n_events < 3 or len(set(count)) < 2:
+        return Part((), (Skipped(what, "fewer than three events, or one count."),))
+    rows: list[dict[str, Any]] = []
+    head = {"n": complete.n, "events": complete.n_events}
+
+    def tried(name: str, model: Any, **row: Any) -> Coefficient | None:
+        try:
+            found: Coefficient = model()
+        except (NotEstimableError, np.linalg.LinAlgError) as error:
+            reason = str(error) if isinstance(error, NotEstimableError) else "the patients are too few for it"
+            rows.append({"model": name, **row, "remark": reason})
+            return None
+        effect = {"hr": found.hr, "lower": found.lower, "upper": found.upper, "p": found.p}
+        rows.append({"model": name, **row, **effect})
+        return found
+
+    confidence, time, event = settings.confidence, complete.time, complete.event
+    plain = tried(
+        "Proportional hazards", partial(_first_row, time, event, matrix, confidence=confidence), **head
+    )
+    if plain is not None:
+        rows[-1]["remark"] = _robustness(plain, complete.n_events / complete.n)
+    rows += _periods(sample, settings)
+    for landmark in LANDMARKS:
+        kept = time > landmark
+        own, columns = complete.take(kept), matrix.loc[kept].reset_index(drop=True)
+        columns = columns[[c for c in columns if columns[c].nunique() > 1]]
+        if MARKER in columns and own.n_events:
+            args = own.time - landmark, own.event, columns
+            model = partial(_first_row, *args, confidence=confidence)
+            tried(f"Landmark: at risk after {12 * landmark:g} months", model, n=own.n, events=own.n_events)
+    rows += _splines(sample, settings)
+    if ENTRY in sample.table and sample.table[ENTRY].notna().any():
+        entry = numeric(sample.table, ENTRY)[sample.design.complete]
+        kept = np.isfinite(entry) & (entry < time)
+        own, columns = complete.take(kept), matrix.loc[kept].reset_index(drop=True)
+        tried(
+            f"Delayed entry ({ENTRY})",
+            lambda: cox_with_entry(entry[kept], own.time, own.event, columns, confidence=confidence)[0],
+            n=own.n,
+            events=own.n_events,
+        )
+    note = (
+        "Adjusted for the covariates. Periods: the effect of the count has a value in each, those of the "
+        "covariates have one. Landmark: patients without event and in follow-up after it. Splines: age and "
+        "pack-years as restricted cubic splines of 3 knots; p is the count's, the remark has the "
+        "test of curvature. "
+        "E-value: how strong, as a risk ratio, an unmeasured confounder would have to be with count "
+        "and outcome "
+        "to explain the effect away, and its interval (VanderWeele and Ding)."
+    )
+    return Part((Table(f"time_effect_{complete.name}", what, _MODELS, plain_rows(rows), note),))
+
+
+def _first_row(time: np.ndarray, event: np.ndarray, matrix: pd.DataFrame, confidence: float) -> Coefficient:
+    return cox(time, event, matrix, confidence=confidence).rows[0]
+
+
+def _periods(sample: Sample, settings: AnalysisSettings) -> list[dict[str, Any]]:
+    complete, design, count = sample.complete()
+    time, event = complete.time, complete.event
+    edges = [0.0, *PERIODS, np.inf]
+    names = [f"In years {low:g} to {high:g}" for low, high in pairwise(edges[:-1])]
+    names.append(f"After {PERIODS[-1]:g} years")
+    rows: list[dict[str, Any]] = []
+    for name, (low, high) in zip(names, pairwise(edges), strict=True):
+        events = int(((time > low) & (time <= high) & (event == 1)).sum())
+        rows.append({"model": name, "n": int((time > low).sum()), "events": events})
+    try:
+        found = piecewise_cox(time, event, count, design.matrix, PERIODS, confidence=settings.confidence)
+    except NotEstimableError as error:
+        return [row | {"remark": str(error)} for row in rows]
+    effects = [{"hr": r.hr, "lower": r.lower, "upper": r.upper, "p": r.p} for r in found]
+    return [row | effect for row, effect in zip(rows, effects, strict=True)]
+
+
+def _robustness(plain: Coefficient, share: float) -> str:
+    value = e_value(plain.hr, plain.lower, plain.upper, common=share > COMMON)
+    return f"E-value {value.estimate:.2f}, of the interval {value.interval:.2f}"
+
+
+def _splines(sample: Sample, settings: AnalysisSettings) -> list[dict[str, Any]]:
+    complete, design, count = sample.complete()
+    curved, others = [], design.matrix
+    for name in ("age", "pack_years"):
+        if name in others:
+            try:
+                basis = restricted_cubic_spline(others[name].to_numpy())[:, 1:]
+            except NotEstimableError:
+                continue
+            curved.append(
+                pd.DataFrame(basis, columns=[f"{name} curved {k + 1}" for k in range(basis.shape[1])])
+            )
+    if not curved:
+        return []
+    matrix = pd.concat([pd.DataFrame({MARKER: count}), others], axis=1)
+    row: dict[str, Any] = {
+        "model": "Splines of age and pack-years",
+        "n": complete.n,
+        "events": complete.n_events,
+    }
+    try:
+        straight = cox(complete.time, complete.event, matrix)
+        fit = cox(
+            complete.time,
+            complete.event,
+            pd.concat([matrix, *curved], axis=1),
+            confidence=settings.confidence,
+        )
+        test = nested_lrt(straight, fit)
+    except NotEstimableError as error:
+        return [row | {"remark": str(error)}]
+    effect = fit.rows[0]
+    row |= {"hr": effect.hr, "lower": effect.lower, "upper": effect.upper, "p": effect.p}
+    return [
+        row | {"remark": f"curvature: likelihood ratio {test.statistic:.2f}, df {test.df}, p = {test.p:.2g}"}
+    ]
+
+
+# Unmeasured confounding
+
+
+class EValue(NamedTuple):
+    """Of the estimate, and of the end of its interval that is nearer to 1 (1 where the interval holds 1)."""
+
+    estimate: float
+    interval: float
+
+
+def e_value(hr: float, lower: float, upper: float, *, common: bool) -> EValue:
+    """The E-value of a hazard ratio.
+
+    Parameters
+    ----------
+    hr, lower, upper : over 0, with the ends of its interval around it.
+    common : more than some 15 % have the event, so the hazard ratio is first brought to a risk ratio.
+
+    Raises
+    ------
+    UsageError : not a hazard ratio with its interval.
+
+    References
+    ----------
+    VanderWeele and Ding 2017, Ann Intern Med 167:268.
+    """
+    if not 0 < lower <= hr <= upper:
+        raise UsageError("an E-value needs a hazard ratio over 0 within its interval.")
+    near = lower if hr >= 1 else upper
+    crosses = lower <= 1 <= upper
+    return EValue(_as_e_value(hr, common), 1.0 if crosses else _as_e_value(near, common))
+
+
+def _as_e_value(hr: float, common: bool) -> float:
+    ratio = (1 - 0.5 ** (hr**0.5)) / (1 - 0.5 ** (1 / hr**0.5)) if common else hr
+    ratio = max(ratio, 1 / ratio)
+    return float(ratio + (ratio * (ratio - 1)) ** 0.5)

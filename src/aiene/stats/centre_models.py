@@ -1,0 +1,173 @@
+"""Cox regression of patients in clusters, as those of a centre are: robust errors and a random effect."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from aiene.errors import UsageError
+from aiene.stats.cox_model import Derivatives, derivatives, event_sums, fit_cox, risk_sets, wald_rows
+from aiene.stats.records import (
+    Coefficient,
+    Floats,
+    Ints,
+    NotEstimableError,
+    check_design,
+    check_fraction,
+    check_groups,
+    check_outcome,
+)
+
+_MOST_STEPS = 100
+_SETTLED = 1e-8
+
+
+def cluster_robust_cox(
+    time: ArrayLike, event: ArrayLike, X: pd.DataFrame, cluster: ArrayLike, *, confidence: float = 0.95
+) -> tuple[Coefficient, ...]:
+    """The plain estimates with Lin and Wei's sandwich errors, patients of a cluster taken together.
+
+    Parameters
+    ----------
+    time, event : (n,) see `check_outcome`.
+    X : (n, p) numbers without missing values.
+    cluster : (n,) labels.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`, `check_design`.
+    NotEstimableError : fewer than two clusters, or the fit does not converge.
+
+    References
+    ----------
+    Lin and Wei 1989, J Am Stat Assoc 84:1074. Errors as R's coxph; lifelines' differ at ties.
+    """
+    times, codes = check_outcome(time, event)
+    matrix, names = check_design(X, times.size)
+    place, labels = check_groups(cluster, times.size)
+    if len(labels) < 2:
+        raise NotEstimableError("there is one cluster only", "take the plain model")
+    if not codes.any():
+        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+    model = fit_cox(times, codes, matrix)
+    if not model.converged:
+        raise NotEstimableError("the Cox regression did not converge", "leave out sparse covariates")
+    inverse = np.linalg.inv(model.information)
+    shifts = score_residuals(times, codes, matrix, model.beta) @ inverse
+    together = np.zeros((len(labels), len(names)))
+    np.add.at(together, place, shifts)
+    level = check_fraction(confidence, "confidence")
+    return wald_rows(names, model.beta, together.T @ together, level)
+
+
+def score_residuals(time: Floats, event: Ints, matrix: Floats, beta: Floats) -> Floats:
+    """What each patient adds to Efron's score (n, p), as R's residuals(type="score").
+
+    Parameters
+    ----------
+    time, event : (n,)
+    matrix : (n, p); beta : (p,).
+    """
+    sets = risk_sets(time, event)
+    x = matrix[sets.order] - matrix.mean(axis=0)
+    eta = x @ beta
+    r = np.exp(eta - eta.max())
+    sums = event_sums(np.concatenate([r[:, None], x * r[:, None]], axis=1), sets)
+    inverse = 1.0 / sums[:, 0]
+    mean = sums[:, 1:] * inverse[:, None]
+    columns = np.concatenate([inverse[:, None], mean * inverse[:, None]], axis=1)
+    running = np.concatenate([np.zeros((1, columns.shape[1])), np.cumsum(columns, axis=0)])
+    past = running[sets.until] - running[sets.since]
+    first = np.flatnonzero(sets.fraction == 0)
+    past[sets.event_rows] -= np.add.reduceat(sets.fraction[:, None] * columns, first, axis=0)[sets.tie]
+    residuals = -r[:, None] * (x * past[:, :1] - past[:, 1:])
+    ties = np.bincount(sets.tie)
+    shared = np.add.reduceat(mean, first, axis=0) / ties[:, None]  # the tied events share their means
+    residuals[sets.event_rows] += x[sets.event_rows] - shared[sets.tie]
+    out = np.empty_like(residuals)
+    out[sets.order] = residuals
+    return np.asarray(out)
+
+
+class Frailty(NamedTuple):
+    """A Cox model with a normal random effect of each cluster on the log hazard.
+
+    Parameters
+    ----------
+    rows : one for each column.
+    variance : of the random effects.
+    effects : log hazard ratio of each cluster against an average one, by label.
+    """
+
+    rows: tuple[Coefficient, ...]
+    variance: float
+    effects: dict[str, float]
+
+
+def frailty_cox(
+    time: ArrayLike, event: ArrayLike, X: pd.DataFrame, cluster: ArrayLike, *, confidence: float = 0.95
+) -> Frailty:
+    """Cox regression with a log-normal frailty of each cluster, by penalised partial likelihood.
+
+    The variance is the restricted maximum likelihood estimate, as that of R's
+    `frailty(distribution="gaussian", method="reml")`.
+
+    Parameters
+    ----------
+    time, event : (n,) see `check_outcome`.
+    X : (n, p) numbers without missing values.
+    cluster : (n,) labels.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`, `check_design`.
+    NotEstimableError : no event, fewer than two clusters, or the fit does not settle.
+
+    References
+    ----------
+    McGilchrist 1993, Biometrics 49:221; Therneau, Grambsch and Pankratz 2003, J Comput Graph Stat 12:156.
+    """
+    times, codes = check_outcome(time, event)
+    matrix, names = check_design(X, times.size)
+    place, labels = check_groups(cluster, times.size)
+    if len(labels) < 2 or not codes.any():
+        raise NotEstimableError("a frailty needs an event and two clusters", "take the plain model")
+    p, k = len(names), len(labels)
+    scale = matrix.std(axis=0)
+    if (scale == 0).any():
+        raise UsageError("a covariate is the same in all patients.")
+    sets = risk_sets(times, codes)
+    joined = np.concatenate([(matrix - matrix.mean(axis=0)) / scale, np.eye(k)[place]], axis=1)[sets.order]
+
+    def fit(variance: float, start: Floats) -> tuple[Floats, Derivatives, Floats]:
+        penalty = np.concatenate([np.zeros(p), np.full(k, 1.0 / variance)])
+        beta = start
+        for _ in range(_MOST_STEPS):
+            with np.errstate(all="ignore"):
+                now = derivatives(joined, sets, beta)
+            inner = now.information + np.diag(penalty)
+            if not np.isfinite(inner).all():
+                raise NotEstimableError(
+                    "an estimate of the frailty model runs to infinity", "merge sparse levels"
+                )
+            move = np.linalg.solve(inner, now.score - penalty * beta)
+            beta = beta + move / max(1.0, float(np.abs(joined @ move).max()) / 3.0)
+            if float(np.abs(move).max()) < _SETTLED:
+                return beta, now, np.asarray(np.linalg.inv(inner))
+        raise NotEstimableError("the frailty model did not settle", "leave out sparse covariates")
+
+    variance, beta = 0.1, np.zeros(p + k)
+    for _ in range(500):
+        beta, _, covariance = fit(variance, beta)
+        effects = beta[p:]
+        then = float(effects @ effects + np.trace(covariance[p:, p:])) / k
+        settled = abs(then - variance) < _SETTLED * max(variance, 1e-4)
+        variance = max(then, 1e-6)
+        if settled or variance == 1e-6:
+            break
+    level = check_fraction(confidence, "confidence")
+    rows = wald_rows(names, beta[:p] / scale, covariance[:p, :p] / np.outer(scale, scale), level)
+    return Frailty(rows, variance, dict(zip(labels, beta[p:].tolist(), strict=True)))
