@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiene import cluster
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, device_name, resolve_device
-from aiene.errors import AieneError, OutputError, UsageError, attempt
+from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, said
 from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.find import find_cases
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TABLE_EVERY_S = 5.0
-_TABLE_SHARE = 20.0
-"""While a run goes on, `cases.csv` takes at most a twentieth of its time."""
+_TABLE_SHARE = 20.0  # while a run goes on, `cases.csv` takes at most a twentieth of its time
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,8 @@ def run_cohort(
             )
             listed_masks = any(isinstance(case, Case) and case.mask is not None for case in found)
             if listed_masks and masks is not None:
-                raise UsageError(f"{source.name} names masks, and so does --masks; leave out one of them.")
+                twice = "{} names masks, and so does --masks; leave out one of them."
+                raise UsageError(said(twice, file_name(source)))
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
         record = shown.settings(
@@ -546,7 +546,7 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
     if selection.num_parts < 1 or not 0 <= selection.part_id < selection.num_parts:
         raise UsageError("--part-id must be from 0 to --num-parts less 1.")
     if masks is not None and not masks.is_dir():
-        raise UsageError(f"--masks {masks.name}: no such folder; name the folder of the masks.")
+        raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
 
 
 def _settings_record(

@@ -192,7 +192,8 @@ class AieneError(Exception):
     @property
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
-        return said("{}", str(self))
+        own = self.args[0] if len(self.args) == 1 else None
+        return own if isinstance(own, Said) else said("{}", str(self))
 
 
 class _FileError(AieneError):
@@ -261,7 +262,7 @@ class ProblemsError(AieneError):
 
     Parameters
     ----------
-    problems : one sentence each.
+    problems : one sentence each; `said` where it holds a name.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
