@@ -43,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(built: Path):
+def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     assert wheel.name == f"aiene-{PROJECT['version']}-py3-none-any.whl"
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -65,7 +65,7 @@ def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(bui
 
 
 @pytest.mark.slow
-def test_the_sdist_is_enough_to_build_the_wheel(built: Path):
+def test_the_sdist_is_enough_to_build_the_wheel(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
@@ -75,7 +75,7 @@ def test_the_sdist_is_enough_to_build_the_wheel(built: Path):
 
 
 @pytest.mark.slow
-def test_the_wheel_finds_its_model_where_nothing_else_is(built: Path, tmp_path: Path):
+def test_the_wheel_finds_its_model_where_nothing_else_is(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
@@ -96,13 +96,13 @@ def test_the_wheel_finds_its_model_where_nothing_else_is(built: Path, tmp_path: 
     assert all(Path(word).is_relative_to(tmp_path / "site") for word in done.stdout.split())
 
 
-def test_the_citation_says_what_the_project_says():
+def test_the_citation_says_what_the_project_says() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
     assert {"cff-version", "message", "title", "authors", "type"} <= citation.keys()
 
 
-def test_every_dependency_and_extra_is_pinned():
+def test_every_dependency_and_extra_is_pinned() -> None:
     pinned = {
         line.split("==")[0].lower().replace("_", "-")
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
@@ -116,7 +116,7 @@ def test_every_dependency_and_extra_is_pinned():
         assert name == "aiene" or name in pinned, requirement
 
 
-def test_apple_s_gpu_is_taken_by_its_name_alone(monkeypatch: pytest.MonkeyPatch):
+def test_apple_s_gpu_is_taken_by_its_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -127,7 +127,7 @@ def test_apple_s_gpu_is_taken_by_its_name_alone(monkeypatch: pytest.MonkeyPatch)
 
 def test_where_files_have_no_numbers_they_are_told_apart_by_their_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     one, two, link = tmp_path / "one", tmp_path / "two", tmp_path / "link"
     for folder in (one, two):
         folder.mkdir()
@@ -138,7 +138,9 @@ def test_where_files_have_no_numbers_they_are_told_apart_by_their_path(
     assert disk_place(one) == disk_place(link) != disk_place(two)
 
 
-def test_a_system_that_does_not_note_changes_seals_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_system_that_does_not_note_changes_seals_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "ct.nii"
     file.write_bytes(b"ct")
     assert fingerprint.seal([file]) == fingerprint.seal([file])

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from aiene.errors import visible
@@ -32,6 +34,33 @@ def cell(value: Any) -> Any:
     shown = visible(value)
     risky = value.lstrip(" ").startswith(_FORMULA) and not _NUMERIC.fullmatch(value.strip(" "))
     return f"'{shown}" if risky else shown
+
+
+def probability(value: float | None, marks: Sequence[float] = ()) -> float | None:
+    """A probability with four decimals, or more where four would change what it is compared with.
+
+    A table has to say the same as the numbers behind it: 0.30004 is over 0.3, and 0.3000 is not. So a value
+    is never rounded onto or across a threshold of at most two decimals, nor one of `marks`.
+    """
+    if value is None or not math.isfinite(value):
+        return value
+    for digits in range(4, 17):
+        short = round(value, digits)
+        onto = 0 < short < 1 and short == round(short, 2)
+        if short == value or not (
+            onto or any((short > m, short < m) != (value > m, value < m) for m in marks)
+        ):
+            return short
+    return value
+
+
+def probability_text(value: float | None, marks: Sequence[float] = (), *, missing: str) -> str:
+    """`probability` for a page or screen: four decimals at least."""
+    short = probability(value, marks)
+    if short is None:
+        return missing
+    text = f"{short:.4f}"
+    return text if float(text) == short else format(Decimal(repr(short)), "f")
 
 
 def rows_bytes(rows: Iterable[Iterable[Any]], *, delimiter: str = ",") -> bytes:

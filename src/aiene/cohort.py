@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiene import cluster
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import available_cores, device_name, resolve_device
-from aiene.errors import AieneError, OutputError, UsageError, attempt
+from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, said
 from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.find import find_cases
@@ -29,6 +30,7 @@ from aiene.nodes.node import CountingRule
 from aiene.pipeline import Settings, infer_case, load_networks, settings_for
 from aiene.preparers import GetPreprocessed, Preparers
 from aiene.preprocess.template import load_preparation
+from aiene.progress import OnProgress, by_case
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
@@ -41,8 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TABLE_EVERY_S = 5.0
-_TABLE_SHARE = 20.0
-"""While a run goes on, `cases.csv` takes at most a twentieth of its time."""
+_TABLE_SHARE = 20.0  # while a run goes on, `cases.csv` takes at most a twentieth of its time
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ class Selection:
     affine : which affine of a NIfTI file counts where its two differ; `auto` is the stated rule.
     limit : take the first so many cases; the others become skipped rows.
     num_parts, part_id : take every case whose place in the list is `part_id` modulo `num_parts`.
-    affine : see `ingest.find_cases`.
     id_from : what the cases are called, as for `ingest.identity.parse_id_rule`; None: after their places.
     timepoint : which CT of a patient counts; see `ingest.identity.group_by_patient`.
     """
@@ -131,10 +131,10 @@ class _Run:
 
 
 def run_cohort(
-    source: Path | str,
-    out: Path | str,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
-    model: str = "default",
+    model: str | os.PathLike[str] = "default",
     device: str = "auto",
     selection: Selection | None = None,
     fg_labels: str | None = None,
@@ -143,7 +143,7 @@ def run_cohort(
     pos_from: float | None = None,
     operating_point: OperatingPoint | None = None,
     engine: Grade = "exact",
-    masks: Path | str | None = None,
+    masks: str | os.PathLike[str] | None = None,
     keep_prepared: bool = False,
     jobs: int | None = None,
     overwrite: bool = False,
@@ -152,6 +152,7 @@ def run_cohort(
     key: Key | None = None,
     on_case: Callable[[Progress], None] = lambda _: None,
     on_search: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: bool | OnProgress = False,
 ) -> RunSummary:
     """Run every CT of a file or folder and write what the design calls "what a run leaves".
 
@@ -159,8 +160,7 @@ def run_cohort(
     ----------
     source : a CT, a folder of CTs, or an input list (`ingest.input_list`).
     out : folder for the results; a run of the same settings that was ended there is taken up again.
-    model : name or folder of a model bundle.
-    device : see `resolve_device`.
+    model, device : name or folder of a model bundle; see `resolve_device`.
     selection : which cases; all of them if None.
     fg_labels, include_short_axes, masks, keep_prepared : see `Settings`.
     ene_threshold, pos_from : instead of the bundle's own (`CountingRule`).
@@ -175,8 +175,8 @@ def run_cohort(
     key : where given, pseudonyms under this key stand in place of case ids, names of files and folders and
         DICOM UIDs in everything that is written, logged, raised or returned, and cases are worked on in the
         order of their pseudonyms. The hash of each input's content stays.
-    on_case : told of every case when it is done.
-    on_search : told how many of how many files have been looked at.
+    on_case, on_search : told of every case when it is done; how many of how many files were looked at.
+    progress : True shows a bar (tqdm); a function `(done, total, words)` is told of each case.
 
     Raises
     ------
@@ -221,7 +221,8 @@ def run_cohort(
             )
             listed_masks = any(isinstance(case, Case) and case.mask is not None for case in found)
             if listed_masks and masks is not None:
-                raise UsageError(f"{source.name} names masks, and so does --masks; leave out one of them.")
+                twice = "{} names masks, and so does --masks; leave out one of them."
+                raise UsageError(said(twice, file_name(source)))
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
         record = shown.settings(
@@ -247,7 +248,7 @@ def run_cohort(
         }
         book = _Book(run, document, [shown.person(case) for case in cases], names, chosen)
         with book.kept():
-            on_its_way = _Progressing(run, mine, chosen.limit, book, on_case)
+            on_its_way = _Progressing(run, mine, chosen.limit, book, by_case(progress, on_case))
             results = on_its_way.work(crew_size, target, scheduler)
             tables = book.end(results)
     return RunSummary(tuple(results), tables, bundle.card.notice, tuple(left_aside), settings.rule)
@@ -545,7 +546,7 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
     if selection.num_parts < 1 or not 0 <= selection.part_id < selection.num_parts:
         raise UsageError("--part-id must be from 0 to --num-parts less 1.")
     if masks is not None and not masks.is_dir():
-        raise UsageError(f"--masks {masks.name}: no such folder; name the folder of the masks.")
+        raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
 
 
 def _settings_record(

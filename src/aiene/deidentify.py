@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from aiene.errors import AieneError, InputError, Name, OutputError, Said, UsageError, visible
+from aiene.errors import AieneError, InputError, Name, OutputError, ProblemsError, Said, UsageError, visible
 from aiene.ingest.case import Case, Refusal
 from aiene.ingest.formats import formats
 from aiene.ingest.input_list import is_input_list, listed_names
@@ -293,8 +293,9 @@ class Disguised(Plain):
     def text(self, text: str) -> str:
         """A sentence without a name of the input, each told apart by its keyed hash.
 
-        A sentence that knows its names (`errors.Said`) is rendered anew. In text of unknown making every
-        name that is known to lie in the input is looked for.
+        A sentence that knows its names (`errors.Said`) is rendered anew. What libraries and the operating
+        system put into one is of unknown making, so every name that lies in the input is looked for there: a
+        net, which no sentence of our readers needs (`tests/ingest/test_sentences.py`).
         """
         if isinstance(text, Said):
             return text.without_names(self._stand_in, self._scrubbed)
@@ -342,6 +343,8 @@ class Disguised(Plain):
             yield
         except OutputError:
             raise
+        except ProblemsError as error:
+            raise ProblemsError([self.text(problem) for problem in error.problems]) from None
         except AieneError as error:
             raise UsageError(self.text(error.told)) from None
 

@@ -181,13 +181,19 @@ def _pieces_of(argument: object) -> tuple[_Piece, ...]:
     return (str(argument),)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 node`, `2 nodes`; for nouns that take an s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class AieneError(Exception):
     """Base of every error that is told to the user in one sentence."""
 
     @property
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
-        return said("{}", str(self))
+        own = self.args[0] if len(self.args) == 1 else None
+        return own if isinstance(own, Said) else said("{}", str(self))
 
 
 class _FileError(AieneError):
@@ -256,7 +262,7 @@ class ProblemsError(AieneError):
 
     Parameters
     ----------
-    problems : one sentence each.
+    problems : one sentence each; `said` where it holds a name.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -7,10 +7,10 @@ file, as an image in memory and as an array.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from aiene.cells import probability_text
 from aiene.device import resolve_device
-from aiene.errors import AieneError, CaseError, InputError, UsageError
+from aiene.errors import AieneError, CaseError, InputError, UsageError, counted
 from aiene.export.run_reader import read_labels, read_run
 from aiene.export.source_series import grid_of_facts
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
@@ -44,6 +45,7 @@ from aiene.pipeline import (
     settings_for,
 )
 from aiene.preprocess.template import Preparation, load_preparation
+from aiene.progress import OnProgress, follower
 from aiene.results.records import CaseResult, NodeResult, recounted
 from aiene.results.store import RunStore
 from aiene.retable import spread_of
@@ -69,7 +71,8 @@ class NodePrediction:
 
     def __repr__(self) -> str:
         size = f"{self.volume_mm3:.0f} mm3"
-        return f"<NodePrediction {self.name}: {self.side}, {size}, pos {self.pos}, ene {self.ene}>"
+        pos, ene = (probability_text(value, missing="not judged") for value in (self.pos, self.ene))
+        return f"<NodePrediction {self.name}: {self.side}, {size}, pos {pos}, ene {ene}>"
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -141,7 +144,7 @@ class Result:
     _spread: float | None = None
 
     def __repr__(self) -> str:
-        counts = f"{len(self.nodes)} nodes, {self.n_ai_ene} AI-ENE"
+        counts = f"{counted(len(self.nodes), 'node')}, {self.n_ai_ene} AI-ENE"
         found = self.reason if self.n_ai_ene is None else counts
         return f"<Result {self.case_id}: {self.status}, {found}. {self.notice}>"
 
@@ -173,7 +176,7 @@ class Result:
     @property
     def n_ai_ene(self) -> int | None:
         """The AI-ENE node number by `rule`; None where a case failed."""
-        return self.record.n_ene if self.status in ("ok", "no_nodes") else None
+        return self.record.n_ai_ene if self.status in ("ok", "no_nodes") else None
 
     @property
     def grid(self) -> Grid:
@@ -221,7 +224,7 @@ def predict(
     masks: Image | None = None,
     fg_labels: str | None = None,
     ene_threshold: float | None = None,
-    progress: bool = False,
+    progress: bool | OnProgress = False,
 ) -> Result:
     """Find the lymph nodes of one CT and estimate their probability of extranodal extension.
 
@@ -238,7 +241,8 @@ def predict(
         array, in which 2 is nodes and 1 the primary tumour, or a bool array of nodes.
     fg_labels : the labels of nodes, such as `1` or `1,3`, where the above does not hold.
     ene_threshold : a node counts as ENE where its probability is over this; None takes the bundle's.
-    progress : show a progress bar (tqdm).
+    progress : True shows a bar (tqdm, in notebooks too); a function `(done, total, words)` is told of each
+        stage.
 
     Returns
     -------
@@ -251,22 +255,26 @@ def predict(
     UsageError : several CTs, or arguments that do not fit.
     ModelError : the bundle cannot be used.
     """
-    bundle = find_bundle(os.fspath(model))
+    bundle = find_bundle(model)
     settings = settings_for(
         bundle, ene_threshold=ene_threshold, fg_labels=fg_labels, own_masks=masks is not None
     )
     target = str(resolve_device(device))
-    with _stages(progress) as on_stage:
-        preparation, networks = _loaded(str(bundle.path), bundle.sha256, target, masks is not None)
-        at = _ready(image, grid, masks, preparation, on_stage)
-        record, arrays = infer_case(
-            at,
-            networks,
-            settings,
-            labels=bundle.card.labels,
-            midline_x=preparation.midline_x,
-            on_stage=on_stage,
-        )
+    steps, tell = count(1), follower(progress, unit="stage")
+
+    def on_stage(stage: str) -> None:
+        tell(next(steps), len(STAGES), stage)
+
+    preparation, networks = _loaded(str(bundle.path), bundle.sha256, target, masks is not None)
+    at = _ready(image, grid, masks, preparation, on_stage)
+    record, arrays = infer_case(
+        at,
+        networks,
+        settings,
+        labels=bundle.card.labels,
+        midline_x=preparation.midline_x,
+        on_stage=on_stage,
+    )
     spread = at.prepared.ene_spread
     return Result(record, settings.rule, bundle.card.notice, lambda: arrays.nodes, spread)
 
@@ -397,20 +405,3 @@ def _mask_volume(masks: object, native: Grid) -> Volume:
     if isinstance(masks, Volume) and masks.array.dtype == bool:
         return masks.with_array(masks.array.astype(np.uint8) * GTVN)
     return _in_memory(_MASK, masks, None).volume
-
-
-@contextmanager
-def _stages(progress: bool) -> Iterator[OnStage]:
-    """A bar that takes a step a stage."""
-    if not progress:
-        yield lambda _: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=len(STAGES), desc="AI-ENE", unit="stage") as bar:
-
-        def step(stage: str) -> None:
-            bar.set_postfix_str(stage)
-            bar.update()
-
-        yield step

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from aiene.errors import InputError, TableError
+from aiene.errors import InputError, TableError, case_name, file_name, said
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ def read_table(file: Path, remedy: str) -> Table:
     if twice:
         raise InputError(file, f"it has the column {twice[0]} twice", "keep one of them")
     problems = [
-        f"{file.name}, line {line}: it has {len(cells)} cells, the header has {len(columns)}; write decimals "
-        "with a point, and quote a cell that holds a comma."
+        said(
+            f"{{}}, line {line}: it has {len(cells)} cells, the header has {len(columns)}; write decimals "
+            "with a point, and quote a cell that holds a comma.",
+            file_name(file),
+        )
         for line, cells in lines[1:]
         if len(cells) != len(columns)
     ]
@@ -98,8 +101,9 @@ def unknown_case(table: Path, line: int, case_id: str, known: set[str]) -> str:
     """In one sentence, that a row names a case of which there is no CT, and which one it may mean."""
     by_lower = {name.lower(): name for name in known}
     near = [by_lower[n] for n in get_close_matches(case_id.lower(), by_lower, n=1, cutoff=0.8)]
-    hint = f"did you mean {near[0]}?" if near else "add the CT, or take the row away."
-    return f"{table.name}, line {line}: there is no CT of the case {case_id}; {hint}"
+    names = [file_name(table), case_name(case_id), *map(case_name, near)]
+    hint = "did you mean {}?" if near else "add the CT, or take the row away."
+    return said(f"{{}}, line {line}: there is no CT of the case {{}}; {hint}", *names)
 
 
 def plain_id(text: str) -> str:
@@ -111,4 +115,4 @@ def _trimmed(file: Path, lines: list[int]) -> tuple[str, ...]:
     if not lines:
         return ()
     which = f"line {lines[0]}" if len(lines) == 1 else f"{len(lines)} lines, {lines[0]} first"
-    return (f"{file.name}: blanks around the values of {which} were taken off.",)
+    return (said(f"{{}}: blanks around the values of {which} were taken off.", file_name(file)),)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,20 @@ def _touch(folder: Path, *names: str) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"")
     return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
+def test_a_name_that_is_no_text_is_refused_with_a_sentence(tmp_path: Path):
+    odd = os.fsdecode(b"m\xfcller.nii.gz")
+    images, masks = _touch(tmp_path / "i", "a.nii.gz", odd), _touch(tmp_path / "m", "a.nii.gz", odd)
+    pairing = find_pairs(images, masks)
+    assert [pair.case_id for pair in pairing.pairs] == ["a"]
+    assert [(one.case_id, one.reason) for one in pairing.refused] == [
+        ("m\\xfcller", "its name or a folder's is not UTF-8; rename it.")
+    ]
+    assert not pairing.masks_without_image
+    _touch(masks / os.fsdecode(b"\xff"), "b.nii.gz")
+    assert "rename it" in find_pairs(images, masks).refused[0].reason
 
 
 def test_unpaired_cases_are_listed_on_both_sides(tmp_path: Path):

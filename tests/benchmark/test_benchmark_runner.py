@@ -104,6 +104,20 @@ def test_perfect_and_shifted_predictions_give_the_values_computed_by_hand(folder
     assert None not in files[:4]
 
 
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_works(folders, tmp_path: Path):
+    config = _config(folders, predictions={"m": _predictions(tmp_path / "m", NAMES)}, max_cases=2)
+    refused = []
+
+    def while_it_works(step: Step) -> None:
+        with pytest.raises(UsageError, match="another benchmark runs in out"):
+            _run(config, tmp_path / "out")
+        refused.append(step)
+
+    assert _run(config, tmp_path / "out", on_step=while_it_works).exit_code == 0
+    assert refused
+    assert _run(config, tmp_path / "out").exit_code == 0
+
+
 def test_the_same_model_twice_is_never_called_a_difference(folders, tmp_path: Path):
     moved = _predictions(tmp_path / "moved", NAMES, _shifted)
     config = _config(folders, predictions={"one": moved, "two": moved})

@@ -185,7 +185,7 @@ def write_run(
     return replace(made, out=out, series=source)
 
 
-def _write_case(store, case, case_id, planted, primary, axes, edit) -> Run:
+def _write_case(store: Any, case: Any, case_id: Any, planted: Any, primary: Any, axes: Any, edit: Any) -> Run:
     ct = read_case(case)
     grid = ct.volume.grid
     nodes = np.zeros(grid.size, np.uint16)

@@ -15,6 +15,8 @@ def narrow_net(seed: int = 0) -> DualNet:
     net = DualNet(NARROW)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm3d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean = torch.randn_like(module.running_mean) * 0.1
             module.running_var = torch.rand_like(module.running_var) + 0.5
     return net.eval()

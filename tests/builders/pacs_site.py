@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pynetdicom import AE
-from pynetdicom.sop_class import CTImageStorage, Verification
+from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]
 
 from aiene.cohort import RunSummary
 from aiene.geometry.grid import Grid

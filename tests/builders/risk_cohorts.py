@@ -50,7 +50,7 @@ def eight() -> pd.DataFrame:
 def drawn(n: int = 240, *, seed: int = 1, effect: float = 0.4, **columns: Any) -> pd.DataFrame:
     """Patients with HPV, stage, smoking and a count that raises hazards; `columns` take others' place."""
     random = np.random.default_rng(seed)
-    hpv = random.choice(["positive", "negative", None], n, p=[0.55, 0.38, 0.07])
+    hpv = random.choice(np.array(["positive", "negative", None], dtype=object), n, p=[0.55, 0.38, 0.07])
     count = np.minimum(random.negative_binomial(0.8, 0.45, n), 9)
     t = random.choice(["T1", "T2", "T3", "T4a"], n)
     risk = effect * np.minimum(count, 5) + 0.9 * (hpv == "negative") + 0.3 * (t == "T4a")

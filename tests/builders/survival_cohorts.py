@@ -45,7 +45,7 @@ def rossi_columns() -> list[str]:
 
 def sksurv_data(name: str) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """Covariates, times and event codes of a data set of scikit-survival."""
-    from sksurv import datasets
+    from sksurv import datasets  # type: ignore[import-untyped]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -20,6 +20,7 @@ from aiene.ingest.find import find_cases
 from aiene.ingest.read import checked, read_case
 from aiene.ingest.readers.nifti import ct_of_image
 from aiene.phantom.phantom import PhantomSettings, make_phantom
+from aiene.pipeline import STAGES
 from aiene.results.nifti import write_nifti
 
 pytestmark = pytest.mark.slow
@@ -222,6 +223,32 @@ def test_a_failed_case_of_a_run_has_no_count_and_no_masks(run: Run, tmp_path: Pa
     assert failed.reason
     with pytest.raises(AieneError, match="broken has no grid and no masks: it is failed"):
         failed.grid  # noqa: B018
+
+
+def test_progress_is_told_by_stage_and_by_case_and_paths_may_be_text(run: Run):
+    stages: list[tuple[int, int, str]] = []
+    aiene.predict(
+        str(run.file), device="cpu", masks=str(run.contours), progress=lambda *step: stages.append(step)
+    )
+    total = len(STAGES)
+    assert [step[:2] for step in stages] == [(k, total) for k in range(1, total + 1)]
+    assert sorted(words for *_, words in stages) == sorted(STAGES)
+    cases: list[tuple[int, int, str]] = []
+    aiene.run_cohort(
+        str(run.file), str(run.out), device="cpu", jobs=1, progress=lambda *step: cases.append(step)
+    )
+    assert cases == [(1, 1, "one: ok")]
+
+
+def test_a_finished_run_is_looked_through_without_loading_torch(run: Run):
+    """Loading it alone takes seconds, and nothing is left to compute."""
+    script = (
+        "import sys, aiene\n"
+        f"done = aiene.run_cohort({str(run.file)!r}, {str(run.out)!r}, device='cpu', jobs=1)\n"
+        "assert [case.status for case in done.results] == ['ok']\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_script_without_a_guarded_main_runs_several_cts(run: Run, tmp_path: Path):

@@ -95,7 +95,9 @@ def test_the_node_map_holds_the_volumes_of_the_table(done: Done):
         array, voxel = sitk.GetArrayFromImage(image), np.prod(image.GetSpacing())
         for row in rows.itertuples():
             value = int(str(row.name).rsplit("_", 1)[1])
-            assert (array == value).sum() * voxel == pytest.approx(row.native_volume_mm3, rel=1e-5)
+            assert (array == value).sum() * voxel == pytest.approx(
+                row.native_volume_mm3, abs=0.51
+            )  # whole mm3
 
 
 def test_the_prepared_image_and_the_transform_lie_on_the_patient(done: Done, cts: Path):

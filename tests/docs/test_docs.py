@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK as sitk
@@ -81,9 +82,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.name)
-def test_the_blocks_of_a_page_run(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_blocks_of_a_page_run(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
-    names: dict[str, object] = {"__name__": "docs"}
+    names: dict[str, Any] = {"__name__": "docs"}
     for block in blocks_of(page):
         if block.excuse or block.language not in RUNNABLE:
             continue
@@ -109,7 +110,7 @@ def test_the_blocks_of_a_page_run(page: Path, workspace: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     names: dict[str, object] = {"__name__": "__main__", "display": print}
@@ -120,7 +121,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert names["result"].nodes
 
 
-def test_what_does_not_run_says_why():
+def test_what_does_not_run_says_why() -> None:
     for block in BLOCKS:
         if block.language in RUNNABLE and block.excuse:
             assert len(block.excuse) > 10, block
@@ -130,7 +131,7 @@ def commands() -> dict[str, set[str]]:
     """The options of every command, by the words that call it."""
     found: dict[str, set[str]] = {}
 
-    def walk(name: str, command: object) -> None:
+    def walk(name: str, command: Any) -> None:
         found[name] = {"--help", "-h"} | {
             word for p in command.params for word in (*p.opts, *p.secondary_opts) if word.startswith("-")
         }
@@ -141,7 +142,7 @@ def commands() -> dict[str, set[str]]:
     return found
 
 
-def test_every_command_that_is_shown_has_the_options_that_are_shown():
+def test_every_command_that_is_shown_has_the_options_that_are_shown() -> None:
     known = commands()
     for block in BLOCKS:
         joined = block.text.replace("\\\n", " ")
@@ -166,7 +167,7 @@ def messages() -> str:
     return "\n".join(re.sub(r'"\s*\n\s*f?"', "", file.read_text(encoding="utf-8")) for file in files)
 
 
-def test_the_messages_of_the_troubleshooting_page_are_those_of_the_source():
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_source() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     known = messages()
     quoted = re.findall(r"\*\*`([^`]+)`\*\*", page)
@@ -175,7 +176,7 @@ def test_the_messages_of_the_troubleshooting_page_are_those_of_the_source():
 
 
 @pytest.mark.slow
-def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path):
+def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")],
         cwd=ROOT,

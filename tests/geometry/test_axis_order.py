@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry.grid import AXIAL, ORDERS, AxisOrder, Grid, Volume
+from aiene.geometry.grid import AXIAL, ORDERS, AxisOrder, Grid, Volume, triple
 
 ANGLES = st.tuples(*[st.floats(-180, 180, width=32, allow_subnormal=False)] * 3)
 
@@ -19,7 +19,7 @@ def oblique(
     """A small lattice, no two sizes alike, turned about x, y, z by degrees."""
     turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     z, y, x = (tuple(float(v) for v in turn @ axis) for axis in AXIAL)
-    return Grid((2, 3, 4), spacing, (-120.3, 44.7, 810.1), (z, y, x))
+    return Grid((2, 3, 4), spacing, (-120.3, 44.7, 810.1), (triple(z), triple(y), triple(x)))
 
 
 def numbered(grid: Grid) -> Volume:
@@ -64,7 +64,9 @@ def test_a_tie_is_broken_alike_in_all_48_orders(angles: tuple[float, float, floa
         stored = volume.reordered(order)
         noise = rng.uniform(-0.5, 0.5, (3, 3)) * 10.0**-rounded
         z, y, x = (tuple(float(v) for v in row) for row in np.array(stored.grid.direction) + noise)
-        header = Grid(stored.grid.size, stored.grid.spacing, stored.grid.origin, (z, y, x))
+        header = Grid(
+            stored.grid.size, stored.grid.spacing, stored.grid.origin, (triple(z), triple(y), triple(x))
+        )
         np.testing.assert_array_equal(Volume(stored.array, header).anatomical().array, kept)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry.grid import Grid, RigidTransform, Volume, grid_of, to_sitk, volume_of
+from aiene.geometry.grid import Grid, RigidTransform, Volume, grid_of, to_sitk, triple, volume_of
 from aiene.geometry.resample import pull_labels, resample
 
 ANGLES = st.tuples(*[st.floats(-180, 180, width=32, allow_subnormal=False)] * 3)
@@ -27,7 +27,7 @@ def grids(draw: st.DrawFn) -> Grid:
     axes = np.eye(3)[list(draw(PERMUTATIONS))] * np.array(draw(SIGNS))[:, None]
     turned = axes @ Rotation.from_euler("xyz", draw(ANGLES), degrees=True).as_matrix().T
     z, y, x = (tuple(float(v) for v in row) for row in turned)
-    return Grid(draw(SIZES), draw(SPACINGS), draw(ORIGINS), (z, y, x))
+    return Grid(draw(SIZES), draw(SPACINGS), draw(ORIGINS), (triple(z), triple(y), triple(x)))
 
 
 @st.composite
@@ -192,7 +192,7 @@ def test_a_crop_and_the_way_back_leave_every_voxel_in_its_place(
     z, y, x = (
         tuple(float(v) for v in row) for row in Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     )
-    native = Volume(FOOT, Grid((9, 11, 13), spacing, (-31.0, 12.5, 700.0), (z, y, x)))
+    native = Volume(FOOT, Grid((9, 11, 13), spacing, (-31.0, 12.5, 700.0), (triple(z), triple(y), triple(x))))
     crop = native.grid.crop(start=(1, 2, 3), size=(7, 6, 5))
     there = pull_labels(native, crop)
     np.testing.assert_array_equal(there.array, FOOT[1:8, 2:8, 3:8])

@@ -124,7 +124,7 @@ def test_files_that_are_no_image_are_counted(tmp_path: Path) -> None:
     for name in ("readme.txt", "table.csv"):
         (tmp_path / name).write_text("words")
     _, notes = find_cases(tmp_path)
-    assert "2 files that are no image left aside" in notes
+    assert "2 files left aside: not an image" in notes
 
 
 def test_a_symlink_loop_ends_and_a_link_to_data_is_followed(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_every_case_has_a_row_with_its_reason(root: Path) -> None:
         "bone or lung kernel": 50,
         "a localizer": 1,
     }
-    assert "1 files that are no image left aside" in content["left_aside"]
+    assert "1 file left aside: not an image" in content["left_aside"]
 
 
 def test_the_words_say_what_the_table_says(root: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,7 +16,7 @@ from aiene.models.bundle import default_folder
 from builders import keras_writer
 
 
-def models(*words: str | Path):
+def models(*words: str | Path) -> Any:
     return CliRunner().invoke(app, ["models", *map(str, words)])
 
 
@@ -34,7 +35,9 @@ def words_of(assets: dict[str, Path]) -> list[str | Path]:
     return [word for pair in assets.items() for word in pair]
 
 
-def test_assets_become_a_bundle_that_is_found_by_name_and_verifies(assets, tmp_path, monkeypatch):
+def test_assets_become_a_bundle_that_is_found_by_name_and_verifies(
+    assets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIENE_MODELS", str(tmp_path / "my models"))
     made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "--rescue", "--json")
     assert made.exit_code == 0, made.output
@@ -46,7 +49,7 @@ def test_assets_become_a_bundle_that_is_found_by_name_and_verifies(assets, tmp_p
     assert names == ["default", "mine"]
 
 
-def test_a_segmenter_from_elsewhere_does_not_inherit_the_bases_organs(tmp_path):
+def test_a_segmenter_from_elsewhere_does_not_inherit_the_bases_organs(tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(default_folder(), base)
     card = json.loads((base / "model.json").read_text())
@@ -58,7 +61,7 @@ def test_a_segmenter_from_elsewhere_does_not_inherit_the_bases_organs(tmp_path):
     assert json.loads((tmp_path / "mine" / "model.json").read_text())["segmenter"]["auxiliary"] == {}
 
 
-def test_a_bundle_is_not_written_over_another(assets, tmp_path):
+def test_a_bundle_is_not_written_over_another(assets: Any, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "thesis.txt").write_text("precious")
     made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "-o", tmp_path / "here")
@@ -81,7 +84,7 @@ def _dangling(place: Path) -> None:
 
 
 @pytest.mark.parametrize("lay", [_file, _link, _dangling])
-def test_a_file_or_link_at_the_place_of_a_bundle_stays(lay, assets, tmp_path):
+def test_a_file_or_link_at_the_place_of_a_bundle_stays(lay: Any, assets: Any, tmp_path: Path) -> None:
     lay(tmp_path / "here")
     made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "-o", tmp_path / "here")
     assert made.exit_code == 2, made.output
@@ -89,7 +92,7 @@ def test_a_file_or_link_at_the_place_of_a_bundle_stays(lay, assets, tmp_path):
     assert (tmp_path / "here").is_symlink() or (tmp_path / "here").read_text() == "precious"
 
 
-def test_nothing_beside_a_new_bundle_is_touched(assets, tmp_path):
+def test_nothing_beside_a_new_bundle_is_touched(assets: Any, tmp_path: Path) -> None:
     mine = tmp_path / "out" / ".mine.partial" / "thesis.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("precious")
@@ -100,7 +103,9 @@ def test_nothing_beside_a_new_bundle_is_touched(assets, tmp_path):
     assert sorted(f.name for f in mine.parents[1].iterdir()) == [".mine.partial", "mine"]
 
 
-def test_what_is_laid_into_the_place_while_an_import_runs_stays(assets, tmp_path, monkeypatch):
+def test_what_is_laid_into_the_place_while_an_import_runs_stays(
+    assets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from aiene.models.importers import bundle
 
     def card_and_more(path: Path, card: dict[str, object]) -> None:
@@ -115,7 +120,7 @@ def test_what_is_laid_into_the_place_while_an_import_runs_stays(assets, tmp_path
 
 
 @pytest.mark.parametrize("within", [".", "segmenter", "classifier/deep"])
-def test_a_bundle_does_not_go_into_its_own_base(within, tmp_path):
+def test_a_bundle_does_not_go_into_its_own_base(within: Any, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(default_folder(), base)
     before = sorted(base.rglob("*"))
@@ -126,7 +131,7 @@ def test_a_bundle_does_not_go_into_its_own_base(within, tmp_path):
     assert sorted(base.rglob("*")) == before
 
 
-def test_a_card_does_nothing_to_the_terminal(tmp_path):
+def test_a_card_does_nothing_to_the_terminal(tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     shutil.copytree(default_folder(), folder)
     card = json.loads((folder / "model.json").read_text())
@@ -164,7 +169,7 @@ class _Marker:
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return Path.touch, (self.file,)
 
 
@@ -190,7 +195,9 @@ def _hostile_pickle(assets: dict[str, Path], folder: Path) -> None:
         (_hostile_pickle, ".pkl"),
     ],
 )
-def test_a_bad_asset_is_one_sentence_and_leaves_nothing(fault, file, assets, tmp_path):
+def test_a_bad_asset_is_one_sentence_and_leaves_nothing(
+    fault: Any, file: Any, assets: Any, tmp_path: Path
+) -> None:
     fault(assets, tmp_path)
     made = models("import", "--name", "m", *words_of(assets), "--profile", "open", "-o", tmp_path / "bundle")
     assert made.exit_code == 2
@@ -203,7 +210,9 @@ def test_a_bad_asset_is_one_sentence_and_leaves_nothing(fault, file, assets, tmp
 
 
 @pytest.mark.parametrize("name", ["../up", "a b", "", ".hidden"])
-def test_a_name_that_is_no_name_is_refused(name, assets, tmp_path, monkeypatch):
+def test_a_name_that_is_no_name_is_refused(
+    name: Any, assets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIENE_MODELS", str(tmp_path / "models"))
     made = models("import", "--name", name, *words_of(assets), "--profile", "open")
     assert made.exit_code == 2
@@ -212,7 +221,7 @@ def test_a_name_that_is_no_name_is_refused(name, assets, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_published_assets_become_a_bundle(golden: Path, tmp_path: Path):
+def test_the_published_assets_become_a_bundle(golden: Path, tmp_path: Path) -> None:
     made = models(
         "import",
         "--name",
@@ -232,13 +241,15 @@ def test_the_published_assets_become_a_bundle(golden: Path, tmp_path: Path):
     assert models("verify", tmp_path / "bundle").exit_code == 0
 
 
-def test_the_published_profile_refuses_a_template_on_which_its_crop_is_empty(assets, golden, tmp_path):
+def test_the_published_profile_refuses_a_template_on_which_its_crop_is_empty(
+    assets: Any, golden: Any, tmp_path: Path
+) -> None:
     made = models("import", "--name", "m", *words_of(assets), "--profile", "published", "-o", tmp_path / "b")
     assert made.exit_code == 2
     assert "template.nrrd" in made.stderr
 
 
-def test_a_zip_of_the_segmenter_is_taken(assets, tmp_path):
+def test_a_zip_of_the_segmenter_is_taken(assets: Any, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "segmenter"), "zip", assets["--segmenter"])
     assets["--segmenter"] = tmp_path / "segmenter.zip"
     made = models("import", "--name", "m", *words_of(assets), "--profile", "open", "-o", tmp_path / "bundle")

@@ -27,7 +27,9 @@ class Marker:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_plans_come_through_as_they_are(tmp_path: Path, protocol: int) -> None:
-    plans = OrderedDict(name="a", stages={0: {"do": False, "pool": [[1, 2, 2]], "share": 0.5}}, none=None)
+    plans: dict[str, Any] = OrderedDict(
+        name="a", stages={0: {"do": False, "pool": [[1, 2, 2]], "share": 0.5}}, none=None
+    )
     if protocol > 2:  # protocol 2 writes numpy's bytes through _codecs.encode, which v1's plans do not need
         plans |= {"patch": np.array([48, 128, 128]), "sd": np.float32(0.25), "flag": np.bool_(True)}
     file = tmp_path / "plans.pkl"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.errors import UsageError
-from aiene.geometry.grid import Grid, RigidTransform, Volume
+from aiene.geometry.grid import Grid, RigidTransform, Volume, triple
 from aiene.geometry.resample import pull_labels
 from aiene.nodes.measure import axial_axes
 from aiene.nodes.node import Node, check_known, contours, parse_fg_labels
@@ -44,12 +45,12 @@ def grid_around(
     direction = tuple(tuple(float(v) for v in axes[:, k]) for k in range(3))
     grid = Grid(size, spacing, (0.0, 0.0, 0.0), direction)  # type: ignore[arg-type]
     origin = middle - np.array(grid.centre)
-    return replace(grid, origin=tuple(float(v) for v in origin))
+    return replace(grid, origin=triple(origin))
 
 
 def drawn(grid: Grid, *balls: tuple[np.ndarray, float]) -> Volume:
     """Own contours: the voxels of a grid whose centres lie in any of some balls (LPS mm, radius)."""
-    points = grid.points(np.stack(np.indices(grid.size), axis=-1))
+    points = grid.points(np.moveaxis(np.indices(grid.size), 0, -1))
     inside = np.zeros(grid.size, bool)
     for centre, radius in balls:
         inside |= ((points - centre) ** 2).sum(axis=-1) <= radius**2
@@ -83,7 +84,7 @@ spacings = st.tuples(st.floats(0.8, 5.0), st.floats(0.7, 2.0), st.floats(0.7, 2.
 @settings(max_examples=25, deadline=None)
 @given(orders, signs, angles, angles, spacings, st.floats(5, 14), st.floats(0, 1))
 def test_nodes_are_the_contour_on_oblique_anisotropic_flipped_grids(
-    order, sign, oblique, moved, spacing, radius, apart
+    order: Any, sign: Any, oblique: Any, moved: Any, spacing: Any, radius: Any, apart: Any
 ) -> None:
     matrix = np.eye(4)
     matrix[:3, :3] = turn(moved)
@@ -211,7 +212,7 @@ def test_axes_are_axial_whatever_axis_of_the_array_runs_upright(order: tuple[int
         tuple(np.array(own.shape)[list(order)]),
         tuple(spacing[list(order)]),
         tuple(MIDDLE - 10),
-        tuple(tuple(v) for v in directions[list(order)]),
+        (triple(directions[order[0]]), triple(directions[order[1]]), triple(directions[order[2]])),
     )
     _, home = road(Volume(own.transpose(order), grid))
     (place,) = home.places
@@ -233,9 +234,9 @@ def test_axes_of_a_contour_in_closed_form_and_at_its_limits() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.tuples(st.booleans(), st.booleans()))
-def test_axes_do_not_change_where_rows_or_columns_run_the_other_way(seed, flips) -> None:
+def test_axes_do_not_change_where_rows_or_columns_run_the_other_way(seed: Any, flips: Any) -> None:
     plane = np.random.default_rng(seed).random((1, 7, 9)) < 0.4
-    other = np.flip(plane, [axis + 1 for axis in range(2) if flips[axis]])
+    other = np.flip(plane, tuple(axis + 1 for axis in range(2) if flips[axis]))
     assert axial_axes(plane, (1.0, 0.6, 0.9)) == pytest.approx(axial_axes(other, (1.0, 0.6, 0.9)), abs=1e-9)
 
 

@@ -159,7 +159,7 @@ def test_who_owns_a_voxel_between_two_nodes_does_not_depend_on_the_storage_order
     grid = Grid((40, 60, 61), (1.5, 1.0, 1.0), (-30.0, -119.5, 105.25))
     grid = grid.crop(tuple(-n for n in before), tuple(np.add(grid.size, before)))  # type: ignore[arg-type]
     points = grid.points(np.moveaxis(np.indices(grid.size), 0, -1)) - (0.0, -92.0, 135.0)
-    contours = Volume((np.abs(points) < (20.0, 14.0, 9.0)).all(axis=-1), grid)
+    contours = Volume(np.all(np.abs(points) < (20.0, 14.0, 9.0), axis=-1), grid)
     first = native_nodes(nodes, CROP, contours, RigidTransform(), midline_x=0.0)
     assert (first.map.array[contours.array] > 0).all()
     assert {1, 2} <= set(np.unique(first.map.array))

@@ -19,7 +19,7 @@ GOLDEN_CASES = [
     "six", "six_fg_any", "padded", "border", "small_components",
     "only_small", "label1_only", "empty", "shapes", "split",
 ]  # fmt: skip
-AXES = ("short_axis_axial", "short_axis_coronal", "short_axis_sagittal")
+AXES: tuple[str, ...] = ("short_axis_axial", "short_axis_coronal", "short_axis_sagittal")
 AXES += ("long_axis_axial", "long_axis_coronal", "long_axis_sagittal")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aiene.geometry.grid import AXIAL, ORDERS, AxisOrder, Grid, RigidTransform, Volume
+from aiene.geometry.grid import AXIAL, ORDERS, AxisOrder, Grid, RigidTransform, Volume, triple
 from aiene.ingest.case import NativeCt
 from aiene.preprocess.patient import patient_of
 from aiene.preprocess.preprocess import prepare
@@ -37,7 +38,7 @@ def ct() -> Volume:
     z, y, x = (tuple(float(v) for v in turn @ axis) for axis in AXIAL)
     size, spacing = np.array((34, 60, 70)), np.array((5.0, 4.4, 4.1))
     first = np.array([4.0, -3.0, 12.0]) - ((size - 1) / 2 * spacing) @ np.array([z, y, x])
-    grid = Grid((34, 60, 70), (5.0, 4.4, 4.1), tuple(float(v) for v in first), (z, y, x))
+    grid = Grid((34, 60, 70), (5.0, 4.4, 4.1), triple(first), (triple(z), triple(y), triple(x)))
     head = Head(RigidTransform(translation=(3.0, 5.0, -2.0))).on(grid)
     noise = np.random.default_rng(3).normal(0, 12, grid.size).astype(np.float32)
     return head.with_array(np.where(head.array > -900, head.array + noise, head.array))
@@ -81,7 +82,10 @@ def test_blocks_of_thin_voxels_are_the_same_in_every_order_and_padding() -> None
     hu = np.where((points**2 / (33.0**2, 30.0**2, 24.0**2)).sum(axis=-1) < 1, 40.0, -1000.0)
     hu += np.where(hu > 0, rng.normal(0, 40, hu.shape), 0)
     z, y, x = (tuple(float(v) for v in row) for row in Rotation.from_euler("x", 45, degrees=True).as_matrix())
-    thin = Volume(hu.astype(np.int16), Grid((55, 150, 140), (1.3, 0.45, 0.4), (0.0, 0.0, 0.0), (z, y, x)))
+    thin = Volume(
+        hu.astype(np.int16),
+        Grid((55, 150, 140), (1.3, 0.45, 0.4), (0.0, 0.0, 0.0), (triple(z), triple(y), triple(x))),
+    )
     first = open_working(NativeCt(thin, 2), OPEN)
     assert min(first.volume.grid.spacing) > 0.8
     for order, (wide, pad) in zip(ORDERS[5::9], PADDINGS * 2, strict=False):
@@ -133,12 +137,12 @@ def test_a_damaged_voxel_within_the_patient_is_no_brighter_than_metal(ct: Volume
 def test_digits_beyond_what_headers_hold_do_not_count(ct: Volume, working: Working) -> None:
     rng = np.random.default_rng(5)
     for _ in range(10):
-        grid = replace(
-            ct.grid,
-            spacing=tuple(np.array(ct.grid.spacing) * (1 + rng.uniform(-1e-8, 1e-8, 3))),
-            origin=tuple(np.array(ct.grid.origin) + rng.uniform(-3e-5, 3e-5, 3)),
-            direction=tuple(tuple(v + rng.uniform(-1e-8, 1e-8, 3)) for v in np.array(ct.grid.direction)),
-        )
+        moved: dict[str, Any] = {
+            "spacing": tuple(np.array(ct.grid.spacing) * (1 + rng.uniform(-1e-8, 1e-8, 3))),
+            "origin": tuple(np.array(ct.grid.origin) + rng.uniform(-3e-5, 3e-5, 3)),
+            "direction": tuple(tuple(v + rng.uniform(-1e-8, 1e-8, 3)) for v in np.array(ct.grid.direction)),
+        }
+        grid = replace(ct.grid, **moved)
         found = open_working(NativeCt(Volume(ct.array, grid), 8), OPEN)
         np.testing.assert_array_equal(found.volume.array, working.volume.array)
         assert found.volume.grid == working.volume.grid

@@ -8,10 +8,10 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiene.cells import cell, rows_bytes, table_bytes
+from aiene.cells import cell, probability, probability_text, rows_bytes, table_bytes
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,36 @@ def test_a_table_keeps_its_numbers_and_its_missing_cells() -> None:
     table = pd.DataFrame({"=n": ["=a", None], "x": [-12.5, np.nan], "k": pd.array([-1, None], "Int64")})
     assert table_bytes(table).decode().splitlines() == ["'=n,x,k", "'=a,-12.5,-1", ",,"]
     assert table["=n"][0] == "=a"
+
+
+@given(
+    st.floats(0, 1),
+    st.one_of(st.integers(1, 99).map(lambda k: k / 100), st.floats(0, 1)),
+)
+@example(0.30004, 0.3)
+@example(0.29996, 0.3)
+@example(0.5, 0.5)
+@example(0.50000001, 0.5)
+@example(0.123449, 0.12345)
+def test_a_probability_in_a_table_is_on_the_same_side_of_every_threshold(p: float, threshold: float):
+    """Thresholds of two decimals always, any other where the table is told of it."""
+    marks = () if threshold == round(threshold, 2) and 0 < threshold < 1 else (threshold,)
+    short = probability(p, marks)
+    text = probability_text(p, marks, missing="-")
+    for shown in (short, float(text)):
+        assert (shown > threshold, shown >= threshold) == (p > threshold, p >= threshold)
+        assert abs(shown - p) <= 0.5e-4
+    assert "e" not in text
+    assert len(text.partition(".")[2]) >= 4
+
+
+def test_most_probabilities_have_four_decimals_and_one_that_is_missing_none():
+    assert [probability(p) for p in (0.959479808807373, 0.9995129108428955, 1.0, 0.25)] == [
+        0.9595,
+        0.9995,
+        1.0,
+        0.25,
+    ]
+    assert probability_text(0.25, missing="-") == "0.2500"
+    assert probability_text(0.30004, missing="-") == "0.30004"
+    assert (probability(None), probability_text(None, missing="-")) == (None, "-")

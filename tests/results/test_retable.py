@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,12 +52,12 @@ def results(spread: float | None) -> list[CaseResult]:
     ]
 
 
-def write_run(out: Path, *, killed: bool = False) -> Path:
+def write_run(out: Path, cases: Sequence[CaseResult] | None = None, *, killed: bool = False) -> Path:
     """A run's folder as `cohort` leaves it, without images."""
-    end = {} if killed else {"cases": [{"case_id": result.case_id} for result in results(None)]}
+    found = results(None) if cases is None else list(cases)
+    end = {} if killed else {"cases": [{"case_id": result.case_id} for result in found]}
     with RunStore(out) as store:
         store.open(SETTINGS, overwrite=False)
-        found = results(None)
         for result in found:
             store.write_case(result, None)
         store.write_tables(found, axes=False, model="default", rule=CountingRule(0.3), now=None)
@@ -84,7 +85,7 @@ def test_each_table_tells_the_new_count_and_the_first_ones_stay(tmp_path: Path):
     assert content(out) == before
     folder = out / "ene-threshold-0.5"
     cases = pd.read_csv(folder / "cases.csv", index_col="case_id", keep_default_na=False)
-    assert cases.n_ene.to_dict() == {"a": "1", "b": "0", "c": "", "d": ""}
+    assert cases.n_ai_ene.to_dict() == {"a": "1", "b": "0", "c": "", "d": ""}
     assert cases.reason.c == "c.nii.gz: it cannot be read; copy it again."
     patients = pd.read_csv(folder / "patients.csv", index_col="case_id")
     assert patients.n_ai_ene["a"] == 1
@@ -95,6 +96,15 @@ def test_each_table_tells_the_new_count_and_the_first_ones_stay(tmp_path: Path):
     assert made.tables["prediction"] == published
     assert pd.read_csv(published).ene_classification.tolist()[:3] == [0, 1, 0]
     assert json.loads((folder / "retable.json").read_text())["run"]["ene_threshold"] == 0.3
+
+
+def test_a_threshold_between_the_digits_of_the_tables_counts_by_the_full_numbers(tmp_path: Path):
+    out = write_run(tmp_path / "out", [CaseResult("a", "ok", nodes=(node(1, 0.523454), node(2, 0.523446)))])
+    assert pd.read_csv(out / "nodes.csv").ene.tolist() == [0.5235, 0.5234]
+    again = retable(out, ene_threshold=0.52345).tables
+    assert pd.read_csv(again["nodes"]).ene_classification.tolist() == [1, 0]
+    assert (pd.read_csv(again["nodes"]).ene > 0.52345).tolist() == [True, False]
+    assert pd.read_csv(again["patients"]).n_ai_ene.tolist() == [1]
 
 
 def test_at_the_run_s_own_threshold_the_tables_are_the_run_s(tmp_path: Path):

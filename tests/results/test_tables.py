@@ -63,10 +63,32 @@ def test_the_axes_follow_the_published_columns():
 
 
 def test_nodes_stand_by_falling_volume_with_their_place():
-    table = tables.nodes_table(RESULTS, axes=False)
+    table = tables.nodes_table(RESULTS, axes=False, rule=CountingRule(0.3))
     assert list(table.name) == ["GTVn_01", "GTVn_02"]
     assert tuple(table.columns[:7]) == tables.PUBLISHED
     assert table.loc[0, ["centroid_x_mm", "centroid_y_mm", "centroid_z_mm"]].tolist() == [10.0, -20.0, 30.5]
+
+
+def test_tables_for_people_are_rounded_and_say_what_the_full_numbers_say():
+    near = replace(node(1, 7, 0.50004, volume=300.4), centroid_lps_mm=(10.04, -20.06, 30.5), pos=0.123456)
+    case = CaseResult("x", "ok", nodes=(near,))
+    shown = (
+        tables.csv_bytes(tables.nodes_table([case], axes=False, rule=CountingRule(0.3))).decode().splitlines()
+    )
+    row = dict(zip(shown[0].split(","), shown[1].split(","), strict=True))
+    assert (row["pos"], row["ene"], row["ene_entropy_bits"]) == ("0.1235", "0.50004", "1.0")
+    assert (row["centroid_x_mm"], row["centroid_y_mm"], row["native_short_axis_mm"]) == (
+        "10.0",
+        "-20.1",
+        "7.2",
+    )
+    assert (row["native_volume_mm3"], row["tumor_volume_after_dilation"]) == ("301", "601")
+    published = tables.published_table([case], axes=False)
+    assert published[["pos", "ene", "tumor_volume_after_dilation"]].to_numpy().tolist() == [
+        [0.123456, 0.50004, 600.8]
+    ]
+    patient = tables.patients_table([case], model="m", rule=CountingRule(0.3)).iloc[0]
+    assert patient[["max_ene", "largest_node_mm3", "total_node_mm3"]].tolist() == [0.50004, 301, 301]
 
 
 def test_a_failed_case_has_no_count_and_one_without_nodes_has_zero():
@@ -81,7 +103,7 @@ def test_every_case_has_a_row_with_its_reason():
     text = tables.csv_bytes(tables.cases_table(RESULTS)).decode()
     table = pd.read_csv(io.StringIO(text), keep_default_na=False)
     assert list(table.case_id) == ["B", "a", "b", "c", "d", "e"]
-    assert table.set_index("case_id").loc["d", ["status", "reason", "n_nodes"]].tolist() == [
+    assert table.set_index("case_id").loc["d", ["status", "reason", "n_ai_nodes"]].tolist() == [
         "failed",
         "d.nii.gz: not a CT; leave it out.",
         "",
@@ -94,7 +116,9 @@ def test_entropy_in_bits_has_its_closed_form(p: float, bits: float):
 
 
 def test_a_node_that_could_not_be_judged_has_empty_scores():
-    table = tables.nodes_table([CaseResult("x", "ok", nodes=(node(1, 1, None),))], axes=False)
+    table = tables.nodes_table(
+        [CaseResult("x", "ok", nodes=(node(1, 1, None),))], axes=False, rule=CountingRule(0.3)
+    )
     assert pd.isna(table.loc[0, "ene"])
     assert pd.isna(table.loc[0, "ene_classification"])
 
@@ -104,7 +128,7 @@ def test_a_node_that_does_not_count_is_shown_and_left_out_of_number_and_highest_
     assert [n.verdict for n in (node(1, 7, 0.8), node(1, 7, 0.1))] == ["ENE", "no ENE"]
     assert doubtful.verdict == "not counted, too little positivity"
     result = CaseResult("x", "ok", nodes=(node(1, 7, 0.8), doubtful))
-    nodes = tables.nodes_table([result], axes=False)
+    nodes = tables.nodes_table([result], axes=False, rule=CountingRule(0.3))
     assert nodes.counts.tolist() == [1, 0]
     assert nodes.ene.tolist() == [0.8, 0.95]
     row = tables.patients_table([result], model="m", rule=CountingRule(0.3, 0.45)).iloc[0]
@@ -115,7 +139,7 @@ def test_a_node_that_does_not_count_is_shown_and_left_out_of_number_and_highest_
 
 
 def test_empty_tables_keep_their_columns():
-    assert len(tables.nodes_table([], axes=True).columns) == 7 + 7 + 12
+    assert len(tables.nodes_table([], axes=True, rule=CountingRule(0.3)).columns) == 7 + 7 + 12
     assert len(tables.published_table([], axes=False)) == 0
 
 
@@ -130,7 +154,11 @@ def test_without_an_orientation_no_side_is_told_in_any_table():
     assert not found.sides_known
     patients = tables.csv_bytes(tables.patients_table([found], model="m", rule=CountingRule(0.3))).decode()
     assert patients.splitlines()[1].startswith("u,u,ok,1,1,,,0.9,")
-    nodes = tables.csv_bytes(tables.nodes_table([found], axes=False)).decode().splitlines()
+    nodes = (
+        tables.csv_bytes(tables.nodes_table([found], axes=False, rule=CountingRule(0.3)))
+        .decode()
+        .splitlines()
+    )
     row = dict(zip(nodes[0].split(","), nodes[1].split(","), strict=True))
     assert row["side"] == ""
     assert CaseResult.from_json(json.loads(json.dumps(found.to_json()))).sides_known is False

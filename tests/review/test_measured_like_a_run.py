@@ -48,6 +48,6 @@ def test_a_correction_is_measured_as_a_run_measures_own_masks(tmp_path: Path) ->
     assert [node.name for node in like.nodes] == [node.name for node in saved.result.nodes]
     for one, other in zip(like.nodes, saved.result.nodes, strict=True):
         assert one == other
-    for name in ("n_ene", "has_primary"):
+    for name in ("n_ai_ene", "has_primary"):
         assert getattr(like, name) == getattr(saved.result, name)
     np.testing.assert_array_equal(saved.scene.labels.array > 0, drawing > 0)

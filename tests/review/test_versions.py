@@ -36,7 +36,7 @@ def test_a_correction_stands_beside_the_models_answer(run: Run) -> None:
         "case", Change(without_the_second(review), 0, "corrected", "a vessel", rejected={2: "vessel"})
     )
     assert saved.number == 1
-    assert saved.result.n_ene == 1
+    assert saved.result.n_ai_ene == 1
     assert len(saved.result.nodes) == 1
     after = hashes(run.out)
     assert {name: after[name] for name in before} == before
@@ -59,12 +59,12 @@ def test_a_node_that_nobody_touched_keeps_the_models_numbers(run: Run) -> None:
     second = run.result.nodes[1]
     assert kept.name == "GTVn_01"
     assert (kept.ene, kept.pos, kept.native_volume_mm3) == (second.ene, second.pos, second.native_volume_mm3)
-    assert saved.result.n_ene == 0
+    assert saved.result.n_ai_ene == 0
     touched = saved.scene.labels.array.copy()
     touched[tuple(np.argwhere(touched == 1)[0])] = 0
     again = review.save("case", Change(touched, 1, "corrected"))
     assert again.result.nodes[0].ene == 0.9
-    assert again.result.n_ene == 1
+    assert again.result.n_ai_ene == 1
 
 
 def test_accepting_changes_no_number(run: Run) -> None:

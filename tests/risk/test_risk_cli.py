@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from aiene.cli import risk
 from aiene.cli.app import app
 from aiene.risk.simulate.cohort import simulate_cohort
 from aiene.risk.table.files import write_table
@@ -169,7 +170,7 @@ def test_import_shows_what_was_understood_and_writes_it(cli, tmp_path):
     )
     result = cli("import", "own.csv", "--map", "m.toml", "-o", "c.csv")
     assert "days / 365.25 = years" in result.stdout
-    assert "note: os_event: no, yes read as 0 (censored) or 1 (happened)" in result.stdout
+    assert "note: os_event: no, yes read as 0 (censored) or 1 (happened)" in result.stderr
     table = read_table(tmp_path / "c.csv")
     assert table["os_time"].tolist() == [1.0, 2.0]
     assert json.loads((tmp_path / "c.json").read_text())["provenance"]["mapping_sha256"]
@@ -319,3 +320,36 @@ def test_a_title_above_the_header_of_a_workbook_is_named_as_the_problem(cli, tmp
     book.active.merge_cells("A1:E1")
     book.save(tmp_path / "titled.xlsx")
     assert "first row is no header" in cli("stage", "titled.xlsx", "-o", "s.csv", code=2).stderr
+
+
+def test_the_example_goes_through_every_command_that_its_list_names(cli, tmp_path, monkeypatch):
+    import aiene.risk.analyse.run as analysis
+    from aiene.risk.analyse.records import Analysis
+
+    monkeypatch.setattr(analysis, "analyse", lambda *_, **__: Analysis({}, ()))
+    cli("example", "-o", "tables")
+    run = pd.DataFrame({"case_id": ["phantom-dicom", "phantom-nifti"], "status": "ok", "n_ai_ene": [1, 2]})
+    (tmp_path / "tables" / "DEMO" / "results").mkdir(parents=True)
+    run.to_csv(tmp_path / "tables" / "DEMO" / "results" / "patients.csv", index=False)
+    monkeypatch.chdir(tmp_path / "tables")
+    lines = (tmp_path / "tables" / "README.txt").read_text().splitlines()
+    commands = [line.split()[2:] for line in lines if line.startswith("    aiene risk ")]
+    assert {words[0] for words in commands} == {
+        command.name or command.callback.__name__ for command in risk.app.registered_commands
+    } - {"example"}
+    for words in commands:
+        if words[0] != "validate":  # it needs the model of a real analysis: tests/risk/test_risk_validate.py
+            cli(*words)
+    groups = pd.read_csv("demo_groups.csv", dtype=str)
+    assert groups["n_ai_ene"].tolist() == ["1", "2"]
+    assert (
+        pd.read_csv("imported.csv")["os_event"].sum() == (pd.read_csv("own_table.csv")["Status"] == 2).sum()
+    )
+    assert len(pd.read_csv("other_hospital.csv")) == 250
+
+
+def test_the_example_never_writes_over_files_of_the_users(cli, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "cohort.csv").write_text("mine")
+    assert "aiene did not" in cli("example", "-o", "mine", code=2).stderr
+    assert (tmp_path / "mine" / "cohort.csv").read_text() == "mine"

@@ -10,6 +10,7 @@ import pytest
 from aiene.risk.analyse.cohort import make_cohort
 from aiene.risk.analyse.derive.chapter import derive_chapter, scheme_file
 from aiene.risk.analyse.derive.search import class_of, search
+from aiene.risk.analyse.derive.tree import tree_table
 from aiene.risk.analyse.derive.validate import (
     GAIN,
     Data,
@@ -237,3 +238,31 @@ def test_with_ajcc8_as_base_each_chapter_has_its_own_search_and_scheme(tmp_path)
             assert read_scheme(file).base == f"ajcc8_{chapter}"
             assert set(read_scheme(file).mapping) >= set(grouping.order)
     assert (tmp_path / scheme_file("p16_positive")).exists()
+
+
+def test_the_tree_finds_a_planted_jump_and_its_c_is_that_of_other_patients():
+    random = np.random.default_rng(8)
+    n = 1200
+    base, count = random.integers(0, 3, n), np.minimum(random.poisson(1.2, n), 6)
+    hazard = 0.05 * np.where(count >= 2, 4.0, 1.0)
+    failure, last = random.exponential(1 / hazard), random.uniform(2, 8, n)
+    data = Data(np.minimum(failure, last), (failure <= last).astype(int), base, count, 3)
+    train = np.arange(n) % 2 == 0
+    table = tree_table(data, train, data.derive(np.flatnonzero(train)), ("low", "middle", "high"))
+    assert sum(r["n"] for r in table.rows) == train.sum()
+    assert sum(r["events"] for r in table.rows) == data.event[train].sum()
+    assert [r["ratio"] for r in table.rows] == sorted(r["ratio"] for r in table.rows)
+    low, high = table.rows[0], table.rows[-1]
+    assert low["nodes"] in ("0", "1", "0 to 1")
+    assert high["nodes"].split()[0] >= "2"
+    assert float(table.note.split(": tree ")[1][:5]) > 0.6
+    same = tree_table(data, np.ones(n, dtype=bool), data.derive(np.arange(n)), ("low", "middle", "high"))
+    assert "too high" in same.note
+
+
+def test_a_tree_of_a_count_that_says_nothing_does_not_split_by_it():
+    data = cohort_of(800, 4, hazard_ratio=1.0)
+    train = np.arange(800) % 2 == 0
+    rows = tree_table(data, train, data.derive(np.flatnonzero(train)), ("low", "middle", "high")).rows
+    assert 1 <= len(rows) <= 5
+    assert min(r["n"] for r in rows) >= 20

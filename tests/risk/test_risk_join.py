@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -46,7 +48,9 @@ def test_both_lists_of_those_without_partner_are_given(run):
 def test_no_node_is_0_and_a_failed_run_is_missing_and_told(run):
     made = join_ai_ene(clinical("b", "c"), run())
     assert made.table["n_ai_ene"].tolist() == [0, pd.NA]
-    assert any("1 patients have a CT whose run failed" in w for w in made.warnings)
+    assert any(
+        "1 patient without a count, which is not 0: the run of the CT failed" in w for w in made.warnings
+    )
 
 
 def test_the_folder_of_a_run_will_do(run):
@@ -128,3 +132,16 @@ def test_the_nodes_of_a_run_come_with_their_patient(run):
     (path.parent / "nodes.csv").write_text("case_id,node,ene\na_1,1,0.7\na_1,2,0.1\nb_1,1,\n")
     nodes = run_nodes(path, id_pattern="^(.)_")
     assert nodes.to_dict("list") == {"patient_id": ["a", "a"], "ene": [0.7, 0.1]}
+
+
+@pytest.mark.parametrize("where", [".", "ene-threshold-0.5"])
+def test_the_nodes_of_a_run_have_every_digit_of_its_records(run, where):
+    path = run()
+    folder = path.parent / where
+    folder.mkdir(exist_ok=True)
+    (folder / "nodes.csv").write_text("case_id,name,ene\na,GTVn_01,0.7123\na,GTVn_02,0.1\nb,GTVn_01,0.4\n")
+    (path.parent / "cases" / "a").mkdir(parents=True)
+    full = [{"name": "GTVn_01", "ene": 0.71234567}, {"name": "GTVn_02", "ene": 0.9}]
+    (path.parent / "cases" / "a" / "case.json").write_text(json.dumps({"nodes": full}))
+    nodes = run_nodes(folder)
+    assert nodes["ene"].tolist() == [0.71234567, 0.1, 0.4]  # a record of other nodes is not this table's

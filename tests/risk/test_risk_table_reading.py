@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.errors import InputError, OutputError, UsageError
+from aiene.errors import InputError, OutputError, TableError, UsageError
 from aiene.risk.table.columns import COLUMNS
 from aiene.risk.table.endpoints import competing, endpoint
 from aiene.risk.table.files import read_raw, write_table
@@ -225,8 +225,102 @@ def test_the_usual_spellings_are_understood(column, written, meant):
     assert table[column].tolist() == [meant] * 4
 
 
-def test_t_and_n_need_their_edition():
-    refused(GOOD.drop(columns="edition_n"), "N is given without edition_n in rows 1, 2, 3")
+@pytest.mark.parametrize(("column", "edition"), [("n7", "7"), ("n8", "8")])
+def test_the_column_says_the_edition_where_nothing_else_does(column, edition):
+    table = complete(GOOD.drop(columns="edition_n").rename(columns={"n7": column}))
+    assert table["edition_n"].tolist()[:3] == [edition] * 3
+    assert pd.isna(table["edition_n"][3])
+    assert "edition_n: by the column, n7 or n8, in rows 1, 2, 3" in table.attrs["notes"]
+
+
+def test_an_edition_is_needed_where_two_columns_hold_n():
+    refused(bad(n8="N1").drop(columns="edition_n"), "N stands in n7 and n8 without edition_n", "rows 1, 2, 3")
+
+
+BARE = {"patient_id": ["a", "b", "c"], "site": "oropharynx", "T": ["T1", "T4a", None],
+        "N": ["N2b", "1", "NX"],
+        "M": ["M0", "M1", "unknown"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("edition", ["7", "8"])
+def test_t_n_and_m_without_an_edition_are_read_by_the_one_that_is_said(edition):
+    table = complete(pd.DataFrame(BARE), edition=edition)
+    assert table[f"t{edition}"].tolist()[:2] == ["T1", "T4a"]
+    assert table[f"n{edition}"].tolist() == ["N2b", "N1", "NX"]
+    assert table["m"].tolist()[:2] == ["M0", "M1"]
+    assert table["edition_n"].tolist() == [edition] * 3
+    assert not {"T", "N", "M"} & set(table)
+
+
+def test_each_row_may_say_its_edition_in_one_column():
+    table = complete(
+        pd.DataFrame(BARE).rename(columns={"T": "T stage"}).assign(**{"TNM edition": ["AJCC 7", "8th", "9"]})
+    )
+    assert table["n7"].tolist()[:1] == ["N2b"]
+    assert table["n8"].tolist()[1] == "N1"
+    assert table["n9"].tolist()[2] == "NX"
+    assert table["edition_n"].tolist() == ["7", "8", "9"]
+    assert table["edition_t"].tolist()[:2] == ["7", "8"]
+    assert not {"TNM edition", "T stage"} & set(table)
+
+
+def test_t_and_n_without_any_edition_are_told_in_one_sentence():
+    refused(
+        pd.DataFrame(BARE), "the columns T and N do not say which TNM edition", "--edition 7 or --edition 8"
+    )
+
+
+def test_an_edition_that_is_asked_for_gives_way_to_the_tables_own():
+    table = complete(GOOD, edition="8")
+    assert table["edition_t"].tolist() == ["7"] * 4
+    assert any("--edition 8 is left aside where edition_t says another" in w for w in table.attrs["warnings"])
+    nameless = GOOD.drop(columns=["edition_t", "edition_n"])
+    assert complete(nameless, edition="7")["edition_t"].tolist() == ["7"] * 4
+    with pytest.raises(TableError, match="edition_t does not fit"):
+        complete(nameless, edition="8")
+
+
+@pytest.mark.parametrize(
+    ("column", "word"), [("hpv", "unknown"), ("hpv", "Not tested"), ("pack_years", "unk"), ("t7", "?"),
+                         ("smoking_status", "Unknown"), ("dm_event", "n/k"), ("clinical_ene", "not assessed")]
+)  # fmt: skip
+def test_what_nobody_knows_is_missing_and_told(column, word):
+    table = complete(GOOD.astype(object).assign(**{column: word}))
+    assert table[column].isna().all()
+    assert any(f'{column}: "{word}" read as missing in rows 1, 2, 3, 4' in n for n in table.attrs["notes"])
+
+
+def test_an_unknown_site_may_be_an_unknown_primary_and_is_refused():
+    refused(bad(site="unknown"), 'site holds "unknown"', "unknown_primary", "an empty cell for a site")
+    assert complete(bad(site="Oral cavity"))["site"].tolist() == ["oral_cavity"] * 4
+
+
+def test_a_dash_is_hpv_negative_and_elsewhere_nothing():
+    assert complete(bad(hpv="-"))["hpv"].tolist() == ["negative"] * 4
+    assert complete(bad(sex="-"))["sex"].isna().all()
+
+
+def test_everything_that_is_wrong_is_told_at_one_time():
+    table = bad(hpv=["maybe", "negative", None, "positive"], os_event=[2, 1, 2, 1], age=[1, 2, 720, 4],
+                patient_id=["a", "a", "c", None], edition_n="8")  # fmt: skip
+    with pytest.raises(TableError) as caught:
+        complete(table, name="cohort.csv")
+    found = caught.value.problems
+    assert all(problem.startswith("cohort.csv: ") and problem.endswith(".") for problem in found)
+    for part in ('hpv holds "maybe"', "coded 1 and 2", "age is 720", "1 patient stands more than once",
+                 "patient_id is missing in row 4", "edition_n does not fit"):  # fmt: skip
+        assert sum(part in problem for problem in found) == 1, part
+    assert len(found) == 6  # nothing that only follows, such as a time without an event
+
+
+def test_headers_in_another_spelling_are_known_and_others_are_named():
+    table = complete(
+        GOOD.rename(columns={"patient_id": "Patient ID", "pack_years": "Pack-years"}).assign(Shoe=3)
+    )
+    assert table["patient_id"].tolist() == GOOD["patient_id"].tolist()
+    assert table["pack_years"].tolist()[:3] == [0.0, 10.0, 10.5]
+    assert "columns that are carried along but not read: Shoe" in table.attrs["notes"]
+    refused(GOOD.assign(HPV="positive"), "the columns hpv and HPV are both hpv")
 
 
 def test_an_edition_must_fit_its_column():
@@ -398,6 +492,8 @@ def test_any_cell_is_a_sentence_or_a_value(data):
         rows = len(complete(table))
     except InputError as error:
         rows = 4 * str(error).startswith("table: ")
+    except TableError as error:
+        rows = 4 * all(problem.startswith("table: ") for problem in error.problems)
     assert rows == 4
 
 
@@ -459,3 +555,18 @@ def test_disease_free_survival_needs_both_failures_and_the_other_has_its_own_nam
 def test_n_of_version_9_does_not_stand_among_those_of_edition_8():
     with pytest.raises(InputError, match="N of version 9 into n9"):
         complete(bad(n7=[None] * 4, n8=["N1"] * 4, edition_n=["9"] * 4))
+
+
+def test_an_edition_that_is_none_leaves_the_category_out_where_lenient():
+    table = pd.DataFrame(BARE).assign(Edition=["2018", "8", "8"])
+    with pytest.raises(TableError, match='the edition of T is "2018" in row 1; allowed are 7, 8 and 9'):
+        complete(table)
+    read = complete(table, lenient=True)
+    assert read["n8"].tolist()[1:] == ["N1", "NX"]
+    assert read[["t7", "t8", "n7", "n8", "edition_t", "edition_n"]].iloc[0].isna().all()
+
+
+def test_events_coded_1_and_2_are_refused_also_where_lenient():
+    """Counting 2 as missing would leave 1, which may as well be censored, as an event."""
+    with pytest.raises(InputError, match="os_event is coded 1 and 2"):
+        complete(bad(os_event=[2, 1, 2, 1]), lenient=True)

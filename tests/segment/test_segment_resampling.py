@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -107,7 +109,7 @@ def test_a_volume_keeps_its_float32_spacing() -> None:
     from aiene.segment.preprocessing import network_input
 
     noisy = Grid((4, 4, 4), (3.0000000000004, 1.0, 1.0), (0.0, 0.0, 0.0))
-    plan = type(
+    plan: Any = type(
         "P",
         (),
         {

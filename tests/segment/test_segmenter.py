@@ -141,7 +141,7 @@ def test_mirroring_averages_over_flips_along_the_allowed_axes(
     for count in range(len(axes or ()) + 1):
         for chosen in itertools.combinations(axes or (), count):
             said = logits_of(network, np.flip(image, chosen)).numpy()
-            answers.append(np.flip(said, [a + 1 for a in chosen]))
+            answers.append(np.flip(said, tuple(a + 1 for a in chosen)))
     expected = torch.softmax(torch.from_numpy(np.mean(answers, axis=0)), 0).numpy()
     found = load_segmenter(folder, mirroring=True).probabilities(crop)
     np.testing.assert_allclose(found, expected, atol=1e-5)

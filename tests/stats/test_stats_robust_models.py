@@ -94,3 +94,20 @@ def test_interaction_in_fine_and_gray():
     design = X.assign(xz=X.x * X.z)
     row = fine_gray(MONTHS.months, MONTHS.state, design).rows[2]
     assert [row.coef, row.std_error] == pytest.approx(R["finegray"], rel=1e-3)
+
+
+def test_what_runs_to_infinity_is_said_and_no_warning_is_left(recwarn):
+    random = np.random.default_rng(1)
+    time = random.uniform(1, 5, 40)
+    event = np.arange(40) < 12
+    design = pd.DataFrame({"x": random.normal(size=40), "apart": event.astype(float)})
+    for fit in (
+        lambda: cox_with_entry(np.zeros(40) - 1, time, event, design),
+        lambda: frailty_cox(time, event, design, np.arange(40) % 4),
+    ):
+        with pytest.raises(NotEstimableError):
+            fit()
+    many = pd.DataFrame(random.normal(size=(40, 12)), columns=[f"c{k}" for k in range(12)])
+    with pytest.raises(NotEstimableError, match="12 parameters"):
+        cox_with_entry(np.zeros(40) - 1, time, event, many)
+    assert not recwarn.list

@@ -158,7 +158,7 @@ def test_a_case_without_nodes_shows_its_ct(tmp_path: Path) -> None:
 
 def test_a_run_that_is_half_done_shows_what_is_to_come(run: Run) -> None:
     (run.out / "cases.csv").write_text(
-        "case_id,status,reason,n_nodes,n_ene,warnings,seconds,source\ncase,ok,,2,1,,1,case\n"
+        "case_id,status,reason,n_ai_nodes,n_ai_ene,warnings,seconds,source\ncase,ok,,2,1,,1,case\n"
         "later,skipped,not done yet,,,,0,later.nii.gz\ngone,ok,,1,0,,1,gone.nii.gz\n"
     )
     rows = {card.result.case_id: card for card in report_run(run.out, jobs=1).cards}

@@ -89,7 +89,9 @@ def _compare(golden: Path, case: str, out: Path, name: str, bundle: Bundle) -> d
     crop = np.asanyarray(image.dataobj).transpose(2, 1, 0)
     networks = load_networks(bundle, torch.device("cpu"), own_masks=False)
     ours, theirs = (_rows(_on_crop(a), networks) for a in (crop, expected))
-    table = pd.read_csv(out / "nodes.csv").query("case_id == @name").sort_values("node")
+    table = (
+        pd.read_csv(next(out.glob("prediction_list/*/*.csv"))).query("case_id == @name").sort_values("node")
+    )
     return {
         "crop_max_difference": float(np.abs(crop - expected).max()),
         "crop_voxels_off_by_1e-4": int((np.abs(crop - expected) > 1e-4).sum()),

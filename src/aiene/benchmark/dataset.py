@@ -6,6 +6,7 @@ is checked against its CT; its nodes are named as in a run.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -120,10 +121,12 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
     found = walk(folder)
     notes = [*found.notes, *(f"{closed.name}: it cannot be opened" for closed in found.closed)]
     files: dict[str, list[tuple[Path, Named]]] = defaultdict(list)
-    refused: list[Refused] = []
-    for path in found.files:
-        if without is not None and path.is_relative_to(without):
-            continue
+    there = [path for path in found.files if without is None or not path.is_relative_to(without)]
+    readable = [path for path in there if _is_text(str(path.relative_to(folder)))]
+    refused = [
+        _no_text(named(path, folder).case_id) for path in there if not _is_text(str(path.relative_to(folder)))
+    ]
+    for path in readable:
         lower = path.name.lower()
         if path.name.endswith(volume_endings()):
             name = named(path, folder)
@@ -188,7 +191,9 @@ def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused],
             return cases, refused, notes  # no DICOM beside the volumes
         raise
     for case in found:
-        if not isinstance(case, Case):
+        if not _is_text(case.case_id):
+            refused.append(_no_text(case.case_id))
+        elif not isinstance(case, Case):
             refused.append(Refused(case.case_id, case.reason))
         elif case.case_id in cases:
             twice = f"2 images of this case ({cases.pop(case.case_id).files[0].name} and DICOM); keep one."
@@ -196,6 +201,20 @@ def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused],
         else:
             cases[case.case_id] = case
     return cases, refused, (*notes, *(note for note in told if "left aside" not in note or not listing.files))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8; Python keeps other bytes as surrogates, which no table can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _no_text(case_id: str) -> Refused:
+    escaped = os.fsencode(case_id).decode("utf-8", "backslashreplace")
+    return Refused(escaped, "its name or a folder's is not UTF-8; rename it.")
 
 
 def _case(case_id: str, path: Path) -> Case:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,8 +40,9 @@ from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
 from aiene.provenance import machine, version
-from aiene.results.atomic import write_json
+from aiene.results.atomic import write_json, writing
 from aiene.results.ownership import Owned, refuse_overlap
+from aiene.rooms import try_lock
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def run_benchmark(
 
     Raises
     ------
-    InputError, UsageError : nothing to compare, or words that do not fit.
+    InputError, UsageError : nothing to compare, words that do not fit, or another run in this folder.
     OutputError : results cannot be written.
     """
     image_dir, seg_dir = _folders(config)
@@ -124,20 +126,40 @@ def run_benchmark(
         problem = "no image in it has a mask of the same case id"
         raise InputError(image_dir, problem, f"compare its names with those in {seg_dir.name}")
     Owned(out).claim(WORK)
-    pairs = pairing.pairs[: config.max_cases]
-    entrants = line_up(config, str(device))
-    _write_cases(out, config, pairing, pairs)
-    truths = _truths(config, out, pairs, table, patient, crew, on_step)
-    usable = [(pair, truth) for pair, truth in zip(pairs, truths, strict=True) if truth.status == "ok"]
-    told: list[Entrant] = []
-    for entrant in entrants:
-        opened = _opened(entrant, apart or crew > 1, config.threads)
-        if opened.facts is not None:
-            opened = _run_model(config, out, opened, told, usable, (crew, apart), on_step)
-        told.append(opened)
-    told.sort(key=lambda one: one.place)
-    stamp = (now or datetime.now()).strftime("%Y%m%d_%H%M%S")
-    return _written(config, out, pairing, truths, told, table, str(device), stamp)
+    with _alone(out):
+        pairs = pairing.pairs[: config.max_cases]
+        entrants = line_up(config, str(device))
+        _write_cases(out, config, pairing, pairs)
+        truths = _truths(config, out, pairs, table, patient, crew, on_step)
+        usable = [(pair, truth) for pair, truth in zip(pairs, truths, strict=True) if truth.status == "ok"]
+        told: list[Entrant] = []
+        for entrant in entrants:
+            opened = _opened(entrant, apart or crew > 1, config.threads)
+            if opened.facts is not None:
+                opened = _run_model(config, out, opened, told, usable, (crew, apart), on_step)
+            told.append(opened)
+        told.sort(key=lambda one: one.place)
+        stamp = (now or datetime.now()).strftime("%Y%m%d_%H%M%S")
+        return _written(config, out, pairing, truths, told, table, str(device), stamp)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder while its records are made and read: another run's would be taken for this one's.
+
+    Raises
+    ------
+    UsageError : another run holds it.
+    """
+    file = out / WORK / "in-use"
+    with writing(file):
+        stream = file.open("ab")
+    with stream:
+        if try_lock(stream) is False:
+            raise UsageError(
+                f"another benchmark runs in {out.name}; wait until it has ended, or choose another -o."
+            )
+        yield
 
 
 def _folders(config: BenchmarkConfig) -> tuple[Path, Path]:

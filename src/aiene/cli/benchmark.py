@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from aiene.cli import leaderboard
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,43 +57,51 @@ def spread(words: Sequence[str]) -> list[str]:
 def benchmark(
     ctx: typer.Context,
     image_dir: Annotated[Path | None, typer.Option(help="Folder of the CTs.")] = None,
-    seg_dir: Annotated[Path | None, typer.Option(help="Folder of their ground truth, by case id.")] = None,
-    ene_csv: Annotated[Path | None, typer.Option(help="ENE of single nodes, 0 or 1.")] = None,
-    config: Annotated[Path | None, typer.Option(help="benchmark_config.yaml.")] = None,
+    seg_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the true label maps, named by case id.")
+    ] = None,
+    ene_csv: Annotated[Path | None, typer.Option(help="CSV with the true ENE of each node (0 or 1).")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file (benchmark_config.yaml).")] = None,
     hf_models: Annotated[
         list[str] | None, typer.Option(metavar="ID|PATH ...", help="Hugging Face models.")
     ] = None,
     models: Annotated[
-        list[str] | None, typer.Option(metavar="BUNDLE ...", help="Our bundles, or MONAI bundles' folders.")
+        list[str] | None,
+        typer.Option(
+            metavar="BUNDLE ...", help="Model bundles of this software, or folders of MONAI bundles."
+        ),
     ] = None,
     predictions: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=DIR ...", help="Folders of predictions by case id.")
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR ...", help="Folders of predictions, named by case id."),
     ] = None,
-    max_cases: Annotated[int | None, typer.Option(min=1, help="Take the first so many cases.")] = None,
+    max_cases: Annotated[int | None, typer.Option(min=1, help="Use only the first N cases.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path(
         "benchmark_results"
     ),
     reference: Annotated[
-        str | None, typer.Option(help="Model that the others are compared with (default: the first).")
+        str | None, typer.Option(help="Model to compare the others with (default: the first).")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Cases side by side (default: one per core).")
+        int | None, typer.Option(min=1, help="Cases to process in parallel (default: one per core).")
     ] = None,
     resample: Annotated[
-        bool, typer.Option("--resample", help="Take masks that lie on another grid than their CT.")
+        bool, typer.Option("--resample", help="Accept masks on another grid than their CT and resample them.")
     ] = False,
     primary: Annotated[
         str | None,
-        typer.Option(help="Endpoint that decides, such as dice_GTVn, node_sensitivity or auc_end_to_end."),
+        typer.Option(help="Primary endpoint, such as dice_GTVn, node_sensitivity or auc_end_to_end."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of bootstrap and permutations.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed of bootstrap and permutations.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+    ] = None,
     board: Annotated[
-        Path | None, typer.Option("--leaderboard", help="File or folder to which the run is added.")
+        Path | None, typer.Option("--leaderboard", help="Leaderboard (file or folder) to add this run to.")
     ] = None,
-    site: Annotated[
-        str | None, typer.Option(help="Who measured, as the leaderboard says it; shared with it.")
-    ] = None,
+    site: Annotated[str | None, typer.Option(help="Name of your site, shown in the leaderboard.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
 ) -> None:
     """Compare models with ground truth and with each other, with intervals, tests and a report."""
@@ -249,7 +258,9 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{summary['data']['cases']} cases", caption=RESEARCH_ONLY, caption_style="bold red")
+    table = Table(
+        title=counted(summary["data"]["cases"], "case"), caption=RESEARCH_ONLY, caption_style="bold red"
+    )
     for name in (
         "model",
         "cases",

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
-from aiene.errors import AieneError, OutputError, UsageError, is_hidden, visible
+from aiene.cells import probability_text
+from aiene.errors import AieneError, OutputError, UsageError, counted, is_hidden, visible
 from aiene.report import document
 
 if TYPE_CHECKING:
@@ -177,17 +178,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 node`, `2 nodes`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def case_line(step: Progress) -> str:
     """What became of a case, in a line."""
     result = step.result
     taken = "already done" if step.reused else f"{sum(result.seconds.values()):.1f} s"
     found = {
-        "ok": f"{counted(len(result.nodes), 'node')}, {result.n_ene} with ENE ({taken})",
+        "ok": f"{counted(len(result.nodes), 'node')}, {result.n_ai_ene} with ENE ({taken})",
         "no_nodes": f"no nodes ({taken})",
     }.get(result.status, f"{result.status}: {result.reason}")
     return f"[{step.number}/{step.total}] {result.case_id}: {found}"
@@ -215,26 +211,30 @@ def print_nodes(summary: RunSummary) -> None:
         table.add_column(name, justify=justify)
     for result in summary.results:
         for node in result.nodes:
-            ene = "-" if node.ene is None else f"{node.ene:.2f}"
             verdict = {1: "yes", 0: "no", None: "-"}[node.ene_classification]
-            volume = f"{node.native_volume_mm3 / 1000:.2f}"
-            place = "  ".join(f"{v:.0f}" for v in node.centroid_lps_mm)
-            pos = "-" if node.pos is None else f"{node.pos:.2f}"
-            table.add_row(result.case_id, node.name, node.side, volume, place, pos, ene, verdict)
+            volume = f"{node.native_volume_mm3:.0f}"
+            axes = (
+                "-" if mm is None else f"{mm:.1f}"
+                for mm in (node.native_short_axis_mm, node.native_long_axis_mm)
+            )
+            pos = probability_text(node.pos, (summary.rule.pos_from,), missing="-")
+            ene = probability_text(node.ene, (summary.rule.ene_threshold,), missing="-")
+            table.add_row(result.case_id, node.name, node.side, volume, *axes, pos, ene, verdict)
         if not result.nodes:
-            table.add_row(result.case_id, result.status, *[""] * 6)
+            table.add_row(result.case_id, result.status, *[""] * (len(_COLUMNS) - 2))
     Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("case", "left"),
-    ("node", "left"),
+    ("name", "left"),
     ("side", "left"),
-    ("volume ml", "right"),
-    ("centroid LPS mm", "right"),
-    ("positive", "right"),
-    ("ENE", "right"),
-    ("ENE?", "left"),
+    ("volume mm3", "right"),
+    ("short mm", "right"),
+    ("long mm", "right"),
+    ("pos", "right"),
+    ("ene", "right"),
+    ("AI-ENE", "left"),
 )
 
 
@@ -315,7 +315,7 @@ def tell_row(console: Console, step: ExportProgress) -> None:
     from rich.markup import escape
 
     row = step.row
-    found = f"{len(row.files)} objects ({row.seconds:.1f} s)" if row.status == "ok" else row.reason
+    found = f"{counted(len(row.files), 'object')} ({row.seconds:.1f} s)" if row.status == "ok" else row.reason
     console.print(
         escape(f"[{step.number}/{step.total}] {row.case_id}: {row.status}, {found}"),
         style="red" if row.status == "failed" else None,

@@ -13,14 +13,14 @@ from aiene.cli.report import write_report
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for phantoms and results.")] = Path(
-        "aiene-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the phantoms and their results.")
+    ] = Path("aiene-demo"),
     jobs: Annotated[
-        int | None, typer.Option(help="Cases prepared side by side (default: one per core).")
+        int | None, typer.Option(help="Cases to prepare in parallel (default: one per core).")
     ] = None,
 ) -> None:
-    """Run two phantom patients (one DICOM series, one NIfTI file) with the open default bundle."""
+    """Make two synthetic patients (a DICOM series and a NIfTI file) and run them with the included model."""
     from aiene.demo import run_demo  # torch is loaded here, not by --help
 
     console = stderr_console()

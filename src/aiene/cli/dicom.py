@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
-from aiene.errors import UsageError
+from aiene.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from aiene.pacs.config import Settings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiene.pacs.run_objects import PushSummary
 
 app = typer.Typer(
-    help="Work with an archive: receive studies and send results back, pull, push, look.",
+    help="Work with a DICOM archive: receive studies and send results back, pull, push, status.",
     no_args_is_help=True,
 )
 
@@ -29,22 +29,23 @@ ConfigFile = Annotated[
     ),
 ]
 OwnTitle = Annotated[
-    str | None, typer.Option("--ae-title", help="Our AE title (default: the configuration's, or AIENE).")
+    str | None,
+    typer.Option("--ae-title", help="AE title of this computer (default: from the configuration, or AIENE)."),
 ]
 
 
 @app.command()
 def listen(
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The configuration (YAML).")],
-    check: Annotated[bool, typer.Option("--check", help="Check the configuration and end.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check the configuration and exit.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Give every failed study another chance first.")
+        bool, typer.Option("--retry-failed", help="First try every failed study again.")
     ] = False,
     show_uids: Annotated[
-        bool, typer.Option("--show-uids", help="StudyInstanceUIDs in the log, beside our names for them.")
+        bool, typer.Option("--show-uids", help="Show StudyInstanceUIDs in the log.")
     ] = False,
 ) -> None:
-    """Receive studies, run each that is complete, send its objects back, until stopped (Ctrl-C, SIGTERM)."""
+    """Receive studies, run each complete one and send the results back, until stopped (Ctrl-C, SIGTERM)."""
     from aiene.pacs.config import read_config
 
     with user_errors("aiene dicom listen"):
@@ -78,25 +79,29 @@ def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
 
 @app.command()
 def push(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled, exported.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The results folder of aiene run, after aiene export.")
+    ],
     to: Annotated[
         str,
         typer.Option("--to", metavar="PEER", help="AET@HOST:PORT, a DICOMweb URL, or a peer of --config."),
     ],
     config: ConfigFile = None,
     ae_title: OwnTitle = None,
-    tries: Annotated[int, typer.Option(min=1, help="How often, where the reason may pass by itself.")] = 4,
-    commit: Annotated[
-        bool, typer.Option("--commit", help="Ask the archive to commit itself to what it was sent.")
-    ] = False,
+    tries: Annotated[
+        int, typer.Option(min=1, help="Number of attempts when the problem may be temporary.")
+    ] = 4,
+    commit: Annotated[bool, typer.Option("--commit", help="Ask the archive for storage commitment.")] = False,
     commit_port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Our port for its answer, as the archive knows it."),
+        typer.Option(min=1, max=65535, help="Port of this computer for the answer of the archive."),
     ] = None,
-    commit_host: Annotated[str, typer.Option(help="Our address for its answer.")] = "127.0.0.1",
+    commit_host: Annotated[
+        str, typer.Option(help="Address of this computer for the answer of the archive.")
+    ] = "127.0.0.1",
     as_json: AsJson = False,
 ) -> None:
-    """Send the DICOM objects of a run to an archive; what it has is not sent again."""
+    """Send the DICOM objects of a run to an archive; objects that it has already are not sent again."""
     from aiene.pacs.config import parse_peer
     from aiene.pacs.run_objects import Commitment, push_run
 
@@ -125,7 +130,9 @@ def _tell_push(summary: PushSummary, as_json: bool) -> None:
         if delivery.reason:
             console.print(f"{delivery.object.kind}: {delivery.status}: {delivery.reason}", markup=False)
     said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{len(summary.deliveries)} objects: {said or 'none'}. {summary.commitment}", markup=False)
+    console.print(
+        f"{counted(len(summary.deliveries), 'object')}: {said or 'none'}. {summary.commitment}", markup=False
+    )
     if as_json:
         echo_json(summary.to_json())
 
@@ -136,33 +143,45 @@ def pull(
         str,
         typer.Option("--from", metavar="PEER", help="AET@HOST:PORT, a DICOMweb URL, or a peer of --config."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the series; aiene run takes it.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the series; it can be the input of aiene run.")
+    ],
     listed: Annotated[
         Path | None,
         typer.Option(
-            "--list", metavar="CSV", help="With a column patient_id, accession_number or study_uid."
+            "--list", metavar="CSV", help="CSV with a column patient_id, accession_number or study_uid."
         ),
     ] = None,
     date: Annotated[
-        str | None, typer.Option(metavar="DATE[-DATE]", help="Date of the study: 20240101-20240131.")
+        str | None,
+        typer.Option(metavar="DATE[-DATE]", help="Study date or range, such as 20240101-20240131."),
     ] = None,
-    description: Annotated[str | None, typer.Option(help="Of the study; * stands for anything.")] = None,
-    modality: Annotated[str, typer.Option(help="Of the series.")] = "CT",
+    description: Annotated[str | None, typer.Option(help="StudyDescription; * matches anything.")] = None,
+    modality: Annotated[str, typer.Option(help="Modality of the series.")] = "CT",
     body_part: Annotated[
-        list[str] | None, typer.Option(help="Of the series; one that does not say is taken. Several times.")
+        list[str] | None,
+        typer.Option(
+            help="SeriesDescription to accept; series without one are accepted too. Can be repeated."
+        ),
     ] = None,
     by: Annotated[
         Literal["get", "move"], typer.Option(help="C-GET, or C-MOVE to --port, which the archive must know.")
     ] = "get",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Our port for C-MOVE.")] = None,
-    host: Annotated[str, typer.Option(help="Our address for C-MOVE.")] = "127.0.0.1",
-    rate: Annotated[float, typer.Option(min=0, help="Instances a second at most; 0: no limit.")] = 0.0,
-    tries: Annotated[int, typer.Option(min=1, help="How often, where the reason may pass by itself.")] = 3,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of this computer for C-MOVE.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address of this computer for C-MOVE.")] = "127.0.0.1",
+    rate: Annotated[
+        float, typer.Option(min=0, help="Maximum number of instances per second; 0: no limit.")
+    ] = 0.0,
+    tries: Annotated[
+        int, typer.Option(min=1, help="Number of attempts when the problem may be temporary.")
+    ] = 3,
     config: ConfigFile = None,
     ae_title: OwnTitle = None,
     as_json: AsJson = False,
 ) -> None:
-    """Retrieve CT series from an archive into a folder; what is there already is not asked for again."""
+    """Retrieve CT series from an archive into a folder; existing series are not retrieved again."""
     from aiene.pacs.archive import archive_of
     from aiene.pacs.config import parse_peer
     from aiene.pacs.pull import Choice
@@ -197,10 +216,10 @@ def status(
     ],
     as_json: AsJson = False,
     show_uids: Annotated[
-        bool, typer.Option("--show-uids", help="StudyInstanceUIDs instead of our names for them.")
+        bool, typer.Option("--show-uids", help="Show StudyInstanceUIDs instead of pseudonyms.")
     ] = False,
 ) -> None:
-    """Show what is in which state; exit code 1 where a study failed."""
+    """Show the state of every study; exit code 1 if a study failed."""
     from aiene.pacs.config import read_config
     from aiene.pacs.page import COLUMNS, open_queue, snapshot
 

@@ -22,27 +22,29 @@ def doctor(
         typer.Option(
             "--peer",
             metavar="PEER",
-            help="AET@HOST:PORT, a DICOMweb URL, or a peer of --config; several times.",
+            help="AET@HOST:PORT, a DICOMweb URL, or a peer of --config. Can be repeated.",
         ),
     ] = None,
     store: Annotated[
-        bool, typer.Option("--store/--no-store", help="Store a test object at the peer, which stays there.")
+        bool, typer.Option("--store/--no-store", help="Store a test object at the peer; it stays there.")
     ] = True,
-    ae_title: Annotated[str, typer.Option("--ae-title", help="Our AE title towards the peer.")] = "AIENE",
+    ae_title: Annotated[str, typer.Option("--ae-title", help="AE title of this computer.")] = "AIENE",
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Configuration of aiene dicom listen: checked too."),
+        typer.Option("--config", metavar="FILE", help="Also check this configuration of aiene dicom listen."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out the self-test of the networks.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the self-test of the networks.")] = False,
     bundle: Annotated[
         Path | None,
         typer.Option(
-            "--bundle", metavar="FILE.zip", help="Also write what was found, to go with a report of a fault."
+            "--bundle",
+            metavar="FILE.zip",
+            help="Also write the findings to a ZIP file that you can attach to a bug report.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Say what is wrong with this install or site, and how to mend it; exit code 1 where something is."""
+    """Check this installation (or site), and say how to fix what is wrong; exit code 1 if something is."""
     from aiene.doctor import machine
     from aiene.doctor.finding import Finding, examine
     from aiene.pacs.config import parse_peer, read_config

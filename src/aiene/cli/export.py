@@ -9,36 +9,41 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, tell_row, user_errors
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     from aiene.export.run import ExportSummary
 
+_USUAL = ["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture"]
+
 
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
     to: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--to",
             help=(
                 "What to write, with commas or several times: dicom-seg, dicom-sr, rtstruct, "
-                "secondary-capture, dicom-seg-fractional."
+                "secondary-capture (all four unless given), dicom-seg-fractional."
             ),
         ),
-    ],
+    ] = None,
     source_dicom: Annotated[
         Path | None,
         typer.Option(
-            "--source-dicom", help="Where the source series lie, if moved or if the input was no DICOM."
+            "--source-dicom",
+            help="Folder of the source series, if they were moved or the input was not DICOM.",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace objects that lie there and differ.")
+        bool, typer.Option("--overwrite", help="Replace existing objects that differ.")
     ] = False,
     reviewed: Annotated[
-        bool, typer.Option("--reviewed", help="What a reader accepted or corrected (aiene review) alone.")
+        bool,
+        typer.Option("--reviewed", help="Export only what a reader accepted or corrected (aiene review)."),
     ] = False,
-    reader: Annotated[str | None, typer.Option(help="Whose review, where there are several.")] = None,
+    reader: Annotated[str | None, typer.Option(help="Name of the reader, if there are several.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Write the results of a run as DICOM objects that reference the source images."""
@@ -48,7 +53,7 @@ def export(
     with user_errors():
         summary = export_run(
             out,
-            to,
+            to or _USUAL,
             source_dicom=source_dicom,
             on_case=partial(tell_row, console),
             overwrite=overwrite,
@@ -56,7 +61,7 @@ def export(
             reader=reader,
         )
     said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{len(summary.rows)} cases: {said or 'none'}. Objects in {out}", markup=False)
+    console.print(f"{counted(len(summary.rows), 'case')}: {said or 'none'}. Objects in {out}", markup=False)
     console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
     if as_json:
         echo_json(_as_json(summary))

@@ -11,16 +11,16 @@ from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, us
 
 
 def retable(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
     ene_threshold: Annotated[
         float | None,
-        typer.Option(
-            help="A node counts as ENE where its probability is over this (default: as in the run)."
-        ),
+        typer.Option(help="New ENE threshold: a node counts if `ene` is over it (default: as in the run)."),
     ] = None,
     pos_from: Annotated[
         float | None,
-        typer.Option(help="A node counts where its pos is this or more (default: as in the run)."),
+        typer.Option(
+            help="New minimum of `pos`: a node counts if `pos` is this or more (default: as in the run)."
+        ),
     ] = None,
     to: Annotated[
         Path | None,
@@ -28,7 +28,7 @@ def retable(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Count the nodes of a run at another threshold, into new tables; no network runs again."""
+    """Count the nodes of a run again at another threshold and write new tables; no network runs."""
     from aiene.errors import UsageError
     from aiene.retable import retable as make
 
@@ -39,8 +39,8 @@ def retable(
     counts = {
         when: {
             "nodes": sum(len(result.nodes) for result in results),
-            "n_ai_ene": sum(result.n_ene for result in results),
-            "cases_with_ene": sum(result.n_ene > 0 for result in results),
+            "n_ai_ene": sum(result.n_ai_ene for result in results),
+            "cases_with_ene": sum(result.n_ai_ene > 0 for result in results),
         }
         for when, results in (("before", made.before), ("after", made.after))
     }

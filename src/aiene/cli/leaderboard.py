@@ -45,7 +45,7 @@ BoardPath = Annotated[
     ),
 ]
 DataSet = Annotated[
-    str | None, typer.Option("--data", help="Only this data set, by the first characters of its hash.")
+    str | None, typer.Option("--data", help="Show only this data set (first characters of its hash).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -56,15 +56,13 @@ def show(
     sort: Annotated[
         str | None, typer.Option(help="Metric to rank by, such as dice_GTVn, hd95_mm_GTVn or auc_on_truth.")
     ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Further metric to show; may be given several times.")
-    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Another metric to show. Can be repeated.")] = None,
     ascending: Annotated[
-        bool, typer.Option("--ascending", help="Smallest first, instead of the best first.")
+        bool, typer.Option("--ascending", help="Sort the smallest value first, instead of the best.")
     ] = False,
-    latest: Annotated[bool, typer.Option("--latest", help="Of each model only the newest run.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="Show only the newest run of each model.")] = False,
     data: DataSet = None,
-    html: Annotated[Path | None, typer.Option(help="Write it as an HTML page too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the leaderboard in the terminal, and as an HTML page."""
@@ -98,7 +96,7 @@ def show(
 
 @app.command()
 def verify(board: BoardPath) -> None:
-    """Check every entry: its own hash, its shape, and values that cannot be. Exit code 1 if any fails."""
+    """Check every entry: hash, format, and impossible values. Exit code 1 if any fails."""
     from aiene.benchmark.leaderboard.store import read_board
 
     with user_errors():
@@ -117,7 +115,7 @@ def export_board(
     out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
     data: DataSet = None,
 ) -> None:
-    """Write the entries as JSON for other sites: figures and hashes, no patients."""
+    """Export the entries as JSON for other sites: numbers and hashes, no patient data."""
     from aiene.benchmark.leaderboard.store import export_json, read_board
 
     with user_errors():
@@ -133,7 +131,7 @@ def import_board(
     board: BoardPath,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Exports of other sites.")],
 ) -> None:
-    """Add the entries that another site has exported; a malformed file adds nothing."""
+    """Add the entries exported by other sites; nothing is added from a malformed file."""
     from aiene.benchmark.leaderboard.store import import_json
 
     for file in files:

@@ -120,14 +120,14 @@ def _parser() -> argparse.ArgumentParser:
         description="The published command line of AI-ENE over `aiene run`. " + RESEARCH_ONLY,
     )
     parser.add_argument("--input-dir", help="folder of the CTs")
-    parser.add_argument("--input-format", choices=choices(), help="how they are stored")
+    parser.add_argument("--input-format", choices=choices(), help="format of the CTs")
     parser.add_argument("--input-data-dir", help="legacy word for --input-dir")
     parser.add_argument("--dicom-dir", help="legacy: folder of DICOM patients")
     parser.add_argument("--output-dir", type=Path, default=Path("output"), help="folder of the results")
     parser.add_argument("--gpu", default="auto", help="cpu, auto, or the number of a GPU")
-    parser.add_argument("--include-short-axes", action="store_true", help="measure the axes too")
-    parser.add_argument("--limit", type=int, help="take the first so many cases")
-    parser.add_argument("--fg-labels", help="labels that hold nodes: 2 (as a rule), any, or a list")
+    parser.add_argument("--include-short-axes", action="store_true", help="also measure the axes")
+    parser.add_argument("--limit", type=int, help="use only the first N cases")
+    parser.add_argument("--fg-labels", help="labels that are nodes: 2 (usual), any, or a list")
     parser.add_argument("--model", default="default", help="name or folder of a model bundle")
     return parser
 
@@ -169,12 +169,12 @@ def _benchmark_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--image-dir", type=Path, help="folder of the CTs")
     parser.add_argument("--seg-dir", type=Path, help="folder of their ground truth")
-    parser.add_argument("--ene-csv", type=Path, help="ENE of single nodes")
+    parser.add_argument("--ene-csv", type=Path, help="CSV with the true ENE of each node")
     parser.add_argument(
         "--config", type=Path, help=f"configuration (default: {BENCHMARK_CONFIG}, where it exists)"
     )
     parser.add_argument("--hf-models", nargs="+", help="Hugging Face models: ids or folders")
-    parser.add_argument("--max-cases", type=int, help="take the first so many cases")
+    parser.add_argument("--max-cases", type=int, help="use only the first N cases")
     parser.add_argument(
         "-o", "--output-dir", type=Path, default=Path("benchmark_results"), help="folder of the results"
     )

@@ -18,7 +18,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a b
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """List the bundles that are here."""
+    """List the installed model bundles."""
     from aiene.models.bundle import Bundle, all_bundles, models_folder
 
     found = list(all_bundles())
@@ -41,7 +41,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Show a bundle's card."""
+    """Show the card of a bundle."""
     from aiene.models.bundle import find_bundle
 
     with user_errors():
@@ -58,7 +58,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(name: Name, as_json: AsJson = False) -> None:
-    """Compare every file of a bundle with its hash, and load both networks and the template."""
+    """Check the hash of every file of a bundle, and load its networks and template."""
     import torch
 
     from aiene.models.bundle import find_bundle, verify_bundle
@@ -81,66 +81,75 @@ def verify(name: Name, as_json: AsJson = False) -> None:
 def import_model(
     name: Annotated[str, typer.Option(help="Name of the new bundle.")],
     source: Annotated[
-        str | None, typer.Argument(metavar="[hf://ORG/NAME]", help="A whole bundle of the Hugging Face hub.")
+        str | None,
+        typer.Argument(metavar="[hf://ORG/NAME]", help="A complete bundle on the Hugging Face hub."),
     ] = None,
     segmenter: Annotated[
         Path | None,
-        typer.Option(help="nnU-Net v1 model folder, or a v2 trained-model folder; or a ZIP of one."),
+        typer.Option(help="Model folder of nnU-Net v1, trained-model folder of v2, or a ZIP of one."),
     ] = None,
-    classifier: Annotated[Path | None, typer.Option(help="Keras 2 .h5 of the DualNet.")] = None,
-    template: Annotated[Path | None, typer.Option(help="Template CT that CTs are registered to.")] = None,
+    classifier: Annotated[Path | None, typer.Option(help="Keras 2 file (.h5) of the DualNet.")] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="Template CT to which patients are registered.")
+    ] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="Bundle that gives classifier and template instead."),
+        typer.Option(help="Take classifier and template from this bundle instead."),
     ] = None,
     profile: Annotated[
         Literal["published", "open"], typer.Option(help="How CTs were prepared for these weights.")
     ] = "published",
     rescue: Annotated[
         bool,
-        typer.Option("--rescue/--no-rescue", help="Try other starts where a registration is judged poor."),
+        typer.Option(
+            "--rescue/--no-rescue", help="Try other starting positions where a registration is judged poor."
+        ),
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Its folder (default: NAME in the models folder)."),
+        typer.Option("-o", "--out", help="Folder of the new bundle (default: NAME in the models folder)."),
     ] = None,
     nodes_label: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|N", help="The segmenter's label of lymph nodes, where its name does not say."
+            metavar="NAME|N", help="Label of lymph nodes in the segmenter, if its name does not tell."
         ),
     ] = None,
     primary_label: Annotated[
         str | None,
-        typer.Option(metavar="NAME|N|none", help="Its label of the primary tumour; none: it knows none."),
+        typer.Option(
+            metavar="NAME|N|none", help="Label of the primary tumour; none: the segmenter has no such label."
+        ),
     ] = None,
     intensities: Annotated[
         Literal["auto", "crop", "hu"],
         typer.Option(
-            help="What the segmenter is fed: the crop scaled to [0, 1], or in HU; auto: as it was trained."
+            help="Input of the segmenter: the crop scaled to [0, 1], or in HU; auto: as in its training."
         ),
     ] = "auto",
     folds: Annotated[
-        str | None, typer.Option(metavar="0,1,..|all", help="Folds to take (default: all that are numbered).")
+        str | None, typer.Option(metavar="0,1,..|all", help="Folds to use (default: all numbered folds).")
     ] = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Checkpoint of each fold of a v2 model, as checkpoint_best.pth."),
+        typer.Option(
+            metavar="FILE", help="Checkpoint file of each fold of a v2 model, such as checkpoint_best.pth."
+        ),
     ] = None,
     mirroring: Annotated[
         bool | None,
         typer.Option(
             "--mirroring/--no-mirroring",
-            help="Average over mirror images, as nnU-Net does (default: no; with --base: as the base).",
+            help="Average over mirror images, as nnU-Net does (default: no, or as in --base).",
         ),
     ] = None,
     allow_empty: Annotated[
         bool,
-        typer.Option("--allow-empty", help="Take a v2 model that finds nothing in synthetic necks."),
+        typer.Option("--allow-empty", help="Accept a v2 model that finds nothing in synthetic necks."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a trained segmenter (nnU-Net v1 or v2), a Keras .h5 and a template into a bundle, checked."""
+    """Make a bundle from a trained segmenter (nnU-Net v1 or v2), a Keras .h5 and a template, and check it."""
     from aiene.errors import UsageError
     from aiene.models.bundle import find_bundle
     from aiene.models.importers.bundle import Choices, import_bundle, import_into
@@ -211,11 +220,13 @@ def export_model(
     name: Name,
     to: Annotated[
         Literal["nnunet", "monai", "hub"],
-        typer.Option("--to", help="nnU-Net v2's folder, a MONAI bundle, or a repository of the hub."),
+        typer.Option(
+            "--to", help="Format: an nnU-Net v2 folder, a MONAI bundle, or a Hugging Face repository."
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="A folder that is not there yet.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A folder that does not exist yet.")],
 ) -> None:
-    """Write a bundle, or its segmenter, as other tools take it."""
+    """Export a bundle, or its segmenter, for other tools."""
     from aiene.models.bundle import find_bundle
     from aiene.models.exporters import export_bundle
 

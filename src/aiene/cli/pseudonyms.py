@@ -13,15 +13,15 @@ from aiene.cli.console import echo_json, stderr_console, user_errors
 
 
 def pseudonyms(
-    keyfile: Annotated[Path, typer.Argument(metavar="KEYFILE", help="The key that the run was given.")],
+    keyfile: Annotated[Path, typer.Argument(metavar="KEYFILE", help="The key file of the run.")],
     source: Annotated[
         Path,
-        typer.Argument(metavar="INPUT", help="The CTs that were run, or a CSV with a column of case ids."),
+        typer.Argument(metavar="INPUT", help="The CTs of the run, or a CSV with a column of case ids."),
     ],
-    column: Annotated[str, typer.Option(help="The column of the ids, where INPUT is a CSV.")] = "case_id",
+    column: Annotated[str, typer.Option(help="Column of the ids, if INPUT is a CSV.")] = "case_id",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of CSV.")] = False,
 ) -> None:
-    """Print each case id with the pseudonym that `aiene run --pseudonymise` gives it; keep the table safe."""
+    """Print each case id with its pseudonym in `aiene run --pseudonymise`; keep this table safe."""
     from aiene.deidentify import all_pseudonyms, read_key
 
     console = stderr_console()

@@ -8,32 +8,38 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     from aiene.viewer.run import ReportSummary
 
 ImagesOption = Annotated[
     Path | None,
-    typer.Option("--images", help="Where the CTs lie now, if moved or if the run was pseudonymised."),
+    typer.Option("--images", help="Folder of the CTs, if they were moved or the run was pseudonymised."),
 ]
 ClinicalOption = Annotated[
     Path | None,
-    typer.Option("--clinical", help="Table of aiene risk stratify: shows each patient's risk group."),
+    typer.Option(
+        "--clinical", help="Table from aiene risk stratify, to show the risk group of each patient."
+    ),
 ]
 IdPatternOption = Annotated[
-    str | None, typer.Option("--id-pattern", help="Regular expression: the patient's id within a case id.")
+    str | None,
+    typer.Option("--id-pattern", help="Regular expression that finds the patient id in a case id."),
 ]
 
 
 def report(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
     images: ImagesOption = None,
     clinical: ClinicalOption = None,
     id_pattern: IdPatternOption = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes (default: one per core).")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes (default: one per core).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Write a page for each patient and one for all; they open in a browser, without server or network."""
+    """Write a page for each patient and one for the cohort, to open in a browser (no server or network)."""
     with user_errors():
         summary = write_report(out, images=images, clinical=clinical, id_pattern=id_pattern, jobs=jobs)
     if as_json:
@@ -63,7 +69,11 @@ def write_report(
     summary = report_run(out, images=images, clinical=clinical, id_pattern=id_pattern, jobs=jobs)
     if summary.unseen:
         first = next(line for card in summary.cards for line in card.problems)
-        console.print(f"{summary.unseen} pages cannot show all: {first}", markup=False, style="yellow")
+        console.print(
+            f"{counted(summary.unseen, 'page')} cannot show everything: {first}", markup=False, style="yellow"
+        )
     where = Path(shown or out) / PAGE
-    console.print(f"Report of {len(summary.cards)} patients, to open in a browser: {where}", markup=False)
+    console.print(
+        f"Report of {counted(len(summary.cards), 'patient')}, to open in a browser: {where}", markup=False
+    )
     return summary

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
 from aiene.cli.report import ClinicalOption, IdPatternOption, ImagesOption
+from aiene.errors import counted
 
 
 class _Group(TyperGroup):
@@ -24,7 +25,7 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="Look at a run's cases in the browser and correct them (aiene review OUT); compare readers.",
+    help="View and correct the cases of a run in the browser (aiene review OUT); compare readers.",
     no_args_is_help=True,
 )
 PORT = 8432
@@ -33,24 +34,30 @@ PORT = 8432
 
 @app.command()
 def start(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that aiene run filled.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
     reader: Annotated[
-        str, typer.Option(help="Whose work this is; each reader sees the own alone.")
+        str, typer.Option(help="Your name as a reader; each reader sees only their own work.")
     ] = "reader",
-    blind: Annotated[bool, typer.Option("--blind", help="Hide the model's contours and figures.")] = False,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Hide the contours and numbers of the model.")
+    ] = False,
     images: ImagesOption = None,
     clinical: ClinicalOption = None,
     id_pattern: IdPatternOption = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the address.")] = PORT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the address.")] = PORT,
     host: Annotated[
-        str, typer.Option(help="Another address to listen on; needs --certfile and --keyfile.")
+        str, typer.Option(help="Listen on another address; needs --certfile and --keyfile.")
     ] = "127.0.0.1",
-    certfile: Annotated[Path | None, typer.Option(help="TLS certificate, for --host.")] = None,
-    keyfile: Annotated[Path | None, typer.Option(help="Key of the certificate.")] = None,
-    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address alone.")] = False,
+    certfile: Annotated[Path | None, typer.Option(help="TLS certificate for --host.")] = None,
+    keyfile: Annotated[Path | None, typer.Option(help="Private key of the certificate.")] = None,
+    device: Annotated[
+        str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Only print the address; do not open a browser.")
+    ] = False,
 ) -> None:
-    """Start the review of a run on this machine, and open it in the browser."""
+    """Start the review of a run on this computer, and open it in the browser."""
     from aiene.errors import UsageError
 
     with user_errors():
@@ -76,7 +83,9 @@ def start(
 
 @app.command()
 def agreement(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run that was reviewed.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The results folder of a run that was reviewed.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Compare the readers of a run with each other and with the model; a page and a table."""
@@ -126,7 +135,7 @@ def _serve(
     scheme = "https" if certfile else "http"
     shown = f"[{host}]" if ":" in host else host
     url = f"{scheme}://{shown}:{port}/?token={token}"
-    console.print(f"Review of {len(review.results)} cases by {reader}: {url}", markup=False)
+    console.print(f"Review of {counted(len(review.results), 'case')} by {reader}: {url}", markup=False)
     console.print(f"Ctrl-C ends it; all that was saved is in {out / 'review' / reader}", markup=False)
     console.print(f"{review.run.maker.notice} {RESEARCH_ONLY}", markup=False, style="bold")
     if not no_browser:

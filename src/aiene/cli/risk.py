@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,7 @@ from aiene.cli.risk_options import (
     tell_end,
     write_with_record,
 )
+from aiene.errors import counted
 
 app = typer.Typer(
     help="From AI-ENE node counts to risk groups: staging, stratifying, survival. Research only.",
@@ -50,19 +52,20 @@ app = typer.Typer(
 
 OutOption = Annotated[
     Path | None,
-    typer.Option("-o", "--out", help="Table to write; NAME.json beside it says how it came about."),
+    typer.Option("-o", "--out", help="Table to write. NAME.json beside it records how it was made."),
 ]
 _STAGES = ("ajcc7_n", "ajcc7_stage", "ajcc8_stage", "ajcc8_p_stage", "v9_stage", "rtog0129")
 
 
 @app.command(name="import")
 def import_(
-    table: Annotated[Path | None, typer.Argument(metavar="TABLE", help="The table to understand.")] = None,
+    table: Annotated[Path | None, typer.Argument(metavar="TABLE", help="The clinical table to read.")] = None,
     out: OutOption = None,
     source: FromOption = "generic",
     mapping: MapOption = None,
     template: Annotated[
-        Path | None, typer.Option(help="Write a mapping file to fill in, with TABLE's headers, and end.")
+        Path | None,
+        typer.Option(help="Write a mapping file to fill in, with the headers of TABLE, and exit."),
     ] = None,
     lenient: LenientOption = False,
     sheet: SheetOption = None,
@@ -73,7 +76,7 @@ def import_(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a clinical table, show what was understood, and write it as a canonical table."""
+    """Read a clinical table, show how it was understood, and write it as a canonical table."""
     from aiene.errors import UsageError
     from aiene.risk.importers.source import ImportOptions
 
@@ -97,7 +100,7 @@ def import_(
         if as_json:
             echo_json(record)
         else:
-            _show_import(found.provenance, found.notes, found.preview)
+            _show_import(found.provenance, found.preview)
         tell_end(found.table)
     raise typer.Exit(int(bool(found.dropped)))
 
@@ -117,17 +120,30 @@ def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
     )
 
 
-def _show_import(provenance: dict[str, Any], notes: tuple[str, ...], preview: Any) -> None:
+def _show_import(provenance: dict[str, Any], preview: Any) -> None:
     print_preview(preview)
     echo(
-        f"{provenance['patients']} patients; "
+        f"{counted(provenance['patients'], 'patient')}; "
         f"times count from {provenance['time_origin'] or 'an unstated origin'}; "
         f"endpoints: {', '.join(provenance['endpoints']) or 'none'}"
     )
     if provenance["ignored_columns"]:
         echo(f"columns left aside: {', '.join(provenance['ignored_columns'])}")
-    for note in notes:
-        echo(f"note: {note}")
+
+
+@app.command()
+def example(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the tables.")],
+) -> None:
+    """Write example tables (simulated patients), with a list of commands to try on them."""
+    from aiene.risk.example import write_example
+
+    with user_errors():
+        names = write_example(out)
+        echo(f"{counted(len(names), 'file')} in {out}: {', '.join(names)}")
+        echo(
+            f"next: aiene risk stage {shlex.quote(str(out / 'cohort.csv'))}; README.txt there lists the rest"
+        )
 
 
 @app.command()
@@ -154,7 +170,7 @@ def stage(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stage every patient: AJCC/UICC 7, 8 and version 9, RTOG-0129; with the row, or why it is unknown."""
+    """Stage every patient (AJCC/UICC 7, 8 and version 9, RTOG-0129), with the rule used or why unknown."""
     import pandas as pd
 
     from aiene.risk.importers.source import ImportOptions
@@ -208,7 +224,7 @@ def stratify(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the AI-ENE count and compute the combined group of every patient by a scheme, step by step."""
+    """Join the AI-ENE counts and assign every patient to a risk group by a scheme, step by step."""
     from aiene.risk import stratify as stratifying
     from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme

@@ -60,13 +60,11 @@ def analyse(
     source: FromOption = "canonical",
     mapping: MapOption = None,
     id_pattern: IdPatternOption = None,
-    site: Annotated[
-        str, typer.Option(help="Sites that are analysed, separated by commas; all for every one.")
-    ] = "oropharynx",
-    bootstraps: Annotated[int, typer.Option(min=0, help="Resamples of patients.")] = 1000,
+    site: Annotated[str, typer.Option(help="Sites to analyse, separated by commas, or all.")] = "oropharynx",
+    bootstraps: Annotated[int, typer.Option(min=0, help="Number of bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 20260101,
     covariates: Annotated[
-        str | None, typer.Option(help="Of the multivariable models, separated by commas.")
+        str | None, typer.Option(help="Covariates of the multivariable models, separated by commas.")
     ] = None,
     also: Annotated[
         str,
@@ -75,13 +73,18 @@ def analyse(
     dm_censor_at: Annotated[
         Literal["last_followup", "last_imaging"] | None,
         typer.Option(
-            help="Death after the imaging for dm and lrf ended: competes (default), or is not seen."
+            help="Deaths after the end of imaging: last_followup (default) counts them as competing, "
+            "last_imaging censors before them."
         ),
     ] = None,
-    impute: Annotated[bool, typer.Option("--impute", help="Also impute missing covariates.")] = False,
+    impute: Annotated[
+        bool, typer.Option("--impute", help="Also analyse with imputed missing covariates.")
+    ] = False,
     derive: Annotated[
         bool,
-        typer.Option("--derive", help="Derive cut-offs on a training part, reported on a test part only."),
+        typer.Option(
+            "--derive", help="Derive cut-offs on a training part and report them on a test part only."
+        ),
     ] = False,
     derive_how: Annotated[
         Literal["split", "nested"] | None,
@@ -92,7 +95,7 @@ def analyse(
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
-    date: Annotated[str, typer.Option(help="Printed on the report, as given.")] = "",
+    date: Annotated[str, typer.Option(help="Date to print on the report, as you write it.")] = "",
     assume_m0: AssumeM0Option = False,
     ene_unknown: EneUnknownOption = "unknown",
     hpv_unknown: HpvUnknownOption = "p16_negative",
@@ -106,7 +109,7 @@ def analyse(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Analyse a cohort: survival, distant control, whether the AI-ENE count adds anything; one report."""
+    """Analyse a cohort: survival, distant control, and whether the AI-ENE count adds to them; one report."""
     from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme
 

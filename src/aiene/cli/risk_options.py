@@ -12,6 +12,7 @@ import typer
 
 from aiene.cli.console import RESEARCH_ONLY, echo, stderr_console
 from aiene.cli.console import echo_json as echo_any_json
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,60 +32,77 @@ FromOption = Annotated[
     str,
     typer.Option(
         "--from",
-        help="Whose table: canonical, radcure, opc-radiomics, head-neck-pet-ct, hnscc, hn1, hecktor, or "
+        help="Source of the table: canonical, radcure, opc-radiomics, head-neck-pet-ct, hnscc, hn1, hecktor, "
+        "or "
         "generic with --map.",
     ),
 ]
 MapOption = Annotated[
-    Path | None, typer.Option("--map", help="Mapping file of an own table (write one with --template).")
+    Path | None,
+    typer.Option("--map", help="Mapping file for your own table (aiene risk import --template writes one)."),
 ]
 LenientOption = Annotated[
-    bool, typer.Option("--lenient", help="Count values that cannot be right as missing, with a warning.")
+    bool,
+    typer.Option(
+        "--lenient", help="Treat impossible values as missing, with a warning, instead of refusing the table."
+    ),
 ]
-SheetOption = Annotated[str | None, typer.Option(help="Sheet of a workbook.")]
+SheetOption = Annotated[str | None, typer.Option(help="Sheet of an Excel workbook.")]
 OriginOption = Annotated[
     Literal["diagnosis", "rt_start", "rt_end"] | None,
-    typer.Option(help="When the clock starts, where the collection leaves a choice."),
+    typer.Option(help="Start of the follow-up time, if the collection leaves a choice."),
 ]
 EditionOption = Annotated[
-    Literal["7", "8"] | None, typer.Option(help="Edition of T and N, where the collection does not say.")
+    Literal["7", "8"] | None, typer.Option(help="TNM edition of T and N, if the table does not state it.")
 ]
 HpvOneOption = Annotated[
     Literal["positive", "negative"] | None,
-    typer.Option("--hpv-one-is", help="What HPV 1 means, where the dictionary does not say."),
+    typer.Option("--hpv-one-is", help="Meaning of HPV = 1, if the data dictionary does not state it."),
 ]
 PossibleOption = Annotated[
-    bool, typer.Option("--possible-is-event", help="Count RADCURE's `Possible` failures as events.")
+    bool, typer.Option("--possible-is-event", help="Count the `Possible` failures of RADCURE as events.")
 ]
 SiteOption = Annotated[
-    str | None, typer.Option("--default-site", help="Site of all, where the table has none: oropharynx.")
+    str | None,
+    typer.Option(
+        "--default-site", help="Site of all patients, if the table has no site, such as oropharynx."
+    ),
 ]
 AiEneOption = Annotated[
-    Path | None, typer.Option("--ai-ene", help="patients.csv of `aiene run`, or the folder of the run.")
+    Path | None,
+    typer.Option(
+        "--ai-ene", help="Results folder of aiene run (or its patients.csv), to join the AI-ENE counts."
+    ),
 ]
 ReviewedOption = Annotated[
-    bool, typer.Option("--reviewed", help="The counts of --ai-ene OUT as a reader corrected them.")
+    bool, typer.Option("--reviewed", help="Use the counts of --ai-ene OUT as corrected by a reader.")
 ]
 IdPatternOption = Annotated[
-    str | None, typer.Option("--id-pattern", help="Regular expression: the patient's id within a case id.")
+    str | None,
+    typer.Option("--id-pattern", help="Regular expression that finds the patient id in a case id."),
 ]
-SchemeOption = Annotated[str, typer.Option(help="Scheme file, or the name of a scheme that is shipped.")]
-AssumeM0Option = Annotated[bool, typer.Option("--assume-m0", help="MX and a missing M count as M0, flagged.")]
+SchemeOption = Annotated[str, typer.Option(help="Scheme file, or the name of an included scheme.")]
+AssumeM0Option = Annotated[
+    bool, typer.Option("--assume-m0", help="Treat MX and missing M as M0; these patients are flagged.")
+]
 EneUnknownOption = Annotated[
     Literal["unknown", "negative"],
     typer.Option(
-        help="p16-negative with unknown clinical ENE: stays unknown, or counts as negative, flagged."
+        help="p16-negative with unknown clinical ENE: keep as unknown, or treat as negative and flag."
     ),
 ]
 HpvUnknownOption = Annotated[
     Literal["p16_negative", "unknown"],
-    typer.Option(help="Untested: by the p16-negative tables of AJCC-8 (flagged), or unknown."),
+    typer.Option(
+        help="HPV not known: stage by the p16-negative tables of AJCC-8 and flag, or leave unknown."
+    ),
 ]
 RtogOption = Annotated[
-    Literal["fakhry2019", "ang2010"], typer.Option(help="Which published reading of RTOG-0129.")
+    Literal["fakhry2019", "ang2010"], typer.Option(help="Published definition of the RTOG-0129 groups.")
 ]
 IeneFromAiOption = Annotated[
-    bool, typer.Option("--iene-from-ai", help="Version 9 by AI-ENE where no reader graded (exploratory).")
+    bool,
+    typer.Option("--iene-from-ai", help="Version 9: use AI-ENE where no reader graded ENE (exploratory)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -100,11 +118,13 @@ def read(
     default_site: str | None,
     options: ImportOptions,
 ) -> Imported:
-    """The table, whoever's it is; what should be looked at goes to stderr."""
+    """The table, whoever's it is; what was understood or should be looked at goes to stderr."""
     from aiene.risk.importers.registry import import_table
 
     name = "generic" if mapping is not None and source == "canonical" else source
     imported = import_table(table, name, mapping, lenient, options=options, default_site=default_site)
+    for note in imported.notes:
+        stderr_console().print(f"note: {note}", markup=False)
     tell_warnings(imported.warnings)
     return imported
 
@@ -152,7 +172,7 @@ def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
     from aiene.risk.table.values import listed
 
     console = stderr_console()
-    console.print(f"{joined.matched} patients joined with the run", markup=False)
+    console.print(f"{counted(joined.matched, 'patient')} joined with the run", markup=False)
     for ids, where in ((joined.only_table, "only in the table"), (joined.only_ai, "only in the run")):
         if ids:
             console.print(f"{len(ids)} {where}: {listed(ids, shown=shown)}", style="yellow", markup=False)
@@ -222,7 +242,8 @@ def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) ->
     if record.get("simulated"):
         record = {"SIMULATED": SIMULATED, **record}
     document = {"research_only": RESEARCH_ONLY, "aiene": version("aiene"), **record}
-    ownership.write_with_record(out, table_bytes(table, out), document)
+    beside = ownership.write_with_record(out, table_bytes(table, out), document)
+    stderr_console().print(f"table written: {out}; how it was made: {beside.name}", markup=False)
 
 
 def echo_json(content: dict[str, Any]) -> None:
@@ -285,7 +306,10 @@ def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> Non
         console.print(f"warning: {warning}", style="yellow", markup=False)
     for skipped in made.skipped:
         console.print(f"not done: {skipped.what}: {skipped.reason}", markup=False)
-    console.print(f"{len(made.tables)} tables and {len(made.figures)} figures; report in {out}", markup=False)
+    console.print(
+        f"{counted(len(made.tables), 'table')} and {counted(len(made.figures), 'figure')}; report in {out}",
+        markup=False,
+    )
     if as_json:
         echo_json(
             {

@@ -29,54 +29,57 @@ SCHOENFELD = "Schoenfeld's formula for one linear term, by the law of the patien
 
 
 def simulate(
-    n: Annotated[int, typer.Option("--n", min=1, help="Patients.")] = 1733,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of patients.")] = 1733,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Table to write.")] = None,
     onto: Annotated[
         Path | None,
-        typer.Option(help="Plant a simulated count onto the patients of this real table instead."),
+        typer.Option(help="Add a simulated count to the patients of this real table instead."),
     ] = None,
     source: FromOption = "canonical",
     mapping: MapOption = None,
     endpoint: Annotated[
-        Literal["os", "dm", "lrf"], typer.Option(help="Endpoint of --hr, --event-rate and the power.")
-    ] = "dm",
+        Literal["os", "dc", "lrc", "dm", "lrf"],
+        typer.Option(help="Endpoint of --hr, --event-rate and the power; dm is dc, and lrf is lrc."),
+    ] = "dc",
     hr: Annotated[
-        float | None, typer.Option("--hr", help="Hazard ratio per AI-ENE node (1.4 on dm unless given).")
+        float | None, typer.Option("--hr", help="Hazard ratio per AI-ENE node (default: 1.4 for dc).")
     ] = None,
     event_rate: Annotated[
-        float | None, typer.Option(help="Share of patients with an event; sets the baseline hazard.")
+        float | None, typer.Option(help="Proportion of patients with an event; sets the baseline hazard.")
     ] = None,
     effect: Annotated[
         list[str] | None,
-        typer.Option(help="Another planted hazard ratio: hpv_negative=2.5, dm.t4=1.8, os_rate=0.02, ..."),
+        typer.Option(help="Another effect to simulate: hpv_negative=2.5, dm.t4=1.8, os_rate=0.02, ..."),
     ] = None,
     r_squared: Annotated[
         float,
-        typer.Option(min=0, max=0.99, help="For the power: R squared of the count with the covariates."),
+        typer.Option(min=0, max=0.99, help="Power: R squared of the count given the covariates."),
     ] = 0.0,
-    alpha: Annotated[float, typer.Option(help="For the power: two-sided level.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    alpha: Annotated[float, typer.Option(help="Power: two-sided significance level.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a cohort with known hazards and say the power to find them, or plant a count onto a real table."""
+    """Simulate a cohort with known hazards and compute the power, or add a simulated count to a table."""
     from aiene.errors import UsageError
     from aiene.risk.simulate.law import planned_power
+    from aiene.risk.table.endpoints import ALIASES
 
+    failure = ALIASES[endpoint]
     with user_errors():
         if onto is not None:
             if effect or event_rate is not None:
                 raise UsageError(
                     "--onto keeps the real outcomes: --effect and --event-rate do not go with it."
                 )
-            made, record = _onto(onto, source, mapping, endpoint, 1.5 if hr is None else hr, seed)
-            record["power"] = _power_onto(made, endpoint, record["hazard_ratio"], r_squared, alpha)
+            made, record = _onto(onto, source, mapping, failure, 1.5 if hr is None else hr, seed)
+            record["power"] = _power_onto(made, failure, record["hazard_ratio"], r_squared, alpha)
         else:
             if event_rate is not None and not 0 < event_rate < 1:
                 raise UsageError("--event-rate lies between 0 and 1.")
-            settings = _settings(effect or [], endpoint, hr)
-            made, record = _cohort(n, seed, settings, event_rate, endpoint)
+            settings = _settings(effect or [], failure, hr)
+            made, record = _cohort(n, seed, settings, event_rate, failure)
             planned = planned_power(
-                settings, endpoint, n, event_rate=event_rate, r_squared=r_squared, alpha=alpha
+                settings, failure, n, event_rate=event_rate, r_squared=r_squared, alpha=alpha
             )
             record["power"] = planned and {"method": SCHOENFELD, **asdict(planned)}
         if out is not None:
@@ -89,6 +92,7 @@ def _cohort(
     n: int, seed: int, settings: CohortSettings, event_rate: float | None, endpoint: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     from aiene.risk.simulate.cohort import simulate_cohort
+    from aiene.risk.table.endpoints import CONTROL
 
     made = simulate_cohort(n, seed=seed, settings=settings, event_rate=event_rate, endpoint=endpoint)
     ratio = getattr(settings, endpoint).n_ai_ene
@@ -97,7 +101,7 @@ def _cohort(
         "what": "a cohort of patients that do not exist",
         "n": n,
         "seed": seed,
-        "endpoint": endpoint,
+        "endpoint": CONTROL.get(endpoint, endpoint),
         "hazard_ratio": ratio,
         "event_rate_asked_for": event_rate,
         "planted": asdict(settings),
@@ -111,6 +115,7 @@ def _onto(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     from aiene.risk.importers.source import ImportOptions
     from aiene.risk.simulate.conditional_marker import simulate_onto
+    from aiene.risk.table.endpoints import CONTROL
 
     found = read(table, source, mapping, lenient=False, default_site=None, options=ImportOptions())
     made = simulate_onto(found.table, endpoint=endpoint, hazard_ratio=ratio, seed=seed)
@@ -119,7 +124,7 @@ def _onto(
         "what": "a simulated AI-ENE count on real patients; their outcomes are real",
         "n": len(made),
         "seed": seed,
-        "endpoint": endpoint,
+        "endpoint": CONTROL.get(endpoint, endpoint),
         "hazard_ratio": ratio,
         "provenance": found.provenance,
         "warnings": list(found.warnings),
@@ -155,6 +160,7 @@ def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSett
 
     from aiene.errors import UsageError
     from aiene.risk.simulate.cohort import CohortSettings
+    from aiene.risk.table.endpoints import ALIASES
 
     settings = CohortSettings()
     for pair in effects:
@@ -164,7 +170,7 @@ def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSett
             value = float(text)
         except ValueError:
             raise UsageError(f"--effect {pair}: write name=number, such as hpv_negative=2.5.") from None
-        targets = [where] if where else ["os", "dm", "lrf"]
+        targets = [ALIASES.get(where, where)] if where else ["os", "dm", "lrf"]
         if not where and isinstance(getattr(settings, effect, None), float):
             settings = settings.changed({effect: value})
         elif all(t in ("os", "dm", "lrf") and hasattr(getattr(settings, t), effect) for t in targets):
@@ -180,7 +186,7 @@ def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSett
 def _show(record: dict[str, Any]) -> None:
     echo(f"{record['n']} patients, seed {record['seed']}: {record['what']}")
     echo("events: " + ", ".join(f"{name} {count}" for name, count in record["events"].items()))
-    echo(f"planted: hazard ratio {record['hazard_ratio']:g} per AI-ENE node on {record['endpoint']}")
+    echo(f"planted: hazard ratio {record['hazard_ratio']:g} per AI-ENE node for {record['endpoint']}")
     found = record["power"]
     if found is None:
         stderr_console().print("no power: nothing is planted, or nothing varies", markup=False)

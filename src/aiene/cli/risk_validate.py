@@ -40,7 +40,7 @@ def validate(
         str,
         typer.Argument(
             metavar="SCHEME-or-MODEL",
-            help="Scheme file or name, or a models/NAME.json that `analyse` wrote.",
+            help="Scheme (file or name), or a models/NAME.json written by `analyse`.",
         ),
     ],
     table: Annotated[
@@ -48,28 +48,29 @@ def validate(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")],
     against: Annotated[
-        list[Path] | None, typer.Option(help="Locked model that MODEL is compared with; may be repeated.")
+        list[Path] | None, typer.Option(help="Locked model to compare MODEL with. Can be repeated.")
     ] = None,
     ai_ene: AiEneOption = None,
     endpoint: Annotated[
-        str | None, typer.Option(help="Of a scheme, where not its own: os, dc, lrc or dfs.")
+        str | None, typer.Option(help="Endpoint for a scheme, if not its own: os, dc, lrc or dfs.")
     ] = None,
     source: FromOption = "canonical",
     mapping: MapOption = None,
     id_pattern: IdPatternOption = None,
-    site: Annotated[
-        str, typer.Option(help="Sites that are judged, separated by commas; all for every one.")
-    ] = "oropharynx",
+    site: Annotated[str, typer.Option(help="Sites to include, separated by commas, or all.")] = "oropharynx",
     years: Annotated[
         str,
-        typer.Option(help="Years of calibration and accuracy, separated by commas; the last one decides."),
+        typer.Option(
+            help="Years at which calibration and accuracy are measured, separated by commas; the last is the "
+            "main one."
+        ),
     ] = "2,5,3",
-    bootstraps: Annotated[int, typer.Option(min=0, help="Resamples of patients.")] = 1000,
-    confidence: Annotated[float, typer.Option(help="Level of every interval.")] = 0.95,
+    bootstraps: Annotated[int, typer.Option(min=0, help="Number of bootstrap resamples.")] = 1000,
+    confidence: Annotated[float, typer.Option(help="Confidence level of all intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 20260101,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "External validation",
-    date: Annotated[str, typer.Option(help="Printed on the report, as given.")] = "",
+    date: Annotated[str, typer.Option(help="Date to print on the report, as you write it.")] = "",
     assume_m0: AssumeM0Option = False,
     ene_unknown: EneUnknownOption = "unknown",
     hpv_unknown: HpvUnknownOption = "p16_negative",
@@ -83,7 +84,7 @@ def validate(
     default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a locked scheme or model on another cohort, without refitting; one report."""
+    """Validate a locked scheme or model on another cohort, without refitting; one report."""
     from aiene.errors import UsageError
     from aiene.risk.analyse.locked_model import is_model, read_model
     from aiene.risk.analyse.settings import AnalysisSettings

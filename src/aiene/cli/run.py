@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,13 +12,13 @@ import typer
 from aiene.cli.console import (
     RESEARCH_ONLY,
     RunProgress,
-    counted,
     echo,
     echo_json,
     stderr_console,
     user_errors,
 )
 from aiene.cli.report import ClinicalOption, write_report
+from aiene.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,57 +55,62 @@ def run(
             "--format",
             metavar="FORMAT",
             callback=_known_format,
-            help="How the CTs are stored: auto, dicom, nii, nrrd, ... (a wrong word lists all).",
+            help="Format of the CTs: auto, dicom, nii, nrrd, mha, ...",
         ),
     ] = "auto",
     model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "default",
-    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    gpu: Annotated[str | None, typer.Option(hidden=True, help="cpu, auto or a number; as --device.")] = None,
+    device: Annotated[
+        str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    gpu: Annotated[
+        str | None, typer.Option(hidden=True, help="Same as --device: cpu, auto or the number of a GPU.")
+    ] = None,
     fg_labels: Annotated[
         str | None,
-        typer.Option(help="Labels that hold nodes: 2 (as a rule), any, or a list such as 1,2."),
+        typer.Option(help="Labels that are nodes: 2 (usual), any, or a list such as 1,2."),
     ] = None,
     include_short_axes: Annotated[
-        bool, typer.Option("--include-short-axes", help="Measure long and short axes too.")
+        bool, typer.Option("--include-short-axes", help="Also write the published long and short axes.")
     ] = False,
-    num_parts: Annotated[int, typer.Option(help="Share the cases among so many calls.")] = 1,
-    part_id: Annotated[int, typer.Option(help="Which share this call takes, from 0.")] = 0,
+    num_parts: Annotated[int, typer.Option(help="Divide the cases into N parts, one per call.")] = 1,
+    part_id: Annotated[int, typer.Option(help="Part that this call processes, from 0.")] = 0,
     ene_threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Instead of the bundle's own.")
+        float | None, typer.Option(min=0, max=1, help="ENE threshold, instead of that of the model.")
     ] = None,
     pos_from: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Least `pos` of a node that counts as AI-ENE, instead of the bundle's own; 0: any.",
+            help="Minimum `pos` of a node that counts as AI-ENE, instead of that of the model; 0: any.",
         ),
     ] = None,
     operating_point: Annotated[
         Literal["balanced", "sensitive"] | None,
-        typer.Option(help="How readily the segmenter calls something a node, where the bundle has a choice."),
+        typer.Option(help="How readily the segmenter finds nodes, if the model offers a choice."),
     ] = None,
     engine: Annotated[
         Literal["exact", "fast"],
         typer.Option(
-            help="What computes the segmenter: exact, or fast, which takes a fraction of the time and "
-            "moves a few voxels of the contours (extra `fast`; figures in docs/clusters.md)."
+            help="How the segmenter is computed: exact, or fast, which takes a fraction of the time and "
+            "changes a few voxels of the contours (extra `fast`; figures in docs/clusters.md)."
         ),
     ] = "exact",
-    limit: Annotated[int | None, typer.Option(help="Take the first so many cases.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Process only the first N cases.")] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Cases prepared side by side (default: one per core).")
+        int | None, typer.Option(help="Cases to prepare in parallel (default: one per core).")
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Folder of own masks by case id, instead of the segmenter.")
+        Path | None,
+        typer.Option(help="Folder of your own contours, named by case id, instead of the segmenter."),
     ] = None,
     keep_prepared: Annotated[
-        bool, typer.Option("--keep-prepared", help="Keep the networks' input and the rigid transform.")
+        bool, typer.Option("--keep-prepared", help="Keep the input of the networks and the rigid transform.")
     ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Remove the results of earlier runs in OUT first, and nothing else."
+            "--overwrite", help="First remove the results of earlier runs from OUT, and nothing else."
         ),
     ] = False,
     check_content: Annotated[
@@ -118,36 +124,36 @@ def run(
             ),
         ),
     ] = False,
-    series: Annotated[str | None, typer.Option(help="SeriesInstanceUID to take.")] = None,
+    series: Annotated[str | None, typer.Option(help="SeriesInstanceUID of the series to use.")] = None,
     affine: Annotated[
         Literal["auto", "sform", "qform"],
-        typer.Option(help="Which affine of a NIfTI file counts where its two differ."),
+        typer.Option(help="Which affine of a NIfTI file to use if its two differ."),
     ] = "auto",
     id_from: Annotated[
         str | None,
         typer.Option(
             "--id-from",
             metavar="RULE",
-            help="What cases and patients are called: PatientID, folder:N (1 lies in INPUT, -1 holds the CT) "
-            "or a regular expression over the path below INPUT. --list shows what comes of it.",
+            help="How cases and patients are named: PatientID, folder:N (1 is directly in INPUT, -1 contains "
+            "the CT) or a regular expression over the path below INPUT. --list shows what comes of it.",
         ),
     ] = None,
     timepoint: Annotated[
         Literal["auto", "first", "latest"],
         typer.Option(
-            help="Which CT of a patient counts in patients.csv; auto is the latest before treatment where a "
-            "CSV of the input tells its date, else the first."
+            help="Which CT of a patient counts in patients.csv. auto: the latest before treatment if an "
+            "input list gives the date of treatment, else the first."
         ),
     ] = "auto",
     pseudonymise: Annotated[
         Path | None,
         typer.Option(
             metavar="KEYFILE",
-            help="Pseudonyms under this key in place of case ids, file names and UIDs, everywhere.",
+            help="Key file: replace case ids, file names and UIDs by pseudonyms everywhere.",
         ),
     ] = None,
     dicom_out: Annotated[
-        bool, typer.Option("--dicom-out", help="Write the results as DICOM objects too; see aiene export.")
+        bool, typer.Option("--dicom-out", help="Also write the results as DICOM objects; see aiene export.")
     ] = False,
     to: Annotated[
         list[str] | None,
@@ -155,27 +161,32 @@ def run(
     ] = None,
     source_dicom: Annotated[
         Path | None,
-        typer.Option("--source-dicom", help="Where the source series lie, if INPUT is no DICOM."),
+        typer.Option("--source-dicom", help="Folder of the source series, if INPUT is not DICOM."),
     ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
             metavar="WHERE",
-            help="Let Dask's workers do the cases: local, slurm, tcp://HOST:8786 or a .yaml file.",
+            help="Process the cases on Dask workers: local, slurm, tcp://HOST:8786 or a .yaml file.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell only of failed cases.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Tell the seconds of each stage.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Report only failed cases.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Report the seconds of each stage.")
+    ] = False,
     log_file: Annotated[
         Path | None,
-        typer.Option("--log-file", metavar="FILE", help="Write what is told, and tracebacks, to a file."),
+        typer.Option(
+            "--log-file", metavar="FILE", help="Also write all messages, and tracebacks, to this file."
+        ),
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Write a page for each patient and for all; see aiene report.")
+        bool,
+        typer.Option("--report", help="Also write a page for each patient and the cohort; see aiene report."),
     ] = False,
     clinical: ClinicalOption = None,
     list_only: Annotated[
-        bool, typer.Option("--list", help="Show what would be run and what is left aside, and end.")
+        bool, typer.Option("--list", help="List what would be run and what is left out, and exit.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
@@ -345,7 +356,11 @@ def _next_step(out: str, counts: dict[str, int]) -> str:
     """The command that a user most likely wants now."""
     if counts["failed"] or counts["skipped"]:
         return f"cases.csv says why {counts['failed'] or counts['skipped']} of them have no result."
-    return f"aiene export {out} (DICOM objects), aiene risk stratify TABLE --ai-ene {out} (risk groups)."
+    out = shlex.quote(out)
+    return (
+        f"aiene report {out} (pages to look at), aiene export {out} (DICOM objects), "
+        f"aiene risk stratify TABLE --ai-ene {out} (risk groups)."
+    )
 
 
 def _case_json(result: CaseResult) -> dict[str, Any]:
@@ -354,8 +369,8 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
         "source": result.source,
         "status": result.status,
         "reason": result.reason,
-        "n_nodes": len(result.nodes),
-        "n_ene": result.n_ene,
+        "n_ai_nodes": len(result.nodes),
+        "n_ai_ene": result.n_ai_ene,
         "warnings": list(result.warnings),
     }
 

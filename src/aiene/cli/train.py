@@ -21,7 +21,8 @@ Images = Annotated[Path, typer.Option("--images", help="Folder of CTs, as `aiene
 Labels = Annotated[
     Path,
     typer.Option(
-        "--labels", help="Folder of label maps by case id: 1 GTVp, 2 GTVn, on the CT's grid (or OUT/review)."
+        "--labels",
+        help="Folder of label maps, named by case id, on the grid of the CT: 1 GTVp, 2 GTVn (or OUT/review).",
     ),
 ]
 Out = Annotated[
@@ -29,12 +30,12 @@ Out = Annotated[
     typer.Option(
         "-o",
         "--out",
-        help="Folder of the bundle: new, or of an earlier training; its work lies in OUT.training.",
+        help="Folder of the model bundle: new, or of an earlier training. Work files are in OUT.training.",
     ),
 ]
 Patients = Annotated[
     Path | None,
-    typer.Option(help="CSV of case_id, patient_id and, if wanted, fold."),
+    typer.Option(help="CSV with case_id, patient_id and, optionally, fold."),
 ]
 From = Annotated[
     str | None,
@@ -44,9 +45,11 @@ From = Annotated[
         "wrote to OUT says how the CTs are prepared, else the default bundle does.",
     ),
 ]
-Continue = Annotated[bool, typer.Option("--continue", help="Take up a training that was stopped.")]
-Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Continue = Annotated[bool, typer.Option("--continue", help="Continue a training that was stopped.")]
+Device = Annotated[
+    str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 
 
 @app.command()
@@ -55,25 +58,32 @@ def segmenter(
     labels: Labels,
     out: Out,
     patients: Patients = None,
-    fold: Annotated[int, typer.Option(min=0, help="Left out of the training, and validated on.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="nnU-Net's own number is 1000.")] = 1000,
-    iterations: Annotated[int, typer.Option(min=1, help="Gradient steps of an epoch.")] = 250,
+    fold: Annotated[int, typer.Option(min=0, help="Fold to leave out of the training and validate on.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs (nnU-Net uses 1000).")] = 1000,
+    iterations: Annotated[int, typer.Option(min=1, help="Gradient steps per epoch.")] = 250,
     device: Device = "auto",
     start_from: From = None,
     go_on: Continue = False,
     seed: Seed = 0,
     gpu_memory: Annotated[
-        float, typer.Option(min=1, help="GB for which nnU-Net plans its patch and network.")
+        float, typer.Option(min=1, help="GPU memory in GB for which nnU-Net plans patch and network.")
     ] = 8.0,
     processes: Annotated[
-        int, typer.Option(min=0, help="Helpers of nnU-Net; with 0 a training on the CPU repeats bit for bit.")
+        int,
+        typer.Option(
+            min=0,
+            help="Worker processes of nnU-Net; with 0 a training on the CPU is reproducible bit for bit.",
+        ),
     ] = 0,
     export: Annotated[
         bool,
-        typer.Option("--export-dataset", help="Write OUT/Dataset501_ENE for nnU-Net elsewhere, and end."),
+        typer.Option(
+            "--export-dataset",
+            help="Only write OUT/Dataset501_ENE, to train with nnU-Net elsewhere, and exit.",
+        ),
     ] = False,
 ) -> None:
-    """Train an nnU-Net v2 segmenter on the crops that the road itself makes."""
+    """Train an nnU-Net v2 segmenter on the same crops that a run makes."""
     with user_errors():
         from aiene.device import resolve_device
         from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
@@ -104,23 +114,26 @@ def classifier(
     ],
     out: Out,
     patients: Patients = None,
-    epochs: Annotated[int, typer.Option(min=1, help="At most; it stops early.")] = 60,
-    steps: Annotated[int, typer.Option(min=1, help="Gradient steps of an epoch.")] = 40,
-    batch: Annotated[int, typer.Option(min=2, help="Nodes of a gradient step.")] = 8,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation AUC.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs; training stops early.")] = 60,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps per epoch.")] = 40,
+    batch: Annotated[int, typer.Option(min=2, help="Nodes per gradient step.")] = 8,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Stop after this many epochs without a better validation AUC.")
+    ] = 12,
     widths: Annotated[Literal["small", "published"], typer.Option(help="Size of the network.")] = "small",
     threshold: Annotated[
-        Literal["youden", "sensitivity"], typer.Option(help="Rule that chooses the ENE threshold.")
+        Literal["youden", "sensitivity"], typer.Option(help="Rule for choosing the ENE threshold.")
     ] = "youden",
     sensitivity: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Wanted of the ENE nodes, by the rule of that name.")
+        float,
+        typer.Option(min=0.01, max=1, help="Required sensitivity, for the rule sensitivity."),
     ] = 0.9,
     device: Device = "auto",
     start_from: From = None,
     go_on: Continue = False,
     seed: Seed = 0,
 ) -> None:
-    """Train the DualNet that judges node positivity and ENE, cross-validated by patient."""
+    """Train the DualNet classifier of node positivity and ENE, cross-validated by patient."""
     with user_errors():
         from aiene.device import resolve_device
         from aiene.training.classifier import train_classifier

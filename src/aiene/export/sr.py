@@ -183,7 +183,7 @@ def _patient(hd: Any, case: ExportCase) -> Any:
         finding_type=codes.PATIENT_RESULT,
         algorithm_id=_algorithm(hd, case),
         measurements=[
-            _count(hd, codes.ENE_NODE_NUMBER, result.n_ene),
+            _count(hd, codes.ENE_NODE_NUMBER, result.n_ai_ene),
             _count(hd, codes.NODE_NUMBER, len(result.nodes)),
             hd.sr.Measurement(name=codes.ENE_THRESHOLD, value=case.maker.ene_threshold, unit=codes.ONE),
         ],

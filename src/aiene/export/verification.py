@@ -145,7 +145,7 @@ def check_report(content: bytes, case: ExportCase, found: Findings, segmentation
     check_identity(dataset, case)
     groups = {_text(group, "112039"): group for group in _walk(dataset) if _concept(group) == "125007"}
     number = _number(groups.get("Patient"), codes.ENE_NODE_NUMBER.value)
-    if number != case.result.n_ene:
+    if number != case.result.n_ai_ene:
         raise CaseError(f"the report tells {number} nodes with ENE when read back", _REMEDY)
     for node in case.result.nodes:
         group = groups.get(node.name)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError, UsageError, case_name, file_name, joined, said
+from aiene.errors import InputError, UsageError, case_name, counted, file_name, joined, said
 from aiene.ingest.archive import split, unpacked
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.case_id import case_id, distinct, place_below, stem
@@ -303,9 +303,9 @@ def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> 
     ]
     unwanted, ignored = sum(p.unwanted for p in surveyed), sum(p.ignored for p in surveyed)
     if unwanted:
-        notes.append(f"{unwanted} images of another format left aside")
+        notes.append(f"{counted(unwanted, 'image')} of another format left aside")
     if ignored:
-        notes.append(f"{ignored} files that are no image left aside")
+        notes.append(f"{counted(ignored, 'file')} left aside: not an image")
     return notes
 
 

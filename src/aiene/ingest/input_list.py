@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError, TableError, file_name, joined, said
+from aiene.errors import InputError, Name, TableError, case_name, file_name, joined, said
 from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.case_id import case_id, safe
 from aiene.user_table import Row, Table, plain_id, read_table
@@ -79,7 +79,9 @@ def read_input_list(source: Path) -> list[Entry]:
     without = [entry.line for entry in entries if entry.mask is None]
     if without and len(without) < len(entries):
         which = ", ".join(map(str, without[:5])) + (", ..." if len(without) > 5 else "")
-        problems.append(f"{source.name}: no mask in line {which}; give each case one, or none.")
+        problems.append(
+            said(f"{{}}: no mask in line {which}; give each case one, or none.", file_name(source))
+        )
     if problems:
         raise TableError(problems)
     return entries
@@ -87,15 +89,18 @@ def read_input_list(source: Path) -> list[Entry]:
 
 def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[str]) -> Entry:
     values = {name: row.values[columns[name]] for name in _COLUMNS if name in columns}
-    here = f"{table.file.name}, line {row.line}"
+    here = f"{{}}, line {row.line}"
     if not values["image"]:
-        problems.append(f"{here}: image is empty; name the CT, or take the row away.")
+        problems.append(
+            said(f"{here}: image is empty; name the CT, or take the row away.", file_name(table.file))
+        )
     days = {}
     for name in ("date", "treatment"):
         written = values.get(name, "")
         days[name] = iso_date(written)
         if written and not days[name]:
-            problems.append(f"{here}: {name} is '{written}'; write it as YYYY-MM-DD.")
+            template = f"{here}: {name} is '{{}}'; write it as YYYY-MM-DD."
+            problems.append(said(template, file_name(table.file), case_name(written)))
     folder = table.file.resolve().parent
     mask = values.get("mask", "")
     return Entry(
@@ -112,7 +117,7 @@ def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[str])
 
 def _twice(source: Path, entries: list[Entry]) -> list[str]:
     """Ids and images that stand in two rows: which of them is meant, nobody can say."""
-    problems = []
+    problems: list[str] = []
     first: dict[tuple[str, str], int] = {}
     for entry in entries:
         for what, value in (("case_id", entry.case_id.casefold()), ("image", str(entry.image))):
@@ -121,9 +126,8 @@ def _twice(source: Path, entries: list[Entry]) -> list[str]:
             before = first.setdefault((what, value), entry.line)
             if before != entry.line:
                 written = entry.case_id if what == "case_id" else entry.shown
-                problems.append(
-                    f"{source.name}, line {entry.line}: the {what} {written} stands in line {before} already."
-                )
+                template = f"{{}}, line {entry.line}: the {what} {{}} stands in line {before} already."
+                problems.append(said(template, file_name(source), Name("file", written)))
     return problems
 
 

@@ -239,13 +239,14 @@ def default_folder() -> Path:
     return Path(str(resources.files("aiene.models") / DEFAULT))
 
 
-def find_bundle(name: str) -> Bundle:
+def find_bundle(name: str | os.PathLike[str]) -> Bundle:
     """The bundle of a name, or of a folder.
 
     Raises
     ------
     ModelError : no such bundle, or its card cannot be read.
     """
+    name = os.fspath(name)
     folder = Path(name)
     if os.sep in name or folder.joinpath(CARD).is_file():
         return read_bundle(folder)

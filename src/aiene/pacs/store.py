@@ -20,15 +20,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from aiene.errors import UsageError
 from aiene.results.atomic import make_folder, write_bytes, writing
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows
-    fcntl = None  # type: ignore[assignment]
+from aiene.rooms import try_lock
 
 _KEY_BYTES = 32
 
@@ -124,7 +119,8 @@ class Store:
         UsageError : another does already.
         """
         with writing(self.root), (self.root / "lock").open("ab") as stream:
-            _lock(stream)
+            if try_lock(stream) is False:
+                raise UsageError("another aiene dicom listen works with this store; end it first.")
             yield
 
     def _hash(self, kind: str, uid: str) -> str:
@@ -135,15 +131,6 @@ class Store:
         if not file.exists():
             write_bytes(file, secrets.token_bytes(_KEY_BYTES), private=True)
         return file.read_bytes()
-
-
-def _lock(stream: IO[bytes]) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError("another aiene dicom listen works with this store; end it first.") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -138,7 +138,7 @@ class CaseResult:
     counts: bool = True
 
     @property
-    def n_ene(self) -> int:
+    def n_ai_ene(self) -> int:
         """The AI-ENE node number: how many nodes are classified as ENE."""
         return sum(node.ene_classification == 1 for node in self.nodes)
 

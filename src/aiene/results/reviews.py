@@ -246,7 +246,7 @@ class ReviewStore:
         counted = [r for r in results if states[r.case_id] != "set aside"]
         left_out = [CaseResult(r.case_id, "failed", "set aside by the reader") for r in aside]
         patients = tables.patients_table([*counted, *left_out], model=model, rule=rule)
-        nodes = tables.nodes_table(counted, axes=axes)
+        nodes = tables.nodes_table(counted, axes=axes, rule=rule)
         paths = {}
         for name, table in (("patients", patients), ("nodes", nodes)):
             table["review_status"] = [states[case_id] for case_id in table["case_id"]]

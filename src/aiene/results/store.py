@@ -260,7 +260,7 @@ class RunStore:
         Path of each table by name: `cases`, `nodes`, `patients`, `prediction`.
         """
         made = {
-            "nodes": tables.nodes_table(results, axes=axes),
+            "nodes": tables.nodes_table(results, axes=axes, rule=rule),
             "patients": tables.patients_table(results, model=model, rule=rule),
         }
         paths = {"cases": self.write_cases_table(results)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from aiene.cells import table_bytes
+from aiene.cells import probability, table_bytes
 from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult, NodeResult
 
@@ -71,8 +71,11 @@ def published_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFram
     return table.astype({"node": "int64", "ene_classification": "Int64"})
 
 
-def nodes_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
+def nodes_table(results: Iterable[CaseResult], *, axes: bool, rule: CountingRule) -> pd.DataFrame:
     """One row per node: the published columns, then place, native size, uncertainty and flags.
+
+    Rounded for people: mm with one decimal, mm3 with none, probabilities with four (`cells.probability`). The
+    published table and the record of each case have every digit.
 
     `counts` is whether the node counts at all (`CountingRule`); where not, `ene_classification` is 0.
     `ene_entropy_bits` is the entropy of the ENE probability: 0 certain, 1 undecided.
@@ -83,7 +86,8 @@ def nodes_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
         for node in result.nodes
     ]
     columns = [*PUBLISHED, *(AXES if axes else ()), *_NODE_COLUMNS]
-    return pd.DataFrame(rows, columns=columns).astype({"ene_classification": "Int64"})
+    table = pd.DataFrame(rows, columns=columns).astype({"ene_classification": "Int64"})
+    return _rounded(table, rule)
 
 
 def patients_table(results: Iterable[CaseResult], *, model: str, rule: CountingRule) -> pd.DataFrame:
@@ -91,7 +95,7 @@ def patients_table(results: Iterable[CaseResult], *, model: str, rule: CountingR
 
     `n_ai_nodes` are all nodes that were found; `n_ai_ene` and `max_ene` are of those that count.
     A failed case has empty counts, which is not the same as 0; so has one whose sides cannot be known for
-    `n_left` and `n_right`.
+    `n_left` and `n_right`. Rounded as `nodes_table` is.
     """
     rows = [
         {
@@ -124,7 +128,7 @@ def patients_table(results: Iterable[CaseResult], *, model: str, rule: CountingR
         "other_cases",
     ]
     counts = dict.fromkeys(("n_ai_ene", "n_ai_nodes", "n_left", "n_right"), "Int64")
-    return pd.DataFrame(rows, columns=columns).astype(counts)
+    return _rounded(pd.DataFrame(rows, columns=columns).astype(counts), rule)
 
 
 def cases_table(results: Sequence[CaseResult]) -> pd.DataFrame:
@@ -134,8 +138,8 @@ def cases_table(results: Sequence[CaseResult]) -> pd.DataFrame:
             "case_id": result.case_id,
             "status": result.status,
             "reason": result.reason,
-            "n_nodes": None if result.status in ("failed", "skipped") else len(result.nodes),
-            "n_ene": None if result.status in ("failed", "skipped") else result.n_ene,
+            "n_ai_nodes": None if result.status in ("failed", "skipped") else len(result.nodes),
+            "n_ai_ene": None if result.status in ("failed", "skipped") else result.n_ai_ene,
             "warnings": " | ".join(result.warnings),
             "seconds": round(sum(result.seconds.values()), 1),
             "source": result.source,
@@ -145,9 +149,24 @@ def cases_table(results: Sequence[CaseResult]) -> pd.DataFrame:
         }
         for result in sorted(results, key=lambda r: r.case_id.encode())
     ]
-    columns = ["case_id", "status", "reason", "n_nodes", "n_ene", "warnings", "seconds", "source"]
+    columns = ["case_id", "status", "reason", "n_ai_nodes", "n_ai_ene", "warnings", "seconds", "source"]
     columns += ["patient_id", "ct_date", "counts"]
-    return pd.DataFrame(rows, columns=columns).astype({"n_nodes": "Int64", "n_ene": "Int64"})
+    return pd.DataFrame(rows, columns=columns).astype({"n_ai_nodes": "Int64", "n_ai_ene": "Int64"})
+
+
+def _rounded(table: pd.DataFrame, rule: CountingRule) -> pd.DataFrame:
+    """The table with as many digits as people read."""
+    out = table.copy()
+    marks = {"pos": (rule.pos_from,), "ene": (rule.ene_threshold,), "max_ene": (rule.ene_threshold,)}
+    for name in table.columns:
+        if name in ("pos", "ene", "max_ene", "ene_entropy_bits"):
+            shown = [probability(value, marks.get(name, ())) for value in table[name].astype("float64")]
+            out[name] = pd.array(shown, dtype="float64")
+        elif name.endswith("_mm3") or name.startswith("tumor_volume_"):
+            out[name] = table[name].astype("float64").round().astype("Int64")
+        elif name.endswith("_mm") or name in AXES:
+            out[name] = table[name].astype("float64").round(1)
+    return out
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
@@ -206,7 +225,7 @@ def _patient_row(result: CaseResult) -> dict[str, Any]:
     sides = [node.side for node in result.nodes]
     return {
         **row,
-        "n_ai_ene": result.n_ene,
+        "n_ai_ene": result.n_ai_ene,
         "n_ai_nodes": len(result.nodes),
         "n_left": sides.count("left") if result.sides_known else None,
         "n_right": sides.count("right") if result.sides_known else None,

@@ -162,7 +162,7 @@ def _compared(case_id: str, one: tuple[CaseResult, Path], other: tuple[CaseResul
         dice, assd = found.labels[0].dice, found.labels[0].assd_mm
         shared = len(found.nodes.pairs)
     nodes = (len(one[0].nodes), len(other[0].nodes), shared)
-    return Compared(case_id, dice, assd, nodes, (one[0].n_ene, other[0].n_ene))
+    return Compared(case_id, dice, assd, nodes, (one[0].n_ai_ene, other[0].n_ai_ene))
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:

@@ -283,7 +283,7 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
         node |= {
             "ene": None if hidden else own.ene,
             "pos": None if hidden else own.pos,
-            "ml": own.native_volume_mm3 / 1000,
+            "mm3": own.native_volume_mm3,
             "long": own.native_long_axis_mm,
             "short_axis": own.native_short_axis_mm,
             "side": own.side,
@@ -297,7 +297,7 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
         "id": result.case_id,
         "base": opened.number,
         "status": opened.version.status if opened.version else "to do",
-        "count": None if hidden else result.n_ene,
+        "count": None if hidden else result.n_ai_ene,
         "group": None if group is None else asdict(group),
         "warnings": list(result.warnings),
         "blind": hidden,

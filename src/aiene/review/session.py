@@ -152,7 +152,7 @@ class Review:
                     "reason": result.reason,
                     "warnings": list(result.warnings),
                     "nodes": None if self.blind and not saved else len(shown.nodes),
-                    "count": None if self.blind else shown.n_ene,
+                    "count": None if self.blind else shown.n_ai_ene,
                     "bits": None if self.blind else round(bits, 3),
                     "versions": saved.version.number if saved else 0,
                 }
@@ -226,7 +226,7 @@ class Review:
         """The risk group of a case for the count of a result."""
         if self.groups is None or self.blind:
             return None
-        return self.groups.of({result.case_id: result.n_ene})[result.case_id]
+        return self.groups.of({result.case_id: result.n_ai_ene})[result.case_id]
 
     def _measured(
         self, case_id: str, before: Opened, old: Drawing, drawing: Drawing, version: Version

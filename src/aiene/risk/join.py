@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aiene.errors import InputError, UsageError
+from aiene.errors import InputError, UsageError, counted
 from aiene.risk.table.files import read_raw
 from aiene.risk.table.values import listed, number, understood, whole
 
@@ -128,7 +131,7 @@ def _with_columns(
     out, warnings = table.copy(), []
     had = int(table["n_ai_ene"].notna().sum()) if "n_ai_ene" in table else 0
     if had:
-        warnings.append(f"the table's own n_ai_ene ({had} patients) gives way to the run's")
+        warnings.append(f"the table's own n_ai_ene ({counted(had, 'patient')}) gives way to the run's")
     for column in (*_COUNTS, "ai_model", "ai_threshold", "ai_node_volume_ml"):
         out[column] = run[column].array.take(place, allow_fill=True)
     status = run["status"].astype("string").array.take(place, allow_fill=True)
@@ -137,7 +140,9 @@ def _with_columns(
     out["ai_ene_source"] = pd.Series(source, index=out.index).where(out["n_ai_ene"].notna())
     failed = int((out["n_ai_ene"].isna().to_numpy() & (place >= 0)).sum())
     if failed:
-        warnings.append(f"{failed} patients have a CT whose run failed: no count, which is not 0")
+        warnings.append(
+            f"{counted(failed, 'patient')} without a count, which is not 0: the run of the CT failed"
+        )
     models = out["ai_model"].dropna().nunique()
     if models > 1 or out["ai_threshold"].dropna().nunique() > 1:
         warnings.append("the counts come from more than one model or ENE threshold")
@@ -163,6 +168,8 @@ def _bare(text: object) -> str:
 def run_nodes(patients_csv: Path, *, id_pattern: str | None = None) -> pd.DataFrame | None:
     """The nodes of a run (`patient_id`, `ene`) that lie beside its patients.csv; None where there are none.
 
+    The table is rounded for people, so `ene` is that of the cases' records where these are there.
+
     Raises
     ------
     InputError, UsageError : see `join_ai_ene`.
@@ -174,6 +181,35 @@ def run_nodes(patients_csv: Path, *, id_pattern: str | None = None) -> pd.DataFr
     nodes = read_raw(path)
     if "case_id" not in nodes or "ene" not in nodes:
         return None
-    ene, _ = understood(nodes["ene"], number)
+    ene = understood(nodes["ene"], number)[0].astype("float64")
+    if "name" in nodes:
+        ene = _exact(ene, nodes, folder)
     ids = _patient_ids(nodes, path, id_pattern)
-    return pd.DataFrame({"patient_id": ids, "ene": ene.astype("float64")}).dropna().reset_index(drop=True)
+    return pd.DataFrame({"patient_id": ids, "ene": ene}).dropna().reset_index(drop=True)
+
+
+_ROUNDED = 1e-4
+"""How far a probability of the table may be from that of the record."""
+
+
+def _exact(shown: pd.Series, nodes: pd.DataFrame, folder: Path) -> pd.Series:
+    """The probabilities of a table of nodes with every digit that the records of its run have."""
+    exact = {
+        (case_id, node.get("name")): node.get("ene")
+        for case_id in nodes["case_id"].dropna().unique()
+        for node in _nodes_of(folder, str(case_id))
+    }
+    keys = zip(nodes["case_id"], nodes["name"], strict=True)
+    full = pd.Series([exact.get(key) for key in keys], index=shown.index, dtype="float64")
+    return shown.mask((full - shown).abs() <= _ROUNDED, full)
+
+
+def _nodes_of(folder: Path, case_id: str) -> list[dict[str, Any]]:
+    """The nodes of a case's record, if it has one; tables of `aiene retable` lie one folder below the run."""
+    if Path(case_id).name != case_id:
+        return []
+    for root in (folder, folder.parent):
+        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
+            content = json.loads((root / "cases" / case_id / "case.json").read_text(encoding="utf-8"))
+            return [node for node in content["nodes"] if isinstance(node.get("ene"), float)]
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,8 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
+from aiene.stats.elementary import normal_quantile, two_sided
 from aiene.stats.life_table import Moments
-from aiene.stats.records import Floats, Ints, check_followed, check_horizons, check_outcome
+from aiene.stats.records import (
+    Difference,
+    Floats,
+    Interval,
+    Ints,
+    check_followed,
+    check_fraction,
+    check_horizons,
+    check_outcome,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,55 @@ def brier_score(time: ArrayLike, event: ArrayLike, predicted: ArrayLike, horizon
     null = (weights * (happened - own) ** 2).mean(axis=0)
     scaled = 1.0 - np.divide(score, null, out=np.full_like(score, np.nan), where=null > 0)
     return Brier(ends, score, null, scaled)
+
+
+def compared_brier(
+    time: ArrayLike,
+    event: ArrayLike,
+    predicted: Mapping[str, ArrayLike],
+    horizon: float,
+    compare: Sequence[tuple[str, str]],
+    *,
+    confidence: float = 0.95,
+) -> tuple[dict[str, Interval], dict[tuple[str, str], Difference]]:
+    """Brier scores at one horizon and their paired differences (second less first), with normal intervals.
+
+    The censoring curve is taken as known, so the intervals are rather too wide: `conservative=TRUE` of R's
+    riskRegression, whose numbers these are.
+
+    Parameters
+    ----------
+    event : (n,) 0 censored, 1 event, 2 competing event.
+    predicted : (n,) risk of the event by the horizon, by name.
+    compare : pairs of names.
+
+    Raises
+    ------
+    UsageError, NotEstimableError : see `brier_score`.
+    """
+    times, codes = check_outcome(time, event, competing=True)
+    ends = check_horizons(horizon)
+    weights = _weights(Moments(times, codes), times, codes, ends)[:, 0]
+    happened = (times <= ends[0]) & (codes == 1)
+    parts = {
+        name: weights * (happened - _matrix(values, times.size, 1)[:, 0]) ** 2
+        for name, values in predicted.items()
+    }
+    quantile = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
+
+    def told(values: Floats) -> tuple[float, float]:
+        return float(values.mean()), float(values.std(ddof=1) / times.size**0.5)
+
+    scores = {}
+    for name, own in parts.items():
+        value, error = told(own)
+        scores[name] = Interval(value, value - quantile * error, value + quantile * error)
+    gaps = {}
+    for first, second in compare:
+        value, error = told(parts[second] - parts[first])
+        p = two_sided(value / error) if error > 0 else 1.0
+        gaps[first, second] = Difference(value, value - quantile * error, value + quantile * error, p)
+    return scores, gaps
 
 
 def integrated_brier(

@@ -146,8 +146,13 @@ def frailty_cox(
         penalty = np.concatenate([np.zeros(p), np.full(k, 1.0 / variance)])
         beta = start
         for _ in range(_MOST_STEPS):
-            now = derivatives(joined, sets, beta)
+            with np.errstate(all="ignore"):
+                now = derivatives(joined, sets, beta)
             inner = now.information + np.diag(penalty)
+            if not np.isfinite(inner).all():
+                raise NotEstimableError(
+                    "an estimate of the frailty model runs to infinity", "merge sparse levels"
+                )
             move = np.linalg.solve(inner, now.score - penalty * beta)
             beta = beta + move / max(1.0, float(np.abs(joined @ move).max()) / 3.0)
             if float(np.abs(move).max()) < _SETTLED:

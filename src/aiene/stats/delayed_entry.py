@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -45,18 +46,27 @@ def cox_with_entry(
         raise UsageError("each entry must lie before the end of its follow-up.")
     if not codes.any():
         raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+    if matrix.shape[1] > 1 and matrix.shape[1] >= codes.sum():
+        raise NotEstimableError(
+            f"a model of {matrix.shape[1]} parameters cannot be fitted to {codes.sum()} events",
+            "leave out covariates",
+        )
     lifelines = need("lifelines", extra="risk", purpose="Cox regression")
     exceptions = need("lifelines.exceptions", extra="risk", purpose="Cox regression")
     columns = [f"x{number}" for number in range(matrix.shape[1])]
     table = pd.DataFrame(matrix, columns=columns).assign(_entry=starts, _time=times, _event=codes)
     try:
-        fit = lifelines.CoxPHFitter().fit(
-            table, "_time", "_event", entry_col="_entry", fit_options={"precision": 1e-10}
-        )
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            fit = lifelines.CoxPHFitter().fit(
+                table, "_time", "_event", entry_col="_entry", fit_options={"precision": 1e-10}
+            )
     except (exceptions.ConvergenceError, np.linalg.LinAlgError) as error:
         raise NotEstimableError(
             "the Cox regression did not converge", "leave out sparse covariates"
         ) from error
+    if any("norm(delta)" in str(line.message) for line in told):
+        raise NotEstimableError("an estimate runs to infinity (perfect separation)", "merge sparse levels")
     covariance = fit.variance_matrix_.to_numpy(dtype=np.float64)
     level = check_fraction(confidence, "confidence")
     return wald_rows(names, fit.params_.to_numpy(dtype=np.float64), covariance, level)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from aiene.cells import probability_text
 from aiene.errors import AieneError, ModelError
 from aiene.export.run_reader import RunRecord, read_labels
 from aiene.export.source_series import grid_of_facts
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.models.bundle import ModelCard, find_bundle
+from aiene.nodes.node import CountingRule
 from aiene.preprocess.template import load_preparation
 from aiene.report.document import RESEARCH_ONLY
 from aiene.report.formatting import NOTHING
@@ -162,7 +164,7 @@ def case_page(
         registration=registration,
         trusted=bool(result.facts.get("registration", {}).get("trusted", True)),
         figures=_figures(result, group) if scene is not None or result.status == "ok" else [],
-        nodes=[_row(node) for node in result.nodes],
+        nodes=[_row(node, run.rule) for node in result.nodes],
         rule=run.rule,
         surfaces=scene is not None and bool(scene.labels.array.any()),
         keyslices=keyslices,
@@ -208,7 +210,7 @@ def _kind(node: NodeResult) -> str:
     return {1: "ene", 0: "none", None: "unknown"}[node.ene_classification]
 
 
-def _row(node: NodeResult) -> dict[str, Any]:
+def _row(node: NodeResult, rule: CountingRule) -> dict[str, Any]:
     verdict = {1: "yes", 0: "no", None: "not judged"}[node.ene_classification]
     cut = node.touches_crop_border or node.touches_ct_border
     warnings = (["may be cut off at a border"] if cut else []) + (
@@ -219,10 +221,10 @@ def _row(node: NodeResult) -> dict[str, Any]:
         "name": node.name,
         "kind": _kind(node),
         "verdict": verdict,
-        "ene": _number(node.ene, 2),
-        "pos": _number(node.pos, 2),
-        "volume": _number(node.native_volume_mm3 / 1000, 2),
-        "axes": f"{_number(node.native_long_axis_mm, 0)} x {_number(node.native_short_axis_mm, 0)}"
+        "ene": probability_text(node.ene, (rule.ene_threshold,), missing=NOTHING),
+        "pos": probability_text(node.pos, (rule.pos_from,), missing=NOTHING),
+        "volume": _number(node.native_volume_mm3, 0),
+        "axes": f"{_number(node.native_long_axis_mm, 1)} x {_number(node.native_short_axis_mm, 1)}"
         if node.native_long_axis_mm is not None
         else NOTHING,
         "side": node.side or NOTHING,
@@ -244,9 +246,9 @@ def _figures(result: CaseResult, group: Group | None) -> list[dict[str, Any]]:
     )
     primary = {True: "found", False: "not found", None: "not looked for"}[result.has_primary]
     shown: list[dict[str, Any]] = [
-        {"title": "AI-ENE number", "value": str(result.n_ene), "note": "nodes with ENE"},
+        {"title": "AI-ENE number", "value": str(result.n_ai_ene), "note": "nodes with ENE"},
         {"title": "Nodes", "value": str(len(result.nodes)), "note": about_sides if result.nodes else ""},
-        {"title": "All nodes", "value": f"{sum(volumes) / 1000:.2f} ml", "note": ""},
+        {"title": "All nodes", "value": f"{sum(volumes):.0f} mm³", "note": ""},
         {"title": "Primary tumour", "value": primary, "note": "", "word": True},
     ]
     if group is not None:
@@ -261,12 +263,12 @@ def _key_slices(scene: Scene, result: CaseResult, run: RunRecord) -> list[dict[s
     for node in result.nodes:
         if not (scene.labels.array == node.value).any():
             continue
-        row = _row(node)
+        row = _row(node, run.rule)
         slices.append(
             {
                 "value": node.value,
                 "name": node.name,
-                "words": f"ENE {row['verdict']} ({row['ene']}), malignant {row['pos']}, {row['volume']} ml, "
+                "words": f"ENE {row['verdict']} ({row['ene']}), malignant {row['pos']}, {row['volume']} mm³, "
                 f"axes {row['axes']} mm, {row['side']}",
                 "picture": scripts.picture(key_picture(scene.ct, scene.labels, node.value)),
             }

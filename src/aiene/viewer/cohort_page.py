@@ -72,11 +72,11 @@ def _row(card: Card) -> dict[str, object]:
         "status": result.status,
         "reason": result.reason,
         "warnings": [*result.warnings, *card.problems],
-        "count": result.n_ene if counted else None,
+        "count": result.n_ai_ene if counted else None,
         "nodes": len(result.nodes) if counted else None,
         "ene": max(known, default=None),
         "bits": max(entropies, default=None),
-        "ml": max((node.native_volume_mm3 / 1000 for node in result.nodes), default=None),
+        "mm3": max((node.native_volume_mm3 for node in result.nodes), default=None),
         "group": card.group,
         "each": [[node.ene, round(node.native_volume_mm3 / 1000, 4)] for node in result.nodes],
     }

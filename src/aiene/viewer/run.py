@@ -82,7 +82,7 @@ def report_run(
     run = read_run(out)
     asked = None if clinical is None else read_risk_groups(clinical, id_pattern)
     results = every_case(out)
-    counts = {r.case_id: r.n_ene if r.status in ("ok", "no_nodes") else None for r in results}
+    counts = {r.case_id: r.n_ai_ene if r.status in ("ok", "no_nodes") else None for r in results}
     groups = {} if asked is None else asked.of(counts)
     found = Images.of_run(run, images)
     paged = [r for r in results if RunStore(out).case_folder(r.case_id).is_dir()]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from aiene.errors import UsageError
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
-from aiene.risk.table.endpoints import competing, endpoint
+from aiene.risk.table.endpoints import ALIASES, competing, endpoint
 
 LABELS: dict[str, str] = {
     "os": "Overall survival",
@@ -101,7 +101,7 @@ def missing_reason(table: pd.DataFrame, name: Endpoint) -> str:
     """Why an endpoint cannot be analysed at all; empty where it can."""
     if name == "dmfs":
         return missing_reason(table, "os") or missing_reason(table, "dc")
-    column = {"dc": "dm", "lrc": "lrf"}.get(name, name)
+    column = ALIASES[name]
     empty = [c for c in (f"{column}_time", f"{column}_event") if c not in table or table[c].isna().all()]
     if empty and name == "dfs" and not missing_reason(table, "dmfs"):
         return (

@@ -31,7 +31,7 @@ from aiene.risk.analyse.model_comparison import (
 )
 from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats.brier import integrated_brier
+from aiene.stats.brier import compared_brier, integrated_brier
 from aiene.stats.calibration import calibration
 from aiene.stats.concordance import concordance
 from aiene.stats.cox_model import fit_cox, nested_lrt
@@ -477,6 +477,21 @@ def _brier(
             start=score.start,
             end=score.end,
         )
+    year = settings.decision_years
+    if year not in found.horizons:
+        return
+    risks = {model.name: found.by([year])[model.name][:, 0] for model in comparison.models}
+    others = [(comparison.old.name, name) for name in risks if name != comparison.old.name]
+    of = outcome.time, outcome.state, risks, year, others
+    scores_at, gaps = compared_brier(*of, confidence=settings.confidence)
+    for model in comparison.models:
+        at = scores_at[model.name]
+        row: dict[str, Any] = {"model": model.label, "key": model.name, "year": year}
+        row |= {"score": at.value, "lower": at.lower, "upper": at.upper}
+        gap = gaps.get((comparison.old.name, model.name))
+        if gap is not None:
+            row |= {"gap": gap.value, "gap_lower": gap.lower, "gap_upper": gap.upper, "p": gap.p}
+        added.put("brier_at", head, **row)
 
 
 def _calibration(

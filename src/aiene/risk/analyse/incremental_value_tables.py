@@ -126,6 +126,19 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
         ),
         "Apparent values; smaller is better, scaled: larger is better.",
     ),
+    "brier_at": (
+        "Brier score at {decide:g} years",
+        (
+            *_HEAD,
+            _MODEL,
+            Column("score", "Brier (interval)", "number3", "lower", "upper"),
+            Column("gap", "Difference to the old system (interval)", "number3", "gap_lower", "gap_upper"),
+            Column("p", "p", "p"),
+        ),
+        "Apparent values, death competing where it does; a difference below 0 is a gain. Normal "
+        "intervals, the "
+        "curve of censoring taken as known, the models as they are.",
+    ),
     "calibration": (
         "calibration",
         (

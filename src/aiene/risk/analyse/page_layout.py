@@ -19,7 +19,7 @@ _SHOWN = re.compile(
 
 Where a figure and a table have one of these names, the figure is shown.
 """
-_TWINS = re.compile(r"flow|calibration_[a-z]+|decision_[a-z]+")
+_TWINS = re.compile(r"flow|(calibration|decision|subgroups)_[a-z]+")
 _CURVES = re.compile(r"(km|cif)_([a-z]+)_(.+?)(_hpv|_tests)?")
 _OPEN = ("key-results", "derived", "thresholds", "methods")
 

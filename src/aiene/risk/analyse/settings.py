@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aiene.errors import UsageError
+from aiene.risk.table.endpoints import CONTROL
 
 Endpoint = Literal["os", "dc", "lrc", "dfs", "dmfs"]
 Derive = Literal["no", "split", "nested"]
@@ -137,9 +138,8 @@ def parse_endpoints(names: tuple[str, ...] | list[str]) -> tuple[Endpoint, ...]:
     ------
     UsageError : none is given, or one is not known.
     """
-    same = {"dm": "dc", "lrf": "lrc"}
     found: list[Endpoint] = []
-    for name in (same.get(n.strip().lower(), n.strip().lower()) for n in names if n.strip()):
+    for name in (CONTROL.get(n.strip().lower(), n.strip().lower()) for n in names if n.strip()):
         match = [e for e in ENDPOINTS if e == name]
         if not match:
             raise UsageError(f"unknown endpoint {name}; take of {', '.join(ENDPOINTS)}.")

@@ -43,6 +43,7 @@ def methods_text(
         _survival(endpoints, settings),
         _regression(cohort, settings),
         _added(settings),
+        _robust(settings),
     ]
     if settings.derive != "no":
         paragraphs.append(_derived(settings))
@@ -163,6 +164,23 @@ def _added(settings: AnalysisSettings) -> str:
         "1 / G(T-) at an event or competing event at T and 1 / G(t) beyond a horizon t, G being the "
         "Kaplan-Meier curve of censoring; absolute risks came from the cumulative hazard of the Cox fit "
         "with Efron's ties, with death competing from Fine and Gray's model (Breslow's ties)."
+    )
+
+
+def _robust(settings: AnalysisSettings) -> str:
+    also = f" and {', '.join(settings.also)}" if settings.also else ""
+    return (
+        "Whether the adjusted effect of the count holds was looked at in all patients: in subgroups, "
+        "with one "
+        "likelihood-ratio test of interaction each; with centres as covariate, as strata, as "
+        "clusters (Lin and "
+        "Wei) and as a normal frailty (penalised partial likelihood), and pooled over the centres by random "
+        f"effects; beside number and volume of nodes{also}; by period (0 to 1, 1 to 3 years, later) and from "
+        "landmarks at 6 and 12 months on; with splines of age and pack-years. Groups were also compared by "
+        "restricted means and weighted log-rank tests. E-values are those of VanderWeele and Ding. "
+        "The count's "
+        "adjusted effect over all endpoints was corrected by Holm's method, in all patients and in the HPV "
+        "strata as two families."
     )
 
 

@@ -67,7 +67,7 @@ def _followed_to_the_end(out: dict[str, pd.Series]) -> dict[str, pd.Series]:
     return found
 
 
-def _days(source: Source, header: str, mapping: Mapping) -> pd.Series:
+def _days(source: Source, column: str, header: str, mapping: Mapping) -> pd.Series:
     texts = source.text(header)
     days = pd.to_datetime(texts, format=mapping.date_format, errors="coerce")
     bad = (texts.notna() & days.isna()).to_numpy(dtype=bool)
@@ -75,6 +75,7 @@ def _days(source: Source, header: str, mapping: Mapping) -> pd.Series:
         source.findings.bad_values(
             f'{header} holds "{texts[bad].iloc[0]}" in {rows_of(bad)}, no day as {mapping.date_format}',
             "say in the mapping how days are written (date_format)",
+            column,
         )
     return days
 
@@ -99,7 +100,9 @@ def _column(source: Source, name: str, header: str, mapping: Mapping) -> pd.Seri
         known: dict[str, str | None] = {**plain, **codes}
         return source.coded(name, header, codes=known)
     if name.endswith("_time") and mapping.origin_date is not None:
-        days = days_between(_days(source, header, mapping), _days(source, mapping.origin_date, mapping))
+        days = days_between(
+            _days(source, name, header, mapping), _days(source, name, mapping.origin_date, mapping)
+        )
         years = pd.Series(days / PER_YEAR["days"])
         source.record(name, (header,), f"day of the calendar less {mapping.origin_date}, in years", years)
         return years

@@ -15,6 +15,8 @@ from aiene.hashing import file_sha256
 from aiene.risk.importers import generic, head_neck_pet_ct, hecktor, hn1, hnscc, opc_radiomics, radcure
 from aiene.risk.importers.mapping import Mapping, read_mapping
 from aiene.risk.importers.source import ImportOptions, PreviewLine, Source
+from aiene.risk.table.columns import TIMED
+from aiene.risk.table.endpoints import CONTROL
 from aiene.risk.table.read import finish, read_table
 from aiene.risk.table.values import Findings
 
@@ -100,14 +102,14 @@ def import_table(
     Raises
     ------
     UsageError : an unknown source, or `generic` without mapping.
-    InputError : the table cannot be used as it is.
+    InputError, TableError : the table cannot be used as it is.
     """
     chosen = options or ImportOptions()
     name = source.strip().casefold().replace("_", "-")
     if name == "canonical":
         return _canonical(path, lenient, chosen, default_site)
     plan = None if mapping is None else read_mapping(mapping)
-    findings = Findings(path.name, lenient, default_site=default_site)
+    findings = Findings(path.name, lenient, default_site=default_site, edition=chosen.edition)
     if name == "generic":
         if plan is None:
             raise UsageError(
@@ -122,7 +124,9 @@ def import_table(
 
 
 def _canonical(path: Path, lenient: bool, options: ImportOptions, default_site: str | None) -> Imported:
-    table = read_table(path, lenient=lenient, default_site=default_site, sheet=options.sheet)
+    table = read_table(
+        path, lenient=lenient, default_site=default_site, sheet=options.sheet, edition=options.edition
+    )
     preview = tuple(
         PreviewLine(str(c), str(c), "canonical", int(table[c].notna().sum()), int(table[c].isna().sum()))
         for c in table.columns
@@ -170,7 +174,7 @@ def _record(
         "sha256": table.attrs["source_sha256"],
         "patients": len(table),
         "time_origin": origins[0] if len(origins) == 1 else origins,
-        "endpoints": [e for e in ("os", "dm", "lrf", "dfs") if table[f"{e}_event"].notna().any()],
+        "endpoints": [CONTROL.get(e, e) for e in TIMED if table[f"{e}_event"].notna().any()],
         **facts,
     }
     table.attrs["provenance"] = provenance

@@ -59,7 +59,9 @@ def staged(source: Source, column: str, header: str, letter: str, words: tuple[s
     if unknown.any():
         seen = listed([f'"{word}"' for word in pd.unique(texts[unknown])])
         source.findings.bad_values(
-            f"{source.find(header)} holds {seen} in {rows_of(unknown)}", f"allowed are {', '.join(words)}"
+            f"{source.find(header)} holds {seen} in {rows_of(unknown)}",
+            f"allowed are {', '.join(words)}",
+            column,
         )
     if lost.any():
         seen = listed(sorted(pd.unique(texts[lost])), shown=8)

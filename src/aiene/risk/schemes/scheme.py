@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aiene.errors import InputError, UsageError
 from aiene.hashing import digest, file_sha256
+from aiene.risk.table.endpoints import ALIASES
 
 Base = Literal["none", "rtog0129", "ajcc7", "ajcc8", "ajcc8_p16_positive", "ajcc8_p16_negative", "ajcc9"]
 
@@ -295,7 +296,7 @@ def _parsed(path: Path, content: dict[str, Any]) -> Scheme:
         title=file.title,
         base_definition=file.base_definition,  # type: ignore[arg-type]
         marker=file.marker,
-        endpoint=file.endpoint,
+        endpoint=ALIASES.get(file.endpoint, file.endpoint),
         horizon_years=None if file.horizon_years is None else float(file.horizon_years),
         monotone=file.monotone,
         file_sha256=file_sha256(path),

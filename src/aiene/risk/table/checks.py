@@ -15,39 +15,33 @@ _ADULT = 18
 
 
 def check_patients(table: pd.DataFrame, findings: Findings) -> None:
-    """Every patient has a name, and stands once.
-
-    Raises
-    ------
-    InputError : a row without patient_id, or a patient twice.
-    """
+    """Every patient has a name, and stands once."""
     ids = table["patient_id"]
     missing = ids.isna().to_numpy(dtype=bool)
     if missing.any():
-        raise findings.refuse(f"patient_id is missing in {rows_of(missing)}", "name every patient")
-    again = ids.duplicated(keep=False).to_numpy(dtype=bool)
+        findings.wrong(f"patient_id is missing in {rows_of(missing)}", "name every patient")
+    again = (ids.duplicated(keep=False) & ids.notna()).to_numpy(dtype=bool)
     if again.any():
         names = pd.unique(ids[again]).tolist()
         problem = f"{len(names)} patient{'s stand' if len(names) > 1 else ' stands'} more than once"
         remedy = f"keep one row each of {listed(names)} ({rows_of(again)})"
-        raise findings.refuse(problem, remedy)
+        findings.wrong(problem, remedy)
 
 
 def check_editions(table: pd.DataFrame, findings: Findings) -> None:
-    """T and N come with the edition they were read by, and stand in the column of that edition.
-
-    Raises
-    ------
-    InputError : no edition, or one that does not fit the column.
-    """
+    """T and N come with the edition they were read by, and stand in the column of that edition."""
     for letter in "tn":
+        if f"edition_{letter}" in findings.flawed:
+            continue
         edition = table[f"edition_{letter}"]
         old, new = table[f"{letter}7"].notna(), table[f"{letter}8"].notna()
         nameless = ((old | new) & edition.isna()).to_numpy(dtype=bool)
         if nameless.any():
-            problem = f"{letter.upper()} is given without edition_{letter} in {rows_of(nameless)}"
-            remedy = f"add the column edition_{letter} (7, 8 or 9), since pooled tables often mix them"
-            raise findings.refuse(problem, remedy)
+            problem = (
+                f"{letter.upper()} stands in {letter}7 and {letter}8 without edition_{letter} in "
+                f"{rows_of(nameless)}"
+            )
+            findings.wrong(problem, f"say in edition_{letter} which of them holds (7, 8 or 9)")
         wrong = (old & ~new & (edition != "7")) | (new & ~old & (edition == "7"))
         wrong |= new & (edition == "9") & (letter == "n")
         wrong_rows = wrong.fillna(False).to_numpy(dtype=bool)
@@ -55,7 +49,7 @@ def check_editions(table: pd.DataFrame, findings: Findings) -> None:
             problem = f"edition_{letter} does not fit the column that {letter.upper()} stands in"
             remedy = f"put edition 7 into {letter}7 and edition 8 into {letter}8 ({rows_of(wrong_rows)})"
             remedy += "; N of version 9 into n9" if letter == "n" else ""
-            raise findings.refuse(problem, remedy)
+            findings.wrong(problem, remedy)
 
 
 def check_endpoints(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
@@ -63,10 +57,11 @@ def check_endpoints(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     out = table.copy()
     for name in TIMED:
         time, event = out[f"{name}_time"], out[f"{name}_event"]
-        if event.notna().any() and time.notna().sum() == 0 and name == "os":
-            raise findings.refuse("os_event has no os_time", "give both or neither")
-        if time.notna().any() and event.notna().sum() == 0 and name == "os":
-            raise findings.refuse("os_time has no os_event", "give both or neither")
+        if name == "os" and not findings.flawed & {"os_time", "os_event"}:
+            if event.notna().any() and time.notna().sum() == 0:
+                findings.wrong("os_event has no os_time", "give both or neither")
+            if time.notna().any() and event.notna().sum() == 0:
+                findings.wrong("os_time has no os_event", "give both or neither")
         half = (time.isna() != event.isna()).to_numpy(dtype=bool)
         if half.any():
             findings.warn(

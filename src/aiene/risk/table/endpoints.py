@@ -15,6 +15,8 @@ ALIASES = {
     "os": "os", "dm": "dm", "dc": "dm", "lrf": "lrf", "lrc": "lrf", "dfs": "dfs", "dmfs": "dmfs",
 }  # fmt: skip
 """Names of endpoints that a user may write: distant control is the absence of distant metastasis."""
+CONTROL = {"dm": "dc", "lrf": "lrc"}
+"""Endpoints are named for the control, columns (`dm_time`, `dm_event`) for the failure that ends it."""
 FAILURES = ("dm", "lrf")
 """Endpoints that death competes with."""
 

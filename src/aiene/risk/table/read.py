@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,19 @@ from aiene.risk.table.checks import (
     within_follow_up,
 )
 from aiene.risk.table.columns import BY_NAME, COLUMNS, SITES, Column
+from aiene.risk.table.editions import filled, placed
 from aiene.risk.table.endpoints import with_disease_free_survival
 from aiene.risk.table.files import as_text, read_raw
-from aiene.risk.table.values import Findings, number, rows_of, typed, without_totals
+from aiene.risk.table.values import Findings, listed, number, rows_of, typed, without_totals
 
 
 def read_table(
-    path: Path, *, lenient: bool = False, default_site: str | None = None, sheet: str | None = None
+    path: Path,
+    *,
+    lenient: bool = False,
+    default_site: str | None = None,
+    sheet: str | None = None,
+    edition: str | None = None,
 ) -> pd.DataFrame:
     """A canonical table from a file, typed, checked, with every canonical column.
 
@@ -32,6 +39,7 @@ def read_table(
     lenient : values that cannot be right count as missing, with a warning, instead of being refused.
     default_site : site of every patient where the table has no such column.
     sheet : of a workbook.
+    edition : 7 or 8: of T and N, where the table does not say it.
 
     Returns
     -------
@@ -41,9 +49,10 @@ def read_table(
     Raises
     ------
     InputError : it cannot be read, a patient stands twice, or a value cannot be right.
+    TableError : more than one such problem; all are told at once.
     """
     raw = read_raw(path, sheet=sheet)
-    if not any(name.casefold() == "patient_id" for name in raw.columns):
+    if not any(_plain(name) == "patient_id" for name in raw.columns):
         remedy = (
             "is it a canonical table? For another one use --from (aiene risk import --help), and for your "
             "own write a mapping file with aiene risk import --template"
@@ -51,25 +60,40 @@ def read_table(
         if sum(str(c).startswith("Unnamed") for c in raw.columns) > len(raw.columns) / 2:
             remedy = "its first row is no header: take away the rows above the header, and unmerge its cells"
         raise Findings(path.name).refuse("it has no column patient_id", remedy)
-    table = complete(raw, name=path.name, lenient=lenient, default_site=default_site)
+    table = complete(raw, name=path.name, lenient=lenient, default_site=default_site, edition=edition)
     table.attrs.update(source="canonical", source_name=path.name, source_sha256=file_sha256(path))
     return table
 
 
 def complete(
-    table: pd.DataFrame, *, name: str = "table", lenient: bool = False, default_site: str | None = None
+    table: pd.DataFrame,
+    *,
+    name: str = "table",
+    lenient: bool = False,
+    default_site: str | None = None,
+    edition: str | None = None,
 ) -> pd.DataFrame:
     """Any table with canonical names (text or typed), as `read_table` gives it.
 
     Raises
     ------
-    InputError : see `read_table`.
+    InputError, TableError : see `read_table`.
     """
-    return finish(_known_names(table), Findings(name, lenient, default_site=default_site))
+    findings = Findings(name, lenient, default_site=default_site, edition=edition)
+    known = placed(_known_names(table, findings), findings)
+    own = [str(name) for name in known if name not in BY_NAME]
+    if own:
+        findings.note(f"columns that are carried along but not read: {listed(own, shown=8)}")
+    return finish(known, findings)
 
 
 def finish(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
-    """Type, check and complete a table of canonical names; findings so far become part of its `attrs`."""
+    """Type, check and complete a table of canonical names; findings so far become part of its `attrs`.
+
+    Raises
+    ------
+    InputError, TableError : see `read_table`.
+    """
     texts = without_totals(_texts(_with_site(table, findings)), "patient_id", findings)
     texts = _pack_years_with_words(texts, findings)
     columns = {
@@ -83,10 +107,12 @@ def finish(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
         for name in texts.columns
         if name not in columns
     }
-    out = pd.DataFrame({**columns, **extra})
+    out = filled(pd.DataFrame({**columns, **extra}), findings)
     check_patients(out, findings)
     check_editions(out, findings)
-    out = within_follow_up(check_endpoints(_derived(out, findings), findings), findings)
+    out = check_endpoints(_derived(out, findings), findings)
+    findings.raise_problems()
+    out = within_follow_up(out, findings)
     out = with_disease_free_survival(out)
     check_plausible(out, findings)
     unnamed = out["n_ai_ene"].notna() & out["ai_ene_source"].isna()
@@ -121,9 +147,19 @@ def _with_site(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     return table.assign(site=site)
 
 
-def _known_names(table: pd.DataFrame) -> pd.DataFrame:
-    folded = {name: str(name).strip().casefold() for name in table.columns}
-    return table.rename(columns={n: f for n, f in folded.items() if f in BY_NAME}).reset_index(drop=True)
+def _plain(header: object) -> str:
+    """A header in the spelling of the canonical ones: `Patient ID` is patient_id."""
+    return re.sub(r"[\s.-]+", "_", str(header).strip().casefold())
+
+
+def _known_names(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+    folded = {name: _plain(name) for name in table.columns}
+    known = {name: plain for name, plain in folded.items() if plain in BY_NAME}
+    for plain in dict.fromkeys(known.values()):
+        same = [str(name) for name in known if known[name] == plain]
+        if len(same) > 1:
+            raise findings.refuse(f"the columns {' and '.join(same)} are both {plain}", "keep one of them")
+    return table.rename(columns=known).reset_index(drop=True)
 
 
 def _texts(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.errors import InputError
+from aiene.errors import InputError, TableError
 from aiene.risk.table.columns import Column
 
 _SHOWN = 5
@@ -27,11 +27,20 @@ _DIED = frozenset({"dead", "died", "deceased", "death"})
 _LIVES = frozenset({"alive", "living"})
 _SYNONYMS: dict[str, dict[str, str]] = {
     "hpv": {"pos": "positive", "neg": "negative", "+": "positive", "-": "negative",
-            "p16+": "positive", "p16-": "negative", "hpv+": "positive", "hpv-": "negative"},
+            "p16+": "positive", "p16-": "negative", "hpv+": "positive", "hpv-": "negative",
+            "p16_pos": "positive", "p16_neg": "negative", "p16_positive": "positive",
+            "p16_negative": "negative", "hpv_positive": "positive", "hpv_negative": "negative"},
     "sex": {"m": "male", "f": "female", "man": "male", "woman": "female"},
     "pack_years_class": {"<=10": "le10", "≤10": "le10", ">10": "gt10"},
-    "smoking_status": {"non-smoker": "never", "ex-smoker": "former", "ex": "former"},
+    "smoking_status": {"non_smoker": "never", "never_smoker": "never", "ex_smoker": "former", "ex": "former",
+                       "former_smoker": "former", "current_smoker": "current", "smoker": "current"},
 }  # fmt: skip
+
+_NOT_KNOWN = frozenset(
+    {"unknown", "unk", "ukn", "not known", "n/k", "nk", "not tested", "untested", "not done", "not available",
+     "not assessed", "not recorded", "not reported", "not stated", "missing", "?", "-", "--"}
+)  # fmt: skip
+"""What stands in a cell that nobody could fill. Not as a site, where it may mean an unknown primary."""
 
 
 def listed(items: Sequence[object], *, shown: int = _SHOWN) -> str:
@@ -56,29 +65,53 @@ class Findings:
     name : file that is spoken of.
     lenient : turn a value that cannot be right into a missing one with a warning, instead of refusing.
     default_site : site of every patient where the table tells none.
+    edition : of T and N where the table does not say it.
+    problems : what makes the table unusable, so far.
+    flawed : canonical columns with such a problem; what would only follow from it is not told too.
     """
 
     name: str
     lenient: bool = False
     default_site: str | None = None
+    edition: str | None = None
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    problems: list[InputError] = field(default_factory=list)
+    flawed: set[str] = field(default_factory=set)
 
-    def refuse(self, problem: str, remedy: str) -> InputError:
-        """The error of one sentence that the caller raises."""
-        return InputError(Path(self.name), problem, remedy)
+    def refuse(self, problem: str, remedy: str) -> InputError | TableError:
+        """The error that the caller raises where reading cannot go on; it tells all earlier problems too."""
+        self.wrong(problem, remedy)
+        return self._error()
 
-    def bad_values(self, problem: str, remedy: str) -> None:
-        """Values that cannot be right: an error, or a warning where lenient.
+    def wrong(self, problem: str, remedy: str, *columns: str) -> None:
+        """Something that makes the table unusable, while the rest of it can still be looked at."""
+        told = InputError(Path(self.name), problem, remedy)
+        if str(told) not in map(str, self.problems):
+            self.problems.append(told)
+        self.flawed.update(columns)
+
+    def bad_values(self, problem: str, remedy: str, *columns: str) -> None:
+        """Values that cannot be right, and that the caller takes out: a problem, or told where lenient."""
+        if not self.lenient:
+            self.wrong(problem, f"{remedy}, or give --lenient to count them as missing", *columns)
+        else:
+            self.dropped.append(f"{problem}; counted as missing")
+
+    def raise_problems(self) -> None:
+        """End here if anything makes the table unusable.
 
         Raises
         ------
-        InputError : unless lenient.
+        InputError : one problem.
+        TableError : several.
         """
-        if not self.lenient:
-            raise self.refuse(problem, f"{remedy}, or give --lenient to count them as missing")
-        self.dropped.append(f"{problem}; counted as missing")
+        if self.problems:
+            raise self._error()
+
+    def _error(self) -> InputError | TableError:
+        return self.problems[0] if len(self.problems) == 1 else TableError([str(p) for p in self.problems])
 
     def warn(self, sentence: str) -> None:
         """Something that the user should look at."""
@@ -145,6 +178,12 @@ def typed(texts: pd.Series, column: Column, findings: Findings) -> pd.Series:
         return _within(_finite(texts.astype("float64"), column, findings), column, findings)
     reader = _reader(column)
     values, bad = understood(texts, reader)
+    if bad.any() and column.name != "site":
+        unknown = bad & texts.str.casefold().isin(_NOT_KNOWN).to_numpy(dtype=bool)
+        if unknown.any():
+            findings.note(f"{column.name}: {_quoted(texts[unknown])} read as missing in {rows_of(unknown)}")
+        bad &= ~unknown
+        texts = texts.mask(unknown)
     if bad.any():
         _tell_bad(texts, bad, column, findings)
     if column.kind == "event":
@@ -156,7 +195,8 @@ def typed(texts: pd.Series, column: Column, findings: Findings) -> pd.Series:
 def _finite(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
     endless = np.isinf(values.to_numpy())
     if endless.any():
-        findings.bad_values(f"{column.name} is infinite in {rows_of(endless)}", "give a number")
+        problem = f"{column.name} is infinite in {rows_of(endless)}"
+        findings.bad_values(problem, "give a number", column.name)
     return values.mask(endless)
 
 
@@ -175,20 +215,27 @@ def _within(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
     shown = listed([f"{v:g}" for v in pd.unique(values[outside].astype("float64"))])
     if column.name.endswith("_time"):
         problem = f"{column.name} is negative ({shown}) in {rows_of(outside)}"
-        findings.bad_values(problem, "a time counts from the origin on; mend the dates or the origin")
+        findings.bad_values(
+            problem, "a time counts from the origin on; mend the dates or the origin", column.name
+        )
     else:
         limits = f"{column.low:g} to {column.high:g}" if math.isfinite(column.high) else f"{column.low:g} on"
         problem = f"{column.name} is {shown} in {rows_of(outside)}, and can only be from {limits}"
-        findings.bad_values(problem, "mend the values or their unit")
+        findings.bad_values(problem, "mend the values or their unit", column.name)
     return values.mask(outside)
 
 
 def _tell_bad(texts: pd.Series, bad: np.ndarray, column: Column, findings: Findings) -> None:
-    seen = listed([f'"{word}"' for word in pd.unique(texts[bad])])
-    problem = f"{column.name} holds {seen} in {rows_of(bad)}"
+    problem = f"{column.name} holds {_quoted(texts[bad])} in {rows_of(bad)}"
     if column.kind == "event" and set(pd.unique(texts.dropna())) <= {"1", "2"}:
         problem = f"{column.name} is coded 1 and 2, which can mean either way"
-    findings.bad_values(problem, _remedy(column))
+        findings.wrong(problem, _remedy(column), column.name)  # lenient too: what 1 means is as open as 2
+        return
+    findings.bad_values(problem, _remedy(column), column.name)
+
+
+def _quoted(texts: pd.Series) -> str:
+    return listed([f'"{word}"' for word in pd.unique(texts)])
 
 
 def _remedy(column: Column) -> str:
@@ -196,7 +243,8 @@ def _remedy(column: Column) -> str:
     if column.kind == "event":
         return f"an event is 0 (censored) or 1 (happened); recode them, {mapping}"
     if column.kind == "category":
-        return f"allowed are {', '.join(column.words)}; recode them, {mapping}"
+        empty = "an empty cell for a site that is not known" if column.name == "site" else "an empty cell"
+        return f"allowed are {', '.join(column.words)} and {empty}; recode them, {mapping}"
     if column.kind == "bool":
         return f"give yes or no; recode them, {mapping}"
     return "give a number" if column.kind == "float" else "give a whole number"
@@ -227,7 +275,8 @@ def _category_reader(column: Column) -> Reader:
         whole_number = _WHOLE.fullmatch(text)
         folded = whole_number.group(1) if whole_number else text.casefold()
         plain = suffixed.match(folded) if letter else None
-        for candidate in (folded, plain.group(1) if plain else folded, letter + folded):
+        joined = re.sub(r"[\s-]+", "_", folded)
+        for candidate in (folded, plain.group(1) if plain else folded, letter + folded, joined):
             if candidate in words:
                 return words[candidate]
         return None

@@ -10,9 +10,9 @@ const columns = [
   { key: 'status', title: 'Status' },
   { key: 'count', title: 'AI-ENE number', digits: 0 },
   { key: 'nodes', title: 'Nodes', digits: 0 },
-  { key: 'ene', title: 'Highest ENE', digits: 2 },
-  { key: 'bits', title: 'Uncertainty, bits', digits: 2 },
-  { key: 'ml', title: 'Largest node, ml', digits: 2 },
+  { key: 'ene', title: 'Highest ENE', digits: 4 },
+  { key: 'bits', title: 'Uncertainty, bits', digits: 4 },
+  { key: 'mm3', title: 'Largest node, mm³', digits: 0 },
   ...(rows.some((row) => row.group) ? [{ key: 'group', title: 'Risk group' }] : []),
   { key: 'warnings', title: 'Look at' }
 ]

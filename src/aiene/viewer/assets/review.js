@@ -50,8 +50,8 @@ function nodesNow() {
   const known = new Map(state.nodes.map((node) => [node.value, node]))
   const counts = new Map()
   for (const value of labels.values) if (value && value !== PRIMARY) counts.set(value, (counts.get(value) || 0) + 1)
-  const ml = labels.spacing.reduce((a, b) => a * b, 1) / 1000
-  return [...counts].sort(([a], [b]) => a - b).map(([value, count]) => known.get(value) || { value, name: `new ${value}`, short: `new ${value}`, kind: 'unknown', ml: count * ml, fresh: true })
+  const mm3 = labels.spacing.reduce((a, b) => a * b, 1)
+  return [...counts].sort(([a], [b]) => a - b).map(([value, count]) => known.get(value) || { value, name: `new ${value}`, short: `new ${value}`, kind: 'unknown', mm3: count * mm3, fresh: true })
 }
 
 function show() {
@@ -66,8 +66,8 @@ function show() {
     const button = document.createElement('button')
     Object.assign(button, { type: 'button', textContent: node.name })
     button.setAttribute('aria-pressed', String(node.value === viewer.chosen))
-    const axes = node.long ? `${number(node.long, 0)} x ${number(node.short_axis, 0)}` : '–'
-    const cells = ['', number(node.ene, 2), number(node.pos, 2), number(node.ml, 2), axes, node.side || '–']
+    const axes = node.long ? `${number(node.long, 1)} x ${number(node.short_axis, 1)}` : '–'
+    const cells = ['', number(node.ene, 4), number(node.pos, 4), number(node.mm3, 0), axes, node.side || '–']
     cells.forEach((text, at) => {
       const box = document.createElement('td')
       if (at === 0) box.append(button)

@@ -23,6 +23,7 @@ from aiene.risk.analyse.derive.search import (
     Derived,
     search,
 )
+from aiene.risk.analyse.derive.tree import tree_table
 from aiene.risk.analyse.derive.validate import (
     Data,
     bootstrap_rows,
@@ -38,6 +39,7 @@ from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.schemes.scheme import BASE_GROUPS, Base, Scheme, SchemeSource, scheme_bytes
+from aiene.risk.table.endpoints import ALIASES
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import information
 from aiene.stats.tests import log_rank
@@ -182,6 +184,7 @@ def _derived(
         *curves.items,
         *((_mapping(found, material),) if found.cutoffs else ()),
         _space(found),
+        tree_table(data, train, found, material.bases),
     ]
     return Part(tuple(items), curves.skipped, _unstable(found, data, train))
 
@@ -387,7 +390,7 @@ def _write_scheme(
         mapping=mapping,
         groups=tuple(n for n in names if n in used),
         source=source,
-        endpoint={"dc": "dm", "lrc": "lrf"}.get(material.endpoint, material.endpoint),
+        endpoint=ALIASES[material.endpoint],
         monotone=False,
     )
     name = scheme_file(material.chapter)
