@@ -197,14 +197,17 @@ def _listed(values: Sequence[int | str], word: str = "and") -> str:
 
 
 def _labels(path: Path, array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    whole = np.asarray(array)
-    bad = ~((whole >= 0) & (whole <= 255) & (whole == np.rint(whole)))
-    if bad.any():
-        first = whole[bad][0]
-        between = bool(np.isfinite(first)) and float(first) != np.rint(float(first))
-        what = "give a label map" if not between else "cut probabilities at a threshold and give a label map"
-        raise InputError(path, f"it holds {first:g}: its values are no labels from 0 to 255", what)
-    return whole.astype(np.uint8)
+    labels = np.empty(array.shape, dtype=np.uint8)
+    # Plane by plane: a whole mask in floats would take eight times its size.
+    for plane, kept in zip(array, labels, strict=True):
+        bad = ~((plane >= 0) & (plane <= 255) & (plane == np.rint(plane)))
+        if bad.any():
+            first = plane[bad][0]
+            between = bool(np.isfinite(first)) and float(first) != np.rint(float(first))
+            what = "cut probabilities at a threshold and give a label map" if between else "give a label map"
+            raise InputError(path, f"it holds {first:g}: its values are no labels from 0 to 255", what)
+        kept[...] = plane
+    return labels
 
 
 def _reordering(mask: Grid, like: Grid) -> npt.NDArray[np.float64] | None:
