@@ -52,6 +52,6 @@ def test_nnunets_own_predictor_gives_the_labels_of_the_default_bundle(predictor:
     np.testing.assert_allclose(ours, probabilities, atol=2e-3)  # nnU-Net adds its logits up in float16
     best = np.sort(ours, axis=0)[-2:]
     undecided = best[1] - best[0] < 4e-3
-    assert undecided.mean() < 1e-3
+    assert undecided.mean() < 2e-3  # organs have borders too
     np.testing.assert_array_equal(ours.argmax(axis=0)[~undecided], found[~undecided])
     assert set(np.unique(found)) >= {0, 2}  # else any empty map would pass

@@ -49,6 +49,8 @@ README = """# The default bundle
 | thresholds chosen on | {real_validation} crops of 8 other patients, {validation} and {necks_validation} of \
 other phantoms |
 | steps | segmenter {segmenter_steps} of two patches, classifier {classifier_steps} of 12 nodes |
+| the segmenter started from | {start} |
+| the classifier learned from | {classifier_data} |
 | ENE threshold | {threshold} (Youden, validation phantoms) |
 | licence | {licence} |
 
@@ -106,9 +108,7 @@ Fragments are further parts of a planted node that is found already. Command:
 Planted nodes are simpler than real ones: the figures say nothing of how well nodes are found, or their
 extension judged, in people. No real contour or pathology was used. The real CTs are coarse in plane (2.7 to
 5.1 mm), too coarse for the signs of extension: what the classifier knows of these comes from phantoms.
-Real nodes outside the high-dose target, normal or not, were taught as background. In real CTs a third of the
-planted nodes of 10 mm and more is missed, and muscle, glands and vessels are still taken for nodes, about one
-a case.
+Real nodes outside the high-dose target, normal or not, were taught as background. {misses}
 
 ## Template
 
@@ -130,36 +130,69 @@ def pack(work: Path, bundle: Path, classifier: DualNet) -> None:
     for file in bundle.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
     threshold = json.loads((work / "threshold.json").read_text())["ene_threshold"]
-    write(bundle, threshold, provenance(work))
+    write(bundle, threshold, provenance(work, {**data_of_segmenter(work), **data_of_classifier(work)}))
 
 
-def provenance(work: Path) -> dict[str, Any]:
-    """Where the weights come from."""
+def pack_segmenter(work: Path, bundle: Path) -> None:
+    """Replace the bundle's segmenter; classifier and threshold stay, and all figures of before go.
 
-    def count(name: str) -> int:
-        return len(list((work / name).glob("*_*.npz")))
+    The card then tells what the segmenter of now and the classifier of before learned from.
+    """
+    card = read_bundle(bundle).card
+    before: dict[str, Any] = card.provenance["data"]
+    shutil.rmtree(bundle / "segmenter")
+    shutil.copytree(work / "segmenter", bundle / "segmenter")
+    for file in (bundle / "segmenter").rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
+    real = {name: before[name] for name in ("real_crops", "real_patients")}
+    data = {
+        **before,
+        **data_of_segmenter(work),
+        "classifier_learned": before.get("classifier_learned", real),
+        "segmenter_started": {"segmenter_steps": before["segmenter_steps"], **real},
+    }
+    write(bundle, card.ene_threshold, provenance(work, data))
+    write_readme(bundle)
+
+
+def data_of_segmenter(work: Path) -> dict[str, Any]:
+    """What the long training learned from, and how long."""
 
     def stored_crops(name: str) -> int:
         return len(list((work / "crops" / name).glob("*.json")))
 
     real = {kind: stored_crops(kind) for kind in ("disease", "round", "plain")}
     hosts = {f.stem.rsplit("_", 1)[0] for kind in real for f in (work / "crops" / kind).glob("*.json")}
+    return {
+        "real_crops": sum(real.values()),
+        "real_crops_by_kind": real,
+        "real_patients": len(hosts),
+        "real_validation_crops": sum(stored_crops(f"validation/{kind}") for kind in real),
+        "segmenter_neck_crops": stored_crops("necks"),
+        "segmenter_steps": steps_done(work / "segmenter_state.pth"),
+        "kind": KIND,
+    }
+
+
+def data_of_classifier(work: Path) -> dict[str, Any]:
+    """Phantoms that the classifier learned from, and how long; of the real crops it takes some."""
+
+    def count(name: str) -> int:
+        return len(list((work / name).glob("*_*.npz")))
 
     return {
-        "data": {
-            "real_crops": sum(real.values()),
-            "real_crops_by_kind": real,
-            "real_patients": len(hosts),
-            "real_validation_crops": sum(stored_crops(f"validation/{kind}") for kind in real),
-            "segmenter_neck_crops": stored_crops("necks"),
-            "training_crops": count("training"),
-            "training_neck_crops": count("necks"),
-            "validation_crops": count("validation"),
-            "validation_neck_crops": count("necks_validation"),
-            "segmenter_steps": steps_done(work / "segmenter_state.pth"),
-            "classifier_steps": steps_done(work / "classifier_state.pth"),
-            "kind": KIND,
-        },
+        "training_crops": count("training"),
+        "training_neck_crops": count("necks"),
+        "validation_crops": count("validation"),
+        "validation_neck_crops": count("necks_validation"),
+        "classifier_steps": steps_done(work / "classifier_state.pth"),
+    }
+
+
+def provenance(work: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """Where the weights come from."""
+    return {
+        "data": data,
         "commands": [
             "python -m tools.default_bundle.long_training crops --work DIR --openkbp DIR --more DIR",
             "python -m tools.default_bundle.long_training train --work DIR",
@@ -258,6 +291,9 @@ def write_readme(bundle: Path) -> None:
             points=_points(card.provenance.get("operating_point")),
             segmenter_steps=data["segmenter_steps"],
             classifier_steps=data["classifier_steps"],
+            start=_start(data.get("segmenter_started")),
+            classifier_data=_learned(data.get("classifier_learned")),
+            misses=_misses(on_real.get("planted_in_real")),
             table=_table(on_phantoms),
             rule=RULE,
             real_command=on_real.get("command", "not run yet"),
@@ -269,6 +305,37 @@ def write_readme(bundle: Path) -> None:
             note=card.provenance["note"],
         ),
         encoding="utf-8",
+    )
+
+
+def _start(before: dict[str, Any] | None) -> str:
+    """Row of the weights that the training began with."""
+    if before is None:
+        return "random weights"
+    return (
+        f"the weights of before: {before['segmenter_steps']} steps on {before['real_crops']} real crops of "
+        f"{before['real_patients']} patients"
+    )
+
+
+def _learned(of_classifier: dict[str, Any] | None) -> str:
+    """Row of the real crops of the classifier, where the segmenter was replaced without it."""
+    if of_classifier is None:
+        return "some of the real crops and phantoms above"
+    return (
+        f"nodes in {of_classifier['real_crops']} real crops of {of_classifier['real_patients']} patients and "
+        "in the phantoms, found by the segmenter of before; it was not trained anew"
+    )
+
+
+def _misses(planted: dict[str, Any] | None) -> str:
+    """What it is to be expected to do wrong."""
+    if planted is None:
+        return ""
+    missed, false = 1 - planted["sensitivity_10_mm_and_more"], planted["false_nodes_per_case"]
+    return (
+        f"In the real CTs {missed:.0%} of the round planted nodes of 10 mm and more are missed, and "
+        f"{false:.1f} structures a case (muscle, glands, vessels) are taken for nodes."
     )
 
 

@@ -24,7 +24,7 @@ from tools.default_bundle.matching import match
 from tools.default_bundle.organs import IGNORE, NODE, PRIMARY
 from tools.default_bundle.phantom_crops import CROP_GRID, Crop
 
-OFFSETS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+OFFSETS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.25, 4.5, 4.75, 5.0, 6.0, 8.0)
 """Taken off the nodes' logit, one after the other: the points of the FROC curve."""
 FALSE_PER_CASE = 1.0
 LARGE_MM = 10.0

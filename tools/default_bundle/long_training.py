@@ -48,7 +48,7 @@ SEED = 20_261_129
 CROPS_SEED = 20_261_130
 KINDS: tuple[Kind, ...] = ("disease", "plain", "round", "disease", "disease", "disease", "round", "disease")
 """Of a host's plantings, in turn: five by real numbers, two round, one plain of eight."""
-SHARES = {"disease": 0.58, "round": 0.18, "plain": 0.14, "necks": 0.1}
+SHARES = {"disease": 0.5, "round": 0.27, "plain": 0.13, "necks": 0.1}
 """Of the segmenter's patches."""
 VALIDATION_PLANTINGS = 3
 NECKS, FIRST_NECKS = 80, 16

@@ -33,7 +33,7 @@ from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import read_template
 from aiene.segment.segmenter import load_segmenter
 from tools.default_bundle import fit_classifier, fit_segmenter, operating_point
-from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack, pack_segmenter
 from tools.default_bundle.figures import youden_threshold
 from tools.default_bundle.growing_store import GrowingStore
 from tools.default_bundle.long_training import crops_folder
@@ -73,6 +73,11 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=16, help="validation phantoms")
     parser.add_argument("--validation-necks", type=int, default=40)
     parser.add_argument("--classifier-steps", type=int, default=fit_classifier.Schedule.steps)
+    parser.add_argument(
+        "--keep-classifier",
+        action="store_true",
+        help="pack the segmenter alone, beside the classifier of now",
+    )
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.processes)
@@ -148,7 +153,10 @@ def classifier(options: argparse.Namespace) -> None:
 
 
 def packing(options: argparse.Namespace) -> None:
-    """The bundle in the package."""
+    """The bundle in the package; with `--keep-classifier` its segmenter alone."""
+    if options.keep_classifier:
+        pack_segmenter(options.work, DEFAULT_BUNDLE)
+        return
     net = fit_classifier.new_network(SEED)
     net.load_state_dict(torch.load(options.work / "classifier_calibrated.pth", weights_only=True)["network"])
     pack(options.work, DEFAULT_BUNDLE, net.eval())
