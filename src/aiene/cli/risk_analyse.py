@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import user_errors
+from aiene.cli.console import stderr_console, user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
     AssumeM0Option,
@@ -110,6 +110,7 @@ def analyse(
     as_json: JsonOption = False,
 ) -> None:
     """Analyse a cohort: survival, distant control, and whether the AI-ENE count adds to them; one report."""
+    stderr_console().print(f"reading {table.name}", markup=False)  # the libraries take seconds to load
     from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme
 
@@ -143,6 +144,7 @@ def _analysed(
     run: tuple[Path | None, str | None],
 ) -> Analysis:
     """Stratify and analyse, with a bar; `run` is the run's place and how its cases name patients."""
+    stderr_console().print("staging the cohort and loading the statistics", markup=False)
     from aiene.risk.analyse.run import analyse as run_analysis
     from aiene.risk.join import run_nodes
     from aiene.risk.stratify import stratify
