@@ -59,7 +59,9 @@ def test_monais_own_inferer_gives_our_labels(tmp_path: Path) -> None:
     best = np.sort(logits, axis=0)[-2:]
     decided = best[1] - best[0] > 1e-3
     assert decided.mean() > 0.999
-    np.testing.assert_array_equal(logits.argmax(axis=0)[decided], expected.array[decided])
+    labels = logits.argmax(axis=0)
+    labels[labels > 2] = 0  # a run leaves the organs out
+    np.testing.assert_array_equal(labels[decided], expected.array[decided])
     assert (expected.array == 2).any()
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     needed = {

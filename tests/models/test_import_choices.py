@@ -298,8 +298,8 @@ def test_a_card_whose_labels_the_network_has_not_is_refused(tmp_path: Path) -> N
     shutil.copytree(default_folder(), tmp_path / "b")
     card = json.loads((tmp_path / "b" / "model.json").read_text())
     card.pop("files")
-    bundle = write_card(tmp_path / "b", {**card, "labels": {"GTVn": 7}})
-    with pytest.raises(ModelError, match="GTVn should be its class 7, but it has the classes 1 to 2"):
+    bundle = write_card(tmp_path / "b", {**card, "labels": {"GTVn": 17}})
+    with pytest.raises(ModelError, match="GTVn should be its class 17, but it has the classes 1 to 8"):
         load_bundle_segmenter(bundle)
     for wrong in ({"GTVp": 1}, {"GTVn": 0}, {"GTVn": 1, "GTVp": 1}):
         with pytest.raises(ValueError, match="GTVn"):
