@@ -113,7 +113,7 @@ def test_the_blocks_of_a_page_run(page: Path, workspace: Path, monkeypatch: pyte
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    names: dict[str, object] = {"__name__": "__main__", "display": print}
+    names: dict[str, Any] = {"__name__": "__main__", "display": print}
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     for number, cell in enumerate(cells):
         if cell["cell_type"] == "code":

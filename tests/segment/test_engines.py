@@ -13,6 +13,7 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import default_folder
 from aiene.segment import engines
 from aiene.segment.engines import exact_engine, fast_engine, fastest_here, offered
+from aiene.segment.network import answer
 from aiene.segment.segmenter import Segmenter, load_segmenter
 
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ def test_an_engine_that_computes_something_else_is_not_taken(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wrong(network: torch.nn.Module, patch: tuple[int, int, int]) -> engines.Answer:
-        return lambda tile: torch.flip(engines.answer(network, tile), [2])
+        return lambda tile: torch.flip(answer(network, tile), [2])
 
     def broken(network: torch.nn.Module, patch: tuple[int, int, int]) -> engines.Answer:
         raise RuntimeError("no such operation\nmany lines")
