@@ -40,8 +40,8 @@ GetResult = Callable[[], tuple[CaseResult, CaseFiles]]
 
 _CONNECT_S: Final = 20
 _AHEAD: Final = 3  # cases handed out per worker: none waits for work, and a kill of the client loses few
-_TRIES: Final = 1
-"""How many workers a case may bring down before it becomes a failed row: one might die for another reason."""
+_KILLS_FORGIVEN: Final = 0
+"""By Dask, which blames every case that a worker held when it ended: each is tried again here, alone."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def connected(words: str, jobs: int) -> Iterator[Client]:
     """
     distributed = need("distributed", extra="cluster", purpose="--scheduler")
     dask = need("dask", extra="cluster", purpose="--scheduler")
-    dask.config.set({"distributed.scheduler.allowed-failures": _TRIES})
+    dask.config.set({"distributed.scheduler.allowed-failures": _KILLS_FORGIVEN})
     with ExitStack() as stack:
         if "://" in words:
             address: Any = words
@@ -200,11 +200,27 @@ class ClusterWork:
         workers = max(1, len(self._client.scheduler_info()["workers"]))
         first = [submit(case) for case in islice(to_come, workers * _AHEAD)]
         running = as_completed(first, loop=self._client.loop)
+        suspects = []
         for future in running:
             following = next(to_come, None)
             if following is not None:
                 running.add(submit(following))
-            yield out.pop(future), partial(_result, future)
+            case = out.pop(future)
+            if _brought_down(future):
+                suspects.append(case)
+                future.release()
+            else:
+                yield case, partial(_result, future)
+        for case in suspects:
+            alone = submit(case)  # who asks for its result waits, before the next one is submitted
+            yield out.pop(alone), partial(_result, alone)
+
+
+def _brought_down(future: Future) -> bool:
+    """Whether a worker ended while it held this case, which need not be at fault."""
+    from distributed import KilledWorker
+
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 
 def _result(future: Future) -> tuple[CaseResult, CaseFiles]:
@@ -214,7 +230,7 @@ def _result(future: Future) -> tuple[CaseResult, CaseFiles]:
         made: tuple[CaseResult, CaseFiles] = future.result()
     except KilledWorker as error:
         raise CaseError(
-            f"{_TRIES + 1} workers ended while they were at this CT, as a rule for lack of memory",
+            "2 workers ended while they were at this CT, as a rule for lack of memory",
             "give the workers more memory, or fewer tasks at a time",
         ) from error
     finally:

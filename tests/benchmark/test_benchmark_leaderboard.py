@@ -215,7 +215,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from aiene.benchmark.leaderboard import Entry, add_entry
+from aiene.benchmark.leaderboard.entry import Entry
+from aiene.benchmark.leaderboard.store import add_entry
 
 for number in range(6):
     name = f"model {sys.argv[2]}.{number}"

@@ -25,7 +25,15 @@ from builders import benchmark_reports as build
 
 CHARTS = {
     *("dice_gtvp", "dice_gtvn", "volumes_gtvp", "volumes_gtvn", "roc_on_truth", "calibration_on_truth"),
-    *("froc", "time_dice", "ranks_dice_gtvn", "ranks_dice_gtvn_by_patient", "worst_perfect", "worst_empty"),
+    *(
+        "froc",
+        "time_dice",
+        "ranks_dice_gtvn",
+        "ranks_dice_gtvn_by_patient",
+        "worst_perfect",
+        "worst_empty",
+        "sensitivity_by_size",
+    ),
     "worst_moved_x_a",
 }
 
@@ -178,7 +186,7 @@ def test_every_chart_is_there_as_png_svg_and_csv_and_on_the_page(page: Page, don
 
 @pytest.mark.slow
 def test_the_same_results_give_the_same_bytes_in_another_process(done: Path, out: Path):
-    code = "import sys, pathlib, aiene.benchmark.report as r; r.write_report(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib, aiene.benchmark.report.write as r; r.write_report(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(out)], check=True)
     assert _html(out) == _html(done)
     for file in (done / f"benchmark_charts_{build.STAMP}").iterdir():

@@ -221,7 +221,9 @@ def test_a_run_never_says_no_nodes_of_a_mask_whose_labels_it_does_not_know(other
         )
         np.testing.assert_array_equal(labels == 2, given == 2)
         np.testing.assert_array_equal(nodes > 0, given == 2)
-        assert patients.total_node_mm3[name] == pytest.approx((given == 2).sum() * voxel, rel=1e-6)
+        assert patients.total_node_mm3[name] == pytest.approx(
+            (given == 2).sum() * voxel, abs=0.5
+        )  # whole mm3
 
 
 @pytest.mark.slow
