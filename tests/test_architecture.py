@@ -160,6 +160,12 @@ def test_no_test_file_imports_another() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    """Two of one name are found one by one, but not by a run of everything."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names)), sorted({name for name in names if names.count(name) > 1})
+
+
 def test_the_glossary_has_a_line_for_each_module_and_no_other(modules: dict[str, Module]) -> None:
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     explained = {
