@@ -34,7 +34,7 @@ from aiene.progress import OnProgress, by_case
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
-from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told
+from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told, totals
 from aiene.results.store import CaseFiles, RunStore
 
 if TYPE_CHECKING:
@@ -583,18 +583,5 @@ def _chosen(settings: Settings) -> dict[str, Any]:
 
 
 def _end(results: Sequence[CaseResult]) -> dict[str, Any]:
-    stages = sorted({stage for result in results for stage in result.seconds})
-    return {
-        "status": "finished",
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": {s: round(sum(r.seconds.get(s, 0.0) for r in results), 3) for s in stages},
-        "cases": [
-            {
-                "case_id": result.case_id,
-                "status": result.status,
-                "input_sha256": result.facts.get("input", {}).get("sha256"),
-                "seconds": result.seconds,
-            }
-            for result in results
-        ],
-    }
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"status": "finished", "finished": finished, **totals(results)}

@@ -12,7 +12,7 @@ import pandas as pd
 from aiene.errors import InputError, UsageError
 from aiene.export.run_reader import read_run
 from aiene.results.ownership import refuse_overlap
-from aiene.results.records import CaseResult, same_ct_told
+from aiene.results.records import CaseResult, same_ct_told, totals
 from aiene.results.store import RunStore
 
 _DONE = ("ok", "no_nodes")
@@ -66,40 +66,42 @@ def merge(parts: list[Path], out: Path) -> Merged:
     if any(out.glob("run*.json")):
         raise UsageError(f"{out.name} holds a run already; choose a new folder with -o.")
     stores = [RunStore(part) for part in parts]
-    records = [record for store in stores for record in store.records()]
-    _check_one_run(parts, stores)
+    records = {part: store.records() for part, store in zip(parts, stores, strict=True)}
+    _check_one_run(records)
+    every = [record for of_part in records.values() for record in of_part.values()]
     run = read_run(parts[0])
     names = sorted({name for part in parts for name in _names(part)}, key=lambda n: n.encode())
-    chosen = {name: _best(name, stores) for name in names}
+    theirs = [(store, {result.case_id: result for result in store.results(names)}) for store in stores]
+    chosen = {name: _best(name, theirs) for name in names}
     with RunStore(out) as whole:
-        whole.open(records[0]["settings"], overwrite=False, case_ids=names)
+        whole.open(every[0]["settings"], overwrite=False, case_ids=names)
         for store, result in chosen.values():
             if store is not None:
                 whole.write_case(result, store.files(result.case_id))
         results = same_ct_told([result for _, result in chosen.values()])
         missing = tuple(r.case_id for r in results if r.status == "skipped" and not _left_out(r))
-        whole.write_run(_document(records, parts, results, whole=not missing))
+        whole.write_run(_document(records, results, whole=not missing))
         whole.write_tables(
             results, axes=run.axes, model=run.maker.bundle_name, rule=run.rule, now=datetime.now()
         )
-    return Merged(tuple(results), missing, _absent(records), run.maker.notice)
+    return Merged(tuple(results), missing, _absent(every), run.maker.notice)
 
 
-def _check_one_run(parts: list[Path], stores: list[RunStore]) -> None:
+def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
     first: dict[str, Any] | None = None
-    for part, store in zip(parts, stores, strict=True):
-        records = store.records()
-        if not records:
+    leader = next(iter(records))
+    for part, of_part in records.items():
+        if not of_part:
             raise UsageError(
                 f"{part.name}: no results of a run lie there; name folders that aiene run filled."
             )
-        for record in records:
+        for record in of_part.values():
             settings = {k: v for k, v in record["settings"].items() if k not in _OF_THE_MACHINE}
             first = settings if first is None else first
             keys = first.keys() | settings.keys()
             if changed := sorted(k for k in keys if first.get(k) != settings.get(k)):
                 raise UsageError(
-                    f"{part.name} and {parts[0].name} are of different runs ({', '.join(changed)} differ); "
+                    f"{part.name} and {leader.name} are of different runs ({', '.join(changed)} differ); "
                     "merge the parts of one run."
                 )
 
@@ -115,9 +117,11 @@ def _names(part: Path) -> list[str]:
         ) from error
 
 
-def _best(name: str, stores: list[RunStore]) -> tuple[RunStore | None, CaseResult]:
+def _best(
+    name: str, theirs: list[tuple[RunStore, dict[str, CaseResult]]]
+) -> tuple[RunStore | None, CaseResult]:
     """A case's result, and where its files lie."""
-    found = [(store, result) for store in stores for result in store.results([name])]
+    found = [(store, results[name]) for store, results in theirs if name in results]
     done = [(store, result) for store, result in found if result.status in _DONE]
     if len({result.facts.get("content_sha256") for _, result in done}) > 1:
         where = " and ".join(store.root.name for store, _ in done[:2])
@@ -140,32 +144,17 @@ def _absent(records: list[dict[str, Any]]) -> tuple[int, ...]:
 
 
 def _document(
-    records: list[dict[str, Any]], parts: list[Path], results: list[CaseResult], *, whole: bool
+    records: dict[Path, dict[str, dict[str, Any]]], results: list[CaseResult], *, whole: bool
 ) -> dict[str, Any]:
     """The record of the whole: the first part's, with the cases and seconds of all."""
-    first = records[0]
-    stages = sorted({stage for result in results for stage in result.seconds})
+    every = [record for of_part in records.values() for record in of_part.values()]
     return {
-        **first,
+        **every[0],
         "status": "finished" if whole else "stopped",
-        "selection": {**first["selection"], "num_parts": 1, "part_id": 0},
-        "started": min(record["started"] for record in records),
+        "selection": {**every[0]["selection"], "num_parts": 1, "part_id": 0},
+        "started": min(record["started"] for record in every),
         "merged": [
-            {
-                "folder": part.name,
-                "record": name,
-            }
-            for part in parts
-            for name in sorted(file.name for file in part.glob("run*.json"))
+            {"folder": part.name, "record": name} for part, of_part in records.items() for name in of_part
         ],
-        "seconds": {s: round(sum(r.seconds.get(s, 0.0) for r in results), 3) for s in stages},
-        "cases": [
-            {
-                "case_id": result.case_id,
-                "status": result.status,
-                "input_sha256": result.facts.get("input", {}).get("sha256"),
-                "seconds": result.seconds,
-            }
-            for result in results
-        ],
+        **totals(results),
     }

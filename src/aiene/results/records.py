@@ -326,6 +326,23 @@ def _axes_columns(node: Node) -> dict[str, float] | None:
     return {**columns, "largest_short_axis": node.axes.largest_short}
 
 
+def totals(results: Sequence[CaseResult]) -> dict[str, Any]:
+    """What the record of a run tells of its cases: seconds of each stage over all, and a line a case."""
+    stages = sorted({stage for result in results for stage in result.seconds})
+    return {
+        "seconds": {s: round(sum(r.seconds.get(s, 0.0) for r in results), 3) for s in stages},
+        "cases": [
+            {
+                "case_id": result.case_id,
+                "status": result.status,
+                "input_sha256": result.facts.get("input", {}).get("sha256"),
+                "seconds": result.seconds,
+            }
+            for result in results
+        ],
+    }
+
+
 class Person(NamedTuple):
     """Whose CT a case is; see `ingest.identity.group_by_patient`.
 

@@ -187,9 +187,9 @@ class RunStore:
                     found[result.case_id] = result
         return sorted(found.values(), key=_by_id)
 
-    def records(self) -> list[dict[str, Any]]:
-        """The records of the runs that lie here; empty where one cannot be read."""
-        return [_json_of(file) or {} for file in self._record_files()]
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The records of the runs that lie here by file name; empty where one cannot be read."""
+        return {file.name: _json_of(file) or {} for file in self._record_files()}
 
     def files(self, case_id: str) -> CaseFiles:
         """Content of the files of a case's images.
@@ -218,7 +218,7 @@ class RunStore:
         UsageError : no record of a run lies here.
         InputError : a case of the records cannot be read.
         """
-        records = self.records()
+        records = list(self.records().values())
         if not records:
             raise UsageError(
                 f"{self.root.name}: no results of a run lie there; name the folder that aiene run filled."
