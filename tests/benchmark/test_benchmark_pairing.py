@@ -305,7 +305,7 @@ def test_nodes_are_named_by_a_point_in_or_near_them(tmp_path: Path):
     ("row", "said"),
     [
         ("a,GTVn_03,1", "no node 3"),
-        ("a,left,1", "no node's name"),
+        ("a,left,1", "is not the name or number"),
         ("a,1,nan", "no number"),
         ("a,1,0.5", "not 0 or 1"),
         ("a,1,", "empty"),

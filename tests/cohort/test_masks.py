@@ -75,7 +75,7 @@ def test_another_size_is_refused_with_both(tmp_path: Path):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (0.5, r"it holds 0\.5: .* cut probabilities at a threshold"),
+        (0.5, r"it holds 0\.5: .* apply a threshold to the probabilities"),
         (-1.0, "it holds -1: .* give a label map"),
         (300.0, "it holds 300: .* give a label map"),
         (np.nan, "it holds nan: .* give a label map"),
@@ -87,7 +87,7 @@ def test_values_that_are_no_labels_are_refused(tmp_path: Path, value: float, sai
     array[0, 0, 0] = value
     with pytest.raises(InputError, match=said) as refused:
         read_mask(written(tmp_path, GRID, array), like=GRID)
-    assert "no labels from 0 to 255" in str(refused.value)
+    assert "not labels from 0 to 255" in str(refused.value)
 
 
 def test_labels_that_are_stored_as_floats_are_labels(tmp_path: Path):
@@ -121,7 +121,7 @@ MASK = Path("pat.nii.gz")
         ((), None, (2,), "empty: no nodes"),
         ((), (7,), (7,), "empty: no nodes"),
         ((1,), (1,), (1,), ""),
-        ((1,), (2,), (2,), "holds 1 alone, and 2 was to be nodes: no nodes"),
+        ((1,), (2,), (2,), "holds only 1, and 2 are nodes: no nodes"),
         ((1, 3), (3,), (3,), ""),
         ((1, 3, 4), (3, 4), (3, 4), ""),
         ((1, 255), "any", "any", ""),
@@ -248,5 +248,5 @@ def test_a_mask_that_is_missing_or_there_twice_is_named(tmp_path: Path):
         find_mask(tmp_path, "a")
     for ending in (".nii", ".nrrd"):
         (tmp_path / f"a{ending}").touch()
-    with pytest.raises(InputError, match=r"a\.nii: a\.nrrd is there too"):
+    with pytest.raises(InputError, match=r"a\.nii: a\.nrrd exists too"):
         find_mask(tmp_path, "a")

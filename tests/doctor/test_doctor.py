@@ -188,7 +188,7 @@ def test_the_report_holds_nothing_of_a_patient_or_a_place(
     for secret in ("MILLER", "1.2.840", str(tmp_path), name, f'"{os.uname().nodename}"'):
         assert secret not in content, secret
     assert (tmp_path / "fault.zip").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(OutputError, match="a file of this name is there"):
+    with pytest.raises(OutputError, match="a file of this name exists"):
         write_report(tmp_path / "fault.zip", found)
 
 

@@ -333,7 +333,7 @@ def test_an_archive_without_an_image_is_noted_beside_others(tmp_path: Path) -> N
     cases, notes = find_cases(tmp_path / "root")
     assert [case.case_id for case in cases] == ["one"]
     assert "words.zip: no image found" in notes
-    with pytest.raises(InputError, match=r"words\.zip: its only file is no image"):
+    with pytest.raises(InputError, match=r"words\.zip: its only file is not an image"):
         find_cases(tmp_path / "root" / "words.zip")
 
 
@@ -343,7 +343,7 @@ def test_an_archive_that_went_or_changed_after_the_search_is_told(tmp_path: Path
     case = only(packed)
     (tmp_path / "plain" / "CT003.dcm").unlink()
     pack(tmp_path / "plain", packed)
-    with pytest.raises(InputError, match=r"CT003\.dcm: it is not there any more"):
+    with pytest.raises(InputError, match=r"CT003\.dcm: it no longer exists"):
         read_case(case)
     packed.unlink()
     with pytest.raises(InputError, match=r"one\.zip: "):

@@ -125,5 +125,5 @@ def test_what_stands_in_the_path_of_certificates(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.pem: no such file; correct tls"):
         settings.listen.tls.context()
     (tmp_path / "a.pem").write_text("no certificate")
-    with pytest.raises(InputError, match=r"a\.pem: it is no certificate"):
+    with pytest.raises(InputError, match=r"a\.pem: it is not a certificate"):
         settings.listen.tls.context()

@@ -266,14 +266,14 @@ def test_each_row_may_say_its_edition_in_one_column():
 
 def test_t_and_n_without_any_edition_are_told_in_one_sentence():
     refused(
-        pd.DataFrame(BARE), "the columns T and N do not say which TNM edition", "--edition 7 or --edition 8"
+        pd.DataFrame(BARE), "the columns T and N do not state the TNM edition", "--edition 7 or --edition 8"
     )
 
 
 def test_an_edition_that_is_asked_for_gives_way_to_the_tables_own():
     table = complete(GOOD, edition="8")
     assert table["edition_t"].tolist() == ["7"] * 4
-    assert any("--edition 8 is left aside where edition_t says another" in w for w in table.attrs["warnings"])
+    assert any("--edition 8 is left out where edition_t says another" in w for w in table.attrs["warnings"])
     nameless = GOOD.drop(columns=["edition_t", "edition_n"])
     assert complete(nameless, edition="7")["edition_t"].tolist() == ["7"] * 4
     with pytest.raises(TableError, match="edition_t does not fit"):
@@ -319,7 +319,7 @@ def test_headers_in_another_spelling_are_known_and_others_are_named():
     )
     assert table["patient_id"].tolist() == GOOD["patient_id"].tolist()
     assert table["pack_years"].tolist()[:3] == [0.0, 10.0, 10.5]
-    assert "columns that are carried along but not read: Shoe" in table.attrs["notes"]
+    assert "columns that are copied but not used: Shoe" in table.attrs["notes"]
     refused(GOOD.assign(HPV="positive"), "the columns hpv and HPV are both hpv")
 
 
@@ -350,7 +350,7 @@ def test_times_without_events_are_refused():
 def test_an_event_after_the_last_follow_up_is_kept_and_told():
     table = complete(bad(dm_time=[1.5, 2.5, 3.0, 0.0]))
     assert any(
-        "dm: the event lies after the last follow-up in row 1; kept" in w for w in table.attrs["warnings"]
+        "dm: the event is after the last follow-up in row 1; kept" in w for w in table.attrs["warnings"]
     )
     assert endpoint(table, "dm").time[0] == 1.5
 
@@ -421,7 +421,7 @@ def test_a_failure_and_death_on_one_day_is_the_failure():
         ("a.csv", b"patient_id,site\n", "it has a header but no rows"),
         ("a.csv", b"x,y\n1,2\n", "it has no column patient_id"),
         ("a.csv", b"patient_id,site\n1,larynx\n2,larynx,3\n", "cannot be read as a table"),
-        ("a.csv", b"patient_id,site,site\n1,larynx,larynx\n", "stands twice"),
+        ("a.csv", b"patient_id,site,site\n1,larynx,larynx\n", "appears twice"),
         ("a.xlsx", b"not a workbook", "it is not an Excel workbook"),
         ("a.parquet", b"not parquet at all", "it is not a Parquet file"),
         ("a.sav", b"spss", ".sav is not a known kind of table"),
@@ -520,7 +520,7 @@ def test_follow_up_for_a_failure_ends_with_the_patients():
     table = complete(bad(os_time=[2.0, 2.5, 3.0, 1.0], os_event=[1, 0, 0, 0], dm_time=[5.0, 2.5, 3.0, 0.5],
                          dm_event=[0, 0, 0, 1]))  # fmt: skip
     assert table["dm_time"].tolist() == [2.0, 2.5, 3.0, 0.5]
-    assert any("dm_time lies beyond os_time" in w and "row 1" in w for w in table.attrs["warnings"])
+    assert any("dm_time is beyond os_time" in w and "row 1" in w for w in table.attrs["warnings"])
     assert (competing(table, "dm").time[0], competing(table, "dm").event[0]) == (2.0, 2)
 
 

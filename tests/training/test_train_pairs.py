@@ -156,7 +156,7 @@ def test_the_users_own_folds_are_taken_and_checked(tmp_path: Path):
     [
         ("case_id,fold\na,0\n", "the column patient_id is missing"),
         ("case_id,patient_id\na,\n", "a case_id or patient_id is empty"),
-        ("case_id,patient_id,fold\na,b,first\n", "a fold is no whole number"),
+        ("case_id,patient_id,fold\na,b,first\n", "a fold is not a whole number"),
     ],
 )
 def test_a_faulty_table_of_patients_is_one_sentence(tmp_path: Path, content: str, said: str):

@@ -29,7 +29,7 @@ from aiene.nodes.node import Node, Score
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
-_AGAIN = "get the model again"
+_AGAIN = "download the model again"
 
 _Width = Annotated[int, Field(ge=1, le=65536)]
 

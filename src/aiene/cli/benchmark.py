@@ -200,7 +200,7 @@ def _named_folders(words: Sequence[str]) -> dict[str, Path]:
     for word in words:
         name, equals, folder = word.partition("=")
         if not (name and equals and folder):
-            raise UsageError(f"--predictions {word}: say NAME=DIR.")
+            raise UsageError(f"--predictions {word}: write NAME=DIR.")
         if name in folders:
             raise UsageError(f"--predictions: {name} is named twice; give each folder its own name.")
         folders[name] = reviewed_masks(Path(folder))

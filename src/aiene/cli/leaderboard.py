@@ -105,7 +105,7 @@ def verify(board: BoardPath) -> None:
         echo(f"{entry.identity[:12]}  ok  {entry.model}{f' ({entry.site})' if entry.site else ''}")
     for name, reason in found.rejected:
         echo(f"{name}  {reason}")
-    echo(f"{len(found.entries)} entries are in order, {len(found.rejected)} are not.", err=True)
+    echo(f"{len(found.entries)} entries are valid, {len(found.rejected)} are not.", err=True)
     raise typer.Exit(int(bool(found.rejected)))
 
 

@@ -112,8 +112,8 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
     if rule.how == "PatientID":
         known = item.dicom_patient
         if not known or known.startswith(_NO_ID):
-            what = "its DICOM header has no PatientID" if item.study else "it is no DICOM series"
-            raise ProblemError(f"--id-from PatientID: {what}", "name it by another rule, or in an input list")
+            what = "its DICOM header has no PatientID" if item.study else "it is not a DICOM series"
+            raise ProblemError(f"--id-from PatientID: {what}", "use another rule, or an input list")
         return known, known
     if rule.pattern is not None:
         found = rule.pattern.search(item.source)
@@ -123,7 +123,7 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
         )
         if not name:
             raise ProblemError(
-                said("--id-from finds nothing in {}", case_name(item.source)), "mend the expression"
+                said("--id-from finds nothing in {}", case_name(item.source)), "correct the expression"
             )
         return name, groups.get("case") or name
     folders = PurePosixPath(item.source).parts
@@ -134,7 +134,7 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
         raise ProblemError(
             f"--id-from folder:{rule.level}: it lies in {len(folders)} folder{'s' * (len(folders) != 1)} "
             "below INPUT",
-            "name it by another rule, or in an input list",
+            "use another rule, or an input list",
         )
     return folders[place], folders[place]
 

@@ -93,7 +93,7 @@ def _check_count(header: NrrdHeader, count: int, subdim: str | None, *, sound: b
     size = sizes(header)
     dimension = int(subdim) if subdim and subdim.isascii() and subdim.isdigit() else len(size) - 1
     if not sound or (subdim and not subdim.isdigit()) or not 1 <= dimension <= len(size):
-        raise InputError(header.path, "the names of its data files cannot be understood", AGAIN)
+        raise InputError(header.path, "the names of its data files cannot be parsed", AGAIN)
     wanted = math.prod(size[dimension:])
     slabs = dimension == len(size) and 1 <= count <= size[-1] and size[-1] % count == 0
     if count != wanted and not slabs:
@@ -116,7 +116,7 @@ def within_folder(header: Path, name: str) -> Path:
         missing = said("its data file {} is missing", file_name(name))
         raise InputError(header, missing, "put it beside the header")
     if not plain:
-        raise InputError(header, said("its data file {} is no plain file", file_name(name)), _BESIDE)
+        raise InputError(header, said("its data file {} is not a plain file", file_name(name)), _BESIDE)
     return file
 
 
@@ -127,7 +127,7 @@ def _piece(
     encoding = header.get("encoding").lower()
     lines, skip = header.whole("lineskip", 0), header.whole("byteskip", 0)
     if lines < 0 or (encoding not in _RAW and not 0 <= skip <= _LONGEST_SKIP) or skip < -1:
-        raise InputError(header.path, "its line skip or byte skip cannot be followed", AGAIN)
+        raise InputError(header.path, "its line skip or byte skip is not supported", AGAIN)
     length = count * dtype.itemsize
     try:
         with file.open("rb") as stream:
@@ -176,7 +176,7 @@ def _from_text(
         text = stream.read(_LONGEST_NUMBER * count).decode("ascii").replace(",", " ")
         numbers = np.array(text.split(None, count)[:count], dtype=np.float64)
         if dtype.kind != "f" and not np.isfinite(numbers).all():
-            raise InputError(file, "its voxels are no whole numbers, as its type says", _COPY)
+            raise InputError(file, "its voxels are not whole numbers, although its type says so", _COPY)
         values = numbers.astype(dtype)
     if values.size < count:
         raise InputError(file, "it ends before its last voxel", _COPY)

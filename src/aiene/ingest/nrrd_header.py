@@ -60,7 +60,7 @@ class NrrdHeader:
         if not said:
             return default
         if not re.fullmatch(r"[+-]?\d{1,18}", said):
-            raise InputError(self.path, f"its field {name!r} is no whole number", AGAIN)
+            raise InputError(self.path, f"its field {name!r} is not a whole number", AGAIN)
         return int(said)
 
 
@@ -88,7 +88,7 @@ def read_nrrd_header(path: Path) -> NrrdHeader:
             continue
         name = "".join(name.lower().split())
         if name in fields:
-            raise InputError(path, "its header says one thing twice, so nobody knows which counts", AGAIN)
+            raise InputError(path, "a field appears twice in its header, so it is ambiguous", AGAIN)
         fields[name] = value.strip()
         if name == "datafile" and fields[name].split()[:1] == ["LIST"]:
             return NrrdHeader(path, fields, tuple(lines[number:]), length)
@@ -104,14 +104,14 @@ def sizes(header: NrrdHeader) -> tuple[int, int, int]:
     """
     path, words = header.path, header.get("sizes").split()
     if not all(re.fullmatch(r"\d{1,9}", word) for word in words):
-        raise InputError(path, "its sizes are no numbers", AGAIN)
+        raise InputError(path, "its sizes are not numbers", AGAIN)
     found = [int(word) for word in words]
     if len(found) < 2 or min(found) < 1:
-        raise InputError(path, f"its sizes {found} are no volume's", AGAIN)
+        raise InputError(path, f"its sizes {found} are not those of a volume", AGAIN)
     if len(found) == 2:
         raise InputError(path, "it is a single two-dimensional image", "give the whole CT volume")
     if len(found) > 3:
-        raise InputError(path, f"it has {len(found)} dimensions instead of 3", "give one CT a file")
+        raise InputError(path, f"it has {len(found)} dimensions instead of 3", "give one CT per file")
     if header.whole("dimension", 3) != 3:
         raise InputError(path, "its dimension and its sizes contradict each other", AGAIN)
     check_size(path, found)
@@ -138,9 +138,11 @@ def voxel_type(header: NrrdHeader) -> np.dtype[np.generic]:
     if bits is None:
         letter, bits = "f", _FLOATS.get(said)
     if bits is None:
-        raise InputError(header.path, "its voxels are of a type other than plain numbers", "give a grey CT")
+        raise InputError(
+            header.path, "its voxels are of a type other than plain numbers", "give a greyscale CT"
+        )
     order = {"little": "<", "big": ">"}.get(header.get("endian").lower())
     text = header.get("encoding").lower() in ("txt", "text", "ascii")
     if order is None and bits > 1 and not text:
-        raise InputError(header.path, "its byte order (endian) is not said", AGAIN)
+        raise InputError(header.path, "its byte order (endian) is not stated", AGAIN)
     return np.dtype(f"{order or '='}{letter}{bits}")

@@ -20,7 +20,7 @@ from aiene.ingest.discovery import Place
 _Series = tuple[StudyKey, str]
 _How = Literal["copies", "split", "apart"]
 APART: Final = (
-    "another part of one of its series lies in another folder and does not fit: the CT may not be whole"
+    "another part of one of its series lies in another folder and does not fit: the CT may be incomplete"
 )
 
 
@@ -116,7 +116,7 @@ def _move(study: StudyKey, to: Place, origin: Place) -> tuple[Place, Place]:
         frames=tuple(f for f in origin.scan.frames if f.study_key != study),
         others=tuple(o for o in origin.scan.others if o.study_key != study),
     )
-    template = "{}: its part of a series was joined to that of {}"
+    template = "{}: its part of a series was joined with that of {}"
     note = said(template, file_name(origin.path), file_name(to.path))
     return (
         replace(to, scan=_union(to.scan, moving)),

@@ -172,7 +172,7 @@ def read_bundle(path: Path) -> Bundle:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         problem = f"not a model card: {where}: {first['msg'].lower()}"
-        raise ModelError(card_file, problem, "get the bundle again") from error
+        raise ModelError(card_file, problem, "download the bundle again") from error
     return Bundle(path, card, hashlib.sha256(content).hexdigest())
 
 
@@ -186,9 +186,11 @@ def verify_bundle(bundle: Bundle) -> None:
     for name, expected in sorted(bundle.card.files.items()):
         file = bundle.path / name
         if not file.is_file():
-            raise ModelError(file, "missing from the model bundle", "get the bundle again")
+            raise ModelError(file, "missing from the model bundle", "download the bundle again")
         if file_sha256(file) != expected:
-            raise ModelError(file, "its SHA-256 is not the one on the model card", "get the bundle again")
+            raise ModelError(
+                file, "its SHA-256 is not the one on the model card", "download the bundle again"
+            )
     strangers = sorted(_files_of(bundle.path).keys() - bundle.card.files.keys())
     if strangers:
         raise ModelError(bundle.path / strangers[0], "not on the model card", "remove it from the bundle")

@@ -40,7 +40,7 @@ def import_from_hub(name: str, address: str, out: Path | None = None) -> Bundle:
         raise UsageError(f"--name {name}: letters, digits, dots, dashes and underlines only.")
     target = out or models_folder() / name
     if target.exists():
-        raise OutputError(target, "a bundle or something else lies there", "choose another --name or -o")
+        raise OutputError(target, "a bundle or something else exists there", "choose another --name or -o")
     fetched = read_bundle(_fetch(found["repository"], found["revision"], address))
     half = target.with_name(f".{target.name}.partial")
     make_folder(target.parent)

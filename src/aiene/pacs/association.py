@@ -28,7 +28,7 @@ _REJECTED: Final = {
         "enter {own} with this machine's address in its configuration",
     ),
     (1, 7): ("it is not called {title}", "correct the AE title of the peer"),
-    (1, 2): ("it does not take the application context", "check that it is a DICOM port"),
+    (1, 2): ("it does not accept the application context", "check that it is a DICOM port"),
     (3, 1): ("it is busy", "try again later"),
     (3, 2): ("it has as many associations as it allows, or no room", "try again later"),
 }
@@ -127,7 +127,7 @@ def _refusal(found: Association, peer: Peer, own_title: str) -> PeerError:
         source, why = int(primitive.result_source or 0), int(primitive.diagnostic or 0)
         words = {"own": own_title, "title": peer.ae_title}
         problem, remedy = _REJECTED.get(
-            (source, why), ("it refused the association without a reason", "look into its log")
+            (source, why), ("it refused the association without a reason", "look at its log")
         )
         # a caller that it does not know stays unknown, whatever "transient" it says
         passing = primitive.result == _TRANSIENT and source != _SERVICE_USER
@@ -135,7 +135,8 @@ def _refusal(found: Association, peer: Peer, own_title: str) -> PeerError:
     if found.rejected_contexts and not found.accepted_contexts:
         names = sorted({str(UID(str(cx.abstract_syntax)).name) for cx in found.rejected_contexts})
         return PeerError(
-            f"{peer.address}: it takes none of {', '.join(names)}", "allow these classes in its configuration"
+            f"{peer.address}: it accepts none of {', '.join(names)}",
+            "allow these classes in its configuration",
         )
     return _unreachable(peer)
 

@@ -114,6 +114,6 @@ def _request(found: Any, objects: Sequence[Outgoing], uid: str, peer: Peer) -> N
         raise PeerError(
             f"{peer.address}: it refused the request for storage commitment"
             + ("" if code is None else f" (status {code:04X})"),
-            "look into its log",
+            "look at its log",
             passing=code is None,
         )

@@ -17,9 +17,9 @@ _FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"  # Study Root Query/Retrieve, FIND
 _SUCCESS: Final = 0x0000
 _DUPLICATE: Final = 0x0111
 _WORDS: Final = {
-    0x0122: "it does not take this class of object",
+    0x0122: "it does not accept this class of object",
     0x0124: "it does not allow us to store",
-    0x0117: "it takes the object's UID for invalid",
+    0x0117: "it considers the object's UID invalid",
 }
 _MAX_CONTEXTS: Final = 128  # of an association (PS3.8 9.3.2.2)
 
@@ -50,9 +50,9 @@ def send(
 
 def _store(found: Any, item: Outgoing, is_taken: bool) -> Delivery:
     if not is_taken:
-        return Delivery(item, "refused", f"it does not take {item.kind} in this transfer syntax")
+        return Delivery(item, "refused", f"it does not accept {item.kind} in this transfer syntax")
     if not found.is_established:
-        return Delivery(item, "unreached", "it broke off the association")
+        return Delivery(item, "unreached", "it ended the association")
     try:
         with quiet():
             answer = found.send_c_store(dcmread(item.file))
@@ -126,7 +126,7 @@ def matches(association: Any, query: Dataset) -> list[Dataset]:
 
 def _refused_query(code: int | None, comment: str) -> PeerError:
     if code is None:
-        return PeerError("the archive broke off while it was asked", "try again", passing=True)
+        return PeerError("the archive ended the connection while it was asked", "try again", passing=True)
     said = f": {comment}" if comment else ""
     return PeerError(
         f"the archive refused the query (status {code:04X}{said})",
@@ -147,6 +147,6 @@ def echo(peer: Peer, own_title: str) -> None:
     if status != _SUCCESS:
         raise PeerError(
             f"{peer.address}: it did not answer C-ECHO with success",
-            "look into its log",
+            "look at its log",
             passing=status is None,
         )

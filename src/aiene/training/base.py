@@ -84,8 +84,9 @@ def check_fits(base: Bundle, out: Path, before: Mapping[str, str] | None) -> Non
     )
     which = f"--from {' or '.join(fitting)} would fit" if fitting else "no bundle that is installed would fit"
     raise UsageError(
-        f"{out.name} is prepared otherwise than {base.card.name} ({said}), so its two networks would not see "
-        f"the same; {which}, or leave --from out where {out.name} is a bundle already, or choose another -o."
+        f"{out.name} is prepared differently from {base.card.name} ({said}), so its two networks would not "
+        f"see the same input; {which}, or leave "
+        f"--from out where {out.name} is a bundle already, or choose another -o."
     )
 
 

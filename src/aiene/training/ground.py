@@ -86,7 +86,7 @@ def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bo
             "choose another -o, or remove that folder."
         )
     if go_on and not (work / MARKER).is_file():
-        raise UsageError(f"{work.name} holds no training to go on with; leave --continue out.")
+        raise UsageError(f"{work.name} holds no training to continue; leave --continue out.")
 
 
 def refuse_leaks(pairs: list[Pair], slices: Mapping[str, Slices]) -> None:

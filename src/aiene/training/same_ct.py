@@ -69,7 +69,7 @@ def leaks(slices: Mapping[str, Slices], patient_of: Mapping[str, str]) -> list[s
     patient_of : case id to patient id.
     """
     return [
-        f"{first}, {second}: they show the same CT; take one away, or give both one patient_id by --patients."
+        f"{first}, {second}: they show the same CT; remove one, or give both one patient_id with --patients."
         for first, second in same_cts(slices)
         if patient_of[first] != patient_of[second]
     ]
