@@ -8,8 +8,8 @@ other model's figures. What a model left out counts as the worst that it could h
   missed (`lost_metrics`, `lost_match`).
 - No probability for a labelled node: it counts as the wrong one, 0 with extension and 1 without, below which
   no rank is worse; its patient counts as wrong.
-- A labelled node that was missed, end to end: the wrong one too. Taken as 0 it would be right where there is no
-  extension, and missing such nodes would pay. Its patient's number is what the model says.
+- A labelled node that was missed, end to end: the wrong one too. Taken as 0 it would be right where there is
+  no extension, and missing such nodes would pay. Its patient's number is what the model says.
 """
 
 from __future__ import annotations

@@ -133,7 +133,9 @@ def components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     inside = mask[block]
     values = labelled[inside]
     ranks = np.zeros(count + 1, dtype=np.int32)
-    ranks[1 + np.argsort(-np.bincount(values, minlength=count + 1)[1:], kind="stable")] = np.arange(1, count + 1)
+    ranks[1 + np.argsort(-np.bincount(values, minlength=count + 1)[1:], kind="stable")] = np.arange(
+        1, count + 1
+    )
     parts[block][inside] = np.take(ranks, values)
     return parts
 

@@ -80,13 +80,13 @@ def _surface_dice(
 
 
 def _both_ways(first: BoolArray, second: BoolArray, spacing: Spacing) -> tuple[FloatArray, FloatArray]:
-    """For each place of the first map (z, y, x) how far the nearest of the second is, and the other way round."""
+    """How far (mm) each place of one map (z, y, x) is from the nearest of the other, and back."""
     points, others = (np.argwhere(places) * np.array(spacing) for places in (first, second))
     return _nearest(points, second[first], others), _nearest(others, first[second], points)
 
 
 def _nearest(points: FloatArray, shared: BoolArray, others: FloatArray) -> FloatArray:
-    """Distances (n,) in mm from each point to the nearest of the others, of which it may be one (`shared`)."""
+    """From each point to the nearest of the others, of which it may be one (`shared`)."""
     distances = np.zeros(len(points))
     if not shared.all():  # what lies in both is 0 apart, and half of a good prediction's surface does
         distances[~shared] = cKDTree(others, leafsize=32, balanced_tree=False).query(points[~shared])[0]
