@@ -283,7 +283,7 @@ Block = tuple[slice, slice, slice]
 
 def bounding_box(mask: npt.NDArray[np.bool_]) -> Block | None:
     """The smallest block that holds every True voxel of a mask (z, y, x); None for an empty one."""
-    plane = mask.any(axis=2)  # seven times as quick as scipy's find_objects
+    plane = np.any(mask, axis=2)  # seven times as quick as scipy's find_objects
     across, along = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
     if not across.size:
         return None
