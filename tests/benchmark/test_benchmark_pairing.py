@@ -191,7 +191,7 @@ def test_a_mask_elsewhere_is_refused_and_taken_only_if_asked(tmp_path: Path):
 def test_a_mask_of_another_patient_is_refused_even_if_resampled(tmp_path: Path):
     far = build.grid(origin=(1000.0, 0.0, 0.0))
     write_nifti(build.labels(at=far), tmp_path / "a.nii.gz")
-    with pytest.raises(InputError, match="lies in the CT"):
+    with pytest.raises(InputError, match="is in the CT"):
         read_labels(tmp_path / "a.nii.gz", build.grid(), resample=True)
 
 

@@ -267,7 +267,7 @@ def test_an_error_is_raised_again_without_names_and_one_on_results_as_it_is(disg
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     with pytest.raises(OutputError), disguise.errors():
-        raise OutputError(Path("/out/case.json"), "the disk is full", "make room")
+        raise OutputError(Path("/out/case.json"), "the disk is full", "free some space")
 
 
 @pytest.mark.parametrize("case_id", ["7", "12", "123", "ct", "J", "a", "left"])

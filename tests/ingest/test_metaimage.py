@@ -160,14 +160,14 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
         ({"TransformMatrix": "2 0 0 0 1 0 0 0 1"}, "sheared, flat or scaled"),
         ({"DistanceUnits": "cm"}, "not mm"),
         ({"DimSize": "40 32"}, "two-dimensional"),
-        ({"DimSize": "40 32 80"}, "promises"),
-        ({"ElementNumberOfChannels": "3"}, "several numbers"),
+        ({"DimSize": "40 32 80"}, "announces"),
+        ({"ElementNumberOfChannels": "3"}, "several values"),
         ({"ElementType": "MET_LONG"}, "ElementType"),
         ({"BinaryData": "False"}, "in digits"),
         ({"ElementToIntensityFunctionSlope": "2"}, "scales its values"),
         ({"CompressedData": "True"}, "cannot be read as MetaImage"),
         ({"data": "missing.raw"}, "missing.raw is missing"),
-        ({"data": "slice%03d.raw 1 8 1"}, "many files"),
+        ({"data": "slice%03d.raw 1 8 1"}, "several files"),
     ],
 )
 def test_what_cannot_be_trusted_is_refused(tmp_path: Path, lines: dict[str, str], sentence: str) -> None:

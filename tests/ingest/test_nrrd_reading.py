@@ -100,8 +100,8 @@ def test_the_pixel_type_is_simpleitks(tmp_path: Path, dtype: str) -> None:
         ("3 40 32 8", "4 dimensions instead of 3"),
         ("40 32", "two-dimensional"),
         ("40 32 1", "two-dimensional"),
-        ("40 32 0", "no volume's"),
-        ("40 32 x", "no numbers"),
+        ("40 32 0", "not those of a volume"),
+        ("40 32 x", "not numbers"),
         ("4000 3200 800", "its header announces 19.07 GiB"),
     ],
 )

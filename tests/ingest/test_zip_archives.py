@@ -256,7 +256,7 @@ def test_a_trap_that_would_fill_the_disk_is_refused_before_anything_is_written(
         file.writestr("zeros", bytes(20_000_000))
     monkeypatch.setattr(archive, "_SMALL", 1_000_000)
     monkeypatch.setattr(archive, "_unpack", None)
-    assert "would grow" in refusal(tmp_path / "bomb.zip")
+    assert "would expand" in refusal(tmp_path / "bomb.zip")
 
 
 def test_an_archive_larger_than_the_room_is_refused_with_both_sizes(

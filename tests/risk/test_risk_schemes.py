@@ -122,8 +122,8 @@ def test_any_change_of_the_content_changes_the_hash():
     ("text", "part"),
     [
         ("name = ", "it is not TOML"),
-        ("name = 'x'\n", "it is no scheme"),
-        ("odd = 1\n", "it is no scheme"),
+        ("name = 'x'\n", "it is not a scheme"),
+        ("odd = 1\n", "it is not a scheme"),
         ("\xff", "it is not TOML"),
     ],
 )

@@ -132,7 +132,7 @@ def test_weights_that_do_not_fit_are_named(
         ({"dataset": {"labels": {"background": 0, "tumor": [1, 2], "node": 2}}}, r"regions .*\(tumor\)"),
         ({"dataset": {"labels": {"background": 0, "GTVn": 2}}}, "do not count up"),
         ({"checkpoint": {"init_args": {}}}, "which configuration"),
-        ({"checkpoint": {"network_weights": {"a": "b"}}}, "no tensor"),
+        ({"checkpoint": {"network_weights": {"a": "b"}}}, "not a tensor"),
         ({"checkpoint": {"network_weights": None}}, "no weights"),
     ],
 )

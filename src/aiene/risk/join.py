@@ -166,7 +166,7 @@ def _bare(text: object) -> str:
 
 
 def run_nodes(patients_csv: Path, *, id_pattern: str | None = None) -> pd.DataFrame | None:
-    """The nodes of a run (`patient_id`, `ene`) that lie beside its patients.csv; None where there are none.
+    """The nodes of a run (`patient_id`, `ene`, `counts` where it has it) beside its patients.csv, or None.
 
     The table is rounded for people, so `ene` is that of the cases' records where these are there.
 
@@ -185,7 +185,10 @@ def run_nodes(patients_csv: Path, *, id_pattern: str | None = None) -> pd.DataFr
     if "name" in nodes:
         ene = _exact(ene, nodes, folder)
     ids = _patient_ids(nodes, path, id_pattern)
-    return pd.DataFrame({"patient_id": ids, "ene": ene}).dropna().reset_index(drop=True)
+    out = pd.DataFrame({"patient_id": ids, "ene": ene})
+    if "counts" in nodes:
+        out["counts"] = understood(nodes["counts"], number)[0].fillna(1).astype("int64")
+    return out.dropna().reset_index(drop=True)
 
 
 _ROUNDED = 1e-4
