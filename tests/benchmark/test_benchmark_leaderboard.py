@@ -304,8 +304,8 @@ GOOD = entry_to_json(_entry("a", dice_GTVn=0.5))
         ({"n_done": 29, "metrics": {"hd95_mm_GTVn": 0}}, "as 1 of its cases have no prediction"),
         ({"metrics": [0.5]}, "metrics"),
         ({"metrics": {"dice_GTVn": "0.5"}}, "dice_GTVn of an entry is not a finite number"),
-        ({"metrics": {"dice_GTVn": True}}, "no finite number"),
-        ({"metrics": {"dice_GTVn": 10**400}}, "no finite number"),
+        ({"metrics": {"dice_GTVn": True}}, "not a finite number"),
+        ({"metrics": {"dice_GTVn": 10**400}}, "not a finite number"),
         ({"metrics": {"dice_GTVn": 1e999}}, "not a finite number|not valid JSON"),
         ({"metrics": {"dice_GTVn": 1.01}}, "dice_GTVn of an entry is 1.01, which cannot be"),
         ({"metrics": {"hd95_mm_GTVn": -1}}, "is -1, which cannot be"),
@@ -408,7 +408,7 @@ def _assert_one_sentence(text: str) -> None:
 
 
 def test_an_entry_that_must_not_be_is_not_added(board: Path) -> None:
-    with pytest.raises(UsageError, match="no finite number"):
+    with pytest.raises(UsageError, match="not a finite number"):
         add_entries(board, [_entry("fine", dice_GTVn=0.5), _entry("broken", dice_GTVn=float("nan"))])
     assert len(read_entries(board)) == 4
 

@@ -306,7 +306,7 @@ def test_nodes_are_named_by_a_point_in_or_near_them(tmp_path: Path):
     [
         ("a,GTVn_03,1", "no node 3"),
         ("a,left,1", "is not the name or number"),
-        ("a,1,nan", "no number"),
+        ("a,1,nan", "not a number"),
         ("a,1,0.5", "not 0 or 1"),
         ("a,1,", "empty"),
         ("a,,1", "names no node, and the case has 2"),
@@ -331,7 +331,7 @@ def test_probabilities_may_be_anything_from_0_to_1_but_not_nan(tmp_path: Path):
     found = _matched(tmp_path, text, probabilities=True)
     assert found.values == {1: 0.37}
     assert found.confidences == {1: 0.9}
-    assert "no number" in found.unmatched[0].reason
+    assert "not a number" in found.unmatched[0].reason
 
 
 def test_a_table_without_its_columns_is_one_sentence(tmp_path: Path):

@@ -531,7 +531,7 @@ def test_label_maps_that_are_gone_cut_off_or_elsewhere_are_told(tmp_path: Path) 
     nodes.write_bytes(whole[: len(whole) // 2])
     assert "cannot be read" in reason(run.out)
     write_nifti(Volume(run.nodes, replace(run.native, origin=(0.0, 0.0, 0.0))), nodes)
-    assert "another grid" in reason(run.out)
+    assert "a different grid" in reason(run.out)
     write_nifti(Volume(np.zeros_like(run.nodes), run.native), nodes)
     assert "do not belong together" in reason(run.out)
 

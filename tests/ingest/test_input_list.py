@@ -55,7 +55,7 @@ def test_a_row_that_is_no_ct_is_a_failed_row_and_stops_no_other(study: Path) -> 
     found = listed(study, "image\ncts/one.nii.gz\ncts/gone.nii.gz\ncts\nwords.txt\nlist.csv\n")
     assert isinstance(found[0], Case)
     reasons = [c.reason for c in found[1:] if isinstance(c, Refusal)]
-    assert reasons[0] == "gone.nii.gz: it does not exist; mend line 3 of the list."
+    assert reasons[0] == "gone.nii.gz: it does not exist; correct line 3 of the list."
     assert reasons[1].startswith("list.csv, line 4: cts holds 3 CTs (")
     assert "words.txt: it is not an image that can be read" in reasons[2]
     assert "it is a list again" in reasons[3]

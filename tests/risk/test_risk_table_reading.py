@@ -273,7 +273,7 @@ def test_t_and_n_without_any_edition_are_told_in_one_sentence():
 def test_an_edition_that_is_asked_for_gives_way_to_the_tables_own():
     table = complete(GOOD, edition="8")
     assert table["edition_t"].tolist() == ["7"] * 4
-    assert any("--edition 8 is left out where edition_t says another" in w for w in table.attrs["warnings"])
+    assert any("--edition 8 is ignored where edition_t states another" in w for w in table.attrs["warnings"])
     nameless = GOOD.drop(columns=["edition_t", "edition_n"])
     assert complete(nameless, edition="7")["edition_t"].tolist() == ["7"] * 4
     with pytest.raises(TableError, match="edition_t does not fit"):

@@ -187,7 +187,7 @@ def run_nodes(patients_csv: Path, *, id_pattern: str | None = None) -> pd.DataFr
     ids = _patient_ids(nodes, path, id_pattern)
     out = pd.DataFrame({"patient_id": ids, "ene": ene})
     if "counts" in nodes:
-        out["counts"] = understood(nodes["counts"], number)[0].fillna(1).astype("int64")
+        out["counts"] = understood(nodes["counts"], number)[0].astype("float64").fillna(1).astype("int64")
     return out.dropna().reset_index(drop=True)
 
 
