@@ -257,7 +257,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(cts: Path, masks: P
     words = ["--keep-prepared", "--masks", masks]
     code, said = run(cts, "-o", tiny_disk / "out", *words)
     assert code == 1
-    assert "the disk is full, and 2 of 2 cases are not done; make room" in said
+    assert "the disk is full, and 2 of 2 cases are not done; free some space" in said
     assert "Traceback" not in said
     assert [f.name for f in (tiny_disk / "out" / "cases").iterdir()] == []
     assert not list(tiny_disk.rglob("*.partial"))

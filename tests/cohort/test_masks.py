@@ -50,7 +50,7 @@ def test_an_origin_off_by_a_rounding_is_taken_and_by_half_a_voxel_refused(tmp_pa
     near = replace(GRID, origin=(-30.0 + 1e-6, 12.0, 700.0))
     np.testing.assert_array_equal(read_mask(written(tmp_path, near), like=GRID).array, FOOT)
     far = replace(GRID, origin=(-30.6, 12.0, 700.0))
-    with pytest.raises(InputError, match=r"a\.nii\.gz: it lies 0\.6 mm away from the CT's grid"):
+    with pytest.raises(InputError, match=r"a\.nii\.gz: it is 0\.6 mm away from the CT's grid"):
         read_mask(written(tmp_path, far), like=GRID)
 
 

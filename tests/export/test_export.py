@@ -533,7 +533,7 @@ def test_label_maps_that_are_gone_cut_off_or_elsewhere_are_told(tmp_path: Path) 
     write_nifti(Volume(run.nodes, replace(run.native, origin=(0.0, 0.0, 0.0))), nodes)
     assert "a different grid" in reason(run.out)
     write_nifti(Volume(np.zeros_like(run.nodes), run.native), nodes)
-    assert "do not belong together" in reason(run.out)
+    assert "no longer belong together" in reason(run.out)
 
 
 def test_a_record_that_cannot_be_read_is_a_failed_row(tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ def test_10_a_nearly_lossless_series_is_read_and_told(tmp_path: Path) -> None:
     write_series(tmp_path / "near", change=encode)
     found = read(tmp_path / "near")
     assert np.abs(found.volume.array.astype(int) - ct()).max() <= 2
-    assert "the images were compressed with loss" in found.warnings
+    assert "the images have undergone lossy compression" in found.warnings
 
 
 def test_10_slices_of_one_series_may_be_stored_in_different_ways(tmp_path: Path) -> None:

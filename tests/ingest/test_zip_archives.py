@@ -265,7 +265,7 @@ def test_an_archive_larger_than_the_room_is_refused_with_both_sizes(
     write_series(tmp_path / "plain")
     packed = pack(tmp_path / "plain", tmp_path / "big.zip")
     monkeypatch.setattr(archive, "_SPARE", 1 << 60)
-    assert "GiB, and 0.00 GiB are free; make room" in refusal(packed)
+    assert "GiB, and 0.00 GiB are free; free space" in refusal(packed)
 
 
 def test_an_archive_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,9 @@ def refused(table, *parts):
 
 
 def test_events_coded_1_and_2_are_refused_since_they_can_mean_either():
-    refused(bad(os_event=[2, 1, 2, 1]), "os_event is coded 1 and 2", "either way", "[values.os_event]")
+    refused(
+        bad(os_event=[2, 1, 2, 1]), "os_event is coded 1 and 2", "which is ambiguous", "[values.os_event]"
+    )
 
 
 def test_other_events_are_refused_with_value_and_rows():
@@ -190,7 +192,7 @@ def test_one_code_only_is_warned_of():
 
 
 def test_a_patient_twice_is_refused_by_name():
-    refused(bad(patient_id=["a", "b", "a", "d"]), "1 patient stands more than once", "a (rows 1, 3)")
+    refused(bad(patient_id=["a", "b", "a", "d"]), "1 patient appears more than once", "a (rows 1, 3)")
 
 
 def test_a_patient_without_name_is_refused():
@@ -234,7 +236,9 @@ def test_the_column_says_the_edition_where_nothing_else_does(column, edition):
 
 
 def test_an_edition_is_needed_where_two_columns_hold_n():
-    refused(bad(n8="N1").drop(columns="edition_n"), "N stands in n7 and n8 without edition_n", "rows 1, 2, 3")
+    refused(
+        bad(n8="N1").drop(columns="edition_n"), "N is given in n7 and n8 without edition_n", "rows 1, 2, 3"
+    )
 
 
 BARE = {"patient_id": ["a", "b", "c"], "site": "oropharynx", "T": ["T1", "T4a", None],
@@ -307,7 +311,7 @@ def test_everything_that_is_wrong_is_told_at_one_time():
         complete(table, name="cohort.csv")
     found = caught.value.problems
     assert all(problem.startswith("cohort.csv: ") and problem.endswith(".") for problem in found)
-    for part in ('hpv holds "maybe"', "coded 1 and 2", "age is 720", "1 patient stands more than once",
+    for part in ('hpv holds "maybe"', "coded 1 and 2", "age is 720", "1 patient appears more than once",
                  "patient_id is missing in row 4", "edition_n does not fit"):  # fmt: skip
         assert sum(part in problem for problem in found) == 1, part
     assert len(found) == 6  # nothing that only follows, such as a time without an event
@@ -513,7 +517,7 @@ def test_a_row_that_sums_up_is_no_patient_and_whole_numbers_keep_their_point():
     assert table["patient_id"].tolist() == ["1", "2", "3"]
     assert table["edition_n"].tolist() == ["7", "7", "7"]
     assert table["n7"].tolist() == ["N2", "N1", "N0"]
-    assert any('"Total:" in row 4 is no patient' in w for w in table.attrs["warnings"])
+    assert any('"Total:" in row 4 summarises the table' in w for w in table.attrs["warnings"])
 
 
 def test_follow_up_for_a_failure_ends_with_the_patients():

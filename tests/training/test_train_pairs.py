@@ -85,7 +85,7 @@ def test_every_faulty_label_map_is_told_at_once(data: tuple[Path, Path]):
     assert len(problems) == 5
     assert "p0.nii.gz: the label map is empty" in problems[0]
     assert "p1.nii.gz: it holds the values 3" in problems[1]
-    assert "lies 3 mm away" in problems[2]
+    assert "is 3 mm away" in problems[2]
     assert "its size (12, 20, 23)" in problems[3]
     assert problems[4].startswith("p4.nii.gz")
 

@@ -78,7 +78,7 @@ def _warnings(layout: Layout) -> tuple[str, ...]:
             "rectangular grid"
         )
     if is_lossy(layout.places[0][0].path):
-        warnings.append("the images were compressed with loss")
+        warnings.append("the images have undergone lossy compression")
     return tuple(warnings)
 
 
