@@ -19,7 +19,7 @@ from torch import nn
 
 from aiene.errors import ModelError
 from aiene.geometry.grid import Grid, Volume
-from aiene.models.importers import nnunet_v1
+from aiene.models.importers import nnunet as nnunet_v1
 from aiene.models.importers.bundle import Choices, import_segmenter
 from aiene.segment.segmenter import load_segmenter
 

@@ -16,10 +16,9 @@ from aiene.errors import InputError, UsageError
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.pacs.archive import FoundSeries, archive_of
-from aiene.pacs.association import PeerError
 from aiene.pacs.config import parse_peer
-from aiene.pacs.pull import Choice, pull
-from aiene.pacs.wanted import Wanted, query, read_list
+from aiene.pacs.dimse import PeerError
+from aiene.pacs.pull import Choice, Wanted, pull, query, read_list
 from builders.dicom_files import slice_dataset
 from builders.orthanc import PULL_PORT, Orthanc
 from builders.pacs_site import oblique_series, uid_of_study
@@ -107,7 +106,7 @@ class Lying:
 def instance(number: int, series: str = "9.9") -> bytes:
     import numpy as np
 
-    from aiene.export.identity import encoded
+    from aiene.export.attributes import encoded
 
     ds = slice_dataset(np.zeros((4, 4), np.uint16), position=(0, 0, number))
     ds.SeriesInstanceUID, ds.SOPInstanceUID = series, f"9.9.{number}"

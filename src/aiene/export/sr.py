@@ -12,9 +12,8 @@ from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
-from aiene.export import codes
-from aiene.export.case import PRIMARY, ExportCase, Findings
-from aiene.export.identity import (
+from aiene.export import attributes as codes
+from aiene.export.attributes import (
     MANUFACTURER,
     MODEL_NAME,
     RESEARCH,
@@ -28,6 +27,7 @@ from aiene.export.identity import (
     tracking_uid,
     uid_of,
 )
+from aiene.export.case import PRIMARY, ExportCase, Findings
 from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
 from aiene.nodes.measure import axial_axes

@@ -25,10 +25,11 @@ from aiene.models.bundle import (
     read_bundle,
     write_card,
 )
-from aiene.models.importers import nnunet_v1, nnunet_v2
+from aiene.models.importers import nnunet as nnunet_v1
+from aiene.models.importers import nnunet as nnunet_v2
 from aiene.models.importers.keras import import_classifier
 from aiene.models.importers.label_names import ChosenLabels, chosen_labels
-from aiene.models.importers.nnunet_v1 import V1Plan
+from aiene.models.importers.nnunet import V1Plan
 from aiene.models.importers.trial import Intensities, fitting_intensities, try_out
 from aiene.preprocess.profile import profile_named
 from aiene.preprocess.template import read_template
