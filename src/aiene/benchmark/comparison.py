@@ -14,8 +14,15 @@ from aiene.benchmark.endpoints import Endpoint, Models, endpoints
 from aiene.benchmark.records import TruthRecord
 from aiene.stats.bootstrap import cluster_bootstrap
 from aiene.stats.elementary import holm
-from aiene.stats.equivalence import LEVEL, difference_test, equivalence, subtracted
-from aiene.stats.paired import paired, sign_flip_p, superiority_table
+from aiene.stats.paired import (
+    LEVEL,
+    difference_test,
+    equivalence,
+    paired,
+    sign_flip_p,
+    subtracted,
+    superiority_table,
+)
 from aiene.stats.ranking import critical_difference, rank_statistics, ranking
 from aiene.stats.roc import delong_test
 
