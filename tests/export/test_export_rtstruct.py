@@ -20,8 +20,8 @@ from pydicom.dataset import Dataset
 
 from aiene.errors import CaseError
 from aiene.export import rtstruct
-from aiene.export.attributes import encoded
 from aiene.export.case import findings_of
+from aiene.export.identity import encoded
 from aiene.export.verification import check_rtstruct
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import pull_labels

@@ -16,10 +16,9 @@ from hypothesis.extra import numpy as arrays
 from scipy.spatial import cKDTree
 
 from aiene.errors import CaseError
-from aiene.export import attributes as codes
-from aiene.export import seg
-from aiene.export.attributes import encoded, tracking_uid
+from aiene.export import codes, seg
 from aiene.export.case import findings_of, on_source
+from aiene.export.identity import encoded, tracking_uid
 from aiene.export.run import export_run
 from aiene.export.verification import check_fractional, check_segmentation, parsed, read_segments
 from aiene.geometry.grid import Grid

@@ -13,10 +13,9 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from aiene.errors import CaseError
-from aiene.export import attributes as codes
-from aiene.export import seg, sr
-from aiene.export.attributes import encoded, tracking_uid
+from aiene.export import codes, seg, sr
 from aiene.export.case import findings_of
+from aiene.export.identity import encoded, tracking_uid
 from aiene.export.verification import check_report, parsed
 from builders.export_runs import FOOT_GRID, MAKER, Planted, ball, case_of, says, series_of, small_grid
 

@@ -106,7 +106,7 @@ class Lying:
 def instance(number: int, series: str = "9.9") -> bytes:
     import numpy as np
 
-    from aiene.export.attributes import encoded
+    from aiene.export.identity import encoded
 
     ds = slice_dataset(np.zeros((4, 4), np.uint16), position=(0, 0, number))
     ds.SeriesInstanceUID, ds.SOPInstanceUID = series, f"9.9.{number}"

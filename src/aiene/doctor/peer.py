@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 from aiene.doctor.finding import Finding
 from aiene.errors import AieneError, ProblemError
-from aiene.export.attributes import encoded
+from aiene.export.identity import encoded
 from aiene.pacs.config import Peer
 from aiene.pacs.dimse import PeerError, associated, context, echo, there_already
 from aiene.pacs.objects import read_outgoing

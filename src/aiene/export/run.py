@@ -31,8 +31,8 @@ from aiene.errors import (
     attempt,
 )
 from aiene.export import rtstruct, secondary_capture, seg, sr
-from aiene.export.attributes import contradictions, encoded
 from aiene.export.case import ExportCase, Findings, findings_of, grid_of_facts
+from aiene.export.identity import contradictions, encoded
 from aiene.export.probabilities import Probabilities
 from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
 from aiene.export.source_lookup import NeverDicomError, Sources

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from aiene.errors import CaseError
-from aiene.export import attributes as identity
+from aiene.export import identity
 from aiene.export.case import ExportCase, Findings, findings_of, planes
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels

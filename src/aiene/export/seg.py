@@ -11,8 +11,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from aiene.errors import CaseError
-from aiene.export import attributes as codes
-from aiene.export.attributes import (
+from aiene.export import codes
+from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, planes
+from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
     RESEARCH,
@@ -27,7 +28,6 @@ from aiene.export.attributes import (
     tracking_uid,
     uid_of,
 )
-from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, planes
 from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import headers_of, value_of

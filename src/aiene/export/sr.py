@@ -12,8 +12,9 @@ from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
-from aiene.export import attributes as codes
-from aiene.export.attributes import (
+from aiene.export import codes
+from aiene.export.case import PRIMARY, ExportCase, Findings
+from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
     RESEARCH,
@@ -27,7 +28,6 @@ from aiene.export.attributes import (
     tracking_uid,
     uid_of,
 )
-from aiene.export.case import PRIMARY, ExportCase, Findings
 from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
 from aiene.nodes.measure import axial_axes

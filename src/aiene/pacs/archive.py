@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 from pydicom.dataset import Dataset
 
 from aiene.errors import UsageError
-from aiene.export.attributes import encoded
+from aiene.export.identity import encoded
 from aiene.ingest.dicom.header import quiet
 from aiene.pacs.config import Peer
 from aiene.pacs.dimse import PeerError, associated, context, matches, netdicom
