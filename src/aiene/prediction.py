@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from aiene.cells import probability_text
+from aiene.csv_tables import probability_text
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, InputError, UsageError, counted
 from aiene.export.case import grid_of_facts

@@ -15,9 +15,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from aiene.classify.classifier import load_classifier
+from aiene.classify.classifier import classifier_inputs, load_classifier
 from aiene.classify.dualnet import DualNet, DualNetWidths
-from aiene.classify.inputs import classifier_inputs
 from aiene.cli.app import app
 from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from aiene.cells import rows_bytes
+from aiene.csv_tables import rows_bytes
 from aiene.errors import (
     AieneError,
     InputError,

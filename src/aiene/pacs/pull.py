@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydicom import dcmread
 
-from aiene.cells import rows_bytes
+from aiene.csv_tables import rows_bytes
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.ingest.dicom.header import DAMAGED, quiet
 from aiene.pacs.archive import Archive, FoundSeries

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from aiene.cells import rows_bytes
+from aiene.csv_tables import rows_bytes
 from aiene.errors import UsageError
 from aiene.pacs.config import Peer
 from aiene.pacs.dimse import PeerError, associated, context, netdicom, send, there_already

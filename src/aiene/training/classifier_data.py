@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from aiene.csv_tables import unknown_case
 from aiene.errors import TrainingDataError, UsageError
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
@@ -24,7 +25,6 @@ from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import read_record
 from aiene.training.records import FOLDS, LeftOut, OnNote, OnStep, Pair, Step, read_crop
 from aiene.training.start import RECORDS, check_record, preparation_identity, preparation_of
-from aiene.user_table import unknown_case
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from aiene.csv_tables import plain_id
 from aiene.errors import AieneError, InputError, TrainingDataError, case_name, file_name, said
 from aiene.geometry.resample import pull_labels
 from aiene.hashing import digest
@@ -31,7 +32,6 @@ from aiene.results.ownership import refuse_files_within
 from aiene.results.reviews import are_reviewed
 from aiene.training.patients import PatientTable, Slices, slices_of
 from aiene.training.records import FOLDS, LABELS, LeftOut, Pair, TrainingCrop, is_of, packed
-from aiene.user_table import plain_id
 
 FEWEST_PATIENTS: Final = 5
 

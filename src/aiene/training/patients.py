@@ -19,9 +19,9 @@ from typing import Final
 
 import numpy as np
 
+from aiene.csv_tables import Table, plain_id, read_table, unknown_case
 from aiene.errors import InputError, TrainingDataError
 from aiene.geometry.grid import Volume
-from aiene.user_table import Table, plain_id, read_table, unknown_case
 
 _REMEDY: Final = "give case_id,patient_id[,fold] with a value in each row"
 

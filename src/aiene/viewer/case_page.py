@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aiene.cells import probability_text
+from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, ModelError
 from aiene.export.case import grid_of_facts
 from aiene.export.run_reader import RunRecord, read_labels
