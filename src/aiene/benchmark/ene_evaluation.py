@@ -16,7 +16,7 @@ import numpy.typing as npt
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.counting import NodeScore, Track, node_scores, tracks_of
-from aiene.benchmark.metrics.classification import classification, patient_agreement
+from aiene.benchmark.metrics.classification import calibration, classification, patient_agreement
 from aiene.benchmark.records import CaseRecord
 from aiene.extras import need
 from aiene.nodes.node import CountingRule
@@ -31,8 +31,9 @@ def judgement(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseR
 
     `on_truth`: the classifier on the truth's own masks, which isolates it from the segmenter. `end_to_end`:
     what comes out for a labelled node when the model finds the nodes itself; a node that it missed, or that
-    does not count by its bundle's rule, counts as a probability of 0. False nodes have no truth and count
-    only in the numbers of each patient.
+    does not count by its bundle's rule, counts as judged wrongly, so that missing one never pays. Calibration
+    alone takes it as 0, which is what the model says of it. False nodes have no truth and count only in the
+    numbers of each patient.
 
     Parameters
     ----------
@@ -63,10 +64,14 @@ def _track(
         [one.score for one in scores],
         thresholds=tuple(dict.fromkeys((threshold, *config.ene_thresholds))),
         patients=[one.patient_id for one in scores],
-        lost=[not one.judged for one in scores],
+        lost=[one.missed or not one.judged for one in scores],
         resamples=config.resamples,
         seed=config.seed,
     )
+    if any(one.missed for one in scores):
+        said = [0.0 if one.missed else one.score for one in scores]
+        fit = calibration([one.ene for one in scores], said, [one.patient_id for one in scores])
+        figures = replace(figures, calibration=fit)
     unjudged = sum(not one.judged for one in scores)
     if unjudged:
         reason = f"{unjudged} of {len(scores)} labelled nodes have no probability"
@@ -83,6 +88,7 @@ def _track(
     return {
         **asdict(figures),
         "threshold": threshold,
+        "missed": sum(one.missed for one in scores),
         "not_judged": unjudged,
         "false_nodes_called_ene": _false_calls(records, rule) if track == "end_to_end" else None,
         "patients": _patients(config, records, scores, track, rule),

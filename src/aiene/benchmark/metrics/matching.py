@@ -82,8 +82,7 @@ def match_checked(
     true_numbers, true_index = _numbered(truth)
     found_numbers, found_index = _numbered(predicted)
     shared = _shared_voxels(true_index, found_index, len(true_numbers), len(found_numbers))
-    true_sizes = np.bincount(true_index.ravel(), minlength=len(true_numbers) + 1)[1:]
-    found_sizes = np.bincount(found_index.ravel(), minlength=len(found_numbers) + 1)[1:]
+    true_sizes, found_sizes = _sizes(true_index, len(true_numbers)), _sizes(found_index, len(found_numbers))
     candidates = _candidates(shared, true_sizes, found_sizes, true_numbers, found_numbers, iou_threshold)
     pairs = one_to_one(candidates)
     hit, used = {pair.truth for pair in pairs}, {pair.predicted for pair in pairs}
@@ -131,10 +130,13 @@ def components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     if block is None:
         return parts
     labelled, count = ndimage.label(mask[block], structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+    inside = mask[block]
+    values = labelled[inside]
     ranks = np.zeros(count + 1, dtype=np.int32)
-    ranks[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
-    parts[block] = ranks[labelled]
+    ranks[1 + np.argsort(-np.bincount(values, minlength=count + 1)[1:], kind="stable")] = np.arange(
+        1, count + 1
+    )
+    parts[block][inside] = np.take(ranks, values)
     return parts
 
 
@@ -144,7 +146,7 @@ def _numbered(nodes: LabelArray) -> tuple[list[int], npt.NDArray[np.int64]]:
         there = np.bincount(nodes.ravel().astype(np.intp, copy=False)) > 0
         there[0] = False
         rank = np.where(there, np.cumsum(there), 0)
-        return [int(value) for value in np.flatnonzero(there)], rank[nodes]
+        return [int(value) for value in np.flatnonzero(there)], np.take(rank, nodes)
     values, index = np.unique(nodes, return_inverse=True)
     index = index.reshape(nodes.shape).astype(np.int64)
     background = np.flatnonzero(values == 0)
@@ -160,8 +162,14 @@ def _shared_voxels(
     truth: npt.NDArray[np.int64], found: npt.NDArray[np.int64], n_true: int, n_found: int
 ) -> npt.NDArray[np.int64]:
     """Voxels (true, predicted) that each pair of nodes has in common."""
-    both = np.bincount((truth * (n_found + 1) + found).ravel(), minlength=(n_true + 1) * (n_found + 1))
-    return both.reshape(n_true + 1, n_found + 1)[1:, 1:]
+    both = (truth != 0) & (found != 0)
+    pairs = (truth[both] - 1) * n_found + found[both] - 1
+    return np.bincount(pairs, minlength=n_true * n_found).reshape(n_true, n_found)
+
+
+def _sizes(index: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Voxels of each of the nodes 1, 2, ...; the background, most of the map, is not counted."""
+    return np.bincount(index[index != 0], minlength=count + 1)[1:]
 
 
 def _candidates(

@@ -56,7 +56,7 @@ def surface_metrics(
     """
     if not truth.any() or not prediction.any():
         raise ValueError("an empty mask has no surface")
-    there, back = _both_ways(_face_voxels(truth, spacing), _face_voxels(prediction, spacing))
+    there, back = _both_ways(_face_voxels(truth), _face_voxels(prediction), spacing)
     hd95 = max(float(np.percentile(way, HAUSDORFF_PERCENTILE)) for way in (there, back))
     assd = float(np.concatenate([there, back]).mean())
     return SurfaceMetrics(hd95, assd, _surface_dice(truth, prediction, spacing, tolerances_mm))
@@ -65,9 +65,11 @@ def surface_metrics(
 def _surface_dice(
     truth: BoolArray, prediction: BoolArray, spacing: Spacing, tolerances_mm: Sequence[float]
 ) -> tuple[float, ...]:
-    true_points, true_areas = _surface_elements(truth, spacing)
-    found_points, found_areas = _surface_elements(prediction, spacing)
-    there, back = _both_ways(true_points, found_points)
+    true_codes, found_codes = _neighbourhoods(truth), _neighbourhoods(prediction)
+    true_places, found_places = _on_surface(true_codes), _on_surface(found_codes)
+    there, back = _both_ways(true_places, found_places, spacing)
+    areas = _areas(spacing)
+    true_areas, found_areas = areas[true_codes[true_places]], areas[found_codes[found_places]]
     total = true_areas.sum() + found_areas.sum()
     near = (
         true_areas[there <= tolerance + _ROUNDING_MM].sum()
@@ -77,32 +79,40 @@ def _surface_dice(
     return tuple(float(area / total) for area in near)
 
 
-def _both_ways(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """For each point of the first set how far the nearest of the second is, and the other way round."""
-    return _nearest(first, second), _nearest(second, first)
+def _both_ways(first: BoolArray, second: BoolArray, spacing: Spacing) -> tuple[FloatArray, FloatArray]:
+    """How far (mm) each place of one map (z, y, x) is from the nearest of the other, and back."""
+    points, others = (np.argwhere(places) * np.array(spacing) for places in (first, second))
+    return _nearest(points, second[first], others), _nearest(others, first[second], points)
 
 
-def _nearest(points: FloatArray, others: FloatArray) -> FloatArray:
-    return np.asarray(cKDTree(others, leafsize=32).query(points)[0], dtype=np.float64)
+def _nearest(points: FloatArray, shared: BoolArray, others: FloatArray) -> FloatArray:
+    """From each point to the nearest of the others, of which it may be one (`shared`)."""
+    distances = np.zeros(len(points))
+    if not shared.all():  # what lies in both is 0 apart, and half of a good prediction's surface does
+        distances[~shared] = cKDTree(others, leafsize=32, balanced_tree=False).query(points[~shared])[0]
+    return distances
 
 
-def _face_voxels(mask: BoolArray, spacing: Spacing) -> FloatArray:
-    """Centres (n, 3) in mm of the voxels of a mask that have a face on the outside."""
-    inner = ndimage.binary_erosion(mask)
-    points: FloatArray = np.argwhere(mask & ~inner) * np.array(spacing)
-    return points
+def _face_voxels(mask: BoolArray) -> BoolArray:
+    """The voxels of a mask that have a face on the outside."""
+    faces: BoolArray = mask & ~ndimage.binary_erosion(mask)
+    return faces
 
 
-def _surface_elements(mask: BoolArray, spacing: Spacing) -> tuple[FloatArray, FloatArray]:
-    """Where the surface runs through a 2 x 2 x 2 neighbourhood: middles (n, 3) in mm, and areas in mm2."""
+def _neighbourhoods(mask: BoolArray) -> npt.NDArray[np.uint8]:
+    """Which of each 2 x 2 x 2 voxels are in the mask, as eight bits; the array is padded by one voxel."""
     voxels = np.pad(mask, 1).astype(np.uint8)
     size = [length - 1 for length in voxels.shape]
     codes = np.zeros(size, dtype=np.uint8)
     for bit, (z, y, x) in enumerate(np.ndindex(2, 2, 2)):
         codes |= voxels[z : z + size[0], y : y + size[1], x : x + size[2]] << np.uint8(7 - bit)
-    places = np.argwhere((codes != 0) & (codes != 255))
-    areas = _areas(spacing)[codes[tuple(places.T)]]
-    return places * np.array(spacing), areas
+    return codes
+
+
+def _on_surface(codes: npt.NDArray[np.uint8]) -> BoolArray:
+    """The neighbourhoods that the surface runs through: they are not uniform."""
+    places: BoolArray = (codes != 0) & (codes != 255)
+    return places
 
 
 def _areas(spacing: Spacing) -> FloatArray:
