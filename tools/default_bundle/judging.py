@@ -338,7 +338,8 @@ def alike_places(crop: Volume) -> Places:
         near = np.abs(places[:, 0] - middle[0]) * step[0] <= SAME_LEVEL_MM
         near &= np.abs(aside - abs(middle[2] - midline) * step[2]) <= SAME_LEVEL_MM
         near &= np.abs(bright - crop.array[mask].mean()) * (high - low) <= SAME_TISSUE_HU
-        return places[near] if near.any() else np.round(middle).astype(np.int64)[None]
+        fitting: npt.NDArray[np.int64] = places[near]
+        return fitting if len(fitting) else np.round(middle).astype(np.int64)[None]
 
     return alike
 
