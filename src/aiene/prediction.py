@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from aiene.cells import probability_text
+from aiene.csv_tables import probability_text
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, InputError, UsageError, counted
+from aiene.export.case import grid_of_facts
 from aiene.export.run_reader import read_labels, read_run
-from aiene.export.source_series import grid_of_facts
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.find import find_cases

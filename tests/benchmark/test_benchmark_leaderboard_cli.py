@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from aiene.benchmark.leaderboard.entry import Entry
 from aiene.benchmark.leaderboard.store import add_entries, read_entries
-from aiene.cli.leaderboard import app
+from aiene.cli.benchmark import leaderboard_app as app
 
 RUN = CliRunner()
 SETTINGS = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}

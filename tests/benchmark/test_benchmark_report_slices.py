@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aiene.benchmark.report.axial_slice import axial_view, field, window, worst_slice
+from aiene.benchmark.report.worst_cases import axial_view, field, window, worst_slice
 from aiene.geometry.grid import AXIAL, Grid
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, shown
 from aiene.report.style import label, look

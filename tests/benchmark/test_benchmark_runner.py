@@ -17,7 +17,7 @@ import pytest
 from aiene import parallel as crew
 from aiene.benchmark import case_evaluation as case_work
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, ModelEntry
-from aiene.benchmark.linear_probe import cross_validated
+from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.records import (
     CaseRecord,
     TruthRecord,

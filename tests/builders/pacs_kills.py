@@ -20,7 +20,7 @@ import pydicom
 
 from aiene.export.run import export_run
 from aiene.pacs.config import Settings
-from aiene.pacs.page import open_queue
+from aiene.pacs.http import open_queue
 from aiene.pacs.queue import Study
 from builders.export_runs import write_run
 from builders.orthanc import Orthanc

@@ -24,6 +24,12 @@ EIGHT["any"] = (EIGHT.state > 0).astype(int)
 EIGHT["event"] = (EIGHT.state == 1).astype(int)
 
 
+def by_group(estimate, time, code, group):
+    """A curve of each group that occurs: the group to what `estimate` makes of its patients."""
+    time, code, group = (np.asarray(values) for values in (time, code, group))
+    return {str(name): estimate(time[group == name], code[group == name]) for name in np.unique(group)}
+
+
 def lung(*columns: str) -> pd.DataFrame:
     """The lung cancer trial of R's survival; `status` 1 is death."""
     from lifelines.datasets import load_lung

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from aiene import deidentify
 from aiene.cli.app import app
-from aiene.cli.pseudonyms import pseudonyms
+from aiene.cli.folders import pseudonyms
 from aiene.deidentify import Disguised, Key, all_pseudonyms, read_key
 from aiene.errors import (
     AieneError,

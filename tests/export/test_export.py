@@ -19,7 +19,7 @@ import typer
 from pydicom.uid import RLELossless
 from typer.testing import CliRunner
 
-from aiene.cli.export import export as export_command
+from aiene.cli.folders import export as export_command
 from aiene.errors import OutputError, UsageError
 from aiene.export.run import export_run, parse_kinds
 from aiene.geometry.grid import Grid, Volume

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
+from aiene.export.case import Plane
 from aiene.export.rtstruct import on_plane
-from aiene.export.source_series import Plane
 from aiene.geometry.outlines import outlines
 
 Array = npt.NDArray[Any]

@@ -17,10 +17,9 @@ from scipy.spatial import cKDTree
 
 from aiene.errors import CaseError
 from aiene.export import codes, seg
-from aiene.export.case import findings_of
+from aiene.export.case import findings_of, on_source
 from aiene.export.identity import encoded, tracking_uid
 from aiene.export.run import export_run
-from aiene.export.source_series import on_source
 from aiene.export.verification import check_fractional, check_segmentation, parsed, read_segments
 from aiene.geometry.grid import Grid
 from builders.export_runs import (

@@ -15,8 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from aiene.ingest import file_head as heads
-from aiene.ingest.dicom.frame import Words
-from aiene.ingest.dicom.header import read_header
+from aiene.ingest.dicom.header import Words, read_header
 from aiene.ingest.dicom.series_selection import Contrast, contrast
 from aiene.ingest.file_head import HEAD_BYTES, Head, HeadTooShort, read_head, read_heads
 from aiene.ingest.find import find_cases

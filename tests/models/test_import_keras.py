@@ -14,9 +14,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from aiene.classify.classifier import load_classifier, load_dualnet
+from aiene.classify.classifier import ClassifierInputs, load_classifier, load_dualnet
 from aiene.classify.dualnet import DualNet
-from aiene.classify.inputs import ClassifierInputs
 from aiene.errors import ModelError
 from aiene.models.importers import keras as import_keras
 from aiene.models.importers.keras import import_classifier

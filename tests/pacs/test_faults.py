@@ -18,11 +18,10 @@ import pytest
 from pydicom.uid import JPEGLSLossless
 
 from aiene.pacs.config import Settings
+from aiene.pacs.http import BadRequestError, parts
 from aiene.pacs.queue import Outcome, Queue
 from aiene.pacs.receiver import NotKeptError, Receiver
-from aiene.pacs.store import Store
-from aiene.pacs.stow import BadRequestError, parts
-from aiene.pacs.trail import Trail
+from aiene.pacs.store import Store, Trail
 from builders.dicom_files import write_series
 from builders.pacs_site import (
     Site,
@@ -343,9 +342,8 @@ def certificates(folder: Path, *names: str) -> None:
 def test_tls_lets_in_who_has_a_certificate_and_one_that_hangs_keeps_nobody_out(
     network: None, store: Path, tmp_path: Path
 ) -> None:
-    from aiene.pacs.association import PeerError
     from aiene.pacs.config import Peer
-    from aiene.pacs.send_dimse import echo
+    from aiene.pacs.dimse import PeerError, echo
 
     pki = tmp_path / "pki"
     certificates(pki, "server", "client")

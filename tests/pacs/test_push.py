@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.export.run import export_run
 from aiene.pacs.config import Peer, parse_peer
+from aiene.pacs.dimse import judge
 from aiene.pacs.objects import read_outgoing
-from aiene.pacs.push import pause_s
-from aiene.pacs.run_objects import Commitment, push_run
-from aiene.pacs.send_dimse import judge
+from aiene.pacs.push import Commitment, pause_s, push_run
 from aiene.pacs.web import read_answer
 from builders.export_runs import write_run
 from builders.orthanc import ANSWER_PORT, Orthanc

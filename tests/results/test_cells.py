@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiene.cells import cell, probability, probability_text, rows_bytes, table_bytes
+from aiene.csv_tables import cell, probability, probability_text, rows_bytes, table_bytes
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from aiene.risk.table.columns import COLUMNS
 from aiene.risk.table.endpoints import competing, endpoint
 from aiene.risk.table.files import read_raw, write_table
 from aiene.risk.table.read import complete, read_table
-from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.competing_risks import cumulative_incidence
 
 GOOD = pd.DataFrame(
     {

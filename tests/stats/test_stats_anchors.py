@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from aiene.stats.calibration import calibration
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.concordance import uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox, linear_predictor
-from aiene.stats.cumulative_incidence import cumulative_incidence, cumulative_incidence_by_group
 from aiene.stats.decision_curve import decision_curve
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.internal_validation import optimism
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.proportional_hazards import proportional_hazards
 from aiene.stats.reclassification import reclassification
-from aiene.stats.survival_curves import kaplan_meier, kaplan_meier_by_group
+from aiene.stats.survival_curves import kaplan_meier
 from aiene.stats.tests import gray_test, log_rank
-from aiene.stats.time_auc import time_dependent_auc
-from builders.survival_cohorts import bmtcrr, lung, rossi, rossi_columns, simulated, sksurv_data
+from aiene.stats.time_dependent_accuracy import time_dependent_auc
+from builders.survival_cohorts import bmtcrr, by_group, lung, rossi, rossi_columns, simulated, sksurv_data
 
 LUNG_MODEL = ["age", "sex", "ph.ecog"]
 
@@ -43,7 +44,7 @@ def test_row_1_log_rank_of_sex_in_lung_is_that_of_r():
 def test_rows_2_and_3_medians_and_one_year_survival_in_lung():
     table = lung("sex")
     curves = [kaplan_meier(table.time, table.status)]
-    curves += kaplan_meier_by_group(table.time, table.status, table.sex).values()
+    curves += by_group(kaplan_meier, table.time, table.status, table.sex).values()
     assert [curve.median.value for curve in curves] == [310, 270, 426]
     at_year = [curve.at([365.25])[0].value for curve in curves]
     assert at_year == pytest.approx([0.40924, 0.33609, 0.52646], abs=1e-5)
@@ -145,7 +146,8 @@ def test_row_14_cumulative_incidence_is_that_of_r(shared):
         ("AML", 2): {20: 0.4439103, 40: 0.4551473},
     }
     for (group, cause), values in expected.items():
-        curve = cumulative_incidence_by_group(table.ftime, table.Status, table.D, cause=cause)[group]
+        curves = by_group(partial(cumulative_incidence, cause=cause), table.ftime, table.Status, table.D)
+        curve = curves[group]
         found = [estimate.value for estimate in curve.at(list(values))]
         assert found == pytest.approx(list(values.values()), abs=1e-6)
 

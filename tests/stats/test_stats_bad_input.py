@@ -10,14 +10,12 @@ import pandas as pd
 import pytest
 
 from aiene.errors import AieneError, UsageError
-from aiene.stats.brier import brier_score
 from aiene.stats.calibration import calibration
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.concordance import concordance, uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox, nested_lrt, term_test
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.decision_curve import decision_curve
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.imputation import impute, rubin
 from aiene.stats.internal_validation import optimism, permutation_control
 from aiene.stats.life_table import nelson_aalen
@@ -30,7 +28,7 @@ from aiene.stats.sample_size import count_distribution, information
 from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst, rmst_difference
 from aiene.stats.tests import gray_pairwise, gray_test, log_rank, log_rank_pairwise, log_rank_trend
-from aiene.stats.time_auc import time_dependent_auc
+from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
 from builders.survival_cohorts import simulated
 
 N = 40

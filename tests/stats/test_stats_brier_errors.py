@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aiene.stats.brier import brier_score, compared_brier
+from aiene.stats.time_dependent_accuracy import brier_score, compared_brier
 
 HERE = Path(__file__).parent
 R = json.loads((HERE / "r_references" / "brier_errors.json").read_text())

@@ -15,11 +15,10 @@ from math import exp, log, sqrt
 import numpy as np
 import pytest
 
-from aiene.stats.brier import brier_score
 from aiene.stats.calibration import calibration
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.concordance import concordance, uno_c
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.decision_curve import decision_curve
 from aiene.stats.elementary import holm
 from aiene.stats.imputation import rubin_estimates
@@ -27,10 +26,10 @@ from aiene.stats.life_table import nelson_aalen
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.sample_size import count_distribution, information, probability_at_least
-from aiene.stats.survival_curves import follow_up, kaplan_meier, kaplan_meier_by_group, rmst, rmst_difference
+from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst, rmst_difference
 from aiene.stats.tests import gray_test, log_rank, log_rank_trend
-from aiene.stats.time_auc import time_dependent_auc
-from builders.survival_cohorts import EIGHT
+from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
+from builders.survival_cohorts import EIGHT, by_group
 
 TIME, STATE, ANY, EVENT = (EIGHT[name].to_numpy() for name in ("time", "state", "any", "event"))
 GROUP, X = EIGHT.group.to_numpy(), EIGHT.x.to_numpy()
@@ -232,7 +231,7 @@ def test_staging_criteria():
     found = groome(TIME, ANY, GROUP, order=["b", "a"], horizon=4.5)
     # survival at 4.5: b 1/2, a 1/2: no span, shares alike
     assert (found.discrimination, found.balance, found.consistency) == (1.0, 0.0, 0.0)
-    curves = kaplan_meier_by_group(TIME, ANY, GROUP)
+    curves = by_group(kaplan_meier, TIME, ANY, GROUP)
     assert {name: curve.at([4.5])[0].value for name, curve in curves.items()} == {"a": 0.5, "b": 0.5}
 
 

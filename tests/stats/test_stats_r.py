@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiene.stats.brier import brier_score
 from aiene.stats.calibration import calibration
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.concordance import uno_c
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst
-from aiene.stats.time_auc import time_dependent_auc
+from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
 
 REFERENCE = Path(__file__).parent / "reference"
 HORIZONS = [1, 2, 3.5, 5]

@@ -9,10 +9,9 @@ import pytest
 from aiene.risk.importers.registry import import_table
 from aiene.risk.staging.stage import stage_table
 from aiene.risk.table.endpoints import competing, endpoint
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.cox import cause_specific_cox, cox
-from aiene.stats.cumulative_incidence import cumulative_incidence, cumulative_incidence_by_group
-from aiene.stats.fine_gray import fine_gray
-from aiene.stats.survival_curves import follow_up, kaplan_meier, kaplan_meier_by_group
+from aiene.stats.survival_curves import follow_up, kaplan_meier
 from aiene.stats.tests import gray_test, log_rank
 
 GROUPS = ["low", "intermediate", "high"]
@@ -72,8 +71,8 @@ def test_sizes_events_and_follow_up(oropharynx):
 )
 def test_curves_of_each_group(grouped, group, n, deaths, metastases, survival, incidence, naive):
     of = grouped[grouped.group == group]
-    os = kaplan_meier_by_group(grouped.os_time, grouped.os_event, grouped.group, order=GROUPS)[group]
-    dm = cumulative_incidence_by_group(grouped.dm_time, grouped.dm_state, grouped.group, order=GROUPS)[group]
+    os = kaplan_meier(of.os_time, of.os_event)
+    dm = cumulative_incidence(of.dm_time, of.dm_state)
     assert (os.n, os.events, dm.events) == (n, deaths, metastases)
     assert [e.value for e in os.at([2, 3, 5])] == pytest.approx(survival, abs=5e-5)
     assert [e.value for e in dm.at([2, 3, 5])] == pytest.approx(incidence, abs=5e-5)

@@ -11,9 +11,9 @@ import pytest
 
 from aiene.errors import UsageError
 from aiene.stats.centre_models import cluster_robust_cox, frailty_cox
+from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import cox
-from aiene.stats.delayed_entry import cox_with_entry, episodes, piecewise_cox
-from aiene.stats.fine_gray import fine_gray
+from aiene.stats.proportional_hazards import cox_with_entry, episodes, piecewise_cox
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import rmst_difference
 from aiene.stats.tests import weighted_log_rank

@@ -11,21 +11,21 @@ import pytest
 
 from aiene.stats.bootstrap import bootstrap, resample_counts, resample_indices
 from aiene.stats.calibration import calibration
+from aiene.stats.centre_models import random_effects
+from aiene.stats.competing_risks import fine_gray
 from aiene.stats.concordance import concordance, uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.decision_curve import decision_curve
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.imputation import draw_number, impute, rubin
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
-from aiene.stats.meta_analysis import random_effects
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.penalised_cox import find_separation
 from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import NotEstimableError, to_json
 from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.survival_curves import kaplan_meier, rmst_difference
-from aiene.stats.time_auc import time_dependent_aucs
+from aiene.stats.time_dependent_accuracy import time_dependent_aucs
 from builders.survival_cohorts import lung, simulated
 
 TABLE = simulated(250, 31)

@@ -15,9 +15,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from aiene.classify.classifier import load_classifier
+from aiene.classify.classifier import classifier_inputs, load_classifier
 from aiene.classify.dualnet import DualNet, DualNetWidths
-from aiene.classify.inputs import classifier_inputs
 from aiene.cli.app import app
 from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
@@ -29,11 +28,11 @@ from aiene.training.bundle import Trained, assemble
 from aiene.training.classifier import train_classifier
 from aiene.training.classifier_data import ClassifierTraining
 from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
-from aiene.training.ground import ground_of
 from aiene.training.metrics import sigmoid, temperature, threshold
 from aiene.training.nodes import Augmentation, Example, augmented_inputs, jittered, plain_inputs, read_nodes
 from aiene.training.place import MARKER, claim
 from aiene.training.records import Step
+from aiene.training.start import ground_of
 
 TINY = DualNetWidths(box=(2, 2, 2, 2, 2, 2), box_dense=(4, 4), small=(2, 2, 2, 2, 2, 2, 2), head=4)
 QUICK = FitSettings(epochs=2, steps=2, batch=4, patience=5)

@@ -19,8 +19,8 @@ import torch
 
 from aiene.errors import ModelError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, write_card
-from aiene.training.lock import LOCK, locked
 from aiene.training.nnunet import Job, _take_over_plan
+from aiene.training.place import LOCK, locked
 from aiene.training.start import start_of
 from aiene.training.worker_process import run_worker, visible_gpu
 
@@ -43,7 +43,7 @@ def preprocess(*_, **__): ...
 TRAINER = """
 import sys
 from pathlib import Path
-from aiene.training.lock import locked
+from aiene.training.place import locked
 from aiene.training.nnunet import Job
 from aiene.training.worker_process import run_worker
 work = Path(sys.argv[1])
@@ -193,7 +193,7 @@ def test_where_the_file_system_knows_no_locks_the_process_is_looked_up(
 
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    monkeypatch.setattr("aiene.training.lock._PATIENCE_S", 0.1)
+    monkeypatch.setattr("aiene.training.place._PATIENCE_S", 0.1)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     owner = {"process": os.getppid() if alive else ended.pid, "host": host or socket.gethostname()}

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, LabelChoice
-from aiene.benchmark.content_hash import image_sha256, in_order_of_place, labels_sha256, nodes_sha256
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
 from aiene.benchmark.metrics.matching import components, node_infos
 from aiene.benchmark.records import Pair, Pairing, Refused, TruthNode, TruthRecord
@@ -29,6 +28,7 @@ from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.ingest.discovery import walk
 from aiene.ingest.find import find_cases
+from aiene.ingest.fingerprint import image_sha256, in_order_of_place, labels_sha256, nodes_sha256
 from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case

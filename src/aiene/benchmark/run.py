@@ -16,8 +16,8 @@ from aiene.benchmark.case_evaluation import CaseTask, TruthTask, close, keep_cas
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.dataset import find_pairs, list_files, patient_finder
+from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.ene_labels import EneTable, read_ene_table
-from aiene.benchmark.linear_probe import cross_validated
 from aiene.benchmark.models import line_up, source_name
 from aiene.benchmark.records import (
     WORK,
@@ -31,8 +31,7 @@ from aiene.benchmark.records import (
     read_truth,
     truth_files,
 )
-from aiene.benchmark.results_table import results_csv
-from aiene.benchmark.summary import summary_of
+from aiene.benchmark.summary import results_csv, summary_of
 from aiene.device import available_cores, resolve_device
 from aiene.errors import AieneError, InputError, UsageError, attempt
 from aiene.extras import need

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
-from aiene.cells import probability_text
+from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, OutputError, UsageError, counted, is_hidden, visible
 from aiene.report import document
 

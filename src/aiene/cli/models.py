@@ -203,7 +203,7 @@ def import_model(
 
 def _import_whole(name: str, source: str, out: Path | None, as_json: bool, *, alone: bool) -> None:
     from aiene.errors import UsageError
-    from aiene.models.hub import import_from_hub
+    from aiene.models.bundle import import_from_hub
 
     with user_errors():
         if not alone:

@@ -15,11 +15,10 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from aiene.doctor.finding import Finding
 from aiene.errors import AieneError, ProblemError
 from aiene.export.identity import encoded
-from aiene.pacs.association import PeerError, associated, context
 from aiene.pacs.config import Peer
+from aiene.pacs.dimse import PeerError, associated, context, echo, there_already
 from aiene.pacs.objects import read_outgoing
 from aiene.pacs.push import push
-from aiene.pacs.send_dimse import echo, there_already
 from aiene.pacs.web import WebArchive
 
 _CLASSES: Final = {

@@ -16,7 +16,7 @@ from aiene.doctor.finding import Diagnosis
 from aiene.doctor.machine import installed
 from aiene.errors import OutputError
 from aiene.pacs.config import Settings
-from aiene.pacs.page import open_queue
+from aiene.pacs.http import open_queue
 from aiene.provenance import machine
 from aiene.results.atomic import write_bytes
 

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import AieneError, CaseError
-from aiene.export.case import ExportCase
+from aiene.export.case import ExportCase, SourceSeries, grid_of_facts, planes
 from aiene.export.run_reader import RunRecord, read_image
-from aiene.export.source_series import SourceSeries, grid_of_facts, planes
 from aiene.geometry.grid import RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import Bundle, find_bundle

@@ -17,9 +17,8 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from aiene.errors import CaseError
 from aiene.export import identity
-from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, findings_of
+from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, Plane, SourceSeries, findings_of, planes
 from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
-from aiene.export.source_series import Plane, SourceSeries, planes
 from aiene.geometry.outlines import Outline, outlines
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult

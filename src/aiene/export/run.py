@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from aiene.cells import rows_bytes
+from aiene.csv_tables import rows_bytes
 from aiene.errors import (
     AieneError,
     InputError,
@@ -31,12 +31,11 @@ from aiene.errors import (
     attempt,
 )
 from aiene.export import rtstruct, secondary_capture, seg, sr
-from aiene.export.case import ExportCase, Findings, findings_of
+from aiene.export.case import ExportCase, Findings, findings_of, grid_of_facts
 from aiene.export.identity import contradictions, encoded
 from aiene.export.probabilities import Probabilities
 from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
 from aiene.export.source_lookup import NeverDicomError, Sources
-from aiene.export.source_series import grid_of_facts
 from aiene.export.verification import (
     check_fractional,
     check_identity,

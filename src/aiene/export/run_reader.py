@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from aiene.cells import cell
+from aiene.csv_tables import cell
 from aiene.errors import InputError, UsageError
 from aiene.export.case import Maker
 from aiene.geometry.grid import Grid, Volume

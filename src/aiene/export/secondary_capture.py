@@ -19,8 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from aiene.errors import CaseError
 from aiene.export import identity
-from aiene.export.case import ExportCase, Findings, findings_of
-from aiene.export.source_series import planes
+from aiene.export.case import ExportCase, Findings, findings_of, planes
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import Case

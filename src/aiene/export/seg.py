@@ -12,7 +12,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from aiene.errors import CaseError
 from aiene.export import codes
-from aiene.export.case import PRIMARY, ExportCase, Findings
+from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, planes
 from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -28,7 +28,6 @@ from aiene.export.identity import (
     tracking_uid,
     uid_of,
 )
-from aiene.export.source_series import SourceSeries, planes
 from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import headers_of, value_of

@@ -12,13 +12,12 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from aiene.errors import AieneError, CaseError, InputError
+from aiene.export.case import SourceSeries, grid_of_facts, on_source
 from aiene.export.run_reader import RunRecord
-from aiene.export.source_series import SourceSeries, grid_of_facts, on_source
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.archive import opened
 from aiene.ingest.case import Case
-from aiene.ingest.dicom.frame import Frame
-from aiene.ingest.dicom.header import quiet, whole_header
+from aiene.ingest.dicom.header import Frame, quiet, whole_header
 from aiene.ingest.dicom.pixels import read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, group, lay_out

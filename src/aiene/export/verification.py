@@ -20,9 +20,8 @@ from pydicom.dataset import Dataset
 
 from aiene.errors import CaseError
 from aiene.export import codes
-from aiene.export.case import ExportCase, Findings
+from aiene.export.case import ExportCase, Findings, Plane, SourceSeries, planes
 from aiene.export.identity import tracking_uid
-from aiene.export.source_series import Plane, SourceSeries, planes
 from aiene.export.sr import lengths
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
 from aiene.ingest.dicom.header_values import TYPE_2, identity_of

@@ -17,9 +17,8 @@ from aiene.ingest.case_id import case_id, distinct, place_below, stem
 from aiene.ingest.dicom.study import find_in_scan
 from aiene.ingest.discovery import Broken, Listing, Place, list_places, moved, survey, walk_inside
 from aiene.ingest.formats import InputFormat, by_name, titles, wanted
-from aiene.ingest.identity import IdRule, Timepoint, group_by_patient, named_by_rule
+from aiene.ingest.identity import APART, IdRule, Timepoint, gather, group_by_patient, named_by_rule
 from aiene.ingest.input_list import is_input_list, listed_case, read_input_list
-from aiene.ingest.patients import APART, gather
 
 OnProgress = Callable[[int, int], None]
 """Told how many files were looked at, and of how many; called often, so it has to be quick."""

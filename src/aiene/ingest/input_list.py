@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from aiene.csv_tables import Row, Table, plain_id, read_table
 from aiene.errors import InputError, Name, TableError, case_name, file_name, joined, said
 from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.case_id import case_id, safe
-from aiene.user_table import Row, Table, plain_id, read_table
 
 _REMEDY: Final = "give a CSV with a column image and, optionally, case_id, patient_id, date, treatment, mask"
 _OTHER_NAMES: Final = {"case": "case_id", "patient": "patient_id"}

@@ -12,9 +12,8 @@ from pydicom.dataset import Dataset
 from aiene.errors import UsageError
 from aiene.export.identity import encoded
 from aiene.ingest.dicom.header import quiet
-from aiene.pacs.association import PeerError, associated, context, netdicom
 from aiene.pacs.config import Peer
-from aiene.pacs.send_dimse import matches
+from aiene.pacs.dimse import PeerError, associated, context, matches, netdicom
 from aiene.pacs.web import WebArchive
 
 FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"

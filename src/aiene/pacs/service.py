@@ -13,14 +13,12 @@ from typing import Final
 
 from aiene.extras import need
 from aiene.pacs.config import Settings
+from aiene.pacs.http import status_port, stow_port
 from aiene.pacs.listener import GB, Listener
-from aiene.pacs.page import status_port
 from aiene.pacs.push import pause_s
 from aiene.pacs.queue import Outcome, Queue, State, Study
 from aiene.pacs.receiver import Receiver
-from aiene.pacs.store import Store
-from aiene.pacs.stow import stow_port
-from aiene.pacs.trail import Trail
+from aiene.pacs.store import Store, Trail
 from aiene.parallel import Crew
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,9 @@ from xml.etree import ElementTree
 from pydicom.dataset import Dataset
 
 from aiene.extras import need
-from aiene.pacs.association import EXTRA, PeerError
 from aiene.pacs.config import Peer, secret
+from aiene.pacs.dimse import EXTRA, PeerError, judge
 from aiene.pacs.objects import Delivery, Outgoing
-from aiene.pacs.send_dimse import judge
 
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HTTP: Final = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiene.cells import rows_bytes
+from aiene.csv_tables import rows_bytes
 from aiene.parallel import Job, OnProgress, run_jobs
 from aiene.report.document import Figure, Table
 from aiene.report.render import Picture, render

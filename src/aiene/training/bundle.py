@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from aiene.models.bundle import CARD, Bundle, read_bundle, write_card
 from aiene.results.atomic import make_folder, writing
-from aiene.training.base import Ground, check_fits, preparation_of
 from aiene.training.place import NOTICE, TAKEN_FROM, bundle_at, put_bundle
 from aiene.training.records import LABELS
+from aiene.training.start import Ground, check_fits, preparation_of
 
 _UNSTATED = {
     "version": "1",

@@ -18,7 +18,6 @@ from aiene.extras import need
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
 from aiene.results.atomic import writing
-from aiene.training.base import Ground, preparation_of
 from aiene.training.bundle import Trained, assemble
 from aiene.training.classifier_data import (
     ClassifierData,
@@ -32,12 +31,11 @@ from aiene.training.classifier_data import (
 )
 from aiene.training.classifier_fit import Fitted, fit, logits_of
 from aiene.training.dataset import check_pairs, fold_sizes
-from aiene.training.ground import ground_of, refuse_leaks
-from aiene.training.lock import locked
 from aiene.training.metrics import calibration_plot, figures_of, reliability, sigmoid, temperature, threshold
 from aiene.training.nodes import Example
-from aiene.training.place import check_not_trained, claim
+from aiene.training.place import check_not_trained, claim, locked
 from aiene.training.records import LeftOut, OnNote, OnStep
+from aiene.training.start import Ground, ground_of, preparation_of, refuse_leaks
 
 SMALL = DualNetWidths(
     box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from aiene.csv_tables import plain_id
 from aiene.errors import AieneError, InputError, TrainingDataError, case_name, file_name, said
 from aiene.geometry.resample import pull_labels
 from aiene.hashing import digest
@@ -29,10 +30,8 @@ from aiene.preprocess.template import Preparation
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_files_within
 from aiene.results.reviews import are_reviewed
-from aiene.training.patients import PatientTable
+from aiene.training.patients import PatientTable, Slices, slices_of
 from aiene.training.records import FOLDS, LABELS, LeftOut, Pair, TrainingCrop, is_of, packed
-from aiene.training.same_ct import Slices, slices_of
-from aiene.user_table import plain_id
 
 FEWEST_PATIENTS: Final = 5
 
@@ -109,7 +108,7 @@ def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> dict[str
 
     Returns
     -------
-    Case id to what tells its CT from others, see `same_ct`.
+    Case id to what tells its CT from others, see `patients`.
 
     Raises
     ------

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from aiene.classify.classifier import ClassifierInputs, Normalisation, classifier_inputs
 from aiene.classify.dualnet import BOX_SIZE
-from aiene.classify.inputs import ClassifierInputs, Normalisation, classifier_inputs
+from aiene.csv_tables import plain_id, read_table
 from aiene.errors import InputError, TrainingDataError
 from aiene.nodes.node import Node, names_by_volume
 from aiene.nodes.split import dilate, padded_block, split_nodes
 from aiene.training.records import TrainingCrop
-from aiene.user_table import plain_id, read_table
 
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))
 """Columns that say where a node is, in LPS mm on the CT; the first are those of a run's `nodes.csv`."""

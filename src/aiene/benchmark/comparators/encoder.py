@@ -3,7 +3,7 @@
 SwinV2, ViT, DINOv2 and CLIP's vision tower come from the transformers library, others from timm (an
 architecture's name with weights beside it, or a folder in timm's hub layout). The features of a node are
 those of its axial, coronal and sagittal patch, one after the other. The probe that is fitted on them
-afterwards, over all cases, is in `aiene.benchmark.linear_probe`.
+afterwards, over all cases, is in `aiene.benchmark.ene_evaluation`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from aiene.benchmark.report.comparison import few_patients, verdict
-from aiene.benchmark.report.names import count, kind_title
-from aiene.benchmark.report.results_reader import Source
+from aiene.benchmark.report.results_reader import Source, count, kind_title
 from aiene.report.document import CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, numbers, shown, words
 

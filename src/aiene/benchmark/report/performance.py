@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiene.benchmark.report.chart import figures_of
-from aiene.benchmark.report.names import METRICS, metric
-from aiene.benchmark.report.results_reader import Source
+from aiene.benchmark.report.results_reader import METRICS, Source, metric
 from aiene.report.document import CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, estimate, number, numbers, shown, words
 

@@ -24,8 +24,7 @@ from pydicom.uid import (
 from scipy import ndimage
 
 from aiene.errors import InputError, file_name, said
-from aiene.ingest.dicom.frame import Frame
-from aiene.ingest.dicom.header import DAMAGED, numbers, quiet, text
+from aiene.ingest.dicom.header import DAMAGED, Frame, numbers, quiet, text
 from aiene.ingest.lattice import AIR_HU, fits_int16
 
 _TISSUE_HU: Final = (-900.0, 3000.0)

@@ -10,8 +10,7 @@ from typing import Final
 import pydicom
 
 from aiene.errors import InputError
-from aiene.ingest.dicom.frame import Frame, StudyKey
-from aiene.ingest.dicom.header import DAMAGED, Directory, Other, quiet, read_header
+from aiene.ingest.dicom.header import DAMAGED, Directory, Frame, Other, StudyKey, quiet, read_header
 from aiene.ingest.file_head import Head, read_heads
 
 

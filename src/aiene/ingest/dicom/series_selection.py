@@ -13,7 +13,7 @@ import numpy as np
 
 from aiene.errors import InputError
 from aiene.ingest.case import Case, place
-from aiene.ingest.dicom.frame import Words
+from aiene.ingest.dicom.header import Words
 from aiene.ingest.dicom.pixels import check_rescale, read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Group, Layout, group, is_axial, lay_out

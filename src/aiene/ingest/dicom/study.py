@@ -15,7 +15,7 @@ from aiene.ingest.archive import opened, split
 from aiene.ingest.case import Case, Refusal, SeriesAside, iso_date
 from aiene.ingest.case_id import case_id, place_below
 from aiene.ingest.checks import MIN_SLICES
-from aiene.ingest.dicom.frame import Frame, StudyKey
+from aiene.ingest.dicom.header import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.dicom.series_selection import (
     Candidate,

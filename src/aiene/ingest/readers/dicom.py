@@ -6,8 +6,7 @@ from typing import Any
 
 from aiene.ingest.case import Case, NativeCt, place
 from aiene.ingest.checks import check_memory
-from aiene.ingest.dicom.frame import Frame
-from aiene.ingest.dicom.header import DAMAGED, quiet, read_dataset, whole_header
+from aiene.ingest.dicom.header import DAMAGED, Frame, quiet, read_dataset, whole_header
 from aiene.ingest.dicom.header_values import odd_headers
 from aiene.ingest.dicom.pixels import is_lossy, read_stack
 from aiene.ingest.dicom.series_selection import laid_out

@@ -26,8 +26,7 @@ from aiene.ingest.file_head import Head
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import Format
 from aiene.ingest.lattice import PIXEL_TYPES, Matrix, as_json, narrow
-from aiene.ingest.nrrd_data import data_files, read_voxels
-from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, read_nrrd_header, sizes
+from aiene.ingest.nrrd import AGAIN, NrrdHeader, data_files, read_nrrd_header, read_voxels, sizes
 
 _TO_LPS: Final = {
     "lps": (1, 1, 1),

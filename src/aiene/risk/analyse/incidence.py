@@ -26,7 +26,7 @@ from aiene.risk.analyse.curve_panels import (
 )
 from aiene.risk.analyse.records import Part
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import kaplan_meier
 from aiene.stats.tests import gray_pairwise, gray_test

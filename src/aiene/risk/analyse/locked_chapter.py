@@ -19,8 +19,8 @@ from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.schemes.scheme import Scheme
-from aiene.stats.prediction_sample_size import required_sample
 from aiene.stats.records import NotEstimableError
+from aiene.stats.sample_size import required_sample
 
 FOLDER = "models"
 SIMULATED = "SIMULATED AI-ENE COUNT: the model says nothing about patients."

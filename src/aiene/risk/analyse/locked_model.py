@@ -22,9 +22,8 @@ from aiene.report.formatting import plain
 from aiene.risk.analyse.cohort import LABELS, numeric, words
 from aiene.risk.analyse.design import Term, coded
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
-from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.elementary import step
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import NotEstimableError
 

@@ -22,10 +22,10 @@ from aiene.risk.analyse.cohort import Outcome, numeric
 from aiene.risk.analyse.design import Design, Term, estimable, make_design
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import Engine
 from aiene.stats.cox import cox as _cox
 from aiene.stats.cox_model import CoxFit
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.proportional_hazards import proportional_hazards, schoenfeld
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import information

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene import cells
+from aiene import csv_tables
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.extras import need
 from aiene.results.atomic import make_folder, write_bytes
@@ -97,7 +97,7 @@ def table_bytes(table: pd.DataFrame, path: Path) -> bytes:
         return stream.getvalue()
     if ending in TEXT:
         separator = "," if ending == ".csv" else "\t"
-        return cells.table_bytes(table, delimiter=separator)
+        return csv_tables.table_bytes(table, delimiter=separator)
     raise UsageError(f"{path.name}: tables are written as .csv, .tsv, .xlsx or .parquet.")
 
 

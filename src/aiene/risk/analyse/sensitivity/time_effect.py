@@ -18,7 +18,7 @@ from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox_model import nested_lrt
-from aiene.stats.delayed_entry import cox_with_entry, piecewise_cox
+from aiene.stats.proportional_hazards import cox_with_entry, piecewise_cox
 from aiene.stats.records import Coefficient, NotEstimableError
 from aiene.stats.splines import restricted_cubic_spline
 from aiene.stats.survival_curves import rmst_difference
