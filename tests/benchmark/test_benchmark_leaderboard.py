@@ -171,7 +171,7 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) 
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
     for use in (lambda: read_entries(path), lambda: add_entry(path, _entry("a"))):
-        with pytest.raises(InputError, match="no leaderboard"):
+        with pytest.raises(InputError, match="not a leaderboard"):
             use()
     assert path.read_bytes() == content
 
@@ -183,7 +183,7 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> 
     connection.close()
     before = path.read_bytes()
     for use in (lambda: read_entries(path), lambda: add_entry(path, _entry("a"))):
-        with pytest.raises(InputError, match="no leaderboard"):
+        with pytest.raises(InputError, match="not a leaderboard"):
             use()
     assert path.read_bytes() == before
 

@@ -132,7 +132,7 @@ def test_a_conflicting_double_slice_is_refused_with_both_names(tmp_path: Path) -
     text = refusal(tmp_path / "conflict")
     assert "CT003.dcm" in text
     assert "other.dcm" in text
-    assert "same place" in text
+    assert "same position" in text
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

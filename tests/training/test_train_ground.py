@@ -101,7 +101,7 @@ def test_a_folder_that_is_no_bundle_is_left_as_it_is(
     before = content(out)
     done = command(data, out)
     assert done.exit_code == 2, done.output
-    assert "thesis is there" in done.output
+    assert "thesis exists" in done.output
     assert content(out) == before
     assert not work_folder(out).exists()
 
@@ -458,5 +458,5 @@ def test_two_cts_of_one_id_and_names_that_nnunet_takes_for_its_own_are_told(
     for folder in data:
         (folder / "p3.nii.gz").rename(folder / "p3_seg.nii.gz")
     done = command(data, tmp_path / "mine")
-    assert "p3_seg: nnU-Net takes a name that ends in _seg for a file of its own" in done.output
+    assert "p3_seg: nnU-Net treats a name that ends in _seg as a file of its own" in done.output
     assert not (tmp_path / "mine.training" / MARKER).exists()

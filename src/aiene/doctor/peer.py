@@ -16,7 +16,7 @@ from aiene.doctor.finding import Finding
 from aiene.errors import AieneError, ProblemError
 from aiene.export.identity import encoded
 from aiene.pacs.config import Peer
-from aiene.pacs.dimse import PeerError, associated, context, echo, there_already
+from aiene.pacs.dimse import NoClassError, associated, context, echo, there_already
 from aiene.pacs.objects import read_outgoing
 from aiene.pacs.push import push
 from aiene.pacs.web import WebArchive
@@ -78,9 +78,7 @@ def _contexts(area: str, wanted: Peer, own_title: str) -> Iterator[Finding]:
     try:
         with associated(wanted, own_title, [context(uid) for uid in everything.values()]) as found:
             taken = {str(c.abstract_syntax) for c in found.accepted_contexts}
-    except PeerError as error:
-        if error.passing or "takes none of" not in error.problem:
-            raise
+    except NoClassError:
         taken = set()
     refused = [name for name, uid in _CLASSES.items() if uid not in taken]
     if refused:

@@ -59,6 +59,10 @@ class PeerError(ProblemError):
         self.passing = passing
 
 
+class NoClassError(PeerError):
+    """A peer that we reach, and that accepts none of the classes which an association asked for."""
+
+
 def netdicom(purpose: str) -> Any:
     """pynetdicom, silent: what it logs may hold names, and what matters is told by us.
 
@@ -143,7 +147,7 @@ def _refusal(found: Association, peer: Peer, own_title: str) -> PeerError:
         return PeerError(f"{peer.address}: {problem.format(**words)}", remedy.format(**words), passing)
     if found.rejected_contexts and not found.accepted_contexts:
         names = sorted({str(UID(str(cx.abstract_syntax)).name) for cx in found.rejected_contexts})
-        return PeerError(
+        return NoClassError(
             f"{peer.address}: it accepts none of {', '.join(names)}",
             "allow these classes in its configuration",
         )
@@ -274,9 +278,7 @@ def there_already(objects: Sequence[Outgoing], peer: Peer, own_title: str) -> se
                 query.SOPInstanceUID = item.sop_instance
                 answers = matches(association, query)
                 found |= {str(a.get("SOPInstanceUID")) for a in answers} & {item.sop_instance}
-    except PeerError as error:
-        if error.passing or "takes none of" not in error.problem:
-            raise
+    except NoClassError:
         return None
     return found
 
