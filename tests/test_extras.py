@@ -4,8 +4,7 @@ import copy
 
 import pytest
 
-from aiene.errors import AieneError, MissingExtraError
-from aiene.extras import need
+from aiene.errors import AieneError, MissingExtraError, need
 
 
 def test_a_module_that_is_there_is_given():

@@ -22,8 +22,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Final
 
 from aiene.device import resolve_device
-from aiene.errors import CaseError, InputError, ModelError, UsageError
-from aiene.extras import need
+from aiene.errors import CaseError, InputError, ModelError, UsageError, need
 from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from aiene.benchmark import run as runner
 from aiene.benchmark.report import write as report
 from aiene.cli.benchmark import SEVERAL, app, configuration, spread
-from aiene.cli.legacy import benchmark_main as main
+from aiene.cli.container import benchmark_main as main
 from aiene.errors import UsageError
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build

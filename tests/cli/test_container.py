@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiene.cli import container, legacy
+from aiene.cli import container
 from aiene.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +25,8 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
 
         return take
 
-    monkeypatch.setattr(legacy, "main", hears("run_e2e.py"))
-    monkeypatch.setattr(legacy, "benchmark_main", hears("run_benchmark.py"))
+    monkeypatch.setattr(container, "e2e_main", hears("run_e2e.py"))
+    monkeypatch.setattr(container, "benchmark_main", hears("run_benchmark.py"))
     monkeypatch.setattr(type(app), "__call__", lambda _, words, **__: hears("aiene")(words))
     return calls
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from aiene.cli import legacy as published
+from aiene.cli import container
 from aiene.cli.app import app
 from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
 
@@ -75,7 +75,7 @@ def test_json_of_a_run_is_for_machines_and_names_no_patient(dicom_root: Path, tm
 def test_the_published_command_line_runs_the_road(dicom_root: Path, tmp_path: Path):
     out = tmp_path / "out"
     words = ["--dicom-dir", str(dicom_root), "--output-dir", str(out), "--gpu", "cpu", "--include-short-axes"]
-    assert published.main(words) == 0
+    assert container.e2e_main(words) == 0
     (table,) = out.glob("prediction_list/predictions_*/prediction_*.csv")
     assert list(pd.read_csv(table).columns[:3]) == ["case_id", "node", "pos"]
     assert "largest_short_axis" in pd.read_csv(table).columns

@@ -178,7 +178,7 @@ def test_a_class_that_is_not_taken_is_named_and_the_others_are_sent(network: Non
     status, reason = reasons["RT Structure Set Storage"]
     assert (status, reason) == (
         "refused",
-        "it does not take RT Structure Set Storage in this transfer syntax",
+        "it does not accept RT Structure Set Storage in this transfer syntax",
     )
     assert archive.calls == 1
 

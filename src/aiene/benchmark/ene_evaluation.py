@@ -18,7 +18,7 @@ from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.counting import NodeScore, Track, node_scores, tracks_of
 from aiene.benchmark.metrics.classification import calibration, classification, patient_agreement
 from aiene.benchmark.records import CaseRecord
-from aiene.extras import need
+from aiene.errors import need
 from aiene.nodes.node import CountingRule
 from aiene.stats.records import missing
 

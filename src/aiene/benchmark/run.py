@@ -33,8 +33,7 @@ from aiene.benchmark.records import (
 )
 from aiene.benchmark.summary import results_csv, summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import AieneError, InputError, UsageError, attempt
-from aiene.extras import need
+from aiene.errors import AieneError, InputError, UsageError, attempt, need
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through

@@ -275,8 +275,8 @@ def _dicom_kinds(
         raise UsageError(
             f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
         )
+    from aiene.errors import need
     from aiene.export.run import parse_kinds
-    from aiene.extras import need
 
     if chosen.num_parts > 1:
         raise UsageError(

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, need
 from aiene.export import codes
 from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, planes
 from aiene.export.identity import (
@@ -28,7 +28,6 @@ from aiene.export.identity import (
     tracking_uid,
     uid_of,
 )
-from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import headers_of, value_of
 

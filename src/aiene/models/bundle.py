@@ -18,8 +18,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
 
-from aiene.errors import ModelError, OutputError, UsageError
-from aiene.extras import need
+from aiene.errors import ModelError, OutputError, UsageError, need
 from aiene.hashing import file_sha256
 from aiene.nodes.node import CountingRule
 from aiene.results.atomic import make_folder, writing

@@ -17,8 +17,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from aiene.errors import ProblemError
-from aiene.extras import need
+from aiene.errors import ProblemError, need
 from aiene.ingest.dicom.header import quiet
 from aiene.pacs.config import Peer
 from aiene.pacs.objects import Delivery, Outgoing

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from typing import Final
 
-from aiene.extras import need
+from aiene.errors import need
 from aiene.pacs.config import Settings
 from aiene.pacs.http import status_port, stow_port
 from aiene.pacs.listener import GB, Listener

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from pydicom.dataset import Dataset
 
-from aiene.extras import need
+from aiene.errors import need
 from aiene.pacs.config import Peer, secret
 from aiene.pacs.dimse import EXTRA, PeerError, judge
 from aiene.pacs.objects import Delivery, Outgoing

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiene.extras import need
+from aiene.errors import need
 from aiene.report.document import CellTable, Document, Facts, Figure, Fold, Item, Table
 from aiene.report.formatting import compose
 from aiene.report.render import Picture

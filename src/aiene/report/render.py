@@ -6,7 +6,7 @@ import io
 import warnings
 from typing import NamedTuple
 
-from aiene.extras import need
+from aiene.errors import need
 from aiene.report.document import Figure
 from aiene.report.style import RC, stamp_figure
 

@@ -17,8 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from aiene.errors import AieneError, OutputError, UsageError
-from aiene.extras import need
+from aiene.errors import AieneError, OutputError, UsageError, need
 from aiene.report.document import RESEARCH_ONLY
 from aiene.report.page import filled
 from aiene.results.nifti import nifti_bytes

@@ -21,8 +21,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from aiene.errors import MissingExtraError
-from aiene.extras import need
+from aiene.errors import MissingExtraError, need
 from aiene.segment.network import answer
 
 log = logging.getLogger(__name__)

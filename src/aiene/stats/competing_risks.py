@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from aiene.errors import UsageError
-from aiene.extras import need
+from aiene.errors import UsageError, need
 from aiene.stats.cox_model import monotone, risk_sets, wald_rows
 from aiene.stats.elementary import chi2_tail, normal_quantile, step, unseen_limit
 from aiene.stats.life_table import LifeTable, life_table, survival_steps

@@ -17,8 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from aiene.errors import UsageError
-from aiene.extras import need
+from aiene.errors import UsageError, need
 from aiene.stats.cox_model import event_sums, fit_cox, risk_sets, wald_rows
 from aiene.stats.elementary import chi2_tail, normal_quantile, step
 from aiene.stats.life_table import life_table, survival_steps

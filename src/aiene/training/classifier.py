@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aiene.classify.classifier import load_dualnet, save_classifier
 from aiene.classify.dualnet import DualNet, DualNetWidths
-from aiene.extras import need
+from aiene.errors import need
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
 from aiene.results.atomic import writing

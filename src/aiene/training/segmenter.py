@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiene.errors import TrainingDataError, UsageError
-from aiene.extras import need
+from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle

@@ -24,8 +24,7 @@ from aiene.benchmark.comparators.slices import PictureScale, node_patches
 from aiene.benchmark.config import Kind, ModelEntry
 from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
-from aiene.errors import ModelError
-from aiene.extras import need
+from aiene.errors import ModelError, need
 from aiene.geometry.grid import Volume
 from aiene.ingest.read import read_case
 

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aiene.errors import ModelError
-from aiene.extras import need
+from aiene.errors import ModelError, need
 from aiene.hashing import file_sha256
 
 CONFIG = "config.json"

@@ -24,8 +24,7 @@ from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import GTVN, LABEL_VALUES
 from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
-from aiene.errors import ModelError
-from aiene.extras import need
+from aiene.errors import ModelError, need
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import resample
 from aiene.ingest.read import read_case

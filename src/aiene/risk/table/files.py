@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from aiene import csv_tables
-from aiene.errors import InputError, OutputError, UsageError
-from aiene.extras import need
+from aiene.errors import InputError, OutputError, UsageError, need
 from aiene.results.atomic import make_folder, write_bytes
 
 EXCEL = (".xlsx", ".xlsm")
