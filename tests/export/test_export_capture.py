@@ -196,8 +196,22 @@ def test_patient_and_study_are_copied_and_the_page_names_nobody(planted: series.
     )
     text = " ".join([words.title, words.facts, *words.captions, words.source])
     assert "GTVn_01" in text
-    assert "ENE probability 0.82 (threshold 0.5: ENE)" in text
+    assert "ENE probability 0.8230 (threshold 0.5: ENE)" in text
     assert "TEST" not in text
+
+
+def test_the_page_has_the_digits_of_the_tables_and_never_contradicts_its_verdict(planted: series.Planted):
+    node = replace(
+        planted.case.result.nodes[0],
+        ene=0.50001,
+        pos=0.91,
+        native_volume_mm3=7485.25,
+        native_long_axis_mm=27.66,
+        native_short_axis_mm=21.94,
+    )
+    words = secondary_capture._words(node, planted.case, as_shown(ct_of(planted)), (4, 9, 22))
+    assert "ENE probability 0.50001 (threshold 0.5: ENE)" in words.title
+    assert words.facts.startswith("volume 7485 mm3   axes 27.7 x 21.9 mm   pos 0.9100   side ")
 
 
 def test_the_outline_is_on_the_page(planted: series.Planted):

@@ -154,13 +154,11 @@ def test_each_node_is_one_roi_that_says_its_ene_value_beside_its_name(axial: ser
     rois = made.StructureSetROISequence
     assert [roi.ROIName for roi in rois] == [f"GTVn_{k:02d}" for k in range(1, 6)]
     assert all(len(roi.ROIName) <= 16 and roi.ROIGenerationAlgorithm == "AUTOMATIC" for roi in rois)
-    assert rois[0].ROIDescription.startswith(
-        "ENE probability 0.823 (threshold 0.5: ENE), node positivity 0.910"
-    )
+    assert rois[0].ROIDescription.startswith("ENE probability 0.8230 (threshold 0.5: ENE), pos 0.9100")
     assert "not judged" in rois[1].ROIDescription
-    assert "0.200 (threshold 0.5: no ENE)" in rois[2].ROIDescription
+    assert "0.2000 (threshold 0.5: no ENE)" in rois[2].ROIDescription
     seen = made.RTROIObservationsSequence
-    assert [item.ROIObservationLabel for item in seen[:3]] == ["ENE 0.823", "not judged", "ENE 0.200"]
+    assert [item.ROIObservationLabel for item in seen[:3]] == ["ENE 0.8230", "not judged", "ENE 0.2000"]
     assert {item.RTROIInterpretedType for item in seen} == {"GTV"}
     assert seen[0].RTROIIdentificationCodeSequence[0].CodeValue == "130051"  # GTV Nodal
     for word in ("aiene 0.1.0", "default 1.0", "abababababab", "not a medical device"):
