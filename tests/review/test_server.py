@@ -7,6 +7,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,6 +181,18 @@ def test_tools_answer_with_a_drawing(client: TestClient) -> None:
     assert client.post("/edit/case", json=ask | {"tool": "paint"}).status_code == 400
     assert client.post("/edit/case", json=ask | {"tool": "grow", "at": [999, 0, 0]}).status_code == 400
     assert client.post("/edit/case", json=ask | {"tool": "cut", "from": [1], "to": 3}).status_code == 400
+
+
+def test_a_probability_at_the_threshold_is_shown_as_it_counts(run: Run) -> None:
+    """0.30001 counts at 0.3; a page that says 0.3000 beside "yes" would contradict itself."""
+    app = make_app(review := CountingReview(run.out), "t", frozenset({HOST}))
+    result = review.results["case"]
+    nodes = (replace(result.nodes[0], ene=0.30001, pos=0.9), *result.nodes[1:])
+    review.results["case"] = replace(result, nodes=nodes)
+    with TestClient(app, base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        first = state_of(client)["nodes"][0]
+    assert (first["ene"], first["pos"]) == ("0.30001", "0.9000")
 
 
 def test_a_blind_page_holds_nothing_of_the_model(run: Run) -> None:

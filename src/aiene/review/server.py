@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
+from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, OutputError, UsageError, need
 from aiene.report.document import RESEARCH_ONLY
 from aiene.report.page import filled
@@ -275,13 +276,13 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
     labels = scene.labels
     if hidden and opened.version is None:
         result, labels = _unseen(result), labels.with_array(np.zeros_like(labels.array))
-    shown = about(scene, result)
+    shown, rule = about(scene, result), review.run.rule
     numbers = {node.value: node for node in result.nodes}
     for node in shown["nodes"]:
         own = numbers[node["value"]]
         node |= {
-            "ene": None if hidden else own.ene,
-            "pos": None if hidden else own.pos,
+            "ene": None if hidden else probability_text(own.ene, (rule.ene_threshold,), missing="–"),
+            "pos": None if hidden else probability_text(own.pos, (rule.pos_from,), missing="–"),
             "mm3": own.native_volume_mm3,
             "long": own.native_long_axis_mm,
             "short_axis": own.native_short_axis_mm,
