@@ -170,7 +170,7 @@ def _cells(file: Path, remedy: str) -> list[tuple[int, list[str]]]:
     try:
         return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
-        raise InputError(file, f"line {reader.line_num} is no CSV ({error})", remedy) from error
+        raise InputError(file, f"line {reader.line_num} is not CSV ({error})", remedy) from error
 
 
 def unknown_case(table: Path, line: int, case_id: str, known: set[str]) -> str:
@@ -178,7 +178,7 @@ def unknown_case(table: Path, line: int, case_id: str, known: set[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     near = [by_lower[n] for n in get_close_matches(case_id.lower(), by_lower, n=1, cutoff=0.8)]
     names = [file_name(table), case_name(case_id), *map(case_name, near)]
-    hint = "did you mean {}?" if near else "add the CT, or take the row away."
+    hint = "did you mean {}?" if near else "add the CT, or remove the row."
     return said(f"{{}}, line {line}: there is no CT of the case {{}}; {hint}", *names)
 
 

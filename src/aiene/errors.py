@@ -307,7 +307,7 @@ class MissingExtraError(AieneError):
     def __str__(self) -> str:
         if self.broken:
             said = f"{self.module}, which is installed but cannot be loaded ({self.broken})"
-            return f"{self.purpose} needs {said}; install aiene[{self.extra}] anew, all parts of one build."
+            return f"{self.purpose} needs {said}; reinstall aiene[{self.extra}], all parts from one build."
         return f"{self.purpose} needs {self.module}; install aiene[{self.extra}]."
 
 

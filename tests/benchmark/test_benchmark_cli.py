@@ -68,7 +68,7 @@ def test_a_failed_model_is_exit_code_1_and_its_reason_is_told(here: list[str], t
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--predictions", "one"], "say NAME=DIR"),
+        (["--predictions", "one"], "write NAME=DIR"),
         (["--predictions", "x=one", "x=two"], "x is named twice"),
         (["--reference", "gone", "--predictions", "one=one"], "no model of this name"),
         (["--image-dir", "nowhere"], "nowhere: no such folder"),

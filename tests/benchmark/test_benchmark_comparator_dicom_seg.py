@@ -114,7 +114,7 @@ def test_a_segment_of_a_foreign_tool_is_known_by_its_label_or_by_the_configurati
 
 def test_what_lies_on_other_voxels_is_refused(exported: Exported) -> None:
     away = replace(exported.run.native, origin=tuple(v + 0.7 for v in exported.run.native.origin))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="does not lie on the CT's voxels"):
+    with pytest.raises(InputError, match="does not match the CT's voxels"):
         exported.answer(like=away)
     small = exported.run.native.crop((0, 0, 0), (12, 30, 20))
     with pytest.raises(InputError, match="lie outside the CT"):

@@ -105,7 +105,7 @@ def test_nodes_count_only_within_the_folders_own_nodes_label_and_what_disagrees_
     answer = _answer(_predictions(folder), case)
     assert np.unique(answer.nodes.array).tolist() == [0, 5]
     assert answer.warnings == (
-        "100 of 244 voxels of GTVn lie in no node of its node map",
+        "100 of 244 voxels of GTVn are in no node of its node map",
         "48 voxels of its node map lie outside GTVn and do not count",
     )
 

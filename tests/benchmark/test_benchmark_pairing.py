@@ -192,7 +192,7 @@ def test_a_mask_elsewhere_is_refused_and_taken_only_if_asked(tmp_path: Path) -> 
 def test_a_mask_of_another_patient_is_refused_even_if_resampled(tmp_path: Path) -> None:
     far = build.grid(origin=(1000.0, 0.0, 0.0))
     write_nifti(build.labels(at=far), tmp_path / "a.nii.gz")
-    with pytest.raises(InputError, match="lies in the CT"):
+    with pytest.raises(InputError, match="is in the CT"):
         read_labels(tmp_path / "a.nii.gz", build.grid(), resample=True)
 
 
@@ -306,8 +306,8 @@ def test_nodes_are_named_by_a_point_in_or_near_them(tmp_path: Path) -> None:
     ("row", "said"),
     [
         ("a,GTVn_03,1", "no node 3"),
-        ("a,left,1", "no node's name"),
-        ("a,1,nan", "no number"),
+        ("a,left,1", "is not the name or number"),
+        ("a,1,nan", "not a number"),
         ("a,1,0.5", "not 0 or 1"),
         ("a,1,", "empty"),
         ("a,,1", "names no node, and the case has 2"),
@@ -332,7 +332,7 @@ def test_probabilities_may_be_anything_from_0_to_1_but_not_nan(tmp_path: Path) -
     found = _matched(tmp_path, text, probabilities=True)
     assert found.values == {1: 0.37}
     assert found.confidences == {1: 0.9}
-    assert "no number" in found.unmatched[0].reason
+    assert "not a number" in found.unmatched[0].reason
 
 
 def test_a_table_without_its_columns_is_one_sentence(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def test_one_model_gives_a_report_without_comparison_and_order(tmp_path: Path, u
     out = build.finished(tmp_path, build.NAMES[:2], ("perfect",))
     html = _html(write_report(out).parent)
     assert "nothing was compared with a reference" in html
-    assert "there is no order of models" in html
+    assert "the models cannot be ranked" in html
 
 
 def test_no_model_that_could_be_run_gives_a_report_of_reasons(out: Path) -> None:
@@ -313,8 +313,8 @@ def test_lost_masks_and_cts_are_said(out: Path) -> None:
         case["image"] = "/gone/away.nii.gz"
     (out / "work" / "cases.json").write_text(json.dumps(listed), encoding="utf-8")
     html = _html(write_report(out).parent)
-    assert "case_0: its kept masks are not there any more." in html
-    assert "its file cannot be read any more" in html
+    assert "case_0: its masks no longer exist." in html
+    assert "its file can no longer be read" in html
 
 
 def test_damaged_masks_are_said(out: Path, undrawn: None) -> None:
@@ -325,7 +325,7 @@ def test_damaged_masks_are_said(out: Path, undrawn: None) -> None:
 def test_a_lost_csv_is_said(out: Path, undrawn: None) -> None:
     (out / f"benchmark_results_{build.STAMP}.csv").unlink()
     html = _html(write_report(out).parent)
-    assert "The results CSV is not there any more" in html
+    assert "The results CSV no longer exists" in html
     assert "/dice_gtvn.png" not in html
     assert "froc.png" in html
 

@@ -113,7 +113,7 @@ def test_a_missing_key_a_folder_and_a_device_are_refused(tmp_path: Path) -> None
         read_key(tmp_path / "none.key")
     with pytest.raises(InputError, match="a folder"):
         read_key(tmp_path)
-    with pytest.raises(InputError, match="no file that stays the same"):
+    with pytest.raises(InputError, match="not a file that stays the same"):
         read_key(Path("/dev/urandom"))
 
 
@@ -173,7 +173,7 @@ def disguise(tmp_path: Path) -> Disguised:
         ("no mask for Smith; put Smith.nii.gz there.", "no mask for {Smith}; put {Smith}.nii.gz there."),
         ("series 1.2.840.113619.2.55 taken", "series [1.2.840.113619.2.55] taken"),
         ("series 1.2.840.113619.2.55.", "series [1.2.840.113619.2.55]."),
-        ("series odd-uid left aside, and other-uid.", "series [odd-uid] left aside, and [other-uid]."),
+        ("series odd-uid left out, and other-uid.", "series [odd-uid] left out, and [other-uid]."),
     ],
 )  # fmt: skip
 def test_texts_keep_their_words_and_lose_their_names(disguise: Disguised, text: str, expected: str) -> None:
@@ -186,7 +186,7 @@ def test_texts_keep_their_words_and_lose_their_names(disguise: Disguised, text: 
     "name", ["John (old) Doe", "O'Hara, Scarlett", "from Mordor", "John (old) Doe 1.dcm"]
 )
 def test_names_with_blanks_and_brackets_go_too(disguise: Disguised, name: str) -> None:
-    for text in (f"{name}: gone", f"left aside: {name}, {name.upper()}", f"the file {name} cannot be read"):
+    for text in (f"{name}: gone", f"left out: {name}, {name.upper()}", f"the file {name} cannot be read"):
         assert name.casefold() not in disguise.text(text).casefold()
 
 
@@ -204,7 +204,7 @@ def test_on_a_disc_of_many_files_with_blanks_in_their_names_each_text_is_searche
     shown = Disguised(KEY, tmp_path, None)
     shown.cases([Case("a", "dicom", tuple(tmp_path / "a" / f"IM {k:06d}" for k in range(40_000)))])
     for k in range(0, 40_000, 40):
-        assert f"IM {k:06d}" not in shown.text(f"the file IM {k:06d} cannot be read and was left aside.")
+        assert f"IM {k:06d}" not in shown.text(f"the file IM {k:06d} cannot be read and was left out.")
     assert len(searched) == 1000  # one name for each text
 
 
@@ -267,7 +267,7 @@ def test_an_error_is_raised_again_without_names_and_one_on_results_as_it_is(disg
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     with pytest.raises(OutputError), disguise.errors():
-        raise OutputError(Path("/out/case.json"), "the disk is full", "make room")
+        raise OutputError(Path("/out/case.json"), "the disk is full", "free some space")
 
 
 @pytest.mark.parametrize("case_id", ["7", "12", "123", "ct", "J", "a", "left"])
@@ -363,10 +363,10 @@ def test_words_that_do_not_fit_are_refused_before_anything_is_done(tmp_path: Pat
     for words, problem in (
         (["--list", "--pseudonymise", str(key)], "--list shows the names of the input"),
         (["-o", str(out), "--pseudonymise", str(tmp_path / "none")], "no such key file"),
-        (["-o", str(tmp_path), "--pseudonymise", str(key)], "lies among the results"),
+        (["-o", str(tmp_path), "--pseudonymise", str(key)], "is in the results folder"),
         (["-o", str(out), "--dicom-out", "--num-parts", "2"], "of a whole run"),
         (["-o", str(out), "--dicom-out", "--to", "dicom-pdf"], "dicom-pdf"),
-        (["-o", str(out), "--source-dicom", str(source)], "say --dicom-out too"),
+        (["-o", str(out), "--source-dicom", str(source)], "add --dicom-out"),
         (["-o", str(out), "--dicom-out", "--source-dicom", str(tmp_path / "no")], "no such folder"),
     ):
         done = CliRunner().invoke(app, ["run", str(source), *words])

@@ -177,10 +177,10 @@ def test_reasons_and_notes_stay_readable(hidden: Ran, cohort: Cohort) -> None:
     key, _ = read_key(cohort.key)
     cases = pd.read_csv(hidden.out / "cases.csv", keep_default_na=False).set_index("case_id")
     broken, unmasked = (key.pseudonym(name) for name in ("Gollum", "Sauron"))
-    assert "it holds no image of the kind that its name promises" in cases.loc[broken, "reason"]  # type: ignore[operator]
+    assert "it contains no image, although its name suggests one" in cases.loc[broken, "reason"]  # type: ignore[operator]
     assert f"no mask for the case {unmasked}" in cases.loc[unmasked, "reason"]  # type: ignore[operator]
     record = json.loads((hidden.out / "run.json").read_text())
-    assert any("left aside" in note for note in record["left_aside"])
+    assert any("left out" in note for note in record["left_aside"])
 
 
 def test_the_record_keeps_the_content_hash_and_pseudonymous_uids(

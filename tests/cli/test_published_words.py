@@ -35,7 +35,7 @@ def test_each_word_has_its_rank(line: str, config: dict[str, Any], expected: tup
 
 def test_no_folder_and_a_strange_format_are_said() -> None:
     words = container._parser().parse_args([])
-    with pytest.raises(UsageError, match="say where they lie with --input-dir"):
+    with pytest.raises(UsageError, match="name their folder with --input-dir"):
         container.choose_source(words, {})
     with pytest.raises(UsageError, match="tiff: no such input format"):
         container.choose_source(
@@ -51,7 +51,7 @@ def test_gpu_words_become_devices(gpu: str, device: str) -> None:
 
 
 def test_a_strange_gpu_word_is_refused() -> None:
-    with pytest.raises(UsageError, match="--gpu fast: say cpu, auto"):
+    with pytest.raises(UsageError, match="--gpu fast: use cpu, auto"):
         container.device_of("fast")  # type: ignore[attr-defined]
 
 

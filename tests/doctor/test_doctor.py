@@ -127,7 +127,7 @@ def test_a_disk_without_room_and_a_folder_that_cannot_be_written(
 ) -> None:
     usage = namedtuple("usage", ["free"])
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage(1e9))  # type: ignore[attr-defined]
-    assert "only 1.0 GB free in the current folder; make room" in problems(machine.disk_and_folders)[0]
+    assert "only 1.0 GB free in the current folder; free some space" in problems(machine.disk_and_folders)[0]
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage(100e9))  # type: ignore[attr-defined]
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("AIENE_MODELS", str(tmp_path / "file" / "models"))
@@ -188,7 +188,7 @@ def test_the_report_holds_nothing_of_a_patient_or_a_place(
     for secret in ("MILLER", "1.2.840", str(tmp_path), name, f'"{os.uname().nodename}"'):
         assert secret not in content, secret
     assert (tmp_path / "fault.zip").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(OutputError, match="a file of this name is there"):
+    with pytest.raises(OutputError, match="a file of this name exists"):
         write_report(tmp_path / "fault.zip", found)
 
 

@@ -291,7 +291,7 @@ def test_probabilities_are_stored_to_a_255th_and_come_back() -> None:
 
 def test_probabilities_of_nothing_make_no_object() -> None:
     case = case_of(foot, FOOT_GRID)
-    with pytest.raises(CaseError, match="no voxel a probability"):
+    with pytest.raises(CaseError, match="no voxel has a probability"):
         seg.build_fractional(case, {"GTVn": np.full(foot.shape, 1e-4, np.float32)})
 
 

@@ -77,7 +77,7 @@ def test_probabilities_cannot_be_had_without_what_the_run_saw(out: Path, exporte
     record["bundle"]["sha256"] = "0" * 64
     (whole / "run.json").write_text(json.dumps(record))
     (row,) = export_run(whole, ["dicom-seg-fractional"]).rows
-    assert "the bundle default is another one than that of the run" in row.reason
+    assert "the bundle default is not the one of the run" in row.reason
     record["settings"]["masks"] = "own"
     (whole / "run.json").write_text(json.dumps(record))
     (row,) = export_run(whole, ["dicom-seg-fractional"]).rows

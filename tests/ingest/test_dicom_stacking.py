@@ -122,7 +122,7 @@ def test_an_identical_double_slice_is_dropped_and_told(tmp_path: Path) -> None:
     found = read(tmp_path / "twice")
     np.testing.assert_array_equal(found.volume.array, ct())
     assert found.volume.grid.spacing[0] == 3.0
-    assert any("1 slice is there twice" in warning for warning in found.warnings)
+    assert any("1 slice is duplicated" in warning for warning in found.warnings)
 
 
 def test_a_conflicting_double_slice_is_refused_with_both_names(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_conflicting_double_slice_is_refused_with_both_names(tmp_path: Path) -
     text = refusal(tmp_path / "conflict")
     assert "CT003.dcm" in text
     assert "other.dcm" in text
-    assert "same place" in text
+    assert "same position" in text
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

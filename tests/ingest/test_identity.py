@@ -159,10 +159,12 @@ def test_ids_from_a_folder_or_an_expression(tree: Path) -> None:
 def test_what_a_rule_does_not_fit_is_a_row_with_its_reason(tree: Path) -> None:
     write_nifti(tree / "loose.nii.gz", ct())
     assert ids(tree, "folder:2")["loose"][1] == (
-        "--id-from folder:2: it lies in 0 folders below INPUT; name it by another rule, or in an input list."
+        "--id-from folder:2: it lies in 0 folders below INPUT; use another rule, or an input list."
     )
-    assert ids(tree, r"PT\d")["loose"][1] == "--id-from finds nothing in loose.nii.gz; mend the expression."
-    assert "it is no DICOM series" in ids(tree, "PatientID")["loose"][1]
+    assert (
+        ids(tree, r"PT\d")["loose"][1] == "--id-from finds nothing in loose.nii.gz; correct the expression."
+    )
+    assert "it is not a DICOM series" in ids(tree, "PatientID")["loose"][1]
 
 
 def test_patient_ids_are_shown_only_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_garbled_number_of_frames_fills_no_memory(tmp_path: Path) -> None:
     write_series(tmp_path, NumberOfFrames=2_000_000_000)
     (refused,), _ = find_cases(tmp_path)
     assert isinstance(refused, Refusal)
-    assert "do not say where they lie" in refused.reason
+    assert "have no usable position" in refused.reason
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def share_layer(builder: Builder) -> None:
         (set_weight("Dense", 0, "kernel", np.zeros((64, 8), np.float32)), "is misshapen"),
         (set_weight("Dense", 4, "kernel", np.zeros((5, 0), np.float32)), "is misshapen"),
         (set_weight("Dense", 4, "kernel", np.full((5, 2), np.nan, np.float32)), "are not finite"),
-        (set_weight("Dense", 4, "kernel", np.zeros((5, 2), np.int32)), "no plain array of numbers"),
+        (set_weight("Dense", 4, "kernel", np.zeros((5, 2), np.int32)), "not a plain array of numbers"),
         (swap_inputs, "does not join the small branch and the box branch"),
         (lambda_layer, "is a Lambda"),
         (drop_layer, "feeds 0 layers instead of one"),

@@ -243,7 +243,7 @@ def test_a_v2_model_is_copied_byte_for_byte(make_v1: Callable[..., Path], tmp_pa
             lambda w: w.update({"seg_outputs.1.weight": torch.zeros(4, 4, 1, 1, 1)}),
             r"shape \(4, 4, 1, 1, 1\) where decoder\.seg_layers\.1\.weight takes \(3, 4, 1, 1, 1\)",
         ),
-        (lambda w: w.update({"tu.1.weight": "text"}), "no tensor"),
+        (lambda w: w.update({"tu.1.weight": "text"}), "not a tensor"),
         (lambda w: w.clear(), "no weights"),
         (
             lambda w: w.update({"tu.1.weight": torch.full((8, 4, 1, 2, 2), torch.nan)}),

@@ -237,7 +237,7 @@ def test_a_process_that_the_system_ends_is_tried_again_and_then_given_up(
     with Site(settings_for(store), ended_work, new_crew=ThreadCrew) as site:
         send(files[:4])
         ended = site.wait_for(uid_of_study(files), "failed")
-    assert "ended by the system, as a rule for lack of memory, 3 times" in ended.reason
+    assert "ended by the system, usually for lack of memory, 3 times" in ended.reason
 
 
 def test_a_fault_of_ours_fails_one_study_and_names_nobody(

@@ -110,7 +110,7 @@ def test_a_real_archive_commits_itself(empty_archive: Orthanc, fresh: Path) -> N
     wanted = Commitment(("127.0.0.1", ANSWER_PORT))
     summary = push_run(fresh, parse_peer(empty_archive.peer), "ANSWERS", commitment=wanted)
     assert [d.committed for d in summary.deliveries] == [True] * 3
-    assert summary.commitment == "The archive commits itself to 3 of 3 objects."
+    assert summary.commitment == "The archive committed to storing 3 of 3 objects."
     assert summary.exit_code == 0
 
 
@@ -179,7 +179,7 @@ def test_a_class_that_is_not_taken_is_named_and_the_others_are_sent(network: Non
     status, reason = reasons["RT Structure Set Storage"]
     assert (status, reason) == (
         "refused",
-        "it does not take RT Structure Set Storage in this transfer syntax",
+        "it does not accept RT Structure Set Storage in this transfer syntax",
     )
     assert archive.calls == 1
 

@@ -22,7 +22,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(atomic.os, "fsync", full)  # type: ignore[attr-defined]
-    with pytest.raises(OutputError, match=r"table\.csv: the disk is full; make room"):
+    with pytest.raises(OutputError, match=r"table\.csv: the disk is full; free some space"):
         atomic.write_bytes(file, b"new")
     assert [f.name for f in tmp_path.iterdir()] == ["table.csv"]
     assert file.read_text() == "old"
@@ -33,7 +33,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     [
         (errno.EACCES, "no permission to write here; choose another folder with -o"),
         (errno.EROFS, "the file system is read-only; choose another folder with -o"),
-        (errno.EDQUOT, "the disk quota is used up; make room"),
+        (errno.EDQUOT, "the disk quota is used up; free some space"),
         (errno.EIO, "it cannot be written"),
     ],
 )

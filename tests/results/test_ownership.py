@@ -22,9 +22,9 @@ from aiene.results.ownership import (
 def test_ours_is_replaced_and_removed_and_anything_else_is_not(tmp_path: Path) -> None:
     (tmp_path / "patients.csv").write_text("the user's own")
     owned = Owned(tmp_path)
-    with pytest.raises(UsageError, match=r"patients\.csv in .*aiene did not write.*move it away"):
+    with pytest.raises(UsageError, match=r"patients\.csv in .*not written by aiene.*move it away"):
         owned.check("cases.csv", "patients.csv")
-    with pytest.raises(OutputError, match=r"patients\.csv: a file lies there that aiene did not write"):
+    with pytest.raises(OutputError, match=r"patients\.csv: the file there was not written by aiene"):
         owned.write(tmp_path / "patients.csv", b"ours")
     owned.remove(tmp_path / "patients.csv")
     assert (tmp_path / "patients.csv").read_text() == "the user's own"
@@ -79,7 +79,7 @@ def test_a_folder_of_the_users_is_not_claimed_and_ours_is_ours_again(tmp_path: P
     Owned(tmp_path).claim("tables")
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "mine.png").write_text("1")
-    with pytest.raises(UsageError, match=r"figures in .* a folder lies there that aiene did not make"):
+    with pytest.raises(UsageError, match=r"figures in .* the folder there was not made by aiene"):
         owned.claim("figures")
     owned.clear(tmp_path / "tables")
     assert not (tmp_path / "tables").exists()
@@ -113,7 +113,7 @@ def test_a_corrected_mask_in_a_case_folder_is_not_replaced(tmp_path: Path) -> No
     owned, target = Owned(tmp_path), tmp_path / "one"
     owned.put(made(tmp_path / "a", case="1", labels="1"), target, last="case")
     (target / "labels").write_text("corrected by hand")
-    with pytest.raises(OutputError, match="labels: a file lies there"):
+    with pytest.raises(OutputError, match="labels: the file there"):
         owned.put(made(tmp_path / "b", case="2", labels="2"), target, last="case")
     assert (target / "labels").read_text() == "corrected by hand"
     assert (target / "case").read_text() == "1"
@@ -181,7 +181,7 @@ def test_a_link_in_the_input_that_leads_into_the_results_is_seen(tmp_path: Path)
     (tmp_path / "in" / "folder").symlink_to(tmp_path / "out" / "cases")
     (tmp_path / "in" / "file.nii.gz").symlink_to(tmp_path / "out" / "cases" / "a" / "ct.nii.gz")
     for found in ("folder/a/ct.nii.gz", "file.nii.gz"):
-        with pytest.raises(UsageError, match="a file of the input, lies in the folder for the results"):
+        with pytest.raises(UsageError, match="a file of the input, is in the folder for the results"):
             refuse_files_within(tmp_path / "out", [tmp_path / "in" / found], "a file of the input")
 
 
@@ -200,7 +200,7 @@ def test_a_single_file_is_ours_by_the_record_beside_it(tmp_path: Path) -> None:
         assert table.read_bytes() == content
     assert json.loads(record.read_text())["how"] == 1
     table.write_bytes(b"a\n3\n")
-    with pytest.raises(OutputError, match=r"t\.csv: a file lies there that aiene did not write"):
+    with pytest.raises(OutputError, match=r"t\.csv: the file there was not written by aiene"):
         write_with_record(table, b"a\n4\n", {})
     assert table.read_bytes() == b"a\n3\n"
 

@@ -127,7 +127,7 @@ def test_a_node_that_could_not_be_judged_has_empty_scores() -> None:
 def test_a_node_that_does_not_count_is_shown_and_left_out_of_number_and_highest_probability() -> None:
     doubtful = replace(node(2, 3, 0.95), pos=0.2, counts=False, ene_classification=0)
     assert [n.verdict for n in (node(1, 7, 0.8), node(1, 7, 0.1))] == ["ENE", "no ENE"]
-    assert doubtful.verdict == "not counted, too little positivity"
+    assert doubtful.verdict == "not counted, `pos` too low"
     result = CaseResult("x", "ok", nodes=(node(1, 7, 0.8), doubtful))
     nodes: Any = tables.nodes_table([result], axes=False, rule=CountingRule(0.3))
     assert nodes.counts.tolist() == [1, 0]

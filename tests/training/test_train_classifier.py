@@ -144,7 +144,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
 
     with pytest.raises(KeyboardInterrupt):
         train_classifier(settings(clinic, tmp_path / "cut"), killed)
-    with pytest.raises(UsageError, match="go on with --continue"):
+    with pytest.raises(UsageError, match="with --continue"):
         train_classifier(settings(clinic, tmp_path / "cut"))
     resumed, _ = train_classifier(settings(clinic, tmp_path / "cut", go_on=True))
     whole = read_bundle(trained[0])
@@ -226,7 +226,7 @@ def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
     assert bundle.card.provenance["classifier"]["preparation"]["normalisation"] == "zscore"
     again = CliRunner().invoke(app, [*(str(places.get(word, word)) for word in lines[1][1:]), *few])
     assert again.exit_code == 2
-    assert "go on with --continue" in again.output
+    assert "with --continue" in again.output
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_a_folder_that_is_no_bundle_is_left_as_it_is(
     before = content(out)
     done = command(data, out)
     assert done.exit_code == 2, done.output
-    assert "thesis is there" in done.output
+    assert "thesis exists" in done.output
     assert content(out) == before
     assert not work_folder(out).exists()
 
@@ -386,12 +386,12 @@ def test_a_copied_ct_is_refused_by_the_command_and_taken_as_one_patient(
     [
         ("P1,a\n", "line 2: there is no CT of the case P1; did you mean p1?"),
         ("zebra,a\n", "line 2: there is no CT of the case zebra; add the CT"),
-        ("p1,a\np1,b\n", "line 3: the case p1 stands in line 2 already"),
-        ("p1,a\np1_0000,a\n", "line 3: the case p1 stands in line 2 already"),
+        ("p1,a\np1,b\n", "line 3: the case p1 is already in line 2"),
+        ("p1,a\np1_0000,a\n", "line 3: the case p1 is already in line 2"),
         ("p1,Ann\np2,ann\n", "the patients Ann and ann differ only in upper and lower case"),
         ("p1,a,b\n", "line 2: it has 3 cells, the header has 2"),
         ("p1\n", "line 2: it has 1 cells"),
-        ('p1,"a\n', "is no CSV"),
+        ('p1,"a\n', "is not CSV"),
         ("", "it has no rows"),
     ],
 )
@@ -436,8 +436,8 @@ def test_a_table_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:
             "a,1,5,2,3,1,1\nb,1,2,3,1,0\n",
             "line 2: it has 7 cells, the header has 6; write decimals with a point",
         ),
-        ('a,"1,5",2,3,1,1\n', "no three numbers in mm; write decimals with a point"),
-        ("a,1,2,3,1,1\na,1.0,2,3,1,0\n", "line 3: the node stands in line 2 already"),
+        ('a,"1,5",2,3,1,1\n', "not three numbers in mm; write decimals with a point"),
+        ("a,1,2,3,1,1\na,1.0,2,3,1,0\n", "line 3: the node is already in line 2"),
         (",1,2,3,1,1\n", "case_id is empty"),
         ("a,nan,2,3,1,1\n", "not finite"),
     ],
@@ -462,5 +462,5 @@ def test_two_cts_of_one_id_and_names_that_nnunet_takes_for_its_own_are_told(
     for folder in data:
         (folder / "p3.nii.gz").rename(folder / "p3_seg.nii.gz")
     done = command(data, tmp_path / "mine")
-    assert "p3_seg: nnU-Net takes a name that ends in _seg for a file of its own" in done.output
+    assert "p3_seg: nnU-Net treats a name that ends in _seg as a file of its own" in done.output
     assert not (tmp_path / "mine.training" / MARKER).exists()

@@ -85,7 +85,7 @@ def test_every_faulty_label_map_is_told_at_once(data: tuple[Path, Path]) -> None
     assert len(problems) == 5
     assert "p0.nii.gz: the label map is empty" in problems[0]
     assert "p1.nii.gz: it holds the values 3" in problems[1]
-    assert "lies 3 mm away" in problems[2]
+    assert "is 3 mm away" in problems[2]
     assert "its size (12, 20, 23)" in problems[3]
     assert problems[4].startswith("p4.nii.gz")
 
@@ -156,7 +156,7 @@ def test_the_users_own_folds_are_taken_and_checked(tmp_path: Path) -> None:
     [
         ("case_id,fold\na,0\n", "the column patient_id is missing"),
         ("case_id,patient_id\na,\n", "a case_id or patient_id is empty"),
-        ("case_id,patient_id,fold\na,b,first\n", "a fold is no whole number"),
+        ("case_id,patient_id,fold\na,b,first\n", "a fold is not a whole number"),
     ],
 )
 def test_a_faulty_table_of_patients_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:

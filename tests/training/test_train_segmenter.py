@@ -223,4 +223,4 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "nnunet.log").write_text("...\nOSError: [Errno 28] No space left on device\n")
     error = failure(tmp_path / "nnunet.log", 1)
     assert isinstance(error, OutputError)
-    assert "the disk is full; make room, and go on with --continue" in str(error)
+    assert "the disk is full; free some space, and continue with --continue" in str(error)

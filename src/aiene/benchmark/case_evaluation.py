@@ -268,7 +268,7 @@ def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:
         bad = sorted(values.keys() - kept[name].keys())  # NaN is in no range
         if bad:
             nodes = ", ".join(f"{value} ({values[value]:.3g})" for value in bad[:5])
-            warnings.append(f"{what} that is no probability, left out: node {nodes}")
+            warnings.append(f"{what} that is not a probability, left out: node {nodes}")
     cleaned = replace(
         answer, confidence=kept["confidence"], ene=kept["ene"], ene_on_truth=kept["ene_on_truth"]
     )

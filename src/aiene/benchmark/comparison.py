@@ -112,7 +112,7 @@ def _segmentation(config: BenchmarkConfig, models: Models, truths: Sequence[Trut
             statistics = {model: mean(table.values[:, column]) for column, model in enumerate(table.models)}
             rows = len(table.values)
             clusters = [str(row) for row in range(rows)]
-            reason = "" if rows or not segmenters else "no case of the truth allows it"
+            reason = "" if rows or not segmenters else "no case of the ground truth allows it"
             result.append(
                 Endpoint(
                     name,

@@ -204,7 +204,7 @@ def _hindrance(truth: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> st
     if len(truth) == 0:
         return "no node has both features and an ENE label"
     if len(set(truth.tolist())) < 2:
-        return "all labelled nodes are of one class, so nothing can be learnt"
+        return "all labelled nodes are of one class, so nothing can be learned"
     if min(len(set(groups[truth == one].tolist())) for one in (0, 1)) < 2:
         return "nodes of one class come from a single patient, so no patient can be left out"
     return ""

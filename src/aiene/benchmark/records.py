@@ -329,7 +329,7 @@ class Pairing:
     pairs : by case id in byte order.
     images_without_mask, masks_without_image : case ids that stand alone.
     refused : cases with more than one image or mask, and files that are not read.
-    notes : what was passed over.
+    notes : what was skipped.
     """
 
     pairs: tuple[Pair, ...]

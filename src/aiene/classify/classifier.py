@@ -134,7 +134,7 @@ _NORMALISE = {"legacy": _legacy, "zscore": _zscore, "none": _none}
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
-_AGAIN = "get the model again"
+_AGAIN = "download the model again"
 
 _Width = Annotated[int, Field(ge=1, le=65536)]
 

@@ -112,7 +112,7 @@ def verify(board: BoardPath) -> None:
         echo(f"{entry.identity[:12]}  ok  {entry.model}{f' ({entry.site})' if entry.site else ''}")
     for name, reason in found.rejected:
         echo(f"{name}  {reason}")
-    echo(f"{len(found.entries)} entries are in order, {len(found.rejected)} are not.", err=True)
+    echo(f"{len(found.entries)} entries are valid, {len(found.rejected)} are not.", err=True)
     raise typer.Exit(int(bool(found.rejected)))
 
 
@@ -374,7 +374,7 @@ def _named_folders(words: Sequence[str]) -> dict[str, Path]:
     for word in words:
         name, equals, folder = word.partition("=")
         if not (name and equals and folder):
-            raise UsageError(f"--predictions {word}: say NAME=DIR.")
+            raise UsageError(f"--predictions {word}: write NAME=DIR.")
         if name in folders:
             raise UsageError(f"--predictions: {name} is named twice; give each folder its own name.")
         folders[name] = reviewed_masks(Path(folder))

@@ -107,7 +107,7 @@ def choose_source(words: argparse.Namespace, config: dict[str, Any]) -> Source:
     named = words.input_dir or words.input_data_dir or words.dicom_dir
     folder = named or _entry(config, "path", "input_data_dir")
     if not folder:
-        raise UsageError("no CTs named; say where they lie with --input-dir.")
+        raise UsageError("no CTs given; name their folder with --input-dir.")
     by_dicom_flag = words.dicom_dir and not (words.input_dir or words.input_data_dir)
     configured = None if by_dicom_flag else _entry(config, "data", "input_data_format")
     chosen = words.input_format or ("dicom" if by_dicom_flag else configured) or "auto"
@@ -129,11 +129,15 @@ def read_config(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(file, "not a readable YAML file", "mend it, or use --input-dir elsewhere") from error
+        raise InputError(
+            file, "not a readable YAML file", "correct it, or use --input-dir and other options instead"
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise InputError(file, "not a YAML mapping", "mend it, or use --input-dir elsewhere")
+        raise InputError(
+            file, "not a YAML mapping", "correct it, or use --input-dir and other options instead"
+        )
     return content
 
 

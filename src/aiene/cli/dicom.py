@@ -74,7 +74,7 @@ def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
     try:
         Service(settings, work=_work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
     except KeyboardInterrupt:
-        console.print("stopped; what was received is kept, and the next start goes on from here.")
+        console.print("stopped; what was received is kept, and the next start continues from here.")
 
 
 @app.command()
@@ -202,7 +202,7 @@ def pull(
         with archive_of(parse_peer(source, settings), _title(ae_title, settings), by, back) as archive:
             summary = pull_series(archive, wanted, out, choice, on_row=tell)
     said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{len(summary.rows)} series and questions: {said}. In {out}", markup=False)
+    console.print(f"{len(summary.rows)} series and queries: {said}. In {out}", markup=False)
     if as_json:
         echo_json(summary.to_json())
     raise typer.Exit(summary.exit_code)

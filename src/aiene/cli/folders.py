@@ -60,7 +60,7 @@ def retable(
         echo_json({"counts": counts, "finished": made.finished, "tables": tables, "notice": made.notice})
         return
     if not made.finished:
-        echo("warning: the run has not come to its end; the tables hold the cases that are done.", err=True)
+        echo("warning: the run is not finished; the tables hold the cases that are done.", err=True)
     told = {"nodes": "nodes", "n_ai_ene": "AI-ENE nodes", "cases_with_ene": "cases with an AI-ENE node"}
     for key, words in told.items():
         echo(f"{words}: {counts['before'][key]} in the run, {counts['after'][key]} now")

@@ -252,7 +252,7 @@ def findings_of(case: ExportCase) -> Findings:
     if lost:
         raise CaseError(
             f"{', '.join(lost)} lies outside the slices of the source series",
-            "give the whole series that the run was made from",
+            "give the complete series that the run was made from",
         )
     primary = on_source(case.labels, case.source) == GTVP  # labels that were chosen as nodes are 2 there
     names = ", ".join(node.name for node in missing)
@@ -260,7 +260,9 @@ def findings_of(case: ExportCase) -> Findings:
         nodes=nodes,
         primary=primary,
         present=tuple(n for n, count in zip(case.result.nodes, counts, strict=True) if count),
-        warnings=(f"{names}: no voxel of the CT lies in it, so it has no segment",) if missing else (),
+        warnings=(f"{names}: it contains no voxel centre of the CT, so it has no segment",)
+        if missing
+        else (),
         block=_around(block_of(nodes), block_of(primary)),
     )
 
@@ -301,6 +303,6 @@ def _check_record(case: ExportCase, counts: dict[int, int]) -> None:
     )
     if other or counts.keys() - values.keys():
         raise CaseError(
-            "nodes.nii.gz and case.json do not belong together any more",
+            "nodes.nii.gz and case.json no longer belong together",
             "run the case again with --overwrite",
         )

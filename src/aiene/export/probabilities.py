@@ -92,10 +92,12 @@ class Probabilities:
             try:
                 bundle = find_bundle(self._run.model)
             except AieneError as error:
-                raise CaseError(f"the run's bundle {self._run.model} is gone", "bring it back") from error
+                raise CaseError(
+                    f"the run's bundle {self._run.model} is no longer installed", "install it again"
+                ) from error
             if bundle.sha256 != self._run.maker.bundle_sha256:
                 raise CaseError(
-                    f"the bundle {self._run.model} is another one than that of the run",
+                    f"the bundle {self._run.model} is not the one of the run",
                     "run the cases again with --overwrite",
                 )
             self._loaded = (

@@ -86,7 +86,7 @@ def build(case: ExportCase) -> Dataset:
     if not rois:
         raise CaseError(
             "no node and no primary tumour was found, so there is nothing to outline",
-            "take the SR, which says that there is none",
+            "use the SR, which reports that there is none",
         )
     made = _empty(case)
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(case.source)]

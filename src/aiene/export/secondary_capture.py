@@ -152,7 +152,7 @@ def page(ct: Volume, nodes: npt.NDArray[Any], node: NodeResult, case: ExportCase
     if not mask.any():
         raise CaseError(
             f"{node.name} lies outside the slices of the source series",
-            "give the whole series that the run was made from",
+            "give the complete series that the run was made from",
         )
     through = key_index(mask)
     size, spacing = np.array(ct.grid.size), np.array(ct.grid.spacing)

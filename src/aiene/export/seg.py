@@ -77,7 +77,7 @@ def build_fractional(case: ExportCase, probabilities: dict[str, npt.NDArray[np.f
     stored = {name: quantised(values) for name, values in probabilities.items()}
     names = [name for name, values in stored.items() if values.any()]
     if not names:
-        raise CaseError("the network gives no voxel a probability", "see the report (SR)")
+        raise CaseError("no voxel has a probability over 0", "see the report (SR)")
     used = np.flatnonzero(np.any([stored[name].any(axis=(1, 2)) for name in names], axis=0))
     pixels = np.stack([stored[name][used].astype(np.float32) / LEVELS for name in names], axis=-1)
     return _build(case, pixels, used, [_segment(case, name) for name in names], fractional=True)

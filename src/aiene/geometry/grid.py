@@ -84,7 +84,9 @@ class Grid:
         if len(self.size) != 3 or min(self.size) < 1:
             raise ValueError(f"a grid has three sizes of at least 1, not {self.size}")
         if not np.isfinite(numbers).all() or min(self.spacing) <= 0:
-            raise ValueError(f"voxel spacing {self.spacing} or origin {self.origin} is no place in space")
+            raise ValueError(
+                f"voxel spacing {self.spacing} or origin {self.origin} is not a position in space"
+            )
         vectors = np.array(self.direction)
         if not np.allclose(vectors @ vectors.T, np.eye(3), atol=_ORTHONORMAL_TOLERANCE):
             raise ValueError("direction cosines are not orthonormal")

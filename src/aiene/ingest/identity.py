@@ -120,8 +120,8 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
     if rule.how == "PatientID":
         known = item.dicom_patient
         if not known or known.startswith(_NO_ID):
-            what = "its DICOM header has no PatientID" if item.study else "it is no DICOM series"
-            raise ProblemError(f"--id-from PatientID: {what}", "name it by another rule, or in an input list")
+            what = "its DICOM header has no PatientID" if item.study else "it is not a DICOM series"
+            raise ProblemError(f"--id-from PatientID: {what}", "use another rule, or an input list")
         return known, known
     if rule.pattern is not None:
         found = rule.pattern.search(item.source)
@@ -131,7 +131,7 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
         )
         if not name:
             raise ProblemError(
-                said("--id-from finds nothing in {}", case_name(item.source)), "mend the expression"
+                said("--id-from finds nothing in {}", case_name(item.source)), "correct the expression"
             )
         return name, groups.get("case") or name
     folders = PurePosixPath(item.source).parts
@@ -142,7 +142,7 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
         raise ProblemError(
             f"--id-from folder:{rule.level}: it lies in {len(folders)} folder{'s' * (len(folders) != 1)} "
             "below INPUT",
-            "name it by another rule, or in an input list",
+            "use another rule, or an input list",
         )
     return folders[place], folders[place]
 
@@ -258,7 +258,7 @@ def _that_counts(group: dict[int, Case | Refusal], timepoint: Timepoint) -> tupl
 _Series = tuple[StudyKey, str]
 _How = Literal["copies", "split", "apart"]
 APART: Final = (
-    "another part of one of its series lies in another folder and does not fit: the CT may not be whole"
+    "another part of one of its series lies in another folder and does not fit: the CT may be incomplete"
 )
 
 
@@ -354,7 +354,7 @@ def _move(study: StudyKey, to: Place, origin: Place) -> tuple[Place, Place]:
         frames=tuple(f for f in origin.scan.frames if f.study_key != study),
         others=tuple(o for o in origin.scan.others if o.study_key != study),
     )
-    template = "{}: its part of a series was joined to that of {}"
+    template = "{}: its part of a series was joined with that of {}"
     note = said(template, file_name(origin.path), file_name(to.path))
     return (
         replace(to, scan=_union(to.scan, moving)),

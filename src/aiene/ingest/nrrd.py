@@ -69,7 +69,7 @@ class NrrdHeader:
         if not said:
             return default
         if not re.fullmatch(r"[+-]?\d{1,18}", said):
-            raise InputError(self.path, f"its field {name!r} is no whole number", AGAIN)
+            raise InputError(self.path, f"its field {name!r} is not a whole number", AGAIN)
         return int(said)
 
 
@@ -97,7 +97,7 @@ def read_nrrd_header(path: Path) -> NrrdHeader:
             continue
         name = "".join(name.lower().split())
         if name in fields:
-            raise InputError(path, "its header says one thing twice, so nobody knows which counts", AGAIN)
+            raise InputError(path, "a field appears twice in its header, so it is ambiguous", AGAIN)
         fields[name] = value.strip()
         if name == "datafile" and fields[name].split()[:1] == ["LIST"]:
             return NrrdHeader(path, fields, tuple(lines[number:]), length)
@@ -113,14 +113,14 @@ def sizes(header: NrrdHeader) -> tuple[int, int, int]:
     """
     path, words = header.path, header.get("sizes").split()
     if not all(re.fullmatch(r"\d{1,9}", word) for word in words):
-        raise InputError(path, "its sizes are no numbers", AGAIN)
+        raise InputError(path, "its sizes are not numbers", AGAIN)
     found = [int(word) for word in words]
     if len(found) < 2 or min(found) < 1:
-        raise InputError(path, f"its sizes {found} are no volume's", AGAIN)
+        raise InputError(path, f"its sizes {found} are not those of a volume", AGAIN)
     if len(found) == 2:
         raise InputError(path, "it is a single two-dimensional image", "give the whole CT volume")
     if len(found) > 3:
-        raise InputError(path, f"it has {len(found)} dimensions instead of 3", "give one CT a file")
+        raise InputError(path, f"it has {len(found)} dimensions instead of 3", "give one CT per file")
     if header.whole("dimension", 3) != 3:
         raise InputError(path, "its dimension and its sizes contradict each other", AGAIN)
     check_size(path, found)
@@ -147,11 +147,13 @@ def voxel_type(header: NrrdHeader) -> np.dtype[np.generic]:
     if bits is None:
         letter, bits = "f", _FLOATS.get(said)
     if bits is None:
-        raise InputError(header.path, "its voxels are of a type other than plain numbers", "give a grey CT")
+        raise InputError(
+            header.path, "its voxels are of a type other than plain numbers", "give a greyscale CT"
+        )
     order = {"little": "<", "big": ">"}.get(header.get("endian").lower())
     text = header.get("encoding").lower() in ("txt", "text", "ascii")
     if order is None and bits > 1 and not text:
-        raise InputError(header.path, "its byte order (endian) is not said", AGAIN)
+        raise InputError(header.path, "its byte order (endian) is not stated", AGAIN)
     return np.dtype(f"{order or '='}{letter}{bits}")
 
 
@@ -227,7 +229,7 @@ def _check_count(header: NrrdHeader, count: int, subdim: str | None, *, sound: b
     size = sizes(header)
     dimension = int(subdim) if subdim and subdim.isascii() and subdim.isdigit() else len(size) - 1
     if not sound or (subdim and not subdim.isdigit()) or not 1 <= dimension <= len(size):
-        raise InputError(header.path, "the names of its data files cannot be understood", AGAIN)
+        raise InputError(header.path, "the names of its data files cannot be parsed", AGAIN)
     wanted = math.prod(size[dimension:])
     slabs = dimension == len(size) and 1 <= count <= size[-1] and size[-1] % count == 0
     if count != wanted and not slabs:
@@ -250,7 +252,7 @@ def within_folder(header: Path, name: str) -> Path:
         missing = said("its data file {} is missing", file_name(name))
         raise InputError(header, missing, "put it beside the header")
     if not plain:
-        raise InputError(header, said("its data file {} is no plain file", file_name(name)), _BESIDE)
+        raise InputError(header, said("its data file {} is not a plain file", file_name(name)), _BESIDE)
     return file
 
 
@@ -261,7 +263,7 @@ def _piece(
     encoding = header.get("encoding").lower()
     lines, skip = header.whole("lineskip", 0), header.whole("byteskip", 0)
     if lines < 0 or (encoding not in _RAW and not 0 <= skip <= _LONGEST_SKIP) or skip < -1:
-        raise InputError(header.path, "its line skip or byte skip cannot be followed", AGAIN)
+        raise InputError(header.path, "its line skip or byte skip is not supported", AGAIN)
     length = count * dtype.itemsize
     try:
         with file.open("rb") as stream:
@@ -310,7 +312,7 @@ def _from_text(
         text = stream.read(_LONGEST_NUMBER * count).decode("ascii").replace(",", " ")
         numbers = np.array(text.split(None, count)[:count], dtype=np.float64)
         if dtype.kind != "f" and not np.isfinite(numbers).all():
-            raise InputError(file, "its voxels are no whole numbers, as its type says", _COPY)
+            raise InputError(file, "its voxels are not whole numbers, although its type says so", _COPY)
         values = numbers.astype(dtype)
     if values.size < count:
         raise InputError(file, "it ends before its last voxel", _COPY)

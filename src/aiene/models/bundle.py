@@ -171,7 +171,7 @@ def read_bundle(path: Path) -> Bundle:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         problem = f"not a model card: {where}: {first['msg'].lower()}"
-        raise ModelError(card_file, problem, "get the bundle again") from error
+        raise ModelError(card_file, problem, "download the bundle again") from error
     return Bundle(path, card, hashlib.sha256(content).hexdigest())
 
 
@@ -185,9 +185,11 @@ def verify_bundle(bundle: Bundle) -> None:
     for name, expected in sorted(bundle.card.files.items()):
         file = bundle.path / name
         if not file.is_file():
-            raise ModelError(file, "missing from the model bundle", "get the bundle again")
+            raise ModelError(file, "missing from the model bundle", "download the bundle again")
         if file_sha256(file) != expected:
-            raise ModelError(file, "its SHA-256 is not the one on the model card", "get the bundle again")
+            raise ModelError(
+                file, "its SHA-256 is not the one on the model card", "download the bundle again"
+            )
     strangers = sorted(_files_of(bundle.path).keys() - bundle.card.files.keys())
     if strangers:
         raise ModelError(bundle.path / strangers[0], "not on the model card", "remove it from the bundle")
@@ -297,7 +299,7 @@ def import_from_hub(name: str, address: str, out: Path | None = None) -> Bundle:
         raise UsageError(f"--name {name}: letters, digits, dots, dashes and underlines only.")
     target = out or models_folder() / name
     if target.exists():
-        raise OutputError(target, "a bundle or something else lies there", "choose another --name or -o")
+        raise OutputError(target, "a bundle or something else exists there", "choose another --name or -o")
     fetched = read_bundle(_fetch(found["repository"], found["revision"], address))
     half = target.with_name(f".{target.name}.partial")
     make_folder(target.parent)

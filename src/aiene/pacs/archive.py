@@ -238,10 +238,10 @@ def _told(answers: Iterator[tuple[Dataset, Any]]) -> str:
             for status, _ in answers:
                 last = status
     except RuntimeError as error:
-        raise PeerError("the archive broke off", "try again", passing=True) from error
+        raise PeerError("the archive ended the connection", "try again", passing=True) from error
     code = last.get("Status")
     if code is None or code in _PENDING:
-        raise PeerError("the archive broke off", "try again", passing=True)
+        raise PeerError("the archive ended the connection", "try again", passing=True)
     if code == 0xA801:
         raise PeerError(
             "the archive does not know where to send (move destination unknown)",

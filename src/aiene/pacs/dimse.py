@@ -36,7 +36,7 @@ _REJECTED: Final = {
         "enter {own} with this machine's address in its configuration",
     ),
     (1, 7): ("it is not called {title}", "correct the AE title of the peer"),
-    (1, 2): ("it does not take the application context", "check that it is a DICOM port"),
+    (1, 2): ("it does not accept the application context", "check that it is a DICOM port"),
     (3, 1): ("it is busy", "try again later"),
     (3, 2): ("it has as many associations as it allows, or no room", "try again later"),
 }
@@ -56,6 +56,10 @@ class PeerError(ProblemError):
         super().__init__(problem, remedy)
         self.args = (problem, remedy, passing)
         self.passing = passing
+
+
+class NoClassError(PeerError):
+    """A peer that we reach, and that accepts none of the classes which an association asked for."""
 
 
 def netdicom(purpose: str) -> Any:
@@ -135,15 +139,16 @@ def _refusal(found: Association, peer: Peer, own_title: str) -> PeerError:
         source, why = int(primitive.result_source or 0), int(primitive.diagnostic or 0)
         words = {"own": own_title, "title": peer.ae_title}
         problem, remedy = _REJECTED.get(
-            (source, why), ("it refused the association without a reason", "look into its log")
+            (source, why), ("it refused the association without a reason", "look at its log")
         )
         # a caller that it does not know stays unknown, whatever "transient" it says
         passing = primitive.result == _TRANSIENT and source != _SERVICE_USER
         return PeerError(f"{peer.address}: {problem.format(**words)}", remedy.format(**words), passing)
     if found.rejected_contexts and not found.accepted_contexts:
         names = sorted({str(UID(str(cx.abstract_syntax)).name) for cx in found.rejected_contexts})
-        return PeerError(
-            f"{peer.address}: it takes none of {', '.join(names)}", "allow these classes in its configuration"
+        return NoClassError(
+            f"{peer.address}: it accepts none of {', '.join(names)}",
+            "allow these classes in its configuration",
         )
     return _unreachable(peer)
 
@@ -192,9 +197,9 @@ _FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"  # Study Root Query/Retrieve, FIND
 _SUCCESS: Final = 0x0000
 _DUPLICATE: Final = 0x0111
 _WORDS: Final = {
-    0x0122: "it does not take this class of object",
+    0x0122: "it does not accept this class of object",
     0x0124: "it does not allow us to store",
-    0x0117: "it takes the object's UID for invalid",
+    0x0117: "it considers the object's UID invalid",
 }
 _MAX_CONTEXTS: Final = 128  # of an association (PS3.8 9.3.2.2)
 
@@ -225,9 +230,9 @@ def send(
 
 def _store(found: Any, item: Outgoing, is_taken: bool) -> Delivery:
     if not is_taken:
-        return Delivery(item, "refused", f"it does not take {item.kind} in this transfer syntax")
+        return Delivery(item, "refused", f"it does not accept {item.kind} in this transfer syntax")
     if not found.is_established:
-        return Delivery(item, "unreached", "it broke off the association")
+        return Delivery(item, "unreached", "it ended the association")
     try:
         with quiet():
             answer = found.send_c_store(dcmread(item.file))
@@ -272,9 +277,7 @@ def there_already(objects: Sequence[Outgoing], peer: Peer, own_title: str) -> se
                 query.SOPInstanceUID = item.sop_instance
                 answers = matches(association, query)
                 found |= {str(a.get("SOPInstanceUID")) for a in answers} & {item.sop_instance}
-    except PeerError as error:
-        if error.passing or "takes none of" not in error.problem:
-            raise
+    except NoClassError:
         return None
     return found
 
@@ -301,7 +304,7 @@ def matches(association: Any, query: Dataset) -> list[Dataset]:
 
 def _refused_query(code: int | None, comment: str) -> PeerError:
     if code is None:
-        return PeerError("the archive broke off while it was asked", "try again", passing=True)
+        return PeerError("the archive ended the connection while it was asked", "try again", passing=True)
     said = f": {comment}" if comment else ""
     return PeerError(
         f"the archive refused the query (status {code:04X}{said})",
@@ -322,6 +325,6 @@ def echo(peer: Peer, own_title: str) -> None:
     if status != _SUCCESS:
         raise PeerError(
             f"{peer.address}: it did not answer C-ECHO with success",
-            "look into its log",
+            "look at its log",
             passing=status is None,
         )

@@ -191,7 +191,7 @@ def _blocks(stream: BufferedIOBase, length: int) -> Iterator[bytes]:
     while length > 0:
         block = stream.read(min(_BLOCK, length))
         if not block:
-            raise BadRequestError("the request broke off")
+            raise BadRequestError("the request ended early")
         length -= len(block)
         yield block
 
@@ -201,7 +201,7 @@ def _chunks(stream: BufferedIOBase) -> Iterator[bytes]:
         try:
             size = int(stream.readline(_LONGEST_HEADER).split(b";")[0], 16)
         except ValueError:
-            raise BadRequestError("the request broke off") from None
+            raise BadRequestError("the request ended early") from None
         if size == 0:
             return
         yield from _blocks(stream, size)
@@ -217,7 +217,7 @@ def parts(body: Iterator[bytes], content_type: str) -> Iterator[bytes]:
     """
     found = _BOUNDARY.search(content_type)
     if not content_type.lower().lstrip().startswith("multipart/related") or found is None:
-        raise BadRequestError("the request is no multipart/related with a boundary")
+        raise BadRequestError("the request is not multipart/related with a boundary")
     mark = b"\r\n--" + (found[1] or found[2]).encode()
     held = bytearray(b"\r\n")  # the first boundary may stand at the very start
     _upto(held, body, mark)
@@ -248,7 +248,7 @@ def _upto(held: bytearray, body: Iterator[bytes], mark: bytes, limit: int = _LAR
 def _more(held: bytearray, body: Iterator[bytes]) -> None:
     block = next(body, None)
     if block is None:
-        raise BadRequestError("the request broke off")
+        raise BadRequestError("the request ended early")
     held += block
 
 

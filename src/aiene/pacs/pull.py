@@ -78,7 +78,7 @@ def read_list(file: Path) -> list[Wanted]:
     head = [re.sub(r"[\W_]+", "", name).lower() for name in rows[0]] if rows else []
     places = {place: _COLUMNS[name] for place, name in enumerate(head) if name in _COLUMNS}
     if not places:
-        raise InputError(file, "it has none of the columns that name a study", remedy)
+        raise InputError(file, "it has no column that identifies a study", remedy)
     found: dict[tuple[tuple[str, str], ...], Wanted] = {}
     for line, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
@@ -89,12 +89,12 @@ def read_list(file: Path) -> list[Wanted]:
             if place < len(row) and row[place].strip()
         )
         if not filters:
-            raise InputError(file, f"line {line} names no study", "fill it in, or take the line out")
+            raise InputError(file, f"line {line} names no study", "fill it in, or remove the line")
         if any(_WILD.search(value) for _, value in filters):
             raise InputError(
                 file,
-                f"line {line} holds *, ? or \\, which archives take for wildcards",
-                "name one study a line",
+                f"line {line} holds *, ? or \\, which archives treat as wildcards",
+                "name one study per line",
             )
         found.setdefault(filters, Wanted(filters, line))
     if not found:

@@ -220,7 +220,7 @@ def _request(found: Any, objects: Sequence[Outgoing], uid: str, peer: Peer) -> N
         raise PeerError(
             f"{peer.address}: it refused the request for storage commitment"
             + ("" if code is None else f" (status {code:04X})"),
-            "look into its log",
+            "look at its log",
             passing=code is None,
         )
 
@@ -363,7 +363,7 @@ def _committed(
     except PeerError as error:
         return list(deliveries), f"No storage commitment: {error}"
     if answer is None:
-        return list(deliveries), "The archive has not answered yet whether it commits itself."
+        return list(deliveries), "The archive has not yet answered the request for storage commitment."
     held, lost = (set(uids) for uids in answer)
     marked = [
         replace(
@@ -376,7 +376,7 @@ def _committed(
         )
         for d in deliveries
     ]
-    return marked, f"The archive commits itself to {len(held)} of {len(there)} objects."
+    return marked, f"The archive committed to storing {len(held)} of {len(there)} objects."
 
 
 def _row(peer: str, delivery: Delivery) -> dict[str, Any]:

@@ -203,7 +203,7 @@ class Service:
     def _ended(self, study: Study) -> None:
         """The system ended the process: as a rule for lack of memory."""
         ended = study.ended + 1
-        reason = "the process that worked on it was ended by the system, as a rule for lack of memory"
+        reason = "the process that worked on it was ended by the system, usually for lack of memory"
         if ended >= _ENDED_AT_MOST:
             self._end(study, Outcome("failed", f"{reason}, {ended} times; try a machine with more memory."))
             return

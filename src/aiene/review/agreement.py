@@ -85,7 +85,7 @@ def agreement(out: Path) -> list[Agreement]:
     """
     read_run(out)
     if not readers(out):
-        raise UsageError(f"{out.name}: nobody has reviewed it yet; start with aiene review.")
+        raise UsageError(f"{out.name}: it has not been reviewed yet; start with aiene review.")
     cases = [c for c in cases_of(out) if isinstance(c, CaseResult) and c.status in ("ok", "no_nodes")]
     views = {MODEL: {c.case_id: (c, out / "cases" / c.case_id) for c in cases}}
     for reader in readers(out):
@@ -178,7 +178,7 @@ def _of_counts(statistic: Any, counts: FloatArray) -> Estimate:
 
 def _bootstrapped(statistic: Any, n: int) -> Estimate:
     if n == 0:
-        return missing("no case that both are done with has any", 0)
+        return missing("no case that both have finished has any", 0)
     return cluster_bootstrap(statistic, n, seed=_SEED)
 
 
@@ -255,13 +255,13 @@ def _case_table(found: Sequence[Agreement]) -> Table:
         Column("count_first", "AI-ENE, first", "count"),
         Column("count_second", "AI-ENE, second", "count"),
     )
-    return Table("cases", "Cases that both are done with", columns, tuple(rows))
+    return Table("cases", "Cases that both have finished", columns, tuple(rows))
 
 
 def _method() -> Facts:
     return Facts(
         (
-            ("Cases", "accepted or corrected by both; the model's answer counts as done"),
+            ("Cases", "accepted or corrected by both; the model counts as finished"),
             ("Dice, surface distance", "of all nodes of a case as one mask; mean over cases"),
             ("Same nodes", "matched one to one by overlap (IoU), as in aiene benchmark; F1 over all cases"),
             ("Kappa", "of the AI-ENE number, weighted by the square of the difference"),

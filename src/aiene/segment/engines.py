@@ -86,7 +86,7 @@ def fast_engine(networks: Sequence[nn.Module], patch: tuple[int, int, int], devi
                 continue
             if apart <= _MOST_APART:
                 return Engine(name, answers, exact=False)
-            log.warning("%s answers otherwise than it should here and was not taken", name)
+            log.warning("%s gave a wrong answer in the check and is not used", name)
     return exact
 
 

@@ -156,10 +156,10 @@ def power(
     for holds, sentence in (
         (n >= 1, "a study has at least one patient."),
         (hazard_ratio > 0 and hazard_ratio != 1, "the hazard ratio must be above 0 and not 1."),
-        (0 < event_rate <= 1, "the event rate lies between 0 and 1."),
+        (0 < event_rate <= 1, "the event rate must be between 0 and 1."),
         (sd > 0, "the covariate must vary."),
-        (0 <= r_squared < 1, "R squared lies between 0 and 1."),
-        (0 < alpha < 1, "alpha lies between 0 and 1."),
+        (0 <= r_squared < 1, "R squared must be between 0 and 1."),
+        (0 < alpha < 1, "alpha must be between 0 and 1."),
     ):
         if not holds:
             raise UsageError(sentence)

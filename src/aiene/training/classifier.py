@@ -262,7 +262,7 @@ def _facts(settings: ClassifierTraining, base: Bundle, data: ClassifierData) -> 
         "nodes_not_in_the_table": data.unnamed,
         "left_out": [left.reason for left in data.left_out],
         "patients_per_fold": fold_sizes(data.fold_of),
-        "figures": "out of fold: each node by a model that saw no node of its patient",
+        "figures": "out of fold: each node is judged by a model that saw no node of its patient",
         "seed": settings.fit.seed,
         "device": settings.fit.device,
         "started_from": f"{base.card.name} ({base.sha256[:12]})" if settings.start_from else "random weights",

@@ -212,7 +212,7 @@ def check_work(work: Path, settings: ClassifierTraining, record: dict[str, Any])
     """
     check_record(work, "classifier", record, go_on=settings.go_on)
     if read_record(work / RECORDS["classifier"]) and not settings.go_on:
-        raise UsageError(f"{work.name} holds a training already; go on with --continue, or remove it.")
+        raise UsageError(f"{work.name} holds a training already; continue it with --continue, or remove it.")
 
 
 def note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> None:

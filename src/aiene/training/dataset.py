@@ -84,7 +84,7 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
             continue
         pairs.append(Pair(case_id, patient_of.get(case_id, case_id), item, files[0]))
     problems += [
-        said("{}: no CT of this case id; add the CT, or take the label map away.", file_name(file))
+        said("{}: no CT of this case id; add the CT, or remove the label map.", file_name(file))
         for file in sorted(set(_all_labels(labels)) - used)
     ]
     problems += [
@@ -223,7 +223,7 @@ def crop_of(pair: Pair, preparation: Preparation) -> TrainingCrop:
     on_crop = pull_labels(labels, prepared.crop.grid, prepared.to_native)
     if not on_crop.array.any():
         raise InputError(
-            pair.label, "its labels lie outside the crop that the networks see", "leave the case out"
+            pair.label, "its labels are outside the crop that the networks see", "leave the case out"
         )
     image = prepared.crop.with_array(prepared.crop.array.astype(np.float32))
     return TrainingCrop(pair.case_id, pair.patient_id, image, on_crop, prepared.to_native, prepared.native)

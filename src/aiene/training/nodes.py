@@ -94,7 +94,7 @@ def _row(line: int, record: dict[str, str], columns: tuple[str, ...] | None) -> 
                 problem = "its point is not finite."
         except ValueError:
             comma = any("," in value for value in given)
-            problem = f"its point is no three numbers in mm{'; write decimals with a point' * comma}."
+            problem = f"its point is not three numbers in mm{'; write decimals with a point' * comma}."
     elif not record.get("name"):
         problem = "neither a point nor a name says which node it is."
     case_id = plain_id(record["case_id"])
@@ -123,7 +123,7 @@ def _doubled(file: Path, rows: list[NodeRow]) -> list[str]:
         place = (row.case_id, row.name, row.point_lps_mm)
         if place in first:
             problems.append(
-                f"{file.name}, line {row.line}: the node stands in line {first[place]} already; keep one row."
+                f"{file.name}, line {row.line}: the node is already in line {first[place]}; keep one row."
             )
         first.setdefault(place, row.line)
     return problems

@@ -118,8 +118,8 @@ def _doubled(table: Table) -> list[str]:
         case = plain_id(row.values["case_id"])
         if case in first:
             problems.append(
-                f"{table.file.name}, line {row.line}: the case {case} stands in line {first[case]} already; "
-                "keep one row a case."
+                f"{table.file.name}, line {row.line}: the case {case} is already in line {first[case]}; "
+                "keep one row per case."
             )
         first.setdefault(case, row.line)
     return problems
@@ -132,7 +132,7 @@ def _alike(table: Table) -> list[str]:
         written[row.values["patient_id"].casefold()].add(row.values["patient_id"])
     return [
         f"{table.file.name}: the patients {' and '.join(sorted(names))} differ only in upper and lower case; "
-        "write one patient alike, or name two apart."
+        "spell one patient identically, or give two patients different names."
         for names in written.values()
         if len(names) > 1
     ]
@@ -144,11 +144,11 @@ def _folds(table: Table) -> tuple[dict[str, int] | None, list[str]]:
     by_patient: dict[str, set[int]] = defaultdict(set)
     for row in table.rows:
         if not re.fullmatch(r"[0-9]{1,3}", row.values["fold"]):
-            problem = f"line {row.line}: a fold is no whole number"
+            problem = f"line {row.line}: a fold is not a whole number"
             raise InputError(table.file, problem, "number the folds 0, 1, ...")
         by_patient[row.values["patient_id"]].add(int(row.values["fold"]))
     split = [
-        f"{patient}: in the folds {', '.join(map(str, sorted(folds)))}; a patient is in one fold."
+        f"{patient}: in the folds {', '.join(map(str, sorted(folds)))}; a patient must be in one fold."
         for patient, folds in by_patient.items()
         if len(folds) > 1
     ]
@@ -206,7 +206,7 @@ def leaks(slices: Mapping[str, Slices], patient_of: Mapping[str, str]) -> list[s
     patient_of : case id to patient id.
     """
     return [
-        f"{first}, {second}: they show the same CT; take one away, or give both one patient_id by --patients."
+        f"{first}, {second}: they show the same CT; remove one, or give both one patient_id with --patients."
         for first, second in same_cts(slices)
         if patient_of[first] != patient_of[second]
     ]

@@ -193,12 +193,12 @@ def bundle_at(out: Path) -> Bundle | None:
     remedy = "choose another -o"
     if not out.is_dir() or out.is_symlink() or not (out / CARD).is_file():
         raise UsageError(
-            f"{out.name} is there, and is no model bundle, so nothing of it is replaced; {remedy}."
+            f"{out.name} exists and is not a model bundle, so nothing in it is replaced; {remedy}."
         )
     try:
         bundle = read_bundle(out)
     except ModelError as error:
-        raise UsageError(f"{out.name} is there, and its {CARD} is no model card; {remedy}.") from error
+        raise UsageError(f"{out.name} exists, and its {CARD} is not a model card; {remedy}.") from error
     if bundle.card.notice != NOTICE:
         raise UsageError(
             f"{out.name} is a bundle that aiene train did not make, so it is not replaced; start from it "
@@ -253,7 +253,7 @@ def put_bundle(made: Path, out: Path) -> None:
 
 
 def restore_bundle(out: Path) -> None:
-    """Put back what a kill left aside, in the moment between the old bundle's going and the new one's coming.
+    """Put back what a kill left out, in the moment between the old bundle's going and the new one's coming.
 
     Raises
     ------

@@ -210,8 +210,8 @@ def _check_work(work: Path, settings: SegmenterTraining, record: dict[str, Any])
     )
     if not settings.go_on and any(fold.glob("checkpoint_*.pth")):
         raise UsageError(
-            f"{work.name} holds a training of fold {settings.fold} already; go on with --continue, or remove "
-            "that folder."
+            f"{work.name} holds a training of fold {settings.fold} already; continue it with --continue, or "
+            "remove that folder."
         )
 
 

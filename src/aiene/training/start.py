@@ -102,8 +102,9 @@ def check_fits(base: Bundle, out: Path, before: Mapping[str, str] | None) -> Non
     )
     which = f"--from {' or '.join(fitting)} would fit" if fitting else "no bundle that is installed would fit"
     raise UsageError(
-        f"{out.name} is prepared otherwise than {base.card.name} ({said}), so its two networks would not see "
-        f"the same; {which}, or leave --from out where {out.name} is a bundle already, or choose another -o."
+        f"{out.name} is prepared differently from {base.card.name} ({said}), so its two networks would not "
+        f"see the same input; {which}, or leave --from out where {out.name} is a bundle already, or choose "
+        "another -o."
     )
 
 
@@ -273,7 +274,7 @@ def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bo
             "choose another -o, or remove that folder."
         )
     if go_on and not (work / MARKER).is_file():
-        raise UsageError(f"{work.name} holds no training to go on with; leave --continue out.")
+        raise UsageError(f"{work.name} holds no training to continue; leave --continue out.")
 
 
 def refuse_leaks(pairs: list[Pair], slices: Mapping[str, Slices]) -> None:

@@ -214,7 +214,7 @@ def _row(node: NodeResult, rule: CountingRule) -> dict[str, Any]:
     verdict = {1: "yes", 0: "no", None: "not judged"}[node.ene_classification]
     cut = node.touches_crop_border or node.touches_ct_border
     warnings = (["may be cut off at a border"] if cut else []) + (
-        ["no voxel of the CT lies in it"] if not node.native_volume_mm3 else []
+        ["it contains no voxel centre of the CT"] if not node.native_volume_mm3 else []
     )
     return {
         "value": node.value,
@@ -299,7 +299,7 @@ def _registration(found: Found, template: Volume | None) -> dict[str, Any] | Non
         f"degrees, moved by {report['shift_mm']:.0f} mm; the CT covers {report['covered']:.0%} of the crop."
     )
     if template is None:
-        words += " The model bundle is not here any more, so its template is not shown."
+        words += " The model bundle is no longer installed, so its template is not shown."
     return {"picture": picture, "words": words}
 
 

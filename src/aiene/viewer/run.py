@@ -21,7 +21,10 @@ from aiene.viewer.risk_groups import Group, read_risk_groups
 
 PAGE = "report.html"
 _TOGETHER = 4  # cases of one job: the bundle is read once for them
-_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and make the pages there"
+_ELSEWHERE = (
+    "correct that, or copy the whole folder of the run to a place where you can write, "
+    "and make the pages there"
+)
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,14 @@ def as_labels(array: npt.ArrayLike, what: str) -> LabelArray:
         return labels.astype(np.uint8)
     if np.issubdtype(labels.dtype, np.floating):
         if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
-            raise UsageError(f"{what} holds values that are no whole labels (fractions, NaN or infinite).")
+            raise UsageError(
+                f"{what} holds values that are not whole-number labels (fractions, NaN or infinite)."
+            )
         labels = labels.astype(np.int64)
     if not np.issubdtype(labels.dtype, np.integer):
         raise UsageError(f"{what} holds {labels.dtype} values, not labels.")
     if labels.min() < 0:
-        raise UsageError(f"{what} holds negative values, so it is no label map.")
+        raise UsageError(f"{what} holds negative values, so it is not a label map.")
     return labels
 
 

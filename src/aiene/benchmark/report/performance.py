@@ -26,13 +26,13 @@ def segmentation(source: Source) -> Section:
     """The chapter."""
     items: list[Item] = []
     if not source.segmenters:
-        items.append(Text("No model gave a segmentation, so that there is nothing to show here."))
+        items.append(Text("No model gave a segmentation, so there is nothing to show here."))
     for label in source.labels:
         items += [_table(source, label, "mean"), _table(source, label, "median")]
         items += figures_of("segmentation", source, label)
     missing = [label for label in ("GTVp", "GTVn") if source.segmenters and label not in source.labels]
     if missing:
-        items.append(Text(f"{' and '.join(missing)} is in no ground truth, so that it has no figures."))
+        items.append(Text(f"{' and '.join(missing)} is in no ground truth, so it has no figures."))
     return Section("segmentation", "Segmentation", tuple(items))
 
 

@@ -25,7 +25,7 @@ class Source:
     ----------
     folder : where it lies.
     summary : the newest `benchmark_summary_<time>.json`.
-    rows : of its results CSV; empty where it is not there any more.
+    rows : of its results CSV; empty where it no longer exists.
     stamp : the time in the files' names.
     problem : why rows are missing; empty where they are there.
     """
@@ -117,12 +117,12 @@ def value(row: Mapping[str, str], column: str) -> float | None:
 
 def _rows(file: Path) -> tuple[tuple[dict[str, str], ...], str]:
     if not file.is_file():
-        return (), "the results CSV is not there any more, so that charts of single cases are missing"
+        return (), "the results CSV no longer exists, so charts of single cases are missing"
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             return tuple(csv.DictReader(stream)), ""
     except (OSError, UnicodeDecodeError, csv.Error):
-        return (), "the results CSV cannot be read, so that charts of single cases are missing"
+        return (), "the results CSV cannot be read, so charts of single cases are missing"
 
 
 class Metric(NamedTuple):

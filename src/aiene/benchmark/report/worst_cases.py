@@ -150,7 +150,7 @@ class Scene(NamedTuple):
     Parameters
     ----------
     slice_number : from the lowest slice, 1 the first.
-    grey : CT in the window, None where it is not there any more.
+    grey : CT in the window, None where it no longer exists.
     outlines : bool maps by label and by who says it, truth or prediction.
     pixel : mm along rows and columns.
     """
@@ -218,7 +218,7 @@ def _chart(model: str, key: str, name: str, scenes: Sequence[Scene]) -> Figure:
         "Axial slice with most voxels in which truth and prediction differ, CT in a soft-tissue window "
         f"(centre {WINDOW[0]:.0f}, width {WINDOW[1]:.0f} HU), R: the patient's right. Solid: ground truth; "
         "dashed: prediction; thick: GTVn; thin: GTVp. Bar: 20 mm."
-        + (" Where a picture has no CT, its file cannot be read any more." if blind else ""),
+        + (" Where a picture has no CT, its file can no longer be read." if blind else ""),
         lambda: _draw(scenes, name),
         by_column(
             ("case_id", f"dice_{name}", "slice", "slices"),
@@ -231,10 +231,10 @@ def _chart(model: str, key: str, name: str, scenes: Sequence[Scene]) -> Figure:
 def _scene(folder: Path, key: str, case: Worst, name: str, ct: Volume | None) -> Scene:
     files = case_files(folder, key, case.case_id)
     if files.truth_labels is None or files.labels is None:
-        raise ValueError("its kept masks are not there any more")
+        raise ValueError("its masks no longer exist")
     truth, prediction = read_kept(files.truth_labels), read_kept(files.labels)
     if truth.grid.size != prediction.grid.size:
-        raise ValueError("its kept masks are on different grids")
+        raise ValueError("its masks are on different grids")
     view = axial_view(truth.grid)
     true, said = view.turned(truth.array), view.turned(prediction.array)
     number = worst_slice(true == LABEL_VALUES[name], said == LABEL_VALUES[name])
@@ -330,7 +330,7 @@ def worst(source: Source) -> Section:
     items: list[Item] = [
         Text(
             f"For each model the up to {EACH} cases with the lowest Dice of {label}. A case that failed has "
-            "no picture; it stands under what was left out."
+            "no picture; it is listed under what was left out."
         )
     ]
     for model, (chart, without) in worst_cases(source, label).items():

@@ -47,15 +47,13 @@ def _warnings(source: Source) -> list[Text]:
     told = []
     cases = int(dig(source.summary, "data", "cases") or 0)
     if not source.models:
-        told.append("No model was named, so that there is nothing to compare.")
+        told.append("No model was named, so there is nothing to compare.")
     elif not source.run:
-        told.append("No model could be run, so that there are no figures; the reasons stand below.")
+        told.append("No model could be run, so there are no figures; the reasons are given below.")
     if cases == 0:
-        told.append("No case could be used, so that there are no figures; the reasons stand below.")
+        told.append("No case could be used, so there are no figures; the reasons are given below.")
     elif cases == 1:
-        told.append(
-            "There is only one case: no interval and no test can be given, and no rank means anything."
-        )
+        told.append("There is only one case, so no interval, test or meaningful rank can be given.")
     if source.problem:
         told.append(f"{source.problem[0].upper()}{source.problem[1:]}.")
     return [Text(words_, kind="warning") for words_ in told]
@@ -239,7 +237,7 @@ def trouble(source: Source) -> Section:
         *_warned(source),
     ]
     if not items:
-        items.append(Text("Every model was run on every case, and no image, mask or row was left out."))
+        items.append(Text("Every model was run on every case; no image, mask or row was left out."))
     return Section("left-out", "What was left out", tuple(items))
 
 

@@ -292,7 +292,7 @@ def whole_header(path: Path) -> Dataset:
         try:
             return pydicom.dcmread(path, force=True, stop_before_pixels=True)
         except DAMAGED as error:
-            raise InputError(path, "the file cannot be read as DICOM any more", "copy it again") from error
+            raise InputError(path, "the file can no longer be read as DICOM", "copy it again") from error
 
 
 def is_directory(head: Head) -> bool:

@@ -113,7 +113,7 @@ def read_directory(path: Path) -> Medium:
 
     Raises
     ------
-    InputError : it is no DICOMDIR that can be read.
+    InputError : it is not a DICOMDIR that can be read.
     """
     try:
         with quiet():
@@ -121,10 +121,10 @@ def read_directory(path: Path) -> Medium:
             names = list(_names(records or []))
     except DAMAGED as error:
         raise InputError(
-            path, "it cannot be read as a DICOMDIR", "give the folder in which it lies"
+            path, "it cannot be read as a DICOMDIR", "give the folder that contains it"
         ) from error
     if records is None:
-        raise InputError(path, "it is no DICOMDIR", "give the folder in which it lies")
+        raise InputError(path, "it is not a DICOMDIR", "give the folder that contains it")
     folders = _Folders()
     found = [folders.find(path.parent, parts) for parts in names]
     there = dict.fromkeys(file for file in found if file is not None)

@@ -360,7 +360,7 @@ def lay_out(group: Group, where: Path) -> Layout:
     """
     if group.astray:
         raise InputError(
-            group.first.path, "it lies where no slice of its series can", "export the series again"
+            group.first.path, "its position cannot belong to its series", "export the series again"
         )
     row, column = _axes(group, where)
     up = np.cross(row, column)
@@ -394,7 +394,7 @@ def _axes(group: Group, where: Path) -> tuple[Matrix, Matrix]:
     """Unit vectors along a row and along a column."""
     lost = [f for f in group.frames if None in (f.position, f.orientation, f.pixel_spacing)]
     if lost:
-        what = "its CT slices do not say where they lie (position, orientation or pixel spacing missing{})"
+        what = "its CT slices have no usable position (position, orientation or pixel spacing missing{})"
         first = said(", {} first", file_name(lost[0].path))
         raise InputError(
             where,
@@ -449,7 +449,7 @@ def _uneven(points: Matrix, up: Matrix, where: Path) -> InputError:
     fits = bool((counts >= 1).all() and np.abs(steps - counts * unit).max() <= 2 * _JITTER_MM)
     if not fits or not (counts > 1).any():
         problem = f"its slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm apart)"
-        return InputError(where, problem, "export a reconstruction of even spacing")
+        return InputError(where, problem, "export a reconstruction with even spacing")
     wide = _wide_part(counts)
     if wide is not None:
         first, last = wide
@@ -457,7 +457,7 @@ def _uneven(points: Matrix, up: Matrix, where: Path) -> InputError:
             where,
             f"its slices lie {steps[first]:.2f} mm apart within {'xyz'[axis]} = {points[first][axis]:.1f} to "
             f"{points[last][axis]:.1f} mm and {unit:.2f} mm apart elsewhere, so their spacing is uneven",
-            "export a reconstruction of even spacing",
+            "export a reconstruction with even spacing",
         )
     gaps = [
         f"{a[axis]:.1f} to {b[axis]:.1f} mm"

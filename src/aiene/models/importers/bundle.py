@@ -210,7 +210,9 @@ def _taken_folds(folder: Path, checkpoint: str, choices: Choices) -> tuple[Fold,
 def _copy_v2(folder: Path, target: Path, choices: Choices) -> ImportReport:
     checkpoint = choices.checkpoint or nnunet.V2_CHECKPOINT
     if not re.fullmatch(r"\w[\w.-]*\.pth", checkpoint):
-        raise ModelError(checkpoint, "is no name of a checkpoint", "name a file as checkpoint_best.pth")
+        raise ModelError(
+            checkpoint, "is not the name of a checkpoint", "name a file such as checkpoint_best.pth"
+        )
     folds = _taken_folds(folder, checkpoint, choices)
     for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
         if (folder / name).is_file():
@@ -557,7 +559,7 @@ def _free_place(name: str, out: Path | None) -> Path:
     target = out or models_folder() / name
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
         remedy = "remove it, or choose another --name or -o"
-        raise ModelError(target, "there is something here already", remedy)
+        raise ModelError(target, "something exists here already", remedy)
     return target
 
 

@@ -97,7 +97,7 @@ def plain(value: Any) -> Any:
 
 
 V1_CHECKPOINT = "model_final_checkpoint.model"
-V1_REMEDY = "get the model again, or train it with nnU-Net v1's standard trainer"
+V1_REMEDY = "download the model again, or train it with nnU-Net v1's standard trainer"
 
 Tensors = Mapping[str, torch.Tensor]
 Sizes = tuple[tuple[int, int, int], ...]

@@ -60,7 +60,7 @@ def _about(model: LockedModel) -> str:
     told, kind = model.development, "Fine-Gray (death competes)" if model.kind == "fine_gray" else "Cox"
     return (
         f"{kind} model of {told['patients']} patients with {told['events']} events; file {model.name}.json, "
-        f"SHA-256 {model.sha256}. A model is worth what its validation on other patients says."
+        f"SHA-256 {model.sha256}. How good a model is, only its validation on other patients can show."
     )
 
 

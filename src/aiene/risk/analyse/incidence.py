@@ -197,7 +197,7 @@ def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -
             end,
             kind="km",
             title="1 - Kaplan-Meier, for comparison",
-            notes="Death taken for censoring: overstates the risk",
+            notes="Death treated as censoring: overstates the risk",
         ),
     ]
     outcome = stratum.outcome

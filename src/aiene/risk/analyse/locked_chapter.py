@@ -119,7 +119,7 @@ def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
         "Expected "
         "slope: van Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an "
         "optimism of 0.05 in R², and the overall risk at "
-        f"{settings.decision_years:g} years known within 0.05, whichever is most; each of them stands in the "
+        f"{settings.decision_years:g} years known within 0.05, whichever is most; each of them is in the "
         "CSV."
     )
     return Table("locked_models", "Models locked for other cohorts", columns, plain_rows(rows), note)

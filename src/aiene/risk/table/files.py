@@ -57,7 +57,7 @@ def read_raw(path: Path, *, sheet: str | None = None) -> pd.DataFrame:
     headers = [str(name).strip() for name in table.columns]
     twice = sorted({name for name in headers if headers.count(name) > 1})
     if twice:
-        problem = f"the header {twice[0] or 'of an unnamed column'} stands twice"
+        problem = f"the header {twice[0] or 'of an unnamed column'} appears twice"
         raise InputError(path, problem, "give every column its own name")
     if table.empty:
         raise InputError(path, "it has a header but no rows", "give one row per patient")

@@ -159,7 +159,7 @@ def cost(source: Source, name: str) -> Figure | None:
         "time_dice",
         f"Time of a case against Dice of {name}",
         "Median seconds of a case with quartiles, mean Dice with its 95 % interval. Open markers: "
-        "predictions that lay ready, whose time is that of reading.",
+        "existing predictions, whose time is that of reading.",
         lambda: _draw_time_against_dice(points, name),
         by_column(
             ("model", "seconds", "seconds_q1", "seconds_q3", f"dice_{name}", "low", "high", "time_of"), rows

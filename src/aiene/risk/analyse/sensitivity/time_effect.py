@@ -120,7 +120,9 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
         try:
             found: Coefficient = model()
         except (NotEstimableError, np.linalg.LinAlgError) as error:
-            reason = str(error) if isinstance(error, NotEstimableError) else "the patients are too few for it"
+            reason = (
+                str(error) if isinstance(error, NotEstimableError) else "there are too few patients for it"
+            )
             rows.append({"model": name, **row, "remark": reason})
             return None
         effect = {"hr": found.hr, "lower": found.lower, "upper": found.upper, "p": found.p}
