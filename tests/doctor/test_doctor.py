@@ -106,7 +106,7 @@ def test_a_package_that_is_missing_or_broken(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_threads_that_are_no_number_or_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    assert "no number of threads; unset OMP_NUM_THREADS" in problems(machine.cores_and_threads)[0]
+    assert "not a number of threads; unset OMP_NUM_THREADS" in problems(machine.cores_and_threads)[0]
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     (first, *_) = machine.cores_and_threads()
     assert (first.level, "4096, more than" in first.text) == ("note", True)
