@@ -103,6 +103,16 @@ def test_unpaired_cases_are_told(here: list[str], tmp_path: Path) -> None:
     assert "masks without image: lonely" in done.stderr
 
 
+def test_where_every_case_is_refused_the_reason_is_told(here: list[str], tmp_path: Path) -> None:
+    """Node maps laid below the masks are second masks; "no mask of the same case id" would mislead."""
+    (tmp_path / "masks" / "nodes").mkdir()
+    for case in NAMES:
+        write_nifti(build.labels(), tmp_path / "masks" / "nodes" / f"{case}.nii.gz")
+    done = _call("--predictions", f"one={tmp_path / 'one'}", *here)
+    assert done.exit_code == 2
+    assert "3 refused, the first, a: 2 masks of this case" in " ".join(done.stderr.split())
+
+
 def test_the_commands_words_stand_over_the_configuration(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("seed: 3\nmax_cases: 5\nhf_models: [x]\n", encoding="utf-8")
