@@ -115,8 +115,8 @@ def _misjudged(record: CaseRecord, truth: TruthRecord) -> CaseRecord:
     nodes = tuple(
         replace(
             node,
-            ene_on_truth=None if node.ene_on_truth is None else (node.ene_on_truth + 1 - node.ene) / 2,
-            ene_end_to_end=None if node.ene_end_to_end is None else (node.ene_end_to_end + 1 - node.ene) / 2,
+            ene_on_truth=None if node.ene_on_truth is None else (node.ene_on_truth + 1 - node.ene) / 2,  # type: ignore[operator]
+            ene_end_to_end=None if node.ene_end_to_end is None else (node.ene_end_to_end + 1 - node.ene) / 2,  # type: ignore[operator]
         )
         for node in record.truth_nodes
     )

@@ -513,7 +513,7 @@ def test_where_two_entries_contradict_each_other_none_is_ranked(tmp_path: Path) 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_figures_that_are_of_the_same_cases_are_never_taken_for_impossible(dice: list[float]) -> None:
     iou = [d / (2 - d) for d in dice]
-    metrics = {"dice_GTVn": sum(dice) / len(dice), "iou_GTVn": sum(iou) / len(iou)}
+    metrics: dict[str, Any] = {"dice_GTVn": sum(dice) / len(dice), "iou_GTVn": sum(iou) / len(iou)}
     entry = entry_from_json(entry_to_json(_entry("m", **metrics)))
     assert entry.metrics == metrics
 
@@ -530,7 +530,7 @@ def test_two_sites_with_the_same_data_meet_on_one_board(tmp_path: Path) -> None:
 
 def test_a_run_without_an_answer_is_no_entry_and_one_with_some_counts_them_all() -> None:
     estimate = {"value": 0.4, "low": 0.2, "high": 0.6}
-    model = {
+    model = {  # type: ignore[var-annotated]
         "name": "m", "sha256": "0" * 64, "status": "ok", "said": [], "prompts": "none",
         "cases": {"ok": 4, "failed": 6}, "segmentation": {"GTVn": {"dice": {"mean": estimate}}},
         "aggregated_dice": {"GTVn": estimate}, "detection": None, "classification": None,

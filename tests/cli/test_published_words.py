@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,12 +28,12 @@ CONFIG = {"path": {"input_data_dir": "from_config"}, "data": {"input_data_format
         ("--input-dir a --input-format nii.gz", CONFIG, ("a", "nii.gz")),
     ],
 )
-def test_each_word_has_its_rank(line: str, config: dict, expected: tuple[str, str]):
+def test_each_word_has_its_rank(line: str, config: dict[str, Any], expected: tuple[str, str]) -> None:
     source = container.choose_source(container._parser().parse_args(line.split()), config)
     assert (str(source.folder), source.format) == expected
 
 
-def test_no_folder_and_a_strange_format_are_said():
+def test_no_folder_and_a_strange_format_are_said() -> None:
     words = container._parser().parse_args([])
     with pytest.raises(UsageError, match="name their folder with --input-dir"):
         container.choose_source(words, {})
@@ -45,16 +46,16 @@ def test_no_folder_and_a_strange_format_are_said():
 @pytest.mark.parametrize(
     ("gpu", "device"), [("cpu", "cpu"), ("auto", "auto"), ("0", "cuda:0"), ("3", "cuda:3")]
 )
-def test_gpu_words_become_devices(gpu: str, device: str):
-    assert container.device_of(gpu) == device
+def test_gpu_words_become_devices(gpu: str, device: str) -> None:
+    assert container.device_of(gpu) == device  # type: ignore[attr-defined]
 
 
-def test_a_strange_gpu_word_is_refused():
+def test_a_strange_gpu_word_is_refused() -> None:
     with pytest.raises(UsageError, match="--gpu fast: use cpu, auto"):
-        container.device_of("fast")
+        container.device_of("fast")  # type: ignore[attr-defined]
 
 
-def test_the_configuration_is_read_where_it_exists(tmp_path: Path):
+def test_the_configuration_is_read_where_it_exists(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     assert container.read_config(file) == {}
     file.write_text("path:\n  input_data_dir: /cts\ndata:\n  input_data_format: dicom\n")

@@ -59,7 +59,7 @@ def reason(out: Path, **words: Any) -> str:
     return row.reason
 
 
-def one_case(tmp_path: Path, direction: Any = OBLIQUE, **words: Any):
+def one_case(tmp_path: Path, direction: Any = OBLIQUE, **words: Any) -> Any:
     write_series(tmp_path / "in", small_grid(direction))
     return write_run(tmp_path / "out", tmp_path / "in", **words)
 
@@ -76,7 +76,7 @@ def test_every_case_has_its_objects_its_row_and_nobodys_name(tmp_path: Path) -> 
             header={"PatientID": f"ID{number}"},
         )
     run = write_run(tmp_path / "out", tmp_path / "in")
-    told = []
+    told: list[Any] = []
     summary = export_run(run.out, BOTH, on_case=told.append)
     assert summary.exit_code == 0
     assert summary.counts == {"ok": 2}
@@ -554,7 +554,7 @@ def test_a_bug_in_one_case_is_a_row_and_the_next_case_goes_on(
 
     whole = seg.build
 
-    def fails_once(case, found):
+    def fails_once(case: Any, found: Any) -> Any:
         if case.result.case_id == "a":
             raise RuntimeError("a bug")
         return whole(case, found)

@@ -145,7 +145,7 @@ def test_each_point_of_the_rule_decides_where_it_is_the_only_difference(
 
 def test_the_smaller_series_uid_breaks_the_last_tie(tmp_path: Path) -> None:
     for name in ("p", "q"):
-        write_series(tmp_path / "one", hu=small(), prefix=name, series=name, **BASE)
+        write_series(tmp_path / "one", hu=small(), prefix=name, series=name, **BASE)  # type: ignore[arg-type]
     assert only(tmp_path / "one").series_uid == min(uid(n, "study", "one") for n in ("p", "q"))
 
 

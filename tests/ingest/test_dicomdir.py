@@ -75,7 +75,7 @@ def test_a_disc_made_by_pydicom_is_read_through_its_dicomdir(
     )
     files = FileSet()
     for patient in ("one", "two"):
-        for file in reversed(write_series(tmp_path / "plain" / patient, patient=patient, **EXTRA)):
+        for file in reversed(write_series(tmp_path / "plain" / patient, patient=patient, **EXTRA)):  # type: ignore[arg-type]
             files.add(file)
     files.write(tmp_path / "disc")
     cases = find_cases(tmp_path / "disc" / "DICOMDIR")[0]
@@ -96,7 +96,7 @@ def test_names_in_other_letters_with_versions_and_slashes_are_found(tmp_path: Pa
         ["A", "Im4"],
         *(["A", f"IM{k}"] for k in (5, 6, 7)),
     ]
-    case = only(directory(tmp_path / "disc" / "DICOMDIR", names))
+    case = only(directory(tmp_path / "disc" / "DICOMDIR", names))  # type: ignore[arg-type]
     assert case.file_count == 8
 
 

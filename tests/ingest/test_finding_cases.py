@@ -7,6 +7,7 @@ import shutil
 import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_files_that_fail_to_open_are_refused(tmp_path: Path, monkeypatch: pytest
     write_nifti(tmp_path / "open.nii.gz", ct())
     really = Path.open
 
-    def guarded(self: Path, *args: str) -> object:
+    def guarded(self: Path, *args: Any) -> object:
         if self.name.startswith("locked"):
             raise PermissionError(13, "Permission denied")
         return really(self, *args)
@@ -285,7 +286,7 @@ def test_a_slice_that_cannot_be_opened_is_told_though_its_name_says_nothing(
     files[7].rename(files[7].with_name("IM7"))
     really = Path.open
 
-    def guarded(self: Path, *args: str) -> object:
+    def guarded(self: Path, *args: Any) -> object:
         if self.name == "IM7":
             raise OSError(5, "Input/output error")
         return really(self, *args)

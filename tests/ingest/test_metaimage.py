@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_what_simpleitk_writes_is_read_as_simpleitk_reads_it(
     ],
 )
 def test_old_words_and_other_orientations_lie_where_simpleitk_puts_them(
-    tmp_path: Path, lines: dict[str, str | None]
+    tmp_path: Path, lines: dict[str, Any]
 ) -> None:
     file = write(tmp_path / "one.mha", **lines)
     grid = volume_of(sitk.ReadImage(str(file))).grid

@@ -132,7 +132,7 @@ def test_a_real_shear_is_resampled_and_each_voxel_keeps_its_place(
     tmp_path: Path, codes: tuple[int, int]
 ) -> None:
     affine, gradient = sheared(0.9), np.array([1.5, -2.0, 1.0])
-    index = np.stack(np.indices((40, 32, 12)), axis=-1)
+    index = np.stack(np.indices((40, 32, 12)), axis=-1)  # type: ignore[call-overload]
     hu = ((index @ affine[:3, :3].T) @ gradient).astype(np.float32)  # (i, j, k), linear in space
     hu[:3] = -1000
     path = write_nifti(tmp_path / "shear.nii", hu.transpose(2, 1, 0), sform=affine, codes=codes)
@@ -314,7 +314,7 @@ def test_a_qform_without_a_rotation_is_not_called_damage(tmp_path: Path, asked: 
     content = bytearray(path.read_bytes())
     content[256:268] = np.array([3, 3, 3], "<f4").tobytes()  # a quaternion longer than 1
     path.write_bytes(content)
-    (case,) = find_cases(path, affine=asked)[0]
+    (case,) = find_cases(path, affine=asked)[0]  # type: ignore[arg-type]
     assert isinstance(case, Case)
     if asked == "sform":
         assert any("its qform holds no valid rotation or position" in w for w in read_case(case).warnings)

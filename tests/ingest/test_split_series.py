@@ -18,7 +18,8 @@ from builders.dicom_stacks import only
 from builders.dicom_studies import other as other_object
 from builders.dicom_studies import small, structure_set
 
-LOW, HIGH = {"leave_out": [4, 5, 6, 7]}, {"leave_out": [0, 1, 2, 3]}
+LOW: dict[str, Any] = {"leave_out": [4, 5, 6, 7]}
+HIGH: dict[str, Any] = {"leave_out": [0, 1, 2, 3]}
 
 
 def ids(source: Path) -> list[str]:
@@ -108,7 +109,11 @@ def test_halves_of_two_patients_are_never_joined_though_their_uids_agree(tmp_pat
 
 @pytest.mark.parametrize("name", [("DOE^ANNA", "DOE^BERTA"), ("DOE^ANNA", "")])
 def test_without_patient_ids_the_names_keep_patients_apart(tmp_path: Path, name: tuple[str, str]) -> None:
-    shared = {"SeriesInstanceUID": uid("s"), "StudyInstanceUID": uid("t"), "FrameOfReferenceUID": uid("f")}
+    shared: dict[str, Any] = {
+        "SeriesInstanceUID": uid("s"),
+        "StudyInstanceUID": uid("t"),
+        "FrameOfReferenceUID": uid("f"),
+    }
     write_series(tmp_path / "pat", PatientID=None, PatientName=name[0], prefix="a", **shared, **LOW)
     write_series(tmp_path / "pat", PatientID=None, PatientName=name[1], prefix="b", **shared, **HIGH)
     assert len(find_cases(tmp_path)[0]) == 2

@@ -196,7 +196,7 @@ def test_every_transfer_syntax_is_taken_as_it_comes(network: None, store: Path, 
     files = write_series(tmp_path / "ct", change=squeeze)
     with quiet_site(store) as site:
         from pynetdicom import AE
-        from pynetdicom.sop_class import CTImageStorage
+        from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
         entity = AE("CT1")
         entity.add_requested_context(CTImageStorage, JPEGLSLossless)
@@ -271,7 +271,7 @@ def test_images_go_after_their_days_and_a_late_one_alone_is_not_run(
     with Site(settings_for(store, keep_days=0), new_crew=ThreadCrew) as site:
         send(files[:-1])
         first = site.wait_for(uid, "sent", "failed")
-        until(lambda: site.studies()[uid].dropped, "the sweep")
+        until(lambda: site.studies()[uid].dropped, "the sweep")  # type: ignore[arg-type, return-value]
         assert not list(site.settings.store.glob("incoming/*/*.dcm"))
         assert list((site.settings.store / "results" / first.name).glob("cases/*/dicom/seg.dcm"))
         send(files[-1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Lying:
     ) -> None:
         self.found, self.send, self.errors, self.asked = found, send, errors or [], 0
 
-    def studies(self, filters: dict[str, str]) -> list[str]:
+    def studies(self, filters: Mapping[str, str]) -> list[str]:
         return ["1.2.3"] if self.found else []
 
     def series(self, study: str) -> list[FoundSeries]:
@@ -234,10 +235,10 @@ def test_an_archive_that_moves_nothing_and_says_success(network: None, tmp_path:
     for model in ("1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"):
         entity.add_supported_context(model)
     handlers = [(evt.EVT_C_FIND, on_find), (evt.EVT_C_MOVE, on_move)]
-    server = entity.start_server(("127.0.0.1", 11121), block=False, evt_handlers=handlers)
+    server = entity.start_server(("127.0.0.1", 11121), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
     try:
         with archive_of(parse_peer(PACS), "PULLER", "move", ("127.0.0.1", PULL_PORT)) as archive:
             (row,) = pull(archive, [Wanted(BY_STUDY)], tmp_path, Choice(tries=1)).rows
     finally:
-        server.shutdown()
+        server.shutdown()  # type: ignore[union-attr]
     assert (row.status, row.expected, row.arrived) == ("incomplete", 7, 0)

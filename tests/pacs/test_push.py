@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Comprehensive3DSRStorage, RTStructureSetStorage, SegmentationStorage
+from pynetdicom.sop_class import Comprehensive3DSRStorage, RTStructureSetStorage, SegmentationStorage  # type: ignore[attr-defined]
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
@@ -52,19 +52,20 @@ class Counting:
     """An archive of pynetdicom's that answers as it is told, and counts."""
 
     def __init__(self, *statuses: int, classes: Any = None, **options: Any) -> None:
-        self.statuses, self.calls, self.proposed = list(statuses), 0, []
+        self.statuses, self.calls = list(statuses), 0
+        self.proposed: list[Any] = []
         entity = AE(ae_title="PACS")
         for storage in classes or (SegmentationStorage, Comprehensive3DSRStorage, RTStructureSetStorage):
             entity.add_supported_context(storage)
         entity.require_calling_aet = options.get("callers", [])
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_REQUESTED, self._requested)]
-        self._server = entity.start_server(("127.0.0.1", PORT), block=False, evt_handlers=handlers)
+        self._server = entity.start_server(("127.0.0.1", PORT), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
 
     def __enter__(self) -> Counting:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
+        self._server.shutdown()  # type: ignore[union-attr]
 
     def _requested(self, event: Any) -> None:
         primitive = event.assoc.requestor.primitive

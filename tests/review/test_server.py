@@ -8,6 +8,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def client(run: Run) -> Iterator[TestClient]:
         yield client
 
 
-def state_of(client: TestClient) -> dict:
+def state_of(client: TestClient) -> dict[str, Any]:
     page = client.get("/case/case")
     assert page.status_code == 200
     return json.loads(re.search(r'id="state">(.*?)</script>', page.text, re.DOTALL)[1])  # type: ignore[index]
@@ -40,14 +41,14 @@ def packed(voxels: np.ndarray) -> str:
     return b64encode(gzip.compress(voxels.tobytes())).decode()
 
 
-def drawing_of(state: dict, value: int = 1) -> np.ndarray:
+def drawing_of(state: dict[str, Any], value: int = 1) -> np.ndarray:
     x, y, z = state["size"]
     drawing = np.zeros((z, y, x), np.uint8)
     drawing[1:4, 2:6, 3:9] = value
     return drawing
 
 
-def body(state: dict, drawing: np.ndarray, **more) -> dict:
+def body(state: dict[str, Any], drawing: np.ndarray, **more: Any) -> dict[str, Any]:
     return {
         "drawing": packed(drawing),
         "size": state["size"],
@@ -159,7 +160,7 @@ def test_a_full_disk_is_told_and_the_session_goes_on(
 ) -> None:
     state = state_of(client)
 
-    def full(volume, path) -> None:
+    def full(volume: Any, path: Any) -> None:
         with writing(path):
             raise OSError(28, "No space left on device")
 

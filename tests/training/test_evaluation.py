@@ -62,13 +62,13 @@ def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
 def test_the_card_tells_each_figure_and_its_fall() -> None:
     patients = [
         evaluate.PatientFigures(
-            {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1]]},
+            {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1]]},  # type: ignore[attr-defined]
             [TWO[0]],
             (5, 1),
             Unplanted(nodes=4, volume=100, hit=60, chance=0.2, chance_matched=0.3, anywhere=True),
         )
     ]
-    figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"])
+    figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"])  # type: ignore[attr-defined]
     assert figures["planted_by_real_numbers"]["nodes"] == 2
     assert figures["blank_plantings"] == {"places": 5, "new_nodes_found": 1}
     assert figures["real_nodes"]["share_of_found_volume_in_high_dose_target"] == 0.6

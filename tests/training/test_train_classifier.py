@@ -102,7 +102,9 @@ def example(pos: float = 1.0, ene: float = 1.0, patient: str = "p") -> Example:
 
 
 @pytest.mark.slow
-def test_contours_and_pathology_become_a_bundle_that_runs(trained: tuple[Path, list[Step]], clinic: Path):
+def test_contours_and_pathology_become_a_bundle_that_runs(
+    trained: tuple[Path, list[Step]], clinic: Path
+) -> None:
     out, steps = trained
     bundle = read_bundle(out)
     verify_bundle(bundle)
@@ -133,7 +135,7 @@ def test_contours_and_pathology_become_a_bundle_that_runs(trained: tuple[Path, l
 @pytest.mark.usefixtures("tiny")
 def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
-):
+) -> None:
     with_crops(trained, tmp_path / "cut")
 
     def killed(step: Step) -> None:
@@ -157,7 +159,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
 @pytest.mark.usefixtures("tiny")
 def test_work_of_other_data_or_settings_is_not_taken_up(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
-):
+) -> None:
     shutil.copytree(trained[0].with_name("mine.training"), tmp_path / "mine.training")
     other = FitSettings(epochs=2, steps=2, batch=4, patience=5, seed=9)
     with pytest.raises(UsageError, match=r"other data or settings \(fit differ\)"):
@@ -168,8 +170,8 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
 
 def test_rows_that_name_no_node_or_one_twice_are_all_told(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
-):
-    table = pd.read_csv(clinic / "nodes.csv")
+) -> None:
+    table: Any = pd.read_csv(clinic / "nodes.csv")
     table.loc[0, "x_mm"] += 300
     table = pd.concat([table, table.iloc[[3]].assign(x_mm=table.loc[3, "x_mm"] + 0.5)])
     table.to_csv(tmp_path / "nodes.csv", index=False)
@@ -186,7 +188,7 @@ def test_rows_that_name_no_node_or_one_twice_are_all_told(
 @pytest.mark.usefixtures("tiny")
 def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     lines = [line.split() for line in readme.splitlines() if line.startswith("aiene train")]
     assert [line[1:3] for line in lines] == [["train", "segmenter"], ["train", "classifier"]]
@@ -228,7 +230,7 @@ def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
 
 
 @pytest.mark.slow
-def test_a_case_without_ct_is_told_by_the_command(clinic: Path, tmp_path: Path):
+def test_a_case_without_ct_is_told_by_the_command(clinic: Path, tmp_path: Path) -> None:
     text = (clinic / "nodes.csv").read_text() + "stranger,0,0,0,1,1\n"
     (tmp_path / "nodes.csv").write_text(text)
     line = ["train", "classifier", "--images", str(clinic / "ct"), "--labels", str(clinic / "labels")]
@@ -250,13 +252,13 @@ def test_a_case_without_ct_is_told_by_the_command(clinic: Path, tmp_path: Path):
         ("a,GTVn_01,1,\n", "no node has ene 0 or 1"),
     ],
 )
-def test_a_faulty_table_of_nodes_is_told_by_line(tmp_path: Path, rows: str, said: str):
+def test_a_faulty_table_of_nodes_is_told_by_line(tmp_path: Path, rows: str, said: str) -> None:
     (tmp_path / "nodes.csv").write_text("case_id,name,pos,ene\n" + rows)
     with pytest.raises(TrainingDataError, match=said):
         read_nodes(tmp_path / "nodes.csv")
 
 
-def test_the_table_of_a_run_is_read_by_its_points(tmp_path: Path):
+def test_the_table_of_a_run_is_read_by_its_points(tmp_path: Path) -> None:
     (tmp_path / "nodes.csv").write_text(
         "case_id,node,pos,ene,name,centroid_x_mm,centroid_y_mm,centroid_z_mm\n"
         "a,3,1,1,GTVn_01,1.5,2,3\na,4,1,0,GTVn_02,,,\n"
@@ -266,7 +268,7 @@ def test_the_table_of_a_run_is_read_by_its_points(tmp_path: Path):
     assert (second.point_lps_mm, second.name) == (None, "GTVn_02")
 
 
-def test_unknown_labels_do_not_reach_the_loss():
+def test_unknown_labels_do_not_reach_the_loss() -> None:
     logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]], requires_grad=True)
     loss_of(logits, torch.tensor([1.0, -1.0]), torch.tensor([-1.0, 0.0])).backward()
     gradient = logits.grad
@@ -277,7 +279,7 @@ def test_unknown_labels_do_not_reach_the_loss():
     np.testing.assert_allclose(gradient[1, 1], 1 / (1 + np.exp(-3)), rtol=1e-6)
 
 
-def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path: Path):
+def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path: Path) -> None:
     nodes = [replace(example(), pos=-1.0, ene=-1.0, patient_id=f"p{k}") for k in range(4)]
     quick = FitSettings(epochs=1, steps=2, batch=2)
     net = DualNet(TINY)
@@ -287,13 +289,13 @@ def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path
         torch.testing.assert_close(value, before[name])
 
 
-def test_rare_nodes_are_drawn_as_often_as_common_ones():
+def test_rare_nodes_are_drawn_as_often_as_common_ones() -> None:
     common, rare = [example(1, 0) for _ in range(95)], [example(1, 1) for _ in range(5)]
     drawn = draw([*common, *rare], 4000, np.random.default_rng(0))
     assert abs(sum(e.ene for e in drawn) / 4000 - 0.5) < 0.03
 
 
-def test_without_any_change_the_view_is_what_the_road_shows():
+def test_without_any_change_the_view_is_what_the_road_shows() -> None:
     still = Augmentation(turn_degrees=0, scale=0, offset=0, gain=0, noise=0, redraw=0)
     node = example()
     for seed in range(6):
@@ -312,7 +314,7 @@ def test_without_any_change_the_view_is_what_the_road_shows():
         assert min(errors) < 1e-4
 
 
-def test_a_redrawn_contour_is_a_voxel_wider_or_tighter_in_plane_and_never_empty():
+def test_a_redrawn_contour_is_a_voxel_wider_or_tighter_in_plane_and_never_empty() -> None:
     mask = example().mask
     assert mask.sum() == 4 * 10 * 8
     assert jittered(mask, 1).sum() == 4 * (10 * 8 + 2 * 10 + 2 * 8)
@@ -322,7 +324,7 @@ def test_a_redrawn_contour_is_a_voxel_wider_or_tighter_in_plane_and_never_empty(
     np.testing.assert_array_equal(jittered(line, -1), line)
 
 
-def test_the_temperature_of_overconfident_logits_is_found():
+def test_the_temperature_of_overconfident_logits_is_found() -> None:
     rng = np.random.default_rng(3)
     honest = rng.normal(0, 2, 40_000)
     truth = (rng.random(40_000) < sigmoid(honest)).astype(float)
@@ -330,7 +332,7 @@ def test_the_temperature_of_overconfident_logits_is_found():
     assert temperature(honest, np.ones(40_000)) == 1.0
 
 
-def test_thresholds_by_their_rules_on_five_nodes():
+def test_thresholds_by_their_rules_on_five_nodes() -> None:
     probabilities = np.array([0.1, 0.3, 0.4, 0.6, 0.9])
     truth = np.array([0.0, 1.0, 0.0, 1.0, 1.0])
     assert threshold(probabilities, truth, "youden") == pytest.approx(0.5)
@@ -341,7 +343,7 @@ def test_thresholds_by_their_rules_on_five_nodes():
 
 
 @pytest.mark.slow
-def test_training_stops_where_the_validation_auc_does_not_rise(tmp_path: Path):
+def test_training_stops_where_the_validation_auc_does_not_rise(tmp_path: Path) -> None:
     nodes = [example(1.0, float(k % 2), f"p{k}") for k in range(4)]
     quick = FitSettings(epochs=30, steps=1, batch=2, patience=2, learning_rate=0.0)
     done = fit(lambda: DualNet(TINY), nodes, nodes, quick, tmp_path / "state.pth")

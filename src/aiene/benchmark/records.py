@@ -220,11 +220,6 @@ def newest_summary(folder: Path) -> dict[str, Any]:
     return content
 
 
-def case_record(folder: Path, key: str, case_id: str) -> dict[str, Any] | None:
-    """What a model made of a case, as JSON values; None where it made nothing."""
-    return json_of(folder / WORK / "models" / key / f"{case_id}.json")
-
-
 def case_files(folder: Path, key: str, case_id: str) -> CaseFiles:
     """Where the images of a case and model lie."""
     work = folder / WORK

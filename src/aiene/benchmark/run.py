@@ -80,6 +80,17 @@ class BenchmarkRun:
     exit_code: int
 
 
+def _nothing_paired(pairing: Pairing, image_dir: Path, seg_dir: Path) -> InputError:
+    if pairing.refused:
+        first, count = pairing.refused[0], len(pairing.refused)
+        problem = (
+            f"no case in it can be compared; {count} refused, the first, {first.case_id}: {first.reason}"
+        )
+        return InputError(image_dir, problem.rstrip("."), f"put this right, here or in {seg_dir.name}")
+    problem = "no image in it has a mask of the same case id"
+    return InputError(image_dir, problem, f"compare its names with those in {seg_dir.name}")
+
+
 def run_benchmark(
     config: BenchmarkConfig,
     out: Path,
@@ -121,8 +132,7 @@ def run_benchmark(
     patient = patient_finder(config, table)
     pairing = find_pairs(image_dir, seg_dir)
     if not pairing.pairs:
-        problem = "no image in it has a mask of the same case id"
-        raise InputError(image_dir, problem, f"compare its names with those in {seg_dir.name}")
+        raise _nothing_paired(pairing, image_dir, seg_dir)
     Owned(out).claim(WORK)
     with _alone(out):
         pairs = pairing.pairs[: config.max_cases]
