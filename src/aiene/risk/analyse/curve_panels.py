@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from aiene.report.document import Column
-from aiene.report.formatting import plain
-from aiene.risk.analyse.cohort import Outcome
+from aiene.report.formatting import interval_text, plain
+from aiene.risk.analyse.cohort import FEWEST_EVENTS, Outcome
 from aiene.risk.analyse.grouping import Grouping
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox import cox
@@ -116,7 +116,7 @@ def group_ratios(stratum: Stratum, settings: AnalysisSettings, *, subdistributio
     subdistribution : of the incidence with death competing (Fine and Gray), else of the event's own hazard.
     """
     outcome, present = stratum.outcome, stratum.present
-    if len(present) < 2 or outcome.n_events < len(present):
+    if len(present) < 2 or outcome.n_events < max(len(present), FEWEST_EVENTS):
         return {}
     columns = {stratum.grouping.labels[r]: (stratum.ranks == r).astype(float) for r in present[1:]}
     matrix = pd.DataFrame(columns)
@@ -131,7 +131,7 @@ def group_ratios(stratum: Stratum, settings: AnalysisSettings, *, subdistributio
     word = "sHR" if subdistribution else "HR"
     found = {present[0]: f"{word} 1"}
     for rank, row in zip(present[1:], rows, strict=True):
-        found[rank] = f"{word} {row.hr:.2f} ({row.lower:.2f} to {row.upper:.2f})"
+        found[rank] = f"{word} {interval_text(row.hr, row.lower, row.upper)}"
     return found
 
 

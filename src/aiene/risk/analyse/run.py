@@ -361,6 +361,8 @@ def _usable(cohort: Cohort, wanted: Sequence[Endpoint]) -> tuple[tuple[Endpoint,
         if not reason:
             outcome, _ = outcome_of(cohort.table, name)
             reason = "" if outcome.n else "no analysed patient has both its time and its event"
+            if outcome.n and not outcome.time.max() > 0:
+                reason = "every time is 0, so nobody is followed"
         if reason:
             skipped.append(Skipped(f"Endpoint {name} ({LABELS[name].lower()})", f"{reason}.", asked=True))
         else:
