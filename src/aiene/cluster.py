@@ -22,8 +22,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Final
 
 from aiene.device import resolve_device
-from aiene.errors import CaseError, InputError, ModelError, UsageError
-from aiene.extras import need
+from aiene.errors import CaseError, InputError, ModelError, UsageError, need
 from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
@@ -106,8 +105,8 @@ def connected(words: str, jobs: int) -> Iterator[Client]:
             )
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(
-                f"--scheduler {words}: no scheduler answers there; start one with `dask scheduler`, or mend "
-                "the address."
+                f"--scheduler {words}: no scheduler answers there; start one with `dask scheduler`, or "
+                "correct the address."
             ) from error
         yield client
 
@@ -133,12 +132,12 @@ def _options(file: Path) -> dict[str, Any]:
 
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise UsageError(
-            f"--scheduler {file.name}: say local, slurm, an address such as tcp://HOST:8786, or a .yaml file."
+            f"--scheduler {file.name}: use local, slurm, an address such as tcp://HOST:8786, or a .yaml file."
         )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(file, "it cannot be read as YAML", "mend it") from error
+        raise InputError(file, "it cannot be read as YAML", "correct it") from error
     if not isinstance(content, dict):
         raise InputError(file, "it holds no options", "give `cluster: SLURMCluster` and its options")
     return content
@@ -230,7 +229,7 @@ def _result(future: Future) -> tuple[CaseResult, CaseFiles]:
         made: tuple[CaseResult, CaseFiles] = future.result()
     except KilledWorker as error:
         raise CaseError(
-            "2 workers ended while they were at this CT, as a rule for lack of memory",
+            "2 workers ended while processing this CT, usually for lack of memory",
             "give the workers more memory, or fewer tasks at a time",
         ) from error
     finally:

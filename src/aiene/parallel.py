@@ -151,7 +151,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 ENDED = (
-    "the process that worked on this case was ended by the system, as a rule for lack of memory; "
+    "the process that worked on this case was ended by the system, usually for lack of memory; "
     "try again with --jobs 1, or on a machine with more memory."
 )
 _AHEAD = 2  # cases handed out per process: bounds what waits in memory

@@ -68,7 +68,7 @@ def _unless_ended(result: GetPreprocessed) -> PreprocessedCase:
         return result()
     except BrokenProcessPool as error:
         raise CaseError(
-            "the process that prepared this CT was ended by the system, as a rule for lack of memory",
+            "the process that prepared this CT was ended by the system, usually for lack of memory",
             "try again with --jobs 1, or on a machine with more memory",
         ) from error
 

@@ -13,7 +13,6 @@ import numpy as np
 from aiene.benchmark.comparators.adapters import reads_files
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
-from aiene.benchmark.content_hash import labels_sha256, nodes_sha256
 from aiene.benchmark.dataset import centroids, read_kept, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
 from aiene.benchmark.metrics.matching import components
@@ -34,6 +33,7 @@ from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
 from aiene.errors import AieneError, CaseError
 from aiene.geometry.grid import Volume, triple
 from aiene.hashing import digest
+from aiene.ingest.fingerprint import labels_sha256, nodes_sha256
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import write_nifti
 
@@ -268,7 +268,7 @@ def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:
         bad = sorted(values.keys() - kept[name].keys())  # NaN is in no range
         if bad:
             nodes = ", ".join(f"{value} ({values[value]:.3g})" for value in bad[:5])
-            warnings.append(f"{what} that is no probability, left out: node {nodes}")
+            warnings.append(f"{what} that is not a probability, left out: node {nodes}")
     cleaned = replace(
         answer, confidence=kept["confidence"], ene=kept["ene"], ene_on_truth=kept["ene_on_truth"]
     )

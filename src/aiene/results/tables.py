@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from aiene.cells import probability, table_bytes
+from aiene.csv_tables import probability, table_bytes
 from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult, NodeResult
 

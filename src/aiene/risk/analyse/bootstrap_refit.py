@@ -187,7 +187,9 @@ class Refit:
         risk = self.columns[name] @ beta
         scale = float(risk.std())
         if not scale > 0:
-            raise NotEstimableError("the model says the same of every patient", "a slope needs a spread")
+            raise NotEstimableError(
+                "the model gives every patient the same prediction", "a slope needs a spread"
+            )
         found = newton((risk / scale)[self.sets.order][:, None], self.sets, np.array([scale]))
         if found is None:
             found = fit_cox(self.time, self.event, (risk / scale)[:, None]).beta
