@@ -10,7 +10,7 @@ import numpy as np
 
 from aiene.report.formatting import p_phrase, plain
 from aiene.risk.analyse.cohort import Outcome, check_events
-from aiene.risk.analyse.curve_panels import Stratum
+from aiene.risk.analyse.grouping import Stratum
 from aiene.stats.records import NotEstimableError, Pair
 from aiene.stats.tests import (
     Gray,

@@ -13,7 +13,6 @@ from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.curve_panels import (
     DRAWN,
     TEST_COLUMNS,
-    Stratum,
     axis_end,
     censored_before,
     curve_data,
@@ -25,6 +24,7 @@ from aiene.risk.analyse.curve_panels import (
     ticks_to,
 )
 from aiene.risk.analyse.group_tests import gray_note, gray_tests
+from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import Part
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.competing_risks import cumulative_incidence

@@ -13,7 +13,6 @@ from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.curve_panels import (
     DRAWN,
     TEST_COLUMNS,
-    Stratum,
     axis_end,
     counted,
     curve_data,
@@ -26,6 +25,7 @@ from aiene.risk.analyse.curve_panels import (
     ticks_to,
 )
 from aiene.risk.analyse.group_tests import log_rank_note, log_rank_tests
+from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.records import NotEstimableError

@@ -13,7 +13,7 @@ from aiene.errors import UsageError
 from aiene.report.document import Column, Item, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import check_events, numeric
-from aiene.risk.analyse.curve_panels import Stratum
+from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
