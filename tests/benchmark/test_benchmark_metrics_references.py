@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from aiene.benchmark.metrics.segmentation import label_metrics
-from aiene.benchmark.metrics.surfaces import surface_metrics
+from aiene.benchmark.metrics.segmentation import label_metrics, surface_metrics
 
 Mask = npt.NDArray[np.bool_]
 Spacing = tuple[float, float, float]

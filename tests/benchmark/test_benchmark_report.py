@@ -19,7 +19,7 @@ from aiene.benchmark.report.charts.cases import rank_stability
 from aiene.benchmark.report.write import write_report
 from aiene.errors import InputError, OutputError
 from aiene.report.document import Figure
-from aiene.report.render import render
+from aiene.report.style import render
 from aiene.report.write import figure_csv
 from builders import benchmark_reports as build
 

@@ -17,8 +17,7 @@ from aiene.benchmark.report.charts.curves import FROC_MOST, calibration, froc, r
 from aiene.benchmark.report.results_reader import Source
 from aiene.benchmark.report.worst_cases import worst_of
 from aiene.report.document import Figure
-from aiene.report.render import PNG_DPI, render
-from aiene.report.style import RC
+from aiene.report.style import PNG_DPI, RC, render
 
 COUNT = 9
 LONG = [f"organisation/a-model-with-quite-a-long-name-{number}-base-224" for number in range(COUNT)]

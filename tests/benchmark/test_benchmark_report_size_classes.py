@@ -10,7 +10,7 @@ import pytest
 from aiene.benchmark.report.charts.size_classes import size_classes
 from aiene.benchmark.report.performance import detection
 from aiene.benchmark.report.results_reader import Source
-from aiene.report.render import render
+from aiene.report.style import render
 
 
 def _source(*classes: list[dict[str, Any]]) -> Source:

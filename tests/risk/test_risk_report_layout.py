@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from aiene.report.document import Column, Figure, Fold, Section, Table
-from aiene.report.page import page
-from aiene.report.render import Picture
+from aiene.report.style import Picture
+from aiene.report.write import page
 from aiene.risk.analyse.cohort import Outcome, make_cohort
-from aiene.risk.analyse.curve_panels import FEWEST_AT_RISK, Stratum, cut
+from aiene.risk.analyse.curve_panels import FEWEST_AT_RISK, cut
 from aiene.risk.analyse.descriptives import table_one
-from aiene.risk.analyse.grouping import make_groupings
+from aiene.risk.analyse.grouping import Stratum, make_groupings
 from aiene.risk.analyse.key_results import key_results
 from aiene.risk.analyse.page_layout import laid_out, numbered, places
 from aiene.risk.analyse.regression import cox_part, make_sample

@@ -19,8 +19,7 @@ from aiene.results.pictures import LEVEL_HU, WIDTH_HU
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.viewer import scene
-from aiene.viewer.cohort_page import Card, cohort_page
-from aiene.viewer.run import report_run
+from aiene.viewer.run import Card, cohort_page, report_run
 from builders.browsers import browser, complaints, requests, screenshot, wait_for
 from builders.viewer_runs import write_patterned_run
 

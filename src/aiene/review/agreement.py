@@ -20,8 +20,7 @@ from aiene.geometry.grid import Grid, bounding_box
 from aiene.nodes.node import GTVN
 from aiene.report.document import RESEARCH_ONLY, CellTable, Column, Document, Facts, Section, Table
 from aiene.report.formatting import TableBuilder, number, words
-from aiene.report.page import page
-from aiene.report.write import table_csv
+from aiene.report.write import page, table_csv
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult

@@ -20,7 +20,7 @@ import numpy as np
 from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, OutputError, UsageError, need
 from aiene.report.document import RESEARCH_ONLY
-from aiene.report.page import filled
+from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
 from aiene.results.records import CaseResult
 from aiene.results.reviews import StaleError

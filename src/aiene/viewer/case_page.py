@@ -18,15 +18,14 @@ from aiene.nodes.node import CountingRule
 from aiene.preprocess.template import load_preparation
 from aiene.report.document import RESEARCH_ONLY
 from aiene.report.formatting import NOTHING
-from aiene.report.page import filled
+from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
 from aiene.results.pictures import key_index
 from aiene.results.records import CaseResult, NodeResult
 from aiene.viewer import scripts
 from aiene.viewer.pictures import key_picture, registration_picture, thumbnail
 from aiene.viewer.risk_groups import Group
-from aiene.viewer.scene import Scene, scene_of
-from aiene.viewer.surfaces import surfaces
+from aiene.viewer.scene import Scene, scene_of, surfaces
 
 _SCRIPTS = (scripts.NIIVUE, "volume.js", "viewer.js", "report.js")
 

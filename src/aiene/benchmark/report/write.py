@@ -12,8 +12,7 @@ from aiene.benchmark.report.results_reader import Source, count, kind_title, rea
 from aiene.benchmark.report.worst_cases import worst
 from aiene.report.document import RESEARCH_ONLY, CellTable, Document, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, numbers, shown, words
-from aiene.report.page import page
-from aiene.report.write import draw_figures, write_figures
+from aiene.report.write import draw_figures, page, write_figures
 from aiene.results.ownership import Owned
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aiene.report.document import RESEARCH_ONLY, Figure
 from aiene.report.formatting import plain
-from aiene.report.page import filled
+from aiene.report.write import filled
 from aiene.risk.analyse.charts.nomogram import draw_nomogram
 from aiene.risk.analyse.cohort import EVENTS
 from aiene.risk.analyse.regression import MARKER, Sample

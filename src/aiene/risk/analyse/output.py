@@ -23,8 +23,7 @@ from aiene.report.document import (
     Text,
 )
 from aiene.report.formatting import NOTHING, plain, words
-from aiene.report.page import page
-from aiene.report.write import draw_figures, rows_csv, write_figures, write_tables
+from aiene.report.write import draw_figures, page, rows_csv, write_figures, write_tables
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.page_layout import laid_out, numbered, places
@@ -190,4 +189,10 @@ def _found(row: Row) -> Cell:
 
 def _made_with(head: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     rows = [*head["software"].items(), *head["settings"].items()]
-    return tuple((name, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for name, v in rows)
+    return tuple((name, _setting(value)) for name, value in rows)
+
+
+def _setting(value: Any) -> str:
+    if value is None or value in ("", []):
+        return NOTHING
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -17,8 +17,7 @@ from aiene.report.formatting import plain_rows
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_cohort, outcome_of, words
-from aiene.risk.analyse.curve_panels import Stratum
-from aiene.risk.analyse.grouping import make_groupings
+from aiene.risk.analyse.grouping import Stratum, make_groupings
 from aiene.risk.analyse.locked_model import LockedModel
 from aiene.risk.analyse.output import write_analysis
 from aiene.risk.analyse.records import Analysis, Skipped
