@@ -66,7 +66,7 @@ def device_name(text: str) -> str:
 
 
 def _may_accelerate() -> bool:
-    """Whether torch could find a GPU: it is built for one, as its version file says, and the driver is there."""
+    """Whether torch could find a GPU: built for one, as its version file says, and the driver is there."""
     spec = importlib.util.find_spec("torch")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if sys.platform == "darwin" or not folders:
