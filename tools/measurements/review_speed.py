@@ -16,6 +16,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def _saves(run: Path, count: int) -> list[tuple[float, float]]:
         node = drawing == values[sizes.argmax()]
         drawing[node & ~ndimage.binary_erosion(node)] = 0
         change = Change(drawing, opened.number, "corrected")
-        _, wall, used = _timed(lambda change=change: review.save("large", change))
+        _, wall, used = _timed(partial(review.save, "large", change))
         taken.append((wall, used))
     return taken
 
