@@ -175,7 +175,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(
 def test_other_settings_do_not_mix_with_what_lies_there(done: Done, cts: Path, masks: Path, tmp_path: Path):
     out = tmp_path / "out"
     shutil.copytree(done.out, out)
-    with pytest.raises(UsageError, match=r"other settings \(ene_threshold differ\)"):
+    with pytest.raises(UsageError, match=r"other settings \(different: ene_threshold\)"):
         run_cohort(
             cts,
             out,
