@@ -416,7 +416,7 @@ def test_an_unwritable_folder_is_named_by_its_own_name(tmp_path: Path, source: P
         OutputError, match=r"^results: a file is in the way of this folder; choose another folder"
     ):
         run(source, tmp_path / "results")
-    with pytest.raises(OutputError, match=r"^out: a part of this path is a file"):
+    with pytest.raises(OutputError, match=r"^out: part of this path is a file"):
         run(source, tmp_path / "results" / "out")
 
 

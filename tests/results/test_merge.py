@@ -114,7 +114,7 @@ def test_other_runs_are_refused_and_nothing_is_written(done: list[str], source: 
         merge([one, other], whole)
     with pytest.raises(UsageError, match="named twice"):
         merge([one, one], whole)
-    with pytest.raises(UsageError, match="no results of a run lie there"):
+    with pytest.raises(UsageError, match="there are no results of a run"):
         merge([one, source], whole)
     with pytest.raises(UsageError, match=r"overlap|lies in|inside"):
         merge([one], one / "whole")

@@ -190,7 +190,7 @@ def test_one_value_has_no_spread() -> None:
 def test_patients_that_are_not_one_for_each_value_are_refused() -> None:
     with pytest.raises(UsageError, match="one for each"):
         summarise([1.0, 2.0], ["A"])
-    with pytest.raises(UsageError, match="no numbers"):
+    with pytest.raises(UsageError, match="not numbers"):
         summarise(["good"])  # type: ignore[list-item]
 
 
