@@ -12,9 +12,8 @@ from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
 from aiene.nodes.node import CountingRule
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case
-from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.preprocess import Prepared, prepare
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.template import fixed_window, load_preparation
 from aiene.results.tables import patients_table, published_table
 from aiene.segment.engines import exact_engine
 
