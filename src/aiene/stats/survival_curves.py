@@ -195,7 +195,7 @@ class StepCurve:
     known_until: float
 
     def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
-        """How many patients are without any event and followed up to just before each tick; none at the end."""
+        """How many patients without any event are followed up to just before each tick; none at the end."""
         places = np.searchsorted(self.times, np.asarray(ticks, dtype=np.float64), side="left")
         return [int(n) for n in np.concatenate([self.at_risk, [0.0]])[places]]
 
