@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def _ready(crop_hu: Volume | None = None) -> PreprocessedCase:
     return PreprocessedCase(Case("one", "nifti", ()), prepared, None, {}, ())
 
 
-def _finish(at: PreprocessedCase, segmenter: _Segmenter, labels: dict[str, int]):
+def _finish(at: PreprocessedCase, segmenter: _Segmenter, labels: dict[str, int]) -> Any:
     networks = Networks(segmenter, _Classifier())  # type: ignore[arg-type]
     return infer_case(at, networks, Settings(0.3), labels=labels, midline_x=80.0)
 
