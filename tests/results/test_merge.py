@@ -18,10 +18,10 @@ import aiene.preparers
 from aiene.cli.app import app
 from aiene.cohort import Selection, run_cohort
 from aiene.errors import UsageError
+from aiene.finished_runs import merge
 from aiene.geometry.grid import Grid, Volume
 from aiene.hashing import joined_sha256
 from aiene.ingest.fingerprint import content_sha256
-from aiene.merge import merge
 from aiene.results.nifti import write_nifti
 from aiene.results.records import CaseArrays, CaseResult
 

@@ -1,5 +1,7 @@
 """Too few events for a p: it is not given, and the reason stands in its place."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,8 @@ from aiene.risk.analyse.run import _usable
 from aiene.risk.analyse.sensitivity.time_effect import groups_part
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
+from aiene.risk.validate.tables import _calibration_figure
+from aiene.stats.calibration import calibration
 from builders.risk_cohorts import SCHEME, drawn
 
 SETTINGS = AnalysisSettings(bootstraps=0, jobs=1, hpv_strata=False)
@@ -122,3 +126,20 @@ def test_a_ratio_without_an_end_is_no_nan(monkeypatch):
     labels = [group_label(stratum, rank, ratios) for rank in stratum.present]
     assert any("to –)" in label for label in labels)
     assert not any("nan" in label for label in labels)
+
+
+def test_a_group_that_is_not_followed_to_the_horizon_leaves_the_other_points():
+    predicted = np.repeat([0.1, 0.2, 0.3, 0.4, 0.5], 6)
+    time = np.where(predicted == 0.5, 0.5, np.tile([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 5))
+    event = (np.arange(30) % 3 == 0) & (predicted < 0.5)
+    result = calibration(time, event, predicted, 3.0)
+    assert any(not np.isfinite(row.observed) for row in result.rows)
+    found = SimpleNamespace(smooth={("model", 3.0): result})
+    figure = _calibration_figure(found, 30, SETTINGS)
+    assert figure.draw() is not None
+
+
+def test_predictions_that_separate_the_event_have_no_slope():
+    result = calibration([1, 4, 5, 6], [1, 0, 0, 0], [0.9, 0.2, 0.3, 0.1], 3.0)
+    assert np.isnan(result.slope.value)
+    assert "separate" in result.warnings[0]

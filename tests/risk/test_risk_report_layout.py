@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -181,5 +182,7 @@ def test_four_endpoints_print_in_under_thirty_pages(tmp_path, monkeypatch):
     ).stdout
     assert "HR per AI-ENE node, adjusted" in " ".join(text[:1500].split())  # on the first page
     assert "restricted cubic spline, 3 knots" not in text  # of a table that is folded away
+    for printed in text.split("\f")[:-1]:  # the checklists name sections: their number heads every page
+        assert re.search(r"^\d+\. [A-Z]", printed, flags=re.MULTILINE), printed[:300]
     pages = int(next(line for line in told.splitlines() if line.startswith("Pages")).split()[1])
     assert 8 <= pages < 30

@@ -336,7 +336,8 @@ def gray_pairwise(
 
     def one(first: int, second: int) -> tuple[float, float]:
         chosen = (place == first) | (place == second)
-        return _gray(times[chosen], codes[chosen], place[chosen], cause, np.zeros(chosen.sum(), np.int64))
+        two = (place[chosen] == second).astype(np.int64)
+        return _gray(times[chosen], codes[chosen], two, cause, np.zeros(two.size, np.int64))
 
     return pairwise(names, one)
 

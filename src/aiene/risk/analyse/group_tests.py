@@ -108,6 +108,7 @@ def _pairs(pairs: Sequence[Pair]) -> Rows:
             "df": 1,
             "p": p.p,
             "p_holm": p.p_holm,
+            "reason": "" if np.isfinite(p.p) else "no event could tell these two groups apart",
         }
         for p in pairs
     ]

@@ -169,7 +169,10 @@ def _checklist(rows: Sequence[Row], labels: Mapping[str, str]) -> CellTable:
             (words(row["item"]), words(row["topic"]), _places(row, labels), _found(row), words(""))
             for row in rows
         ),
-        ("The last column is for the authors: the page of their manuscript that reports the item.",),
+        (
+            "On paper each page is headed by the number of its section. "
+            "The last column is for the authors: the page of their manuscript that reports the item.",
+        ),
     )
 
 
