@@ -14,54 +14,26 @@ import platform
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Final
 
-from aiene.device import resolve_device
+from aiene.case_worker import Made, Order, make
 from aiene.errors import CaseError, InputError, ModelError, UsageError
 from aiene.extras import need
-from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
-from aiene.pipeline import Networks, Settings, infer_case, load_networks, preprocess_case
-from aiene.preprocess.template import Preparation, load_preparation
 from aiene.provenance import version
-from aiene.results.records import CaseResult
-from aiene.results.store import CaseFiles, case_files
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-GetResult = Callable[[], tuple[CaseResult, CaseFiles]]
 
 _CONNECT_S: Final = 20
 _AHEAD: Final = 3  # cases handed out per worker: none waits for work, and a kill of the client loses few
 _KILLS_FORGIVEN: Final = 0
 """By Dask, which blames every case that a worker held when it ended: each is tried again here, alone."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What every task of a run has in common.
-
-    Parameters
-    ----------
-    bundle_folder, bundle_sha256 : the bundle; where a worker does not see the folder, it is sent.
-    device : as for `resolve_device`, asked for on the worker.
-    own_masks : no segmenter is needed.
-    versions : of the client; a worker of others would not give the same bytes.
-    """
-
-    bundle_folder: str
-    bundle_sha256: str
-    settings: Settings
-    device: str
-    own_masks: bool
-    versions: tuple[tuple[str, str], ...]
 
 
 def versions() -> tuple[tuple[str, str], ...]:
@@ -183,9 +155,7 @@ class ClusterWork:
             self._sent = self._client.scatter(_zipped(self._bundle))
         return len(looked)
 
-    def each(
-        self, cases: Iterable[Case]
-    ) -> Iterator[tuple[Case, Callable[[], tuple[CaseResult, CaseFiles]]]]:
+    def each(self, cases: Iterable[Case]) -> Iterator[tuple[Case, Callable[[], Made]]]:
         """Every case when it is done, with a function that gives its result, or raises what that raised."""
         from distributed import as_completed
 
@@ -223,11 +193,11 @@ def _brought_down(future: Future) -> bool:
     return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 
-def _result(future: Future) -> tuple[CaseResult, CaseFiles]:
+def _result(future: Future) -> Made:
     from distributed import KilledWorker
 
     try:
-        made: tuple[CaseResult, CaseFiles] = future.result()
+        made: Made = future.result()
     except KilledWorker as error:
         raise CaseError(
             "2 workers ended while they were at this CT, as a rule for lack of memory",
@@ -240,50 +210,16 @@ def _result(future: Future) -> tuple[CaseResult, CaseFiles]:
 
 # On the worker.
 
-_loaded: dict[str, tuple[Preparation, Networks, Bundle]] = {}
 
-
-def work(case: Case, order: Order, sent: bytes | None) -> tuple[CaseResult, CaseFiles]:
-    """One case, on a worker: its result and the content of its files by name.
+def work(case: Case, order: Order, sent: bytes | None) -> Made:
+    """One case, on a worker.
 
     Raises
     ------
     AieneError : as `preprocess_case`; a ModelError where the bundle is not to be had.
     """
-    preparation, networks, bundle = _load(order, sent)
-    result, arrays = infer_case(
-        preprocess_case(case, preparation, order.settings.masks),
-        networks,
-        order.settings,
-        labels=bundle.card.labels,
-        midline_x=preparation.midline_x,
-    )
-    return result, case_files(arrays)
-
-
-def _load(order: Order, sent: bytes | None) -> tuple[Preparation, Networks, Bundle]:
-    key = digest(
-        [
-            order.bundle_sha256,
-            order.device,
-            order.own_masks,
-            order.settings.operating_point,
-            order.settings.engine,
-        ]
-    )
-    if key not in _loaded:
-        _use_own_cores()
-        bundle = _bundle(order, sent)
-        networks = load_networks(
-            bundle,
-            resolve_device(order.device),
-            own_masks=order.own_masks,
-            operating_point=order.settings.operating_point,
-            engine=order.settings.engine,
-        )
-        _loaded.clear()  # the networks of an earlier run with other settings
-        _loaded[key] = load_preparation(bundle), networks, bundle
-    return _loaded[key]
+    _use_own_cores()
+    return make(case, order, lambda: _bundle(order, sent))
 
 
 def _bundle(order: Order, sent: bytes | None) -> Bundle:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene import cluster
+from aiene.case_worker import CaseWorkers, Made, Order, cases_at_once, load
 from aiene.deidentify import Disguised, Key, Plain
-from aiene.device import available_cores, device_name, resolve_device
+from aiene.device import device_name, resolve_device
 from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, said
 from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
@@ -27,9 +28,8 @@ from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import Bundle, OperatingPoint, find_bundle, verify_bundle
 from aiene.nodes.node import CountingRule
-from aiene.pipeline import Settings, infer_case, load_networks, settings_for
+from aiene.pipeline import Settings, infer_case, settings_for
 from aiene.preparers import GetPreprocessed, Preparers
-from aiene.preprocess.template import load_preparation
 from aiene.progress import OnProgress, by_case
 from aiene.provenance import bundle_facts, environment, version
 from aiene.results.atomic import concerns_one_file
@@ -166,7 +166,7 @@ def run_cohort(
     ene_threshold, pos_from : instead of the bundle's own (`CountingRule`).
     operating_point : one of the bundle's; None: as its weights are.
     engine : `exact`, or `fast` for label maps of a quicker arithmetic; see `segment.engines`.
-    jobs : cases prepared side by side; None is one per core.
+    jobs : cases worked on side by side; None is one per core, as far as the memory reaches.
     overwrite : throw away the results of earlier runs that lie in `out`, and nothing else.
     check_content : take a result up again only after every byte of its input was compared. Otherwise name,
         size and both times of a file (its own, and the system's, which no user sets) are trusted where all
@@ -234,7 +234,7 @@ def run_cohort(
         names = [shown.name(case.case_id) for case in mine]
         store.open(record, overwrite=overwrite, case_ids=names, part=chosen.part)
         run = _Run(store, bundle, settings, digest(record), shown, check_content)
-        crew_size = jobs or available_cores()
+        crew_size = cases_at_once(jobs)
         document: dict[str, Any] = {
             "format": 1,
             "status": "running",
@@ -276,6 +276,7 @@ class _Book:
         self._persons, self._mine = {person.case_id: person for person in every}, frozenset(mine)
         self._results: dict[str, CaseResult] = {}
         self._unwritten: dict[str, CaseResult] = {}
+        self._workers: dict[str, dict[str, Any]] = {}
         self._written_at, self._took = -math.inf, 0.0
 
     @property
@@ -286,6 +287,13 @@ class _Book:
     def tell(self, **more: int | str) -> None:
         """What is known only when the cases begin: `engine`, or on how many `workers` of a scheduler."""
         self._document |= more
+
+    def tell_worker(self, made: Made) -> None:
+        """A case that another process has worked on: its seconds and the memory it took."""
+        row = self._workers.setdefault(made.worker, {"cases": 0, "seconds": 0.0, "peak_mb": None})
+        row["cases"] += 1
+        row["seconds"] = round(row["seconds"] + made.seconds, 3)
+        row["peak_mb"] = made.peak_mb
 
     def add(self, result: CaseResult, *, unwritten: bool = False) -> None:
         """A case that is done; `unwritten` where its folder cannot be, so that the record must tell of it."""
@@ -330,7 +338,9 @@ class _Book:
 
     def _write_record(self, more: dict[str, Any]) -> None:
         unwritten = [result.to_json() for result in self._unwritten.values()]
-        told = {"unwritten": unwritten} if unwritten else {}
+        told: dict[str, Any] = {"unwritten": unwritten} if unwritten else {}
+        if self._workers:
+            told["by_worker"] = self._workers
         document = {**self._document, "environment": environment(self._document["device"])}
         self._run.store.write_run({**document, **more, **told}, part=self._chosen.part)
 
@@ -388,16 +398,21 @@ class _Progressing:
                 self._work_there(open_cases, at_once, device, own_masks, scheduler)
         return [self._results[self._shown.name(case.case_id)] for case in self._cases]
 
-    def _work_here(self, open_cases: Sequence[Case], jobs: int, device: str, own_masks: bool) -> None:
+    def _order(self, device: str, own_masks: bool, *, far: bool) -> Order:
         run = self._run
-        preparation = load_preparation(run.bundle)
-        networks = load_networks(
-            run.bundle,
-            resolve_device(device),
-            own_masks=own_masks,
-            operating_point=run.settings.operating_point,
-            engine=run.settings.engine,
-        )
+        folder = str(run.bundle.path.resolve())
+        versions = cluster.versions() if far else ()
+        return Order(folder, run.bundle.sha256, run.settings, device, own_masks, versions)
+
+    def _work_here(self, open_cases: Sequence[Case], jobs: int, device: str, own_masks: bool) -> None:
+        run, order = self._run, self._order(device, own_masks, far=False)
+        if jobs > 1 and resolve_device(device).type == "cpu":
+            with CaseWorkers(run.bundle, order, jobs, room=run.store.room) as crew:
+                for case, get_made in crew.each(open_cases):
+                    self._attempt(case, partial(self._taken, get_made))
+            return
+        loaded = load(run.bundle, order)
+        networks, preparation = loaded.networks, loaded.preparation
         if networks.segmenter is not None:
             self._book.tell(engine=networks.segmenter.engine.name)
 
@@ -410,27 +425,27 @@ class _Progressing:
                 midline_x=preparation.midline_x,
             )
 
-        with Preparers(run.bundle, run.settings.masks, jobs, room=run.store.room) as crew:
-            for case, get_preprocessed in crew.each(open_cases, preparation):
+        with Preparers(run.bundle, run.settings.masks, jobs, room=run.store.room) as preparers:
+            for case, get_preprocessed in preparers.each(open_cases, preparation):
                 self._attempt(case, partial(infer, get_preprocessed))
 
     def _work_there(
         self, open_cases: list[Case], jobs: int, device: str, own_masks: bool, scheduler: str
     ) -> None:
-        run = self._run
-        order = cluster.Order(
-            str(run.bundle.path.resolve()),
-            run.bundle.sha256,
-            run.settings,
-            device,
-            own_masks,
-            cluster.versions(),
-        )
+        order = self._order(device, own_masks, far=True)
         with cluster.connected(scheduler, jobs) as client:
-            workers = cluster.ClusterWork(client, run.bundle, order)
-            self._book.tell(workers=workers.check(open_cases))
-            for case, get_result in workers.each(open_cases):
-                self._attempt(case, get_result)
+            workers = cluster.ClusterWork(client, self._run.bundle, order)
+            self._book.tell(workers=workers.check(open_cases), dashboard=client.dashboard_link)
+            for case, get_made in workers.each(open_cases):
+                self._attempt(case, partial(self._taken, get_made))
+
+    def _taken(self, get_made: Callable[[], Made]) -> tuple[CaseResult, CaseFiles]:
+        """What a worker made of a case, with the record told of the worker."""
+        made = get_made()
+        if made.engine is not None:
+            self._book.tell(engine=made.engine)
+        self._book.tell_worker(made)
+        return made.result, made.files
 
     def _settled(self, place: int, case: Case | Refusal) -> bool:
         """Whether a case needs no work: refused, beyond the limit, or done by an earlier call."""

@@ -253,7 +253,7 @@ def work_through(
         return
     count = min(jobs, len(tasks))
     with InOrder(
-        function, lambda jobs: Crew(jobs, _limit, (threads,)), jobs=count, waiting=count * _AHEAD
+        function, lambda jobs: Crew(jobs, limit_threads, (threads,)), jobs=count, waiting=count * _AHEAD
     ) as crew:
         for task, result in crew.each(tasks):
             try:
@@ -262,7 +262,7 @@ def work_through(
                 yield task, lost(task)
 
 
-def _limit(threads: int) -> None:
+def limit_threads(threads: int) -> None:
     """Keep this process to so many cores; libraries that are not loaded yet read it when they are."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = str(threads)

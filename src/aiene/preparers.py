@@ -1,7 +1,8 @@
 """Cases prepared side by side in other processes, a few ahead of the networks.
 
-A registration runs on one core, so that it repeats bit for bit; several cases fill a machine. The networks
-stay in the calling process: they are loaded once, and their result does not depend on how many processes.
+For networks on a GPU: they stay in the calling process, loaded once, and the machine's cores prepare what
+they take next. A registration runs on one core, so that it repeats bit for bit. Without a GPU a process does
+the whole case (`case_worker`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from aiene.device import available_cores, keep_freed_memory
 from aiene.errors import CaseError
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle
-from aiene.parallel import Crew, InOrder
+from aiene.parallel import Crew, InOrder, Result
 from aiene.pipeline import PreprocessedCase, preprocess_case
 from aiene.preprocess.template import Preparation, load_preparation
 
@@ -60,15 +61,21 @@ class Preparers:
                 yield case, partial(preprocess_case, case, preparation, self._masks, room=self._room)
             return
         for case, result in self._workers.each(cases):
-            yield case, partial(_unless_ended, result)
+            yield case, partial(unless_ended, result)
 
 
-def _unless_ended(result: GetPreprocessed) -> PreprocessedCase:
+def unless_ended(result: Callable[[], Result]) -> Result:
+    """What a process made of a case.
+
+    Raises
+    ------
+    CaseError : the process was ended by the system.
+    """
     try:
         return result()
     except BrokenProcessPool as error:
         raise CaseError(
-            "the process that prepared this CT was ended by the system, as a rule for lack of memory",
+            "the process that worked on this CT was ended by the system, as a rule for lack of memory",
             "try again with --jobs 1, or on a machine with more memory",
         ) from error
 

@@ -22,11 +22,11 @@ import psutil
 from distributed import Client, LocalCluster
 
 from aiene import cluster
+from aiene.case_worker import Made, Order
 from aiene.ingest.case import Case
 from aiene.models.bundle import find_bundle
 from aiene.pipeline import Settings
 from aiene.results.records import CaseResult
-from aiene.results.store import CaseFiles
 
 RESULTS = Path(__file__).parent / "results" / "cluster_scale.json"
 _ANSWER = os.urandom(100_000)
@@ -45,11 +45,11 @@ def main() -> None:
     RESULTS.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
-def waiting(case: Case, order: cluster.Order, sent: bytes | None) -> tuple[CaseResult, CaseFiles]:
+def waiting(case: Case, order: Order, sent: bytes | None) -> Made:
     """In the place of `cluster.work`."""
     del order, sent
     time.sleep(_wait_s)
-    return CaseResult(case.case_id, "no_nodes"), {"labels.nii.gz": _ANSWER}
+    return Made(CaseResult(case.case_id, "no_nodes"), {"labels.nii.gz": _ANSWER})
 
 
 def measured(workers: int, cases: int, wait_s: float) -> dict[str, float]:
@@ -58,7 +58,7 @@ def measured(workers: int, cases: int, wait_s: float) -> dict[str, float]:
     _wait_s = wait_s
     cluster.work = waiting
     bundle, process = find_bundle("default"), psutil.Process()
-    order = cluster.Order(str(bundle.path), bundle.sha256, Settings(0.5), "cpu", False, cluster.versions())
+    order = Order(str(bundle.path), bundle.sha256, Settings(0.5), "cpu", False, cluster.versions())
     every = [Case(f"case-{n}", "nifti", (Path(__file__),)) for n in range(cases)]
     with (
         LocalCluster(

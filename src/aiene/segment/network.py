@@ -63,7 +63,7 @@ _PLAIN = (
 _MOST = 64
 _SMALL = 20480
 """Channels x slices x rows up to which torch computes a convolution as one matrix product, which threads
-divide along its sums (ATen's `ConvParams::use_mkldnn`; a kernel of one voxel goes by the number of threads)."""
+divide along its sums (ATen's `ConvParams::use_mkldnn`; kernels of one voxel go by the number of threads)."""
 
 
 def build_network(file: Path, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -130,7 +130,7 @@ def answer(network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
 
 
 def softmax(logits: torch.Tensor) -> torch.Tensor:
-    """Over axis 0, by one thread: where threads divide the voxels, the ends of the shares have another `exp`."""
+    """Over axis 0, by one thread: where threads divide the voxels, the ends of shares have another `exp`."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
