@@ -109,7 +109,7 @@ def load(bundle: Bundle, order: Order) -> Loaded:
         operating_point=order.settings.operating_point,
         engine=order.settings.engine,
     )
-    return Loaded(load_preparation(bundle), networks, bundle)
+    return Loaded(load_preparation(bundle, order.settings.registration), networks, bundle)
 
 
 _loaded: dict[str, Loaded] = {}  # of this process
@@ -124,6 +124,7 @@ def kept(order: Order, bundle: Callable[[], Bundle]) -> Loaded:
             order.own_masks,
             order.settings.operating_point,
             order.settings.engine,
+            order.settings.registration,
         ]
     )
     if key not in _loaded:

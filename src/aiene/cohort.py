@@ -38,6 +38,7 @@ from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told, 
 from aiene.results.store import CaseFiles, RunStore
 
 if TYPE_CHECKING:
+    from aiene.preprocess.profile import Grade as RegistrationGrade
     from aiene.segment.engines import Grade
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class _Run:
     shared_identity: str
     shown: Plain
     check_content: bool
+    parquet: bool
 
 
 def run_cohort(
@@ -143,6 +145,7 @@ def run_cohort(
     pos_from: float | None = None,
     operating_point: OperatingPoint | None = None,
     engine: Grade = "exact",
+    registration: RegistrationGrade = "exact",
     masks: str | os.PathLike[str] | None = None,
     keep_prepared: bool = False,
     jobs: int | None = None,
@@ -150,6 +153,8 @@ def run_cohort(
     check_content: bool = False,
     scheduler: str | None = None,
     key: Key | None = None,
+    input_url: str | None = None,
+    parquet: bool = False,
     on_case: Callable[[Progress], None] = lambda _: None,
     on_search: Callable[[int, int], None] = lambda _done, _total: None,
     progress: bool | OnProgress = False,
@@ -166,6 +171,7 @@ def run_cohort(
     ene_threshold, pos_from : instead of the bundle's own (`CountingRule`).
     operating_point : one of the bundle's; None: as its weights are.
     engine : `exact`, or `fast` for label maps of a quicker arithmetic; see `segment.engines`.
+    registration : `exact`, or `fast` for the published one in half the time; see `preprocess.profile`.
     jobs : cases worked on side by side; None is one per core, as far as the memory reaches.
     overwrite : throw away the results of earlier runs that lie in `out`, and nothing else.
     check_content : take a result up again only after every byte of its input was compared. Otherwise name,
@@ -175,6 +181,8 @@ def run_cohort(
     key : where given, pseudonyms under this key stand in place of case ids, names of files and folders and
         DICOM UIDs in everything that is written, logged, raised or returned, and cases are worked on in the
         order of their pseudonyms. The hash of each input's content stays.
+    input_url : what the record calls the input, where `source` is a copy of it that will not stay.
+    parquet : write the tables as Parquet too, at the end.
     on_case, on_search : told of every case when it is done; how many of how many files were looked at.
     progress : True shows a bar (tqdm); a function `(done, total, words)` is told of each case.
 
@@ -199,6 +207,7 @@ def run_cohort(
         pos_from=pos_from,
         operating_point=operating_point,
         engine=engine,
+        registration=registration,
         fg_labels=fg_labels,
         include_short_axes=include_short_axes,
         masks=masks,
@@ -227,13 +236,18 @@ def run_cohort(
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
         record = shown.settings(
             _settings_record(
-                source, settings, chosen, bundle, target.partition(":")[0], listed_masks=listed_masks
+                input_url or str(source.resolve()),
+                settings,
+                chosen,
+                bundle,
+                target.partition(":")[0],
+                listed_masks=listed_masks,
             )
         )
         mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
         names = [shown.name(case.case_id) for case in mine]
         store.open(record, overwrite=overwrite, case_ids=names, part=chosen.part)
-        run = _Run(store, bundle, settings, digest(record), shown, check_content)
+        run = _Run(store, bundle, settings, digest(record), shown, check_content, parquet)
         crew_size = cases_at_once(jobs)
         document: dict[str, Any] = {
             "format": 1,
@@ -334,6 +348,7 @@ class _Book:
                 model=self._run.bundle.card.name,
                 rule=settings.rule,
                 now=now,
+                parquet=self._run.parquet and now is not None,
             )
 
     def _write_record(self, more: dict[str, Any]) -> None:
@@ -425,7 +440,13 @@ class _Progressing:
                 midline_x=preparation.midline_x,
             )
 
-        with Preparers(run.bundle, run.settings.masks, jobs, room=run.store.room) as preparers:
+        with Preparers(
+            run.bundle,
+            run.settings.masks,
+            jobs,
+            room=run.store.room,
+            registration=run.settings.registration,
+        ) as preparers:
             for case, get_preprocessed in preparers.each(open_cases, preparation):
                 self._attempt(case, partial(infer, get_preprocessed))
 
@@ -565,7 +586,7 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
 
 
 def _settings_record(
-    source: Path,
+    source: str,
     settings: Settings,
     selection: Selection,
     bundle: Bundle,
@@ -579,7 +600,7 @@ def _settings_record(
         masks = "those of the input list"
     return {
         **({} if selection.id_from is None else {"id_from": selection.id_from}),
-        "input": str(source.resolve()),
+        "input": source,
         **_chosen(settings),
         "masks": masks,
         "series": selection.series,
@@ -592,9 +613,8 @@ def _settings_record(
 
 
 def _chosen(settings: Settings) -> dict[str, Any]:
-    """The settings as runs before `engine` recorded them, so that these can be gone on with."""
-    record = asdict(settings)
-    return record if settings.engine != "exact" else {k: v for k, v in record.items() if k != "engine"}
+    """The settings as runs before the grades recorded them, so that these can be gone on with."""
+    return {k: v for k, v in asdict(settings).items() if k not in ("engine", "registration") or v != "exact"}
 
 
 def _end(results: Sequence[CaseResult]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle
 from aiene.parallel import Crew, InOrder, Result
 from aiene.pipeline import PreprocessedCase, preprocess_case
+from aiene.preprocess.profile import Grade
 from aiene.preprocess.template import Preparation, load_preparation
 
 GetPreprocessed = Callable[[], PreprocessedCase]
@@ -37,13 +38,22 @@ class Preparers:
     masks : folder of the user's own masks, or None.
     jobs : processes; with 1 the work is done in this process.
     room : where zip archives are unpacked; None is the system's place for temporary files.
+    registration : see `load_preparation`.
     """
 
-    def __init__(self, bundle: Bundle, masks: Path | None, jobs: int, *, room: Path | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        masks: Path | None,
+        jobs: int,
+        *,
+        room: Path | None = None,
+        registration: Grade = "exact",
+    ) -> None:
         self._masks, self._jobs, self._room = masks, jobs, room
         self._workers = InOrder(
             partial(_preprocess_here, masks=masks, room=room),
-            lambda count: Crew(count, _start, (bundle, max(1, available_cores() // count))),
+            lambda count: Crew(count, _start, (bundle, registration, max(1, available_cores() // count))),
             jobs=jobs,
             waiting=jobs + _CASES_AHEAD,
         )
@@ -80,11 +90,11 @@ def unless_ended(result: Callable[[], Result]) -> Result:
         ) from error
 
 
-def _start(bundle: Bundle, threads: int) -> None:
+def _start(bundle: Bundle, registration: Grade, threads: int) -> None:
     global _preparation
     keep_freed_memory()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    _preparation = load_preparation(bundle)
+    _preparation = load_preparation(bundle, registration)
 
 
 def _preprocess_here(case: Case, masks: Path | None, room: Path | None) -> PreprocessedCase:

@@ -7,6 +7,9 @@ from typing import Literal
 
 from aiene.geometry.grid import Triple
 
+Grade = Literal["exact", "fast"]
+"""How the published registration is computed: `exact` as published, `fast` on what the template can reach."""
+
 Start = Literal["geometry", "search", "body", "bone", "top"]
 """Where a registration begins: centred volumes, the best of all shifts, body or bone centres, the top."""
 
@@ -68,6 +71,8 @@ class Profile:
     start, registration : where the registration begins, and its settings.
     second_opinion : a start that is always tried as well, with the steady settings, to judge the first by;
         None: the limits alone judge.
+    reach_mm : what is registered is the CT within so many mm of the template, as it lies at the start and
+        after the second opinion; None: the whole CT.
     rescue_starts : what is tried, with the steady settings, where the first is judged poor.
     rescue : whether anything is.
     keep_hu : keep the crop in HU as well, for a segmenter that takes HU.
@@ -92,6 +97,7 @@ class Profile:
     rescue: bool
     ene_spread: float | None
     keep_hu: bool = False
+    reach_mm: float | None = None
     crop_size: tuple[int, int, int] = (64, 160, 160)
     crop_spacing: Triple = (3.0, 1.0, 1.0)
     window: tuple[float, float] = (-175.0, 275.0)
@@ -153,6 +159,23 @@ OPEN = Profile(
 """The same steps without the slips, for the default bundle and for new trainings."""
 
 
-def profile_named(name: Literal["published", "open"], *, rescue: bool, keep_hu: bool = False) -> Profile:
-    """The profile that a bundle names, with its wishes: rescue of poor registrations, the crop in HU."""
-    return replace({"published": PUBLISHED, "open": OPEN}[name], rescue=rescue, keep_hu=keep_hu)
+_REACH_MM = 30.0
+"""The moving image's gradient is smoothed by some 3 mm, so it is the same within; see
+`python -m tools.measurements.registration_fast`."""
+
+
+def profile_named(
+    name: Literal["published", "open"],
+    *,
+    rescue: bool,
+    keep_hu: bool = False,
+    registration: Grade = "exact",
+) -> Profile:
+    """The profile that a bundle names, with its wishes: rescue of poor registrations, the crop in HU.
+
+    Parameters
+    ----------
+    registration : the user's choice; the open profile has one registration only, which is quick.
+    """
+    profile = replace({"published": PUBLISHED, "open": OPEN}[name], rescue=rescue, keep_hu=keep_hu)
+    return replace(profile, reach_mm=_REACH_MM) if registration == "fast" and name == "published" else profile

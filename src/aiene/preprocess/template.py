@@ -12,7 +12,7 @@ from aiene.errors import ModelError
 from aiene.geometry.grid import Triple, Volume, volume_of
 from aiene.models.bundle import Bundle
 from aiene.preprocess.crop import LOWEST_DROPPED, published_start
-from aiene.preprocess.profile import Profile, profile_named
+from aiene.preprocess.profile import Grade, Profile, profile_named
 from aiene.preprocess.registration import Template
 
 CENTRE_KEY = "neck_centre_lps_mm"
@@ -92,8 +92,12 @@ class Preparation:
     midline_x: float
 
 
-def load_preparation(bundle: Bundle) -> Preparation:
+def load_preparation(bundle: Bundle, registration: Grade = "exact") -> Preparation:
     """The profile and template of a bundle.
+
+    Parameters
+    ----------
+    registration : see `profile_named`.
 
     Raises
     ------
@@ -101,7 +105,9 @@ def load_preparation(bundle: Bundle) -> Preparation:
     """
     card = bundle.card
     takes_hu = card.segmenter.intensities == "hu"
-    profile = profile_named(card.profile, rescue=card.rescue_registration, keep_hu=takes_hu)
+    profile = profile_named(
+        card.profile, rescue=card.rescue_registration, keep_hu=takes_hu, registration=registration
+    )
     template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
     return Preparation(template, profile, _midline_x(template.volume))
 

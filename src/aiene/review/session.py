@@ -129,7 +129,7 @@ class Review:
                 f"the model bundle {self.run.maker.bundle_name} is another one than the run was made with, "
                 "so what is corrected could not be measured alike; get that bundle again, or run again."
             )
-        self._preparation: Preparation = load_preparation(self._bundle)
+        self._preparation: Preparation = load_preparation(self._bundle, self.run.registration)
         self._networks: Networks = load_networks(self._bundle, resolve_device(device), own_masks=True)
         self._ready: OrderedDict[str, PreprocessedCase] = OrderedDict()
         self._scenes: OrderedDict[str, Opened] = OrderedDict()
