@@ -3,36 +3,51 @@
 The same function works in the processes of this machine and in the workers of a Dask scheduler, so there is
 one way of working a case apart, and its bytes are those of a case worked in this process: nothing in it
 depends on the number of threads.
+
+A worker of a scheduler reads the CT from where the case says it lies, so the input must be on a folder that
+every worker sees. What it makes comes back to the client, which writes it: results lie where the client wants
+them. Workers may come and go; the client may be killed and started again, and goes on from the cases that are
+written.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
+from aiene import cluster
 from aiene.device import available_cores, keep_freed_memory, resolve_device
+from aiene.errors import CaseError, ModelError, UsageError
 from aiene.hashing import digest
 from aiene.ingest.case import Case
-from aiene.models.bundle import Bundle
-from aiene.parallel import Crew, InOrder, limit_threads
+from aiene.models.bundle import Bundle, read_bundle, verify_bundle
+from aiene.parallel import Crew, InOrder, limit_threads, unless_ended
 from aiene.pipeline import Networks, Settings, infer_case, load_networks, preprocess_case
-from aiene.preparers import unless_ended
 from aiene.preprocess.template import Preparation, load_preparation
+from aiene.provenance import version
 from aiene.results.records import CaseResult
 from aiene.results.store import CaseFiles, case_files
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
 
 _GIB: Final = 2**30
 _CASE_BYTES: Final = 3 * _GIB
 """Memory that a process takes for a CT of thin slices, with the networks; see `docs/scale.md`."""
 _AHEAD: Final = 1  # cases handed out per process beyond that in work
+_AHEAD_THERE: Final = 3  # per worker of a scheduler: none waits for work, and a kill of the client loses few
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ class Made:
     ----------
     files : content of the case's images by name.
     engine : what computed the segmenter; None where there was none.
-    worker : name of the process: its machine and number.
+    worker : name of the process: a hash of its machine's name, and its number there.
     seconds : that it took, loading the networks included.
     peak_mb : most memory that the process has held so far; None where the system does not say.
     """
@@ -83,6 +98,11 @@ class Loaded:
     preparation: Preparation
     networks: Networks
     bundle: Bundle
+
+
+def order_of(bundle: Bundle, settings: Settings, device: str, *, own_masks: bool) -> Order:
+    """What all cases of a run have in common; `own_masks` where no case needs a segmenter."""
+    return Order(str(bundle.path.resolve()), bundle.sha256, settings, device, own_masks, versions())
 
 
 def cases_at_once(jobs: int | None) -> int:
@@ -161,7 +181,7 @@ def make(case: Case, order: Order, bundle: Callable[[], Bundle], room: Path | No
         result,
         files,
         None if segmenter is None else segmenter.engine.name,
-        f"{platform.node()}:{os.getpid()}",
+        f"{digest(platform.node())[:6]}:{os.getpid()}",
         round(time.monotonic() - began, 3),
         _peak_mb(),
     )
@@ -212,3 +232,165 @@ def _start(threads: int) -> None:
 
 def _make_here(case: Case, order: Order, bundle: Bundle, room: Path | None) -> Made:
     return make(case, order, lambda: bundle, room)
+
+
+def versions() -> tuple[tuple[str, str], ...]:
+    """What must be the same on the client and on a worker."""
+    import torch
+
+    return (("aiene", version()), ("python", platform.python_version()), ("torch", str(torch.__version__)))
+
+
+class ClusterWork:
+    """The cases of a run on the workers of a scheduler.
+
+    Parameters
+    ----------
+    client : of the scheduler.
+    bundle : of the run.
+    order : what its tasks have in common.
+    """
+
+    def __init__(self, client: Client, bundle: Bundle, order: Order) -> None:
+        self._client, self._bundle, self._order = client, bundle, order
+        self._sent: Any = None
+
+    def check(self, cases: list[Case]) -> int:
+        """Look at every worker that is there before the first case goes out; how many there are.
+
+        Raises
+        ------
+        UsageError : no worker came, one has other versions, or one does not see the input.
+        """
+        self._client.wait_for_workers(1, timeout=cluster.CONNECT_S * 3)
+        looked = self._client.run(_look, str(cases[0].files[0]), self._order, on_error="ignore")
+        for found in looked.values():
+            wrong = [
+                f"{name} {theirs} instead of {ours}"
+                for (name, ours), theirs in zip(self._order.versions, found["versions"], strict=True)
+                if ours != theirs
+            ]
+            if wrong:
+                raise UsageError(f"a worker has {', '.join(wrong)}; install the same versions everywhere.")
+            if not found["sees_input"]:
+                raise UsageError(
+                    "a worker does not see the input; put it on a folder that is shared under one path."
+                )
+        if not all(found["sees_bundle"] for found in looked.values()):
+            self._sent = self._client.scatter(_zipped(self._bundle))
+        return len(looked)
+
+    def each(self, cases: Iterable[Case]) -> Iterator[tuple[Case, Callable[[], Made]]]:
+        """Every case when it is done, with a function that gives its result, or raises what that raised."""
+        from distributed import as_completed
+
+        to_come = iter(cases)
+        out: dict[Future, Case] = {}
+
+        def submit(case: Case) -> Future:
+            future = self._client.submit(work, case, self._order, self._sent, pure=False)
+            out[future] = case
+            return future
+
+        workers = max(1, len(self._client.scheduler_info()["workers"]))
+        first = [submit(case) for case in islice(to_come, workers * _AHEAD_THERE)]
+        running = as_completed(first, loop=self._client.loop)
+        suspects = []
+        for future in running:
+            following = next(to_come, None)
+            if following is not None:
+                running.add(submit(following))
+            case = out.pop(future)
+            if _brought_down(future):
+                suspects.append(case)
+                future.release()
+            else:
+                yield case, partial(_result, future)
+        for case in suspects:
+            alone = submit(case)  # who asks for its result waits, before the next one is submitted
+            yield out.pop(alone), partial(_result, alone)
+
+
+def _brought_down(future: Future) -> bool:
+    """Whether a worker ended while it held this case, which need not be at fault."""
+    from distributed import KilledWorker
+
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
+
+
+def _result(future: Future) -> Made:
+    from distributed import KilledWorker
+
+    try:
+        made: Made = future.result()
+    except KilledWorker as error:
+        raise CaseError(
+            "2 workers ended while they were at this CT, as a rule for lack of memory",
+            "give the workers more memory, or fewer tasks at a time",
+        ) from error
+    finally:
+        future.release()
+    return made
+
+
+# On the worker.
+
+
+def work(case: Case, order: Order, sent: bytes | None) -> Made:
+    """One case, on a worker.
+
+    Raises
+    ------
+    AieneError : as `preprocess_case`; a ModelError where the bundle is not to be had.
+    """
+    _use_own_cores()
+    return make(case, order, lambda: _bundle(order, sent))
+
+
+def _bundle(order: Order, sent: bytes | None) -> Bundle:
+    """The bundle where the client has it, or as it was sent; the same to the last byte."""
+    folder = Path(order.bundle_folder)
+    if not _is_bundle(folder, order.bundle_sha256):
+        if sent is None:
+            raise ModelError(folder, "this worker does not see the bundle", "share its folder")
+        folder = Path(gettempdir()) / f"aiene-{os.getpid()}-{order.bundle_sha256[:16]}"
+        with zipfile.ZipFile(io.BytesIO(sent)) as archive:
+            archive.extractall(folder)
+    bundle = read_bundle(folder)
+    verify_bundle(bundle)
+    return bundle
+
+
+def _is_bundle(folder: Path, sha256: str) -> bool:
+    try:
+        return read_bundle(folder).sha256 == sha256
+    except ModelError:
+        return False
+
+
+def _zipped(bundle: Bundle) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in ("model.json", *bundle.card.files):
+            archive.write(bundle.path / name, name)
+    return stream.getvalue()
+
+
+def _use_own_cores() -> None:
+    """Keep libraries to the threads that the worker was given, so that workers of one machine share it."""
+    import SimpleITK as sitk
+    import torch
+    from distributed import get_worker
+
+    threads = get_worker().state.nthreads
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
+def _look(file: str, order: Order) -> dict[str, Any]:
+    """What a worker is and sees."""
+    return {
+        "versions": [mine for _, mine in versions()],
+        "sees_input": os.path.exists(file),  # noqa: PTH110 (a path of another machine's form may be odd)
+        "sees_bundle": _is_bundle(Path(order.bundle_folder), order.bundle_sha256),
+    }

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiene import cluster
-from aiene.case_worker import CaseWorkers, Made, Order, cases_at_once, load
+from aiene import case_worker, cluster
+from aiene.case_worker import CaseWorkers, Made, cases_at_once, load
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import device_name, resolve_device
 from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, said
@@ -31,7 +31,7 @@ from aiene.nodes.node import CountingRule
 from aiene.pipeline import Settings, infer_case, settings_for
 from aiene.preparers import GetPreprocessed, Preparers
 from aiene.progress import OnProgress, by_case
-from aiene.provenance import bundle_facts, environment, version
+from aiene.provenance import bundle_facts, environment, settings_record
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
 from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told, totals
@@ -235,7 +235,7 @@ def run_cohort(
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
         record = shown.settings(
-            _settings_record(
+            settings_record(
                 input_url or str(source.resolve()),
                 settings,
                 chosen,
@@ -413,14 +413,9 @@ class _Progressing:
                 self._work_there(open_cases, at_once, device, own_masks, scheduler)
         return [self._results[self._shown.name(case.case_id)] for case in self._cases]
 
-    def _order(self, device: str, own_masks: bool, *, far: bool) -> Order:
-        run = self._run
-        folder = str(run.bundle.path.resolve())
-        versions = cluster.versions() if far else ()
-        return Order(folder, run.bundle.sha256, run.settings, device, own_masks, versions)
-
     def _work_here(self, open_cases: Sequence[Case], jobs: int, device: str, own_masks: bool) -> None:
-        run, order = self._run, self._order(device, own_masks, far=False)
+        run = self._run
+        order = case_worker.order_of(run.bundle, run.settings, device, own_masks=own_masks)
         if jobs > 1 and resolve_device(device).type == "cpu":
             with CaseWorkers(run.bundle, order, jobs, room=run.store.room) as crew:
                 for case, get_made in crew.each(open_cases):
@@ -453,9 +448,10 @@ class _Progressing:
     def _work_there(
         self, open_cases: list[Case], jobs: int, device: str, own_masks: bool, scheduler: str
     ) -> None:
-        order = self._order(device, own_masks, far=True)
+        run = self._run
+        order = case_worker.order_of(run.bundle, run.settings, device, own_masks=own_masks)
         with cluster.connected(scheduler, jobs) as client:
-            workers = cluster.ClusterWork(client, self._run.bundle, order)
+            workers = case_worker.ClusterWork(client, run.bundle, order)
             self._book.tell(workers=workers.check(open_cases), dashboard=client.dashboard_link)
             for case, get_made in workers.each(open_cases):
                 self._attempt(case, partial(self._taken, get_made))
@@ -583,38 +579,6 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
         raise UsageError("--part-id must be from 0 to --num-parts less 1.")
     if masks is not None and not masks.is_dir():
         raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
-
-
-def _settings_record(
-    source: str,
-    settings: Settings,
-    selection: Selection,
-    bundle: Bundle,
-    device: str,
-    *,
-    listed_masks: bool,
-) -> dict[str, Any]:
-    """What must be the same for results to stand in one folder."""
-    masks = None if settings.masks is None else str(settings.masks.resolve())
-    if listed_masks:
-        masks = "those of the input list"
-    return {
-        **({} if selection.id_from is None else {"id_from": selection.id_from}),
-        "input": source,
-        **_chosen(settings),
-        "masks": masks,
-        "series": selection.series,
-        "affine": selection.affine,
-        "model": bundle.card.name,
-        "model_sha256": bundle.sha256,
-        "device": device,
-        "aiene": version(),
-    }
-
-
-def _chosen(settings: Settings) -> dict[str, Any]:
-    """The settings as runs before the grades recorded them, so that these can be gone on with."""
-    return {k: v for k, v in asdict(settings).items() if k not in ("engine", "registration") or v != "exact"}
 
 
 def _end(results: Sequence[CaseResult]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from aiene.device import available_cores
+from aiene.errors import CaseError
 
 # Worker processes that end with the process they work for, however that ends.
 
@@ -154,6 +155,24 @@ ENDED = (
     "the process that worked on this case was ended by the system, as a rule for lack of memory; "
     "try again with --jobs 1, or on a machine with more memory."
 )
+
+
+def unless_ended(result: Callable[[], Result]) -> Result:
+    """What a process made of a case.
+
+    Raises
+    ------
+    CaseError : the process was ended by the system.
+    """
+    try:
+        return result()
+    except BrokenProcessPool as error:
+        raise CaseError(
+            "the process that worked on this CT was ended by the system, as a rule for lack of memory",
+            "try again with --jobs 1, or on a machine with more memory",
+        ) from error
+
+
 _AHEAD = 2  # cases handed out per process: bounds what waits in memory
 
 

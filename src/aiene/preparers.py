@@ -8,17 +8,15 @@ the whole case (`case_worker`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from aiene.device import available_cores, keep_freed_memory
-from aiene.errors import CaseError
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle
-from aiene.parallel import Crew, InOrder, Result
+from aiene.parallel import Crew, InOrder, unless_ended
 from aiene.pipeline import PreprocessedCase, preprocess_case
 from aiene.preprocess.profile import Grade
 from aiene.preprocess.template import Preparation, load_preparation
@@ -72,22 +70,6 @@ class Preparers:
             return
         for case, result in self._workers.each(cases):
             yield case, partial(unless_ended, result)
-
-
-def unless_ended(result: Callable[[], Result]) -> Result:
-    """What a process made of a case.
-
-    Raises
-    ------
-    CaseError : the process was ended by the system.
-    """
-    try:
-        return result()
-    except BrokenProcessPool as error:
-        raise CaseError(
-            "the process that worked on this CT was ended by the system, as a rule for lack of memory",
-            "try again with --jobs 1, or on a machine with more memory",
-        ) from error
 
 
 def _start(bundle: Bundle, registration: Grade, threads: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from aiene import cluster
+from aiene import case_worker, cluster
 from aiene.case_worker import Made, Order
 from aiene.cohort import run_cohort
 from aiene.errors import CaseError, InputError, ModelError, UsageError
@@ -29,7 +29,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do no
 @pytest.fixture(scope="module")
 def order() -> Order:
     bundle = find_bundle("default")
-    return Order(str(bundle.path), bundle.sha256, Settings(0.5), "cpu", False, cluster.versions())
+    return Order(str(bundle.path), bundle.sha256, Settings(0.5), "cpu", False, case_worker.versions())
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def cases(*names: str) -> list[Case]:
 def test_a_case_that_ends_its_worker_is_a_reason_and_all_others_are_done(
     client: Any, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "work", fake_work)
+    monkeypatch.setattr(case_worker, "work", fake_work)
     every = cases("a", "deadly", "b", "broken", *(f"c{n}" for n in range(20)))
-    workers = cluster.ClusterWork(client, find_bundle("default"), order)
+    workers = case_worker.ClusterWork(client, find_bundle("default"), order)
     assert workers.check(every) == 2
     done, failed = {}, {}
     for case, get in workers.each(every):
@@ -80,18 +80,18 @@ def test_workers_of_other_versions_or_without_the_input_are_told_before_the_firs
     bundle = find_bundle("default")
     other = replace(order, versions=(("aiene", "0.0.1"), *order.versions[1:]))
     with pytest.raises(UsageError, match=r"a worker has aiene .* instead of 0\.0\.1; install the same"):
-        cluster.ClusterWork(client, bundle, other).check(cases("a"))
+        case_worker.ClusterWork(client, bundle, other).check(cases("a"))
     away = [replace(cases("a")[0], files=(Path("/nowhere/ct.nii"),))]
     with pytest.raises(UsageError, match="a worker does not see the input"):
-        cluster.ClusterWork(client, bundle, order).check(away)
+        case_worker.ClusterWork(client, bundle, order).check(away)
 
 
 def test_a_worker_without_the_bundle_gets_it_to_the_last_byte(order: Order, tmp_path: Path) -> None:
     bundle = find_bundle("default")
     apart = replace(order, bundle_folder=str(tmp_path / "gone"))
-    assert cluster._bundle(apart, cluster._zipped(bundle)).sha256 == bundle.sha256
+    assert case_worker._bundle(apart, case_worker._zipped(bundle)).sha256 == bundle.sha256
     with pytest.raises(ModelError, match="this worker does not see the bundle"):
-        cluster._bundle(apart, None)
+        case_worker._bundle(apart, None)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_words_that_name_no_scheduler(tmp_path: Path, name: str, content: str | 
 
 
 def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_CONNECT_S", 0.2)
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.2)
     with (
         pytest.raises(UsageError, match="no scheduler answers there"),
         cluster.connected("tcp://127.0.0.1:9", 1),

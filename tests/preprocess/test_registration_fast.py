@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiene.cohort import _chosen
 from aiene.errors import UsageError
 from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import find_bundle
@@ -19,6 +18,7 @@ from aiene.preprocess.profile import OPEN, PUBLISHED, profile_named
 from aiene.preprocess.registration import Pose, Template, reachable
 from aiene.preprocess.registration_quality import register
 from aiene.preprocess.resampling import Working
+from aiene.provenance import chosen_of
 
 TEMPLATE = Grid((10, 12, 14), (3.0, 2.0, 1.0), (5.0, -3.0, 7.0))
 CT = Grid((40, 50, 60), (3.0, 2.0, 2.0), (-60.0, -50.0, -60.0))
@@ -85,6 +85,6 @@ def test_only_the_published_profile_has_a_fast_registration() -> None:
 def test_a_run_of_the_other_registration_is_another_run() -> None:
     bundle = find_bundle("default")
     bundle = replace(bundle, card=bundle.card.model_copy(update={"profile": "published"}))
-    exact, fast = (_chosen(settings_for(bundle, registration=word)) for word in ("exact", "fast"))
+    exact, fast = (chosen_of(settings_for(bundle, registration=word)) for word in ("exact", "fast"))
     assert "registration" not in exact  # so that runs of before can be gone on with
     assert fast == {**exact, "registration": "fast"}

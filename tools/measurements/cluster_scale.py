@@ -2,7 +2,7 @@
 
     python -m tools.measurements.cluster_scale [--cases 2000] [--wait-s 2.0]
 
-Cases go through `aiene.cluster.ClusterWork`, the road of `aiene run --scheduler`, with the networks' work
+Cases go through `aiene.case_worker.ClusterWork`, the road of `aiene run --scheduler`, with the networks' work
 stood in for by a wait: what is measured is the client, Dask's scheduler and what travels. All workers live
 in this process (a machine of two cores holds no 256 others), so they share its one interpreter lock with the
 scheduler, and a real cluster does better. Each answer carries 100 kB, about the compressed label maps of a
@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from distributed import Client, LocalCluster
 
-from aiene import cluster
+from aiene import case_worker
 from aiene.case_worker import Made, Order
 from aiene.ingest.case import Case
 from aiene.models.bundle import find_bundle
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def waiting(case: Case, order: Order, sent: bytes | None) -> Made:
-    """In the place of `cluster.work`."""
+    """In the place of `case_worker.work`."""
     del order, sent
     time.sleep(_wait_s)
     return Made(CaseResult(case.case_id, "no_nodes"), {"labels.nii.gz": _ANSWER})
@@ -56,9 +56,9 @@ def measured(workers: int, cases: int, wait_s: float) -> dict[str, float]:
     """One cohort through so many workers: seconds, share of the ideal, memory, open files."""
     global _wait_s
     _wait_s = wait_s
-    cluster.work = waiting
+    case_worker.work = waiting
     bundle, process = find_bundle("default"), psutil.Process()
-    order = Order(str(bundle.path), bundle.sha256, Settings(0.5), "cpu", False, cluster.versions())
+    order = Order(str(bundle.path), bundle.sha256, Settings(0.5), "cpu", False, case_worker.versions())
     every = [Case(f"case-{n}", "nifti", (Path(__file__),)) for n in range(cases)]
     with (
         LocalCluster(
@@ -66,7 +66,7 @@ def measured(workers: int, cases: int, wait_s: float) -> dict[str, float]:
         ) as local,
         Client(local, set_as_default=False) as client,
     ):
-        road = cluster.ClusterWork(client, bundle, order)
+        road = case_worker.ClusterWork(client, bundle, order)
         road.check(every)
         for _, get in road.each(every[:workers]):  # the first answers pay for what is made once
             get()
