@@ -13,6 +13,7 @@ written.
 from __future__ import annotations
 
 import io
+import math
 import os
 import platform
 import time
@@ -36,7 +37,6 @@ from aiene.models.bundle import Bundle, read_bundle, verify_bundle
 from aiene.parallel import Crew, InOrder, limit_threads, unless_ended
 from aiene.pipeline import Networks, Settings, infer_case, load_networks, preprocess_case
 from aiene.preprocess.template import Preparation, load_preparation
-from aiene.provenance import version
 from aiene.results.records import CaseResult
 from aiene.results.store import CaseFiles, case_files
 
@@ -47,6 +47,7 @@ _GIB: Final = 2**30
 _CASE_BYTES: Final = 3 * _GIB
 """Memory that a process takes for a CT of thin slices, with the networks; see `docs/scale.md`."""
 _AHEAD: Final = 1  # cases handed out per process beyond that in work
+_COUNT_EVERY_S: Final = 1.0
 _AHEAD_THERE: Final = 3  # per worker of a scheduler: none waits for work, and a kill of the client loses few
 
 
@@ -238,7 +239,7 @@ def versions() -> tuple[tuple[str, str], ...]:
     """What must be the same on the client and on a worker."""
     import torch
 
-    return (("aiene", version()), ("python", platform.python_version()), ("torch", str(torch.__version__)))
+    return (*cluster.plain_versions(), ("torch", str(torch.__version__)))
 
 
 class ClusterWork:
@@ -254,6 +255,7 @@ class ClusterWork:
     def __init__(self, client: Client, bundle: Bundle, order: Order) -> None:
         self._client, self._bundle, self._order = client, bundle, order
         self._sent: Any = None
+        self._workers, self._counted_at = 1, -math.inf
 
     def check(self, cases: list[Case]) -> int:
         """Look at every worker that is there before the first case goes out; how many there are.
@@ -262,16 +264,10 @@ class ClusterWork:
         ------
         UsageError : no worker came, one has other versions, or one does not see the input.
         """
-        self._client.wait_for_workers(1, timeout=cluster.CONNECT_S * 3)
+        cluster.await_worker(self._client)
         looked = self._client.run(_look, str(cases[0].files[0]), self._order, on_error="ignore")
         for found in looked.values():
-            wrong = [
-                f"{name} {theirs} instead of {ours}"
-                for (name, ours), theirs in zip(self._order.versions, found["versions"], strict=True)
-                if ours != theirs
-            ]
-            if wrong:
-                raise UsageError(f"a worker has {', '.join(wrong)}; install the same versions everywhere.")
+            cluster.refuse_versions(self._order.versions, found["versions"])
             if not found["sees_input"]:
                 raise UsageError(
                     "a worker does not see the input; put it on a folder that is shared under one path."
@@ -292,15 +288,18 @@ class ClusterWork:
             out[future] = case
             return future
 
-        workers = max(1, len(self._client.scheduler_info()["workers"]))
-        first = [submit(case) for case in islice(to_come, workers * _AHEAD_THERE)]
-        running = as_completed(first, loop=self._client.loop)
+        running = as_completed(loop=self._client.loop)
+
+        def fill() -> None:
+            """Hand out cases for the workers that are there by now."""
+            for case in islice(to_come, max(0, self._wanted() - len(out))):
+                running.add(submit(case))
+
+        fill()
         suspects = []
         for future in running:
-            following = next(to_come, None)
-            if following is not None:
-                running.add(submit(following))
             case = out.pop(future)
+            fill()
             if _brought_down(future):
                 suspects.append(case)
                 future.release()
@@ -309,6 +308,13 @@ class ClusterWork:
         for case in suspects:
             alone = submit(case)  # who asks for its result waits, before the next one is submitted
             yield out.pop(alone), partial(_result, alone)
+
+    def _wanted(self) -> int:
+        """How many cases to have out; workers come and go, and are counted once a second."""
+        if time.monotonic() - self._counted_at >= _COUNT_EVERY_S:
+            self._workers = max(1, len(self._client.nthreads()))
+            self._counted_at = time.monotonic()
+        return self._workers * _AHEAD_THERE
 
 
 def _brought_down(future: Future) -> bool:
@@ -390,7 +396,7 @@ def _use_own_cores() -> None:
 def _look(file: str, order: Order) -> dict[str, Any]:
     """What a worker is and sees."""
     return {
-        "versions": [mine for _, mine in versions()],
+        "versions": versions(),
         "sees_input": os.path.exists(file),  # noqa: PTH110 (a path of another machine's form may be odd)
         "sees_bundle": _is_bundle(Path(order.bundle_folder), order.bundle_sha256),
     }

@@ -1,19 +1,28 @@
-"""The Dask scheduler that `--scheduler` names, and a client of it."""
+"""The Dask scheduler that `--scheduler` names, a client of it, and its workers as a crew of `parallel`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiene.errors import InputError, UsageError
 from aiene.extras import need
+from aiene.parallel import Elsewhere, elsewhere
+from aiene.provenance import version
 
 if TYPE_CHECKING:
     from distributed import Client
 
+Result = TypeVar("Result")
+
 CONNECT_S: Final = 20
+WORKER_S: Final = 60
 _KILLS_FORGIVEN: Final = 0
 """By Dask, which blames every case that a worker held when it ended: each is tried again here, alone."""
 
@@ -87,3 +96,110 @@ def _options(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(file, "it holds no options", "give `cluster: SLURMCluster` and its options")
     return content
+
+
+@contextmanager
+def crews_of(words: str | None, jobs: int) -> Iterator[None]:
+    """Within it, `parallel` works on the workers of a scheduler: the same functions, the same results.
+
+    Parameters
+    ----------
+    words, jobs : as for `connected`; where the words are None, this machine works.
+
+    Raises
+    ------
+    UsageError : nothing answers, no worker comes, or one has other versions.
+    """
+    if words is None:
+        yield
+        return
+    with connected(words, jobs) as client:
+        await_worker(client)
+        for theirs in client.run(plain_versions).values():
+            refuse_versions(plain_versions(), theirs)
+        workers = max(1, len(client.nthreads()))
+        with elsewhere(Elsewhere(lambda: _Pool(client), workers)):
+            yield
+
+
+def await_worker(client: Client) -> None:
+    """Wait until a worker is there; as long as it takes where workers are jobs in a queue.
+
+    Raises
+    ------
+    UsageError : none came in a minute.
+    """
+    queued = type(client.cluster).__module__.startswith("dask_jobqueue")
+    try:
+        client.wait_for_workers(1, timeout=None if queued else WORKER_S)
+    except TimeoutError as error:
+        raise UsageError(
+            "the scheduler has no workers, and none came in a minute; start some with `dask worker`."
+        ) from error
+
+
+def plain_versions() -> tuple[tuple[str, str], ...]:
+    """What must be the same here and on a worker, whatever it works on."""
+    return (("aiene", version()), ("python", platform.python_version()))
+
+
+def refuse_versions(ours: tuple[tuple[str, str], ...], theirs: tuple[tuple[str, str], ...]) -> None:
+    """Refuse a worker whose results might not be the same bytes.
+
+    Raises
+    ------
+    UsageError : it has other versions, which are named.
+    """
+    wrong = [
+        f"{name} {there} instead of {here}"
+        for (name, here), (_, there) in zip(ours, theirs, strict=True)
+        if here != there
+    ]
+    if wrong:
+        raise UsageError(f"a worker has {', '.join(wrong)}; install the same versions everywhere.")
+
+
+class _Pool(Executor):
+    """The workers of a scheduler, asked as a pool of processes is.
+
+    A task whose worker ended is tried once more; then it is told as the processes' pool tells it.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._out: set[Any] = set()
+
+    def submit(self, function: Callable[..., Result], /, *arguments: Any, **named: Any) -> Future[Result]:
+        """As any executor's."""
+        result: Future[Result] = Future()
+        self._try(result, partial(function, *arguments, **named), again=True)
+        return result
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let go of what is not done."""
+        for future in list(self._out):
+            future.cancel()
+        self._out.clear()
+
+    def _try(self, result: Future[Result], task: Callable[[], Result], *, again: bool) -> None:
+        from distributed import KilledWorker
+
+        future = self._client.submit(task, pure=False)
+        self._out.add(future)
+
+        def settle(done: Any) -> None:
+            self._out.discard(done)
+            if done.status == "cancelled":
+                result.cancel()
+                return
+            error = done.exception()
+            if isinstance(error, KilledWorker) and again:
+                self._try(result, task, again=False)
+            elif isinstance(error, KilledWorker):
+                result.set_exception(BrokenProcessPool("two workers ended while they were at this"))
+            elif error is not None:
+                result.set_exception(error)
+            else:
+                result.set_result(done.result())
+
+        future.add_done_callback(settle)
