@@ -2,7 +2,7 @@
 
 import sys
 
-from aiene.cli.legacy import benchmark_main as main
+from aiene.cli.container import benchmark_main as main
 
 if __name__ == "__main__":
     sys.exit(main())

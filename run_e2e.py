@@ -2,7 +2,7 @@
 
 import sys
 
-from aiene.cli.legacy import main
+from aiene.cli.container import e2e_main as main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -34,7 +34,7 @@ def demo_nodes(demo: Path, folder: Path) -> None:
         axis.contour(nodes[cut] > 0, levels=[0.5], colors=["#56b4e9"], linewidths=1)
         axis.contour(mask[cut], levels=[0.5], colors=["#e69f00"], linewidths=1.6)
         axis.set_title(
-            f"{node.name}, {node.side}: {node.volume_mm3 / 1000:.1f} ml, ENE {node.ene:.2f}", fontsize=10
+            f"{node.name}, {node.side}: {node.volume_mm3:.0f} mm3, ENE {node.ene:.4f}", fontsize=10
         )
         axis.set_axis_off()
         middle = np.median(np.argwhere(ct[cut] > 300), axis=0)  # of the bones

@@ -39,7 +39,7 @@ class Handler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         """A file, the archive's answer, our configuration, or the viewer's page."""
         if self.headers.get("Host", "").rsplit(":", 1)[0] not in HOSTS:
-            return self.send_error(403, "this server answers to its own address only")
+            return self.send_error(403, "this server answers only at its own address")
         path = self.path.split("?")[0]
         if path == ROOT or path.startswith(f"{ROOT}/"):
             return self._from_archive(self.path.removeprefix(ROOT))

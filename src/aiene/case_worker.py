@@ -331,7 +331,7 @@ def _result(future: Future) -> Made:
         made: Made = future.result()
     except KilledWorker as error:
         raise CaseError(
-            "2 workers ended while they were at this CT, as a rule for lack of memory",
+            "2 workers ended while processing this CT, usually for lack of memory",
             "give the workers more memory, or fewer tasks at a time",
         ) from error
     finally:

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aiene.errors import InputError, UsageError
-from aiene.extras import need
+from aiene.errors import InputError, UsageError, need
 from aiene.parallel import Elsewhere, elsewhere
 from aiene.provenance import version
 
@@ -60,8 +59,8 @@ def connected(words: str, jobs: int) -> Iterator[Client]:
             client = stack.enter_context(distributed.Client(address, timeout=CONNECT_S, set_as_default=False))
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(
-                f"--scheduler {words}: no scheduler answers there; start one with `dask scheduler`, or mend "
-                "the address."
+                f"--scheduler {words}: no scheduler answers there; start one with `dask scheduler`, or "
+                "correct the address."
             ) from error
         yield client
 
@@ -87,12 +86,12 @@ def _options(file: Path) -> dict[str, Any]:
 
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise UsageError(
-            f"--scheduler {file.name}: say local, slurm, an address such as tcp://HOST:8786, or a .yaml file."
+            f"--scheduler {file.name}: use local, slurm, an address such as tcp://HOST:8786, or a .yaml file."
         )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(file, "it cannot be read as YAML", "mend it") from error
+        raise InputError(file, "it cannot be read as YAML", "correct it") from error
     if not isinstance(content, dict):
         raise InputError(file, "it holds no options", "give `cluster: SLURMCluster` and its options")
     return content

@@ -230,7 +230,7 @@ def run_cohort(
             )
             listed_masks = any(isinstance(case, Case) and case.mask is not None for case in found)
             if listed_masks and masks is not None:
-                twice = "{} names masks, and so does --masks; leave out one of them."
+                twice = "{} and --masks both name masks; leave one of them out."
                 raise UsageError(said(twice, file_name(source)))
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
@@ -371,7 +371,7 @@ class _Book:
 
     def _to_come(self, place: int, name: str) -> CaseResult:
         if name in self._mine:
-            return CaseResult(name, "skipped", "not done yet; the same command goes on from here")
+            return CaseResult(name, "skipped", "not done yet; the same command continues from here")
         part = f"--part-id {place % self._chosen.num_parts} of {self._chosen.num_parts}"
         return CaseResult(name, "skipped", f"not done yet: it is for {part}")
 

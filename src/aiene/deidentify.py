@@ -93,8 +93,8 @@ def read_key(file: Path) -> tuple[Key, tuple[str, ...]]:
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no file that stays the same"
-            raise InputError(file, f"the key must be a file, and this is {what}", "name the file of the key")
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a file that stays the same"
+            raise InputError(file, f"the key must be a file, but this is {what}", "name the file of the key")
         if status.st_size > _MAX_BYTES:
             raise InputError(file, "it is too large to be a key (over 1 MiB)", "name the file of the key")
         secret = file.read_bytes().rstrip(b"\r\n")

@@ -23,8 +23,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from logging import Logger
 from pathlib import Path
+from types import ModuleType
 from typing import Final, Literal, Self, TypeVar
 
 Kind = Literal["file", "case", "uid"]
@@ -305,7 +307,7 @@ class MissingExtraError(AieneError):
     def __str__(self) -> str:
         if self.broken:
             said = f"{self.module}, which is installed but cannot be loaded ({self.broken})"
-            return f"{self.purpose} needs {said}; install aiene[{self.extra}] anew, all parts of one build."
+            return f"{self.purpose} needs {said}; reinstall aiene[{self.extra}], all parts from one build."
         return f"{self.purpose} needs {self.module}; install aiene[{self.extra}]."
 
 
@@ -355,3 +357,31 @@ def attempt(
     except Exception as error:
         log.exception(what, exc_info=shown(error))
         return failed(UnforeseenError(type(error).__name__))
+
+
+def need(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """A module of an optional extra.
+
+    Parameters
+    ----------
+    module : name to import.
+    extra : the extra of this package that brings it.
+    purpose : what needs it, as the subject of a sentence: "Stratifying".
+
+    Raises
+    ------
+    MissingExtraError : it is not installed, or is there but does not load: binaries of two builds side by
+        side (torchvision of another torch) raise RuntimeError or OSError on import.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] == module.split(".")[0]:
+            raise MissingExtraError(purpose, module, extra) from error
+        raise MissingExtraError(purpose, module, extra, _first_line(error)) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise MissingExtraError(purpose, module, extra, _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -93,7 +93,7 @@ def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
     for part, of_part in records.items():
         if not of_part:
             raise UsageError(
-                f"{part.name}: no results of a run lie there; name folders that aiene run filled."
+                f"{part.name}: there are no results of a run; name results folders of aiene run."
             )
         for record in of_part.values():
             settings = {k: v for k, v in record["settings"].items() if k not in _OF_THE_MACHINE}
@@ -112,9 +112,7 @@ def _names(part: Path) -> list[str]:
     try:
         return list(pd.read_csv(file, dtype=str, keep_default_na=False)["case_id"])
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            file, "it cannot be read", "run this part again, which goes on from there"
-        ) from error
+        raise InputError(file, "it cannot be read", "run this part again; it continues from there") from error
 
 
 def _best(

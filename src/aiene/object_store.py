@@ -21,8 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from aiene.errors import AieneError, InputError, MissingExtraError, OutputError, UsageError
-from aiene.extras import need
+from aiene.errors import AieneError, InputError, MissingExtraError, OutputError, UsageError, need
 
 WORK: Final = "AIENE_WORK"
 _BY_OBSTORE: Final = ("s3", "gs", "az")

@@ -195,7 +195,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 ENDED = (
-    "the process that worked on this case was ended by the system, as a rule for lack of memory; "
+    "the process that worked on this case was ended by the system, usually for lack of memory; "
     "try again with --jobs 1, or on a machine with more memory."
 )
 
@@ -211,7 +211,7 @@ def unless_ended(result: Callable[[], Result]) -> Result:
         return result()
     except BrokenProcessPool as error:
         raise CaseError(
-            "the process that worked on this CT was ended by the system, as a rule for lack of memory",
+            "the process that worked on this CT was ended by the system, usually for lack of memory",
             "try again with --jobs 1, or on a machine with more memory",
         ) from error
 

@@ -425,7 +425,7 @@ def _coarse(native: Grid) -> tuple[str, ...]:
         return ()
     return (
         f"voxels of {in_plane:.1f} mm in plane: extranodal extension cannot be seen at this resolution, so "
-        "the ENE probabilities mean little",
+        "the ENE probabilities are not reliable",
     )
 
 
@@ -434,7 +434,7 @@ def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[str]:
     if at.mask is None or in_crop >= _WHOLE:
         return []
     return [
-        f"only {in_crop:.0%} of the given contours of nodes lies in the crop that the networks see; sizes "
+        f"only {in_crop:.0%} of the given node contours is in the crop that the networks see; sizes "
         "are of the whole contours, probabilities of the part within"
     ]
 

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from aiene.cells import probability_text
+from aiene.csv_tables import probability_text
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, InputError, UsageError, counted
+from aiene.export.case import grid_of_facts
 from aiene.export.run_reader import read_labels, read_run
-from aiene.export.source_series import grid_of_facts
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.find import find_cases
@@ -329,7 +329,7 @@ def _ready(
     """The CT on the eve of the networks, with the user's masks."""
     if isinstance(image, str | os.PathLike):
         if grid is not None:
-            raise UsageError("a grid is given beside a file, which has its own; leave it out.")
+            raise UsageError("a file has its own grid; leave grid= out.")
         case = _one_case(Path(image))
         at = preprocess_case(case, preparation, on_stage=on_stage)
         affine = case.affine
@@ -362,25 +362,25 @@ def _in_memory(where: Path, image: object, grid: Grid | None) -> NativeCt:
     """The voxels of an image in memory or an array; `where` is what messages call it."""
     if isinstance(image, np.ndarray):
         if grid is None:
-            raise UsageError("an array alone does not say where its voxels lie; give grid= too.")
+            raise UsageError("an array alone has no position in space; give grid= too.")
         if tuple(image.shape) != grid.size:
             raise UsageError(f"an array of shape {image.shape} (z, y, x) on a grid of size {grid.size}.")
         image = Volume(image, grid)
     elif grid is not None:
-        raise UsageError("a grid is given beside an image, which has its own; leave it out.")
+        raise UsageError("an image has its own grid; leave grid= out.")
     if isinstance(image, nib.Nifti1Pair):
         return ct_of_image(where, image)
     if isinstance(image, sitk.Image):
         image = _of_sitk(where, image)
     if not isinstance(image, Volume):
         raise UsageError(
-            f"{type(image).__name__} is nothing that is read; give a path, a SimpleITK or nibabel NIfTI "
+            f"{type(image).__name__} cannot be read; give a path, a SimpleITK or nibabel NIfTI "
             "image, or an array with its grid."
         )
     kind = image.array.dtype.newbyteorder("=").str[1:]
     if kind not in PIXEL_TYPES:
         raise InputError(
-            where, f"its voxels are {image.array.dtype} instead of plain numbers", "give a grey CT"
+            where, f"its voxels are {image.array.dtype} instead of plain numbers", "give a greyscale CT"
         )
     values = np.ascontiguousarray(image.array, dtype=image.array.dtype.newbyteorder("="))
     return NativeCt(Volume(narrow(values), image.grid), PIXEL_TYPES[kind], {"kind": "array"})
@@ -388,11 +388,11 @@ def _in_memory(where: Path, image: object, grid: Grid | None) -> NativeCt:
 
 def _of_sitk(where: Path, image: sitk.Image) -> Volume:
     if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(where, "it has several numbers a voxel", "give a grey CT")
+        raise InputError(where, "it has several values per voxel", "give a greyscale CT")
     try:
         return volume_of(image)
     except ValueError as error:
-        raise InputError(where, f"its place cannot be used ({error})", "give one 3-D image") from error
+        raise InputError(where, f"its position cannot be used ({error})", "give one 3-D image") from error
 
 
 def _mask_volume(masks: object, native: Grid) -> Volume:

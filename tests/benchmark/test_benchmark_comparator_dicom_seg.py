@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -41,7 +42,7 @@ class Exported:
     def seg(self) -> Path:
         return self.segs / self.case_id / "seg.dcm"
 
-    def answer(self, like: Grid | None = None, **entry: object):
+    def answer(self, like: Grid | None = None, **entry: object) -> Any:
         grid = like or self.run.native
         blank = Volume(np.zeros(grid.size, np.uint8), grid)
         given = CaseInput(Case(self.case_id, "nifti", ()), blank, Volume(blank.array.astype(np.uint16), grid))
@@ -62,7 +63,7 @@ def exported(tmp_path: Path, request: pytest.FixtureRequest) -> Exported:
     return Exported(run, tmp_path / "images", tmp_path / "masks", tmp_path / "segs", case_id)
 
 
-def test_our_own_export_comes_back_voxel_for_voxel(exported: Exported):
+def test_our_own_export_comes_back_voxel_for_voxel(exported: Exported) -> None:
     answer = exported.answer()
     np.testing.assert_array_equal(answer.labels.array, exported.run.labels)
     for value in (1, 2):
@@ -71,7 +72,7 @@ def test_our_own_export_comes_back_voxel_for_voxel(exported: Exported):
     assert (len(np.unique(answer.nodes.array)), answer.warnings) == (3, ())
 
 
-def test_a_benchmark_of_our_own_export_has_a_dice_of_1(exported: Exported, tmp_path: Path):
+def test_a_benchmark_of_our_own_export_has_a_dice_of_1(exported: Exported, tmp_path: Path) -> None:
     assert kind_of_folder(exported.segs) == "dicom-seg"
     config = BenchmarkConfig.model_validate(
         {
@@ -89,7 +90,9 @@ def test_a_benchmark_of_our_own_export_has_a_dice_of_1(exported: Exported, tmp_p
     assert (model["name"], model["kind"]) == ("seg", "dicom-seg")
 
 
-def test_a_segment_of_a_foreign_tool_is_known_by_its_label_or_by_the_configuration(exported: Exported):
+def test_a_segment_of_a_foreign_tool_is_known_by_its_label_or_by_the_configuration(
+    exported: Exported,
+) -> None:
     dataset = pydicom.dcmread(exported.seg)
     for segment in dataset.SegmentSequence:
         primary = segment.SegmentLabel == "GTVp"
@@ -109,16 +112,16 @@ def test_a_segment_of_a_foreign_tool_is_known_by_its_label_or_by_the_configurati
     assert not (left_out.labels.array == 1).any()
 
 
-def test_what_lies_on_other_voxels_is_refused(exported: Exported):
-    away = replace(exported.run.native, origin=tuple(v + 0.7 for v in exported.run.native.origin))
-    with pytest.raises(InputError, match="does not lie on the CT's voxels"):
+def test_what_lies_on_other_voxels_is_refused(exported: Exported) -> None:
+    away = replace(exported.run.native, origin=tuple(v + 0.7 for v in exported.run.native.origin))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="does not match the CT's voxels"):
         exported.answer(like=away)
     small = exported.run.native.crop((0, 0, 0), (12, 30, 20))
     with pytest.raises(InputError, match="lie outside the CT"):
         exported.answer(like=small)
 
 
-def test_a_case_without_segmentation_and_a_damaged_one_are_told(exported: Exported):
+def test_a_case_without_segmentation_and_a_damaged_one_are_told(exported: Exported) -> None:
     content = exported.seg.read_bytes()
     exported.seg.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="cannot be read as"):
@@ -128,12 +131,12 @@ def test_a_case_without_segmentation_and_a_damaged_one_are_told(exported: Export
         exported.answer()
 
 
-def test_a_folder_with_label_maps_stays_one_of_label_maps(exported: Exported):
+def test_a_folder_with_label_maps_stays_one_of_label_maps(exported: Exported) -> None:
     assert kind_of_folder(exported.masks) == kind_of_folder(exported.run.out) == "predictions"
     assert kind_of_folder(exported.masks / "nowhere") == "predictions"
 
 
-def test_the_table_holds_every_kind():
+def test_the_table_holds_every_kind() -> None:
     assert set(adapters()) == {
         "bundle", "predictions", "promptable", "semantic", "encoder", "timm", "monai", "dicom-seg",
     }  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,17 +43,17 @@ def case(tmp_path: Path) -> CaseInput:
     return CaseInput(Case("a", "nifti", (file,)), truth, Volume(nodes, truth.grid))
 
 
-def _predictions(folder: Path, **entry: object):
+def _predictions(folder: Path, **entry: object) -> Any:
     said = ModelEntry(source=str(folder), kind="predictions", **entry)  # type: ignore[arg-type]
     resample = bool(said.labels and said.labels.ignore == (99,))
     return open_comparator(Request("own", "predictions", said, "cpu", resample=resample))
 
 
-def _answer(model, case: CaseInput):
+def _answer(model: Any, case: CaseInput) -> Any:
     return model.answer(model.infer(model.preprocess(model.load(case))))
 
 
-def test_a_folder_of_predictions_needs_no_code(case: CaseInput, tmp_path: Path):
+def test_a_folder_of_predictions_needs_no_code(case: CaseInput, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
     write_nifti(build.labels(nodes=(2,)), folder / "a.nii.gz")
@@ -63,18 +64,20 @@ def test_a_folder_of_predictions_needs_no_code(case: CaseInput, tmp_path: Path):
     assert not model.facts.classifies
 
 
-def test_predictions_of_other_label_values_are_said_in_the_configuration(case: CaseInput, tmp_path: Path):
+def test_predictions_of_other_label_values_are_said_in_the_configuration(
+    case: CaseInput, tmp_path: Path
+) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
     other = build.labels()
     write_nifti(other.with_array(other.array * 3), folder / "a.nii.gz")
     with pytest.raises(InputError, match="label values 3, 6 unknown"):
         _answer(_predictions(folder), case)
-    answer = _answer(_predictions(folder, labels=LabelChoice(GTVp=3, GTVn=6)), case)
+    answer = _answer(_predictions(folder, labels=LabelChoice(GTVp=3, GTVn=6)), case)  # type: ignore[arg-type]
     np.testing.assert_array_equal(answer.labels.array, other.array)
 
 
-def test_predictions_may_bring_nodes_and_ene(case: CaseInput, tmp_path: Path):
+def test_predictions_may_bring_nodes_and_ene(case: CaseInput, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     (folder / "nodes").mkdir(parents=True)
     write_nifti(build.labels(), folder / "a.nii.gz")
@@ -92,7 +95,7 @@ def test_predictions_may_bring_nodes_and_ene(case: CaseInput, tmp_path: Path):
 
 def test_nodes_count_only_within_the_folders_own_nodes_label_and_what_disagrees_is_told(
     case: CaseInput, tmp_path: Path
-):
+) -> None:
     folder = tmp_path / "own"
     (folder / "nodes").mkdir(parents=True)
     write_nifti(build.labels(), folder / "a.nii.gz")
@@ -102,12 +105,14 @@ def test_nodes_count_only_within_the_folders_own_nodes_label_and_what_disagrees_
     answer = _answer(_predictions(folder), case)
     assert np.unique(answer.nodes.array).tolist() == [0, 5]
     assert answer.warnings == (
-        "100 of 244 voxels of GTVn lie in no node of its node map",
+        "100 of 244 voxels of GTVn are in no node of its node map",
         "48 voxels of its node map lie outside GTVn and do not count",
     )
 
 
-def test_a_case_id_written_otherwise_in_ene_csv_is_told_from_both_sides(case: CaseInput, tmp_path: Path):
+def test_a_case_id_written_otherwise_in_ene_csv_is_told_from_both_sides(
+    case: CaseInput, tmp_path: Path
+) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
     write_nifti(build.labels(), folder / "a.nii.gz")
@@ -129,7 +134,7 @@ def _swapped(folder: Path) -> Path:
 
 def test_a_node_of_a_folders_table_is_its_own_and_told_where_it_lies_on_another(
     case: CaseInput, tmp_path: Path
-):
+) -> None:
     answer = _answer(_predictions(_swapped(tmp_path / "own")), case)
     at = {value: int(case.truth_nodes.array[answer.nodes.array == value].max()) for value in (1, 2)}
     assert at == {1: 2, 2: 1}
@@ -140,13 +145,13 @@ def test_a_node_of_a_folders_table_is_its_own_and_told_where_it_lies_on_another(
     ]
 
 
-def test_a_node_of_a_folders_table_may_be_the_truths(case: CaseInput, tmp_path: Path):
+def test_a_node_of_a_folders_table_may_be_the_truths(case: CaseInput, tmp_path: Path) -> None:
     answer = _answer(_predictions(_swapped(tmp_path / "own"), ene_nodes="truth"), case)
     assert answer.ene == {2: 0.9, 1: 0.2}
     assert answer.warnings == ()
 
 
-def test_a_name_and_a_point_that_disagree_are_told(case: CaseInput, tmp_path: Path):
+def test_a_name_and_a_point_that_disagree_are_told(case: CaseInput, tmp_path: Path) -> None:
     folder = _swapped(tmp_path / "own")
     x, y, z = build.grid().points(np.array([5, 10, 10]))  # within node 1 of the truth, the folder's 2
     row = f"{x:.2f},{y:.2f},{z:.2f}"
@@ -156,7 +161,9 @@ def test_a_name_and_a_point_that_disagree_are_told(case: CaseInput, tmp_path: Pa
     assert answer.warnings[0] == "ene.csv row 2: its point does not lie in node 1"
 
 
-def test_a_classifier_of_others_judges_the_truths_nodes_from_a_table_alone(case: CaseInput, tmp_path: Path):
+def test_a_classifier_of_others_judges_the_truths_nodes_from_a_table_alone(
+    case: CaseInput, tmp_path: Path
+) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "ene_on_truth.csv").write_text("case_id,node,probability\na,GTVn_01,0.7\na,GTVn_09,0.1\n")
@@ -168,7 +175,7 @@ def test_a_classifier_of_others_judges_the_truths_nodes_from_a_table_alone(case:
     assert answer.warnings == ("ene_on_truth.csv row 3: the case has no node 9",)
 
 
-def test_a_case_without_a_prediction_is_a_sentence(case: CaseInput, tmp_path: Path):
+def test_a_case_without_a_prediction_is_a_sentence(case: CaseInput, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
     write_nifti(build.labels(), folder / "b.nii.gz")
@@ -176,7 +183,7 @@ def test_a_case_without_a_prediction_is_a_sentence(case: CaseInput, tmp_path: Pa
         _predictions(folder).load(case)
 
 
-def test_a_case_with_two_predictions_is_refused(case: CaseInput, tmp_path: Path):
+def test_a_case_with_two_predictions_is_refused(case: CaseInput, tmp_path: Path) -> None:
     for part in ("x", "y"):
         (tmp_path / "own" / part).mkdir(parents=True)
         write_nifti(build.labels(), tmp_path / "own" / part / "a.nii.gz")
@@ -184,7 +191,7 @@ def test_a_case_with_two_predictions_is_refused(case: CaseInput, tmp_path: Path)
         _predictions(tmp_path / "own").load(case)
 
 
-def test_a_folder_without_predictions_is_no_model(tmp_path: Path):
+def test_a_folder_without_predictions_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such folder"):
         _predictions(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
@@ -195,7 +202,7 @@ def test_a_folder_without_predictions_is_no_model(tmp_path: Path):
 # --- our bundles ---
 
 
-def test_the_truths_nodes_reach_the_classifier_as_the_road_makes_them():
+def test_the_truths_nodes_reach_the_classifier_as_the_road_makes_them() -> None:
     """One node alone: the road's own split of the same mask gives the same node, layer and dilation."""
     grid = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     mask = np.zeros(grid.size, np.uint16)
@@ -211,7 +218,7 @@ def test_the_truths_nodes_reach_the_classifier_as_the_road_makes_them():
     assert own.number == 1
 
 
-def test_neighbouring_truth_nodes_keep_out_of_each_other():
+def test_neighbouring_truth_nodes_keep_out_of_each_other() -> None:
     grid = Grid((64, 160, 160), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     nodes = np.zeros(grid.size, np.uint16)
     nodes[20:26, 60:70, 50:60], nodes[20:26, 60:70, 60:66] = 1, 2
@@ -268,7 +275,7 @@ def _monai(folder: Path, *, weights: str = "safetensors", **changes: object) -> 
     return folder
 
 
-def _open_monai(folder: Path, **entry: object):
+def _open_monai(folder: Path, **entry: object) -> Any:
     said = ModelEntry(source=str(folder), **entry)  # type: ignore[arg-type]
     assert bundle_kind(said) == "monai"
     assert located(said)[0] == "monai"
@@ -276,7 +283,7 @@ def _open_monai(folder: Path, **entry: object):
 
 
 @pytest.mark.parametrize("weights", ["safetensors", "pt"])
-def test_a_monai_bundle_runs_by_its_configuration(case: CaseInput, tmp_path: Path, weights: str):
+def test_a_monai_bundle_runs_by_its_configuration(case: CaseInput, tmp_path: Path, weights: str) -> None:
     model = _open_monai(_monai(tmp_path / "bundle", weights=weights))
     answer = _answer(model, case)
     assert answer.labels.array.shape == build.SIZE
@@ -286,7 +293,7 @@ def test_a_monai_bundle_runs_by_its_configuration(case: CaseInput, tmp_path: Pat
     assert all(0 <= one <= 1 for one in answer.confidence.values())
 
 
-def test_a_monai_bundles_input_is_what_monais_own_transforms_give(case: CaseInput, tmp_path: Path):
+def test_a_monai_bundles_input_is_what_monais_own_transforms_give(case: CaseInput, tmp_path: Path) -> None:
     import nibabel as nib
     from monai.data import MetaTensor
     from monai.transforms import Compose, Orientation, ScaleIntensityRange
@@ -321,20 +328,20 @@ def test_a_monai_bundles_input_is_what_monais_own_transforms_give(case: CaseInpu
     ],
 )  # fmt: skip
 def test_a_monai_bundle_that_wants_more_than_data_is_refused_by_name(
-    tmp_path: Path, changes: dict, said: str
-):
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
     with pytest.raises(ModelError, match=said):
         _open_monai(_monai(tmp_path / "bundle", **changes))
 
 
-def test_a_monai_bundles_weights_never_run_code(tmp_path: Path):
+def test_a_monai_bundles_weights_never_run_code(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="TorchScript"):
         _open_monai(_monai(tmp_path / "script", weights="ts"))
     folder = _monai(tmp_path / "pickle", weights="pt")
     marker = tmp_path / "ran"
 
     class Harmful:
-        def __reduce__(self):
+        def __reduce__(self) -> Any:
             return (Path.touch, (marker,))
 
     torch.save({"x": Harmful()}, folder / "models" / "model.pt")
@@ -343,7 +350,7 @@ def test_a_monai_bundles_weights_never_run_code(tmp_path: Path):
     assert not marker.exists()
 
 
-def test_a_monai_bundle_whose_classes_nobody_names_is_refused(tmp_path: Path):
+def test_a_monai_bundle_whose_classes_nobody_names_is_refused(tmp_path: Path) -> None:
     folder = _monai(tmp_path / "bundle")
     (folder / "configs" / "metadata.json").unlink()
     with pytest.raises(ModelError, match="label_map"):
@@ -354,7 +361,7 @@ def test_a_monai_bundle_whose_classes_nobody_names_is_refused(tmp_path: Path):
 @given(axes=st.permutations([(0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)]),
        signs=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3))  # fmt: skip
 @settings(max_examples=30)
-def test_monais_axes_rise_to_right_front_and_head_and_come_back(axes, signs):
+def test_monais_axes_rise_to_right_front_and_head_and_come_back(axes: Any, signs: Any) -> None:
     direction = tuple(tuple(sign * v for v in axis) for axis, sign in zip(axes, signs, strict=True))
     grid = Grid((3, 4, 5), (3.0, 2.0, 1.0), (7.0, 8.0, 9.0), direction)  # type: ignore[arg-type]
     view = AxialView.of(grid)
@@ -371,7 +378,7 @@ def test_monais_axes_rise_to_right_front_and_head_and_come_back(axes, signs):
     assert wanted.origin == grid.origin
 
 
-def test_intensity_steps_are_monais():
+def test_intensity_steps_are_monais() -> None:
     from monai.transforms import NormalizeIntensity, ScaleIntensityRange
 
     values = np.random.default_rng(0).normal(30, 200, (1, 5, 6, 7)).astype(np.float32)
@@ -385,8 +392,8 @@ def test_intensity_steps_are_monais():
     ]
     for said, name in cases:
         own = {"ScaleIntensityRanged": ScaleIntensityRange, "NormalizeIntensityd": NormalizeIntensity}[name]
-        expected = np.asarray(own(**said)(values.copy()))
-        np.testing.assert_allclose(scaled(values, ((name, said),)), expected, atol=1e-4)
+        expected = np.asarray(own(**said)(values.copy()))  # type: ignore[arg-type]
+        np.testing.assert_allclose(scaled(values, ((name, said),)), expected, atol=1e-4)  # type: ignore[arg-type]
 
 
 # --- timm, by its documented interface alone ---
@@ -413,7 +420,7 @@ def timm_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def _open_timm(folder: Path):
+def _open_timm(folder: Path) -> Any:
     said = ModelEntry(source=str(folder))
     kind, where = located(said)
     assert kind == "timm"
@@ -422,9 +429,9 @@ def _open_timm(folder: Path):
 
 def test_timm_is_asked_by_its_documented_words(
     case: CaseInput, timm_folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     fake = types.ModuleType("timm")
-    asked = {}
+    asked: dict[Any, Any] = {}
 
     def create_model(name: str, *, pretrained: bool, num_classes: int) -> _Net:
         asked.update(name=name, pretrained=pretrained, num_classes=num_classes)
@@ -440,7 +447,7 @@ def test_timm_is_asked_by_its_documented_words(
         _open_timm(timm_folder)
 
 
-def test_without_timm_its_models_are_a_sentence(timm_folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_timm_its_models_are_a_sentence(timm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"A timm model needs timm; install aiene\[timm\]"):
         _open_timm(timm_folder)
@@ -448,7 +455,7 @@ def test_without_timm_its_models_are_a_sentence(timm_folder: Path, monkeypatch: 
 
 def test_a_timm_that_does_not_go_with_this_torch_is_a_sentence_too(
     timm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     broken = tmp_path / "site"
     broken.mkdir()
     (broken / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")

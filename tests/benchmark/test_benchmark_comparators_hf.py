@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,17 +50,17 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> CaseInput:
     return CaseInput(Case("a", "nifti", (file,)), truth, node_map, (truth, node_map))
 
 
-def _open(folder: Path, **entry: object):
+def _open(folder: Path, **entry: object) -> Any:
     said = ModelEntry(source=str(folder), **entry)  # type: ignore[arg-type]
     kind, where = located(said)
     return open_comparator(Request(folder.name, kind, said, "cpu", folder=where))
 
 
-def _answer(model, case: CaseInput):
+def _answer(model: Any, case: CaseInput) -> Any:
     return model.answer(model.infer(model.preprocess(model.load(case))))
 
 
-def test_a_sam_answers_each_box_with_a_mask_and_its_own_confidence(models: Path, case: CaseInput):
+def test_a_sam_answers_each_box_with_a_mask_and_its_own_confidence(models: Path, case: CaseInput) -> None:
     model = _open(models / "sam")
     answer = _answer(model, case)
     assert model.facts.kind == "promptable"
@@ -75,7 +76,7 @@ def test_a_sam_answers_each_box_with_a_mask_and_its_own_confidence(models: Path,
     np.testing.assert_array_equal(answer.labels.array, again.labels.array)
 
 
-def test_a_sam_gives_what_transformers_gives_for_one_slice(models: Path, case: CaseInput):
+def test_a_sam_gives_what_transformers_gives_for_one_slice(models: Path, case: CaseInput) -> None:
     """Slice 5 by hand: scaled by the longest side, padded, masks cut and scaled back."""
     import transformers
 
@@ -97,13 +98,13 @@ def test_a_sam_gives_what_transformers_gives_for_one_slice(models: Path, case: C
     np.testing.assert_array_equal(answer.nodes.array[5] == 1, mask.numpy())
 
 
-def test_a_promptable_model_without_prompts_is_a_sentence(models: Path, case: CaseInput):
+def test_a_promptable_model_without_prompts_is_a_sentence(models: Path, case: CaseInput) -> None:
     model = _open(models / "sam")
     with pytest.raises(CaseError, match="nothing to prompt"):
         model.load(CaseInput(case.case, case.truth_labels, case.truth_nodes, None))
 
 
-def test_boxes_hold_their_object_and_stay_in_the_slice():
+def test_boxes_hold_their_object_and_stay_in_the_slice() -> None:
     objects = np.zeros((10, 12), np.int32)
     objects[2:5, 3:4], objects[9, 11] = 7, -1
     boxes = slice_boxes(objects, (0.0, 0.0))
@@ -111,7 +112,7 @@ def test_boxes_hold_their_object_and_stay_in_the_slice():
     assert slice_boxes(objects, (5.0, 1.5))[7] == (1.5, 0.0, 5.5, 10.0)
 
 
-def test_a_segformer_gives_the_classes_of_its_own_names(models: Path, case: CaseInput):
+def test_a_segformer_gives_the_classes_of_its_own_names(models: Path, case: CaseInput) -> None:
     model = _open(models / "segformer", input_size=64)
     answer = _answer(model, case)
     assert model.facts.kind == "semantic"
@@ -122,7 +123,7 @@ def test_a_segformer_gives_the_classes_of_its_own_names(models: Path, case: Case
         assert (answer.labels.array[answer.nodes.array == value] == 2).all()
 
 
-def test_a_label_map_says_what_the_classes_are(models: Path, case: CaseInput):
+def test_a_label_map_says_what_the_classes_are(models: Path, case: CaseInput) -> None:
     own = _answer(_open(models / "segformer"), case).labels.array
     turned = _answer(_open(models / "segformer", label_map={1: "GTVn", 2: "GTVp"}), case).labels.array
     np.testing.assert_array_equal(turned, np.array([0, 2, 1], np.uint8)[own])
@@ -131,7 +132,7 @@ def test_a_label_map_says_what_the_classes_are(models: Path, case: CaseInput):
         _open(models / "segformer", label_map={9: "GTVn"})
 
 
-def test_a_segmenter_whose_classes_nobody_names_is_refused(models: Path, tmp_path: Path):
+def test_a_segmenter_whose_classes_nobody_names_is_refused(models: Path, tmp_path: Path) -> None:
     import shutil
 
     folder = Path(shutil.copytree(models / "segformer", tmp_path / "nameless"))
@@ -144,7 +145,9 @@ def test_a_segmenter_whose_classes_nobody_names_is_refused(models: Path, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["swinv2", "vit", "vit-classifier", "clip", "dinov2"])
-def test_an_encoder_gives_finite_features_that_tell_nodes_apart(models: Path, case: CaseInput, kind: str):
+def test_an_encoder_gives_finite_features_that_tell_nodes_apart(
+    models: Path, case: CaseInput, kind: str
+) -> None:
     model = _open(models / kind)
     features = _answer(model, case).features
     assert model.facts.features
@@ -153,7 +156,7 @@ def test_an_encoder_gives_finite_features_that_tell_nodes_apart(models: Path, ca
     assert not np.allclose(features[1], features[2])
 
 
-def test_the_features_are_those_of_the_model_itself(models: Path, case: CaseInput):
+def test_the_features_are_those_of_the_model_itself(models: Path, case: CaseInput) -> None:
     import transformers
 
     model = _open(models / "vit", patch_mm=32.0)
@@ -166,19 +169,19 @@ def test_the_features_are_those_of_the_model_itself(models: Path, case: CaseInpu
     np.testing.assert_allclose(features, expected, atol=1e-6)
 
 
-def test_a_pooler_without_weights_is_not_used(models: Path, case: CaseInput):
+def test_a_pooler_without_weights_is_not_used(models: Path, case: CaseInput) -> None:
     """A classifier's checkpoint has no pooler: transformers would draw a random one, another each time."""
     first = _answer(_open(models / "vit-classifier"), case).features[1]
     second = _answer(_open(models / "vit-classifier"), case).features[1]
     np.testing.assert_array_equal(first, second)
 
 
-def test_a_language_model_is_refused(models: Path):
+def test_a_language_model_is_refused(models: Path) -> None:
     with pytest.raises(ModelError, match="takes no pictures"):
         _open(models / "bert")
 
 
-def test_a_size_that_does_not_fit_is_told_once_and_at_the_beginning(models: Path):
+def test_a_size_that_does_not_fit_is_told_once_and_at_the_beginning(models: Path) -> None:
     with pytest.raises(ModelError, match="input_size"):
         _open(models / "vit", input_size=48)
 
@@ -186,7 +189,7 @@ def test_a_size_that_does_not_fit_is_told_once_and_at_the_beginning(models: Path
 # --- files and the hub ---
 
 
-def test_a_pickle_is_refused_with_a_sentence_and_never_opened(models: Path, tmp_path: Path):
+def test_a_pickle_is_refused_with_a_sentence_and_never_opened(models: Path, tmp_path: Path) -> None:
     config = (models / "vit" / "config.json").read_text()
     folder = tmp_path / "pickled"
     folder.mkdir()
@@ -194,7 +197,7 @@ def test_a_pickle_is_refused_with_a_sentence_and_never_opened(models: Path, tmp_
     marker = tmp_path / "ran"
 
     class Harmful:
-        def __reduce__(self):
+        def __reduce__(self) -> Any:
             return (Path.touch, (marker,))
 
     torch.save({"x": Harmful()}, folder / "pytorch_model.bin")
@@ -203,7 +206,7 @@ def test_a_pickle_is_refused_with_a_sentence_and_never_opened(models: Path, tmp_
     assert not marker.exists()
 
 
-def test_a_model_with_its_own_code_is_refused(models: Path, tmp_path: Path):
+def test_a_model_with_its_own_code_is_refused(models: Path, tmp_path: Path) -> None:
     import shutil
 
     folder = Path(shutil.copytree(models / "vit", tmp_path / "remote"))
@@ -216,7 +219,7 @@ def test_a_model_with_its_own_code_is_refused(models: Path, tmp_path: Path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_damaged_or_incomplete_weights_are_a_sentence(models: Path, tmp_path: Path):
+def test_damaged_or_incomplete_weights_are_a_sentence(models: Path, tmp_path: Path) -> None:
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -237,7 +240,7 @@ def test_damaged_or_incomplete_weights_are_a_sentence(models: Path, tmp_path: Pa
     ("source", "said"),
     [("/nowhere/at/all", "no such folder"), ("./gone", "no such folder"), ("a b c", "no such folder")],
 )
-def test_a_folder_that_is_not_there_is_a_sentence(source: str, said: str):
+def test_a_folder_that_is_not_there_is_a_sentence(source: str, said: str) -> None:
     with pytest.raises(ModelError, match=said):
         hub.model_folder(source)
 
@@ -255,7 +258,7 @@ except ModelError as error:
 
 
 @pytest.mark.slow
-def test_the_offline_cache_of_the_hub_is_used_and_nothing_is_fetched(models: Path, tmp_path: Path):
+def test_the_offline_cache_of_the_hub_is_used_and_nothing_is_fetched(models: Path, tmp_path: Path) -> None:
     import shutil
 
     snapshot = tmp_path / "hub" / "models--someone--tiny-vit" / "snapshots" / ("0" * 40)
@@ -283,7 +286,7 @@ SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
 
 @given(axes=AXES, signs=SIGNS)
 @settings(max_examples=48)
-def test_slices_are_axial_whatever_the_grid_and_come_back_voxel_by_voxel(axes, signs):
+def test_slices_are_axial_whatever_the_grid_and_come_back_voxel_by_voxel(axes: Any, signs: Any) -> None:
     direction = tuple(tuple(sign * v for v in axis) for axis, sign in zip(axes, signs, strict=True))
     grid = Grid((3, 4, 5), (3.0, 2.0, 1.0), (7.0, 8.0, 9.0), direction)  # type: ignore[arg-type]
     view = AxialView.of(grid)
@@ -298,7 +301,7 @@ def test_slices_are_axial_whatever_the_grid_and_come_back_voxel_by_voxel(axes, s
     np.testing.assert_array_equal(view.back(view.turn(array)), array)
 
 
-def test_patches_show_the_three_planes_through_the_node_with_the_head_up():
+def test_patches_show_the_three_planes_through_the_node_with_the_head_up() -> None:
     """HU that rise by 1 a mm along x, 1000 along y... are read off the patches in closed form."""
     grid = Grid((30, 40, 50), (2.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     z, y, x = np.indices(grid.size)
@@ -313,7 +316,7 @@ def test_patches_show_the_three_planes_through_the_node_with_the_head_up():
     np.testing.assert_allclose(sagittal, middle - 10000 * steps[:, None] + 100 * steps[None], atol=0.1)
 
 
-def test_beyond_the_ct_there_is_air():
+def test_beyond_the_ct_there_is_air() -> None:
     grid = Grid((4, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     nodes = np.zeros(grid.size, np.uint16)
     nodes[0, 0, 0] = 1
@@ -323,7 +326,7 @@ def test_beyond_the_ct_there_is_air():
     assert patch[1][0, 0, 0] == -1024
 
 
-def test_weights_that_are_no_numbers_are_told_once_and_not_case_by_case(tmp_path: Path):
+def test_weights_that_are_no_numbers_are_told_once_and_not_case_by_case(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = build.tiny(tmp_path, "vit")
@@ -331,8 +334,8 @@ def test_weights_that_are_no_numbers_are_told_once_and_not_case_by_case(tmp_path
     weights = load_file(file)
     name = next(iter(weights))
     save_file({**weights, name: weights[name] * float("nan")}, file, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="no finite numbers"):
+    with pytest.raises(ModelError, match="not finite numbers"):
         hub.pretrained("AutoModel", folder)
     save_file({key: one[..., :1].clone() for key, one in weights.items()}, file, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"other shapes than its config\.json says|not in its files"):
+    with pytest.raises(ModelError, match=r"other shapes than its config\.json states|not in its files"):
         hub.pretrained("AutoModel", folder)

@@ -79,7 +79,35 @@ def _all_false(record: CaseRecord, truth: TruthRecord) -> CaseRecord:
         record,
         segmentation=spoilt,
         matching=replace(match, pairs=(), candidates=(), missed=missed, false=numbers),
+        truth_nodes=tuple(replace(node, found_as=None, ene_end_to_end=None) for node in record.truth_nodes),
+        found_nodes=tuple(replace(node, matched=None) for node in record.found_nodes),
     )
+
+
+def _missed(extension: int) -> Callable[[CaseRecord, TruthRecord], CaseRecord]:
+    """Every node that was found, with extension or without, is missed now; all else stays."""
+
+    def spoil(record: CaseRecord, truth: TruthRecord) -> CaseRecord:
+        match = record.matching
+        assert match is not None
+        gone = {n.value for n in record.truth_nodes if n.ene == extension}
+        nodes = tuple(
+            replace(n, found_as=None, ene_end_to_end=None) if n.value in gone else n
+            for n in record.truth_nodes
+        )
+        kept = tuple(pair for pair in match.pairs if pair.truth not in gone)
+        hidden = {pair.predicted for pair in match.pairs} - {pair.predicted for pair in kept}
+        less = replace(
+            match,
+            pairs=kept,
+            candidates=kept,
+            predicted=tuple(node for node in match.predicted if node.number not in hidden),
+            missed=tuple(sorted({*match.missed, *(p.truth for p in match.pairs if p.truth in gone)})),
+        )
+        found = tuple(node for node in record.found_nodes if node.value not in hidden)
+        return replace(record, matching=less, truth_nodes=nodes, found_nodes=found)
+
+    return spoil
 
 
 def _misjudged(record: CaseRecord, truth: TruthRecord) -> CaseRecord:
@@ -87,8 +115,8 @@ def _misjudged(record: CaseRecord, truth: TruthRecord) -> CaseRecord:
     nodes = tuple(
         replace(
             node,
-            ene_on_truth=None if node.ene_on_truth is None else (node.ene_on_truth + 1 - node.ene) / 2,
-            ene_end_to_end=None if node.ene_end_to_end is None else (node.ene_end_to_end + 1 - node.ene) / 2,
+            ene_on_truth=None if node.ene_on_truth is None else (node.ene_on_truth + 1 - node.ene) / 2,  # type: ignore[operator]
+            ene_end_to_end=None if node.ene_end_to_end is None else (node.ene_end_to_end + 1 - node.ene) / 2,  # type: ignore[operator]
         )
         for node in record.truth_nodes
     )
@@ -107,14 +135,17 @@ def _of_false_nodes(name: str) -> bool:
     )
 
 
-def _ene(name: str) -> bool:
-    return name.endswith(("_on_truth", "_end_to_end"))
+def _on_truth(name: str) -> bool:
+    """An empty prediction has lost nothing of what a classifier says of the truth's own masks."""
+    return name.endswith("_on_truth")
 
 
 WAYS: dict[str, tuple[Any, Callable[[str], bool]]] = {
     "left out": (_lost, lambda name: True),
-    "left out, then empty": (_emptied, lambda name: not _of_false_nodes(name) and not _ene(name)),
-    "all elsewhere": (_all_false, lambda name: not _ene(name) and not name.startswith("volume")),
+    "left out, then empty": (_emptied, lambda name: not _of_false_nodes(name) and not _on_truth(name)),
+    "all elsewhere": (_all_false, lambda name: not name.startswith("volume")),
+    "nodes with extension missed": (_missed(1), lambda name: not _of_false_nodes(name)),
+    "nodes without extension missed": (_missed(0), lambda name: not _of_false_nodes(name)),
     "misjudged": (_misjudged, lambda name: True),
     "not judged": (_unjudged, lambda name: True),
 }

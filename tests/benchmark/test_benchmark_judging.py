@@ -51,6 +51,6 @@ def test_a_found_node_that_does_not_count_is_as_one_that_was_missed() -> None:
         entrant = Entrant("m", "m", "m", "bundle", 0, None, facts=facts)
         tracks.append(judgement(BenchmarkConfig(resamples=100), entrant, doubtful)["end_to_end"])
     point = [next(one for one in track["operating"] if one["threshold"] == 0.15) for track in tracks]
-    assert [(p["tp"], p["fp"]) for p in point] == [(2, 1), (1, 1)]
+    assert [(p["tp"], p["fn"]) for p in point] == [(2, 0), (1, 1)]
     assert [track["false_nodes_called_ene"] for track in tracks] == [1, 0]
     assert [score["score"] for score in tracks[1]["scores"]] == [0.1, 0.2, 0.6, 0.0]

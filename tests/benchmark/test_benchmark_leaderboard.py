@@ -171,7 +171,7 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) 
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
     for use in (lambda: read_entries(path), lambda: add_entry(path, _entry("a"))):
-        with pytest.raises(InputError, match="no leaderboard"):
+        with pytest.raises(InputError, match="not a leaderboard"):
             use()
     assert path.read_bytes() == content
 
@@ -183,7 +183,7 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> 
     connection.close()
     before = path.read_bytes()
     for use in (lambda: read_entries(path), lambda: add_entry(path, _entry("a"))):
-        with pytest.raises(InputError, match="no leaderboard"):
+        with pytest.raises(InputError, match="not a leaderboard"):
             use()
     assert path.read_bytes() == before
 
@@ -277,16 +277,16 @@ GOOD = entry_to_json(_entry("a", dice_GTVn=0.5))
     [
         ({"patient_id": "P1"}, r"unknown fields \(patient_id\)"),
         ({"cases": [{"case_id": "P1", "dice": 1}]}, r"unknown fields \(cases\)"),
-        ({"data_sha256": None}, "data_sha256 of an entry is no SHA-256"),
-        ({"data_sha256": "A1" * 32}, "data_sha256 of an entry is no SHA-256"),
-        ({"model_sha256": "x"}, "model_sha256 of an entry is no SHA-256"),
-        ({"model": 5}, "model of an entry is no text"),
-        ({"model": "x" * 501}, "model of an entry is no text"),
+        ({"data_sha256": None}, "data_sha256 of an entry is not a SHA-256"),
+        ({"data_sha256": "A1" * 32}, "data_sha256 of an entry is not a SHA-256"),
+        ({"model_sha256": "x"}, "model_sha256 of an entry is not a SHA-256"),
+        ({"model": 5}, "model of an entry is not a text"),
+        ({"model": "x" * 501}, "model of an entry is not a text"),
         ({"model": "a\x1b[31m"}, "cannot be printed"),
         ({"note": "line\nline"}, "cannot be printed"),
         ({"site": "\ud800"}, "cannot be printed"),
-        ({"created": "yesterday"}, "no date"),
-        ({"created": "0001-01-01T00:00:00+14:00"}, "no date"),
+        ({"created": "yesterday"}, "not a date"),
+        ({"created": "0001-01-01T00:00:00+14:00"}, "not a date"),
         ({"n_cases": 0}, "n_cases"),
         ({"n_cases": 2.5}, "n_cases"),
         ({"n_cases": True}, "n_cases"),
@@ -303,17 +303,17 @@ GOOD = entry_to_json(_entry("a", dice_GTVn=0.5))
         ({"intervals": {"froc": [0.6, 0.7]}}, "an interval of froc without a figure"),
         ({"n_done": 29, "metrics": {"hd95_mm_GTVn": 0}}, "as 1 of its cases have no prediction"),
         ({"metrics": [0.5]}, "metrics"),
-        ({"metrics": {"dice_GTVn": "0.5"}}, "dice_GTVn of an entry is no finite number"),
-        ({"metrics": {"dice_GTVn": True}}, "no finite number"),
-        ({"metrics": {"dice_GTVn": 10**400}}, "no finite number"),
-        ({"metrics": {"dice_GTVn": 1e999}}, "no finite number|no valid JSON"),
+        ({"metrics": {"dice_GTVn": "0.5"}}, "dice_GTVn of an entry is not a finite number"),
+        ({"metrics": {"dice_GTVn": True}}, "not a finite number"),
+        ({"metrics": {"dice_GTVn": 10**400}}, "not a finite number"),
+        ({"metrics": {"dice_GTVn": 1e999}}, "not a finite number|not valid JSON"),
         ({"metrics": {"dice_GTVn": 1.01}}, "dice_GTVn of an entry is 1.01, which cannot be"),
         ({"metrics": {"hd95_mm_GTVn": -1}}, "is -1, which cannot be"),
         ({"metrics": {"<script>x</script>()": 1}}, "metric that is not known"),
         ({"metrics": {"": 1}}, "metric that is not known"),
         ({"intervals": {"dice_GTVn": [0.6, 0.4]}}, "interval of dice_GTVn of an entry is 0.6 to 0.4"),
         ({"intervals": {"dice_GTVn": [0.4, 1.4]}}, "which cannot be"),
-        ({"intervals": {"dice_GTVn": [0.4]}}, "no pair of numbers"),
+        ({"intervals": {"dice_GTVn": [0.4]}}, "not a pair of numbers"),
         ({"metrics": {"dice_GTVn": 0.99}}, "changed after it was made"),
         ({"site": "another"}, "changed after it was made"),
         ({"sha256": "0" * 64}, "changed after it was made"),
@@ -335,22 +335,22 @@ def test_a_malformed_entry_of_another_site_is_refused_in_one_sentence_and_nothin
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no valid JSON"),
-        (b"{", "no valid JSON"),
-        (b"\xff\xfe\x00", "no valid JSON"),
-        (b"[" * 100_000, "no valid JSON"),
-        (b"[]", "no export of a leaderboard"),
-        (b"null", "no export of a leaderboard"),
-        (b'{"kind": "other"}', "no export of a leaderboard"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[]", "not an export of a leaderboard"),
+        (b"null", "not an export of a leaderboard"),
+        (b'{"kind": "other"}', "not an export of a leaderboard"),
         (b'{"kind": "aiene-leaderboard", "format": 1}', "another version"),
         (b'{"kind": "aiene-leaderboard", "format": 2}', "no list of entries"),
         (b'{"kind": "aiene-leaderboard", "format": 2, "entries": {}}', "no list of entries"),
         (
             b'{"kind": "aiene-leaderboard", "format": 2, "entries": [3]}',
-            "entry 1: an entry is no JSON object",
+            "entry 1: an entry is not a JSON object",
         ),
         (b'{"kind": "aiene-leaderboard", "format": 2, "entries": [{}]}', "entry 1: an entry lacks created"),
-        (b'{"kind": "aiene-leaderboard", "format": 2, "entries": [NaN]}', "no valid JSON"),
+        (b'{"kind": "aiene-leaderboard", "format": 2, "entries": [NaN]}', "not valid JSON"),
     ],
 )
 def test_another_file_is_no_import(board: Path, tmp_path: Path, content: bytes, said: str) -> None:
@@ -408,7 +408,7 @@ def _assert_one_sentence(text: str) -> None:
 
 
 def test_an_entry_that_must_not_be_is_not_added(board: Path) -> None:
-    with pytest.raises(UsageError, match="no finite number"):
+    with pytest.raises(UsageError, match="not a finite number"):
         add_entries(board, [_entry("fine", dice_GTVn=0.5), _entry("broken", dice_GTVn=float("nan"))])
     assert len(read_entries(board)) == 4
 
@@ -460,8 +460,8 @@ def _edit(board: Path, model: str, by: Any) -> None:
         (lambda e: e["settings"].update(tricks=1), "unknown settings"),
         (lambda e: e.update(data_sha256=TWO), "changed after it was made"),
         (lambda e: e.__delitem__("sha256"), "lacks sha256"),
-        (lambda e: "{", "no valid JSON"),
-        (lambda e: "[" * 100_000, "no valid JSON"),
+        (lambda e: "{", "not valid JSON"),
+        (lambda e: "[" * 100_000, "not valid JSON"),
         (lambda e: json.dumps(entry_to_json(_entry("bad", dice_GTVn=0.95))), "changed after it was made"),
     ],
 )
@@ -513,7 +513,7 @@ def test_where_two_entries_contradict_each_other_none_is_ranked(tmp_path: Path) 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_figures_that_are_of_the_same_cases_are_never_taken_for_impossible(dice: list[float]) -> None:
     iou = [d / (2 - d) for d in dice]
-    metrics = {"dice_GTVn": sum(dice) / len(dice), "iou_GTVn": sum(iou) / len(iou)}
+    metrics: dict[str, Any] = {"dice_GTVn": sum(dice) / len(dice), "iou_GTVn": sum(iou) / len(iou)}
     entry = entry_from_json(entry_to_json(_entry("m", **metrics)))
     assert entry.metrics == metrics
 
@@ -530,7 +530,7 @@ def test_two_sites_with_the_same_data_meet_on_one_board(tmp_path: Path) -> None:
 
 def test_a_run_without_an_answer_is_no_entry_and_one_with_some_counts_them_all() -> None:
     estimate = {"value": 0.4, "low": 0.2, "high": 0.6}
-    model = {
+    model = {  # type: ignore[var-annotated]
         "name": "m", "sha256": "0" * 64, "status": "ok", "said": [], "prompts": "none",
         "cases": {"ok": 4, "failed": 6}, "segmentation": {"GTVn": {"dice": {"mean": estimate}}},
         "aggregated_dice": {"GTVn": estimate}, "detection": None, "classification": None,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from aiene.benchmark.leaderboard.entry import Entry
 from aiene.benchmark.leaderboard.store import add_entries, read_entries
-from aiene.cli.leaderboard import app
+from aiene.cli.benchmark import leaderboard_app as app
 
 RUN = CliRunner()
 SETTINGS = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}
@@ -141,7 +141,7 @@ def test_verify_tells_each_row_and_a_changed_one_is_exit_code_1(board: Path) -> 
     result = RUN.invoke(app, ["verify", str(board)])
     assert result.exit_code == 1
     assert "changed after it was made" in result.stdout
-    assert "1 entries are in order, 1 are not." in result.stderr
+    assert "1 entries are valid, 1 are not." in result.stderr
     shown = RUN.invoke(app, ["show", str(board)])
     assert "bad" not in shown.stdout
     assert "not ranked: " in shown.stderr

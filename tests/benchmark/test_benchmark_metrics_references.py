@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from aiene.benchmark.metrics.segmentation import label_metrics
-from aiene.benchmark.metrics.surfaces import surface_metrics
+from aiene.benchmark.metrics.segmentation import label_metrics, surface_metrics
 
 Mask = npt.NDArray[np.bool_]
 Spacing = tuple[float, float, float]
@@ -154,7 +153,7 @@ def test_metrics_move_with_the_patient(
     widths = [(s, 5 - s) for s in shift]
     moved = [np.transpose(np.pad(m, widths), axes)[::-1] for m in (truth, found)]
     turned = tuple(spacing[axis] * scale for axis in axes)
-    after = surface_metrics(*moved, turned, tolerances_mm=(scale, 2 * scale))  # type: ignore[arg-type]
+    after = surface_metrics(*moved, turned, tolerances_mm=(scale, 2 * scale))  # type: ignore[arg-type, misc]
     assert after.hd95_mm == pytest.approx(scale * before.hd95_mm, rel=1e-9)
     assert after.assd_mm == pytest.approx(scale * before.assd_mm, rel=1e-9)
     assert after.surface_dice == pytest.approx(before.surface_dice, abs=1e-9)

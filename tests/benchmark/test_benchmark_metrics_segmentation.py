@@ -184,7 +184,7 @@ def test_aggregated_dice_is_the_sum_of_intersections_over_the_sum_of_sizes() -> 
     assert with_interval.value == pytest.approx(found.value)
     assert with_interval.low is not None
     assert with_interval.high is not None
-    assert 0 <= with_interval.low <= with_interval.value <= with_interval.high <= 0.75 + 1e-9
+    assert 0 <= with_interval.low <= with_interval.value <= with_interval.high <= 0.75 + 1e-9  # type: ignore[operator]
 
 
 def test_aggregated_dice_counts_volumes_where_spacings_differ() -> None:

@@ -17,8 +17,7 @@ from aiene.benchmark.report.charts.curves import FROC_MOST, calibration, froc, r
 from aiene.benchmark.report.results_reader import Source
 from aiene.benchmark.report.worst_cases import worst_of
 from aiene.report.document import Figure
-from aiene.report.render import PNG_DPI, render
-from aiene.report.style import RC
+from aiene.report.style import PNG_DPI, RC, render
 
 COUNT = 9
 LONG = [f"organisation/a-model-with-quite-a-long-name-{number}-base-224" for number in range(COUNT)]
@@ -112,7 +111,7 @@ def _drawn(chart: Figure | None) -> Any:
     assert chart is not None
     with mpl.rc_context():
         mpl.rcParams.update(mpl.rcParamsDefault)
-        mpl.rcParams.update(RC)
+        mpl.rcParams.update(RC)  # type: ignore[arg-type]
         figure = chart.draw()
         figure.set_dpi(PNG_DPI)
         figure.canvas.draw()
@@ -131,7 +130,7 @@ def _shared(one: Any, other: Any) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_no_words_lie_over_each_other_and_none_are_cut_off(source: Source, name: str):
+def test_no_words_lie_over_each_other_and_none_are_cut_off(source: Source, name: str) -> None:
     from matplotlib.text import Text
 
     figure = _drawn(CHARTS[name](source))
@@ -152,7 +151,7 @@ def test_no_words_lie_over_each_other_and_none_are_cut_off(source: Source, name:
 
 
 @pytest.mark.parametrize("name", sorted(CHARTS.keys() - {"ranks"}))
-def test_axes_begin_at_zero(source: Source, name: str):
+def test_axes_begin_at_zero(source: Source, name: str) -> None:
     for axes in _drawn(CHARTS[name](source)).axes:
         assert axes.get_xlim()[0] == 0
         if name == "volumes":
@@ -162,7 +161,7 @@ def test_axes_begin_at_zero(source: Source, name: str):
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_a_single_model_is_drawn_too(source: Source, name: str):
+def test_a_single_model_is_drawn_too(source: Source, name: str) -> None:
     alone = replace(
         source, summary={**source.summary, "models": source.summary["models"][:1]}, rows=source.rows[:1]
     )
@@ -173,12 +172,12 @@ def test_a_single_model_is_drawn_too(source: Source, name: str):
 
 
 @pytest.mark.parametrize("name", sorted(CHARTS.keys() - {"ranks"}))
-def test_without_data_there_is_no_chart(source: Source, name: str):
+def test_without_data_there_is_no_chart(source: Source, name: str) -> None:
     bare = [{"name": "a", "status": "ok"}, {"name": "b", "status": "failed", "reason": "gone"}]
     assert CHARTS[name](replace(source, summary={**source.summary, "models": bare}, rows=())) is None
 
 
-def test_the_limits_of_agreement_are_those_of_bland_and_altman(source: Source):
+def test_the_limits_of_agreement_are_those_of_bland_and_altman(source: Source) -> None:
     chart = volumes(source, "GTVn")
     assert chart is not None
     data = chart.data
@@ -191,13 +190,13 @@ def test_the_limits_of_agreement_are_those_of_bland_and_altman(source: Source):
     assert heights == pytest.approx([middle - spread, 0, middle, middle + spread])
 
 
-def test_the_mark_on_a_curve_is_the_model_at_its_own_threshold(source: Source):
+def test_the_mark_on_a_curve_is_the_model_at_its_own_threshold(source: Source) -> None:
     axes = _drawn(roc(source, "on_truth")).axes[0]
     marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1]
     assert marks == [pytest.approx((0.1, 0.75))] * COUNT
 
 
-def test_a_model_with_very_many_false_nodes_does_not_flatten_the_others(source: Source):
+def test_a_model_with_very_many_false_nodes_does_not_flatten_the_others(source: Source) -> None:
     chart = froc(source)
     axes = _drawn(chart).axes[0]
     assert axes.get_xlim()[1] == FROC_MOST
@@ -206,11 +205,11 @@ def test_a_model_with_very_many_false_nodes_does_not_flatten_the_others(source: 
     assert max(chart.data["false_per_case"]) == 120.0
 
 
-def test_the_worst_cases_are_those_of_the_lowest_dice(source: Source):
+def test_the_worst_cases_are_those_of_the_lowest_dice(source: Source) -> None:
     assert [one.case_id for one in worst_of(source, LONG[3], "GTVn", 2)] == ["c1", "c2"]
 
 
-def test_markup_in_names_is_drawn_as_it_is(source: Source):
+def test_markup_in_names_is_drawn_as_it_is(source: Source) -> None:
     models = [{**source.summary["models"][0], "name": "$\\frac{$ <b> 模型"}]
     rows = tuple({**row, "model": "$\\frac{$ <b> 模型"} for row in source.rows[:3])
     chart = boxes(replace(source, summary={**source.summary, "models": models}, rows=rows), "GTVn")

@@ -10,7 +10,7 @@ import pytest
 from aiene.benchmark.report.charts.size_classes import size_classes
 from aiene.benchmark.report.performance import detection
 from aiene.benchmark.report.results_reader import Source
-from aiene.report.render import render
+from aiene.report.style import render
 
 
 def _source(*classes: list[dict[str, Any]]) -> Source:
@@ -40,7 +40,7 @@ def test_each_point_is_a_figure_of_the_summary_and_an_empty_class_is_left_out() 
     ]
     axes = chart.draw().axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["<10 mm\n8 nodes", ">15 mm\n3 nodes"]
-    lines = [container.lines for container in axes.containers]
+    lines = [container.lines for container in axes.containers]  # type: ignore[attr-defined]
     assert [list(line[0].get_ydata()) for line in lines] == [[0.25, 1.0], [0.5, 1.0]]
     ends = [segment[:, 1].tolist() for segment in lines[0][2][0].get_segments()]
     assert ends == [pytest.approx([0.05, 0.6]), pytest.approx([0.4, 1.0])]

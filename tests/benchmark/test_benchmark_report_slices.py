@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aiene.benchmark.report.axial_slice import axial_view, field, window, worst_slice
+from aiene.benchmark.report.worst_cases import axial_view, field, window, worst_slice
 from aiene.geometry.grid import AXIAL, Grid
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, shown
 from aiene.report.style import label, look
@@ -26,7 +27,7 @@ SPACING = (3.0, 2.0, 1.0)
 @pytest.mark.parametrize("flips", list(product([False, True], repeat=3)))
 def test_whatever_the_order_of_the_axes_the_picture_is_the_same(
     axes: tuple[int, int, int], flips: tuple[bool, bool, bool]
-):
+) -> None:
     stored = FOOT.transpose(axes)
     vectors = []
     for place, axis in enumerate(axes):
@@ -39,7 +40,7 @@ def test_whatever_the_order_of_the_axes_the_picture_is_the_same(
     assert view.spacing == SPACING
 
 
-def test_a_tilted_stack_keeps_its_axes():
+def test_a_tilted_stack_keeps_its_axes() -> None:
     tilt = np.radians(20)
     along = ((0.0, -np.sin(tilt), np.cos(tilt)), (0.0, np.cos(tilt), np.sin(tilt)), (1.0, 0.0, 0.0))
     view = axial_view(Grid((5, 6, 7), SPACING, (0.0, 0.0, 0.0), along))
@@ -51,7 +52,7 @@ masks = hnp.arrays(bool, (4, 5, 6))
 
 
 @given(masks, masks)
-def test_no_slice_is_worse_than_the_worst(truth: np.ndarray, prediction: np.ndarray):
+def test_no_slice_is_worse_than_the_worst(truth: np.ndarray, prediction: np.ndarray) -> None:
     wrong = (truth != prediction).sum(axis=(1, 2))
     if wrong.any():
         assert wrong[worst_slice(truth, prediction)] == wrong.max()
@@ -60,14 +61,14 @@ def test_no_slice_is_worse_than_the_worst(truth: np.ndarray, prediction: np.ndar
 
 
 @given(hnp.arrays(bool, (20, 30)), st.floats(0, 20), st.floats(1, 60))
-def test_the_field_holds_all_that_is_marked(marked: np.ndarray, margin: float, least: float):
+def test_the_field_holds_all_that_is_marked(marked: np.ndarray, margin: float, least: float) -> None:
     rows, columns = field(marked, (1.0, 2.0), margin=margin, least=least)
     assert marked[rows, columns].sum() == marked.sum()
     assert 0 <= rows.start < rows.stop <= 20
     assert 0 <= columns.start < columns.stop <= 30
 
 
-def test_the_field_is_as_large_as_asked_for():
+def test_the_field_is_as_large_as_asked_for() -> None:
     marked = np.zeros((200, 200), bool)
     marked[100, 100] = True
     rows, columns = field(marked, (1.0, 0.5), margin=10, least=60)
@@ -75,7 +76,7 @@ def test_the_field_is_as_large_as_asked_for():
     assert (columns.start, columns.stop) == (40, 161)
 
 
-def test_the_window_is_grey_from_its_lower_to_its_upper_end():
+def test_the_window_is_grey_from_its_lower_to_its_upper_end() -> None:
     hu = np.array([-3000.0, -135.0, 40.0, 215.0, 3000.0, np.nan, np.inf])
     np.testing.assert_allclose(window(hu, 40, 350), [0, 0, 0.5, 1, 1, 0, 1])
 
@@ -97,18 +98,18 @@ def test_the_window_is_grey_from_its_lower_to_its_upper_end():
         (None, "ratio", "–"),
     ],
 )
-def test_numbers_are_written_as_people_read_them(value, kind, text):
+def test_numbers_are_written_as_people_read_them(value: Any, kind: Any, text: Any) -> None:
     assert shown(value, kind) == text
 
 
-def test_a_value_and_its_interval_have_the_same_digits():
+def test_a_value_and_its_interval_have_the_same_digits() -> None:
     value = {"value": 29.795, "low": 3.14159, "high": 1350.1}
     assert [part.text for part in estimate(value, "ml").parts] == ["30", "3", " to ", "1350"]
     assert in_words(value, "ml") == "30 (3 to 1350)"
     assert in_words({"value": 0.5, "low": None, "high": None}) == "0.500"
 
 
-def test_each_reason_is_told_once_for_all_whom_it_concerns():
+def test_each_reason_is_told_once_for_all_whom_it_concerns() -> None:
     builder = TableBuilder("t", ("a",))
     for who in ("x", "y", "x"):
         builder.estimate(who, "slope", {"value": None, "reason": "too few."})
@@ -116,30 +117,30 @@ def test_each_reason_is_told_once_for_all_whom_it_concerns():
     assert builder.table().notes == ("Slope of x, y: too few.",)
 
 
-def test_a_path_that_is_not_there_is_none():
+def test_a_path_that_is_not_there_is_none() -> None:
     assert dig({"a": [{"b": 1}]}, "a", 0, "b") == 1
     assert dig({"a": [{"b": 1}]}, "a", 1, "b") is None
     assert dig({"a": "text"}, "a", 0) is None
     assert dig(None, "a") is None
 
 
-def test_seventy_models_look_different():
+def test_seventy_models_look_different() -> None:
     assert len({(one.colour, one.marker) for one in map(look, range(70))}) == 70
 
 
-def test_names_fit_and_are_no_formulas():
+def test_names_fit_and_are_no_formulas() -> None:
     assert label("a" * 50 + "z", 10, lines=1) == "aaaa…aaaaz"
     assert label("$x$") == r"\$x\$"
     assert label("") == ""
 
 
 @given(st.text(max_size=90), st.integers(4, 30), st.integers(1, 3))
-def test_no_name_is_longer_than_its_place(name: str, width: int, lines: int):
+def test_no_name_is_longer_than_its_place(name: str, width: int, lines: int) -> None:
     parts = label(name, width, lines).replace(r"\$", "$").split("\n")
     assert len(parts) <= lines
     assert max(map(len, parts)) <= width
 
 
-def test_long_names_that_differ_at_their_end_stay_different():
+def test_long_names_that_differ_at_their_end_stay_different() -> None:
     names = [f"organisation/a-model-with-quite-a-long-name-{number}-base-224" for number in range(9)]
     assert len({label(name) for name in names}) == 9

@@ -9,6 +9,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,12 +18,13 @@ import pytest
 from aiene import parallel as crew
 from aiene.benchmark import case_evaluation as case_work
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, ModelEntry
-from aiene.benchmark.linear_probe import cross_validated
+from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.records import (
+    WORK,
     CaseRecord,
     TruthRecord,
     case_files,
-    case_record,
+    json_of,
     key_of,
     newest_summary,
 )
@@ -39,13 +41,20 @@ FAST = {"resamples": 100, "device": "cpu"}
 SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 3), tilt_degrees=2.0)
 
 
+def case_record(out: Path, key: str, case_id: str) -> dict[str, Any]:
+    """What is stored of a model and a case."""
+    record = json_of(out / WORK / "models" / key / f"{case_id}.json")
+    assert record is not None
+    return record
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Images and masks of four cases."""
     return build.write_cases(tmp_path, NAMES)
 
 
-def _predictions(folder: Path, names: list[str], change=lambda v: v) -> Path:
+def _predictions(folder: Path, names: list[str], change: Any = lambda v: v) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         write_nifti(change(build.labels()), folder / f"{name}.nii.gz")
@@ -73,7 +82,9 @@ def _without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if "seconds" not in k and "peak" not in k} for row in rows]
 
 
-def test_perfect_and_shifted_predictions_give_the_values_computed_by_hand(folders, tmp_path: Path):
+def test_perfect_and_shifted_predictions_give_the_values_computed_by_hand(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     perfect = _predictions(tmp_path / "perfect", NAMES)
     moved = _predictions(tmp_path / "moved", NAMES, _shifted)
     empty = _predictions(tmp_path / "empty", NAMES, lambda v: v.with_array(v.array * 0))
@@ -106,7 +117,9 @@ def test_perfect_and_shifted_predictions_give_the_values_computed_by_hand(folder
     assert None not in files[:4]
 
 
-def test_a_second_run_in_the_same_folder_is_refused_while_the_first_works(folders, tmp_path: Path):
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_works(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     config = _config(folders, predictions={"m": _predictions(tmp_path / "m", NAMES)}, max_cases=2)
     refused = []
 
@@ -120,7 +133,9 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_works(folder
     assert _run(config, tmp_path / "out").exit_code == 0
 
 
-def test_the_same_model_twice_is_never_called_a_difference(folders, tmp_path: Path):
+def test_the_same_model_twice_is_never_called_a_difference(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     moved = _predictions(tmp_path / "moved", NAMES, _shifted)
     config = _config(folders, predictions={"one": moved, "two": moved})
     summary = _run(config, tmp_path / "out").summary
@@ -128,7 +143,9 @@ def test_the_same_model_twice_is_never_called_a_difference(folders, tmp_path: Pa
     assert {c["verdict"] for c in summary["comparisons"]} <= {"no difference shown", "not comparable"}
 
 
-def test_results_do_not_depend_on_jobs_and_an_ended_run_goes_on(folders, tmp_path: Path):
+def test_results_do_not_depend_on_jobs_and_an_ended_run_goes_on(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     ene = build.write_ene(tmp_path / "ene.csv", NAMES)
     models = [str(build.tiny(tmp_path / "m", "swinv2")), str(build.tiny(tmp_path / "m", "segformer"))]
     config = _config(folders, hf_models=models, ene_csv=ene)
@@ -156,7 +173,9 @@ def test_results_do_not_depend_on_jobs_and_an_ended_run_goes_on(folders, tmp_pat
             assert one[name] == two[name], name
 
 
-def test_an_encoder_is_judged_by_patient_wise_cross_validation(folders, tmp_path: Path):
+def test_an_encoder_is_judged_by_patient_wise_cross_validation(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     ene = build.write_ene(tmp_path / "ene.csv", NAMES)
     model = str(build.tiny(tmp_path / "m", "vit"))
     run = _run(_config(folders, hf_models=[model], ene_csv=ene), tmp_path / "out")
@@ -171,8 +190,8 @@ def test_an_encoder_is_judged_by_patient_wise_cross_validation(folders, tmp_path
 
 
 def test_a_promptable_model_can_be_prompted_by_what_a_bundle_found_only_if_there_is_one(
-    folders, tmp_path: Path
-):
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     sam = str(build.tiny(tmp_path / "m", "sam"))
     entries = [ModelEntry(source=sam, name="truth"), ModelEntry(source=sam, name="road", prompts="road")]
     run = _run(_config(folders, models=entries, max_cases=1), tmp_path / "out")
@@ -183,7 +202,9 @@ def test_a_promptable_model_can_be_prompted_by_what_a_bundle_found_only_if_there
     assert run.exit_code == 1
 
 
-def test_a_model_that_is_not_there_is_a_row_with_its_reason_and_not_an_end(folders, tmp_path: Path):
+def test_a_model_that_is_not_there_is_a_row_with_its_reason_and_not_an_end(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     perfect = _predictions(tmp_path / "perfect", NAMES)
     config = _config(
         folders,
@@ -199,7 +220,7 @@ def test_a_model_that_is_not_there_is_a_row_with_its_reason_and_not_an_end(folde
     assert sum(row["status"] == "ok" for row in _rows(run)) == 4
 
 
-def test_each_bad_case_is_a_row_with_its_reason(folders, tmp_path: Path):
+def test_each_bad_case_is_a_row_with_its_reason(folders: tuple[Path, Path], tmp_path: Path) -> None:
     images, masks = folders
     (images / "a_0000.nii.gz").write_bytes((images / "a_0000.nii.gz").read_bytes()[:400])
     moved = build.labels(at=build.grid(origin=(-39.0, -31.0, 703.0)))
@@ -223,7 +244,9 @@ def test_each_bad_case_is_a_row_with_its_reason(folders, tmp_path: Path):
     assert "no prediction for the case c" in reasons["c"]
 
 
-def test_where_no_case_can_be_used_the_reasons_are_all_that_is_left(folders, tmp_path: Path):
+def test_where_no_case_can_be_used_the_reasons_are_all_that_is_left(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     for mask in folders[1].iterdir():
         mask.write_bytes(b"no image")
     own = _predictions(tmp_path / "own", NAMES)
@@ -235,7 +258,9 @@ def test_where_no_case_can_be_used_the_reasons_are_all_that_is_left(folders, tmp
     json.dumps(run.summary, allow_nan=False)
 
 
-def test_found_nodes_are_listed_also_where_a_model_gives_only_labels(folders, tmp_path: Path):
+def test_found_nodes_are_listed_also_where_a_model_gives_only_labels(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     own = _predictions(tmp_path / "own", NAMES)
     _run(_config(folders, predictions={"own": own}), tmp_path / "out")
     found = case_record(tmp_path / "out", "own", "a")["found_nodes"]
@@ -243,7 +268,7 @@ def test_found_nodes_are_listed_also_where_a_model_gives_only_labels(folders, tm
     assert found[0]["volume_ml"] == pytest.approx(144 * 20 / 1000)
 
 
-def test_a_prediction_elsewhere_fails_for_its_model_alone(folders, tmp_path: Path):
+def test_a_prediction_elsewhere_fails_for_its_model_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     elsewhere = build.grid(spacing=(5.0, 2.0, 1.0))
     own = _predictions(tmp_path / "own", NAMES)
     write_nifti(Volume(build.labels().array, elsewhere), own / "b.nii.gz")
@@ -260,7 +285,9 @@ def test_a_prediction_elsewhere_fails_for_its_model_alone(folders, tmp_path: Pat
     assert "1 of 4 cases" in by_name["own"]["detection"]["precision"]["reason"]
 
 
-def test_a_failed_case_is_tried_again_and_a_changed_one_made_anew(folders, tmp_path: Path):
+def test_a_failed_case_is_tried_again_and_a_changed_one_made_anew(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     own = _predictions(tmp_path / "own", ["a", "b", "c"])
     config, out = _config(folders, predictions={"own": own}), tmp_path / "out"
     assert _run(config, out).exit_code == 1
@@ -273,7 +300,9 @@ def test_a_failed_case_is_tried_again_and_a_changed_one_made_anew(folders, tmp_p
     assert all(step.reused for step in steps)
 
 
-def test_one_case_one_class_and_no_labels_are_reasons_and_not_errors(folders, tmp_path: Path):
+def test_one_case_one_class_and_no_labels_are_reasons_and_not_errors(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     ene = tmp_path / "ene.csv"
     ene.write_text("case_id,node,ene\na,1,1\na,2,1\nz,1,1\na,7,0\n", encoding="utf-8")
     models = [str(build.tiny(tmp_path / "m", "vit"))]
@@ -288,7 +317,7 @@ def test_one_case_one_class_and_no_labels_are_reasons_and_not_errors(folders, tm
     assert "--ene-csv" in without.summary["models"][0]["classification"]["on_truth"]["reason"]
 
 
-def test_the_data_hash_is_of_content_alone(folders, tmp_path: Path):
+def test_the_data_hash_is_of_content_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     own = _predictions(tmp_path / "own", NAMES)
     config = _config(folders, predictions={"own": own})
     run = _run(config, tmp_path / "out")
@@ -312,7 +341,7 @@ def test_the_data_hash_is_of_content_alone(folders, tmp_path: Path):
     assert _run(config, tmp_path / "out4").summary["data"]["sha256"] != first
 
 
-def test_patients_are_found_by_pattern_or_table(folders, tmp_path: Path):
+def test_patients_are_found_by_pattern_or_table(folders: tuple[Path, Path], tmp_path: Path) -> None:
     own = _predictions(tmp_path / "own", NAMES)
     run = _run(_config(folders, predictions={"own": own}, patient_pattern="[a-c]"), tmp_path / "out")
     assert run.summary["data"]["patients"] == 4
@@ -323,13 +352,16 @@ def test_patients_are_found_by_pattern_or_table(folders, tmp_path: Path):
 
 
 def test_a_case_that_breaks_the_code_is_a_row_and_the_others_go_on(
-    folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     own = _predictions(tmp_path / "own", NAMES)
-    real = case_work.case_metrics
+    real = case_work.case_metrics  # type: ignore[attr-defined]
     calls = []
 
-    def broken(*words, **named):
+    def broken(*words: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise ZeroDivisionError
@@ -350,12 +382,12 @@ def _vanish(number: int) -> int:
     return number * 10
 
 
-def test_a_process_that_the_system_ends_loses_no_case():
+def test_a_process_that_the_system_ends_loses_no_case() -> None:
     done = crew.work_through(_vanish, [1, 2, 3], jobs=2, threads=1, lost=lambda number: -number)
     assert list(done) == [(1, 10), (2, -2), (3, 30)]
 
 
-def test_nothing_to_compare_and_wrong_words_are_sentences(folders, tmp_path: Path):
+def test_nothing_to_compare_and_wrong_words_are_sentences(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--image-dir"):
         _run(BenchmarkConfig(seg_dir=folders[1]), tmp_path / "out")
     (tmp_path / "none").mkdir()
@@ -369,7 +401,7 @@ def test_nothing_to_compare_and_wrong_words_are_sentences(folders, tmp_path: Pat
         _run(_config(folders, models=entries), tmp_path / "out")
 
 
-def test_values_of_a_mask_may_be_its_nodes(folders, tmp_path: Path):
+def test_values_of_a_mask_may_be_its_nodes(folders: tuple[Path, Path], tmp_path: Path) -> None:
     for name in NAMES:
         array = build.labels().array.copy()
         array[build.BLOCKS[1]], array[build.BLOCKS[2]] = 5, 4
@@ -384,7 +416,7 @@ def test_values_of_a_mask_may_be_its_nodes(folders, tmp_path: Path):
     assert [(n["name"], n["ene"]) for n in record["truth_nodes"]] == [("GTVn_01", 1), ("GTVn_02", 0)]
 
 
-def test_records_survive_their_json(folders, tmp_path: Path):
+def test_records_survive_their_json(folders: tuple[Path, Path], tmp_path: Path) -> None:
     own = _predictions(tmp_path / "own", NAMES, _shifted)
     _run(_config(folders, predictions={"own": own}), tmp_path / "out", now=datetime(2026, 1, 2, 3, 4, 5))
     assert (tmp_path / "out" / "benchmark_results_20260102_030405.csv").is_file()
@@ -399,7 +431,7 @@ def test_records_survive_their_json(folders, tmp_path: Path):
         CaseRecord.from_json({**content, "format": 99})
 
 
-def test_a_bundle_runs_and_its_nodes_can_prompt_another_model(tmp_path: Path):
+def test_a_bundle_runs_and_its_nodes_can_prompt_another_model(tmp_path: Path) -> None:
     phantom = make_phantom(910_002, SMALL)
     for folder, volume in (("images", phantom.ct), ("masks", phantom.labels)):
         (tmp_path / folder).mkdir()
@@ -438,17 +470,17 @@ def test_a_bundle_runs_and_its_nodes_can_prompt_another_model(tmp_path: Path):
 # --- the probe ---
 
 
-def test_the_probe_learns_what_can_be_learnt_and_never_from_the_same_patient():
+def test_the_probe_learns_what_can_be_learnt_and_never_from_the_same_patient() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 60)
     patients = [f"p{number // 2}" for number in range(60)]
     features = (rng.normal(0, 1, (60, 8)) + labels[:, None] * 3).astype(np.float32)
     for probe in ("linear", "knn"):
         odds = cross_validated(features, labels.tolist(), patients, probe=probe).probabilities
-        assert np.corrcoef(odds, labels)[0, 1] > 0.8
+        assert np.corrcoef(odds, labels)[0, 1] > 0.8  # type: ignore[arg-type, type-var]
 
 
-def test_a_probe_on_the_patients_own_mark_learns_nothing():
+def test_a_probe_on_the_patients_own_mark_learns_nothing() -> None:
     """Features that name the patient and nothing else: seen patients would give the labels away."""
     patients = [f"p{number // 2}" for number in range(40)]
     labels = [(number // 2) % 2 for number in range(40)]
@@ -466,7 +498,7 @@ def test_a_probe_on_the_patients_own_mark_learns_nothing():
         ([1, 1, 0], ["a", "a", "b"], "single patient"),
     ],
 )
-def test_a_probe_that_cannot_be_fitted_says_why(labels, patients, said):
+def test_a_probe_that_cannot_be_fitted_says_why(labels: Any, patients: Any, said: str) -> None:
     result = cross_validated(np.zeros((len(labels), 2), np.float32), labels, patients)
     assert result.probabilities is None
     assert said in result.reason
@@ -475,7 +507,7 @@ def test_a_probe_that_cannot_be_fitted_says_why(labels, patients, said):
 # --- resources ---
 
 
-def test_the_stopwatch_takes_the_median_of_its_repeats(monkeypatch: pytest.MonkeyPatch):
+def test_the_stopwatch_takes_the_median_of_its_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     wall, cpu = iter([0.0, 1.0, 1.0, 6.0, 6.0, 8.0]), iter([0.0, 3.0, 3.0, 4.0, 4.0, 6.0])
     clock = SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(cpu))
     monkeypatch.setattr("aiene.benchmark.resources.time", clock)
@@ -500,12 +532,12 @@ assert after.rss_mib < high.rss_mib - 200
 """
 
 
-def test_the_peak_of_memory_is_seen_also_when_it_has_passed():
+def test_the_peak_of_memory_is_seen_also_when_it_has_passed() -> None:
     # In a process of its own: this one may keep what other tests have freed.
     subprocess.run([sys.executable, "-c", _PEAK], check=True)
 
 
-def test_flops_of_a_product_are_known():
+def test_flops_of_a_product_are_known() -> None:
     import torch
 
     a, b = torch.ones(8, 16), torch.ones(16, 4)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from aiene.benchmark.comparators.protocol import Entrant, ModelFacts
+from aiene.benchmark.comparison import Models
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.counting import counted_records
-from aiene.benchmark.endpoints import Models
 from aiene.benchmark.metrics.records import LabelMetrics, NodeInfo, NodeMatch, NodePair, size_class
 from aiene.benchmark.records import CaseRecord, FoundNode, TruthNode, TruthRecord
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -19,7 +20,7 @@ import pydicom
 
 from aiene.export.run import export_run
 from aiene.pacs.config import Settings
-from aiene.pacs.page import open_queue
+from aiene.pacs.http import open_queue
 from aiene.pacs.queue import Study
 from builders.export_runs import write_run
 from builders.orthanc import Orthanc
@@ -45,7 +46,8 @@ class Kills:
     Parameters
     ----------
     states : of the studies at each kill.
-    arrived, expected : SOP instance UIDs in the archive and of an undisturbed run, by study.
+    arrived, expected : objects in the archive and of an undisturbed run, by study: SOP instance UIDs, each
+        with the hash of all that the object holds but dates and times.
     failed : the reason of each study that failed.
     """
 
@@ -92,7 +94,10 @@ class Listener:
 
 
 def trial(folder: Path, archive: Orthanc, *, studies: int, kills: int, seed: int, longest_s: float) -> Kills:
-    """Send some studies, kill the listener at random moments meanwhile, and let it come to an end."""
+    """Send some studies, kill the listener at random moments meanwhile, and let it come to an end.
+
+    The studies start one after the other, spread over the kills, so that each kill meets work.
+    """
     peers: dict[str, Any] = {"archive": {"ae_title": "ORTHANC", "port": 4242}}
     settings = settings_for(folder / "store", send_to=["archive"], peers=peers)
     series = [oblique_series(folder / f"ct{n}", f"killed{n}") for n in range(studies)]
@@ -100,14 +105,19 @@ def trial(folder: Path, archive: Orthanc, *, studies: int, kills: int, seed: int
         uid_of_study(files): _undisturbed(folder / f"plain{n}", files) for n, files in enumerate(series)
     }
     listener, choose, states = Listener(folder, settings), random.Random(seed), []
-    sender = threading.Thread(target=_send_all, args=(series,), daemon=True)
+    starts = [threading.Event() for _ in series]
+    sender = threading.Thread(target=_send_all, args=(series, starts), daemon=True)
     listener.start()
     sender.start()
-    for _ in range(kills):
+    for number in range(kills):
+        for start in starts[: 1 + number * studies // kills]:
+            start.set()
         time.sleep(choose.uniform(0.0, longest_s))
         listener.kill()
         states.append(",".join(sorted(_states(settings).values())))
         listener.start()
+    for start in starts:
+        start.set()
     sender.join(timeout=600)
     assert not sender.is_alive()
     until(
@@ -119,21 +129,31 @@ def trial(folder: Path, archive: Orthanc, *, studies: int, kills: int, seed: int
     arrived = {}
     for uid in expected:
         found = archive.objects(uid)
-        arrived[uid] = sorted(str(d.SOPInstanceUID) for kind in found.values() for d in kind)
+        arrived[uid] = sorted(_content(d) for kind in found.values() for d in kind)
     return Kills(kills, tuple(states), arrived, expected, _failures(settings))
 
 
 def _undisturbed(folder: Path, files: Sequence[Path]) -> list[str]:
-    """The UIDs of the objects of a run that nobody disturbed; they follow from the content."""
+    """The objects of a run that nobody disturbed."""
     out = folder / "out"
     write_run(out, files[0].parent)
     rows = export_run(out, ["dicom-seg", "dicom-sr", "rtstruct"]).rows
-    return sorted(str(pydicom.dcmread(out / f).SOPInstanceUID) for row in rows for f in row.files)
+    return sorted(_content(pydicom.dcmread(out / f)) for row in rows for f in row.files)
 
 
-def _send_all(series: Sequence[Sequence[Path]]) -> None:
+def _content(instance: pydicom.Dataset) -> str:
+    """Its UID, and a hash of all its values, pixels and contours too, but dates and times."""
+    digest = hashlib.sha256()
+    for element in instance.iterall():
+        if element.VR not in ("DA", "TM", "DT", "SQ"):
+            digest.update(f"{element.tag} {element.VR} {element.value!r}\n".encode())
+    return f"{instance.SOPInstanceUID} {digest.hexdigest()}"
+
+
+def _send_all(series: Sequence[Sequence[Path]], starts: Sequence[threading.Event]) -> None:
     """As an archive does: what was not confirmed is sent again."""
-    for files in series:
+    for files, start in zip(series, starts, strict=True):
+        start.wait(600)
         left = list(files)
         while left:
             with suppress(RuntimeError, OSError), calling() as found:

@@ -20,7 +20,7 @@ from aiene.cohort import RunSummary
 from aiene.geometry.grid import Grid
 from aiene.nodes.node import CountingRule
 from aiene.pacs.config import Settings
-from aiene.pacs.page import open_queue
+from aiene.pacs.http import open_queue
 from aiene.pacs.queue import Outcome, Study
 from aiene.pacs.service import Service
 from aiene.pacs.store import Store

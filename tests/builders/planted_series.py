@@ -15,8 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from aiene.export.case import ExportCase, Maker
-from aiene.export.source_series import SourceSeries
+from aiene.export.case import ExportCase, Maker, SourceSeries
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.phantom.phantom import write_dicom_series

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,12 @@ EIGHT = pd.DataFrame(
 )
 EIGHT["any"] = (EIGHT.state > 0).astype(int)
 EIGHT["event"] = (EIGHT.state == 1).astype(int)
+
+
+def by_group(estimate: Callable[[Any, Any], Any], time: Any, code: Any, group: Any) -> dict[str, Any]:
+    """A curve of each group that occurs: the group to what `estimate` makes of its patients."""
+    time, code, group = (np.asarray(values) for values in (time, code, group))
+    return {str(name): estimate(time[group == name], code[group == name]) for name in np.unique(group)}
 
 
 def lung(*columns: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from aiene.classify.inputs import Normalisation, classifier_inputs
+from aiene.classify.classifier import Normalisation, classifier_inputs
 
 GOLDEN = [(case, "legacy") for case in ("six", "padded", "border", "small_components", "shapes", "split")]
 GOLDEN += [(case, normalisation) for case in ("six", "padded") for normalisation in ("none", "zscore")]

@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from aiene.classify.classifier import Classifier, load_classifier, save_classifier
-from aiene.classify.inputs import ClassifierInputs, classifier_inputs
+from aiene.classify.classifier import (
+    Classifier,
+    ClassifierInputs,
+    classifier_inputs,
+    load_classifier,
+    save_classifier,
+)
 from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import find_bundle
 from aiene.nodes.node import Node
@@ -68,7 +73,7 @@ from pathlib import Path
 import numpy as np, torch
 from scipy.ndimage import gaussian_filter
 from aiene.classify.classifier import load_classifier
-from aiene.classify.inputs import ClassifierInputs
+from aiene.classify.classifier import ClassifierInputs
 
 torch.set_num_threads(int(sys.argv[2]))
 random = np.random.default_rng(0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 
-def aiene(*words: str, **more) -> subprocess.CompletedProcess[str]:
+def aiene(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "aiene", *words], capture_output=True, text=True, check=False, **more
     )
@@ -35,11 +37,11 @@ def test_help_imports_no_heavy_package(words: tuple[str, ...]) -> None:
     assert done.stderr.strip() == ""
 
 
-def test_help_says_what_the_software_is_not():
+def test_help_says_what_the_software_is_not() -> None:
     assert "not a medical device" in " ".join(aiene("--help").stdout.split())
 
 
-def test_the_default_bundle_is_listed_and_good():
+def test_the_default_bundle_is_listed_and_good() -> None:
     listed = json.loads(aiene("models", "list", "--json").stdout)
     assert listed["models"][0]["name"] == "default"
     assert json.loads(aiene("models", "verify", "default", "--json").stdout)["good"] is True
@@ -61,7 +63,7 @@ def test_the_default_bundle_is_listed_and_good():
         (("models", "verify", "./nobody"), "no model bundle here"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_exit_code_2(words, sentence, tmp_path):
+def test_wrong_use_is_one_sentence_and_exit_code_2(words: Any, sentence: str, tmp_path: Path) -> None:
     done = aiene(*words, cwd=tmp_path)
     assert done.returncode == 2
     assert sentence in done.stderr

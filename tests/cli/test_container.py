@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aiene.cli import container, legacy
+from aiene.cli import container
 from aiene.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,15 +19,15 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """Who was handed which words."""
     calls: list[tuple[str, list[str]]] = []
 
-    def hears(name: str):
-        def take(words, **_):
+    def hears(name: str) -> Any:
+        def take(words: Any, **_: Any) -> int:
             calls.append((name, list(words)))
             return 7
 
         return take
 
-    monkeypatch.setattr(legacy, "main", hears("run_e2e.py"))
-    monkeypatch.setattr(legacy, "benchmark_main", hears("run_benchmark.py"))
+    monkeypatch.setattr(container, "e2e_main", hears("run_e2e.py"))
+    monkeypatch.setattr(container, "benchmark_main", hears("run_benchmark.py"))
     monkeypatch.setattr(type(app), "__call__", lambda _, words, **__: hears("aiene")(words))
     return calls
 
@@ -51,14 +52,16 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
         ("", "aiene", "--help"),
     ],
 )
-def test_words_go_to_whom_they_are_meant_for(heard, line: str, who: str, words: str):
+def test_words_go_to_whom_they_are_meant_for(
+    heard: list[tuple[str, list[str]]], line: str, who: str, words: str
+) -> None:
     container.main(shlex.split(line))
     assert heard == [(who, shlex.split(words))]
 
 
 def test_the_published_words_are_understood_and_a_mistake_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     code = container.main(["--input-dir", str(tmp_path / "cts"), "--output-dir", str(tmp_path / "out")])
     said = capsys.readouterr().err
     assert code == 2
@@ -66,7 +69,7 @@ def test_the_published_words_are_understood_and_a_mistake_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_image_begins_there():
+def test_the_image_begins_there() -> None:
     (entry,) = [
         line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("ENTRYPOINT")
     ]

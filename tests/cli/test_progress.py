@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from aiene.cli.console import RunProgress, counted, duration, logging_to
+from aiene.cli.console import RunProgress, counted, duration, logging_to  # type: ignore[attr-defined]
 from aiene.cohort import Progress
 from aiene.device import device_name, resolve_device
 from aiene.errors import UsageError
 from aiene.results.records import CaseResult
 
 
-def told(*results: CaseResult, terminal: bool = False, **how) -> str:
+def told(*results: CaseResult, terminal: bool = False, **how: Any) -> str:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=200, color_system=None)
     with RunProgress(console, **how) as telling:
@@ -91,7 +92,8 @@ def test_an_analysis_tells_at_once_and_then_every_ten_seconds_what_it_does() -> 
     from aiene.cli.risk_options import lines_of_progress
     from aiene.parallel import Progress as Step
 
-    now, lines = [100.0], []
+    now: list[float] = [100.0]
+    lines: list[str] = []
     follow = lines_of_progress(lines.append, clock=lambda: now[0])
     for second, what in ((0, "overall survival"), (4, "Cox"), (11, "Brier"), (15, "AUC"), (30, "derivation")):
         now[0] = 100.0 + second

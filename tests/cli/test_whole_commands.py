@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from aiene.cli import legacy as published
+from aiene.cli import container
 from aiene.cli.app import app
 from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
 
@@ -32,7 +32,7 @@ def dicom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_demo_runs_both_phantoms_and_shows_what_it_is(tmp_path: Path):
+def test_the_demo_runs_both_phantoms_and_shows_what_it_is(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["demo", "-o", str(tmp_path / "demo"), "--jobs", "1"])
     assert done.exit_code == 0, done.output
     assert "phantom-dicom" in done.stdout
@@ -46,7 +46,9 @@ def test_the_demo_runs_both_phantoms_and_shows_what_it_is(tmp_path: Path):
     assert len(list((tmp_path / "demo" / "phantoms" / "phantom-dicom").glob("*.dcm"))) > 50
 
 
-def test_a_list_shows_cases_and_what_is_left_aside_and_writes_nothing(dicom_root: Path, tmp_path: Path):
+def test_a_list_shows_cases_and_what_is_left_aside_and_writes_nothing(
+    dicom_root: Path, tmp_path: Path
+) -> None:
     words = ["run", str(dicom_root), "--list"]
     plain = CliRunner().invoke(app, words)
     assert plain.exit_code == 0
@@ -57,7 +59,7 @@ def test_a_list_shows_cases_and_what_is_left_aside_and_writes_nothing(dicom_root
     assert "PHANTOM" not in plain.stdout + json.dumps(shown)
 
 
-def test_json_of_a_run_is_for_machines_and_names_no_patient(dicom_root: Path, tmp_path: Path):
+def test_json_of_a_run_is_for_machines_and_names_no_patient(dicom_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["run", str(dicom_root), "-o", str(out), "--json", "--jobs", "1", "--gpu", "cpu"]
     done = CliRunner().invoke(app, words)
@@ -72,16 +74,16 @@ def test_json_of_a_run_is_for_machines_and_names_no_patient(dicom_root: Path, tm
     assert "PHANTOM^THREE" not in done.stderr
 
 
-def test_the_published_command_line_runs_the_road(dicom_root: Path, tmp_path: Path):
+def test_the_published_command_line_runs_the_road(dicom_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--dicom-dir", str(dicom_root), "--output-dir", str(out), "--gpu", "cpu", "--include-short-axes"]
-    assert published.main(words) == 0
+    assert container.e2e_main(words) == 0
     (table,) = out.glob("prediction_list/predictions_*/prediction_*.csv")
     assert list(pd.read_csv(table).columns[:3]) == ["case_id", "node", "pos"]
     assert "largest_short_axis" in pd.read_csv(table).columns
 
 
-def test_the_script_at_the_root_says_what_is_wrong(tmp_path: Path):
+def test_the_script_at_the_root_says_what_is_wrong(tmp_path: Path) -> None:
     line = [sys.executable, str(ROOT / "run_e2e.py"), "--input-dir", "nowhere", "--gpu", "cpu"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 2

@@ -257,7 +257,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(cts: Path, masks: P
     words = ["--keep-prepared", "--masks", masks]
     code, said = run(cts, "-o", tiny_disk / "out", *words)
     assert code == 1
-    assert "the disk is full, and 2 of 2 cases are not done; make room" in said
+    assert "the disk is full, and 2 of 2 cases are not done; free some space" in said
     assert "Traceback" not in said
     assert [f.name for f in (tiny_disk / "out" / "cases").iterdir()] == []
     assert not list(tiny_disk.rglob("*.partial"))
@@ -276,7 +276,7 @@ def test_a_bundle_with_a_changed_file_is_refused(bundle: Path, cts: Path, tmp_pa
     code, said = run(cts, "-o", tmp_path / "out", "--model", bundle)
     assert code == 2
     assert said.strip() == (
-        "aiene: weights.safetensors: its SHA-256 is not the one on the model card; get the bundle again."
+        "aiene: weights.safetensors: its SHA-256 is not the one on the model card; download the bundle again."
     )
 
 
@@ -306,7 +306,7 @@ def test_ctrl_c_ends_with_a_sentence(cts: Path, tmp_path: Path):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode in (130, -signal.SIGINT)  # the same to a shell; Python chooses by where it was
-    assert "stopped; the same command goes on from here" in said
+    assert "stopped; the same command continues from here" in said
     assert "Traceback" not in said
 
 
@@ -323,4 +323,4 @@ def test_ctrl_c_that_a_library_turned_into_another_error_still_ends_with_the_sen
     with pytest.raises(typer.Exit) as ended:
         interrupted_import()
     assert ended.value.exit_code == 130
-    assert "stopped; the same command goes on from here" in capsys.readouterr().err
+    assert "stopped; the same command continues from here" in capsys.readouterr().err

@@ -43,7 +43,7 @@ def fake_work(case: Case, order: Order, sent: bytes | None) -> Made:
     if case.case_id == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
     if case.case_id == "broken":
-        raise InputError(case.files[0], "it is broken", "mend it")
+        raise InputError(case.files[0], "it is broken", "correct it")
     return Made(CaseResult(case.case_id, "no_nodes"), {"labels.nii.gz": case.case_id.encode()})
 
 
@@ -69,7 +69,7 @@ def test_a_case_that_ends_its_worker_is_a_reason_and_all_others_are_done(
             failed[case.case_id] = str(error)
     assert done == {name: name for name in ("a", "b", *(f"c{n}" for n in range(20)))}
     assert set(failed) == {"deadly", "broken"}
-    assert "2 workers ended while they were at this CT" in failed["deadly"]
+    assert "2 workers ended while processing this CT" in failed["deadly"]
     assert failed["broken"].endswith("it is broken; mend it.")
 
 
@@ -97,7 +97,7 @@ def test_a_worker_without_the_bundle_gets_it_to_the_last_byte(order: Order, tmp_
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("cluster.txt", "x", "say local, slurm, an address"),
+        ("cluster.txt", "x", "use local, slurm, an address"),
         ("cluster.yaml", "- 1\n", "it holds no options"),
         ("cluster.yaml", "cluster: [", "it cannot be read as YAML"),
         ("cluster.yaml", "cluster: NoCluster\n", "names no class of dask_jobqueue"),

@@ -50,7 +50,7 @@ def test_an_origin_off_by_a_rounding_is_taken_and_by_half_a_voxel_refused(tmp_pa
     near = replace(GRID, origin=(-30.0 + 1e-6, 12.0, 700.0))
     np.testing.assert_array_equal(read_mask(written(tmp_path, near), like=GRID).array, FOOT)
     far = replace(GRID, origin=(-30.6, 12.0, 700.0))
-    with pytest.raises(InputError, match=r"a\.nii\.gz: it lies 0\.6 mm away from the CT's grid"):
+    with pytest.raises(InputError, match=r"a\.nii\.gz: it is 0\.6 mm away from the CT's grid"):
         read_mask(written(tmp_path, far), like=GRID)
 
 
@@ -75,7 +75,7 @@ def test_another_size_is_refused_with_both(tmp_path: Path):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (0.5, r"it holds 0\.5: .* cut probabilities at a threshold"),
+        (0.5, r"it holds 0\.5: .* apply a threshold to the probabilities"),
         (-1.0, "it holds -1: .* give a label map"),
         (300.0, "it holds 300: .* give a label map"),
         (np.nan, "it holds nan: .* give a label map"),
@@ -87,7 +87,7 @@ def test_values_that_are_no_labels_are_refused(tmp_path: Path, value: float, sai
     array[0, 0, 0] = value
     with pytest.raises(InputError, match=said) as refused:
         read_mask(written(tmp_path, GRID, array), like=GRID)
-    assert "no labels from 0 to 255" in str(refused.value)
+    assert "not labels from 0 to 255" in str(refused.value)
 
 
 def test_labels_that_are_stored_as_floats_are_labels(tmp_path: Path):
@@ -116,12 +116,12 @@ MASK = Path("pat.nii.gz")
         ((2,), None, (2,), ""),
         ((1, 2), None, (2,), ""),
         ((1, 2, 9), None, (2,), ""),
-        ((255,), None, (255,), "only value, 255, is taken as nodes"),
-        ((3,), None, (3,), "only value, 3, is taken as nodes"),
+        ((255,), None, (255,), "of the mask, 255, is taken as nodes"),
+        ((3,), None, (3,), "of the mask, 3, is taken as nodes"),
         ((), None, (2,), "empty: no nodes"),
         ((), (7,), (7,), "empty: no nodes"),
         ((1,), (1,), (1,), ""),
-        ((1,), (2,), (2,), "holds 1 alone, and 2 was to be nodes: no nodes"),
+        ((1,), (2,), (2,), "holds only 1, and 2 are nodes: no nodes"),
         ((1, 3), (3,), (3,), ""),
         ((1, 3, 4), (3, 4), (3, 4), ""),
         ((1, 255), "any", "any", ""),
@@ -248,5 +248,5 @@ def test_a_mask_that_is_missing_or_there_twice_is_named(tmp_path: Path):
         find_mask(tmp_path, "a")
     for ending in (".nii", ".nrrd"):
         (tmp_path / f"a{ending}").touch()
-    with pytest.raises(InputError, match=r"a\.nii: a\.nrrd is there too"):
+    with pytest.raises(InputError, match=r"a\.nii: a\.nrrd exists too"):
         find_mask(tmp_path, "a")

@@ -126,7 +126,7 @@ def test_a_list_names_cases_patients_and_which_ct_was_before_treatment(source: P
 
 def test_masks_in_the_list_and_in_a_folder_are_one_too_many(source: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("image,mask\nin/PT2/ct.nii,in/PT1/2019-05-01/ct.nii\n")
-    with pytest.raises(UsageError, match="leave out one of them"):
+    with pytest.raises(UsageError, match="leave one of them out"):
         run(tmp_path / "list.csv", tmp_path / "out", masks=source)
 
 

@@ -187,16 +187,16 @@ def test_what_cannot_be_read_is_said_in_a_sentence(run: Run, predicted: aiene.Re
     voxels = np.zeros((4, 5, 6), np.int16)
     grid = Grid((4, 5, 6), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     for arguments, sentence in (
-        ((voxels,), "an array alone does not say where its voxels lie; give grid="),
+        ((voxels,), "an array alone has no position in space; give grid="),
         ((voxels, predicted.grid), r"an array of shape \(4, 5, 6\) \(z, y, x\) on a grid of size"),
         ((voxels, grid), "the image: every voxel has the value 0"),
         ((voxels.astype(complex), grid), "the image: its voxels are complex128 instead of plain numbers"),
         ((np.full((60, 60, 60), np.nan), replace(grid, size=(60, 60, 60))), "NaN or infinite"),
-        ((run.file, grid), "a grid is given beside a file"),
-        ((to_sitk(Volume(voxels, grid)), grid), "a grid is given beside an image"),
-        ((sitk.Image(20, 20, sitk.sitkInt16),), "the image: its place cannot be used"),
-        ((sitk.Image([20, 20, 20], sitk.sitkVectorFloat32),), "several numbers a voxel"),
-        (({"a": 1},), "dict is nothing that is read"),
+        ((run.file, grid), "a file has its own grid"),
+        ((to_sitk(Volume(voxels, grid)), grid), "an image has its own grid"),
+        ((sitk.Image(20, 20, sitk.sitkInt16),), "the image: its position cannot be used"),
+        ((sitk.Image([20, 20, 20], sitk.sitkVectorFloat32),), "several values per voxel"),
+        (({"a": 1},), "dict cannot be read"),
         ((tmp_path / "absent.nii.gz",), "absent.nii.gz: it does not exist"),
     ):
         with pytest.raises(AieneError, match=sentence):

@@ -126,7 +126,7 @@ def test_masks_among_the_results_are_refused(tmp_path: Path, source: Path, worke
     (tmp_path / "linked").mkdir()
     for name in "abcd":
         (tmp_path / "linked" / f"{name}.nii").symlink_to(masks / f"{name}.nii")
-    with pytest.raises(UsageError, match="a mask, lies in the folder for the results"):
+    with pytest.raises(UsageError, match="a mask, is in the folder for the results"):
         run(source, tmp_path / "out", masks=tmp_path / "linked")
     shutil.rmtree(tmp_path / "linked")
     assert snapshot(tmp_path) == before
@@ -142,7 +142,7 @@ def test_a_file_of_the_users_in_the_place_of_ours_is_refused_and_kept(
     (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "out" / name).write_text("the user's own")
     before = snapshot(tmp_path / "out")
-    with pytest.raises(UsageError, match=r"aiene did not write.*; move it away"):
+    with pytest.raises(UsageError, match=r"not written by aiene.*; move it away"):
         run(source, tmp_path / "out", overwrite=overwrite)
     assert snapshot(tmp_path / "out") == before
     assert worked == []
@@ -345,7 +345,7 @@ def test_the_longest_name_that_the_file_system_takes_is_a_case(tmp_path: Path, w
 def test_an_id_that_leads_elsewhere_is_never_a_path(tmp_path: Path, case_id: str):
     with (
         RunStore(tmp_path / "out") as store,
-        pytest.raises(OutputError, match="cannot be the name of a folder"),
+        pytest.raises(OutputError, match="cannot be used as a folder name"),
     ):
         store.write_case(CaseResult(case_id, "failed", "x"), None)
     assert list(tmp_path.iterdir()) == []
@@ -470,7 +470,7 @@ def test_a_run_that_is_ended_leaves_no_process(cts: Path, tmp_path: Path, number
     assert len(workers) == 2
     if number == signal.SIGTERM:
         assert process.returncode == 143
-        assert "aiene: stopped; the same command goes on from here." in said
+        assert "aiene: stopped; the same command continues from here." in said
         assert "Traceback" not in said
         assert set(statuses(tmp_path / "out").values()) == {"skipped"}
     end = time.monotonic() + 120

@@ -190,3 +190,13 @@ def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
     assert "aiene retable" in commands_page
     python_page = (tmp_path / "site" / "python" / "index.html").read_text(encoding="utf-8")
     assert "your own contours in place of the segmenter" in python_page
+
+
+def test_the_counting_rule_that_is_explained_is_the_included_models() -> None:
+    card = aiene.find_bundle("default").card
+    rule = f"{card.ene_threshold:g} and {card.pos_from:g}"
+    assert (
+        f"For the model that is included they are {rule};" in (ROOT / "docs/reading-results.md").read_text()
+    )
+    shown = f"probability is over {card.ene_threshold:g} and `pos` is {card.pos_from:g} or more"
+    assert shown in " ".join((ROOT / "docs/quick-start.md").read_text().split())

@@ -86,7 +86,7 @@ def test_the_default_bundle_gives_the_answer_that_is_known() -> None:
 
 
 def test_a_python_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.sys, "version_info", (3, 9, 1))
+    monkeypatch.setattr(machine.sys, "version_info", (3, 9, 1))  # type: ignore[attr-defined]
     assert "use Python 3.11 to 3.13" in problems(machine.python)[0]
 
 
@@ -106,16 +106,16 @@ def test_a_package_that_is_missing_or_broken(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_threads_that_are_no_number_or_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    assert "no number of threads; unset OMP_NUM_THREADS" in problems(machine.cores_and_threads)[0]
+    assert "not a number of threads; unset OMP_NUM_THREADS" in problems(machine.cores_and_threads)[0]
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     (first, *_) = machine.cores_and_threads()
     assert (first.level, "4096, more than" in first.text) == ("note", True)
 
 
 def test_too_little_memory_also_by_a_containers_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: Memory(2e9, 4e9))
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: Memory(2e9, 4e9))  # type: ignore[attr-defined]
     assert "give it 6 GB" in problems(machine.memory)[0]
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: Memory(60e9, 64e9))
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: Memory(60e9, 64e9))  # type: ignore[attr-defined]
     monkeypatch.setattr(machine, "_cgroup_limit", lambda: int(3e9))
     assert "of 3.0 GB" in problems(machine.memory)[0]
     monkeypatch.setattr(machine, "_cgroup_limit", lambda: None)
@@ -126,9 +126,9 @@ def test_a_disk_without_room_and_a_folder_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     usage = namedtuple("usage", ["free"])
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage(1e9))
-    assert "only 1.0 GB free in the current folder; make room" in problems(machine.disk_and_folders)[0]
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage(100e9))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage(1e9))  # type: ignore[attr-defined]
+    assert "only 1.0 GB free in the current folder; free some space" in problems(machine.disk_and_folders)[0]
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage(100e9))  # type: ignore[attr-defined]
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("AIENE_MODELS", str(tmp_path / "file" / "models"))
     assert "nothing can be written in the models folder" in problems(machine.disk_and_folders)[0]
@@ -188,7 +188,7 @@ def test_the_report_holds_nothing_of_a_patient_or_a_place(
     for secret in ("MILLER", "1.2.840", str(tmp_path), name, f'"{os.uname().nodename}"'):
         assert secret not in content, secret
     assert (tmp_path / "fault.zip").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(OutputError, match="a file of this name is there"):
+    with pytest.raises(OutputError, match="a file of this name exists"):
         write_report(tmp_path / "fault.zip", found)
 
 

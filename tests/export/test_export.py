@@ -19,7 +19,7 @@ import typer
 from pydicom.uid import RLELossless
 from typer.testing import CliRunner
 
-from aiene.cli.export import export as export_command
+from aiene.cli.folders import export as export_command
 from aiene.errors import OutputError, UsageError
 from aiene.export.run import export_run, parse_kinds
 from aiene.geometry.grid import Grid, Volume
@@ -59,7 +59,7 @@ def reason(out: Path, **words: Any) -> str:
     return row.reason
 
 
-def one_case(tmp_path: Path, direction: Any = OBLIQUE, **words: Any):
+def one_case(tmp_path: Path, direction: Any = OBLIQUE, **words: Any) -> Any:
     write_series(tmp_path / "in", small_grid(direction))
     return write_run(tmp_path / "out", tmp_path / "in", **words)
 
@@ -76,7 +76,7 @@ def test_every_case_has_its_objects_its_row_and_nobodys_name(tmp_path: Path) -> 
             header={"PatientID": f"ID{number}"},
         )
     run = write_run(tmp_path / "out", tmp_path / "in")
-    told = []
+    told: list[Any] = []
     summary = export_run(run.out, BOTH, on_case=told.append)
     assert summary.exit_code == 0
     assert summary.counts == {"ok": 2}
@@ -147,7 +147,7 @@ def test_an_object_that_the_export_did_not_write_is_never_replaced(tmp_path: Pat
     file.write_bytes(b"from another program")
     (row,) = export_run(run.out, BOTH, overwrite=True).rows
     assert row.status == "failed"
-    assert "aiene did not write" in row.reason
+    assert "not written by aiene" in row.reason
     assert [p.name for p in file.parent.iterdir()] == ["seg.dcm"]
     assert file.read_bytes() == b"from another program"
 
@@ -155,7 +155,7 @@ def test_an_object_that_the_export_did_not_write_is_never_replaced(tmp_path: Pat
 def test_a_table_of_the_users_is_not_replaced_by_that_of_the_export(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     (run.out / "export.csv").write_text("mine")
-    with pytest.raises(UsageError, match=r"export\.csv in out: a file lies there that aiene did not write"):
+    with pytest.raises(UsageError, match=r"export\.csv in out: the file there was not written by aiene"):
         export_run(run.out, BOTH)
     assert (run.out / "export.csv").read_text() == "mine"
 
@@ -226,7 +226,7 @@ def test_a_source_that_changed_or_is_gone_fails_its_case_and_no_other(tmp_path: 
     assert summary.exit_code == 1
     assert [r.status for r in summary.rows] == ["failed", "failed", "ok"]
     assert "has changed since the run" in summary.rows[0].reason
-    assert "is not there any more" in summary.rows[1].reason
+    assert "no longer exists" in summary.rows[1].reason
     assert rows_of(run.out)["a"]["reason"] == summary.rows[0].reason
 
 
@@ -263,7 +263,7 @@ def test_a_slice_that_is_missing_now_counts_as_changed(tmp_path: Path) -> None:
 def test_a_source_that_was_moved_is_found_where_the_user_says(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     shutil.move(tmp_path / "in", tmp_path / "archive/deep/in")
-    assert "gone since the run" in reason(run.out)
+    assert "removed since the run" in reason(run.out)
     assert export_run(run.out, BOTH, source_dicom=tmp_path / "archive").exit_code == 0
 
 
@@ -527,13 +527,13 @@ def test_label_maps_that_are_gone_cut_off_or_elsewhere_are_told(tmp_path: Path) 
     nodes = run.out / "cases/in/nodes.nii.gz"
     whole = nodes.read_bytes()
     nodes.unlink()
-    assert "nodes.nii.gz: it is gone since the run" in reason(run.out)
+    assert "nodes.nii.gz: it has been removed since the run" in reason(run.out)
     nodes.write_bytes(whole[: len(whole) // 2])
     assert "cannot be read" in reason(run.out)
     write_nifti(Volume(run.nodes, replace(run.native, origin=(0.0, 0.0, 0.0))), nodes)
-    assert "another grid" in reason(run.out)
+    assert "a different grid" in reason(run.out)
     write_nifti(Volume(np.zeros_like(run.nodes), run.native), nodes)
-    assert "do not belong together" in reason(run.out)
+    assert "no longer belong together" in reason(run.out)
 
 
 def test_a_record_that_cannot_be_read_is_a_failed_row(tmp_path: Path) -> None:
@@ -554,7 +554,7 @@ def test_a_bug_in_one_case_is_a_row_and_the_next_case_goes_on(
 
     whole = seg.build
 
-    def fails_once(case, found):
+    def fails_once(case: Any, found: Any) -> Any:
         if case.result.case_id == "a":
             raise RuntimeError("a bug")
         return whole(case, found)
@@ -644,7 +644,7 @@ def test_the_commands_exit_codes(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "in")
     failed = CliRunner().invoke(command(), [str(run.out), "--to", "dicom-seg"])
     assert failed.exit_code == 1
-    assert "gone since the run" in failed.stderr
+    assert "removed since the run" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 

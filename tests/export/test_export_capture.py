@@ -45,7 +45,7 @@ def stored_otherwise(volume: Volume, axes: tuple[int, ...], flips: tuple[int, ..
 
 
 @pytest.mark.parametrize(("axes", "flips"), MOVES)
-def test_a_ct_looks_the_same_however_it_was_stored(axes: tuple[int, ...], flips: tuple[int, ...]):
+def test_a_ct_looks_the_same_however_it_was_stored(axes: tuple[int, ...], flips: tuple[int, ...]) -> None:
     upright = ramp()
     shown = as_shown(stored_otherwise(upright, axes, flips))
     np.testing.assert_array_equal(shown.array, upright.array)
@@ -67,7 +67,7 @@ def test_a_ct_looks_the_same_however_it_was_stored(axes: tuple[int, ...], flips:
         ((0.5, -0.5, -0.7071), "ILA"),
     ],
 )
-def test_letters_say_where_a_direction_points(direction: tuple[float, ...], said: str):
+def test_letters_say_where_a_direction_points(direction: tuple[float, ...], said: str) -> None:
     assert letters(np.array(direction, dtype=float)) == said
 
 
@@ -79,14 +79,14 @@ def node_at(size: tuple[int, int, int]) -> npt.NDArray[Any]:
     return nodes
 
 
-def test_the_key_slice_is_the_one_of_largest_area():
+def test_the_key_slice_is_the_one_of_largest_area() -> None:
     z, y, x = key_index(node_at((12, 20, 30)) == 1)
     assert z == 4
     assert 8 <= y < 12
     assert 20 <= x < 25
 
 
-def test_the_key_voxel_is_the_nodes_own_even_where_its_middle_is_a_hole():
+def test_the_key_voxel_is_the_nodes_own_even_where_its_middle_is_a_hole() -> None:
     node = np.zeros((3, 9, 9), bool)
     node[1, 1:8, 1:8] = True
     node[1, 3:6, 3:6] = False
@@ -103,7 +103,7 @@ def test_the_key_voxel_is_the_nodes_own_even_where_its_middle_is_a_hole():
 )
 def test_a_bright_voxel_stands_where_the_letters_say(
     view: Any, expected: tuple[int, int], letters: tuple[str, ...]
-):
+) -> None:
     """Left, behind and above the middle: to the right of an axial picture and low; high where z goes up."""
     ct = ramp((13, 21, 31))
     array = np.full_like(ct.array, -1000)
@@ -122,7 +122,7 @@ def test_a_bright_voxel_stands_where_the_letters_say(
     assert (np.sign(to_right), np.sign(to_bottom)) == expected
 
 
-def test_the_nodes_area_on_the_page_is_its_area_on_the_patient():
+def test_the_nodes_area_on_the_page_is_its_area_on_the_patient() -> None:
     ct, nodes = ramp(), node_at((12, 20, 30))
     shown = picture(
         ct, nodes, 1, "axial", through=(4, 9, 22), centre=(4.0, 9.0, 22.0), side_mm=40.0, pixels=400
@@ -132,23 +132,23 @@ def test_the_nodes_area_on_the_page_is_its_area_on_the_patient():
     assert not (shown.mask & shown.others).any()
 
 
-def test_the_window_is_that_of_soft_tissue():
+def test_the_window_is_that_of_soft_tissue() -> None:
     np.testing.assert_array_equal(grey(np.array([-2000.0, -125, 50, 225, 3000])), [0, 0, 128, 255, 255])
 
 
 @pytest.mark.parametrize(("side", "bar"), [(70, 20), (256, 50), (31, 10), (500, 100), (2, 1)])
-def test_the_scale_bar_is_round_and_fits(side: float, bar: int):
+def test_the_scale_bar_is_round_and_fits(side: float, bar: int) -> None:
     assert scale_bar_mm(side) == bar
 
 
-def test_the_scale_bar_is_as_long_as_it_says():
+def test_the_scale_bar_is_as_long_as_it_says() -> None:
     ct = ramp()
     dark = ct.with_array(np.full_like(ct.array, -1000))
     shown = picture(
         dark, np.zeros(ct.array.shape, int), 1, "axial",
         through=(4, 9, 22), centre=(4.0, 9.0, 22.0), side_mm=60.0, pixels=PANEL,
     )  # fmt: skip
-    panel = np.asarray(key_page.panel(replace(shown, letters=("", "", "", "")), ""))
+    panel = np.asarray(key_page.panel(replace(shown, letters=("", "", "", "")), ""))  # type: ignore[attr-defined]
     white = np.flatnonzero((panel[PANEL - 14] == 255).all(axis=1))
     assert white[-1] - white[0] == pytest.approx(20 / shown.mm_per_pixel, abs=3)
 
@@ -167,7 +167,7 @@ def ct_of(at: series.Planted) -> Volume:
     return Volume(hu, at.case.source.grid)
 
 
-def test_there_is_one_page_a_node_in_one_series(planted: series.Planted):
+def test_there_is_one_page_a_node_in_one_series(planted: series.Planted) -> None:
     pages = secondary_capture.build(planted.case, ct_of(planted))
     assert [page.InstanceNumber for page in pages] == [1, 2]
     assert len({page.SeriesInstanceUID for page in pages}) == 1
@@ -180,14 +180,14 @@ def test_there_is_one_page_a_node_in_one_series(planted: series.Planted):
         assert NOTICE in page.ImageComments
 
 
-def test_a_page_refers_to_the_slices_that_its_node_lies_on(planted: series.Planted):
+def test_a_page_refers_to_the_slices_that_its_node_lies_on(planted: series.Planted) -> None:
     first, second = secondary_capture.build(planted.case, ct_of(planted))
     uids = {item.ReferencedSOPInstanceUID for item in first.SourceImageSequence}
     assert uids == {planted.instance[k] for k in (3, 4, 5)}
     assert [i.ReferencedSOPInstanceUID for i in second.SourceImageSequence] == [planted.instance[4]]
 
 
-def test_patient_and_study_are_copied_and_the_page_names_nobody(planted: series.Planted):
+def test_patient_and_study_are_copied_and_the_page_names_nobody(planted: series.Planted) -> None:
     (page, _), source = secondary_capture.build(planted.case, ct_of(planted)), planted.case.source.datasets[0]
     for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "StudyDate"):
         assert page[keyword].value == source[keyword].value
@@ -196,11 +196,27 @@ def test_patient_and_study_are_copied_and_the_page_names_nobody(planted: series.
     )
     text = " ".join([words.title, words.facts, *words.captions, words.source])
     assert "GTVn_01" in text
-    assert "ENE probability 0.82 (threshold 0.5: ENE)" in text
+    assert "ENE probability 0.8230 (threshold 0.5: ENE)" in text
     assert "TEST" not in text
 
 
-def test_the_outline_is_on_the_page(planted: series.Planted):
+def test_the_page_has_the_digits_of_the_tables_and_never_contradicts_its_verdict(
+    planted: series.Planted,
+) -> None:
+    node = replace(
+        planted.case.result.nodes[0],
+        ene=0.50001,
+        pos=0.91,
+        native_volume_mm3=7485.25,
+        native_long_axis_mm=27.66,
+        native_short_axis_mm=21.94,
+    )
+    words = secondary_capture._words(node, planted.case, as_shown(ct_of(planted)), (4, 9, 22))
+    assert "ENE probability 0.50001 (threshold 0.5: ENE)" in words.title
+    assert words.facts.startswith("volume 7485 mm3   axes 27.7 x 21.9 mm   pos 0.9100   side ")
+
+
+def test_the_outline_is_on_the_page(planted: series.Planted) -> None:
     page, _ = secondary_capture.build(planted.case, ct_of(planted))
     pixels = page.pixel_array[100:].astype(int)
     yellow = (pixels[..., 0] > 200) & (pixels[..., 1] > 150) & (pixels[..., 2] < 80)
@@ -214,19 +230,19 @@ def test_the_outline_is_on_the_page(planted: series.Planted):
         assert quarter.sum() > 20
 
 
-def test_the_same_case_gives_the_same_pages(planted: series.Planted):
+def test_the_same_case_gives_the_same_pages(planted: series.Planted) -> None:
     one, other = (secondary_capture.build(planted.case, ct_of(planted)) for _ in range(2))
     assert [page.SOPInstanceUID for page in one] == [page.SOPInstanceUID for page in other]
     assert [page.PixelData for page in one] == [page.PixelData for page in other]
 
 
-def test_no_node_no_page(tmp_path: Path):
+def test_no_node_no_page(tmp_path: Path) -> None:
     at = series.planted(tmp_path / "ct", np.zeros(SIZE, np.uint16), series.grid_of(SIZE))
     assert secondary_capture.build(at.case) == []
 
 
 @pytest.mark.slow
-def test_the_validator_has_no_word_against_a_page(planted: series.Planted, tmp_path: Path):
+def test_the_validator_has_no_word_against_a_page(planted: series.Planted, tmp_path: Path) -> None:
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")
     for number, page in enumerate(secondary_capture.build(planted.case, ct_of(planted))):
@@ -238,7 +254,7 @@ def test_the_validator_has_no_word_against_a_page(planted: series.Planted, tmp_p
 
 
 @pytest.mark.slow
-def test_dcmtk_draws_the_page_as_it_is(planted: series.Planted, tmp_path: Path):
+def test_dcmtk_draws_the_page_as_it_is(planted: series.Planted, tmp_path: Path) -> None:
     if shutil.which("dcmj2pnm") is None:
         pytest.skip("dcmj2pnm (Debian package dcmtk) is not installed")
     page, _ = secondary_capture.build(planted.case, ct_of(planted))

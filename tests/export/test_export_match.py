@@ -85,7 +85,9 @@ def reason(run: Run, folder: Path | None) -> str:
 
 @pytest.mark.parametrize("axes", ORDERS.values(), ids=ORDERS)
 @pytest.mark.parametrize("direction", [AXIAL, OBLIQUE_DOWN], ids=["axial", "oblique down"])
-def test_nodes_of_a_nifti_lie_in_the_series_where_they_were_found(tmp_path: Path, axes, direction) -> None:
+def test_nodes_of_a_nifti_lie_in_the_series_where_they_were_found(
+    tmp_path: Path, axes: Any, direction: Any
+) -> None:
     run = run_of_nifti(tmp_path, axes, direction)
     summary = export_run(run.out, ["dicom-seg", "dicom-sr", "rtstruct"], source_dicom=tmp_path / "series")
     assert summary.exit_code == 0, summary.rows
@@ -173,7 +175,7 @@ spacings = st.tuples(*[st.floats(0.4, 5)] * 3)
     st.sampled_from([0, 1, 2]),
 )  # fmt: skip
 def test_a_lattice_fits_in_any_order_of_axes_up_to_the_tolerance(
-    size, spacing, order, flips, off, axis
+    size: Any, spacing: Any, order: Any, flips: Any, off: Any, axis: Any
 ) -> None:
     grid = Grid(size, spacing, (-31.0, 12.5, 700.0), OBLIQUE)
     volume = turned_over(Volume(np.zeros(size, np.uint8), grid), tuple(flips))

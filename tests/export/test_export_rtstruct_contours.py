@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
+from aiene.export.case import Plane
 from aiene.export.rtstruct import on_plane
-from aiene.export.source_series import Plane
 from aiene.geometry.outlines import outlines
 
 Array = npt.NDArray[Any]
@@ -55,7 +55,7 @@ def area(outline: Array) -> float:
 
 @settings(max_examples=300, deadline=None)
 @given(masks)
-def test_any_mask_comes_back_by_either_rule_of_filling(mask: Array):
+def test_any_mask_comes_back_by_either_rule_of_filling(mask: Array) -> None:
     odd, net = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
     for outline in outlines(mask):
         count, sense = crossings(outline, mask.shape)
@@ -67,7 +67,9 @@ def test_any_mask_comes_back_by_either_rule_of_filling(mask: Array):
 
 @settings(max_examples=200, deadline=None)
 @given(masks)
-def test_there_is_one_outline_an_island_and_its_area_is_half_a_pixel_off_for_each_boundary(mask: Array):
+def test_there_is_one_outline_an_island_and_its_area_is_half_a_pixel_off_for_each_boundary(
+    mask: Array,
+) -> None:
     islands = ndimage.label(mask)[1]
     holes = ndimage.label(np.pad(~mask, 1, constant_values=True), np.ones((3, 3)))[1] - 1
     found = outlines(mask)
@@ -77,7 +79,7 @@ def test_there_is_one_outline_an_island_and_its_area_is_half_a_pixel_off_for_eac
 
 @settings(max_examples=200, deadline=None)
 @given(masks)
-def test_no_outline_comes_near_a_pixel_centre(mask: Array):
+def test_no_outline_comes_near_a_pixel_centre(mask: Array) -> None:
     centres = np.argwhere(np.ones(mask.shape, bool)).astype(float)
     for outline in outlines(mask):
         for here, there in zip(outline, np.roll(outline, -1, axis=0), strict=True):
@@ -87,21 +89,21 @@ def test_no_outline_comes_near_a_pixel_centre(mask: Array):
             assert away.min() > 0.35
 
 
-def test_one_pixel_is_a_diamond_around_its_centre():
+def test_one_pixel_is_a_diamond_around_its_centre() -> None:
     (outline,) = outlines(np.ones((1, 1)))
     assert {tuple(p) for p in outline.tolist()} == {(0.5, 0), (0, 0.5), (-0.5, 0), (0, -0.5)}
 
 
-def test_an_empty_mask_has_no_outline():
+def test_an_empty_mask_has_no_outline() -> None:
     assert outlines(np.zeros((4, 5))) == []
 
 
-def test_straight_sides_keep_their_corners_only():
+def test_straight_sides_keep_their_corners_only() -> None:
     (outline,) = outlines(np.ones((30, 50)))
     assert len(outline) == 8  # a rectangle whose corners are cut
 
 
-def test_points_lie_where_the_slices_header_says():
+def test_points_lie_where_the_slices_header_says() -> None:
     plane = Plane(
         origin=np.array([10.0, 20.0, 30.0]),
         along_row=np.array([0.0, 1.0, 0.0]),

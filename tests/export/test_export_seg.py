@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -17,10 +18,9 @@ from scipy.spatial import cKDTree
 
 from aiene.errors import CaseError
 from aiene.export import codes, seg
-from aiene.export.case import findings_of
+from aiene.export.case import findings_of, on_source
 from aiene.export.identity import encoded, tracking_uid
 from aiene.export.run import export_run
-from aiene.export.source_series import on_source
 from aiene.export.verification import check_fractional, check_segmentation, parsed, read_segments
 from aiene.geometry.grid import Grid
 from builders.export_runs import (
@@ -43,7 +43,7 @@ from builders.export_runs import (
 hd = pytest.importorskip("highdicom", reason="the dicom extra is not installed")
 
 
-def made(case) -> bytes:
+def made(case: Any) -> bytes:
     return encoded(seg.build(case, findings_of(case)))
 
 
@@ -71,7 +71,7 @@ def same_points(a: np.ndarray, b: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("direction", [AXIAL, OBLIQUE, OBLIQUE_DOWN], ids=["axial", "oblique", "down"])
 def test_a_segment_lies_where_the_node_was_planted_whatever_the_files_order(
-    tmp_path: Path, direction
+    tmp_path: Path, direction: Any
 ) -> None:
     write_series(tmp_path / "case", small_grid(direction))
     run = write_run(tmp_path / "out", tmp_path / "case")
@@ -113,12 +113,12 @@ def test_dcmqi_gives_the_mask_back_voxel_by_voxel(tmp_path: Path) -> None:
 
 
 @st.composite
-def cases(draw: st.DrawFn):
+def cases(draw: st.DrawFn) -> Any:
     """Any grid and any mask, the stack rising or falling, left- or right-handed."""
-    size = tuple(draw(st.integers(1 if axis else 2, 7)) for axis in range(3))
-    spacing = tuple(draw(st.floats(0.3, 7)) for _ in range(3))
-    origin = tuple(draw(st.floats(-900, 900)) for _ in range(3))
-    angles = tuple(draw(st.floats(-180, 180, width=32, allow_subnormal=False)) for _ in range(3))
+    size: Any = tuple(draw(st.integers(1 if axis else 2, 7)) for axis in range(3))
+    spacing: Any = tuple(draw(st.floats(0.3, 7)) for _ in range(3))
+    origin: Any = tuple(draw(st.floats(-900, 900)) for _ in range(3))
+    angles: Any = tuple(draw(st.floats(-180, 180, width=32, allow_subnormal=False)) for _ in range(3))
     grid = Grid(size, spacing, origin, turned(angles, flip=draw(st.booleans())))
     nodes = draw(arrays.arrays(np.uint16, size, elements=st.integers(0, 3)))
     primary = draw(arrays.arrays(np.uint8, size, elements=st.sampled_from([0, 0, 1])))
@@ -128,7 +128,7 @@ def cases(draw: st.DrawFn):
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(cases())
-def test_any_mask_on_any_grid_comes_out_as_it_went_in(drawn) -> None:
+def test_any_mask_on_any_grid_comes_out_as_it_went_in(drawn: Any) -> None:
     nodes, primary, grid = drawn
     case = case_of(nodes, grid, labels=primary)
     found = findings_of(case)
@@ -259,7 +259,7 @@ def change_tracking(dataset: pydicom.Dataset) -> None:
         *(change_patient, change_space, change_tracking),
     ],
 )
-def test_a_flaw_in_the_file_is_found_when_it_is_read_back(flaw) -> None:
+def test_a_flaw_in_the_file_is_found_when_it_is_read_back(flaw: Any) -> None:
     case = case_of(foot, FOOT_GRID)
     found = findings_of(case)
     content = made(case)
@@ -291,7 +291,7 @@ def test_probabilities_are_stored_to_a_255th_and_come_back() -> None:
 
 def test_probabilities_of_nothing_make_no_object() -> None:
     case = case_of(foot, FOOT_GRID)
-    with pytest.raises(CaseError, match="no voxel a probability"):
+    with pytest.raises(CaseError, match="no voxel has a probability"):
         seg.build_fractional(case, {"GTVn": np.full(foot.shape, 1e-4, np.float32)})
 
 
@@ -344,5 +344,5 @@ def test_the_validators_find_no_error(tmp_path: Path) -> None:
         assert "SegmentSequence" in dump
 
 
-def on_grid(values: np.ndarray, case) -> np.ndarray:
+def on_grid(values: np.ndarray, case: Any) -> np.ndarray:
     return on_source(case.nodes.with_array(values), case.source)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -30,7 +32,7 @@ primary_map = np.zeros(FOOT_GRID.size, np.uint8)
 primary_map[1:3, 8:10, 1:4] = 1
 
 
-def case_with(**changes):
+def case_with(**changes: Any) -> Any:
     case = case_of(node_map, FOOT_GRID, labels=primary_map, maker=replace(MAKER, **changes.pop("maker", {})))
     first, second = case.result.nodes
     first = replace(first, side="right", ene=0.6, pos=0.91, ene_classification=1)
@@ -38,26 +40,26 @@ def case_with(**changes):
     return replace(case, result=replace(case.result, nodes=(first, second), **changes))
 
 
-def report(case) -> tuple[bytes, object]:
+def report(case: Any) -> tuple[bytes, Any]:
     found = findings_of(case)
     segmentation = seg.build(case, found) if found.names else None
     return encoded(sr.build(case, found, segmentation)), segmentation
 
 
-def groups(content: bytes) -> dict[str, object]:
+def groups(content: bytes) -> dict[str, Any]:
     """The measurement groups by tracking identifier, as highdicom reads them."""
     read = hd.sr.Comprehensive3DSR.from_dataset(parsed(content)).content
     found = [*read.get_image_measurement_groups(), *read.get_volumetric_roi_measurement_groups()]
     return {group.tracking_identifier: group for group in found}
 
 
-def verdict_of(group) -> str:
+def verdict_of(group: Any) -> str:
     """Code value of the answer to whether ENE is predicted."""
     told = {e.name.value: e.value.value for e in group.get_qualitative_evaluations()}
     return told[codes.ENE_VERDICT.value]
 
 
-def values(group, name) -> dict[str, float]:
+def values(group: Any, name: Any) -> dict[str, float]:
     """Each measurement of a name, by the code value of its method or of what it is a probability of."""
     found = {}
     for item in (m for m in group.get_measurements() if m.name.value == name.value):
@@ -226,7 +228,7 @@ def test_words_of_a_bundle_that_the_character_set_cannot_write_do_no_harm() -> N
     assert b"F?r Forschung" in content
 
 
-def change_number(concept: str, nth: int = 0):
+def change_number(concept: str, nth: int = 0) -> Any:
     """A flaw: the nth number of a concept in the whole tree is raised by a tenth."""
 
     def change(dataset: pydicom.Dataset) -> None:
@@ -281,7 +283,7 @@ FLAWS = {
 
 
 @pytest.mark.parametrize(("flaw", "said"), FLAWS.values(), ids=FLAWS)
-def test_a_flaw_in_a_report_is_found_when_it_is_read_back(flaw, said: str) -> None:
+def test_a_flaw_in_a_report_is_found_when_it_is_read_back(flaw: Any, said: str) -> None:
     case = case_with()
     content, segmentation = report(case)
     found = findings_of(case)
@@ -292,7 +294,7 @@ def test_a_flaw_in_a_report_is_found_when_it_is_read_back(flaw, said: str) -> No
         check_report(encoded(dataset), case, found, segmentation)
 
 
-def _walk(item: pydicom.Dataset):
+def _walk(item: pydicom.Dataset) -> Iterator[Any]:
     for child in item.get("ContentSequence", ()):
         yield child
         yield from _walk(child)

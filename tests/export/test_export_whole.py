@@ -11,10 +11,10 @@ import pydicom
 import pytest
 
 from aiene.cohort import run_cohort
+from aiene.export.case import grid_of_facts, on_source
 from aiene.export.run import ExportSummary, export_run
 from aiene.export.run_reader import read_labels
 from aiene.export.source_lookup import source_index
-from aiene.export.source_series import grid_of_facts, on_source
 from aiene.export.verification import read_segments
 from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
 from builders.export_runs import says
@@ -77,7 +77,7 @@ def test_probabilities_cannot_be_had_without_what_the_run_saw(out: Path, exporte
     record["bundle"]["sha256"] = "0" * 64
     (whole / "run.json").write_text(json.dumps(record))
     (row,) = export_run(whole, ["dicom-seg-fractional"]).rows
-    assert "the bundle default is another one than that of the run" in row.reason
+    assert "the bundle default is not the one of the run" in row.reason
     record["settings"]["masks"] = "own"
     (whole / "run.json").write_text(json.dumps(record))
     (row,) = export_run(whole, ["dicom-seg-fractional"]).rows

@@ -6,6 +6,7 @@ import os
 import shutil
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -124,7 +125,7 @@ def test_taking_any_series_away_moves_no_other_id(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("leaf", ["SE000001", "series one", "7", "NECK 2.0 soft", "CT", UID])
 def test_another_series_of_the_study_moves_no_id(tmp_path: Path, leaf: str) -> None:
-    tags = {"SeriesDescription": "Neck 2.0 soft", "SeriesNumber": 7}
+    tags: dict[str, Any] = {"SeriesDescription": "Neck 2.0 soft", "SeriesNumber": 7}
     write_series(tmp_path / "root" / "pt" / "follow-up" / leaf, **tags)
     (before,) = find_cases(tmp_path / "root")[0]
     write_series(tmp_path / "root" / "pt" / "follow-up" / "another", series="b", ConvolutionKernel="B70s")

@@ -1,4 +1,4 @@
-"""Which series of a study is taken, why, and what is left aside."""
+"""Which series of a study is taken, why, and what is left out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydicom.uid import (
 
 from aiene.errors import UsageError
 from aiene.ingest.case import Case, Refusal
-from aiene.ingest.dicom.frame import Words
+from aiene.ingest.dicom.header import Words
 from aiene.ingest.dicom.series_selection import Contrast, Kernel, Region, contrast, kernel, region
 from aiene.ingest.find import find_cases
 from aiene.ingest.read import read_case
@@ -77,8 +77,8 @@ def test_the_soft_venous_axial_series_is_taken_and_all_others_are_listed(
         "native": "no contrast",
         "mpr": "not axial",
     }.items():
-        assert f"series {uids[name]} left aside: {why}" in text
-    assert f"series {uid('scout', 'study', 'one')} left aside: a localizer (1 slice)" in text
+        assert f"series {uids[name]} left out: {why}" in text
+    assert f"series {uid('scout', 'study', 'one')} left out: a localizer (1 slice)" in text
 
 
 def test_the_choice_is_told_among_the_notes_of_the_search(one_study: tuple[Path, dict[str, str]]) -> None:
@@ -111,7 +111,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "not reformatted": ({}, {"ImageType": ["DERIVED", "PRIMARY", "MPR"]}, "reformatted"),
     "the neck": ({}, {"SeriesDescription": "chest contrast"}, "another part of the body"),
     "long enough": ({}, {"slices": 30}, "covers only 90 mm"),
-    "said to be of the neck": ({}, {"SeriesDescription": "axial contrast"}, "not said to be of the neck"),
+    "said to be of the neck": ({}, {"SeriesDescription": "axial contrast"}, "not labelled as neck"),
     "soft kernel": ({}, {"ConvolutionKernel": "LUNG"}, "bone or lung kernel"),
     "venous": (
         {"SeriesDescription": "neck venous"},
@@ -140,12 +140,12 @@ def test_each_point_of_the_rule_decides_where_it_is_the_only_difference(
     uids = study(tmp_path / "one", **{names[0]: {**BASE, **better}, names[1]: {**BASE, **worse}})
     case = only(tmp_path / "one")
     assert case.series_uid == uids[names[0]]
-    assert any(f"series {uids[names[1]]} left aside: {why}" in note for note in case.notes)
+    assert any(f"series {uids[names[1]]} left out: {why}" in note for note in case.notes)
 
 
 def test_the_smaller_series_uid_breaks_the_last_tie(tmp_path: Path) -> None:
     for name in ("p", "q"):
-        write_series(tmp_path / "one", hu=small(), prefix=name, series=name, **BASE)
+        write_series(tmp_path / "one", hu=small(), prefix=name, series=name, **BASE)  # type: ignore[arg-type]
     assert only(tmp_path / "one").series_uid == min(uid(n, "study", "one") for n in ("p", "q"))
 
 
@@ -157,7 +157,7 @@ def test_objects_that_are_no_ct_are_left_aside_and_counted(tmp_path: Path) -> No
     case = only(folder)
     assert len(case.files) == 8
     for kind in ("RTSTRUCT", "RTDOSE", "SR", "secondary capture"):
-        assert f"left aside: 1 x {kind}" in case.notes
+        assert f"left out: 1 x {kind}" in case.notes
 
 
 def magnetic(index: int, ds: Dataset) -> None:

@@ -227,7 +227,7 @@ def test_fewer_functional_groups_than_frames_are_refused(tmp_path: Path) -> None
 
 def test_frames_without_positions_are_refused(tmp_path: Path) -> None:
     path = save(enhanced(ct(6), positions=False), tmp_path / "plain.dcm")
-    assert "do not say where they lie" in refusal(path)
+    assert "have no usable position" in refusal(path)
 
 
 def test_the_shared_enhanced_ct_has_ten_millimetre_steps_and_is_refused_as_a_map(shared: Path) -> None:

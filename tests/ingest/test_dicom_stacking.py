@@ -63,7 +63,7 @@ def test_an_oblique_series_lies_where_simpleitk_puts_it(
     normal = np.cross(orientation[:3], orientation[3:])
     folder = tmp_path / "series"
     shutil.rmtree(folder, ignore_errors=True)
-    write_series(folder, orientation=orientation, step=normal * (-2.5 if backwards else 2.5))
+    write_series(folder, orientation=orientation, step=normal * (-2.5 if backwards else 2.5))  # type: ignore[arg-type]
     uid_found = only(folder).series_uid
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid_found)
     reference = volume_of(sitk.ReadImage(names))
@@ -122,7 +122,7 @@ def test_an_identical_double_slice_is_dropped_and_told(tmp_path: Path) -> None:
     found = read(tmp_path / "twice")
     np.testing.assert_array_equal(found.volume.array, ct())
     assert found.volume.grid.spacing[0] == 3.0
-    assert any("1 slice is there twice" in warning for warning in found.warnings)
+    assert any("1 slice is duplicated" in warning for warning in found.warnings)
 
 
 def test_a_conflicting_double_slice_is_refused_with_both_names(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_conflicting_double_slice_is_refused_with_both_names(tmp_path: Path) -
     text = refusal(tmp_path / "conflict")
     assert "CT003.dcm" in text
     assert "other.dcm" in text
-    assert "same place" in text
+    assert "same position" in text
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -187,7 +187,7 @@ def test_a_tilted_gantry_is_undone_and_its_angle_kept(tmp_path: Path) -> None:
 def test_a_tilted_gantry_leaves_each_voxel_where_the_scanner_put_it(tmp_path: Path) -> None:
     row, column = np.array([1.0, 0, 0]), np.array([0, np.cos(TILT), -np.sin(TILT)])
     start, step, gradient = np.array([-20.0, -15, 100]), np.array([0, 0, 3.0]), np.array([2.0, -3.0, 1.5])
-    index = np.stack(np.indices((16, 32, 40)), axis=-1)
+    index = np.stack(np.indices((16, 32, 40)), axis=-1)  # type: ignore[call-overload]
     points = start + index[..., :1] * step + index[..., 1:2] * 0.9 * column + index[..., 2:] * 0.8 * row
     hu = points @ gradient - 150.0  # linear in space, so a linear interpolation gives it back exactly
     hu[:, :3] = AIR
@@ -237,7 +237,7 @@ def test_a_skew_of_less_than_half_a_voxel_is_straightened_and_its_angle_kept(tmp
 
 def test_an_oblique_stack_along_its_normal_is_not_called_tilted(tmp_path: Path) -> None:
     normal = np.cross(tilted(18.5)[:3], tilted(18.5)[3:])
-    write_series(tmp_path / "oblique", orientation=tilted(18.5), step=3 * normal)
+    write_series(tmp_path / "oblique", orientation=tilted(18.5), step=3 * normal)  # type: ignore[arg-type]
     found = read(tmp_path / "oblique")
     assert found.source["gantry_tilt_degrees"] == 0
     assert found.volume.array.dtype == np.int16

@@ -75,7 +75,7 @@ def test_a_disc_made_by_pydicom_is_read_through_its_dicomdir(
     )
     files = FileSet()
     for patient in ("one", "two"):
-        for file in reversed(write_series(tmp_path / "plain" / patient, patient=patient, **EXTRA)):
+        for file in reversed(write_series(tmp_path / "plain" / patient, patient=patient, **EXTRA)):  # type: ignore[arg-type]
             files.add(file)
     files.write(tmp_path / "disc")
     cases = find_cases(tmp_path / "disc" / "DICOMDIR")[0]
@@ -96,7 +96,7 @@ def test_names_in_other_letters_with_versions_and_slashes_are_found(tmp_path: Pa
         ["A", "Im4"],
         *(["A", f"IM{k}"] for k in (5, 6, 7)),
     ]
-    case = only(directory(tmp_path / "disc" / "DICOMDIR", names))
+    case = only(directory(tmp_path / "disc" / "DICOMDIR", names))  # type: ignore[arg-type]
     assert case.file_count == 8
 
 
@@ -114,7 +114,7 @@ def test_listed_files_that_are_not_there_are_warned_of(tmp_path: Path) -> None:
     path = disc(tmp_path / "disc")
     for k in (6, 7):
         (path.parent / "A" / f"IM{k}").unlink()
-    words = "the DICOMDIR lists 2 files that are not there: the copy of the disc is not complete"
+    words = "the DICOMDIR lists 2 files that are missing: the copy of the disc is incomplete"
     assert words in only(path).warnings
     assert words in only(tmp_path / "disc").warnings
     assert words in only(tmp_path).warnings
@@ -122,7 +122,7 @@ def test_listed_files_that_are_not_there_are_warned_of(tmp_path: Path) -> None:
 
 def test_a_dicomdir_whose_files_all_went_is_told(tmp_path: Path) -> None:
     path = directory(tmp_path / "DICOMDIR", [["A", "IM0"], ["A", "IM1"]])
-    with pytest.raises(InputError, match="DICOMDIR: none of the 2 files that it lists is there"):
+    with pytest.raises(InputError, match="DICOMDIR: none of the 2 files that it lists exists"):
         find_cases(path)
 
 
@@ -131,7 +131,7 @@ def test_a_dicomdir_that_cannot_be_read_gives_way_to_its_folder(tmp_path: Path) 
     path.write_bytes(b"\0" * 128 + b"DICM\x02\0\0\0UL\x04\0")
     cases, notes = find_cases(path)
     assert [case.case_id for case in cases] == ["A"]
-    assert any("every file of its folder was looked at" in note for note in notes)
+    assert any("every file in its folder was searched" in note for note in notes)
     assert only(tmp_path / "disc").file_count == 8
 
 

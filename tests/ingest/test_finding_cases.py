@@ -7,6 +7,7 @@ import shutil
 import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_in_a_sub_folder_the_file_called_ct_is_the_case(tmp_path: Path) -> None:
             write_nifti(tmp_path / patient / name, ct())
     cases, notes = find_cases(tmp_path)
     assert [c.case_id for c in cases] == ["pt_1", "pt_2"]
-    assert "pt_1: taken because it is called ct; left aside: mask.nii.gz" in notes
+    assert "pt_1: used because it is called ct; left out: mask.nii.gz" in notes
 
 
 def test_files_of_a_sub_folder_are_named_after_it_and_themselves_however_many(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_hidden_names_dicomdir_and_earlier_results_are_passed_over(tmp_path: Pat
         (tmp_path / "out" / name).touch()
     cases, notes = find_cases(tmp_path)
     assert [case.case_id for case in cases] == ["one"]
-    assert "out: the results of an earlier run were passed over" in notes
+    assert "out: the results of an earlier run were skipped" in notes
 
 
 def test_files_that_are_no_image_are_counted(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_files_that_are_no_image_are_counted(tmp_path: Path) -> None:
     for name in ("readme.txt", "table.csv"):
         (tmp_path / name).write_text("words")
     _, notes = find_cases(tmp_path)
-    assert "2 files left aside: not an image" in notes
+    assert "2 files left out: not an image" in notes
 
 
 def test_a_symlink_loop_ends_and_a_link_to_data_is_followed(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_a_symlink_loop_ends_and_a_link_to_data_is_followed(tmp_path: Path) -> N
     (root / "circle").symlink_to(root / "circle")
     cases, notes = find_cases(root)
     assert [case.case_id for case in cases] == ["patient_deep"]
-    assert sum("a link to a folder that was already looked at" in note for note in notes) == 2
+    assert sum("a link to a folder that was already searched" in note for note in notes) == 2
 
 
 def test_a_dead_link_with_an_images_name_is_refused(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_files_that_fail_to_open_are_refused(tmp_path: Path, monkeypatch: pytest
     write_nifti(tmp_path / "open.nii.gz", ct())
     really = Path.open
 
-    def guarded(self: Path, *args: str) -> object:
+    def guarded(self: Path, *args: Any) -> object:
         if self.name.startswith("locked"):
             raise PermissionError(13, "Permission denied")
         return really(self, *args)
@@ -210,7 +211,7 @@ def test_files_that_fail_to_open_are_refused(tmp_path: Path, monkeypatch: pytest
     locked, fine = find_cases(tmp_path)[0]
     assert isinstance(locked, Refusal)
     assert locked.reason == (
-        "locked.nii.gz: it cannot be read (Permission denied); copy the file again, or take it out."
+        "locked.nii.gz: it cannot be read (Permission denied); copy the file again, or remove it."
     )
     assert isinstance(fine, Case)
 
@@ -227,7 +228,7 @@ def test_an_empty_folder_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("words")
-    with pytest.raises(InputError, match="its only file is no image"):
+    with pytest.raises(InputError, match="its only file is not an image"):
         find_cases(tmp_path)
 
 
@@ -285,7 +286,7 @@ def test_a_slice_that_cannot_be_opened_is_told_though_its_name_says_nothing(
     files[7].rename(files[7].with_name("IM7"))
     really = Path.open
 
-    def guarded(self: Path, *args: str) -> object:
+    def guarded(self: Path, *args: Any) -> object:
         if self.name == "IM7":
             raise OSError(5, "Input/output error")
         return really(self, *args)

@@ -15,8 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from aiene.ingest import file_head as heads
-from aiene.ingest.dicom.frame import Words
-from aiene.ingest.dicom.header import read_header
+from aiene.ingest.dicom.header import Words, read_header
 from aiene.ingest.dicom.series_selection import Contrast, contrast
 from aiene.ingest.file_head import HEAD_BYTES, Head, HeadTooShort, read_head, read_heads
 from aiene.ingest.find import find_cases
@@ -32,7 +31,7 @@ def test_each_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     opened: list[str] = []
     really = Path.open
 
-    def counting(self: Path, *args: str) -> object:
+    def counting(self: Path, *args: Any) -> object:
         opened.append(self.name)
         return really(self, *args)
 
@@ -58,7 +57,7 @@ def test_files_that_are_slow_to_open_are_waited_for_together(
 
     def slow(self: Path, *args: str) -> object:
         together.wait(timeout=120)  # until eight are being opened; breaks where they are opened in turn
-        return really(self, *args)
+        return really(self, *args)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", slow)
     find_cases(tmp_path)
@@ -99,7 +98,7 @@ def test_no_more_heads_are_held_than_a_few(tmp_path: Path) -> None:
     reader = read_heads(paths())
     next(reader)
     assert taken <= heads._AHEAD + 1
-    reader.close()
+    reader.close()  # type: ignore[attr-defined]
 
 
 @given(st.integers(0, 40), st.lists(st.integers(0, 20), max_size=6))
@@ -181,7 +180,7 @@ def test_files_of_old_archives_without_a_meta_header_are_read(
 def test_the_time_since_the_injection_tells_the_phase(
     tmp_path: Path, start: str, scan: str, expected: Contrast
 ) -> None:
-    tags = {"ContrastBolusAgent": "X", "AcquisitionTime": scan}
+    tags: dict[str, Any] = {"ContrastBolusAgent": "X", "AcquisitionTime": scan}
     ds = slice_dataset(ct()[0].astype(np.uint16), **tags)
     ds.add_new("ContrastBolusStartTime", "LO", start)  # as it stands, valid or not
     (frame,) = read_header(read_head(save(ds, tmp_path / "x.dcm")))  # type: ignore[misc]

@@ -34,7 +34,7 @@ def test_a_mask_is_refused(tmp_path: Path) -> None:
 def test_an_mr_is_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     mr = np.abs(rng.normal(0, 20, (40, 40, 40)) + 600 * (patient() > -500)).astype(np.int16)
-    assert "it holds no air (lowest value 0), so it is an MR, a mask or not in HU" in refused(tmp_path, mr)
+    assert "it holds no air (lowest value 0), so it is an MR, a mask, or not in HU" in refused(tmp_path, mr)
 
 
 def test_stored_values_without_their_intercept_are_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,14 +13,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
-from aiene.errors import UsageError
+from aiene.errors import UsageError, said
 from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.find import find_cases
 from aiene.ingest.identity import date_in_id, group_by_patient, parse_id_rule, patient_of_id
 from builders.dicom_files import ct, write_nifti, write_series
 
 
-def case(name: str, **more) -> Case:
+def case(name: str, **more: Any) -> Case:
     return Case(name, "nifti", (Path(name),), source=name, **more)
 
 
@@ -62,7 +63,7 @@ def test_dates_are_those_of_the_calendar() -> None:
     assert [iso_date(bad) for bad in ("2023-02-29", "2024-2-9", "", "24-02-29", "2024-02-29T10")] == [""] * 5
 
 
-def grouped(*items: Case | Refusal, timepoint="auto") -> dict[str, Case | Refusal]:
+def grouped(*items: Case | Refusal, timepoint: Any = "auto") -> dict[str, Case | Refusal]:
     return {item.case_id: item for item in group_by_patient(items, timepoint)}
 
 
@@ -79,10 +80,10 @@ def test_the_earliest_ct_counts_and_the_others_are_named() -> None:
         "PT2_2018-01-01",
         "other",
     ]
-    assert found["PT1_2019-01-01"].warnings == (
+    assert found["PT1_2019-01-01"].warnings == (  # type: ignore[union-attr]
         "the earliest of 2 CTs of one patient counts; the others: PT1_2020-01-01",
     )
-    assert not found["PT1_2020-01-01"].warnings
+    assert not found["PT1_2020-01-01"].warnings  # type: ignore[union-attr]
     last = grouped(case("PT1_2020-01-01"), case("PT1_2019-01-01"), timepoint="latest")
     assert last["PT1_2020-01-01"].counts
     assert not last["PT1_2019-01-01"].counts
@@ -109,7 +110,7 @@ def test_the_latest_before_treatment(treatment: str, timepoint: str, counts: str
 
 
 def test_a_ct_that_cannot_be_read_does_not_stand_for_its_patient() -> None:
-    broken = Refusal("PT1_2018-01-01", "PT1: it is broken; mend it.")
+    broken = Refusal("PT1_2018-01-01", said("PT1: it is broken; mend it."))
     found = grouped(broken, case("PT1_2019-01-01"))
     assert found["PT1_2019-01-01"].counts
     assert not found["PT1_2018-01-01"].counts
@@ -158,10 +159,12 @@ def test_ids_from_a_folder_or_an_expression(tree: Path) -> None:
 def test_what_a_rule_does_not_fit_is_a_row_with_its_reason(tree: Path) -> None:
     write_nifti(tree / "loose.nii.gz", ct())
     assert ids(tree, "folder:2")["loose"][1] == (
-        "--id-from folder:2: it lies in 0 folders below INPUT; name it by another rule, or in an input list."
+        "--id-from folder:2: it lies in 0 folders below INPUT; use another rule, or an input list."
     )
-    assert ids(tree, r"PT\d")["loose"][1] == "--id-from finds nothing in loose.nii.gz; mend the expression."
-    assert "it is no DICOM series" in ids(tree, "PatientID")["loose"][1]
+    assert (
+        ids(tree, r"PT\d")["loose"][1] == "--id-from finds nothing in loose.nii.gz; correct the expression."
+    )
+    assert "it is not a DICOM series" in ids(tree, "PatientID")["loose"][1]
 
 
 def test_patient_ids_are_shown_only_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_an_archive_of_archives_is_a_row(tmp_path: Path) -> None:
         found, _ = find_cases(source)
         refused = next(case for case in found if isinstance(case, Refusal))
         assert refused.case_id == name
-        assert "again an archive (inner.zip), which is not opened; unpack it" in refused.reason
+        assert "another archive (inner.zip), which is not opened; unpack it" in refused.reason
     assert len(found) == 2
 
 
@@ -54,7 +54,9 @@ def test_a_folder_whose_archive_is_taken_is_not_called_empty(tmp_path: Path) -> 
     assert not [note for note in notes if "no image found" in note]
 
 
-@pytest.mark.parametrize(("files", "said"), [(1, "its only file is no image"), (2, "none of its 2 files")])
+@pytest.mark.parametrize(
+    ("files", "said"), [(1, "its only file is not an image"), (2, "none of its 2 files")]
+)
 def test_a_folder_without_an_image_is_told_with_its_number_of_files(
     tmp_path: Path, files: int, said: str
 ) -> None:

@@ -47,7 +47,7 @@ def test_every_row_is_a_case_as_the_list_says(study: Path) -> None:
 def test_semicolons_a_byte_order_mark_and_absolute_paths(study: Path) -> None:
     text = f"\ufeffimage;case_id\n{study / 'cts' / 'one.nii.gz'};x\n"
     (case,) = listed(study, text)
-    assert (case.case_id, case.files) == ("x", (study / "cts" / "one.nii.gz",))
+    assert (case.case_id, case.files) == ("x", (study / "cts" / "one.nii.gz",))  # type: ignore[union-attr]
 
 
 def test_a_row_that_is_no_ct_is_a_failed_row_and_stops_no_other(study: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_row_that_is_no_ct_is_a_failed_row_and_stops_no_other(study: Path) -> 
     found = listed(study, "image\ncts/one.nii.gz\ncts/gone.nii.gz\ncts\nwords.txt\nlist.csv\n")
     assert isinstance(found[0], Case)
     reasons = [c.reason for c in found[1:] if isinstance(c, Refusal)]
-    assert reasons[0] == "gone.nii.gz: it does not exist; mend line 3 of the list."
+    assert reasons[0] == "gone.nii.gz: it does not exist; correct line 3 of the list."
     assert reasons[1].startswith("list.csv, line 4: cts holds 3 CTs (")
-    assert "words.txt: it is no image that can be read" in reasons[2]
+    assert "words.txt: it is not an image that can be read" in reasons[2]
     assert "it is a list again" in reasons[3]
 
 
@@ -68,8 +68,8 @@ def test_a_row_that_is_no_ct_is_a_failed_row_and_stops_no_other(study: Path) -> 
         ("image\n", "it has no rows"),
         ("case,case_id,image\na,b,cts/one.nii.gz\n", "two of its columns mean the same"),
         ("image,date\ncts/one.nii.gz,1/2/2020\n", "line 2: date is '1/2/2020'; write it as YYYY-MM-DD"),
-        ("image,case\ncts/one.nii.gz,a\ncts/two.nii.gz,A\n", "line 3: the case_id A stands in line 2"),
-        ("image\ncts/one.nii.gz\ncts/one.nii.gz\n", "line 3: the image cts/one.nii.gz stands in line 2"),
+        ("image,case\ncts/one.nii.gz,a\ncts/two.nii.gz,A\n", "line 3: the case_id A is already in line 2"),
+        ("image\ncts/one.nii.gz\ncts/one.nii.gz\n", "line 3: the image cts/one.nii.gz is already in line 2"),
         ("image,mask\ncts/one.nii.gz,m.nii.gz\ncts/two.nii.gz,\n", "no mask in line 3"),
         ("image,case\ncts/one.nii.gz\n", "line 2: it has 1 cells, the header has 2"),
     ],
@@ -93,7 +93,7 @@ def test_masks_of_a_list_are_those_of_their_rows(study: Path) -> None:
     assert isinstance(one, Case)
     assert isinstance(two, Case)
     assert own_mask(one, None) == study / "m.nii.gz"
-    with pytest.raises(InputError, match="mend the mask of this case in the input list"):
+    with pytest.raises(InputError, match="correct the mask of this case in the input list"):
         own_mask(two, None)
 
 

@@ -1,4 +1,4 @@
-"""`aiene run --list`: what would be run and what is left aside, without a pixel or a name."""
+"""`aiene run --list`: what would be run and what is left out, without a pixel or a name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_case_has_a_row_with_its_reason(root: Path) -> None:
         "bone or lung kernel": 50,
         "a localizer": 1,
     }
-    assert "1 file left aside: not an image" in content["left_aside"]
+    assert "1 file left out: not an image" in content["left_aside"]
 
 
 def test_the_words_say_what_the_table_says(root: Path) -> None:
@@ -71,8 +71,8 @@ def test_the_words_say_what_the_table_says(root: Path) -> None:
     assert "good: dicom, 50 files\n" in text
     assert "plain: nifti, 1 file\n" in text
     assert "gap: cannot be run: gap: 1 slice is missing" in text
-    assert text.count("left aside: bone or lung kernel (50 slices)") == 1
-    assert text.count("left aside: a localizer (1 slice)") == 1
+    assert text.count("left out: bone or lung kernel (50 slices)") == 1
+    assert text.count("left out: a localizer (1 slice)") == 1
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])

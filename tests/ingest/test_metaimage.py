@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_what_simpleitk_writes_is_read_as_simpleitk_reads_it(
     ],
 )
 def test_old_words_and_other_orientations_lie_where_simpleitk_puts_them(
-    tmp_path: Path, lines: dict[str, str | None]
+    tmp_path: Path, lines: dict[str, Any]
 ) -> None:
     file = write(tmp_path / "one.mha", **lines)
     grid = volume_of(sitk.ReadImage(str(file))).grid
@@ -154,20 +155,20 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     ("lines", "sentence"),
     [
         ({"ElementSpacing": None}, "how large its voxels are"),
-        ({"ElementSpacing": "0 1 1"}, "is no CT's"),
+        ({"ElementSpacing": "0 1 1"}, "is not that of a CT"),
         ({"ElementSpacing": "a b c"}, "ElementSpacing is not 3 numbers"),
         ({"TransformMatrix": "1 1 0 0 1 0 0 0 1"}, "sheared"),
         ({"TransformMatrix": "2 0 0 0 1 0 0 0 1"}, "sheared, flat or scaled"),
         ({"DistanceUnits": "cm"}, "not mm"),
         ({"DimSize": "40 32"}, "two-dimensional"),
-        ({"DimSize": "40 32 80"}, "promises"),
-        ({"ElementNumberOfChannels": "3"}, "several numbers"),
+        ({"DimSize": "40 32 80"}, "announces"),
+        ({"ElementNumberOfChannels": "3"}, "several values"),
         ({"ElementType": "MET_LONG"}, "ElementType"),
         ({"BinaryData": "False"}, "in digits"),
         ({"ElementToIntensityFunctionSlope": "2"}, "scales its values"),
         ({"CompressedData": "True"}, "cannot be read as MetaImage"),
         ({"data": "missing.raw"}, "missing.raw is missing"),
-        ({"data": "slice%03d.raw 1 8 1"}, "many files"),
+        ({"data": "slice%03d.raw 1 8 1"}, "several files"),
     ],
 )
 def test_what_cannot_be_trusted_is_refused(tmp_path: Path, lines: dict[str, str], sentence: str) -> None:
@@ -177,7 +178,7 @@ def test_what_cannot_be_trusted_is_refused(tmp_path: Path, lines: dict[str, str]
 def test_a_file_that_is_one_by_name_only_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "one.mha").write_text("no image")
     cases, _ = find_cases(tmp_path)
-    assert "no image of the kind that its name promises" in str(cases[0].reason)  # type: ignore[union-attr]
+    assert "it contains no image, although its name suggests one" in str(cases[0].reason)  # type: ignore[union-attr]
 
 
 def test_a_mask_may_be_metaimage(tmp_path: Path) -> None:

@@ -100,9 +100,9 @@ def test_the_pixel_type_is_simpleitks(tmp_path: Path, dtype: str) -> None:
         ("3 40 32 8", "4 dimensions instead of 3"),
         ("40 32", "two-dimensional"),
         ("40 32 1", "two-dimensional"),
-        ("40 32 0", "no volume's"),
-        ("40 32 x", "no numbers"),
-        ("4000 3200 800", "its header promises 19.07 GiB"),
+        ("40 32 0", "not those of a volume"),
+        ("40 32 x", "not numbers"),
+        ("4000 3200 800", "its header announces 19.07 GiB"),
     ],
 )
 def test_headers_that_describe_no_volume_are_refused(tmp_path: Path, sizes: str, words: str) -> None:
@@ -112,7 +112,7 @@ def test_headers_that_describe_no_volume_are_refused(tmp_path: Path, sizes: str,
 def test_files_that_are_cut_off_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "cut.nrrd")
     path.write_bytes(path.read_bytes()[:-500])
-    assert "its header promises" in refusal(path)
+    assert "its header announces" in refusal(path)
 
 
 def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:

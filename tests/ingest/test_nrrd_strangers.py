@@ -70,7 +70,7 @@ def test_home_and_standard_input_are_names_like_others(tmp_path: Path) -> None:
 def test_a_pipe_is_no_data_file_and_does_not_hang(tmp_path: Path) -> None:
     header = naming(tmp_path / "in", "pipe")
     os.mkfifo(tmp_path / "in" / "pipe")
-    assert "its data file pipe is no plain file" in refusal(header)
+    assert "its data file pipe is not a plain file" in refusal(header)
 
 
 @pytest.mark.parametrize(
@@ -156,11 +156,11 @@ def test_space_units_are_honoured_for_each_axis(
 
 
 def test_units_that_are_unknown_or_cannot_be_are_named(tmp_path: Path) -> None:
-    assert "its units of length are none that are known" in refusal(
+    assert "its units of length are unknown" in refusal(
         scaled(tmp_path / "a.nrrd", (1, 1, 1), '"furlong" "mm" "mm"')
     )
     text = refusal(scaled(tmp_path / "b.nrrd", (1, 1, 1), '"um" "um" "um"'))
-    assert "is no CT's" in text
+    assert "is not that of a CT" in text
     assert "its units are um, um, um" in text
 
 

@@ -85,7 +85,7 @@ def test_where_nothing_tells_them_apart_the_list_refuses_what_the_run_would(
         shutil.rmtree(folder)
     (case,) = find_cases(tmp_path / "in")[0]
     assert isinstance(case, Refusal)
-    assert "lie at the same place but show different images" in case.reason
+    assert "have the same position but show different images" in case.reason
 
 
 def test_a_copy_of_every_slice_still_runs(tmp_path: Path) -> None:

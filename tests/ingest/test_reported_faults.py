@@ -119,7 +119,7 @@ def test_2_another_image_at_the_same_place_is_refused_with_both_names(
 def test_2_two_whole_series_over_each_other_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "one", prefix="a")
     write_series(tmp_path / "one", prefix="b", name="b", hu=ct() + np.int16(1), change=_own_uid)
-    assert "lie at the same place but show different images" in refusal(tmp_path / "one")
+    assert "have the same position but show different images" in refusal(tmp_path / "one")
 
 
 def _own_uid(index: int, ds: Dataset) -> None:
@@ -235,7 +235,7 @@ def test_6_an_object_that_is_no_ct_is_set_aside_whatever_its_series(
     save(ds, tmp_path / "one" / "A")
     case = only(tmp_path / "one")
     np.testing.assert_array_equal(read_case(case).volume.array, ct())
-    assert f"left aside: 1 x {word}" in case.notes
+    assert f"left out: 1 x {word}" in case.notes
 
 
 # 9: several frames in one file
@@ -258,7 +258,7 @@ def test_9_a_converted_enhanced_ct_is_read_alike(tmp_path: Path) -> None:
 def test_9_one_frame_without_its_position_is_not_guessed(tmp_path: Path) -> None:
     ds = enhanced(ct(6))
     del ds.PerFrameFunctionalGroupsSequence[3].PlanePositionSequence
-    assert "do not say where they lie" in refusal(save(ds, tmp_path / "x.dcm"))
+    assert "have no usable position" in refusal(save(ds, tmp_path / "x.dcm"))
 
 
 def test_9_frames_that_are_rescaled_each_by_its_own_keep_their_hu(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_10_a_nearly_lossless_series_is_read_and_told(tmp_path: Path) -> None:
     write_series(tmp_path / "near", change=encode)
     found = read(tmp_path / "near")
     assert np.abs(found.volume.array.astype(int) - ct()).max() <= 2
-    assert "the images went through a lossy compression" in found.warnings
+    assert "the images have undergone lossy compression" in found.warnings
 
 
 def test_10_slices_of_one_series_may_be_stored_in_different_ways(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def conflicting(tmp_path: Path, **options: Any) -> Case:
 
 
 def test_11_a_conflict_is_refused_unasked_and_says_how_to_ask(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="by --affine sform or --affine qform"):
+    with pytest.raises(InputError, match="with --affine sform or --affine qform"):
         read_case(conflicting(tmp_path))
 
 
@@ -328,7 +328,7 @@ def test_11_the_affine_that_is_asked_for_places_the_mark_and_both_are_named(
     np.testing.assert_allclose(mark_points(found).mean(axis=0), (ras * [-1, -1, 1]).mean(axis=0), atol=1e-4)
     (warning,) = (w for w in found.warnings if "differ" in w)
     assert warning.startswith("sform and qform (codes 1 and 1) differ by up to ")
-    assert warning.endswith(f"mm: the {asked} was taken, as asked")
+    assert warning.endswith(f"mm: the {asked} was used, as requested")
 
 
 @pytest.mark.parametrize(("asked", "codes"), [("sform", (0, 1)), ("qform", (1, 0)), ("qform", (0, 0))])

@@ -11,7 +11,7 @@ from aiene.errors import InputError, Name, Said, TableError
 from aiene.ingest.input_list import read_input_list
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "aiene"
-READERS = [SOURCE / "user_table.py", *sorted((SOURCE / "ingest").rglob("*.py"))]
+READERS = [SOURCE / "csv_tables.py", *sorted((SOURCE / "ingest").rglob("*.py"))]
 NAMES = {"case_id", "source", "stem", "file", "path", "folder", "patient", "series_uid"}
 
 

@@ -18,7 +18,8 @@ from builders.dicom_stacks import only
 from builders.dicom_studies import other as other_object
 from builders.dicom_studies import small, structure_set
 
-LOW, HIGH = {"leave_out": [4, 5, 6, 7]}, {"leave_out": [0, 1, 2, 3]}
+LOW: dict[str, Any] = {"leave_out": [4, 5, 6, 7]}
+HIGH: dict[str, Any] = {"leave_out": [0, 1, 2, 3]}
 
 
 def ids(source: Path) -> list[str]:
@@ -59,7 +60,7 @@ def test_halves_in_sibling_folders_among_other_patients_are_joined(tmp_path: Pat
     cases, notes = find_cases(tmp_path)
     assert [case.case_id for case in cases] == ["a_deep", "c"]
     same(cases[0])
-    assert "b: its part of a series was joined to that of a" in notes
+    assert "b: its part of a series was joined with that of a" in notes
     assert "b: no image found" not in notes
 
 
@@ -71,7 +72,7 @@ def test_what_lies_beside_a_moved_half_moves_with_it_if_it_is_of_the_same_study(
     first, second = find_cases(tmp_path)[0]
     same(first)
     assert isinstance(first, Case)
-    assert "left aside: 1 x RTSTRUCT" in first.notes
+    assert "left out: 1 x RTSTRUCT" in first.notes
     assert second.case_id == "b_else"
     same(second)
 
@@ -86,7 +87,7 @@ def test_two_series_that_were_split_alike_come_together_once(tmp_path: Path) -> 
     same(cases[0])
     assert isinstance(cases[0], Case)
     assert [aside.why for aside in cases[0].aside] == ["bone or lung kernel"]
-    assert notes.count("b: its part of a series was joined to that of a") == 1
+    assert notes.count("b: its part of a series was joined with that of a") == 1
 
 
 def test_halves_of_two_patients_are_never_joined_though_their_uids_agree(tmp_path: Path) -> None:
@@ -108,7 +109,11 @@ def test_halves_of_two_patients_are_never_joined_though_their_uids_agree(tmp_pat
 
 @pytest.mark.parametrize("name", [("DOE^ANNA", "DOE^BERTA"), ("DOE^ANNA", "")])
 def test_without_patient_ids_the_names_keep_patients_apart(tmp_path: Path, name: tuple[str, str]) -> None:
-    shared = {"SeriesInstanceUID": uid("s"), "StudyInstanceUID": uid("t"), "FrameOfReferenceUID": uid("f")}
+    shared: dict[str, Any] = {
+        "SeriesInstanceUID": uid("s"),
+        "StudyInstanceUID": uid("t"),
+        "FrameOfReferenceUID": uid("f"),
+    }
     write_series(tmp_path / "pat", PatientID=None, PatientName=name[0], prefix="a", **shared, **LOW)
     write_series(tmp_path / "pat", PatientID=None, PatientName=name[1], prefix="b", **shared, **HIGH)
     assert len(find_cases(tmp_path)[0]) == 2
@@ -150,7 +155,7 @@ def test_parts_that_leave_a_gap_are_not_joined_and_told(tmp_path: Path) -> None:
     assert len(cases) == 2
     for case in cases:
         assert isinstance(case, Case)
-        assert any("does not fit: the CT may not be whole" in warning for warning in case.warnings)
+        assert any("does not fit: the CT may be incomplete" in warning for warning in case.warnings)
 
 
 def test_parts_that_show_different_images_at_one_place_are_not_joined(tmp_path: Path) -> None:
@@ -169,7 +174,7 @@ def test_parts_that_overlap_in_the_same_images_are_joined(tmp_path: Path) -> Non
     case = only(tmp_path)
     found = read_case(case)
     np.testing.assert_array_equal(found.volume.array, ct())
-    assert "2 slices are there twice with the same pixels: one of each was kept" in found.warnings
+    assert "2 slices are duplicated with the same pixels: one of each was kept" in found.warnings
 
 
 def test_a_series_without_a_uid_is_never_joined(tmp_path: Path) -> None:
@@ -279,11 +284,11 @@ def test_a_slice_that_cannot_be_read_is_named_where_its_absence_refuses_the_case
     (case,) = find_cases(tmp_path)[0]
     assert isinstance(case, Refusal)
     assert "1 slice is missing within z = 109.0 to 115.0 mm" in case.reason
-    assert "and the file CT004.dcm cannot be read and was left aside; export" in case.reason
+    assert "and the file CT004.dcm cannot be read and was left out; export" in case.reason
 
 
 def test_an_empty_file_without_an_ending_is_a_damaged_slice(tmp_path: Path) -> None:
     write_series(tmp_path / "one")
     (tmp_path / "one" / "IM8").touch()
     (tmp_path / "one" / "notes.txt").touch()
-    assert only(tmp_path / "one").warnings == ("the file IM8 cannot be read and was left aside",)
+    assert only(tmp_path / "one").warnings == ("the file IM8 cannot be read and was left out",)

@@ -256,7 +256,7 @@ def test_a_trap_that_would_fill_the_disk_is_refused_before_anything_is_written(
         file.writestr("zeros", bytes(20_000_000))
     monkeypatch.setattr(archive, "_SMALL", 1_000_000)
     monkeypatch.setattr(archive, "_unpack", None)
-    assert "would grow" in refusal(tmp_path / "bomb.zip")
+    assert "would expand" in refusal(tmp_path / "bomb.zip")
 
 
 def test_an_archive_larger_than_the_room_is_refused_with_both_sizes(
@@ -265,7 +265,7 @@ def test_an_archive_larger_than_the_room_is_refused_with_both_sizes(
     write_series(tmp_path / "plain")
     packed = pack(tmp_path / "plain", tmp_path / "big.zip")
     monkeypatch.setattr(archive, "_SPARE", 1 << 60)
-    assert "GiB, and 0.00 GiB are free; make room" in refusal(packed)
+    assert "GiB, and 0.00 GiB are free; free space" in refusal(packed)
 
 
 def test_an_archive_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +333,7 @@ def test_an_archive_without_an_image_is_noted_beside_others(tmp_path: Path) -> N
     cases, notes = find_cases(tmp_path / "root")
     assert [case.case_id for case in cases] == ["one"]
     assert "words.zip: no image found" in notes
-    with pytest.raises(InputError, match=r"words\.zip: its only file is no image"):
+    with pytest.raises(InputError, match=r"words\.zip: its only file is not an image"):
         find_cases(tmp_path / "root" / "words.zip")
 
 
@@ -343,7 +343,7 @@ def test_an_archive_that_went_or_changed_after_the_search_is_told(tmp_path: Path
     case = only(packed)
     (tmp_path / "plain" / "CT003.dcm").unlink()
     pack(tmp_path / "plain", packed)
-    with pytest.raises(InputError, match=r"CT003\.dcm: it is not there any more"):
+    with pytest.raises(InputError, match=r"CT003\.dcm: it no longer exists"):
         read_case(case)
     packed.unlink()
     with pytest.raises(InputError, match=r"one\.zip: "):

@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import ModelError, OutputError, UsageError
-from aiene.models.bundle import default_folder, find_bundle, read_bundle
+from aiene.models.bundle import default_folder, find_bundle, import_from_hub, read_bundle
 from aiene.models.exporters import export_bundle
-from aiene.models.hub import import_from_hub
 from aiene.models.importers.trial import SEEDS, trial_crop
 from aiene.segment.segmenter import load_bundle_segmenter
 

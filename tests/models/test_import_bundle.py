@@ -66,7 +66,7 @@ def test_a_bundle_is_not_written_over_another(assets: Any, tmp_path: Path) -> No
     (tmp_path / "here" / "thesis.txt").write_text("precious")
     made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "-o", tmp_path / "here")
     assert made.exit_code == 2
-    assert "here: there is something here already" in made.stderr
+    assert "here: something exists here already" in made.stderr
     assert (tmp_path / "here" / "thesis.txt").read_text() == "precious"
 
 
@@ -88,7 +88,7 @@ def test_a_file_or_link_at_the_place_of_a_bundle_stays(lay: Any, assets: Any, tm
     lay(tmp_path / "here")
     made = models("import", "--name", "mine", *words_of(assets), "--profile", "open", "-o", tmp_path / "here")
     assert made.exit_code == 2, made.output
-    assert "here: there is something here already" in made.stderr
+    assert "here: something exists here already" in made.stderr
     assert (tmp_path / "here").is_symlink() or (tmp_path / "here").read_text() == "precious"
 
 

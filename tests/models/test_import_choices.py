@@ -251,7 +251,7 @@ def test_folds_and_checkpoints_are_those_that_are_named(make_model: Make, tmp_pa
     shutil.rmtree(folder / "fold_1")
     assert import_segmenter(folder, tmp_path / "e", best).folds == ("all",)
     for name in ("../fold_all/checkpoint_best.pth", "*.pth", ""):
-        with pytest.raises(ModelError, match=r"is no name of a checkpoint|has no"):
+        with pytest.raises(ModelError, match=r"is not the name of a checkpoint|has no"):
             import_segmenter(folder, tmp_path / "f", Choices(checkpoint=name))
 
 

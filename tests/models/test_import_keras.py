@@ -14,9 +14,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from aiene.classify.classifier import load_classifier, load_dualnet
+from aiene.classify.classifier import ClassifierInputs, load_classifier, load_dualnet
 from aiene.classify.dualnet import DualNet
-from aiene.classify.inputs import ClassifierInputs
 from aiene.errors import ModelError
 from aiene.models.importers import keras as import_keras
 from aiene.models.importers.keras import import_classifier
@@ -249,7 +248,7 @@ def share_layer(builder: Builder) -> None:
         (set_weight("Dense", 0, "kernel", np.zeros((64, 8), np.float32)), "is misshapen"),
         (set_weight("Dense", 4, "kernel", np.zeros((5, 0), np.float32)), "is misshapen"),
         (set_weight("Dense", 4, "kernel", np.full((5, 2), np.nan, np.float32)), "are not finite"),
-        (set_weight("Dense", 4, "kernel", np.zeros((5, 2), np.int32)), "no plain array of numbers"),
+        (set_weight("Dense", 4, "kernel", np.zeros((5, 2), np.int32)), "not a plain array of numbers"),
         (swap_inputs, "does not join the small branch and the box branch"),
         (lambda_layer, "is a Lambda"),
         (drop_layer, "feeds 0 layers instead of one"),

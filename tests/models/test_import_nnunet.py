@@ -19,7 +19,7 @@ from torch import nn
 
 from aiene.errors import ModelError
 from aiene.geometry.grid import Grid, Volume
-from aiene.models.importers import nnunet_v1
+from aiene.models.importers import nnunet
 from aiene.models.importers.bundle import Choices, import_segmenter
 from aiene.segment.segmenter import load_segmenter
 
@@ -132,10 +132,10 @@ def test_a_v1_model_becomes_a_v2_model_with_the_same_numbers(
     assert report.max_softmax_difference is not None
     assert report.max_softmax_difference < 1e-5
     tile = torch.randn((1, 1, *PATCH), generator=torch.Generator().manual_seed(9))
-    plan = nnunet_v1.read_plan(tmp_path / "Task501_ENE" / "fold_0" / f"{CHECKPOINT}.pkl")
+    plan = nnunet.read_plan(tmp_path / "Task501_ENE" / "fold_0" / f"{CHECKPOINT}.pkl")
     for fold, seed in enumerate((3, 4)):
         network = load_segmenter(tmp_path / "segmenter", folds=(fold,)).networks[0]
-        expected = nnunet_v1.forward(v1_weights(seed), plan, tile)
+        expected = nnunet.forward(v1_weights(seed), plan, tile)
         torch.testing.assert_close(network(tile), expected, atol=1e-4, rtol=1e-5)
     assert np.unique(load_segmenter(tmp_path / "segmenter", folds=(0, 1))(crop()).array).size == 3
 
@@ -183,8 +183,8 @@ def test_nnunet_v2s_own_class_takes_the_imported_weights(
     assert saved["init_args"]["configuration"] == "3d_fullres"
     assert saved["inference_allowed_mirroring_axes"] == [0, 1, 2]
     tile = torch.randn((1, 1, *PATCH), generator=torch.Generator().manual_seed(9))
-    plan = nnunet_v1.read_plan(tmp_path / "Task501_ENE" / "fold_0" / f"{CHECKPOINT}.pkl")
-    expected = nnunet_v1.forward(v1_weights(0), plan, tile)
+    plan = nnunet.read_plan(tmp_path / "Task501_ENE" / "fold_0" / f"{CHECKPOINT}.pkl")
+    expected = nnunet.forward(v1_weights(0), plan, tile)
     torch.testing.assert_close(network(tile)[0], expected, atol=1e-4, rtol=1e-5)
 
 
@@ -243,7 +243,7 @@ def test_a_v2_model_is_copied_byte_for_byte(make_v1: Callable[..., Path], tmp_pa
             lambda w: w.update({"seg_outputs.1.weight": torch.zeros(4, 4, 1, 1, 1)}),
             r"shape \(4, 4, 1, 1, 1\) where decoder\.seg_layers\.1\.weight takes \(3, 4, 1, 1, 1\)",
         ),
-        (lambda w: w.update({"tu.1.weight": "text"}), "no tensor"),
+        (lambda w: w.update({"tu.1.weight": "text"}), "not a tensor"),
         (lambda w: w.clear(), "no weights"),
         (
             lambda w: w.update({"tu.1.weight": torch.full((8, 4, 1, 2, 2), torch.nan)}),
@@ -395,11 +395,11 @@ def test_checkpoints_of_gpu_machines_and_older_versions_are_read(
     fold.mkdir(parents=True)
     shutil.copyfile(home / f"{container}.model", fold / CHECKPOINT)
     shutil.copyfile(home / "all_three.model.pkl", fold / f"{CHECKPOINT}.pkl")
-    plan = nnunet_v1.read_plan(fold / f"{CHECKPOINT}.pkl")
+    plan = nnunet.read_plan(fold / f"{CHECKPOINT}.pkl")
     (fold.parent / "plans.pkl").write_bytes(pickle.dumps({"num_modalities": plan.modalities}))
     report = import_segmenter(fold.parent, tmp_path / "segmenter")
-    weights = nnunet_v1.read_weights(fold / CHECKPOINT)
-    reference = nnunet_v1.read_weights(home / "zip_cuda_optimizer.model")
+    weights = nnunet.read_weights(fold / CHECKPOINT)
+    reference = nnunet.read_weights(home / "zip_cuda_optimizer.model")
     assert weights.keys() == reference.keys()
     assert all(torch.equal(weights[name], reference[name]) for name in weights)
     assert report.max_softmax_difference is not None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aiene.errors import ModelError
-from aiene.models.importers.nnunet_v1 import plain, read_pickle
+from aiene.models.importers.nnunet import plain, read_pickle
 
 
 class Marker:

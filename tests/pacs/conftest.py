@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def network() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def archive(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     """Orthanc, which knows us as the listener, as who waits for a commitment, and as who pulls by C-MOVE."""
-    known = {
+    known: dict[str, Any] = {
         "aiene": ["AIENE", "127.0.0.1", OUR_PORT],
         "answers": ["ANSWERS", "127.0.0.1", ANSWER_PORT],
         "puller": {

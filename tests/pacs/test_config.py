@@ -124,6 +124,6 @@ def test_what_stands_in_the_path_of_certificates(tmp_path: Path) -> None:
     assert settings.listen.tls is not None
     with pytest.raises(InputError, match=r"a\.pem: no such file; correct tls"):
         settings.listen.tls.context()
-    (tmp_path / "a.pem").write_text("no certificate")
-    with pytest.raises(InputError, match=r"a\.pem: it is no certificate"):
+    (tmp_path / "a.pem").write_text("not a certificate")
+    with pytest.raises(InputError, match=r"a\.pem: it is not a certificate"):
         settings.listen.tls.context()

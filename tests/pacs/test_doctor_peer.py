@@ -16,7 +16,7 @@ def test_echo_contexts_and_a_test_object_that_is_found(empty_archive: Orthanc) -
     assert [f.level for f in found if f.level == "problem"] == []
     said = " ".join(f.text for f in found)
     assert "it answers C-ECHO" in said
-    assert "it takes every class that we send" in said
+    assert "it accepts every class that we send" in said
     assert "storage commitment" in said
     assert "a test object was stored and found" in said
     (patient,) = empty_archive.get("patients")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ from aiene.errors import InputError, UsageError
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.pacs.archive import FoundSeries, archive_of
-from aiene.pacs.association import PeerError
 from aiene.pacs.config import parse_peer
-from aiene.pacs.pull import Choice, pull
-from aiene.pacs.wanted import Wanted, query, read_list
+from aiene.pacs.dimse import PeerError
+from aiene.pacs.pull import Choice, Wanted, pull, query, read_list
 from builders.dicom_files import slice_dataset
 from builders.orthanc import PULL_PORT, Orthanc
 from builders.pacs_site import oblique_series, uid_of_study
@@ -89,7 +89,7 @@ class Lying:
     ) -> None:
         self.found, self.send, self.errors, self.asked = found, send, errors or [], 0
 
-    def studies(self, filters: dict[str, str]) -> list[str]:
+    def studies(self, filters: Mapping[str, str]) -> list[str]:
         return ["1.2.3"] if self.found else []
 
     def series(self, study: str) -> list[FoundSeries]:
@@ -180,8 +180,8 @@ def test_a_rate_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a,b\n1,2\n", "none of the columns"),
-        ("", "none of the columns"),
+        ("a,b\n1,2\n", "no column that identifies"),
+        ("", "no column that identifies"),
         ("patient_id\n", "no rows"),
         ("patient_id,note\n,x\n", "line 2 names no study"),
         ("patient_id\nA*\n", "line 2 holds *"),
@@ -235,10 +235,10 @@ def test_an_archive_that_moves_nothing_and_says_success(network: None, tmp_path:
     for model in ("1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"):
         entity.add_supported_context(model)
     handlers = [(evt.EVT_C_FIND, on_find), (evt.EVT_C_MOVE, on_move)]
-    server = entity.start_server(("127.0.0.1", 11121), block=False, evt_handlers=handlers)
+    server = entity.start_server(("127.0.0.1", 11121), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
     try:
         with archive_of(parse_peer(PACS), "PULLER", "move", ("127.0.0.1", PULL_PORT)) as archive:
             (row,) = pull(archive, [Wanted(BY_STUDY)], tmp_path, Choice(tries=1)).rows
     finally:
-        server.shutdown()
+        server.shutdown()  # type: ignore[union-attr]
     assert (row.status, row.expected, row.arrived) == ("incomplete", 7, 0)

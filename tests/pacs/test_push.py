@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Comprehensive3DSRStorage, RTStructureSetStorage, SegmentationStorage
+from pynetdicom.sop_class import Comprehensive3DSRStorage, RTStructureSetStorage, SegmentationStorage  # type: ignore[attr-defined]
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.export.run import export_run
 from aiene.pacs.config import Peer, parse_peer
+from aiene.pacs.dimse import judge
 from aiene.pacs.objects import read_outgoing
-from aiene.pacs.push import pause_s
-from aiene.pacs.run_objects import Commitment, push_run
-from aiene.pacs.send_dimse import judge
+from aiene.pacs.push import Commitment, pause_s, push_run
 from aiene.pacs.web import read_answer
 from builders.export_runs import write_run
 from builders.orthanc import ANSWER_PORT, Orthanc
@@ -53,19 +52,20 @@ class Counting:
     """An archive of pynetdicom's that answers as it is told, and counts."""
 
     def __init__(self, *statuses: int, classes: Any = None, **options: Any) -> None:
-        self.statuses, self.calls, self.proposed = list(statuses), 0, []
+        self.statuses, self.calls = list(statuses), 0
+        self.proposed: list[Any] = []
         entity = AE(ae_title="PACS")
         for storage in classes or (SegmentationStorage, Comprehensive3DSRStorage, RTStructureSetStorage):
             entity.add_supported_context(storage)
         entity.require_calling_aet = options.get("callers", [])
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_REQUESTED, self._requested)]
-        self._server = entity.start_server(("127.0.0.1", PORT), block=False, evt_handlers=handlers)
+        self._server = entity.start_server(("127.0.0.1", PORT), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
 
     def __enter__(self) -> Counting:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
+        self._server.shutdown()  # type: ignore[union-attr]
 
     def _requested(self, event: Any) -> None:
         primitive = event.assoc.requestor.primitive
@@ -110,7 +110,7 @@ def test_a_real_archive_commits_itself(empty_archive: Orthanc, fresh: Path) -> N
     wanted = Commitment(("127.0.0.1", ANSWER_PORT))
     summary = push_run(fresh, parse_peer(empty_archive.peer), "ANSWERS", commitment=wanted)
     assert [d.committed for d in summary.deliveries] == [True] * 3
-    assert summary.commitment == "The archive commits itself to 3 of 3 objects."
+    assert summary.commitment == "The archive committed to storing 3 of 3 objects."
     assert summary.exit_code == 0
 
 
@@ -179,7 +179,7 @@ def test_a_class_that_is_not_taken_is_named_and_the_others_are_sent(network: Non
     status, reason = reasons["RT Structure Set Storage"]
     assert (status, reason) == (
         "refused",
-        "it does not take RT Structure Set Storage in this transfer syntax",
+        "it does not accept RT Structure Set Storage in this transfer syntax",
     )
     assert archive.calls == 1
 

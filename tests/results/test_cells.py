@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiene.cells import cell, probability, probability_text, rows_bytes, table_bytes
+from aiene.csv_tables import cell, probability, probability_text, rows_bytes, table_bytes
 
 
 @pytest.mark.parametrize(
@@ -88,19 +88,19 @@ def test_a_table_keeps_its_numbers_and_its_missing_cells() -> None:
 @example(0.5, 0.5)
 @example(0.50000001, 0.5)
 @example(0.123449, 0.12345)
-def test_a_probability_in_a_table_is_on_the_same_side_of_every_threshold(p: float, threshold: float):
+def test_a_probability_in_a_table_is_on_the_same_side_of_every_threshold(p: float, threshold: float) -> None:
     """Thresholds of two decimals always, any other where the table is told of it."""
     marks = () if threshold == round(threshold, 2) and 0 < threshold < 1 else (threshold,)
     short = probability(p, marks)
     text = probability_text(p, marks, missing="-")
     for shown in (short, float(text)):
-        assert (shown > threshold, shown >= threshold) == (p > threshold, p >= threshold)
-        assert abs(shown - p) <= 0.5e-4
+        assert (shown > threshold, shown >= threshold) == (p > threshold, p >= threshold)  # type: ignore[operator]
+        assert abs(shown - p) <= 0.5e-4  # type: ignore[operator]
     assert "e" not in text
     assert len(text.partition(".")[2]) >= 4
 
 
-def test_most_probabilities_have_four_decimals_and_one_that_is_missing_none():
+def test_most_probabilities_have_four_decimals_and_one_that_is_missing_none() -> None:
     assert [probability(p) for p in (0.959479808807373, 0.9995129108428955, 1.0, 0.25)] == [
         0.9595,
         0.9995,

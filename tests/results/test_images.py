@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -36,7 +38,9 @@ def grid(angles: tuple[float, float, float], mirrored: bool, order: tuple[int, i
     st.booleans(),
     st.permutations([0, 1, 2]).map(tuple),
 )
-def test_another_reader_finds_every_voxel_in_its_place(tmp_path_factory, angles, mirrored, order):
+def test_another_reader_finds_every_voxel_in_its_place(
+    tmp_path_factory: pytest.TempPathFactory, angles: Any, mirrored: Any, order: Any
+) -> None:
     volume = Volume(FOOT, grid(angles, mirrored, order))
     file = tmp_path_factory.mktemp("nifti") / "foot.nii.gz"
     write_nifti(volume, file)
@@ -48,7 +52,7 @@ def test_another_reader_finds_every_voxel_in_its_place(tmp_path_factory, angles,
     assert grid_of(image).differences(volume.grid)[0] < 1e-3
 
 
-def test_sform_and_qform_say_the_same():
+def test_sform_and_qform_say_the_same() -> None:
     volume = Volume(FOOT, grid((10, 20, 30), True, (2, 1, 0)))
     image = nib.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(volume)))
     sform, qform = image.get_sform(coded=True), image.get_qform(coded=True)
@@ -57,12 +61,12 @@ def test_sform_and_qform_say_the_same():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_the_same_volume_is_the_same_bytes(dtype):
+def test_the_same_volume_is_the_same_bytes(dtype: Any) -> None:
     volume = Volume(FOOT.astype(dtype), grid((5, 6, 7), False, (0, 1, 2)))
     assert nifti_bytes(volume) == nifti_bytes(volume)
 
 
-def test_the_written_transform_is_read_as_the_same_way(tmp_path):
+def test_the_written_transform_is_read_as_the_same_way(tmp_path: Path) -> None:
     turn = Rotation.from_euler("xyz", (12, -7, 20), degrees=True).as_matrix()
     pose = RigidTransform(tuple(map(tuple, turn)), (3.0, -40.0, 210.0))
     (tmp_path / "transform.tfm").write_text(transform_text(pose))

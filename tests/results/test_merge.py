@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the cases that were worked on, by a road without networks; `c` cannot be done."""
     worked: list[str] = []
 
-    def infer_case(at, networks, settings, *, labels, midline_x):
+    def infer_case(at: Any, networks: Any, settings: Any, *, labels: Any, midline_x: Any) -> Any:
         worked.append(at.case.case_id)
         if at.case.case_id == "c":
             return CaseResult("c", "failed", "it is broken."), None

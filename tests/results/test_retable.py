@@ -78,7 +78,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.glob("*") if file.is_file()}
 
 
-def test_each_table_tells_the_new_count_and_the_first_ones_stay(tmp_path: Path):
+def test_each_table_tells_the_new_count_and_the_first_ones_stay(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out")
     before = content(out)
     made = retable(out, ene_threshold=0.5)
@@ -98,7 +98,7 @@ def test_each_table_tells_the_new_count_and_the_first_ones_stay(tmp_path: Path):
     assert json.loads((folder / "retable.json").read_text())["run"]["ene_threshold"] == 0.3
 
 
-def test_a_threshold_between_the_digits_of_the_tables_counts_by_the_full_numbers(tmp_path: Path):
+def test_a_threshold_between_the_digits_of_the_tables_counts_by_the_full_numbers(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out", [CaseResult("a", "ok", nodes=(node(1, 0.523454), node(2, 0.523446)))])
     assert pd.read_csv(out / "nodes.csv").ene.tolist() == [0.5235, 0.5234]
     again = retable(out, ene_threshold=0.52345).tables
@@ -107,14 +107,14 @@ def test_a_threshold_between_the_digits_of_the_tables_counts_by_the_full_numbers
     assert pd.read_csv(again["patients"]).n_ai_ene.tolist() == [1]
 
 
-def test_at_the_run_s_own_threshold_the_tables_are_the_run_s(tmp_path: Path):
+def test_at_the_run_s_own_threshold_the_tables_are_the_run_s(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out")
     again = retable(out, ene_threshold=0.3).tables
     for name in ("cases", "nodes", "patients"):
         assert again[name].read_bytes() == (out / f"{name}.csv").read_bytes()
 
 
-def test_nodes_under_the_least_pos_stay_and_do_not_count(tmp_path: Path):
+def test_nodes_under_the_least_pos_stay_and_do_not_count(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out")
     folder = retable(out, pos_from=0.5).tables["nodes"].parent
     assert folder.name == "ene-threshold-0.3-pos-from-0.5"
@@ -127,7 +127,7 @@ def test_nodes_under_the_least_pos_stay_and_do_not_count(tmp_path: Path):
     assert "GTVn_01: the ENE probability is over 0.3, but `pos` is under 0.5" in again.warnings[0]
 
 
-def test_the_warning_of_an_uncertain_count_is_that_of_the_new_threshold():
+def test_the_warning_of_an_uncertain_count_is_that_of_the_new_threshold() -> None:
     before, now = CountingRule(0.3), CountingRule(0.59)
     case = replace(results(0.02)[0])
     assert "GTVn_01, GTVn_03: the ENE probability lies within" in case.warnings[1]
@@ -136,7 +136,7 @@ def test_the_warning_of_an_uncertain_count_is_that_of_the_new_threshold():
     assert recounted(again, now, before, 0.02) == case
 
 
-def test_a_folder_of_one_s_own_and_what_may_not_be_replaced(tmp_path: Path):
+def test_a_folder_of_one_s_own_and_what_may_not_be_replaced(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out")
     assert (
         retable(out, ene_threshold=0.5, to=tmp_path / "strict").tables["cases"]
@@ -155,7 +155,7 @@ def test_a_folder_of_one_s_own_and_what_may_not_be_replaced(tmp_path: Path):
         retable(out, ene_threshold=0.5)
 
 
-def test_a_new_run_clears_the_tables_of_the_old_one(tmp_path: Path):
+def test_a_new_run_clears_the_tables_of_the_old_one(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out")
     retable(out, ene_threshold=0.5)
     (out / "ene-threshold-0.5" / "mine.txt").write_text("keep")
@@ -164,7 +164,7 @@ def test_a_new_run_clears_the_tables_of_the_old_one(tmp_path: Path):
     assert [file.name for file in (out / "ene-threshold-0.5").iterdir()] == ["mine.txt"]
 
 
-def test_the_command_tells_both_counts_and_warns_of_an_unfinished_run(tmp_path: Path):
+def test_the_command_tells_both_counts_and_warns_of_an_unfinished_run(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out", killed=True)
     done = CliRunner().invoke(app, ["retable", str(out), "--ene-threshold", "0.5", "--json"])
     assert done.exit_code == 0, done.output
@@ -177,7 +177,7 @@ def test_the_command_tells_both_counts_and_warns_of_an_unfinished_run(tmp_path: 
     assert (done.exit_code, "nothing to change" in done.output) == (2, True)
 
 
-def test_a_run_whose_other_part_has_not_begun_is_not_finished(tmp_path: Path):
+def test_a_run_whose_other_part_has_not_begun_is_not_finished(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out")
     assert retable(out, ene_threshold=0.5).finished
     record = json.loads((out / "run.json").read_text()) | {"selection": {"num_parts": 2}}
@@ -187,7 +187,7 @@ def test_a_run_whose_other_part_has_not_begun_is_not_finished(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_no_network_is_loaded(tmp_path: Path):
+def test_no_network_is_loaded(tmp_path: Path) -> None:
     out = write_run(tmp_path / "out")
     code = (
         "import sys; from aiene.cli.app import app\n"

@@ -60,14 +60,16 @@ def gone_soon(pid: int, seconds: float = 120.0) -> bool:
     return not lives(pid)
 
 
-def test_a_room_is_private_and_goes_with_all_that_was_made_for_it(tmp_path: Path):
+def test_a_room_is_private_and_goes_with_all_that_was_made_for_it(tmp_path: Path) -> None:
     with Room(tmp_path / "out" / ".aiene" / "work") as room:
         assert stat.S_IMODE(room.path.stat().st_mode) == 0o700
         (room.path / "x").write_text("x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_process_leaves_a_room_that_the_next_one_clears_and_a_live_one_is_left(tmp_path: Path):
+def test_a_killed_process_leaves_a_room_that_the_next_one_clears_and_a_live_one_is_left(
+    tmp_path: Path,
+) -> None:
     (tmp_path / f"{PREFIX}of-the-user").mkdir()  # no room: nothing in it says so
     with started(HOLD, str(tmp_path)) as process, Room(tmp_path) as mine:
         assert process.stdout is not None
@@ -89,7 +91,7 @@ def test_a_killed_process_leaves_a_room_that_the_next_one_clears_and_a_live_one_
 @pytest.mark.parametrize("with_room", [True, False])
 def test_an_archive_is_unpacked_where_a_killed_process_is_cleared(
     tmp_path: Path, with_room: bool, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     with ZipFile(tmp_path / "in-use", "w") as archive:  # the name of a room's own file, too
@@ -105,7 +107,7 @@ def test_an_archive_is_unpacked_where_a_killed_process_is_cleared(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_workers_end_with_their_parent_at_once(number: signal.Signals):
+def test_workers_end_with_their_parent_at_once(number: signal.Signals) -> None:
     with started(WORK) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -116,7 +118,7 @@ def test_workers_end_with_their_parent_at_once(number: signal.Signals):
         assert all(map(gone_soon, workers))
 
 
-def test_a_removal_that_was_broken_off_is_taken_up_again(tmp_path: Path):
+def test_a_removal_that_was_broken_off_is_taken_up_again(tmp_path: Path) -> None:
     with Room(tmp_path) as room:
         half = tmp_path / f"{PREFIX}half"
         half.mkdir()

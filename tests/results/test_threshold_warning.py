@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 from aiene.nodes.node import CountingRule
 from aiene.preprocess.profile import OPEN, PUBLISHED
@@ -11,7 +12,7 @@ from aiene.results.records import NodeResult, threshold_warnings
 
 def nodes(**ene: float | None) -> list[NodeResult]:
     """Nodes of these probabilities, by name."""
-    blank = {field.name: None for field in fields(NodeResult)}
+    blank: dict[str, Any] = {field.name: None for field in fields(NodeResult)}
     return [NodeResult(**{**blank, "name": name, "ene": value}) for name, value in ene.items()]
 
 

@@ -26,7 +26,7 @@ def driver() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("order", [ORDERS[0], ORDERS[29], ORDERS[46]], ids=str)
-def test_what_is_drawn_lies_where_it_was_drawn(order, driver: Any, tmp_path: Path) -> None:
+def test_what_is_drawn_lies_where_it_was_drawn(order: Any, driver: Any, tmp_path: Path) -> None:
     run = write_patterned_run(tmp_path, order)
     with served(run) as url:
         opened(driver, url)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -69,8 +71,8 @@ def test_a_cut_makes_two_nodes_of_one_for_the_runs_own_watershed(angle: float) -
     grid = Grid(SHAPE, SPACING, (0.0, 0.0, 0.0))
     assert len(split_nodes(Volume((drawing > 0) * np.uint8(2), grid), fg_labels=(2,), axes=False)) == 1
     across = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]) * 20
-    start, end = ((12, *(int(v) for v in np.rint(np.array([30, 30]) + s * across))) for s in (-1, 1))
-    parted = cut(drawing, SPACING, 1, start, end)
+    ends: Any = [(12, *(int(v) for v in np.rint(np.array([30, 30]) + s * across))) for s in (-1, 1)]
+    parted = cut(drawing, SPACING, 1, *ends)
     assert set(np.unique(parted)) == {0, 1, 2}
     assert (parted > 0).sum() > 0.8 * (drawing > 0).sum()
     labels = Volume((parted > 0) * np.uint8(2), grid)
@@ -79,7 +81,7 @@ def test_a_cut_makes_two_nodes_of_one_for_the_runs_own_watershed(angle: float) -
     # and a reader who says that they are one gets one, whose contour is that of both
     points = tuple(grid.points(np.argwhere(parted == v).mean(axis=0)) for v in (1, 2))
     inside = labels.with_array(labels.array == 2)
-    (joined,) = join_nodes(nodes, [points], inside, axes=False)
+    (joined,) = join_nodes(nodes, [points], inside, axes=False)  # type: ignore[list-item]
     np.testing.assert_array_equal(joined.contour, parted > 0)
     assert joined.number == min(node.number for node in nodes)
     assert len(join_nodes(nodes, [(points[0], points[0] + 500)], inside, axes=False)) == 2

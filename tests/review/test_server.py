@@ -7,6 +7,8 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def client(run: Run) -> Iterator[TestClient]:
         yield client
 
 
-def state_of(client: TestClient) -> dict:
+def state_of(client: TestClient) -> dict[str, Any]:
     page = client.get("/case/case")
     assert page.status_code == 200
     return json.loads(re.search(r'id="state">(.*?)</script>', page.text, re.DOTALL)[1])  # type: ignore[index]
@@ -39,14 +41,14 @@ def packed(voxels: np.ndarray) -> str:
     return b64encode(gzip.compress(voxels.tobytes())).decode()
 
 
-def drawing_of(state: dict, value: int = 1) -> np.ndarray:
+def drawing_of(state: dict[str, Any], value: int = 1) -> np.ndarray:
     x, y, z = state["size"]
     drawing = np.zeros((z, y, x), np.uint8)
     drawing[1:4, 2:6, 3:9] = value
     return drawing
 
 
-def body(state: dict, drawing: np.ndarray, **more) -> dict:
+def body(state: dict[str, Any], drawing: np.ndarray, **more: Any) -> dict[str, Any]:
     return {
         "drawing": packed(drawing),
         "size": state["size"],
@@ -158,7 +160,7 @@ def test_a_full_disk_is_told_and_the_session_goes_on(
 ) -> None:
     state = state_of(client)
 
-    def full(volume, path) -> None:
+    def full(volume: Any, path: Any) -> None:
         with writing(path):
             raise OSError(28, "No space left on device")
 
@@ -180,6 +182,18 @@ def test_tools_answer_with_a_drawing(client: TestClient) -> None:
     assert client.post("/edit/case", json=ask | {"tool": "paint"}).status_code == 400
     assert client.post("/edit/case", json=ask | {"tool": "grow", "at": [999, 0, 0]}).status_code == 400
     assert client.post("/edit/case", json=ask | {"tool": "cut", "from": [1], "to": 3}).status_code == 400
+
+
+def test_a_probability_at_the_threshold_is_shown_as_it_counts(run: Run) -> None:
+    """0.30001 counts at 0.3; a page that says 0.3000 beside "yes" would contradict itself."""
+    app = make_app(review := CountingReview(run.out), "t", frozenset({HOST}))
+    result = review.results["case"]
+    nodes = (replace(result.nodes[0], ene=0.30001, pos=0.9), *result.nodes[1:])
+    review.results["case"] = replace(result, nodes=nodes)
+    with TestClient(app, base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        first = state_of(client)["nodes"][0]
+    assert (first["ene"], first["pos"]) == ("0.30001", "0.9000")
 
 
 def test_a_blind_page_holds_nothing_of_the_model(run: Run) -> None:

@@ -22,11 +22,11 @@ from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.staging.patient import StagingOptions
 from aiene.risk.stratify import stratify
 from aiene.risk.table.read import complete
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.concordance import uno_c
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.survival_curves import follow_up
-from aiene.stats.time_auc import time_dependent_auc
+from aiene.stats.time_dependent_accuracy import time_dependent_auc
 from builders.risk_cohorts import SCHEME, drawn
 
 SETTINGS = AnalysisSettings(

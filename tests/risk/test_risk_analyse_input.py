@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aiene.errors import UsageError
-from aiene.report.render import Picture
+from aiene.report.style import Picture
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.regression import cox_part, make_sample

@@ -13,7 +13,7 @@ import pytest
 
 from aiene.report.document import Column, Figure
 from aiene.report.formatting import cell_text
-from aiene.report.render import render
+from aiene.report.style import render
 from aiene.risk.analyse.charts.bars import draw_bars
 from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.charts.forest import draw_dose, draw_forest
@@ -298,7 +298,7 @@ def test_old_and_new_are_compared_on_the_same_patients(numbers):
 
 
 def test_an_interval_with_an_open_end_is_drawn_as_an_arrow_and_not_a_crash():
-    from aiene.report.render import render
+    from aiene.report.style import render
 
     row = {"label": "T4", "head": False, "value": 9.0, "low": 1.2, "high": None, "text": "9.00", "look": 0}
     forest = {"rows": [row], "x_label": "HR", "heading": "HR", "looks": []}

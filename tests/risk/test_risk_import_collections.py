@@ -102,7 +102,7 @@ def test_a_date_that_is_none_is_an_error_with_its_rows(tmp_path):
     path = written(
         tmp_path, RADCURE.assign(**{"Last FU": ["31/12/2011", "1/1/2012", "1/1/2013", "1/1/2014"]})
     )
-    with pytest.raises(InputError, match='Last FU holds "31/12/2011" in row 1, which is no date'):
+    with pytest.raises(InputError, match='Last FU holds "31/12/2011" in row 1, which is not a date'):
         import_table(path, "radcure")
 
 
@@ -151,7 +151,7 @@ def test_head_neck_pet_ct_reads_all_hospitals_and_leaves_the_footer(tmp_path):
     assert t["patient_id"].tolist() == ["HN-HGJ-001", "HN-HGJ-002", "HN-CHUM-001", "HN-CHUM-002"]
     assert t["center"].tolist() == ["HGJ", "HGJ", "CHUM", "CHUM"]
     assert t["os_time"][0] == pytest.approx(551 * DAY)
-    assert any("death lies after the last follow-up" in w for w in made.warnings)
+    assert any("death is after the last follow-up" in w for w in made.warnings)
     assert t["dm_time"][:2].to_numpy() == pytest.approx(np.array([300, 1000]) * DAY)
     assert t["lrf_time"][:2].to_numpy() == pytest.approx(np.array([551, 400]) * DAY)
     assert t["hpv"].isna().tolist() == [False, True, False, True]
@@ -245,7 +245,7 @@ def test_hnscc_controls_are_inverted(tmp_path):
     assert t["n7"].tolist() == ["N2b", "N2", "N0"]
     assert t["t7"].tolist() == ["T2", "T4", "T1"]
     assert t["treatment"].tolist() == ["rt", "crt", "crt"]
-    assert any("does not say when its clock starts" in w for w in made.warnings)
+    assert any("does not state when follow-up starts" in w for w in made.warnings)
 
 
 MDA = pd.DataFrame(
@@ -330,7 +330,7 @@ def test_hn1_is_read_in_both_releases(tmp_path, dutch):
 
 
 def test_hn1_cannot_count_from_diagnosis(tmp_path):
-    with pytest.raises(InputError, match="its times count from rt_start"):
+    with pytest.raises(InputError, match="its times start at rt_start"):
         import_table(written(tmp_path, HN1), "hn1", options=ImportOptions(origin="diagnosis"))
 
 
@@ -436,4 +436,4 @@ def test_a_failure_before_the_chosen_origin_counts_at_time_0_and_is_told(tmp_pat
     )
     assert made.table["dm_time"][0] == 0.0
     assert made.table["dm_event"][0] == 1
-    assert any("dm: the event lies before the origin in rows 1, 3" in w for w in made.warnings)
+    assert any("dm: the event is before the origin in rows 1, 3" in w for w in made.warnings)

@@ -1,4 +1,4 @@
-"""Own tables by a mapping file: nothing is guessed."""
+"""Own tables by a mapping file: not guessed."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_an_own_table_is_read_as_its_mapping_says(own):
     ("change", "part"),
     [
         (('unit = "months"\n', ""), "the unit of os_time is not stated"),
-        (('origin = "rt_start"\n', ""), "does not say when the clock starts"),
+        (('origin = "rt_start"\n', ""), "does not state when follow-up starts"),
         (('unit = "months"', 'unit = "weeks"'), "unit: input should be 'days', 'months' or 'years'"),
         (('patient_id = "ID"\n', ""), "the mapping has no patient_id"),
         (('os_time = "Months"', 'os_time = "Weeks"'), "it has no column Weeks"),
-        (('os_time = "Months"', 'os_tme = "Months"'), "no canonical column is called os_tme"),
+        (('os_time = "Months"', 'os_tme = "Months"'), "there is no canonical column os_tme"),
         (("[columns]", "[colums]"), "colums"),
         (('equivocal = ""\n', ""), 'p16 holds "equivocal" in row 3'),
         (('unit = "months"', 'unit = "months'), "it is not TOML"),
@@ -150,13 +150,13 @@ def test_days_of_the_calendar_become_years_from_the_day_of_origin(own):
     assert made["os_time"].tolist() == pytest.approx([1096 / 365.25, 731 / 365.25])
     assert made["dm_time"].tolist() == pytest.approx([366 / 365.25, 731 / 365.25])  # followed to the end
     assert made["patient_id"].tolist() == ["1", "2"]
-    assert '"Total" in row 3 is no patient but sums the table up; left out' in made.attrs["warnings"]
+    assert '"Total" in row 3 summarises the table and is not a patient; left out' in made.attrs["warnings"]
 
 
 @pytest.mark.parametrize(
     ("mapping", "sentence"),
     [
-        (DATED.replace('date_format = "%d/%m/%Y"', ""), "no day as %Y-%m-%d"),
+        (DATED.replace('date_format = "%d/%m/%Y"', ""), "not a date like %Y-%m-%d"),
         (DATED.replace('origin_date = "RT"', 'unit = "years"'), 'holds the day "01/02/2023" in rows 1, 2'),
     ],
 )

@@ -113,7 +113,7 @@ def test_an_own_count_gives_way_and_is_told(run):
     table = clinical("a").assign(n_ai_ene=pd.array([9], dtype="Int64"))
     made = join_ai_ene(table, run())
     assert made.table["n_ai_ene"].tolist() == [2]
-    assert any("gives way" in w for w in made.warnings)
+    assert any("is replaced by" in w for w in made.warnings)
 
 
 def test_counts_of_two_models_are_told(run):
@@ -132,6 +132,12 @@ def test_the_nodes_of_a_run_come_with_their_patient(run):
     (path.parent / "nodes.csv").write_text("case_id,node,ene\na_1,1,0.7\na_1,2,0.1\nb_1,1,\n")
     nodes = run_nodes(path, id_pattern="^(.)_")
     assert nodes.to_dict("list") == {"patient_id": ["a", "a"], "ene": [0.7, 0.1]}
+
+
+def test_nodes_that_do_not_count_are_known_as_such(run):
+    path = run()
+    (path.parent / "nodes.csv").write_text("case_id,node,ene,counts\na,1,0.7,1\na,2,0.9,0\n")
+    assert run_nodes(path).to_dict("list") == {"patient_id": ["a", "a"], "ene": [0.7, 0.9], "counts": [1, 0]}
 
 
 @pytest.mark.parametrize("where", [".", "ene-threshold-0.5"])

@@ -182,12 +182,12 @@ def test_the_extension_is_that_of_the_named_source(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name = ", "it is no TOML"),
+        ("name = ", "it is not TOML"),
         (PLAIN.replace("mine", "Mine!") + SEVEN, "name: string should match"),
         (PLAIN + SEVEN + "color = 1\n", "stage.10.color: extra inputs"),
         (PLAIN + SEVEN.replace('["N3"]', '["N4"]'), "names the N N4"),
-        (PLAIN + EXTENSION, "asks for the extension"),
-        (PLAIN.replace("mine", "ajcc7") + SEVEN, "are there already"),
+        (PLAIN + EXTENSION, "uses extension"),
+        (PLAIN.replace("mine", "ajcc7") + SEVEN, "exist already"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:

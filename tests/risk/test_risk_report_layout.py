@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from aiene.report.document import Column, Figure, Fold, Section, Table
-from aiene.report.page import page
-from aiene.report.render import Picture
+from aiene.report.style import Picture
+from aiene.report.write import page
 from aiene.risk.analyse.cohort import Outcome, make_cohort
 from aiene.risk.analyse.curve_panels import FEWEST_AT_RISK, Stratum, cut
 from aiene.risk.analyse.descriptives import table_one

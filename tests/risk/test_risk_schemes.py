@@ -62,7 +62,7 @@ def test_classes_are_named_by_their_cutoffs():
     [
         ({"mapping": {"low": ("a", "a", "b"), "high": ("b", "b", "c")}}, "no row for intermediate"),
         ({"mapping": {**scheme().mapping, "odd": ("a", "a", "a")}}, "has no group odd"),
-        ({"mapping": {**scheme().mapping, "low": ("a", "b")}}, "low maps 2 classes, and the cutoffs make 3"),
+        ({"mapping": {**scheme().mapping, "low": ("a", "b")}}, "low maps 2 classes, and the cutoffs give 3"),
         ({"groups": ("a", "b")}, "do not use the same names (c)"),
         ({"groups": ("a", "b", "c", "d")}, "do not use the same names (d)"),
         ({"groups": ("a", "b", "c", "c")}, "listed twice"),
@@ -76,7 +76,7 @@ def test_classes_are_named_by_their_cutoffs():
         ({"base_definition": "ang"}, "base_definition ang"),
         ({"mapping": {**scheme().mapping, "low": ("b", "a", "b")}}, "low gets better with more n_ai_ene"),
         ({"mapping": {**scheme().mapping, "low": ("c", "c", "c")}}, "a worse base group gets a better group"),
-        ({"source": SchemeSource("derived", "us")}, "says its source.cohort and source.method"),
+        ({"source": SchemeSource("derived", "us")}, "must state source.cohort and source.method"),
         ({"source": SchemeSource("guessed", "us")}, "prespecified or derived"),
         ({"source": SchemeSource("prespecified", "")}, "source.by"),
     ],
@@ -122,8 +122,8 @@ def test_any_change_of_the_content_changes_the_hash():
     ("text", "part"),
     [
         ("name = ", "it is not TOML"),
-        ("name = 'x'\n", "it is no scheme"),
-        ("odd = 1\n", "it is no scheme"),
+        ("name = 'x'\n", "it is not a scheme"),
+        ("odd = 1\n", "it is not a scheme"),
         ("\xff", "it is not TOML"),
     ],
 )

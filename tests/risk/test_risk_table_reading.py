@@ -15,7 +15,7 @@ from aiene.risk.table.columns import COLUMNS
 from aiene.risk.table.endpoints import competing, endpoint
 from aiene.risk.table.files import read_raw, write_table
 from aiene.risk.table.read import complete, read_table
-from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.competing_risks import cumulative_incidence
 
 GOOD = pd.DataFrame(
     {
@@ -107,7 +107,9 @@ def refused(table, *parts):
 
 
 def test_events_coded_1_and_2_are_refused_since_they_can_mean_either():
-    refused(bad(os_event=[2, 1, 2, 1]), "os_event is coded 1 and 2", "either way", "[values.os_event]")
+    refused(
+        bad(os_event=[2, 1, 2, 1]), "os_event is coded 1 and 2", "which is ambiguous", "[values.os_event]"
+    )
 
 
 def test_other_events_are_refused_with_value_and_rows():
@@ -190,7 +192,7 @@ def test_one_code_only_is_warned_of():
 
 
 def test_a_patient_twice_is_refused_by_name():
-    refused(bad(patient_id=["a", "b", "a", "d"]), "1 patient stands more than once", "a (rows 1, 3)")
+    refused(bad(patient_id=["a", "b", "a", "d"]), "1 patient appears more than once", "a (rows 1, 3)")
 
 
 def test_a_patient_without_name_is_refused():
@@ -234,7 +236,9 @@ def test_the_column_says_the_edition_where_nothing_else_does(column, edition):
 
 
 def test_an_edition_is_needed_where_two_columns_hold_n():
-    refused(bad(n8="N1").drop(columns="edition_n"), "N stands in n7 and n8 without edition_n", "rows 1, 2, 3")
+    refused(
+        bad(n8="N1").drop(columns="edition_n"), "N is given in n7 and n8 without edition_n", "rows 1, 2, 3"
+    )
 
 
 BARE = {"patient_id": ["a", "b", "c"], "site": "oropharynx", "T": ["T1", "T4a", None],
@@ -266,14 +270,14 @@ def test_each_row_may_say_its_edition_in_one_column():
 
 def test_t_and_n_without_any_edition_are_told_in_one_sentence():
     refused(
-        pd.DataFrame(BARE), "the columns T and N do not say which TNM edition", "--edition 7 or --edition 8"
+        pd.DataFrame(BARE), "the columns T and N do not state the TNM edition", "--edition 7 or --edition 8"
     )
 
 
 def test_an_edition_that_is_asked_for_gives_way_to_the_tables_own():
     table = complete(GOOD, edition="8")
     assert table["edition_t"].tolist() == ["7"] * 4
-    assert any("--edition 8 is left aside where edition_t says another" in w for w in table.attrs["warnings"])
+    assert any("--edition 8 is ignored where edition_t states another" in w for w in table.attrs["warnings"])
     nameless = GOOD.drop(columns=["edition_t", "edition_n"])
     assert complete(nameless, edition="7")["edition_t"].tolist() == ["7"] * 4
     with pytest.raises(TableError, match="edition_t does not fit"):
@@ -307,7 +311,7 @@ def test_everything_that_is_wrong_is_told_at_one_time():
         complete(table, name="cohort.csv")
     found = caught.value.problems
     assert all(problem.startswith("cohort.csv: ") and problem.endswith(".") for problem in found)
-    for part in ('hpv holds "maybe"', "coded 1 and 2", "age is 720", "1 patient stands more than once",
+    for part in ('hpv holds "maybe"', "coded 1 and 2", "age is 720", "1 patient appears more than once",
                  "patient_id is missing in row 4", "edition_n does not fit"):  # fmt: skip
         assert sum(part in problem for problem in found) == 1, part
     assert len(found) == 6  # nothing that only follows, such as a time without an event
@@ -319,7 +323,7 @@ def test_headers_in_another_spelling_are_known_and_others_are_named():
     )
     assert table["patient_id"].tolist() == GOOD["patient_id"].tolist()
     assert table["pack_years"].tolist()[:3] == [0.0, 10.0, 10.5]
-    assert "columns that are carried along but not read: Shoe" in table.attrs["notes"]
+    assert "columns that are copied but not used: Shoe" in table.attrs["notes"]
     refused(GOOD.assign(HPV="positive"), "the columns hpv and HPV are both hpv")
 
 
@@ -350,7 +354,7 @@ def test_times_without_events_are_refused():
 def test_an_event_after_the_last_follow_up_is_kept_and_told():
     table = complete(bad(dm_time=[1.5, 2.5, 3.0, 0.0]))
     assert any(
-        "dm: the event lies after the last follow-up in row 1; kept" in w for w in table.attrs["warnings"]
+        "dm: the event is after the last follow-up in row 1; kept" in w for w in table.attrs["warnings"]
     )
     assert endpoint(table, "dm").time[0] == 1.5
 
@@ -421,7 +425,7 @@ def test_a_failure_and_death_on_one_day_is_the_failure():
         ("a.csv", b"patient_id,site\n", "it has a header but no rows"),
         ("a.csv", b"x,y\n1,2\n", "it has no column patient_id"),
         ("a.csv", b"patient_id,site\n1,larynx\n2,larynx,3\n", "cannot be read as a table"),
-        ("a.csv", b"patient_id,site,site\n1,larynx,larynx\n", "stands twice"),
+        ("a.csv", b"patient_id,site,site\n1,larynx,larynx\n", "appears twice"),
         ("a.xlsx", b"not a workbook", "it is not an Excel workbook"),
         ("a.parquet", b"not parquet at all", "it is not a Parquet file"),
         ("a.sav", b"spss", ".sav is not a known kind of table"),
@@ -513,14 +517,14 @@ def test_a_row_that_sums_up_is_no_patient_and_whole_numbers_keep_their_point():
     assert table["patient_id"].tolist() == ["1", "2", "3"]
     assert table["edition_n"].tolist() == ["7", "7", "7"]
     assert table["n7"].tolist() == ["N2", "N1", "N0"]
-    assert any('"Total:" in row 4 is no patient' in w for w in table.attrs["warnings"])
+    assert any('"Total:" in row 4 summarises the table' in w for w in table.attrs["warnings"])
 
 
 def test_follow_up_for_a_failure_ends_with_the_patients():
     table = complete(bad(os_time=[2.0, 2.5, 3.0, 1.0], os_event=[1, 0, 0, 0], dm_time=[5.0, 2.5, 3.0, 0.5],
                          dm_event=[0, 0, 0, 1]))  # fmt: skip
     assert table["dm_time"].tolist() == [2.0, 2.5, 3.0, 0.5]
-    assert any("dm_time lies beyond os_time" in w and "row 1" in w for w in table.attrs["warnings"])
+    assert any("dm_time is beyond os_time" in w and "row 1" in w for w in table.attrs["warnings"])
     assert (competing(table, "dm").time[0], competing(table, "dm").event[0]) == (2.0, 2)
 
 

@@ -23,8 +23,8 @@ from aiene.risk.table.files import write_table
 from aiene.risk.table.read import complete
 from aiene.risk.validate.run import validate
 from aiene.stats.pair_counts import harrell_c
-from aiene.stats.prediction_sample_size import patients_for, required_sample
 from aiene.stats.records import NotEstimableError
+from aiene.stats.sample_size import patients_for, required_sample
 from builders.risk_cohorts import SCHEME, drawn
 
 COVARIATES = ("hpv", "t", "age")
@@ -111,11 +111,11 @@ def test_levels_that_the_model_never_saw_and_other_editions_are_not_guessed():
     score, reason = model.linear_predictor(other)
     unseen = (other["t7"] == "T4a").to_numpy() & other["hpv"].notna().to_numpy()
     assert unseen.sum() > 10
-    assert all("a level the model never saw" in r for r in reason[unseen])
+    assert all("a level that the model was not fitted on" in r for r in reason[unseen])
     assert np.isnan(score[unseen]).all()
     with pytest.raises(UsageError, match="edition"):
         model.linear_predictor(other.assign(edition_t="8", t8=other["t7"], t7=None))
-    with pytest.raises(NotEstimableError, match="says nothing of 40"):
+    with pytest.raises(NotEstimableError, match="gives no risk at 40"):
         model.risk(np.zeros(1), [40.0])
 
 

@@ -62,7 +62,7 @@ def test_an_engine_that_computes_something_else_is_not_taken(
     assert (engine.name, engine.exact, engine.notes) == ("torch float32", True, ())
     assert caplog.messages == [
         "a cannot run this network (no such operation)",
-        "b answers otherwise than it should here and was not taken",
+        "b gave a wrong answer in the check and is not used",
     ]
 
 

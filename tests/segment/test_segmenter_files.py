@@ -106,12 +106,12 @@ def test_weights_that_do_not_fit_are_named(
     [
         (
             {"arguments": {"conv_op": "os.system"}},
-            r"^plans\.json: its conv_op os.system is none that is known",
+            r"^plans\.json: its conv_op os.system is not known",
         ),
-        ({"arguments": {"nonlin": ["torch.nn.ReLU"]}}, "nonlin .* is none that is known"),
+        ({"arguments": {"nonlin": ["torch.nn.ReLU"]}}, "nonlin .* is not known"),
         ({"arguments": {"surprise": 1}}, "unknown argument surprise"),
-        ({"arguments": {"n_stages": 10**9}}, "n_stages is no sensible number"),
-        ({"arguments": {"n_conv_per_stage": [2, 10**9, 2]}}, "n_conv_per_stage is no sensible number"),
+        ({"arguments": {"n_stages": 10**9}}, "n_stages is not a plausible number"),
+        ({"arguments": {"n_conv_per_stage": [2, 10**9, 2]}}, "n_conv_per_stage is not a plausible number"),
         ({"plans": {"transpose_forward": [1, 2, 0]}}, "do not undo each other"),
         ({"plans": {"transpose_forward": [0, 1, 7]}}, "transpose_forward"),
         ({"configuration": {"spacing": [float("nan"), 1.0, 1.0]}}, "spacing"),
@@ -132,7 +132,7 @@ def test_weights_that_do_not_fit_are_named(
         ({"dataset": {"labels": {"background": 0, "tumor": [1, 2], "node": 2}}}, r"regions .*\(tumor\)"),
         ({"dataset": {"labels": {"background": 0, "GTVn": 2}}}, "do not count up"),
         ({"checkpoint": {"init_args": {}}}, "which configuration"),
-        ({"checkpoint": {"network_weights": {"a": "b"}}}, "no tensor"),
+        ({"checkpoint": {"network_weights": {"a": "b"}}}, "not a tensor"),
         ({"checkpoint": {"network_weights": None}}, "no weights"),
     ],
 )
@@ -149,7 +149,7 @@ def test_an_unknown_network_class_is_never_imported(make_model: Make) -> None:
     plans = json.loads((folder / "plans.json").read_text())
     plans["configurations"]["3d_fullres"]["architecture"]["network_class_name"] = "antigravity.Network"
     (folder / "plans.json").write_text(json.dumps(plans))
-    with pytest.raises(ModelError, match=r"antigravity\.Network is none that is known"):
+    with pytest.raises(ModelError, match=r"antigravity\.Network is not known"):
         load_segmenter(folder)
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from aiene.stats.calibration import calibration
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.concordance import uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox, linear_predictor
-from aiene.stats.cumulative_incidence import cumulative_incidence, cumulative_incidence_by_group
 from aiene.stats.decision_curve import decision_curve
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.internal_validation import optimism
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.proportional_hazards import proportional_hazards
 from aiene.stats.reclassification import reclassification
-from aiene.stats.survival_curves import kaplan_meier, kaplan_meier_by_group
+from aiene.stats.survival_curves import kaplan_meier
 from aiene.stats.tests import gray_test, log_rank
-from aiene.stats.time_auc import time_dependent_auc
-from builders.survival_cohorts import bmtcrr, lung, rossi, rossi_columns, simulated, sksurv_data
+from aiene.stats.time_dependent_accuracy import time_dependent_auc
+from builders.survival_cohorts import bmtcrr, by_group, lung, rossi, rossi_columns, simulated, sksurv_data
 
 LUNG_MODEL = ["age", "sex", "ph.ecog"]
 
@@ -31,7 +34,7 @@ def lung_risk() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return time, event, fit_cox(time, event, table[LUNG_MODEL]).risk(table[LUNG_MODEL])
 
 
-def test_row_1_log_rank_of_sex_in_lung_is_that_of_r():
+def test_row_1_log_rank_of_sex_in_lung_is_that_of_r() -> None:
     table = lung("sex")
     test = log_rank(table.time, table.status, table.sex)
     assert test.statistic == pytest.approx(10.3267, abs=1e-4)
@@ -40,16 +43,16 @@ def test_row_1_log_rank_of_sex_in_lung_is_that_of_r():
     assert [(row.n, row.observed) for row in test.rows] == [(138, 112), (90, 53)]
 
 
-def test_rows_2_and_3_medians_and_one_year_survival_in_lung():
+def test_rows_2_and_3_medians_and_one_year_survival_in_lung() -> None:
     table = lung("sex")
     curves = [kaplan_meier(table.time, table.status)]
-    curves += kaplan_meier_by_group(table.time, table.status, table.sex).values()
+    curves += by_group(kaplan_meier, table.time, table.status, table.sex).values()
     assert [curve.median.value for curve in curves] == [310, 270, 426]
     at_year = [curve.at([365.25])[0].value for curve in curves]
     assert at_year == pytest.approx([0.40924, 0.33609, 0.52646], abs=1e-5)
 
 
-def test_row_4_cox_of_sex_in_lung():
+def test_row_4_cox_of_sex_in_lung() -> None:
     table = lung("sex")
     fit = cox(table.time, table.status, table[["sex"]])
     row = fit.rows[0]
@@ -59,7 +62,7 @@ def test_row_4_cox_of_sex_in_lung():
     assert fit.concordance == pytest.approx(0.5786, abs=1e-4)
 
 
-def test_row_5_cox_of_three_covariates_in_lung():
+def test_row_5_cox_of_three_covariates_in_lung() -> None:
     table = lung(*LUNG_MODEL)
     fit = cox(table.time, table.status, table[LUNG_MODEL])
     assert fit.n == 227
@@ -67,7 +70,7 @@ def test_row_5_cox_of_three_covariates_in_lung():
     assert fit.concordance == pytest.approx(0.63714, abs=1e-5)
 
 
-def test_row_6_cox_of_seven_covariates_in_rossi():
+def test_row_6_cox_of_seven_covariates_in_rossi() -> None:
     table = rossi()
     fit = cox(table.week, table.arrest, table[rossi_columns()])
     expected = [-0.37942, -0.05744, 0.31390, -0.14980, -0.43370, -0.08487, 0.09150]
@@ -77,7 +80,7 @@ def test_row_6_cox_of_seven_covariates_in_rossi():
     assert fit.concordance == pytest.approx(0.6403, abs=1e-4)
 
 
-def test_row_7_schoenfeld_test_in_rossi():
+def test_row_7_schoenfeld_test_in_rossi() -> None:
     table = rossi()
     test = proportional_hazards(
         table.week, table.arrest, table[rossi_columns()], transform="rank", method="approximate"
@@ -87,19 +90,19 @@ def test_row_7_schoenfeld_test_in_rossi():
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-3)
 
 
-def test_row_8_log_rank_of_four_cell_types_in_veterans():
+def test_row_8_log_rank_of_four_cell_types_in_veterans() -> None:
     X, time, event = sksurv_data("veterans_lung_cancer")
     test = log_rank(time, event, X.Celltype.astype(str))
     assert test.statistic == pytest.approx(25.4037003458, abs=1e-6)
     assert (test.df, test.p) == (3, pytest.approx(1.2712e-05, rel=1e-4))
 
 
-def test_row_9_log_rank_of_race_in_rossi():
+def test_row_9_log_rank_of_race_in_rossi() -> None:
     table = rossi()
     assert log_rank(table.week, table.arrest, table.race).statistic == pytest.approx(0.576101713684, abs=1e-6)
 
 
-def test_rows_10_and_11_c_and_auc_are_those_of_r_on_whas500():
+def test_rows_10_and_11_c_and_auc_are_those_of_r_on_whas500() -> None:
     """The file that the anchors name is not installed: the same cohort with an own score, by R (reference/).
 
     scikit-survival, which the anchors quote, takes the censoring curve at the event's time, R just before it.
@@ -120,7 +123,7 @@ def test_rows_10_and_11_c_and_auc_are_those_of_r_on_whas500():
     assert found == pytest.approx(by_r, abs=1e-9)
 
 
-def test_row_12_uno_c_and_auc_of_the_lung_model():
+def test_row_12_uno_c_and_auc_of_the_lung_model() -> None:
     """By R (reference/); scikit-survival has 0.62638, 0.63332, 0.69808 and 0.64752, since times tie."""
     time, event, risk = lung_risk()
     assert uno_c(time, event, risk) == pytest.approx(0.62614829521427, abs=1e-9)
@@ -129,14 +132,14 @@ def test_row_12_uno_c_and_auc_of_the_lung_model():
     assert aucs == pytest.approx([0.698024965769445, 0.647397660015363], abs=1e-9)
 
 
-def test_row_13_gray_test_is_that_of_r(shared):
+def test_row_13_gray_test_is_that_of_r(shared: Path) -> None:
     table = bmtcrr(shared)
     for cause, statistic, p in ((1, 2.8623325, 0.09067592), (2, 0.4481279, 0.50322531)):
         test = gray_test(table.ftime, table.Status, table.D, cause=cause)
         assert (test.statistic, test.p) == pytest.approx((statistic, p), abs=1e-6)
 
 
-def test_row_14_cumulative_incidence_is_that_of_r(shared):
+def test_row_14_cumulative_incidence_is_that_of_r(shared: Path) -> None:
     table = bmtcrr(shared)
     expected = {
         ("ALL", 1): {20: 0.3713851, 40: 0.3875571, 60: 0.3875571},
@@ -145,12 +148,13 @@ def test_row_14_cumulative_incidence_is_that_of_r(shared):
         ("AML", 2): {20: 0.4439103, 40: 0.4551473},
     }
     for (group, cause), values in expected.items():
-        curve = cumulative_incidence_by_group(table.ftime, table.Status, table.D, cause=cause)[group]
+        curves = by_group(partial(cumulative_incidence, cause=cause), table.ftime, table.Status, table.D)
+        curve = curves[group]
         found = [estimate.value for estimate in curve.at(list(values))]
         assert found == pytest.approx(list(values.values()), abs=1e-6)
 
 
-def test_row_15_fine_gray_is_that_of_r(shared):
+def test_row_15_fine_gray_is_that_of_r(shared: Path) -> None:
     table = bmtcrr(shared)
     fit = fine_gray(table.ftime, table.Status, table[["Sex_", "D_", "Phase_", "Age", "Source_"]])
     assert fit.coef == pytest.approx([0.0494, -0.4860, 0.4144, -0.0174, 0.9526], abs=1e-4)
@@ -164,7 +168,7 @@ def test_row_15_fine_gray_is_that_of_r(shared):
     assert (fit.lrt, fit.lrt_df) == (pytest.approx(23.6, abs=0.05), 5)
 
 
-def test_row_16_cumulative_incidence_of_35_transplants():
+def test_row_16_cumulative_incidence_of_35_transplants() -> None:
     _, time, state = sksurv_data("bmt")
     expected = {1: [0.204926, 0.237712, 0.272839, 0.272839], 2: [0.175792, 0.340760, 0.411015, 0.481270]}
     for cause, values in expected.items():
@@ -172,7 +176,7 @@ def test_row_16_cumulative_incidence_of_35_transplants():
         assert found == pytest.approx(values, abs=1e-6)
 
 
-def test_row_17_gray_and_fine_gray_of_35_transplants():
+def test_row_17_gray_and_fine_gray_of_35_transplants() -> None:
     X, time, state = sksurv_data("bmt")
     disease = X.dis.astype(str)
     dummy = pd.DataFrame({"dis": (disease == disease.max()).astype(float)})
@@ -191,7 +195,7 @@ def breslow(time: np.ndarray, event: np.ndarray, X: np.ndarray) -> np.ndarray:
     return PHReg(time, X, event, ties="breslow").fit(disp=0).params
 
 
-def test_row_18_fine_gray_without_competing_events_is_cox():
+def test_row_18_fine_gray_without_competing_events_is_cox() -> None:
     table = lung("sex", "age")
     fit = fine_gray(table.time, table.status, table[["sex", "age"]])
     assert fit.coef == pytest.approx([-0.51256479, 0.01701289], abs=1e-7)
@@ -199,7 +203,7 @@ def test_row_18_fine_gray_without_competing_events_is_cox():
     assert fit.coef == pytest.approx(other, abs=1e-7)
 
 
-def test_row_19_fine_gray_without_censoring_is_cox_with_competing_times_at_infinity():
+def test_row_19_fine_gray_without_censoring_is_cox_with_competing_times_at_infinity() -> None:
     table = lung("sex", "age")
     state = np.where(table.status == 1, 1, 2)
     fit = fine_gray(table.time, state, table[["sex", "age"]])
@@ -210,7 +214,7 @@ def test_row_19_fine_gray_without_censoring_is_cox_with_competing_times_at_infin
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_row_20_incidences_sum_to_one_less_survival_from_any_event(seed):
+def test_row_20_incidences_sum_to_one_less_survival_from_any_event(seed: Any) -> None:
     table = simulated(150, seed, competing=True).round({"time": 1})
     horizons = np.linspace(0, 7, 40)
     both = sum(
@@ -220,14 +224,14 @@ def test_row_20_incidences_sum_to_one_less_survival_from_any_event(seed):
     np.testing.assert_allclose(both, 1 - any_event, atol=1e-12)
 
 
-def test_row_21_uno_is_harrell_without_censoring():
+def test_row_21_uno_is_harrell_without_censoring() -> None:
     time, _, risk = lung_risk()
     everyone = np.ones_like(time)
     assert harrell_c(time, everyone, risk).c == pytest.approx(0.5890772054, abs=1e-10)
     assert uno_c(time, everyone, risk) == pytest.approx(harrell_c(time, everyone, risk).c, abs=1e-12)
 
 
-def test_row_22_c_of_a_constant_and_of_a_reversed_score():
+def test_row_22_c_of_a_constant_and_of_a_reversed_score() -> None:
     time, event, risk = lung_risk()
     assert harrell_c(time, event, np.zeros_like(time)).c == pytest.approx(0.5, abs=1e-12)
     assert uno_c(time, event, np.zeros_like(time)) == pytest.approx(0.5, abs=1e-12)
@@ -235,7 +239,7 @@ def test_row_22_c_of_a_constant_and_of_a_reversed_score():
     assert uno_c(time, event, -risk) == pytest.approx(1 - uno_c(time, event, risk), abs=1e-12)
 
 
-def test_row_23_decision_curve_of_treating_all_and_none():
+def test_row_23_decision_curve_of_treating_all_and_none() -> None:
     table = simulated(300, 5)
     event = (table.state == 1).astype(int)
     thresholds = np.array([0.05, 0.2, 0.5, 0.8])
@@ -248,28 +252,28 @@ def test_row_23_decision_curve_of_treating_all_and_none():
     np.testing.assert_allclose(curve.curves["none"].net_benefit, 0, atol=1e-12)
 
 
-def test_row_24_calibration_slope_on_own_training_data_is_one():
+def test_row_24_calibration_slope_on_own_training_data_is_one() -> None:
     table = lung(*LUNG_MODEL)
     model = fit_cox(table.time, table.status, table[LUNG_MODEL])
     risk = 1 - model.survival(table[LUNG_MODEL], [365.25])[:, 0]
     assert calibration(table.time, table.status, risk, 365.25).slope.value == pytest.approx(1, abs=1e-6)
 
 
-def test_row_25_optimism_of_a_noise_marker_with_a_searched_cut_is_corrected():
+def test_row_25_optimism_of_a_noise_marker_with_a_searched_cut_is_corrected() -> None:
     table = simulated(200, 11)
     time, event, x = (table[name].to_numpy() for name in ("time", "state", "x"))
     marker = np.random.default_rng(12).normal(size=200)
     cuts = np.quantile(marker, np.linspace(0.1, 0.9, 17))
 
-    def gain(patients, cut):
+    def gain(patients: Any, cut: Any) -> Any:
         base = fit_cox(time[patients], event[patients], x[patients, None])
         both = np.stack([x, marker > cut], axis=1)
         return base, fit_cox(time[patients], event[patients], both[patients]), cut
 
-    def search(patients, _):
+    def search(patients: Any, _: Any) -> Any:
         return max((gain(patients, cut) for cut in cuts), key=lambda found: found[1].log_likelihood)
 
-    def delta(found, patients):
+    def delta(found: Any, patients: Any) -> Any:
         base, larger, cut = found
         both = np.stack([x, marker > cut], axis=1)[patients]
         old = harrell_c(time[patients], event[patients], base.risk(x[patients, None])).c
@@ -281,7 +285,7 @@ def test_row_25_optimism_of_a_noise_marker_with_a_searched_cut_is_corrected():
     assert abs(row.corrected) < 2 * spread
 
 
-def test_row_26_identical_models_reclassify_nobody():
+def test_row_26_identical_models_reclassify_nobody() -> None:
     table = simulated(200, 6)
     groups = np.where(table.x > 0, "high", "low")
     event = (table.state == 1).astype(int)
@@ -290,6 +294,6 @@ def test_row_26_identical_models_reclassify_nobody():
     assert (result.up, result.down) == (0, 0)
 
 
-def test_equal_patients_have_equal_risk_to_the_last_bit():
+def test_equal_patients_have_equal_risk_to_the_last_bit() -> None:
     rows = np.random.default_rng(0).normal(size=(1, 3)).repeat(257, axis=0)
     assert np.unique(linear_predictor(rows, np.array([0.011067, -0.55261, 0.463728]))).size == 1

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from aiene.errors import AieneError, UsageError
-from aiene.stats.brier import brier_score
 from aiene.stats.calibration import calibration
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.concordance import concordance, uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox, nested_lrt, term_test
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.decision_curve import decision_curve
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.imputation import impute, rubin
 from aiene.stats.internal_validation import optimism, permutation_control
 from aiene.stats.life_table import nelson_aalen
@@ -30,7 +29,7 @@ from aiene.stats.sample_size import count_distribution, information
 from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst, rmst_difference
 from aiene.stats.tests import gray_pairwise, gray_test, log_rank, log_rank_pairwise, log_rank_trend
-from aiene.stats.time_auc import time_dependent_auc
+from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
 from builders.survival_cohorts import simulated
 
 N = 40
@@ -107,14 +106,14 @@ def spoiled(values: np.ndarray, value: float) -> np.ndarray:
         "time-words",
     ],
 )
-def test_wrong_times_and_codes_are_refused_by_every_analysis(name, time, event):
+def test_wrong_times_and_codes_are_refused_by_every_analysis(name: Any, time: Any, event: Any) -> None:
     with pytest.raises(UsageError) as refused:
         ANALYSES[name](time, event, GROUP)
     assert str(refused.value).endswith(".")
 
 
 @every
-def test_no_patient_is_told_by_every_analysis(name):
+def test_no_patient_is_told_by_every_analysis(name: Any) -> None:
     with pytest.raises(AieneError):
         ANALYSES[name](np.array([]), np.array([]), np.array([]))
 
@@ -131,7 +130,7 @@ FINE_WITHOUT_EVENTS |= {"decision_curve", "log_rank_pairwise", "gray_pairwise"}
 
 
 @every
-def test_all_censored_is_a_flat_curve_or_a_sentence(name):
+def test_all_censored_is_a_flat_curve_or_a_sentence(name: Any) -> None:
     if name in FINE_WITHOUT_EVENTS:
         result = ANALYSES[name](TIME, np.zeros(N), GROUP)
         assert to_json(result) is not None
@@ -142,7 +141,7 @@ def test_all_censored_is_a_flat_curve_or_a_sentence(name):
     assert ";" in str(refused.value)
 
 
-def sentence_or_json(analysis) -> str:
+def sentence_or_json(analysis: Any) -> str:
     """What a report would hold: the result without NaN, or the sentence that says why there is none."""
     try:
         return json.dumps(to_json(analysis()), allow_nan=False)
@@ -164,7 +163,7 @@ def sentence_or_json(analysis) -> str:
     ],
     ids=["five-patients", "all-at-once", "all-at-zero", "some-at-zero", "ties", "all-events", "one-event"],
 )
-def test_poor_cohorts_give_a_result_or_a_sentence(name, time, event):
+def test_poor_cohorts_give_a_result_or_a_sentence(name: Any, time: Any, event: Any) -> None:
     group = GROUP[: len(time)] if len(time) == N else np.array(["low", "low", "high", "high", "low"])
     answer = sentence_or_json(lambda: ANALYSES[name](time, event, group))
     assert answer.endswith(".") or json.loads(answer) is not None
@@ -174,25 +173,25 @@ def test_poor_cohorts_give_a_result_or_a_sentence(name, time, event):
     "test",
     [log_rank, log_rank_pairwise, gray_test, gray_pairwise],
 )
-def test_one_group_cannot_be_compared(test):
+def test_one_group_cannot_be_compared(test: Any) -> None:
     with pytest.raises(NotEstimableError, match="two groups"):
         test(TIME, EVENT, np.array(["only"] * N))
 
 
 @pytest.mark.parametrize("label", [None, np.nan, pd.NA])
-def test_a_missing_group_is_refused(label):
+def test_a_missing_group_is_refused(label: Any) -> None:
     labels = np.array(GROUP, dtype=object)
     labels[0] = label
     with pytest.raises(UsageError, match="missing labels"):
         log_rank(TIME, EVENT, labels)
 
 
-def test_a_group_outside_the_order_is_named():
+def test_a_group_outside_the_order_is_named() -> None:
     with pytest.raises(UsageError, match="high"):
         log_rank(TIME, EVENT, GROUP, order=["low", "middle"])
 
 
-def test_a_group_without_events_still_has_a_test_and_a_pair_that_cannot_be_told_is_nan():
+def test_a_group_without_events_still_has_a_test_and_a_pair_that_cannot_be_told_is_nan() -> None:
     group = np.where(np.arange(N) < 10, "none", GROUP)
     event = np.where(group == "none", 0, EVENT)
     assert log_rank(TIME, event, group).df == 2
@@ -205,7 +204,7 @@ def test_a_group_without_events_still_has_a_test_and_a_pair_that_cannot_be_told_
 
 
 @pytest.mark.parametrize("fallback", ["firth", "ridge"])
-def test_perfect_separation_is_named_and_answered_by_a_penalised_estimate(fallback):
+def test_perfect_separation_is_named_and_answered_by_a_penalised_estimate(fallback: Any) -> None:
     table = pd.DataFrame({"x": X.x, "never": ((EVENT == 0) & (np.arange(N) % 2 == 0)).astype(float)})
     assert find_separation(TIME, EVENT, table) == ("never",)
     fit = cox(TIME, EVENT, table, fallback=fallback)
@@ -221,20 +220,20 @@ def test_perfect_separation_is_named_and_answered_by_a_penalised_estimate(fallba
     assert not fit_cox(TIME, EVENT, table).converged
 
 
-def test_separation_by_a_combination_of_columns_is_seen():
+def test_separation_by_a_combination_of_columns_is_seen() -> None:
     level = np.where((EVENT == 0) & (np.arange(N) % 2 == 0), "none", np.where(X.x > 0, "a", "b"))
     table = pd.DataFrame({"a": (level == "a") * 1.0, "b": (level == "b") * 1.0, "x": RNG.normal(size=N)})
     assert find_separation(TIME, EVENT, table) == ("a", "b")
     assert cox(TIME, EVENT, table).method == "firth"
 
 
-def test_fine_gray_names_the_column_that_separates():
+def test_fine_gray_names_the_column_that_separates() -> None:
     table = pd.DataFrame({"never": ((STATE != 1) & (np.arange(N) % 2 == 0)).astype(float)})
     with pytest.raises(NotEstimableError, match="never runs to infinity"):
         fine_gray(TIME, STATE, table)
 
 
-def test_a_model_without_separation_is_left_alone():
+def test_a_model_without_separation_is_left_alone() -> None:
     assert find_separation(TIME, EVENT, X) == ()
     assert cox(TIME, EVENT, X).method == "efron"
 
@@ -251,13 +250,13 @@ def test_a_model_without_separation_is_left_alone():
     ],
     ids=["constant", "collinear", "missing", "empty", "short", "twice"],
 )
-def test_designs_that_cannot_be_fitted_are_named(design, error, words):
+def test_designs_that_cannot_be_fitted_are_named(design: Any, error: Any, words: str) -> None:
     for model in (cox, firth, ridge, fine_gray):
         with pytest.raises(error, match=words):
             model(TIME, EVENT, design)
 
 
-def test_horizons_beyond_follow_up_are_told():
+def test_horizons_beyond_follow_up_are_told() -> None:
     far = float(TIME.max()) + 5
     last = np.where(TIME.max() == TIME, 0, EVENT)
     assert kaplan_meier(TIME, last).at([far])[0].beyond_followup
@@ -273,11 +272,11 @@ def test_horizons_beyond_follow_up_are_told():
             analysis()
 
 
-def test_a_score_or_probability_that_does_not_fit_is_refused():
+def test_a_score_or_probability_that_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="39 values for 40"):
         harrell_c(TIME, EVENT, X.x[:-1])
     with pytest.raises(UsageError, match="missing"):
-        harrell_c(TIME, EVENT, spoiled(X.x, np.nan))
+        harrell_c(TIME, EVENT, spoiled(X.x, np.nan))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="from 0 to 1"):
         calibration(TIME, EVENT, CHANCE * 2, 1.0)
     with pytest.raises(UsageError, match="no such score: y"):
@@ -290,12 +289,12 @@ def test_a_score_or_probability_that_does_not_fit_is_refused():
         concordance(TIME, EVENT, {"x": X.x}, n_boot=1)
 
 
-def test_percent_given_for_risk_is_refused():
+def test_percent_given_for_risk_is_refused() -> None:
     with pytest.raises(UsageError, match="from 0 to 1"):
         decision_curve(TIME, EVENT, {"x": CHANCE * 100}, 1.0, [0.5])
 
 
-def test_competing_codes_are_refused_where_they_have_no_meaning():
+def test_competing_codes_are_refused_where_they_have_no_meaning() -> None:
     for analysis in (kaplan_meier, nelson_aalen):
         with pytest.raises(UsageError, match="codes are 0, 1"):
             analysis(TIME, STATE)
@@ -303,7 +302,7 @@ def test_competing_codes_are_refused_where_they_have_no_meaning():
         harrell_c(TIME, STATE, X.x)
 
 
-def test_models_that_are_not_nested_are_not_compared():
+def test_models_that_are_not_nested_are_not_compared() -> None:
     one, other = cox(TIME, EVENT, X[["x"]]), cox(TIME, EVENT, X[["b"]])
     with pytest.raises(UsageError, match="every covariate"):
         nested_lrt(one, other)
@@ -315,7 +314,7 @@ def test_models_that_are_not_nested_are_not_compared():
         rubin([one])
 
 
-def test_strata_have_no_single_prediction_and_three_groups_no_difference():
+def test_strata_have_no_single_prediction_and_three_groups_no_difference() -> None:
     fit = cox(TIME, EVENT, X[["x"]], strata=GROUP)
     with pytest.raises(UsageError, match="strata"):
         fit.model.survival(X[["x"]], [1.0])
@@ -323,13 +322,13 @@ def test_strata_have_no_single_prediction_and_three_groups_no_difference():
         rmst_difference(TIME, EVENT, np.arange(N) % 3, 0.2)
 
 
-def test_counts_and_knots_that_do_not_fit_are_refused():
+def test_counts_and_knots_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="counts"):
         count_columns([1, -1])
     with pytest.raises(UsageError, match="rise"):
         count_columns([1, 2], form="categorical", cutoffs=(2, 1))
     with pytest.raises(UsageError, match="form"):
-        count_columns([1, 2], form="cubic")
+        count_columns([1, 2], form="cubic")  # type: ignore[arg-type]
     with pytest.raises(NotEstimableError, match="too few"):
         spline_knots([0, 0, 1, 1])
     with pytest.raises(UsageError, match="rising knots"):
@@ -340,7 +339,7 @@ def test_counts_and_knots_that_do_not_fit_are_refused():
         information(-1, 2)
 
 
-def test_what_must_never_be_imputed_is_refused():
+def test_what_must_never_be_imputed_is_refused() -> None:
     table = pd.DataFrame(
         {"hpv": ["positive", None], "n_ai_ene": [1, None], "os_event": [1, None], "age": [50, None]}
     )
@@ -353,8 +352,8 @@ def test_what_must_never_be_imputed_is_refused():
         impute(table, ["weight"], time=[1, 2], event=[0, 1])
 
 
-def test_a_derivation_that_mostly_fails_is_not_validated():
-    def fit(patients, _):
+def test_a_derivation_that_mostly_fails_is_not_validated() -> None:
+    def fit(patients: Any, _: Any) -> None:
         if len(set(patients.tolist())) < N:
             raise NotEstimableError("too few", "more")
         return
@@ -365,13 +364,13 @@ def test_a_derivation_that_mostly_fails_is_not_validated():
         permutation_control(lambda marker: 0.0, X.x, n_perm=1)
 
 
-def test_the_error_survives_pickling_between_processes():
+def test_the_error_survives_pickling_between_processes() -> None:
     error = NotEstimableError("no event happened", "choose another endpoint")
     back = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert str(back) == str(error) == "no event happened; choose another endpoint."
 
 
-def test_a_quarter_of_a_million_patients_have_curves_tests_and_c_in_seconds():
+def test_a_quarter_of_a_million_patients_have_curves_tests_and_c_in_seconds() -> None:
     big = simulated(250_000, 1)
     group = np.where(big.x > 0, "high", "low")
     assert kaplan_meier(big.time, big.state).n == 250_000
@@ -380,7 +379,7 @@ def test_a_quarter_of_a_million_patients_have_curves_tests_and_c_in_seconds():
     assert cox(big.time, big.state, big[["x"]]).coef[0] == pytest.approx(0.7, abs=0.03)
 
 
-def test_firth_on_tiny_cohorts_gives_an_estimate_or_one_sentence():
+def test_firth_on_tiny_cohorts_gives_an_estimate_or_one_sentence() -> None:
     rng = np.random.default_rng(0)
     for number in range(25):
         n, p = int(rng.integers(3, 14)), int(rng.integers(1, 6))

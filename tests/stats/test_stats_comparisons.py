@@ -128,7 +128,7 @@ def test_the_clustered_difference_is_the_difference_of_the_areas() -> None:
     assert found.value == pytest.approx(delong_test(labels, first, second).difference.value)
     assert found.low is not None
     assert found.high is not None
-    assert found.low < found.value < found.high
+    assert found.low < found.value < found.high  # type: ignore[operator]
     assert found.n == 27
 
 
@@ -397,7 +397,7 @@ def test_kendalls_tau_is_scipys(full: list[int], random: object) -> None:
 
 
 def test_ranks_of_nothing_and_of_one_patient_say_so() -> None:
-    for scores in ({}, {"a": []}, {"a": [None], "b": [0.5]}):
+    for scores in ({}, {"a": []}, {"a": [None], "b": [0.5]}):  # type: ignore[var-annotated]
         found = ranking(scores)  # type: ignore[arg-type]
         assert found.models == ()
         assert found.reason

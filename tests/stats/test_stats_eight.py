@@ -15,11 +15,10 @@ from math import exp, log, sqrt
 import numpy as np
 import pytest
 
-from aiene.stats.brier import brier_score
 from aiene.stats.calibration import calibration
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.concordance import concordance, uno_c
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.decision_curve import decision_curve
 from aiene.stats.elementary import holm
 from aiene.stats.imputation import rubin_estimates
@@ -27,16 +26,16 @@ from aiene.stats.life_table import nelson_aalen
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.sample_size import count_distribution, information, probability_at_least
-from aiene.stats.survival_curves import follow_up, kaplan_meier, kaplan_meier_by_group, rmst, rmst_difference
+from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst, rmst_difference
 from aiene.stats.tests import gray_test, log_rank, log_rank_trend
-from aiene.stats.time_auc import time_dependent_auc
-from builders.survival_cohorts import EIGHT
+from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
+from builders.survival_cohorts import EIGHT, by_group
 
 TIME, STATE, ANY, EVENT = (EIGHT[name].to_numpy() for name in ("time", "state", "any", "event"))
 GROUP, X = EIGHT.group.to_numpy(), EIGHT.x.to_numpy()
 
 
-def test_kaplan_meier_of_any_event():
+def test_kaplan_meier_of_any_event() -> None:
     curve = kaplan_meier(TIME, ANY)
     # 7/8, then 5/7, then 3/4, then 1/2
     expected = [1, 7 / 8, 5 / 8, 5 / 8, 15 / 32, 15 / 32, 15 / 64, 15 / 64]
@@ -48,7 +47,7 @@ def test_kaplan_meier_of_any_event():
     assert curve.at_risk_at([0, 2, 2.5, 8, 9]) == [8, 7, 5, 1, 0]
 
 
-def test_greenwood_and_the_three_intervals_at_four():
+def test_greenwood_and_the_three_intervals_at_four() -> None:
     greenwood = 1 / (8 * 7) + 2 / (7 * 5) + 1 / (4 * 3)
     s, z = 15 / 32, 1.959963984540054
     error = s * sqrt(greenwood)
@@ -58,12 +57,12 @@ def test_greenwood_and_the_three_intervals_at_four():
         "log-log": tuple(s ** exp(sign * z * sqrt(greenwood) / -log(s)) for sign in (1, -1)),
     }
     for interval, (low, high) in limits.items():
-        at = kaplan_meier(TIME, ANY, interval=interval).at([4])[0]
+        at = kaplan_meier(TIME, ANY, interval=interval).at([4])[0]  # type: ignore[arg-type]
         assert (at.lower, at.upper, at.std_error) == pytest.approx((low, high, error), abs=1e-12)
         assert (at.at_risk, at.n_events, at.beyond_followup) == (4, 4, False)
 
 
-def test_cumulative_incidence_of_both_causes():
+def test_cumulative_incidence_of_both_causes() -> None:
     event = cumulative_incidence(TIME, STATE)
     # 1/8; 7/8 * 1/7; 5/8 * 1/4
     steps = [1 / 8, 1 / 4, 1 / 4 + 5 / 32, 1 / 4 + 5 / 32]
@@ -78,7 +77,7 @@ def test_cumulative_incidence_of_both_causes():
     assert event.at([2])[0].std_error == pytest.approx(sqrt((36 / 49 + 1) / 64), abs=1e-15)
 
 
-def test_log_rank_by_group():
+def test_log_rank_by_group() -> None:
     test = log_rank(TIME, ANY, GROUP)
     # expected of a: 1 * 4/8 + 2 * 3/7 + 1 * 1/4 + 0
     expected = 4 / 8 + 2 * 3 / 7 + 1 / 4
@@ -91,14 +90,14 @@ def test_log_rank_by_group():
     assert trend.z == pytest.approx((expected - 2) / sqrt(variance), abs=1e-12)
 
 
-def test_gray_score_by_group_is_that_of_the_log_rank_while_nothing_competes():
+def test_gray_score_by_group_is_that_of_the_log_rank_while_nothing_competes() -> None:
     alone = log_rank(TIME, EVENT, GROUP)
     gray = gray_test(TIME, EVENT, GROUP)
     assert gray.df == 1
     assert gray.statistic == pytest.approx(alone.statistic, rel=0.15)  # another variance, the same score
 
 
-def test_follow_up():
+def test_follow_up() -> None:
     found = follow_up(TIME, STATE)
     # censored at 3, 5 and 8 of 5, 3 and 1 at risk: 4/5, 8/15, 0
     assert found.median.value == 8
@@ -106,12 +105,12 @@ def test_follow_up():
     assert (found.n, found.n_censored, found.longest) == (8, 3, 8)
 
 
-def test_nelson_aalen_at_each_patient():
+def test_nelson_aalen_at_each_patient() -> None:
     h1, h2, h4, h6 = 1 / 8, 1 / 8 + 2 / 7, 1 / 8 + 2 / 7 + 1 / 4, 1 / 8 + 2 / 7 + 1 / 4 + 1 / 2
     np.testing.assert_allclose(nelson_aalen(TIME, ANY), [h1, h2, h2, h2, h4, h4, h6, h6], atol=1e-15)
 
 
-def test_restricted_mean_to_five_is_the_area():
+def test_restricted_mean_to_five_is_the_area() -> None:
     area = 1 + 7 / 8 + 2 * 5 / 8 + 15 / 32
     assert rmst(TIME, ANY, 5).value == pytest.approx(area, abs=1e-14)
     later = [area - 1, 2 * 5 / 8 + 15 / 32, 15 / 32]
@@ -119,7 +118,7 @@ def test_restricted_mean_to_five_is_the_area():
     assert rmst(TIME, ANY, 5).std_error == pytest.approx(sqrt(variance), abs=1e-14)
 
 
-def test_difference_of_restricted_means_to_four():
+def test_difference_of_restricted_means_to_four() -> None:
     # a: times 1, 2, 3+, 5+: 3/4 after 1, 1/2 after 2.  b: 2, 4, 6, 8+: 3/4 after 2, 1/2 after 4
     found = rmst_difference(TIME, ANY, GROUP, 4)
     assert found.groups == ("a", "b")
@@ -127,7 +126,7 @@ def test_difference_of_restricted_means_to_four():
     assert found.difference.value == pytest.approx(3.5 - 2.75, abs=1e-14)
 
 
-def test_harrell_c_by_counting_pairs():
+def test_harrell_c_by_counting_pairs() -> None:
     # events of x: 2 at 1 beats all 7; 1 at 2 (competing, censored here); 1 at 2 outlives: censored at 2 and
     # five more: beats 3, 5, 6, 8 (0), ties with the other at 2 and with 4; 1 at 4 beats 5, 6, 8
     c = harrell_c(TIME, EVENT, X)
@@ -135,7 +134,7 @@ def test_harrell_c_by_counting_pairs():
     assert c.c == pytest.approx(15 / 16, abs=1e-15)
 
 
-def test_uno_c_by_weighting_pairs():
+def test_uno_c_by_weighting_pairs() -> None:
     # G is 1 up to 2, where one of six leaves after the event: 5/6; at 3 one of five: 4/5
     g2, g4 = 1, 5 / 6 * 4 / 5
     total = 7 + 6 / g2**2 + 3 / g4**2
@@ -144,7 +143,7 @@ def test_uno_c_by_weighting_pairs():
     assert uno_c(TIME, EVENT, X, tau=4) == pytest.approx((7 + 5 / g2**2) / (7 + 6 / g2**2), abs=1e-14)
 
 
-def test_auc_at_four_and_a_half():
+def test_auc_at_four_and_a_half() -> None:
     # any event by 4.5: times 1, 2, 2, 4 (x 2 1 1 1), G 1, 1, 1, 4/5; beyond: x 0 0 0: all pairs won
     assert time_dependent_auc(TIME, ANY, X, [4.5])[0] == (4.5, 1.0, 4, 3)
     other = np.array([0, 0, 1, 0, 1, 0, 1, 0.0])
@@ -153,7 +152,7 @@ def test_auc_at_four_and_a_half():
     assert time_dependent_auc(TIME, ANY, other, [4.5])[0].auc == pytest.approx(won / (3 * (3 + 5 / 4)))
 
 
-def test_auc_counts_competing_events_as_controls():
+def test_auc_counts_competing_events_as_controls() -> None:
     # cases of state 1 by 4.5: times 1, 2, 4; controls: the one with state 2 at 2, and three beyond
     found = time_dependent_auc(TIME, STATE, X, [4.5])[0]
     assert (found.cases, found.controls) == (3, 4)
@@ -163,7 +162,7 @@ def test_auc_counts_competing_events_as_controls():
     assert found.auc == pytest.approx(won / (controls * (2 + 5 / 4)), abs=1e-14)
 
 
-def test_brier_score_at_four_and_a_half():
+def test_brier_score_at_four_and_a_half() -> None:
     predicted = np.array([0.9, 0.5, 0.5, 0.5, 0.5, 0.2, 0.2, 0.2])
     # the one censored at 3 drops out; weights 1, 1, 1, 0, 5/4, 5/4, 5/4, 5/4
     expected = (0.01 + 0.25 + 0.25 + 5 / 4 * 0.25 + 3 * 5 / 4 * 0.04) / 8
@@ -175,7 +174,7 @@ def test_brier_score_at_four_and_a_half():
     assert found.scaled[0] == pytest.approx(1 - expected / null, abs=1e-14)
 
 
-def test_cox_with_one_tie_by_efron():
+def test_cox_with_one_tie_by_efron() -> None:
     beta = fit_cox(TIME, ANY, (GROUP == "b").astype(float)[:, None]).beta[0]
     # score of Efron's likelihood: each event's covariate (1 in b) less its mean in the risk set; the two at 2
     # leave the second risk set by half
@@ -187,7 +186,7 @@ def test_cox_with_one_tie_by_efron():
     assert at_1 + at_2 + at_4 + at_6 == pytest.approx(0, abs=1e-12)
 
 
-def test_calibration_of_two_groups_at_four_and_a_half():
+def test_calibration_of_two_groups_at_four_and_a_half() -> None:
     predicted = np.where(X > 0, 0.8, 0.1)
     found = calibration(TIME, ANY, predicted, 4.5, n_groups=2)
     low, high = found.rows
@@ -198,7 +197,7 @@ def test_calibration_of_two_groups_at_four_and_a_half():
     assert found.in_the_large.value == pytest.approx(log(log(15 / 32) / log(0.55)), abs=1e-12)
 
 
-def test_net_benefit_at_one_half():
+def test_net_benefit_at_one_half() -> None:
     predicted = {"x": np.where(X > 0, 0.8, 0.1)}
     curve = decision_curve(TIME, STATE, predicted, 4.5, [0.5], n_boot=0)
     # of the four treated three had the event by 4.5 and one the competing one: 4/8 * (3/4 - 1/4 * 1)
@@ -207,7 +206,7 @@ def test_net_benefit_at_one_half():
     assert curve.treat_all[0] == pytest.approx(risk - (1 - risk), abs=1e-15)
 
 
-def test_reclassification_by_hand():
+def test_reclassification_by_hand() -> None:
     old = np.array(["low"] * 8)
     new = np.where(X > 0, "high", "low")
     found = reclassification(TIME, ANY, old, new, levels=["low", "high"], horizon=4.5, n_boot=0)
@@ -222,21 +221,21 @@ def test_reclassification_by_hand():
     assert cells["high", "low"].n == 0
 
 
-def test_bootstrap_of_c_repeats_the_c_of_each_resample():
+def test_bootstrap_of_c_repeats_the_c_of_each_resample() -> None:
     found = concordance(TIME, EVENT, {"x": X, "minus": -X}, compare=[("minus", "x")], n_boot=50, seed=2)
     assert found.values["x"].value == pytest.approx(15 / 16)
     assert found.differences["x - minus"].value == pytest.approx(15 / 16 - 1 / 16)
 
 
-def test_staging_criteria():
+def test_staging_criteria() -> None:
     found = groome(TIME, ANY, GROUP, order=["b", "a"], horizon=4.5)
     # survival at 4.5: b 1/2, a 1/2: no span, shares alike
     assert (found.discrimination, found.balance, found.consistency) == (1.0, 0.0, 0.0)
-    curves = kaplan_meier_by_group(TIME, ANY, GROUP)
+    curves = by_group(kaplan_meier, TIME, ANY, GROUP)
     assert {name: curve.at([4.5])[0].value for name, curve in curves.items()} == {"a": 0.5, "b": 0.5}
 
 
-def test_small_sums_by_hand():
+def test_small_sums_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, float("nan")])[:3] == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.01, float("nan")])[1] is None
     np.testing.assert_allclose(count_distribution([0.5, 0.2]), [0.4, 0.5, 0.1], atol=1e-15)
@@ -250,7 +249,7 @@ def test_small_sums_by_hand():
     )
 
 
-def test_rubin_by_hand():
+def test_rubin_by_hand() -> None:
     pooled = rubin_estimates([[1.0], [2.0], [3.0]], [[[0.5]], [[0.5]], [[0.5]]], ["x"], 100)
     row = pooled.rows[0]
     # within 1/2, between 1, total 1/2 + 4/3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from aiene.stats.measurement_error import count_chances, drawn_counts, simex
 TRUTH = 0.4
 
 
-def cohort(n=500, seed=0):
+def cohort(n: Any = 500, seed: Any = 0) -> Any:
     random = np.random.default_rng(seed)
     chances = [random.beta(0.6, 1.4, k) for k in random.integers(0, 6, n)]
     truth = np.array([(random.random(p.size) < p).sum() for p in chances], dtype=float)
@@ -20,13 +22,13 @@ def cohort(n=500, seed=0):
     return np.minimum(failure, last), (failure <= last).astype(int), chances, truth
 
 
-def test_chances_of_counts_add_up():
+def test_chances_of_counts_add_up() -> None:
     chances = count_chances([[], [0.5], [0.2, 1.0, 0.5]])
     np.testing.assert_allclose(chances.sum(axis=1), 1.0)
     np.testing.assert_allclose(chances[2], [0.0, 0.4, 0.5, 0.1])
 
 
-def test_what_is_certain_is_not_corrected():
+def test_what_is_certain_is_not_corrected() -> None:
     time, event, _, truth = cohort()
     plain = fit_cox(time, event, truth[:, None])
     sure = np.eye(int(truth.max()) + 1)[truth.astype(int)]
@@ -39,7 +41,7 @@ def test_what_is_certain_is_not_corrected():
         drawn_counts(time, event, sure[:10], np.zeros((500, 0)))
 
 
-def test_draws_with_the_outcome_recover_what_a_noisy_count_loses():
+def test_draws_with_the_outcome_recover_what_a_noisy_count_loses() -> None:
     plain, drawn, back = [], [], []
     for seed in range(5):
         time, event, chances, _ = cohort(seed=seed)

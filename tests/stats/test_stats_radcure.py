@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,17 +11,16 @@ import pytest
 from aiene.risk.importers.registry import import_table
 from aiene.risk.staging.stage import stage_table
 from aiene.risk.table.endpoints import competing, endpoint
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.cox import cause_specific_cox, cox
-from aiene.stats.cumulative_incidence import cumulative_incidence, cumulative_incidence_by_group
-from aiene.stats.fine_gray import fine_gray
-from aiene.stats.survival_curves import follow_up, kaplan_meier, kaplan_meier_by_group
+from aiene.stats.survival_curves import follow_up, kaplan_meier
 from aiene.stats.tests import gray_test, log_rank
 
 GROUPS = ["low", "intermediate", "high"]
 
 
 @pytest.fixture(scope="module")
-def oropharynx(shared) -> pd.DataFrame:
+def oropharynx(shared: Path) -> pd.DataFrame:
     """The 1,501 oropharynx patients: times in years, OS events, states of distant metastasis, groups."""
     path = shared / "data" / "clinical" / "RADCURE_Clinical_v04_20241219.csv"
     table = import_table(path, "radcure").table
@@ -47,7 +48,7 @@ def oropharynx(shared) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def grouped(oropharynx) -> pd.DataFrame:
+def grouped(oropharynx: pd.DataFrame) -> pd.DataFrame:
     return oropharynx[oropharynx.group.isin(GROUPS)].reset_index(drop=True)
 
 
@@ -55,7 +56,7 @@ def dummies(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: (table.group == name).astype(float) for name in GROUPS[1:]})
 
 
-def test_sizes_events_and_follow_up(oropharynx):
+def test_sizes_events_and_follow_up(oropharynx: pd.DataFrame) -> None:
     assert len(oropharynx) == 1501
     assert int(oropharynx.os_event.sum()) == 450
     assert int((oropharynx.dm_state == 1).sum()) == 201
@@ -70,23 +71,32 @@ def test_sizes_events_and_follow_up(oropharynx):
         ("high", 303, 186, 61, (0.5847, 0.4948, 0.3911), (0.1812, 0.1994, 0.2036), 0.2386),
     ],
 )
-def test_curves_of_each_group(grouped, group, n, deaths, metastases, survival, incidence, naive):
+def test_curves_of_each_group(
+    grouped: pd.DataFrame,
+    group: str,
+    n: int,
+    deaths: int,
+    metastases: int,
+    survival: tuple[float, float, float],
+    incidence: tuple[float, float, float],
+    naive: float,
+) -> None:
     of = grouped[grouped.group == group]
-    os = kaplan_meier_by_group(grouped.os_time, grouped.os_event, grouped.group, order=GROUPS)[group]
-    dm = cumulative_incidence_by_group(grouped.dm_time, grouped.dm_state, grouped.group, order=GROUPS)[group]
+    os = kaplan_meier(of.os_time, of.os_event)
+    dm = cumulative_incidence(of.dm_time, of.dm_state)
     assert (os.n, os.events, dm.events) == (n, deaths, metastases)
     assert [e.value for e in os.at([2, 3, 5])] == pytest.approx(survival, abs=5e-5)
     assert [e.value for e in dm.at([2, 3, 5])] == pytest.approx(incidence, abs=5e-5)
     assert 1 - kaplan_meier(of.dm_time, of.dm_state == 1).at([3])[0].value == pytest.approx(naive, abs=5e-5)
 
 
-def test_the_high_group_at_three_years_with_its_error(grouped):
+def test_the_high_group_at_three_years_with_its_error(grouped: pd.DataFrame) -> None:
     high = grouped[grouped.group == "high"]
     estimate = cumulative_incidence(high.dm_time, high.dm_state).at([3])[0]
     assert (estimate.value, estimate.std_error) == pytest.approx((0.19944, 0.0233), abs=5e-5)
 
 
-def test_survival_by_group(grouped):
+def test_survival_by_group(grouped: pd.DataFrame) -> None:
     test = log_rank(grouped.os_time, grouped.os_event, grouped.group, order=GROUPS)
     assert (test.statistic, test.df) == (pytest.approx(263.516, abs=1e-3), 2)
     fit = cox(grouped.os_time, grouped.os_event, dummies(grouped))
@@ -95,7 +105,7 @@ def test_survival_by_group(grouped):
     assert fit.concordance == pytest.approx(0.6959, abs=5e-5)
 
 
-def test_distant_metastasis_by_group(grouped):
+def test_distant_metastasis_by_group(grouped: pd.DataFrame) -> None:
     test = gray_test(grouped.dm_time, grouped.dm_state, grouped.group, order=GROUPS)
     assert test.statistic == pytest.approx(24.7733, abs=5e-5)
     assert (test.df, test.p) == (2, pytest.approx(4.174e-06, rel=1e-3))
@@ -114,14 +124,16 @@ def test_distant_metastasis_by_group(grouped):
         ("III", 220, 69, 46, (0.7284, 0.6440)),
     ],
 )
-def test_stages_of_p16_positive_disease(oropharynx, stage, n, deaths, metastases, survival):
+def test_stages_of_p16_positive_disease(
+    oropharynx: pd.DataFrame, stage: str, n: int, deaths: int, metastases: int, survival: tuple[float, float]
+) -> None:
     of = oropharynx[(oropharynx.hpv == "positive") & (oropharynx.stage == stage)]
     curve = kaplan_meier(of.os_time, of.os_event)
     assert (curve.n, curve.events, int((of.dm_state == 1).sum())) == (n, deaths, metastases)
     assert [e.value for e in curve.at([3, 5])] == pytest.approx(survival, abs=5e-5)
 
 
-def test_another_order_of_the_rows_gives_the_same_numbers(grouped):
+def test_another_order_of_the_rows_gives_the_same_numbers(grouped: pd.DataFrame) -> None:
     mixed = grouped.iloc[np.random.default_rng(1).permutation(len(grouped))]
     for test in (log_rank, gray_test):
         first = test(grouped.dm_time, grouped.dm_state == 1, grouped.group, order=GROUPS)

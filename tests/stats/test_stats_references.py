@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,24 +12,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.stats.bootstrap import resample_counts, resample_indices
-from aiene.stats.brier import brier_score, integrated_brier
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.concordance import _Dense, _Sparse, concordance, uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import derivatives, fit_cox, nested_lrt, risk_sets, term_test
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.decision_curve import decision_curve
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.penalised_cox import _Problem, firth, ridge
 from aiene.stats.proportional_hazards import proportional_hazards, schoenfeld
 from aiene.stats.survival_curves import kaplan_meier, rmst
 from aiene.stats.tests import log_rank, log_rank_pairwise, log_rank_trend
-from aiene.stats.time_auc import time_dependent_auc, time_dependent_aucs
+from aiene.stats.time_dependent_accuracy import (
+    brier_score,
+    integrated_brier,
+    time_dependent_auc,
+    time_dependent_aucs,
+)
 from builders.survival_cohorts import lung, rossi, rossi_columns, simulated, sksurv_data
 
 EXACT = {"precision": 1e-13, "r_precision": 1e-15}
 
 
-def test_kaplan_meier_and_its_interval_are_those_of_lifelines():
+def test_kaplan_meier_and_its_interval_are_those_of_lifelines() -> None:
     from lifelines import KaplanMeierFitter
 
     table = lung()
@@ -43,16 +48,16 @@ def test_kaplan_meier_and_its_interval_are_those_of_lifelines():
         assert (estimate.lower, estimate.upper) == pytest.approx((low, high), abs=1e-9)
 
 
-def test_the_interval_of_the_median_is_that_of_r_for_lung():
+def test_the_interval_of_the_median_is_that_of_r_for_lung() -> None:
     """R prints 285 to 363 with conf.type = "log", its default."""
     table = lung()
     assert kaplan_meier(table.time, table.status, interval="log").median == (310, 285, 363)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_incidence_is_that_of_scikit_survival_and_its_error_that_of_comprisk(seed):
+def test_incidence_is_that_of_scikit_survival_and_its_error_that_of_comprisk(seed: Any) -> None:
     from comprisk import CumulativeIncidence
-    from sksurv.nonparametric import cumulative_incidence_competing_risks
+    from sksurv.nonparametric import cumulative_incidence_competing_risks  # type: ignore[import-untyped]
 
     table = simulated(200, seed, competing=True).round({"time": 1})
     time, state, horizons = table.time.to_numpy(), table.state.to_numpy(), [0.5, 1.5, 3.0, 5.0]
@@ -72,7 +77,7 @@ def test_incidence_is_that_of_scikit_survival_and_its_error_that_of_comprisk(see
 
 
 @pytest.mark.parametrize("strata", [False, True])
-def test_the_lean_cox_is_that_of_lifelines_to_eight_digits(strata):
+def test_the_lean_cox_is_that_of_lifelines_to_eight_digits(strata: bool) -> None:
     from lifelines import CoxPHFitter
 
     table = rossi()
@@ -89,7 +94,7 @@ def test_the_lean_cox_is_that_of_lifelines_to_eight_digits(strata):
     assert errors == pytest.approx(other.standard_errors_[columns].to_numpy(), abs=1e-8)
 
 
-def test_the_road_for_very_many_patients_gives_the_same_table(monkeypatch):
+def test_the_road_for_very_many_patients_gives_the_same_table(monkeypatch: pytest.MonkeyPatch) -> None:
     table = rossi()
     usual = cox(table.week, table.arrest, table[rossi_columns()])
     monkeypatch.setattr(sys.modules["aiene.stats.cox"], "_MANY", 10)
@@ -99,7 +104,7 @@ def test_the_road_for_very_many_patients_gives_the_same_table(monkeypatch):
     assert (usual.lrt, usual.aic) == pytest.approx((lean.lrt, lean.aic), abs=1e-8)
 
 
-def test_the_lean_cox_of_tied_resamples_is_that_of_statsmodels():
+def test_the_lean_cox_of_tied_resamples_is_that_of_statsmodels() -> None:
     from statsmodels.duration.hazard_regression import PHReg
 
     table = rossi()
@@ -110,7 +115,7 @@ def test_the_lean_cox_of_tied_resamples_is_that_of_statsmodels():
         assert fit_cox(drawn.week, drawn.arrest, X).beta == pytest.approx(other.params, abs=1e-8)
 
 
-def test_information_is_the_derivative_of_the_score_and_that_of_the_likelihood():
+def test_information_is_the_derivative_of_the_score_and_that_of_the_likelihood() -> None:
     table = simulated(60, 3).round({"time": 1})
     X = table[["x", "z"]].to_numpy()
     sets = risk_sets(table.time.to_numpy(), (table.state == 1).to_numpy().astype(int))
@@ -123,7 +128,7 @@ def test_information_is_the_derivative_of_the_score_and_that_of_the_likelihood()
         assert (down.score - up.score) / (2 * h) == pytest.approx(at.information[k], abs=1e-6)
 
 
-def test_proportional_hazards_tests_are_those_of_lifelines():
+def test_proportional_hazards_tests_are_those_of_lifelines() -> None:
     from lifelines import CoxPHFitter
     from lifelines.statistics import proportional_hazard_test
 
@@ -139,7 +144,7 @@ def test_proportional_hazards_tests_are_those_of_lifelines():
         assert found.overall.df == 7
 
 
-def test_the_score_test_of_proportional_hazards_is_that_of_r():
+def test_the_score_test_of_proportional_hazards_is_that_of_r() -> None:
     """What tutorials show of cox.zph (survival 3) for lung on age, sex and weight loss; from memory."""
     table = lung("age", "sex", "wt.loss")
     found = proportional_hazards(table.time, table.status, table[["age", "sex", "wt.loss"]])
@@ -147,7 +152,7 @@ def test_the_score_test_of_proportional_hazards_is_that_of_r():
     assert (found.overall.statistic, found.overall.df) == (pytest.approx(3.0051, abs=5e-5), 3)
 
 
-def test_schoenfeld_residuals_are_those_of_lifelines_and_mean_the_coefficient():
+def test_schoenfeld_residuals_are_those_of_lifelines_and_mean_the_coefficient() -> None:
     from lifelines import CoxPHFitter
 
     table = lung("age", "sex")
@@ -163,7 +168,7 @@ def test_schoenfeld_residuals_are_those_of_lifelines_and_mean_the_coefficient():
     assert grid[0] == found.times[0]
 
 
-def test_pairwise_log_rank_is_that_of_lifelines_and_the_trend_is_the_score_test_of_cox():
+def test_pairwise_log_rank_is_that_of_lifelines_and_the_trend_is_the_score_test_of_cox() -> None:
     from lifelines.statistics import pairwise_logrank_test
 
     X, time, event = sksurv_data("veterans_lung_cancer")
@@ -183,7 +188,7 @@ def test_pairwise_log_rank_is_that_of_lifelines_and_the_trend_is_the_score_test_
     assert trend.statistic == pytest.approx(float(score.score[0] ** 2 / score.information[0, 0]), rel=0.02)
 
 
-def test_stratified_log_rank_is_that_of_statsmodels():
+def test_stratified_log_rank_is_that_of_statsmodels() -> None:
     from statsmodels.duration.survfunc import survdiff
 
     table = rossi()
@@ -192,7 +197,7 @@ def test_stratified_log_rank_is_that_of_statsmodels():
     assert found.statistic == pytest.approx(expected, abs=1e-8)
 
 
-def test_restricted_mean_is_that_of_lifelines():
+def test_restricted_mean_is_that_of_lifelines() -> None:
     from lifelines import KaplanMeierFitter
     from lifelines.utils import restricted_mean_survival_time
 
@@ -202,7 +207,7 @@ def test_restricted_mean_is_that_of_lifelines():
     assert rmst(table.time, table.status, 365).value == pytest.approx(expected, abs=1e-3)
 
 
-def test_firth_is_the_maximum_found_by_a_general_optimiser():
+def test_firth_is_the_maximum_found_by_a_general_optimiser() -> None:
     from scipy.optimize import minimize
 
     table = simulated(60, 8)
@@ -210,7 +215,7 @@ def test_firth_is_the_maximum_found_by_a_general_optimiser():
     never = ((event == 0) & (np.arange(60) % 3 == 0)).astype(float)
     X = pd.DataFrame({"x": table.x, "never": never})
     fit = firth(table.time, event, X)
-    sets = risk_sets(table.time.to_numpy(), event.to_numpy())
+    sets = risk_sets(table.time.to_numpy(), event.to_numpy())  # type: ignore[arg-type]
     problem = _Problem(X.to_numpy()[sets.order], sets)
     best = minimize(lambda b: -problem.value(b), np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9})
     assert fit.coef == pytest.approx(best.x, abs=1e-5)
@@ -223,7 +228,7 @@ def test_firth_is_the_maximum_found_by_a_general_optimiser():
             assert problem.value(fit.coef) + rest.fun == pytest.approx(3.841458820694124 / 2, abs=1e-4)
 
 
-def test_gradient_of_the_firth_likelihood_is_its_derivative():
+def test_gradient_of_the_firth_likelihood_is_its_derivative() -> None:
     table = simulated(50, 9).round({"time": 1})
     X = table[["x", "z"]].to_numpy()
     sets = risk_sets(table.time.to_numpy(), (table.state == 1).to_numpy().astype(int))
@@ -232,7 +237,7 @@ def test_gradient_of_the_firth_likelihood_is_its_derivative():
     assert problem.gradient(beta)[0] == pytest.approx(numeric, abs=1e-6)
 
 
-def test_ridge_shrinks_and_a_vanishing_penalty_is_cox():
+def test_ridge_shrinks_and_a_vanishing_penalty_is_cox() -> None:
     table = lung("age", "sex")
     X = table[["age", "sex"]]
     plain = cox(table.time, table.status, X).coef
@@ -240,7 +245,7 @@ def test_ridge_shrinks_and_a_vanishing_penalty_is_cox():
     assert (np.abs(ridge(table.time, table.status, X, penalty=0.5).coef) < np.abs(plain)).all()
 
 
-def test_nested_likelihood_ratio_and_joint_wald_tests():
+def test_nested_likelihood_ratio_and_joint_wald_tests() -> None:
     table = lung("age", "sex", "ph.ecog")
     small = cox(table.time, table.status, table[["age"]])
     large = cox(table.time, table.status, table[["age", "sex", "ph.ecog"]])
@@ -252,7 +257,7 @@ def test_nested_likelihood_ratio_and_joint_wald_tests():
     assert wald.p == pytest.approx(large.rows[1].p)
 
 
-def brute_c(time, event, risk):
+def brute_c(time: Any, event: Any, risk: Any) -> Any:
     won = tied = pairs = 0
     for i in np.flatnonzero(event):
         for j in range(time.size):
@@ -265,7 +270,7 @@ def brute_c(time, event, risk):
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1), st.integers(0, 4)), min_size=2, max_size=40))
-def test_c_counts_every_pair_that_brute_force_counts(patients):
+def test_c_counts_every_pair_that_brute_force_counts(patients: Any) -> None:
     time, event, risk = np.array(patients, dtype=float).T
     won, tied, pairs = brute_c(time, event, risk)
     if pairs:
@@ -274,7 +279,7 @@ def test_c_counts_every_pair_that_brute_force_counts(patients):
 
 
 @pytest.mark.parametrize("kind", ["harrell", "uno"])
-def test_bootstrapped_c_is_that_of_each_resample_by_two_roads(kind):
+def test_bootstrapped_c_is_that_of_each_resample_by_two_roads(kind: Any) -> None:
     table = simulated(70, 21).round({"time": 1})
     time, event, x = (table[name].to_numpy() for name in ("time", "state", "x"))
     scores = {"x": x, "rounded": np.round(x)}
@@ -293,7 +298,7 @@ def test_bootstrapped_c_is_that_of_each_resample_by_two_roads(kind):
             assert dense[name][number] == pytest.approx(expected, abs=1e-12)
 
 
-def test_bootstrapped_auc_is_that_of_each_resample():
+def test_bootstrapped_auc_is_that_of_each_resample() -> None:
     table = simulated(80, 22)
     time, event, x = (table[name].to_numpy() for name in ("time", "state", "x"))
     found = time_dependent_aucs(time, event, {"x": x, "z": table.z}, [2.0], compare=[("z", "x")], n_boot=30)
@@ -313,10 +318,10 @@ def untied(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(time=table.time + np.arange(len(table)) / 1e6)
 
 
-def test_brier_scores_are_those_of_scikit_survival():
-    from sksurv.metrics import brier_score as other_brier
+def test_brier_scores_are_those_of_scikit_survival() -> None:
+    from sksurv.metrics import brier_score as other_brier  # type: ignore[import-untyped]
     from sksurv.metrics import integrated_brier_score
-    from sksurv.util import Surv
+    from sksurv.util import Surv  # type: ignore[import-untyped]
 
     table = untied(lung("age", "sex"))
     model = fit_cox(table.time, table.status, table[["age", "sex"]])
@@ -333,7 +338,7 @@ def test_brier_scores_are_those_of_scikit_survival():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_decision_curves_are_those_of_dcurves():
+def test_decision_curves_are_those_of_dcurves() -> None:
     from dcurves import dca
 
     table = lung("age", "sex")
@@ -347,7 +352,7 @@ def test_decision_curves_are_those_of_dcurves():
     assert found.curves["model"].net_benefit == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_competing_event_as_code_2_or_as_censoring_are_two_questions():
+def test_a_competing_event_as_code_2_or_as_censoring_are_two_questions() -> None:
     table = simulated(400, 23, competing=True)
     risk = {"x": table.x}
     specific = concordance(table.time, table.state == 1, risk, n_boot=20)
@@ -358,7 +363,7 @@ def test_a_competing_event_as_code_2_or_as_censoring_are_two_questions():
     assert both.auc != censored.auc
 
 
-def test_auc_and_brier_with_competing_events_are_those_of_comprisk():
+def test_auc_and_brier_with_competing_events_are_those_of_comprisk() -> None:
     from comprisk import score_cr
 
     table = simulated(300, 24, competing=True)

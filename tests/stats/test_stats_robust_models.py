@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,9 @@ import pytest
 
 from aiene.errors import UsageError
 from aiene.stats.centre_models import cluster_robust_cox, frailty_cox
+from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import cox
-from aiene.stats.delayed_entry import cox_with_entry, episodes, piecewise_cox
-from aiene.stats.fine_gray import fine_gray
+from aiene.stats.proportional_hazards import cox_with_entry, episodes, piecewise_cox
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import rmst_difference
 from aiene.stats.tests import weighted_log_rank
@@ -25,16 +26,16 @@ CENTRE = MONTHS.group.astype(str) + (np.arange(len(MONTHS)) % 2).astype(str)
 X = MONTHS[["x", "z"]].astype(float)
 
 
-def told(rows):
+def told(rows: Any) -> Any:
     return [*(r.coef for r in rows), *(r.std_error for r in rows)]
 
 
-def test_baseline_of_each_centre():
+def test_baseline_of_each_centre() -> None:
     rows = cox(MONTHS.months, MONTHS.event, X, strata=CENTRE).rows
     assert told(rows) == pytest.approx(R["stratified"], abs=1e-7)
 
 
-def test_errors_of_clusters():
+def test_errors_of_clusters() -> None:
     assert told(cluster_robust_cox(MONTHS.months, MONTHS.event, X, CENTRE)) == pytest.approx(
         R["cluster"], abs=1e-6
     )
@@ -42,13 +43,13 @@ def test_errors_of_clusters():
         cluster_robust_cox(MONTHS.months, MONTHS.event, X, ["a"] * len(MONTHS))
 
 
-def test_frailty_of_centres():
+def test_frailty_of_centres() -> None:
     found = frailty_cox(MONTHS.months, MONTHS.event, X, CENTRE)
     assert [*told(found.rows), found.variance] == pytest.approx(R["frailty"], abs=1e-4)
     assert found.effects.keys() == set(CENTRE)
 
 
-def test_centres_that_do_not_differ_have_no_variance_and_change_nothing():
+def test_centres_that_do_not_differ_have_no_variance_and_change_nothing() -> None:
     random = np.random.default_rng(3)
     n = 600
     x = pd.DataFrame({"x": random.normal(size=n)})
@@ -58,7 +59,7 @@ def test_centres_that_do_not_differ_have_no_variance_and_change_nothing():
     assert found.rows[0].coef == pytest.approx(cox(time, np.ones(n, int), x).rows[0].coef, abs=0.02)
 
 
-def test_delayed_entry():
+def test_delayed_entry() -> None:
     rows = cox_with_entry(MONTHS.months // 3, MONTHS.months, MONTHS.event, X)
     assert told(rows) == pytest.approx(R["entry"], abs=1e-6)
     assert told(cox_with_entry(MONTHS.months * 0 - 1, MONTHS.months, MONTHS.event, X)) == pytest.approx(
@@ -68,7 +69,7 @@ def test_delayed_entry():
         cox_with_entry(MONTHS.months, MONTHS.months, MONTHS.event, X)
 
 
-def test_hazard_ratios_by_period():
+def test_hazard_ratios_by_period() -> None:
     rows = piecewise_cox(MONTHS.months, MONTHS.event, MONTHS.x, X[["z"]], (12, 36))
     assert told(rows) == pytest.approx(R["piecewise"], abs=1e-6)
     _, entry, end, event, _ = episodes(MONTHS.months.to_numpy(float), MONTHS.event.to_numpy(), (12, 36))
@@ -79,24 +80,24 @@ def test_hazard_ratios_by_period():
 
 
 @pytest.mark.parametrize(("weight", "places"), [("early", (0, 1)), ("at risk", (2,)), ("late", (3,))])
-def test_weighted_log_rank(weight, places):
+def test_weighted_log_rank(weight: str, places: Any) -> None:
     statistic, df, _ = weighted_log_rank(MONTHS.months, MONTHS.event, MONTHS.z, weight)
     assert df == 1
     assert [statistic] * len(places) == pytest.approx([R["weighted"][i] for i in places], abs=1e-6)
 
 
-def test_difference_of_restricted_means():
+def test_difference_of_restricted_means() -> None:
     found = rmst_difference(MONTHS.months / 12, MONTHS.event, MONTHS.z, 5)
     assert [*found.difference, found.p] == pytest.approx(R["rmst"], abs=1e-6)
 
 
-def test_interaction_in_fine_and_gray():
+def test_interaction_in_fine_and_gray() -> None:
     design = X.assign(xz=X.x * X.z)
     row = fine_gray(MONTHS.months, MONTHS.state, design).rows[2]
     assert [row.coef, row.std_error] == pytest.approx(R["finegray"], rel=1e-3)
 
 
-def test_what_runs_to_infinity_is_said_and_no_warning_is_left(recwarn):
+def test_what_runs_to_infinity_is_said_and_no_warning_is_left(recwarn: pytest.WarningsRecorder) -> None:
     random = np.random.default_rng(1)
     time = random.uniform(1, 5, 40)
     event = np.arange(40) < 12

@@ -18,7 +18,7 @@ from aiene.stats.elementary import (
 HERE = Path(__file__).parent
 
 
-def test_numbers_and_levels_are_those_of_r():
+def test_numbers_and_levels_are_those_of_r() -> None:
     r = json.loads((HERE / "r_references" / "standardised.json").read_text())
     months = pd.read_csv(HERE / "reference" / "months.csv")
     first, second = months[months.z == 0], months[months.z == 1]
@@ -27,13 +27,13 @@ def test_numbers_and_levels_are_those_of_r():
     assert standardised_difference_of_levels(*counts) == pytest.approx(r["group"], abs=1e-9)
 
 
-def test_two_levels_give_the_closed_form():
+def test_two_levels_give_the_closed_form() -> None:
     assert standardised_difference_of_levels([30, 70], [60, 40]) == pytest.approx(
         0.3 / ((0.3 * 0.7 + 0.6 * 0.4) / 2) ** 0.5
     )
 
 
-def test_the_same_groups_do_not_differ_and_groups_without_spread_have_none():
+def test_the_same_groups_do_not_differ_and_groups_without_spread_have_none() -> None:
     assert standardised_difference([1.0, 2, 3], [1.0, 2, 3]) == 0
     assert standardised_difference_of_levels([3, 1], [6, 2]) == 0
     assert np.isnan(standardised_difference([1.0, 1], [2.0, 2]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,21 +12,21 @@ import pytest
 
 from aiene.stats.bootstrap import bootstrap, resample_counts, resample_indices
 from aiene.stats.calibration import calibration
+from aiene.stats.centre_models import random_effects
+from aiene.stats.competing_risks import fine_gray
 from aiene.stats.concordance import concordance, uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.decision_curve import decision_curve
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.imputation import draw_number, impute, rubin
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
-from aiene.stats.meta_analysis import random_effects
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.penalised_cox import find_separation
 from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import NotEstimableError, to_json
 from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.survival_curves import kaplan_meier, rmst_difference
-from aiene.stats.time_auc import time_dependent_aucs
+from aiene.stats.time_dependent_accuracy import time_dependent_aucs
 from builders.survival_cohorts import lung, simulated
 
 TABLE = simulated(250, 31)
@@ -38,10 +39,10 @@ def whole_analysis(seed: int) -> str:
     chance = 1 / (1 + np.exp(-X))
     old, new = np.where(Z > 0, "high", "low"), np.where(X > 0, "high", "low")
 
-    def fit(patients, rng):
+    def fit(patients: Any, rng: Any) -> Any:
         return fit_cox(TIME[patients], EVENT[patients], X[patients, None])
 
-    def score(model, patients):
+    def score(model: Any, patients: Any) -> Any:
         return [harrell_c(TIME[patients], EVENT[patients], model.risk(X[patients, None])).c]
 
     missing = TABLE.assign(x=TABLE.x.where(np.arange(250) % 5 > 0))[["x", "z"]]
@@ -60,12 +61,12 @@ def whole_analysis(seed: int) -> str:
     return json.dumps([to_json(result) for result in results], allow_nan=False)
 
 
-def test_each_run_gives_the_same_bits_and_another_seed_gives_others():
+def test_each_run_gives_the_same_bits_and_another_seed_gives_others() -> None:
     assert whole_analysis(1) == whole_analysis(1)
     assert whole_analysis(1) != whole_analysis(2)
 
 
-def test_counts_and_indices_are_the_same_resamples_whatever_the_number_asked_for():
+def test_counts_and_indices_are_the_same_resamples_whatever_the_number_asked_for() -> None:
     few = np.concatenate(list(resample_counts(50, 3, 7)), axis=1)
     many = np.concatenate(list(resample_counts(50, 150, 7)), axis=1)
     np.testing.assert_array_equal(few, many[:, :3])
@@ -75,7 +76,7 @@ def test_counts_and_indices_are_the_same_resamples_whatever_the_number_asked_for
     np.testing.assert_array_equal(np.bincount(strata[drawn]), np.bincount(strata))
 
 
-def test_bootstrap_of_a_mean_has_its_textbook_error():
+def test_bootstrap_of_a_mean_has_its_textbook_error() -> None:
     values = np.random.default_rng(2).normal(size=400)
     found = bootstrap(lambda i: [values[i].mean()], 400, names=["mean"], n_boot=800, seed=1)
     assert found.std_error["mean"] == pytest.approx(values.std() / 20, rel=0.08)
@@ -84,7 +85,7 @@ def test_bootstrap_of_a_mean_has_its_textbook_error():
     assert (found.n_failed, found.replicates.shape) == (0, (800, 1))
 
 
-def test_failed_resamples_are_counted_and_left_out():
+def test_failed_resamples_are_counted_and_left_out() -> None:
     found = (
         bootstrap(
             lambda i: [harrell_c(TIME[:4][i], EVENT[:4][i] * 0 + (i == 0), X[:4][i]).c],
@@ -100,14 +101,14 @@ def test_failed_resamples_are_counted_and_left_out():
     assert 0 < found.n_failed < 60
 
 
-def test_progress_is_told_to_the_end():
+def test_progress_is_told_to_the_end() -> None:
     told = []
     concordance(TIME, EVENT, {"x": X}, n_boot=250, on_progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (250, 250)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
-def test_a_strong_marker_beats_noise_and_noise_does_not_beat_noise():
+def test_a_strong_marker_beats_noise_and_noise_does_not_beat_noise() -> None:
     noise = np.random.default_rng(5).normal(size=250)
     found = concordance(
         TIME, EVENT, {"z": Z, "x": X, "noise": noise}, compare=[("z", "x"), ("z", "noise")], n_boot=400
@@ -117,7 +118,7 @@ def test_a_strong_marker_beats_noise_and_noise_does_not_beat_noise():
     assert found.differences["noise - z"].lower < 0 < found.differences["noise - z"].upper
 
 
-def test_interval_of_c_covers_as_a_normal_one_would():
+def test_interval_of_c_covers_as_a_normal_one_would() -> None:
     found = concordance(TIME, EVENT, {"x": X}, n_boot=500).values["x"]
     assert 0.02 < found.upper - found.lower < 0.12
     assert found.value == harrell_c(TIME, EVENT, X).c
@@ -125,15 +126,15 @@ def test_interval_of_c_covers_as_a_normal_one_would():
     assert uno.value == uno_c(TIME, EVENT, X, tau=3.0)
 
 
-def test_optimism_of_many_noise_covariates_is_seen_and_taken_away():
+def test_optimism_of_many_noise_covariates_is_seen_and_taken_away() -> None:
     noise = np.random.default_rng(9).normal(size=(120, 15))
     table = simulated(120, 32, effect=0.0)
     time, event = table.time.to_numpy(), table.state.to_numpy()
 
-    def fit(patients, rng):
+    def fit(patients: Any, rng: Any) -> Any:
         return fit_cox(time[patients], event[patients], noise[patients])
 
-    def score(model, patients):
+    def score(model: Any, patients: Any) -> Any:
         return [harrell_c(time[patients], event[patients], model.risk(noise[patients])).c]
 
     row = optimism(fit, score, 120, names=["c"], n_boot=60).rows[0]
@@ -145,11 +146,11 @@ def test_optimism_of_many_noise_covariates_is_seen_and_taken_away():
     assert held_out.n_failed == 0
 
 
-def test_every_patient_is_left_out_once_in_each_repeat():
+def test_every_patient_is_left_out_once_in_each_repeat() -> None:
     seen = []
     cross_validate(
         lambda i, rng: set(i.tolist()),
-        lambda train, i: [float(seen.append((train, set(i.tolist()))) is None)],
+        lambda train, i: [float(seen.append((train, set(i.tolist()))) is None)],  # type: ignore[func-returns-value]
         23,
         names=["n"],
         folds=5,
@@ -161,7 +162,7 @@ def test_every_patient_is_left_out_once_in_each_repeat():
         assert all(not (train & part) for train, part in repeat)
 
 
-def test_permutation_control_tells_a_real_marker_from_a_shuffled_one():
+def test_permutation_control_tells_a_real_marker_from_a_shuffled_one() -> None:
     real = permutation_control(lambda m: harrell_c(TIME, EVENT, m).c, X, n_perm=60)
     assert real.side == "above"
     assert real.p < 0.05
@@ -171,13 +172,13 @@ def test_permutation_control_tells_a_real_marker_from_a_shuffled_one():
     assert turned.side == "below"
 
 
-def test_shuffling_within_groups_keeps_each_groups_values():
+def test_shuffling_within_groups_keeps_each_groups_values() -> None:
     marker, group = np.arange(30.0), np.arange(30) % 3
     sums = permutation_control(lambda m: float(m[group == 1].sum()), marker, within=group, n_perm=10)
     assert (sums.null == sums.observed).all()
 
 
-def test_imputation_leaves_what_is_known_and_finds_the_planted_effect():
+def test_imputation_leaves_what_is_known_and_finds_the_planted_effect() -> None:
     table = simulated(600, 33)
     event = (table.state == 1).astype(int)
     rng = np.random.default_rng(4)
@@ -217,7 +218,7 @@ def test_imputation_leaves_what_is_known_and_finds_the_planted_effect():
     assert row.lower < np.exp(0.7) < row.upper
 
 
-def test_a_patient_beyond_all_others_is_still_given_one_of_five_donors():
+def test_a_patient_beyond_all_others_is_still_given_one_of_five_donors() -> None:
     x = np.linspace(0, 1, 40)
     known = np.stack([np.ones(40), x], axis=1)
     far = np.stack([np.ones(400), np.full(400, 3.0)], axis=1)
@@ -227,7 +228,7 @@ def test_a_patient_beyond_all_others_is_still_given_one_of_five_donors():
     assert counts.min() > 50
 
 
-def test_imputed_values_follow_what_predicts_them():
+def test_imputed_values_follow_what_predicts_them() -> None:
     table = simulated(500, 34)
     w = table.x + np.random.default_rng(1).normal(scale=0.2, size=500)
     missing = np.arange(500) % 4 == 0
@@ -237,7 +238,7 @@ def test_imputed_values_follow_what_predicts_them():
         assert np.corrcoef(filled.x[missing], table.x[missing])[0, 1] > 0.9
 
 
-def test_donors_that_are_predicted_alike_are_all_drawn():
+def test_donors_that_are_predicted_alike_are_all_drawn() -> None:
     known = np.stack([np.ones(300), np.repeat([0.0, 1.0, 2.0], 100)], axis=1)
     values = np.arange(300.0)
     missing = np.stack([np.ones(4000), np.repeat([0.0, 2.0], 2000)], axis=1)
@@ -248,7 +249,7 @@ def test_donors_that_are_predicted_alike_are_all_drawn():
         assert counts.max() < 50  # 20 each
 
 
-def test_values_are_drawn_within_the_bounds_of_each_patient_and_death_predicts():
+def test_values_are_drawn_within_the_bounds_of_each_patient_and_death_predicts() -> None:
     random = np.random.default_rng(8)
     table = simulated(400, 36, competing=True)
     years = random.gamma(1.2, 18, 400)
@@ -273,7 +274,7 @@ def test_values_are_drawn_within_the_bounds_of_each_patient_and_death_predicts()
     assert np.corrcoef(told[missing], dead[missing])[0, 1] > 0.85
 
 
-def test_a_missing_category_may_predict_as_its_own_level_but_a_missing_number_may_not():
+def test_a_missing_category_may_predict_as_its_own_level_but_a_missing_number_may_not() -> None:
     table = simulated(60, 35)
     frame = pd.DataFrame(
         {"x": table.x.where(np.arange(60) % 5 > 0), "hpv": ["positive", None, "negative"] * 20}
@@ -284,7 +285,7 @@ def test_a_missing_category_may_predict_as_its_own_level_but_a_missing_number_ma
         impute(frame.assign(y=frame.x), ["x"], predictors=["y"], time=table.time, event=table.state, m=2)
 
 
-def test_rubins_rules_and_random_effects_are_those_of_mice_and_metafor():
+def test_rubins_rules_and_random_effects_are_those_of_mice_and_metafor() -> None:
     stored = json.loads((Path(__file__).parent / "r_references" / "pooling.json").read_text())
     table = lung("age", "sex", "ph.karno")
     holes = np.arange(2, len(table), 4)
@@ -309,7 +310,7 @@ def test_rubins_rules_and_random_effects_are_those_of_mice_and_metafor():
     assert (alike.value, alike.tau2, alike.i2) == (1.0, 0.0, 0.0)
 
 
-def test_reclassification_rewards_the_true_grouping_and_its_table_adds_up():
+def test_reclassification_rewards_the_true_grouping_and_its_table_adds_up() -> None:
     levels = ["low", "middle", "high"]
     new = np.select([X < -0.5, X < 0.5], levels[:2], levels[2])
     old = np.select([Z < -0.5, Z < 0.5], levels[:2], levels[2])
@@ -323,7 +324,7 @@ def test_reclassification_rewards_the_true_grouping_and_its_table_adds_up():
     assert "cross table" in found.warnings[0]
 
 
-def test_nri_without_censoring_is_the_plain_share_of_moves():
+def test_nri_without_censoring_is_the_plain_share_of_moves() -> None:
     time, event = np.minimum(TIME, 2.0), np.where(TIME < 2.0, 1, 0)
     old, new = np.where(Z > 0, "high", "low"), np.where(X > 0, "high", "low")
     found = reclassification(time, event, old, new, levels=["low", "high"], horizon=1.99, n_boot=0)
@@ -336,13 +337,13 @@ def true_risk(horizon: float) -> np.ndarray:
     return 1 - np.exp(-0.3 * np.exp(0.7 * X) * horizon)
 
 
-def test_true_risks_are_calibrated_and_distorted_ones_are_not():
+def test_true_risks_are_calibrated_and_distorted_ones_are_not() -> None:
     good = calibration(TIME, EVENT, true_risk(2.0), 2.0, n_groups=4, n_boot=40)
     assert good.slope.lower < 1 < good.slope.upper
     assert good.observed_expected.lower < 1 < good.observed_expected.upper
     assert good.in_the_large.lower < 0 < good.in_the_large.upper
     assert good.ici < 0.06
-    assert good.ici_interval.lower <= good.ici_interval.upper
+    assert good.ici_interval.lower <= good.ici_interval.upper  # type: ignore[union-attr]
     assert sum(row.n for row in good.rows) == 250
     low = calibration(TIME, EVENT, true_risk(2.0) / 2, 2.0)
     assert low.observed_expected.lower > 1
@@ -352,7 +353,7 @@ def test_true_risks_are_calibrated_and_distorted_ones_are_not():
     assert extreme.slope.upper < 1
 
 
-def test_calibration_with_competing_events_uses_incidence():
+def test_calibration_with_competing_events_uses_incidence() -> None:
     table = simulated(500, 36, competing=True)
     fit = fine_gray(table.time, table.state, table[["x"]])
     risk = fit.predict(table[["x"]], [2.0])[:, 0]
@@ -363,19 +364,19 @@ def test_calibration_with_competing_events_uses_incidence():
     assert found.observed < naive
 
 
-def test_one_prediction_for_all_has_no_slope_but_a_level():
+def test_one_prediction_for_all_has_no_slope_but_a_level() -> None:
     found = calibration(TIME, EVENT, np.full(250, 0.4), 2.0)
     assert np.isnan(found.slope.value)
     assert len(found.rows) == 1
     assert found.warnings == ("all patients have the same prediction: no slope",)
 
 
-def test_risk_of_groups_calibrates_in_as_many_groups_as_there_are():
+def test_risk_of_groups_calibrates_in_as_many_groups_as_there_are() -> None:
     found = calibration(TIME, EVENT, np.where(X > 0, 0.6, 0.3), 2.0, n_groups=10)
     assert [row.n for row in found.rows] == [int((X <= 0).sum()), int((X > 0).sum())]
 
 
-def test_a_spline_is_straight_beyond_its_knots_and_smooth_between():
+def test_a_spline_is_straight_beyond_its_knots_and_smooth_between() -> None:
     x = np.linspace(-1, 11, 2401)
     knots = np.array([2.0, 5.0, 8.0])
     basis = restricted_cubic_spline(x, knots)
@@ -387,7 +388,7 @@ def test_a_spline_is_straight_beyond_its_knots_and_smooth_between():
     assert (np.diff(spline_knots(counts)) > 0).all()
 
 
-def test_a_count_in_each_form():
+def test_a_count_in_each_form() -> None:
     count = [0, 1, 2, 3, 5, 9]
     assert count_columns(count).iloc[:, 0].tolist() == [0, 1, 2, 3, 5, 9]
     assert count_columns(count, form="capped").iloc[:, 0].tolist() == [0, 1, 2, 3, 3, 3]
@@ -398,7 +399,7 @@ def test_a_count_in_each_form():
     assert count_columns(count, form="spline").shape == (6, 2)
 
 
-def test_restricted_means_of_the_sexes_in_lung_differ_as_their_curves_do():
+def test_restricted_means_of_the_sexes_in_lung_differ_as_their_curves_do() -> None:
     table = lung("sex")
     found = rmst_difference(table.time, table.status, table.sex, 365.0)
     grid = np.linspace(0, 365, 36501)
@@ -410,7 +411,7 @@ def test_restricted_means_of_the_sexes_in_lung_differ_as_their_curves_do():
     assert found.p < 0.01
 
 
-def test_a_telling_grouping_explains_more_than_a_random_one():
+def test_a_telling_grouping_explains_more_than_a_random_one() -> None:
     true = np.select([X < -0.5, X < 0.5], ["a", "b"], "c")
     random = np.array(["a", "b", "c"])[np.arange(250) % 3]
     good = groome(TIME, EVENT, true, order=["a", "b", "c"], horizon=2.0, subgroups=random)
@@ -420,7 +421,7 @@ def test_a_telling_grouping_explains_more_than_a_random_one():
     assert good.consistency > 0
 
 
-def test_rows_in_another_order_change_nothing():
+def test_rows_in_another_order_change_nothing() -> None:
     mixed = np.random.default_rng(8).permutation(250)
     one, other = (cox(TIME[i], EVENT[i], TABLE[["x", "z"]].iloc[i]) for i in (np.arange(250), mixed))
     assert one.coef == pytest.approx(other.coef, abs=1e-10)

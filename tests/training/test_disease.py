@@ -74,7 +74,7 @@ def plans() -> list[Plan]:
     return [draw_plan(rng) for _ in range(6000)]
 
 
-def test_gross_nodal_volumes_are_as_large_as_real_ones():
+def test_gross_nodal_volumes_are_as_large_as_real_ones() -> None:
     """HN: median 5.2 mL, 10 to 90 %: 1.3 to 18.7."""
     rng = np.random.default_rng(1)
     ml = [draw_node_ml(rng) for _ in range(4000)]
@@ -84,7 +84,7 @@ def test_gross_nodal_volumes_are_as_large_as_real_ones():
     assert high == pytest.approx(18.7, rel=0.25)
 
 
-def test_primaries_are_as_large_as_real_ones():
+def test_primaries_are_as_large_as_real_ones() -> None:
     """HN: median 6.1 mL, 10 to 90 %: 2.7 to 21, up to 70."""
     rng = np.random.default_rng(2)
     ml = np.array([draw_primary_ml(rng) for _ in range(4000)])
@@ -92,13 +92,13 @@ def test_primaries_are_as_large_as_real_ones():
     assert 45 < ml.max() <= 70
 
 
-def test_a_chain_has_the_volume_that_was_asked_for(chains: list[tuple[Lobe, ...]]):
+def test_a_chain_has_the_volume_that_was_asked_for(chains: list[tuple[Lobe, ...]]) -> None:
     for lobes in chains[:12]:
         counted = len(voxels(lobes, 0.8)) * 0.8**3 / 1000
         assert volume_ml(lobes) == pytest.approx(counted, rel=0.06)
 
 
-def test_axes_of_gross_nodal_volumes_are_those_of_real_ones(chains: list[tuple[Lobe, ...]]):
+def test_axes_of_gross_nodal_volumes_are_those_of_real_ones(chains: list[tuple[Lobe, ...]]) -> None:
     """HN: long 43 mm (22 to 76), short 13.8 (9.3 to 23.1), ratios 2.15 and 1.4, cosine to z 0.94."""
     lengths, along = zip(*(axes_of(voxels(c)) for c in chains), strict=True)
     short, middle, long = np.array(lengths).T
@@ -111,7 +111,7 @@ def test_axes_of_gross_nodal_volumes_are_those_of_real_ones(chains: list[tuple[L
     np.testing.assert_allclose(np.percentile(short, [10, 90]), [9.3, 23.1], rtol=0.25)
 
 
-def test_lobes_touch_so_that_a_chain_is_one_piece(chains: list[tuple[Lobe, ...]]):
+def test_lobes_touch_so_that_a_chain_is_one_piece(chains: list[tuple[Lobe, ...]]) -> None:
     counts = Counter(len(c) for c in chains)
     assert set(counts) == {1, 2, 3, 4}
     for lobes in chains:
@@ -136,7 +136,7 @@ def test_lobes_touch_so_that_a_chain_is_one_piece(chains: list[tuple[Lobe, ...]]
 )
 def test_levels_are_involved_as_often_as_in_patients(
     subsite: Subsite, positive: float, shares: dict[str, float]
-):
+) -> None:
     """LY: share of node-positive patients, and of each level among the involved ones."""
     rng = np.random.default_rng(3)
     drawn = [draw_levels(rng, subsite) for _ in range(5000)]
@@ -146,7 +146,7 @@ def test_levels_are_involved_as_often_as_in_patients(
         assert levels[level] / levels.total() == pytest.approx(share, abs=0.03)
 
 
-def test_levels_are_involved_together_as_in_patients():
+def test_levels_are_involved_together_as_in_patients() -> None:
     """LY, oropharynx: III given II 0.43, IV given III 0.30, contralateral II given ipsilateral II 0.23."""
     rng = np.random.default_rng(4)
     drawn = [set(draw_levels(rng, "oropharynx")) for _ in range(8000)]
@@ -159,7 +159,7 @@ def test_levels_are_involved_together_as_in_patients():
     assert given(("II", False), ("II", True)) == pytest.approx(0.23, abs=0.03)
 
 
-def test_positive_nodes_are_as_many_as_in_patients(plans: list[Plan]):
+def test_positive_nodes_are_as_many_as_in_patients(plans: list[Plan]) -> None:
     """PA: mean 3.0; one 0.37 to 0.40, two 0.20, three 0.15, four 0.09, five and more 0.16 to 0.2.
 
     One node needs one level, which 0.37 of the patients of LY have: the two tables do not quite agree.
@@ -172,7 +172,7 @@ def test_positive_nodes_are_as_many_as_in_patients(plans: list[Plan]):
     assert all(n >= 1 for p in plans for n in p.nodes)
 
 
-def test_extension_depends_on_the_number_of_nodes(plans: list[Plan]):
+def test_extension_depends_on_the_number_of_nodes(plans: list[Plan]) -> None:
     """PA: 0.52 to 0.56 of node-positive patients; of one node 0.36, two 0.60, six and more 0.72 to 0.83."""
     totals, ene = np.array([sum(p.nodes) for p in plans]), np.array([p.ene for p in plans])
     assert ene.mean() == pytest.approx(0.54, abs=0.04)
@@ -181,7 +181,7 @@ def test_extension_depends_on_the_number_of_nodes(plans: list[Plan]):
     assert 0.70 <= ene[totals >= 6].mean() <= 0.85
 
 
-def test_a_chain_is_moved_off_bone_as_a_whole_or_given_up():
+def test_a_chain_is_moved_off_bone_as_a_whole_or_given_up() -> None:
     lobes = draw_chain(np.random.default_rng(6), CENTRE, 1.0)
 
     def half_space(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -215,7 +215,7 @@ def patient(phantom: Phantom) -> Patient:
 @pytest.mark.parametrize("canonical", [(42, 0, 32), (38, -2, -9), (31, 0, -54), (-20, -24, 28)])
 def test_canonical_places_are_found_by_the_airway(
     phantom: Phantom, patient: Patient, canonical: tuple[float, float, float]
-):
+) -> None:
     """The phantom's own pose says where they are; the crop alone puts them some 20 mm too far forward."""
     true = phantom.pose.world(np.array(canonical))
     off = world_point(patient, np.array(canonical)) - true
@@ -225,7 +225,7 @@ def test_canonical_places_are_found_by_the_airway(
     assert np.linalg.norm(off) < np.linalg.norm(alone)
 
 
-def test_without_an_airway_the_usual_place_is_taken(patient: Patient):
+def test_without_an_airway_the_usual_place_is_taken(patient: Patient) -> None:
     prepared = patient.prepared
     nowhere = prepared.crop.with_array(np.full_like(prepared.crop.array, 0.5))
     assert off_phantom(replace(prepared, crop=nowhere))[1] == USUAL_AIRWAY_Y_MM - PHANTOM_AIRWAY_Y_MM
@@ -238,7 +238,7 @@ def test_without_an_airway_the_usual_place_is_taken(patient: Patient):
 @pytest.mark.parametrize("enhanced", [True, False])
 def test_disease_in_a_neck_has_a_primary_nodes_on_its_side_and_hu_of_its_kind(
     patient: Patient, enhanced: bool
-):
+) -> None:
     drawn = [
         draw_disease(patient, np.random.default_rng(k), enhanced=enhanced, primary_share=1.0)
         for k in range(12)
@@ -262,7 +262,7 @@ def test_disease_in_a_neck_has_a_primary_nodes_on_its_side_and_hu_of_its_kind(
                 assert np.sign(n.lesion.lobes[0].centre[0]) == d.plan.side
 
 
-def test_bone_stays_bone_and_a_primary_replaces_soft_tissue(patient: Patient):
+def test_bone_stays_bone_and_a_primary_replaces_soft_tissue(patient: Patient) -> None:
     found = (
         draw_disease(patient, np.random.default_rng(k), enhanced=True, primary_share=1.0) for k in range(30)
     )
@@ -287,7 +287,7 @@ def _is_large(lesion: Lesion) -> bool:
     return volume_ml(lesion.lobes) > 8
 
 
-def test_mimics_are_background(patient: Patient):
+def test_mimics_are_background(patient: Patient) -> None:
     made = [m for k in range(8) for m in mimics(patient, np.random.default_rng(k), enhanced=True)]
     assert len(made) > 8
     assert all(m.label == 0 for m in made)

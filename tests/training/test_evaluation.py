@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aiene.geometry.grid import Grid, Volume
 from tools.default_bundle import bundle_card, evaluate, evaluate_ene
-from tools.default_bundle.judging import Judged, JudgedNode, Unplanted
+from tools.default_bundle.judging import Judged, JudgedNode, Unplanted, alike_places
 
 TWO = [
     Judged(
@@ -61,13 +62,13 @@ def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
 def test_the_card_tells_each_figure_and_its_fall() -> None:
     patients = [
         evaluate.PatientFigures(
-            {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1]]},
+            {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1]]},  # type: ignore[attr-defined]
             [TWO[0]],
             (5, 1),
-            Unplanted(nodes=4, volume=100, hit=60, chance=0.2, anywhere=True),
+            Unplanted(nodes=4, volume=100, hit=60, chance=0.2, chance_matched=0.3, anywhere=True),
         )
     ]
-    figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"])
+    figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"])  # type: ignore[attr-defined]
     assert figures["planted_by_real_numbers"]["nodes"] == 2
     assert figures["blank_plantings"] == {"places": 5, "new_nodes_found": 1}
     assert figures["real_nodes"]["share_of_found_volume_in_high_dose_target"] == 0.6
@@ -99,3 +100,20 @@ def test_extension_is_told_by_strength_and_calibrated() -> None:
     assert figures["auc"] == 0.0
     assert figures["by_strength"]["none"]["certain_yes"] == 1.0
     assert "| none |" in bundle_card._ene_table(figures)
+
+
+def test_like_places_are_as_bright_as_high_and_as_far_from_the_midline() -> None:
+    """A bright band on each side, in one half of the height: only there, and on both sides."""
+    crop = np.full((20, 40, 60), 0.5, dtype=np.float32)
+    crop[:10, :, 5:20] = crop[:10, :, 40:55] = 0.6  # 0.1 of the window is 45 HU
+    crop[:, :3] = 0.0
+    mask = np.zeros(crop.shape, dtype=bool)
+    mask[4:6, 20:24, 44:48] = True
+    volume = Volume(crop, Grid((20, 40, 60), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
+    z, y, x = alike_places(volume)(mask).T
+    assert z.max() <= 9
+    assert y.min() >= 3
+    assert (np.abs(np.abs(x - 29.5) - np.abs(45.5 - 29.5)) <= 10).all()
+    assert (x < 20).any()
+    assert (x > 40).any()
+    assert not ((x > 21) & (x < 38)).any()

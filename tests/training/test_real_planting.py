@@ -12,7 +12,7 @@ from aiene.preprocess.preprocess import prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import read_template
 from tools.default_bundle.bundle_card import NECK_CENTRE
-from tools.default_bundle.real_crops import IGNORE, as_crop
+from tools.default_bundle.real_crops import IGNORE, as_crop  # type: ignore[attr-defined]
 from tools.default_bundle.real_planting import Patient, RealNode, draw_nodes, patient_of, planted
 
 
@@ -32,7 +32,7 @@ def nodes(patient: Patient) -> list[RealNode]:
     return draw_nodes(patient, np.random.default_rng(4), 6, 0.3)
 
 
-def test_nothing_but_the_surroundings_of_nodes_changes(patient: Patient, nodes: list[RealNode]):
+def test_nothing_but_the_surroundings_of_nodes_changes(patient: Patient, nodes: list[RealNode]) -> None:
     assert nodes
     before = np.rint(patient.ct.array)
     after = planted(patient, [n.lesion for n in nodes], np.random.default_rng(1)).array
@@ -43,7 +43,7 @@ def test_nothing_but_the_surroundings_of_nodes_changes(patient: Patient, nodes: 
     assert (np.abs(after - before) > 20).any()
 
 
-def test_a_blank_planting_leaves_the_mean_as_it_is(patient: Patient, nodes: list[RealNode]):
+def test_a_blank_planting_leaves_the_mean_as_it_is(patient: Patient, nodes: list[RealNode]) -> None:
     before = np.rint(patient.ct.array)
     after = planted(patient, [n.lesion for n in nodes], np.random.default_rng(1), blank=True).array
     changed = after != before
@@ -53,7 +53,7 @@ def test_a_blank_planting_leaves_the_mean_as_it_is(patient: Patient, nodes: list
 
 def test_labels_of_the_crop_are_the_planted_shapes_and_the_target_is_ignored(
     patient: Patient, nodes: list[RealNode]
-):
+) -> None:
     crop = as_crop(patient, patient.ct, nodes, patient.prepared)
     assert (crop.labels == IGNORE).any()
     for number, node in enumerate(nodes, start=1):

@@ -15,9 +15,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from aiene.classify.classifier import load_classifier
+from aiene.classify.classifier import classifier_inputs, load_classifier
 from aiene.classify.dualnet import DualNet, DualNetWidths
-from aiene.classify.inputs import classifier_inputs
 from aiene.cli.app import app
 from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
@@ -29,11 +28,11 @@ from aiene.training.bundle import Trained, assemble
 from aiene.training.classifier import train_classifier
 from aiene.training.classifier_data import ClassifierTraining
 from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
-from aiene.training.ground import ground_of
 from aiene.training.metrics import sigmoid, temperature, threshold
 from aiene.training.nodes import Augmentation, Example, augmented_inputs, jittered, plain_inputs, read_nodes
 from aiene.training.place import MARKER, claim
 from aiene.training.records import Step
+from aiene.training.start import ground_of
 
 TINY = DualNetWidths(box=(2, 2, 2, 2, 2, 2), box_dense=(4, 4), small=(2, 2, 2, 2, 2, 2, 2), head=4)
 QUICK = FitSettings(epochs=2, steps=2, batch=4, patience=5)
@@ -103,7 +102,9 @@ def example(pos: float = 1.0, ene: float = 1.0, patient: str = "p") -> Example:
 
 
 @pytest.mark.slow
-def test_contours_and_pathology_become_a_bundle_that_runs(trained: tuple[Path, list[Step]], clinic: Path):
+def test_contours_and_pathology_become_a_bundle_that_runs(
+    trained: tuple[Path, list[Step]], clinic: Path
+) -> None:
     out, steps = trained
     bundle = read_bundle(out)
     verify_bundle(bundle)
@@ -134,7 +135,7 @@ def test_contours_and_pathology_become_a_bundle_that_runs(trained: tuple[Path, l
 @pytest.mark.usefixtures("tiny")
 def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
-):
+) -> None:
     with_crops(trained, tmp_path / "cut")
 
     def killed(step: Step) -> None:
@@ -143,7 +144,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
 
     with pytest.raises(KeyboardInterrupt):
         train_classifier(settings(clinic, tmp_path / "cut"), killed)
-    with pytest.raises(UsageError, match="go on with --continue"):
+    with pytest.raises(UsageError, match="with --continue"):
         train_classifier(settings(clinic, tmp_path / "cut"))
     resumed, _ = train_classifier(settings(clinic, tmp_path / "cut", go_on=True))
     whole = read_bundle(trained[0])
@@ -158,7 +159,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
 @pytest.mark.usefixtures("tiny")
 def test_work_of_other_data_or_settings_is_not_taken_up(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
-):
+) -> None:
     shutil.copytree(trained[0].with_name("mine.training"), tmp_path / "mine.training")
     other = FitSettings(epochs=2, steps=2, batch=4, patience=5, seed=9)
     with pytest.raises(UsageError, match=r"other data or settings \(fit differ\)"):
@@ -169,8 +170,8 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
 
 def test_rows_that_name_no_node_or_one_twice_are_all_told(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
-):
-    table = pd.read_csv(clinic / "nodes.csv")
+) -> None:
+    table: Any = pd.read_csv(clinic / "nodes.csv")
     table.loc[0, "x_mm"] += 300
     table = pd.concat([table, table.iloc[[3]].assign(x_mm=table.loc[3, "x_mm"] + 0.5)])
     table.to_csv(tmp_path / "nodes.csv", index=False)
@@ -187,7 +188,7 @@ def test_rows_that_name_no_node_or_one_twice_are_all_told(
 @pytest.mark.usefixtures("tiny")
 def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     lines = [line.split() for line in readme.splitlines() if line.startswith("aiene train")]
     assert [line[1:3] for line in lines] == [["train", "segmenter"], ["train", "classifier"]]
@@ -225,11 +226,11 @@ def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
     assert bundle.card.provenance["classifier"]["preparation"]["normalisation"] == "zscore"
     again = CliRunner().invoke(app, [*(str(places.get(word, word)) for word in lines[1][1:]), *few])
     assert again.exit_code == 2
-    assert "go on with --continue" in again.output
+    assert "with --continue" in again.output
 
 
 @pytest.mark.slow
-def test_a_case_without_ct_is_told_by_the_command(clinic: Path, tmp_path: Path):
+def test_a_case_without_ct_is_told_by_the_command(clinic: Path, tmp_path: Path) -> None:
     text = (clinic / "nodes.csv").read_text() + "stranger,0,0,0,1,1\n"
     (tmp_path / "nodes.csv").write_text(text)
     line = ["train", "classifier", "--images", str(clinic / "ct"), "--labels", str(clinic / "labels")]
@@ -251,13 +252,13 @@ def test_a_case_without_ct_is_told_by_the_command(clinic: Path, tmp_path: Path):
         ("a,GTVn_01,1,\n", "no node has ene 0 or 1"),
     ],
 )
-def test_a_faulty_table_of_nodes_is_told_by_line(tmp_path: Path, rows: str, said: str):
+def test_a_faulty_table_of_nodes_is_told_by_line(tmp_path: Path, rows: str, said: str) -> None:
     (tmp_path / "nodes.csv").write_text("case_id,name,pos,ene\n" + rows)
     with pytest.raises(TrainingDataError, match=said):
         read_nodes(tmp_path / "nodes.csv")
 
 
-def test_the_table_of_a_run_is_read_by_its_points(tmp_path: Path):
+def test_the_table_of_a_run_is_read_by_its_points(tmp_path: Path) -> None:
     (tmp_path / "nodes.csv").write_text(
         "case_id,node,pos,ene,name,centroid_x_mm,centroid_y_mm,centroid_z_mm\n"
         "a,3,1,1,GTVn_01,1.5,2,3\na,4,1,0,GTVn_02,,,\n"
@@ -267,7 +268,7 @@ def test_the_table_of_a_run_is_read_by_its_points(tmp_path: Path):
     assert (second.point_lps_mm, second.name) == (None, "GTVn_02")
 
 
-def test_unknown_labels_do_not_reach_the_loss():
+def test_unknown_labels_do_not_reach_the_loss() -> None:
     logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]], requires_grad=True)
     loss_of(logits, torch.tensor([1.0, -1.0]), torch.tensor([-1.0, 0.0])).backward()
     gradient = logits.grad
@@ -278,7 +279,7 @@ def test_unknown_labels_do_not_reach_the_loss():
     np.testing.assert_allclose(gradient[1, 1], 1 / (1 + np.exp(-3)), rtol=1e-6)
 
 
-def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path: Path):
+def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path: Path) -> None:
     nodes = [replace(example(), pos=-1.0, ene=-1.0, patient_id=f"p{k}") for k in range(4)]
     quick = FitSettings(epochs=1, steps=2, batch=2)
     net = DualNet(TINY)
@@ -288,13 +289,13 @@ def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path
         torch.testing.assert_close(value, before[name])
 
 
-def test_rare_nodes_are_drawn_as_often_as_common_ones():
+def test_rare_nodes_are_drawn_as_often_as_common_ones() -> None:
     common, rare = [example(1, 0) for _ in range(95)], [example(1, 1) for _ in range(5)]
     drawn = draw([*common, *rare], 4000, np.random.default_rng(0))
     assert abs(sum(e.ene for e in drawn) / 4000 - 0.5) < 0.03
 
 
-def test_without_any_change_the_view_is_what_the_road_shows():
+def test_without_any_change_the_view_is_what_the_road_shows() -> None:
     still = Augmentation(turn_degrees=0, scale=0, offset=0, gain=0, noise=0, redraw=0)
     node = example()
     for seed in range(6):
@@ -313,7 +314,7 @@ def test_without_any_change_the_view_is_what_the_road_shows():
         assert min(errors) < 1e-4
 
 
-def test_a_redrawn_contour_is_a_voxel_wider_or_tighter_in_plane_and_never_empty():
+def test_a_redrawn_contour_is_a_voxel_wider_or_tighter_in_plane_and_never_empty() -> None:
     mask = example().mask
     assert mask.sum() == 4 * 10 * 8
     assert jittered(mask, 1).sum() == 4 * (10 * 8 + 2 * 10 + 2 * 8)
@@ -323,7 +324,7 @@ def test_a_redrawn_contour_is_a_voxel_wider_or_tighter_in_plane_and_never_empty(
     np.testing.assert_array_equal(jittered(line, -1), line)
 
 
-def test_the_temperature_of_overconfident_logits_is_found():
+def test_the_temperature_of_overconfident_logits_is_found() -> None:
     rng = np.random.default_rng(3)
     honest = rng.normal(0, 2, 40_000)
     truth = (rng.random(40_000) < sigmoid(honest)).astype(float)
@@ -331,7 +332,7 @@ def test_the_temperature_of_overconfident_logits_is_found():
     assert temperature(honest, np.ones(40_000)) == 1.0
 
 
-def test_thresholds_by_their_rules_on_five_nodes():
+def test_thresholds_by_their_rules_on_five_nodes() -> None:
     probabilities = np.array([0.1, 0.3, 0.4, 0.6, 0.9])
     truth = np.array([0.0, 1.0, 0.0, 1.0, 1.0])
     assert threshold(probabilities, truth, "youden") == pytest.approx(0.5)
@@ -342,7 +343,7 @@ def test_thresholds_by_their_rules_on_five_nodes():
 
 
 @pytest.mark.slow
-def test_training_stops_where_the_validation_auc_does_not_rise(tmp_path: Path):
+def test_training_stops_where_the_validation_auc_does_not_rise(tmp_path: Path) -> None:
     nodes = [example(1.0, float(k % 2), f"p{k}") for k in range(4)]
     quick = FitSettings(epochs=30, steps=1, batch=2, patience=2, learning_rate=0.0)
     done = fit(lambda: DualNet(TINY), nodes, nodes, quick, tmp_path / "state.pth")

@@ -19,13 +19,11 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.nodes.node import CountingRule
 from aiene.results.nifti import write_nifti
-from aiene.training.base import Ground, begin_with, check_fits, preparation_of
 from aiene.training.bundle import Trained, assemble
-from aiene.training.ground import check_record, ground_of
 from aiene.training.nodes import read_nodes
-from aiene.training.patients import read_patients
+from aiene.training.patients import leaks, read_patients, same_cts, slices_of
 from aiene.training.place import MARKER, NOTICE, check_not_trained, claim, put_bundle, work_folder
-from aiene.training.same_ct import leaks, same_cts, slices_of
+from aiene.training.start import Ground, begin_with, check_fits, check_record, ground_of, preparation_of
 
 GRID = Grid((12, 20, 24), (3.0, 2.0, 2.0), (-10.0, 5.0, 30.0))
 
@@ -94,7 +92,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("card", [None, "{}", '{"format": "layers-model", "modelTopology": {}}'])
 def test_a_folder_that_is_no_bundle_is_left_as_it_is(
     data: tuple[Path, Path], tmp_path: Path, card: str | None
-):
+) -> None:
     out = tmp_path / "thesis"
     out.mkdir()
     (out / "chapter.tex").write_text("years of work")
@@ -103,25 +101,25 @@ def test_a_folder_that_is_no_bundle_is_left_as_it_is(
     before = content(out)
     done = command(data, out)
     assert done.exit_code == 2, done.output
-    assert "thesis is there" in done.output
+    assert "thesis exists" in done.output
     assert content(out) == before
     assert not work_folder(out).exists()
 
 
-def test_a_bundle_that_no_training_made_is_not_replaced(tmp_path: Path):
+def test_a_bundle_that_no_training_made_is_not_replaced(tmp_path: Path) -> None:
     out = bundle(tmp_path / "imported")
     with pytest.raises(UsageError, match="aiene train did not make"):
         ground_of(out, None, {})
 
 
-def test_a_bundle_with_a_file_of_the_users_is_not_replaced(tmp_path: Path):
+def test_a_bundle_with_a_file_of_the_users_is_not_replaced(tmp_path: Path) -> None:
     trained_bundle(tmp_path / "mine", default_folder())
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(ModelError, match=r"notes.txt: not on the model card"):
         ground_of(tmp_path / "mine", None, {})
 
 
-def test_a_work_folder_of_another_is_left_alone(data: tuple[Path, Path], tmp_path: Path):
+def test_a_work_folder_of_another_is_left_alone(data: tuple[Path, Path], tmp_path: Path) -> None:
     work = tmp_path / "mine.training"
     work.mkdir()
     (work / "plan.txt").write_text("marathon")
@@ -131,7 +129,7 @@ def test_a_work_folder_of_another_is_left_alone(data: tuple[Path, Path], tmp_pat
     assert content(work) == {"plan.txt": b"marathon"}
 
 
-def test_a_dataset_of_another_is_left_alone_by_the_export(data: tuple[Path, Path], tmp_path: Path):
+def test_a_dataset_of_another_is_left_alone_by_the_export(data: tuple[Path, Path], tmp_path: Path) -> None:
     theirs = tmp_path / "raw" / "Dataset501_ENE" / "imagesTr"
     theirs.mkdir(parents=True)
     (theirs / "liver_0000.nii.gz").write_bytes(b"their image")
@@ -142,7 +140,9 @@ def test_a_dataset_of_another_is_left_alone_by_the_export(data: tuple[Path, Path
 
 
 @pytest.mark.parametrize("place", ["ct", "labels", "ct/model", ".", "link", "ct/../labels"])
-def test_what_is_written_never_overlaps_what_is_read(data: tuple[Path, Path], tmp_path: Path, place: str):
+def test_what_is_written_never_overlaps_what_is_read(
+    data: tuple[Path, Path], tmp_path: Path, place: str
+) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "ct")
     before = content(tmp_path)
     for more in ((), ("--export-dataset",)):
@@ -152,13 +152,13 @@ def test_what_is_written_never_overlaps_what_is_read(data: tuple[Path, Path], tm
     assert content(tmp_path) == before
 
 
-def test_the_bundle_to_start_from_is_not_replaced(tmp_path: Path):
+def test_the_bundle_to_start_from_is_not_replaced(tmp_path: Path) -> None:
     trained_bundle(tmp_path / "mine", default_folder())
     with pytest.raises(UsageError, match=r"is --from \(mine\)"):
         ground_of(tmp_path / "mine", str(tmp_path / "mine"), {})
 
 
-def test_images_within_the_work_folder_are_refused(data: tuple[Path, Path], tmp_path: Path):
+def test_images_within_the_work_folder_are_refused(data: tuple[Path, Path], tmp_path: Path) -> None:
     kept = tmp_path / "mine.training" / "ct"
     shutil.copytree(data[0], kept)
     with pytest.raises(UsageError, match=r"\(mine.training\) holds --images \(ct\)"):
@@ -168,14 +168,14 @@ def test_images_within_the_work_folder_are_refused(data: tuple[Path, Path], tmp_
 @pytest.mark.parametrize("name", ["my model", "Größe", "-x", ".hidden", "a/.."])
 def test_a_name_that_no_bundle_can_have_is_told_before_any_work(
     data: tuple[Path, Path], tmp_path: Path, name: str
-):
+) -> None:
     done = command(data, tmp_path / name)
     assert done.exit_code == 2
     assert "Traceback" not in done.output
     assert not list(tmp_path.glob("*.training"))
 
 
-def test_a_network_that_was_trained_is_not_replaced_by_another_training(tmp_path: Path):
+def test_a_network_that_was_trained_is_not_replaced_by_another_training(tmp_path: Path) -> None:
     trained_bundle(tmp_path / "mine", default_folder())
     there = read_bundle(tmp_path / "mine")
     check_not_trained(there, "segmenter", "first")
@@ -188,7 +188,7 @@ def test_a_network_that_was_trained_is_not_replaced_by_another_training(tmp_path
     )  # came with --from, which has it still
 
 
-def test_a_bundle_that_cannot_be_put_leaves_the_old_one_where_it_was(tmp_path: Path):
+def test_a_bundle_that_cannot_be_put_leaves_the_old_one_where_it_was(tmp_path: Path) -> None:
     trained_bundle(tmp_path / "mine", default_folder())
     before = content(tmp_path / "mine")
     with pytest.raises(Exception, match="mine"):
@@ -196,7 +196,7 @@ def test_a_bundle_that_cannot_be_put_leaves_the_old_one_where_it_was(tmp_path: P
     assert content(tmp_path / "mine") == before
 
 
-def test_a_bundle_is_back_after_a_kill_between_its_going_and_the_new_ones_coming(tmp_path: Path):
+def test_a_bundle_is_back_after_a_kill_between_its_going_and_the_new_ones_coming(tmp_path: Path) -> None:
     ground = trained_bundle(tmp_path / "mine", default_folder())
     before = content(ground.out)
     ground.out.rename(ground.work / "bundle.replaced")
@@ -204,7 +204,7 @@ def test_a_bundle_is_back_after_a_kill_between_its_going_and_the_new_ones_coming
     assert content(ground.out) == before
 
 
-def test_what_the_owner_wrote_on_the_card_stays(tmp_path: Path):
+def test_what_the_owner_wrote_on_the_card_stays(tmp_path: Path) -> None:
     ground = trained_bundle(tmp_path / "mine", default_folder())
     card = json.loads((ground.out / "model.json").read_text())
     (ground.out / "model.json").write_text(json.dumps({**card, "licence": "CC BY 4.0", "version": "7"}))
@@ -216,7 +216,7 @@ def test_what_the_owner_wrote_on_the_card_stays(tmp_path: Path):
     assert after.card.provenance["segmenter"] == {"training": "first"}
 
 
-def test_a_new_classifier_does_not_keep_the_least_pos_of_another(tmp_path: Path):
+def test_a_new_classifier_does_not_keep_the_least_pos_of_another(tmp_path: Path) -> None:
     start = bundle(tmp_path / "strict", pos_from=0.6)
     ground = trained_bundle(tmp_path / "mine", start)
     assert read_bundle(ground.out).card.rule.pos_from == 0.6  # the classifier is still the old one
@@ -229,7 +229,7 @@ def test_a_new_classifier_does_not_keep_the_least_pos_of_another(tmp_path: Path)
 # ---- one bundle, one preparation
 
 
-def test_without_from_the_second_training_takes_what_lies_there(tmp_path: Path):
+def test_without_from_the_second_training_takes_what_lies_there(tmp_path: Path) -> None:
     start = bundle(tmp_path / "pub", profile="published", rescue_registration=False)
     trained_bundle(tmp_path / "mine", start)
     ground = ground_of(tmp_path / "mine", None, {})
@@ -248,7 +248,7 @@ def test_without_from_the_second_training_takes_what_lies_there(tmp_path: Path):
 )
 def test_another_preparation_is_refused_and_the_bundle_that_fits_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
-):
+) -> None:
     monkeypatch.setenv("AIENE_MODELS", str(tmp_path / "models"))
     start = bundle(tmp_path / "models" / "fitting", **change)
     trained_bundle(tmp_path / "mine", start)
@@ -259,7 +259,7 @@ def test_another_preparation_is_refused_and_the_bundle_that_fits_is_named(
     assert ground_of(tmp_path / "mine", "fitting", {}).base.card.name == "fitting"
 
 
-def test_another_template_is_another_preparation(tmp_path: Path):
+def test_another_template_is_another_preparation(tmp_path: Path) -> None:
     other = bundle(tmp_path / "other")
     with (other / "template.nrrd").open("ab") as stream:
         stream.write(b"\0")
@@ -270,7 +270,7 @@ def test_another_template_is_another_preparation(tmp_path: Path):
         check_fits(read_bundle(default_folder()), tmp_path / "mine", preparation_of(read_bundle(other)))
 
 
-def test_a_training_that_was_begun_otherwise_counts_too(tmp_path: Path):
+def test_a_training_that_was_begun_otherwise_counts_too(tmp_path: Path) -> None:
     start = bundle(tmp_path / "pub", profile="published")
     work = tmp_path / "mine.training"
     claim(work)
@@ -281,7 +281,7 @@ def test_a_training_that_was_begun_otherwise_counts_too(tmp_path: Path):
     assert ground_of(tmp_path / "mine", str(start), {}).there is None
 
 
-def test_the_card_takes_the_labels_and_the_normalisation_of_what_was_trained(tmp_path: Path):
+def test_the_card_takes_the_labels_and_the_normalisation_of_what_was_trained(tmp_path: Path) -> None:
     start = bundle(tmp_path / "zs", labels={"GTVn": 1, "GTVp": 2}, classifier={"normalisation": "zscore"})
     trained_bundle(tmp_path / "mine", start)
     card = read_bundle(tmp_path / "mine").card
@@ -289,14 +289,14 @@ def test_the_card_takes_the_labels_and_the_normalisation_of_what_was_trained(tmp
     assert card.classifier.normalisation == "zscore"
 
 
-def test_a_base_is_found_by_name_folder_or_place(tmp_path: Path):
+def test_a_base_is_found_by_name_folder_or_place(tmp_path: Path) -> None:
     there = read_bundle(bundle(tmp_path / "there"))
     assert begin_with(None, None).card.name == "default"
     assert begin_with(None, there) is there
     assert begin_with("default", there).card.name == "default"
 
 
-def test_the_record_of_an_earlier_call_is_compared_and_one_that_was_cut_off_is_none(tmp_path: Path):
+def test_the_record_of_an_earlier_call_is_compared_and_one_that_was_cut_off_is_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leave --continue out"):
         check_record(tmp_path, "segmenter", {"seed": 1}, go_on=True)
     claim(tmp_path / "work")
@@ -310,7 +310,7 @@ def test_the_record_of_an_earlier_call_is_compared_and_one_that_was_cut_off_is_n
 
 def test_options_that_cannot_be_are_told_before_a_ct_is_read(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     def unread(*_: object) -> None:
         raise AssertionError("a CT was read")
 
@@ -333,7 +333,7 @@ def test_options_that_cannot_be_are_told_before_a_ct_is_read(
 # ---- leaks
 
 
-def test_the_same_ct_under_two_ids_is_found_in_any_format_order_and_padding():
+def test_the_same_ct_under_two_ids_is_found_in_any_format_order_and_padding() -> None:
     hu = noise(1)
     plain = slices_of(Volume(hu, GRID))
     turned = np.ascontiguousarray(hu[::-1, :, ::-1].transpose(2, 0, 1))
@@ -356,7 +356,7 @@ def test_the_same_ct_under_two_ids_is_found_in_any_format_order_and_padding():
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=8))
 @settings(deadline=None, max_examples=20)
-def test_every_two_cases_of_one_ct_are_told_unless_they_are_one_patient(seeds: list[int]):
+def test_every_two_cases_of_one_ct_are_told_unless_they_are_one_patient(seeds: list[int]) -> None:
     slices = {f"c{k}": slices_of(Volume(noise(seed), GRID)) for k, seed in enumerate(seeds)}
     expected = sum(a == b for k, a in enumerate(seeds) for b in seeds[k + 1 :])
     assert len(leaks(slices, {case: case for case in slices})) == expected
@@ -366,7 +366,7 @@ def test_every_two_cases_of_one_ct_are_told_unless_they_are_one_patient(seeds: l
 @pytest.mark.slow
 def test_a_copied_ct_is_refused_by_the_command_and_taken_as_one_patient(
     data: tuple[Path, Path], tmp_path: Path
-):
+) -> None:
     import nibabel as nib
 
     image = nib.load(data[0] / "p1.nii.gz")
@@ -386,18 +386,18 @@ def test_a_copied_ct_is_refused_by_the_command_and_taken_as_one_patient(
     [
         ("P1,a\n", "line 2: there is no CT of the case P1; did you mean p1?"),
         ("zebra,a\n", "line 2: there is no CT of the case zebra; add the CT"),
-        ("p1,a\np1,b\n", "line 3: the case p1 stands in line 2 already"),
-        ("p1,a\np1_0000,a\n", "line 3: the case p1 stands in line 2 already"),
+        ("p1,a\np1,b\n", "line 3: the case p1 is already in line 2"),
+        ("p1,a\np1_0000,a\n", "line 3: the case p1 is already in line 2"),
         ("p1,Ann\np2,ann\n", "the patients Ann and ann differ only in upper and lower case"),
         ("p1,a,b\n", "line 2: it has 3 cells, the header has 2"),
         ("p1\n", "line 2: it has 1 cells"),
-        ('p1,"a\n', "is no CSV"),
+        ('p1,"a\n', "is not CSV"),
         ("", "it has no rows"),
     ],
 )
 def test_a_row_that_would_split_a_patient_is_told(
     data: tuple[Path, Path], tmp_path: Path, rows: str, said: str
-):
+) -> None:
     file = tmp_path / "patients.csv"
     file.write_text("case_id,patient_id\n" + rows)
     done = command(data, tmp_path / "mine", "--patients", str(file))
@@ -407,7 +407,9 @@ def test_a_row_that_would_split_a_patient_is_told(
 
 
 @pytest.mark.parametrize("delimiter", [",", ";"])
-def test_blanks_byte_order_mark_and_channel_endings_are_no_part_of_an_id(tmp_path: Path, delimiter: str):
+def test_blanks_byte_order_mark_and_channel_endings_are_no_part_of_an_id(
+    tmp_path: Path, delimiter: str
+) -> None:
     file = tmp_path / "patients.csv"
     rows = ["case_id , patient_id", "p1_0000 ,one ", " p2,one", "u\u0308,two", ""]
     file.write_text("\n".join(rows).replace(",", delimiter), encoding="utf-8-sig")
@@ -419,7 +421,7 @@ def test_blanks_byte_order_mark_and_channel_endings_are_no_part_of_an_id(tmp_pat
     )
 
 
-def test_a_table_in_another_encoding_is_one_sentence(tmp_path: Path):
+def test_a_table_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "patients.csv").write_bytes("case_id,patient_id\np\xfc,a\n".encode("latin-1"))
     with pytest.raises(InputError, match="not text in UTF-8"):
         read_patients(tmp_path / "patients.csv")
@@ -434,13 +436,13 @@ def test_a_table_in_another_encoding_is_one_sentence(tmp_path: Path):
             "a,1,5,2,3,1,1\nb,1,2,3,1,0\n",
             "line 2: it has 7 cells, the header has 6; write decimals with a point",
         ),
-        ('a,"1,5",2,3,1,1\n', "no three numbers in mm; write decimals with a point"),
-        ("a,1,2,3,1,1\na,1.0,2,3,1,0\n", "line 3: the node stands in line 2 already"),
+        ('a,"1,5",2,3,1,1\n', "not three numbers in mm; write decimals with a point"),
+        ("a,1,2,3,1,1\na,1.0,2,3,1,0\n", "line 3: the node is already in line 2"),
         (",1,2,3,1,1\n", "case_id is empty"),
         ("a,nan,2,3,1,1\n", "not finite"),
     ],
 )
-def test_a_shifted_or_doubled_row_of_nodes_is_told(tmp_path: Path, rows: str, said: str):
+def test_a_shifted_or_doubled_row_of_nodes_is_told(tmp_path: Path, rows: str, said: str) -> None:
     (tmp_path / "nodes.csv").write_text("case_id,x_mm,y_mm,z_mm,pos,ene\n" + rows)
     with pytest.raises(ProblemsError, match=said):
         read_nodes(tmp_path / "nodes.csv")
@@ -448,7 +450,7 @@ def test_a_shifted_or_doubled_row_of_nodes_is_told(tmp_path: Path, rows: str, sa
 
 def test_two_cts_of_one_id_and_names_that_nnunet_takes_for_its_own_are_told(
     data: tuple[Path, Path], tmp_path: Path
-):
+) -> None:
     shutil.copyfile(data[0] / "p2.nii.gz", data[0] / "p1_0000.nii.gz")
     done = command(data, tmp_path / "mine")
     assert done.exit_code == 2
@@ -460,5 +462,5 @@ def test_two_cts_of_one_id_and_names_that_nnunet_takes_for_its_own_are_told(
     for folder in data:
         (folder / "p3.nii.gz").rename(folder / "p3_seg.nii.gz")
     done = command(data, tmp_path / "mine")
-    assert "p3_seg: nnU-Net takes a name that ends in _seg for a file of its own" in done.output
+    assert "p3_seg: nnU-Net treats a name that ends in _seg as a file of its own" in done.output
     assert not (tmp_path / "mine.training" / MARKER).exists()

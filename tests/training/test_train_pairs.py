@@ -44,14 +44,14 @@ def write_labels(folder: Path, name: str, voxels: dict[int, tuple[int, int, int]
     write_nifti(Volume(array, grid), folder / f"{name}.nii.gz")
 
 
-def test_pairs_are_found_by_case_id_without_the_channel_ending(data: tuple[Path, Path]):
+def test_pairs_are_found_by_case_id_without_the_channel_ending(data: tuple[Path, Path]) -> None:
     pairs = find_pairs(*data)
     assert [p.case_id for p in pairs] == [f"p{k}" for k in range(6)]
     assert [p.label.name for p in pairs] == [f"p{k}.nii.gz" for k in range(6)]
     check_pairs(pairs)
 
 
-def test_every_unpaired_file_is_told_at_once(data: tuple[Path, Path]):
+def test_every_unpaired_file_is_told_at_once(data: tuple[Path, Path]) -> None:
     images, labels = data
     (labels / "p1.nii.gz").unlink()
     write_ct(images, "q1_0000")
@@ -65,14 +65,14 @@ def test_every_unpaired_file_is_told_at_once(data: tuple[Path, Path]):
     assert "q2.nii.gz: no CT of this case id" in said
 
 
-def test_two_label_maps_of_one_case_are_refused(data: tuple[Path, Path]):
+def test_two_label_maps_of_one_case_are_refused(data: tuple[Path, Path]) -> None:
     images, labels = data
     (labels / "p1.nii").write_bytes(b"")
     with pytest.raises(TrainingDataError, match="p1: has 2 label maps"):
         find_pairs(images, labels)
 
 
-def test_every_faulty_label_map_is_told_at_once(data: tuple[Path, Path]):
+def test_every_faulty_label_map_is_told_at_once(data: tuple[Path, Path]) -> None:
     images, labels = data
     write_labels(labels, "p0", {})
     write_labels(labels, "p1", {2: (4, 5, 6), 3: (4, 5, 7)})
@@ -85,12 +85,12 @@ def test_every_faulty_label_map_is_told_at_once(data: tuple[Path, Path]):
     assert len(problems) == 5
     assert "p0.nii.gz: the label map is empty" in problems[0]
     assert "p1.nii.gz: it holds the values 3" in problems[1]
-    assert "lies 3 mm away" in problems[2]
+    assert "is 3 mm away" in problems[2]
     assert "its size (12, 20, 23)" in problems[3]
     assert problems[4].startswith("p4.nii.gz")
 
 
-def test_labels_without_any_node_teach_nothing(data: tuple[Path, Path]):
+def test_labels_without_any_node_teach_nothing(data: tuple[Path, Path]) -> None:
     for k in range(6):
         write_labels(data[1], f"p{k}", {1: (4, 5, 6)})
     with pytest.raises(TrainingDataError, match="No label map holds a node"):
@@ -99,12 +99,12 @@ def test_labels_without_any_node_teach_nothing(data: tuple[Path, Path]):
         check_pairs(find_pairs(*data), needs_nodes=True)
 
 
-def test_fewer_than_five_patients_are_refused_also_where_they_have_many_cts(data: tuple[Path, Path]):
+def test_fewer_than_five_patients_are_refused_also_where_they_have_many_cts(data: tuple[Path, Path]) -> None:
     with pytest.raises(TrainingDataError, match="There are 2 patients"):
         find_pairs(*data, PatientTable(patient_of={f"p{k}": "left" if k < 3 else "right" for k in range(6)}))
 
 
-def test_a_folder_that_is_not_there_is_named(data: tuple[Path, Path]):
+def test_a_folder_that_is_not_there_is_named(data: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match="nowhere"):
         find_pairs(data[0], data[1] / "nowhere")
     with pytest.raises(InputError, match="nowhere"):
@@ -118,7 +118,7 @@ def test_a_folder_that_is_not_there_is_named(data: tuple[Path, Path]):
     st.integers(2, 5),
     st.integers(0, 9),
 )
-def test_every_stratum_is_spread_evenly_over_folds(strata: dict[str, str], folds: int, seed: int):
+def test_every_stratum_is_spread_evenly_over_folds(strata: dict[str, str], folds: int, seed: int) -> None:
     dealt = deal(strata, folds, seed)
     assert dealt == deal(dict(reversed(strata.items())), folds, seed)
     assert dealt.keys() == strata.keys()
@@ -130,14 +130,14 @@ def test_every_stratum_is_spread_evenly_over_folds(strata: dict[str, str], folds
         assert max(of) - min(of) <= 1
 
 
-def test_a_patient_in_two_folds_is_refused(tmp_path: Path):
+def test_a_patient_in_two_folds_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "patients.csv"
     file.write_text("case_id,patient_id,fold\na,one,0\nb,one,1\nc,two,1\n")
     with pytest.raises(TrainingDataError, match=r"one: in the folds 0, 1"):
         read_patients(file)
 
 
-def test_the_users_own_folds_are_taken_and_checked(tmp_path: Path):
+def test_the_users_own_folds_are_taken_and_checked(tmp_path: Path) -> None:
     file = tmp_path / "patients.csv"
     file.write_text("case_id,patient_id,fold\na,one,0\nb,one,0\nc,two,1\n")
     table = read_patients(file)
@@ -156,10 +156,10 @@ def test_the_users_own_folds_are_taken_and_checked(tmp_path: Path):
     [
         ("case_id,fold\na,0\n", "the column patient_id is missing"),
         ("case_id,patient_id\na,\n", "a case_id or patient_id is empty"),
-        ("case_id,patient_id,fold\na,b,first\n", "a fold is no whole number"),
+        ("case_id,patient_id,fold\na,b,first\n", "a fold is not a whole number"),
     ],
 )
-def test_a_faulty_table_of_patients_is_one_sentence(tmp_path: Path, content: str, said: str):
+def test_a_faulty_table_of_patients_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "patients.csv").write_text(content)
     with pytest.raises(InputError, match=said):
         read_patients(tmp_path / "patients.csv")

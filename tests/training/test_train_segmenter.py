@@ -77,7 +77,7 @@ def trained(clinic: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out, steps
 
 
-def test_contours_become_a_bundle_that_runs(trained: tuple[Path, list[Step]], clinic: Path):
+def test_contours_become_a_bundle_that_runs(trained: tuple[Path, list[Step]], clinic: Path) -> None:
     out, steps = trained
     bundle = read_bundle(out)
     verify_bundle(bundle)
@@ -94,7 +94,7 @@ def test_contours_become_a_bundle_that_runs(trained: tuple[Path, list[Step]], cl
     assert list((out.with_name("mine.training") / "tensorboard").rglob("events.out.tfevents*"))
 
 
-def test_the_start_is_the_other_bundles_plan_and_weights(trained: tuple[Path, list[Step]]):
+def test_the_start_is_the_other_bundles_plan_and_weights(trained: tuple[Path, list[Step]]) -> None:
     out, steps = trained
     taken = next(s.said for s in steps if s.stage == "weights")
     assert taken["new"] == 0
@@ -106,7 +106,7 @@ def test_the_start_is_the_other_bundles_plan_and_weights(trained: tuple[Path, li
 
 def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     trained: tuple[Path, list[Step]], clinic: Path, tiny: Path, tmp_path: Path
-):
+) -> None:
     whole = trained[0]
     work = tmp_path / "cut.training"
     shutil.copytree(whole.with_name("mine.training"), work)
@@ -131,7 +131,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
 
 def test_changed_labels_or_settings_are_not_trained_on_with_old_work(
     trained: tuple[Path, list[Step]], clinic: Path, tiny: Path, tmp_path: Path
-):
+) -> None:
     work = tmp_path / "mine.training"
     shutil.copytree(trained[0].with_name("mine.training"), work)
     with pytest.raises(UsageError, match=r"other data or settings \(epochs differ\)"):
@@ -143,7 +143,7 @@ def test_changed_labels_or_settings_are_not_trained_on_with_old_work(
         train_segmenter(training(clinic, tiny, tmp_path / "new", go_on=True))
 
 
-def test_the_dataset_is_nnunets_and_holds_what_inference_sees(clinic: Path, tmp_path: Path):
+def test_the_dataset_is_nnunets_and_holds_what_inference_sees(clinic: Path, tmp_path: Path) -> None:
     dataset = export_dataset(SegmenterTraining(clinic / "ct", clinic / "labels", tmp_path / "out"))
     assert dataset.folder == tmp_path / "out" / "Dataset501_ENE"
     content = json.loads((dataset.folder / "dataset.json").read_text())
@@ -159,7 +159,7 @@ def test_the_dataset_is_nnunets_and_holds_what_inference_sees(clinic: Path, tmp_
     assert 2 * both / (np.count_nonzero(native.array == 2) + np.count_nonzero(truth)) > 0.8
 
 
-def test_no_patient_is_in_both_halves_of_a_split():
+def test_no_patient_is_in_both_halves_of_a_split() -> None:
     patients = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
     splits = splits_of(patients, {"a": 0, "b": 1, "c": 0})
     assert splits == [
@@ -168,7 +168,9 @@ def test_no_patient_is_in_both_halves_of_a_split():
     ]
 
 
-def test_a_ct_without_a_neck_is_left_out_and_named_and_the_command_says_so(clinic: Path, tmp_path: Path):
+def test_a_ct_without_a_neck_is_left_out_and_named_and_the_command_says_so(
+    clinic: Path, tmp_path: Path
+) -> None:
     images, labels = tmp_path / "ct", tmp_path / "labels"
     shutil.copytree(clinic / "ct", images)
     shutil.copytree(clinic / "labels", labels)
@@ -184,7 +186,7 @@ def test_a_ct_without_a_neck_is_left_out_and_named_and_the_command_says_so(clini
     assert len(list((tmp_path / "o" / "Dataset501_ENE" / "imagesTr").iterdir())) == 5
 
 
-def test_crops_are_kept_and_made_anew_where_the_labels_change(clinic: Path, tmp_path: Path):
+def test_crops_are_kept_and_made_anew_where_the_labels_change(clinic: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     shutil.copytree(clinic / "labels", labels)
     pairs = find_pairs(clinic / "ct", labels)[:1]
@@ -204,7 +206,7 @@ def test_crops_are_kept_and_made_anew_where_the_labels_change(clinic: Path, tmp_
 
 def test_crops_of_another_preparation_are_made_anew(
     clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     pairs = find_pairs(clinic / "ct", clinic / "labels")[:1]
     preparation = load_preparation(read_bundle(default_folder()))
     (file,), _ = prepared_crops(pairs, preparation, tmp_path / "crops", "x")
@@ -217,8 +219,8 @@ def test_crops_of_another_preparation_are_made_anew(
     assert file.stat().st_mtime_ns == second
 
 
-def test_a_full_disk_is_one_sentence(tmp_path: Path):
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "nnunet.log").write_text("...\nOSError: [Errno 28] No space left on device\n")
     error = failure(tmp_path / "nnunet.log", 1)
     assert isinstance(error, OutputError)
-    assert "the disk is full; make room, and go on with --continue" in str(error)
+    assert "the disk is full; free some space, and continue with --continue" in str(error)

@@ -19,8 +19,8 @@ import torch
 
 from aiene.errors import ModelError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, write_card
-from aiene.training.lock import LOCK, locked
 from aiene.training.nnunet import Job, _take_over_plan
+from aiene.training.place import LOCK, locked
 from aiene.training.start import start_of
 from aiene.training.worker_process import run_worker, visible_gpu
 
@@ -43,7 +43,7 @@ def preprocess(*_, **__): ...
 TRAINER = """
 import sys
 from pathlib import Path
-from aiene.training.lock import locked
+from aiene.training.place import locked
 from aiene.training.nnunet import Job
 from aiene.training.worker_process import run_worker
 work = Path(sys.argv[1])
@@ -104,7 +104,7 @@ def all_gone(numbers: list[int], seconds: float = 120.0) -> bool:
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_training_that_was_killed_and_the_folder_is_free(
     fake: Path, kind: signal.Signals
-):
+) -> None:
     trainer = subprocess.Popen([sys.executable, "-c", TRAINER, str(fake)])
     try:
         worker, helper = (int(pid) for pid in pids(fake)[:2])
@@ -125,7 +125,7 @@ def test_no_process_outlives_the_training_that_was_killed_and_the_folder_is_free
 @posix
 def test_a_worker_that_fails_leaves_no_helper_and_is_told_at_once(
     fake: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("FAILS", "1")
     with (
         locked(fake) as lock,
@@ -140,7 +140,7 @@ def test_a_worker_that_fails_leaves_no_helper_and_is_told_at_once(
 @posix
 def test_a_training_that_is_interrupted_ends_its_worker_on_the_gpu_that_was_named(
     fake: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
     with locked(fake) as lock:
         reports = run_worker(job(fake), fake, "cuda:1", lock)
@@ -169,12 +169,12 @@ def job(work: Path) -> Job:
 )
 def test_the_gpu_that_was_named_is_the_only_one_that_nnunet_sees(
     device: str, seen: str | None, expected: str | None
-):
+) -> None:
     environment = {} if seen is None else {"CUDA_VISIBLE_DEVICES": seen}
     assert visible_gpu(device, environment).get("CUDA_VISIBLE_DEVICES") == expected
 
 
-def test_a_lock_that_was_left_behind_holds_nobody_up(tmp_path: Path):
+def test_a_lock_that_was_left_behind_holds_nobody_up(tmp_path: Path) -> None:
     for left in ("", "{", json.dumps({"process": os.getpid(), "host": "here"}), '{"process": "x"}'):
         (tmp_path / LOCK).write_text(left)
         with locked(tmp_path):
@@ -185,7 +185,7 @@ def test_a_lock_that_was_left_behind_holds_nobody_up(tmp_path: Path):
 @pytest.mark.parametrize(("alive", "host"), [(True, None), (False, None), (True, "elsewhere")])
 def test_where_the_file_system_knows_no_locks_the_process_is_looked_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool, host: str | None
-):
+) -> None:
     import socket
 
     def no_locks(*_: object) -> None:
@@ -193,7 +193,7 @@ def test_where_the_file_system_knows_no_locks_the_process_is_looked_up(
 
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    monkeypatch.setattr("aiene.training.lock._PATIENCE_S", 0.1)
+    monkeypatch.setattr("aiene.training.place._PATIENCE_S", 0.1)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     owner = {"process": os.getppid() if alive else ended.pid, "host": host or socket.gethostname()}
@@ -226,7 +226,7 @@ def other_plan(folder: Path, change: Any, configuration: str) -> Path:
     return folder
 
 
-def test_a_plan_of_another_configuration_with_what_it_inherits_is_taken(tmp_path: Path):
+def test_a_plan_of_another_configuration_with_what_it_inherits_is_taken(tmp_path: Path) -> None:
     def change(configurations: dict[str, Any]) -> None:
         base = configurations.pop("3d_fullres")
         spacing = base.pop("spacing")
@@ -241,7 +241,7 @@ def test_a_plan_of_another_configuration_with_what_it_inherits_is_taken(tmp_path
 
 
 @pytest.mark.slow
-def test_the_network_of_an_older_plan_is_what_nnunet_makes_of_it(tmp_path: Path):
+def test_the_network_of_an_older_plan_is_what_nnunet_makes_of_it(tmp_path: Path) -> None:
     pytest.importorskip("nnunetv2", reason="nnU-Net is not installed (the extra `train`)")
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
@@ -301,7 +301,7 @@ def _fit_weights(folder: Path) -> None:
     write_card(folder.parent, card)
 
 
-def test_outputs_of_other_labels_are_no_start(tmp_path: Path):
+def test_outputs_of_other_labels_are_no_start(tmp_path: Path) -> None:
     folder = tmp_path / "swapped"
     shutil.copytree(default_folder(), folder)
     file = folder / "segmenter" / "dataset.json"
@@ -322,13 +322,13 @@ def test_outputs_of_other_labels_are_no_start(tmp_path: Path):
     assert not start_of(replace(read_bundle(folder), card=card)).same_labels
 
 
-def test_a_segmenter_that_takes_hu_is_no_start_for_crops_from_0_to_1():
+def test_a_segmenter_that_takes_hu_is_no_start_for_crops_from_0_to_1() -> None:
     card = SimpleNamespace(segmenter=SimpleNamespace(intensities="hu"))
     with pytest.raises(ModelError, match="takes HU, but a training feeds crops"):
         start_of(SimpleNamespace(path=Path("theirs"), card=card))  # type: ignore[arg-type]
 
 
-def test_a_plan_that_cannot_be_run_is_refused_in_plain_words(tmp_path: Path):
+def test_a_plan_that_cannot_be_run_is_refused_in_plain_words(tmp_path: Path) -> None:
     def change(configurations: dict[str, Any]) -> None:
         configurations["3d_fullres"]["normalization_schemes"] = ["RGBTo01Normalization"]
 

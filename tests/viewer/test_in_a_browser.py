@@ -19,8 +19,7 @@ from aiene.results.pictures import LEVEL_HU, WIDTH_HU
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.viewer import scene
-from aiene.viewer.cohort_page import Card, cohort_page
-from aiene.viewer.run import report_run
+from aiene.viewer.run import Card, cohort_page, report_run
 from builders.browsers import browser, complaints, requests, screenshot, wait_for
 from builders.viewer_runs import write_patterned_run
 
@@ -91,7 +90,7 @@ def test_pixels_and_outlines_are_those_of_an_independent_rendering(
     drawn = screenshot(driver).astype(int)
     assert {tile["plane"] for tile in tiles(driver)} == set(ACROSS)
     for tile in tiles(driver):
-        hu = plane_of(ct, tile["plane"], centre)
+        hu = plane_of(ct, tile["plane"], centre)  # type: ignore[arg-type]
         expected = np.clip((hu - LEVEL_HU + WIDTH_HU / 2) / WIDTH_HU, 0, 1) * 255
         left, top, width, height = tile["box"]
         rows, columns = np.indices(hu.shape)
@@ -108,7 +107,7 @@ def test_pixels_and_outlines_are_those_of_an_independent_rendering(
             expected[::-1, ::-1],
         ):  # no other way up looks so alike
             assert np.median(np.abs(seen - turned)[inner]) > 2 * np.median(apart), tile["plane"]
-        check_outline(drawn, bare, plane_of(nodes, tile["plane"], centre) == 1, tile["box"], tile["plane"])
+        check_outline(drawn, bare, plane_of(nodes, tile["plane"], centre) == 1, tile["box"], tile["plane"])  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +141,7 @@ def test_outlines_stay_in_place_whatever_the_windows_size_and_zoom(chromium: Any
     chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
-def check_outline(drawn, bare, mask, box, plane) -> None:
+def check_outline(drawn: Any, bare: Any, mask: Any, box: Any, plane: Any) -> None:
     """Along each edge of the mask there is a coloured line, and none two pixels and more away from any."""
     left, top, width, height = box
     su, sv = width / mask.shape[1], height / mask.shape[0]

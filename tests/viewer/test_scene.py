@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ GRID = Grid((9, 11, 13), (3.0, 2.1, 1.7), (-31.0, 12.5, 700.0), OBLIQUE)
 DOWN = Grid((9, 11, 13), (3.0, 2.1, 1.7), (-31.0, 12.5, 700.0), OBLIQUE_DOWN)
 
 
-def stored(grid: Grid, order) -> tuple[Volume, Volume, Volume]:
+def stored(grid: Grid, order: Any) -> tuple[Volume, Volume, Volume]:
     """CT, nodes and labels of an asymmetric scene, stored in another order."""
     hu = np.arange(foot.size, dtype=np.float32).reshape(foot.shape) - 500
     labels = np.where(foot > 0, 2, 0).astype(np.uint8)
@@ -25,7 +27,7 @@ def stored(grid: Grid, order) -> tuple[Volume, Volume, Volume]:
 
 @pytest.mark.parametrize("grid", [GRID, DOWN, FOOT_GRID], ids=["oblique", "left-handed", "turned far"])
 @pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_every_storage_order_gives_one_scene_and_takes_the_drawing_back(grid: Grid, order) -> None:
+def test_every_storage_order_gives_one_scene_and_takes_the_drawing_back(grid: Grid, order: Any) -> None:
     ct, nodes, labels = stored(grid, order)
     scene = scene_of(ct, nodes, labels, None, None)
     whole = scene_of(*stored(grid, ORDERS[0]), None, None)

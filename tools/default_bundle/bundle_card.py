@@ -372,7 +372,8 @@ def _real_table(figures: dict[str, Any]) -> str:
     if not figures:
         return NOT_YET
     lines = ["| | |", "| --- | --- |"]
-    lines += [f"| {title} | {figures[part][key]} |" for title, (part, key) in _REAL_ROWS.items()]
+    rows = {title: figures[part].get(key) for title, (part, key) in _REAL_ROWS.items()}
+    lines += [f"| {title} | {value} |" for title, value in rows.items() if value is not None]
     if "pos_from" not in figures:  # measured before a bundle had a rule
         lines = [f"{line[:-1]}(before the rule below) |" if "as AI-ENE" in line else line for line in lines]
     for name, one in figures["planted_in_real"]["by_short_axis"].items():
@@ -519,6 +520,10 @@ _REAL_ROWS = {
         "share_of_found_volume_in_high_dose_target",
     ),
     "the same by chance": ("real_nodes", "the_same_by_chance"),
+    "the same by chance, at places as bright and of the same level": (
+        "real_nodes",
+        "by_chance_at_like_places",
+    ),
     "patients with a node in the target": ("real_nodes", "patients_with_a_node_in_the_target"),
 }
 _NUMBERS_ROWS = {

@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aiene.classify.classifier import load_classifier
-from aiene.classify.inputs import ClassifierInputs
+from aiene.classify.classifier import ClassifierInputs, load_classifier
 from aiene.models.bundle import read_bundle
 from aiene.segment.segmenter import load_segmenter
 from aiene.training.metrics import reliability

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
+from aiene.classify.classifier import classifier_inputs
 from aiene.classify.dualnet import DualNet, DualNetWidths
-from aiene.classify.inputs import classifier_inputs
 from aiene.geometry.grid import Volume
 from aiene.nodes.split import split_nodes
 from aiene.segment.segmenter import Segmenter

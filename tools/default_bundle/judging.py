@@ -20,6 +20,7 @@ from aiene.nodes.split import split_nodes
 from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, load_networks
 from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import Preparation, load_preparation
 from tools.default_bundle.disease import draw_disease, mimics
 from tools.default_bundle.disturb import Disturbed
@@ -32,6 +33,11 @@ from tools.default_bundle.real_planting import Patient, RealNode, decoys, draw_n
 
 SEED = 7_000_000
 CHANCE_DRAWS = 10
+SAME_LEVEL_MM = 10.0
+"""A neck level is two to five of these high and wide: so near in height, and in distance from the midline on
+either side, a place is taken for one of the same level."""
+SAME_TISSUE_HU = 10.0
+"""Half of what muscle and fat of a neck differ from a node by, at most, after smoothing over 5 mm."""
 ENE_SHARE = 0.3
 SURE = 0.5
 """What the classifier gives a lower `pos` is taken for no node, where its word counts."""
@@ -113,6 +119,7 @@ class Unplanted:
     volume : their voxels.
     hit : of these, in the high-dose target.
     chance : share that the same blobs would have there, at random places of the neck's soft tissue.
+    chance_matched : the same, at places of each blob's own level and tissue, on either side.
     anywhere : whether a node lies by more than half in the target.
     """
 
@@ -120,6 +127,7 @@ class Unplanted:
     volume: int
     hit: int
     chance: float
+    chance_matched: float
     anywhere: bool
 
 
@@ -261,7 +269,13 @@ def unplanted(road: Road, patient: Patient, number: int) -> Unplanted | None:
         len(found.nodes),
         sum(int(n.mask.sum()) for n in found.nodes),
         sum(int(target[n.mask].sum()) for n in found.nodes),
-        _by_chance(found.nodes, target, found.prepared, rng),
+        _by_chance(found.nodes, target, soft_places(found.prepared.crop), rng),
+        _by_chance(
+            found.nodes,
+            target,
+            alike_places(found.prepared.crop),
+            np.random.default_rng((SEED + 4, number)),
+        ),
         any(target[n.mask].mean() > 0.5 for n in found.nodes),
     )
 
@@ -294,11 +308,51 @@ def _plain(patient: Patient) -> Volume:
     return patient.ct.with_array(np.rint(patient.ct.array).astype(np.int16))
 
 
-def _by_chance(nodes: list[Node], target: Mask, prepared: Prepared, rng: np.random.Generator) -> float:
-    soft = ndimage.binary_erosion((prepared.crop.array > 0.35) & (prepared.crop.array < 0.75))
-    places = np.argwhere(soft)
+Places = Callable[[Mask], npt.NDArray[np.int64]]
+"""Where a blob, given as its mask, might as well lie: voxels (n, 3)."""
+
+
+def soft_places(crop: Volume) -> Places:
+    """Anywhere in the soft tissue of the neck."""
+    places = np.argwhere(_soft(crop))
+    return lambda mask: places
+
+
+def alike_places(crop: Volume) -> Places:
+    """In soft tissue of the blob's height and distance from the midline, on either side, and as bright.
+
+    A finder of anything bright beside the great vessels lies in the target more often than by chance anywhere
+    in the neck; it does not by this one. Where no such place is, the blob's own middle.
+    """
+    low, high = OPEN.window
+    step = np.array(crop.grid.spacing)
+    smooth = ndimage.uniform_filter(crop.array, size=[max(1, round(5.0 / mm)) for mm in step])
+    places = np.argwhere(_soft(crop))
+    bright = smooth[tuple(places.T)]
+    midline = (crop.array.shape[2] - 1) / 2  # the crop lies so in the template, which is symmetric
+    aside = np.abs(places[:, 2] - midline) * step[2]
+
+    def alike(mask: Mask) -> npt.NDArray[np.int64]:
+        voxels = np.argwhere(mask)
+        middle = voxels.mean(axis=0)
+        near = np.abs(places[:, 0] - middle[0]) * step[0] <= SAME_LEVEL_MM
+        near &= np.abs(aside - abs(middle[2] - midline) * step[2]) <= SAME_LEVEL_MM
+        near &= np.abs(bright - crop.array[mask].mean()) * (high - low) <= SAME_TISSUE_HU
+        fitting: npt.NDArray[np.int64] = places[near]
+        return fitting if len(fitting) else np.round(middle).astype(np.int64)[None]
+
+    return alike
+
+
+def _soft(crop: Volume) -> Mask:
+    soft: Mask = ndimage.binary_erosion((crop.array > 0.35) & (crop.array < 0.75))
+    return soft
+
+
+def _by_chance(nodes: list[Node], target: Mask, places_of: Places, rng: np.random.Generator) -> float:
     shares, weights = [0.0], [1e-9]
     for node in nodes:
+        places = places_of(node.mask)
         voxels = np.argwhere(node.mask)
         voxels = voxels - voxels.mean(axis=0).round().astype(int)
         for _ in range(CHANCE_DRAWS):

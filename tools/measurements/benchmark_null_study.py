@@ -38,8 +38,14 @@ from aiene.benchmark.metrics.classification import classification
 from aiene.benchmark.metrics.detection import froc_score
 from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, NodePair
 from aiene.stats.bootstrap import mean
-from aiene.stats.equivalence import difference_test, equivalence, subtracted
-from aiene.stats.paired import compare_with_reference, paired, sign_flip_p
+from aiene.stats.paired import (
+    compare_with_reference,
+    difference_test,
+    equivalence,
+    paired,
+    sign_flip_p,
+    subtracted,
+)
 from aiene.stats.ranking import critical_difference
 from aiene.stats.records import Estimate
 from aiene.stats.roc import clustered_auc_difference, delong_test, wilson

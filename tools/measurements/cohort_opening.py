@@ -21,8 +21,7 @@ import psutil
 
 from aiene.export.run_reader import read_run
 from aiene.results.records import CaseResult
-from aiene.viewer.cohort_page import Card, cohort_page
-from aiene.viewer.run import report_run
+from aiene.viewer.run import Card, cohort_page, report_run
 
 _ROUNDS = 3
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from aiene.benchmark.comparators.adapters import reads_files
 from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
-from aiene.benchmark.content_hash import labels_sha256, nodes_sha256
 from aiene.benchmark.dataset import centroids, read_kept, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
 from aiene.benchmark.metrics.matching import components
@@ -31,13 +30,13 @@ from aiene.benchmark.records import (
     truth_files,
 )
 from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
-from aiene.errors import AieneError, CaseError
+from aiene.errors import attempt
 from aiene.geometry.grid import Volume, triple
 from aiene.hashing import digest
+from aiene.ingest.fingerprint import labels_sha256, nodes_sha256
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import write_nifti
 
-Record = TypeVar("Record", TruthRecord, CaseRecord)
 log = logging.getLogger(__name__)
 
 
@@ -88,7 +87,7 @@ def keep_truth(task: TruthTask) -> TruthRecord:
         write_nifti(truth.nodes, nodes_file)
         return replace(truth.record, identity=task.identity)
 
-    record = attempt(work, lambda reason: replace(empty, reason=reason))
+    record = _attempt(work, lambda error: replace(empty, reason=str(error)))
     make_folder(record_file.parent)
     write_json(record_file, record.to_json())
     return record
@@ -111,37 +110,39 @@ def keep_case(task: CaseTask) -> CaseRecord:
     make_folder(record_file.parent)
     for image in images:
         image.unlink(missing_ok=True)
-    record = attempt(lambda: _run(task, empty), lambda reason: replace(empty, reason=reason))
+    record = _attempt(lambda: _run(task, empty), lambda error: replace(empty, reason=str(error)))
     write_json(record_file, record.to_json())
     return record
 
 
-def attempt(work: Callable[[], Record], failed: Callable[[str], Record]) -> Record:
-    """A case's work, where a failure becomes a record: the only broad handler of the benchmark."""
-    try:
-        return work()
-    except AieneError as error:
-        return failed(str(error))
-    except MemoryError:
-        return failed(str(CaseError("not enough memory for this case", "try --jobs 1 or a larger machine")))
-    except Exception as error:
-        if _is_first(error):
-            log.exception("a case of the benchmark")  # never the id: it may be the patient's
-        return failed(f"internal error ({type(error).__name__}), see the log.")
+class _FirstOfItsKind(logging.Filter):
+    """Passes the first error of its kind and place in this process: one traceback is enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record holds no error, or one of a new kind or place."""
+        error = record.exc_info[1] if record.exc_info else None
+        end = None if error is None else error.__traceback__
+        while end is not None and end.tb_next is not None:
+            end = end.tb_next
+        if end is None:
+            return True
+        kind = f"{type(error).__name__} at {end.tb_frame.f_code.co_filename}:{end.tb_lineno}"
+        first = kind not in self._seen
+        self._seen.add(kind)
+        return first
 
 
-def _is_first(error: Exception) -> bool:
-    """The first error of its kind and place in this process; one traceback is enough, each case has a row."""
-    end = error.__traceback__
-    while end is not None and end.tb_next is not None:
-        end = end.tb_next
-    kind = f"{type(error).__name__} at {end.tb_frame.f_code.co_filename}:{end.tb_lineno}" if end else ""
-    first = kind not in _logged
-    _logged.add(kind)
-    return first
-
-
-_logged: set[str] = set()
+log.addFilter(_FirstOfItsKind())
+_attempt = partial(
+    attempt,
+    log=log,
+    what="a case of the benchmark",  # never the id: it may be the patient's
+    remedy="try --jobs 1 or a larger machine",
+)
 
 
 _opened: dict[str, Comparator] = {}
@@ -268,7 +269,7 @@ def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:
         bad = sorted(values.keys() - kept[name].keys())  # NaN is in no range
         if bad:
             nodes = ", ".join(f"{value} ({values[value]:.3g})" for value in bad[:5])
-            warnings.append(f"{what} that is no probability, left out: node {nodes}")
+            warnings.append(f"{what} that is not a probability, left out: node {nodes}")
     cleaned = replace(
         answer, confidence=kept["confidence"], ene=kept["ene"], ene_on_truth=kept["ene_on_truth"]
     )

@@ -220,11 +220,11 @@ def read_config(file: Path) -> BenchmarkConfig:
     except OSError as error:
         raise InputError(file, f"it cannot be read ({error.strerror})", "check the path") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise InputError(file, "it is no readable YAML", "mend it") from error
+        raise InputError(file, "it is not readable as YAML", "correct it") from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise InputError(file, "it is no YAML mapping", "write `key: value` lines")
+        raise InputError(file, "it is not a YAML mapping", "write `key: value` lines")
     try:
         return BenchmarkConfig.model_validate(content)
     except ValidationError as error:

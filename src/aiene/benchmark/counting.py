@@ -8,6 +8,8 @@ other model's figures. What a model left out counts as the worst that it could h
   missed (`lost_metrics`, `lost_match`).
 - No probability for a labelled node: it counts as the wrong one, 0 with extension and 1 without, below which
   no rank is worse; its patient counts as wrong.
+- A labelled node that was missed, end to end: the wrong one too. Taken as 0 it would be right where there is
+  no extension, and missing such nodes would pay. Its patient's number is what the model says.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from aiene.benchmark.config import GTVN, LABEL_VALUES
 from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, lost_match, lost_metrics, size_class
 from aiene.benchmark.records import CaseRecord, TruthRecord
 
-RULE = 2
+RULE = 3
 """Raised when what counts changes, so that figures of two rules never meet on one leaderboard."""
 
 Track = Literal["on_truth", "end_to_end"]
@@ -33,7 +35,8 @@ class NodeScore:
 
     Parameters
     ----------
-    judged : False where the model gave none, so that the score is the wrong one.
+    judged : False where the model gave none for a node that it had, so that the score is the wrong one.
+    missed : it found no such node, or one that does not count by its rule; the score is the wrong one too.
     """
 
     case_id: str
@@ -42,6 +45,7 @@ class NodeScore:
     ene: int
     score: float
     judged: bool = True
+    missed: bool = False
 
 
 def counted_records(
@@ -112,14 +116,16 @@ def node_scores(records: Sequence[CaseRecord], track: Track, *, pos_from: float 
         for node in record.truth_nodes:
             if node.ene is None:
                 continue
-            said = node.ene_on_truth
+            said, missed = node.ene_on_truth, False
             if track == "end_to_end" and record.status == "ok":
                 found = next((n for n in record.found_nodes if n.value == node.found_as), None)
                 kept = found is None or found.confidence is None or found.confidence >= pos_from
-                said = node.ene_end_to_end if node.found_as is not None and kept else 0.0
+                missed = node.found_as is None or not kept
+                said = None if missed else node.ene_end_to_end
             score = float(1 - node.ene) if said is None else said
+            judged = missed or said is not None
             result.append(
-                NodeScore(record.case_id, record.patient_id, node.name, node.ene, score, said is not None)
+                NodeScore(record.case_id, record.patient_id, node.name, node.ene, score, judged, missed)
             )
     return result
 

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, LabelChoice
-from aiene.benchmark.content_hash import image_sha256, in_order_of_place, labels_sha256, nodes_sha256
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
 from aiene.benchmark.metrics.matching import components, node_infos
 from aiene.benchmark.records import Pair, Pairing, Refused, TruthNode, TruthRecord
@@ -29,6 +28,7 @@ from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.ingest.discovery import walk
 from aiene.ingest.find import find_cases
+from aiene.ingest.fingerprint import image_sha256, in_order_of_place, labels_sha256, nodes_sha256
 from aiene.ingest.formats import claimed_volume, volume_endings
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
@@ -73,7 +73,7 @@ class Listing:
     ----------
     files : exactly one file a case.
     refused : cases with several, and files of formats that are not read.
-    notes : what was passed over.
+    notes : what was skipped.
     """
 
     files: dict[str, Path]
@@ -131,16 +131,16 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
         if path.name.endswith(volume_endings()):
             name = named(path, folder)
             if name.channel:
-                notes.append(f"{path.name}: a further channel, passed over")
+                notes.append(f"{path.name}: an additional channel, ignored")
             else:
                 files[name.case_id].append((path, name))
         elif lower.endswith((*volume_endings(), *FOREIGN)):
             what = (
-                "write its ending in small letters"
+                "write its extension in lower case"
                 if lower.endswith(volume_endings())
                 else "convert it to NIfTI"
             )
-            reason = f"{path.name}: this kind of file is not read; {what}."
+            reason = f"{path.name}: this kind of file is not supported; {what}."
             refused.append(Refused(named(path, folder).case_id, reason))
     single: dict[str, Path] = {}
     for case_id, several in sorted(files.items()):
@@ -200,7 +200,7 @@ def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused],
             refused.append(Refused(case.case_id, twice))
         else:
             cases[case.case_id] = case
-    return cases, refused, (*notes, *(note for note in told if "left aside" not in note or not listing.files))
+    return cases, refused, (*notes, *(note for note in told if "left out" not in note or not listing.files))
 
 
 def _is_text(name: str) -> bool:
@@ -269,7 +269,7 @@ def read_labels(path: Path, like: Grid, *, resample: bool) -> Volume:
 
     Raises
     ------
-    InputError : it cannot be read, its values are no labels from 0 to 255, or it lies elsewhere than the CT
+    InputError : it cannot be read, its values are not labels from 0 to 255, or it lies elsewhere than the CT
         and `resample` is not asked for, or does not meet the CT at all.
     """
     if not resample:
@@ -278,14 +278,14 @@ def read_labels(path: Path, like: Grid, *, resample: bool) -> Volume:
         except InputError as error:
             if error.remedy != "resample the mask onto the CT's grid":
                 raise
-            raise InputError(path, error.problem, f"{error.remedy}, or ask for --resample") from error
+            raise InputError(path, error.problem, f"{error.remedy}, or use --resample") from error
     labels = read_mask(path, like=_own_grid(path))
     try:
         return read_mask(path, like=like)
     except InputError:
         moved = pull_labels(labels, like)
     if labels.array.any() and not moved.array.any():
-        raise InputError(path, "no labelled voxel of it lies in the CT", "give the mask of this CT")
+        raise InputError(path, "none of its labelled voxels is in the CT", "give the mask of this CT")
     return moved
 
 
@@ -301,7 +301,7 @@ def in_our_values(path: Path, labels: Volume, choice: LabelChoice) -> Volume:
     strange = [str(value) for value in found if int(value) not in known]
     if strange:
         values = f"value{'s' * (len(strange) > 1)} {', '.join(strange[:8])}"
-        remedy = "say under `labels` in the configuration what they are (GTVp, GTVn or ignore)"
+        remedy = "explain them under `labels` in the configuration (GTVp, GTVn or ignore)"
         raise InputError(path, f"label {values} unknown", remedy)
     table = np.zeros(max(256, max(known) + 1), dtype=np.uint8)
     table[list(choice.GTVp)] = LABEL_VALUES[GTVP]
@@ -379,7 +379,7 @@ def read_truth_of(
     else:
         parts = components(inside).astype(np.int64)
         if config.node_maps is not None and inside.any():
-            warnings.append("no map of its nodes, so that the connected parts of GTVn are taken")
+            warnings.append("no map of its nodes, so the connected parts of GTVn are used")
     nodes, old_values = by_volume(parts)
     by_old_value = node_map_file is not None or config.nodes == "values"
     numbers = {old: new for new, old in old_values.items()} if by_old_value else {n: n for n in old_values}
@@ -419,7 +419,7 @@ def disagreement(labels: Volume, nodes: Volume) -> list[str]:
     bare, beyond = int((inside & ~drawn).sum()), int((drawn & ~inside).sum())
     warnings = []
     if bare:
-        warnings.append(f"{bare} of {int(inside.sum())} voxels of GTVn lie in no node of its node map")
+        warnings.append(f"{bare} of {int(inside.sum())} voxels of GTVn are in no node of its node map")
     if beyond:
         warnings.append(f"{beyond} voxels of its node map lie outside GTVn and do not count")
     return warnings
@@ -465,7 +465,7 @@ def patient_finder(config: BenchmarkConfig, table: EneTable | None) -> Any:
     try:
         pattern = None if config.patient_pattern is None else re.compile(config.patient_pattern)
     except re.error as error:
-        raise UsageError(f"patient_pattern: no regular expression ({error}).") from error
+        raise UsageError(f"patient_pattern: not a regular expression ({error}).") from error
 
     def patient(case_id: str) -> str:
         if case_id in listed:

@@ -112,7 +112,7 @@ def read_ene_table(file: Path, *, probabilities: bool = False) -> EneTable:
     except OSError as error:
         raise InputError(file, f"it cannot be read ({error.strerror})", "check the path") from error
     except ValueError as error:
-        raise InputError(file, "it is no text in UTF-8", "save it as CSV in UTF-8") from error
+        raise InputError(file, "it is not UTF-8 text", "save it as CSV in UTF-8") from error
     head = text.splitlines()[0] if text.strip() else ""
     delimiter = max(",;\t", key=head.count)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
@@ -175,7 +175,7 @@ def _row(line: int, cells: dict[str, str], probabilities: bool) -> EneRow:
     if cells.get("node"):
         said = _NODE.match(cells["node"])
         node = int(said[1]) if said else None
-        reason = reason or ("" if said else f"node {cells['node']!r} is no node's name or number")
+        reason = reason or ("" if said else f"node {cells['node']!r} is not the name or number of a node")
     coordinates = [_number(cells.get(axis, "")) for axis in "xyz"]
     if not reason and all(c is not None for c in coordinates):
         x, y, z = (float(c) for c in coordinates if c is not None)
@@ -190,7 +190,7 @@ def _value(text: str, probabilities: bool) -> tuple[float | None, str]:
         return _WORDS[text.lower()], ""
     number = _number(text)
     if number is None:
-        return None, f"ENE is {text!r}, which is no number" if text else "ENE is empty"
+        return None, f"ENE is {text!r}, which is not a number" if text else "ENE is empty"
     if probabilities and 0 <= number <= 1:
         return number, ""
     if not probabilities and number in (0.0, 1.0):

@@ -220,11 +220,6 @@ def newest_summary(folder: Path) -> dict[str, Any]:
     return content
 
 
-def case_record(folder: Path, key: str, case_id: str) -> dict[str, Any] | None:
-    """What a model made of a case, as JSON values; None where it made nothing."""
-    return json_of(folder / WORK / "models" / key / f"{case_id}.json")
-
-
 def case_files(folder: Path, key: str, case_id: str) -> CaseFiles:
     """Where the images of a case and model lie."""
     work = folder / WORK
@@ -334,7 +329,7 @@ class Pairing:
     pairs : by case id in byte order.
     images_without_mask, masks_without_image : case ids that stand alone.
     refused : cases with more than one image or mask, and files that are not read.
-    notes : what was passed over.
+    notes : what was skipped.
     """
 
     pairs: tuple[Pair, ...]

@@ -16,8 +16,8 @@ from aiene.benchmark.case_evaluation import CaseTask, TruthTask, close, keep_cas
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.dataset import find_pairs, list_files, patient_finder
+from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.ene_labels import EneTable, read_ene_table
-from aiene.benchmark.linear_probe import cross_validated
 from aiene.benchmark.models import line_up, source_name
 from aiene.benchmark.records import (
     WORK,
@@ -31,11 +31,9 @@ from aiene.benchmark.records import (
     read_truth,
     truth_files,
 )
-from aiene.benchmark.results_table import results_csv
-from aiene.benchmark.summary import summary_of
+from aiene.benchmark.summary import results_csv, summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import AieneError, InputError, UsageError, attempt
-from aiene.extras import need
+from aiene.errors import AieneError, InputError, UsageError, attempt, need
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
@@ -82,6 +80,17 @@ class BenchmarkRun:
     exit_code: int
 
 
+def _nothing_paired(pairing: Pairing, image_dir: Path, seg_dir: Path) -> InputError:
+    if pairing.refused:
+        first, count = pairing.refused[0], len(pairing.refused)
+        problem = (
+            f"no case in it can be compared; {count} refused, the first, {first.case_id}: {first.reason}"
+        )
+        return InputError(image_dir, problem.rstrip("."), f"put this right, here or in {seg_dir.name}")
+    problem = "no image in it has a mask of the same case id"
+    return InputError(image_dir, problem, f"compare its names with those in {seg_dir.name}")
+
+
 def run_benchmark(
     config: BenchmarkConfig,
     out: Path,
@@ -123,8 +132,7 @@ def run_benchmark(
     patient = patient_finder(config, table)
     pairing = find_pairs(image_dir, seg_dir)
     if not pairing.pairs:
-        problem = "no image in it has a mask of the same case id"
-        raise InputError(image_dir, problem, f"compare its names with those in {seg_dir.name}")
+        raise _nothing_paired(pairing, image_dir, seg_dir)
     Owned(out).claim(WORK)
     with _alone(out):
         pairs = pairing.pairs[: config.max_cases]

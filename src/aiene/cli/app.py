@@ -12,10 +12,8 @@ from aiene.cli import (
     demo,
     dicom,
     doctor,
-    export,
     folders,
     models,
-    pseudonyms,
     report,
     review,
     risk,
@@ -42,12 +40,12 @@ app.command(name="demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.command(name="report")(report.report)
 app.add_typer(review.app, name="review")
-app.command(name="export")(export.export)
+app.command(name="export")(folders.export)
 app.command(name="merge")(folders.merge)
 app.command(name="retable")(folders.retable)
 app.add_typer(dicom.app, name="dicom")
 app.command(name="doctor")(doctor.doctor)
-app.command(name="pseudonyms")(pseudonyms.pseudonyms)
+app.command(name="pseudonyms")(folders.pseudonyms)
 app.add_typer(benchmark.app, name="benchmark")
 risk.app.command(name="analyse")(risk_analyse.analyse)
 risk.app.command(name="simulate")(risk_simulate.simulate)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
-from aiene.cells import probability_text
+from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, OutputError, UsageError, counted, is_hidden, visible
 from aiene.report import document
 
@@ -56,7 +56,7 @@ def user_errors(program: str = "aiene") -> Iterator[None]:
 
 
 def _tell_stopped(program: str, stops: list[int]) -> NoReturn:
-    typer.echo(f"{program}: stopped; the same command goes on from here.", err=True)
+    typer.echo(f"{program}: stopped; the same command continues from here.", err=True)
     raise typer.Exit(128 + (stops[0] if stops else signal.SIGINT)) from None
 
 
@@ -307,7 +307,7 @@ def device_of(gpu: str) -> str:
         return gpu
     if gpu.isdigit():
         return f"cuda:{gpu}"
-    raise UsageError(f"--gpu {gpu}: say cpu, auto or the number of a GPU.")
+    raise UsageError(f"--gpu {gpu}: use cpu, auto or the number of a GPU.")
 
 
 def tell_row(console: Console, step: ExportProgress) -> None:

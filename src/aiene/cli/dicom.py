@@ -13,8 +13,8 @@ from aiene.errors import UsageError, counted
 if TYPE_CHECKING:
     from aiene.pacs.config import Settings
     from aiene.pacs.pull import PulledRow
+    from aiene.pacs.push import PushSummary
     from aiene.pacs.queue import Outcome
-    from aiene.pacs.run_objects import PushSummary
 
 app = typer.Typer(
     help="Work with a DICOM archive: receive studies and send results back, pull, push, status.",
@@ -74,7 +74,7 @@ def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
     try:
         Service(settings, work=_work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
     except KeyboardInterrupt:
-        console.print("stopped; what was received is kept, and the next start goes on from here.")
+        console.print("stopped; what was received is kept, and the next start continues from here.")
 
 
 @app.command()
@@ -103,7 +103,7 @@ def push(
 ) -> None:
     """Send the DICOM objects of a run to an archive; objects that it has already are not sent again."""
     from aiene.pacs.config import parse_peer
-    from aiene.pacs.run_objects import Commitment, push_run
+    from aiene.pacs.push import Commitment, push_run
 
     console = stderr_console()
     with user_errors("aiene dicom push"):
@@ -184,9 +184,8 @@ def pull(
     """Retrieve CT series from an archive into a folder; existing series are not retrieved again."""
     from aiene.pacs.archive import archive_of
     from aiene.pacs.config import parse_peer
-    from aiene.pacs.pull import Choice
+    from aiene.pacs.pull import Choice, query, read_list
     from aiene.pacs.pull import pull as pull_series
-    from aiene.pacs.wanted import query, read_list
 
     console = stderr_console()
 
@@ -203,7 +202,7 @@ def pull(
         with archive_of(parse_peer(source, settings), _title(ae_title, settings), by, back) as archive:
             summary = pull_series(archive, wanted, out, choice, on_row=tell)
     said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{len(summary.rows)} series and questions: {said}. In {out}", markup=False)
+    console.print(f"{len(summary.rows)} series and queries: {said}. In {out}", markup=False)
     if as_json:
         echo_json(summary.to_json())
     raise typer.Exit(summary.exit_code)
@@ -221,7 +220,7 @@ def status(
 ) -> None:
     """Show the state of every study; exit code 1 if a study failed."""
     from aiene.pacs.config import read_config
-    from aiene.pacs.page import COLUMNS, open_queue, snapshot
+    from aiene.pacs.http import COLUMNS, open_queue, snapshot
 
     with user_errors("aiene dicom status"):
         told = snapshot(open_queue(read_config(config).store), show_uids=show_uids)

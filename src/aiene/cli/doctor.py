@@ -73,7 +73,7 @@ def doctor(
         title = ae_title if settings is None else settings.listen.ae_title
         wanted = [parse_peer(text, settings) for text in peers or ()]
         if settings is not None:
-            checks.append(lambda: iter([Finding("configuration", "ok", "every entry is in order")]))
+            checks.append(lambda: iter([Finding("configuration", "ok", "every entry is valid")]))
             wanted += [settings.peers[name] for name in settings.send_to if not peers]
         checks += [partial(_peer, one, title, store) for one in wanted]
         found = examine(checks, tell)
@@ -81,9 +81,7 @@ def doctor(
             from aiene.doctor.report import write_report
 
             names = write_report(bundle, found, settings)
-            console.print(
-                f"{bundle.name}: {', '.join(names)}. Look at it before you send it on.", markup=False
-            )
+            console.print(f"{bundle.name}: {', '.join(names)}. Look at it before you send it.", markup=False)
     if as_json:
         echo_json(found.to_json())
     raise typer.Exit(found.exit_code)

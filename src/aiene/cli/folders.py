@@ -1,13 +1,24 @@
-"""Commands on the folders of runs: `aiene retable` (another threshold) and `aiene merge` (parts)."""
+"""Commands on the folders of runs: `aiene retable`, `merge`, `export` and `pseudonyms`.
+
+They tell another threshold, put parts together, write DICOM objects, and lead back from pseudonyms for the
+owner of the key.
+"""
 
 from __future__ import annotations
 
+import csv
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, tell_row, user_errors
+from aiene.csv_tables import rows_bytes
+from aiene.errors import counted
+
+if TYPE_CHECKING:
+    from aiene.export.run import ExportSummary
 
 
 def retable(
@@ -49,7 +60,7 @@ def retable(
         echo_json({"counts": counts, "finished": made.finished, "tables": tables, "notice": made.notice})
         return
     if not made.finished:
-        echo("warning: the run has not come to its end; the tables hold the cases that are done.", err=True)
+        echo("warning: the run is not finished; the tables hold the cases that are done.", err=True)
     told = {"nodes": "nodes", "n_ai_ene": "AI-ENE nodes", "cases_with_ene": "cases with an AI-ENE node"}
     for key, words in told.items():
         echo(f"{words}: {counts['before'][key]} in the run, {counts['after'][key]} now")
@@ -93,3 +104,128 @@ def merge(
     echo(f"Tables: {out}")
     stderr_console().print(f"{merged.notice} {RESEARCH_ONLY}", markup=False, style="bold")
     raise typer.Exit(merged.exit_code)
+
+
+_USUAL = ["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture"]
+
+
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to",
+            help=(
+                "What to write, with commas or several times: dicom-seg, dicom-sr, rtstruct, "
+                "secondary-capture (all four unless given), dicom-seg-fractional."
+            ),
+        ),
+    ] = None,
+    source_dicom: Annotated[
+        Path | None,
+        typer.Option(
+            "--source-dicom",
+            help="Folder of the source series, if they were moved or the input was not DICOM.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing objects that differ.")
+    ] = False,
+    reviewed: Annotated[
+        bool,
+        typer.Option("--reviewed", help="Export only what a reader accepted or corrected (aiene review)."),
+    ] = False,
+    reader: Annotated[str | None, typer.Option(help="Name of the reader, if there are several.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Write the results of a run as DICOM objects that reference the source images."""
+    from aiene.export.run import export_run
+
+    console = stderr_console()
+    with user_errors():
+        summary = export_run(
+            out,
+            to or _USUAL,
+            source_dicom=source_dicom,
+            on_case=partial(tell_row, console),
+            overwrite=overwrite,
+            reviewed=reviewed,
+            reader=reader,
+        )
+    said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    console.print(f"{counted(len(summary.rows), 'case')}: {said or 'none'}. Objects in {out}", markup=False)
+    console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    if as_json:
+        echo_json(_as_json(summary))
+    raise typer.Exit(summary.exit_code)
+
+
+def _as_json(summary: ExportSummary) -> dict[str, object]:
+    return {
+        "exit_code": summary.exit_code,
+        "counts": summary.counts,
+        "kinds": list(summary.kinds),
+        "tables": {name: str(path) for name, path in summary.tables.items()},
+        "cases": [
+            {
+                "case_id": row.case_id,
+                "status": row.status,
+                "reason": row.reason,
+                "files": list(row.files),
+                "warnings": list(row.warnings),
+                "seconds": row.seconds,
+            }
+            for row in summary.rows
+        ],
+        "notice": f"{summary.notice} {RESEARCH_ONLY}",
+    }
+
+
+def pseudonyms(
+    keyfile: Annotated[Path, typer.Argument(metavar="KEYFILE", help="The key file of the run.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="The CTs of the run, or a CSV with a column of case ids."),
+    ],
+    column: Annotated[str, typer.Option(help="Column of the ids, if INPUT is a CSV.")] = "case_id",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of CSV.")] = False,
+) -> None:
+    """Print each case id with its pseudonym in `aiene run --pseudonymise`; keep this table safe."""
+    from aiene.deidentify import all_pseudonyms, read_key
+
+    console = stderr_console()
+    with user_errors():
+        key, warnings = read_key(keyfile)
+        for warning in warnings:
+            console.print(f"warning: {warning}", markup=False, style="yellow")
+        table = all_pseudonyms(key, _case_ids(source, column))
+    if as_json:
+        echo_json(table)
+        return
+    typer.echo(rows_bytes([("case_id", "pseudonym"), *table.items()]).decode(), nl=False)
+
+
+def _case_ids(source: Path, column: str) -> list[str]:
+    """The ids of the cases of an input, as a run would find them, or of a table."""
+    from aiene.ingest.find import find_cases
+
+    if source.is_file() and source.suffix.lower() in (".csv", ".tsv"):
+        return _column(source, column)
+    found, _ = find_cases(source)
+    return [case.case_id for case in found]
+
+
+def _column(table: Path, column: str) -> list[str]:
+    from aiene.errors import InputError
+
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.DictReader(stream, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
+            names = rows.fieldnames or []
+            if column not in names:
+                raise InputError(
+                    table, f"it has no column {column}", f"name one with --column ({', '.join(names)})"
+                )
+            return [value for row in rows if (value := (row[column] or "").strip())]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(table, "it cannot be read as a table", "save it as CSV in UTF-8") from error

@@ -74,7 +74,7 @@ def verify(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         echo_json({"name": bundle.card.name, "sha256": bundle.sha256, "files": files, "good": True})
     else:
-        echo(f"{bundle.card.name}: {files} files as on the card, both networks and the template load.")
+        echo(f"{bundle.card.name}: {files} files match the card; both networks and the template load.")
 
 
 @app.command("import")
@@ -203,7 +203,7 @@ def import_model(
 
 def _import_whole(name: str, source: str, out: Path | None, as_json: bool, *, alone: bool) -> None:
     from aiene.errors import UsageError
-    from aiene.models.hub import import_from_hub
+    from aiene.models.bundle import import_from_hub
 
     with user_errors():
         if not alone:
@@ -212,7 +212,7 @@ def _import_whole(name: str, source: str, out: Path | None, as_json: bool, *, al
     if as_json:
         echo_json({"path": str(bundle.path), "sha256": bundle.sha256})
         return
-    echo(f"{bundle.card.name}: imported into {bundle.path}; every file is as on its card.")
+    echo(f"{bundle.card.name}: imported into {bundle.path}; every file matches its card.")
 
 
 @app.command("export")
@@ -246,5 +246,5 @@ def _folds(words: str) -> tuple[int | Literal["all"], ...]:
             raise UsageError(f"--folds {words}: give numbers with commas between them, as 0,1,2, or all.")
         found.append("all" if word == "all" else int(word))
     if len(set(found)) < len(found):
-        raise UsageError(f"--folds {words}: a fold is there twice.")
+        raise UsageError(f"--folds {words}: a fold is named twice.")
     return tuple(found)

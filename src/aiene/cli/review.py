@@ -116,7 +116,7 @@ def _serve(
     import secrets
     import webbrowser
 
-    from aiene.extras import need
+    from aiene.errors import need
     from aiene.review.server import make_app
     from aiene.review.session import Review
     from aiene.viewer.risk_groups import read_risk_groups

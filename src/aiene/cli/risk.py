@@ -112,7 +112,7 @@ def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
     from aiene.risk.table.files import read_raw
 
     if path.exists():
-        raise OutputError(path, "it exists already", "choose another name, so that no mapping is lost")
+        raise OutputError(path, "it exists already", "choose another name, so that no mapping is overwritten")
     headers = () if table is None else tuple(str(name) for name in read_raw(table, sheet=sheet).columns)
     write_bytes(path, template(headers).encode())
     stderr_console().print(
@@ -124,11 +124,11 @@ def _show_import(provenance: dict[str, Any], preview: Any) -> None:
     print_preview(preview)
     echo(
         f"{counted(provenance['patients'], 'patient')}; "
-        f"times count from {provenance['time_origin'] or 'an unstated origin'}; "
+        f"times start at {provenance['time_origin'] or 'an unstated origin'}; "
         f"endpoints: {', '.join(provenance['endpoints']) or 'none'}"
     )
     if provenance["ignored_columns"]:
-        echo(f"columns left aside: {', '.join(provenance['ignored_columns'])}")
+        echo(f"columns left out: {', '.join(provenance['ignored_columns'])}")
 
 
 @app.command()

@@ -172,7 +172,7 @@ def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
     from aiene.risk.table.values import listed
 
     console = stderr_console()
-    console.print(f"{counted(joined.matched, 'patient')} joined with the run", markup=False)
+    console.print(f"{counted(joined.matched, 'patient')} matched with the run", markup=False)
     for ids, where in ((joined.only_table, "only in the table"), (joined.only_ai, "only in the run")):
         if ids:
             console.print(f"{len(ids)} {where}: {listed(ids, shown=shown)}", style="yellow", markup=False)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiene.risk.simulate.cohort import CohortSettings
 
 
-SCHOENFELD = "Schoenfeld's formula for one linear term, by the law of the patients"
+SCHOENFELD = "Schoenfeld's formula for one linear term, for the simulated patients"
 
 
 def simulate(
@@ -75,7 +75,7 @@ def simulate(
             record["power"] = _power_onto(made, failure, record["hazard_ratio"], r_squared, alpha)
         else:
             if event_rate is not None and not 0 < event_rate < 1:
-                raise UsageError("--event-rate lies between 0 and 1.")
+                raise UsageError("--event-rate must be between 0 and 1.")
             settings = _settings(effect or [], failure, hr)
             made, record = _cohort(n, seed, settings, event_rate, failure)
             planned = planned_power(
@@ -177,7 +177,7 @@ def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSett
             changed = {t: replace(getattr(settings, t), **{effect: value}) for t in targets}
             settings = settings.changed(changed)
         else:
-            raise UsageError(f"--effect {pair}: no such effect; see the planted ones with --json.")
+            raise UsageError(f"--effect {pair}: no such effect; --json lists the simulated ones.")
     if hr is not None:
         settings = settings.changed({endpoint: replace(getattr(settings, endpoint), n_ai_ene=hr)})
     return settings
@@ -186,10 +186,12 @@ def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSett
 def _show(record: dict[str, Any]) -> None:
     echo(f"{record['n']} patients, seed {record['seed']}: {record['what']}")
     echo("events: " + ", ".join(f"{name} {count}" for name, count in record["events"].items()))
-    echo(f"planted: hazard ratio {record['hazard_ratio']:g} per AI-ENE node for {record['endpoint']}")
+    echo(f"simulated: hazard ratio {record['hazard_ratio']:g} per AI-ENE node for {record['endpoint']}")
     found = record["power"]
     if found is None:
-        stderr_console().print("no power: nothing is planted, or nothing varies", markup=False)
+        stderr_console().print(
+            "no power: no effect is simulated, or the covariate does not vary", markup=False
+        )
         return
     echo(
         f"{found['method']}: power {found['power']:.3f} with {found['events']:.0f} expected events (standard "

@@ -148,7 +148,7 @@ def run(
             "--id-from",
             metavar="RULE",
             help="How cases and patients are named: PatientID, folder:N (1 is directly in INPUT, -1 contains "
-            "the CT) or a regular expression over the path below INPUT. --list shows what comes of it.",
+            "the CT) or a regular expression over the path below INPUT. --list shows the result.",
         ),
     ] = None,
     timepoint: Annotated[
@@ -223,7 +223,7 @@ def run(
             raise UsageError("no folder for the results; name one with -o.")
         kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
         if clinical is not None and not report:
-            raise UsageError("--clinical serves the pages; say --report too.")
+            raise UsageError("--clinical is only for the pages; add --report.")
         key = None if pseudonymise is None else _key(pseudonymise, Path(target), console)
         telling = RunProgress(console, quiet=quiet, verbose=verbose)
         with at_home(place, target) as (source, results):
@@ -281,7 +281,8 @@ def _key(file: Path, out: Path, console: Console) -> Key:
     key, warnings = read_key(file)
     if out.resolve() in file.resolve().parents:
         raise UsageError(
-            f"{file.name} lies among the results, so whoever gets these gets the key; put it elsewhere."
+            f"{file.name} is in the results folder, so whoever gets the results gets the key; "
+            "put it elsewhere."
         )
     for warning in warnings:
         console.print(f"warning: {warning}", markup=False, style="yellow")
@@ -296,14 +297,14 @@ def _dicom_kinds(
 
     if not wanted and not words:
         if source_dicom is not None:
-            raise UsageError("--source-dicom serves the DICOM objects; say --dicom-out too.")
+            raise UsageError("--source-dicom is only for DICOM objects; add --dicom-out.")
         return ()
     if source_dicom is not None and not source_dicom.exists():
         raise UsageError(
             f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
         )
+    from aiene.errors import need
     from aiene.export.run import parse_kinds
-    from aiene.extras import need
 
     if chosen.num_parts > 1:
         raise UsageError(
@@ -330,7 +331,7 @@ def _export(
     console = stderr_console()
     if hidden:
         console.print(
-            "The DICOM objects carry the patients' names and ids, as they must; nothing else does.",
+            "The DICOM objects contain the patients' names and ids, as they must; no other file does.",
             style="yellow",
         )
         from_dicom = any(r.facts.get("input", {}).get("kind") == "dicom" for r in summary.results)
@@ -456,7 +457,7 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
             echo(f"    {line}")
     for line in left_aside:
         if line not in told:
-            echo(f"left aside: {line}")
+            echo(f"left out: {line}")
 
 
 def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, Any]:

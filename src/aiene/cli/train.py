@@ -172,9 +172,7 @@ def _label_maps(labels: Path) -> Path:
     masks = reviewed_masks(labels)
     if are_reviewed(masks) and masks.is_dir():
         count = len(list(masks.glob("*.nii.gz")))
-        _note(
-            f"{count} cases that {masks.parent.name} has accepted or corrected; CTs of others are not used."
-        )
+        _note(f"{count} cases that {masks.parent.name} has accepted or corrected; other CTs are not used.")
     return masks
 
 

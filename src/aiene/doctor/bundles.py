@@ -19,7 +19,7 @@ from aiene.preprocess.crop import fixed_window
 
 _VOXELS: Final = 0.02  # share by which a count of voxels may differ between processors
 _PROBABILITY: Final = 0.02
-_AGAIN: Final = "get the bundle again (aiene models verify tells more)"
+_AGAIN: Final = "download the bundle again (aiene models verify tells more)"
 
 
 class Answer(NamedTuple):
@@ -46,7 +46,7 @@ def answer_of(bundle: Bundle) -> Answer:
     """
     networks = load_networks(bundle, torch.device("cpu"), own_masks=False)
     if networks.segmenter is None:
-        raise ModelError(bundle.path, "its segmenter was not loaded", "get the bundle again")
+        raise ModelError(bundle.path, "its segmenter was not loaded", "download the bundle again")
     crop = trial_crop(SEEDS[0])
     labels = networks.segmenter(crop.fed(bundle.card.segmenter.intensities))
     nodes = split_nodes(labels, fg_labels=(LABEL_VALUES["GTVn"],), axes=False)
@@ -78,7 +78,7 @@ def bundles(*, quick: bool = False) -> Iterator[Finding]:
         try:
             verify_bundle(bundle)
             yield Finding(
-                area, "ok", f"{len(bundle.card.files)} files as on its card", "", {"sha256": bundle.sha256}
+                area, "ok", f"{len(bundle.card.files)} files match its card", "", {"sha256": bundle.sha256}
             )
             if not quick:
                 yield judged(area, answer_of(bundle), expected().get(bundle.sha256))

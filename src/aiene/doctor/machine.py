@@ -91,7 +91,7 @@ def core() -> Iterator[Finding]:
             "pip install --force-reinstall aiene",
         )
     if not broken:
-        yield Finding("packages", "ok", f"all {len(_CORE)} that every command needs are there")
+        yield Finding("packages", "ok", f"all {len(_CORE)} that every command needs are installed")
 
 
 def torch_and_device() -> Iterator[Finding]:
@@ -119,7 +119,7 @@ def torch_and_device() -> Iterator[Finding]:
             "torch",
             "problem",
             f"torch {torch.__version__} finds no GPU, though there is an NVIDIA card",
-            "update its driver, or say --device cpu",
+            "update its driver, or use --device cpu",
             facts,
         )
         return
@@ -147,8 +147,8 @@ def engine() -> Iterator[Finding]:
     name = fastest_here(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if name == "torch float32":
         text, remedy = (
-            "--engine fast has nothing quicker here",
-            "where you need it: pip install 'aiene[fast]'",
+            "--engine fast has no faster engine here",
+            "if you need it: pip install 'aiene[fast]'",
         )
         yield Finding("engine", "note", text, remedy, {"fast": name})
     else:
@@ -167,7 +167,7 @@ def cores_and_threads() -> Iterator[Finding]:
             yield Finding(
                 "cores",
                 "problem",
-                f"{name} is {value!r}, which is no number of threads",
+                f"{name} is {value!r}, which is not a number of threads",
                 f"unset {name}",
                 facts,
             )
@@ -181,7 +181,11 @@ def cores_and_threads() -> Iterator[Finding]:
             )
         elif int(value) < cores:
             yield Finding(
-                "cores", "note", f"{name} is {value}, so some of {cores} cores wait", f"unset {name}", facts
+                "cores",
+                "note",
+                f"{name} is {value}, so some of {cores} cores are not used",
+                f"unset {name}",
+                facts,
             )
     level: Level = "note" if cores < 2 else "ok"
     yield Finding(
@@ -234,7 +238,7 @@ def extras() -> Iterator[Finding]:
             yield Finding(f"extra {extra}", "problem", text, remedy)
         else:
             text = f"not installed ({', '.join(absent)})"
-            yield Finding(f"extra {extra}", "note", text, f"where you need it: pip install 'aiene[{extra}]'")
+            yield Finding(f"extra {extra}", "note", text, f"if you need it: pip install 'aiene[{extra}]'")
 
 
 def pictures() -> Iterator[Finding]:
@@ -258,7 +262,7 @@ def pictures() -> Iterator[Finding]:
             "browser",
             "note",
             "no Chromium to take pictures of pages",
-            "where you need them: install chromium",
+            "if you need them: install chromium",
         )
     else:
         yield Finding("browser", "ok", f"{found} is there")
@@ -276,7 +280,7 @@ def _place(name: str, place: Path) -> Finding:
             "disk",
             "problem",
             f"nothing can be written in {name} ({why})",
-            "correct its permissions, or make room",
+            "correct its permissions, or free some space",
         )
     facts = {"free_gb": round(free / _GB, 1)}
     if free < _DISK_GB * _GB:
@@ -284,7 +288,7 @@ def _place(name: str, place: Path) -> Finding:
             "disk",
             "problem",
             f"only {free / _GB:.1f} GB free in {name}",
-            f"make room: {_DISK_GB:.0f} GB",
+            f"free some space: {_DISK_GB:.0f} GB",
             facts,
         )
     return Finding("disk", "ok", f"{free / _GB:.0f} GB free in {name}", "", facts)

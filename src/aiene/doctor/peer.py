@@ -15,11 +15,10 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from aiene.doctor.finding import Finding
 from aiene.errors import AieneError, ProblemError
 from aiene.export.identity import encoded
-from aiene.pacs.association import PeerError, associated, context
 from aiene.pacs.config import Peer
+from aiene.pacs.dimse import NoClassError, associated, context, echo, there_already
 from aiene.pacs.objects import read_outgoing
 from aiene.pacs.push import push
-from aiene.pacs.send_dimse import echo, there_already
 from aiene.pacs.web import WebArchive
 
 _CLASSES: Final = {
@@ -62,7 +61,9 @@ def peer(wanted: Peer, own_title: str, *, store: bool = True) -> Iterator[Findin
         else:
             answers = WebArchive(wanted).find("studies", {"StudyInstanceUID": "1.2.3"})
             yield Finding(
-                area, "ok", "it answers queries" if answers is not None else "it is there, without queries"
+                area,
+                "ok",
+                "it answers queries" if answers is not None else "it is reachable, but answers no queries",
             )
         if store:
             yield _stored_and_found(area, wanted, own_title)
@@ -77,26 +78,24 @@ def _contexts(area: str, wanted: Peer, own_title: str) -> Iterator[Finding]:
     try:
         with associated(wanted, own_title, [context(uid) for uid in everything.values()]) as found:
             taken = {str(c.abstract_syntax) for c in found.accepted_contexts}
-    except PeerError as error:
-        if error.passing or "takes none of" not in error.problem:
-            raise
+    except NoClassError:
         taken = set()
     refused = [name for name, uid in _CLASSES.items() if uid not in taken]
     if refused:
         yield Finding(
             area,
             "problem",
-            f"it does not take {', '.join(refused)}",
+            f"it does not accept {', '.join(refused)}",
             "allow these classes in its configuration",
         )
     else:
-        yield Finding(area, "ok", "it takes every class that we send")
+        yield Finding(area, "ok", "it accepts every class that we send")
     lacking = [name for name, uid in _SERVICES.items() if uid not in taken]
     offered = [name for name in _SERVICES if name not in lacking]
     text = f"it offers {', '.join(offered) or 'no service beside storage'}"
     text += f", not {', '.join(lacking)}" if lacking else ""
     yield Finding(
-        area, "note" if lacking else "ok", text, "allow them to us where you need them" if lacking else ""
+        area, "note" if lacking else "ok", text, "allow them for us if you need them" if lacking else ""
     )
 
 
@@ -122,8 +121,8 @@ def _stored_and_found(area: str, wanted: Peer, own_title: str) -> Finding:
         return Finding(
             area,
             "problem",
-            "it says that the test object is stored, but does not find it",
-            "look into its log",
+            "it reports that the test object is stored, but does not find it",
+            "look at its log",
         )
     return Finding(area, "ok", "a test object was stored and found (patient AIENE-TEST; delete it there)")
 

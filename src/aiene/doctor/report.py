@@ -16,7 +16,7 @@ from aiene.doctor.finding import Diagnosis
 from aiene.doctor.machine import installed
 from aiene.errors import OutputError
 from aiene.pacs.config import Settings
-from aiene.pacs.page import open_queue
+from aiene.pacs.http import open_queue
 from aiene.provenance import machine
 from aiene.results.atomic import write_bytes
 
@@ -31,7 +31,7 @@ _TELLING: Final = (
 
 _SET_OR_NOT: Final = ("AIENE_MODELS", "TMPDIR", "HF_HOME", "PYTHONPATH")
 _READ_ME: Final = """\
-What aiene doctor found, for a report of a fault. Look at it before you send it on.
+What aiene doctor found, for a report of a fault. Look at it before you send it.
 It holds no images, no names or ids of patients, no UIDs, no paths, and no words of your own files.
 """
 
@@ -48,7 +48,7 @@ def write_report(file: Path, found: Diagnosis, settings: Settings | None = None)
     OutputError : it is there already, or cannot be written.
     """
     if file.exists():
-        raise OutputError(file, "a file of this name is there", "choose another name with --bundle")
+        raise OutputError(file, "a file of this name exists", "choose another name with --bundle")
     parts: dict[str, Any] = {
         "doctor.json": _without_places(found.to_json()),
         "machine.json": {**machine("cpu"), "kernel": platform.release()},

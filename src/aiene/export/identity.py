@@ -13,8 +13,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import generate_uid
 
 from aiene.errors import CaseError
-from aiene.export.case import ExportCase
-from aiene.export.source_series import SourceSeries
+from aiene.export.case import ExportCase, SourceSeries
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
 from aiene.ingest.dicom.header_values import IDENTITY, NEEDED_UIDS, TYPE_2, identity_of, value_of
 

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import AieneError, CaseError
-from aiene.export.case import ExportCase
+from aiene.export.case import ExportCase, SourceSeries, grid_of_facts, planes
 from aiene.export.run_reader import RunRecord, read_image
-from aiene.export.source_series import SourceSeries, grid_of_facts, planes
 from aiene.geometry.grid import RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import Bundle, find_bundle
@@ -93,10 +92,12 @@ class Probabilities:
             try:
                 bundle = find_bundle(self._run.model)
             except AieneError as error:
-                raise CaseError(f"the run's bundle {self._run.model} is gone", "bring it back") from error
+                raise CaseError(
+                    f"the run's bundle {self._run.model} is no longer installed", "install it again"
+                ) from error
             if bundle.sha256 != self._run.maker.bundle_sha256:
                 raise CaseError(
-                    f"the bundle {self._run.model} is another one than that of the run",
+                    f"the bundle {self._run.model} is not the one of the run",
                     "run the cases again with --overwrite",
                 )
             self._loaded = (

@@ -15,11 +15,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
+from aiene.csv_tables import probability_text
 from aiene.errors import CaseError
 from aiene.export import identity
-from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, findings_of
+from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, Plane, SourceSeries, findings_of, planes
 from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
-from aiene.export.source_series import Plane, SourceSeries, planes
 from aiene.geometry.outlines import Outline, outlines
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult
@@ -87,7 +87,7 @@ def build(case: ExportCase) -> Dataset:
     if not rois:
         raise CaseError(
             "no node and no primary tumour was found, so there is nothing to outline",
-            "take the SR, which says that there is none",
+            "use the SR, which reports that there is none",
         )
     made = _empty(case)
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(case.source)]
@@ -106,7 +106,7 @@ def _rois(case: ExportCase, found: Findings) -> list[_Roi]:
             name=node.name[:NAME_LENGTH],
             volume_mm3=node.native_volume_mm3,
             colour=_COLOURS[(node.value - 1) % len(_COLOURS)],
-            label="not judged" if node.ene is None else f"ENE {node.ene:.3f}",
+            label="not judged" if node.ene is None else f"ENE {_ene(node, case.maker)}"[:NAME_LENGTH],
             description=_node_description(node, case.maker),
             code=GTV_NODAL,
         )
@@ -239,9 +239,13 @@ def _node_description(node: NodeResult, maker: Maker) -> str:
     if node.ene is None:
         verdict = "ENE not judged by the classifier"
     else:
-        verdict = f"ENE probability {node.ene:.3f} (threshold {maker.ene_threshold:g}: {node.verdict})"
-    positive = "" if node.pos is None else f", node positivity {node.pos:.3f}"
+        verdict = f"ENE probability {_ene(node, maker)} (threshold {maker.ene_threshold:g}: {node.verdict})"
+    positive = "" if node.pos is None else f", pos {probability_text(node.pos, missing='')}"
     return f"{verdict}{positive}, side {node.side or 'not known'}. Found by {_author(maker)}. {RESEARCH_ONLY}"
+
+
+def _ene(node: NodeResult, maker: Maker) -> str:
+    return probability_text(node.ene, (maker.ene_threshold,), missing="not judged")
 
 
 def _author(maker: Maker) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from aiene.cells import rows_bytes
+from aiene.csv_tables import rows_bytes
 from aiene.errors import (
     AieneError,
     InputError,
@@ -31,12 +31,11 @@ from aiene.errors import (
     attempt,
 )
 from aiene.export import rtstruct, secondary_capture, seg, sr
-from aiene.export.case import ExportCase, Findings, findings_of
+from aiene.export.case import ExportCase, Findings, findings_of, grid_of_facts
 from aiene.export.identity import contradictions, encoded
 from aiene.export.probabilities import Probabilities
 from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
 from aiene.export.source_lookup import NeverDicomError, Sources
-from aiene.export.source_series import grid_of_facts
 from aiene.export.verification import (
     check_fractional,
     check_identity,
@@ -72,7 +71,9 @@ GiveProbabilities = Callable[[ExportCase], dict[str, npt.NDArray[np.float32]]]
 FOLDER = "dicom"
 """The objects' folder in a case's."""
 
-_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and export there"
+_ELSEWHERE = (
+    "correct that, or copy the whole folder of the run to a place where you can write, and export there"
+)
 log = logging.getLogger(__name__)
 
 
@@ -372,7 +373,7 @@ def _row(export: _Export, case: CaseResult | InputError) -> ExportRow:
     if export.reviewed is not None:
         saved = export.reviewed.latest(case.case_id)
         if saved is None or saved.version.status not in DONE:
-            return ExportRow(case.case_id, "skipped", "it is neither accepted nor corrected yet")
+            return ExportRow(case.case_id, "skipped", "it has not been accepted or corrected yet")
     dated = export.dates.get(case.identity, export.run.maker.started)
     if saved is not None:
         dated = datetime.fromisoformat(saved.version.time)
@@ -485,7 +486,7 @@ def _put(
         changed = [n for n, path in there.items() if n not in files or path.read_bytes() != files[n]]
     if changed and not overwrite:
         raise UsageError(
-            f"{sorted(changed)[0]} lies there from another result or version; replace it with --overwrite."
+            f"{sorted(changed)[0]} exists from another result or version; replace it with --overwrite."
         )
     strangers = [there[name] for name in changed if not owned.wrote(there[name])]
     owned.check(*(path.relative_to(owned.root).as_posix() for path in strangers))

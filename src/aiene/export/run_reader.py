@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from aiene.cells import cell
+from aiene.csv_tables import cell
 from aiene.errors import InputError, UsageError
 from aiene.export.case import Maker
 from aiene.geometry.grid import Grid, Volume
@@ -82,13 +82,13 @@ def read_run(out: Path) -> RunRecord:
     """
     files = sorted(out.glob("run*.json")) if out.is_dir() else []
     if not files:
-        raise UsageError(f"{out.name}: no results of a run lie there; name the folder that aiene run filled.")
+        raise UsageError(f"{out.name}: there are no results of a run; name the results folder of aiene run.")
     try:
         content = json.loads(files[0].read_text(encoding="utf-8"))
         return _record(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{files[0].name}: it is no record of a run that this version understands; run the CTs again."
+            f"{files[0].name}: it is not a record of a run that this version understands; run the CTs again."
         ) from error
 
 
@@ -151,7 +151,7 @@ def read_labels(path: Path, grid: Grid, dtype: type[np.unsignedinteger[Any]]) ->
     """
     array, affine = _read(path)
     if array.shape != grid.size or _apart(grid, affine) > _SAME_MM:
-        raise InputError(path, "it lies on another grid than the CT that was run", _AGAIN)
+        raise InputError(path, "it is on a different grid from the CT that was run", _AGAIN)
     return Volume(np.ascontiguousarray(array.astype(dtype)), grid)
 
 
@@ -168,7 +168,7 @@ def read_image(path: Path) -> npt.NDArray[Any]:
 def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     """Voxels (z, y, x), and 4 x 4 from their indices to LPS mm."""
     if not path.is_file():
-        raise InputError(path, "it is gone since the run", _AGAIN)
+        raise InputError(path, "it has been removed since the run", _AGAIN)
     try:
         image = nib.Nifti1Image.from_filename(path)
         array = np.asarray(image.dataobj).transpose(2, 1, 0)

@@ -17,10 +17,10 @@ from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from aiene.csv_tables import probability_text
 from aiene.errors import CaseError
 from aiene.export import identity
-from aiene.export.case import ExportCase, Findings, findings_of
-from aiene.export.source_series import planes
+from aiene.export.case import ExportCase, Findings, findings_of, planes
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import Case
@@ -153,7 +153,7 @@ def page(ct: Volume, nodes: npt.NDArray[Any], node: NodeResult, case: ExportCase
     if not mask.any():
         raise CaseError(
             f"{node.name} lies outside the slices of the source series",
-            "give the whole series that the run was made from",
+            "give the complete series that the run was made from",
         )
     through = key_index(mask)
     size, spacing = np.array(ct.grid.size), np.array(ct.grid.spacing)
@@ -183,16 +183,17 @@ def _words(node: NodeResult, case: ExportCase, ct: Volume, through: tuple[int, i
     maker = case.maker
     ene = "ENE not judged"
     if node.ene is not None:
-        ene = f"ENE probability {node.ene:.2f} (threshold {maker.ene_threshold:g}: {node.verdict})"
-    positive = "" if node.pos is None else f"positivity {node.pos:.2f}   "
+        shown = probability_text(node.ene, (maker.ene_threshold,), missing="")
+        ene = f"ENE probability {shown} (threshold {maker.ene_threshold:g}: {node.verdict})"
+    positive = "" if node.pos is None else f"pos {probability_text(node.pos, missing='')}   "
     x, y, z = ct.grid.points(np.array(through)).tolist()
     number = _source_number(case, np.array([x, y, z]))
     window = f"W {WIDTH_HU:.0f} L {LEVEL_HU:.0f}"
     return Words(
         title=f"{node.name}   {ene}",
         facts=(
-            f"volume {node.native_volume_mm3 / 1000:.2f} ml   {_axes(node)}{positive}"
-            f"side {node.side or 'not known'}   at ({x:.0f}, {y:.0f}, {z:.0f}) mm LPS"
+            f"volume {node.native_volume_mm3:.0f} mm3   {_axes(node)}{positive}"
+            f"side {node.side or 'not known'}   at ({x:.1f}, {y:.1f}, {z:.1f}) mm LPS"
         ),
         captions=(f"axial, largest area{number}   {window}", "axial", "coronal", "sagittal"),
         source=f"aiene {maker.software_version}, {maker.bundle_name} {maker.bundle_version}. {maker.notice}",
@@ -203,7 +204,7 @@ def _axes(node: NodeResult) -> str:
     """The axes of the contour in the axial plane."""
     if node.native_long_axis_mm is None or node.native_short_axis_mm is None:
         return ""
-    return f"{node.native_long_axis_mm:.0f} x {node.native_short_axis_mm:.0f} mm   "
+    return f"axes {node.native_long_axis_mm:.1f} x {node.native_short_axis_mm:.1f} mm   "
 
 
 def _source_number(case: ExportCase, point: npt.NDArray[np.float64]) -> str:

@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, need
 from aiene.export import codes
-from aiene.export.case import PRIMARY, ExportCase, Findings
+from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, planes
 from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -28,8 +28,6 @@ from aiene.export.identity import (
     tracking_uid,
     uid_of,
 )
-from aiene.export.source_series import SourceSeries, planes
-from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import headers_of, value_of
 
@@ -79,7 +77,7 @@ def build_fractional(case: ExportCase, probabilities: dict[str, npt.NDArray[np.f
     stored = {name: quantised(values) for name, values in probabilities.items()}
     names = [name for name, values in stored.items() if values.any()]
     if not names:
-        raise CaseError("the network gives no voxel a probability", "see the report (SR)")
+        raise CaseError("no voxel has a probability over 0", "see the report (SR)")
     used = np.flatnonzero(np.any([stored[name].any(axis=(1, 2)) for name in names], axis=0))
     pixels = np.stack([stored[name][used].astype(np.float32) / LEVELS for name in names], axis=-1)
     return _build(case, pixels, used, [_segment(case, name) for name in names], fractional=True)

@@ -12,13 +12,12 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from aiene.errors import AieneError, CaseError, InputError
+from aiene.export.case import SourceSeries, grid_of_facts, on_source
 from aiene.export.run_reader import RunRecord
-from aiene.export.source_series import SourceSeries, grid_of_facts, on_source
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.archive import opened
 from aiene.ingest.case import Case
-from aiene.ingest.dicom.frame import Frame
-from aiene.ingest.dicom.header import quiet, whole_header
+from aiene.ingest.dicom.header import Frame, quiet, whole_header
 from aiene.ingest.dicom.pixels import read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, group, lay_out
@@ -91,7 +90,7 @@ class SourceIndex:
         if not hidden and uid not in self.uids:
             raise InputError(
                 self.folder,
-                "the source series of this case is not there any more",
+                "the source series of this case no longer exists",
                 f"name its folder with {_SOURCE}",
             )
         affine = np.array(given["lattice"]["index_zyx_to_lps_mm"])
@@ -140,8 +139,8 @@ class SourceIndex:
             )
         return InputError(
             self.folder,
-            f"{count} of its CT series lie on the grid of the CT that was run, and which of them it was made "
-            "from cannot be told",
+            f"{count} of its CT series lie on the grid of the CT that was run, and it is not "
+            "known from which of them it was made",
             f"name the folder of that one series with {_SOURCE}",
         )
 
@@ -156,7 +155,7 @@ def source_index(folder: Path) -> Iterator[SourceIndex]:
     """
     if not folder.exists():
         raise InputError(
-            folder, "the source images are gone since the run", f"name their folder with {_SOURCE}"
+            folder, "the source images have been removed since the run", f"name their folder with {_SOURCE}"
         )
     with source_files(folder) as files:
         yield SourceIndex.of(folder, files)
@@ -219,7 +218,7 @@ def _header(frame: Frame, opened: dict[Path, Dataset]) -> Dataset:
     single.file_meta = whole.file_meta
     single.update({e.tag: e for e in whole.elements() if e.tag not in _GROUPS})
     if frame.position is None or frame.orientation is None or frame.pixel_spacing is None:
-        raise InputError(frame.path, "its frames do not say where they lie", "export the series again")
+        raise InputError(frame.path, "its frames have no position", "export the series again")
     with quiet():
         for keyword, values in zip(
             _PLANE, (frame.position, frame.orientation, frame.pixel_spacing), strict=True
@@ -346,7 +345,7 @@ class Sources:
             )
         if self._run.pseudonymised and self._folder is None:
             raise CaseError(
-                "the record of a pseudonymised run does not say where its source series lie",
+                "a pseudonymised run does not record where its source series are",
                 "name their folder with --source-dicom",
             )
         index = self._index_once()

@@ -12,6 +12,7 @@ from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
+from aiene.errors import need
 from aiene.export import codes
 from aiene.export.case import PRIMARY, ExportCase, Findings
 from aiene.export.identity import (
@@ -28,7 +29,6 @@ from aiene.export.identity import (
     tracking_uid,
     uid_of,
 )
-from aiene.extras import need
 from aiene.ingest.dicom.header import quiet
 from aiene.nodes.measure import axial_axes
 from aiene.results.records import NodeResult

@@ -20,9 +20,8 @@ from pydicom.dataset import Dataset
 
 from aiene.errors import CaseError
 from aiene.export import codes
-from aiene.export.case import ExportCase, Findings
+from aiene.export.case import ExportCase, Findings, Plane, SourceSeries, planes
 from aiene.export.identity import tracking_uid
-from aiene.export.source_series import Plane, SourceSeries, planes
 from aiene.export.sr import lengths
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
 from aiene.ingest.dicom.header_values import TYPE_2, identity_of
@@ -31,7 +30,7 @@ from aiene.results.records import NodeResult
 _SAME_PLACE_MM: Final = 1e-2
 _SAME_COSINE: Final = 1e-3
 _SHARE_OF_A_SIZE: Final = 1e-3  # source and run may round spacings otherwise
-_REMEDY: Final = "nothing was kept of it; please report this"
+_REMEDY: Final = "nothing of it was kept; please report this"
 
 _ON_PLANE_MM: Final = 1e-2
 Points = npt.NDArray[np.float64]
@@ -63,7 +62,7 @@ def read_segments(dataset: Dataset, source: SourceSeries) -> dict[str, Segment]:
 
     Raises
     ------
-    CaseError : a frame lies on no source slice, on another lattice than it, or names another image.
+    CaseError : a frame matches no source slice, on another lattice than it, or names another image.
     """
     shape = source.size
     fractional = dataset.SegmentationType == "FRACTIONAL"
@@ -85,7 +84,7 @@ def read_segments(dataset: Dataset, source: SourceSeries) -> dict[str, Segment]:
         place = np.array([float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient])
         index = int(np.abs(heights - place @ up).argmin())
         if np.linalg.norm(place - planes_origin(source, index)) > _SAME_PLACE_MM:
-            raise CaseError(f"frame {k + 1} of the segmentation lies on no source slice", _REMEDY)
+            raise CaseError(f"frame {k + 1} of the segmentation matches no source slice", _REMEDY)
         _check_image(group, source, index)
         made[int(identified[0].ReferencedSegmentNumber)].voxels[index] |= frames[k]
     return {segment.label: segment for segment in made.values()}
@@ -218,7 +217,7 @@ def _check_image(group: Dataset, source: SourceSeries, index: int) -> None:
     image = group.DerivationImageSequence[0].SourceImageSequence[0]
     named = str(image.ReferencedSOPInstanceUID), image.get("ReferencedFrameNumber")
     if named != (str(source.datasets[index].SOPInstanceUID), source.frames[index]):
-        raise CaseError("a frame of the segmentation names another image than it lies on", _REMEDY)
+        raise CaseError("a frame of the segmentation refers to the wrong source image", _REMEDY)
 
 
 def _frames(dataset: Dataset, fractional: bool) -> npt.NDArray[Any]:
@@ -362,7 +361,7 @@ def _pixels(points: Points, plane: Plane) -> Points:
     """(n, 2) row and column of LPS points on a slice."""
     offset = points - plane.origin
     if np.abs(offset @ np.cross(plane.along_row, plane.along_column)).max() > _ON_PLANE_MM:
-        raise CaseError("a contour lies off the plane of its image", _REMEDY)
+        raise CaseError("a contour is not in the plane of its image", _REMEDY)
     return np.column_stack(
         [offset @ plane.along_column / plane.row_spacing, offset @ plane.along_row / plane.column_spacing]
     )

@@ -76,7 +76,7 @@ def unpacked(
                     _unpack(file, info, folder / name)
         except _BROKEN as error:
             raise InputError(
-                archive, "it is damaged or no zip archive that can be read", "make or copy it again"
+                archive, "it is damaged or no zip archive that can be read", "create or copy it again"
             ) from error
         except OSError as error:
             raise _not_unpacked(archive, error) from error
@@ -168,7 +168,7 @@ def _check_room(archive: Path, members: Sequence[_Member], folder: Path) -> None
     if full > _SMALL and full > MAX_RATIO * max(packed, 1):
         raise InputError(
             archive,
-            f"it would grow {full // max(packed, 1)} times, as a trap does",
+            f"it would expand {full // max(packed, 1)} times, like a decompression bomb",
             "unpack it yourself if you trust it",
         )
     free = shutil.disk_usage(folder).free - _SPARE
@@ -176,7 +176,7 @@ def _check_room(archive: Path, members: Sequence[_Member], folder: Path) -> None
         raise InputError(
             archive,
             f"unpacking it needs {full / 2**30:.2f} GiB, and {max(free, 0) / 2**30:.2f} GiB are free",
-            "make room for temporary files, or unpack it yourself",
+            "free space for temporary files, or unpack it yourself",
         )
 
 
@@ -192,7 +192,7 @@ def _unpack(file: ZipFile, info: ZipInfo, target: Path) -> None:
 
 MOST_ENTRIES = 20_000
 MOST_BYTES = 8 * 1024**3
-_REMEDY = "unpack it yourself, look at it, and name the folder"
+_REMEDY = "unpack it yourself, check it, and name the folder"
 
 
 def unpack(archive: Path, target: Path, wanted: Iterable[str]) -> None:
@@ -265,7 +265,7 @@ def opened(case: Case, *, room: Path | None = None) -> Iterator[Case]:
             files += [folder / member.relative_to(file) for member in sorted(within)]
         for path in files:
             if not path.exists():
-                raise InputError(path, "it is not there any more", "give the input as it was, or start anew")
+                raise InputError(path, "it no longer exists", "restore the input, or start again")
         yield replace(case, files=tuple(files), members=())
 
 

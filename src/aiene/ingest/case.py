@@ -33,7 +33,7 @@ class SeriesAside:
     def told(self) -> Said:
         """The same as a sentence."""
         plural = "s" * (self.slices > 1)
-        template = f"series {{}} left aside: {{}} ({self.slices} slice{plural})"
+        template = f"series {{}} left out: {{}} ({self.slices} slice{plural})"
         return said(template, uid_name(self.series_uid), self.why)
 
 
@@ -48,7 +48,7 @@ class Case:
     files : the files that hold it; for DICOM every slice of the chosen series, in no particular order. Where
         they lie in zip archives, the archives.
     series_uid : DICOM SeriesInstanceUID of the chosen series.
-    notes : why this series, what was left aside: facts for the record.
+    notes : why this series, what was left out: facts for the record.
     warnings : what the user should look at.
     members : the files within archives, by paths that continue the archive's own; see `archive.opened`.
     affine : which statement of a NIfTI header counts where two differ; see `find_cases`.

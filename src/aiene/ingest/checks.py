@@ -64,7 +64,7 @@ def check_finite(path: Path, array: npt.NDArray[Any]) -> None:
         raise InputError(
             path,
             f"{bad} of its {array.size} voxels are NaN or infinite (as float32)",
-            "write the CT again with numbers only",
+            "write the CT again without such values",
         )
 
 
@@ -140,7 +140,7 @@ def _impossible(census: Census) -> tuple[str, str] | None:
         )
     if census.minimum > _AIR_BELOW_HU:
         return (
-            f"it holds no air (lowest value {census.minimum:g}), so it is an MR, a mask or not in HU",
+            f"it holds no air (lowest value {census.minimum:g}), so it is an MR, a mask, or not in HU",
             remedy,
         )
     if _shifted(census, -_SHIFT):
@@ -208,7 +208,7 @@ def check_spacing(path: Path, spacing: Sequence[float], unit: str = "") -> None:
     shown = " x ".join(f"{v:.4g}" for v in spacing)
     raise InputError(
         path,
-        f"its voxel spacing of {shown} mm is no CT's ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm)"
+        f"its voxel spacing of {shown} mm is not that of a CT ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm)"
         + (f"; {unit}" if unit else ""),
         "correct the spacing or its unit in the header" if unit else "correct the spacing in the header",
     )
@@ -233,7 +233,7 @@ def check_promise(path: Path, promised: int, *, offset: int = 0, deflated: bool 
     if promised > possible:
         raise InputError(
             path,
-            f"its header promises {_gib(promised)} of voxels, but the file has only {_gib(there)}",
+            f"its header announces {_gib(promised)} of voxels, but the file contains only {_gib(there)}",
             "the file is cut off or its header is wrong: get it again",
         )
 

@@ -31,7 +31,7 @@ class Walk:
     ----------
     files : in byte order of their paths, names that begin with a dot and DICOMDIR left out.
     directories : files called DICOMDIR.
-    notes : what was passed over and why.
+    notes : what was skipped and why.
     closed : folders that cannot be opened.
     """
 
@@ -82,12 +82,12 @@ def _visit(folder: Path, seen: set[Identity], result: Walk) -> None:
         result.closed.append(folder)
         return
     if here in seen:
-        template = "{}: a link to a folder that was already looked at was passed over"
+        template = "{}: a link to a folder that was already searched was skipped"
         result.notes.append(said(template, file_name(folder)))
         return
     seen.add(here)
     if holds_our_results(folder):
-        result.notes.append(said("{}: the results of an earlier run were passed over", file_name(folder)))
+        result.notes.append(said("{}: the results of an earlier run were skipped", file_name(folder)))
         return
     for path in found:
         if path.is_dir():
@@ -99,7 +99,7 @@ def _visit(folder: Path, seen: set[Identity], result: Walk) -> None:
 
 
 _PACKED: Final = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
-_LISTED: Final = "the DICOMDIR lists {} that {} not there: the copy of the disc is not complete"
+_LISTED: Final = "the DICOMDIR lists {} that {} missing: the copy of the disc is incomplete"
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Listing:
     ----------
     path : the folder, the single file, or the zip archive.
     files : what to look at; none of an archive.
-    notes : what was passed over and why.
+    notes : what was skipped and why.
     warnings : what the user should look at in each case of this place.
     closed : folders that cannot be opened.
     unopened : names of archives within this archive.
@@ -150,7 +150,7 @@ def list_places(source: Path) -> list[Listing]:
     for entry in entries:
         if entry.is_dir():
             if holds_our_results(entry):
-                note = said("{}: the results of an earlier run were passed over", file_name(entry))
+                note = said("{}: the results of an earlier run were skipped", file_name(entry))
                 own = replace(own, notes=(*own.notes, note))
                 continue
             below = walk(entry, above=frozenset({here}))
@@ -195,12 +195,12 @@ def _of_file(source: Path) -> Listing:
         medium = read_directory(source)
     except InputError:
         below = walk(folder)
-        template = "{}: it cannot be read as a DICOMDIR, so every file of its folder was looked at"
+        template = "{}: it cannot be read as a DICOMDIR, so every file in its folder was searched"
         note = said(template, file_name(source))
         return Listing(folder, tuple(below.files), notes=(note, *below.notes), closed=tuple(below.closed))
     if not medium.files:
         raise InputError(
-            source, f"none of the {medium.missing} files that it lists is there", "copy the whole disc"
+            source, f"none of the {medium.missing} files that it lists exists", "copy the whole disc"
         )
     warning = _missing(medium)
     return Listing(folder, medium.files, warnings=(warning,) if warning else ())
@@ -264,7 +264,7 @@ class Place:
     unwanted : images of a format that was not asked for.
     ignored : files that are no image.
     closed : folders that cannot be opened.
-    notes : what was passed over and why.
+    notes : what was skipped and why.
     warnings : what the user should look at in each case of this place.
     named_by_file : each image here is a case, whatever it is called.
     is_archive : `path` is a zip archive.
@@ -354,7 +354,7 @@ class _Sorting:
         elif promised == "dicom":
             self._dicom.add_damaged([head.path])
         else:
-            self._broken.append(Broken(head.path, _problem(head), "copy the file again, or take it out"))
+            self._broken.append(Broken(head.path, _problem(head), "copy the file again, or remove it"))
 
     def place(self, listing: Listing) -> Place:
         if self._any_dicom:  # a slice often has no name that says so
@@ -369,7 +369,7 @@ class _Sorting:
             closed=listing.closed,
             notes=(
                 *listing.notes,
-                *(said("{}: it cannot be read and was left aside", file_name(f)) for f in self._locked),
+                *(said("{}: it cannot be read and was left out", file_name(f)) for f in self._locked),
             ),
             warnings=listing.warnings,
             named_by_file=listing.named_by_file,
@@ -379,4 +379,4 @@ class _Sorting:
 def _problem(head: Head) -> str:
     if head.error is not None:
         return f"it cannot be read ({head.error.strerror or 'input/output error'})"
-    return "it holds no image of the kind that its name promises"
+    return "it contains no image, although its name suggests one"

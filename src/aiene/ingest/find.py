@@ -17,9 +17,8 @@ from aiene.ingest.case_id import case_id, distinct, place_below, stem
 from aiene.ingest.dicom.study import find_in_scan
 from aiene.ingest.discovery import Broken, Listing, Place, list_places, moved, survey, walk_inside
 from aiene.ingest.formats import InputFormat, by_name, titles, wanted
-from aiene.ingest.identity import IdRule, Timepoint, group_by_patient, named_by_rule
+from aiene.ingest.identity import APART, IdRule, Timepoint, gather, group_by_patient, named_by_rule
 from aiene.ingest.input_list import is_input_list, listed_case, read_input_list
-from aiene.ingest.patients import APART, gather
 
 OnProgress = Callable[[int, int], None]
 """Told how many files were looked at, and of how many; called often, so it has to be quick."""
@@ -49,7 +48,7 @@ def find_cases(
     states the rule); `case_id.case_id` names it after its folder. Where all sub-folders hold different series
     of one and the same study, `source` itself is the patient; a series that was split over sub-folders is
     joined. Each file of another format is a case named after its place; in a folder below `source` where one
-    alone is called ct, the others are left aside. A zip archive counts as a sub-folder of its own name. A
+    alone is called ct, the others are left out. A zip archive counts as a sub-folder of its own name. A
     DICOMDIR as `source` stands for the files that it lists; elsewhere it only tells what is missing. Names
     that begin with a dot and the results of earlier runs are passed over; links are followed, each folder
     once.
@@ -67,7 +66,7 @@ def find_cases(
 
     Returns
     -------
-    The cases in a fixed order, with what cannot be one as a `Refusal`; and notes of what was left aside.
+    The cases in a fixed order, with what cannot be one as a `Refusal`; and notes of what was left out.
 
     Raises
     ------
@@ -103,7 +102,7 @@ def _listed(
             if is_input_list(entry.image):
                 raise InputError(entry.image, "it is a list again", "name a CT")
             if not entry.image.exists():
-                raise InputError(entry.image, "it does not exist", f"mend line {entry.line} of the list")
+                raise InputError(entry.image, "it does not exist", f"correct line {entry.line} of the list")
             there, told = _found(entry.image, format, series, lambda _done, _total: None, room)
             notes += told
             found.append(listed_case(source, entry, there))
@@ -120,7 +119,7 @@ def _found(
     on_progress: OnProgress,
     room: Path | None,
 ) -> tuple[list[Case | Refusal], list[str]]:
-    """The cases of a file or folder, named after their places, and what was left aside."""
+    """The cases of a file or folder, named after their places, and what was left out."""
     surveyed = _survey_all(list_places(source), wanted(format), on_progress, room)
     places = gather(source, surveyed)
     if series is not None and not any(series in place.scan.series for place in places):
@@ -167,9 +166,7 @@ def _nested(place: Place, unopened: Sequence[str]) -> Place:
     if not unopened:
         return place
     more = "" if len(unopened) == 1 else f" and {len(unopened) - 1} more"
-    problem = said(
-        f"what it holds is again an archive ({{}}{more}), which is not opened", file_name(unopened[0])
-    )
+    problem = said(f"it contains another archive ({{}}{more}), which is not opened", file_name(unopened[0]))
     return replace(place, broken=(Broken(place.path, problem, "unpack it and give what is in it"),))
 
 
@@ -243,7 +240,7 @@ def _image_case(image: _Image, root: Path, notes: tuple[str, ...] = ()) -> Case 
 def _told_aside(paths: Sequence[Path]) -> tuple[str, ...]:
     if not paths:
         return ()
-    return (said("taken because it is called ct; left aside: {}", joined(", ", map(file_name, paths))),)
+    return (said("used because it is called ct; left out: {}", joined(", ", map(file_name, paths))),)
 
 
 def _is_called_ct(path: Path) -> bool:
@@ -263,7 +260,7 @@ def _copies_told(cases: Sequence[Case | Refusal]) -> list[Case | Refusal]:
         others = [name for name in twins if name != case.case_id]
         if isinstance(case, Case) and others and APART not in case.warnings:
             told = said(
-                "the same series is also the case {}: a copy", joined(" and ", map(case_name, others))
+                "the same series is also the case {}: a duplicate", joined(" and ", map(case_name, others))
             )
             case = replace(case, warnings=(*case.warnings, told))
         result.append(case)
@@ -284,12 +281,12 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
         )
     missing = [warning for place in places for warning in place.warnings]
     if missing:
-        return InputError(source, said("it holds no image, and {}", missing[0]), _give())
+        return InputError(source, said("it contains no image, and {}", missing[0]), _give())
     if ignored and not (source.is_file() and places[0].named_by_file):
-        none = "its only file is no" if ignored == 1 else f"none of its {ignored} files is an"
+        none = "its only file is not an" if ignored == 1 else f"none of its {ignored} files is an"
         return InputError(source, f"{none} image that can be read", _give())
     return InputError(
-        source, "it holds no image" if source.is_dir() else "it is no image that can be read", _give()
+        source, "it holds no image" if source.is_dir() else "it is not an image that can be read", _give()
     )
 
 
@@ -303,9 +300,9 @@ def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> 
     ]
     unwanted, ignored = sum(p.unwanted for p in surveyed), sum(p.ignored for p in surveyed)
     if unwanted:
-        notes.append(f"{counted(unwanted, 'image')} of another format left aside")
+        notes.append(f"{counted(unwanted, 'image')} of another format left out")
     if ignored:
-        notes.append(f"{counted(ignored, 'file')} left aside: not an image")
+        notes.append(f"{counted(ignored, 'file')} left out: not an image")
     return notes
 
 

@@ -101,7 +101,7 @@ def wanted(choice: InputFormat) -> frozenset[str]:
     UsageError : there is no such word.
     """
     if choice not in choices():
-        raise UsageError(f"{choice}: no such input format; say {', '.join(choices())}.")
+        raise UsageError(f"{choice}: no such input format; use {', '.join(choices())}.")
     return frozenset(entry.name for entry in formats() if choice in ("auto", *entry.choices))
 
 
@@ -161,7 +161,7 @@ def claimed_volume(path: Path) -> Format:
         if entry.single_file and name.endswith(entry.endings):
             return entry
     raise InputError(
-        path, "its name has no ending of a format that is read", f"use {', '.join(volume_endings())}"
+        path, "its extension is not that of a supported format", f"use {', '.join(volume_endings())}"
     )
 
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from aiene.csv_tables import Row, Table, plain_id, read_table
 from aiene.errors import InputError, Name, TableError, case_name, file_name, joined, said
 from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.case_id import case_id, safe
-from aiene.user_table import Row, Table, plain_id, read_table
 
-_REMEDY: Final = "give a CSV with a column image, and as you like case_id, patient_id, date, treatment, mask"
+_REMEDY: Final = "give a CSV with a column image and, optionally, case_id, patient_id, date, treatment, mask"
 _OTHER_NAMES: Final = {"case": "case_id", "patient": "patient_id"}
 _COLUMNS: Final = ("image", "case_id", "patient_id", "date", "treatment", "mask")
 
@@ -80,7 +80,9 @@ def read_input_list(source: Path) -> list[Entry]:
     if without and len(without) < len(entries):
         which = ", ".join(map(str, without[:5])) + (", ..." if len(without) > 5 else "")
         problems.append(
-            said(f"{{}}: no mask in line {which}; give each case one, or none.", file_name(source))
+            said(
+                f"{{}}: no mask in line {which}; give a mask for every case, or for none.", file_name(source)
+            )
         )
     if problems:
         raise TableError(problems)
@@ -92,7 +94,7 @@ def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[str])
     here = f"{{}}, line {row.line}"
     if not values["image"]:
         problems.append(
-            said(f"{here}: image is empty; name the CT, or take the row away.", file_name(table.file))
+            said(f"{here}: image is empty; name the CT, or remove the row.", file_name(table.file))
         )
     days = {}
     for name in ("date", "treatment"):
@@ -126,7 +128,7 @@ def _twice(source: Path, entries: list[Entry]) -> list[str]:
             before = first.setdefault((what, value), entry.line)
             if before != entry.line:
                 written = entry.case_id if what == "case_id" else entry.shown
-                template = f"{{}}, line {entry.line}: the {what} {{}} stands in line {before} already."
+                template = f"{{}}, line {entry.line}: the {what} {{}} is already in line {before}."
                 problems.append(said(template, file_name(source), Name("file", written)))
     return problems
 
@@ -139,7 +141,7 @@ def listed_case(source: Path, entry: Entry, found: list[Case | Refusal] | InputE
     elif len(found) > 1:
         names = joined(", ", [file_name(item.source) for item in found[:3]])
         more = "" if len(found) <= 3 else f" and {len(found) - 3} more"
-        template = f"{{}}, line {entry.line}: {{}} holds {len(found)} CTs ({{}}{more}); name one in each row."
+        template = f"{{}}, line {entry.line}: {{}} holds {len(found)} CTs ({{}}{more}); list one per row."
         item = Refusal(found[0].case_id, said(template, file_name(source), file_name(entry.image), names))
     else:
         item = found[0]

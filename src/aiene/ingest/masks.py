@@ -23,9 +23,7 @@ TOLERANCE_COSINE = 1e-4
 
 _MANY_PARTS = 3
 """Parts of label 1 from which on it looks like nodes where label 2 has one."""
-_SWAPPED = (
-    "2 was taken as nodes, but 1 has more parts in the given mask; if 1 marks the nodes, say --fg-labels 1"
-)
+_SWAPPED = "2 was taken as nodes, but 1 has more parts in the mask; if 1 marks the nodes, use --fg-labels 1"
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def find_mask(folder: Path, case_id: str) -> Path:
             said("put {}.nii.gz there, or leave the case out", case_name(case_id)),
         )
     if len(found) > 1:
-        raise InputError(found[0], said("{} is there too", file_name(found[1])), "keep one mask a case")
+        raise InputError(found[0], said("{} exists too", file_name(found[1])), "keep one mask per case")
     return found[0]
 
 
@@ -92,7 +90,7 @@ def own_mask(case: Case, folder: Path | None) -> Path | None:
     if case.mask is None:
         return None if folder is None else find_mask(folder, case.case_id)
     if not case.mask.exists():
-        raise InputError(case.mask, "it does not exist", "mend the mask of this case in the input list")
+        raise InputError(case.mask, "it does not exist", "correct the mask of this case in the input list")
     return case.mask
 
 
@@ -133,7 +131,7 @@ def on_grid(path: Path, volume: Volume, like: Grid) -> Volume:
 
 
 def node_labels(path: Path, array: npt.NDArray[np.uint8], told: FgLabels | None) -> MaskLabels:
-    """Which labels of an own mask are nodes; where that cannot be told, nothing is guessed.
+    """Which labels of an own mask are nodes; where that cannot be told, not guessed.
 
     Without a word from the user label 2 is nodes, as in HECKTOR, where 1 is the primary tumour. A mask with a
     single other value is taken to hold nodes. A single 1 is refused: it may be a binary mask of nodes, or the
@@ -153,7 +151,7 @@ def node_labels(path: Path, array: npt.NDArray[np.uint8], told: FgLabels | None)
     values = [int(value) for value in np.flatnonzero(counts) if value]
     nodes = (GTVN,) if told is None else told
     if not values:
-        return MaskLabels(nodes, ("the given mask is empty: no nodes",))
+        return MaskLabels(nodes, ("the mask is empty: no nodes",))
     chosen = values if nodes == "any" else [value for value in values if value in nodes]
     if chosen:
         rest = " (1 as the primary tumour)" if GTVP in values and GTVP not in chosen else ""
@@ -161,22 +159,22 @@ def node_labels(path: Path, array: npt.NDArray[np.uint8], told: FgLabels | None)
         note = f"own mask: {_listed(chosen)} of {_listed(values)} taken as nodes{rest}"
         return MaskLabels(nodes, (_SWAPPED,) if swapped else (), (note,))
     if told is None and len(values) == 1 and values != [GTVP]:
-        return MaskLabels((values[0],), (f"the given mask's only value, {values[0]}, is taken as nodes",))
+        return MaskLabels((values[0],), (f"the only value of the mask, {values[0]}, is taken as nodes",))
     if told is not None and values == [GTVP]:
         wanted = _listed(list(nodes) if nodes != "any" else [])
-        return MaskLabels(nodes, (f"the given mask holds 1 alone, and {wanted} was to be nodes: no nodes",))
+        return MaskLabels(nodes, (f"the mask holds only 1, and {wanted} are nodes: no nodes",))
     if values == [GTVP]:
         raise InputError(
             path,
             "its only value is 1, which may be nodes, or the primary tumour of a patient without nodes (then "
             "nodes are 2)",
-            "say which with --fg-labels 1 or --fg-labels 2",
+            "choose with --fg-labels 1 or --fg-labels 2",
         )
     raise InputError(
         path,
-        f"it holds {_listed(values)} and no {_listed(list(nodes), 'or')}, so its nodes cannot be told",
-        f"say which are nodes with --fg-labels, such as --fg-labels {values[-1]} (a patient without nodes "
-        "has an empty mask, or 1 alone)",
+        f"it holds {_listed(values)} and no {_listed(list(nodes), 'or')}, so its nodes cannot be identified",
+        f"choose the labels of nodes with --fg-labels, such as --fg-labels {values[-1]} (a patient "
+        "without nodes has an empty mask, or 1 alone)",
     )
 
 
@@ -204,8 +202,12 @@ def _labels(path: Path, array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]
         if bad.any():
             first = plane[bad][0]
             between = bool(np.isfinite(first)) and float(first) != np.rint(float(first))
-            what = "cut probabilities at a threshold and give a label map" if between else "give a label map"
-            raise InputError(path, f"it holds {first:g}: its values are no labels from 0 to 255", what)
+            what = (
+                "apply a threshold to the probabilities and give a label map"
+                if between
+                else "give a label map"
+            )
+            raise InputError(path, f"it holds {first:g}: its values are not labels from 0 to 255", what)
         kept[...] = plane
     return labels
 
@@ -233,4 +235,4 @@ def _difference(mask: Grid, like: Grid) -> str:
     if mask.size != like.size:
         return f"its size {mask.size} (z, y, x) is not the CT's, {like.size}"
     shift, turn = mask.differences(like)
-    return f"it lies {shift:.3g} mm away from the CT's grid (direction cosines {turn:.2g} apart)"
+    return f"it is {shift:.3g} mm away from the CT's grid (direction cosines {turn:.2g} apart)"

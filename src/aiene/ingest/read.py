@@ -41,7 +41,7 @@ def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
                 ct = replace(ct, source={**ct.source, **_within(case, lying_open)})
     except OSError as error:
         raise InputError(
-            where, f"it cannot be read ({error.strerror})", "check that it is there, and its permissions"
+            where, f"it cannot be read ({error.strerror})", "check that it exists, and its permissions"
         ) from error
     except UnicodeEncodeError as error:  # of a library that takes text alone for a name
         raise InputError(where, "its name or a folder's is not UTF-8", "rename it") from error

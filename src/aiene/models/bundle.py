@@ -1,28 +1,27 @@
-"""Model bundles: a folder that says what its networks need, so that the code need not know."""
+"""Model bundles: a folder that says what its networks need, so that the code need not know.
+
+A bundle of the Hugging Face hub (`hf://ORGANISATION/REPOSITORY`) is checked against its own hashes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
 
-from aiene.errors import ModelError
+from aiene.errors import ModelError, OutputError, UsageError, need
 from aiene.hashing import file_sha256
 from aiene.nodes.node import CountingRule
+from aiene.results.atomic import make_folder, writing
 
 CARD = "model.json"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -172,7 +171,7 @@ def read_bundle(path: Path) -> Bundle:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         problem = f"not a model card: {where}: {first['msg'].lower()}"
-        raise ModelError(card_file, problem, "get the bundle again") from error
+        raise ModelError(card_file, problem, "download the bundle again") from error
     return Bundle(path, card, hashlib.sha256(content).hexdigest())
 
 
@@ -186,9 +185,11 @@ def verify_bundle(bundle: Bundle) -> None:
     for name, expected in sorted(bundle.card.files.items()):
         file = bundle.path / name
         if not file.is_file():
-            raise ModelError(file, "missing from the model bundle", "get the bundle again")
+            raise ModelError(file, "missing from the model bundle", "download the bundle again")
         if file_sha256(file) != expected:
-            raise ModelError(file, "its SHA-256 is not the one on the model card", "get the bundle again")
+            raise ModelError(
+                file, "its SHA-256 is not the one on the model card", "download the bundle again"
+            )
     strangers = sorted(_files_of(bundle.path).keys() - bundle.card.files.keys())
     if strangers:
         raise ModelError(bundle.path / strangers[0], "not on the model card", "remove it from the bundle")
@@ -268,3 +269,75 @@ def all_bundles() -> Iterator[Bundle | ModelError]:
             yield read_bundle(folder)
         except ModelError as error:
             yield error
+
+
+HUB_SCHEME: Final = "hf://"
+_ADDRESS: Final = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+
+
+def import_from_hub(name: str, address: str, out: Path | None = None) -> Bundle:
+    """Fetch a bundle, through the hub client's cache, and put it among the bundles.
+
+    Parameters
+    ----------
+    name : folder among the bundles; the bundle's card keeps its own name where that is the same.
+    address : `hf://ORGANISATION/REPOSITORY`, with `@REVISION` where one is wanted.
+    out : its folder, instead of NAME in the models folder.
+
+    Raises
+    ------
+    UsageError : no such address or name.
+    ModelError : it cannot be fetched, or is no sound bundle.
+    OutputError : something lies in its place, or it cannot be written.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise UsageError(
+            f"{address}: give hf://ORGANISATION/REPOSITORY, or hf://ORGANISATION/REPOSITORY@REVISION."
+        )
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"--name {name}: letters, digits, dots, dashes and underlines only.")
+    target = out or models_folder() / name
+    if target.exists():
+        raise OutputError(target, "a bundle or something else exists there", "choose another --name or -o")
+    fetched = read_bundle(_fetch(found["repository"], found["revision"], address))
+    half = target.with_name(f".{target.name}.partial")
+    make_folder(target.parent)
+    with writing(target):
+        shutil.rmtree(half, ignore_errors=True)
+        for file in [CARD, *fetched.card.files]:
+            source, place = fetched.path / file, half / file
+            if Path(file).is_absolute() or ".." in Path(file).parts or not source.is_file():
+                shutil.rmtree(half, ignore_errors=True)
+                raise ModelError(source, "it is on the card, but not in the repository", "ask its owner")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
+    try:
+        verify_bundle(read_bundle(half))
+        with writing(target):
+            half.rename(target)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return read_bundle(target)
+
+
+def _fetch(repository: str, revision: str | None, address: str) -> Path:
+    hub = need("huggingface_hub", extra="benchmark", purpose="A bundle of the hub")
+    errors = need("huggingface_hub.errors", extra="benchmark", purpose="A bundle of the hub")
+    requests = need("httpx", extra="benchmark", purpose="A bundle of the hub")
+    try:
+        return Path(hub.snapshot_download(repository, revision=revision))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise ModelError(
+            address, "there is no such repository or revision", "correct it, or log in to the hub"
+        ) from error
+    except (
+        errors.HfHubHTTPError,
+        errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled,
+        OSError,
+        requests.HTTPError,
+    ) as error:
+        raise ModelError(
+            address, "it cannot be fetched", "check the network, or HF_HUB_OFFLINE and the hub's cache"
+        ) from error

@@ -41,7 +41,7 @@ def export_bundle(bundle: Bundle, to: To, out: Path) -> Path:
     """
     verify_bundle(bundle)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(out, "something lies there", "name a folder that is not there yet with -o")
+        raise OutputError(out, "something lies there", "name a folder that does not exist yet with -o")
     with elsewhere("name another folder with -o"):
         make_folder(out)
         _WRITERS[to](bundle, out)

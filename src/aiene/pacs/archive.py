@@ -12,9 +12,8 @@ from pydicom.dataset import Dataset
 from aiene.errors import UsageError
 from aiene.export.identity import encoded
 from aiene.ingest.dicom.header import quiet
-from aiene.pacs.association import PeerError, associated, context, netdicom
 from aiene.pacs.config import Peer
-from aiene.pacs.send_dimse import matches
+from aiene.pacs.dimse import PeerError, associated, context, matches, netdicom
 from aiene.pacs.web import WebArchive
 
 FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -239,10 +238,10 @@ def _told(answers: Iterator[tuple[Dataset, Any]]) -> str:
             for status, _ in answers:
                 last = status
     except RuntimeError as error:
-        raise PeerError("the archive broke off", "try again", passing=True) from error
+        raise PeerError("the archive ended the connection", "try again", passing=True) from error
     code = last.get("Status")
     if code is None or code in _PENDING:
-        raise PeerError("the archive broke off", "try again", passing=True)
+        raise PeerError("the archive ended the connection", "try again", passing=True)
     if code == 0xA801:
         raise PeerError(
             "the archive does not know where to send (move destination unknown)",

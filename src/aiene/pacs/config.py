@@ -94,7 +94,7 @@ def _load(context: ssl.SSLContext, certificate: Path | None, key: Path | None, c
             context.load_cert_chain(certificate, key)
     except OSError as error:  # ssl.SSLError is one
         problem = (
-            "it is no certificate with its key in PEM"
+            "it is not a certificate with its key in PEM format"
             if certificate and certificate.is_file()
             else "no such file"
         )
@@ -103,7 +103,7 @@ def _load(context: ssl.SSLContext, certificate: Path | None, key: Path | None, c
         if ca is not None:
             context.load_verify_locations(ca)
     except OSError as error:
-        problem = "it is no certificate in PEM" if ca and ca.is_file() else "no such file"
+        problem = "it is not a certificate in PEM format" if ca and ca.is_file() else "no such file"
         raise InputError(ca or "", problem, "correct tls in the configuration") from error
 
 
@@ -287,10 +287,10 @@ def read_config(file: Path) -> Settings:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
         raise InputError(
-            file, f"{where}{getattr(error, 'problem', None) or 'it is no YAML'}", remedy
+            file, f"{where}{getattr(error, 'problem', None) or 'it is not YAML'}", remedy
         ) from error
     if not isinstance(content, dict):
-        raise InputError(file, "it is no mapping of entries to values", remedy)
+        raise InputError(file, "it is not a mapping of entries to values", remedy)
     doubled = _doubled(node)
     if doubled is not None:
         raise InputError(file, f"line {doubled.start_mark.line + 1}: {doubled.value} is there twice", remedy)

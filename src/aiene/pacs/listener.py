@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from aiene.errors import UsageError
-from aiene.pacs.association import netdicom
-from aiene.pacs.commitment import PUSH_MODEL, read_report
 from aiene.pacs.config import Listen, is_loopback
+from aiene.pacs.dimse import netdicom
+from aiene.pacs.push import PUSH_MODEL, read_report
 from aiene.pacs.receiver import NotKeptError, Receiver
-from aiene.pacs.trail import Trail
+from aiene.pacs.store import Trail
 
 GB: Final = 1e9
 _VERIFICATION: Final = "1.2.840.10008.1.1"

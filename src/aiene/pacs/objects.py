@@ -90,4 +90,4 @@ def _read(file: Path) -> Outgoing:
                 hashlib.sha256(content).hexdigest(),
             )
     except (*DAMAGED, AttributeError) as error:
-        raise InputError(file, "it is no DICOM object that could be sent", "export the run again") from error
+        raise InputError(file, "it is not a DICOM object that can be sent", "export the run again") from error

@@ -249,7 +249,7 @@ class Queue:
         """After a start: work that was broken off goes back to where it can be done again; their names."""
         broken = [s.name for s in self.studies("running")]
         for name in broken:
-            self.move(name, "waiting", expected=("running",), reason="the work was broken off")
+            self.move(name, "waiting", expected=("running",), reason="the work was interrupted")
         return broken
 
     def retry_failed(self) -> int:
@@ -297,7 +297,7 @@ class Queue:
             if lost:  # so that it is sent again when somebody asks for that
                 self._db.execute("DELETE FROM sent WHERE peer = ? AND committed = 0", (row["peer"],))
         if lost:
-            reason = f"{row['peer']} did not commit itself to {len(lost)} of {len(held) + len(lost)} objects"
+            reason = f"{row['peer']} did not commit to storing {len(lost)} of {len(held) + len(lost)} objects"
             self.move(row["study"], "failed", expected=("sent",), reason=reason)
         return str(row["study"])
 

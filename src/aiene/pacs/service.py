@@ -11,16 +11,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from typing import Final
 
-from aiene.extras import need
+from aiene.errors import need
 from aiene.pacs.config import Settings
+from aiene.pacs.http import status_port, stow_port
 from aiene.pacs.listener import GB, Listener
-from aiene.pacs.page import status_port
 from aiene.pacs.push import pause_s
 from aiene.pacs.queue import Outcome, Queue, State, Study
 from aiene.pacs.receiver import Receiver
-from aiene.pacs.store import Store
-from aiene.pacs.stow import stow_port
-from aiene.pacs.trail import Trail
+from aiene.pacs.store import Store, Trail
 from aiene.parallel import Crew
 
 log = logging.getLogger(__name__)
@@ -205,7 +203,7 @@ class Service:
     def _ended(self, study: Study) -> None:
         """The system ended the process: as a rule for lack of memory."""
         ended = study.ended + 1
-        reason = "the process that worked on it was ended by the system, as a rule for lack of memory"
+        reason = "the process that worked on it was ended by the system, usually for lack of memory"
         if ended >= _ENDED_AT_MOST:
             self._end(study, Outcome("failed", f"{reason}, {ended} times; try a machine with more memory."))
             return

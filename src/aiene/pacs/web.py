@@ -11,19 +11,18 @@ from xml.etree import ElementTree
 
 from pydicom.dataset import Dataset
 
-from aiene.extras import need
-from aiene.pacs.association import EXTRA, PeerError
+from aiene.errors import need
 from aiene.pacs.config import Peer, secret
+from aiene.pacs.dimse import EXTRA, PeerError, judge
 from aiene.pacs.objects import Delivery, Outgoing
-from aiene.pacs.send_dimse import judge
 
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HTTP: Final = {
-    401: ("it does not let us in (401)", "correct user and password_file, or token_file, of the peer"),
-    403: ("it does not allow this (403)", "ask its administrator for the right to do so"),
+    401: ("it refuses our credentials (401)", "correct user and password_file, or token_file, of the peer"),
+    403: ("it does not allow this (403)", "ask its administrator for permission"),
     404: ("there is no DICOMweb service at this address (404)", "correct the url of the peer"),
     413: ("the request is too large for it (413)", "raise its limit"),
-    415: ("it does not take DICOM files (415)", "check that the url is that of a DICOMweb service"),
+    415: ("it does not accept DICOM files (415)", "check that the url is that of a DICOMweb service"),
 }
 _FAILED: Final = "00081198"  # FailedSOPSequence
 _REFERENCED: Final = "00081199"  # ReferencedSOPSequence
@@ -162,7 +161,7 @@ class WebArchive:
             ) from error
 
     def _refusal(self, code: int) -> PeerError:
-        problem, remedy = _HTTP.get(code, (f"it refused the request ({code})", "look into its log"))
+        problem, remedy = _HTTP.get(code, (f"it refused the request ({code})", "look at its log"))
         return PeerError(f"{self._peer.address}: {problem}", remedy, passing=code in _PASSING)
 
 
@@ -198,7 +197,7 @@ def read_answer(objects: Sequence[Outgoing], code: int, content: bytes) -> list[
         elif code == 200:
             found.append(Delivery(item, "accepted"))
         else:
-            found.append(Delivery(item, "unreached", f"its answer ({code}) says nothing of this object"))
+            found.append(Delivery(item, "unreached", f"its answer ({code}) does not mention this object"))
     return found
 
 

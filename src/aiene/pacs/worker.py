@@ -11,11 +11,10 @@ from pydicom.uid import generate_uid
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import AieneError, OutputError
 from aiene.export.run import export_run
-from aiene.pacs.association import PeerError
-from aiene.pacs.commitment import Answers, ask
 from aiene.pacs.config import Settings
+from aiene.pacs.dimse import PeerError
 from aiene.pacs.objects import Delivery, Outgoing, read_outgoing
-from aiene.pacs.push import push
+from aiene.pacs.push import Answers, ask, push
 from aiene.pacs.queue import Outcome, Queue
 from aiene.pacs.store import Store
 

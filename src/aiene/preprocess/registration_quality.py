@@ -244,7 +244,9 @@ def register(working: Working, template: Template, profile: Profile) -> Fit:
         tried += attempts([start for start in profile.rescue_starts if start not in done], STEADY)
         kept = min(tried, key=lambda attempt: attempt.verdict.metric, default=None)
     if kept is None:
-        raise CaseError("the CT could not be laid onto the template", "check that it shows the head and neck")
+        raise CaseError(
+            "the CT could not be registered to the template", "check that it shows the head and neck"
+        )
     if min(attempt.verdict.metric for attempt in tried) > _NO_NECK_METRIC:
         problem = "nothing in the CT resembles the template's head and neck"
         raise CaseError(problem, "check that the CT shows the neck, and its orientation")
@@ -265,7 +267,7 @@ def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[str]:
     if angle > _POOR_ANGLE:
         told.append(f"the registration turned the CT by {angle:.0f} degrees: check the crop")
     if verdict.metric > best + max(_CLEARLY_WORSE, _CLEARLY_WORSE_SHARE * abs(best)):
-        told.append("another start of the registration fits the template clearly better: check the crop")
+        told.append("another starting point of the registration gives a clearly better fit: check the crop")
     return told
 
 
@@ -323,7 +325,7 @@ def _crop_doubts(covered: float, neck: Triple | None) -> list[str]:
     if covered < _POOR_COVERED:
         told.append(f"only {covered:.0%} of the crop is covered by the CT: nodes outside it cannot be found")
     if neck is not None and abs(neck[2]) > _POOR_NECK_MM:
-        told.append(f"the neck lies {abs(neck[2]):.0f} mm away from where it should be in the crop: check it")
+        told.append(f"the neck is {abs(neck[2]):.0f} mm away from where it should be in the crop: check it")
     return told
 
 

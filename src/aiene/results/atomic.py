@@ -15,7 +15,7 @@ from typing import Any
 
 from aiene.errors import OutputError
 
-_FULL = "make room, then run the same command again"
+_FULL = "free some space, then run the same command again"
 _ELSEWHERE: ContextVar[str] = ContextVar("elsewhere", default="choose another folder with -o")
 _REASONS: dict[int, tuple[str, str | None]] = {
     errno.ENOSPC: ("the disk is full", _FULL),
@@ -23,9 +23,9 @@ _REASONS: dict[int, tuple[str, str | None]] = {
     errno.EACCES: ("no permission to write here", None),
     errno.EPERM: ("no permission to write here", None),
     errno.EROFS: ("the file system is read-only", None),
-    errno.ENOTDIR: ("a part of this path is a file, not a folder", None),
+    errno.ENOTDIR: ("part of this path is a file, not a folder", None),
     errno.ENAMETOOLONG: ("its name is too long for this file system", "give the input a shorter name"),
-    errno.EILSEQ: ("this file system does not take its name", "give the input a name in UTF-8"),
+    errno.EILSEQ: ("this file system does not accept the name", "rename the input in UTF-8"),
     errno.EEXIST: ("a file is in the way of this folder", None),
 }
 """Problem and remedy; None where another place is the remedy."""

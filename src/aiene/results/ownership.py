@@ -31,7 +31,7 @@ MARKER: Final = ".aiene"
 
 _NOTES: Final = "written.jsonl"
 _WHOLE: Final = "all"  # stands for a hash: everything in this folder is ours
-_NOT_OURS: Final = "a file lies there that aiene did not write, or that was changed since"
+_NOT_OURS: Final = "the file there was not written by aiene, or was changed since"
 _MOVE_OR_NAME: Final = "move it away, or choose another name with -o"
 _MOVE: Final = "move it away, or choose another folder with -o"
 
@@ -123,7 +123,7 @@ class Owned:
         empty = not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
         if self._behind_a_link(folder) or not (claimed or empty):
             raise UsageError(
-                f"{name} in {_shown(self.root)}: a folder lies there that aiene did not make; {_MOVE}."
+                f"{name} in {_shown(self.root)}: the folder there was not made by aiene; {_MOVE}."
             )
         if not claimed:
             self._note({f"{name}/": _WHOLE})
@@ -379,7 +379,7 @@ def refuse_files_within(out: Path, files: Iterable[Path], what: str) -> None:
             looked[folder] = is_within(folder, out)
         if looked[folder]:
             raise UsageError(
-                f"{file.name}, {what}, lies in the folder for the results ({_shown(out)}); "
+                f"{file.name}, {what}, is in the folder for the results ({_shown(out)}); "
                 "choose another with -o."
             )
 

@@ -90,7 +90,7 @@ class NodeResult:
         if self.ene is None:
             return "not judged"
         if not self.counts:
-            return "not counted, too little positivity"
+            return "not counted, `pos` too low"
         return "ENE" if self.ene_classification == 1 else "no ENE"
 
     @property
@@ -228,7 +228,7 @@ def node_warnings(
     thin = [name for name, place in zip(names, places, strict=True) if not place.volume_mm3]
     if thin:
         warnings.append(
-            f"{', '.join(sorted(thin))}: no voxel of the CT's own grid lies in it, so its native volume is 0"
+            f"{', '.join(sorted(thin))}: too small to hold a voxel centre of the CT, so its volume is 0"
         )
     blank = [name for name, score in zip(names, scores, strict=True) if score is None]
     if blank:
@@ -244,7 +244,7 @@ def contour_warnings(no_node: Sequence[NoNode]) -> list[str]:
     no_node : in order of falling volume.
     """
     reasons = {
-        False: f"too small for a node (one takes {SMALLEST_SEED} voxels of the crop, a layer around it "
+        False: f"too small for a node (a node needs {SMALLEST_SEED} voxels of the crop, a layer around it "
         "counted)",
         True: "outside the crop that the networks see",
     }
@@ -282,12 +282,12 @@ def threshold_warnings(nodes: Sequence[NodeResult], rule: CountingRule, spread: 
     if out:
         warnings.append(
             f"{', '.join(out)}: the ENE probability is over {threshold:g}, but `pos` is under "
-            f"{rule.pos_from:g}, so the AI-ENE number leaves it out; look for yourself whether it is a node"
+            f"{rule.pos_from:g}, so the AI-ENE number leaves it out; check whether it is a node"
         )
     if near:
         warnings.append(
             f"{', '.join(near)}: the ENE probability lies within {spread:g} of the threshold {threshold:g}, "
-            "as far as this profile's registration moves it where the same CT is stored in another order: "
+            "within what this profile's registration changes when the same CT is stored in another order: "
             "the AI-ENE number is not certain"
         )
     return warnings

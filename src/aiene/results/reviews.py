@@ -112,8 +112,8 @@ def one_reader(out: Path, name: str | None = None) -> Path:
     if name is None and len(known) == 1:
         return out / FOLDER / known[0]
     if not known:
-        raise UsageError(f"{out.name}: nobody has reviewed it yet; start with aiene review.")
-    raise UsageError(f"{out.name} has the work of {', '.join(known)}; say whose with --reader.")
+        raise UsageError(f"{out.name}: it has not been reviewed yet; start with aiene review.")
+    raise UsageError(f"{out.name} has the work of {', '.join(known)}; choose one with --reader.")
 
 
 def reviewed_masks(path: Path) -> Path:
@@ -212,8 +212,8 @@ class ReviewStore:
                 last = before[-1] if before else 0
                 if last != base and not anyway:
                     raise StaleError(
-                        f"version {last} of this case was saved in another window; this work began from "
-                        f"version {base} and is not lost: save it as a further version, or load that one."
+                        f"version {last} of this case was saved in another window. Your work, which began "
+                        f"from version {base}, is not lost: save it as another version, or load that one."
                     )
                 numbered = replace(version, number=last + 1, reader=self.reader)
                 write_json(partial / _RECORD, asdict(numbered))
@@ -271,7 +271,7 @@ class ReviewStore:
 
     def _case(self, case_id: str) -> Path:
         if case_id in ("", ".", "..") or set(case_id) & set("/\\\0"):
-            raise OutputError(case_id, "it cannot be the name of a folder", "give the input another")
+            raise OutputError(case_id, "it cannot be used as a folder name", "give the input another")
         return self.root / "cases" / case_id
 
     def _numbers(self, case_id: str) -> list[int]:

@@ -152,7 +152,7 @@ class RunStore:
         OutputError : it cannot be written, or something not ours is in the way; nothing of it is left.
         """
         if self._safe(result.case_id) is None:
-            raise OutputError(result.case_id, "it cannot be the name of a folder", "give the input another")
+            raise OutputError(result.case_id, "it cannot be used as a folder name", "give the input another")
         with self._half_written() as partial:
             make_folder(partial)
             files = case_files(arrays) if isinstance(arrays, CaseArrays) else arrays or {}
@@ -221,7 +221,7 @@ class RunStore:
         records = list(self.records().values())
         if not records:
             raise UsageError(
-                f"{self.root.name}: no results of a run lie there; name the folder that aiene run filled."
+                f"{self.root.name}: there are no results of a run; name the results folder of aiene run."
             )
         names = {case["case_id"] for record in records for case in record.get("cases", ())}
         if any("cases" not in record for record in records):
@@ -343,7 +343,8 @@ class RunStore:
             return
         if others_at_work(self._rooms, self._room):
             raise UsageError(
-                f"another aiene run is at work in {self.root.name}; wait for its end before --overwrite."
+                f"another aiene run is at work in {self.root.name}; wait until it has finished before "
+                "you use --overwrite."
             )
         for file in (*self._records(), *(self.root / name for name in _FILES)):
             self.owned.remove(file)

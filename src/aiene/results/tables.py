@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from aiene.cells import probability, table_bytes
-from aiene.extras import need
+from aiene.csv_tables import probability, table_bytes
+from aiene.errors import need
 from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult, NodeResult
 

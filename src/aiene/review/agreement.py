@@ -14,14 +14,13 @@ import numpy.typing as npt
 from aiene.benchmark.metrics.classification import weighted_kappa
 from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.errors import UsageError
+from aiene.export.case import grid_of_facts
 from aiene.export.run_reader import cases_of, read_labels, read_run
-from aiene.export.source_series import grid_of_facts
 from aiene.geometry.grid import Grid, bounding_box
 from aiene.nodes.node import GTVN
 from aiene.report.document import RESEARCH_ONLY, CellTable, Column, Document, Facts, Section, Table
 from aiene.report.formatting import TableBuilder, number, words
-from aiene.report.page import page
-from aiene.report.write import table_csv
+from aiene.report.write import page, table_csv
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
@@ -85,7 +84,7 @@ def agreement(out: Path) -> list[Agreement]:
     """
     read_run(out)
     if not readers(out):
-        raise UsageError(f"{out.name}: nobody has reviewed it yet; start with aiene review.")
+        raise UsageError(f"{out.name}: it has not been reviewed yet; start with aiene review.")
     cases = [c for c in cases_of(out) if isinstance(c, CaseResult) and c.status in ("ok", "no_nodes")]
     views = {MODEL: {c.case_id: (c, out / "cases" / c.case_id) for c in cases}}
     for reader in readers(out):
@@ -178,7 +177,7 @@ def _of_counts(statistic: Any, counts: FloatArray) -> Estimate:
 
 def _bootstrapped(statistic: Any, n: int) -> Estimate:
     if n == 0:
-        return missing("no case that both are done with has any", 0)
+        return missing("no case that both have finished has any", 0)
     return cluster_bootstrap(statistic, n, seed=_SEED)
 
 
@@ -255,13 +254,13 @@ def _case_table(found: Sequence[Agreement]) -> Table:
         Column("count_first", "AI-ENE, first", "count"),
         Column("count_second", "AI-ENE, second", "count"),
     )
-    return Table("cases", "Cases that both are done with", columns, tuple(rows))
+    return Table("cases", "Cases that both have finished", columns, tuple(rows))
 
 
 def _method() -> Facts:
     return Facts(
         (
-            ("Cases", "accepted or corrected by both; the model's answer counts as done"),
+            ("Cases", "accepted or corrected by both; the model counts as finished"),
             ("Dice, surface distance", "of all nodes of a case as one mask; mean over cases"),
             ("Same nodes", "matched one to one by overlap (IoU), as in aiene benchmark; F1 over all cases"),
             ("Kappa", "of the AI-ENE number, weighted by the square of the difference"),

@@ -108,23 +108,23 @@ def cut(
 
     Raises
     ------
-    UsageError : the two are one voxel, lie on no common slice, or the line leaves the node in one part.
+    UsageError : the two are one voxel, lie on no common slice, or the line does not split the node.
     """
     step = np.subtract(end, start) * np.array(spacing)
     fixed = [axis for axis in range(3) if start[axis] == end[axis]]
     if not fixed or not step.any():
-        raise UsageError("draw a line across the node on one slice to part it.")
+        raise UsageError("draw a line across the node on one slice to split it.")
     normal = np.cross(step, np.eye(3)[fixed[0]])
     normal /= np.linalg.norm(normal)
     places = np.argwhere(drawing == value)
     if not value or value == PRIMARY or not len(places):
-        raise UsageError("choose a node before parting it.")
+        raise UsageError("choose a node before splitting it.")
     away = ((places - np.array(start)) * np.array(spacing)) @ normal
     gap = np.abs(away) <= max(_GAP_MM, float(np.abs(normal * spacing).max())) / 2
     result = drawing.copy()
     result[tuple(places[gap].T)] = 0
     if not (away[~gap] > 0).any() or not (away[~gap] < 0).any():
-        raise UsageError("the line leaves the node in one part; draw it across the whole node.")
+        raise UsageError("the line does not split the node; draw it across the whole node.")
     result[tuple(places[~gap & (away > 0)].T)] = fresh or next_value(drawing)
     return result
 

@@ -17,10 +17,10 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from aiene.errors import AieneError, OutputError, UsageError
-from aiene.extras import need
+from aiene.csv_tables import probability_text
+from aiene.errors import AieneError, OutputError, UsageError, need
 from aiene.report.document import RESEARCH_ONLY
-from aiene.report.page import filled
+from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
 from aiene.results.records import CaseResult
 from aiene.results.reviews import StaleError
@@ -136,19 +136,19 @@ def _routes(review: Review) -> list[Any]:
 def _stranger(headers: Any, hosts: frozenset[str], scheme: str) -> str:
     """Why a request is not from our own page on our own address; empty where it is."""
     if headers.get("host", "") not in hosts:
-        return "this server answers to its own address only."
+        return "this server answers only at its own address."
     origin = headers.get("origin")
     if origin is not None and (urlsplit(origin).scheme != scheme or urlsplit(origin).netloc not in hosts):
-        return "this server answers its own pages only."
+        return "this server answers only its own pages."
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return "this server answers its own pages only."
+        return "this server answers only its own pages."
     return ""
 
 
 def _without_token(request: Any, token: str) -> str:
     given = request.query_params.get("token") or request.cookies.get(COOKIE) or ""
     right = hmac.compare_digest(given.encode(), token.encode())
-    return "" if right else "open the address that aiene review printed: it holds the key."
+    return "" if right else "open the address that aiene review printed: it contains the key."
 
 
 async def _body(request: Any) -> dict[str, Any]:
@@ -157,7 +157,7 @@ async def _body(request: Any) -> dict[str, Any]:
     Raises
     ------
     TooLargeError : it is longer.
-    UsageError : it is no JSON object.
+    UsageError : it is not a JSON object.
     """
     if int(request.headers.get("content-length") or 0) > MOST_BYTES:
         raise TooLargeError
@@ -170,9 +170,9 @@ async def _body(request: Any) -> dict[str, Any]:
     try:
         content = json.loads(b"".join(parts))
     except (ValueError, RecursionError) as error:
-        raise UsageError("the request is no JSON.") from error
+        raise UsageError("the request is not JSON.") from error
     if not isinstance(content, dict):
-        raise UsageError("the request is no JSON object.")
+        raise UsageError("the request is not a JSON object.")
     return content
 
 
@@ -187,7 +187,7 @@ def _drawing(body: dict[str, Any], opened: Opened) -> Drawing | None:
         return None
     grid = opened.scene.grid
     if body.get("size") != list(grid.size[::-1]):
-        raise UsageError("the drawing is of another grid than the case; open the case again.")
+        raise UsageError("the drawing is on a different grid from the case; open the case again.")
     wanted = int(np.prod(grid.size))
     try:
         unpacking = zlib.decompressobj(wbits=31)
@@ -195,7 +195,7 @@ def _drawing(body: dict[str, Any], opened: Opened) -> Drawing | None:
     except (ValueError, zlib.error) as error:
         raise UsageError("the drawing cannot be unpacked.") from error
     if len(voxels) != wanted:
-        raise UsageError("the drawing is of another grid than the case; open the case again.")
+        raise UsageError("the drawing is on a different grid from the case; open the case again.")
     return np.frombuffer(voxels, np.uint8).reshape(grid.size).copy()
 
 
@@ -255,7 +255,7 @@ def _value(value: Any) -> int:
     """A value of the drawing; 0 for none."""
     number = _whole(value)
     if not 0 <= number <= PRIMARY:
-        raise UsageError("there is no such value in a drawing.")
+        raise UsageError("a drawing cannot contain this value.")
     return number
 
 
@@ -276,13 +276,13 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
     labels = scene.labels
     if hidden and opened.version is None:
         result, labels = _unseen(result), labels.with_array(np.zeros_like(labels.array))
-    shown = about(scene, result)
+    shown, rule = about(scene, result), review.run.rule
     numbers = {node.value: node for node in result.nodes}
     for node in shown["nodes"]:
         own = numbers[node["value"]]
         node |= {
-            "ene": None if hidden else own.ene,
-            "pos": None if hidden else own.pos,
+            "ene": None if hidden else probability_text(own.ene, (rule.ene_threshold,), missing="–"),
+            "pos": None if hidden else probability_text(own.pos, (rule.pos_from,), missing="–"),
             "mm3": own.native_volume_mm3,
             "long": own.native_long_axis_mm,
             "short_axis": own.native_short_axis_mm,

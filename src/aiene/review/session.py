@@ -126,8 +126,8 @@ class Review:
         self._bundle: Bundle = find_bundle(self.run.model)
         if self._bundle.sha256 != self.run.maker.bundle_sha256:
             raise UsageError(
-                f"the model bundle {self.run.maker.bundle_name} is another one than the run was made with, "
-                "so what is corrected could not be measured alike; get that bundle again, or run again."
+                f"the model bundle {self.run.maker.bundle_name} is not the one of the run, so corrections "
+                "could not be measured in the same way; install that bundle again, or repeat the run."
             )
         self._preparation: Preparation = load_preparation(self._bundle, self.run.registration)
         self._networks: Networks = load_networks(self._bundle, resolve_device(device), own_masks=True)
@@ -196,7 +196,7 @@ class Review:
             old = np.zeros_like(old)
         drawing = old if change.drawing is None else change.drawing
         if drawing.shape != old.shape:
-            raise UsageError("the drawing is of another grid than the case; open the case again.")
+            raise UsageError("the drawing is on a different grid from the case; open the case again.")
         version = Version(
             number=0,
             reader=self.store.reader,

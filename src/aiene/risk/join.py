@@ -103,7 +103,7 @@ def _patient_ids(run: pd.DataFrame, path: Path, pattern: str | None) -> pd.Serie
     try:
         finder = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"--id-pattern is no regular expression ({error}).") from error
+        raise UsageError(f"--id-pattern is not a regular expression ({error}).") from error
 
     def found(text: str) -> str | None:
         match = finder.search(text)
@@ -114,7 +114,7 @@ def _patient_ids(run: pd.DataFrame, path: Path, pattern: str | None) -> pd.Serie
     ids, bad = understood(run["case_id"], found)
     if bad.any():
         shown = listed(run["case_id"][bad].tolist())
-        raise InputError(path, f"--id-pattern finds nothing in {shown}", "mend the pattern")
+        raise InputError(path, f"--id-pattern finds nothing in {shown}", "correct the pattern")
     return pd.Series(pd.array(ids.to_numpy(), dtype="string"))
 
 
@@ -131,7 +131,7 @@ def _with_columns(
     out, warnings = table.copy(), []
     had = int(table["n_ai_ene"].notna().sum()) if "n_ai_ene" in table else 0
     if had:
-        warnings.append(f"the table's own n_ai_ene ({counted(had, 'patient')}) gives way to the run's")
+        warnings.append(f"the table's own n_ai_ene ({counted(had, 'patient')}) is replaced by the run's")
     for column in (*_COUNTS, "ai_model", "ai_threshold", "ai_node_volume_ml"):
         out[column] = run[column].array.take(place, allow_fill=True)
     status = run["status"].astype("string").array.take(place, allow_fill=True)
@@ -150,9 +150,9 @@ def _with_columns(
 
 
 def _no_partner(ours: pd.Series, theirs: pd.Series, path: Path) -> str:
-    hint = "say with --id-pattern how a case id holds the patient's"
+    hint = "use --id-pattern to find the patient id in each case id"
     if set(map(_bare, ours)) & set(map(_bare, theirs)):
-        hint = "they differ only in case, zeros or punctuation: spell them alike"
+        hint = "they differ only in case, zeros or punctuation: make them identical"
     return (
         f"{path.name}: no patient of the table is in it; the table has {listed(ours.tolist(), shown=3)}, "
         f"the run {listed(theirs.tolist(), shown=3)}; {hint}."
@@ -166,7 +166,7 @@ def _bare(text: object) -> str:
 
 
 def run_nodes(patients_csv: Path, *, id_pattern: str | None = None) -> pd.DataFrame | None:
-    """The nodes of a run (`patient_id`, `ene`) that lie beside its patients.csv; None where there are none.
+    """The nodes of a run (`patient_id`, `ene`, `counts` where it has it) beside its patients.csv, or None.
 
     The table is rounded for people, so `ene` is that of the cases' records where these are there.
 
@@ -185,7 +185,10 @@ def run_nodes(patients_csv: Path, *, id_pattern: str | None = None) -> pd.DataFr
     if "name" in nodes:
         ene = _exact(ene, nodes, folder)
     ids = _patient_ids(nodes, path, id_pattern)
-    return pd.DataFrame({"patient_id": ids, "ene": ene}).dropna().reset_index(drop=True)
+    out = pd.DataFrame({"patient_id": ids, "ene": ene})
+    if "counts" in nodes:
+        out["counts"] = understood(nodes["counts"], number)[0].astype("float64").fillna(1).astype("int64")
+    return out.dropna().reset_index(drop=True)
 
 
 _ROUNDED = 1e-4

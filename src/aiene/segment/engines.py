@@ -21,8 +21,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from aiene.errors import MissingExtraError
-from aiene.extras import need
+from aiene.errors import MissingExtraError, need
 from aiene.segment.network import answer
 
 log = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ def fast_engine(networks: Sequence[nn.Module], patch: tuple[int, int, int], devi
                 continue
             if apart <= _MOST_APART:
                 return Engine(name, answers, exact=False)
-            log.warning("%s answers otherwise than it should here and was not taken", name)
+            log.warning("%s gave a wrong answer in the check and is not used", name)
     return exact
 
 

@@ -96,7 +96,7 @@ def empty_network(plan: Plan) -> nn.Module:
     """The network of a plan on torch's meta device: names and shapes without numbers."""
     name = plan.architecture.network_class_name
     if name not in _NETWORKS:
-        raise ModelError(plan.file, f"its network {name} is none that is known here", REMEDY)
+        raise ModelError(plan.file, f"its network {name} is not known here", REMEDY)
     arguments = {
         key: _argument(plan.file, key, value) for key, value in plan.architecture.arch_kwargs.items()
     }
@@ -142,14 +142,14 @@ def softmax(logits: torch.Tensor) -> torch.Tensor:
 def _argument(file: Path, key: str, value: Any) -> Any:
     if key in _PLAIN:
         if key.startswith("n_") and not _few(value):
-            raise ModelError(file, f"its {key} is no sensible number", REMEDY)
+            raise ModelError(file, f"its {key} is not a plausible number", REMEDY)
         return value
     if key in _BY_NAME:
         if value is None:
             return None
         if isinstance(value, str) and value in _PARTS:
             return _PARTS[value]
-        raise ModelError(file, f"its {key} {value} is none that is known here", REMEDY)
+        raise ModelError(file, f"its {key} {value} is not known here", REMEDY)
     raise ModelError(file, f"its architecture has an unknown argument {key}", REMEDY)
 
 
@@ -230,7 +230,7 @@ def _with(values: Any, axis: int, value: int) -> tuple[int, ...]:
 # Reading PyTorch checkpoints of strangers: tensors and plain values come in, nothing is run.
 
 
-CHECKPOINT_REMEDY = "get the file again from whom you trust"
+CHECKPOINT_REMEDY = "get the file again from a source that you trust"
 
 _SCALAR = np.float64(0).__reduce__()[0]
 _RECONSTRUCT = np.zeros(1).__reduce__()[0]
@@ -283,14 +283,14 @@ def tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
 
     Raises
     ------
-    ModelError : something in it is no tensor, or holds values that are no numbers.
+    ModelError : something in it is not a tensor, or holds values that are not numbers.
     """
     if not isinstance(content, dict) or not content:
         raise ModelError(file, "holds no weights", CHECKPOINT_REMEDY)
     named: dict[str, torch.Tensor] = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ModelError(file, f"its weight {name!r} is no tensor", CHECKPOINT_REMEDY)
+            raise ModelError(file, f"its weight {name!r} is not a tensor", CHECKPOINT_REMEDY)
         if not torch.isfinite(value).all():
             raise ModelError(file, f"its weight {name} holds values that are not numbers", CHECKPOINT_REMEDY)
         floating = value.float() if value.is_floating_point() else value
@@ -301,5 +301,5 @@ def tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
 def _refusal(message: str) -> str:
     found = re.search(r"(?:GLOBAL|global:?|function) [`'\"]?([\w.]+\.[\w.]+)", message)
     if found:
-        return f"refers to {found.group(1)}, which is no weight, and was not opened"
+        return f"refers to {found.group(1)}, which is not a weight, and was not opened"
     return "is not a PyTorch checkpoint, or holds more than weights, and was not opened"

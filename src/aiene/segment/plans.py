@@ -18,7 +18,7 @@ ORIGIN_KEY = "aiene_origin"
 NNUNET_V1 = "nnunet_v1"
 """Value of `ORIGIN_KEY`: resample, then normalise; average softmax (v2: normalise first, average logits)."""
 
-REMEDY = "get the model again, or train it with nnU-Net v2's standard planner and trainer"
+REMEDY = "download the model again, or train it with nnU-Net v2's standard planner and trainer"
 
 Shape = tuple[int, int, int]
 _Axis = Literal[0, 1, 2]
@@ -310,7 +310,9 @@ def _refuse_what_is_not_ours(file: Path, chosen: _Configuration) -> None:
     if chosen.previous_stage is not None:
         raise ModelError(file, "the model is the second stage of a cascade", "use 3d_fullres or 3d_lowres")
     if not all(0 < n <= _LARGEST_PATCH for n in chosen.patch_size) or min(chosen.spacing) <= 0:
-        raise ModelError(file, f"patch {chosen.patch_size} at {chosen.spacing} mm is no patch", REMEDY)
+        raise ModelError(
+            file, f"patch {chosen.patch_size} at {chosen.spacing} mm is not a usable patch", REMEDY
+        )
 
 
 def _resizing(file: Path, function: str, arguments: dict[str, Any]) -> Resizing:
@@ -388,7 +390,7 @@ def _by_name(file: Path, given: dict[str, int | str | list[int]]) -> dict[str, i
     try:
         return {n: int(v[0] if isinstance(v, list) else v) for n, v in given.items()}
     except ValueError as error:
-        raise ModelError(file, "a label's value is no number", REMEDY) from error
+        raise ModelError(file, "the value of a label is not a number", REMEDY) from error
 
 
 def read_label_names(file: Path) -> dict[str, int]:

@@ -149,7 +149,7 @@ def network_input(crop: Volume, plan: Plan) -> NetworkInput:
 
     Raises
     ------
-    CaseError : the crop is zero everywhere, or holds values that are no numbers.
+    CaseError : the crop is zero everywhere, or holds values that are not numbers.
     """
     image = np.ascontiguousarray(np.transpose(crop.array, plan.forward), dtype=np.float32)
     if not np.isfinite(image).all():

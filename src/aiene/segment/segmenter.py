@@ -72,7 +72,7 @@ class Segmenter:
 
         Raises
         ------
-        CaseError : the crop is zero everywhere, or holds values that are no numbers.
+        CaseError : the crop is zero everywhere, or holds values that are not numbers.
         """
         prepared = network_input(crop, self.plan)
         return crop.with_array(self.labels(prepared, self.scores(prepared)))

@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, bootstrap
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.elementary import normal_quantile
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import (
     Floats,
     HorizonEstimate,

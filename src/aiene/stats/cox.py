@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from aiene.errors import UsageError
-from aiene.extras import need
+from aiene.errors import UsageError, need
 from aiene.stats.cox_model import CoxFit, CoxModel, fit_cox, wald_rows
 from aiene.stats.elementary import chi2_tail
 from aiene.stats.pair_counts import stratified_c

@@ -279,7 +279,7 @@ def _column(series: pd.Series, name: str, bounds: tuple[ArrayLike, ArrayLike] | 
         values = pd.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan)
         return _Column(name, "pmm", values, missing, (), low, high)
     if bounds is not None:
-        raise UsageError(f"{name} is no number with several values, so it has no bounds.")
+        raise UsageError(f"{name} is not a number with several values, so it has no bounds.")
     code = {level: float(place) for place, level in enumerate(levels)}
     values = np.full(len(series), np.nan)
     values[~missing] = [code[value] for value in seen]

@@ -136,9 +136,7 @@ def firth(
         covariance = inverse / np.outer(scale, scale)
         rows = _profile_rows(problem, best, names, scale, np.sqrt(np.diag(covariance)), level)
     except np.linalg.LinAlgError as error:
-        what = (
-            "Firth's estimate does not exist: the patients are too few for this model (singular information)"
-        )
+        what = "Firth's estimate does not exist: too few patients for this model (singular information)"
         raise NotEstimableError(what, "leave out covariates or merge sparse levels") from error
     beta = best.beta / scale
     statistic = 2.0 * (best.value - null)

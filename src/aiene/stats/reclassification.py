@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, percentile, resample_counts
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.cumulative_incidence import cumulative_incidence
 from aiene.stats.life_table import Moments
 from aiene.stats.records import (
     Floats,

@@ -76,7 +76,7 @@ def as_floats(values: npt.ArrayLike | Sequence[float | None]) -> Floats:
     try:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise UsageError("there are values that are no numbers.") from error
+        raise UsageError("there are values that are not numbers.") from error
 
 
 def one_class(labels: Floats) -> str:
@@ -265,7 +265,7 @@ def wilson(
     UsageError : counts that cannot be.
     """
     if not 0 <= successes <= n:
-        raise UsageError(f"{successes} of {n} is no share.")
+        raise UsageError(f"{successes} of {n} is not a proportion.")
     if n == 0:
         return missing(nothing)
     share = successes / n

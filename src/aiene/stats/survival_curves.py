@@ -1,17 +1,14 @@
-"""Survival curves and what is read off them.
-
-Life tables, Kaplan-Meier curves, follow-up by the reversed curve, restricted mean survival time, and curves
-of many weighted copies of one cohort at once for vectorised bootstraps.
-"""
+"""Survival curves by Kaplan and Meier, follow-up by the reversed curve, and restricted mean survival time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from aiene.errors import UsageError
 from aiene.stats.elementary import normal_quantile, step, two_sided, unseen_limit
@@ -29,86 +26,33 @@ from aiene.stats.records import (
     known_until,
 )
 
+Bools = NDArray[np.bool_]
 SurvivalInterval = Literal["log-log", "log", "plain"]
 _TOUCHES = 1.5e-8  # a curve this near to a level is at it: the tolerance of R's survfit
 
 
-class Curve(Protocol):
-    """What an estimated step curve knows besides its own values."""
-
-    @property
-    def times(self) -> Floats:
-        """Rising."""
-
-    @property
-    def lower(self) -> Floats:
-        """End of the interval."""
-
-    @property
-    def upper(self) -> Floats:
-        """End of the interval."""
-
-    @property
-    def std_error(self) -> Floats:
-        """Of the values."""
-
-    @property
-    def at_risk(self) -> Floats:
-        """Just before each time."""
-
-    @property
-    def n_events(self) -> Floats:
-        """At each time."""
-
-    @property
-    def known_until(self) -> float:
-        """To where the curve can be told."""
-
-
-def estimate_at(curve: Curve, values: Floats, horizon: float) -> HorizonEstimate:
-    """A curve at a horizon, with its interval.
+@dataclass(frozen=True, kw_only=True)
+class StepCurve:
+    """What every estimated step curve knows besides its values; every array starts with time 0.
 
     Parameters
     ----------
-    values : (k,) of the curve at its times.
-    """
-    place = int(np.searchsorted(curve.times, horizon, side="right")) - 1
-    return HorizonEstimate(
-        time=horizon,
-        value=float(values[place]),
-        lower=float(curve.lower[place]),
-        upper=float(curve.upper[place]),
-        std_error=float(curve.std_error[place]),
-        at_risk=at_risk_before(curve.times, curve.at_risk, [horizon])[0],
-        n_events=int(curve.n_events[: place + 1].sum()),
-        beyond_followup=horizon > curve.known_until,
-    )
-
-
-@dataclass(frozen=True)
-class SurvivalCurve:
-    """A Kaplan-Meier curve; every array starts with time 0.
-
-    Parameters
-    ----------
-    times : (k,) distinct times; survival holds from each on.
-    survival, lower, upper, std_error : (k,) Greenwood's error; the interval is of the kind named, before the
-        first event that of Clopper and Pearson (see `unseen_limit`), and NaN where survival is 0.
-    at_risk : (k,) patients followed up to just before the time.
-    n_events, n_censored : (k,) at the time.
+    times : (k,) distinct times; a value holds from each on.
+    lower, upper, std_error : (k,) before the first event the interval is that of Clopper and Pearson (see
+        `unseen_limit`); NaN where nobody is left to have the event.
+    at_risk : (k,) patients without any event, followed up to just before the time.
+    n_events : (k,) at the time.
     n, events : patients and events in all.
     last_time : the longest observation.
     known_until : the same, or infinity where nobody was censored at it, so that the curve is known for ever.
     """
 
     times: Floats
-    survival: Floats
     lower: Floats
     upper: Floats
     std_error: Floats
     at_risk: Floats
     n_events: Floats
-    n_censored: Floats
     n: int
     events: int
     interval: str
@@ -116,23 +60,50 @@ class SurvivalCurve:
     last_time: float
     known_until: float
 
+    def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
+        """How many patients are without any event and followed up to just before each tick."""
+        return at_risk_before(self.times, self.at_risk, ticks)
+
+    def estimate_at(self, values: Floats, horizon: float) -> HorizonEstimate:
+        """A curve at a horizon, with its interval.
+
+        Parameters
+        ----------
+        values : (k,) of the curve at its times.
+        """
+        place = int(np.searchsorted(self.times, horizon, side="right")) - 1
+        return HorizonEstimate(
+            time=horizon,
+            value=float(values[place]),
+            lower=float(self.lower[place]),
+            upper=float(self.upper[place]),
+            std_error=float(self.std_error[place]),
+            at_risk=at_risk_before(self.times, self.at_risk, [horizon])[0],
+            n_events=int(self.n_events[: place + 1].sum()),
+            beyond_followup=horizon > self.known_until,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivalCurve(StepCurve):
+    """A Kaplan-Meier curve: survival (k,) with Greenwood's error, and the censored (k,) at each time."""
+
+    survival: Floats
+    n_censored: Floats
+
     def values_at(self, times: ArrayLike) -> Floats:
         """Survival at any times, after the last one its last value."""
         return step(self.times, self.survival, np.asarray(times, dtype=np.float64), 1.0)
 
     def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
         """Survival at each horizon with its interval; before the first event by the patients at risk."""
-        found = [estimate_at(self, self.survival, float(horizon)) for horizon in horizons]
+        found = [self.estimate_at(self.survival, float(horizon)) for horizon in horizons]
         return tuple(
             one
             if one.n_events or not one.at_risk
             else one._replace(lower=1.0 - float(unseen_limit(one.at_risk, self.confidence)))
             for one in found
         )
-
-    def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
-        """How many patients are followed up to just before each tick."""
-        return at_risk_before(self.times, self.at_risk, ticks)
 
     def quantile(self, p: float = 0.5) -> Interval:
         """First time at which survival is not above 1 - p; NaN where it is not reached.
@@ -194,17 +165,16 @@ def kaplan_meier(
     z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
     lower, upper = _limits(survival, greenwood, z, interval)
     lower = np.where(survival < 1, lower, 1.0 - unseen_limit(at_risk, confidence))
-    has_zero = table.times[0] == 0.0
-    lead = [] if has_zero else [0.0]
+    start = partial(from_zero, table.times)
     return SurvivalCurve(
-        times=np.concatenate([lead, table.times]),
-        survival=_led(survival, lead, 1.0),
-        lower=_led(lower, lead, 1.0 - float(unseen_limit(times.size, confidence))),
-        upper=_led(upper, lead, 1.0),
-        std_error=_led(error, lead, 0.0),
-        at_risk=_led(at_risk, lead, float(times.size)),
-        n_events=_led(deaths, lead, 0.0),
-        n_censored=_led(table.censored, lead, 0.0),
+        times=start(table.times, 0.0),
+        survival=start(survival, 1.0),
+        lower=start(lower, 1.0 - float(unseen_limit(times.size, confidence))),
+        upper=start(upper, 1.0),
+        std_error=start(error, 0.0),
+        at_risk=start(at_risk, float(times.size)),
+        n_events=start(deaths, 0.0),
+        n_censored=start(table.censored, 0.0),
         n=times.size,
         events=int(deaths.sum()),
         interval=interval,
@@ -212,31 +182,6 @@ def kaplan_meier(
         last_time=float(times.max()),
         known_until=known_until(times, codes),
     )
-
-
-def kaplan_meier_by_group(
-    time: ArrayLike,
-    event: ArrayLike,
-    group: ArrayLike,
-    *,
-    order: Sequence[Any] | None = None,
-    confidence: float = 0.95,
-    interval: SurvivalInterval = "log-log",
-) -> dict[str, SurvivalCurve]:
-    """A curve for each group that occurs, in the order given.
-
-    Raises
-    ------
-    UsageError, NotEstimableError : see `kaplan_meier`, `check_groups`.
-    """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    return {
-        name: kaplan_meier(
-            times[place == index], codes[place == index], confidence=confidence, interval=interval
-        )
-        for index, name in enumerate(names)
-    }
 
 
 @dataclass(frozen=True)
@@ -298,14 +243,20 @@ def _limits(
             lower, upper = survival * (1.0 - width), survival * (1.0 + width)
         else:
             raise UsageError(f"interval {interval}: choose log-log, log or plain.")
-    edge = np.where(survival > 0, survival, np.nan)  # nothing is known of the interval once nobody is left
-    inside = (survival > 0) & (survival < 1)
+    return within_unit(survival, lower, upper, survival > 0)
+
+
+def from_zero(times: Floats, values: Floats, first: float) -> Floats:
+    """Values (k,) at the times of a table, before them the `first` at time 0 where the table lacks it."""
+    return values if times[0] == 0.0 else np.concatenate([[first], values])
+
+
+def within_unit(values: Floats, lower: Floats, upper: Floats, someone_left: Bools) -> tuple[Floats, Floats]:
+    """Limits between 0 and 1; those of 0 or 1 are the value itself, and not known once nobody is left."""
+    edge = np.where(someone_left, values, np.nan)
+    inside = (values > 0) & (values < 1)
     lower, upper = np.where(inside, lower, edge), np.where(inside, upper, edge)
     return np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0)
-
-
-def _led(values: Floats, lead: list[float], first: float) -> Floats:
-    return np.concatenate([[first] * len(lead), values])
 
 
 # Restricted mean survival time, for hazards that are not proportional
@@ -397,6 +348,3 @@ def _area(time: Floats, event: Ints, tau: float) -> tuple[float, float]:
     left = at_risk - deaths
     terms = np.divide(deaths, at_risk * left, out=np.zeros_like(deaths), where=left > 0)
     return float(pieces.sum()), float(np.sqrt(np.sum(later**2 * terms)))
-
-
-# Curves of many weighted copies of one cohort at once

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aiene.errors import UsageError
-from aiene.extras import need
+from aiene.errors import UsageError, need
 from aiene.stats.elementary import chi2_tail, holm, two_sided
 from aiene.stats.records import (
     Floats,

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from aiene.models.bundle import CARD, Bundle, read_bundle, write_card
 from aiene.results.atomic import make_folder, writing
-from aiene.training.base import Ground, check_fits, preparation_of
 from aiene.training.place import NOTICE, TAKEN_FROM, bundle_at, put_bundle
 from aiene.training.records import LABELS
+from aiene.training.start import Ground, check_fits, preparation_of
 
 _UNSTATED = {
     "version": "1",
-    "licence": "not stated; say it here before you pass the bundle on",
+    "licence": "not stated; state it here before you share the bundle",
     "intended_use": "Research on CTs like those of the training. Not for clinical decisions.",
 }
 
@@ -131,7 +131,7 @@ def _readme(card: Mapping[str, Any]) -> str:
         parts += [facts, ""] if isinstance(facts, str) else [*_rows(facts), ""]
         if not isinstance(facts, str) and "figure" in facts:
             parts += [f"![calibration]({facts['figure']})", ""]
-    parts += ["The hash of every file stands in `model.json`; `aiene models verify` compares them.", ""]
+    parts += ["The hash of every file is in `model.json`; `aiene models verify` compares them.", ""]
     return "\n".join(parts)
 
 

@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from aiene.classify.classifier import load_dualnet, save_classifier
 from aiene.classify.dualnet import DualNet, DualNetWidths
-from aiene.extras import need
+from aiene.errors import need
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
 from aiene.results.atomic import writing
-from aiene.training.base import Ground, preparation_of
 from aiene.training.bundle import Trained, assemble
 from aiene.training.classifier_data import (
     ClassifierData,
@@ -32,12 +31,11 @@ from aiene.training.classifier_data import (
 )
 from aiene.training.classifier_fit import Fitted, fit, logits_of
 from aiene.training.dataset import check_pairs, fold_sizes
-from aiene.training.ground import ground_of, refuse_leaks
-from aiene.training.lock import locked
 from aiene.training.metrics import calibration_plot, figures_of, reliability, sigmoid, temperature, threshold
 from aiene.training.nodes import Example
-from aiene.training.place import check_not_trained, claim
+from aiene.training.place import check_not_trained, claim, locked
 from aiene.training.records import LeftOut, OnNote, OnStep
+from aiene.training.start import Ground, ground_of, preparation_of, refuse_leaks
 
 SMALL = DualNetWidths(
     box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4
@@ -264,7 +262,7 @@ def _facts(settings: ClassifierTraining, base: Bundle, data: ClassifierData) -> 
         "nodes_not_in_the_table": data.unnamed,
         "left_out": [left.reason for left in data.left_out],
         "patients_per_fold": fold_sizes(data.fold_of),
-        "figures": "out of fold: each node by a model that saw no node of its patient",
+        "figures": "out of fold: each node is judged by a model that saw no node of its patient",
         "seed": settings.fit.seed,
         "device": settings.fit.device,
         "started_from": f"{base.card.name} ({base.sha256[:12]})" if settings.start_from else "random weights",

@@ -11,21 +11,20 @@ from typing import Any, Literal
 
 import numpy as np
 
+from aiene.csv_tables import unknown_case
 from aiene.errors import TrainingDataError, UsageError
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
 from aiene.preprocess.template import load_preparation
 from aiene.results.atomic import make_folder, write_bytes, write_json
-from aiene.training.base import preparation_identity, preparation_of
 from aiene.training.classifier_fit import FitSettings
 from aiene.training.dataset import FEWEST_PATIENTS, check_folds, deal, pairs_of, prepared_crops
-from aiene.training.ground import RECORDS, check_record
 from aiene.training.metrics import Rule
 from aiene.training.nodes import Example, NodeRow, examples_of, read_nodes
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import read_record
 from aiene.training.records import FOLDS, LeftOut, OnNote, OnStep, Pair, Step, read_crop
-from aiene.user_table import unknown_case
+from aiene.training.start import RECORDS, check_record, preparation_identity, preparation_of
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def check_work(work: Path, settings: ClassifierTraining, record: dict[str, Any])
     """
     check_record(work, "classifier", record, go_on=settings.go_on)
     if read_record(work / RECORDS["classifier"]) and not settings.go_on:
-        raise UsageError(f"{work.name} holds a training already; go on with --continue, or remove it.")
+        raise UsageError(f"{work.name} holds a training already; continue it with --continue, or remove it.")
 
 
 def note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> None:

@@ -17,8 +17,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
+from aiene.classify.classifier import ClassifierInputs, Normalisation
 from aiene.classify.dualnet import DualNet
-from aiene.classify.inputs import ClassifierInputs, Normalisation
 from aiene.results.atomic import write_bytes
 from aiene.training.nodes import Augmentation, Example, augmented_inputs, plain_inputs
 from aiene.training.records import Step

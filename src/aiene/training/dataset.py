@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from aiene.csv_tables import plain_id
 from aiene.errors import AieneError, InputError, TrainingDataError, case_name, file_name, said
 from aiene.geometry.resample import pull_labels
 from aiene.hashing import digest
@@ -29,10 +30,8 @@ from aiene.preprocess.template import Preparation
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_files_within
 from aiene.results.reviews import are_reviewed
-from aiene.training.patients import PatientTable
+from aiene.training.patients import PatientTable, Slices, slices_of
 from aiene.training.records import FOLDS, LABELS, LeftOut, Pair, TrainingCrop, is_of, packed
-from aiene.training.same_ct import Slices, slices_of
-from aiene.user_table import plain_id
 
 FEWEST_PATIENTS: Final = 5
 
@@ -85,7 +84,7 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
             continue
         pairs.append(Pair(case_id, patient_of.get(case_id, case_id), item, files[0]))
     problems += [
-        said("{}: no CT of this case id; add the CT, or take the label map away.", file_name(file))
+        said("{}: no CT of this case id; add the CT, or remove the label map.", file_name(file))
         for file in sorted(set(_all_labels(labels)) - used)
     ]
     problems += [
@@ -109,7 +108,7 @@ def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> dict[str
 
     Returns
     -------
-    Case id to what tells its CT from others, see `same_ct`.
+    Case id to what tells its CT from others, see `patients`.
 
     Raises
     ------
@@ -224,7 +223,7 @@ def crop_of(pair: Pair, preparation: Preparation) -> TrainingCrop:
     on_crop = pull_labels(labels, prepared.crop.grid, prepared.to_native)
     if not on_crop.array.any():
         raise InputError(
-            pair.label, "its labels lie outside the crop that the networks see", "leave the case out"
+            pair.label, "its labels are outside the crop that the networks see", "leave the case out"
         )
     image = prepared.crop.with_array(prepared.crop.array.astype(np.float32))
     return TrainingCrop(pair.case_id, pair.patient_id, image, on_crop, prepared.to_native, prepared.native)

@@ -91,7 +91,7 @@ def check_names(pairs: Sequence[Pair]) -> None:
     TrainingDataError : every case whose files it would pass over or mix up.
     """
     problems = [
-        f"{pair.case_id}: nnU-Net takes {what} for a file of its own; rename the case."
+        f"{pair.case_id}: nnU-Net treats {what} as a file of its own; rename the case."
         for pair in pairs
         for what, is_so in (
             ("a name that ends in _seg", pair.case_id.endswith("_seg")),

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from aiene.classify.classifier import ClassifierInputs, Normalisation, classifier_inputs
 from aiene.classify.dualnet import BOX_SIZE
-from aiene.classify.inputs import ClassifierInputs, Normalisation, classifier_inputs
+from aiene.csv_tables import plain_id, read_table
 from aiene.errors import InputError, TrainingDataError
 from aiene.nodes.node import Node, names_by_volume
 from aiene.nodes.split import dilate, padded_block, split_nodes
 from aiene.training.records import TrainingCrop
-from aiene.user_table import plain_id, read_table
 
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))
 """Columns that say where a node is, in LPS mm on the CT; the first are those of a run's `nodes.csv`."""
@@ -94,7 +94,7 @@ def _row(line: int, record: dict[str, str], columns: tuple[str, ...] | None) -> 
                 problem = "its point is not finite."
         except ValueError:
             comma = any("," in value for value in given)
-            problem = f"its point is no three numbers in mm{'; write decimals with a point' * comma}."
+            problem = f"its point is not three numbers in mm{'; write decimals with a point' * comma}."
     elif not record.get("name"):
         problem = "neither a point nor a name says which node it is."
     case_id = plain_id(record["case_id"])
@@ -123,7 +123,7 @@ def _doubled(file: Path, rows: list[NodeRow]) -> list[str]:
         place = (row.case_id, row.name, row.point_lps_mm)
         if place in first:
             problems.append(
-                f"{file.name}, line {row.line}: the node stands in line {first[place]} already; keep one row."
+                f"{file.name}, line {row.line}: the node is already in line {first[place]}; keep one row."
             )
         first.setdefault(place, row.line)
     return problems

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiene.errors import TrainingDataError, UsageError
-from aiene.extras import need
+from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle
 from aiene.preprocess.template import load_preparation
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.ownership import refuse_overlap
-from aiene.training.base import begin_with, preparation_identity, preparation_of
 from aiene.training.bundle import Trained, assemble
 from aiene.training.dataset import (
     check_folds,
@@ -28,14 +26,22 @@ from aiene.training.dataset import (
     pairs_of,
     prepared_crops,
 )
-from aiene.training.ground import RECORDS, check_record, ground_of, refuse_leaks
-from aiene.training.lock import locked
 from aiene.training.metrics import validation_figures, weights_only
 from aiene.training.nnunet import CONFIGURATION, DATASET, PLANS, Job, check_names, splits_of, write_dataset
 from aiene.training.patients import PatientTable, read_patients
-from aiene.training.place import check_claim, check_not_trained, claim, whole_path
+from aiene.training.place import check_claim, check_not_trained, claim, locked, whole_path
 from aiene.training.records import FOLDS, LeftOut, OnNote, OnStep, Pair, Step
-from aiene.training.start import Start, start_of
+from aiene.training.start import (
+    RECORDS,
+    Start,
+    begin_with,
+    check_record,
+    ground_of,
+    preparation_identity,
+    preparation_of,
+    refuse_leaks,
+    start_of,
+)
 from aiene.training.worker_process import run_worker
 
 
@@ -204,8 +210,8 @@ def _check_work(work: Path, settings: SegmenterTraining, record: dict[str, Any])
     )
     if not settings.go_on and any(fold.glob("checkpoint_*.pth")):
         raise UsageError(
-            f"{work.name} holds a training of fold {settings.fold} already; go on with --continue, or remove "
-            "that folder."
+            f"{work.name} holds a training of fold {settings.fold} already; continue it with --continue, or "
+            "remove that folder."
         )
 
 

@@ -1,16 +1,129 @@
-"""The segmenter that a training starts from: its plan in nnU-Net's words, checked before any work."""
+"""What a training begins with: its bundle, its segmenter's plan, and all that can be told before any work.
+
+Both networks of a bundle see the CT as its card says: laid onto its template by its profile. A network that
+was trained on crops made otherwise would get inputs that it has never seen, without a word. So what a
+training makes has to fit what lies at `-o` already.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from aiene.errors import ModelError
-from aiene.models.bundle import Bundle
+from aiene.errors import ModelError, TrainingDataError, UsageError
+from aiene.hashing import digest
+from aiene.models.bundle import DEFAULT, Bundle, all_bundles, find_bundle, verify_bundle
+from aiene.preprocess.profile import OPEN
+from aiene.results.ownership import refuse_overlap
 from aiene.segment.plans import Plan
 from aiene.segment.segmenter import load_segmenter, model_folder
-from aiene.training.records import LABELS
+from aiene.training.patients import Slices, leaks
+from aiene.training.place import (
+    MARKER,
+    bundle_at,
+    check_claim,
+    check_name,
+    read_record,
+    restore_bundle,
+    whole_path,
+    work_folder,
+)
+from aiene.training.records import LABELS, Pair
+
+
+def begin_with(start_from: str | None, there: Bundle | None) -> Bundle:
+    """The bundle of `--from`; without it what lies at `-o`, and where nothing does the default bundle.
+
+    Parameters
+    ----------
+    start_from : name or folder of a bundle.
+    there : the bundle at `-o`.
+
+    Raises
+    ------
+    ModelError : there is none, or it is damaged.
+    """
+    if start_from is None and there is not None:
+        return there
+    base = find_bundle(start_from or DEFAULT)
+    verify_bundle(base)
+    return base
+
+
+def preparation_of(bundle: Bundle) -> dict[str, str]:
+    """Everything on a bundle's card that decides what its networks see, by what it is called."""
+    card = bundle.card
+    centre = "the template's" if card.neck_centre_lps_mm is None else str(card.neck_centre_lps_mm)
+    return {
+        "profile": card.profile,
+        "normalisation": card.classifier.normalisation,
+        "rescue of the registration": "on" if card.rescue_registration else "off",
+        "neck centre": centre,
+        "template": card.files.get(card.template, "none")[:12],
+        "spacing": " x ".join(f"{mm:g}" for mm in OPEN.crop_spacing) + " mm",
+        "crop": " x ".join(map(str, OPEN.crop_size)),
+    }
+
+
+def preparation_identity(bundle: Bundle) -> str:
+    """What decides how a CT is laid onto the template; the classifier's normalisation comes after that."""
+    card = bundle.card
+    return digest(
+        [card.files.get(card.template), card.profile, card.neck_centre_lps_mm, card.rescue_registration]
+    )
+
+
+def check_fits(base: Bundle, out: Path, before: Mapping[str, str] | None) -> None:
+    """Refuse to put a network beside one that sees its CTs otherwise.
+
+    Parameters
+    ----------
+    base : what the training begins with.
+    out : the bundle's folder.
+    before : `preparation_of` the bundle that lies there, or of the training that was begun there; None where
+        there is neither.
+
+    Raises
+    ------
+    UsageError : they differ; it says in what, and which bundles would fit.
+    """
+    if not before:
+        return
+    ours = preparation_of(base)
+    differing = sorted(name for name in ours.keys() | before.keys() if ours.get(name) != before.get(name))
+    if not differing:
+        return
+    said = "; ".join(f"{name} {before.get(name, 'none')}, not {ours.get(name, 'none')}" for name in differing)
+    fitting = sorted(
+        {b.card.name for b in all_bundles() if isinstance(b, Bundle) and preparation_of(b) == before}
+    )
+    which = f"--from {' or '.join(fitting)} would fit" if fitting else "no bundle that is installed would fit"
+    raise UsageError(
+        f"{out.name} is prepared differently from {base.card.name} ({said}), so its two networks would not "
+        f"see the same input; {which}, or leave --from out where {out.name} is a bundle already, or choose "
+        "another -o."
+    )
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a training writes and what it begins with; nothing has been written yet.
+
+    Parameters
+    ----------
+    out, work : folder of the bundle, and of the work beside it.
+    base : the bundle whose template, profile and other network are taken.
+    there : the bundle that lies at `out` already.
+    """
+
+    out: Path
+    work: Path
+    base: Bundle
+    there: Bundle | None
+
 
 _TAKEN: Final = (
     "patch_size",
@@ -96,3 +209,81 @@ def _with_inherited(configurations: dict[str, Any], name: str) -> dict[str, Any]
     own = configurations[name]
     above = own.get("inherits_from")
     return {**(_with_inherited(configurations, above) if above else {}), **own}
+
+
+RECORDS: Final = {"segmenter": "segmenter.json", "classifier": "classifier.json"}
+"""What each training notes of its settings in the work folder."""
+
+
+def ground_of(out: Path, start_from: str | None, inputs: Mapping[str, Path | None]) -> Ground:
+    """Check `-o` and `--from` against what lies there and what is read.
+
+    Parameters
+    ----------
+    out : as given by `-o`.
+    start_from : as given by `--from`.
+    inputs : what is read, by its option.
+
+    Raises
+    ------
+    UsageError : something at `-o` is not ours or of another preparation, or it overlaps an input.
+    ModelError : a bundle cannot be used.
+    """
+    out = whole_path(out)
+    work = work_folder(out)
+    check_name(out)
+    for place in (out, work):
+        refuse_overlap(place, inputs)
+    check_claim(work)
+    restore_bundle(out)
+    there = bundle_at(out)
+    base = begin_with(start_from, there)
+    if start_from is not None:
+        for place in (out, work):
+            refuse_overlap(place, {"--from": base.path})
+    check_fits(base, out, _before(there, work))
+    return Ground(out, work, base, there)
+
+
+def _before(there: Bundle | None, work: Path) -> dict[str, str] | None:
+    """How the CTs are prepared of the bundle that lies there, or of a training that was begun."""
+    if there is not None:
+        return preparation_of(there)
+    begun = (read_record(work / name).get("preparation") for name in RECORDS.values())
+    return next((dict(found) for found in begun if isinstance(found, dict)), None)
+
+
+def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bool) -> None:
+    """Whether what lies in the work folder is of the same training.
+
+    Parameters
+    ----------
+    which : `segmenter` or `classifier`.
+    record : settings of this one.
+    go_on : it is to be taken up.
+
+    Raises
+    ------
+    UsageError : it is of another training, or there is none to take up.
+    """
+    before = read_record(work / RECORDS[which])
+    changed = sorted(k for k in before.keys() | record.keys() if before.get(k) != record.get(k))
+    if before and changed:
+        raise UsageError(
+            f"{work.name} holds a training of other data or settings ({', '.join(changed)} differ); "
+            "choose another -o, or remove that folder."
+        )
+    if go_on and not (work / MARKER).is_file():
+        raise UsageError(f"{work.name} holds no training to continue; leave --continue out.")
+
+
+def refuse_leaks(pairs: list[Pair], slices: Mapping[str, Slices]) -> None:
+    """One CT under two case ids of two patients would be used for training and evaluation.
+
+    Raises
+    ------
+    TrainingDataError : each two cases that show the same CT.
+    """
+    problems = leaks(slices, {pair.case_id: pair.patient_id for pair in pairs})
+    if problems:
+        raise TrainingDataError(problems)

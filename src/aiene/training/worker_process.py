@@ -107,13 +107,13 @@ def failure(log: Path, code: int) -> ModelError | OutputError:
     """What to tell where the worker ended with a code other than 0."""
     tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
     if any(said in tail for said in _NO_ROOM):
-        return OutputError(log.parent, "the disk is full", "make room, and go on with --continue")
+        return OutputError(log.parent, "the disk is full", "free some space, and continue with --continue")
     if "Read-only file system" in tail:
         return OutputError(log.parent, "the file system is read-only", "choose another folder with -o")
     if "out of memory" in tail or code == -signal.SIGKILL.value:
         return OutputError(log.parent, "the training ran out of memory", "lower --gpu-memory")
     return ModelError(
-        log, f"nnU-Net ended with code {code}", "read the end of that log, and go on with --continue"
+        log, f"nnU-Net ended with code {code}", "read the end of that log, and continue with --continue"
     )
 
 

@@ -8,25 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from aiene.cells import probability_text
+from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, ModelError
+from aiene.export.case import grid_of_facts
 from aiene.export.run_reader import RunRecord, read_labels
-from aiene.export.source_series import grid_of_facts
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.models.bundle import ModelCard, find_bundle
 from aiene.nodes.node import CountingRule
 from aiene.preprocess.template import load_preparation
 from aiene.report.document import RESEARCH_ONLY
 from aiene.report.formatting import NOTHING
-from aiene.report.page import filled
+from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
 from aiene.results.pictures import key_index
 from aiene.results.records import CaseResult, NodeResult
 from aiene.viewer import scripts
 from aiene.viewer.pictures import key_picture, registration_picture, thumbnail
 from aiene.viewer.risk_groups import Group
-from aiene.viewer.scene import Scene, scene_of
-from aiene.viewer.surfaces import surfaces
+from aiene.viewer.scene import Scene, scene_of, surfaces
 
 _SCRIPTS = (scripts.NIIVUE, "volume.js", "viewer.js", "report.js")
 
@@ -214,7 +213,7 @@ def _row(node: NodeResult, rule: CountingRule) -> dict[str, Any]:
     verdict = {1: "yes", 0: "no", None: "not judged"}[node.ene_classification]
     cut = node.touches_crop_border or node.touches_ct_border
     warnings = (["may be cut off at a border"] if cut else []) + (
-        ["no voxel of the CT lies in it"] if not node.native_volume_mm3 else []
+        ["it contains no voxel centre of the CT"] if not node.native_volume_mm3 else []
     )
     return {
         "value": node.value,
@@ -299,7 +298,7 @@ def _registration(found: Found, template: Volume | None) -> dict[str, Any] | Non
         f"degrees, moved by {report['shift_mm']:.0f} mm; the CT covers {report['covered']:.0%} of the crop."
     )
     if template is None:
-        words += " The model bundle is not here any more, so its template is not shown."
+        words += " The model bundle is no longer installed, so its template is not shown."
     return {"picture": picture, "words": words}
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from aiene.errors import AieneError
+from aiene.export.case import grid_of_facts
 from aiene.export.run_reader import RunRecord
-from aiene.export.source_series import grid_of_facts
 from aiene.geometry.grid import Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
@@ -21,14 +21,14 @@ GONE = (
     "--images."
 )
 CHANGED = (
-    "The CT that lies there is not the one that was run, so its slices are not shown; name the folder of the "
+    "The CT there is not the one that was run, so its slices are not shown; name the folder of the "
     "right one with --images."
 )
 HIDDEN = (
-    "A pseudonymised run does not say where its CTs lie, so no slices can be shown; name their folder with "
-    "--images."
+    "A pseudonymised run does not record where its CTs are, so no slices can be shown; name their folder "
+    "with --images."
 )
-UNREADABLE = "The CT cannot be read any more, so its slices cannot be shown."
+UNREADABLE = "The CT can no longer be read, so its slices cannot be shown."
 
 
 class Images:

@@ -99,7 +99,7 @@ def read_risk_groups(path: Path, id_pattern: str | None = None) -> RiskGroups:
     try:
         pattern = None if id_pattern is None else re.compile(id_pattern)
     except re.error as error:
-        raise UsageError(f"--id-pattern is no regular expression ({error}).") from error
+        raise UsageError(f"--id-pattern is not a regular expression ({error}).") from error
     return RiskGroups(table, scheme, options, pattern)
 
 

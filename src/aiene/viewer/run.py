@@ -1,8 +1,12 @@
-"""The pages of a run: one for each patient, written side by side, and the cohort's over them."""
+"""The pages of a run: one for each patient, written side by side, and the cohort's over them.
+
+On the cohort's page is every patient in one table, failures first, and the pictures to leaf through.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,17 +15,92 @@ from urllib.parse import quote
 from aiene.export.run_reader import RunRecord, every_case, read_run
 from aiene.ingest.case import Case
 from aiene.parallel import Job, Progress, run_jobs
+from aiene.report.document import RESEARCH_ONLY
+from aiene.report.write import filled
 from aiene.results.atomic import elsewhere
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
+from aiene.results.tables import entropy_bits
+from aiene.viewer import scripts
 from aiene.viewer.case_page import Model, case_page, found_of, model_of
-from aiene.viewer.cohort_page import Card, cohort_page
 from aiene.viewer.images import Images
 from aiene.viewer.risk_groups import Group, read_risk_groups
 
+_SCRIPTS = ("cohort.js",)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One patient on the page.
+
+    Parameters
+    ----------
+    result : the record of the case.
+    href : of its own page, relative to the cohort's; empty where it has none.
+    thumbnail : JPEG; empty for none.
+    problems : what of the case cannot be shown.
+    group : the risk group, where a clinical table was given.
+    """
+
+    result: CaseResult
+    href: str = ""
+    thumbnail: bytes = b""
+    problems: tuple[str, ...] = ()
+    group: str = ""
+
+
+def cohort_page(cards: Sequence[Card], run: RunRecord) -> str:
+    """The page as HTML.
+
+    Raises
+    ------
+    MissingExtraError : jinja2 is not installed.
+    """
+    scripts_used, style = [scripts.asset(name) for name in _SCRIPTS], scripts.asset("pages.css")
+    style += scripts.asset("cohort.css")
+    statuses = [card.result.status for card in cards]
+    return filled(
+        "cohort.html.j2",
+        policy=scripts.policy(scripts_used, style),
+        style=style,
+        notice=f"{run.maker.notice} {RESEARCH_ONLY}",
+        run=run,
+        counts={s: statuses.count(s) for s in ("ok", "no_nodes", "failed", "skipped")},
+        warned=sum(bool(card.result.warnings) for card in cards),
+        grouped=any(card.group for card in cards),
+        content=scripts.as_json([_row(card) for card in cards]),
+        thumbnails=scripts.as_json([b64encode(card.thumbnail).decode() for card in cards]),
+        scripts=scripts_used,
+    )
+
+
+def _row(card: Card) -> dict[str, object]:
+    result = card.result
+    counted = result.status in ("ok", "no_nodes")
+    known = [node.ene for node in result.nodes if node.ene is not None]
+    entropies = [bits for node in result.nodes if (bits := entropy_bits(node.ene)) is not None]
+    return {
+        "id": result.case_id,
+        "href": card.href,
+        "status": result.status,
+        "reason": result.reason,
+        "warnings": [*result.warnings, *card.problems],
+        "count": result.n_ai_ene if counted else None,
+        "nodes": len(result.nodes) if counted else None,
+        "ene": max(known, default=None),
+        "bits": max(entropies, default=None),
+        "mm3": max((node.native_volume_mm3 for node in result.nodes), default=None),
+        "group": card.group,
+        "each": [[node.ene, round(node.native_volume_mm3 / 1000, 4)] for node in result.nodes],
+    }
+
+
 PAGE = "report.html"
 _TOGETHER = 4  # cases of one job: the bundle is read once for them
-_ELSEWHERE = "mend that, or copy the whole folder of the run to where you can write, and make the pages there"
+_ELSEWHERE = (
+    "correct that, or copy the whole folder of the run to a place where you can write, "
+    "and make the pages there"
+)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def public(name: str) -> pd.DataFrame:
         table = lung("age", "sex", "ph.ecog")
         X, time, event = table[["age", "sex", "ph.ecog"]], table.time, table.status
     else:
-        X, time, event = sksurv_data(name)
+        X, time, event = sksurv_data(name)  # type: ignore[assignment]
         X = X[["age", "hr", "sysbp", "bmi", "los"]].astype(float)
     return pd.DataFrame({"time": time, "event": event, "risk": fit_cox(time, event, X).risk(X)})
 

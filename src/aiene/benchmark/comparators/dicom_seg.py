@@ -62,7 +62,7 @@ class SegComparator:
             kind="dicom-seg",
             sha256=glance([file for files in self._files.values() for file in files]),
             segments=True,
-            said=("segmentations that lay ready: their time and memory are those of reading",),
+            said=("existing segmentations: their time and memory are those of reading",),
         )
 
     @property
@@ -163,7 +163,7 @@ def _segmentation(file: Path) -> Any | None:
             head = pydicom.dcmread(file, specific_tags=["SOPClassUID"])
             return pydicom.dcmread(file) if head.get("SOPClassUID") == _SEGMENTATION else None
     except DAMAGED as error:
-        raise InputError(file, "it cannot be read as DICOM", "copy it again, or take it out") from error
+        raise InputError(file, "it cannot be read as DICOM", "copy it again, or remove it") from error
 
 
 def _label(file: Path, segment: Any, choice: LabelChoice | None) -> str | None:
@@ -185,7 +185,7 @@ def _label(file: Path, segment: Any, choice: LabelChoice | None) -> str | None:
     raise InputError(
         file,
         f"nothing says whether its segment {number} is GTVp or GTVn",
-        "say it by segment number under `labels` in the configuration (GTVp, GTVn or ignore)",
+        "name it by segment number under `labels` in the configuration (GTVp, GTVn or ignore)",
     )
 
 
@@ -221,7 +221,7 @@ def _volumes(file: Path, seg: Any, like: Grid) -> dict[int, Volume]:
     if np.abs(slices - np.rint(slices)).max() > _SAME_PLACE or np.abs(sideways).max() > _SAME_PLACE * min(
         spacing
     ):
-        raise InputError(file, "its frames are no stack of equally spaced slices", _AGAIN)
+        raise InputError(file, "its frames are not a stack of equally spaced slices", _AGAIN)
     size = (int(np.rint(slices).max()) + 1, int(seg.Rows), int(seg.Columns))
     direction = (triple(normal), triple(down_column), triple(along_row))
     grid = Grid(size, triple((step, *spacing)), triple(corners[first]), direction)
@@ -244,8 +244,8 @@ def _on_grid(file: Path, segment: Volume, like: Grid, *, resample: bool) -> npt.
     if not on_voxels and not resample:
         raise InputError(
             file,
-            "its segmentation does not lie on the CT's voxels",
-            "export it on this CT, or ask for --resample",
+            "its segmentation does not match the CT's voxels",
+            "export it on this CT, or use --resample",
         )
     mask = pull_labels(segment, like).array > 0
     lost = int(segment.array.sum()) - int(mask.sum())

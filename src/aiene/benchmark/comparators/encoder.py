@@ -3,7 +3,7 @@
 SwinV2, ViT, DINOv2 and CLIP's vision tower come from the transformers library, others from timm (an
 architecture's name with weights beside it, or a folder in timm's hub layout). The features of a node are
 those of its axial, coronal and sagittal patch, one after the other. The probe that is fitted on them
-afterwards, over all cases, is in `aiene.benchmark.linear_probe`.
+afterwards, over all cases, is in `aiene.benchmark.ene_evaluation`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from aiene.benchmark.comparators.slices import PictureScale, node_patches
 from aiene.benchmark.config import Kind, ModelEntry
 from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
-from aiene.errors import ModelError
-from aiene.extras import need
+from aiene.errors import ModelError, need
 from aiene.geometry.grid import Volume
 from aiene.ingest.read import read_case
 
@@ -132,7 +131,7 @@ def encoder_facts(kind: Kind, files: list[Path], modules: list[Any], entry: Mode
         parameters=count_parameters(modules),
         size_bytes=sum(file.stat().st_size for file in files),
         ene_threshold=FEATURE_THRESHOLD,
-        said=(_SAID[entry.probe], "judges the ground truth's nodes; it finds none by itself"),
+        said=(_SAID[entry.probe], "judges the nodes of the ground truth; it does not find nodes"),
     )
 
 
@@ -184,7 +183,7 @@ def open_timm(request: Request) -> EncoderComparator:
     config = hub.read_json(folder, hub.CONFIG)
     architecture = str(config.get("architecture", ""))
     if not timm.is_model(architecture):
-        raise ModelError(folder, f"timm knows no architecture {architecture!r}", "check its config.json")
+        raise ModelError(folder, f"timm has no architecture {architecture!r}", "check its config.json")
     files = hub.weight_files(folder)
     model = timm.create_model(architecture, pretrained=False, num_classes=0)
     _fill(model, files[0], folder.name)
@@ -210,7 +209,9 @@ def _fill(model: Any, file: Any, name: str) -> None:
         known = set(model.state_dict())
         model.load_state_dict({key: value for key, value in load_file(file).items() if key in known})
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ModelError(name, "its weights do not fit its architecture", "get the model again") from error
+        raise ModelError(
+            name, "its weights do not fit its architecture", "download the model again"
+        ) from error
 
 
 def _is_of_timm(config: Mapping[str, Any]) -> bool:

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aiene.errors import ModelError
-from aiene.extras import need
+from aiene.errors import ModelError, need
 from aiene.hashing import file_sha256
 
 CONFIG = "config.json"
@@ -39,7 +38,7 @@ def model_folder(source: str, revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     if folder.is_file():
-        raise ModelError(folder, "it is a file, not a model's folder", "name the folder that holds it")
+        raise ModelError(folder, "it is a file, not a model's folder", "name the folder that contains it")
     if source.startswith((".", "~", os.sep)) or not _HUB_ID.fullmatch(source):
         raise ModelError(source, "no such folder", "check the path, or give the id of a model on the hub")
     return _snapshot(source, revision)
@@ -50,7 +49,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
     Raises
     ------
-    ModelError : it is there, but is no JSON object.
+    ModelError : it is there, but is not a JSON object.
     """
     file = folder / name
     try:
@@ -58,9 +57,9 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ModelError(file, "it cannot be read as JSON", "get the model again") from error
+        raise ModelError(file, "it cannot be read as JSON", "download the model again") from error
     if not isinstance(content, dict):
-        raise ModelError(file, "it is no JSON object", "get the model again")
+        raise ModelError(file, "it is not a JSON object", "download the model again")
     return content
 
 
@@ -76,9 +75,9 @@ def weight_files(folder: Path) -> list[Path]:
         return files
     pickled = sorted(f.name for f in folder.iterdir() if f.suffix in _PICKLES)
     if pickled:
-        problem = f"its weights are a pickle ({pickled[0]}), which could run code of strangers"
+        problem = f"its weights are a pickle ({pickled[0]}), which could run foreign code"
         raise ModelError(folder, problem, "convert them to safetensors")
-    raise ModelError(folder, "it holds no weights (*.safetensors)", "get the model again")
+    raise ModelError(folder, "it holds no weights (*.safetensors)", "download the model again")
 
 
 def check_no_code(folder: Path, config: dict[str, Any]) -> None:
@@ -89,7 +88,7 @@ def check_no_code(folder: Path, config: dict[str, Any]) -> None:
     ModelError : its configuration names code to be run.
     """
     if "auto_map" in config:
-        raise ModelError(folder, "it wants its own code to be run", "use a model that its library knows")
+        raise ModelError(folder, "it needs its own code to be run", "use a model that its library knows")
 
 
 def weights_sha256(files: list[Path]) -> str:
@@ -134,13 +133,13 @@ def pretrained(auto_class: str, folder: Path, *, may_lack: tuple[str, ...] = ())
             said = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
             said = said.replace(str(folder), folder.name)
             if "mismatched" in str(error) or "size mismatch" in str(error):
-                problem = "its weights have other shapes than its config.json says"
+                problem = "its weights have other shapes than its config.json states"
                 raise ModelError(folder, problem, "give the config.json that belongs to them") from error
             raise ModelError(folder, f"it cannot be loaded ({said})", "check the model's files") from error
     bad = next((name for name, one in model.named_parameters() if not one.isfinite().all()), None)
     if bad is not None:
-        problem = f"its weights hold values that are no finite numbers ({bad})"
-        raise ModelError(folder, problem, "get the model again; it would answer nothing but NaN")
+        problem = f"its weights hold values that are not finite numbers ({bad})"
+        raise ModelError(folder, problem, "download the model again; it would give only NaN")
     missing = set(info.get("missing_keys", ())) | {str(k[0]) for k in info.get("mismatched_keys", ())}
     random = {name for name in missing if not any(part in name for part in may_lack)}
     if random:
@@ -174,7 +173,7 @@ def _snapshot(source: str, revision: str | None) -> Path:
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError) as error:
         reasons = {
             "RepositoryNotFoundError": "no such model on the hub",
-            "GatedRepoError": "the hub gives it only to those who accepted its terms",
+            "GatedRepoError": "the hub gives it only to users who accepted its terms",
             "RevisionNotFoundError": "no such revision of it on the hub",
             "HFValidationError": "no such folder, and no valid id of the hub",
         }

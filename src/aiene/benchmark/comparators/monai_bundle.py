@@ -24,8 +24,7 @@ from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import GTVN, LABEL_VALUES
 from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
-from aiene.errors import ModelError
-from aiene.extras import need
+from aiene.errors import ModelError, need
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import resample
 from aiene.ingest.read import read_case
@@ -155,7 +154,7 @@ def open_monai(request: Request) -> MonaiComparator:
     weights = _load_weights(folder, network)
     classes = request.entry.label_map or channel_names(hub.read_json(folder / "configs", "metadata.json"))
     if not classes:
-        problem = "nobody says which of its classes are GTVp and GTVn"
+        problem = "it is not stated which of its classes are GTVp and GTVn"
         raise ModelError(folder, problem, "give `label_map` for it in the configuration, such as {1: GTVn}")
     facts = ModelFacts(
         kind="monai",
@@ -209,7 +208,7 @@ def plain(folder: Path, config: dict[str, Any], value: Any, depth: int = 0) -> A
         return [plain(folder, config, item, depth) for item in value]
     if isinstance(value, dict):
         if "_target_" in value:
-            raise ModelError(folder, f"it wants {value['_target_']} to be built", "code is not run here")
+            raise ModelError(folder, f"it asks for {value['_target_']} to be built", "code is not run here")
         return {key: plain(folder, config, item, depth) for key, item in value.items()}
     if isinstance(value, str) and value[:1] in "$%" and value:
         raise ModelError(folder, "its configuration holds an expression to be run", "write the value itself")
@@ -218,7 +217,9 @@ def plain(folder: Path, config: dict[str, Any], value: Any, depth: int = 0) -> A
         for key in re.split(r"::|#", value[1:]):
             at = at.get(key) if isinstance(at, dict) else None
         if at is None or depth > 8:
-            raise ModelError(folder, f"the reference {value} in it leads nowhere", "get the bundle again")
+            raise ModelError(
+                folder, f"the reference {value} in it leads nowhere", "download the bundle again"
+            )
         return plain(folder, config, at, depth + 1)
     return value
 
@@ -339,13 +340,13 @@ def _steps(folder: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
     if isinstance(listed, str) and listed.startswith("@"):
         listed = config.get(listed[1:].split("#")[0].split("::")[0], [])
     if not isinstance(listed, list) or not all(isinstance(step, dict) for step in listed):
-        raise ModelError(folder, "its preprocessing is no list of steps", "check configs/inference.json")
+        raise ModelError(folder, "its preprocessing is not a list of steps", "check configs/inference.json")
     return list(listed)
 
 
 def _is_ras(folder: Path, said: dict[str, Any]) -> bool:
     if said.get("axcodes") != "RAS":
-        problem = f"it wants the axes {said.get('axcodes')}; only RAS is known here"
+        problem = f"it asks for the axes {said.get('axcodes')}; only RAS is known here"
         raise ModelError(folder, problem, "run it with MONAI, and give its predictions as a folder")
     return True
 

@@ -75,7 +75,7 @@ class PredictionsComparator:
             ene_threshold=rule.ene_threshold,
             pos_from=rule.pos_from,
             said=(
-                "predictions that lay ready: their time and memory are those of reading",
+                "existing predictions: their time and memory are those of reading",
                 *_strange_cases(self._ene, {*self._files, *self._refused}),
             ),
         )
@@ -91,7 +91,7 @@ class PredictionsComparator:
         if not self._segments:
             return _Read(case, None, None, None)
         if name in self._refused:
-            raise InputError(self._root, self._refused[name].reason.rstrip("."), "mend this prediction")
+            raise InputError(self._root, self._refused[name].reason.rstrip("."), "correct this prediction")
         if name not in self._files:
             raise InputError(
                 self._root,

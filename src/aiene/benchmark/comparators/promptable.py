@@ -26,7 +26,7 @@ FAMILY = (*PADDED, *STRETCHED)
 
 _SAID = {
     "truth": "prompted slice by slice with the ground truth's boxes: it segments what it was shown, so its "
-    "detection figures say nothing of finding nodes",
+    "detection figures tell nothing about finding nodes",
     "road": "prompted slice by slice with the boxes of what a bundle found",
 }
 

@@ -107,7 +107,7 @@ def open_semantic(request: Request) -> SemanticComparator:
 
     Raises
     ------
-    ModelError : it cannot be loaded, or nobody says which of its classes are GTVp and GTVn.
+    ModelError : it cannot be loaded, or it is not stated which of its classes are GTVp and GTVn.
     """
     folder, entry = (
         request.folder or hub.model_folder(request.entry.source, request.entry.revision),
@@ -171,7 +171,7 @@ def _check_map(folder: Path, model: Any, label_map: dict[int, Any] | None) -> No
     chosen = label_map or named_classes(model.config.id2label)
     number = int(model.config.num_labels)
     if not chosen:
-        problem = "nobody says which of its classes are GTVp and GTVn"
+        problem = "it is not stated which of its classes are GTVp and GTVn"
         raise ModelError(folder, problem, "give `label_map` for it in the configuration, such as {1: GTVn}")
     beyond = [n for n in chosen if not 0 <= n < number]
     if beyond:

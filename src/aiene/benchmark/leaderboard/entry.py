@@ -128,7 +128,7 @@ def entry_from_json(content: object) -> Entry:
         cannot be, or is not what its own hash says.
     """
     if not isinstance(content, dict):
-        raise UsageError("an entry is no JSON object.")
+        raise UsageError("an entry is not a JSON object.")
     known = {*Entry.__dataclass_fields__, "sha256"}
     unknown = sorted(str(key) for key in content if key not in known)
     if unknown:
@@ -158,12 +158,12 @@ def checked(entry: Entry) -> Entry:
     for name in ("n_cases", "n_done"):
         count = getattr(entry, name)
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 10_000_000:
-            raise UsageError(f"{name} of an entry is no whole number from 1.")
+            raise UsageError(f"{name} of an entry is not a whole number from 1.")
     if entry.n_done > entry.n_cases:
         raise UsageError("an entry has more cases that are done than cases.")
     settings = _settings(entry.settings)
     if not isinstance(entry.metrics, Mapping) or not isinstance(entry.intervals, Mapping):
-        raise UsageError("metrics or intervals of an entry are no JSON object.")
+        raise UsageError("metrics or intervals of an entry are not a JSON object.")
     metrics = {name: _figure(name, value) for name, value in entry.metrics.items()}
     intervals = {name: _interval(name, ends) for name, ends in entry.intervals.items()}
     _check_together(metrics, intervals)
@@ -183,7 +183,7 @@ def checked(entry: Entry) -> Entry:
 def _settings(settings: object) -> dict[str, Any]:
     known = ("iou_threshold", "patients", "prompts", "rule")
     if not isinstance(settings, Mapping):
-        raise UsageError("settings of an entry are no JSON object.")
+        raise UsageError("settings of an entry are not a JSON object.")
     unknown = sorted(str(name) for name in settings if name not in known)
     if unknown:
         raise UsageError(f"an entry has unknown settings ({_shown(', '.join(unknown))}).")
@@ -194,7 +194,7 @@ def _settings(settings: object) -> dict[str, Any]:
     if isinstance(iou, bool) or not isinstance(iou, int | float) or not 0 < iou <= 1:
         raise UsageError("the setting iou_threshold of an entry is not over 0 and at most 1.")
     if isinstance(rule, bool) or not isinstance(rule, int) or rule < 1:
-        raise UsageError("the setting rule of an entry is no whole number from 1.")
+        raise UsageError("the setting rule of an entry is not a whole number from 1.")
     if rule > RULE:
         raise UsageError(f"an entry counts by rule {rule}, which this version does not know (it has {RULE}).")
     if settings["prompts"] not in _PROMPTS:
@@ -246,12 +246,12 @@ def _check_lost(entry: Entry, metrics: Mapping[str, float | None]) -> None:
 
 def _check_hash(name: str, value: object) -> None:
     if not isinstance(value, str) or not _HASH.fullmatch(value):
-        raise UsageError(f"{name} of an entry is no SHA-256 of 64 letters and digits.")
+        raise UsageError(f"{name} of an entry is not a SHA-256 of 64 letters and digits.")
 
 
 def _check_text(name: str, value: object, *, optional: bool) -> None:
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not (value.strip() or optional):
-        raise UsageError(f"{name} of an entry is no text of 1 to {_LONGEST_TEXT} characters.")
+        raise UsageError(f"{name} of an entry is not a text of 1 to {_LONGEST_TEXT} characters.")
     if any(not letter.isprintable() for letter in value):
         raise UsageError(f"{name} of an entry holds characters that cannot be printed.")
 
@@ -263,7 +263,7 @@ def _in_utc(created: str) -> str:
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return aware.astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"created of an entry is no date ({_shown(created)}).") from error
+        raise UsageError(f"created of an entry is not a date ({_shown(created)}).") from error
 
 
 def _bounds(name: object) -> tuple[float, float]:
@@ -285,7 +285,7 @@ def _figure(name: str, value: object) -> float | None:
 def _interval(name: str, ends: object) -> tuple[float, float]:
     lowest, highest = _bounds(name)
     if not isinstance(ends, list | tuple) or len(ends) != 2:
-        raise UsageError(f"the interval of {name} of an entry is no pair of numbers.")
+        raise UsageError(f"the interval of {name} of an entry is not a pair of numbers.")
     low, high = (_finite(name, end) for end in ends)
     if not lowest <= low <= high <= highest:
         raise UsageError(f"the interval of {name} of an entry is {low:g} to {high:g}, which cannot be.")
@@ -298,7 +298,7 @@ def _finite(name: str, value: object) -> float:
     except OverflowError:
         number = math.inf
     if isinstance(value, bool) or not math.isfinite(number):
-        raise UsageError(f"the metric {name} of an entry is no finite number.")
+        raise UsageError(f"the metric {name} of an entry is not a finite number.")
     return number
 
 

@@ -112,7 +112,7 @@ def page(
 <p class="notice">{RESEARCH_ONLY}</p>
 <p>One table for each data set (hash of its voxels, places and labels) and settings: other figures are not
 comparable. A case without a prediction counts as the worst. An arrow shows which way is better; 95 %
-intervals stand under the figures. Places whose intervals overlap are no proof of a difference: see the report
+intervals stand under the figures. Places whose intervals overlap do not prove a difference: see the report
 of a run. Click a heading to sort.</p>
 {_rejected(rejected)}
 {sections or "<p>There are no entries.</p>"}

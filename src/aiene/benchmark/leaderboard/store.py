@@ -223,9 +223,9 @@ def _export_rows(path: Path) -> list[Any]:
             path, f"it cannot be read ({error.strerror})", "name the exported JSON file"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(path, "it is no valid JSON", _AGAIN) from error
+        raise InputError(path, "it is not valid JSON", _AGAIN) from error
     if not isinstance(content, dict) or content.get("kind") != EXPORT_KIND:
-        raise InputError(path, "it is no export of a leaderboard", _AGAIN)
+        raise InputError(path, "it is not an export of a leaderboard", _AGAIN)
     if content.get("format") != EXPORT_FORMAT:
         raise InputError(path, "it is an export of another version", "update aiene at both sites")
     if not isinstance(content.get("entries"), list):
@@ -235,7 +235,7 @@ def _export_rows(path: Path) -> list[Any]:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _read(name: str, columns: Sequence[object], content: object) -> Entry:
@@ -243,7 +243,7 @@ def _read(name: str, columns: Sequence[object], content: object) -> Entry:
     try:
         values = json.loads(str(content), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise UsageError("an entry is no valid JSON.") from error
+        raise UsageError("an entry is not valid JSON.") from error
     entry = entry_from_json(values)
     if entry.identity != name or columns != [entry.data_sha256, entry.created]:
         raise UsageError("an entry is not what its own hash says: it was changed after it was made.")
@@ -283,13 +283,13 @@ def _opened(path: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
     except sqlite3.OperationalError as error:
         raise _unusable(path, error, writing=writing) from error
     except sqlite3.DatabaseError as error:
-        raise InputError(path, "it is no leaderboard, or a damaged one", "name another file") from error
+        raise InputError(path, "it is not a leaderboard, or it is damaged", "name another file") from error
 
 
 def _unusable(path: Path, error: sqlite3.OperationalError, *, writing: bool) -> InputError | OutputError:
     said = str(error)
     if "locked" in said:
-        return OutputError(path, "another program holds this leaderboard", "try again")
+        return OutputError(path, "another program is using this leaderboard", "try again")
     if not writing:
         return InputError(path, f"it cannot be read ({said})", "name another file")
     if "readonly" in said:
@@ -307,7 +307,7 @@ def _check_kind(path: Path, connection: sqlite3.Connection, *, writing: bool) ->
         raise InputError(path, "it is a leaderboard of another version", "update aiene")
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if not (writing and empty and application == 0):
-        raise InputError(path, "it is no leaderboard", "name another file")
+        raise InputError(path, "it is not a leaderboard", "name another file")
     connection.execute(
         "CREATE TABLE entries (id TEXT PRIMARY KEY, data_sha256 TEXT NOT NULL, created TEXT NOT NULL, "
         "content TEXT NOT NULL)"

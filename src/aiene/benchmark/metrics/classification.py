@@ -82,7 +82,7 @@ def check_probabilities(
     truth, numbers, reason = check_scores(labels, probabilities)
     if not reason and (numbers.min() < 0 or numbers.max() > 1):
         outside = int(((numbers < 0) | (numbers > 1)).sum())
-        reason = f"{outside} of {numbers.size} scores are not between 0 and 1, so they are no probabilities"
+        reason = f"{outside} of {numbers.size} scores are not between 0 and 1, so they are not probabilities"
     return truth, numbers, reason
 
 
@@ -370,7 +370,7 @@ def operating_point(labels: npt.ArrayLike, probabilities: npt.ArrayLike, thresho
     """
     truth, scores, reason = check_probabilities(labels, probabilities)
     if not reason and not np.isfinite(threshold):
-        reason = "the threshold is no finite number"
+        reason = "the threshold is not a finite number"
     if reason:
         nothing = missing(reason, truth.size)
         level = float(threshold) if np.isfinite(threshold) else 0.0
@@ -480,7 +480,7 @@ def patient_agreement(
     def kappa(power: int) -> Estimate:
         if wrong.any():
             return missing(
-                f"{int(wrong.sum())} of {n} patients have no whole answer, so there is no kappa", n
+                f"{int(wrong.sum())} of {n} patients have an incomplete answer, so there is no kappa", n
             )
         if len(np.unique([truth, found])) == 1:
             return missing("all counts are the same, so there is no kappa", n)
@@ -531,5 +531,5 @@ def _unfit(truth: FloatArray, found: FloatArray) -> str:
         return f"{lost} of {truth.size} patients have no count"
     both: npt.NDArray[np.float64] = np.concatenate([truth, found])
     if (both < 0).any() or (both != np.rint(both)).any():
-        return "there are counts that are no whole numbers from 0"
+        return "there are counts that are not whole numbers from 0"
     return ""

@@ -1,26 +1,81 @@
-"""Which predicted node is which true node."""
+"""Which predicted node is which true node, and what masks must be before they are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from aiene.benchmark.metrics.masks import (
-    BoolArray,
-    LabelArray,
-    Spacing,
-    as_labels,
-    check_pair,
-    check_spacing,
-)
 from aiene.benchmark.metrics.records import IOU_THRESHOLD, NodeInfo, NodeMatch, NodePair, size_class
 from aiene.errors import UsageError
 from aiene.geometry.grid import bounding_box
 from aiene.nodes.measure import measure_axes
+
+LabelArray = npt.NDArray[Any]
+Spacing = tuple[float, float, float]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def as_labels(array: npt.ArrayLike, what: str) -> LabelArray:
+    """A label map of whole numbers, also out of bools and of whole numbers that were stored as floats.
+
+    Parameters
+    ----------
+    array : (z, y, x).
+    what : its name in the sentence: "the prediction".
+
+    Raises
+    ------
+    UsageError : it has not three axes, or holds values that are no labels (fractions, NaN, negative numbers).
+    """
+    labels = np.asarray(array)
+    if labels.ndim != 3 or labels.size == 0:
+        raise UsageError(f"{what} has the shape {labels.shape}, not three axes (z, y, x) with voxels.")
+    if labels.dtype == np.bool_:
+        return labels.astype(np.uint8)
+    if np.issubdtype(labels.dtype, np.floating):
+        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
+            raise UsageError(
+                f"{what} holds values that are not whole-number labels (fractions, NaN or infinite)."
+            )
+        labels = labels.astype(np.int64)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UsageError(f"{what} holds {labels.dtype} values, not labels.")
+    if labels.min() < 0:
+        raise UsageError(f"{what} holds negative values, so it is not a label map.")
+    return labels
+
+
+def check_pair(truth: LabelArray, prediction: LabelArray) -> None:
+    """Both must lie on one grid.
+
+    Raises
+    ------
+    UsageError : their shapes differ.
+    """
+    if truth.shape != prediction.shape:
+        raise UsageError(
+            f"the truth has {truth.shape} voxels and the prediction {prediction.shape}; "
+            "they must be on one grid."
+        )
+
+
+def check_spacing(spacing: Sequence[float]) -> Spacing:
+    """Three lengths in mm along z, y, x.
+
+    Raises
+    ------
+    UsageError : they are not three positive finite numbers.
+    """
+    steps = tuple(float(step) for step in spacing)
+    if len(steps) != 3 or not np.isfinite(steps).all() or min(steps) <= 0:
+        raise UsageError(f"voxel spacing {steps} is not three lengths in mm over 0.")
+    return steps[0], steps[1], steps[2]
+
 
 MOSTLY_WITHIN = 0.5
 """Share of a node's voxels that lie in another for it to count as a part of that (splits and merges)."""
@@ -82,8 +137,7 @@ def match_checked(
     true_numbers, true_index = _numbered(truth)
     found_numbers, found_index = _numbered(predicted)
     shared = _shared_voxels(true_index, found_index, len(true_numbers), len(found_numbers))
-    true_sizes = np.bincount(true_index.ravel(), minlength=len(true_numbers) + 1)[1:]
-    found_sizes = np.bincount(found_index.ravel(), minlength=len(found_numbers) + 1)[1:]
+    true_sizes, found_sizes = _sizes(true_index, len(true_numbers)), _sizes(found_index, len(found_numbers))
     candidates = _candidates(shared, true_sizes, found_sizes, true_numbers, found_numbers, iou_threshold)
     pairs = one_to_one(candidates)
     hit, used = {pair.truth for pair in pairs}, {pair.predicted for pair in pairs}
@@ -131,10 +185,13 @@ def components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     if block is None:
         return parts
     labelled, count = ndimage.label(mask[block], structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+    inside = mask[block]
+    values = labelled[inside]
     ranks = np.zeros(count + 1, dtype=np.int32)
-    ranks[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
-    parts[block] = ranks[labelled]
+    ranks[1 + np.argsort(-np.bincount(values, minlength=count + 1)[1:], kind="stable")] = np.arange(
+        1, count + 1
+    )
+    parts[block][inside] = np.take(ranks, values)
     return parts
 
 
@@ -144,7 +201,7 @@ def _numbered(nodes: LabelArray) -> tuple[list[int], npt.NDArray[np.int64]]:
         there = np.bincount(nodes.ravel().astype(np.intp, copy=False)) > 0
         there[0] = False
         rank = np.where(there, np.cumsum(there), 0)
-        return [int(value) for value in np.flatnonzero(there)], rank[nodes]
+        return [int(value) for value in np.flatnonzero(there)], np.take(rank, nodes)
     values, index = np.unique(nodes, return_inverse=True)
     index = index.reshape(nodes.shape).astype(np.int64)
     background = np.flatnonzero(values == 0)
@@ -160,8 +217,14 @@ def _shared_voxels(
     truth: npt.NDArray[np.int64], found: npt.NDArray[np.int64], n_true: int, n_found: int
 ) -> npt.NDArray[np.int64]:
     """Voxels (true, predicted) that each pair of nodes has in common."""
-    both = np.bincount((truth * (n_found + 1) + found).ravel(), minlength=(n_true + 1) * (n_found + 1))
-    return both.reshape(n_true + 1, n_found + 1)[1:, 1:]
+    both = (truth != 0) & (found != 0)
+    pairs = (truth[both] - 1) * n_found + found[both] - 1
+    return np.bincount(pairs, minlength=n_true * n_found).reshape(n_true, n_found)
+
+
+def _sizes(index: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Voxels of each of the nodes 1, 2, ...; the background, most of the map, is not counted."""
+    return np.bincount(index[index != 0], minlength=count + 1)[1:]
 
 
 def _candidates(

@@ -185,7 +185,7 @@ class LabelMetrics:
         """
         if name not in SEGMENTATION_METRICS:
             raise UsageError(
-                f"{name} is no segmentation metric; there are {', '.join(SEGMENTATION_METRICS)}."
+                f"{name} is not a segmentation metric; use one of {', '.join(SEGMENTATION_METRICS)}."
             )
         value: float | None = getattr(self, name)
         if name in _ERRORS:

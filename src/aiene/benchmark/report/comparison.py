@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiene.benchmark.report.chart import figures_of
-from aiene.benchmark.report.names import METRICS, count, endpoint_title, equals, metric
-from aiene.benchmark.report.results_reader import Source
+from aiene.benchmark.report.results_reader import METRICS, Source, count, endpoint_title, equals, metric
 from aiene.report.document import Cell, CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, number, shown, words
 
@@ -29,7 +28,7 @@ def comparisons(source: Source) -> Section:
     items: list[Item] = [Text(_how(source)), *few_patients(source)]
     items += [_table(first, "Primary endpoint"), _all_pairs(source)] if first else []
     said = tuple(_by_model(second, source.reference, source.main_label))
-    items += [Text("Secondary endpoints, which decide nothing by themselves:", said)] if said else []
+    items += [Text("Secondary endpoints, which decide nothing on their own:", said)] if said else []
     for label in _labels(second, source.main_label):
         rows = [one for one in second if one.get("label") == label]
         items.append(_table(rows, f"Secondary, {label.replace('_', ' ')}"))
@@ -150,7 +149,7 @@ def _every(source: Source) -> list[Comparison]:
 
 def _why_none(source: Source) -> str:
     if len(source.run) < 2:
-        return "Fewer than two models could be run, so that nothing was compared with a reference."
+        return "Fewer than two models could be run, so nothing was compared with a reference."
     return (
         f"No other model gives figures that can be compared with those of the reference, {source.reference}."
     )
@@ -228,7 +227,7 @@ def ranks(source: Source) -> Section:
     """The chapter."""
     every = [one for one in source.summary.get("ranking") or [] if len(one.get("models") or []) > 1]
     if not every:
-        said = "Fewer than two models gave a segmentation, so that there is no order of models."
+        said = "Fewer than two models gave a segmentation, so the models cannot be ranked."
         return Section("ranks", "Ranks", (Text(said),))
     primary = dig(source.summary, "primary", "endpoint")
     items: list[Item] = [

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiene.benchmark.report.chart import figures_of
-from aiene.benchmark.report.names import METRICS, metric
-from aiene.benchmark.report.results_reader import Source
+from aiene.benchmark.report.results_reader import METRICS, Source, metric
 from aiene.report.document import CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, estimate, number, numbers, shown, words
 
@@ -16,7 +15,7 @@ _FROC_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 _ENE_TITLE = "Extranodal extension"
 _TRACKS = {
     "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
-    "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as probability 0",
+    "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as judged wrongly",
 }
 _OPERATING_RATES = ("sensitivity", "specificity", "ppv", "npv")
 Scored = list[tuple[str, dict[str, Any]]]
@@ -27,13 +26,13 @@ def segmentation(source: Source) -> Section:
     """The chapter."""
     items: list[Item] = []
     if not source.segmenters:
-        items.append(Text("No model gave a segmentation, so that there is nothing to show here."))
+        items.append(Text("No model gave a segmentation, so there is nothing to show here."))
     for label in source.labels:
         items += [_table(source, label, "mean"), _table(source, label, "median")]
         items += figures_of("segmentation", source, label)
     missing = [label for label in ("GTVp", "GTVn") if source.segmenters and label not in source.labels]
     if missing:
-        items.append(Text(f"{' and '.join(missing)} is in no ground truth, so that it has no figures."))
+        items.append(Text(f"{' and '.join(missing)} is in no ground truth, so it has no figures."))
     return Section("segmentation", "Segmentation", tuple(items))
 
 
@@ -176,7 +175,7 @@ def _track(source: Source, track: str, title: str) -> list[Item]:
 def _areas(scored: Scored, title: str) -> CellTable:
     head = (
         *("Model", "Nodes / with ENE / patients", "AUC (DeLong)", "AUC (bootstrap)", "Average precision"),
-        *("Brier", "Calibration slope", "Calibration in the large", "Nodes not judged"),
+        *("Brier", "Calibration slope", "Calibration in the large", "Nodes missed / not judged"),
         "False nodes called ENE",
     )
     builder = TableBuilder(f"{title}; 95 % intervals", head)
@@ -191,7 +190,7 @@ def _areas(scored: Scored, title: str) -> CellTable:
             builder.estimate(name, "Brier", found.get("brier")),
             builder.estimate(name, "calibration slope", dig(fit, "slope"), "plain"),
             builder.estimate(name, "calibration in the large", dig(fit, "intercept"), "plain"),
-            number(found.get("not_judged"), "count"),
+            numbers([found.get(n) for n in ("missed", "not_judged")]),
             number(found.get("false_nodes_called_ene"), "count"),
         )
     return builder.table()

@@ -1,4 +1,4 @@
-"""What a benchmark left in its folder, as the report takes it."""
+"""What a benchmark left in its folder, as the report takes it, and names of metrics as people write them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from aiene.benchmark.comparators.adapters import adapters
 from aiene.benchmark.records import FORMAT, newest_summary
 from aiene.errors import InputError
-from aiene.report.formatting import dig
+from aiene.report.formatting import NumberKind, dig, shown
 
 _PARTS = {"models": list, "data": Mapping, "machine": Mapping, "settings": Mapping}
 
@@ -24,7 +25,7 @@ class Source:
     ----------
     folder : where it lies.
     summary : the newest `benchmark_summary_<time>.json`.
-    rows : of its results CSV; empty where it is not there any more.
+    rows : of its results CSV; empty where it no longer exists.
     stamp : the time in the files' names.
     problem : why rows are missing; empty where they are there.
     """
@@ -116,9 +117,64 @@ def value(row: Mapping[str, str], column: str) -> float | None:
 
 def _rows(file: Path) -> tuple[tuple[dict[str, str], ...], str]:
     if not file.is_file():
-        return (), "the results CSV is not there any more, so that charts of single cases are missing"
+        return (), "the results CSV no longer exists, so charts of single cases are missing"
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             return tuple(csv.DictReader(stream)), ""
     except (OSError, UnicodeDecodeError, csv.Error):
-        return (), "the results CSV cannot be read, so that charts of single cases are missing"
+        return (), "the results CSV cannot be read, so charts of single cases are missing"
+
+
+class Metric(NamedTuple):
+    """A metric of segmentation as it is shown."""
+
+    title: str
+    kind: NumberKind
+
+
+METRICS = {
+    "dice": Metric("Dice", "ratio"),
+    "iou": Metric("IoU", "ratio"),
+    "hd95_mm": Metric("95 % Hausdorff (mm)", "mm"),
+    "assd_mm": Metric("Surface distance (mm)", "mm"),
+    "surface_dice_1mm": Metric("Surface Dice 1 mm", "ratio"),
+    "surface_dice_2mm": Metric("Surface Dice 2 mm", "ratio"),
+    "volume_error_ml": Metric("Size of volume error (ml)", "ml"),
+    "volume_error_relative": Metric("Size of volume error (share)", "ratio"),
+    "node_sensitivity": Metric("Node sensitivity", "ratio"),
+    "node_dice": Metric("Dice of single nodes", "ratio"),
+    "froc": Metric("Free-response score", "ratio"),
+    "auc": Metric("AUC", "ratio"),
+}
+"""In the order of the tables."""
+
+
+def kind_title(kind: object) -> object:
+    """A kind of model as it is shown; one that is not known here keeps its word."""
+    known = adapters().get(str(kind))
+    return kind if known is None else known.title
+
+
+def metric(name: str) -> Metric:
+    """A metric as it is shown; one that this report does not know keeps its name."""
+    return METRICS.get(name, Metric(name, "ratio"))
+
+
+def endpoint_title(name: str, label: str) -> str:
+    """An endpoint as it is shown: "Dice of GTVn", "AUC of extranodal extension, end to end"."""
+    if name == "auc":
+        track = "end to end" if label.endswith("end_to_end") else "on the truth's nodes"
+        return f"AUC of extranodal extension, {track}"
+    title = metric(name).title
+    return title if name.startswith(("node", "froc")) or not label else f"{title} of {label}"
+
+
+def equals(p: float | None) -> str:
+    """What stands behind "p"."""
+    said = shown(p, "p")
+    return said if said.startswith("<") else f"= {said}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,18 +1,312 @@
-"""From the folder of a benchmark to its report."""
+"""From the folder of a benchmark to its report; sections on what was compared, methods and exclusions."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from aiene.benchmark.report.comparison import comparisons, ranks
-from aiene.benchmark.report.overview import methods, overview, trouble
+from aiene.benchmark.report.comparison import comparisons, few_patients, ranks, verdict
 from aiene.benchmark.report.performance import classification, detection, resources, segmentation
-from aiene.benchmark.report.results_reader import Source, read_source
+from aiene.benchmark.report.results_reader import Source, count, kind_title, read_source
 from aiene.benchmark.report.worst_cases import worst
-from aiene.report.document import RESEARCH_ONLY, Document, Section
-from aiene.report.page import page
-from aiene.report.write import draw_figures, write_figures
+from aiene.report.document import RESEARCH_ONLY, CellTable, Document, Item, Section, Text
+from aiene.report.formatting import TableBuilder, dig, numbers, shown, words
+from aiene.report.write import draw_figures, page, write_figures
 from aiene.results.ownership import Owned
+
+
+def overview(source: Source) -> Section:
+    """The chapter."""
+    items: list[Item] = [*verdict(source), *few_patients(source), Text(_what(source)), *_warnings(source)]
+    items += [_main_table(source), _said_table(source)] if source.run else []
+    return Section("summary", "Summary", tuple(items))
+
+
+def _what(source: Source) -> str:
+    data, run = source.summary["data"], source.run
+    nodes = int(data.get("nodes") or 0)
+    what = (
+        f"{count(int(data.get('cases') or 0), 'case')} of {count(int(data.get('patients') or 0), 'patient')}"
+    )
+    what += f" with {count(nodes, 'lymph node')} in the ground truth"
+    labelled = int(data.get("nodes_labelled") or 0)
+    if labelled:
+        positive = int(data.get("nodes_ene") or 0)
+        what += f", {labelled} of them labelled for extranodal extension ({positive} with it)"
+    else:
+        what += "; no node has a label of extranodal extension"
+    failed = len(source.models) - len(run)
+    what += f". {count(len(run), 'model')} could be run"
+    what += f", {failed} could not" if failed else ""
+    return what + "."
+
+
+def _warnings(source: Source) -> list[Text]:
+    told = []
+    cases = int(dig(source.summary, "data", "cases") or 0)
+    if not source.models:
+        told.append("No model was named, so there is nothing to compare.")
+    elif not source.run:
+        told.append("No model could be run, so there are no figures; the reasons are given below.")
+    if cases == 0:
+        told.append("No case could be used, so there are no figures; the reasons are given below.")
+    elif cases == 1:
+        told.append("There is only one case, so no interval, test or meaningful rank can be given.")
+    if source.problem:
+        told.append(f"{source.problem[0].upper()}{source.problem[1:]}.")
+    return [Text(words_, kind="warning") for words_ in told]
+
+
+def _main_table(source: Source) -> CellTable:
+    labels = source.labels
+    head = [
+        "Model",
+        "Done / failed",
+        *(f"Dice {label}" for label in labels),
+        *(f"Aggregated {label}" for label in labels),
+        "Node sensitivity",
+        "False a case",
+        "ENE AUC, truth's nodes",
+        "ENE AUC, end to end",
+        "Seconds a case",
+    ]
+    builder = TableBuilder("Main figures: mean or value, 95 % interval under it; seconds: median", head)
+    for model in source.run:
+        name = model["name"]
+        cells = [words(name), numbers([dig(model, "cases", "ok"), dig(model, "cases", "failed")])]
+        for label in labels:
+            cells.append(
+                builder.estimate(name, f"Dice {label}", dig(model, "segmentation", label, "dice", "mean"))
+            )
+        for label in labels:
+            cells.append(
+                builder.estimate(name, f"aggregated Dice {label}", dig(model, "aggregated_dice", label))
+            )
+        cells += [
+            builder.estimate(name, "sensitivity", dig(model, "detection", "sensitivity")),
+            builder.estimate(name, "false nodes", dig(model, "detection", "false_per_case"), "plain"),
+            *(
+                builder.estimate(name, f"AUC {said}", dig(model, "classification", track, "auc_clustered"))
+                for track, said in (("on_truth", "on the truth's nodes"), ("end_to_end", "end to end"))
+            ),
+            builder.estimate(
+                name, "seconds", dig(model, "resources", "seconds", "total", "median"), "seconds"
+            ),
+        ]
+        builder.row(*cells)
+    return builder.table()
+
+
+def _said_table(source: Source) -> CellTable:
+    builder = TableBuilder("The models", ("Model", "Kind", "Source", "Hash", "What to know"))
+    for model in source.run:
+        said = list(model.get("said") or [])
+        if model["name"] == source.reference:
+            said.insert(0, "the reference of all comparisons")
+        if model.get("ene_threshold") is not None and model.get("classification"):
+            said.append(f"own ENE threshold {shown(model['ene_threshold'], 'plain')}")
+        builder.row(
+            words(model["name"]),
+            words(kind_title(model.get("kind"))),
+            words(_last(model)),
+            words(str(model.get("sha256") or "")[:12]),
+            words("; ".join(str(one).rstrip(".") for one in said)),
+        )
+    return builder.table()
+
+
+def _last(model: dict[str, Any]) -> str:
+    """The model's source: an id, or the last name of a path, since folders above may name people."""
+    source = str(model.get("source") or "")
+    return source.rstrip("/").rsplit("/", 1)[-1] if source.startswith(("/", "~", ".")) else source
+
+
+# Methods: data, machine, versions, settings, conventions
+
+
+def methods(source: Source) -> Section:
+    """The chapter."""
+    return Section(
+        "methods",
+        "How it was done",
+        (Text("Conventions", _conventions(source)), _facts(source), _settings(source)),
+    )
+
+
+def _conventions(source: Source) -> tuple[str, ...]:
+    settings = source.summary["settings"]
+    resamples, seed = settings.get("resamples"), settings.get("seed")
+    iou = shown(settings.get("iou_threshold"), "plain")
+    published = ", ".join(shown(one, "plain") for one in settings.get("ene_thresholds") or [])
+    return (
+        "What counts: every usable case once for every model; which models take part changes nothing. "
+        "Where a "
+        "label is in neither truth nor prediction, that is right: Dice, IoU and surface Dice count as 1, "
+        "distances as 0. Where only one of both is empty, Dice, IoU and surface Dice are 0, and distances "
+        "count "
+        "as the diagonal of the image.",
+        "A case without a prediction counts as the worst that can be: Dice 0, distances the diagonal, volume "
+        "error the volume of the image, every node missed. What rests on false findings too (precision, F1, "
+        "false nodes, panoptic quality, aggregated Dice, free-response curve) cannot be given for a model "
+        "with "
+        "such a case, and counts as the worst in tests and ranks.",
+        "95 % Hausdorff: the larger of the two directed 95th percentiles between voxel centres of the "
+        "surfaces; surface distance: the mean over both surfaces together; surface Dice: share of the "
+        "surface, by area, within the tolerance.",
+        "Volume error: its size, prediction less truth without the sign, so that errors of two cases do not "
+        "cancel; the charts of volumes show the sign. Relative ones only where the truth is not empty.",
+        "Aggregated Dice: twice the shared voxels of all cases over the sum of all voxels of truth and "
+        "prediction, as the HECKTOR challenge takes it.",
+        f"Nodes: matched one to one by intersection over union of at least {iou}. Size classes go by the "
+        "short axis in the axial plane.",
+        "Extranodal extension: positive is a probability over the threshold, the model's own and the "
+        f"published one ({published or 'none was set'}). End to end, a node that was "
+        "missed counts as probability 0. A labelled node for which a model gives no probability counts as "
+        "the "
+        "wrong one, and its patient as wrong.",
+        "Free-response score: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes a case. Dice of "
+        "single nodes: each true node with its partner, 0 where it was missed. Panoptic quality: sum of the "
+        "partners' IoU over found + (false + missed) / 2.",
+        f"Intervals: 95 %, by {resamples} bootstrap resamples of the patients (seed {seed}), so that the "
+        "nodes and cases of a patient stay together; shares at a threshold, and shares of nodes of 0 or "
+        "1, by "
+        "Wilson's method (of nodes: over the patients that have such a node); areas under the ROC curve "
+        "also by "
+        "DeLong's. Where all resamples give the same value there is none.",
+        "Ranks: ties share the better rank; stability over resamples of the patients.",
+    )
+
+
+def _facts(source: Source) -> CellTable:
+    data, machine = source.summary["data"], source.summary["machine"]
+    builder = TableBuilder("Data, machine and versions", ("What", "Value"))
+    packages = machine.get("packages") or {}
+    facts: list[tuple[str, Any]] = [
+        ("Made", source.summary.get("created")),
+        ("Hash of the data set (content of images, masks, ENE labels)", data.get("sha256")),
+        ("Cases", ", ".join(str(one) for one in data.get("case_ids") or [])),
+        ("Processor", machine.get("cpu")),
+        ("Cores", machine.get("cores")),
+        ("Memory (GiB)", machine.get("memory_gib")),
+        ("Device", machine.get("device")),
+        ("GPU", _plain(machine.get("gpu")) if machine.get("gpu") else "none"),
+        ("System", " ".join(str(machine.get(n)) for n in ("system", "architecture") if machine.get(n))),
+        ("Python", machine.get("python")),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items() if version)),
+        ("Results", dig(source.summary, "files", "results")),
+    ]
+    for name, fact in facts:
+        builder.row(words(name), words(fact))
+    return builder.table()
+
+
+def _settings(source: Source) -> CellTable:
+    builder = TableBuilder("Settings", ("Setting", "Value"))
+    for name, value in source.summary["settings"].items():
+        if name == "models" and isinstance(value, list):
+            for number, one in enumerate(value, start=1):
+                given = {k: v for k, v in one.items() if v is not None} if isinstance(one, dict) else one
+                builder.row(words(f"model {number}"), words(_plain(given)))
+        else:
+            builder.row(words(name), words(_plain(value)))
+    return builder.table()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_plain(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain(one) for one in value)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+# Exclusions
+
+
+def trouble(source: Source) -> Section:
+    """The chapter."""
+    items: list[Item] = [
+        *_models(source),
+        *_pairing(source),
+        *_failed(source),
+        *_ene(source),
+        *_warned(source),
+    ]
+    if not items:
+        items.append(Text("Every model was run on every case; no image, mask or row was left out."))
+    return Section("left-out", "What was left out", tuple(items))
+
+
+def _models(source: Source) -> list[Item]:
+    failed = [model for model in source.models if model.get("status") != "ok"]
+    if not failed:
+        return []
+    builder = TableBuilder("Models that could not be run", ("Model", "Kind", "Reason"))
+    for model in failed:
+        kind = kind_title(model.get("kind"))
+        builder.row(words(model["name"]), words(kind), words(model.get("reason")))
+    return [builder.table()]
+
+
+def _pairing(source: Source) -> list[Item]:
+    pairing = source.summary.get("pairing") or {}
+    items: list[Item] = []
+    for key, said in (
+        ("images_without_mask", "Images without a mask"),
+        ("masks_without_image", "Masks without an image"),
+    ):
+        listed = [str(one) for one in pairing.get(key) or []]
+        if listed:
+            items.append(Text(f"{said} ({len(listed)}): {', '.join(listed)}."))
+    refused = pairing.get("refused") or []
+    if refused:
+        builder = TableBuilder("Cases that could not be used for any model", ("Case", "Reason"))
+        for one in refused:
+            builder.row(words(one.get("case_id")), words(one.get("reason")))
+        items.append(builder.table())
+    beyond = int(pairing.get("beyond_max_cases") or 0)
+    if beyond:
+        items.append(
+            Text(f"{count(beyond, 'case')} beyond --max-cases {'was' if beyond == 1 else 'were'} not taken.")
+        )
+    notes = tuple(str(note) for note in pairing.get("notes") or [])
+    return [*items, *([Text("On pairing:", notes)] if notes else [])]
+
+
+def _failed(source: Source) -> list[Item]:
+    rows = [r for r in source.rows if r.get("status") == "failed" and r.get("model") and r.get("case_id")]
+    return [_of_cases("Cases that failed in a model", "Reason", rows, "reason")] if rows else []
+
+
+def _warned(source: Source) -> list[Item]:
+    rows = [r for r in source.rows if r.get("warnings") and r.get("model")]
+    return [_of_cases("Warnings", "Warning", rows, "warnings")] if rows else []
+
+
+def _of_cases(title: str, what: str, rows: list[dict[str, str]], column: str) -> CellTable:
+    """A table of models and cases, the cases of one model and one reason in one row."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        together.setdefault((row["model"], row.get(column) or ""), []).append(row.get("case_id") or "")
+    builder = TableBuilder(title, ("Model", "Cases", what))
+    for (model, reason), cases in together.items():
+        builder.row(words(model), words(", ".join(cases)), words(reason))
+    return builder.table()
+
+
+def _ene(source: Source) -> list[Item]:
+    unmatched = dig(source.summary, "ene_csv", "unmatched") or []
+    if not unmatched:
+        return []
+    title = "Rows of the ENE file that belong to no node"
+    builder = TableBuilder(title, ("Row", "Case", "Reason"))
+    for one in unmatched:
+        builder.row(words(one.get("row")), words(one.get("case_id")), words(one.get("reason")))
+    return [builder.table()]
+
 
 _CLOSING = "A difference that is not shown is not proof that there is none."
 

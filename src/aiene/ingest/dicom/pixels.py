@@ -24,8 +24,7 @@ from pydicom.uid import (
 from scipy import ndimage
 
 from aiene.errors import InputError, file_name, said
-from aiene.ingest.dicom.frame import Frame
-from aiene.ingest.dicom.header import DAMAGED, numbers, quiet, text
+from aiene.ingest.dicom.header import DAMAGED, Frame, numbers, quiet, text
 from aiene.ingest.lattice import AIR_HU, fits_int16
 
 _TISSUE_HU: Final = (-900.0, 3000.0)
@@ -64,8 +63,8 @@ def read_stack(places: Sequence[Sequence[Frame]]) -> npt.NDArray[Any]:
             if not np.array_equal(hu, read_frame(twin, opened)):
                 raise InputError(
                     frames[0].path,
-                    said("it and {} lie at the same place but show different images", file_name(twin.path)),
-                    "leave the one out that does not belong to the series",
+                    said("it and {} have the same position but show different images", file_name(twin.path)),
+                    "remove the one that does not belong to the series",
                 )
         if array.dtype == np.int16 and not fits_int16(hu):
             array = array.astype(np.float32)

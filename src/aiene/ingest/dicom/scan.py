@@ -10,8 +10,7 @@ from typing import Final
 import pydicom
 
 from aiene.errors import InputError
-from aiene.ingest.dicom.frame import Frame, StudyKey
-from aiene.ingest.dicom.header import DAMAGED, Directory, Other, quiet, read_header
+from aiene.ingest.dicom.header import DAMAGED, Directory, Frame, Other, StudyKey, quiet, read_header
 from aiene.ingest.file_head import Head, read_heads
 
 
@@ -114,7 +113,7 @@ def read_directory(path: Path) -> Medium:
 
     Raises
     ------
-    InputError : it is no DICOMDIR that can be read.
+    InputError : it is not a DICOMDIR that can be read.
     """
     try:
         with quiet():
@@ -122,10 +121,10 @@ def read_directory(path: Path) -> Medium:
             names = list(_names(records or []))
     except DAMAGED as error:
         raise InputError(
-            path, "it cannot be read as a DICOMDIR", "give the folder in which it lies"
+            path, "it cannot be read as a DICOMDIR", "give the folder that contains it"
         ) from error
     if records is None:
-        raise InputError(path, "it is no DICOMDIR", "give the folder in which it lies")
+        raise InputError(path, "it is not a DICOMDIR", "give the folder that contains it")
     folders = _Folders()
     found = [folders.find(path.parent, parts) for parts in names]
     there = dict.fromkeys(file for file in found if file is not None)

@@ -13,7 +13,7 @@ import numpy as np
 
 from aiene.errors import InputError
 from aiene.ingest.case import Case, place
-from aiene.ingest.dicom.frame import Words
+from aiene.ingest.dicom.header import Words
 from aiene.ingest.dicom.pixels import check_rescale, read_stack
 from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Group, Layout, group, is_axial, lay_out
@@ -190,7 +190,7 @@ def _is_derived(candidate: Candidate, kinds: Sequence[str]) -> bool:
 
 
 _RULE: Final[tuple[_Criterion, ...]] = (
-    _Criterion(lambda c: not c.group.astray, lambda c: "it lies where no slice of its series can"),
+    _Criterion(lambda c: not c.group.astray, lambda c: "its position cannot belong to its series"),
     _Criterion(lambda c: not c.group.is_localizer, lambda c: "a localizer"),
     _Criterion(lambda c: is_axial(c.group), lambda c: "not axial"),
     _Criterion(lambda c: not _is_derived(c, _NO_HU), lambda c: "a map, not HU"),
@@ -200,7 +200,7 @@ _RULE: Final[tuple[_Criterion, ...]] = (
         lambda c: region(c.group.first.words) > Region.ELSEWHERE, lambda c: "another part of the body"
     ),
     _Criterion(lambda c: c.height_mm >= NECK_MM, lambda c: f"covers only {c.height_mm:.0f} mm"),
-    _Criterion(lambda c: region(c.group.first.words), lambda c: "not said to be of the neck"),
+    _Criterion(lambda c: region(c.group.first.words), lambda c: "not labelled as neck"),
     _Criterion(lambda c: kernel(c.group.first.words), lambda c: kernel(c.group.first.words).said),
     _Criterion(lambda c: contrast(c.group.first.words), lambda c: contrast(c.group.first.words).said),
     _Criterion(lambda c: "SECONDARY" not in c.group.first.image_type, lambda c: "secondary images"),
@@ -297,7 +297,7 @@ def laid_out(case: Case) -> Layout:
     where = place(case.files)
     found = scan(case.files)
     if found.damaged:
-        raise InputError(found.damaged[0], "the file cannot be read as DICOM any more", "copy it again")
+        raise InputError(found.damaged[0], "the file can no longer be read as DICOM", "copy it again")
     groups = [g for g in group(found.frames) if case.series_uid in (None, g.first.series_uid)]
     if not groups:
         raise InputError(where, "it holds no CT image", "give the CT series")

@@ -15,7 +15,7 @@ from aiene.ingest.archive import opened, split
 from aiene.ingest.case import Case, Refusal, SeriesAside, iso_date
 from aiene.ingest.case_id import case_id, place_below
 from aiene.ingest.checks import MIN_SLICES
-from aiene.ingest.dicom.frame import Frame, StudyKey
+from aiene.ingest.dicom.header import Frame, StudyKey
 from aiene.ingest.dicom.scan import Scan
 from aiene.ingest.dicom.series_selection import (
     Candidate,
@@ -157,7 +157,7 @@ def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: st
     parts = sorted({path.parent.name for path in paths})
     if len({path.parent for path in paths}) > 1:
         count = len({p.parent for p in paths})
-        notes.append(said(f"its slices lie in {count} folders: {{}}", joined(", ", map(file_name, parts))))
+        notes.append(said(f"its slices are in {count} folders: {{}}", joined(", ", map(file_name, parts))))
     files, members = split(paths)
     case = Case(
         case_id="",
@@ -197,13 +197,13 @@ def _warnings(others: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]
         )
     astray = _strays(others, chosen)
     if astray:
-        warnings.append(said("{}: left aside", astray))
+        warnings.append(said("{}: left out", astray))
     lost: Counter[str] = Counter()
     for other in others:
         if other.uid == chosen.uid and not unusable(other):
             lost[what_differs(other.group, chosen.group)] += len(other.group.frames)
     warnings += [
-        f"{slices} axial slices of the series do not fit its stack ({why}): left aside"
+        f"{slices} axial slices of the series do not fit its stack ({why}): left out"
         for why, slices in sorted(lost.items())
     ]
     return tuple(warnings)
@@ -221,7 +221,7 @@ def _strays(every: Sequence[Candidate], chosen: Candidate) -> Said | None:
     ]
     more = f" and {len(first) - _TOLD_NAMES} more" if len(first) > _TOLD_NAMES else ""
     give = "gives" if len(first) == 1 else "give"
-    where = "no position, or one where no slice of the series can lie"
+    where = "no position, or one that cannot belong to the series"
     return said(f"{{}}{more} {give} {where}", joined(", ", names))
 
 
@@ -252,14 +252,14 @@ def _with_rest(
 def _damaged(scan: Scan) -> Said:
     first = file_name(min(path.name for path in scan.damaged))
     if len(scan.damaged) == 1:
-        return said("the file {} cannot be read and was left aside", first)
-    return said(f"{len(scan.damaged)} files cannot be read and were left aside, {{}} first", first)
+        return said("the file {} cannot be read and was left out", first)
+    return said(f"{len(scan.damaged)} files cannot be read and were left out, {{}} first", first)
 
 
 def _others(scan: Scan) -> list[str]:
     """Objects that are no CT slice, counted by kind."""
     counts = Counter(other.kind for other in scan.others)
-    return [f"left aside: {number} x {kind}" for kind, number in sorted(counts.items())]
+    return [f"left out: {number} x {kind}" for kind, number in sorted(counts.items())]
 
 
 def _no_ct(where: Path, scan: Scan, unused: Sequence[SeriesAside]) -> InputError:
@@ -267,8 +267,8 @@ def _no_ct(where: Path, scan: Scan, unused: Sequence[SeriesAside]) -> InputError
         reasons = sorted({aside.why for aside in unused})
         return InputError(
             where,
-            f"it holds no usable CT series ({', '.join(reasons)})",
-            "give an axial CT, or name a series by --series",
+            f"it contains no usable CT series ({', '.join(reasons)})",
+            "give an axial CT, or choose a series with --series",
         )
     kinds = sorted({other.kind for other in scan.others})
     if kinds:

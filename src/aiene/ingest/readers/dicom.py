@@ -6,8 +6,7 @@ from typing import Any
 
 from aiene.ingest.case import Case, NativeCt, place
 from aiene.ingest.checks import check_memory
-from aiene.ingest.dicom.frame import Frame
-from aiene.ingest.dicom.header import DAMAGED, quiet, read_dataset, whole_header
+from aiene.ingest.dicom.header import DAMAGED, Frame, quiet, read_dataset, whole_header
 from aiene.ingest.dicom.header_values import odd_headers
 from aiene.ingest.dicom.pixels import is_lossy, read_stack
 from aiene.ingest.dicom.series_selection import laid_out
@@ -70,7 +69,7 @@ def _warnings(layout: Layout) -> tuple[str, ...]:
     warnings = []
     doubles = sum(len(frames) - 1 for frames in layout.places)
     if doubles:
-        what = "1 slice is there twice" if doubles == 1 else f"{doubles} slices are there twice"
+        what = "1 slice is duplicated" if doubles == 1 else f"{doubles} slices are duplicated"
         warnings.append(f"{what} with the same pixels: one of each was kept")
     if layout.tilt_degrees:
         warnings.append(
@@ -78,7 +77,7 @@ def _warnings(layout: Layout) -> tuple[str, ...]:
             "rectangular grid"
         )
     if is_lossy(layout.places[0][0].path):
-        warnings.append("the images went through a lossy compression")
+        warnings.append("the images have undergone lossy compression")
     return tuple(warnings)
 
 

@@ -30,8 +30,7 @@ from aiene.ingest.file_head import Head
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import Format
 from aiene.ingest.lattice import PIXEL_TYPES, as_json, narrow
-from aiene.ingest.nrrd_data import within_folder
-from aiene.ingest.nrrd_header import AGAIN
+from aiene.ingest.nrrd import AGAIN, within_folder
 
 _MAX_HEADER: Final = 1 << 16
 _COPY: Final = "the file is cut off or damaged: copy it again"
@@ -75,7 +74,7 @@ class _Header:
     def whole(self, name: str, default: int) -> int:
         said = self.get(name)
         if said and not re.fullmatch(r"-?\d{1,15}", said):
-            raise InputError(self.path, f"its {name} is no whole number", AGAIN)
+            raise InputError(self.path, f"its {name} is not a whole number", AGAIN)
         return int(said) if said else default
 
     def is_true(self, *names: str) -> bool:
@@ -131,7 +130,7 @@ def _read_header(path: Path) -> _Header:
             continue
         name, value = found[1], found[2].strip()
         if name in fields:
-            raise InputError(path, "its header says one thing twice, so nobody knows which counts", AGAIN)
+            raise InputError(path, "a field appears twice in its header, so it is ambiguous", AGAIN)
         fields[name] = value
         if name == "ElementDataFile":  # the last field by the format's definition; voxels may follow
             return _Header(path, fields, place)
@@ -142,15 +141,15 @@ def _sizes(header: _Header) -> tuple[int, int, int]:
     """(z, y, x)."""
     words = header.get("DimSize").split()
     if not words or not all(re.fullmatch(r"\d{1,9}", word) for word in words):
-        raise InputError(header.path, "its DimSize is no volume's", AGAIN)
+        raise InputError(header.path, "its DimSize is not that of a volume", AGAIN)
     if len(words) == 2:
         raise InputError(header.path, "it is a single two-dimensional image", "give the whole CT volume")
     if len(words) != 3 or header.whole("NDims", 3) != 3:
         raise InputError(
-            header.path, f"it has {header.get('NDims')} dimensions instead of 3", "give one CT a file"
+            header.path, f"it has {header.get('NDims')} dimensions instead of 3", "give one CT per file"
         )
     if header.whole("ElementNumberOfChannels", 1) != 1:
-        raise InputError(header.path, "it has several numbers a voxel", "give a grey CT")
+        raise InputError(header.path, "it has several values per voxel", "give a greyscale CT")
     check_size(header.path, [int(word) for word in words])
     x, y, z = (int(word) for word in words)
     return z, y, x
@@ -198,7 +197,7 @@ def _orientation(header: _Header, grid: Grid) -> tuple[bool, tuple[str, ...]]:
     what = "its TransformMatrix" if placed else "its axes, which have no TransformMatrix,"
     return placed, (
         f"AnatomicalOrientation {said[:3]} contradicts {what} ({_code(grid)}): AnatomicalOrientation was not "
-        "followed, as in ITK; look whether the sides of the neck are right",
+        "followed, as in ITK; check that the sides of the neck are right",
     )
 
 
@@ -221,10 +220,10 @@ def _data_files(header: _Header) -> tuple[Path, ...]:
         return ()
     if named.split()[:1] == ["LIST"] or "%" in named:
         raise InputError(
-            header.path, "its voxels lie in many files", "write the CT with one data file, or as .mha"
+            header.path, "its voxels are in several files", "write the CT with one data file, or as .mha"
         )
     if not named or len(named) > 4096:
-        raise InputError(header.path, "its ElementDataFile is no file's name", AGAIN)
+        raise InputError(header.path, "its ElementDataFile is not a file name", AGAIN)
     return (within_folder(header.path, named),)
 
 
@@ -234,7 +233,7 @@ def _voxels(header: _Header, size: tuple[int, int, int], files: tuple[Path, ...]
     if kind is None:
         raise InputError(
             header.path,
-            "its ElementType is none that is read",
+            "its ElementType is not supported",
             "write the CT again as MET_SHORT or MET_FLOAT",
         )
     if header.get("BinaryData") and not header.is_true("BinaryData"):
@@ -258,7 +257,7 @@ def _content(header: _Header, file: Path, count: int, itemsize: int) -> bytes:
     length, attached = count * itemsize, file == header.path
     skip, packed = header.whole("HeaderSize", 0), header.is_true("CompressedData")
     if skip < -1 or (skip == -1 and packed):
-        raise InputError(header.path, "its HeaderSize cannot be followed", AGAIN)
+        raise InputError(header.path, "its HeaderSize is not supported", AGAIN)
     begin = (header.length if attached else 0) + max(skip, 0)
     if skip == -1:
         begin = max(file.stat().st_size - length, 0)

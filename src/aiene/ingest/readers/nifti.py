@@ -53,7 +53,7 @@ _TOLD_VOXELS: Final = 0.01
 _TOLD_MM: Final = 0.01
 _TOLD_DEGREES: Final = 1e-3
 _AGAIN: Final = "correct the header, or convert the CT again"
-_OR_ASK: Final = ", or say which one is right by --affine sform or --affine qform"
+_OR_ASK: Final = ", or choose the right one with --affine sform or --affine qform"
 _COPY: Final = "the file is cut off or damaged: copy it again"
 
 
@@ -165,10 +165,10 @@ def _size(path: Path, header: Any) -> tuple[int, int, int]:
     """(k, j, i)."""
     shape = [int(n) for n in header["dim"][1 : 1 + max(0, min(7, int(header["dim"][0])))]]
     if not shape or min(shape) < 1:
-        raise InputError(path, f"its dimensions {shape} are no volume's", _AGAIN)
+        raise InputError(path, f"its dimensions {shape} are not those of a volume", _AGAIN)
     volumes = int(np.prod(shape[3:], dtype=np.int64))
     if volumes > 1:
-        raise InputError(path, f"it holds {volumes} volumes instead of one", "give one CT a file")
+        raise InputError(path, f"it holds {volumes} volumes instead of one", "give one CT per file")
     shape = [*shape[:3], 1, 1][:3]
     check_size(path, shape)
     return shape[2], shape[1], shape[0]
@@ -184,7 +184,7 @@ def _scaling(header: Any) -> _Scaling:
         return 1.0, 0.0, ()
     if math.isfinite(intercept):
         return slope, intercept, ()
-    return slope, 0.0, (f"its scl_inter is {intercept}, no number: taken as 0",)
+    return slope, 0.0, (f"its scl_inter is {intercept}, not a number: 0 was used",)
 
 
 def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDArray[Any]:
@@ -206,7 +206,7 @@ def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDA
 
 def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "iuf" or dtype.str[1:] not in PIXEL_TYPES:
-        raise InputError(path, f"its voxels are {dtype} instead of plain numbers", "give a grey CT")
+        raise InputError(path, f"its voxels are {dtype} instead of plain numbers", "give a greyscale CT")
 
 
 def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:
@@ -232,7 +232,7 @@ def _pixel_type(dtype: np.dtype[Any], *, scaled: bool) -> int:
 def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
     code = int(header["xyzt_units"]) & 7
     unit = np.diag([*[_UNIT_MM.get(code, 1.0)] * 3, 1.0])
-    said = "" if code == _MILLIMETRE else f"its unit is {_UNIT_NAMES.get(code, 'not said, taken as mm')}"
+    said = "" if code == _MILLIMETRE else f"its unit is {_UNIT_NAMES.get(code, 'not stated, taken as mm')}"
     pixdim = np.array([float(v) for v in header["pixdim"][1:4]])
     codes = int(header["sform_code"]), int(header["qform_code"])
     if asked != "auto" and codes[asked == "qform"] <= 0:
@@ -248,21 +248,23 @@ def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
         check_spacing(path, pixdim * unit[0, 0], said)
         qform = _qform(header)
         if qform is None:
-            raise InputError(path, "its qform holds no rotation or no place", _AGAIN)
+            raise InputError(path, "its qform holds no valid rotation or position", _AGAIN)
         return _Affine(unit @ qform, "qform", True, _overruled(header, unit, "qform") if codes[0] > 0 else ())
     sform = unit @ np.asarray(header.get_sform(), dtype=np.float64)
     check_spacing(path, np.linalg.norm(sform[:3, :3], axis=0).tolist(), said)
     if not np.isfinite(sform).all():
-        raise InputError(path, "its sform holds values that are no numbers", _AGAIN)
+        raise InputError(path, "its sform holds values that are not numbers", _AGAIN)
     if abs(np.linalg.det(sform[:3, :3] / np.linalg.norm(sform[:3, :3], axis=0))) < 0.1:
-        raise InputError(path, "its sform is flat or sheared beyond use", _AGAIN)
+        raise InputError(path, "its sform is flat or too sheared to use", _AGAIN)
     if asked == "sform":
         return _Affine(sform, "sform", True, _overruled(header, unit, "sform") if codes[1] > 0 else ())
     if codes[1] > 0:
         qform = _qform(header)
         if qform is None:
             raise InputError(
-                path, "its qform holds no rotation or no place, so it contradicts its sform", _AGAIN + _OR_ASK
+                path,
+                "its qform holds no valid rotation or position, so it contradicts its sform",
+                _AGAIN + _OR_ASK,
             )
         return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ qform, header))
     check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist(), said)
@@ -283,17 +285,17 @@ def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[str, ...]:
     """What to tell where the user chose one of two statements that differ."""
     other = _qform(header)
     if other is None:
-        return (f"its qform holds no rotation or no place: the {taken} was taken, as asked",)
+        return (f"its qform holds no valid rotation or position: the {taken} was used, as requested",)
     sform, qform = unit @ np.asarray(header.get_sform(), dtype=np.float64), unit @ other
     if not np.isfinite(sform).all():
-        return (f"its sform holds values that are no numbers: the {taken} was taken, as asked",)
+        return (f"its sform holds values that are not numbers: the {taken} was used, as requested",)
     size = np.array([int(n) for n in header["dim"][1:4]])
     corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * [*(size - 1), 1]
     apart = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max())
     if apart < _TOLD_MM:
         return ()
     codes = f"codes {int(header['sform_code'])} and {int(header['qform_code'])}"
-    return (f"sform and qform ({codes}) differ by up to {apart:.2f} mm: the {taken} was taken, as asked",)
+    return (f"sform and qform ({codes}) differ by up to {apart:.2f} mm: the {taken} was used, as requested",)
 
 
 def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
@@ -330,7 +332,7 @@ def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -
     if voxels < _TOLD_VOXELS:
         return ()
     codes = f" (codes {int(header['sform_code'])} and {int(header['qform_code'])})" if name == "qform" else ""
-    return (f"sform and {name}{codes} differ by up to {voxels:.2f} voxels: the sform was taken",)
+    return (f"sform and {name}{codes} differ by up to {voxels:.2f} voxels: the sform was used",)
 
 
 _HEAD: Final = 352  # a NIfTI-1 header with its extension flag; NIfTI-2's mark ends at 12

@@ -26,8 +26,7 @@ from aiene.ingest.file_head import Head
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import Format
 from aiene.ingest.lattice import PIXEL_TYPES, Matrix, as_json, narrow
-from aiene.ingest.nrrd_data import data_files, read_voxels
-from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, read_nrrd_header, sizes
+from aiene.ingest.nrrd import AGAIN, NrrdHeader, data_files, read_nrrd_header, read_voxels, sizes
 
 _TO_LPS: Final = {
     "lps": (1, 1, 1),
@@ -99,7 +98,7 @@ def _grid(header: NrrdHeader) -> Grid:
     except ValueError as error:
         raise InputError(
             header.path,
-            "its space directions are sheared or flat, or its origin is no place",
+            "its space directions are sheared or flat, or its origin is not a position",
             "resample the CT onto a rectangular grid",
         ) from error
 
@@ -147,7 +146,7 @@ def _numbers(header: NrrdHeader, name: str, words: list[str], count: int) -> Mat
     try:
         return np.array([float(word) for word in words])
     except ValueError as error:
-        raise InputError(header.path, f"its {name} are no numbers", AGAIN) from error
+        raise InputError(header.path, f"its {name} are not numbers", AGAIN) from error
 
 
 def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, str]:
@@ -158,7 +157,7 @@ def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, str]:
     known = [_UNITS_MM.get(word) for word in words]
     if len(known) != 3 or None in known:
         raise InputError(
-            header.path, "its units of length are none that are known (mm, cm, m, um)", "convert the CT to mm"
+            header.path, "its units of length are unknown (mm, cm, m, um)", "convert the CT to mm"
         )
     scale = np.array(known, dtype=np.float64)
     return scale, "" if (scale == 1).all() else f"its units are {', '.join(words)}"

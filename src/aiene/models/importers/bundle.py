@@ -25,10 +25,10 @@ from aiene.models.bundle import (
     read_bundle,
     write_card,
 )
-from aiene.models.importers import nnunet_v1, nnunet_v2
+from aiene.models.importers import nnunet
 from aiene.models.importers.keras import import_classifier
 from aiene.models.importers.label_names import ChosenLabels, chosen_labels
-from aiene.models.importers.nnunet_v1 import V1Plan
+from aiene.models.importers.nnunet import V1Plan
 from aiene.models.importers.trial import Intensities, fitting_intensities, try_out
 from aiene.preprocess.profile import profile_named
 from aiene.preprocess.template import read_template
@@ -116,7 +116,7 @@ class ImportReport:
         check = "copied as it is"
         if self.max_softmax_difference is not None:
             check = f"softmax within {self.max_softmax_difference:.1e} of the original network"
-        if self.checkpoint != nnunet_v2.CHECKPOINT:
+        if self.checkpoint != nnunet.V2_CHECKPOINT:
             check += f", {self.checkpoint}"
         fed = "fed in HU" if self.intensities == "hu" else "fed the crop scaled to [0, 1]"
         mirrored = ", mirrored" if self.mirroring else ""
@@ -159,7 +159,7 @@ def import_segmenter(source: Path, target: Path, choices: Choices | None = None)
 
 
 def _import_folder(source: Path, folder: Path, target: Path, choices: Choices) -> ImportReport:
-    v1 = [file.parent for file in _found(folder, "plans.pkl") if _folds(file.parent, nnunet_v1.CHECKPOINT)]
+    v1 = [file.parent for file in _found(folder, "plans.pkl") if _folds(file.parent, nnunet.V1_CHECKPOINT)]
     v2 = [file.parent for file in _found(folder, "plans.json") if _folds(file.parent, "*.pth")]
     if len(v1) + len(v2) != 1:
         problem = "holds several trained models" if v1 or v2 else "holds no trained nnU-Net model"
@@ -208,9 +208,11 @@ def _taken_folds(folder: Path, checkpoint: str, choices: Choices) -> tuple[Fold,
 
 
 def _copy_v2(folder: Path, target: Path, choices: Choices) -> ImportReport:
-    checkpoint = choices.checkpoint or nnunet_v2.CHECKPOINT
+    checkpoint = choices.checkpoint or nnunet.V2_CHECKPOINT
     if not re.fullmatch(r"\w[\w.-]*\.pth", checkpoint):
-        raise ModelError(checkpoint, "is no name of a checkpoint", "name a file as checkpoint_best.pth")
+        raise ModelError(
+            checkpoint, "is not the name of a checkpoint", "name a file such as checkpoint_best.pth"
+        )
     folds = _taken_folds(folder, checkpoint, choices)
     for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
         if (folder / name).is_file():
@@ -234,7 +236,7 @@ def _copy_v2(folder: Path, target: Path, choices: Choices) -> ImportReport:
         notes += [f"fold_{fold}: {wrong}"] if wrong else []
     return ImportReport(
         source="nnunet_v2",
-        trainer=nnunet_v2.TRAINER,
+        trainer=nnunet.TRAINER,
         configuration=plan.configuration,
         folds=folds,
         checkpoint=checkpoint,
@@ -289,23 +291,23 @@ def _mirroring(target: Path, folds: Sequence[Fold], checkpoint: str, choices: Ch
 
 def _import_v1(folder: Path, target: Path, choices: Choices) -> ImportReport:
     if choices.checkpoint is not None:
-        problem = f"is of nnU-Net v1, whose checkpoint is {nnunet_v1.CHECKPOINT}"
+        problem = f"is of nnU-Net v1, whose checkpoint is {nnunet.V1_CHECKPOINT}"
         raise ModelError(folder, problem, "leave --checkpoint out")
-    folds = _taken_folds(folder, nnunet_v1.CHECKPOINT, choices)
+    folds = _taken_folds(folder, nnunet.V1_CHECKPOINT, choices)
     homes = {fold: _v1_home(folder, fold) for fold in folds}
     plan = _common_plan(folder, list(homes.values()))
     named, assumed = _v1_labels(folder, plan, choices)
-    plans, dataset = nnunet_v2.plans_json(plan), nnunet_v2.dataset_json(plan, named)
-    nnunet_v2.write_layout(target, plans, dataset)
+    plans, dataset = nnunet.plans_json(plan), nnunet.dataset_json(plan, named)
+    nnunet.write_layout(target, plans, dataset)
     new_plan = read_plan(target, plan.configuration)
     chosen, intensities = _understood(folder, new_plan, choices)
-    notes = [*assumed, *_notes(folder, nnunet_v1.CHECKPOINT, new_plan, folds)]
+    notes = [*assumed, *_notes(folder, nnunet.V1_CHECKPOINT, new_plan, folds)]
     differences, parameters = [], 0
     for fold, home in homes.items():
-        file = home / nnunet_v1.CHECKPOINT
-        tensors = nnunet_v1.read_weights(file)
-        weights = nnunet_v2.brought_over(file, tensors, plan, new_plan)
-        nnunet_v2.write_checkpoint(target / f"fold_{fold}", weights, plan, plans, dataset)
+        file = home / nnunet.V1_CHECKPOINT
+        tensors = nnunet.read_weights(file)
+        weights = nnunet.brought_over(file, tensors, plan, new_plan)
+        nnunet.write_checkpoint(target / f"fold_{fold}", weights, plan, plans, dataset)
         segmenter = load_segmenter(target, folds=(fold,), takes_hu=intensities == "hu")  # from the file
         differences.append(_difference(file, tensors, plan, segmenter.networks[0]))
         parameters = sum(weight.numel() for weight in tensors.values())
@@ -317,13 +319,13 @@ def _import_v1(folder: Path, target: Path, choices: Choices) -> ImportReport:
         trainer=plan.trainer,
         configuration=plan.configuration,
         folds=folds,
-        checkpoint=nnunet_v2.CHECKPOINT,
+        checkpoint=nnunet.V2_CHECKPOINT,
         patch=plan.patch,
         spacing=plan.spacing,
         labels=new_plan.labels,
         chosen=chosen,
         intensities=intensities,
-        mirroring=_mirroring(target, folds, nnunet_v2.CHECKPOINT, choices),
+        mirroring=_mirroring(target, folds, nnunet.V2_CHECKPOINT, choices),
         parameters=parameters,
         max_softmax_difference=max(differences),
         notes=tuple(notes),
@@ -338,15 +340,15 @@ def _v1_home(folder: Path, fold: Fold) -> Path:
 
 def _common_plan(folder: Path, homes: Sequence[Path]) -> V1Plan:
     """The plan of the first fold, as v1 takes it, once all folds agree on the network and its input."""
-    files = [home / f"{nnunet_v1.CHECKPOINT}.pkl" for home in homes]
-    plans = [nnunet_v1.read_plan(file) for file in files]
+    files = [home / f"{nnunet.V1_CHECKPOINT}.pkl" for home in homes]
+    plans = [nnunet.read_plan(file) for file in files]
     for file, plan in zip(files, plans, strict=True):
         if replace(plan, content={}) != replace(plans[0], content={}):
             problem = f"its plans differ from those of {homes[0].name}"
             raise ModelError(file, problem, "import folds that were trained together")
-    if nnunet_v1.read_modalities(folder / "plans.pkl") != plans[0].modalities:
+    if nnunet.read_modalities(folder / "plans.pkl") != plans[0].modalities:
         problem = "its number of modalities is not that of the checkpoint"
-        raise ModelError(folder / "plans.pkl", problem, nnunet_v1.V1_REMEDY)
+        raise ModelError(folder / "plans.pkl", problem, nnunet.V1_REMEDY)
     return plans[0]
 
 
@@ -376,12 +378,12 @@ def _difference(
     size = [2 * int(n) for n in strides]  # two voxels at the bottleneck: one would leave nothing to normalise
     image = torch.randn((1, 1, *size), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        own = torch.softmax(nnunet_v1.forward(tensors, plan, image), 1)
+        own = torch.softmax(nnunet.forward(tensors, plan, image), 1)
         imported = torch.softmax(network(image), 1)
     difference = float((own - imported).abs().max())
     if not difference <= LARGEST_DIFFERENCE:
         problem = f"its softmax changes by {difference:.2g} when it is brought over"
-        raise ModelError(file, problem, nnunet_v1.V1_REMEDY)
+        raise ModelError(file, problem, nnunet.V1_REMEDY)
     return difference
 
 
@@ -557,7 +559,7 @@ def _free_place(name: str, out: Path | None) -> Path:
     target = out or models_folder() / name
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
         remedy = "remove it, or choose another --name or -o"
-        raise ModelError(target, "there is something here already", remedy)
+        raise ModelError(target, "something exists here already", remedy)
     return target
 
 

@@ -147,7 +147,7 @@ def _array(file: Path, group: h5py.Group, layer: str, name: str, room: int) -> n
         group = _child(file, group, folder, h5py.Group)
     dataset = _child(file, group, last, h5py.Dataset)
     if dataset.dtype.kind != "f" or dataset.is_virtual or dataset.external:
-        raise ModelError(file, f"weights {name} of layer {layer} are no plain array of numbers", REMEDY)
+        raise ModelError(file, f"weights {name} of layer {layer} are not a plain array of numbers", REMEDY)
     if math.prod(dataset.shape) > room:
         raise ModelError(file, f"layer {layer} is far larger than a DualNet's", REMEDY)
     array = np.asarray(dataset[()], dtype=np.float32)
@@ -162,7 +162,7 @@ def _child(file: Path, group: h5py.Group, name: str, kind: type) -> Any:
         raise ModelError(file, f"{name} is missing, or only a link, in {group.name}", REMEDY)
     member = group[name]
     if not isinstance(member, kind):
-        raise ModelError(file, f"{name} in {group.name} is no {kind.__name__.lower()}", REMEDY)
+        raise ModelError(file, f"{name} in {group.name} is not a {kind.__name__.lower()}", REMEDY)
     return member
 
 

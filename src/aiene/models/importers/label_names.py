@@ -79,7 +79,7 @@ def chosen_labels(
         of_nodes = _named(source, rest, _says_nodes, "lymph nodes", "--nodes-label")
     if of_nodes is None:
         problem = f"no name of its labels says that it is lymph nodes; it has {_listed(labels)}"
-        raise ModelError(source, problem, "say which it is with --nodes-label NAME or NUMBER")
+        raise ModelError(source, problem, "name it with --nodes-label NAME or NUMBER")
     if primary is None:
         rest = {name: value for name, value in labels.items() if name != of_nodes}
         of_primary = _named(source, rest, _says_primary, "the primary tumour", "--primary-label")
@@ -115,7 +115,7 @@ def _named(
     found = {name: value for name, value in labels.items() if says(name)}
     if len(found) > 1:
         problem = f"several of its labels could be {what}: {_listed(found)}"
-        raise ModelError(source, problem, f"say which it is with {flag} NAME or NUMBER")
+        raise ModelError(source, problem, f"name it with {flag} NAME or NUMBER")
     return next(iter(found), None)
 
 

@@ -130,7 +130,7 @@ def try_out(segmenter: Segmenter, file: Path) -> str | None:
         scores = segmenter.probabilities(cut)
         if not np.isfinite(scores).all():
             problem = "its answer on a synthetic neck holds values that are not numbers"
-            raise ModelError(file, problem, "get the model again")
+            raise ModelError(file, problem, "download the model again")
         only |= set(np.unique(scores.argmax(axis=0)).tolist())
         if len(only) > 1:
             return None

@@ -174,7 +174,9 @@ class Refit:
             risk = (self.columns[name] @ beta)[:, None]
             scale = float(risk.std())
             if not scale > 0:
-                raise NotEstimableError("the model says the same of every patient", "a slope needs a spread")
+                raise NotEstimableError(
+                    "the model gives every patient the same prediction", "a slope needs a spread"
+                )
             found = newton((risk / scale)[self.sets.order], self.sets, np.array([scale]))
             beta_1 = fit_cox(self.time, self.event, risk / scale).beta if found is None else found
             result[name] = float(beta_1[0]) / scale

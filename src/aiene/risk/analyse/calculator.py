@@ -10,7 +10,7 @@ import numpy as np
 
 from aiene.report.document import RESEARCH_ONLY, Figure
 from aiene.report.formatting import plain
-from aiene.report.page import filled
+from aiene.report.write import filled
 from aiene.risk.analyse.charts.nomogram import draw_nomogram
 from aiene.risk.analyse.cohort import EVENTS
 from aiene.risk.analyse.regression import MARKER, Sample
@@ -60,7 +60,7 @@ def _about(model: LockedModel) -> str:
     told, kind = model.development, "Fine-Gray (death competes)" if model.kind == "fine_gray" else "Cox"
     return (
         f"{kind} model of {told['patients']} patients with {told['events']} events; file {model.name}.json, "
-        f"SHA-256 {model.sha256}. A model is worth what its validation on other patients says."
+        f"SHA-256 {model.sha256}. How good a model is, only its validation on other patients can show."
     )
 
 

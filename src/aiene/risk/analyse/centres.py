@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.centre_models import RandomEffects, random_effects
 from aiene.stats.elementary import normal_quantile
-from aiene.stats.meta_analysis import RandomEffects, random_effects
 
 FEWEST_CENTRES = 3
 FEWEST_EVENTS = 20

@@ -14,8 +14,8 @@ from aiene.report.formatting import plain
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.grouping import Grouping
 from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import cox
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import NotEstimableError
 
 TEST_COLUMNS = (

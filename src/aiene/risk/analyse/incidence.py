@@ -26,7 +26,7 @@ from aiene.risk.analyse.curve_panels import (
 )
 from aiene.risk.analyse.records import Part
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import kaplan_meier
 from aiene.stats.tests import gray_pairwise, gray_test
@@ -197,7 +197,7 @@ def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -
             end,
             kind="km",
             title="1 - Kaplan-Meier, for comparison",
-            notes="Death taken for censoring: overstates the risk",
+            notes="Death treated as censoring: overstates the risk",
         ),
     ]
     outcome = stratum.outcome

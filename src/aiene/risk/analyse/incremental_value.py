@@ -31,7 +31,6 @@ from aiene.risk.analyse.model_comparison import (
 )
 from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
-from aiene.stats.brier import compared_brier, integrated_brier
 from aiene.stats.calibration import calibration
 from aiene.stats.concordance import concordance
 from aiene.stats.cox_model import fit_cox, nested_lrt
@@ -41,7 +40,7 @@ from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import Interval, NotEstimableError
 from aiene.stats.sample_size import MIN_EVENTS_PER_PARAMETER
 from aiene.stats.tests import log_rank
-from aiene.stats.time_auc import time_dependent_aucs
+from aiene.stats.time_dependent_accuracy import compared_brier, integrated_brier, time_dependent_aucs
 
 GRID = 20
 """Points in time of the integrated Brier score."""

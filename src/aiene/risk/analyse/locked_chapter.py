@@ -19,8 +19,8 @@ from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox, make_sample
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.schemes.scheme import Scheme
-from aiene.stats.prediction_sample_size import required_sample
 from aiene.stats.records import NotEstimableError
+from aiene.stats.sample_size import required_sample
 
 FOLDER = "models"
 SIMULATED = "SIMULATED AI-ENE COUNT: the model says nothing about patients."
@@ -119,7 +119,7 @@ def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
         "Expected "
         "slope: van Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an "
         "optimism of 0.05 in R², and the overall risk at "
-        f"{settings.decision_years:g} years known within 0.05, whichever is most; each of them stands in the "
+        f"{settings.decision_years:g} years known within 0.05, whichever is most; each of them is in the "
         "CSV."
     )
     return Table("locked_models", "Models locked for other cohorts", columns, plain_rows(rows), note)

@@ -22,9 +22,8 @@ from aiene.report.formatting import plain
 from aiene.risk.analyse.cohort import LABELS, numeric, words
 from aiene.risk.analyse.design import Term, coded
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
-from aiene.stats.cumulative_incidence import cumulative_incidence
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.elementary import step
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import NotEstimableError
 
@@ -74,7 +73,7 @@ class LockedModel:
             raise UsageError(f"model {self.name}: coefficients, errors and means do not fit its covariates.")
         steps = np.diff([0.0, *self.baseline_hazard]), np.diff([0.0, *self.baseline_years])
         if len(self.baseline_years) != len(self.baseline_hazard) or any((s < 0).any() for s in steps):
-            raise UsageError(f"model {self.name}: its baseline hazard does not rise with time.")
+            raise UsageError(f"model {self.name}: its cumulative baseline hazard decreases with time.")
         if self.endpoint not in LABELS or self.kind not in ("cox", "fine_gray"):
             raise UsageError(f"model {self.name}: unknown endpoint or kind of model.")
 
@@ -116,7 +115,7 @@ class LockedModel:
             unseen = _unseen(term, whole, matrix)
             for gone, why in (
                 (missing, "is missing"),
-                (unseen & ~missing, "has a level the model never saw"),
+                (unseen & ~missing, "has a level that the model was not fitted on"),
             ):
                 reason[gone & (reason == "")] = f"{term.label} {why}"
             for column in term.columns:
@@ -132,7 +131,7 @@ class LockedModel:
         """
         if beyond := [y for y in years if y > self.last_year]:
             raise NotEstimableError(
-                f"the model was followed for {self.last_year:.1f} years and says nothing of {beyond[0]:g}",
+                f"the model was followed for {self.last_year:.1f} years and gives no risk at {beyond[0]:g}",
                 "choose an earlier year",
             )
         hazard = step(np.array(self.baseline_years), np.array(self.baseline_hazard), np.array(years), 0.0)
@@ -268,12 +267,12 @@ def read_model(path: Path) -> LockedModel:
         model = LockedModel(terms=terms, **_tuples(content))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            path, "it is no locked model of aiene", "name a file that `analyse` wrote"
+            path, "it is not a locked model of aiene", "name a file that `analyse` wrote"
         ) from error
     if model.sha256 != signed:
         raise InputError(
-            path, "its content does not fit its signature: it was changed after it was locked",
-            "take the file as `analyse` wrote it",
+            path, "its content does not match its signature: it was changed after it was locked",
+            "use the file as `analyse` wrote it",
         )  # fmt: skip
     return model
 

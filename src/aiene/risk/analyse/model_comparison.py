@@ -15,9 +15,8 @@ from aiene.risk.analyse.grouping import Grouping, Groupings
 from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.cox_model import CoxFit
-from aiene.stats.cumulative_incidence import cumulative_incidence
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import Difference, Interval, NotEstimableError
 
 RELEARNED = "relearned"

@@ -23,8 +23,7 @@ from aiene.report.document import (
     Text,
 )
 from aiene.report.formatting import NOTHING, plain, words
-from aiene.report.page import page
-from aiene.report.write import draw_figures, rows_csv, write_figures, write_tables
+from aiene.report.write import draw_figures, page, rows_csv, write_figures, write_tables
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.page_layout import laid_out, numbered, places

@@ -22,10 +22,10 @@ from aiene.risk.analyse.cohort import Outcome, numeric
 from aiene.risk.analyse.design import Design, Term, estimable, make_design
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import Engine
 from aiene.stats.cox import cox as _cox
 from aiene.stats.cox_model import CoxFit
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.proportional_hazards import proportional_hazards, schoenfeld
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import information
@@ -78,7 +78,7 @@ def cox(
     try:
         return _cox(time, event, matrix, engine=engine, **settings)
     except np.linalg.LinAlgError as error:
-        problem = "the patients are too few for this model (a singular information matrix)"
+        problem = "there are too few patients for this model (a singular information matrix)"
         raise NotEstimableError(problem, "leave out covariates or merge sparse levels") from error
 
 
@@ -89,7 +89,7 @@ def guarded(what: str, function: Any, *arguments: Any) -> Any:
     except NotEstimableError as error:
         reason = str(error)
     except np.linalg.LinAlgError:
-        reason = "the patients are too few for it (a singular matrix)."
+        reason = "there are too few patients for it (a singular matrix)."
     return Part((Text(f"{what}: {reason}", kind="warning"),), (Skipped(what, reason),))
 
 

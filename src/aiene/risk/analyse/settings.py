@@ -107,7 +107,7 @@ class AnalysisSettings:
                 raise UsageError(sentence)
         unknown = [name for name in self.covariates if name not in KNOWN_COVARIATES]
         if unknown:
-            raise UsageError(f"unknown covariate {unknown[0]}; take of {', '.join(KNOWN_COVARIATES)}.")
+            raise UsageError(f"unknown covariate {unknown[0]}; choose from {', '.join(KNOWN_COVARIATES)}.")
 
     @property
     def every_year(self) -> tuple[float, ...]:
@@ -142,9 +142,9 @@ def parse_endpoints(names: tuple[str, ...] | list[str]) -> tuple[Endpoint, ...]:
     for name in (CONTROL.get(n.strip().lower(), n.strip().lower()) for n in names if n.strip()):
         match = [e for e in ENDPOINTS if e == name]
         if not match:
-            raise UsageError(f"unknown endpoint {name}; take of {', '.join(ENDPOINTS)}.")
+            raise UsageError(f"unknown endpoint {name}; choose from {', '.join(ENDPOINTS)}.")
         if match[0] not in found:
             found.append(match[0])
     if not found:
-        raise UsageError(f"no endpoint; take of {', '.join(ENDPOINTS)}.")
+        raise UsageError(f"no endpoint; choose from {', '.join(ENDPOINTS)}.")
     return tuple(found)

@@ -165,7 +165,7 @@ def _table(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Table:
         Column("changed_group", "Other combined group", "count"),
         Column("own", "Threshold"),
     )
-    note = "Patients whose count, class or group is another one than in the analysis above."
+    note = "Patients whose count, class or group differs from the analysis above."
     return Table("thresholds", "Patients who change by ENE threshold", columns, plain_rows(rows), note)
 
 

@@ -47,8 +47,8 @@ def build_by(source: Source, options: ImportOptions, mapping: Mapping) -> pd.Dat
     origin = options.origin or mapping.origin
     timed = [name for name in out if name.endswith("_time")]
     if timed and origin is None and "time_origin" not in out:
-        remedy = 'say origin = "diagnosis", "rt_start" or "rt_end"'
-        raise source.findings.refuse("the mapping does not say when the clock starts", remedy)
+        remedy = 'write origin = "diagnosis", "rt_start" or "rt_end"'
+        raise source.findings.refuse("the mapping does not state when follow-up starts", remedy)
     if origin is not None:
         out["time_origin"] = pd.Series(origin, index=source.raw.index, dtype="string")
     for header in mapping.keep:
@@ -73,8 +73,8 @@ def _days(source: Source, column: str, header: str, mapping: Mapping) -> pd.Seri
     bad = (texts.notna() & days.isna()).to_numpy(dtype=bool)
     if bad.any():
         source.findings.bad_values(
-            f'{header} holds "{texts[bad].iloc[0]}" in {rows_of(bad)}, no day as {mapping.date_format}',
-            "say in the mapping how days are written (date_format)",
+            f'{header} holds "{texts[bad].iloc[0]}" in {rows_of(bad)}, not a date like {mapping.date_format}',
+            "state in the mapping how dates are written (date_format)",
             column,
         )
     return days
@@ -88,7 +88,7 @@ def _refuse_dates(source: Source, header: str) -> None:
         problem = (
             f'{source.find(header)} holds the day "{texts[days].iloc[0]}" in {rows_of(days)}, not a time'
         )
-        remedy = "name the day on which the clock starts in the mapping (origin_date, and date_format)"
+        remedy = "name the column of the start of follow-up in the mapping (origin_date, and date_format)"
         raise source.findings.refuse(problem, remedy)
 
 
@@ -110,12 +110,12 @@ def _column(source: Source, name: str, header: str, mapping: Mapping) -> pd.Seri
         _refuse_dates(source, header)
         unit = mapping.units.get(name, mapping.unit)
         if unit not in PER_YEAR:
-            remedy = 'say unit = "days", "months" or "years" in the mapping; nothing is guessed'
+            remedy = 'write unit = "days", "months" or "years" in the mapping; it is not guessed'
             raise source.findings.refuse(f"the unit of {name} is not stated", remedy)
         return source.numbers(name, header, per=PER_YEAR[unit], unit=unit)
     if name.endswith("_cm"):
         unit = mapping.units.get(name, "cm")
         if unit not in LENGTHS:
-            raise source.findings.refuse(f"the unit of {name} cannot be {unit}", "say cm or mm")
+            raise source.findings.refuse(f"the unit of {name} cannot be {unit}", "write cm or mm")
         return source.numbers(name, header, per=LENGTHS[unit], unit=unit, whole="cm")
     return source.plain(name, header, understood=column.kind)

@@ -93,7 +93,7 @@ def _endpoints(source: Source, start: pd.Series | None) -> dict[str, pd.Series]:
     death = _years(source, "time of death", "Death")
     later = ((died == "1") & (death > last)).fillna(False).to_numpy(dtype=bool)
     if later.any():
-        source.findings.warn(f"death lies after the last follow-up in {rows_of(later)}; the later is taken")
+        source.findings.warn(f"death is after the last follow-up in {rows_of(later)}; the later is taken")
     end = pd.Series(np.fmax(last, death.where((died == "1").fillna(False).astype(bool))))
     end = since(source, end, start, "os_time")
     out = {"os_time": end, "os_event": died}

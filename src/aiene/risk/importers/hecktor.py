@@ -53,7 +53,7 @@ def _together(clinical: Path, endpoint: Path) -> pd.DataFrame:
         if "PatientID" not in table:
             raise InputError(path, "it has no column PatientID", "give the tables as HECKTOR gives them")
         if table["PatientID"].duplicated().any():
-            raise InputError(path, "a patient stands twice", "keep one row for each patient")
+            raise InputError(path, "a patient appears twice", "keep one row for each patient")
     wanted = [name for name in second.columns if name == "PatientID" or name not in first.columns]
     return first.merge(second[wanted], on="PatientID", how="left")
 
@@ -92,10 +92,10 @@ def build(source: Source, options: ImportOptions) -> pd.DataFrame:
     if lost:
         source.findings.warn(f"{lost} patients have no relapse status")
     source.findings.warn(
-        "HECKTOR tells relapse only: no overall survival, no distant control, no pack-years; dfs is its RFS"
+        "HECKTOR records only relapse: no overall survival, no distant control, no pack-years; dfs is its RFS"
     )
     source.findings.note(
-        "time_origin: the end of radiotherapy, as HECKTOR says it; not told by the table itself"
+        "time_origin: the end of radiotherapy, as documented by HECKTOR; the table itself does not state it"
     )
     return pd.DataFrame(out)
 
@@ -107,7 +107,8 @@ def _hpv(source: Source, options: ImportOptions, *, recent: bool) -> pd.Series:
         return source.coded("hpv", *headers, codes={"0": "negative", "1": "positive"})
     if options.hpv_one_is is None:
         source.findings.warn(
-            "HPV Status 0/1 has no stated polarity in HECKTOR 2025; left out, or say --hpv-one-is positive"
+            "HECKTOR 2025 does not state what HPV Status 0 and 1 mean; left out; to use it give --hpv-one-is "
+            "positive"
         )
         return pd.Series(pd.array([None] * len(source.raw), dtype="string"))
     other = "negative" if options.hpv_one_is == "positive" else "positive"

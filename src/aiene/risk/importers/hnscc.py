@@ -120,7 +120,9 @@ def _recurrence(source: Source, last: pd.Series) -> dict[str, pd.Series]:
         event = pd.Series(np.where(happened, "1", "0"), dtype="string")
         out[f"{name}_time"], out[f"{name}_event"] = failure_time(source, name, event, free, last)
         source.record(f"{name}_event", (header,), f'1 where it says "{marks.replace("|", " or ")}"', event)
-    source.findings.note("one recurrence per patient is told: a later one of the other kind is not known")
+    source.findings.note(
+        "only one recurrence per patient is recorded: a later one of the other kind is not known"
+    )
     return out
 
 
@@ -157,7 +159,8 @@ def build_opc(source: Source, options: ImportOptions) -> pd.DataFrame:
         "time_origin": pd.Series(origin, index=source.raw.index, dtype="string"),
     }
     source.findings.note(
-        "treatment: every combination but radiation alone counts as crt, induction included; see the preview"
+        "treatment: every combination except radiation alone counts as crt, induction included; "
+        "see the preview"
     )
     source.findings.note("control columns are inverted in this table: No is a failure")
     last = source.numbers("os_time", survival, per=_DAYS, unit="days")

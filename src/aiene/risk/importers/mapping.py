@@ -71,13 +71,13 @@ def read_mapping(path: Path) -> Mapping:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        problem = f"it is no mapping ({where}: {first['msg'][0].lower()}{first['msg'][1:]})"
+        problem = f"it is not a mapping file ({where}: {first['msg'][0].lower()}{first['msg'][1:]})"
         raise InputError(path, problem, "write one with --template") from error
     named = {*mapping.columns, *mapping.values, *mapping.constants, *mapping.units}
     foreign = sorted(named - set(BY_NAME))
     if foreign:
-        remedy = "the names of columns stand in the file that --template writes"
-        raise InputError(path, f"no canonical column is called {listed(foreign)}", remedy)
+        remedy = "the file that --template writes lists the columns"
+        raise InputError(path, f"there is no canonical column {listed(foreign)}", remedy)
     return mapping
 
 
@@ -90,15 +90,15 @@ def template(headers: Sequence[str] = ()) -> str:
     """
     known = {same_header(header).replace(" ", "_"): header for header in headers}
     lines = [
-        "# Which column of your table is which: fill in, and take away the # in front.",
+        "# Which column of your table is which: fill in, and remove the # in front.",
         "# Then: aiene risk import TABLE --from generic --map THIS_FILE -o OUT.csv",
         "",
-        '# unit = "days"          # of all times: days, months or years; nothing is guessed',
-        '# origin = "rt_start"    # when the clock starts: diagnosis, rt_start or rt_end',
-        '# origin_date = "RT start"     # where times are days of the calendar: header of the day it starts',
-        '# date_format = "%d/%m/%Y"     # how such days are written; 2026-11-30 unless it is said',
+        '# unit = "days"          # of all times: days, months or years; not guessed',
+        '# origin = "rt_start"    # start of follow-up: diagnosis, rt_start or rt_end',
+        '# origin_date = "RT start"     # if times are dates: header of the column with the start date',
+        '# date_format = "%d/%m/%Y"     # how such dates are written (default: 2026-11-30)',
         '# sheet = "Sheet1"       # of a workbook',
-        "# keep = []              # further columns to carry along",
+        "# keep = []              # further columns to copy",
     ]
     if headers:
         lines += ["", "# Your table has:", *(f"#   {header}" for header in headers)]
@@ -114,11 +114,11 @@ def template(headers: Sequence[str] = ()) -> str:
         '# edition_t = "7"',
         '# edition_n = "7"',
         "",
-        "# units of single columns, where they differ from the one above (sizes: cm or mm)",
+        "# units of single columns that differ from the one above (sizes: cm or mm)",
         "[units]",
         '# largest_node_cm = "mm"',
         "",
-        "# what your codes mean; an empty word means missing",
+        "# what your codes mean;  means missing",
         "# [values.os_event]",
         "# 1 = 0      # 1 in your table is censored",
         "# 2 = 1      # 2 in your table is dead",

@@ -113,9 +113,7 @@ def _time_of(
     days = np.where(happened, event_days, last_days)
     before = happened & (days < 0)
     if before.any():
-        source.findings.warn(
-            f"{name}: the event lies before RT start in {rows_of(before)}; counted at time 0"
-        )
+        source.findings.warn(f"{name}: the event is before RT start in {rows_of(before)}; counted at time 0")
     return _years(np.where(before, 0.0, days))
 
 
@@ -132,7 +130,7 @@ def _date(source: Source, header: str) -> pd.Series:
     if bad.any():
         shown = texts[bad].iloc[0]
         source.findings.bad_values(
-            f'{header} holds "{shown}" in {rows_of(bad)}, which is no date', "write month/day/year"
+            f'{header} holds "{shown}" in {rows_of(bad)}, which is not a date', "write month/day/year"
         )
     return found
 

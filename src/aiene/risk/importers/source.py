@@ -134,7 +134,9 @@ class Source:
             header = self.find(*headers)
             allowed = listed(list(codes), shown=10)
             self.findings.bad_values(
-                f"{header} holds {seen} in {rows_of(bad)}", f"known codes are {allowed}; mend them", column
+                f"{header} holds {seen} in {rows_of(bad)}",
+                f"known codes are {allowed}; correct the others",
+                column,
             )
         words = pd.Series(pd.array(values.to_numpy(), dtype="string")).replace("", pd.NA)
         self.record(column, headers, "codes", words, codings_of(texts, words))
@@ -150,7 +152,7 @@ class Source:
             seen = listed([f'"{code}"' for code in pd.unique(texts[bad])])
             header = self.find(*headers)
             self.findings.bad_values(
-                f"{header} holds {seen} in {rows_of(bad)}, which is no number", "mend them", column
+                f"{header} holds {seen} in {rows_of(bad)}, which is not a number", "correct them", column
             )
         out = values.astype("float64") / per
         self.record(column, headers, f"{unit} / {per:g} = {whole}" if per != 1 else unit or "number", out)

@@ -87,7 +87,7 @@ def by_edition(source: Source, edition: str | None, t: str, n: str, m: str) -> d
     """
     if edition is None:
         source.findings.warn(
-            "the table does not say which edition T and N are of; left out, or say --edition"
+            "the table does not state the edition of T and N; left out; use --edition to include them"
         )
         return {"m": staged(source, "m", m, "M", ("M0", "M1", "MX"))}
     if edition == "7":
@@ -134,7 +134,9 @@ def origin_of(source: Source, options: ImportOptions, own: Origin, *, stated: bo
     stated : whether its dictionary says so.
     """
     if options.origin is None and not stated:
-        source.findings.warn(f"the table does not say when its clock starts; taken as {own}, or say --origin")
+        source.findings.warn(
+            f"the table does not state when follow-up starts; taken as {own}; use --origin to change it"
+        )
     return options.origin or own
 
 
@@ -147,7 +149,7 @@ def only_origin(source: Source, options: ImportOptions, own: Origin, why: str) -
     """
     if options.origin not in (None, own):
         raise source.findings.refuse(
-            f"its times count from {own}, and {why}", f"leave out --origin {options.origin}"
+            f"its times start at {own}, and {why}", f"leave out --origin {options.origin}"
         )
 
 
@@ -172,7 +174,7 @@ def failure_time(
     before = happened & (time < 0)
     if before.any():
         source.findings.warn(
-            f"{name}: the event lies before the origin in {rows_of(before)}; counted at time 0"
+            f"{name}: the event is before the origin in {rows_of(before)}; counted at time 0"
         )
     return pd.Series(np.where(before, 0.0, time)), event
 

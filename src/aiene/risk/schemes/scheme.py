@@ -150,9 +150,9 @@ class Scheme:
         if self.source.kind not in ("prespecified", "derived"):
             return "source.kind is prespecified or derived"
         if not self.source.by.strip():
-            return "source.by must say who specified it"
+            return "source.by must name who specified it"
         if self.source.kind == "derived" and not (self.source.cohort and self.source.method):
-            return "a derived scheme says its source.cohort and source.method"
+            return "a derived scheme must state source.cohort and source.method"
         return ""
 
     def _wrong_cutoffs(self) -> str:
@@ -171,7 +171,7 @@ class Scheme:
             return f"base {self.base} has no group {', '.join(foreign)}"
         for group, row in self.mapping.items():
             if len(row) != len(self.classes):
-                return f"{group} maps {len(row)} classes, and the cutoffs make {len(self.classes)}"
+                return f"{group} maps {len(row)} classes, and the cutoffs give {len(self.classes)}"
         if len(set(self.groups)) != len(self.groups):
             return "a group is listed twice"
         used = {word for row in self.mapping.values() for word in row}
@@ -187,9 +187,11 @@ class Scheme:
         rows = [[place[word] for word in self.mapping[group]] for group in self.base_groups]
         for group, row in zip(self.base_groups, rows, strict=True):
             if row != sorted(row):
-                return f"{group} gets better with more {self.marker}; say monotone = false if that is meant"
+                return (
+                    f"{group} gets better with more {self.marker}; set monotone = false if that is intended"
+                )
         if any(list(column) != sorted(column) for column in zip(*rows, strict=True)) and self.base != "ajcc8":
-            return "a worse base group gets a better group; say monotone = false if that is meant"
+            return "a worse base group gets a better group; set monotone = false if that is intended"
         return ""
 
 
@@ -284,7 +286,7 @@ def _parsed(path: Path, content: dict[str, Any]) -> Scheme:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        problem = f"it is no scheme ({where}: {first['msg'][0].lower()}{first['msg'][1:]})"
+        problem = f"it is not a scheme file ({where}: {first['msg'][0].lower()}{first['msg'][1:]})"
         raise InputError(path, problem, "see docs/risk.md for a scheme file") from error
     return Scheme(
         name=file.name,

@@ -118,7 +118,7 @@ class CohortSettings:
         for holds, sentence in (
             (min(self.os_rate, self.dm_rate, self.lrf_rate) > 0, "hazards per year must be above 0."),
             (self.shape > 0, "the shape of the Weibull time must be above 0."),
-            (0 <= self.hpv_positive <= 1 and 0 <= self.hpv_missing < 1, "shares lie between 0 and 1."),
+            (0 <= self.hpv_positive <= 1 and 0 <= self.hpv_missing < 1, "shares must be between 0 and 1."),
             (0 < low <= high, "follow-up must be above 0 and rise."),
             (self.lost_per_year >= 0, "the hazard of being lost must not be negative."),
         ):
@@ -264,7 +264,7 @@ def _with_event_rate(
     if endpoint not in ENDPOINTS:
         raise UsageError(f"{endpoint}: events can be planned for {', '.join(ENDPOINTS)}.")
     if not 0 < wanted < 1:
-        raise UsageError("the event rate lies between 0 and 1.")
+        raise UsageError("the event rate must be between 0 and 1.")
 
     def share(log_rate: float) -> float:
         tried = settings.with_rate(endpoint, float(np.exp(log_rate)))

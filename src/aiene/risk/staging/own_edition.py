@@ -118,9 +118,9 @@ def read_edition(path: Path) -> Edition:
     try:
         told_by = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise InputError(path, f"it cannot be read ({error.strerror})", "check that it is there") from error
+        raise InputError(path, f"it cannot be read ({error.strerror})", "check that it exists") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, f"it is no TOML ({error})", _REMEDY) from error
+        raise InputError(path, f"it is not TOML ({error})", _REMEDY) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
@@ -143,7 +143,7 @@ def read_editions(paths: Sequence[Path]) -> tuple[Edition, ...]:
     for path in paths:
         edition = read_edition(path)
         if any(set(edition.columns) & set(one.columns) for one in found):
-            raise InputError(path, "another file has its name already", "give it a name of its own")
+            raise InputError(path, "another file already has this name", "choose another name")
         found.append(edition)
     return tuple(found)
 
@@ -155,9 +155,9 @@ def _problem(told_by: _File) -> str:
     if strange:
         return f"a row of stage names the N {', '.join(strange)}, which no row of n gives"
     if {f"{told_by.name}_n", f"{told_by.name}_stage"} & taken:
-        return f"the columns of {told_by.name} are there already; choose another name"
+        return f"the columns of {told_by.name} exist already; choose another name"
     if told_by.extension == "none" and any(row.extension is not None for row in told_by.n):
-        return "a row of n asks for the extension, and extension says none"
+        return "a row of n uses extension, but extension is 'none'"
     return ""
 
 

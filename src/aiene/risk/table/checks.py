@@ -23,7 +23,7 @@ def check_patients(table: pd.DataFrame, findings: Findings) -> None:
     again = (ids.duplicated(keep=False) & ids.notna()).to_numpy(dtype=bool)
     if again.any():
         names = pd.unique(ids[again]).tolist()
-        problem = f"{len(names)} patient{'s stand' if len(names) > 1 else ' stands'} more than once"
+        problem = f"{len(names)} patient{'s appear' if len(names) > 1 else ' appears'} more than once"
         remedy = f"keep one row each of {listed(names)} ({rows_of(again)})"
         findings.wrong(problem, remedy)
 
@@ -38,15 +38,15 @@ def check_editions(table: pd.DataFrame, findings: Findings) -> None:
         nameless = ((old | new) & edition.isna()).to_numpy(dtype=bool)
         if nameless.any():
             problem = (
-                f"{letter.upper()} stands in {letter}7 and {letter}8 without edition_{letter} in "
+                f"{letter.upper()} is given in {letter}7 and {letter}8 without edition_{letter} in "
                 f"{rows_of(nameless)}"
             )
-            findings.wrong(problem, f"say in edition_{letter} which of them holds (7, 8 or 9)")
+            findings.wrong(problem, f"state the edition in edition_{letter} (7, 8 or 9)")
         wrong = (old & ~new & (edition != "7")) | (new & ~old & (edition == "7"))
         wrong |= new & (edition == "9") & (letter == "n")
         wrong_rows = wrong.fillna(False).to_numpy(dtype=bool)
         if wrong_rows.any():
-            problem = f"edition_{letter} does not fit the column that {letter.upper()} stands in"
+            problem = f"edition_{letter} does not fit the column of {letter.upper()}"
             remedy = f"put edition 7 into {letter}7 and edition 8 into {letter}8 ({rows_of(wrong_rows)})"
             remedy += "; N of version 9 into n9" if letter == "n" else ""
             findings.wrong(problem, remedy)
@@ -82,7 +82,7 @@ def check_plausible(table: pd.DataFrame, findings: Findings) -> None:
         event = table[f"{name}_event"].dropna()
         if len(event) >= _MANY and event.nunique() == 1:
             what = "an event" if int(event.iloc[0]) == 1 else "censored"
-            findings.warn(f"{name}: every patient is {what}; is the coding the wrong way round?")
+            findings.warn(f"{name}: every patient is {what}; is the coding reversed?")
     check_later_failures(table, findings)
     check_imaging(table, findings)
     young = (table["age"] < _ADULT).to_numpy(dtype=bool)
@@ -95,7 +95,7 @@ def _check_unit(name: str, time: pd.Series, findings: Findings) -> None:
     if longest > _LONGEST_YEARS:
         unit = "days" if longest > 400 else "months"
         findings.warn(
-            f"{name}_time reaches {longest:.0f} years (median {middle:.1f}); were {unit} taken for "
+            f"{name}_time reaches {longest:.0f} years (median {middle:.1f}); were {unit} mistaken for "
             f"{'years or months' if unit == 'days' else 'years'}?"
         )
     elif len(time) >= _MANY and longest < _SHORTEST_YEARS:
@@ -113,7 +113,7 @@ def within_follow_up(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
         rows = late.fillna(False).to_numpy(dtype=bool)
         if rows.any():
             findings.warn(
-                f"{name}_time lies beyond os_time, without an event, in {rows_of(rows)}; ended at os_time"
+                f"{name}_time is beyond os_time, without an event, in {rows_of(rows)}; cut at os_time"
             )
             out.loc[rows, f"{name}_time"] = out.loc[rows, "os_time"]
     return out
@@ -127,8 +127,8 @@ def check_imaging(table: pd.DataFrame, findings: Findings) -> None:
         rows = after.fillna(False).to_numpy(dtype=bool)
         if rows.any():
             findings.note(
-                f"{name}: death after the end of its own follow-up in {rows_of(rows)}; it competes when it "
-                "happens, or say --dm-censor-at last_imaging"
+                f"{name}: death after the end of its own follow-up in {rows_of(rows)}; it counts as "
+                "competing; use --dm-censor-at last_imaging to censor instead"
             )
 
 
@@ -138,4 +138,4 @@ def check_later_failures(table: pd.DataFrame, findings: Findings) -> None:
         late = (table[f"{name}_event"] == 1) & (table[f"{name}_time"] > table["os_time"] + 1e-9)
         rows = late.fillna(False).to_numpy(dtype=bool)
         if rows.any():
-            findings.warn(f"{name}: the event lies after the last follow-up in {rows_of(rows)}; kept")
+            findings.warn(f"{name}: the event is after the last follow-up in {rows_of(rows)}; kept")

@@ -71,8 +71,8 @@ def placed(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     if unsaid:
         columns = f"the column{'s' * (len(unsaid) > 1)} {' and '.join(unsaid)}"
         findings.wrong(
-            f"{columns} {'do' if len(unsaid) > 1 else 'does'} not say which TNM edition is meant",
-            "say --edition 7 or --edition 8 if it is the same for all patients, else add the columns "
+            f"{columns} {'do' if len(unsaid) > 1 else 'does'} not state the TNM edition",
+            "use --edition 7 or --edition 8 if it is the same for all patients; otherwise add the columns "
             "edition_t and edition_n",
             "edition_t", "edition_n",
         )  # fmt: skip
@@ -96,7 +96,7 @@ def filled(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
         other = ((old | new) & out[name].notna() & (out[name] != (findings.edition or ""))).fillna(False)
         if findings.edition is not None and other.any():
             findings.warn(
-                f"--edition {findings.edition} is left aside where {name} says another ({rows_of(other)})"
+                f"--edition {findings.edition} is ignored where {name} states another ({rows_of(other)})"
             )
         by_column = pd.Series(np.where(old, "7", "8"), index=out.index, dtype="string")
         asked = by_column if findings.edition is None else findings.edition

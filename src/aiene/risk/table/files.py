@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene import cells
-from aiene.errors import InputError, OutputError, UsageError
-from aiene.extras import need
+from aiene import csv_tables
+from aiene.errors import InputError, OutputError, UsageError, need
 from aiene.results.atomic import make_folder, write_bytes
 
 EXCEL = (".xlsx", ".xlsm")
@@ -58,7 +57,7 @@ def read_raw(path: Path, *, sheet: str | None = None) -> pd.DataFrame:
     headers = [str(name).strip() for name in table.columns]
     twice = sorted({name for name in headers if headers.count(name) > 1})
     if twice:
-        problem = f"the header {twice[0] or 'of an unnamed column'} stands twice"
+        problem = f"the header {twice[0] or 'of an unnamed column'} appears twice"
         raise InputError(path, problem, "give every column its own name")
     if table.empty:
         raise InputError(path, "it has a header but no rows", "give one row per patient")
@@ -97,7 +96,7 @@ def table_bytes(table: pd.DataFrame, path: Path) -> bytes:
         return stream.getvalue()
     if ending in TEXT:
         separator = "," if ending == ".csv" else "\t"
-        return cells.table_bytes(table, delimiter=separator)
+        return csv_tables.table_bytes(table, delimiter=separator)
     raise UsageError(f"{path.name}: tables are written as .csv, .tsv, .xlsx or .parquet.")
 
 

@@ -48,7 +48,7 @@ def read_table(
 
     Raises
     ------
-    InputError : it cannot be read, a patient stands twice, or a value cannot be right.
+    InputError : it cannot be read, a patient appears twice, or a value cannot be right.
     TableError : more than one such problem; all are told at once.
     """
     raw = read_raw(path, sheet=sheet)
@@ -58,7 +58,7 @@ def read_table(
             "own write a mapping file with aiene risk import --template"
         )
         if sum(str(c).startswith("Unnamed") for c in raw.columns) > len(raw.columns) / 2:
-            remedy = "its first row is no header: take away the rows above the header, and unmerge its cells"
+            remedy = "its first row is not a header: remove the rows above the header, and unmerge its cells"
         raise Findings(path.name).refuse("it has no column patient_id", remedy)
     table = complete(raw, name=path.name, lenient=lenient, default_site=default_site, edition=edition)
     table.attrs.update(source="canonical", source_name=path.name, source_sha256=file_sha256(path))
@@ -83,7 +83,7 @@ def complete(
     known = placed(_known_names(table, findings), findings)
     own = [str(name) for name in known if name not in BY_NAME]
     if own:
-        findings.note(f"columns that are carried along but not read: {listed(own, shown=8)}")
+        findings.note(f"columns that are copied but not used: {listed(own, shown=8)}")
     return finish(known, findings)
 
 
@@ -141,7 +141,10 @@ def _with_site(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     if "site" in table and table["site"].notna().any():
         return table
     if site is None:
-        findings.warn("it has no site: nothing can be staged; say --default-site oropharynx if all are that")
+        findings.warn(
+            "it has no site, so nothing can be staged; use --default-site oropharynx if that is the site of "
+            "all patients"
+        )
         return table
     findings.note(f"site: {site} for every patient, as asked for")
     return table.assign(site=site)
@@ -190,7 +193,7 @@ def _pack_years_with_words(texts: pd.DataFrame, findings: Findings) -> pd.DataFr
     out.loc[bounded, "pack_years_class"] = out.loc[bounded, "pack_years_class"].fillna(classes)
     out.loc[bounded, "pack_years"] = pd.NA
     findings.note(
-        f"pack_years: bounds such as {words[bounded].iloc[0]} give a class only ({rows_of(bounded)})"
+        f"pack_years: bounds such as {words[bounded].iloc[0]} give only a class ({rows_of(bounded)})"
     )
     return out
 
@@ -230,6 +233,6 @@ def _derived(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
         out.loc[never, "pack_years_derived"] = True
         findings.note(
             f"pack_years: 0 for regressions where a never smoker has no number ({rows_of(never)}); "
-            "no class is made from it"
+            "no class is derived from it"
         )
     return out

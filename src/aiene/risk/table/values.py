@@ -143,7 +143,7 @@ def without_totals(table: pd.DataFrame, ids: str, findings: Findings) -> pd.Data
     if not sums.any():
         return table
     named = listed([f'"{word}"' for word in pd.unique(table[ids][sums])])
-    findings.warn(f"{named} in {rows_of(sums)} is no patient but sums the table up; left out")
+    findings.warn(f"{named} in {rows_of(sums)} summarises the table and is not a patient; left out")
     return table.loc[~sums].reset_index(drop=True)
 
 
@@ -216,19 +216,19 @@ def _within(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
     if column.name.endswith("_time"):
         problem = f"{column.name} is negative ({shown}) in {rows_of(outside)}"
         findings.bad_values(
-            problem, "a time counts from the origin on; mend the dates or the origin", column.name
+            problem, "times cannot be before the origin; correct the dates or the origin", column.name
         )
     else:
         limits = f"{column.low:g} to {column.high:g}" if math.isfinite(column.high) else f"{column.low:g} on"
-        problem = f"{column.name} is {shown} in {rows_of(outside)}, and can only be from {limits}"
-        findings.bad_values(problem, "mend the values or their unit", column.name)
+        problem = f"{column.name} is {shown} in {rows_of(outside)}, but must be from {limits}"
+        findings.bad_values(problem, "correct the values or their unit", column.name)
     return values.mask(outside)
 
 
 def _tell_bad(texts: pd.Series, bad: np.ndarray, column: Column, findings: Findings) -> None:
     problem = f"{column.name} holds {_quoted(texts[bad])} in {rows_of(bad)}"
     if column.kind == "event" and set(pd.unique(texts.dropna())) <= {"1", "2"}:
-        problem = f"{column.name} is coded 1 and 2, which can mean either way"
+        problem = f"{column.name} is coded 1 and 2, which is ambiguous"
         findings.wrong(problem, _remedy(column), column.name)  # lenient too: what 1 means is as open as 2
         return
     findings.bad_values(problem, _remedy(column), column.name)
@@ -239,7 +239,7 @@ def _quoted(texts: pd.Series) -> str:
 
 
 def _remedy(column: Column) -> str:
-    mapping = f"or say what they mean under [values.{column.name}] of a mapping file (aiene risk import)"
+    mapping = f"or explain them under [values.{column.name}] of a mapping file (aiene risk import)"
     if column.kind == "event":
         return f"an event is 0 (censored) or 1 (happened); recode them, {mapping}"
     if column.kind == "category":

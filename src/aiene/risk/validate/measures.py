@@ -16,11 +16,11 @@ from aiene.risk.analyse.centres import Scale, pooled
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.bootstrap import bootstrap
-from aiene.stats.brier import brier_score
 from aiene.stats.calibration import Calibration, calibration
 from aiene.stats.concordance import concordance
 from aiene.stats.decision_curve import DecisionCurve, decision_curve
 from aiene.stats.records import Interval, NotEstimableError
+from aiene.stats.time_dependent_accuracy import brier_score
 
 THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
 FEWEST_EVENTS = 10

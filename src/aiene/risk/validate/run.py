@@ -264,7 +264,7 @@ def _analysis(
         Section("discrimination", "Discrimination", (discrimination_table(found, settings),)),
         Section("calibration", "Calibration", calibration_items(found, outcome.n, settings)),
         Section("accuracy", "Accuracy", (brier_table(found, settings),) if found.brier else ()),
-        Section("decision", "Would it help to act on it?", _one(decision_figure(found, outcome.n, settings))),
+        Section("decision", "Would acting on it help?", _one(decision_figure(found, outcome.n, settings))),
         Section("centres", "Centres", centre_items(found, settings)),
     ]
     if not found.centres:
@@ -345,9 +345,8 @@ def _warnings(applied: _Applied) -> tuple[str, ...]:
     if events >= 100:
         return ()
     return (
-        f"{events} events: an external validation needs about 100 events or more, or its intervals say "
-        "little "
-        "(Collins, Ogundimu and Altman 2016, Stat Med 35:214).",
+        f"{events} events: an external validation needs about 100 events or more, or its intervals are "
+        "too wide to be useful (Collins, Ogundimu and Altman 2016, Stat Med 35:214).",
     )
 
 

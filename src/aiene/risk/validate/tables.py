@@ -214,9 +214,8 @@ def centre_items(found: Found, settings: AnalysisSettings) -> tuple[Item, ...]:
     note = (
         "O/E and slope at the last horizon that the centre's follow-up reaches. C is pooled as a logit, O/E "
         "as a "
-        "logarithm. I²: share of the variance between centres that is no chance. Where the value of a "
-        "further "
-        "centre is to be expected stands in the CSV (next_lower, next_upper)."
+        "logarithm. I²: share of the variance between centres that is not due to chance. The range "
+        "in which a further centre is expected is in the CSV (next_lower, next_upper)."
     )
     table = Table("centres", "Centres", tuple(columns), plain_rows(found.centres), note)
     if not measures:
@@ -232,5 +231,5 @@ def _triple(row: dict[str, Any], key: str) -> tuple[Any, ...]:
 def left_out_table(rows: Sequence[dict[str, Any]]) -> Table:
     """How many patients could not be judged, by reason."""
     columns = (Column("reason", "Reason"), Column("n", "Patients", "count"))
-    note = "Who they are stands in excluded.csv."
-    return Table("left_out", "Patients that take no part", columns, plain_rows(rows), note)
+    note = "They are listed in excluded.csv."
+    return Table("left_out", "Patients who were not included", columns, plain_rows(rows), note)

@@ -7,6 +7,7 @@ const place = `aiene ${state.run} ${state.id}`
 const labels = new Labels(new ArrayBuffer(352))
 const viewer = new Viewer(document.getElementById('stage'), [])
 const undo = []
+const moment = (time) => `${time.slice(0, 16).replace('T', ' ')} UTC` // of an ISO time that is in UTC
 let tool = 'look'
 let joins = []
 let rejected = {}
@@ -67,11 +68,13 @@ function show() {
     Object.assign(button, { type: 'button', textContent: node.name })
     button.setAttribute('aria-pressed', String(node.value === viewer.chosen))
     const axes = node.long ? `${number(node.long, 1)} x ${number(node.short_axis, 1)}` : '–'
-    const cells = ['', number(node.ene, 4), number(node.pos, 4), number(node.mm3, 0), axes, node.side || '–']
+    const cells = ['', node.ene ?? '–', node.pos ?? '–', number(node.mm3, 0), axes, node.side || '–']
     cells.forEach((text, at) => {
       const box = document.createElement('td')
       if (at === 0) box.append(button)
       else box.textContent = text
+      const verdict = { ene: 'yes', none: 'no' }[node.kind]
+      if (at === 1 && verdict) box.prepend(Object.assign(document.createElement('span'), { className: `chip ${node.kind}`, textContent: verdict }), ' ')
       if (at > 0 && at < 5) box.className = 'num'
       line.append(box)
     })
@@ -91,7 +94,7 @@ function show() {
   }))
   document.getElementById('versions').replaceChildren(...state.versions.map((version) => {
     const line = Object.assign(document.createElement('li'), { textContent: `${version.status}${version.edited ? ', drawn on' : ''}` })
-    line.append(Object.assign(document.createElement('small'), { textContent: `${version.time} ${version.reason}` }))
+    line.append(Object.assign(document.createElement('small'), { textContent: `${moment(version.time)} ${version.reason}` }))
     return line
   }))
   viewer.drawOver()
@@ -313,7 +316,7 @@ async function restore() {
   rejected = kept.rejected
   state.base = kept.base
   unsaved = true
-  say('told', `Unsaved strokes of ${kept.time} are here again.`)
+  say('told', `Your unsaved strokes of ${moment(kept.time)} have been restored.`)
   show()
 }
 

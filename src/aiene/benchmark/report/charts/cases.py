@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiene.benchmark.comparators.adapters import reads_files
 from aiene.benchmark.report.chart import Chart
 from aiene.benchmark.report.charts.curves import panels
-from aiene.benchmark.report.names import endpoint_title
-from aiene.benchmark.report.results_reader import Source, value
+from aiene.benchmark.report.results_reader import Source, endpoint_title, value
 from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig
 from aiene.report.style import FAINT, INK, label, legend_height, look, new_figure, place, rule
@@ -160,7 +159,7 @@ def cost(source: Source, name: str) -> Figure | None:
         "time_dice",
         f"Time of a case against Dice of {name}",
         "Median seconds of a case with quartiles, mean Dice with its 95 % interval. Open markers: "
-        "predictions that lay ready, whose time is that of reading.",
+        "existing predictions, whose time is that of reading.",
         lambda: _draw_time_against_dice(points, name),
         by_column(
             ("model", "seconds", "seconds_q1", "seconds_q3", f"dice_{name}", "low", "high", "time_of"), rows

@@ -273,7 +273,7 @@ def _said(
     result = (
         f"cut-offs {cut} AI-ENE nodes and {found.n_groups} ordered groups"
         if cut
-        else "no cut-off that is better than the old groups alone, which stay as they are"
+        else "no cut-off better than the old groups alone, which stay unchanged"
     )
     where = (
         f"a training part of {int(train.sum())} patients ({int(outcome.event[train].sum())} events), and "
@@ -312,7 +312,7 @@ def _worth(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
         "interval. The apparent value is on the patients that chose the cut-offs and must not be reported "
         f"alone. Seed {settings.seed}."
     )
-    return Table("derived_worth", "What the derived groups are worth", columns, plain_rows(rows), note)
+    return Table("derived_worth", "Performance of the derived groups", columns, plain_rows(rows), note)
 
 
 def _mapping(found: Derived, material: _Material) -> Table:

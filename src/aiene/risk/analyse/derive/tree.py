@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aiene.extras import need
+from aiene.errors import need
 from aiene.report.document import Column, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.derive.search import FEWEST_IN_GROUP, SMALLEST_SHARE, Derived

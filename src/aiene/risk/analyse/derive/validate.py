@@ -68,7 +68,7 @@ def split_mask(event: np.ndarray, settings: AnalysisSettings) -> np.ndarray:
         rows = rng.permutation(np.flatnonzero(event == value))
         train[rows[: round(settings.train_fraction * rows.size)]] = True
     if train.all() or not train.any():
-        raise NotEstimableError("the patients are too few to be split", "use more patients")
+        raise NotEstimableError("there are too few patients to split", "use more patients")
     return train
 
 

@@ -87,7 +87,7 @@ def _tried(name: str, outcome: Outcome, model: Any, settings: AnalysisSettings) 
     try:
         found = model()
     except (NotEstimableError, np.linalg.LinAlgError) as error:
-        reason = str(error) if isinstance(error, NotEstimableError) else "the patients are too few for it"
+        reason = str(error) if isinstance(error, NotEstimableError) else "there are too few patients for it"
         return row | {"remark": reason}
     if isinstance(found, Coefficient):
         return row | _effect(found)

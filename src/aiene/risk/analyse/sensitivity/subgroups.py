@@ -16,9 +16,9 @@ from aiene.risk.analyse.cohort import LABELS, Outcome, numeric, words
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.elementary import holm
-from aiene.stats.fine_gray import fine_gray
 from aiene.stats.records import NotEstimableError
 
 FEWEST_EVENTS = 10

@@ -18,7 +18,7 @@ from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox_model import nested_lrt
-from aiene.stats.delayed_entry import cox_with_entry, piecewise_cox
+from aiene.stats.proportional_hazards import cox_with_entry, piecewise_cox
 from aiene.stats.records import Coefficient, NotEstimableError
 from aiene.stats.splines import restricted_cubic_spline
 from aiene.stats.survival_curves import rmst_difference
@@ -120,7 +120,9 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
         try:
             found: Coefficient = model()
         except (NotEstimableError, np.linalg.LinAlgError) as error:
-            reason = str(error) if isinstance(error, NotEstimableError) else "the patients are too few for it"
+            reason = (
+                str(error) if isinstance(error, NotEstimableError) else "there are too few patients for it"
+            )
             rows.append({"model": name, **row, "remark": reason})
             return None
         effect = {"hr": found.hr, "lower": found.lower, "upper": found.upper, "p": found.p}

@@ -1,26 +1,147 @@
-"""Regression on the cumulative incidence with competing events: Fine and Gray's model."""
+"""Competing events: cumulative incidence by Aalen and Johansen, and its regression by Fine and Gray."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from aiene.errors import UsageError
-from aiene.extras import need
+from aiene.errors import UsageError, need
 from aiene.stats.cox_model import monotone, risk_sets, wald_rows
-from aiene.stats.elementary import chi2_tail, step
+from aiene.stats.elementary import chi2_tail, normal_quantile, step, unseen_limit
+from aiene.stats.life_table import LifeTable, life_table, survival_steps
 from aiene.stats.records import (
     Coefficient,
     Floats,
+    HorizonEstimate,
     Ints,
     NotEstimableError,
     check_design,
     check_fraction,
     check_outcome,
+    known_until,
 )
+from aiene.stats.survival_curves import StepCurve, from_zero, within_unit
+
+IncidenceInterval = Literal["log-log", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncidenceCurve(StepCurve):
+    """Cumulative incidence (k,) of one cause, and the events (k,) of the other at each time."""
+
+    incidence: Floats
+    n_competing: Floats
+    cause: int
+
+    def values_at(self, times: ArrayLike) -> Floats:
+        """Incidence at any times, after the last one its last value."""
+        return step(self.times, self.incidence, np.asarray(times, dtype=np.float64), 0.0)
+
+    def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
+        """Incidence at each horizon with its interval; before the first event by the patients known there."""
+        found = [self.estimate_at(self.incidence, float(horizon)) for horizon in horizons]
+        return tuple(one if one.n_events else one._replace(upper=self._unseen(one)) for one in found)
+
+    def _unseen(self, at: HorizonEstimate) -> float:
+        known = at.at_risk + self.n_competing[self.times < at.time].sum()
+        return float(unseen_limit(known, self.confidence)) if known else float("nan")
+
+
+def cumulative_incidence(
+    time: ArrayLike,
+    state: ArrayLike,
+    *,
+    cause: int = 1,
+    confidence: float = 0.95,
+    interval: IncidenceInterval = "log-log",
+) -> IncidenceCurve:
+    """Cumulative incidence of one cause while the other competes.
+
+    Parameters
+    ----------
+    time : (n,) not negative.
+    state : (n,) 0 censored, 1 event, 2 competing event.
+    interval : scale of the interval; `log-log` is log(-log(incidence)), which stays within 0 and 1.
+
+    Raises
+    ------
+    UsageError : see `check_outcome`; or `cause` is neither 1 nor 2.
+    NotEstimableError : no patient.
+
+    References
+    ----------
+    Aalen and Johansen 1978, Scand J Stat 5:141; variance of Aalen 1978, Ann Stat 6:701.
+    """
+    times, codes = check_outcome(time, state, competing=True)
+    if cause not in (1, 2):
+        raise UsageError(f"cause {cause}: choose 1 or 2.")
+    table = life_table(times, codes, codes=2)
+    before = np.concatenate([[1.0], survival_steps(table)[:-1]])
+    incidence = np.cumsum(before * table.events[:, cause - 1] / table.at_risk)
+    error = np.sqrt(_variance(table, before, incidence, cause))
+    z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
+    lower, upper = _incidence_limits(incidence, error, z, interval)
+    other = table.events[:, 2 - cause]
+    known = table.at_risk + np.cumsum(other) - other
+    upper = np.where(incidence > 0, upper, unseen_limit(known, confidence))
+    start = partial(from_zero, table.times)
+    return IncidenceCurve(
+        times=start(table.times, 0.0),
+        incidence=start(incidence, 0.0),
+        lower=start(lower, 0.0),
+        upper=start(upper, float(unseen_limit(times.size, confidence))),
+        std_error=start(error, 0.0),
+        at_risk=start(table.at_risk, float(times.size)),
+        n_events=start(table.events[:, cause - 1], 0.0),
+        n_competing=start(other, 0.0),
+        n=times.size,
+        events=int((codes == cause).sum()),
+        cause=cause,
+        interval=interval,
+        confidence=confidence,
+        last_time=float(times.max()),
+        known_until=known_until(times, codes),
+    )
+
+
+def _variance(table: LifeTable, before: Floats, incidence: Floats, cause: int) -> Floats:
+    """Aalen's variance, with the correction for ties: R's cuminc gives the same.
+
+    Each event of the own cause adds (1 + (F(u) - F(t)) / S(u))^2 times its share of the variance, each event
+    of the other ((F(u) - F(t)) / S(u))^2; the squares are multiplied out, so that sums run over u alone.
+    """
+    n, own = table.at_risk, table.events[:, cause - 1]
+    after = before * (1.0 - table.events.sum(axis=1) / n)
+    known = after > 1e-15  # once nobody is left only the last own events add to the variance
+    inverse = np.divide(1.0, after, out=np.zeros_like(after), where=known)
+    ratio = incidence * inverse
+    squares, crosses, parts = (np.zeros_like(after) for _ in range(3))
+    for deaths, start in ((own, 1.0), (table.events.sum(axis=1) - own, 0.0)):
+        shares = before**2 * deaths / n**2 * (1.0 - np.maximum(deaths - 1.0, 0.0) / np.maximum(n - 1.0, 1.0))
+        squares += np.cumsum((start + ratio) ** 2 * shares)
+        crosses += np.cumsum((start + ratio) * inverse * shares)
+        parts += np.cumsum(inverse**2 * shares)
+    return np.asarray(np.maximum(squares - 2.0 * incidence * crosses + incidence**2 * parts, 0.0))
+
+
+def _incidence_limits(
+    incidence: Floats, error: Floats, z: float, interval: IncidenceInterval
+) -> tuple[Floats, Floats]:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if interval == "log-log":
+            scaled = z * error / (incidence * np.log(incidence))
+            lower, upper = incidence ** np.exp(-scaled), incidence ** np.exp(scaled)
+        elif interval == "plain":
+            lower, upper = incidence - z * error, incidence + z * error
+        else:
+            raise UsageError(f"interval {interval}: choose log-log or plain.")
+    return within_unit(incidence, lower, upper, incidence < 1)
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,31 @@
-"""An association with a peer, and in one sentence why there is none."""
+"""DIMSE as a caller: an association with a peer, C-STORE, C-FIND and C-ECHO.
+
+Where there is no association, one sentence says why. Associations for sending have exactly the presentation
+contexts that the objects need.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from aiene.errors import ProblemError
-from aiene.extras import need
+from aiene.errors import ProblemError, need
+from aiene.ingest.dicom.header import quiet
 from aiene.pacs.config import Peer
+from aiene.pacs.objects import Delivery, Outgoing
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.presentation import PresentationContext
+
 
 EXTRA: Final = "hospital"
 _SERVICE_USER: Final = 1
@@ -28,7 +36,7 @@ _REJECTED: Final = {
         "enter {own} with this machine's address in its configuration",
     ),
     (1, 7): ("it is not called {title}", "correct the AE title of the peer"),
-    (1, 2): ("it does not take the application context", "check that it is a DICOM port"),
+    (1, 2): ("it does not accept the application context", "check that it is a DICOM port"),
     (3, 1): ("it is busy", "try again later"),
     (3, 2): ("it has as many associations as it allows, or no room", "try again later"),
 }
@@ -48,6 +56,10 @@ class PeerError(ProblemError):
         super().__init__(problem, remedy)
         self.args = (problem, remedy, passing)
         self.passing = passing
+
+
+class NoClassError(PeerError):
+    """A peer that we reach, and that accepts none of the classes which an association asked for."""
 
 
 def netdicom(purpose: str) -> Any:
@@ -127,15 +139,16 @@ def _refusal(found: Association, peer: Peer, own_title: str) -> PeerError:
         source, why = int(primitive.result_source or 0), int(primitive.diagnostic or 0)
         words = {"own": own_title, "title": peer.ae_title}
         problem, remedy = _REJECTED.get(
-            (source, why), ("it refused the association without a reason", "look into its log")
+            (source, why), ("it refused the association without a reason", "look at its log")
         )
         # a caller that it does not know stays unknown, whatever "transient" it says
         passing = primitive.result == _TRANSIENT and source != _SERVICE_USER
         return PeerError(f"{peer.address}: {problem.format(**words)}", remedy.format(**words), passing)
     if found.rejected_contexts and not found.accepted_contexts:
         names = sorted({str(UID(str(cx.abstract_syntax)).name) for cx in found.rejected_contexts})
-        return PeerError(
-            f"{peer.address}: it takes none of {', '.join(names)}", "allow these classes in its configuration"
+        return NoClassError(
+            f"{peer.address}: it accepts none of {', '.join(names)}",
+            "allow these classes in its configuration",
         )
     return _unreachable(peer)
 
@@ -178,3 +191,140 @@ def _unreachable(peer: Peer) -> PeerError:
         "check that the port speaks DICOM, with TLS or without as configured",
         passing=True,
     )
+
+
+_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"  # Study Root Query/Retrieve, FIND
+_SUCCESS: Final = 0x0000
+_DUPLICATE: Final = 0x0111
+_WORDS: Final = {
+    0x0122: "it does not accept this class of object",
+    0x0124: "it does not allow us to store",
+    0x0117: "it considers the object's UID invalid",
+}
+_MAX_CONTEXTS: Final = 128  # of an association (PS3.8 9.3.2.2)
+
+
+def send(
+    objects: Sequence[Outgoing], peer: Peer, own_title: str, on_delivery: Callable[[Delivery], None]
+) -> list[Delivery]:
+    """Send objects over one association.
+
+    An association that breaks leaves the rest `unreached`.
+
+    Raises
+    ------
+    PeerError : there is no association.
+    """
+    wanted = list(dict.fromkeys((o.sop_class, o.syntax) for o in objects))
+    done: list[Delivery] = []
+    for start in range(0, len(wanted), _MAX_CONTEXTS):
+        pairs = wanted[start : start + _MAX_CONTEXTS]
+        mine = [o for o in objects if (o.sop_class, o.syntax) in pairs]
+        with associated(peer, own_title, [context(*pair) for pair in pairs]) as found:
+            taken = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in found.accepted_contexts}
+            for item in mine:
+                done.append(_store(found, item, (item.sop_class, item.syntax) in taken))
+                on_delivery(done[-1])
+    return done
+
+
+def _store(found: Any, item: Outgoing, is_taken: bool) -> Delivery:
+    if not is_taken:
+        return Delivery(item, "refused", f"it does not accept {item.kind} in this transfer syntax")
+    if not found.is_established:
+        return Delivery(item, "unreached", "it ended the association")
+    try:
+        with quiet():
+            answer = found.send_c_store(dcmread(item.file))
+    except (RuntimeError, ValueError) as error:
+        return Delivery(item, "unreached" if isinstance(error, RuntimeError) else "refused", str(error))
+    status = answer.get("Status")
+    if status is None:
+        return Delivery(item, "unreached", "it gave no answer")
+    kind, reason = judge(status, str(answer.get("ErrorComment") or ""))
+    return Delivery(item, kind, reason)
+
+
+def judge(status: int, comment: str = "") -> tuple[Literal["accepted", "there", "refused", "unreached"], str]:
+    """What the status of a C-STORE response means (PS3.4 B.2.3, PS3.7 C)."""
+    said = f" ({comment})" if comment else ""
+    if status == _SUCCESS:
+        return "accepted", ""
+    if status == _DUPLICATE:
+        return "there", ""
+    if status >> 12 == 0xB:
+        return "accepted", f"with warning {status:04X}{said}"
+    if status >> 8 == 0xA7:
+        return "unreached", f"it is out of resources ({status:04X}){said}"
+    return "refused", f"{_WORDS.get(status, 'it refused the object')} (status {status:04X}){said}"
+
+
+def there_already(objects: Sequence[Outgoing], peer: Peer, own_title: str) -> set[str] | None:
+    """The SOP instance UIDs among `objects` that the archive has; None where it answers no queries.
+
+    Raises
+    ------
+    PeerError : it cannot be reached.
+    """
+    netdicom("Asking an archive")
+    found: set[str] = set()
+    try:
+        with associated(peer, own_title, [context(_FIND)]) as association:
+            for item in objects:
+                query = Dataset()
+                query.QueryRetrieveLevel = "IMAGE"
+                query.StudyInstanceUID, query.SeriesInstanceUID = item.study, item.series
+                query.SOPInstanceUID = item.sop_instance
+                answers = matches(association, query)
+                found |= {str(a.get("SOPInstanceUID")) for a in answers} & {item.sop_instance}
+    except NoClassError:
+        return None
+    return found
+
+
+def matches(association: Any, query: Dataset) -> list[Dataset]:
+    """The answers to a C-FIND.
+
+    Raises
+    ------
+    PeerError : it fails or breaks off.
+    """
+    found: list[Dataset] = []
+    try:
+        for status, identifier in association.send_c_find(query, _FIND):
+            code = status.get("Status")
+            if code in (0xFF00, 0xFF01) and identifier is not None:
+                found.append(identifier)
+            elif code is None or code not in (0xFF00, 0xFF01, _SUCCESS):
+                raise _refused_query(code, str(status.get("ErrorComment") or ""))
+    except RuntimeError as error:
+        raise _refused_query(None, "") from error
+    return found
+
+
+def _refused_query(code: int | None, comment: str) -> PeerError:
+    if code is None:
+        return PeerError("the archive ended the connection while it was asked", "try again", passing=True)
+    said = f": {comment}" if comment else ""
+    return PeerError(
+        f"the archive refused the query (status {code:04X}{said})",
+        "check what it allows us to ask",
+        passing=code >> 8 == 0xA7,
+    )
+
+
+def echo(peer: Peer, own_title: str) -> None:
+    """A C-ECHO.
+
+    Raises
+    ------
+    PeerError : no answer, or not success.
+    """
+    with associated(peer, own_title, [context("1.2.840.10008.1.1")]) as found:
+        status = found.send_c_echo().get("Status")
+    if status != _SUCCESS:
+        raise PeerError(
+            f"{peer.address}: it did not answer C-ECHO with success",
+            "look at its log",
+            passing=status is None,
+        )

@@ -1,15 +1,91 @@
-"""CSV tables that a user writes by hand: read strictly, since a shifted column would move numbers."""
+"""CSV tables: cells of those that we write, escaped, and tables that a user writes by hand, read strictly.
+
+Every CSV of the package goes through here. A cell of text that begins with `=`, `+`, `-`, `@`, a tab or a
+line end is a formula to Excel and LibreOffice (OWASP "CSV injection"); it gets an apostrophe before it.
+Numbers stay numbers, also those that are text already.
+
+A user's table is read strictly since a shifted column would move numbers.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from aiene.errors import InputError, TableError, case_name, file_name, said
+from aiene.errors import InputError, TableError, case_name, file_name, said, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_NUMERIC: Final = re.compile(
+    r"[+-]?(?:\d[\d\s.,%±()\[\]+–-]*(?:(?:to|[eE]|inf)[\d\s.,%±()\[\]+–-]*)*|inf|nan)|[+-]"
+)
+"""A number, one with its interval ("-0.5 (-0.8 to 0.1)"), or a lone sign, as in a column of findings."""
+
+
+def cell(value: Any) -> Any:
+    """A value as it may stand in a CSV; what is no text stays what it is."""
+    if not isinstance(value, str):
+        return value
+    shown = visible(value)
+    risky = value.lstrip(" ").startswith(_FORMULA) and not _NUMERIC.fullmatch(value.strip(" "))
+    return f"'{shown}" if risky else shown
+
+
+def probability(value: float | None, marks: Sequence[float] = ()) -> float | None:
+    """A probability with four decimals, or more where four would change what it is compared with.
+
+    A table has to say the same as the numbers behind it: 0.30004 is over 0.3, and 0.3000 is not. So a value
+    is never rounded onto or across a threshold of at most two decimals, nor one of `marks`.
+    """
+    if value is None or not math.isfinite(value):
+        return value
+    for digits in range(4, 17):
+        short = round(value, digits)
+        onto = 0 < short < 1 and short == round(short, 2)
+        if short == value or not (
+            onto or any((short > m, short < m) != (value > m, value < m) for m in marks)
+        ):
+            return short
+    return value
+
+
+def probability_text(value: float | None, marks: Sequence[float] = (), *, missing: str) -> str:
+    """`probability` for a page or screen: four decimals at least."""
+    short = probability(value, marks)
+    if short is None:
+        return missing
+    text = f"{short:.4f}"
+    return text if float(text) == short else format(Decimal(repr(short)), "f")
+
+
+def rows_bytes(rows: Iterable[Iterable[Any]], *, delimiter: str = ",") -> bytes:
+    """Rows, the header first, as CSV: UTF-8, the same line ends everywhere."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return text.getvalue().encode()
+
+
+def table_bytes(table: pd.DataFrame, *, delimiter: str = ",") -> bytes:
+    """A table without its index as CSV: UTF-8, full float64, the same line ends everywhere."""
+    shown = table.copy()
+    shown.columns = [cell(str(name)) for name in table.columns]
+    for place, kind in enumerate(table.dtypes):
+        if str(kind) in ("object", "string", "str", "category"):
+            shown.isetitem(place, [cell(value) for value in table.iloc[:, place].astype(object)])
+    return bytes(shown.to_csv(index=False, sep=delimiter, lineterminator="\n"), "utf-8")
 
 
 @dataclass(frozen=True)
@@ -94,7 +170,7 @@ def _cells(file: Path, remedy: str) -> list[tuple[int, list[str]]]:
     try:
         return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
-        raise InputError(file, f"line {reader.line_num} is no CSV ({error})", remedy) from error
+        raise InputError(file, f"line {reader.line_num} is not CSV ({error})", remedy) from error
 
 
 def unknown_case(table: Path, line: int, case_id: str, known: set[str]) -> str:
@@ -102,7 +178,7 @@ def unknown_case(table: Path, line: int, case_id: str, known: set[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     near = [by_lower[n] for n in get_close_matches(case_id.lower(), by_lower, n=1, cutoff=0.8)]
     names = [file_name(table), case_name(case_id), *map(case_name, near)]
-    hint = "did you mean {}?" if near else "add the CT, or take the row away."
+    hint = "did you mean {}?" if near else "add the CT, or remove the row."
     return said(f"{{}}, line {line}: there is no CT of the case {{}}; {hint}", *names)
 
 

@@ -1,4 +1,4 @@
-"""The voxels of an NRRD file: which files hold them, and their numbers.
+"""NRRD files: the header's fields and the voxels' layout, which files hold the voxels, and their numbers.
 
 A detached header may name files. It comes from a stranger: only plain files within its own folder are opened,
 links resolved, and only as many of them as the volume has parts.
@@ -11,6 +11,7 @@ import gzip
 import math
 import re
 import zlib
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO, Final, cast
 
@@ -18,8 +19,143 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import InputError, file_name, said
-from aiene.ingest.checks import check_memory, check_promise
-from aiene.ingest.nrrd_header import AGAIN, NrrdHeader, sizes, voxel_type
+from aiene.ingest.checks import check_memory, check_promise, check_size
+
+AGAIN: Final = "correct the header, or convert the CT again"
+_MAX_HEADER: Final = 1 << 20
+_END: Final = re.compile(rb"\n\r?\n")
+_INTEGERS: Final = {
+    "char": 1,
+    "short": 2,
+    "int": 4,
+    "longlong": 8,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+}
+_FLOATS: Final = {"float": 4, "double": 8}
+
+
+@dataclass(frozen=True)
+class NrrdHeader:
+    """Fields by lower-case name without blanks, and where the voxels begin if they follow the header.
+
+    Parameters
+    ----------
+    path : the file.
+    fields : as they stand; `data file` is `datafile` here.
+    listed : the lines after `data file: LIST`.
+    length : bytes up to and with the blank line.
+    """
+
+    path: Path
+    fields: dict[str, str] = field(repr=False)
+    listed: tuple[str, ...] = field(repr=False)
+    length: int
+
+    def get(self, *names: str) -> str:
+        """The first of the fields that is there; empty where none is."""
+        return next((self.fields[name] for name in names if name in self.fields), "")
+
+    def whole(self, name: str, default: int) -> int:
+        """A field that holds one whole number.
+
+        Raises
+        ------
+        InputError : it holds something else.
+        """
+        said = self.get(name)
+        if not said:
+            return default
+        if not re.fullmatch(r"[+-]?\d{1,18}", said):
+            raise InputError(self.path, f"its field {name!r} is not a whole number", AGAIN)
+        return int(said)
+
+
+def read_nrrd_header(path: Path) -> NrrdHeader:
+    """The header of an .nrrd or .nhdr file.
+
+    Raises
+    ------
+    InputError : the file cannot be read, its header does not end within 1 MiB, or says one thing twice.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MAX_HEADER + 1)
+    except OSError as error:
+        raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
+    end = _END.search(head)
+    if end is None and len(head) > _MAX_HEADER:
+        raise InputError(path, "its header is longer than 1 MiB", AGAIN)
+    length = len(head) if end is None else end.end()
+    fields: dict[str, str] = {}
+    lines = [line.rstrip("\r") for line in head[:length].decode("utf-8", "replace").split("\n")]
+    for number, line in enumerate(lines[1:], start=2):
+        name, colon, value = line.partition(":")
+        if line.startswith("#") or not colon or value.startswith("="):
+            continue
+        name = "".join(name.lower().split())
+        if name in fields:
+            raise InputError(path, "a field appears twice in its header, so it is ambiguous", AGAIN)
+        fields[name] = value.strip()
+        if name == "datafile" and fields[name].split()[:1] == ["LIST"]:
+            return NrrdHeader(path, fields, tuple(lines[number:]), length)
+    return NrrdHeader(path, fields, (), length)
+
+
+def sizes(header: NrrdHeader) -> tuple[int, int, int]:
+    """Voxels along the axes, fastest first.
+
+    Raises
+    ------
+    InputError : these are no volume's.
+    """
+    path, words = header.path, header.get("sizes").split()
+    if not all(re.fullmatch(r"\d{1,9}", word) for word in words):
+        raise InputError(path, "its sizes are not numbers", AGAIN)
+    found = [int(word) for word in words]
+    if len(found) < 2 or min(found) < 1:
+        raise InputError(path, f"its sizes {found} are not those of a volume", AGAIN)
+    if len(found) == 2:
+        raise InputError(path, "it is a single two-dimensional image", "give the whole CT volume")
+    if len(found) > 3:
+        raise InputError(path, f"it has {len(found)} dimensions instead of 3", "give one CT per file")
+    if header.whole("dimension", 3) != 3:
+        raise InputError(path, "its dimension and its sizes contradict each other", AGAIN)
+    check_size(path, found)
+    return found[0], found[1], found[2]
+
+
+def voxel_type(header: NrrdHeader) -> np.dtype[np.generic]:
+    """The type of the stored numbers, in the file's byte order.
+
+    Raises
+    ------
+    InputError : they are no plain numbers, or their byte order is not said.
+    """
+    said = header.get("type").lower().removesuffix("_t")
+    letter, word = "i", said
+    if word.startswith("unsigned"):
+        letter, word = "u", word.removeprefix("unsigned").strip()
+    elif word.startswith("signed"):
+        word = word.removeprefix("signed").strip()
+    elif word.startswith("u"):
+        letter, word = "u", word[1:]
+    word = word.replace("long long", "longlong").removesuffix(" int") or "int"
+    bits = _INTEGERS.get(word)
+    if bits is None:
+        letter, bits = "f", _FLOATS.get(said)
+    if bits is None:
+        raise InputError(
+            header.path, "its voxels are of a type other than plain numbers", "give a greyscale CT"
+        )
+    order = {"little": "<", "big": ">"}.get(header.get("endian").lower())
+    text = header.get("encoding").lower() in ("txt", "text", "ascii")
+    if order is None and bits > 1 and not text:
+        raise InputError(header.path, "its byte order (endian) is not stated", AGAIN)
+    return np.dtype(f"{order or '='}{letter}{bits}")
+
 
 _COPY: Final = "the file is cut off or damaged: copy it again"
 _BESIDE: Final = "put the voxels beside the header, and name them there without a folder"
@@ -93,7 +229,7 @@ def _check_count(header: NrrdHeader, count: int, subdim: str | None, *, sound: b
     size = sizes(header)
     dimension = int(subdim) if subdim and subdim.isascii() and subdim.isdigit() else len(size) - 1
     if not sound or (subdim and not subdim.isdigit()) or not 1 <= dimension <= len(size):
-        raise InputError(header.path, "the names of its data files cannot be understood", AGAIN)
+        raise InputError(header.path, "the names of its data files cannot be parsed", AGAIN)
     wanted = math.prod(size[dimension:])
     slabs = dimension == len(size) and 1 <= count <= size[-1] and size[-1] % count == 0
     if count != wanted and not slabs:
@@ -116,7 +252,7 @@ def within_folder(header: Path, name: str) -> Path:
         missing = said("its data file {} is missing", file_name(name))
         raise InputError(header, missing, "put it beside the header")
     if not plain:
-        raise InputError(header, said("its data file {} is no plain file", file_name(name)), _BESIDE)
+        raise InputError(header, said("its data file {} is not a plain file", file_name(name)), _BESIDE)
     return file
 
 
@@ -127,7 +263,7 @@ def _piece(
     encoding = header.get("encoding").lower()
     lines, skip = header.whole("lineskip", 0), header.whole("byteskip", 0)
     if lines < 0 or (encoding not in _RAW and not 0 <= skip <= _LONGEST_SKIP) or skip < -1:
-        raise InputError(header.path, "its line skip or byte skip cannot be followed", AGAIN)
+        raise InputError(header.path, "its line skip or byte skip is not supported", AGAIN)
     length = count * dtype.itemsize
     try:
         with file.open("rb") as stream:
@@ -176,7 +312,7 @@ def _from_text(
         text = stream.read(_LONGEST_NUMBER * count).decode("ascii").replace(",", " ")
         numbers = np.array(text.split(None, count)[:count], dtype=np.float64)
         if dtype.kind != "f" and not np.isfinite(numbers).all():
-            raise InputError(file, "its voxels are no whole numbers, as its type says", _COPY)
+            raise InputError(file, "its voxels are not whole numbers, although its type says so", _COPY)
         values = numbers.astype(dtype)
     if values.size < count:
         raise InputError(file, "it ends before its last voxel", _COPY)
