@@ -171,7 +171,7 @@ def run_cohort(
     ene_threshold, pos_from : instead of the bundle's own (`CountingRule`).
     operating_point : one of the bundle's; None: as its weights are.
     engine : `exact`, or `fast` for label maps of a quicker arithmetic; see `segment.engines`.
-    registration : `exact`, or `fast` for the published one in half the time; see `preprocess.profile`.
+    registration : `exact`, or `fast` instead of the published one; see `preprocess.profile`.
     jobs : cases worked on side by side; None is one per core, as far as the memory reaches.
     overwrite : throw away the results of earlier runs that lie in `out`, and nothing else.
     check_content : take a result up again only after every byte of its input was compared. Otherwise name,

@@ -8,7 +8,7 @@ from typing import Literal
 from aiene.geometry.grid import Triple
 
 Grade = Literal["exact", "fast"]
-"""How the published registration is computed: `exact` as published, `fast` on what the template can reach."""
+"""How a bundle of the published profile registers: `exact` as published, `fast` as the open profile does."""
 
 Start = Literal["geometry", "search", "body", "bone", "top"]
 """Where a registration begins: centred volumes, the best of all shifts, body or bone centres, the top."""
@@ -71,8 +71,6 @@ class Profile:
     start, registration : where the registration begins, and its settings.
     second_opinion : a start that is always tried as well, with the steady settings, to judge the first by;
         None: the limits alone judge.
-    reach_mm : what is registered is the CT within so many mm of the template, as it lies at the start and
-        after the second opinion; None: the whole CT.
     rescue_starts : what is tried, with the steady settings, where the first is judged poor.
     rescue : whether anything is.
     keep_hu : keep the crop in HU as well, for a segmenter that takes HU.
@@ -97,7 +95,6 @@ class Profile:
     rescue: bool
     ene_spread: float | None
     keep_hu: bool = False
-    reach_mm: float | None = None
     crop_size: tuple[int, int, int] = (64, 160, 160)
     crop_spacing: Triple = (3.0, 1.0, 1.0)
     window: tuple[float, float] = (-175.0, 275.0)
@@ -159,11 +156,6 @@ OPEN = Profile(
 """The same steps without the slips, for the default bundle and for new trainings."""
 
 
-_REACH_MM = 30.0
-"""The moving image's gradient is smoothed by some 3 mm, so it is the same within; see
-`python -m tools.measurements.registration_fast`."""
-
-
 def profile_named(
     name: Literal["published", "open"],
     *,
@@ -175,7 +167,10 @@ def profile_named(
 
     Parameters
     ----------
-    registration : the user's choice; the open profile has one registration only, which is quick.
+    registration : the user's choice. `fast` takes the open profile's registration with all its starts: coarse
+        to fine, to an optimum instead of near one. The open profile has no other.
     """
     profile = replace({"published": PUBLISHED, "open": OPEN}[name], rescue=rescue, keep_hu=keep_hu)
-    return replace(profile, reach_mm=_REACH_MM) if registration == "fast" and name == "published" else profile
+    if registration == "exact" or name == "open":
+        return profile
+    return replace(profile, start=OPEN.start, registration=STEADY, second_opinion=None, rescue=True)

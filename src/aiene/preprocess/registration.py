@@ -6,7 +6,7 @@ cross-correlation of the whole volumes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -93,23 +93,6 @@ def registration_image(volume: Volume, settings: RegistrationSettings) -> Volume
     if settings.spacing_mm is None:
         return volume.with_array(volume.array.astype(np.float32, copy=False))
     return downsample(volume, (settings.spacing_mm,) * 3)
-
-
-def reachable(moving: Volume, template: Grid, poses: Sequence[Pose], margin_mm: float) -> Volume:
-    """The part of a CT within a margin of the template's box, as it lies under some poses.
-
-    Parameters
-    ----------
-    poses : each takes template points to CT points.
-    """
-    corners = template.corners()
-    at = np.concatenate([moving.grid.indices(pose.rigid().apply(corners)) for pose in poses])
-    margin = margin_mm / np.array(moving.grid.spacing)
-    size = np.array(moving.grid.size)
-    low = np.clip(np.floor(at.min(axis=0) - margin), 0, size - 1).astype(int)
-    high = np.clip(np.ceil(at.max(axis=0) + margin) + 1, low + 1, size).astype(int)
-    part = np.ascontiguousarray(moving.array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
-    return Volume(part, moving.grid.crop((int(low[0]), int(low[1]), int(low[2])), part.shape))
 
 
 def centred_pose(fixed: Volume, moving: Volume) -> Pose:

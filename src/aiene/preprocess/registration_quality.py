@@ -5,7 +5,7 @@ The first start is kept where its quality is good; else the others are tried, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, triple
 from aiene.geometry.resample import downsample, resample
 from aiene.preprocess.patient import Mask, body_mask, dilate
 from aiene.preprocess.profile import STEADY, Profile, RegistrationSettings, Start
-from aiene.preprocess.registration import Pose, Template, reachable, refine, registration_image, start_pose
+from aiene.preprocess.registration import Pose, Template, refine, registration_image, start_pose
 from aiene.preprocess.resampling import Working
 
 _COARSE_MM = (6.0, 6.0, 6.0)
@@ -218,27 +218,19 @@ def register(working: Working, template: Template, profile: Profile) -> Fit:
     """
     scene = scene_of(template.volume, working.volume)
 
-    def attempts(
-        starts: Iterable[Start], settings: RegistrationSettings, near: Sequence[Attempt] = ()
-    ) -> Iterator[Attempt]:
+    def attempts(starts: Iterable[Start], settings: RegistrationSettings) -> Iterator[Attempt]:
         fixed = registration_image(template.volume, settings)
         moving = registration_image(working.volume, settings)
         for start in starts:
             pose = start_pose(start, template.volume, working.volume)
-            if pose is None:
-                continue
-            part = moving
-            if near and profile.reach_mm is not None:
-                poses = [pose, *(attempt.pose for attempt in near)]
-                part = reachable(moving, template.volume.grid, poses, profile.reach_mm)
-            found = refine(fixed, part, pose, settings)
+            found = refine(fixed, moving, pose, settings) if pose else None
             if found:
                 yield Attempt(start, found, score_pose(scene, found.rigid()))
 
-    second = list(attempts([profile.second_opinion], STEADY)) if profile.second_opinion else []
-    tried = list(attempts([profile.start], profile.registration, second))
+    tried = list(attempts([profile.start], profile.registration))
     kept = tried[0] if tried else None
-    tried += second
+    if profile.second_opinion:
+        tried += attempts([profile.second_opinion], STEADY)
     if profile.rescue and (kept is None or _doubts(kept, tried)):
         done = {attempt.start for attempt in tried if attempt is not kept or profile.registration == STEADY}
         tried += attempts([start for start in profile.rescue_starts if start not in done], STEADY)
