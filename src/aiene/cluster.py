@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from aiene.device import available_cores
 from aiene.errors import InputError, UsageError, need
 from aiene.parallel import Elsewhere, elsewhere
 from aiene.provenance import version
+from aiene.results.atomic import make_folder
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -98,24 +100,31 @@ def _options(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def crews_of(words: str | None, jobs: int) -> Iterator[None]:
+def crews_of(
+    words: str | None, jobs: int | None, *, sees: Sequence[Path | None] = (), writes: Path | None = None
+) -> Iterator[None]:
     """Within it, `parallel` works on the workers of a scheduler: the same functions, the same results.
 
     Parameters
     ----------
-    words, jobs : as for `connected`; where the words are None, this machine works.
+    words, jobs : as for `connected`; where the words are None, this machine works. Jobs None: one a core.
+    sees : folders that every worker must see.
+    writes : folder that every worker must share; made if needed.
 
     Raises
     ------
-    UsageError : nothing answers, no worker comes, or one has other versions.
+    UsageError : nothing answers, no worker comes, or one has other versions or does not see a folder.
     """
     if words is None:
         yield
         return
-    with connected(words, jobs) as client:
+    with connected(words, jobs or available_cores()) as client:
         await_worker(client)
         for theirs in client.run(plain_versions).values():
             refuse_versions(plain_versions(), theirs)
+        for folder in (*sees, *([writes] if writes is not None else ())):
+            if folder is not None:
+                _refuse_unshared(client, folder, make=folder is writes)
         workers = max(1, len(client.nthreads()))
         with elsewhere(Elsewhere(lambda: _Pool(client), workers)):
             yield
@@ -156,6 +165,28 @@ def refuse_versions(ours: tuple[tuple[str, str], ...], theirs: tuple[tuple[str, 
     ]
     if wrong:
         raise UsageError(f"a worker has {', '.join(wrong)}; install the same versions everywhere.")
+
+
+def _refuse_unshared(client: Client, folder: Path, *, make: bool) -> None:
+    """Refuse workers that do not see a folder as we do.
+
+    Raises
+    ------
+    UsageError : so it is.
+    """
+    if make:
+        make_folder(folder)
+    here = folder.resolve()
+    names = sorted(path.name for path in here.iterdir())[:1] if here.is_dir() else []
+    if not all(client.run(_sees, str(here), names).values()):
+        raise UsageError(
+            f"a worker does not see the folder {folder.name}; put it on a disk that is shared under one path."
+        )
+
+
+def _sees(folder: str, names: list[str]) -> bool:
+    there = Path(folder)
+    return there.is_dir() and all((there / name).exists() for name in names)
 
 
 class _Pool(Executor):
