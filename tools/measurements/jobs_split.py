@@ -3,10 +3,9 @@
     python -m tools.measurements.jobs_split ../shared/data/openkbp [--cases 8] [--repeats 3]
 
 The installed command, each time into a new folder, held to so many cores (`sched_setaffinity`); seconds of
-wall time with all that a user waits for: starting, loading, writing. `share_of_ideal` is the time of one job on
-one core over N times that of N jobs on N cores; `_after_start` leaves out the time that a run over one case
-takes, which a large cohort pays once. Writes `results/jobs_split.json` after each run, and goes on from
-there. Says whether label maps and tables are the same bytes. For a quiet machine.
+wall time with all that a user waits for: starting, loading, writing. `share_of_ideal` is the time of one job
+on one core over N times that of N jobs on N cores; `_after_start` leaves out the time that a run over one case
+takes, which a large cohort pays once. Writes `results/jobs_split.json` after each run, and goes on from there. Says whether label maps and tables are the same bytes. For a quiet machine.
 """
 
 from __future__ import annotations
@@ -70,7 +69,8 @@ def store(rows: dict[str, Any], cases: int, cores: int) -> None:
     """The rows with their summary, as far as they have come."""
 
     def median(of: int, jobs: int) -> float:
-        return statistics.median(r["seconds"] for r in rows.values() if (r["cases"], r["jobs"]) == (of, jobs))
+        taken = [r["seconds"] for r in rows.values() if (r["cases"], r["jobs"]) == (of, jobs)]
+        return float(statistics.median(taken))
 
     content: dict[str, Any] = {"cores": cores, "rows": rows}
     if {(r["cases"], r["jobs"]) for r in rows.values()} >= {(n, j) for n in (1, cases) for j in (1, cores)}:
