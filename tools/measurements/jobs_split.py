@@ -4,8 +4,9 @@
 
 The installed command, each time into a new folder, held to so many cores (`sched_setaffinity`); seconds of
 wall time with all that a user waits for: starting, loading, writing. `share_of_ideal` is the time of one job
-on one core over N times that of N jobs on N cores; `_after_start` leaves out the time that a run over one case
-takes, which a large cohort pays once. Writes `results/jobs_split.json` after each run, and goes on from there. Says whether label maps and tables are the same bytes. For a quiet machine.
+on one core over N times that of N jobs on N cores; `..._after_start` leaves out the time that a run
+over one case takes, which a large cohort pays once. Says whether maps and tables are the same bytes. For
+a quiet machine. Writes `results/jobs_split.json` after each run, and goes on from there.
 """
 
 from __future__ import annotations
