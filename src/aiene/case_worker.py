@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _GIB: Final = 2**30
 _CASE_BYTES: Final = 3 * _GIB
 """Memory that a process takes for a CT of thin slices, with the networks; see `docs/scale.md`."""
-_AHEAD: Final = 1  # cases handed out per process beyond that in work
+_AHEAD: Final = 3  # cases handed out per process beyond that in work: one slow case holds up few others
 _COUNT_EVERY_S: Final = 1.0
 _AHEAD_THERE: Final = 3  # per worker of a scheduler: none waits for work, and a kill of the client loses few
 
@@ -273,7 +273,7 @@ class ClusterWork:
                     "a worker does not see the input; put it on a folder that is shared under one path."
                 )
         if not all(found["sees_bundle"] for found in looked.values()):
-            self._sent = self._client.scatter(_zipped(self._bundle))
+            self._sent = self._client.scatter(_zipped(self._bundle), broadcast=True)
         return len(looked)
 
     def each(self, cases: Iterable[Case]) -> Iterator[tuple[Case, Callable[[], Made]]]:
