@@ -3,9 +3,9 @@
 # make test   the same with every test, before a change is handed on
 PYTHON ?= python3
 BIN := .venv/bin
-# Folders of tests that are strictly typed; not yet: cohort risk. numpy, pandas and torch give Any in every second line of a
+# Folders of tests that are strictly typed; not yet: risk. numpy, pandas and torch give Any in every second line of a
 # test, so that is allowed there, and a number is compared with `pytest.approx`.
-TYPED_TESTS := $(addprefix tests/,benchmark builders classify cli docs doctor export geometry ingest models nodes pacs phantom \
+TYPED_TESTS := $(addprefix tests/,benchmark builders classify cli cohort docs doctor export geometry ingest models nodes pacs phantom \
 	preprocess results review segment stats training viewer test_architecture.py test_extras.py test_release.py)
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 

@@ -66,7 +66,7 @@ def device_name(text: str) -> str:
 
 
 def _may_accelerate() -> bool:
-    """Whether the torch that is installed was built for more than a processor, as its version file says."""
+    """Whether torch could find a GPU: built for one, as its version file says, and the driver is there."""
     spec = importlib.util.find_spec("torch")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if sys.platform == "darwin" or not folders:
@@ -75,8 +75,20 @@ def _may_accelerate() -> bool:
         lines = (Path(folders[0]) / "version.py").read_text(encoding="utf-8").splitlines()
     except OSError:
         return True
-    builds = [line for line in lines if re.match(r"(cuda|hip)\b.*=", line)]
-    return not builds or any(not line.rstrip().endswith("= None") for line in builds)
+    builds = {m[1]: m[2] for line in lines if (m := re.match(r"(cuda|hip)\b.*=\s*(.+?)\s*$", line))}
+    made_for = {name for name, version in builds.items() if version != "None"}
+    if not builds or sys.platform != "linux":
+        return not builds or bool(made_for)
+    return ("cuda" in made_for and _has_cuda_driver()) or ("hip" in made_for and Path("/dev/kfd").exists())
+
+
+def _has_cuda_driver() -> bool:
+    """Whether NVIDIA's driver is there, which torch loads by the same name; its wheels do not bring it."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 @cache

@@ -24,6 +24,7 @@ from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, InputError, UsageError, counted
 from aiene.export.case import grid_of_facts
 from aiene.export.run_reader import read_labels, read_run
+from aiene.finished_runs import spread_of
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.find import find_cases
@@ -48,7 +49,6 @@ from aiene.preprocess.template import Preparation, load_preparation
 from aiene.progress import OnProgress, follower
 from aiene.results.records import CaseResult, NodeResult, recounted
 from aiene.results.store import RunStore
-from aiene.retable import spread_of
 
 Array = npt.NDArray[np.generic]
 Image: TypeAlias = str | os.PathLike[str] | sitk.Image | nib.Nifti1Pair | Volume | Array

@@ -269,7 +269,7 @@ def test_lengths_that_differ_are_refused() -> None:
         classification([0, 1], [0.5])
     with pytest.raises(UsageError, match="one for each"):
         classification([0, 1], [0.5, 0.2], patients=["A"])
-    with pytest.raises(UsageError, match="no numbers"):
+    with pytest.raises(UsageError, match="not numbers"):
         classification([0, 1], ["high", "low"])
 
 
@@ -332,8 +332,8 @@ def test_counts_that_leave_gaps_are_weighed_by_their_size() -> None:
         ([], [], "no patients"),
         ([1, None], [1, 2], "1 of 2 patients have no count"),
         ([1, 0], [1, math.nan], "1 of 2 patients have no count"),
-        ([1, -1], [1, 2], "no whole numbers"),
-        ([1, 0.5], [1, 2], "no whole numbers"),
+        ([1, -1], [1, 2], "not whole numbers"),
+        ([1, 0.5], [1, 2], "not whole numbers"),
     ],
 )
 def test_counts_that_cannot_be_are_a_reason(truth: Any, found: Any, said: str) -> None:

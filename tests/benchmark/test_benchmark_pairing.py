@@ -244,8 +244,8 @@ def test_an_empty_configuration_is_the_defaults(tmp_path: Path) -> None:
         ("iou_threshold: 2", "iou_threshold: input should be less than or equal to 1"),
         ("models: [{source: a, window_hu: [100, 0]}]", "lower end must be under"),
         ("models: [{source: a, kind: sam}]", "kind: input should be"),
-        ("- a list", "no YAML mapping"),
-        ("a: [", "no readable YAML"),
+        ("- a list", "not a YAML mapping"),
+        ("a: [", "not readable as YAML"),
     ],
 )
 def test_a_wrong_configuration_is_named_with_what_was_meant(tmp_path: Path, text: str, said: str) -> None:

@@ -347,7 +347,7 @@ def test_patients_are_found_by_pattern_or_table(folders: tuple[Path, Path], tmp_
     assert run.summary["data"]["patients"] == 4
     run = _run(_config(folders, predictions={"own": own}, patient_pattern="()."), tmp_path / "out")
     assert run.summary["data"]["patients"] == 1
-    with pytest.raises(UsageError, match="no regular expression"):
+    with pytest.raises(UsageError, match="not a regular expression"):
         _run(_config(folders, predictions={"own": own}, patient_pattern="("), tmp_path / "out")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,29 @@ def test_numbers_in_words() -> None:
 @pytest.mark.parametrize("word", ["cpu", "auto"])
 def test_a_device_has_the_same_name_whether_torch_was_asked_or_not(word: str) -> None:
     assert device_name(word) == str(resolve_device(word))
+
+
+@pytest.mark.parametrize(
+    ("version", "driver", "asked"),
+    [
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", False, False),
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", True, True),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = None\n", True, False),
+        ("nothing of the kind\n", False, True),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="drivers are looked for on Linux alone")
+def test_torch_is_loaded_only_where_it_could_find_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, driver: bool, asked: bool
+) -> None:
+    """The usual wheel is built for CUDA; loading it takes seconds, which a finished run does not need."""
+    (tmp_path / "version.py").write_text(version)
+    spec = ModuleSpec("torch", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: spec)
+    monkeypatch.setattr("aiene.device._has_cuda_driver", lambda: driver)
+    monkeypatch.setattr("aiene.device.resolve_device", lambda text: f"asked for {text}")
+    assert device_name("auto") == ("asked for auto" if asked else "cpu")
 
 
 def test_a_device_that_is_none_is_told() -> None:

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -149,7 +150,7 @@ def phantom(phantoms: dict[str, Phantom]) -> Phantom:
 
 
 @pytest.mark.parametrize("fault", FAILING)
-def test_a_bad_ct_is_one_sentence_with_file_and_remedy(fault: str, phantom: Phantom, tmp_path: Path):
+def test_a_bad_ct_is_one_sentence_with_file_and_remedy(fault: str, phantom: Phantom, tmp_path: Path) -> None:
     make, file, word = FAILING[fault]
     source = tmp_path / "in"
     source.mkdir()
@@ -170,7 +171,7 @@ def test_a_bad_ct_is_one_sentence_with_file_and_remedy(fault: str, phantom: Phan
 
 
 @pytest.mark.slow
-def test_one_good_ct_among_all_the_bad_ones_is_done(phantom: Phantom, tmp_path: Path):
+def test_one_good_ct_among_all_the_bad_ones_is_done(phantom: Phantom, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for number, (make, _, _) in enumerate(FAILING.values()):
@@ -189,7 +190,7 @@ def test_one_good_ct_among_all_the_bad_ones_is_done(phantom: Phantom, tmp_path: 
     assert (cases.status.drop("Grüße aus Zürich  (1)") == "failed").all()
 
 
-def test_an_empty_folder_is_wrong_use(tmp_path: Path):
+def test_an_empty_folder_is_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     code, said = run(tmp_path / "in", "-o", tmp_path / "out")
     assert code == 2
@@ -198,7 +199,7 @@ def test_an_empty_folder_is_wrong_use(tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_loop_of_links_is_walked_once(phantom: Phantom, tmp_path: Path):
+def test_a_loop_of_links_is_walked_once(phantom: Phantom, tmp_path: Path) -> None:
     source = tmp_path / "in"
     (source / "deep").mkdir(parents=True)
     (source / "deep" / "loop").symlink_to(source)
@@ -212,7 +213,7 @@ def test_a_loop_of_links_is_walked_once(phantom: Phantom, tmp_path: Path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-def test_files_without_permission_are_named(phantom: Phantom, tmp_path: Path):
+def test_files_without_permission_are_named(phantom: Phantom, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     (source / "case.nii.gz").write_bytes(nifti_bytes(phantom.ct))
@@ -227,7 +228,7 @@ def test_files_without_permission_are_named(phantom: Phantom, tmp_path: Path):
     assert "no permission to write here" in said
 
 
-def test_an_output_that_cannot_be_a_folder_is_said(phantom: Phantom, tmp_path: Path):
+def test_an_output_that_cannot_be_a_folder_is_said(phantom: Phantom, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     text_file(source, phantom)
@@ -239,7 +240,7 @@ def test_an_output_that_cannot_be_a_folder_is_said(phantom: Phantom, tmp_path: P
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path):
+def tiny_disk(tmp_path: Path) -> Iterator[Any]:
     """A file system of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -251,11 +252,11 @@ def tiny_disk(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_said_and_leaves_nothing_half_written(cts: Path, masks: Path, tiny_disk: Path):
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(cts: Path, masks: Path, tiny_disk: Path) -> None:
     with (tiny_disk / "ballast").open("wb") as file:
         file.write(bytes(40_000))
     words = ["--keep-prepared", "--masks", masks]
-    code, said = run(cts, "-o", tiny_disk / "out", *words)
+    code, said = run(cts, "-o", tiny_disk / "out", *words)  # type: ignore[arg-type]
     assert code == 1
     assert "the disk is full, and 2 of 2 cases are not done; free some space" in said
     assert "Traceback" not in said
@@ -268,7 +269,7 @@ def bundle(tmp_path: Path) -> Path:
     return Path(shutil.copytree(default_folder(), tmp_path / "bundle"))
 
 
-def test_a_bundle_with_a_changed_file_is_refused(bundle: Path, cts: Path, tmp_path: Path):
+def test_a_bundle_with_a_changed_file_is_refused(bundle: Path, cts: Path, tmp_path: Path) -> None:
     weights = bundle / "classifier" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -280,7 +281,7 @@ def test_a_bundle_with_a_changed_file_is_refused(bundle: Path, cts: Path, tmp_pa
     )
 
 
-def test_a_bundle_with_a_stranger_or_a_gap_is_refused(bundle: Path, cts: Path, tmp_path: Path):
+def test_a_bundle_with_a_stranger_or_a_gap_is_refused(bundle: Path, cts: Path, tmp_path: Path) -> None:
     (bundle / "extra.py").write_text("")
     code, said = run(cts, "-o", tmp_path / "out", "--model", bundle)
     assert (code, "extra.py: not on the model card" in said) == (2, True)
@@ -290,14 +291,14 @@ def test_a_bundle_with_a_stranger_or_a_gap_is_refused(bundle: Path, cts: Path, t
     assert (code, "template.nrrd: missing from the model bundle" in said) == (2, True)
 
 
-def test_a_damaged_card_is_refused(bundle: Path, cts: Path, tmp_path: Path):
+def test_a_damaged_card_is_refused(bundle: Path, cts: Path, tmp_path: Path) -> None:
     (bundle / "model.json").write_text('{"format": 1, "name": "x"')
     code, said = run(cts, "-o", tmp_path / "out", "--model", bundle)
     assert (code, "model.json: not a model card" in said) == (2, True)
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_with_a_sentence(cts: Path, tmp_path: Path):
+def test_ctrl_c_ends_with_a_sentence(cts: Path, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "aiene", "run", str(cts), "-o", str(tmp_path / "out"), "--jobs", "1"]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
@@ -312,7 +313,7 @@ def test_ctrl_c_ends_with_a_sentence(cts: Path, tmp_path: Path):
 
 def test_ctrl_c_that_a_library_turned_into_another_error_still_ends_with_the_sentence(
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     def interrupted_import() -> None:
         with user_errors():
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -32,10 +33,12 @@ def written(folder: Path, grid: Grid = GRID, array: np.ndarray = FOOT) -> Path:
 
 
 @given(order=st.permutations([0, 1, 2]), flips=st.tuples(*[st.booleans()] * 3))
-def test_the_same_voxels_in_another_order_of_axes_are_taken(tmp_path_factory, order, flips):
+def test_the_same_voxels_in_another_order_of_axes_are_taken(
+    tmp_path_factory: pytest.TempPathFactory, order: Any, flips: Any
+) -> None:
     folder = tmp_path_factory.mktemp("masks")
     axes = [a for a in range(3) if flips[a]]
-    array = np.flip(FOOT, axes).transpose(order)
+    array = np.flip(FOOT, axes).transpose(order)  # type: ignore[call-overload]
     start = [FOOT.shape[a] - 1 if flips[a] else 0 for a in range(3)]
     signs = [-1 if flips[a] else 1 for a in range(3)]
     vectors = [tuple(signs[a] * v for v in GRID.direction[a]) for a in order]
@@ -46,7 +49,7 @@ def test_the_same_voxels_in_another_order_of_axes_are_taken(tmp_path_factory, or
     np.testing.assert_array_equal(taken.array, FOOT)
 
 
-def test_an_origin_off_by_a_rounding_is_taken_and_by_half_a_voxel_refused(tmp_path: Path):
+def test_an_origin_off_by_a_rounding_is_taken_and_by_half_a_voxel_refused(tmp_path: Path) -> None:
     near = replace(GRID, origin=(-30.0 + 1e-6, 12.0, 700.0))
     np.testing.assert_array_equal(read_mask(written(tmp_path, near), like=GRID).array, FOOT)
     far = replace(GRID, origin=(-30.6, 12.0, 700.0))
@@ -61,12 +64,12 @@ def test_an_origin_off_by_a_rounding_is_taken_and_by_half_a_voxel_refused(tmp_pa
         replace(GRID, direction=((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))),
     ],
 )
-def test_another_spacing_or_a_flip_without_its_origin_is_refused(tmp_path: Path, grid: Grid):
+def test_another_spacing_or_a_flip_without_its_origin_is_refused(tmp_path: Path, grid: Grid) -> None:
     with pytest.raises(InputError, match="mm away from the CT's grid"):
         read_mask(written(tmp_path, grid), like=GRID)
 
 
-def test_another_size_is_refused_with_both(tmp_path: Path):
+def test_another_size_is_refused_with_both(tmp_path: Path) -> None:
     small = Grid((9, 11, 12), GRID.spacing, GRID.origin)
     with pytest.raises(InputError, match=r"size \(9, 11, 12\) \(z, y, x\) is not the CT's, \(9, 11, 13\)"):
         read_mask(written(tmp_path, small, FOOT[:, :, :12].copy()), like=GRID)
@@ -82,7 +85,7 @@ def test_another_size_is_refused_with_both(tmp_path: Path):
         (np.inf, "it holds inf: .* give a label map"),
     ],
 )
-def test_values_that_are_no_labels_are_refused(tmp_path: Path, value: float, said: str):
+def test_values_that_are_no_labels_are_refused(tmp_path: Path, value: float, said: str) -> None:
     array = FOOT.astype(np.float32)
     array[0, 0, 0] = value
     with pytest.raises(InputError, match=said) as refused:
@@ -90,7 +93,7 @@ def test_values_that_are_no_labels_are_refused(tmp_path: Path, value: float, sai
     assert "not labels from 0 to 255" in str(refused.value)
 
 
-def test_labels_that_are_stored_as_floats_are_labels(tmp_path: Path):
+def test_labels_that_are_stored_as_floats_are_labels(tmp_path: Path) -> None:
     taken = read_mask(written(tmp_path, GRID, FOOT.astype(np.float64)), like=GRID)
     np.testing.assert_array_equal(taken.array, FOOT)
     assert taken.array.dtype == np.uint8
@@ -127,7 +130,9 @@ MASK = Path("pat.nii.gz")
         ((1, 255), "any", "any", ""),
     ],
 )
-def test_what_is_taken_as_nodes_and_what_is_said_of_it(values, told, nodes, warned: str):
+def test_what_is_taken_as_nodes_and_what_is_said_of_it(
+    values: Any, told: Any, nodes: Any, warned: str
+) -> None:
     found = node_labels(MASK, holding(*values), told)
     assert found.nodes == nodes
     assert warned in " ".join(found.warnings)
@@ -145,12 +150,14 @@ def test_what_is_taken_as_nodes_and_what_is_said_of_it(values, told, nodes, warn
         (tuple(range(3, 20)), None, "it holds 3, 4, 5, 6, 7, 8, 9, 10 and 9 more"),
     ],
 )
-def test_nodes_that_cannot_be_told_are_refused_with_the_values_and_the_flag(values, told, said: str):
+def test_nodes_that_cannot_be_told_are_refused_with_the_values_and_the_flag(
+    values: Any, told: Any, said: str
+) -> None:
     with pytest.raises(InputError, match=f"pat.nii.gz: {said}"):
         node_labels(MASK, holding(*values), told)
 
 
-def test_a_mask_whose_labels_look_swapped_is_warned_of():
+def test_a_mask_whose_labels_look_swapped_is_warned_of() -> None:
     array = holding(1, 1, 1, 2)
     (warning,) = node_labels(MASK, array, None).warnings
     assert "--fg-labels 1" in warning
@@ -158,7 +165,7 @@ def test_a_mask_whose_labels_look_swapped_is_warned_of():
     assert not node_labels(MASK, holding(1, 1, 2, 2), None).warnings
 
 
-def test_a_note_says_which_labels_were_taken():
+def test_a_note_says_which_labels_were_taken() -> None:
     (note,) = node_labels(MASK, holding(1, 2, 9), None).notes
     assert note == "own mask: 2 of 1, 2 and 9 taken as nodes (1 as the primary tumour)"
 
@@ -190,7 +197,9 @@ def patients_of(out: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_a_run_never_says_no_nodes_of_a_mask_whose_labels_it_does_not_know(other_labels, tmp_path: Path):
+def test_a_run_never_says_no_nodes_of_a_mask_whose_labels_it_does_not_know(
+    other_labels: tuple[Path, Path], tmp_path: Path
+) -> None:
     source, own = other_labels
     run_cohort(source, tmp_path / "out", device="cpu", masks=own, jobs=1)
     patients, cases = patients_of(tmp_path / "out"), pd.read_csv(tmp_path / "out/cases.csv")
@@ -227,7 +236,7 @@ def test_a_run_never_says_no_nodes_of_a_mask_whose_labels_it_does_not_know(other
 
 
 @pytest.mark.slow
-def test_with_the_flag_every_such_mask_is_taken(other_labels, tmp_path: Path):
+def test_with_the_flag_every_such_mask_is_taken(other_labels: tuple[Path, Path], tmp_path: Path) -> None:
     source, own = other_labels
     first = Selection(limit=1)  # binary
     run_cohort(source, tmp_path / "one", device="cpu", masks=own, jobs=1, fg_labels="1,3", selection=first)
@@ -243,7 +252,7 @@ def test_with_the_flag_every_such_mask_is_taken(other_labels, tmp_path: Path):
     assert two.status[["wide", "three"]].tolist() == ["failed", "failed"]
 
 
-def test_a_mask_that_is_missing_or_there_twice_is_named(tmp_path: Path):
+def test_a_mask_that_is_missing_or_there_twice_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no mask for the case a"):
         find_mask(tmp_path, "a")
     for ending in (".nii", ".nrrd"):

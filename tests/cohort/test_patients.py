@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the cases that were worked on, by a road without networks."""
     done: list[str] = []
 
-    def infer_case(at, networks, settings, *, labels, midline_x):
+    def infer_case(at: Any, networks: Any, settings: Any, *, labels: Any, midline_x: Any) -> Any:
         done.append(at.case.case_id)
         facts = {"input": {"kind": "nifti", "voxels_sha256": at.case.files[0].read_bytes().hex()[-64:]}}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(LABELS, LABELS)
@@ -55,7 +56,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def run(source: Path, out: Path, **more) -> pd.DataFrame:
+def run(source: Path, out: Path, **more: Any) -> pd.DataFrame:
     run_cohort(source, out, device="cpu", jobs=1, **more)
     return pd.read_csv(out / "patients.csv", keep_default_na=False)
 
@@ -96,8 +97,8 @@ def test_the_same_ct_under_two_names_is_told(source: Path, tmp_path: Path) -> No
     run(source, tmp_path / "out")
     cases = pd.read_csv(tmp_path / "out" / "cases.csv", index_col="case_id", keep_default_na=False)
     assert cases.loc["PT2", "warnings"] == "the same CT, voxel for voxel, is also the case PT3"
-    assert "case PT2" in cases.loc["PT3", "warnings"]
-    assert "voxel" not in cases.loc["PT1_2019-05-01", "warnings"]
+    assert "case PT2" in cases.loc["PT3", "warnings"]  # type: ignore[operator]
+    assert "voxel" not in cases.loc["PT1_2019-05-01", "warnings"]  # type: ignore[operator]
 
 
 def test_pseudonyms_keep_patients_together_and_hide_dates(source: Path, tmp_path: Path) -> None:

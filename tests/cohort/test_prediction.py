@@ -78,7 +78,7 @@ def the_same(one: aiene.Result, other: aiene.Result) -> None:
     assert (one.n_ai_ene, one.warnings, one.rule) == (other.n_ai_ene, other.warnings, other.rule)
 
 
-def test_a_file_gives_what_the_run_of_it_gave(run: Run, predicted: aiene.Result):
+def test_a_file_gives_what_the_run_of_it_gave(run: Run, predicted: aiene.Result) -> None:
     (loaded,) = aiene.load_results(str(run.out))
     assert loaded.nodes
     the_same(loaded, predicted)
@@ -87,7 +87,7 @@ def test_a_file_gives_what_the_run_of_it_gave(run: Run, predicted: aiene.Result)
     assert json.loads(json.dumps({name: predicted.record.facts[name] for name in facts})) == recorded
 
 
-def test_an_image_in_memory_gives_what_its_file_gave(run: Run, contoured: aiene.Result):
+def test_an_image_in_memory_gives_what_its_file_gave(run: Run, contoured: aiene.Result) -> None:
     from_file = nib.load(run.file)
     voxels = np.ascontiguousarray(np.asarray(from_file.dataobj).astype(np.int16).transpose(2, 1, 0))
     in_memory = nib.Nifti1Image(voxels.transpose(2, 1, 0), from_file.affine, from_file.header)
@@ -100,7 +100,7 @@ def test_an_image_in_memory_gives_what_its_file_gave(run: Run, contoured: aiene.
     )
 
 
-def test_simpleitk_reads_a_file_to_what_we_read(run: Run, contoured: aiene.Result, tmp_path: Path):
+def test_simpleitk_reads_a_file_to_what_we_read(run: Run, contoured: aiene.Result, tmp_path: Path) -> None:
     """Bit for bit from MetaImage; of NIfTI its reader places voxels elsewhere in the seventh digit."""
     image = sitk.ReadImage(str(run.file))
     sitk.WriteImage(image, str(tmp_path / "ct.mha"))
@@ -112,7 +112,7 @@ def test_simpleitk_reads_a_file_to_what_we_read(run: Run, contoured: aiene.Resul
         np.testing.assert_allclose(node.centroid_lps_mm, other.centroid_lps_mm, atol=1e-3)
 
 
-def test_a_scaled_file_is_read_alike_by_nibabel_and_by_name(run: Run, tmp_path: Path):
+def test_a_scaled_file_is_read_alike_by_nibabel_and_by_name(run: Run, tmp_path: Path) -> None:
     """Stored values are not HU there: slope and intercept are the proxy's."""
     header = nib.Nifti1Header()
     header.set_slope_inter(0.5, -1024)
@@ -125,7 +125,7 @@ def test_a_scaled_file_is_read_alike_by_nibabel_and_by_name(run: Run, tmp_path: 
     header["vox_offset"] = 352
     file = tmp_path / "scaled.nii"
     file.write_bytes(header.binaryblock + bytes(4) + stored.tobytes(order="F"))
-    by_name = read_case(find_cases(file)[0][0])
+    by_name = read_case(find_cases(file)[0][0])  # type: ignore[arg-type]
     by_nibabel = checked(file, ct_of_image(file, nib.load(file)))
     assert by_name.pixel_type == by_nibabel.pixel_type
     assert by_name.volume.array.dtype == by_nibabel.volume.array.dtype
@@ -133,7 +133,7 @@ def test_a_scaled_file_is_read_alike_by_nibabel_and_by_name(run: Run, tmp_path: 
     assert (by_name.volume.grid, by_name.source) == (by_nibabel.volume.grid, by_nibabel.source)
 
 
-def test_masks_lie_where_the_numbers_say(predicted: aiene.Result):
+def test_masks_lie_where_the_numbers_say(predicted: aiene.Result) -> None:
     for node in predicted.nodes:
         assert node.mask.dtype == bool
         assert node.mask.shape == predicted.grid.size
@@ -141,16 +141,16 @@ def test_masks_lie_where_the_numbers_say(predicted: aiene.Result):
         middle = predicted.grid.points(np.argwhere(node.mask).mean(axis=0))
         np.testing.assert_allclose(node.centroid_lps_mm, middle, atol=1e-6)
         assert node.is_ene == predicted.rule.is_ene(node.pos, node.ene)
-        assert node.short_axis_mm <= node.long_axis_mm
+        assert node.short_axis_mm <= node.long_axis_mm  # type: ignore[operator]
     assert "not for patients" in predicted.notice
     counts = f"{len(predicted.nodes)} nodes, {predicted.n_ai_ene} AI-ENE"
     assert repr(predicted) == f"<Result one: ok, {counts}. {predicted.notice}>"
     assert len(repr(predicted.nodes)) < 1000
     together = sum(node.mask.astype(int) for node in predicted.nodes)
-    assert together.max() == 1
+    assert together.max() == 1  # type: ignore[union-attr]
 
 
-def test_own_masks_as_array_image_and_file_count_alike(run: Run, contoured: aiene.Result):
+def test_own_masks_as_array_image_and_file_count_alike(run: Run, contoured: aiene.Result) -> None:
     nodes = run.labels.array == 2
     np.testing.assert_array_equal(contoured.node_map.array > 0, nodes)
     the_same(aiene.predict(run.file, masks=nodes, device="cpu"), contoured)
@@ -164,18 +164,20 @@ def test_own_masks_as_array_image_and_file_count_alike(run: Run, contoured: aien
     assert [node.record for node in with_label.nodes] == [node.record for node in contoured.nodes]
 
 
-def test_another_threshold_counts_as_a_run_with_it_does(run: Run, contoured: aiene.Result, tmp_path: Path):
+def test_another_threshold_counts_as_a_run_with_it_does(
+    run: Run, contoured: aiene.Result, tmp_path: Path
+) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     write_nifti(run.labels, masks / "one.nii.gz")
-    limit = (contoured.nodes[0].ene + contoured.nodes[1].ene) / 2
+    limit = (contoured.nodes[0].ene + contoured.nodes[1].ene) / 2  # type: ignore[operator]
     aiene.run_cohort(run.file, tmp_path / "out", device="cpu", jobs=1, masks=str(masks), ene_threshold=limit)
     (with_it,) = aiene.load_results(tmp_path / "out")
     strict = contoured.at_threshold(limit)
     the_same(strict, with_it)
-    assert strict.n_ai_ene < contoured.at_threshold(0.0).n_ai_ene == len(contoured.nodes)
+    assert strict.n_ai_ene < contoured.at_threshold(0.0).n_ai_ene == len(contoured.nodes)  # type: ignore[operator]
     the_same(strict.at_threshold(contoured.rule.ene_threshold), contoured)
-    strongest = max(node.pos for node in contoured.nodes)
+    strongest = max(node.pos for node in contoured.nodes)  # type: ignore[type-var]
     few = contoured.at_threshold(0.0, pos_from=strongest)
     assert [node.pos for node in few.nodes if node.is_ene] == [strongest]
     the_same(few.at_threshold(0.5, pos_from=contoured.rule.pos_from), contoured.at_threshold(0.5))
@@ -183,7 +185,7 @@ def test_another_threshold_counts_as_a_run_with_it_does(run: Run, contoured: aie
         contoured.at_threshold(1.5)
 
 
-def test_what_cannot_be_read_is_said_in_a_sentence(run: Run, predicted: aiene.Result, tmp_path: Path):
+def test_what_cannot_be_read_is_said_in_a_sentence(run: Run, predicted: aiene.Result, tmp_path: Path) -> None:
     voxels = np.zeros((4, 5, 6), np.int16)
     grid = Grid((4, 5, 6), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     for arguments, sentence in (
@@ -213,7 +215,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(run: Run, predicted: aiene.Re
         aiene.load_results(two)
 
 
-def test_a_failed_case_of_a_run_has_no_count_and_no_masks(run: Run, tmp_path: Path):
+def test_a_failed_case_of_a_run_has_no_count_and_no_masks(run: Run, tmp_path: Path) -> None:
     cts = tmp_path / "cts"
     cts.mkdir()
     (cts / "broken.nii.gz").write_bytes(run.file.read_bytes()[:5000])
@@ -225,7 +227,7 @@ def test_a_failed_case_of_a_run_has_no_count_and_no_masks(run: Run, tmp_path: Pa
         failed.grid  # noqa: B018
 
 
-def test_progress_is_told_by_stage_and_by_case_and_paths_may_be_text(run: Run):
+def test_progress_is_told_by_stage_and_by_case_and_paths_may_be_text(run: Run) -> None:
     stages: list[tuple[int, int, str]] = []
     aiene.predict(
         str(run.file), device="cpu", masks=str(run.contours), progress=lambda *step: stages.append(step)
@@ -240,7 +242,7 @@ def test_progress_is_told_by_stage_and_by_case_and_paths_may_be_text(run: Run):
     assert cases == [(1, 1, "one: ok")]
 
 
-def test_a_finished_run_is_looked_through_without_loading_torch(run: Run):
+def test_a_finished_run_is_looked_through_without_loading_torch(run: Run) -> None:
     """Loading it alone takes seconds, and nothing is left to compute."""
     script = (
         "import sys, aiene\n"
@@ -251,7 +253,7 @@ def test_a_finished_run_is_looked_through_without_loading_torch(run: Run):
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_script_without_a_guarded_main_runs_several_cts(run: Run, tmp_path: Path):
+def test_a_script_without_a_guarded_main_runs_several_cts(run: Run, tmp_path: Path) -> None:
     """Its two worker processes must not run the script again."""
     cts = tmp_path / "cts"
     cts.mkdir()

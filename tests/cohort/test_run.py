@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,9 @@ def done(cts: Path, masks: Path, tmp_path_factory: pytest.TempPathFactory) -> Do
     return Done(out, summary)
 
 
-def test_planted_nodes_come_home_to_their_place_side_and_size(done: Done, phantoms: dict[str, Phantom]):
+def test_planted_nodes_come_home_to_their_place_side_and_size(
+    done: Done, phantoms: dict[str, Phantom]
+) -> None:
     nodes = pd.read_csv(done.out / "nodes.csv")
     matched = 0
     for case_id, phantom in phantoms.items():
@@ -72,11 +75,11 @@ def test_planted_nodes_come_home_to_their_place_side_and_size(done: Done, phanto
             if away.min() < phantom.ct.grid.voxel_diagonal_mm:
                 matched += 1
                 assert mine.iloc[int(away.argmin())].side in (planted.side, "midline")
-    planted = sum(len(phantom.nodes) for phantom in phantoms.values())
-    assert matched >= planted - 1  # two that touch become one node
+    every = sum(len(phantom.nodes) for phantom in phantoms.values())
+    assert matched >= every - 1  # two that touch become one node
 
 
-def test_masks_lie_on_the_native_grid_for_another_reader(done: Done, cts: Path, masks: Path):
+def test_masks_lie_on_the_native_grid_for_another_reader(done: Done, cts: Path, masks: Path) -> None:
     for case_id in ("one", "two"):
         ct = sitk.ReadImage(str(cts / f"{case_id}.nii.gz"))
         for name in ("labels", "nodes"):
@@ -89,7 +92,7 @@ def test_masks_lie_on_the_native_grid_for_another_reader(done: Done, cts: Path, 
         np.testing.assert_array_equal(labels, given)
 
 
-def test_the_node_map_holds_the_volumes_of_the_table(done: Done):
+def test_the_node_map_holds_the_volumes_of_the_table(done: Done) -> None:
     nodes = pd.read_csv(done.out / "nodes.csv")
     for case_id, rows in nodes.groupby("case_id"):
         image = sitk.ReadImage(str(done.out / "cases" / str(case_id) / "nodes.nii.gz"))
@@ -101,7 +104,7 @@ def test_the_node_map_holds_the_volumes_of_the_table(done: Done):
             )  # whole mm3
 
 
-def test_the_prepared_image_and_the_transform_lie_on_the_patient(done: Done, cts: Path):
+def test_the_prepared_image_and_the_transform_lie_on_the_patient(done: Done, cts: Path) -> None:
     for case_id in ("one", "two"):
         folder = done.out / "cases" / case_id
         crop, native = (
@@ -119,7 +122,7 @@ def test_the_prepared_image_and_the_transform_lie_on_the_patient(done: Done, cts
         np.testing.assert_allclose(transform.TransformPoint(point), crop.GetOrigin(), atol=1e-3)
 
 
-def test_run_json_says_what_the_run_was_made_with(done: Done):
+def test_run_json_says_what_the_run_was_made_with(done: Done) -> None:
     record = json.loads((done.out / "run.json").read_text())
     assert record["status"] == "finished"
     assert record["bundle"]["sha256"] == find_bundle("default").sha256
@@ -128,7 +131,7 @@ def test_run_json_says_what_the_run_was_made_with(done: Done):
     assert {"read", "prepare", "nodes", "classify", "native"} <= record["seconds"].keys()
 
 
-def test_two_processes_give_the_bytes_of_one(done: Done, cts: Path, masks: Path, tmp_path: Path):
+def test_two_processes_give_the_bytes_of_one(done: Done, cts: Path, masks: Path, tmp_path: Path) -> None:
     run_cohort(
         cts,
         tmp_path / "out",
@@ -143,7 +146,7 @@ def test_two_processes_give_the_bytes_of_one(done: Done, cts: Path, masks: Path,
 
 def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(
     done: Done, cts: Path, masks: Path, tmp_path: Path
-):
+) -> None:
     out = tmp_path / "out"
     words = [
         "--masks",
@@ -173,7 +176,9 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(
     assert not list(out.rglob("*.partial"))
 
 
-def test_other_settings_do_not_mix_with_what_lies_there(done: Done, cts: Path, masks: Path, tmp_path: Path):
+def test_other_settings_do_not_mix_with_what_lies_there(
+    done: Done, cts: Path, masks: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     shutil.copytree(done.out, out)
     with pytest.raises(UsageError, match=r"other settings \(ene_threshold differ\)"):
@@ -188,7 +193,7 @@ def test_other_settings_do_not_mix_with_what_lies_there(done: Done, cts: Path, m
         )
 
 
-def test_no_case_is_lost_and_none_stops_another(cts: Path, masks: Path, tmp_path: Path):
+def test_no_case_is_lost_and_none_stops_another(cts: Path, masks: Path, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     shutil.copy(cts / "one.nii.gz", source / "good.nii.gz")
@@ -218,7 +223,7 @@ def test_no_case_is_lost_and_none_stops_another(cts: Path, masks: Path, tmp_path
 
 def test_cases_beyond_the_limit_are_rows_too_and_a_later_call_does_them(
     done: Done, cts: Path, masks: Path, tmp_path: Path
-):
+) -> None:
     out = tmp_path / "out"
     limited = run_cohort(cts, out, device="cpu", masks=masks, jobs=1, selection=Selection(limit=1))
     assert [result.status for result in limited.results] == ["ok", "skipped"]
@@ -228,7 +233,7 @@ def test_cases_beyond_the_limit_are_rows_too_and_a_later_call_does_them(
     assert [result.status for result in whole.results] == ["ok", "ok"]
 
 
-def test_parts_of_a_run_make_one_table(done: Done, cts: Path, masks: Path, tmp_path: Path):
+def test_parts_of_a_run_make_one_table(done: Done, cts: Path, masks: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for part in (0, 1):
         run_cohort(
@@ -248,11 +253,11 @@ def test_parts_of_a_run_make_one_table(done: Done, cts: Path, masks: Path, tmp_p
 class Bomb(type(Path())):  # type: ignore[misc]
     """A path that ends the process into which it is sent."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return os._exit, (9,)
 
 
-def test_a_worker_that_dies_is_a_reason_and_the_next_case_is_done(cts: Path):
+def test_a_worker_that_dies_is_a_reason_and_the_next_case_is_done(cts: Path) -> None:
     bundle = find_bundle("default")
     good = [case for case in find_cases(cts)[0] if isinstance(case, Case)]
     bomb = Case("bomb", "nifti", (Bomb(cts / "one.nii.gz"),))
@@ -268,7 +273,7 @@ def test_a_worker_that_dies_is_a_reason_and_the_next_case_is_done(cts: Path):
     assert outcomes == {"one": "one", "two": "two"}
 
 
-def test_a_worker_of_whole_cases_that_dies_is_a_reason_too(cts: Path, masks: Path):
+def test_a_worker_of_whole_cases_that_dies_is_a_reason_too(cts: Path, masks: Path) -> None:
     bundle = find_bundle("default")
     bomb = Case("bomb", "nifti", (Bomb(cts / "one.nii.gz"),))
     good = [case for case in find_cases(cts)[0] if isinstance(case, Case)]
@@ -285,7 +290,7 @@ def test_a_worker_of_whole_cases_that_dies_is_a_reason_too(cts: Path, masks: Pat
     assert all(names == ["labels.nii.gz", "nodes.nii.gz"] for names in outcomes.values())
 
 
-def test_one_case_by_hand_gives_what_the_cohort_gave(done: Done, cts: Path, masks: Path):
+def test_one_case_by_hand_gives_what_the_cohort_gave(done: Done, cts: Path, masks: Path) -> None:
     bundle = find_bundle("default")
     networks = load_networks(bundle, torch.device("cpu"), own_masks=True)
     rule = bundle.card.rule

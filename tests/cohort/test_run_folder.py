@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -48,12 +49,12 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the cases that were worked on, by a road without networks."""
     done: list[str] = []
 
-    def preprocess_case(case, preparation, masks=None, *, room=None):
+    def preprocess_case(case: Any, preparation: Any, masks: Path | None = None, *, room: Any = None) -> Any:
         return SimpleNamespace(
             case=case, sha256=joined_sha256(content_sha256(case.files), content_sha256(()))
         )
 
-    def infer_case(at, networks, settings, *, labels, midline_x):
+    def infer_case(at: Any, networks: Any, settings: Any, *, labels: Any, midline_x: Any) -> Any:
         done.append(at.case.case_id)
         facts = {"content_sha256": at.sha256}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(LABELS, LABELS)
@@ -79,7 +80,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def run(source: Path, out: Path, **more) -> RunSummary:
+def run(source: Path, out: Path, **more: Any) -> RunSummary:
     return run_cohort(source, out, device="cpu", jobs=1, **more)
 
 
@@ -104,7 +105,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 )
 def test_results_among_the_source_cts_are_refused_and_not_a_byte_is_lost(
     tmp_path: Path, worked: list[str], given: str, out: str
-):
+) -> None:
     for name in ("a", "b"):
         write_ct(tmp_path / "study" / "cases" / name / "ct.nii")
     (tmp_path / "link").symlink_to(tmp_path / "study")
@@ -116,7 +117,7 @@ def test_results_among_the_source_cts_are_refused_and_not_a_byte_is_lost(
     assert worked == []
 
 
-def test_masks_among_the_results_are_refused(tmp_path: Path, source: Path, worked: list[str]):
+def test_masks_among_the_results_are_refused(tmp_path: Path, source: Path, worked: list[str]) -> None:
     masks = tmp_path / "out" / "cases"
     for name in "abcd":
         write_ct(masks / f"{name}.nii")
@@ -138,7 +139,7 @@ def test_masks_among_the_results_are_refused(tmp_path: Path, source: Path, worke
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_of_the_users_in_the_place_of_ours_is_refused_and_kept(
     tmp_path: Path, source: Path, worked: list[str], name: str, overwrite: bool
-):
+) -> None:
     (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "out" / name).write_text("the user's own")
     before = snapshot(tmp_path / "out")
@@ -148,7 +149,7 @@ def test_a_file_of_the_users_in_the_place_of_ours_is_refused_and_kept(
     assert worked == []
 
 
-def test_overwrite_removes_ours_and_nothing_else(tmp_path: Path, source: Path, worked: list[str]):
+def test_overwrite_removes_ours_and_nothing_else(tmp_path: Path, source: Path, worked: list[str]) -> None:
     out = tmp_path / "out"
     run(source, out)
     (source / "d.nii").unlink()
@@ -165,7 +166,7 @@ def test_overwrite_removes_ours_and_nothing_else(tmp_path: Path, source: Path, w
 
 def test_a_table_that_was_edited_is_not_replaced_even_with_overwrite(
     tmp_path: Path, source: Path, worked: list[str]
-):
+) -> None:
     out = tmp_path / "out"
     run(source, out)
     (out / "patients.csv").write_text("edited")
@@ -176,7 +177,9 @@ def test_a_table_that_was_edited_is_not_replaced_even_with_overwrite(
     assert len(list((out / "cases").iterdir())) == 4
 
 
-def test_a_name_that_differs_in_case_alone_is_not_ours(tmp_path: Path, source: Path, worked: list[str]):
+def test_a_name_that_differs_in_case_alone_is_not_ours(
+    tmp_path: Path, source: Path, worked: list[str]
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "CASES.CSV").write_text("mine")
@@ -197,7 +200,7 @@ def set_back(file: Path, change: Callable[[Path], object]) -> None:
 
 def test_a_changed_ct_with_its_old_size_and_time_is_done_again(
     tmp_path: Path, source: Path, worked: list[str]
-):
+) -> None:
     run(source, tmp_path / "out")
     set_back(source / "b.nii", lambda file: write_ct(file, 7))
     worked.clear()
@@ -205,7 +208,7 @@ def test_a_changed_ct_with_its_old_size_and_time_is_done_again(
     assert worked == ["b"]
 
 
-def test_the_voxels_beside_a_header_count_too(tmp_path: Path, worked: list[str]):
+def test_the_voxels_beside_a_header_count_too(tmp_path: Path, worked: list[str]) -> None:
     (tmp_path / "in").mkdir()
     header = (
         "NRRD0004\ntype: short\ndimension: 3\nsizes: 8 7 6\nencoding: raw\nendian: little\ndata file: a.raw\n"
@@ -223,7 +226,9 @@ def test_the_voxels_beside_a_header_count_too(tmp_path: Path, worked: list[str])
     assert worked == ["a", "a"]
 
 
-def test_the_same_content_in_new_files_is_taken_up_again(tmp_path: Path, source: Path, worked: list[str]):
+def test_the_same_content_in_new_files_is_taken_up_again(
+    tmp_path: Path, source: Path, worked: list[str]
+) -> None:
     run(source, tmp_path / "out")
     for file in list(source.iterdir()):
         copied = shutil.copy2(file, tmp_path / "copied")
@@ -235,7 +240,7 @@ def test_the_same_content_in_new_files_is_taken_up_again(tmp_path: Path, source:
 
 def test_check_content_reads_every_byte(
     tmp_path: Path, source: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(aiene.cohort, "seal", lambda _: "a file system whose times say nothing")
     run(source, tmp_path / "out")
     set_back(source / "b.nii", lambda file: write_ct(file, 7))
@@ -249,7 +254,9 @@ def test_check_content_reads_every_byte(
     assert "ctime" in said
 
 
-def test_results_whose_label_maps_are_gone_are_made_again(tmp_path: Path, source: Path, worked: list[str]):
+def test_results_whose_label_maps_are_gone_are_made_again(
+    tmp_path: Path, source: Path, worked: list[str]
+) -> None:
     run(source, tmp_path / "out")
     (tmp_path / "out" / "cases" / "c" / "nodes.nii.gz").unlink()
     worked.clear()
@@ -258,7 +265,7 @@ def test_results_whose_label_maps_are_gone_are_made_again(tmp_path: Path, source
     assert (tmp_path / "out" / "cases" / "c" / "nodes.nii.gz").exists()
 
 
-def test_parts_that_end_together_lose_no_row(tmp_path: Path, source: Path, worked: list[str]):
+def test_parts_that_end_together_lose_no_row(tmp_path: Path, source: Path, worked: list[str]) -> None:
     for round_ in range(4):
         out = tmp_path / f"out{round_}"
         parts = [
@@ -277,14 +284,16 @@ def test_parts_that_end_together_lose_no_row(tmp_path: Path, source: Path, worke
 
 def test_what_another_part_has_not_done_yet_is_a_row_that_says_so(
     tmp_path: Path, source: Path, worked: list[str]
-):
+) -> None:
     run(source, tmp_path / "out", selection=Selection(num_parts=2, part_id=0))
     table = pd.read_csv(tmp_path / "out" / "cases.csv", keep_default_na=False).set_index("case_id")
     assert table.status.to_dict() == {"a": "no_nodes", "b": "skipped", "c": "no_nodes", "d": "skipped"}
     assert table.reason["b"] == "not done yet: it is for --part-id 1 of 2"
 
 
-def test_overwrite_of_one_part_leaves_the_others_results(tmp_path: Path, source: Path, worked: list[str]):
+def test_overwrite_of_one_part_leaves_the_others_results(
+    tmp_path: Path, source: Path, worked: list[str]
+) -> None:
     for part_id in (0, 1):
         run(source, tmp_path / "out", selection=Selection(num_parts=2, part_id=part_id))
     worked.clear()
@@ -295,7 +304,7 @@ def test_overwrite_of_one_part_leaves_the_others_results(tmp_path: Path, source:
 
 def test_half_a_case_of_a_live_call_is_left_alone_and_overwrite_waits(
     tmp_path: Path, source: Path, worked: list[str]
-):
+) -> None:
     out = tmp_path / "out"
     with RunStore(out) as live:
         half = live.room / "case-1"
@@ -311,7 +320,7 @@ def test_half_a_case_of_a_live_call_is_left_alone_and_overwrite_waits(
 @pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EACCES, errno.EILSEQ])
 def test_a_case_that_cannot_be_written_is_a_row_and_the_next_one_goes_on(
     tmp_path: Path, source: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch, number: int
-):
+) -> None:
     rename = Path.rename
 
     def refuse(self: Path, target: Path) -> Path:
@@ -330,7 +339,7 @@ def test_a_case_that_cannot_be_written_is_a_row_and_the_next_one_goes_on(
     assert statuses(tmp_path / "out") == {"a": "no_nodes", "b": "failed", "c": "no_nodes", "d": "no_nodes"}
 
 
-def test_the_longest_name_that_the_file_system_takes_is_a_case(tmp_path: Path, worked: list[str]):
+def test_the_longest_name_that_the_file_system_takes_is_a_case(tmp_path: Path, worked: list[str]) -> None:
     long = "x" * 255
     write_ct(tmp_path / "in" / long / "ct.nii")
     write_ct(tmp_path / "in" / "a" / "ct.nii")
@@ -342,7 +351,7 @@ def test_the_longest_name_that_the_file_system_takes_is_a_case(tmp_path: Path, w
 
 
 @pytest.mark.parametrize("case_id", ["..", ".", "", "a/b", "a\0b"])
-def test_an_id_that_leads_elsewhere_is_never_a_path(tmp_path: Path, case_id: str):
+def test_an_id_that_leads_elsewhere_is_never_a_path(tmp_path: Path, case_id: str) -> None:
     with (
         RunStore(tmp_path / "out") as store,
         pytest.raises(OutputError, match="cannot be used as a folder name"),
@@ -353,10 +362,10 @@ def test_an_id_that_leads_elsewhere_is_never_a_path(tmp_path: Path, case_id: str
 
 def test_a_value_that_no_record_can_hold_is_a_row(
     tmp_path: Path, source: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch
-):
-    infer_case = aiene.cohort.infer_case
+) -> None:
+    infer_case = aiene.cohort.infer_case  # type: ignore[attr-defined]
 
-    def odd(at, *words, **more):
+    def odd(at: Any, *words: Any, **more: Any) -> Any:
         result, arrays = infer_case(at, *words, **more)
         if result.case_id == "b":
             result.facts["odd"] = float("nan")
@@ -370,8 +379,8 @@ def test_a_value_that_no_record_can_hold_is_a_row(
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, RuntimeError])
 def test_a_run_that_ends_early_leaves_a_row_for_every_case(
     tmp_path: Path, source: Path, worked: list[str], end: type[BaseException]
-):
-    def stop(step) -> None:
+) -> None:
+    def stop(step: Any) -> None:
         if step.number == 2:
             raise end
 
@@ -389,7 +398,7 @@ def test_a_run_that_ends_early_leaves_a_row_for_every_case(
 
 def test_the_table_of_cases_grows_while_the_run_goes_on(
     tmp_path: Path, source: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(aiene.cohort, "_TABLE_EVERY_S", 0.0)
     monkeypatch.setattr(aiene.cohort, "_TABLE_SHARE", 0.0)
     seen = []
@@ -400,7 +409,7 @@ def test_the_table_of_cases_grows_while_the_run_goes_on(
 
 def test_nothing_half_written_stays_and_zips_are_unpacked_inside_out(
     tmp_path: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     write_ct(tmp_path / "ct.nii")
     (tmp_path / "in").mkdir()
     with ZipFile(tmp_path / "in" / "z.zip", "w") as archive:
@@ -411,18 +420,20 @@ def test_nothing_half_written_stays_and_zips_are_unpacked_inside_out(
     assert {p.name for p in (tmp_path / "out" / ".aiene").rglob("*")} == {"lock", "written.jsonl"}
 
 
-def test_an_unwritable_folder_is_named_by_its_own_name(tmp_path: Path, source: Path, worked: list[str]):
+def test_an_unwritable_folder_is_named_by_its_own_name(
+    tmp_path: Path, source: Path, worked: list[str]
+) -> None:
     (tmp_path / "results").write_text("a file")
     with pytest.raises(
         OutputError, match=r"^results: a file is in the way of this folder; choose another folder"
     ):
         run(source, tmp_path / "results")
-    with pytest.raises(OutputError, match=r"^out: a part of this path is a file"):
+    with pytest.raises(OutputError, match=r"^out: part of this path is a file"):
         run(source, tmp_path / "results" / "out")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_a_folder_without_permission_is_named(tmp_path: Path, source: Path):
+def test_a_folder_without_permission_is_named(tmp_path: Path, source: Path) -> None:
     tmp_path.chmod(0o755)
     program = f"""
 import os
@@ -445,7 +456,7 @@ for name in ("{tmp_path}/out", "{tmp_path}"):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_ended_leaves_no_process(cts: Path, tmp_path: Path, number: signal.Signals):
+def test_a_run_that_is_ended_leaves_no_process(cts: Path, tmp_path: Path, number: signal.Signals) -> None:
     line = [
         sys.executable,
         "-m",

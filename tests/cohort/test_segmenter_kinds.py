@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,8 @@ from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
 from aiene.nodes.node import CountingRule
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case
-from aiene.preprocess.crop import fixed_window
 from aiene.preprocess.preprocess import Prepared, prepare
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.template import fixed_window, load_preparation
 from aiene.results.tables import patients_table, published_table
 from aiene.segment.engines import exact_engine
 
@@ -46,7 +46,7 @@ def _ready(crop_hu: Volume | None = None) -> PreprocessedCase:
     return PreprocessedCase(Case("one", "nifti", ()), prepared, None, {}, ())
 
 
-def _finish(at: PreprocessedCase, segmenter: _Segmenter, labels: dict[str, int]):
+def _finish(at: PreprocessedCase, segmenter: _Segmenter, labels: dict[str, int]) -> Any:
     networks = Networks(segmenter, _Classifier())  # type: ignore[arg-type]
     return infer_case(at, networks, Settings(0.3), labels=labels, midline_x=80.0)
 

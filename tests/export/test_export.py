@@ -133,7 +133,7 @@ def test_objects_of_another_result_are_replaced_only_when_asked(tmp_path: Path) 
     file.write_bytes(b"edited by hand")
     (row,) = export_run(run.out, BOTH).rows
     assert row.status == "failed"
-    assert "seg.dcm lies there" in row.reason
+    assert "seg.dcm exists" in row.reason
     assert "--overwrite" in row.reason
     assert file.read_bytes() == b"edited by hand"
     assert export_run(run.out, BOTH, overwrite=True).exit_code == 0

@@ -138,7 +138,7 @@ def test_a_dicomdir_that_cannot_be_read_gives_way_to_its_folder(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["DICOMDIR", "index.dat"])
 def test_a_folder_of_a_dicomdir_alone_holds_no_image(tmp_path: Path, name: str) -> None:
     directory(tmp_path / "disc" / name, [["A", "IM0"]])
-    with pytest.raises(InputError, match="it holds no image"):
+    with pytest.raises(InputError, match="it contains no image"):
         find_cases(tmp_path / "disc")
 
 

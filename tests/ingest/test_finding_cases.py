@@ -163,10 +163,10 @@ def test_names_with_any_letters_and_blanks_work(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize(
     ("content", "name", "words"),
     [
-        (b"just words\n" * 50, "text.nii.gz", "holds no image"),
-        (b"", "empty.nii", "holds no image"),
-        (b"\x1f\x8b\x08\x00cut", "cut.nii.gz", "holds no image"),
-        (b"PK\x03\x04zip", "zip.nrrd", "holds no image"),
+        (b"just words\n" * 50, "text.nii.gz", "contains no image"),
+        (b"", "empty.nii", "contains no image"),
+        (b"\x1f\x8b\x08\x00cut", "cut.nii.gz", "contains no image"),
+        (b"PK\x03\x04zip", "zip.nrrd", "contains no image"),
     ],
 )
 def test_a_file_that_is_an_image_by_name_only_is_refused(

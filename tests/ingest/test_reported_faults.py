@@ -91,7 +91,7 @@ def test_2_copies_of_files_anywhere_count_once(tmp_path: Path, where: str, how_m
     np.testing.assert_array_equal(found.volume.array, ct())
     assert found.volume.grid.spacing[0] == 3.0
     assert found.source["slices"] == 8
-    assert any("there twice with the same pixels" in warning for warning in found.warnings)
+    assert any("duplicated with the same pixels" in warning for warning in found.warnings)
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])

@@ -50,7 +50,7 @@ def test_a_series_split_over_two_folders_is_one_case(
     case = only(tmp_path / source)
     assert case.case_id == name
     same(case)
-    assert any(note.startswith("its slices lie in 2 folders: ") for note in case.notes)
+    assert any(note.startswith("its slices are in 2 folders: ") for note in case.notes)
 
 
 def test_halves_in_sibling_folders_among_other_patients_are_joined(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_copies_of_a_series_stay_cases_of_their_own(tmp_path: Path) -> None:
     assert [case.case_id for case in cases] == ["a", "b"]
     for case, other in zip(cases, "ba", strict=True):
         assert isinstance(case, Case)
-        assert case.warnings[0] == f"the same series is also the case {other}: a copy"
+        assert case.warnings[0] == f"the same series is also the case {other}: a duplicate"
     assert [case.counts for case in cases] == [True, False]
 
 

@@ -19,10 +19,10 @@ import aiene.preparers
 from aiene.cli.app import app
 from aiene.cohort import Selection, run_cohort
 from aiene.errors import UsageError
+from aiene.finished_runs import merge
 from aiene.geometry.grid import Grid, Volume
 from aiene.hashing import joined_sha256
 from aiene.ingest.fingerprint import content_sha256
-from aiene.merge import merge
 from aiene.results.nifti import write_nifti
 from aiene.results.records import CaseArrays, CaseResult
 
@@ -115,7 +115,7 @@ def test_other_runs_are_refused_and_nothing_is_written(done: list[str], source: 
         merge([one, other], whole)
     with pytest.raises(UsageError, match="named twice"):
         merge([one, one], whole)
-    with pytest.raises(UsageError, match="no results of a run lie there"):
+    with pytest.raises(UsageError, match="there are no results of a run"):
         merge([one, source], whole)
     with pytest.raises(UsageError, match=r"overlap|lies in|inside"):
         merge([one], one / "whole")

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import InputError, UsageError
+from aiene.finished_runs import retable
 from aiene.geometry.grid import Grid
 from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult, NodeResult, recounted, threshold_warnings
 from aiene.results.store import RunStore
-from aiene.retable import retable
 
 SETTINGS = {
     "input": "/cts",

@@ -35,7 +35,7 @@ def test_icc_of_the_textbook() -> None:
 
 
 def test_readers_and_the_model_are_compared(run: Run) -> None:
-    with pytest.raises(UsageError, match="nobody has reviewed"):
+    with pytest.raises(UsageError, match="not been reviewed"):
         agreement(run.out)
     anna, ben = CountingReview(run.out, "anna"), CountingReview(run.out, "ben")
     drawing = anna.open("case").scene.labels.array.copy()

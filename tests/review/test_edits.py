@@ -90,7 +90,7 @@ def test_a_cut_makes_two_nodes_of_one_for_the_runs_own_watershed(angle: float) -
 def test_a_cut_that_parts_nothing_is_told() -> None:
     drawing = np.zeros(SHAPE, np.uint8)
     drawing[ball((12, 30, 30), 8)] = 1
-    with pytest.raises(UsageError, match="one part"):
+    with pytest.raises(UsageError, match="does not split"):
         cut(drawing, SPACING, 1, (12, 5, 5), (12, 5, 50))
     with pytest.raises(UsageError, match="a line"):
         cut(drawing, SPACING, 1, (12, 5, 5), (12, 5, 5))

@@ -37,7 +37,7 @@ def corrected(run: Run) -> str:
 
 
 def test_an_export_of_the_review_shows_the_readers_nodes_and_says_that_a_person_drew(dicom_run: Run) -> None:
-    with pytest.raises(UsageError, match="nobody has reviewed"):
+    with pytest.raises(UsageError, match="not been reviewed"):
         export_run(dicom_run.out, ["dicom-seg"], reviewed=True)
     assert export_run(dicom_run.out, ["dicom-seg"]).counts == {"ok": 1}
     case_id = corrected(dicom_run)

@@ -44,7 +44,7 @@ def client(run: Run) -> TestClient:
 def test_a_folder_without_a_run_is_refused_in_a_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["review", str(tmp_path), "--no-browser"])
     assert done.exit_code == 2
-    assert "no results of a run lie there" in " ".join(done.output.split())
+    assert "there are no results of a run" in " ".join(done.output.split())
 
 
 def test_cases_that_failed_or_are_not_done_are_told_and_cannot_be_opened(client: TestClient) -> None:
@@ -87,3 +87,24 @@ def test_markup_in_a_case_id_and_in_words_stays_text(run: Run) -> None:
     saved = client.post("/save/case", json={"base": 0, "status": "accepted", "reason": EVIL})
     assert saved.status_code == 200
     assert EVIL not in client.get("/case/case").text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--host", "0.0.0.0"], "--host beyond this machine needs --certfile and --keyfile."),
+        (["--certfile", "none.pem"], "--certfile and --keyfile belong together."),
+        (["--certfile", "none.pem", "--keyfile", "none.pem"], "are not a certificate and its key"),
+        (["--certfile", "words.pem", "--keyfile", "words.pem"], "are not a certificate and its key"),
+        (["--reader", "Agreement"], "this name is taken"),
+        (["--reader", "../anna"], "it names a folder"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_a_sentence(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    (tmp_path / "words.pem").write_text("no certificate")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["review", str(run.out), "--no-browser", *words])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())

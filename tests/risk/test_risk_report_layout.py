@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -12,9 +13,9 @@ from aiene.report.document import Column, Figure, Fold, Section, Table
 from aiene.report.style import Picture
 from aiene.report.write import page
 from aiene.risk.analyse.cohort import Outcome, make_cohort
-from aiene.risk.analyse.curve_panels import FEWEST_AT_RISK, Stratum, cut
+from aiene.risk.analyse.curve_panels import FEWEST_AT_RISK, cut
 from aiene.risk.analyse.descriptives import table_one
-from aiene.risk.analyse.grouping import make_groupings
+from aiene.risk.analyse.grouping import Stratum, make_groupings
 from aiene.risk.analyse.key_results import key_results
 from aiene.risk.analyse.page_layout import laid_out, numbered, places
 from aiene.risk.analyse.regression import cox_part, make_sample
@@ -181,5 +182,7 @@ def test_four_endpoints_print_in_under_thirty_pages(tmp_path, monkeypatch):
     ).stdout
     assert "HR per AI-ENE node, adjusted" in " ".join(text[:1500].split())  # on the first page
     assert "restricted cubic spline, 3 knots" not in text  # of a table that is folded away
+    for printed in text.split("\f")[:-1]:  # the checklists name sections: their number heads every page
+        assert re.search(r"^\d+\. [A-Z]", printed, flags=re.MULTILINE), printed[:300]
     pages = int(next(line for line in told.splitlines() if line.startswith("Pages")).split()[1])
     assert 8 <= pages < 30

@@ -10,8 +10,7 @@ from aiene.errors import UsageError
 from aiene.report.document import Figure, Section, Table
 from aiene.risk.analyse.bootstrap_refit import Pairs
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.curve_panels import Stratum
-from aiene.risk.analyse.grouping import Grouping
+from aiene.risk.analyse.grouping import Grouping, Stratum
 from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.sensitivity.centre_effect import centre_part
 from aiene.risk.analyse.sensitivity.node_burden import burden_part, check_also

@@ -335,6 +335,7 @@ def test_a_number_outside_its_range_is_refused():
     refused(bad(age=[61.0, 720, 55, 40]), "age is 720 in row 2", "unit")
     refused(bad(largest_node_cm=[61.0, 1, 1, 1]), "largest_node_cm is 61")
     refused(bad(n_ai_ene=[0, -1, 2, 3]), "n_ai_ene is -1 in row 2")
+    refused(bad(n_ai_ene=[0, 1, 999, 3]), "n_ai_ene is 999 in row 3", "from 0 to 300")
     refused(bad(n_ai_ene=["0", "1.5", "2", "3"]), 'n_ai_ene holds "1.5"', "whole number")
 
 

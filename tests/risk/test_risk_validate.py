@@ -97,7 +97,7 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path):
         read_model(path)
     for text in ("{}", "[1]", "nonsense", json.dumps({"format": "aiene locked model 1", "sha256": "x"})):
         path.write_text(text)
-        with pytest.raises(InputError, match="no locked model"):
+        with pytest.raises(InputError, match="not a locked model"):
             read_model(path)
     with pytest.raises(UsageError, match="do not fit its covariates"):
         replace(model, means=model.means[1:])
@@ -248,7 +248,7 @@ def test_a_scheme_is_judged_by_its_ranks(cli, tmp_path):
         (("m.json", "--against", "dc.json"), "different endpoints"),
         ((SCHEME, "--against", "m.json"), "--against compares models"),
         (("m.json", "--endpoint", "os"), "a model has its own"),
-        (("none.json",), "no locked model"),
+        (("none.json",), "not a locked model"),
         (("m.json", "--years", "two"), "write years as"),
         (("m.json", "--site", "larynx"), "no patient is left"),
     ],

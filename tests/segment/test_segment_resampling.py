@@ -13,7 +13,7 @@ from scipy import ndimage
 from aiene.geometry.grid import Grid, Volume
 from aiene.segment.plans import Normalisation, Resizing
 from aiene.segment.preprocessing import coarse_axis, new_shape, normalised, resized
-from aiene.segment.sliding_window import gaussian, padding, tile_starts
+from aiene.segment.segmenter import gaussian, padding, tile_starts
 
 
 @pytest.mark.parametrize(

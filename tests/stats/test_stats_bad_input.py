@@ -19,7 +19,6 @@ from aiene.stats.cox_model import fit_cox, nested_lrt, term_test
 from aiene.stats.decision_curve import decision_curve
 from aiene.stats.imputation import impute, rubin
 from aiene.stats.internal_validation import optimism, permutation_control
-from aiene.stats.life_table import nelson_aalen
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.penalised_cox import find_separation, firth, ridge
 from aiene.stats.proportional_hazards import proportional_hazards
@@ -27,7 +26,7 @@ from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import NotEstimableError, to_json
 from aiene.stats.sample_size import count_distribution, information
 from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
-from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst, rmst_difference
+from aiene.stats.survival_curves import follow_up, kaplan_meier, nelson_aalen, rmst, rmst_difference
 from aiene.stats.tests import gray_pairwise, gray_test, log_rank, log_rank_pairwise, log_rank_trend
 from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
 from builders.survival_cohorts import simulated

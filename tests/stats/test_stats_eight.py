@@ -22,11 +22,10 @@ from aiene.stats.cox_model import fit_cox
 from aiene.stats.decision_curve import decision_curve
 from aiene.stats.elementary import holm
 from aiene.stats.imputation import rubin_estimates
-from aiene.stats.life_table import nelson_aalen
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.sample_size import count_distribution, information, probability_at_least
-from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst, rmst_difference
+from aiene.stats.survival_curves import follow_up, kaplan_meier, nelson_aalen, rmst, rmst_difference
 from aiene.stats.tests import gray_test, log_rank, log_rank_trend
 from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
 from builders.survival_cohorts import EIGHT, by_group

@@ -15,7 +15,7 @@ from aiene.stats.bootstrap import resample_counts, resample_indices
 from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.concordance import _Dense, _Sparse, concordance, uno_c
 from aiene.stats.cox import cox
-from aiene.stats.cox_model import derivatives, fit_cox, nested_lrt, risk_sets, term_test
+from aiene.stats.cox_model import Resampling, derivatives, fit_cox, nested_lrt, risk_sets, term_test
 from aiene.stats.decision_curve import decision_curve
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.penalised_cox import _Problem, firth, ridge
@@ -375,3 +375,21 @@ def test_auc_and_brier_with_competing_events_are_those_of_comprisk() -> None:
     brier = brier_score(table.time, table.state, predicted, [2.0]).score[0]
     assert auc == pytest.approx(float(result.auc.AUC.iloc[0]), abs=1e-10)
     assert brier == pytest.approx(float(result.brier.Brier.iloc[0]), abs=1e-10)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_row_that_counts_twice_is_two_rows(ties: bool) -> None:
+    random = np.random.default_rng(3)
+    n, x = 120, random.normal(size=(120, 3))
+    time = random.exponential(size=n)
+    time = np.ceil(time * 5) if ties else time
+    event = (random.random(n) < 0.6).astype(int)
+    rows = random.integers(0, n, n)
+    weighted = Resampling(time, event).sets(np.bincount(rows, minlength=n))
+    repeated = risk_sets(time[rows], event[rows])
+    beta = np.array([0.3, -0.5, 0.1])
+    found = derivatives(x[weighted.order], weighted, beta)
+    wanted = derivatives(x[rows][repeated.order], repeated, beta)
+    assert found.value == pytest.approx(wanted.value, rel=1e-12)
+    np.testing.assert_allclose(found.score, wanted.score, atol=1e-9)
+    np.testing.assert_allclose(found.information, wanted.information, atol=1e-9)

@@ -22,8 +22,11 @@ from aiene.stats.bootstrap import (
     expanded_tail,
     mean,
     median,
+    percentile,
+    percentile_difference,
     ratio,
 )
+from aiene.stats.concordance import concordance
 from aiene.stats.paired import summarise
 from aiene.stats.roc import auc, average_precision
 
@@ -187,7 +190,7 @@ def test_one_value_has_no_spread() -> None:
 def test_patients_that_are_not_one_for_each_value_are_refused() -> None:
     with pytest.raises(UsageError, match="one for each"):
         summarise([1.0, 2.0], ["A"])
-    with pytest.raises(UsageError, match="no numbers"):
+    with pytest.raises(UsageError, match="not numbers"):
         summarise(["good"])  # type: ignore[list-item]
 
 
@@ -199,3 +202,18 @@ def test_patients_with_many_cases_widen_the_interval() -> None:
     assert by_patient.value == pytest.approx(by_case.value)
     assert None not in (by_patient.low, by_patient.high, by_case.low, by_case.high)
     assert by_patient.high - by_patient.low > 1.8 * (by_case.high - by_case.low)  # type: ignore[operator]
+
+
+def test_resamples_without_spread_make_no_interval_and_no_p() -> None:
+    same = np.full(50, 1.0)
+    assert np.isnan(percentile(1.0, same, 0.95)[1:]).all()
+    found = percentile_difference(0.4, np.full(50, 0.4), 0.95)
+    assert np.isnan([found.lower, found.upper, found.p]).all()
+    nothing = percentile_difference(0.0, np.zeros(50), 0.95)  # two models that rank alike: a finding
+    assert (nothing.lower, nothing.upper, nothing.p) == (0.0, 0.0, 1.0)
+
+
+def test_c_of_one_event_has_no_interval() -> None:
+    found = concordance([1, 2, 3, 4], [1, 0, 0, 0], {"score": [4.0, 3.0, 2.0, 1.0]}, n_boot=40)
+    assert found.values["score"].value == 1.0
+    assert np.isnan(found.values["score"].lower)

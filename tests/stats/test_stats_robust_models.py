@@ -86,6 +86,22 @@ def test_weighted_log_rank(weight: str, places: Any) -> None:
     assert [statistic] * len(places) == pytest.approx([R["weighted"][i] for i in places], abs=1e-6)
 
 
+@pytest.mark.parametrize("weight", ["early", "at risk", "late"])
+def test_weighted_log_rank_with_events_at_time_0(weight: str) -> None:
+    time = [0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 0, 1, 3, 7]
+    event = [1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 1]
+    group = [0, 0, 0, 1, 1, 0, 1, 0, 1, 1, 2, 2, 2, 2]
+    wanted = json.loads((HERE / "r_references" / "weighted_log_rank.json").read_text())
+    statistic, df, p = weighted_log_rank(time, event, group, weight)
+    assert (statistic, df) == (pytest.approx(wanted[weight], abs=1e-9), 2)
+    assert 0 < p < 1
+
+
+def test_the_late_test_of_a_single_event_is_none() -> None:
+    with pytest.raises(NotEstimableError, match="no event happened while"):
+        weighted_log_rank([1, 2, 3, 4], [1, 0, 0, 0], [0, 0, 1, 1], "late")
+
+
 def test_difference_of_restricted_means() -> None:
     found = rmst_difference(MONTHS.months / 12, MONTHS.event, MONTHS.z, 5)
     assert [*found.difference, found.p] == pytest.approx(R["rmst"], abs=1e-6)

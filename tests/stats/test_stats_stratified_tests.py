@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aiene.stats.tests import gray_test, log_rank
+from aiene.stats.tests import gray_pairwise, gray_test, log_rank
 
 HERE = Path(__file__).parent
 R = json.loads((HERE / "r_references" / "stratified_gray.json").read_text())
@@ -24,6 +24,14 @@ def test_gray_where_a_stratum_lacks_groups() -> None:
     some = MONTHS[~((MONTHS.z == 1) & MONTHS.group.isin([0, 3]))]
     found = gray_test(some.months, some.state, some.group, strata=some.z)
     assert (found.statistic, found.p) == pytest.approx(R["part"], abs=1e-8)
+
+
+def test_gray_of_each_two_of_four_groups() -> None:
+    """The first group need not be among the two."""
+    wanted = json.loads((HERE / "r_references" / "gray_pairs.json").read_text())
+    found = gray_pairwise(MONTHS.months, MONTHS.state, MONTHS.group)
+    assert [(pair.first, pair.second) for pair in found] == [(str(a), str(b)) for a, b, _ in wanted]
+    assert [pair.statistic for pair in found] == pytest.approx([value for *_, value in wanted], abs=1e-8)
 
 
 def test_log_rank_within_strata() -> None:

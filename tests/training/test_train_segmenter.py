@@ -24,10 +24,9 @@ from aiene.preprocess.template import load_preparation
 from aiene.results.nifti import write_nifti
 from aiene.segment.segmenter import load_segmenter
 from aiene.training.dataset import crop_of, find_pairs, prepared_crops
-from aiene.training.nnunet import splits_of
+from aiene.training.nnunet import failure, splits_of
 from aiene.training.records import Step, read_crop
 from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
-from aiene.training.worker_process import failure
 from builders.shrunk_bundle import shrunk_bundle
 
 pytestmark = pytest.mark.slow

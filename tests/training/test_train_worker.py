@@ -19,10 +19,9 @@ import torch
 
 from aiene.errors import ModelError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, write_card
-from aiene.training.nnunet import Job, _take_over_plan
+from aiene.training.nnunet import Job, _take_over_plan, run_worker, visible_gpu
 from aiene.training.place import LOCK, locked
 from aiene.training.start import start_of
-from aiene.training.worker_process import run_worker, visible_gpu
 
 posix = pytest.mark.skipif(os.name != "posix", reason="processes are watched otherwise on Windows")
 
@@ -45,7 +44,7 @@ import sys
 from pathlib import Path
 from aiene.training.place import locked
 from aiene.training.nnunet import Job
-from aiene.training.worker_process import run_worker
+from aiene.training.nnunet import run_worker
 work = Path(sys.argv[1])
 with locked(work) as lock:
     for report in run_worker(Job(str(work), 0, 1, 1, "cpu", False, 0, 0, 8.0), work, "cpu", lock):

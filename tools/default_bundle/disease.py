@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.phantom.lesions import Lesion, Lobe, Margin
-from aiene.phantom.planting import LEVELS, draw_node, draw_waves
+from aiene.phantom.lesions import LEVELS, Lesion, Lobe, Margin, draw_node, draw_waves
 from tools.default_bundle.disease_numbers import (
     ENE_BY_NODES,
     ENE_OF_FURTHER,

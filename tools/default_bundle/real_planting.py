@@ -5,7 +5,7 @@ apart; tissue is pushed aside (`aiene.phantom.lesions.pushed_back`; bone does no
 with partial volume at its edge, and the *difference* is averaged over each native voxel, blurred as the CT
 itself is, and added. So nothing but the node's surroundings changes. Inside, the noise and the unevenness of
 the patient's own soft tissue are put back. Levels, sizes, necrosis and margins are those of
-`aiene.phantom.planting`, with their sources; the node's HU is set against the patient's own muscle.
+`aiene.phantom.lesions`, with their sources; the node's HU is set against the patient's own muscle.
 
 Decoys go the same way and are labelled background: small normal nodes with a fatty hilum, contrast-filled
 vessels, and `blank` plantings, which change noise and resampling but hold no node.
@@ -20,8 +20,19 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.geometry.grid import Grid, Volume
-from aiene.phantom.lesions import DISPLACEMENT_REACH, Lesion, Lobe, Margin, pushed_back
-from aiene.phantom.planting import LEVELS, are_apart, draw_lobe, draw_node, draw_waves, freed
+from aiene.phantom.lesions import (
+    DISPLACEMENT_REACH,
+    LEVELS,
+    Lesion,
+    Lobe,
+    Margin,
+    are_apart,
+    draw_lobe,
+    draw_node,
+    draw_waves,
+    freed,
+    pushed_back,
+)
 from aiene.preprocess.preprocess import Prepared
 
 Floats = npt.NDArray[np.float64]

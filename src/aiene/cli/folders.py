@@ -41,7 +41,7 @@ def retable(
 ) -> None:
     """Count the nodes of a run again at another threshold and write new tables; no network runs."""
     from aiene.errors import UsageError
-    from aiene.retable import retable as make
+    from aiene.finished_runs import retable as make
 
     with user_errors():
         if ene_threshold is None and pos_from is None:
@@ -76,7 +76,7 @@ def merge(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Put the parts of a run (--num-parts) into one folder with one set of tables; say what is missing."""
-    from aiene.merge import merge as make
+    from aiene.finished_runs import merge as make
 
     with user_errors():
         merged = make(parts, out)

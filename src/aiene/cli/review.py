@@ -66,6 +66,8 @@ def start(
             raise UsageError("--host beyond this machine needs --certfile and --keyfile.")
         if bool(certfile) != bool(keyfile):
             raise UsageError("--certfile and --keyfile belong together.")
+        if certfile is not None and keyfile is not None:
+            _check_certificate(certfile, keyfile)
         _check_port(host, port)
         _serve(
             out,
@@ -150,6 +152,22 @@ def _serve(
         ssl_certfile=None if certfile is None else str(certfile),
         ssl_keyfile=None if keyfile is None else str(keyfile),
     )
+
+
+def _check_certificate(certfile: Path, keyfile: Path) -> None:
+    """Refuse what the server could not use; a key with a password would make it wait for somebody to type."""
+    import ssl
+
+    from aiene.errors import UsageError
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certfile, keyfile, password="")
+    except OSError as error:
+        why = error.strerror if error.filename or error.strerror else str(error)
+        raise UsageError(
+            f"--certfile {certfile.name} and --keyfile {keyfile.name} are not a certificate and its key "
+            f"without a password, in PEM format ({why})."
+        ) from error
 
 
 def _check_port(host: str, port: int) -> None:

@@ -11,7 +11,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from aiene.geometry.grid import Grid, Triple, Volume
 from aiene.phantom.body import build_anatomy
-from aiene.phantom.planting import WEAKEST_ENE, PlantedNode, Wishes, plant
+from aiene.phantom.lesions import WEAKEST_ENE, PlantedNode, Wishes, plant
 from aiene.phantom.pose import Pose, draw_pose
 from aiene.phantom.render import Scanner, blocks, hard_clearance, points_of, render_slab, scanned
 

@@ -10,7 +10,6 @@ from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
-from aiene.preprocess.crop import fixed_window, patient_lattice, published_crop
 from aiene.preprocess.profile import AIR, Profile
 from aiene.preprocess.registration import Template
 from aiene.preprocess.registration_quality import (
@@ -21,6 +20,7 @@ from aiene.preprocess.registration_quality import (
     registration_report,
 )
 from aiene.preprocess.resampling import Working, open_working, published_working, resample_onto
+from aiene.preprocess.template import fixed_window, patient_lattice, published_crop
 
 _BRIGHT = 0.99
 _LEAST_BONE_ML = 20.0

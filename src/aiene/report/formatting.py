@@ -59,6 +59,12 @@ def p_phrase(p: float | None) -> str:
     return f"p {text[0]} {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
+def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+    """A value with its interval, for running text and legends; an end that was not found is a dash."""
+    ends = [value_text(plain(end), "number") for end in (low, high)]
+    return f"{value_text(plain(value), 'number')} ({ends[0]} to {ends[1]})"
+
+
 def value_text(value: Any, kind: Kind) -> str:
     """One value as it is shown."""
     if value is None:

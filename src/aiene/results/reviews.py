@@ -87,7 +87,11 @@ def check_reader(name: str) -> str:
     ------
     UsageError : it cannot be one.
     """
-    if not _READER.fullmatch(name) or name == AGREEMENT:
+    if name.lower() == AGREEMENT:
+        raise UsageError(
+            f"--reader {name}: this name is taken by the folder of the comparison; choose another."
+        )
+    if not _READER.fullmatch(name):
         raise UsageError("--reader: letters, digits, . _ and - only, at most 64; it names a folder.")
     return name
 

@@ -85,9 +85,13 @@ def check_boot(n_boot: int) -> None:
 
 
 def percentile(value: float, replicates: Floats, confidence: float) -> Interval:
-    """A value with the percentile interval of its finite replicates."""
+    """A value with the percentile interval of its finite replicates.
+
+    No interval where all replicates are the same: resampling sees no spread then, which does not mean that
+    there is none. A difference of 0 in all of them is a finding, and kept as 0 to 0.
+    """
     finite = replicates[np.isfinite(replicates)]
-    if finite.size < 2:
+    if finite.size < 2 or _says_nothing(value, finite):
         return Interval(float(value), float("nan"), float("nan"))
     tail = (1.0 - check_fraction(confidence, "confidence")) / 2
     low, high = np.quantile(finite, [tail, 1.0 - tail])
@@ -97,13 +101,19 @@ def percentile(value: float, replicates: Floats, confidence: float) -> Interval:
 def percentile_difference(value: float, replicates: Floats, confidence: float) -> Difference:
     """A difference with its percentile interval, and twice the smaller share of replicates beyond zero.
 
-    One is added to both counts, so that p is never 0 (Davison and Hinkley 1997, section 4.2).
+    One is added to both counts, so that p is never 0 (Davison and Hinkley 1997, section 4.2). No p where
+    there is no interval.
     """
     finite = replicates[np.isfinite(replicates)]
     interval = percentile(value, replicates, confidence)
+    if not finite.size or _says_nothing(value, finite):
+        return Difference(*interval, float("nan"))
     beyond = min(int((finite <= 0).sum()), int((finite >= 0).sum()))
-    p = min(1.0, 2.0 * (beyond + 1) / (finite.size + 1)) if finite.size else float("nan")
-    return Difference(*interval, p)
+    return Difference(*interval, min(1.0, 2.0 * (beyond + 1) / (finite.size + 1)))
+
+
+def _says_nothing(value: float, finite: Floats) -> bool:
+    return bool(value != 0 and np.ptp(finite) <= _SAME * max(abs(value), 1.0))
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,9 @@ def _slope(time: Floats, event: Ints, chances: Floats, confidence: float) -> tup
         beta, error = row.coef, row.std_error
     else:
         fit = fit_cox(time, event, score[:, None])
+        if not fit.converged:
+            nan = float("nan")
+            return Interval(nan, nan, nan), ("the predictions separate those with the event: no slope",)
         beta, error = float(fit.beta[0]), float(fit.information[0, 0]) ** -0.5
     z = normal_quantile(0.5 + confidence / 2)
     return Interval(beta, beta - z * error, beta + z * error), ()

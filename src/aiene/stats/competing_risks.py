@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from aiene.errors import UsageError, need
 from aiene.stats.cox_model import monotone, risk_sets, wald_rows
 from aiene.stats.elementary import chi2_tail, normal_quantile, step, unseen_limit
-from aiene.stats.life_table import LifeTable, life_table, survival_steps
 from aiene.stats.records import (
     Coefficient,
     Floats,
@@ -26,7 +25,14 @@ from aiene.stats.records import (
     check_outcome,
     known_until,
 )
-from aiene.stats.survival_curves import StepCurve, from_zero, within_unit
+from aiene.stats.survival_curves import (
+    LifeTable,
+    StepCurve,
+    from_zero,
+    life_table,
+    survival_steps,
+    within_unit,
+)
 
 IncidenceInterval = Literal["log-log", "plain"]
 

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
 from aiene.stats.elementary import step
-from aiene.stats.life_table import Moments, censoring_steps
 from aiene.stats.pair_counts import harrell_c, pair_counts
 from aiene.stats.records import (
     Difference,
@@ -29,6 +28,7 @@ from aiene.stats.records import (
     check_outcome,
     check_scores,
 )
+from aiene.stats.survival_curves import Moments, censoring_steps
 
 Kind = Literal["harrell", "uno"]
 _DENSE = 40_000_000  # entries of an (events x patients) matrix that is worth its memory

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
@@ -78,11 +79,16 @@ class RiskSets(NamedTuple):
     ----------
     order : (n,) the sorting: by stratum, then by falling time.
     start : (n,) first row of the patient's stratum.
-    event_rows : (e,) row of each event.
+    event_rows : (e,) row of each event; a row that counts w times stands here w times.
     last_row : (e,) last row of the event's risk set, which ends with its ties.
     tie : (e,) number of the tie (same stratum and time) that the event belongs to.
     fraction : (e,) Efron's share l/d for the l-th of d tied events.
     since, until : (n,) the events in whose risk set a patient is, as a run of their numbers [since, until).
+    first : (t,) first event of each tie.
+    tied_rows : (u,) row of each event, but each row once.
+    tied_first : (t,) first of each tie among `tied_rows`.
+    events : (n,) how many events a row stands for.
+    weight : (n,) how often each row counts; None for once.
     """
 
     order: Ints
@@ -93,6 +99,11 @@ class RiskSets(NamedTuple):
     fraction: Floats
     since: Ints
     until: Ints
+    first: Ints
+    tied_rows: Ints
+    tied_first: Ints
+    events: Ints
+    weight: Floats | None
 
 
 def linear_predictor(X: Floats, beta: Floats) -> Floats:
@@ -107,29 +118,68 @@ def risk_sets(time: Floats, event: Ints, strata: Ints | None = None) -> RiskSets
     """Sort once; the same sets serve every step of the fit."""
     layer = np.zeros(time.size, dtype=np.int64) if strata is None else strata
     order = np.lexsort((-time, layer))
-    t, d, s = time[order], event[order], layer[order]
+    t, s = time[order], layer[order]
     new_moment = np.concatenate([[True], (np.diff(t) != 0) | (np.diff(s) != 0)])
-    moment = np.cumsum(new_moment) - 1
-    last_of_moment = np.concatenate([np.flatnonzero(new_moment)[1:] - 1, [t.size - 1]])
-    event_rows = np.flatnonzero(d == 1)
-    tie_of = moment[event_rows]
-    _, tie, counts = np.unique(tie_of, return_inverse=True, return_counts=True)
-    first_of_tie = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-    rank = np.arange(event_rows.size) - first_of_tie[tie]
+    return _sets(order, np.cumsum(new_moment) - 1, event[order] == 1, s, None)
+
+
+class Resampling:
+    """The risk sets of many resamples of the same patients, who are sorted once.
+
+    A patient who is drawn w times is one row that counts w times; one who is not drawn is no row.
+
+    Parameters
+    ----------
+    time, event : (n,); event 0 or 1.
+    """
+
+    def __init__(self, time: Floats, event: Ints) -> None:
+        self.order = np.argsort(-time, kind="stable")
+        self._moment = np.cumsum(np.concatenate([[0], np.diff(time[self.order]) != 0]))
+        self._event = event[self.order] == 1
+
+    def sets(self, counts: Ints) -> RiskSets:
+        """Of the resample that holds each patient so many times (n,); `order` are the patients drawn."""
+        counted = counts[self.order]
+        drawn = np.flatnonzero(counted)
+        layer = np.zeros(drawn.size, dtype=np.int64)
+        return _sets(self.order[drawn], self._moment[drawn], self._event[drawn], layer, counted[drawn])
+
+
+def _sets(
+    order: Ints, moment: Ints, event: npt.NDArray[np.bool_], layer: Ints, times: Ints | None
+) -> RiskSets:
+    """From sorted rows.
+
+    Parameters
+    ----------
+    moment : (n,) number of the row's time and stratum, rising.
+    event : (n,) whether the row has the event.
+    layer : (n,) stratum, rising.
+    times : (n,) how often each row counts; None for once.
+    """
+    tied_rows = np.flatnonzero(event)
+    rows = tied_rows if times is None else np.repeat(tied_rows, times[tied_rows])
+    tie_of = moment[rows]
+    new_tie = np.concatenate([[True], tie_of[1:] != tie_of[:-1]])[: rows.size]
+    first, tie = np.flatnonzero(new_tie), np.cumsum(new_tie) - 1
+    tied = np.diff(np.append(first, rows.size))
     # Events in row order run from late to early, so the risk sets of a patient are a run of them: from the
     # first event at the patient's own time to the last of the stratum.
-    since = np.searchsorted(tie_of, moment, side="left")
-    stratum_end = np.searchsorted(s, s, side="right")
-    until = np.searchsorted(event_rows, stratum_end, side="left")
     return RiskSets(
         order=order,
-        start=np.searchsorted(s, s, side="left"),
-        event_rows=event_rows,
-        last_row=last_of_moment[tie_of],
+        start=np.searchsorted(layer, layer, side="left"),
+        event_rows=rows,
+        last_row=(np.searchsorted(moment, tie_of[first], side="right") - 1)[tie],
         tie=tie,
-        fraction=rank / counts[tie] if event_rows.size else np.zeros(0),
-        since=since,
-        until=until,
+        fraction=(np.arange(rows.size) - first[tie]) / tied[tie],
+        since=np.searchsorted(tie_of, moment, side="left"),
+        until=np.searchsorted(rows, np.searchsorted(layer, layer, side="right"), side="left"),
+        first=first,
+        tied_rows=tied_rows,
+        tied_first=np.searchsorted(tied_rows, rows[first]),
+        events=np.bincount(rows, minlength=order.size),
+        weight=None if times is None else times.astype(np.float64),
     )
 
 
@@ -146,43 +196,62 @@ def derivatives(X: Floats, sets: RiskSets, beta: Floats) -> Derivatives:
 
     Parameters
     ----------
-    X : (n, p) in the order of `sets`.
+    X : (n, p) in the order of `sets`; quickest where each column lies in one piece (Fortran's order).
     """
-    eta = X @ beta
+    columns = X.T
+    eta = beta @ columns
     top = float(eta.max())
     r = np.exp(eta - top)
-    xr = X * r[:, None]
-    sums = event_sums(np.concatenate([r[:, None], xr], axis=1), sets)
-    denominator = np.maximum(sums[:, 0], np.finfo(np.float64).tiny)
-    mean = sums[:, 1:] / denominator[:, None]
-    value = float(np.sum(eta[sets.event_rows] - top - np.log(denominator)))
-    score = (X[sets.event_rows] - mean).sum(axis=0)
-    patients = _patient_weights(denominator, sets)
-    information = (xr * patients[:, None]).T @ X - mean.T @ mean
-    return Derivatives(value, score, information)
+    counted = r if sets.weight is None else r * sets.weight
+    stacked = np.empty((beta.size + 1, eta.size))
+    stacked[0] = counted
+    xr = np.multiply(columns, counted, out=stacked[1:])
+    whole, tied = _tie_sums(stacked, sets)
+    fraction, tie, first = sets.fraction, sets.tie, sets.first
+    denominator = np.maximum(whole[0, tie] - fraction * tied[0, tie], np.finfo(np.float64).tiny)
+    inverse = 1.0 / denominator
+    patients = _patient_weights(inverse, sets)
+    value = float(sets.events @ eta - inverse.size * top - np.log(denominator).sum())
+    score = columns @ (sets.events - counted * patients)
+    # The mean over an event's risk set is (whole - l/d tied) / denominator; the sum of its squares over the
+    # events of one tie needs three numbers of the tie.
+    square, shared = inverse * inverse, inverse * fraction
+    powers = np.stack([square, shared * inverse, shared * shared])
+    a, b, c = np.add.reduceat(powers, first, axis=1)
+    whole, tied = whole[1:], tied[1:]
+    means = (whole * a - tied * b) @ whole.T + (tied * c - whole * b) @ tied.T
+    return Derivatives(value, score, (xr * patients) @ X - means)
+
+
+def _tie_sums(rows: Floats, sets: RiskSets) -> tuple[Floats, Floats]:
+    """For each tie the sums (k, t) over its risk set, and over its events.
+
+    Parameters
+    ----------
+    rows : (k, n) in the order of `sets`, each patient as often as it counts.
+    """
+    running = np.cumsum(rows, axis=1)
+    whole = running[:, sets.last_row[sets.first]]
+    start = sets.start[sets.event_rows[sets.first]]
+    if start.any():
+        whole = whole - np.where(start > 0, running[:, start - 1], 0.0)
+    tied = rows[:, sets.tied_rows]
+    if sets.tied_rows.size > sets.first.size:
+        tied = np.add.reduceat(tied, sets.tied_first, axis=1)
+    return whole, tied
 
 
 def event_sums(columns: Floats, sets: RiskSets) -> Floats:
     """For each event the sums (e, c) over its risk set, less Efron's share of the tied events."""
-    rows, fraction = sets.event_rows, sets.fraction
-    running = np.concatenate([np.zeros((1, columns.shape[1])), np.cumsum(columns, axis=0)])
-    total = running[sets.last_row + 1] - running[sets.start[rows]]
-    if np.any(fraction > 0):
-        first = np.flatnonzero(fraction == 0)  # the first event of each tie
-        tied = np.add.reduceat(columns[rows], first, axis=0)
-        total = total - fraction[:, None] * tied[sets.tie]
-    return np.asarray(total)
+    whole, tied = _tie_sums(np.ascontiguousarray(columns.T), sets)
+    return np.asarray((whole[:, sets.tie] - sets.fraction * tied[:, sets.tie]).T)
 
 
-def _patient_weights(denominator: Floats, sets: RiskSets) -> Floats:
+def _patient_weights(inverse: Floats, sets: RiskSets) -> Floats:
     """For each patient the sum of 1 / denominator over the risk sets, less Efron's share at its own event."""
-    inverse = 1.0 / denominator
     running = np.concatenate([[0.0], np.cumsum(inverse)])
     weights = running[sets.until] - running[sets.since]
-    if np.any(sets.fraction > 0):
-        first = np.flatnonzero(sets.fraction == 0)
-        shares = np.add.reduceat(sets.fraction * inverse, first)
-        weights[sets.event_rows] -= shares[sets.tie]
+    weights[sets.event_rows] -= np.add.reduceat(sets.fraction * inverse, sets.first)[sets.tie]
     return np.asarray(weights)
 
 
@@ -226,7 +295,7 @@ def fit_cox(
     mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
     if (scale == 0).any():
         raise NotEstimableError("a covariate is the same in all patients", "leave it out of the model")
-    sorted_x = ((matrix - mean) / scale)[sets.order]
+    sorted_x = np.asfortranarray(((matrix - mean) / scale)[sets.order])
     first = np.zeros(matrix.shape[1]) if start is None else np.asarray(start, dtype=np.float64) * scale
     beta, end, converged, iterations = _newton(sorted_x, sets, first, ridge, max_iterations)
     null = derivatives(sorted_x, sets, np.zeros_like(beta))

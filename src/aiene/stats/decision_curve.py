@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, resample_counts
-from aiene.stats.life_table import Moments
 from aiene.stats.records import Floats, check_followed, check_horizons, check_outcome, check_probabilities
+from aiene.stats.survival_curves import Moments
 
 
 @dataclass(frozen=True)

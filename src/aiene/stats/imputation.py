@@ -17,7 +17,6 @@ from scipy import special
 
 from aiene.errors import UsageError
 from aiene.stats.cox_model import CoxFit
-from aiene.stats.life_table import nelson_aalen
 from aiene.stats.records import (
     COMPETING,
     EVENT,
@@ -27,6 +26,7 @@ from aiene.stats.records import (
     check_fraction,
     check_outcome,
 )
+from aiene.stats.survival_curves import nelson_aalen
 
 _DONORS = 5  # patients to draw from; 5 is the default of R's mice
 _PRIOR = 1.0 / 2.5**2  # of standardised slopes: keeps them finite where a level is separated

@@ -20,7 +20,6 @@ from scipy import stats
 from aiene.errors import UsageError, need
 from aiene.stats.cox_model import event_sums, fit_cox, risk_sets, wald_rows
 from aiene.stats.elementary import chi2_tail, normal_quantile, step
-from aiene.stats.life_table import life_table, survival_steps
 from aiene.stats.penalised_cox import find_separation
 from aiene.stats.records import (
     Coefficient,
@@ -32,6 +31,7 @@ from aiene.stats.records import (
     check_groups,
     check_outcome,
 )
+from aiene.stats.survival_curves import life_table, survival_steps
 
 Transform = Literal["rank", "km", "identity", "log"]
 PHMethod = Literal["score", "approximate"]

@@ -13,7 +13,6 @@ from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, percentile, resample_counts
 from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.life_table import Moments
 from aiene.stats.records import (
     Floats,
     Interval,
@@ -25,7 +24,7 @@ from aiene.stats.records import (
     check_outcome,
     check_several,
 )
-from aiene.stats.survival_curves import kaplan_meier
+from aiene.stats.survival_curves import Moments, kaplan_meier
 
 _CAUTION = (
     "a net reclassification index can be positive for a useless marker: read the cross table and the "

@@ -6,7 +6,7 @@ with competing events; Holm's correction for several tests; tails of the normal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -92,14 +92,7 @@ def log_rank(
     place, names = check_groups(group, times.size, order)
     check_several(names, "the log-rank test")
     sums = _sums(times, codes, place, len(names), _strata(strata, times.size))
-    least = _ROUNDING * float(np.abs(sums.covariance).max())
-    df = int(np.linalg.matrix_rank(sums.covariance, tol=least, hermitian=True)) if least > 0 else 0
-    if df == 0:
-        raise NotEstimableError(
-            "no event happened while two groups were at risk", "choose other groups or a longer follow-up"
-        )
-    gap = sums.observed - sums.expected
-    statistic = float(gap @ np.linalg.pinv(sums.covariance, rcond=_ROUNDING, hermitian=True) @ gap)
+    statistic, df = _chi2(sums)
     rows = tuple(
         GroupCount(name, int((place == index).sum()), int(sums.observed[index]), float(sums.expected[index]))
         for index, name in enumerate(names)
@@ -208,7 +201,28 @@ def _sums(time: Floats, event: Ints, place: Ints, k: int, strata: Ints) -> _Sums
     return _Sums(*(np.sum(piece, axis=0) for piece in zip(*parts, strict=True)))
 
 
-def _stratum_sums(time: Floats, event: Ints, place: Ints, k: int) -> _Sums:
+def _chi2(sums: _Sums) -> tuple[float, int]:
+    """Statistic and degrees of freedom.
+
+    Raises
+    ------
+    NotEstimableError : no event could tell the groups apart.
+    """
+    least = _ROUNDING * float(np.abs(sums.covariance).max())
+    df = int(np.linalg.matrix_rank(sums.covariance, tol=least, hermitian=True)) if least > 0 else 0
+    if df == 0:
+        raise NotEstimableError(
+            "no event happened while two groups were at risk", "choose other groups or a longer follow-up"
+        )
+    gap = sums.observed - sums.expected
+    return float(gap @ np.linalg.pinv(sums.covariance, rcond=_ROUNDING, hermitian=True) @ gap), df
+
+
+Weight = Callable[[Floats, Floats], Floats]
+"""From the numbers at risk and the events of all groups at each time with an event, (t,) to (t,)."""
+
+
+def _stratum_sums(time: Floats, event: Ints, place: Ints, k: int, weigh: Weight | None = None) -> _Sums:
     times, moment = np.unique(time, return_inverse=True)
     flat = moment * k + place
     here = np.bincount(flat, minlength=times.size * k).reshape(times.size, k)
@@ -219,14 +233,21 @@ def _stratum_sums(time: Floats, event: Ints, place: Ints, k: int) -> _Sums:
     total, deaths = at_risk.sum(axis=1), dead.sum(axis=1)
     share = at_risk / total[:, None]
     weight = np.where(total > 1, deaths * (total - deaths) / np.maximum(total - 1, 1), 0.0)
+    w = np.ones(total.size) if weigh is None else weigh(total, deaths)
+    weight = weight * w**2
     covariance = np.diag((share * weight[:, None]).sum(axis=0)) - (share * weight[:, None]).T @ share
-    return _Sums(dead.sum(axis=0), (share * deaths[:, None]).sum(axis=0), covariance)
+    return _Sums(w @ dead, (share * (w * deaths)[:, None]).sum(axis=0), covariance)
 
 
-WEIGHTS: dict[str, dict[str, Any]] = {
-    "early": {"weightings": "fleming-harrington", "p": 1, "q": 0},
-    "at risk": {"weightings": "wilcoxon"},
-    "late": {"weightings": "fleming-harrington", "p": 0, "q": 1},
+def _survival_before(total: Floats, deaths: Floats) -> Floats:
+    """Kaplan-Meier of all patients just before each time with an event."""
+    return np.concatenate([[1.0], np.cumprod(1.0 - deaths / total)[:-1]])
+
+
+WEIGHTS: dict[str, Weight] = {
+    "early": _survival_before,
+    "at risk": lambda total, deaths: total,
+    "late": lambda total, deaths: 1.0 - _survival_before(total, deaths),
 }
 """Survival before the event (Fleming-Harrington's rho 1), numbers at risk (Gehan), 1 less the survival."""
 
@@ -248,20 +269,13 @@ def weighted_log_rank(
 
     References
     ----------
-    Fleming and Harrington 1991, Counting Processes and Survival Analysis; computed by lifelines.
+    Fleming and Harrington 1991, Counting Processes and Survival Analysis.
     """
     times, codes = check_outcome(time, event)
     place, names = check_groups(group, times.size, order)
     check_several(names, "the weighted log-rank test")
-    statistics = need("lifelines.statistics", extra="risk", purpose="The weighted log-rank test")
-    with np.errstate(all="ignore"):
-        found = statistics.multivariate_logrank_test(times, place, codes, **WEIGHTS[weight])
-    if not np.isfinite(found.test_statistic):
-        raise NotEstimableError(
-            "no event happened while two groups were at risk", "choose other groups or a longer follow-up"
-        )
-    df = len(names) - 1
-    statistic = float(found.test_statistic)
+    sums = _stratum_sums(times, codes, place, len(names), WEIGHTS[weight])
+    statistic, df = _chi2(sums)
     return statistic, df, chi2_tail(statistic, df)
 
 
@@ -322,7 +336,8 @@ def gray_pairwise(
 
     def one(first: int, second: int) -> tuple[float, float]:
         chosen = (place == first) | (place == second)
-        return _gray(times[chosen], codes[chosen], place[chosen], cause, np.zeros(chosen.sum(), np.int64))
+        two = (place[chosen] == second).astype(np.int64)
+        return _gray(times[chosen], codes[chosen], two, cause, np.zeros(two.size, np.int64))
 
     return pairwise(names, one)
 

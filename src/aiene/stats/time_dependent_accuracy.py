@@ -13,7 +13,6 @@ from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
 from aiene.stats.concordance import check_compared
 from aiene.stats.elementary import normal_quantile, two_sided
-from aiene.stats.life_table import Moments
 from aiene.stats.records import (
     Difference,
     Floats,
@@ -26,6 +25,7 @@ from aiene.stats.records import (
     check_outcome,
     check_scores,
 )
+from aiene.stats.survival_curves import Moments
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,16 @@ from aiene.training.dataset import (
     prepared_crops,
 )
 from aiene.training.metrics import validation_figures, weights_only
-from aiene.training.nnunet import CONFIGURATION, DATASET, PLANS, Job, check_names, splits_of, write_dataset
+from aiene.training.nnunet import (
+    CONFIGURATION,
+    DATASET,
+    PLANS,
+    Job,
+    check_names,
+    run_worker,
+    splits_of,
+    write_dataset,
+)
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import check_claim, check_not_trained, claim, locked, whole_path
 from aiene.training.records import FOLDS, LeftOut, OnNote, OnStep, Pair, Step
@@ -41,7 +50,6 @@ from aiene.training.start import (
     refuse_leaks,
     start_of,
 )
-from aiene.training.worker_process import run_worker
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
 """Many fits of the same models on resamples of the same patients, at the least cost.
 
-What all resamples share is made once: scaled columns, a first guess, and which patients a model cannot tell
-apart. The numbers are those of `fit_cox` and `harrell_c`; only the work is less.
+What all resamples share is made once: the order of the patients, scaled columns, a first guess, and which
+patients a model cannot tell apart. A patient who is drawn twice is one row that counts twice. The numbers are
+those of `fit_cox` and `harrell_c`; only the work is less.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
-from aiene.stats.cox_model import RiskSets, derivatives, fit_cox, linear_predictor, risk_sets
+from aiene.stats.cox_model import Resampling, RiskSets, derivatives, fit_cox, linear_predictor, risk_sets
 from aiene.stats.records import NotEstimableError
 
 FEW_LEVELS = 64
@@ -55,12 +57,15 @@ class Pairs:
         """
         own = weights[self.event_rows]
         taken = own > 0
-        own, ends = own[taken], self.outliving[taken]
-        rank = np.unique(risk, return_inverse=True)[1]
-        level, other = rank[self.event_rows[taken]], rank[self.order]
-        sorted_weights = weights[self.order]
-        won = _won(level, ends, other, sorted_weights)
-        total = np.concatenate([[0.0], np.cumsum(sorted_weights)])[ends]
+        if not taken.any():
+            return _share(0.0, 0.0)
+        drawn = self.order[weights[self.order] > 0]  # the others take part in no pair
+        before = np.concatenate([[0], np.cumsum(weights[self.order] > 0)])
+        own, ends = own[taken], before[self.outliving[taken]]
+        rank = np.zeros(risk.size, dtype=np.int64)
+        rank[drawn] = np.unique(risk[drawn], return_inverse=True)[1]
+        won = _won(rank[self.event_rows[taken]], ends, rank[drawn], weights[drawn])
+        total = np.concatenate([[0.0], np.cumsum(weights[drawn])])[ends]
         return _share(float(own @ won), float(own @ total))
 
 
@@ -68,27 +73,32 @@ def _won(level: np.ndarray, ends: np.ndarray, other: np.ndarray, weights: np.nda
     """Weight of the first `ends` patients that have a lower rank, ties half; (e,).
 
     Patients are counted in blocks of about the root of their number: whole blocks off a table of sums, the
-    rest one by one. So the work is n to the power of 1.5, not events times patients.
+    rest one by one. So the work is n to the power of 1.5, not events times patients. The table has a bin for
+    each rank of an event (odd ones) and for what lies between two of them (even ones).
 
     Parameters
     ----------
     level, ends : (e,) rank of each event's score, and how many outlive it.
     other, weights : (n,) rank and weight of the patients, the longest followed first.
     """
-    n = other.size
+    seen, place = np.unique(level, return_inverse=True)
+    at = np.searchsorted(seen, other)
+    theirs, own = 2 * at + (seen[np.minimum(at, seen.size - 1)] == other), 2 * place + 1
+    n, bins = other.size, 2 * seen.size + 1
     width = math.ceil(n**0.5)
-    blocks, ranks = -(-n // width), int(other.max()) + 1
-    block = np.arange(n) // width
-    sums = np.bincount(other * blocks + block, weights=weights, minlength=ranks * blocks)
-    below = np.zeros((ranks + 1, blocks + 1))
-    below[1:, 1:] = sums.reshape(ranks, blocks).cumsum(axis=0).cumsum(axis=1)
+    blocks = n // width + 1  # the last one is never full
+    sums = np.bincount(np.arange(n) // width * bins + theirs, weights=weights, minlength=blocks * bins)
+    below = np.zeros((blocks + 1, bins + 1))
+    np.cumsum(sums.reshape(blocks, bins), axis=1, out=below[1:, 1:])
+    np.cumsum(below, axis=0, out=below)
     whole = ends // width
-    won = 0.5 * (below[level, whole] + below[level + 1, whole])
-    rest = whole[:, None] * width + np.arange(width)
-    inside = rest < ends[:, None]
-    rest = np.minimum(rest, n - 1)
-    lower = (level[:, None] > other[rest]) + 0.5 * (level[:, None] == other[rest])
-    return np.asarray(won + (lower * inside * weights[rest]).sum(axis=1))
+    won = 0.5 * (below[whole, own] + below[whole, own + 1])
+    padding = (0, blocks * width - n)
+    rest = np.pad(theirs, padding).reshape(blocks, width)[whole]
+    counted = np.pad(weights, padding).reshape(blocks, width)[whole]
+    counted = counted * (np.arange(width) < (ends - whole * width)[:, None])
+    lower = (rest < own[:, None]) + 0.5 * (rest == own[:, None])
+    return np.asarray(won + np.einsum("ij,ij->i", counted, lower))
 
 
 def c_of_levels(pairs: np.ndarray, risk: np.ndarray) -> float:
@@ -120,7 +130,9 @@ class Refit:
         self.time, self.event = time, event
         self.pairs = Pairs(time, event)
         self.sets = risk_sets(time, event)
+        self.resampling = Resampling(time, event)
         self.columns = {name: (x - x.mean(axis=0)) / x.std(axis=0) for name, x in matrices.items()}
+        self.rows = {name: np.ascontiguousarray(x.T) for name, x in self.columns.items()}
         self.start = {name: fit_cox(time, event, x).beta for name, x in self.columns.items()}
         self.levels = {name: _levels(x) for name, x in self.columns.items()}
         everybody = np.ones(time.size)
@@ -132,19 +144,19 @@ class Refit:
 
     def fit(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Coefficients of each model on patients (numbers, with repeats)."""
-        time, event = self.time[rows], self.event[rows]
-        if not event.any():
+        if not self.event[rows].any():
             raise NotEstimableError("no event happened", "choose another endpoint or more patients")
-        sets = risk_sets(time, event)
-        return {name: self._fit(x[rows], name, time, event, sets) for name, x in self.columns.items()}
+        sets = self.resampling.sets(np.bincount(rows, minlength=self.time.size))
+        return {name: self._fit(name, sets, rows) for name in self.columns}
 
-    def _fit(
-        self, x: np.ndarray, name: str, time: np.ndarray, event: np.ndarray, sets: RiskSets
-    ) -> np.ndarray:
-        varying = x.std(axis=0) > 0  # a column that does not vary in a resample says nothing and gets 0
-        beta = np.zeros(x.shape[1])
-        found = newton(x[:, varying][sets.order], sets, self.start[name][varying])
-        beta[varying] = fit_cox(time, event, x[:, varying]).beta if found is None else found
+    def _fit(self, name: str, sets: RiskSets, rows: np.ndarray) -> np.ndarray:
+        drawn = self.rows[name][:, sets.order]
+        varying = drawn.max(axis=1) > drawn.min(axis=1)  # one that does not says nothing here and gets 0
+        beta = np.zeros(varying.size)
+        found = newton(drawn[varying].T, sets, self.start[name][varying])
+        if found is None:
+            found = fit_cox(self.time[rows], self.event[rows], self.columns[name][rows][:, varying]).beta
+        beta[varying] = found
         return beta
 
     def c(self, betas: Mapping[str, np.ndarray], rows: np.ndarray | None) -> dict[str, float]:
@@ -165,22 +177,23 @@ class Refit:
                 result[name] = self.pairs.weighted_c(linear_predictor(self.columns[name], beta), weights)
         return result
 
-    def slopes(self, betas: Mapping[str, np.ndarray], rows: np.ndarray | None) -> dict[str, float]:
-        """Slope of each model: Cox on its linear predictor; 1 on the patients that it was fitted on."""
-        if rows is not None:
-            return dict.fromkeys(betas, 1.0)
-        result = {}
-        for name, beta in betas.items():
-            risk = (self.columns[name] @ beta)[:, None]
-            scale = float(risk.std())
-            if not scale > 0:
-                raise NotEstimableError(
-                    "the model gives every patient the same prediction", "a slope needs a spread"
-                )
-            found = newton((risk / scale)[self.sets.order], self.sets, np.array([scale]))
-            beta_1 = fit_cox(self.time, self.event, risk / scale).beta if found is None else found
-            result[name] = float(beta_1[0]) / scale
-        return result
+    def slope(self, name: str, beta: np.ndarray) -> float:
+        """Of a model in all patients: Cox on its linear predictor.
+
+        Raises
+        ------
+        NotEstimableError : the model says the same of every patient.
+        """
+        risk = self.columns[name] @ beta
+        scale = float(risk.std())
+        if not scale > 0:
+            raise NotEstimableError(
+                "the model gives every patient the same prediction", "a slope needs a spread"
+            )
+        found = newton((risk / scale)[self.sets.order][:, None], self.sets, np.array([scale]))
+        if found is None:
+            found = fit_cox(self.time, self.event, (risk / scale)[:, None]).beta
+        return float(found[0]) / scale
 
 
 def newton(x: np.ndarray, sets: RiskSets, start: np.ndarray, *, most: int = 12) -> np.ndarray | None:
@@ -188,7 +201,7 @@ def newton(x: np.ndarray, sets: RiskSets, start: np.ndarray, *, most: int = 12) 
 
     Parameters
     ----------
-    x : (n, p) in the order of `sets`, columns of about unit spread.
+    x : (n, p) in the order of `sets`, columns of about unit spread, each in one piece.
     """
     beta, before = start.copy(), -np.inf
     for _ in range(most):
@@ -213,12 +226,17 @@ def _levels(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return level.reshape(-1), values
 
 
-def names_of(models: Sequence[str], compared: Sequence[tuple[str, str]]) -> list[str]:
-    """Names of what `values_of` gives."""
+Measure = Literal["c", "slope", "delta"]
+
+
+def measures(
+    models: Sequence[str], sloped: Sequence[str], compared: Sequence[tuple[str, str]]
+) -> list[tuple[Measure, str]]:
+    """What `values_of` gives, in its order."""
     return [
-        *(f"c {m}" for m in models),
-        *(f"slope {m}" for m in models),
-        *(f"delta {new}" for _, new in compared),
+        *(("c", m) for m in models),
+        *(("slope", m) for m in sloped),
+        *(("delta", new) for _, new in compared),
     ]
 
 
@@ -226,8 +244,15 @@ def values_of(
     refit: Refit,
     betas: Mapping[str, np.ndarray],
     rows: np.ndarray | None,
+    sloped: Sequence[str],
     compared: Sequence[tuple[str, str]],
 ) -> list[float]:
-    """C and slope of each model, and the differences in C."""
+    """C of each model, slope of some, and the differences in C.
+
+    Parameters
+    ----------
+    rows : the patients that the models were fitted on, where every slope is 1; None: everybody.
+    """
     c = refit.c(betas, rows)
-    return [*c.values(), *refit.slopes(betas, rows).values(), *(c[new] - c[old] for old, new in compared)]
+    slopes = [1.0 if rows is not None else refit.slope(name, betas[name]) for name in sloped]
+    return [*c.values(), *slopes, *(c[new] - c[old] for old, new in compared)]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.errors import UsageError
+from aiene.errors import UsageError, counted
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.table.endpoints import ALIASES, competing, endpoint
+from aiene.stats.records import NotEstimableError
 
 LABELS: dict[str, str] = {
     "os": "Overall survival",
@@ -29,6 +30,9 @@ EVENTS: dict[str, str] = {
 }
 COMPETING: tuple[Endpoint, ...] = ("dc", "lrc")
 """Endpoints that death before the event competes with."""
+
+FEWEST_EVENTS = 3
+"""With fewer events a test or a hazard ratio is a story about one or two patients, whatever its p."""
 
 _Rule = tuple[str, str, Callable[[pd.DataFrame], np.ndarray]]
 
@@ -80,6 +84,18 @@ class Outcome:
     def take(self, keep: np.ndarray) -> Outcome:
         """The patients where `keep` (bool or positions) says so."""
         return Outcome(self.name, self.rows[keep], self.time[keep], self.event[keep], self.state[keep])
+
+
+def check_events(events: int) -> None:
+    """Refuse a test or a model of next to no events.
+
+    Raises
+    ------
+    NotEstimableError : fewer than `FEWEST_EVENTS`.
+    """
+    if events < FEWEST_EVENTS:
+        told = "no event happened" if not events else f"only {counted(events, 'event')} happened"
+        raise NotEstimableError(told, f"a test or a model needs {FEWEST_EVENTS} or more")
 
 
 def outcome_of(table: pd.DataFrame, name: Endpoint) -> tuple[Outcome, tuple[tuple[str, str], ...]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aiene.report.document import Column
-from aiene.report.formatting import plain
-from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.grouping import Grouping
+from aiene.report.formatting import interval_text, plain
+from aiene.risk.analyse.cohort import FEWEST_EVENTS, Outcome
+from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import cox
@@ -28,59 +28,6 @@ TEST_COLUMNS = (
     Column("reason", "Remark"),
 )
 """Of tests between groups."""
-
-
-class Stratum:
-    """Patients of one population in one grouping, for one endpoint.
-
-    Parameters
-    ----------
-    layers : labels of the patients (n,) by name, within which groups are compared too; empty where not known.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        label: str,
-        outcome: Outcome,
-        ranks: np.ndarray,
-        grouping: Grouping,
-        layers: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        inside = ranks >= 0
-        self.layers = {what: labels[inside] for what, labels in (layers or {}).items()}
-        self.name, self.label, self.grouping = name, label, grouping
-        self.outcome = outcome.take(inside)
-        self.ranks = ranks[inside]
-
-    @property
-    def present(self) -> tuple[int, ...]:
-        """Groups that hold a patient."""
-        return self.grouping.present(self.ranks)
-
-    def of(self, rank: int) -> Outcome:
-        """The patients of one group."""
-        return self.outcome.take(self.ranks == rank)
-
-    @property
-    def layered(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
-        """Name, patients (bool) and labels of each way to compare within strata that has two of them."""
-        found = []
-        for what, labels in self.layers.items():
-            known = labels != ""
-            if len(set(labels[known])) > 1 and len(set(self.ranks[known])) == len(self.present):
-                found.append((what, known, labels[known]))
-        return found
-
-    @property
-    def order(self) -> list[str]:
-        """Names of the groups that hold a patient, best first."""
-        return [self.grouping.order[r] for r in self.present]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Name of each patient's group."""
-        return np.array([self.grouping.order[r] for r in self.ranks], dtype=object)
 
 
 DRAWN = (
@@ -116,7 +63,7 @@ def group_ratios(stratum: Stratum, settings: AnalysisSettings, *, subdistributio
     subdistribution : of the incidence with death competing (Fine and Gray), else of the event's own hazard.
     """
     outcome, present = stratum.outcome, stratum.present
-    if len(present) < 2 or outcome.n_events < len(present):
+    if len(present) < 2 or outcome.n_events < max(len(present), FEWEST_EVENTS):
         return {}
     columns = {stratum.grouping.labels[r]: (stratum.ranks == r).astype(float) for r in present[1:]}
     matrix = pd.DataFrame(columns)
@@ -131,7 +78,7 @@ def group_ratios(stratum: Stratum, settings: AnalysisSettings, *, subdistributio
     word = "sHR" if subdistribution else "HR"
     found = {present[0]: f"{word} 1"}
     for rank, row in zip(present[1:], rows, strict=True):
-        found[rank] = f"{word} {row.hr:.2f} ({row.lower:.2f} to {row.upper:.2f})"
+        found[rank] = f"{word} {interval_text(row.hr, row.lower, row.upper)}"
     return found
 
 

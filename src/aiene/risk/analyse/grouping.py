@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from aiene.risk.analyse.cohort import words
+from aiene.risk.analyse.cohort import Outcome, words
 
 if TYPE_CHECKING:
     from aiene.risk.schemes.scheme import Scheme
@@ -162,3 +163,56 @@ def _system(table: pd.DataFrame, column: str) -> Grouping | None:
 def _class_label(text: str) -> str:
     shown = text.replace(">=", "≥ ")
     return f"{shown} AI-ENE node{'' if shown == '1' else 's'}"
+
+
+class Stratum:
+    """Patients of one population in one grouping, for one endpoint.
+
+    Parameters
+    ----------
+    layers : labels of the patients (n,) by name, within which groups are compared too; empty where not known.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        outcome: Outcome,
+        ranks: np.ndarray,
+        grouping: Grouping,
+        layers: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        inside = ranks >= 0
+        self.layers = {what: labels[inside] for what, labels in (layers or {}).items()}
+        self.name, self.label, self.grouping = name, label, grouping
+        self.outcome = outcome.take(inside)
+        self.ranks = ranks[inside]
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Groups that hold a patient."""
+        return self.grouping.present(self.ranks)
+
+    def of(self, rank: int) -> Outcome:
+        """The patients of one group."""
+        return self.outcome.take(self.ranks == rank)
+
+    @property
+    def layered(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Name, patients (bool) and labels of each way to compare within strata that has two of them."""
+        found = []
+        for what, labels in self.layers.items():
+            known = labels != ""
+            if len(set(labels[known])) > 1 and len(set(self.ranks[known])) == len(self.present):
+                found.append((what, known, labels[known]))
+        return found
+
+    @property
+    def order(self) -> list[str]:
+        """Names of the groups that hold a patient, best first."""
+        return [self.grouping.order[r] for r in self.present]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Name of each patient's group."""
+        return np.array([self.grouping.order[r] for r in self.ranks], dtype=object)

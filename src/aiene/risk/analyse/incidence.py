@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any
 
 from aiene.report.document import Column, Figure, Table, Text
-from aiene.report.formatting import p_phrase, plain, plain_rows
+from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.curve_panels import (
     DRAWN,
     TEST_COLUMNS,
-    Stratum,
     axis_end,
     censored_before,
     curve_data,
@@ -24,12 +23,12 @@ from aiene.risk.analyse.curve_panels import (
     step_curve,
     ticks_to,
 )
+from aiene.risk.analyse.group_tests import gray_note, gray_tests
+from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import Part
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.competing_risks import cumulative_incidence
-from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import kaplan_meier
-from aiene.stats.tests import gray_pairwise, gray_test
 
 
 def competing_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part:
@@ -58,7 +57,7 @@ def _part(usable: Sequence[Stratum], settings: AnalysisSettings) -> Part:
         f"{stem}_tests",
         f"{title}: Gray's test",
         TEST_COLUMNS,
-        plain_rows([row for s in usable for row in _gray_tests(s)]),
+        plain_rows([row for s in usable for row in gray_tests(s)]),
         "Pairs: Holm's correction.",
     )
     figures = [_both(f"{stem}", title, usable[0], settings)]
@@ -110,36 +109,6 @@ def _rows(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:
     return rows
 
 
-def _gray_tests(stratum: Stratum) -> list[dict[str, Any]]:
-    outcome, order = stratum.outcome, stratum.order
-    head = {"population": stratum.label}
-    if len(order) < 2:
-        return [head | {"test": "Gray", "reason": f"every patient is in one group ({order[0]})"}]
-    args = (outcome.time, outcome.state, stratum.labels)
-    try:
-        overall = gray_test(*args, order=order)
-        rows = [head | {"test": "Gray", "statistic": overall.statistic, "df": overall.df, "p": overall.p}]
-        for what, known, layer in stratum.layered:
-            within = gray_test(*(a[known] for a in args), order=order, strata=layer)
-            row = {"test": f"Gray within {what}", "statistic": within.statistic, "df": within.df}
-            rows.append(head | row | {"p": within.p})
-        if len(order) > 2:
-            rows += [
-                head
-                | {
-                    "test": f"{p.second} against {p.first}",
-                    "statistic": p.statistic,
-                    "df": 1,
-                    "p": p.p,
-                    "p_holm": p.p_holm,
-                }
-                for p in gray_pairwise(*args, order=order)
-            ]
-    except NotEstimableError as error:
-        return [head | {"test": "Gray", "reason": str(error)}]
-    return rows
-
-
 def _incidence_panel(
     stratum: Stratum, settings: AnalysisSettings, end: float, *, kind: str, title: str, notes: str
 ) -> dict[str, Any]:
@@ -168,17 +137,6 @@ def _at_risk(outcome: Outcome, ticks: Sequence[float]) -> list[int]:
     return [int((outcome.time >= t).sum()) for t in ticks]
 
 
-def _gray_notes(stratum: Stratum) -> str:
-    if len(stratum.present) < 2:
-        return "one group, no test"
-    outcome = stratum.outcome
-    try:
-        test = gray_test(outcome.time, outcome.state, stratum.labels, order=stratum.order)
-    except NotEstimableError:
-        return "Gray's test not estimable"
-    return f"Gray {p_phrase(plain(test.p))}"
-
-
 def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -> Figure:
     """Cumulative incidence and 1 - KM of all patients side by side, on one scale."""
     end = axis_end([stratum.outcome])
@@ -189,7 +147,7 @@ def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -
             end,
             kind="cif",
             title=title,
-            notes=f"Cumulative incidence. {_gray_notes(stratum)}",
+            notes=f"Cumulative incidence. {gray_note(stratum)}",
         ),
         _incidence_panel(
             stratum,
@@ -207,7 +165,7 @@ def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -
         "competing); right, "
         f"1 - Kaplan-Meier; n = {outcome.n}, events = {outcome.n_events}, died first = {died}; "
         f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. sHR: Fine and Gray, "
-        f"unadjusted, against the first group. {_gray_notes(stratum)}."
+        f"unadjusted, against the first group. {gray_note(stratum)}."
     )
     return _incidence_figure(name, title, panels, outcome, end, legend)
 
@@ -215,7 +173,7 @@ def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -
 def _strata(name: str, title: str, strata: Sequence[Stratum], settings: AnalysisSettings) -> Figure:
     end = axis_end([s.outcome for s in strata])
     panels = [
-        _incidence_panel(s, settings, end, kind="cif", title=s.label, notes=_gray_notes(s)) for s in strata
+        _incidence_panel(s, settings, end, kind="cif", title=s.label, notes=gray_note(s)) for s in strata
     ]
     counted = "; ".join(f"{s.label} n = {s.outcome.n}, events = {s.outcome.n_events}" for s in strata)
     tests = " ".join(f"{s.label}: {p['notes']}." for s, p in zip(strata, panels, strict=True))

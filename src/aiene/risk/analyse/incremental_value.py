@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.risk.analyse.bootstrap_refit import Refit, names_of, values_of
+from aiene.risk.analyse.bootstrap_refit import Refit, measures, values_of
 from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.model_comparison import (
     RELEARNED,
@@ -368,23 +368,24 @@ def _optimism(
     }
     refit = Refit(outcome.time, outcome.event, arrays)
     pairs = [("old", "new")] if len(arrays) == 2 else []
+    given = {"old"} if comparison.old.ranks is not None else set()
+    sloped = [name for name, x in arrays.items() if name not in given and x.shape[1] > 1]
+    named = measures(list(arrays), sloped, pairs)
 
     def score(betas: dict[str, np.ndarray], rows: np.ndarray) -> list[float]:
-        return values_of(refit, betas, None if np.array_equal(rows, everybody) else rows, pairs)
+        return values_of(refit, betas, None if np.array_equal(rows, everybody) else rows, sloped, pairs)
 
     result = optimism(
         lambda rows, _: refit.fit(rows),
         score,
         outcome.n,
-        names=names_of(list(arrays), pairs),
+        names=[f"{measure} {name}" for measure, name in named],
         n_boot=settings.bootstraps,
         seed=settings.seed,
         confidence=settings.confidence,
     )
-    for row in result.rows:
-        measure, name = row.name.split(" ", 1)
-        given = measure != "delta" and name == "old" and comparison.old.ranks is not None
-        if given or (measure == "slope" and arrays[name].shape[1] == 1):
+    for (measure, name), row in zip(named, result.rows, strict=True):
+        if measure == "c" and name in given:
             continue
         added.put(
             "optimism",

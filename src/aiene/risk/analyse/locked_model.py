@@ -106,6 +106,10 @@ class LockedModel:
         )
         for term in self.terms:
             whole, matrix = _columns_of(table, term.name, self.marker_cap)
+            if matrix.isna().to_numpy().all():
+                raise UsageError(
+                    f"model {self.name} needs {term.label}, and no patient of the table has a value of it."
+                )
             if term.label != whole.label:
                 raise UsageError(
                     f"model {self.name} was made with '{term.label}', and this table gives '{whole.label}'; "

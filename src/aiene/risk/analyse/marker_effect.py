@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.report.document import Column, Figure, Table
-from aiene.report.formatting import p_phrase, plain, plain_rows
+from aiene.report.formatting import interval_text, p_phrase, plain, plain_rows
 from aiene.risk.analyse.charts.forest import draw_dose
 from aiene.risk.analyse.cohort import Outcome, words
 from aiene.risk.analyse.design import estimable
@@ -101,8 +101,7 @@ def _figure(
         "labels": [str(v) if v < cap else f"≥ {cap}" for v in values],
         "x_label": "AI-ENE nodes",
         "y_label": "Adjusted hazard ratio (log axis)",
-        "line_label": f"per node (capped at {cap}): HR {slope.hr:.2f} "
-        f"({slope.lower:.2f} to {slope.upper:.2f})",
+        "line_label": f"per node (capped at {cap}): HR {interval_text(slope.hr, slope.lower, slope.upper)}",
         "point_label": "each count against none",
     }
     legend = (

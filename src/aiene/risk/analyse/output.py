@@ -169,7 +169,10 @@ def _checklist(rows: Sequence[Row], labels: Mapping[str, str]) -> CellTable:
             (words(row["item"]), words(row["topic"]), _places(row, labels), _found(row), words(""))
             for row in rows
         ),
-        ("The last column is for the authors: the page of their manuscript that reports the item.",),
+        (
+            "On paper each page is headed by the number of its section. "
+            "The last column is for the authors: the page of their manuscript that reports the item.",
+        ),
     )
 
 
@@ -189,4 +192,10 @@ def _found(row: Row) -> Cell:
 
 def _made_with(head: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     rows = [*head["software"].items(), *head["settings"].items()]
-    return tuple((name, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for name, v in rows)
+    return tuple((name, _setting(value)) for name, value in rows)
+
+
+def _setting(value: Any) -> str:
+    if value is None or value in ("", []):
+        return NOTHING
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

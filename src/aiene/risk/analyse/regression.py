@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aiene.errors import UsageError
 from aiene.report.document import Column, Figure, Table, Text
-from aiene.report.formatting import NOTHING, p_text, plain, plain_rows
+from aiene.report.formatting import NOTHING, interval_text, p_text, plain, plain_rows
 from aiene.risk.analyse.charts.curves import draw_residuals
 from aiene.risk.analyse.charts.forest import draw_forest
-from aiene.risk.analyse.cohort import Outcome, numeric
+from aiene.risk.analyse.cohort import Outcome, check_events, numeric
 from aiene.risk.analyse.design import Design, Term, estimable, make_design
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
@@ -70,6 +71,7 @@ def cox(
     NotEstimableError : the data hold too little for this model.
     """
     events, parameters = int(np.sum(event)), matrix.shape[1]
+    check_events(events)
     if parameters > 1 and parameters >= events:
         raise NotEstimableError(
             f"a model of {parameters} parameters cannot be fitted to {events} event{'s' * (events != 1)}",
@@ -86,7 +88,7 @@ def guarded(what: str, function: Any, *arguments: Any) -> Any:
     """The result of a step, or a part that says why there is none."""
     try:
         return function(*arguments)
-    except NotEstimableError as error:
+    except (NotEstimableError, UsageError) as error:  # patients that one step cannot take; the others can
         reason = str(error)
     except np.linalg.LinAlgError:
         reason = "there are too few patients for it (a singular matrix)."
@@ -258,10 +260,8 @@ def _forest(
         value = row.get("adj_hr")
         text = NOTHING
         if value is not None:
-            text = (
-                f"{value:.2f} ({row['adj_lower']:.2f} to {row['adj_upper']:.2f}), p "
-                f"{_with_sign(row['adj_p'])}"
-            )
+            shown_value = interval_text(value, row["adj_lower"], row["adj_upper"])
+            text = f"{shown_value}, p {_with_sign(row['adj_p'])}"
         column, term, levelled = row["column"], row["term"], bool(row["level"])
         if levelled and (not shown or shown[-1]["term"] != term):
             own = [r["column"] for r in rows if r["term"] == term and r["column"] in matrix]

@@ -23,7 +23,6 @@ from aiene.risk.analyse.cohort import (
     outcome_of,
     words,
 )
-from aiene.risk.analyse.curve_panels import Stratum
 from aiene.risk.analyse.derive.chapter import derive_chapter, scheme_file
 from aiene.risk.analyse.descriptives import (
     count_figure,
@@ -35,7 +34,7 @@ from aiene.risk.analyse.descriptives import (
     table_one_hpv,
 )
 from aiene.risk.analyse.design import edition_warnings, with_one_edition
-from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, make_groupings
+from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum, make_groupings
 from aiene.risk.analyse.imputed_covariates import imputed_part
 from aiene.risk.analyse.incidence import competing_part
 from aiene.risk.analyse.incremental_value import assess
@@ -361,6 +360,8 @@ def _usable(cohort: Cohort, wanted: Sequence[Endpoint]) -> tuple[tuple[Endpoint,
         if not reason:
             outcome, _ = outcome_of(cohort.table, name)
             reason = "" if outcome.n else "no analysed patient has both its time and its event"
+            if outcome.n and not outcome.time.max() > 0:
+                reason = "every time is 0, so nobody is followed"
         if reason:
             skipped.append(Skipped(f"Endpoint {name} ({LABELS[name].lower()})", f"{reason}.", asked=True))
         else:

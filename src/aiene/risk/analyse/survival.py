@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any
 
 from aiene.report.document import Column, Figure, Table, Text
-from aiene.report.formatting import p_phrase, plain, plain_rows
+from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.curve_panels import (
     DRAWN,
     TEST_COLUMNS,
-    Stratum,
     axis_end,
     counted,
     curve_data,
@@ -25,11 +24,12 @@ from aiene.risk.analyse.curve_panels import (
     step_curve,
     ticks_to,
 )
+from aiene.risk.analyse.group_tests import log_rank_note, log_rank_tests
+from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst
-from aiene.stats.tests import log_rank, log_rank_pairwise, log_rank_trend
 
 
 def follow_up_table(strata: Sequence[tuple[str, Outcome]]) -> Table:
@@ -82,7 +82,7 @@ def survival_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part
     )
     if not usable:
         return Part((Text(f"{title}: no patient is in a group.", kind="warning"),), skipped)
-    tests = [_tests(s) for s in usable]
+    tests = [log_rank_tests(s) for s in usable]
     estimates = Table(
         stem,
         f"{title}: Kaplan-Meier estimates",
@@ -157,39 +157,6 @@ def _restricted(outcome: Outcome, tau: float, confidence: float) -> dict[str, An
     return {"rmst": mean.value, "rmst_lower": mean.lower, "rmst_upper": mean.upper, "rmst_tau": tau}
 
 
-def _tests(stratum: Stratum) -> list[dict[str, Any]]:
-    outcome, order = stratum.outcome, stratum.order
-    head = {"population": stratum.label}
-    if len(order) < 2:
-        return [head | {"test": "Log-rank", "reason": f"every patient is in one group ({order[0]})"}]
-    args = (outcome.time, outcome.event, stratum.labels)
-    try:
-        overall = log_rank(*args, order=order)
-        rows = [head | {"test": "Log-rank", "statistic": overall.statistic, "df": overall.df, "p": overall.p}]
-        for what, known, layer in stratum.layered:
-            among = [a[known] for a in args]
-            within = log_rank(*among, order=order, strata=layer)
-            row = {"test": f"Log-rank within {what}", "statistic": within.statistic, "df": within.df}
-            rows.append(head | row | {"p": within.p})
-        if len(order) > 2:
-            trend = log_rank_trend(*args, order=order)
-            rows.append(head | {"test": "Trend", "statistic": trend.statistic, "df": 1, "p": trend.p})
-            rows += [
-                head
-                | {
-                    "test": f"{p.second} against {p.first}",
-                    "statistic": p.statistic,
-                    "df": 1,
-                    "p": p.p,
-                    "p_holm": p.p_holm,
-                }
-                for p in log_rank_pairwise(*args, order=order)
-            ]
-    except NotEstimableError as error:
-        return [head | {"test": "Log-rank", "reason": str(error)}]
-    return rows
-
-
 def _figure(name: str, title: str, strata: Sequence[Stratum], settings: AnalysisSettings) -> Figure:
     end = axis_end([s.outcome for s in strata])
     panels = [_panel(s, settings, end) for s in strata]
@@ -245,14 +212,7 @@ def _panel(stratum: Stratum, settings: AnalysisSettings, end: float) -> dict[str
         counts.append([int(c) for c in curve.at_risk_at(ticks)])
         censored.append([int(((own.time < t) & (own.event == 0)).sum()) for t in ticks])
         labels.append(label)
-    notes = "one group, no test"
-    if len(stratum.present) > 1:
-        try:
-            outcome = stratum.outcome
-            test = log_rank(outcome.time, outcome.event, stratum.labels, order=stratum.order)
-            notes = f"Log-rank {p_phrase(plain(test.p))}"
-        except NotEstimableError:
-            notes = "Log-rank not estimable"
+    notes = log_rank_note(stratum)
     return {
         "title": stratum.label,
         "curves": drawn,

@@ -61,6 +61,9 @@ N8_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "N3a", "N3b", "NX")
 CENSOR_AT = ("last_followup", "last_imaging")
 PN9_WORDS = ("N0", "N1", "N1a", "N1b", "N2", "N3", "NX")
 
+MOST_NODES = 300
+"""About as many as there are in a neck: a count beyond is a code for missing, such as 999."""
+
 COLUMNS: tuple[Column, ...] = (
     Column("patient_id", "text", "name of the patient, unique"),
     Column("site", "category", "where the primary lies", SITES),
@@ -76,7 +79,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("pack_years", "float", "pack-years", high=300),
     Column("pack_years_class", "category", "at most 10 pack-years, or more", ("le10", "gt10")),
     Column("smoking_status", "category", "smoking", ("never", "former", "current")),
-    Column("n_nodes", "count", "involved lymph nodes"),
+    Column("n_nodes", "count", "involved lymph nodes", high=MOST_NODES),
     Column(
         "node_laterality",
         "category",
@@ -86,8 +89,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("largest_node_cm", "float", "greatest dimension of the largest node, cm", high=20),
     Column("clinical_ene", "bool", "clinically overt extranodal extension"),
     Column("iene_grade", "count", "imaging ENE grade of a reader, 0-3", high=3),
-    Column("n_ai_ene", "count", "nodes that the classifier calls ENE"),
-    Column("n_ai_nodes", "count", "nodes that the software found"),
+    Column("n_ai_ene", "count", "nodes that the classifier calls ENE", high=MOST_NODES),
+    Column("n_ai_nodes", "count", "nodes that the software found", high=MOST_NODES),
     Column("ai_model", "text", "model bundle of the count"),
     Column("ai_threshold", "float", "ENE threshold of the count", high=1),
     Column("ai_ene_source", "category", "where the count comes from", ("measured", "given", "simulated")),
@@ -113,7 +116,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("pn8", "category", "pathological N, edition 8", N8_WORDS),
     Column("pn9", "category", "pathological N, version 9", PN9_WORDS),
     Column("n9", "category", "clinical N, version 9", ("N0", "N1", "N2", "N3", "NX")),
-    Column("n_positive_nodes", "count", "positive nodes in the neck dissection"),
+    Column("n_positive_nodes", "count", "positive nodes in the neck dissection", high=MOST_NODES),
     Column("pathological_ene", "bool", "extranodal extension in the neck dissection"),
     Column(
         "p_node_laterality",

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.errors import UsageError
+from aiene.errors import UsageError, counted
 from aiene.parallel import OnProgress
 from aiene.report.document import RESEARCH_ONLY, Column, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_cohort, outcome_of, words
-from aiene.risk.analyse.curve_panels import Stratum
-from aiene.risk.analyse.grouping import make_groupings
+from aiene.risk.analyse.grouping import Stratum, make_groupings
 from aiene.risk.analyse.locked_model import LockedModel
 from aiene.risk.analyse.output import write_analysis
 from aiene.risk.analyse.records import Analysis, Skipped
@@ -319,7 +318,10 @@ def _summary(
     outcome = applied.outcome
     rows = [
         *((title, f"SHA-256 {sha[:16]}") for title, sha in signed),
-        ("Patients", f"{cohort.n_input} in the table, {outcome.n} judged, {outcome.n_events} events"),
+        (
+            "Patients",
+            f"{cohort.n_input} in the table, {outcome.n} judged, {counted(outcome.n_events, 'event')}",
+        ),
     ]
     last = applied.predictors[-1].label
     shown: tuple[tuple[str, list[dict[str, Any]], str, str, Callable[[dict[str, Any]], str]], ...] = (
@@ -345,8 +347,8 @@ def _warnings(applied: _Applied) -> tuple[str, ...]:
     if events >= 100:
         return ()
     return (
-        f"{events} events: an external validation needs about 100 events or more, or its intervals are "
-        "too wide to be useful (Collins, Ogundimu and Altman 2016, Stat Med 35:214).",
+        f"{counted(events, 'event')}: an external validation needs about 100 events or more, or its "
+        "intervals are too wide to be useful (Collins, Ogundimu and Altman 2016, Stat Med 35:214).",
     )
 
 
@@ -355,7 +357,8 @@ def _methods(outcome: Outcome, applied: _Applied, settings: AnalysisSettings) ->
     years = ", ".join(f"{y:g}" for y in applied.years) or "none"
     return (
         f"A scheme or model that had been locked before was applied to {outcome.n} patients "
-        f"({outcome.n_events} events of {outcome.label.lower()}) without fitting any part of it anew.{death} "
+        f"({counted(outcome.n_events, 'event')} of {outcome.label.lower()}) "
+        f"without fitting any part of it anew.{death} "
         "Discrimination is Harrell's and Uno's C of the ranks or the linear predictor. Absolute risks were "
         "judged "
         f"at {years} years by observed over expected risk, the slope of the complementary log-log "

@@ -83,7 +83,8 @@ def _calibration_figure(found: Found, n: int, settings: AnalysisSettings) -> Fig
             within = np.unique(np.linspace(0, predicted.size - 1, 200).astype(int))
             keys = ("predicted", "observed", "lower", "upper")
             groups = {k: [getattr(r, k) for r in result.rows] for k in keys}
-            top = max(top, float(np.quantile(predicted, 0.99)), *plain(groups["observed"]))
+            seen = [o for o in groups["observed"] if np.isfinite(o)]  # a group may not be followed so far
+            top = max(top, float(np.quantile(predicted, 0.99)), *seen)
             models.append(
                 {
                     "label": label,

@@ -15,7 +15,6 @@ from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
-from aiene.risk.analyse.curve_panels import Stratum
 from aiene.risk.analyse.derive.search import (
     FEWEST_EVENTS,
     FEWEST_IN_GROUP,
@@ -34,7 +33,7 @@ from aiene.risk.analyse.derive.validate import (
     split_mask,
     split_rows,
 )
-from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
+from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.risk.analyse.survival import survival_part

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aiene.stats.life_table import nelson_aalen
 from aiene.stats.records import NotEstimableError
+from aiene.stats.survival_curves import nelson_aalen
 
 SMALLEST_SHARE = 0.05
 """Least share of the patients in a class or group."""

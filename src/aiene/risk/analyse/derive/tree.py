@@ -12,8 +12,8 @@ from aiene.report.document import Column, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.derive.search import FEWEST_IN_GROUP, SMALLEST_SHARE, Derived
 from aiene.risk.analyse.derive.validate import Data
-from aiene.stats.life_table import nelson_aalen
 from aiene.stats.pair_counts import harrell_c
+from aiene.stats.survival_curves import nelson_aalen
 
 MOST_LEAVES = 5
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.report.document import Column, Figure, Section, Table
-from aiene.report.formatting import NOTHING, p_text, plain_rows
+from aiene.report.formatting import NOTHING, interval_text, p_text, plain_rows
 from aiene.risk.analyse.charts.forest import draw_forest
 from aiene.risk.analyse.cohort import LABELS, Outcome, numeric, words
 from aiene.risk.analyse.records import Part, Skipped
@@ -179,7 +179,7 @@ def _figure(name: str, what: str, rows: Sequence[Mapping[str, Any]], settings: A
             continue
         value, text = row.get("hr"), NOTHING
         if value is not None:
-            text = f"{value:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
+            text = interval_text(value, row["lower"], row["upper"])
         if row.get("interaction_p") is not None:
             text += f"   p interaction {p_text(row['interaction_p'])}"
         label = f"{row['factor']}: {row['level']}" if row["level"] else "All patients"

@@ -12,8 +12,8 @@ import pandas as pd
 from aiene.errors import UsageError
 from aiene.report.document import Column, Item, Table
 from aiene.report.formatting import plain_rows
-from aiene.risk.analyse.cohort import numeric
-from aiene.risk.analyse.curve_panels import Stratum
+from aiene.risk.analyse.cohort import check_events, numeric
+from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import Part, Skipped
 from aiene.risk.analyse.regression import MARKER, Sample, cox
 from aiene.risk.analyse.settings import AnalysisSettings
@@ -64,9 +64,12 @@ def groups_part(stratum: Stratum, settings: AnalysisSettings) -> Part:
     """Restricted means of each group against the first, and tests that weigh early or late events."""
     outcome, present, title = stratum.outcome, stratum.present, stratum.grouping.title
     what = f"{outcome.label} by {title}, hazards not proportional"
-    if len(present) < 2 or not outcome.n_events:
-        return Part((), (Skipped(what, "one group, or no event."),))
+    if len(present) < 2:
+        return Part((), (Skipped(what, "every patient is in one group."),))
+    check_events(outcome.n_events)
     tau = min(max(settings.horizons), *(float(stratum.of(r).time.max()) for r in present))
+    if tau <= 0:
+        return Part((), (Skipped(what, "a group is not followed beyond time 0."),))
     rows: list[dict[str, Any]] = []
     first = stratum.grouping.labels[present[0]]
     for rank in present[1:]:
