@@ -278,7 +278,7 @@ def test_a_worker_of_whole_cases_that_dies_is_a_reason_too(cts: Path, masks: Pat
     bomb = Case("bomb", "nifti", (Bomb(cts / "one.nii.gz"),))
     good = [case for case in find_cases(cts)[0] if isinstance(case, Case)]
     order = Order(str(bundle.path), bundle.sha256, Settings(0.5, masks=masks), "cpu", True)
-    outcomes = {}
+    outcomes: dict[str, list[str] | str] = {}
     with CaseWorkers(bundle, order, 2) as crew:
         for case, get_made in crew.each([bomb, *good]):
             try:
