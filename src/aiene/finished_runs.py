@@ -198,7 +198,7 @@ def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
             keys = first.keys() | settings.keys()
             if changed := sorted(k for k in keys if first.get(k) != settings.get(k)):
                 raise UsageError(
-                    f"{part.name} and {leader.name} are of different runs ({', '.join(changed)} differ); "
+                    f"{part.name} and {leader.name} are of different runs (different: {', '.join(changed)}); "
                     "merge the parts of one run."
                 )
 

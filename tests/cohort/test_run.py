@@ -181,7 +181,7 @@ def test_other_settings_do_not_mix_with_what_lies_there(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(done.out, out)
-    with pytest.raises(UsageError, match=r"other settings \(ene_threshold differ\)"):
+    with pytest.raises(UsageError, match=r"other settings \(different: ene_threshold\)"):
         run_cohort(
             cts,
             out,

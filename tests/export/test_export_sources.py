@@ -69,5 +69,5 @@ def test_a_pseudonymised_record_does_not_claim_that_the_source_is_gone(tmp_path:
     (run.out / "run.json").write_text(json.dumps(record), encoding="utf-8")
     (row,) = export_run(run.out, ["dicom-seg"]).rows
     assert row.status == "failed"
-    assert "does not say where its source series lie; name their folder with --source-dicom" in row.reason
+    assert "does not record where its source series are; name their folder with --source-dicom" in row.reason
     assert export_run(run.out, ["dicom-seg"], source_dicom=tmp_path / "in").exit_code == 0

@@ -44,7 +44,7 @@ def test_names_that_say_it_are_understood(names: list[str], expected: dict[str, 
     [
         (
             ["GTVp"],
-            r"no name of its labels says that it is lymph nodes; it has 1 \(GTVp\); say .* --nodes-label",
+            r"no name of its labels says that it is lymph nodes; it has 1 \(GTVp\); name .* --nodes-label",
         ),
         (["class_1", "class_2"], r"it has 1 \(class_1\), 2 \(class_2\)"),
         (["GTVn_left", "GTVn_right"], r"several .* lymph nodes: 1 \(GTVn_left\), 2 \(GTVn_right\)"),

@@ -111,7 +111,7 @@ def test_other_runs_are_refused_and_nothing_is_written(done: list[str], source: 
     one = part(source, tmp_path / "one", 0)
     other = part(source, tmp_path / "other", 1, ene_threshold=0.4)
     whole = tmp_path / "whole"
-    with pytest.raises(UsageError, match=r"of different runs \(ene_threshold differ\)"):
+    with pytest.raises(UsageError, match=r"of different runs \(different: ene_threshold\)"):
         merge([one, other], whole)
     with pytest.raises(UsageError, match="named twice"):
         merge([one, one], whole)

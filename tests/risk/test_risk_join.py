@@ -134,6 +134,12 @@ def test_the_nodes_of_a_run_come_with_their_patient(run):
     assert nodes.to_dict("list") == {"patient_id": ["a", "a"], "ene": [0.7, 0.1]}
 
 
+def test_results_that_are_not_there_are_told(tmp_path):
+    for place in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputError, match="no such file; name the results folder of aiene run"):
+            join_ai_ene(clinical("a"), place)
+
+
 def test_nodes_that_do_not_count_are_known_as_such(run):
     path = run()
     (path.parent / "nodes.csv").write_text("case_id,node,ene,counts\na,1,0.7,1\na,2,0.9,0\n")

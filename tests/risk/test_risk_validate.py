@@ -248,7 +248,7 @@ def test_a_scheme_is_judged_by_its_ranks(cli, tmp_path):
         (("m.json", "--against", "dc.json"), "different endpoints"),
         ((SCHEME, "--against", "m.json"), "--against compares models"),
         (("m.json", "--endpoint", "os"), "a model has its own"),
-        (("none.json",), "not a locked model"),
+        (("none.json",), "no such file"),
         (("m.json", "--years", "two"), "write years as"),
         (("m.json", "--site", "larynx"), "no patient is left"),
     ],

@@ -162,7 +162,7 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
 ) -> None:
     shutil.copytree(trained[0].with_name("mine.training"), tmp_path / "mine.training")
     other = FitSettings(epochs=2, steps=2, batch=4, patience=5, seed=9)
-    with pytest.raises(UsageError, match=r"other data or settings \(fit differ\)"):
+    with pytest.raises(UsageError, match=r"other data or settings \(different: fit\)"):
         train_classifier(settings(clinic, tmp_path / "mine", fit=other, go_on=True))
     with pytest.raises(UsageError, match="leave --continue out"):
         train_classifier(settings(clinic, tmp_path / "new", go_on=True))

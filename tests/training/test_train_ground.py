@@ -304,7 +304,7 @@ def test_the_record_of_an_earlier_call_is_compared_and_one_that_was_cut_off_is_n
     (tmp_path / "work" / "segmenter.json").write_text('{"seed": 1')
     check_record(tmp_path / "work", "segmenter", {"seed": 1}, go_on=True)
     (tmp_path / "work" / "segmenter.json").write_text('{"seed": 2}')
-    with pytest.raises(UsageError, match=r"\(seed differ\)"):
+    with pytest.raises(UsageError, match=r"\(different: seed\)"):
         check_record(tmp_path / "work", "segmenter", {"seed": 1}, go_on=True)
 
 

@@ -133,7 +133,7 @@ def test_changed_labels_or_settings_are_not_trained_on_with_old_work(
 ) -> None:
     work = tmp_path / "mine.training"
     shutil.copytree(trained[0].with_name("mine.training"), work)
-    with pytest.raises(UsageError, match=r"other data or settings \(epochs differ\)"):
+    with pytest.raises(UsageError, match=r"other data or settings \(different: epochs\)"):
         train_segmenter(training(clinic, tiny, tmp_path / "mine", epochs=3))
     (work / "dataset.sha256").write_text("0" * 64)
     with pytest.raises(UsageError, match="have changed since"):

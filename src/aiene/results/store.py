@@ -317,7 +317,7 @@ class RunStore:
             return
         changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
         raise UsageError(
-            f"{self.root.name} holds results of other settings ({', '.join(changed)} differ); "
+            f"{self.root.name} holds results of other settings (different: {', '.join(changed)}); "
             "choose another folder with -o, or replace them with --overwrite."
         )
 

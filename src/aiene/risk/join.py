@@ -70,6 +70,8 @@ def join_ai_ene(table: pd.DataFrame, patients_csv: Path, *, id_pattern: str | No
 
 
 def _run_table(path: Path, patients: pd.Series) -> pd.DataFrame:
+    if not path.is_file():
+        raise InputError(path, "no such file", "name the results folder of aiene run, or its patients.csv")
     run = read_raw(path)
     names = [n for n in ("patient_id", "case_id") if n in run]
     name = max(names, key=lambda n: run[n].isin(patients).to_numpy().sum(), default=None)

@@ -270,7 +270,7 @@ def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bo
     changed = sorted(k for k in before.keys() | record.keys() if before.get(k) != record.get(k))
     if before and changed:
         raise UsageError(
-            f"{work.name} holds a training of other data or settings ({', '.join(changed)} differ); "
+            f"{work.name} holds a training of other data or settings (different: {', '.join(changed)}); "
             "choose another -o, or remove that folder."
         )
     if go_on and not (work / MARKER).is_file():

@@ -182,7 +182,7 @@ class Refit:
 
         Raises
         ------
-        NotEstimableError : the model says the same of every patient.
+        NotEstimableError : the model gives every patient the same prediction.
         """
         risk = self.columns[name] @ beta
         scale = float(risk.std())

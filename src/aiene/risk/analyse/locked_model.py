@@ -262,6 +262,8 @@ def read_model(path: Path) -> LockedModel:
     ------
     InputError : the file is no locked model, or was changed after it was locked.
     """
+    if not path.is_file():
+        raise InputError(path, "no such file", "name a file that `analyse` wrote")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         signed = content.pop("sha256")
