@@ -1,73 +1,31 @@
-"""Cases on the workers of a Dask scheduler: one task a case, the networks loaded once in each worker.
-
-A worker reads the CT from where the case says it lies, so the input must be on a folder that every worker
-sees. What it makes comes back as the bytes of the case's files, which the client writes: results are the same
-bytes as on one machine, and lie where the client wants them. Workers may come and go; the client may be
-killed and started again, and goes on from the cases that are written.
-"""
+"""The Dask scheduler that `--scheduler` names, a client of it, and its workers as a crew of `parallel`."""
 
 from __future__ import annotations
 
-import io
-import os
 import platform
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from tempfile import gettempdir
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from aiene.device import resolve_device
-from aiene.errors import CaseError, InputError, ModelError, UsageError, need
-from aiene.hashing import digest
-from aiene.ingest.case import Case
-from aiene.models.bundle import Bundle, read_bundle, verify_bundle
-from aiene.pipeline import Networks, Settings, infer_case, load_networks, preprocess_case
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.device import available_cores
+from aiene.errors import InputError, UsageError, need
+from aiene.parallel import Elsewhere, elsewhere
 from aiene.provenance import version
-from aiene.results.records import CaseResult
-from aiene.results.store import CaseFiles, case_files
+from aiene.results.atomic import make_folder
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
-GetResult = Callable[[], tuple[CaseResult, CaseFiles]]
+Result = TypeVar("Result")
 
-_CONNECT_S: Final = 20
-_AHEAD: Final = 3  # cases handed out per worker: none waits for work, and a kill of the client loses few
+CONNECT_S: Final = 20
+WORKER_S: Final = 60
 _KILLS_FORGIVEN: Final = 0
 """By Dask, which blames every case that a worker held when it ended: each is tried again here, alone."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What every task of a run has in common.
-
-    Parameters
-    ----------
-    bundle_folder, bundle_sha256 : the bundle; where a worker does not see the folder, it is sent.
-    device : as for `resolve_device`, asked for on the worker.
-    own_masks : no segmenter is needed.
-    versions : of the client; a worker of others would not give the same bytes.
-    """
-
-    bundle_folder: str
-    bundle_sha256: str
-    settings: Settings
-    device: str
-    own_masks: bool
-    versions: tuple[tuple[str, str], ...]
-
-
-def versions() -> tuple[tuple[str, str], ...]:
-    """What must be the same on the client and on a worker."""
-    import torch
-
-    return (("aiene", version()), ("python", platform.python_version()), ("torch", str(torch.__version__)))
 
 
 @contextmanager
@@ -100,9 +58,7 @@ def connected(words: str, jobs: int) -> Iterator[Client]:
         else:
             address = stack.enter_context(_queued(words, jobs))
         try:
-            client = stack.enter_context(
-                distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
-            )
+            client = stack.enter_context(distributed.Client(address, timeout=CONNECT_S, set_as_default=False))
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(
                 f"--scheduler {words}: no scheduler answers there; start one with `dask scheduler`, or "
@@ -143,192 +99,137 @@ def _options(file: Path) -> dict[str, Any]:
     return content
 
 
-class ClusterWork:
-    """The cases of a run on the workers of a scheduler.
+@contextmanager
+def crews_of(
+    words: str | None, jobs: int | None, *, sees: Sequence[Path | None] = (), writes: Path | None = None
+) -> Iterator[None]:
+    """Within it, `parallel` works on the workers of a scheduler: the same functions, the same results.
 
     Parameters
     ----------
-    client : of the scheduler.
-    bundle : of the run.
-    order : what its tasks have in common.
-    """
-
-    def __init__(self, client: Client, bundle: Bundle, order: Order) -> None:
-        self._client, self._bundle, self._order = client, bundle, order
-        self._sent: Any = None
-
-    def check(self, cases: list[Case]) -> int:
-        """Look at every worker that is there before the first case goes out; how many there are.
-
-        Raises
-        ------
-        UsageError : no worker came, one has other versions, or one does not see the input.
-        """
-        self._client.wait_for_workers(1, timeout=_CONNECT_S * 3)
-        looked = self._client.run(_look, str(cases[0].files[0]), self._order, on_error="ignore")
-        for found in looked.values():
-            wrong = [
-                f"{name} {theirs} instead of {ours}"
-                for (name, ours), theirs in zip(self._order.versions, found["versions"], strict=True)
-                if ours != theirs
-            ]
-            if wrong:
-                raise UsageError(f"a worker has {', '.join(wrong)}; install the same versions everywhere.")
-            if not found["sees_input"]:
-                raise UsageError(
-                    "a worker does not see the input; put it on a folder that is shared under one path."
-                )
-        if not all(found["sees_bundle"] for found in looked.values()):
-            self._sent = self._client.scatter(_zipped(self._bundle))
-        return len(looked)
-
-    def each(
-        self, cases: Iterable[Case]
-    ) -> Iterator[tuple[Case, Callable[[], tuple[CaseResult, CaseFiles]]]]:
-        """Every case when it is done, with a function that gives its result, or raises what that raised."""
-        from distributed import as_completed
-
-        to_come = iter(cases)
-        out: dict[Future, Case] = {}
-
-        def submit(case: Case) -> Future:
-            future = self._client.submit(work, case, self._order, self._sent, pure=False)
-            out[future] = case
-            return future
-
-        workers = max(1, len(self._client.scheduler_info()["workers"]))
-        first = [submit(case) for case in islice(to_come, workers * _AHEAD)]
-        running = as_completed(first, loop=self._client.loop)
-        suspects = []
-        for future in running:
-            following = next(to_come, None)
-            if following is not None:
-                running.add(submit(following))
-            case = out.pop(future)
-            if _brought_down(future):
-                suspects.append(case)
-                future.release()
-            else:
-                yield case, partial(_result, future)
-        for case in suspects:
-            alone = submit(case)  # who asks for its result waits, before the next one is submitted
-            yield out.pop(alone), partial(_result, alone)
-
-
-def _brought_down(future: Future) -> bool:
-    """Whether a worker ended while it held this case, which need not be at fault."""
-    from distributed import KilledWorker
-
-    return future.status == "error" and isinstance(future.exception(), KilledWorker)
-
-
-def _result(future: Future) -> tuple[CaseResult, CaseFiles]:
-    from distributed import KilledWorker
-
-    try:
-        made: tuple[CaseResult, CaseFiles] = future.result()
-    except KilledWorker as error:
-        raise CaseError(
-            "2 workers ended while processing this CT, usually for lack of memory",
-            "give the workers more memory, or fewer tasks at a time",
-        ) from error
-    finally:
-        future.release()
-    return made
-
-
-# On the worker.
-
-_loaded: dict[str, tuple[Preparation, Networks, Bundle]] = {}
-
-
-def work(case: Case, order: Order, sent: bytes | None) -> tuple[CaseResult, CaseFiles]:
-    """One case, on a worker: its result and the content of its files by name.
+    words, jobs : as for `connected`; where the words are None, this machine works. Jobs None: one a core.
+    sees : folders that every worker must see.
+    writes : folder that every worker must share; made if needed.
 
     Raises
     ------
-    AieneError : as `preprocess_case`; a ModelError where the bundle is not to be had.
+    UsageError : nothing answers, no worker comes, or one has other versions or does not see a folder.
     """
-    preparation, networks, bundle = _load(order, sent)
-    result, arrays = infer_case(
-        preprocess_case(case, preparation, order.settings.masks),
-        networks,
-        order.settings,
-        labels=bundle.card.labels,
-        midline_x=preparation.midline_x,
-    )
-    return result, case_files(arrays)
+    if words is None:
+        yield
+        return
+    with connected(words, jobs or available_cores()) as client:
+        await_worker(client)
+        for theirs in client.run(plain_versions).values():
+            refuse_versions(plain_versions(), theirs)
+        for folder in (*sees, *([writes] if writes is not None else ())):
+            if folder is not None:
+                _refuse_unshared(client, folder, make=folder is writes)
+        workers = max(1, len(client.nthreads()))
+        with elsewhere(Elsewhere(lambda: _Pool(client), workers)):
+            yield
 
 
-def _load(order: Order, sent: bytes | None) -> tuple[Preparation, Networks, Bundle]:
-    key = digest(
-        [
-            order.bundle_sha256,
-            order.device,
-            order.own_masks,
-            order.settings.operating_point,
-            order.settings.engine,
-        ]
-    )
-    if key not in _loaded:
-        _use_own_cores()
-        bundle = _bundle(order, sent)
-        networks = load_networks(
-            bundle,
-            resolve_device(order.device),
-            own_masks=order.own_masks,
-            operating_point=order.settings.operating_point,
-            engine=order.settings.engine,
-        )
-        _loaded.clear()  # the networks of an earlier run with other settings
-        _loaded[key] = load_preparation(bundle), networks, bundle
-    return _loaded[key]
+def await_worker(client: Client) -> None:
+    """Wait until a worker is there; as long as it takes where workers are jobs in a queue.
 
-
-def _bundle(order: Order, sent: bytes | None) -> Bundle:
-    """The bundle where the client has it, or as it was sent; the same to the last byte."""
-    folder = Path(order.bundle_folder)
-    if not _is_bundle(folder, order.bundle_sha256):
-        if sent is None:
-            raise ModelError(folder, "this worker does not see the bundle", "share its folder")
-        folder = Path(gettempdir()) / f"aiene-{os.getpid()}-{order.bundle_sha256[:16]}"
-        with zipfile.ZipFile(io.BytesIO(sent)) as archive:
-            archive.extractall(folder)
-    bundle = read_bundle(folder)
-    verify_bundle(bundle)
-    return bundle
-
-
-def _is_bundle(folder: Path, sha256: str) -> bool:
+    Raises
+    ------
+    UsageError : none came in a minute.
+    """
+    queued = type(client.cluster).__module__.startswith("dask_jobqueue")
     try:
-        return read_bundle(folder).sha256 == sha256
-    except ModelError:
-        return False
+        client.wait_for_workers(1, timeout=None if queued else WORKER_S)
+    except TimeoutError as error:
+        raise UsageError(
+            "the scheduler has no workers, and none came in a minute; start some with `dask worker`."
+        ) from error
 
 
-def _zipped(bundle: Bundle) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name in ("model.json", *bundle.card.files):
-            archive.write(bundle.path / name, name)
-    return stream.getvalue()
+def plain_versions() -> tuple[tuple[str, str], ...]:
+    """What must be the same here and on a worker, whatever it works on."""
+    return (("aiene", version()), ("python", platform.python_version()))
 
 
-def _use_own_cores() -> None:
-    """Keep libraries to the threads that the worker was given, so that workers of one machine share it."""
-    import SimpleITK as sitk
-    import torch
-    from distributed import get_worker
+def refuse_versions(ours: tuple[tuple[str, str], ...], theirs: tuple[tuple[str, str], ...]) -> None:
+    """Refuse a worker whose results might not be the same bytes.
 
-    threads = get_worker().state.nthreads
-    torch.set_num_threads(threads)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    Raises
+    ------
+    UsageError : it has other versions, which are named.
+    """
+    wrong = [
+        f"{name} {there} instead of {here}"
+        for (name, here), (_, there) in zip(ours, theirs, strict=True)
+        if here != there
+    ]
+    if wrong:
+        raise UsageError(f"a worker has {', '.join(wrong)}; install the same versions everywhere.")
 
 
-def _look(file: str, order: Order) -> dict[str, Any]:
-    """What a worker is and sees."""
-    return {
-        "versions": [mine for _, mine in versions()],
-        "sees_input": os.path.exists(file),  # noqa: PTH110 (a path of another machine's form may be odd)
-        "sees_bundle": _is_bundle(Path(order.bundle_folder), order.bundle_sha256),
-    }
+def _refuse_unshared(client: Client, folder: Path, *, make: bool) -> None:
+    """Refuse workers that do not see a folder as we do.
+
+    Raises
+    ------
+    UsageError : so it is.
+    """
+    if make:
+        make_folder(folder)
+    here = folder.resolve()
+    names = sorted(path.name for path in here.iterdir())[:1] if here.is_dir() else []
+    if not all(client.run(_sees, str(here), names).values()):
+        raise UsageError(
+            f"a worker does not see the folder {folder.name}; put it on a disk that is shared under one path."
+        )
+
+
+def _sees(folder: str, names: list[str]) -> bool:
+    there = Path(folder)
+    return there.is_dir() and all((there / name).exists() for name in names)
+
+
+class _Pool(Executor):
+    """The workers of a scheduler, asked as a pool of processes is.
+
+    A task whose worker ended is tried once more; then it is told as the processes' pool tells it.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._out: set[Any] = set()
+
+    def submit(self, function: Callable[..., Result], /, *arguments: Any, **named: Any) -> Future[Result]:
+        """As any executor's."""
+        result: Future[Result] = Future()
+        self._try(result, partial(function, *arguments, **named), again=True)
+        return result
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let go of what is not done."""
+        for future in list(self._out):
+            future.cancel()
+        self._out.clear()
+
+    def _try(self, result: Future[Result], task: Callable[[], Result], *, again: bool) -> None:
+        from distributed import KilledWorker
+
+        future = self._client.submit(task, pure=False)
+        self._out.add(future)
+
+        def settle(done: Any) -> None:
+            self._out.discard(done)
+            if done.status == "cancelled":
+                result.cancel()
+                return
+            error = done.exception()
+            if isinstance(error, KilledWorker) and again:
+                self._try(result, task, again=False)
+            elif isinstance(error, KilledWorker):
+                result.set_exception(BrokenProcessPool("two workers ended while they were at this"))
+            elif error is not None:
+                result.set_exception(error)
+            else:
+                result.set_result(done.result())
+
+        future.add_done_callback(settle)

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiene import cluster
+from aiene import case_worker, cluster
+from aiene.case_worker import CaseWorkers, Made, cases_at_once, load
 from aiene.deidentify import Disguised, Key, Plain
-from aiene.device import available_cores, device_name, resolve_device
+from aiene.device import device_name, resolve_device
 from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, said
 from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
@@ -27,17 +28,17 @@ from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import Bundle, OperatingPoint, find_bundle, verify_bundle
 from aiene.nodes.node import CountingRule
-from aiene.pipeline import Settings, infer_case, load_networks, settings_for
+from aiene.pipeline import Settings, infer_case, settings_for
 from aiene.preparers import GetPreprocessed, Preparers
-from aiene.preprocess.template import load_preparation
 from aiene.progress import OnProgress, by_case
-from aiene.provenance import bundle_facts, environment, version
+from aiene.provenance import bundle_facts, environment, settings_record
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
 from aiene.results.records import CaseArrays, CaseResult, Person, same_ct_told, totals
 from aiene.results.store import CaseFiles, RunStore
 
 if TYPE_CHECKING:
+    from aiene.preprocess.profile import Grade as RegistrationGrade
     from aiene.segment.engines import Grade
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class _Run:
     shared_identity: str
     shown: Plain
     check_content: bool
+    parquet: bool
 
 
 def run_cohort(
@@ -143,6 +145,7 @@ def run_cohort(
     pos_from: float | None = None,
     operating_point: OperatingPoint | None = None,
     engine: Grade = "exact",
+    registration: RegistrationGrade = "exact",
     masks: str | os.PathLike[str] | None = None,
     keep_prepared: bool = False,
     jobs: int | None = None,
@@ -150,6 +153,8 @@ def run_cohort(
     check_content: bool = False,
     scheduler: str | None = None,
     key: Key | None = None,
+    input_url: str | None = None,
+    parquet: bool = False,
     on_case: Callable[[Progress], None] = lambda _: None,
     on_search: Callable[[int, int], None] = lambda _done, _total: None,
     progress: bool | OnProgress = False,
@@ -166,7 +171,8 @@ def run_cohort(
     ene_threshold, pos_from : instead of the bundle's own (`CountingRule`).
     operating_point : one of the bundle's; None: as its weights are.
     engine : `exact`, or `fast` for label maps of a quicker arithmetic; see `segment.engines`.
-    jobs : cases prepared side by side; None is one per core.
+    registration : `exact`, or `fast` instead of the published one; see `preprocess.profile`.
+    jobs : cases worked on side by side; None is one per core, as far as the memory reaches.
     overwrite : throw away the results of earlier runs that lie in `out`, and nothing else.
     check_content : take a result up again only after every byte of its input was compared. Otherwise name,
         size and both times of a file (its own, and the system's, which no user sets) are trusted where all
@@ -175,6 +181,8 @@ def run_cohort(
     key : where given, pseudonyms under this key stand in place of case ids, names of files and folders and
         DICOM UIDs in everything that is written, logged, raised or returned, and cases are worked on in the
         order of their pseudonyms. The hash of each input's content stays.
+    input_url : what the record calls the input, where `source` is a copy of it that will not stay.
+    parquet : write the tables as Parquet too, at the end.
     on_case, on_search : told of every case when it is done; how many of how many files were looked at.
     progress : True shows a bar (tqdm); a function `(done, total, words)` is told of each case.
 
@@ -199,6 +207,7 @@ def run_cohort(
         pos_from=pos_from,
         operating_point=operating_point,
         engine=engine,
+        registration=registration,
         fg_labels=fg_labels,
         include_short_axes=include_short_axes,
         masks=masks,
@@ -226,15 +235,20 @@ def run_cohort(
             _refuse_inputs_in(out, found, masks)
         cases, left_aside = shown.cases(found), shown.texts(left_aside)
         record = shown.settings(
-            _settings_record(
-                source, settings, chosen, bundle, target.partition(":")[0], listed_masks=listed_masks
+            settings_record(
+                input_url or str(source.resolve()),
+                settings,
+                chosen,
+                bundle,
+                target.partition(":")[0],
+                listed_masks=listed_masks,
             )
         )
         mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
         names = [shown.name(case.case_id) for case in mine]
         store.open(record, overwrite=overwrite, case_ids=names, part=chosen.part)
-        run = _Run(store, bundle, settings, digest(record), shown, check_content)
-        crew_size = jobs or available_cores()
+        run = _Run(store, bundle, settings, digest(record), shown, check_content, parquet)
+        crew_size = cases_at_once(jobs)
         document: dict[str, Any] = {
             "format": 1,
             "status": "running",
@@ -276,6 +290,7 @@ class _Book:
         self._persons, self._mine = {person.case_id: person for person in every}, frozenset(mine)
         self._results: dict[str, CaseResult] = {}
         self._unwritten: dict[str, CaseResult] = {}
+        self._workers: dict[str, dict[str, Any]] = {}
         self._written_at, self._took = -math.inf, 0.0
 
     @property
@@ -286,6 +301,13 @@ class _Book:
     def tell(self, **more: int | str) -> None:
         """What is known only when the cases begin: `engine`, or on how many `workers` of a scheduler."""
         self._document |= more
+
+    def tell_worker(self, made: Made) -> None:
+        """A case that another process has worked on: its seconds and the memory it took."""
+        row = self._workers.setdefault(made.worker, {"cases": 0, "seconds": 0.0, "peak_mb": None})
+        row["cases"] += 1
+        row["seconds"] = round(row["seconds"] + made.seconds, 3)
+        row["peak_mb"] = made.peak_mb
 
     def add(self, result: CaseResult, *, unwritten: bool = False) -> None:
         """A case that is done; `unwritten` where its folder cannot be, so that the record must tell of it."""
@@ -326,11 +348,14 @@ class _Book:
                 model=self._run.bundle.card.name,
                 rule=settings.rule,
                 now=now,
+                parquet=self._run.parquet and now is not None,
             )
 
     def _write_record(self, more: dict[str, Any]) -> None:
         unwritten = [result.to_json() for result in self._unwritten.values()]
-        told = {"unwritten": unwritten} if unwritten else {}
+        told: dict[str, Any] = {"unwritten": unwritten} if unwritten else {}
+        if self._workers:
+            told["by_worker"] = self._workers
         document = {**self._document, "environment": environment(self._document["device"])}
         self._run.store.write_run({**document, **more, **told}, part=self._chosen.part)
 
@@ -390,14 +415,14 @@ class _Progressing:
 
     def _work_here(self, open_cases: Sequence[Case], jobs: int, device: str, own_masks: bool) -> None:
         run = self._run
-        preparation = load_preparation(run.bundle)
-        networks = load_networks(
-            run.bundle,
-            resolve_device(device),
-            own_masks=own_masks,
-            operating_point=run.settings.operating_point,
-            engine=run.settings.engine,
-        )
+        order = case_worker.order_of(run.bundle, run.settings, device, own_masks=own_masks)
+        if jobs > 1 and resolve_device(device).type == "cpu":
+            with CaseWorkers(run.bundle, order, jobs, room=run.store.room) as crew:
+                for case, get_made in crew.each(open_cases):
+                    self._attempt(case, partial(self._taken, get_made))
+            return
+        loaded = load(run.bundle, order)
+        networks, preparation = loaded.networks, loaded.preparation
         if networks.segmenter is not None:
             self._book.tell(engine=networks.segmenter.engine.name)
 
@@ -410,27 +435,34 @@ class _Progressing:
                 midline_x=preparation.midline_x,
             )
 
-        with Preparers(run.bundle, run.settings.masks, jobs, room=run.store.room) as crew:
-            for case, get_preprocessed in crew.each(open_cases, preparation):
+        with Preparers(
+            run.bundle,
+            run.settings.masks,
+            jobs,
+            room=run.store.room,
+            registration=run.settings.registration,
+        ) as preparers:
+            for case, get_preprocessed in preparers.each(open_cases, preparation):
                 self._attempt(case, partial(infer, get_preprocessed))
 
     def _work_there(
         self, open_cases: list[Case], jobs: int, device: str, own_masks: bool, scheduler: str
     ) -> None:
         run = self._run
-        order = cluster.Order(
-            str(run.bundle.path.resolve()),
-            run.bundle.sha256,
-            run.settings,
-            device,
-            own_masks,
-            cluster.versions(),
-        )
+        order = case_worker.order_of(run.bundle, run.settings, device, own_masks=own_masks)
         with cluster.connected(scheduler, jobs) as client:
-            workers = cluster.ClusterWork(client, run.bundle, order)
-            self._book.tell(workers=workers.check(open_cases))
-            for case, get_result in workers.each(open_cases):
-                self._attempt(case, get_result)
+            workers = case_worker.ClusterWork(client, run.bundle, order)
+            self._book.tell(workers=workers.check(open_cases), dashboard=client.dashboard_link)
+            for case, get_made in workers.each(open_cases):
+                self._attempt(case, partial(self._taken, get_made))
+
+    def _taken(self, get_made: Callable[[], Made]) -> tuple[CaseResult, CaseFiles]:
+        """What a worker made of a case, with the record told of the worker."""
+        made = get_made()
+        if made.engine is not None:
+            self._book.tell(engine=made.engine)
+        self._book.tell_worker(made)
+        return made.result, made.files
 
     def _settled(self, place: int, case: Case | Refusal) -> bool:
         """Whether a case needs no work: refused, beyond the limit, or done by an earlier call."""
@@ -547,39 +579,6 @@ def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
         raise UsageError("--part-id must be from 0 to --num-parts less 1.")
     if masks is not None and not masks.is_dir():
         raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
-
-
-def _settings_record(
-    source: Path,
-    settings: Settings,
-    selection: Selection,
-    bundle: Bundle,
-    device: str,
-    *,
-    listed_masks: bool,
-) -> dict[str, Any]:
-    """What must be the same for results to stand in one folder."""
-    masks = None if settings.masks is None else str(settings.masks.resolve())
-    if listed_masks:
-        masks = "those of the input list"
-    return {
-        **({} if selection.id_from is None else {"id_from": selection.id_from}),
-        "input": str(source.resolve()),
-        **_chosen(settings),
-        "masks": masks,
-        "series": selection.series,
-        "affine": selection.affine,
-        "model": bundle.card.name,
-        "model_sha256": bundle.sha256,
-        "device": device,
-        "aiene": version(),
-    }
-
-
-def _chosen(settings: Settings) -> dict[str, Any]:
-    """The settings as runs before `engine` recorded them, so that these can be gone on with."""
-    record = asdict(settings)
-    return record if settings.engine != "exact" else {k: v for k, v in record.items() if k != "engine"}
 
 
 def _end(results: Sequence[CaseResult]) -> dict[str, Any]:

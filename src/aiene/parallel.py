@@ -13,9 +13,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,8 +25,44 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from aiene.device import available_cores
+from aiene.errors import CaseError
 
 # Worker processes that end with the process they work for, however that ends.
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Workers beyond this machine, in the place of its own processes.
+
+    Parameters
+    ----------
+    pool : makes what hands them functions. A task whose worker was ended raises `BrokenProcessPool`.
+    workers : how many there are.
+    """
+
+    pool: Callable[[], Executor]
+    workers: int
+
+
+_elsewhere_now: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
+
+
+@contextmanager
+def elsewhere(workers: Elsewhere) -> Iterator[None]:
+    """Within it, every crew is made of these workers; no result depends on it."""
+    token = _elsewhere_now.set(workers)
+    try:
+        yield
+    finally:
+        _elsewhere_now.reset(token)
+
+
+def _beginning_with(
+    start: Callable[..., None], arguments: tuple[Any, ...], function: Callable[..., Result], *given: Any
+) -> Result:
+    """A function on a worker that other functions use as well: what makes it ready is called each time."""
+    start(*arguments)
+    return function(*given)
 
 
 _LOOK_EVERY_S: Final = 1.0
@@ -61,6 +98,10 @@ class Crew:
         ------
         BrokenProcessPool : a process was ended from outside.
         """
+        if _elsewhere_now.get() is not None:
+            if self._start is not None:
+                function = partial(_beginning_with, self._start, self._arguments, function)
+            return self.pool.submit(function, *arguments)
         before = set(active_children())
         with _interrupts_for_us_alone(), _main_left_alone(function):
             future = self.pool.submit(function, *arguments)
@@ -74,7 +115,10 @@ class Crew:
             worker.terminate()
         self._workers = []
 
-    def _new(self) -> ProcessPoolExecutor:
+    def _new(self) -> Executor:
+        away = _elsewhere_now.get()
+        if away is not None:
+            return away.pool()
         return ProcessPoolExecutor(
             self._jobs,
             mp_context=get_context("spawn"),
@@ -154,6 +198,24 @@ ENDED = (
     "the process that worked on this case was ended by the system, usually for lack of memory; "
     "try again with --jobs 1, or on a machine with more memory."
 )
+
+
+def unless_ended(result: Callable[[], Result]) -> Result:
+    """What a process made of a case.
+
+    Raises
+    ------
+    CaseError : the process was ended by the system.
+    """
+    try:
+        return result()
+    except BrokenProcessPool as error:
+        raise CaseError(
+            "the process that worked on this CT was ended by the system, usually for lack of memory",
+            "try again with --jobs 1, or on a machine with more memory",
+        ) from error
+
+
 _AHEAD = 2  # cases handed out per process: bounds what waits in memory
 
 
@@ -246,14 +308,17 @@ def work_through(
     lost : the result of a task whose process was ended twice, the second time alone.
     apart : never in this process, so that memory is measured without what else it holds.
     """
-    if not apart and (jobs == 1 or len(tasks) < 2):
+    away = _elsewhere_now.get()
+    if away is not None:
+        jobs = away.workers
+    if away is None and not apart and (jobs == 1 or len(tasks) < 2):
         with limited(threads) if tasks else nullcontext():
             for task in tasks:
                 yield task, function(task)
         return
     count = min(jobs, len(tasks))
     with InOrder(
-        function, lambda jobs: Crew(jobs, _limit, (threads,)), jobs=count, waiting=count * _AHEAD
+        function, lambda jobs: Crew(jobs, limit_threads, (threads,)), jobs=count, waiting=count * _AHEAD
     ) as crew:
         for task, result in crew.each(tasks):
             try:
@@ -262,7 +327,7 @@ def work_through(
                 yield task, lost(task)
 
 
-def _limit(threads: int) -> None:
+def limit_threads(threads: int) -> None:
     """Keep this process to so many cores; libraries that are not loaded yet read it when they are."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = str(threads)
@@ -340,9 +405,12 @@ def run_jobs(jobs: Sequence[Job], *, workers: int | None, on_progress: OnProgres
     ----------
     workers : processes; None takes one per available core.
     """
+    away = _elsewhere_now.get()
+    if away is not None:
+        workers = away.workers
     count = min(available_cores() if workers is None else workers, len(jobs))
     total = sum(job.weight for job in jobs)
-    if count <= 1 or total < WORTH_A_PROCESS:
+    if (count <= 1 and away is None) or total < WORTH_A_PROCESS:
         return _here(jobs, total, on_progress)
     return _elsewhere(jobs, count, total, on_progress)
 

@@ -27,6 +27,7 @@ from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, check_known, co
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import join_nodes, split_nodes
 from aiene.preprocess.preprocess import Prepared, prepare, to_native
+from aiene.preprocess.profile import Grade as RegistrationGrade
 from aiene.preprocess.template import Preparation
 from aiene.results.records import (
     CaseArrays,
@@ -54,6 +55,10 @@ _NO_PRIMARY = "the model has no label for the primary tumour, so none was looked
 _COARSE_MM = 3.0
 """Voxels in plane from which on extension is not to be seen: a node's capsule is under 1 mm thick, what
 breaks through it some mm, and the classifier reads voxels of 1 mm."""
+_FAST: dict[RegistrationGrade, tuple[str, ...]] = {
+    "exact": (),
+    "fast": ("laid onto the template with --registration fast",),
+}
 _WHOLE = 0.995
 """Share of the contours in the crop from which on a warning would round to 100 %."""
 
@@ -72,6 +77,7 @@ class Settings:
     keep_prepared : keep the networks' input and the rigid transform.
     operating_point : how readily the segmenter calls something a node; None: as its weights do.
     engine : what computes the segmenter, see `segment.engines`.
+    registration : how the published registration is computed, see `preprocess.profile`.
     """
 
     ene_threshold: float
@@ -82,6 +88,7 @@ class Settings:
     pos_from: float = 0.0
     operating_point: OperatingPoint | None = None
     engine: Grade = "exact"
+    registration: RegistrationGrade = "exact"
 
     @property
     def rule(self) -> CountingRule:
@@ -132,13 +139,14 @@ def settings_for(
     keep_prepared: bool = False,
     own_masks: bool | None = None,
     engine: Grade = "exact",
+    registration: RegistrationGrade = "exact",
 ) -> Settings:
     """What a user chose for a run with a bundle, checked; what was not chosen is the bundle's.
 
     Parameters
     ----------
-    ene_threshold, pos_from, operating_point, fg_labels, include_short_axes, masks, keep_prepared, engine :
-        see `Settings`.
+    ene_threshold, pos_from, operating_point, fg_labels, include_short_axes, masks, keep_prepared, engine,
+        registration : see `Settings`.
     own_masks : own masks take the place of the segmenter; None: where there is a folder of them.
 
     Raises
@@ -163,6 +171,11 @@ def settings_for(
             f"--operating-point {operating_point}: the model bundle {bundle.card.name} has no such point "
             f"({known}); leave the option out, or choose another bundle."
         )
+    if registration == "fast" and bundle.card.profile != "published":
+        raise UsageError(
+            f"--registration fast is for bundles of the published profile; {bundle.card.name} registers by "
+            "the open one, which is quick already: leave it out."
+        )
     return Settings(
         rule.ene_threshold,
         fg_labels,
@@ -172,6 +185,7 @@ def settings_for(
         rule.pos_from,
         operating_point,
         engine,
+        registration,
     )
 
 
@@ -333,7 +347,7 @@ def infer_case(
             *contour_warnings(home.no_node),
             *threshold_warnings(found, settings.rule, prepared.ene_spread),
         ),
-        notes=(*at.case.notes, *at.notes, *marked.choice.notes),
+        notes=(*at.case.notes, *at.notes, *marked.choice.notes, *_FAST[settings.registration]),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         facts=at.facts,
     )

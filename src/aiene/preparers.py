@@ -1,24 +1,24 @@
 """Cases prepared side by side in other processes, a few ahead of the networks.
 
-A registration runs on one core, so that it repeats bit for bit; several cases fill a machine. The networks
-stay in the calling process: they are loaded once, and their result does not depend on how many processes.
+For networks on a GPU: they stay in the calling process, loaded once, and the machine's cores prepare what
+they take next. A registration runs on one core, so that it repeats bit for bit. Without a GPU a process does
+the whole case (`case_worker`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from aiene.device import available_cores, keep_freed_memory
-from aiene.errors import CaseError
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle
-from aiene.parallel import Crew, InOrder
+from aiene.parallel import Crew, InOrder, unless_ended
 from aiene.pipeline import PreprocessedCase, preprocess_case
+from aiene.preprocess.profile import Grade
 from aiene.preprocess.template import Preparation, load_preparation
 
 GetPreprocessed = Callable[[], PreprocessedCase]
@@ -36,13 +36,22 @@ class Preparers:
     masks : folder of the user's own masks, or None.
     jobs : processes; with 1 the work is done in this process.
     room : where zip archives are unpacked; None is the system's place for temporary files.
+    registration : see `load_preparation`.
     """
 
-    def __init__(self, bundle: Bundle, masks: Path | None, jobs: int, *, room: Path | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        masks: Path | None,
+        jobs: int,
+        *,
+        room: Path | None = None,
+        registration: Grade = "exact",
+    ) -> None:
         self._masks, self._jobs, self._room = masks, jobs, room
         self._workers = InOrder(
             partial(_preprocess_here, masks=masks, room=room),
-            lambda count: Crew(count, _start, (bundle, max(1, available_cores() // count))),
+            lambda count: Crew(count, _start, (bundle, registration, max(1, available_cores() // count))),
             jobs=jobs,
             waiting=jobs + _CASES_AHEAD,
         )
@@ -60,24 +69,14 @@ class Preparers:
                 yield case, partial(preprocess_case, case, preparation, self._masks, room=self._room)
             return
         for case, result in self._workers.each(cases):
-            yield case, partial(_unless_ended, result)
+            yield case, partial(unless_ended, result)
 
 
-def _unless_ended(result: GetPreprocessed) -> PreprocessedCase:
-    try:
-        return result()
-    except BrokenProcessPool as error:
-        raise CaseError(
-            "the process that prepared this CT was ended by the system, usually for lack of memory",
-            "try again with --jobs 1, or on a machine with more memory",
-        ) from error
-
-
-def _start(bundle: Bundle, threads: int) -> None:
+def _start(bundle: Bundle, registration: Grade, threads: int) -> None:
     global _preparation
     keep_freed_memory()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    _preparation = load_preparation(bundle)
+    _preparation = load_preparation(bundle, registration)
 
 
 def _preprocess_here(case: Case, masks: Path | None, room: Path | None) -> PreprocessedCase:

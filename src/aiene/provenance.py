@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from aiene.device import available_cores
 from aiene.models.bundle import Bundle
+
+if TYPE_CHECKING:
+    from aiene.cohort import Selection
+    from aiene.pipeline import Settings
 
 _PACKAGES = (
     "aiene",
@@ -121,3 +126,42 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def settings_record(
+    source: str,
+    settings: Settings,
+    selection: Selection,
+    bundle: Bundle,
+    device: str,
+    *,
+    listed_masks: bool,
+) -> dict[str, Any]:
+    """What must be the same for results to stand in one folder.
+
+    Parameters
+    ----------
+    source : the input's folder or URL.
+    device : kind of the device, without its number.
+    listed_masks : the input list names masks.
+    """
+    masks = None if settings.masks is None else str(settings.masks.resolve())
+    if listed_masks:
+        masks = "those of the input list"
+    return {
+        **({} if selection.id_from is None else {"id_from": selection.id_from}),
+        "input": source,
+        **chosen_of(settings),
+        "masks": masks,
+        "series": selection.series,
+        "affine": selection.affine,
+        "model": bundle.card.name,
+        "model_sha256": bundle.sha256,
+        "device": device,
+        "aiene": version(),
+    }
+
+
+def chosen_of(settings: Settings) -> dict[str, Any]:
+    """The settings as runs before the grades recorded them, so that these can be gone on with."""
+    return {k: v for k, v in asdict(settings).items() if k not in ("engine", "registration") or v != "exact"}

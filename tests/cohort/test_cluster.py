@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,7 +14,8 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
-from aiene import cluster
+from aiene import case_worker, cluster
+from aiene.case_worker import Made, Order
 from aiene.cohort import run_cohort
 from aiene.errors import CaseError, InputError, ModelError, UsageError
 from aiene.ingest.case import Case
@@ -25,9 +27,9 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do no
 
 
 @pytest.fixture(scope="module")
-def order() -> cluster.Order:
+def order() -> Order:
     bundle = find_bundle("default")
-    return cluster.Order(str(bundle.path), bundle.sha256, Settings(0.5), "cpu", False, cluster.versions())
+    return Order(str(bundle.path), bundle.sha256, Settings(0.5), "cpu", False, case_worker.versions())
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +38,13 @@ def client() -> Iterator[Any]:
         yield client
 
 
-def fake_work(case: Case, order: cluster.Order, sent: bytes | None) -> tuple[CaseResult, dict[str, bytes]]:
+def fake_work(case: Case, order: Order, sent: bytes | None) -> Made:
     """A road without networks; one CT ends whoever looks at it, another cannot be read."""
     if case.case_id == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
     if case.case_id == "broken":
         raise InputError(case.files[0], "it is broken", "correct it")
-    return CaseResult(case.case_id, "no_nodes"), {"labels.nii.gz": case.case_id.encode()}
+    return Made(CaseResult(case.case_id, "no_nodes"), {"labels.nii.gz": case.case_id.encode()})
 
 
 def cases(*names: str) -> list[Case]:
@@ -51,18 +53,18 @@ def cases(*names: str) -> list[Case]:
 
 @pytest.mark.slow
 def test_a_case_that_ends_its_worker_is_a_reason_and_all_others_are_done(
-    client: Any, order: cluster.Order, monkeypatch: pytest.MonkeyPatch
+    client: Any, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "work", fake_work)
+    monkeypatch.setattr(case_worker, "work", fake_work)
     every = cases("a", "deadly", "b", "broken", *(f"c{n}" for n in range(20)))
-    workers = cluster.ClusterWork(client, find_bundle("default"), order)
+    workers = case_worker.ClusterWork(client, find_bundle("default"), order)
     assert workers.check(every) == 2
     done, failed = {}, {}
     for case, get in workers.each(every):
         try:
-            result, files = get()
-            done[case.case_id] = files["labels.nii.gz"].decode()
-            assert result.case_id == case.case_id
+            made = get()
+            done[case.case_id] = made.files["labels.nii.gz"].decode()
+            assert made.result.case_id == case.case_id
         except (CaseError, InputError) as error:
             failed[case.case_id] = str(error)
     assert done == {name: name for name in ("a", "b", *(f"c{n}" for n in range(20)))}
@@ -73,23 +75,23 @@ def test_a_case_that_ends_its_worker_is_a_reason_and_all_others_are_done(
 
 @pytest.mark.slow
 def test_workers_of_other_versions_or_without_the_input_are_told_before_the_first_case(
-    client: Any, order: cluster.Order
+    client: Any, order: Order
 ) -> None:
     bundle = find_bundle("default")
     other = replace(order, versions=(("aiene", "0.0.1"), *order.versions[1:]))
     with pytest.raises(UsageError, match=r"a worker has aiene .* instead of 0\.0\.1; install the same"):
-        cluster.ClusterWork(client, bundle, other).check(cases("a"))
+        case_worker.ClusterWork(client, bundle, other).check(cases("a"))
     away = [replace(cases("a")[0], files=(Path("/nowhere/ct.nii"),))]
     with pytest.raises(UsageError, match="a worker does not see the input"):
-        cluster.ClusterWork(client, bundle, order).check(away)
+        case_worker.ClusterWork(client, bundle, order).check(away)
 
 
-def test_a_worker_without_the_bundle_gets_it_to_the_last_byte(order: cluster.Order, tmp_path: Path) -> None:
+def test_a_worker_without_the_bundle_gets_it_to_the_last_byte(order: Order, tmp_path: Path) -> None:
     bundle = find_bundle("default")
     apart = replace(order, bundle_folder=str(tmp_path / "gone"))
-    assert cluster._bundle(apart, cluster._zipped(bundle)).sha256 == bundle.sha256
+    assert case_worker._bundle(apart, case_worker._zipped(bundle)).sha256 == bundle.sha256
     with pytest.raises(ModelError, match="this worker does not see the bundle"):
-        cluster._bundle(apart, None)
+        case_worker._bundle(apart, None)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_words_that_name_no_scheduler(tmp_path: Path, name: str, content: str | 
 
 
 def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_CONNECT_S", 0.2)
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.2)
     with (
         pytest.raises(UsageError, match="no scheduler answers there"),
         cluster.connected("tcp://127.0.0.1:9", 1),
@@ -119,9 +121,10 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_the_bytes_of_one_machine(cts: Path, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
+def test_workers_and_a_cluster_give_the_bytes_of_one_process(cts: Path, tmp_path: Path) -> None:
+    here, beside, there = tmp_path / "here", tmp_path / "beside", tmp_path / "there"
     run_cohort(cts, here, device="cpu", jobs=1)
+    assert run_cohort(cts, beside, device="cpu", jobs=2).exit_code == 0
     summary = run_cohort(cts, there, device="cpu", jobs=2, scheduler="local")
     assert summary.exit_code == 0
     names = [
@@ -130,4 +133,10 @@ def test_a_cluster_gives_the_bytes_of_one_machine(cts: Path, tmp_path: Path) -> 
         *(f"cases/{c}/{m}.nii.gz" for c in ("one", "two") for m in ("labels", "nodes")),
     ]
     for name in names:
+        assert (here / name).read_bytes() == (beside / name).read_bytes(), name
         assert (here / name).read_bytes() == (there / name).read_bytes(), name
+    for out in (beside, there):
+        record = json.loads((out / "run.json").read_text())
+        assert record["engine"] == "torch float32"
+        assert sum(row["cases"] for row in record["by_worker"].values()) == 2
+        assert all(row["seconds"] > 0 and row["peak_mb"] > 100 for row in record["by_worker"].values())

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import aiene.case_worker
 import aiene.cohort
 import aiene.preparers
 from aiene.cohort import Selection, run_cohort
@@ -37,8 +38,8 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(aiene.preparers, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case))
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
-    monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
-    monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **__: SimpleNamespace(segmenter=None))
+    monkeypatch.setattr(aiene.case_worker, "load_preparation", lambda *_: SimpleNamespace(midline_x=0.0))
+    monkeypatch.setattr(aiene.case_worker, "load_networks", lambda *_, **__: SimpleNamespace(segmenter=None))
     return done
 
 

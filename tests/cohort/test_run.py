@@ -19,6 +19,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from aiene.case_worker import CaseWorkers, Order
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import CaseError, UsageError
 from aiene.ingest.case import Case
@@ -270,6 +271,23 @@ def test_a_worker_that_dies_is_a_reason_and_the_next_case_is_done(cts: Path) -> 
                 outcomes[case.case_id] = str(error)
     assert "ended by the system" in outcomes.pop("bomb")
     assert outcomes == {"one": "one", "two": "two"}
+
+
+def test_a_worker_of_whole_cases_that_dies_is_a_reason_too(cts: Path, masks: Path) -> None:
+    bundle = find_bundle("default")
+    bomb = Case("bomb", "nifti", (Bomb(cts / "one.nii.gz"),))
+    good = [case for case in find_cases(cts)[0] if isinstance(case, Case)]
+    order = Order(str(bundle.path), bundle.sha256, Settings(0.5, masks=masks), "cpu", True)
+    outcomes: dict[str, list[str] | str] = {}
+    with CaseWorkers(bundle, order, 2) as crew:
+        for case, get_made in crew.each([bomb, *good]):
+            try:
+                outcomes[case.case_id] = sorted(get_made().files)
+            except CaseError as error:
+                outcomes[case.case_id] = str(error)
+    assert "ended by the system" in outcomes.pop("bomb")
+    assert set(outcomes) == {"one", "two"}
+    assert all(names == ["labels.nii.gz", "nodes.nii.gz"] for names in outcomes.values())
 
 
 def test_one_case_by_hand_gives_what_the_cohort_gave(done: Done, cts: Path, masks: Path) -> None:

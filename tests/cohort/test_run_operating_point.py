@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import aiene.case_worker
 import aiene.cohort
 import aiene.preparers
 from aiene.cli.app import app
@@ -58,9 +59,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(aiene.preparers, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case))
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
-    monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
+    monkeypatch.setattr(aiene.case_worker, "load_preparation", lambda *_: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(
-        aiene.cohort, "load_networks", lambda *_, **options: SimpleNamespace(segmenter=None, **options)
+        aiene.case_worker, "load_networks", lambda *_, **options: SimpleNamespace(segmenter=None, **options)
     )
     return told
 

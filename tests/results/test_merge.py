@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import aiene.case_worker
 import aiene.cohort
 import aiene.preparers
 from aiene.cli.app import app
@@ -44,8 +45,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(aiene.preparers, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case))
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
-    monkeypatch.setattr(aiene.cohort, "load_preparation", lambda _: SimpleNamespace(midline_x=0.0))
-    monkeypatch.setattr(aiene.cohort, "load_networks", lambda *_, **__: SimpleNamespace(segmenter=None))
+    monkeypatch.setattr(aiene.case_worker, "load_preparation", lambda *_: SimpleNamespace(midline_x=0.0))
+    monkeypatch.setattr(aiene.case_worker, "load_networks", lambda *_, **__: SimpleNamespace(segmenter=None))
     return worked
 
 

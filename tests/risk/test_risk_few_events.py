@@ -15,6 +15,7 @@ from aiene.risk.analyse.run import _usable
 from aiene.risk.analyse.sensitivity.time_effect import groups_part
 from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
+from aiene.risk.validate.run import _summary
 from aiene.risk.validate.tables import _calibration_figure
 from aiene.stats.calibration import calibration
 from builders.risk_cohorts import SCHEME, drawn
@@ -108,6 +109,27 @@ def test_a_group_of_time_zero_has_no_restricted_mean():
 )
 def test_an_end_that_was_not_found_is_a_dash(low, high, text):
     assert interval_text(1.2, low, high) == text
+
+
+def test_the_key_facts_of_a_validation_hold_no_nan():
+    nothing = float("nan")
+    model = SimpleNamespace(label="model")
+    outcome = SimpleNamespace(n=3, n_events=1)
+    rows = [{"model": "model", "kind": "Harrell", "c": 0.5, "lower": nothing, "upper": nothing}]
+    slopes = [
+        {"model": "model", "year": 2.0, "slope": nothing, "oe": 1.1, "oe_lower": 0.2, "oe_upper": nothing}
+    ]
+    facts = _summary(
+        SimpleNamespace(n_input=3),
+        SimpleNamespace(outcome=outcome, predictors=[model]),
+        SimpleNamespace(discrimination=rows, calibration=slopes),
+        [],
+    )
+    told = {fact["name"]: fact["value"] for fact in facts}
+    assert told["Patients"].endswith("1 event")
+    assert told["C (Harrell), model"] == "0.500"
+    assert told["Observed/expected at 2 years, model"] == "1.10 (0.20 to –)"
+    assert told["Calibration slope at 2 years, model"] == "–"
 
 
 def test_a_ratio_without_an_end_is_no_nan(monkeypatch):

@@ -14,8 +14,9 @@ from torch import nn
 
 from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, Volume
+from aiene.models.bundle import find_bundle
 from aiene.segment.network import answer
-from aiene.segment.segmenter import load_segmenter
+from aiene.segment.segmenter import load_bundle_segmenter, load_segmenter
 
 Make = Callable[..., tuple[Path, list[nn.Module]]]
 PATCH = (16, 32, 32)
@@ -208,6 +209,39 @@ def test_the_same_crop_gives_the_same_bytes_and_is_left_as_it_was(make_model: Ma
     segmenter = load_segmenter(folder)
     assert segmenter.probabilities(crop).tobytes() == segmenter.probabilities(crop).tobytes()
     np.testing.assert_array_equal(crop.array, before)
+
+
+@pytest.mark.parametrize("kind", ["PlainConvUNet", "ResidualEncoderUNet"])
+@pytest.mark.parametrize("from_v1", [False, True])
+def test_the_answer_has_the_same_bytes_at_any_number_of_threads(
+    make_model: Make, kind: str, from_v1: bool
+) -> None:
+    folder, _ = make_model(kind, plans={"aiene_origin": "nnunet_v1"} if from_v1 else {})
+    segmenter, crop = load_segmenter(folder), crop_of()
+    before, found = torch.get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3, 5, 8):
+            torch.set_num_threads(threads)
+            found.add(segmenter.probabilities(crop).tobytes())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
+@pytest.mark.slow
+def test_the_default_segmenter_gives_the_same_bytes_at_any_number_of_threads() -> None:
+    network = load_bundle_segmenter(find_bundle("default")).networks[0]
+    tile = torch.rand((1, 1, 64, 160, 160), generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    try:
+        with torch.inference_mode():
+            torch.set_num_threads(1)
+            alone = answer(network, tile)
+            torch.set_num_threads(3)
+            assert torch.equal(answer(network, tile), alone)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("value", "word"), [(0.0, "zero"), (np.nan, "not numbers")])

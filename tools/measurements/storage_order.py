@@ -30,7 +30,7 @@ from aiene.nodes.node import GTVN, ranks_by_volume
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import split_nodes
 from aiene.pipeline import Networks, load_networks
-from aiene.preprocess.preprocess import prepare, to_native
+from aiene.preprocess.preprocess import Prepared, prepare, to_native
 from aiene.preprocess.profile import PUBLISHED
 from aiene.preprocess.template import Preparation, load_preparation
 
@@ -91,7 +91,11 @@ def main() -> None:
 
 def answered(ct: NativeCt, preparation: Preparation, networks: Networks) -> Answer:
     """One CT through preparation and networks."""
-    prepared = prepare(ct, preparation.template, preparation.profile)
+    return answer_of(prepare(ct, preparation.template, preparation.profile), preparation, networks)
+
+
+def answer_of(prepared: Prepared, preparation: Preparation, networks: Networks) -> Answer:
+    """What the networks say of a prepared CT."""
     if networks.segmenter is None:
         raise ValueError("no segmenter")
     labels = networks.segmenter(prepared.crop)

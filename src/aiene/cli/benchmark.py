@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, SchedulerOption, echo, echo_json, stderr_console, user_errors
 from aiene.errors import counted
 
 if TYPE_CHECKING:
@@ -259,6 +259,7 @@ def benchmark(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Cases to process in parallel (default: one per core).")
     ] = None,
+    scheduler: SchedulerOption = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Accept masks on another grid than their CT and resample them.")
     ] = False,
@@ -298,7 +299,7 @@ def benchmark(
         "device": device,
     }
     with user_errors():
-        code = compare(config, given, out, jobs=jobs, as_json=as_json)
+        code = compare(config, given, out, jobs=jobs, as_json=as_json, scheduler=scheduler)
     raise typer.Exit(code)
 
 
@@ -309,19 +310,25 @@ def compare(
     *,
     jobs: int | None = None,
     as_json: bool = False,
+    scheduler: str | None = None,
 ) -> int:
     """Run a benchmark from the words of a command line, and tell its end; the exit code.
 
     Parameters
     ----------
     given : options by name; None where it was not given, so that the configuration's counts.
+    scheduler : whose workers do the cases; None: this machine.
     """
     from aiene.benchmark.report.write import write_report
     from aiene.benchmark.run import run_benchmark
+    from aiene.cluster import crews_of
 
     console = stderr_console()
     config = configuration(config_file, given)
-    run = run_benchmark(config, out, jobs=jobs, apart=True, on_step=lambda step: _tell_step(console, step))
+    with crews_of(scheduler, jobs, sees=(config.image_dir, config.seg_dir), writes=out):
+        run = run_benchmark(
+            config, out, jobs=jobs, apart=True, on_step=lambda step: _tell_step(console, step)
+        )
     report = write_report(out) if "html" in config.output_formats else None
     if config.leaderboard is not None:
         _add_to_board(console, run, config.leaderboard, config.site)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -80,6 +80,16 @@ def _noting_interrupts(stops: list[int]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Compute on Dask workers: local, slurm, tcp://HOST:8786 or a .yaml file. They must see the "
+        "same folders.",
+    ),
+]
 
 
 def echo(text: str, *, err: bool = False) -> None:

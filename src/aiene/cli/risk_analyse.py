@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import stderr_console, user_errors
+from aiene.cli.console import SchedulerOption, stderr_console, user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
     AssumeM0Option,
@@ -96,6 +96,7 @@ def analyse(
         str | None, typer.Option(help="Endpoint that chooses the cut-offs (default: dc, else the first).")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
+    scheduler: SchedulerOption = None,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
     date: Annotated[str, typer.Option(help="Date to print on the report, as you write it.")] = "",
     assume_m0: AssumeM0Option = False,
@@ -113,6 +114,7 @@ def analyse(
 ) -> None:
     """Analyse a cohort: survival, distant control, and whether the AI-ENE count adds to them; one report."""
     stderr_console().print(f"reading {table.name}", markup=False)  # the libraries take seconds to load
+    from aiene.cluster import crews_of
     from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme
 
@@ -130,7 +132,8 @@ def analyse(
         with_counts, joined = join(found, ai_ene, id_pattern)
         staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
         run = (ai_ene, id_pattern)
-        made = _analysed(with_counts, chosen, staging, endpoint.split(","), out, settings, run)
+        with crews_of(scheduler, jobs):
+            made = _analysed(with_counts, chosen, staging, endpoint.split(","), out, settings, run)
         tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
         tell_end(with_counts)
     raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))

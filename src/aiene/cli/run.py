@@ -23,7 +23,7 @@ from aiene.errors import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aiene.cohort import RunSummary, Selection
+    from aiene.cohort import Progress, RunSummary, Selection
     from aiene.deidentify import Key
     from aiene.export.run import ExportSummary
     from aiene.ingest.case import Case, Refusal
@@ -45,10 +45,16 @@ def _known_format(word: str) -> str:
 
 
 def run(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A CT, a folder of CTs, or a CSV that lists them.")
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="A CT, a folder of CTs, or a CSV that lists them; or s3://BUCKET/PREFIX."
+        ),
     ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("-o", "--out", metavar="OUT", help="Folder for the results, or s3://BUCKET/PREFIX."),
+    ] = None,
     input_format: Annotated[
         str,
         typer.Option(
@@ -96,9 +102,16 @@ def run(
             "changes a few voxels of the contours (extra `fast`; figures in docs/clusters.md)."
         ),
     ] = "exact",
+    registration: Annotated[
+        Literal["exact", "fast"],
+        typer.Option(
+            help="How a bundle of the published profile registers: exact, or fast, which takes a tenth of "
+            "the time and moves the crop by some mm (figures in docs/clusters.md)."
+        ),
+    ] = "exact",
     limit: Annotated[int | None, typer.Option(help="Process only the first N cases.")] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Cases to prepare in parallel (default: one per core).")
+        int | None, typer.Option(help="Cases to work on in parallel (default: one per core, by memory).")
     ] = None,
     masks: Annotated[
         Path | None,
@@ -194,6 +207,7 @@ def run(
     from aiene.cli.console import device_of, logging_to, search_bar
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
     from aiene.errors import UsageError
+    from aiene.object_store import at_home, is_url
 
     chosen = Selection(input_format, series, limit, num_parts, part_id, affine, id_from, timepoint)
     console = stderr_console()
@@ -202,46 +216,60 @@ def run(
         if list_only and pseudonymise is not None:
             raise UsageError("--list shows the names of the input; leave out --list or --pseudonymise.")
         if list_only:
-            _list(source, chosen, as_json)
+            with at_home(place, "") as (source, _):
+                _list(source, chosen, as_json)
             return
-        if out is None:
+        if target is None:
             raise UsageError("no folder for the results; name one with -o.")
         kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
         if clinical is not None and not report:
             raise UsageError("--clinical is only for the pages; add --report.")
-        key = None if pseudonymise is None else _key(pseudonymise, out, console)
+        key = None if pseudonymise is None else _key(pseudonymise, Path(target), console)
         telling = RunProgress(console, quiet=quiet, verbose=verbose)
-        with logging_to(log_file), telling, search_bar() as show:
-            summary = run_cohort(
-                source,
-                out,
-                model=model,
-                device=device if gpu is None else device_of(gpu),
-                selection=chosen,
-                fg_labels=fg_labels,
-                include_short_axes=include_short_axes,
-                ene_threshold=ene_threshold,
-                pos_from=pos_from,
-                operating_point=operating_point,
-                engine=engine,
-                masks=masks,
-                keep_prepared=keep_prepared,
-                jobs=jobs,
-                overwrite=overwrite,
-                check_content=check_content,
-                scheduler=scheduler,
-                key=key,
-                on_case=telling.tell,
-                on_search=show,
-            )
-        exported = None
-        if kinds:
-            exported = _export(summary, source, out, kinds, source_dicom, overwrite, hidden=key is not None)
-        if report:
+        with at_home(place, target) as (source, results):
+            out = results.folder
+
+            def done(progress: Progress) -> None:
+                telling.tell(progress)
+                results.done(progress.result.case_id)
+
+            with logging_to(log_file), telling, search_bar() as show:
+                summary = run_cohort(
+                    source,
+                    out,
+                    model=model,
+                    device=device if gpu is None else device_of(gpu),
+                    selection=chosen,
+                    fg_labels=fg_labels,
+                    include_short_axes=include_short_axes,
+                    ene_threshold=ene_threshold,
+                    pos_from=pos_from,
+                    operating_point=operating_point,
+                    engine=engine,
+                    registration=registration,
+                    masks=masks,
+                    keep_prepared=keep_prepared,
+                    jobs=jobs,
+                    overwrite=overwrite,
+                    check_content=check_content,
+                    scheduler=scheduler,
+                    key=key,
+                    input_url=place if is_url(place) else None,
+                    parquet=is_url(target),
+                    on_case=done,
+                    on_search=show,
+                )
             hidden = key is not None
-            images = source if hidden else None
-            write_report(out, images=images, clinical=clinical, jobs=jobs, shown=out.name if hidden else "")
-    _tell_end(summary, exported, out, as_json=as_json, hidden=key is not None)
+            exported = None
+            if kinds:
+                exported = _export(summary, source, out, kinds, source_dicom, overwrite, hidden=hidden)
+            if report:
+                images = source if hidden else None
+                write_report(
+                    out, images=images, clinical=clinical, jobs=jobs, shown=out.name if hidden else ""
+                )
+    url = target if is_url(target) else ""
+    _tell_end(summary, exported, out, url=url, as_json=as_json, hidden=hidden)
     raise typer.Exit(max(summary.exit_code, 0 if exported is None else exported.exit_code))
 
 
@@ -314,12 +342,18 @@ def _export(
 
 
 def _tell_end(
-    summary: RunSummary, exported: ExportSummary | None, out: Path, *, as_json: bool, hidden: bool
+    summary: RunSummary,
+    exported: ExportSummary | None,
+    out: Path,
+    *,
+    url: str,
+    as_json: bool,
+    hidden: bool,
 ) -> None:
     console = stderr_console()
     counts = {s: sum(r.status == s for r in summary.results) for s in ("ok", "no_nodes", "failed", "skipped")}
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    shown = out.name if hidden else str(out)  # the folders above may name a patient
+    shown = url or (out.name if hidden else str(out))  # the folders above may name a patient
     console.print(f"{counted(len(summary.results), 'case')}: {said}. Results in {shown}", markup=False)
     if summary.tables and not as_json:
         names = ", ".join(path.name for name, path in summary.tables.items() if name != "prediction")
@@ -335,7 +369,10 @@ def _tell_end(
     content: dict[str, Any] = {
         "exit_code": summary.exit_code,
         "counts": counts,
-        "tables": {n: str(p.relative_to(out) if hidden else p) for n, p in summary.tables.items()},
+        "tables": {
+            n: f"{url}/{p.relative_to(out)}" if url else str(p.relative_to(out) if hidden else p)
+            for n, p in summary.tables.items()
+        },
         "cases": [_case_json(result) for result in summary.results],
         "left_aside": list(summary.left_aside),
         "notice": f"{summary.notice} {RESEARCH_ONLY}",
@@ -357,6 +394,8 @@ def _next_step(out: str, counts: dict[str, int]) -> str:
     """The command that a user most likely wants now."""
     if counts["failed"] or counts["skipped"]:
         return f"cases.csv says why {counts['failed'] or counts['skipped']} of them have no result."
+    if "://" in out:
+        return "copy the results to a folder for aiene report, export and risk."
     out = shlex.quote(out)
     return (
         f"aiene report {out} (pages to look at), aiene export {out} (DICOM objects), "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, SchedulerOption, stderr_console, user_errors
 
 if TYPE_CHECKING:
     from aiene.training.records import LeftOut, Step
@@ -49,6 +49,10 @@ Continue = Annotated[bool, typer.Option("--continue", help="Continue a training 
 Device = Annotated[
     str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Workers of --scheduler local, or jobs of slurm (default: one per core)."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 
 
@@ -82,9 +86,12 @@ def segmenter(
             help="Only write OUT/Dataset501_ENE, to train with nnU-Net elsewhere, and exit.",
         ),
     ] = False,
+    jobs: Jobs = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Train an nnU-Net v2 segmenter on the same crops that a run makes."""
     with user_errors():
+        from aiene.cluster import crews_of
         from aiene.device import resolve_device
         from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
 
@@ -93,11 +100,14 @@ def segmenter(
             str(resolve_device(device)), go_on,
             start_from, seed, gpu_memory, processes,
         )  # fmt: skip
+        with crews_of(scheduler, jobs, sees=(images, labels)):
+            if export:
+                dataset = export_dataset(settings, _teller(), _note)
+            else:
+                bundle, dataset = train_segmenter(settings, _teller(), _note)
         if export:
-            dataset = export_dataset(settings, _teller(), _note)
             said = f"Dataset in {dataset.folder}; bring the trained model back by `aiene models import`."
         else:
-            bundle, dataset = train_segmenter(settings, _teller(), _note)
             said = f"Bundle in {bundle.path}. {bundle.card.notice}"
     _end(said, dataset.left_out)
 
@@ -132,9 +142,12 @@ def classifier(
     start_from: From = None,
     go_on: Continue = False,
     seed: Seed = 0,
+    jobs: Jobs = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Train the DualNet classifier of node positivity and ENE, cross-validated by patient."""
     with user_errors():
+        from aiene.cluster import crews_of
         from aiene.device import resolve_device
         from aiene.training.classifier import train_classifier
         from aiene.training.classifier_data import ClassifierTraining
@@ -161,7 +174,8 @@ def classifier(
             go_on,
             fit,
         )
-        bundle, left_out = train_classifier(settings, _teller(), _note)
+        with crews_of(scheduler, jobs, sees=(images, labels)):
+            bundle, left_out = train_classifier(settings, _teller(), _note)
     _end(f"Bundle in {bundle.path}. {bundle.card.notice}", left_out)
 
 

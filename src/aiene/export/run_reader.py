@@ -49,7 +49,7 @@ class RunRecord:
     affine : which affine of a NIfTI file counted.
     pseudonymised : no name of the input may be shown; its path and UIDs are hashed.
     operating_point : of the segmenter; None: as its weights are.
-    engine : what computed the segmenter.
+    engine, registration : how the segmenter and the registration were computed.
     pos_from : the least `pos` of a node that counts.
     """
 
@@ -63,6 +63,7 @@ class RunRecord:
     fg_labels: str | None = None
     operating_point: OperatingPoint | None = None
     engine: Literal["exact", "fast"] = "exact"
+    registration: Literal["exact", "fast"] = "exact"
     affine: AffineRule = "auto"
     pos_from: float = 0.0
 
@@ -205,6 +206,7 @@ def _record(content: dict[str, Any]) -> RunRecord:
         fg_labels=settings.get("fg_labels"),
         operating_point=settings.get("operating_point"),
         engine=settings.get("engine", "exact"),
+        registration=settings.get("registration", "exact"),
         affine=settings.get("affine", "auto"),
         pos_from=float(settings.get("pos_from", 0.0)),
     )

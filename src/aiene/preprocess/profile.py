@@ -7,6 +7,9 @@ from typing import Literal
 
 from aiene.geometry.grid import Triple
 
+Grade = Literal["exact", "fast"]
+"""How a bundle of the published profile registers: `exact` as published, `fast` as the open profile does."""
+
 Start = Literal["geometry", "search", "body", "bone", "top"]
 """Where a registration begins: centred volumes, the best of all shifts, body or bone centres, the top."""
 
@@ -153,6 +156,21 @@ OPEN = Profile(
 """The same steps without the slips, for the default bundle and for new trainings."""
 
 
-def profile_named(name: Literal["published", "open"], *, rescue: bool, keep_hu: bool = False) -> Profile:
-    """The profile that a bundle names, with its wishes: rescue of poor registrations, the crop in HU."""
-    return replace({"published": PUBLISHED, "open": OPEN}[name], rescue=rescue, keep_hu=keep_hu)
+def profile_named(
+    name: Literal["published", "open"],
+    *,
+    rescue: bool,
+    keep_hu: bool = False,
+    registration: Grade = "exact",
+) -> Profile:
+    """The profile that a bundle names, with its wishes: rescue of poor registrations, the crop in HU.
+
+    Parameters
+    ----------
+    registration : the user's choice. `fast` takes the open profile's registration with all its starts: coarse
+        to fine, to an optimum instead of near one. The open profile has no other.
+    """
+    profile = replace({"published": PUBLISHED, "open": OPEN}[name], rescue=rescue, keep_hu=keep_hu)
+    if registration == "exact" or name == "open":
+        return profile
+    return replace(profile, start=OPEN.start, registration=STEADY, second_opinion=None, rescue=True)

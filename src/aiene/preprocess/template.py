@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from aiene.errors import ModelError
 from aiene.geometry.grid import Grid, Triple, Volume, triple, volume_of
 from aiene.models.bundle import Bundle
-from aiene.preprocess.profile import AIR, OPEN, PUBLISHED, Profile, profile_named
+from aiene.preprocess.profile import AIR, OPEN, PUBLISHED, Grade, Profile, profile_named
 from aiene.preprocess.registration import Template
 
 _TOO_BRIGHT = 700.0
@@ -176,8 +176,12 @@ class Preparation:
     midline_x: float
 
 
-def load_preparation(bundle: Bundle) -> Preparation:
+def load_preparation(bundle: Bundle, registration: Grade = "exact") -> Preparation:
     """The profile and template of a bundle.
+
+    Parameters
+    ----------
+    registration : see `profile_named`.
 
     Raises
     ------
@@ -185,7 +189,9 @@ def load_preparation(bundle: Bundle) -> Preparation:
     """
     card = bundle.card
     takes_hu = card.segmenter.intensities == "hu"
-    profile = profile_named(card.profile, rescue=card.rescue_registration, keep_hu=takes_hu)
+    profile = profile_named(
+        card.profile, rescue=card.rescue_registration, keep_hu=takes_hu, registration=registration
+    )
     template = read_template(bundle.template_file, profile, neck_centre_lps_mm=card.neck_centre_lps_mm)
     return Preparation(template, profile, _midline_x(template.volume))
 

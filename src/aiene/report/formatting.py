@@ -59,10 +59,10 @@ def p_phrase(p: float | None) -> str:
     return f"p {text[0]} {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
-def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+def interval_text(value: float | None, low: float | None, high: float | None, kind: Kind = "number") -> str:
     """A value with its interval, for running text and legends; an end that was not found is a dash."""
-    ends = [value_text(plain(end), "number") for end in (low, high)]
-    return f"{value_text(plain(value), 'number')} ({ends[0]} to {ends[1]})"
+    ends = [value_text(plain(end), kind) for end in (low, high)]
+    return f"{value_text(plain(value), kind)} ({ends[0]} to {ends[1]})"
 
 
 def value_text(value: Any, kind: Kind) -> str:

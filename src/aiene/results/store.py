@@ -248,12 +248,14 @@ class RunStore:
         model: str,
         rule: CountingRule,
         now: datetime | None,
+        parquet: bool = False,
     ) -> dict[str, Path]:
         """Write the four tables; the published one only where it has a row.
 
         Parameters
         ----------
         now : the time in the name of the published table; None leaves that out.
+        parquet : write `cases`, `nodes` and `patients` as Parquet beside the CSV, too.
 
         Returns
         -------
@@ -267,6 +269,10 @@ class RunStore:
         for name, table in made.items():
             paths[name] = self.root / f"{name}.csv"
             self.owned.write(paths[name], tables.csv_bytes(table))
+        if parquet:
+            made["cases"] = tables.cases_table(sorted(results, key=_by_id))
+            for name, table in made.items():
+                self.owned.write(self.root / f"{name}.parquet", tables.parquet_bytes(table))
         published = tables.published_table(results, axes=axes)
         if len(published) and now is not None:
             paths["prediction"] = self._prediction_path(now)
@@ -356,7 +362,12 @@ class RunStore:
 
 
 _TABLES = ("cases", "nodes", "patients")
-_FILES = (*(f"{name}.csv" for name in _TABLES), "export.csv", "export.json", "report.html")
+_FILES = (
+    *(f"{name}.{kind}" for name in _TABLES for kind in ("csv", "parquet")),
+    "export.csv",
+    "export.json",
+    "report.html",
+)
 _MAPS = ("labels.nii.gz", "nodes.nii.gz")
 _KEPT = ("prepared.nii.gz", "transform.tfm")
 _RECORD = re.compile(r"run(_part-\d+-of-\d+)?\.json")

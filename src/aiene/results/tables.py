@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from aiene.csv_tables import probability, table_bytes
+from aiene.errors import need
 from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult, NodeResult
 
@@ -167,6 +169,23 @@ def _rounded(table: pd.DataFrame, rule: CountingRule) -> pd.DataFrame:
         elif name.endswith("_mm") or name in AXES:
             out[name] = table[name].astype("float64").round(1)
     return out
+
+
+def parquet_bytes(table: pd.DataFrame) -> bytes:
+    """A table as Parquet: numbers as numbers, everything else as text, null where the CSV is empty.
+
+    Raises
+    ------
+    MissingExtraError : pyarrow is not installed.
+    """
+    need("pyarrow", extra="store", purpose="Writing Parquet")
+    typed = table.convert_dtypes()
+    for name, kind in typed.dtypes.items():
+        if pd.api.types.is_object_dtype(kind):
+            typed[name] = typed[name].map(str, na_action="ignore").astype("string")
+    stream = io.BytesIO()
+    typed.to_parquet(stream, index=False)
+    return stream.getvalue()
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

@@ -129,7 +129,7 @@ class Review:
                 f"the model bundle {self.run.maker.bundle_name} is not the one of the run, so corrections "
                 "could not be measured in the same way; install that bundle again, or repeat the run."
             )
-        self._preparation: Preparation = load_preparation(self._bundle)
+        self._preparation: Preparation = load_preparation(self._bundle, self.run.registration)
         self._networks: Networks = load_networks(self._bundle, resolve_device(device), own_masks=True)
         self._ready: OrderedDict[str, PreprocessedCase] = OrderedDict()
         self._scenes: OrderedDict[str, Opened] = OrderedDict()

@@ -21,7 +21,7 @@ from aiene.geometry.grid import Volume
 from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
 from aiene.segment.engines import Answer, Engine, Grade, exact_engine, fast_engine
 from aiene.segment.network import CHECKPOINT_REMEDY as REMEDY
-from aiene.segment.network import build_network, read_checkpoint, tensors_of
+from aiene.segment.network import build_network, read_checkpoint, softmax, tensors_of
 from aiene.segment.plans import Plan, Shape, read_plan
 from aiene.segment.preprocessing import NetworkInput, coarse_axis, network_input, resized
 
@@ -171,7 +171,7 @@ class Segmenter:
         prepared = network_input(crop, self.plan)
         found = self._on_the_cut(self.scores(prepared), prepared)
         if not self.plan.from_v1:
-            found = torch.softmax(torch.from_numpy(found), 0).numpy()
+            found = softmax(torch.from_numpy(found)).numpy()
         result = np.zeros((self.plan.classes, *prepared.whole), dtype=np.float32)
         result[0] = 1
         result[(slice(None), *prepared.box)] = found
@@ -219,7 +219,7 @@ class Segmenter:
 
     def _answer(self, answer: Answer, tile: torch.Tensor) -> torch.Tensor:
         logits = answer(tile)[0]
-        return torch.softmax(logits, 0) if self.plan.from_v1 else logits
+        return softmax(logits) if self.plan.from_v1 else logits
 
     def _on_the_cut(self, scores: Scores, prepared: NetworkInput) -> Scores:
         """Scores resampled to the part that was cut from the crop."""

@@ -15,7 +15,6 @@ from aiene.csv_tables import unknown_case
 from aiene.errors import TrainingDataError, UsageError
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
-from aiene.preprocess.template import load_preparation
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.training.classifier_fit import FitSettings
 from aiene.training.dataset import FEWEST_PATIENTS, check_folds, deal, pairs_of, prepared_crops
@@ -152,7 +151,7 @@ def classifier_data(
     """
     files, left_out = prepared_crops(
         chosen.pairs,
-        load_preparation(base),
+        base,
         work / "crops",
         preparation_identity(base),
         lambda done, of: on_step(Step("prepare", done, of)),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from aiene.csv_tables import plain_id
+from aiene.device import available_cores
 from aiene.errors import AieneError, InputError, TrainingDataError, case_name, file_name, said
 from aiene.geometry.resample import pull_labels
 from aiene.hashing import digest
@@ -24,9 +26,11 @@ from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import volume_endings
 from aiene.ingest.masks import mask_files, read_mask
 from aiene.ingest.read import read_case
+from aiene.models.bundle import Bundle, read_bundle
+from aiene.parallel import ENDED, work_through
 from aiene.preprocess import profile
 from aiene.preprocess.preprocess import prepare
-from aiene.preprocess.template import Preparation
+from aiene.preprocess.template import Preparation, load_preparation
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_files_within
 from aiene.results.reviews import are_reviewed
@@ -164,17 +168,20 @@ def _few(patients: set[str]) -> list[str]:
 
 def prepared_crops(
     pairs: Sequence[Pair],
-    preparation: Preparation,
+    preparation: Preparation | Bundle,
     folder: Path,
     identity: str,
     on_case: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[list[Path], list[LeftOut]]:
     """Lay every pair onto the template, and keep the crops on disk; what lies there is not made again.
 
+    Within `parallel.elsewhere` other workers make them; the bytes are the same.
+
     Parameters
     ----------
     pairs : checked.
-    preparation : template and profile of the bundle that is trained.
+    preparation : template and profile of the bundle that is trained, or that bundle, which other processes
+        can load by themselves.
     folder : for the crops, one `.npz` a case; made if needed.
     identity : of the template and profile; a crop made otherwise, or by another version of the preparation,
         is made anew.
@@ -190,23 +197,50 @@ def prepared_crops(
     OutputError : a crop cannot be written; what is there stays.
     """
     make_folder(folder)
-    files: list[Path] = []
-    left_out: list[LeftOut] = []
-    for number, pair in enumerate(pairs, start=1):
+    tasks: list[tuple[Pair, str]] = []
+    for pair in pairs:
         made_of = (content_sha256(pair.case.files), content_sha256([pair.label]))
         key = digest([profile.PREPARATION, identity, *made_of])
-        file = folder / f"{pair.case_id}.npz"
-        if not is_of(file, key):
-            try:
-                crop = crop_of(pair, preparation)
-            except AieneError as error:
-                left_out.append(LeftOut(pair.case_id, str(error)))
-                on_case(number, len(pairs))
-                continue
-            write_bytes(file, packed(crop, key))
-        files.append(file)
-        on_case(number, len(pairs))
-    return files, left_out
+        if not is_of(_crop_file(folder, pair), key):
+            tasks.append((pair, key))
+    failed: dict[str, str] = {}
+    done = len(pairs) - len(tasks)
+    if done:
+        on_case(done, len(pairs))
+    work = partial(_packed_crop, preparation=preparation)
+    for (pair, _), made in work_through(work, tasks, jobs=1, threads=available_cores(), lost=_lost_crop):
+        if isinstance(made, str):
+            failed[pair.case_id] = made
+        else:
+            write_bytes(_crop_file(folder, pair), made)
+        done += 1
+        on_case(done, len(pairs))
+    files = [_crop_file(folder, pair) for pair in pairs if pair.case_id not in failed]
+    return files, [LeftOut(pair.case_id, failed[pair.case_id]) for pair in pairs if pair.case_id in failed]
+
+
+def _crop_file(folder: Path, pair: Pair) -> Path:
+    return folder / f"{pair.case_id}.npz"
+
+
+def _packed_crop(task: tuple[Pair, str], preparation: Preparation | Bundle) -> bytes | str:
+    """The content of a crop's file, or why there is none."""
+    pair, key = task
+    try:
+        if isinstance(preparation, Bundle):
+            preparation = _preparation_of(str(preparation.path), preparation.sha256)
+        return packed(crop_of(pair, preparation), key)
+    except AieneError as error:
+        return str(error)
+
+
+@lru_cache(maxsize=1)
+def _preparation_of(folder: str, _sha256: str) -> Preparation:
+    return load_preparation(read_bundle(Path(folder)))
+
+
+def _lost_crop(_: tuple[Pair, str]) -> str:
+    return ENDED
 
 
 def crop_of(pair: Pair, preparation: Preparation) -> TrainingCrop:

@@ -13,7 +13,6 @@ from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle
-from aiene.preprocess.template import load_preparation
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.training.bundle import Trained, assemble
@@ -255,7 +254,7 @@ def _dataset(
 ) -> Dataset:
     files, left_out = prepared_crops(
         chosen.pairs,
-        load_preparation(base),
+        base,
         crops,
         preparation_identity(base),
         lambda done, of: on_step(Step("prepare", done, of)),

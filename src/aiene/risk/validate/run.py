@@ -12,8 +12,8 @@ import pandas as pd
 
 from aiene.errors import UsageError, counted
 from aiene.parallel import OnProgress
-from aiene.report.document import RESEARCH_ONLY, Column, Item, Section, Table, Text
-from aiene.report.formatting import plain_rows
+from aiene.report.document import RESEARCH_ONLY, Column, Item, Kind, Section, Table, Text
+from aiene.report.formatting import interval_text, plain, plain_rows, value_text
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_cohort, outcome_of, words
@@ -89,6 +89,8 @@ def validate(
         applied = _apply_models(tuple(locked), cohort, settings)
     if not applied.outcome.n_events:
         raise UsageError(f"none of {applied.outcome.n} patients that can be judged has the event.")
+    if not applied.outcome.time.max() > 0:
+        raise UsageError("every time is 0, so nobody is followed; look at the times of the table.")
     make_folder(out)
     owned = Owned(out)
     owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv")
@@ -333,11 +335,11 @@ def _summary(
     for title, source, key, prefix, when in shown:
         own = [r for r in source if r["model"] == last and r.get("kind", "Harrell") == "Harrell" and key in r]
         if own:
-            row, digits = own[-1], 3 if key in ("c", "delta") else 2
-            text = f"{row[key]:.{digits}f}"
-            if row.get(f"{prefix}lower") is not None:
-                low, high = row[f"{prefix}lower"], row[f"{prefix}upper"]
-                text += f" ({low:.{digits}f} to {high:.{digits}f})"
+            row = plain(own[-1])
+            kind: Kind = "number3" if key in ("c", "delta") else "number"
+            text, low = value_text(row[key], kind), row.get(f"{prefix}lower")
+            if low is not None:
+                text = interval_text(row[key], low, row[f"{prefix}upper"], kind)
             rows.append((f"{title}{when(row)}, {last}", text))
     return [{"name": name, "value": value} for name, value in rows]
 
