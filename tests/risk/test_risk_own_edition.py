@@ -165,9 +165,7 @@ n = ["N0", "N1"]
 @pytest.mark.parametrize(
     ("whose", "column", "yes"), [("clinical", "clinical_ene", True), ("imaging", "iene_grade", 2)]
 )
-def test_the_extension_is_that_of_the_named_source(
-    tmp_path: Path, whose: str, column: str, yes: object
-) -> None:
+def test_the_extension_is_that_of_the_named_source(tmp_path: Path, whose: str, column: str, yes: Any) -> None:
     edition = read_edition(file_of(tmp_path, extension=whose, tables=EXTENSION))
     one = patient(n7="N2b", t7="T2", m="M0")
     made = [
