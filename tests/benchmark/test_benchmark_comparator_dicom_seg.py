@@ -103,7 +103,7 @@ def test_a_segment_of_a_foreign_tool_is_known_by_its_label_or_by_the_configurati
     for segment in dataset.SegmentSequence:
         segment.SegmentLabel = "thing"
     dataset.save_as(exported.seg)
-    with pytest.raises(InputError, match="nothing says whether its segment 1 is GTVp or GTVn"):
+    with pytest.raises(InputError, match="it is not stated whether its segment 1 is GTVp or GTVn"):
         exported.answer()
     choice = LabelChoice(GTVp=(3,), GTVn=(1, 2))
     np.testing.assert_array_equal(exported.answer(labels=choice).labels.array, exported.run.labels)

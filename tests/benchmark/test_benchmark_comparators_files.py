@@ -314,7 +314,7 @@ def test_a_monai_bundles_input_is_what_monais_own_transforms_give(case: CaseInpu
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"network_def": {"_target_": "os.system", "command": "touch ran"}}, "none of MONAI's own"),
+        ({"network_def": {"_target_": "os.system", "command": "touch ran"}}, "not one of MONAI's own"),
         ({"network_def": {**NETWORK, "in_channels": "$__import__('os').getpid()"}}, "expression"),
         ({"network_def": {**NETWORK, "in_channels": {"_target_": "os.getpid"}}}, "code is not run"),
         ({"network_def": {**NETWORK, "out_channels": "@gone"}}, "leads nowhere"),

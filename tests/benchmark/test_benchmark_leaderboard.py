@@ -192,7 +192,7 @@ def test_a_leaderboard_of_a_later_version_is_refused(board: Path) -> None:
     connection = sqlite3.connect(board)
     connection.execute("PRAGMA user_version = 9")
     connection.close()
-    with pytest.raises(InputError, match="another version"):
+    with pytest.raises(InputError, match="different version"):
         read_entries(board)
 
 
@@ -342,7 +342,7 @@ def test_a_malformed_entry_of_another_site_is_refused_in_one_sentence_and_nothin
         (b"[]", "not an export of a leaderboard"),
         (b"null", "not an export of a leaderboard"),
         (b'{"kind": "other"}', "not an export of a leaderboard"),
-        (b'{"kind": "aiene-leaderboard", "format": 1}', "another version"),
+        (b'{"kind": "aiene-leaderboard", "format": 1}', "different version"),
         (b'{"kind": "aiene-leaderboard", "format": 2}', "no list of entries"),
         (b'{"kind": "aiene-leaderboard", "format": 2, "entries": {}}', "no list of entries"),
         (

@@ -297,7 +297,7 @@ def test_the_data_file_of_a_header_is_not_named_though_it_is_not_there(tmp_path:
     for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):  # noqa: S301 (from a worker)
         told = Disguised(KEY, tmp_path, None).text(error.told)
         assert told.endswith(
-            f"its data file {KEY.label('F', 'Frodo_Baggins.raw')} is missing; put it beside the header."
+            f"its data file {KEY.label('F', 'Frodo_Baggins.raw')} is missing; put it next to the header."
         )
 
 

@@ -311,7 +311,7 @@ def test_half_a_case_of_a_live_call_is_left_alone_and_overwrite_waits(
         half.mkdir()
         run(source, out)
         assert half.exists()
-        with pytest.raises(UsageError, match="another aiene run is at work in out"):
+        with pytest.raises(UsageError, match="another aiene run is active in out"):
             run(source, out, overwrite=True)
     run(source, out, overwrite=True)
     assert statuses(out) == dict.fromkeys("abcd", "no_nodes")

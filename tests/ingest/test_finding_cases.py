@@ -235,7 +235,7 @@ def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wanted", ["dicom", "nrrd"])
 def test_another_format_than_asked_for_is_told(tmp_path: Path, wanted: str) -> None:
     write_nifti(tmp_path / "one.nii.gz", ct())
-    with pytest.raises(InputError, match=f"no {wanted} image but 1 of another format"):
+    with pytest.raises(InputError, match=f"no {wanted} image, but 1 of another format"):
         find_cases(tmp_path, format=wanted)  # type: ignore[arg-type]
 
 

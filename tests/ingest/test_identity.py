@@ -159,7 +159,7 @@ def test_ids_from_a_folder_or_an_expression(tree: Path) -> None:
 def test_what_a_rule_does_not_fit_is_a_row_with_its_reason(tree: Path) -> None:
     write_nifti(tree / "loose.nii.gz", ct())
     assert ids(tree, "folder:2")["loose"][1] == (
-        "--id-from folder:2: it lies in 0 folders below INPUT; use another rule, or an input list."
+        "--id-from folder:2: it is in 0 folders below INPUT; use another rule, or an input list."
     )
     assert (
         ids(tree, r"PT\d")["loose"][1] == "--id-from finds nothing in loose.nii.gz; correct the expression."

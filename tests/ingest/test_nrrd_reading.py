@@ -44,7 +44,7 @@ def test_a_detached_header_is_the_case_and_its_data_file_is_not(tmp_path: Path) 
 def test_a_missing_data_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "one.nhdr", data="voxels.raw")
     (tmp_path / "voxels.raw").unlink()
-    assert refusal(tmp_path) == "one.nhdr: its data file voxels.raw is missing; put it beside the header."
+    assert refusal(tmp_path) == "one.nhdr: its data file voxels.raw is missing; put it next to the header."
 
 
 def test_a_list_of_data_files_is_read_and_each_is_asked_for(tmp_path: Path) -> None:

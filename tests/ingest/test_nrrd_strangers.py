@@ -35,7 +35,7 @@ def naming(folder: Path, named: str, *, listed: str = "") -> Path:
 )
 def test_a_data_file_outside_the_headers_folder_is_not_read(tmp_path: Path, named: str) -> None:
     text = refusal(naming(tmp_path / "in", named))
-    assert "its data file lies outside its own folder, which is not read" in text
+    assert "its data file is outside its own folder, which is not read" in text
     assert "passwd" not in text
 
 

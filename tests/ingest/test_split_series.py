@@ -144,7 +144,7 @@ def test_a_part_beside_the_whole_is_not_joined_and_told(tmp_path: Path) -> None:
     part, whole = find_cases(tmp_path)[0]
     assert isinstance(part, Case)
     assert part.file_count == 4
-    assert any("another part of one of its series lies in another folder" in w for w in part.warnings)
+    assert any("another part of one of its series is in another folder" in w for w in part.warnings)
     same(whole)
 
 

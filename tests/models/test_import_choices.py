@@ -73,14 +73,14 @@ def test_the_card_and_the_label_map_follow_the_names(
 @pytest.mark.parametrize(
     ("dataset", "classes", "words"),
     [
-        (labels(thing=1), 2, r"dataset\.json: no name of its labels"),
+        (labels(thing=1), 2, r"dataset\.json: no label name refers"),
         (labels(GTVn=1), 3, "answers for 3 classes, dataset.json has 2 labels"),
         (labels(GTVp=1, GTVn=2, GTVx=3), 3, "answers for 3 classes, dataset.json has 4 labels"),
         (labels(tumor=[1, 2], GTVn=2), 3, r"regions of several labels \(tumor\)"),
         ({"labels": {"0": "background", "1": "node", "2": "node"}}, 3, "two labels named node"),
         (labels(GTVp=1, GTVn=3), 3, "do not count up"),
         (labels(GTVp=1, GTVn="two"), 3, "no number"),
-        (labels(GTVp=1, ignore=2), 2, "no name of its labels"),
+        (labels(GTVp=1, ignore=2), 2, "no label name refers"),
         ({"channel_names": {"0": "CT", "1": "PET"}}, 3, r"2 images at a time \(CT, PET\)"),
         ({"labels": None}, 3, "labels"),
     ],
@@ -271,7 +271,7 @@ def test_the_command_takes_every_choice_and_the_bundle_keeps_it(make_model: Make
     words = ["models", "import", "--name", "m", "--segmenter", folder, "--base", "default"]
     refused = CliRunner().invoke(app, [str(w) for w in (*words, "--checkpoint", "checkpoint_best.pth")])
     assert refused.exit_code == 2
-    assert "no name of its labels" in refused.stderr
+    assert "no label name refers" in refused.stderr
     words += ["--checkpoint", "checkpoint_best.pth", "--nodes-label", "two", "--primary-label", "1"]
     words += ["--folds", "1", "--no-mirroring", "--allow-empty", "-o", tmp_path / "bundle"]
     made = CliRunner().invoke(app, [str(w) for w in words])

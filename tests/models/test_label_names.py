@@ -44,7 +44,7 @@ def test_names_that_say_it_are_understood(names: list[str], expected: dict[str, 
     [
         (
             ["GTVp"],
-            r"no name of its labels says that it is lymph nodes; it has 1 \(GTVp\); name .* --nodes-label",
+            r"no label name refers to lymph nodes; it has 1 \(GTVp\); name .* --nodes-label",
         ),
         (["class_1", "class_2"], r"it has 1 \(class_1\), 2 \(class_2\)"),
         (["GTVn_left", "GTVn_right"], r"several .* lymph nodes: 1 \(GTVn_left\), 2 \(GTVn_right\)"),
@@ -53,9 +53,9 @@ def test_names_that_say_it_are_understood(names: list[str], expected: dict[str, 
             ["node", "tumor", "primary"],
             r"several .* primary tumour: 2 \(tumor\), 3 \(primary\).* --primary-label",
         ),
-        (["normal_lymph_node"], "no name"),
-        (["lymphoma", "nodule", "anode"], "no name"),
-        (["lymph_node_levels"], "no name"),
+        (["normal_lymph_node"], "no label name"),
+        (["lymphoma", "nodule", "anode"], "no label name"),
+        (["lymph_node_levels"], "no label name"),
         ([], "none but the background"),
     ],
 )
@@ -66,7 +66,7 @@ def test_names_that_leave_it_open_are_refused(names: list[str], words: str) -> N
 
 
 def test_a_background_that_is_called_nodes_is_none() -> None:
-    with pytest.raises(ModelError, match="no name"):
+    with pytest.raises(ModelError, match="no label name"):
         chosen_labels(SOURCE, {"lymph_node": 0, "other": 1})
 
 

@@ -70,7 +70,7 @@ def test_classes_are_named_by_their_cutoffs():
         ({"cutoffs": (1, 1)}, "cutoffs must rise"),
         ({"cutoffs": (0, 1)}, "from 1 on"),
         ({"cutoffs": ()}, "no cutoffs"),
-        ({"base": "tnm"}, "base tnm is none of"),
+        ({"base": "tnm"}, "base tnm is not one of"),
         ({"endpoint": "pfs"}, "endpoint pfs"),
         ({"name": " "}, "needs a name"),
         ({"base_definition": "ang"}, "base_definition ang"),

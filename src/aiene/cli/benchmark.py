@@ -364,7 +364,7 @@ def configuration(config_file: Path | None, given: dict[str, Any]) -> BenchmarkC
     if "hf_models" in words:
         words["hf_models"] = tuple(words["hf_models"])
     if any(not str(name).strip() for name in words.get("hf_models", ())):
-        raise UsageError("--hf-models: an empty word; name a model's folder or id.")
+        raise UsageError("--hf-models: an empty value; give the folder or id of a model.")
     try:
         return BenchmarkConfig.model_validate({**base.model_dump(), **words})
     except ValidationError as error:

@@ -68,7 +68,9 @@ def analyse(
     ] = None,
     also: Annotated[
         str,
-        typer.Option(help="Numeric columns, separated by commas, that the count is set beside like volumes."),
+        typer.Option(
+            help="Numeric columns, separated by commas, to compare with the count, as node volumes are."
+        ),
     ] = "",
     dm_censor_at: Annotated[
         Literal["last_followup", "last_imaging"] | None,

@@ -39,7 +39,9 @@ def check_source(source: SourceSeries) -> None:
         if any(not dataset.get(keyword) for dataset in source.datasets):
             raise CaseError(f"the source images have no {word}, so nothing can be put in their place", again)
         if any(not _DIGITS.fullmatch(str(dataset.get(keyword))) for dataset in source.datasets):
-            raise CaseError(f"the {word} of the source images is none, so nothing can refer to it", again)
+            raise CaseError(
+                f"the {word} of the source images is not valid, so nothing can refer to it", again
+            )
     every = zip(source.datasets, source.frames, strict=True)
     different = len({(str(dataset.SOPInstanceUID), frame) for dataset, frame in every})
     if different < len(source.datasets):

@@ -229,7 +229,7 @@ def make_objects(case: ExportCase, kinds: Sequence[Kind], probabilities: GivePro
     if case.source.is_tilted:
         made.warnings.append(
             "the gantry was tilted: the objects lie on the source's own slices, which are shifted against "
-            "each other, and a viewer that stacks them upright shows them shifted"
+            "each other, and a viewer that stacks them upright shows them sheared"
         )
     segmentation = None
     if {"dicom-seg", "dicom-sr"} & set(kinds) and found.names:

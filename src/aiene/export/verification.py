@@ -30,7 +30,7 @@ from aiene.results.records import NodeResult
 _SAME_PLACE_MM: Final = 1e-2
 _SAME_COSINE: Final = 1e-3
 _SHARE_OF_A_SIZE: Final = 1e-3  # source and run may round spacings otherwise
-_REMEDY: Final = "nothing of it was kept; please report this"
+_REMEDY: Final = "it was not kept; please report this"
 
 _ON_PLANE_MM: Final = 1e-2
 Points = npt.NDArray[np.float64]
@@ -145,7 +145,7 @@ def check_report(content: bytes, case: ExportCase, found: Findings, segmentation
     groups = {_text(group, "112039"): group for group in _walk(dataset) if _concept(group) == "125007"}
     number = _number(groups.get("Patient"), codes.ENE_NODE_NUMBER.value)
     if number != case.result.n_ai_ene:
-        raise CaseError(f"the report tells {number} nodes with ENE when read back", _REMEDY)
+        raise CaseError(f"the report states {number} nodes with ENE when read back", _REMEDY)
     for node in case.result.nodes:
         group = groups.get(node.name)
         told = {_modifier(item): _value(item) for item in _items(group, codes.PROBABILITY.value)}

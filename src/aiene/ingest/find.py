@@ -276,7 +276,7 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
     if unwanted:
         return InputError(
             source,
-            f"it holds no {format} image but {unwanted} of another format",
+            f"it holds no {format} image, but {unwanted} of another format",
             "leave --format out, or correct it",
         )
     missing = [warning for place in places for warning in place.warnings]

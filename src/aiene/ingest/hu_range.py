@@ -87,7 +87,7 @@ def in_ct_range(path: Path, array: npt.NDArray[Any]) -> InRange:
 def _told(count: int, padded: int, highest: float) -> str:
     voxels = "1 voxel has a value" if count == 1 else f"{count} voxels have values"
     if padded == count:
-        taken = "taken as padding (air), since it lies at the edge"
+        taken = "taken as padding (air), since it is at the edge"
     elif padded:
         taken = f"{padded} at the edge were taken as padding (air), the others as {HIGHEST_HU:g} HU"
     else:

@@ -140,7 +140,7 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
     place = rule.level - 1 if rule.level > 0 else rule.level
     if not -len(folders) <= place < len(folders):
         raise ProblemError(
-            f"--id-from folder:{rule.level}: it lies in {len(folders)} folder{'s' * (len(folders) != 1)} "
+            f"--id-from folder:{rule.level}: it is in {len(folders)} folder{'s' * (len(folders) != 1)} "
             "below INPUT",
             "use another rule, or an input list",
         )
@@ -258,7 +258,7 @@ def _that_counts(group: dict[int, Case | Refusal], timepoint: Timepoint) -> tupl
 _Series = tuple[StudyKey, str]
 _How = Literal["copies", "split", "apart"]
 APART: Final = (
-    "another part of one of its series lies in another folder and does not fit: the CT may be incomplete"
+    "another part of one of its series is in another folder and does not fit: the CT may be incomplete"
 )
 
 

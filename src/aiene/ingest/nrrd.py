@@ -158,7 +158,7 @@ def voxel_type(header: NrrdHeader) -> np.dtype[np.generic]:
 
 
 _COPY: Final = "the file is cut off or damaged: copy it again"
-_BESIDE: Final = "put the voxels beside the header, and name them there without a folder"
+_BESIDE: Final = "put the voxels next to the header, and name them there without a folder"
 _PATTERN: Final = re.compile(r"(.*%0?\d{0,2}d.*?)\s+(-?\d{1,9})\s+(-?\d{1,9})\s+(-?\d{1,9})(?:\s+(\d))?")
 _RAW: Final = frozenset({"raw"})
 _GZIP: Final = frozenset({"gz", "gzip"})
@@ -247,10 +247,10 @@ def within_folder(header: Path, name: str) -> Path:
     except (OSError, RuntimeError, ValueError):
         inside, there, plain = True, False, False
     if not inside:
-        raise InputError(header, "its data file lies outside its own folder, which is not read", _BESIDE)
+        raise InputError(header, "its data file is outside its own folder, which is not read", _BESIDE)
     if not there:
         missing = said("its data file {} is missing", file_name(name))
-        raise InputError(header, missing, "put it beside the header")
+        raise InputError(header, missing, "put it next to the header")
     if not plain:
         raise InputError(header, said("its data file {} is not a plain file", file_name(name)), _BESIDE)
     return file

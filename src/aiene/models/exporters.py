@@ -271,7 +271,7 @@ def _figures(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "task": {"type": "image-segmentation"},
-            "dataset": {"name": "as the card's provenance says", "type": "other"},
+            "dataset": {"name": "as stated in the card's provenance", "type": "other"},
             "metrics": found,
         }
     ]

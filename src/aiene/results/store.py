@@ -343,7 +343,7 @@ class RunStore:
             return
         if others_at_work(self._rooms, self._room):
             raise UsageError(
-                f"another aiene run is at work in {self.root.name}; wait until it has finished before "
+                f"another aiene run is active in {self.root.name}; wait until it has finished before "
                 "you use --overwrite."
             )
         for file in (*self._records(), *(self.root / name for name in _FILES)):

@@ -265,7 +265,7 @@ def _voxel(value: Any, drawing: Drawing) -> tuple[int, int, int]:
         raise UsageError("a voxel was expected.")
     x, y, z = (_whole(v) for v in value)
     if not all(0 <= at < n for at, n in zip((z, y, x), drawing.shape, strict=True)):
-        raise UsageError("the voxel lies outside the picture.")
+        raise UsageError("the voxel is outside the picture.")
     return z, y, x
 
 

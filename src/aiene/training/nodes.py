@@ -96,7 +96,7 @@ def _row(line: int, record: dict[str, str], columns: tuple[str, ...] | None) -> 
             comma = any("," in value for value in given)
             problem = f"its point is not three numbers in mm{'; write decimals with a point' * comma}."
     elif not record.get("name"):
-        problem = "neither a point nor a name says which node it is."
+        problem = "neither a point nor a name identifies the node."
     case_id = plain_id(record["case_id"])
     if not case_id:
         problem = "case_id is empty."

@@ -123,7 +123,7 @@ def _scheme(name: str, record: Mapping[str, Any]) -> Scheme:
         kept |= {key: tuple(kept[key]) for key in ("cutoffs", "groups")}
         return Scheme(**kept)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"the record beside the clinical table holds no scheme; {_AGAIN}.") from error
+        raise UsageError(f"the record next to the clinical table contains no scheme; {_AGAIN}.") from error
 
 
 def _group(row: Any, scheme: Scheme) -> Group:

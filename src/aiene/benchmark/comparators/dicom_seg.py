@@ -184,7 +184,7 @@ def _label(file: Path, segment: Any, choice: LabelChoice | None) -> str | None:
             return GTVP if primary else GTVN
     raise InputError(
         file,
-        f"nothing says whether its segment {number} is GTVp or GTVn",
+        f"it is not stated whether its segment {number} is GTVp or GTVn",
         "name it by segment number under `labels` in the configuration (GTVp, GTVn or ignore)",
     )
 

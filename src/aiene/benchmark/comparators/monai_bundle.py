@@ -188,7 +188,9 @@ def build_network(folder: Path, config: dict[str, Any]) -> Any:
     if target not in (name, f"monai.networks.nets.{name}", f"monai.networks.nets.{name.lower()}.{name}"):
         known = None
     if not isinstance(known, type):
-        raise ModelError(folder, f"its network {target} is none of MONAI's own", "its code is not run here")
+        raise ModelError(
+            folder, f"its network {target} is not one of MONAI's own", "its code is not run here"
+        )
     arguments = {key: plain(folder, config, value) for key, value in definition.items() if key[:1] != "_"}
     try:
         return known(**arguments)

@@ -139,7 +139,7 @@ def entry_from_json(content: object) -> Entry:
     values = {name: value for name, value in content.items() if name != "sha256"}
     entry = checked(Entry(**{"model_sha256": None, "machine": "", **values}))
     if entry.identity != content["sha256"]:
-        raise UsageError("an entry is not what its own hash says: it was changed after it was made.")
+        raise UsageError("an entry does not match its own hash: it was changed after it was made.")
     return entry
 
 
@@ -198,7 +198,7 @@ def _settings(settings: object) -> dict[str, Any]:
     if rule > RULE:
         raise UsageError(f"an entry counts by rule {rule}, which this version does not know (it has {RULE}).")
     if settings["prompts"] not in _PROMPTS:
-        raise UsageError(f"the setting prompts of an entry is none of {', '.join(_PROMPTS)}.")
+        raise UsageError(f"the setting prompts of an entry is not one of {', '.join(_PROMPTS)}.")
     _check_hash("the setting patients", settings["patients"])
     return {**settings, "iou_threshold": float(iou)}
 

@@ -227,7 +227,7 @@ def _export_rows(path: Path) -> list[Any]:
     if not isinstance(content, dict) or content.get("kind") != EXPORT_KIND:
         raise InputError(path, "it is not an export of a leaderboard", _AGAIN)
     if content.get("format") != EXPORT_FORMAT:
-        raise InputError(path, "it is an export of another version", "update aiene at both sites")
+        raise InputError(path, "it is an export from a different version", "update aiene at both sites")
     if not isinstance(content.get("entries"), list):
         raise InputError(path, "it has no list of entries", _AGAIN)
     rows: list[Any] = content["entries"]
@@ -246,7 +246,7 @@ def _read(name: str, columns: Sequence[object], content: object) -> Entry:
         raise UsageError("an entry is not valid JSON.") from error
     entry = entry_from_json(values)
     if entry.identity != name or columns != [entry.data_sha256, entry.created]:
-        raise UsageError("an entry is not what its own hash says: it was changed after it was made.")
+        raise UsageError("an entry does not match its own hash: it was changed after it was made.")
     return entry
 
 
@@ -304,7 +304,7 @@ def _check_kind(path: Path, connection: sqlite3.Connection, *, writing: bool) ->
     if application == _APPLICATION and schema == _SCHEMA:
         return
     if application == _APPLICATION:
-        raise InputError(path, "it is a leaderboard of another version", "update aiene")
+        raise InputError(path, "it is a leaderboard of a different version", "update aiene")
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if not (writing and empty and application == 0):
         raise InputError(path, "it is not a leaderboard", "name another file")

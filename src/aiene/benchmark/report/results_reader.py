@@ -94,7 +94,7 @@ def read_source(folder: Path) -> Source:
     summary = newest_summary(folder)
     again = "run the benchmark again with this version"
     if summary.get("format") != FORMAT:
-        raise InputError(folder, "its summary is of another version", again)
+        raise InputError(folder, "its summary is from a different version", again)
     for name, kind in _PARTS.items():
         if not isinstance(summary.get(name), kind):
             raise InputError(folder, f"its summary has no {name}", again)

@@ -220,7 +220,7 @@ def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:
         pair = path.with_name(name + ending)
         if pair.exists():
             return pair, max(offset, 0)
-    raise InputError(path, "its file with the voxels (.img) is missing", "put it beside the header")
+    raise InputError(path, "its file with the voxels (.img) is missing", "put it next to the header")
 
 
 def _pixel_type(dtype: np.dtype[Any], *, scaled: bool) -> int:

@@ -442,7 +442,7 @@ def import_bundle(
         card = {
             "name": name,
             "licence": "that of the imported weights",
-            "intended_use": "Research, as the source of the weights says.",
+            "intended_use": "Research, as stated by the source of the weights.",
             "notice": NOTICE,
             "profile": profile,
             "rescue_registration": rescue,

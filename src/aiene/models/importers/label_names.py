@@ -78,7 +78,7 @@ def chosen_labels(
         rest = {name: value for name, value in labels.items() if name != of_primary}
         of_nodes = _named(source, rest, _says_nodes, "lymph nodes", "--nodes-label")
     if of_nodes is None:
-        problem = f"no name of its labels says that it is lymph nodes; it has {_listed(labels)}"
+        problem = f"no label name refers to lymph nodes; it has {_listed(labels)}"
         raise ModelError(source, problem, "name it with --nodes-label NAME or NUMBER")
     if primary is None:
         rest = {name: value for name, value in labels.items() if name != of_nodes}

@@ -47,7 +47,7 @@ def _part(usable: Sequence[Stratum], settings: AnalysisSettings) -> Part:
         return Part((Text(f"{title}: no event, so there is no incidence to show.", kind="warning"),))
     table = Table(
         stem,
-        f"{title}: cumulative incidence beside 1 - Kaplan-Meier",
+        f"{title}: cumulative incidence and 1 - Kaplan-Meier",
         _columns(settings.horizons),
         plain_rows([row for s in usable for row in _rows(s, settings)]),
         "Cumulative incidence by Aalen-Johansen, death before the event competing; 1 - KM takes death for "

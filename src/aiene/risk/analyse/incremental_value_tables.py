@@ -76,7 +76,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("corrected", "Corrected (interval)", "number3", "lower", "upper"),
             Column("remark", "Remark"),
         ),
-        "Harrell's bootstrap: the models are fitted anew in each of {boot} resamples (seed {seed}); "
+        "Harrell's bootstrap: the models are refitted in each of {boot} resamples (seed {seed}); "
         "intervals: the resamples' own values less the optimism (Noma). Ordered groups are not here, since "
         "nothing of their C is fitted; the gain of a model over groups is that over the same groups with "
         "effects fitted in the same resample. Slopes of one covariate say nothing and are left out.",

@@ -114,7 +114,7 @@ def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
     note = (
         "Complete cases of all patients. Each file holds coding, coefficients, baseline and editions under "
         "its "
-        "own hash, and beside the models with the count lies a calculator page (`.html`); "
+        "own hash, and beside the models with the count is a calculator page (`.html`); "
         "`aiene risk validate FILE COHORT` applies it to other patients without refitting. "
         "Expected "
         "slope: van Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an "

@@ -170,7 +170,7 @@ def _added(settings: AnalysisSettings) -> str:
 def _robust(settings: AnalysisSettings) -> str:
     also = f" and {', '.join(settings.also)}" if settings.also else ""
     return (
-        "Whether the adjusted effect of the count holds was looked at in all patients: in subgroups, "
+        "Whether the adjusted effect of the count holds was examined in all patients: in subgroups, "
         "with one "
         "likelihood-ratio test of interaction each; with centres as covariate, as strata, as "
         "clusters (Lin and "

@@ -42,7 +42,7 @@ def _one(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         problem = f"it holds {'no' if not found else 'more than one'} table {pattern}"
         raise InputError(
-            folder, problem, "put the clinical and the endpoint table of HECKTOR 2022 beside each other"
+            folder, problem, "put the clinical and the endpoint table of HECKTOR 2022 into one folder"
         )
     return found[0]
 

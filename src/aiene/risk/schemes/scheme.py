@@ -142,11 +142,11 @@ class Scheme:
         if not self.name.strip():
             return "it needs a name"
         if self.base not in BASE_GROUPS:
-            return f"base {self.base} is none of {', '.join(BASE_GROUPS)}"
+            return f"base {self.base} is not one of {', '.join(BASE_GROUPS)}"
         if self.base_definition not in DEFINITIONS:
-            return f"base_definition {self.base_definition} is none of {', '.join(DEFINITIONS)}"
+            return f"base_definition {self.base_definition} is not one of {', '.join(DEFINITIONS)}"
         if self.endpoint not in ENDPOINTS:
-            return f"endpoint {self.endpoint} is none of {', '.join(ENDPOINTS)}"
+            return f"endpoint {self.endpoint} is not one of {', '.join(ENDPOINTS)}"
         if self.source.kind not in ("prespecified", "derived"):
             return "source.kind is prespecified or derived"
         if not self.source.by.strip():

@@ -54,7 +54,7 @@ def read_table(
     raw = read_raw(path, sheet=sheet)
     if not any(_plain(name) == "patient_id" for name in raw.columns):
         remedy = (
-            "is it a canonical table? For another one use --from (aiene risk import --help), and for your "
+            "is it a canonical table? For another format use --from (aiene risk import --help), and for your "
             "own write a mapping file with aiene risk import --template"
         )
         if sum(str(c).startswith("Unnamed") for c in raw.columns) > len(raw.columns) / 2:

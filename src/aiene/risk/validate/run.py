@@ -360,7 +360,7 @@ def _methods(outcome: Outcome, applied: _Applied, settings: AnalysisSettings) ->
     return (
         f"A scheme or model that had been locked before was applied to {outcome.n} patients "
         f"({counted(outcome.n_events, 'event')} of {outcome.label.lower()}) "
-        f"without fitting any part of it anew.{death} "
+        f"without refitting any part of it.{death} "
         "Discrimination is Harrell's and Uno's C of the ranks or the linear predictor. Absolute risks were "
         "judged "
         f"at {years} years by observed over expected risk, the slope of the complementary log-log "

@@ -59,7 +59,7 @@ def tree_table(data: Data, train: np.ndarray, found: Derived, bases: Sequence[st
         "order old groups and counts as the outcome says; the search above keeps the old order. "
         f"C {where}: tree {of_tree:.3f}, search {of_search:.3f}."
     )
-    return Table("derived_tree", "Recursive partitioning beside the search", columns, plain_rows(rows), note)
+    return Table("derived_tree", "Recursive partitioning for comparison", columns, plain_rows(rows), note)
 
 
 def _grown(data: Data, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

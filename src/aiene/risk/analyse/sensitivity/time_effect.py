@@ -102,7 +102,7 @@ def groups_part(stratum: Stratum, settings: AnalysisSettings) -> Part:
     )
     items: list[Item] = [means]
     if tests:
-        note = "To be read beside the plain log-rank test, not chosen among after the fact."
+        note = "To be read together with the plain log-rank test; do not choose among them afterwards."
         title_of = f"{outcome.label} by {title}: weighted tests"
         items.append(Table(f"weighted_{outcome.name}", title_of, _TESTS, plain_rows(tests), note))
     return Part(tuple(items))
