@@ -16,11 +16,11 @@ from aiene.risk.analyse.design import edition_warnings, make_design, with_one_ed
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.model_comparison import ModelComparison, model_comparisons
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.analyse.survival import follow_up_table
 from aiene.risk.schemes.scheme import read_scheme
-from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import stratify
 from aiene.risk.table.read import complete
 from aiene.stats.competing_risks import cumulative_incidence

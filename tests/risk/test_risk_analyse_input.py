@@ -13,9 +13,9 @@ from aiene.errors import UsageError
 from aiene.report.style import Picture
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import make_design
+from aiene.risk.analyse.records import AnalysisSettings, parse_endpoints
 from aiene.risk.analyse.regression import cox_part, make_sample
 from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.settings import AnalysisSettings, parse_endpoints
 from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn, eight, plain_scheme
 

@@ -19,8 +19,8 @@ from aiene.report.style import render
 from aiene.risk.analyse.charts.bars import draw_bars
 from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.charts.forest import draw_dose, draw_forest
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn
 

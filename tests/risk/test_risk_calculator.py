@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiene.risk.analyse.calculator import calculator_page, nomogram
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import with_one_edition
+from aiene.risk.analyse.locked_chapter import calculator_page, nomogram
 from aiene.risk.analyse.locked_model import lock
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.settings import AnalysisSettings
 from builders.risk_cohorts import drawn
 
 COVARIATES = ("hpv", "pack_years", "t", "age")

@@ -12,7 +12,7 @@ import pytest
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.incremental_value import internal_external_validation
 from aiene.risk.analyse.model_comparison import Added, Model, ModelComparison, matrices_without
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.cox_model import fit_cox
 
 RANDOM = np.random.default_rng(3)

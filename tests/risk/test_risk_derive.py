@@ -12,7 +12,6 @@ import pytest
 from aiene.risk.analyse.cohort import make_cohort
 from aiene.risk.analyse.derive.chapter import derive_chapter, scheme_file
 from aiene.risk.analyse.derive.search import class_of, search
-from aiene.risk.analyse.derive.tree import tree_table
 from aiene.risk.analyse.derive.validate import (
     GAIN,
     Data,
@@ -22,11 +21,12 @@ from aiene.risk.analyse.derive.validate import (
     permuted,
     split_mask,
     split_rows,
+    tree_table,
 )
 from aiene.risk.analyse.grouping import make_groupings
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
-from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import stratify
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.pair_counts import harrell_c

@@ -13,10 +13,10 @@ from aiene.risk.analyse.cohort import FEWEST_EVENTS, make_cohort, outcome_of
 from aiene.risk.analyse.curve_panels import group_label, group_ratios
 from aiene.risk.analyse.group_tests import gray_note, gray_tests, log_rank_note, log_rank_tests
 from aiene.risk.analyse.grouping import Stratum, make_groupings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import cox_part, guarded, make_sample
 from aiene.risk.analyse.run import _usable
 from aiene.risk.analyse.sensitivity.time_effect import groups_part
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.validate.run import _summary
 from aiene.risk.validate.tables import _calibration_figure

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from aiene.errors import InputError, TableError, UsageError
-from aiene.risk.importers.mapping import read_mapping, template
+from aiene.risk.importers.generic import read_mapping, template
 from aiene.risk.importers.registry import import_table
 from aiene.risk.importers.source import ImportOptions
 from aiene.risk.table.columns import BY_NAME

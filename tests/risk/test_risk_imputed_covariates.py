@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiene.risk.analyse import imputed_covariates
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
-from aiene.risk.analyse.imputed_covariates import imputed_part
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.sensitivity import covariates
+from aiene.risk.analyse.sensitivity.covariates import imputed_part
 from builders.risk_cohorts import drawn
 
 
@@ -20,13 +20,13 @@ from builders.risk_cohorts import drawn
 def seen(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the imputation was asked for and gave."""
     calls = []
-    real = imputed_covariates.impute  # type: ignore[attr-defined]
+    real = covariates.impute  # type: ignore[attr-defined]
 
     def spy(*arguments: Any, **words: Any) -> Any:
         calls.append((words, real(*arguments, **words)))
         return calls[-1][1]
 
-    monkeypatch.setattr(imputed_covariates, "impute", spy)
+    monkeypatch.setattr(covariates, "impute", spy)
     return calls
 
 

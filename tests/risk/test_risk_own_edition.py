@@ -11,8 +11,7 @@ import pytest
 
 from aiene.errors import InputError
 from aiene.risk.staging.own_edition import read_edition
-from aiene.risk.staging.patient import Inputs, StagingOptions, stage_patient, staging_columns
-from aiene.risk.staging.stage import stage_table
+from aiene.risk.staging.stage import Inputs, StagingOptions, stage_patient, stage_table, staging_columns
 
 HEAD = 'name = "mine"\nsource = "as edition 7"\nhpv = "{hpv}"\nextension = "{extension}"\n'
 PLAIN = HEAD.format(hpv="any", extension="none")

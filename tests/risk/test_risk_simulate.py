@@ -13,9 +13,15 @@ import pandas as pd
 import pytest
 
 from aiene.errors import UsageError
-from aiene.risk.simulate.cohort import CohortSettings, Effects, log_hazard, simulate_cohort
+from aiene.risk.simulate.cohort import (
+    CohortSettings,
+    Effects,
+    expected,
+    log_hazard,
+    planned_power,
+    simulate_cohort,
+)
 from aiene.risk.simulate.conditional_marker import planted_sd, simulate_onto
-from aiene.risk.simulate.law import expected, planned_power
 from aiene.risk.table.endpoints import endpoint
 from aiene.stats.sample_size import power
 

@@ -12,8 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.risk.importers.registry import import_table
-from aiene.risk.staging.patient import Inputs, StagingOptions, editions, stage_patient, staging_columns
-from aiene.risk.staging.stage import stage_table
+from aiene.risk.staging.stage import (
+    Inputs,
+    StagingOptions,
+    editions,
+    stage_patient,
+    stage_table,
+    staging_columns,
+)
 from aiene.risk.table.read import complete
 
 DECIDED = [name for edition in editions() for name in edition.columns]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiene.risk.staging.patient import Inputs, StagingOptions, stage_patient
+from aiene.risk.staging.stage import Inputs, StagingOptions, stage_patient
 
 T = (None, "TX", "T0", "Tis", "T1", "T2", "T3", "T4", "T4a", "T4b")
 M = (None, "MX", "M0", "M1")

@@ -7,7 +7,7 @@ import pytest
 
 from aiene.errors import UsageError
 from aiene.risk.schemes.scheme import read_scheme
-from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import stratify
 from aiene.risk.table.read import complete
 

@@ -90,7 +90,7 @@ def import_(
 def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
     from aiene.errors import OutputError
     from aiene.results.atomic import write_bytes
-    from aiene.risk.importers.mapping import template
+    from aiene.risk.importers.generic import template
     from aiene.risk.table.files import read_raw
 
     if path.exists():

@@ -31,10 +31,9 @@ from aiene.cli.risk_options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from aiene.risk.analyse.records import Analysis
-    from aiene.risk.analyse.settings import AnalysisSettings
+    from aiene.risk.analyse.records import Analysis, AnalysisSettings
     from aiene.risk.schemes.scheme import Scheme
-    from aiene.risk.staging.patient import StagingOptions
+    from aiene.risk.staging.stage import StagingOptions
 
 
 @with_records
@@ -151,7 +150,7 @@ def _settings(
     site: str, covariates: str | None, *, title: str | None, derive_endpoint: str | None, **rest: Any
 ) -> AnalysisSettings:
     from aiene.errors import UsageError
-    from aiene.risk.analyse.settings import AnalysisSettings, parse_endpoints
+    from aiene.risk.analyse.records import AnalysisSettings, parse_endpoints
     from aiene.risk.table.columns import SITES
 
     sites = [] if site == "all" else [s.strip() for s in site.split(",") if s.strip()]

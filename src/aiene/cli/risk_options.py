@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiene.risk.importers.registry import Imported
     from aiene.risk.importers.source import PreviewLine
     from aiene.risk.join import Joined
-    from aiene.risk.staging.patient import Definition, StagingOptions
+    from aiene.risk.staging.stage import Definition, StagingOptions
 
 
 TableArgument = Annotated[
@@ -117,7 +117,7 @@ class StagingChoices:
 
     def options(self, rtog: Definition) -> StagingOptions:
         """The options of the staging, with a definition of the RTOG-0129 groups."""
-        from aiene.risk.staging.patient import StagingOptions
+        from aiene.risk.staging.stage import StagingOptions
 
         return StagingOptions(self.assume_m0, self.ene_unknown, self.hpv_unknown, rtog, self.iene_from_ai)
 

@@ -62,7 +62,7 @@ def simulate(
 ) -> None:
     """Simulate a cohort with known hazards and compute the power, or add a simulated count to a table."""
     from aiene.errors import UsageError
-    from aiene.risk.simulate.law import planned_power
+    from aiene.risk.simulate.cohort import planned_power
     from aiene.risk.table.endpoints import ALIASES
 
     failure = ALIASES[endpoint]

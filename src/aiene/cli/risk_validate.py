@@ -67,7 +67,7 @@ def validate(
     """Validate a locked scheme or model on another cohort, without refitting; one report."""
     from aiene.errors import UsageError
     from aiene.risk.analyse.locked_model import is_model, read_model
-    from aiene.risk.analyse.settings import AnalysisSettings
+    from aiene.risk.analyse.records import AnalysisSettings
     from aiene.risk.schemes.scheme import read_scheme
     from aiene.risk.stratify import stratify
     from aiene.risk.validate.run import validate as run_validation

@@ -13,7 +13,7 @@ from aiene.report.document import Column
 from aiene.report.formatting import interval_text, plain
 from aiene.risk.analyse.cohort import FEWEST_EVENTS, Outcome
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import cox
 from aiene.stats.records import NotEstimableError

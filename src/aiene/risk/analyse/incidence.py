@@ -25,8 +25,7 @@ from aiene.risk.analyse.curve_panels import (
 )
 from aiene.risk.analyse.group_tests import gray_note, gray_tests
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import Part
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings, Part
 from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.survival_curves import kaplan_meier
 

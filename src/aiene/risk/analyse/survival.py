@@ -26,8 +26,7 @@ from aiene.risk.analyse.curve_panels import (
 )
 from aiene.risk.analyse.group_tests import log_rank_note, log_rank_tests
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import Part, Skipped
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst
 
