@@ -88,7 +88,7 @@ def test_stratify_joins_and_ends_with_0_where_every_patient_has_a_partner(cli: A
     table = pd.read_csv(tmp_path / "g.csv", dtype=str)
     assert set(table["combined_group"]) <= {"low", "intermediate", "high", "very high"}
     assert table["ai_ene_source"].unique().tolist() == ["measured"]
-    assert "60 patients joined" in result.stderr
+    assert "60 patients matched" in result.stderr
     record = json.loads((tmp_path / "g.json").read_text())
     assert record["scheme"]["sha256"] in result.stdout
     assert record["join"]["matched"] == 60
