@@ -243,7 +243,7 @@ def test_what_was_done_is_in_the_store_when_the_rest_cannot_be(
             assert memory.cat_file("/out/cases/one/case.json") == b"{}"
             assert memory.cat_file("/out/.aiene/written.jsonl") == b"note\n"
             (results.folder / "run.json").write_text("{}")
-            raise OutputError("x", "the disk is full", "make room")
+            raise OutputError("x", "the disk is full", "free some space")
 
     with pytest.raises(OutputError, match="the disk is full"):
         ended_midway()
