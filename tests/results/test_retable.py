@@ -148,7 +148,7 @@ def test_a_folder_of_one_s_own_and_what_may_not_be_replaced(tmp_path: Path) -> N
             retable(out, ene_threshold=0.5, to=taken)
     with pytest.raises(UsageError, match="no results of a run"):
         retable(tmp_path, ene_threshold=0.5)
-    with pytest.raises(UsageError, match=r"an ENE threshold of 1\.2: it is a probability"):
+    with pytest.raises(UsageError, match=r"the ENE threshold is 1\.2; it must be a probability"):
         retable(out, ene_threshold=1.2)
     (out / "cases" / "b" / "case.json").write_text("{}")
     with pytest.raises(InputError, match=r"b: its case.json cannot be read; run the case again"):

@@ -1,6 +1,6 @@
 """How many cases a second the scheduler hands out, and how near to linear many workers come.
 
-    python -m tools.measurements.cluster_scale [--cases 2000] [--wait-s 4.0] [--only NAME]
+    python -m tools.measurements.cluster_scale [--cases 2000] [--wait-s 12.0] [--only NAME]
 
 Cases go through `aiene.case_worker.ClusterWork`, the road of `aiene run --scheduler`, with the networks' work
 stood in for by a wait: what is measured is the client, Dask's scheduler, what travels and the writing of case
@@ -73,11 +73,12 @@ def main() -> None:
     """Measure, print, store and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cases", type=int, default=2000)
-    parser.add_argument("--wait-s", type=float, default=4.0)
+    parser.add_argument("--wait-s", type=float, default=12.0)
     parser.add_argument("--only", help="two, 16, 32, ..., 256 or tables")
     words = parser.parse_args()
     stored: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    done = stored.get("parts", {})
+    made_with = {"cases": words.cases, "wait_s": words.wait_s, "answer_bytes": _ANSWER_BYTES}
+    done = stored.get("parts", {}) if stored.get("made_with") == made_with else {}
     parts = {
         "two": lambda: measured(2, words.cases, 0.0, processes=True),
         **{
@@ -91,7 +92,7 @@ def main() -> None:
             done[name] = work()
             print(name, json.dumps(done[name]), flush=True)
             RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps({"answer_bytes": _ANSWER_BYTES, "parts": done}, indent=1) + "\n")
+            RESULTS.write_text(json.dumps({"made_with": made_with, "parts": done}, indent=1) + "\n")
     draw(done)
 
 
@@ -105,7 +106,11 @@ def measured(workers: int, cases: int, wait_s: float, *, processes: bool) -> dic
         tempfile.TemporaryDirectory() as folder,
         RunStore(Path(folder)) as store,
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=processes, dashboard_address=None
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=processes,
+            dashboard_address=None,
+            memory_limit=None,  # threads of one process would each count all of its memory, and pause
         ) as local,
         Client(local, set_as_default=False) as client,
     ):

@@ -130,9 +130,9 @@ class CountingRule:
     pos_from: float = 0.0
 
     def __post_init__(self) -> None:
-        for what, value in (("an ENE threshold", self.ene_threshold), ("a least pos", self.pos_from)):
+        for what, value in (("the ENE threshold", self.ene_threshold), ("the minimum of pos", self.pos_from)):
             if not 0 <= value <= 1:
-                raise UsageError(f"{what} of {value:g}: it is a probability, from 0 to 1.")
+                raise UsageError(f"{what} is {value:g}; it must be a probability from 0 to 1.")
 
     def counts(self, pos: float | None) -> bool:
         """Whether a found node counts as one at all; one that nobody judged does."""

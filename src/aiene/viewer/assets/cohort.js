@@ -74,7 +74,7 @@ function lineOf(row) {
 function cardOf(row) {
   const card = element(row.href ? 'a' : 'div', null, { class: `card ${row.status}`, ...(row.href && { href: row.href }) })
   card.append(thumbnailOf(row, 128), element('b', row.id))
-  const words = row.status === 'ok' || row.status === 'no_nodes' ? `AI-ENE ${row.count}, ${row.nodes} nodes` : WORDS[row.status]
+  const words = row.status === 'ok' || row.status === 'no_nodes' ? `AI-ENE ${row.count}, ${row.nodes} node${row.nodes === 1 ? '' : 's'}` : WORDS[row.status]
   card.append(element('small', words))
   if (row.warnings.length) card.append(element('small', `${row.warnings.length} to look at`, { class: 'warned' }))
   return card
@@ -132,10 +132,10 @@ function distributions(shown) {
   const ml = [0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
   const ene = nodes.map(([p]) => p).filter((p) => p !== null)
   const charts = [
-    ['AI-ENE number of a patient', whole(done.map((row) => row.count)), done.length, 'patients'],
-    ['Nodes of a patient', whole(done.map((row) => row.nodes)), done.length, 'patients'],
-    ['ENE probability of a node', bars(tenths, ene.map((p) => Math.min(9, Math.floor(p * 10)))), ene.length, 'nodes'],
-    ['Volume of a node, ml', bars(ml.map(String), nodes.map(([, v]) => ml.filter((edge) => edge <= v).length - 1)), nodes.length, 'nodes']
+    ['AI-ENE number per patient', whole(done.map((row) => row.count)), done.length, 'patients'],
+    ['Nodes per patient', whole(done.map((row) => row.nodes)), done.length, 'patients'],
+    ['ENE probability per node', bars(tenths, ene.map((p) => Math.min(9, Math.floor(p * 10)))), ene.length, 'nodes'],
+    ['Volume per node, ml', bars(ml.map(String), nodes.map(([, v]) => ml.filter((edge) => edge <= v).length - 1)), nodes.length, 'nodes']
   ]
   document.getElementById('charts').replaceChildren(...charts.map(chart))
 }

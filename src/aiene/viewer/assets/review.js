@@ -25,7 +25,7 @@ const say = (id, words) => {
 
 async function openReview() {
   if (!hasWebGl()) {
-    say('told', 'This browser gives no WebGL, so nothing can be drawn here.')
+    say('told', 'This browser has no WebGL, so nothing can be drawn here.')
     return
   }
   await takeVoxels()
@@ -252,7 +252,7 @@ function up(event) {
     const [from, to] = stroke.path
     stroke = null
     if (!to) return say('doing', 'Draw a line across the chosen node.')
-    if (!viewer.chosen) return say('doing', 'Choose a node before parting it.')
+    if (!viewer.chosen) return say('doing', 'Choose a node before splitting it.')
     return void edit('cut', { from: from.voxel, to: to.voxel, fresh: freeValue() })
   }
   fillWithin()
@@ -390,7 +390,7 @@ function setTool(name) {
   tool = name
   document.body.classList.toggle('drawing', name !== 'look')
   for (const button of document.querySelectorAll('[data-tool]')) button.setAttribute('aria-pressed', String(button.dataset.tool === name))
-  const hints = { draw: viewer.chosen ? '' : 'No node is chosen: what is drawn becomes a new one.', grow: 'Click into a node.', cut: 'Draw a line across the chosen node.' }
+  const hints = { draw: viewer.chosen ? '' : 'No node is chosen: what is drawn becomes a new one.', grow: 'Click on a node.', cut: 'Draw a line across the chosen node.' }
   say('doing', hints[name] || '')
 }
 
@@ -413,7 +413,7 @@ const edits = {
   },
   merge: () => {
     merging = viewer.chosen === PRIMARY ? 0 : viewer.chosen
-    say('doing', merging ? `Click the node that is one with ${viewer.nodes.get(merging)?.name}.` : 'Choose a node first.')
+    say('doing', merging ? `Click the node that belongs to ${viewer.nodes.get(merging)?.name}.` : 'Choose a node first.')
   },
   primary: () => {
     if (viewer.chosen && viewer.chosen !== PRIMARY) replaceValue(viewer.chosen, PRIMARY)
@@ -422,7 +422,7 @@ const edits = {
   reject: () => {
     if (!viewer.chosen || viewer.chosen === PRIMARY) return say('doing', 'Choose a node first.')
     const reason = document.getElementById('reason').value.trim()
-    if (!reason) return say('doing', 'Write the reason into the field below, then reject.')
+    if (!reason) return say('doing', 'Write the reason in the field below, then reject.')
     const value = viewer.chosen
     take(labels.values.map((one) => (one === value ? 0 : one)))
     rejected[value] = reason
