@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,11 @@ from aiene.risk.analyse.design import edition_warnings, make_design, with_one_ed
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.model_comparison import ModelComparison, model_comparisons
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.analyse.survival import follow_up_table
 from aiene.risk.schemes.scheme import read_scheme
-from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import stratify
 from aiene.risk.table.read import complete
 from aiene.stats.competing_risks import cumulative_incidence
@@ -34,21 +35,21 @@ SETTINGS = AnalysisSettings(
 )
 
 
-def comparisons(table: pd.DataFrame, endpoint: str, scheme=None) -> tuple[ModelComparison, ...]:
+def comparisons(table: pd.DataFrame, endpoint: str, scheme: Any = None) -> tuple[ModelComparison, ...]:
     cohort = make_cohort(table, SETTINGS)
-    outcome, _ = outcome_of(cohort.table, endpoint)
+    outcome, _ = outcome_of(cohort.table, endpoint)  # type: ignore[arg-type]
     sample = make_sample("all", "All patients", cohort.table, outcome, ("age", "sex"))
     return model_comparisons(sample, make_groupings(cohort.table, scheme or read_scheme(SCHEME)), 5)
 
 
 @pytest.fixture(scope="module")
-def wrong_way():
+def wrong_way() -> Any:
     """A count that lowers the hazard, in a scheme that takes it for a worse group."""
     base = next(c for c in comparisons(drawn(300, effect=-0.7, seed=3), "dc") if c.name == "base")
     return base, assess(base, SETTINGS).rows
 
 
-def test_c_and_auc_of_groups_are_those_of_their_own_order(wrong_way):
+def test_c_and_auc_of_groups_are_those_of_their_own_order(wrong_way: Any) -> None:
     comparison, rows = wrong_way
     outcome = comparison.outcome
     c = {(row["key"], row["kind"]): row["c"] for row in rows["c"]}
@@ -67,7 +68,7 @@ def test_c_and_auc_of_groups_are_those_of_their_own_order(wrong_way):
     assert order["groups"]["verdict"].startswith("does not hold: ")
 
 
-def test_the_count_is_not_credited_with_putting_the_old_groups_in_order():
+def test_the_count_is_not_credited_with_putting_the_old_groups_in_order() -> None:
     """RTOG groups of random patients upside down: a count of noise beside them gains nothing."""
     table = drawn(300, effect=0.0, seed=5)
     flipped = table["base_group"].map({"low": "high", "high": "low", "intermediate": "intermediate"})
@@ -80,7 +81,7 @@ def test_the_count_is_not_credited_with_putting_the_old_groups_in_order():
     assert gain["against"].endswith("order learned here")
 
 
-def test_what_is_zero_by_construction_is_not_printed(wrong_way):
+def test_what_is_zero_by_construction_is_not_printed(wrong_way: Any) -> None:
     _, rows = wrong_way
     assert {row["key"] for row in rows["optimism"]} == {"c new", "slope new", "delta new"}
     assert {row["key"] for row in rows["calibration"]} == {"new"}
@@ -90,7 +91,7 @@ def test_what_is_zero_by_construction_is_not_printed(wrong_way):
     assert all(0 < row["consistency"] < 0.5 for row in rows["separation"])
 
 
-def test_reclassification_names_its_groups_and_lets_death_compete(wrong_way):
+def test_reclassification_names_its_groups_and_lets_death_compete(wrong_way: Any) -> None:
     comparison, rows = wrong_way
     outcome, cells = comparison.outcome, rows["reclassified"]
     assert {row["new"] for row in cells} == set(comparison.groups.groups)
@@ -101,7 +102,7 @@ def test_reclassification_names_its_groups_and_lets_death_compete(wrong_way):
     assert (cell["n"], cell["risk"]) == (inside.sum(), risk)
 
 
-def test_a_stage_of_one_chapter_is_never_pooled_with_that_of_the_other():
+def test_a_stage_of_one_chapter_is_never_pooled_with_that_of_the_other() -> None:
     table = stratify(drawn(300, seed=2), read_scheme(SCHEME), options=StagingOptions(ene_unknown="negative"))
     pooled = replace(
         read_scheme("count-0-1-2plus"), name="pooled", base="ajcc8", groups=("low", "high"), monotone=False,
@@ -115,7 +116,7 @@ def test_a_stage_of_one_chapter_is_never_pooled_with_that_of_the_other():
         assert positive.outcome.n == ((at.hpv == "positive") & at.ajcc8_stage.isin(["I", "II", "III"])).sum()
     cohort = make_cohort(stratify(table, pooled), SETTINGS)
     groupings = make_groupings(cohort.table, pooled)
-    assert "p16-positive III" in migration_figure(cohort, groupings).data["old"]
+    assert "p16-positive III" in migration_figure(cohort, groupings).data["old"]  # type: ignore[union-attr]
     rows = [r for r in table_one(cohort, groupings.main).rows if r["characteristic"].startswith("AJCC-8")]
     assert {r["characteristic"] for r in rows} == titles
     thirds = [r["all_value"] for r in rows if r["level"] == "III"]
@@ -127,7 +128,7 @@ def editions(table: pd.DataFrame, converted: dict[str, str]) -> pd.DataFrame:
     """Half of the patients by edition 8."""
     half = np.arange(len(table)) % 2 == 0
     n8 = table.n7.map(converted).where(half)
-    mixed = table.drop(columns=[c for c in table if c.startswith(("ajcc", "v9", "rtog", "base", "comb"))])
+    mixed = table.drop(columns=[c for c in table if c.startswith(("ajcc", "v9", "rtog", "base", "comb"))])  # type: ignore[attr-defined]
     mixed = mixed.assign(n8=n8, n7=table.n7.mask(half), edition_n=np.where(half, "8", "7"))
     return stratify(complete(mixed), read_scheme(SCHEME))
 
@@ -135,7 +136,7 @@ def editions(table: pd.DataFrame, converted: dict[str, str]) -> pd.DataFrame:
 TO_8 = {"N0": "N0", "N1": "N1", "N2a": "N1", "N2b": "N1", "N2c": "N2", "N3": "N3"}
 
 
-def test_editions_are_brought_to_one_where_that_loses_nothing_and_stand_in_the_label():
+def test_editions_are_brought_to_one_where_that_loses_nothing_and_stand_in_the_label() -> None:
     table = drawn(200, hpv="positive")
     assert make_design(table, ["n"]).terms[0].label == "N, edition 7"
     mixed = editions(table, TO_8)
@@ -147,7 +148,7 @@ def test_editions_are_brought_to_one_where_that_loses_nothing_and_stand_in_the_l
     assert told == ["N of edition 7 in 100 patients was converted to edition 8, which the others have."]
 
 
-def test_editions_that_cannot_be_brought_to_one_are_refused():
+def test_editions_that_cannot_be_brought_to_one_are_refused() -> None:
     mixed = editions(drawn(200, hpv="negative"), {n: n for n in TO_8} | {"N3": "N3a"})
     with pytest.raises(UsageError, match=r"cannot be converted without loss .p16-negative .* clinical_ene"):
         make_design(mixed, ["n"])
@@ -155,8 +156,8 @@ def test_editions_that_cannot_be_brought_to_one_are_refused():
     assert make_design(told, ["n"]).terms[0].label == "N, edition 8"
 
 
-def test_endpoints_have_the_names_of_what_they_are():
-    table = drawn(80).assign(lrf_time=np.nan, lrf_event=pd.NA, dfs_time=np.nan, dfs_event=pd.NA)
+def test_endpoints_have_the_names_of_what_they_are() -> None:
+    table = drawn(80).assign(lrf_time=np.nan, lrf_event=pd.NA, dfs_time=np.nan, dfs_event=pd.NA)  # type: ignore[arg-type]
     assert "ask for dmfs" in missing_reason(table, "dfs")
     assert missing_reason(table, "dmfs") == ""
     outcome, _ = outcome_of(table, "dmfs")
@@ -164,14 +165,14 @@ def test_endpoints_have_the_names_of_what_they_are():
     assert outcome.n_events == ((table.os_event == 1) | (table.dm_event == 1)).sum()
 
 
-def test_follow_up_for_a_failure_is_censored_by_death():
+def test_follow_up_for_a_failure_is_censored_by_death() -> None:
     outcome, _ = outcome_of(drawn(150), "dc")
     row = follow_up_table([("all", outcome)]).rows[0]
     assert row["median"] == follow_up(outcome.time, outcome.state).median.value
     assert row["median"] > follow_up(outcome.time, outcome.event).median.value
 
 
-def test_what_death_after_the_imaging_means_is_a_setting():
+def test_what_death_after_the_imaging_means_is_a_setting() -> None:
     table = drawn(150)
     early = table.assign(dm_time=table.dm_time.where(table.dm_event == 1, table.dm_time / 2))
     at_end, at_imaging = (

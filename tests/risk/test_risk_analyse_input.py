@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ from aiene.errors import UsageError
 from aiene.report.style import Picture
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import make_design
+from aiene.risk.analyse.records import AnalysisSettings, parse_endpoints
 from aiene.risk.analyse.regression import cox_part, make_sample
 from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.settings import AnalysisSettings, parse_endpoints
 from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn, eight, plain_scheme
 
@@ -23,13 +25,13 @@ FAST = AnalysisSettings(bootstraps=0, jobs=1, hpv_strata=False)
 
 
 @pytest.fixture(autouse=True)
-def no_drawing(monkeypatch):
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The drawings have their own tests; here they would only take time."""
     blank = Picture(b'<svg viewBox="0 0 1 1"></svg>', b"")
     monkeypatch.setattr("aiene.report.write.render", lambda *_: blank)
 
 
-def run(table, out, *endpoints, scheme=None, settings=FAST):
+def run(table: Any, out: Any, *endpoints: Any, scheme: Any = None, settings: Any = FAST) -> Any:
     return analyse(
         table,
         endpoints=endpoints or ("os",),
@@ -39,7 +41,7 @@ def run(table, out, *endpoints, scheme=None, settings=FAST):
     )
 
 
-def test_an_endpoint_without_columns_is_skipped_with_its_reason(tmp_path):
+def test_an_endpoint_without_columns_is_skipped_with_its_reason(tmp_path: Path) -> None:
     table = drawn(80)
     table[["lrf_time", "lrf_event"]] = None
     made = run(table, tmp_path, "os", "lrc")
@@ -50,7 +52,7 @@ def test_an_endpoint_without_columns_is_skipped_with_its_reason(tmp_path):
     assert "lrf_time and lrf_event" in (tmp_path / "report.html").read_text()
 
 
-def test_all_is_missing_still_makes_a_report(tmp_path):
+def test_all_is_missing_still_makes_a_report(tmp_path: Path) -> None:
     table = drawn(60)
     table[["dm_time", "dm_event"]] = None
     made = run(table, tmp_path, "dc")
@@ -59,7 +61,7 @@ def test_all_is_missing_still_makes_a_report(tmp_path):
     assert "table1_combined" in made.tables
 
 
-def test_no_count_at_all_is_one_sentence(tmp_path):
+def test_no_count_at_all_is_one_sentence(tmp_path: Path) -> None:
     table = drawn(60)
     table["n_ai_ene"] = None
     with pytest.raises(UsageError, match="60 of 60 were left out because of 'no AI-ENE count'"):
@@ -67,12 +69,12 @@ def test_no_count_at_all_is_one_sentence(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_empty_table_is_one_sentence(tmp_path):
+def test_an_empty_table_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no patient"):
         run(drawn(60).iloc[:0], tmp_path)
 
 
-def test_eight_patients_get_a_report_and_a_warning(tmp_path):
+def test_eight_patients_get_a_report_and_a_warning(tmp_path: Path) -> None:
     made = run(
         eight(), tmp_path, "os", "dc", scheme=plain_scheme(), settings=AnalysisSettings(bootstraps=4, jobs=1)
     )
@@ -80,7 +82,7 @@ def test_eight_patients_get_a_report_and_a_warning(tmp_path):
     assert made.exit_code == 0
 
 
-def test_five_patients_with_one_event_get_a_report(tmp_path):
+def test_five_patients_with_one_event_get_a_report(tmp_path: Path) -> None:
     made = run(
         eight().iloc[2:7],
         tmp_path,
@@ -92,7 +94,7 @@ def test_five_patients_with_one_event_get_a_report(tmp_path):
     assert made.tables["km_dc_marker"].rows[0]["n"] == 2
 
 
-def test_a_single_group_has_curves_and_no_test(tmp_path):
+def test_a_single_group_has_curves_and_no_test(tmp_path: Path) -> None:
     table = drawn(60)
     table["n_ai_ene"] = np.zeros(60, dtype=int)
     made = run(table.drop(columns=["combined_group", "marker_class"]), tmp_path, "dc")
@@ -101,13 +103,13 @@ def test_a_single_group_has_curves_and_no_test(tmp_path):
     assert "every patient is in one group" in row["reason"]
 
 
-def test_no_event_at_all_is_said(tmp_path):
+def test_no_event_at_all_is_said(tmp_path: Path) -> None:
     made = run(drawn(60, dm_event=0), tmp_path, "os", "dc")
     assert any("none of 60 patients has the event" in s.reason for s in made.skipped)
     assert made.tables["km_dc_marker"].rows[0]["events"] == 0
 
 
-def test_no_event_in_one_group_is_no_failure(tmp_path):
+def test_no_event_in_one_group_is_no_failure(tmp_path: Path) -> None:
     table = drawn(160)
     table.loc[(table["n_ai_ene"] == 0).to_numpy(dtype=bool), "dm_event"] = 0
     made = run(table, tmp_path, "dc", settings=AnalysisSettings(bootstraps=4, jobs=1, hpv_strata=False))
@@ -116,7 +118,7 @@ def test_no_event_in_one_group_is_no_failure(tmp_path):
     assert rows["0 AI-ENE nodes"]["cif3"] == 0
 
 
-def test_perfect_separation_is_said_and_fitted_by_firth():
+def test_perfect_separation_is_said_and_fitted_by_firth() -> None:
     table = drawn(120, sex="male")
     table.loc[:39, "sex"] = "female"
     table.loc[:39, "os_event"] = 0
@@ -125,23 +127,23 @@ def test_perfect_separation_is_said_and_fitted_by_firth():
     sample = make_sample("all", "All patients", cohort.table, outcome, ("sex", "age"))
     part = cox_part(sample, FAST)
     table_ = next(i for i in part.items if i.__class__.__name__ == "Table")
-    assert "Separation" in table_.note
-    assert "Firth" in table_.note
-    male = next(r for r in table_.rows if r["term"] == "Sex")
-    assert male["adj_method"] == "firth"
-    assert np.isfinite(male["adj_hr"])
+    assert "Separation" in table_.note  # type: ignore[union-attr]
+    assert "Firth" in table_.note  # type: ignore[union-attr]
+    male = next(r for r in table_.rows if r["term"] == "Sex")  # type: ignore[call-overload, union-attr]
+    assert male["adj_method"] == "firth"  # type: ignore[call-overload]
+    assert np.isfinite(male["adj_hr"])  # type: ignore[call-overload]
 
 
-def test_infinite_values_never_reach_the_json(tmp_path):
+def test_infinite_values_never_reach_the_json(tmp_path: Path) -> None:
     run(eight(), tmp_path, "os", "dc", scheme=plain_scheme())
 
-    def refuse(word):
+    def refuse(word: Any) -> None:
         raise AssertionError(word)
 
     json.loads((tmp_path / "analysis.json").read_text(), parse_constant=refuse)
 
 
-def test_a_site_that_is_not_asked_for_is_left_out_and_named():
+def test_a_site_that_is_not_asked_for_is_left_out_and_named() -> None:
     table = drawn(50)
     table.loc[:19, "site"] = "larynx"
     cohort = make_cohort(table, FAST)
@@ -150,7 +152,7 @@ def test_a_site_that_is_not_asked_for_is_left_out_and_named():
     assert len(make_cohort(table, AnalysisSettings(sites=())).table) == 50
 
 
-def test_a_covariate_that_says_nothing_is_dropped_with_its_reason():
+def test_a_covariate_that_says_nothing_is_dropped_with_its_reason() -> None:
     design = make_design(drawn(50, sex="male", age=np.nan), ("sex", "age", "t"))
     assert dict(design.dropped) == {
         "Sex": "the same in every patient",
@@ -159,7 +161,7 @@ def test_a_covariate_that_says_nothing_is_dropped_with_its_reason():
     assert [t.name for t in design.terms] == ["t"]
 
 
-def test_a_factor_without_its_reference_takes_the_first_level_that_is_there():
+def test_a_factor_without_its_reference_takes_the_first_level_that_is_there() -> None:
     table = drawn(60)
     table["t7"] = ["T3", "T4a"] * 30
     term = make_design(table, ("t",)).terms[0]
@@ -172,12 +174,12 @@ def test_a_factor_without_its_reference_takes_the_first_level_that_is_there():
     ("words", "wanted"),
     [(["os", "dc", "os"], ("os", "dc")), (["DM", " lrf "], ("dc", "lrc")), (["dfs"], ("dfs",))],
 )
-def test_endpoints_are_read_by_their_names(words, wanted):
+def test_endpoints_are_read_by_their_names(words: list[str], wanted: Any) -> None:
     assert parse_endpoints(words) == wanted
 
 
 @pytest.mark.parametrize("words", [[], ["pfs"], [""]])
-def test_an_unknown_endpoint_is_one_sentence(words):
+def test_an_unknown_endpoint_is_one_sentence(words: Any) -> None:
     with pytest.raises(UsageError, match="os, dc, lrc, dfs"):
         parse_endpoints(words)
 
@@ -197,6 +199,6 @@ def test_an_unknown_endpoint_is_one_sentence(words):
         {"marker_cap": 0},
     ],
 )
-def test_a_setting_out_of_its_range_is_one_sentence(wrong):
+def test_a_setting_out_of_its_range_is_one_sentence(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         AnalysisSettings(**wrong)

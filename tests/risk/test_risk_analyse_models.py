@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from aiene.risk.analyse.cohort import make_cohort, numeric, outcome_of
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.incremental_value import internal_external_validation
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
+from aiene.risk.analyse.records import AnalysisSettings, chosen_endpoint
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.settings import AnalysisSettings, chosen_endpoint
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.schemes.scheme import read_scheme
 from aiene.stats.cox_model import fit_cox
@@ -24,7 +25,7 @@ from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import SCHEME, drawn
 
 
-def survival(n=150, seed=3, *, ties=True):
+def survival(n: Any = 150, seed: Any = 3, *, ties: bool = True) -> Any:
     random = np.random.default_rng(seed)
     x = np.column_stack([random.integers(0, 3, n), random.normal(size=n), random.integers(0, 2, n)]).astype(
         float
@@ -34,7 +35,7 @@ def survival(n=150, seed=3, *, ties=True):
 
 
 @pytest.mark.parametrize("ties", [True, False])
-def test_refits_on_resamples_are_those_of_the_careful_fit(ties):
+def test_refits_on_resamples_are_those_of_the_careful_fit(ties: bool) -> None:
     time, event, x = survival(ties=ties)
     refit = Refit(time, event, {"few": x[:, :1], "many": x})
     for seed in range(8):
@@ -59,7 +60,7 @@ def test_refits_on_resamples_are_those_of_the_careful_fit(ties):
             assert refit.slope(name, betas[name]) == pytest.approx(slope, abs=1e-6)
 
 
-def test_pairs_by_level_are_pairs_by_patient():
+def test_pairs_by_level_are_pairs_by_patient() -> None:
     time, event, x = survival()
     pairs, level = Pairs(time, event), x[:, 0].astype(int)
     score = np.array([0.3, -1.0, 2.0])
@@ -70,7 +71,7 @@ def test_pairs_by_level_are_pairs_by_patient():
     )
 
 
-def test_slopes_on_the_own_resample_are_one_and_differences_are_differences():
+def test_slopes_on_the_own_resample_are_one_and_differences_are_differences() -> None:
     time, event, x = survival()
     refit = Refit(time, event, {"old": x[:, :1], "new": x})
     rows = np.random.default_rng(0).integers(0, time.size, time.size)
@@ -79,13 +80,13 @@ def test_slopes_on_the_own_resample_are_one_and_differences_are_differences():
     assert values[3] == pytest.approx(values[1] - values[0])
 
 
-def _square(x):
+def _square(x: Any) -> Any:
     return x * x
 
 
-def test_results_do_not_depend_on_the_number_of_processes():
+def test_results_do_not_depend_on_the_number_of_processes() -> None:
     jobs = [Job(str(i), _square, (i,), 100.0 + i) for i in range(6)]
-    told = []
+    told: list[Any] = []
     assert (
         run_jobs(jobs, workers=2, on_progress=told.append)
         == run_jobs(jobs, workers=1)
@@ -95,7 +96,7 @@ def test_results_do_not_depend_on_the_number_of_processes():
     assert len(told) == 6
 
 
-def test_other_thresholds_recount_the_nodes():
+def test_other_thresholds_recount_the_nodes() -> None:
     import pandas as pd
 
     settings = AnalysisSettings(bootstraps=0)
@@ -110,13 +111,13 @@ def test_other_thresholds_recount_the_nodes():
     groupings = make_groupings(cohort.table, scheme)
     cohort.table["ai_threshold"] = 0.35
     section, _ = threshold_chapter(cohort, groupings, scheme, nodes, ("os",), settings)
-    models = next(i for i in section.items if getattr(i, "name", "") == "threshold_models").rows
+    models: Any = next(i for i in section.items if getattr(i, "name", "") == "threshold_models").rows  # type: ignore[union-attr]
     assert [(r["threshold"], r["own"]) for r in models][:3] == [(0.2, ""), (0.3, ""), (0.35, "of this run")]
     same = [r["adj_hr"] for r in models if r["threshold"] in (0.3, 0.35, 0.4)]
     assert same[0] == same[1] == same[2] > 1
     assert models[0]["hr"] != models[0]["adj_hr"]
-    rows = {
-        r["threshold"]: r
+    rows: Any = {
+        r["threshold"]: r  # type: ignore[call-overload]
         for i in section.items
         if getattr(i, "name", "") == "thresholds" and hasattr(i, "rows")
         for r in i.rows
@@ -128,10 +129,10 @@ def test_other_thresholds_recount_the_nodes():
     doubtful = nodes.assign(counts=(nodes.ene > 0.3).astype(int))  # by the least `pos` of the run's bundle
     _, part = threshold_chapter(cohort, groupings, scheme, doubtful, ("os",), settings)
     (table,) = (i for i in part.items if getattr(i, "name", "") == "thresholds" and hasattr(i, "rows"))
-    assert table.rows[0]["changed_count"] == 0
+    assert table.rows[0]["changed_count"] == 0  # type: ignore[call-overload]
 
 
-def test_groups_are_matched_between_old_and_new_by_name():
+def test_groups_are_matched_between_old_and_new_by_name() -> None:
     settings = AnalysisSettings(bootstraps=0)
     scheme = read_scheme(SCHEME)
     cohort = make_cohort(drawn(150), settings)
@@ -145,7 +146,7 @@ def test_groups_are_matched_between_old_and_new_by_name():
     assert (base.ranks_new >= base.ranks_old).all()  # the count only moves up in this scheme
 
 
-def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none():
+def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none() -> None:
     table = drawn(330, seed=5, center=np.resize(["A", "B", "C"], 330))
     cohort = make_cohort(table, AnalysisSettings())
     outcome, _ = outcome_of(cohort.table, "os")
@@ -172,14 +173,14 @@ def test_a_centre_judges_models_fitted_without_it_and_too_few_centres_judge_none
     assert validation_centres(np.where(comparison.center == "C", "B", comparison.center), event) == ()
 
 
-def test_cut_offs_are_derived_for_dc_or_the_first_endpoint_and_only_for_one_that_is_analysed():
+def test_cut_offs_are_derived_for_dc_or_the_first_endpoint_and_only_for_one_that_is_analysed() -> None:
     assert chosen_endpoint(AnalysisSettings(), ("os", "dc")) == "dc"
     assert chosen_endpoint(AnalysisSettings(), ("lrc", "os")) == "lrc"
     with pytest.raises(UsageError, match="derived for dc, not among the endpoints"):
         chosen_endpoint(AnalysisSettings(derive_endpoint="dc"), ("os",))
 
 
-def test_every_process_has_one_thread_and_the_environment_is_left_as_it_was():
+def test_every_process_has_one_thread_and_the_environment_is_left_as_it_was() -> None:
     before = dict(os.environ)
     jobs = [Job("look", os.getenv, ("OMP_NUM_THREADS",), 300.0)] * 2
     assert run_jobs(jobs, workers=2) == ["1", "1"]

@@ -8,6 +8,8 @@ import json
 import re
 from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +19,8 @@ from aiene.report.style import render
 from aiene.risk.analyse.charts.bars import draw_bars
 from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.charts.forest import draw_dose, draw_forest
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn
 
@@ -27,12 +29,12 @@ pytestmark = pytest.mark.slow
 SETTINGS = AnalysisSettings(bootstraps=4, jobs=1, date="1 April 2026", marker_cap=3)
 
 
-def run(table, out, *, endpoints=("os", "dc"), settings=SETTINGS):
+def run(table: Any, out: Any, *, endpoints: tuple[str, ...] = ("os", "dc"), settings: Any = SETTINGS) -> Any:
     return analyse(table, endpoints=endpoints, scheme=read_scheme(SCHEME), out=out, settings=settings)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("analysis")
     table = drawn(ai_ene_source="simulated")
     table.loc[:9, "m"] = "M1"
@@ -42,8 +44,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def numbers(made):
-    def refuse(word):
+def numbers(made: Any) -> Any:
+    def refuse(word: Any) -> None:
         raise AssertionError(f"{word} in analysis.json")
 
     return json.loads((made[1] / "analysis.json").read_text(), parse_constant=refuse)
@@ -52,13 +54,19 @@ def numbers(made):
 class Page(HTMLParser):
     """The cells of each table and the running text, drawings and style left out."""
 
-    def __init__(self, text):
+    def __init__(self, text: Any) -> None:
         super().__init__()
-        self.tables, self.text, self.ids, self.links = {}, [], set(), []
-        self._name, self._cell, self._quiet, self._row = None, None, 0, None
+        self.tables: dict[str, list[Any]] = {}
+        self.text: list[str] = []
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self._name: Any = None
+        self._cell: Any = None
+        self._row: Any = None
+        self._quiet = 0
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: Any, attrs: Any) -> None:
         attrs = dict(attrs)
         if "id" in attrs:
             self.ids.add(attrs["id"])
@@ -72,7 +80,7 @@ class Page(HTMLParser):
         if tag == "td":
             self._cell = ""
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         self._quiet -= tag in ("svg", "style")
         if tag == "td":
             self._row.append(self._cell)
@@ -82,7 +90,7 @@ class Page(HTMLParser):
         if tag == "table":
             self._name = None
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         if self._quiet:
             return
         if self._cell is not None:
@@ -92,11 +100,11 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(made):
+def page(made: Any) -> Any:
     return Page((made[1] / "report.html").read_text())
 
 
-def test_every_cell_of_the_page_is_a_number_of_the_json(page, numbers):
+def test_every_cell_of_the_page_is_a_number_of_the_json(page: Any, numbers: Any) -> None:
     assert set(page.tables) == set(numbers["tables"])
     for name, table in numbers["tables"].items():
         columns = [Column(**c) for c in table["columns"]]
@@ -107,14 +115,14 @@ def test_every_cell_of_the_page_is_a_number_of_the_json(page, numbers):
             assert [c for c in zip(cells, wanted, strict=True) if c[0] not in ("", c[1])] == []
 
 
-def test_every_number_in_the_running_text_is_in_the_json(page, numbers):
+def test_every_number_in_the_running_text_is_in_the_json(page: Any, numbers: Any) -> None:
     strings = " ".join(_strings(numbers))
     for text in page.text:
         for number in re.findall(r"\d+(?:\.\d+)?", text):
             assert number in strings, text
 
 
-def _strings(value):
+def _strings(value: Any) -> Any:
     if isinstance(value, dict):
         return [s for k, v in value.items() for s in (k, *_strings(v))]
     if isinstance(value, list):
@@ -122,7 +130,7 @@ def _strings(value):
     return [str(value)]
 
 
-def test_the_flow_adds_up(numbers, made):
+def test_the_flow_adds_up(numbers: Any, made: Any) -> None:
     steps = [r for r in numbers["tables"]["flow"]["rows"] if r["left"] is not None]
     at = 240
     for row in steps:
@@ -135,7 +143,7 @@ def test_the_flow_adds_up(numbers, made):
     assert len({r["patient_id"] for r in gone}) == 22
 
 
-def test_simulated_stands_in_every_output(made):
+def test_simulated_stands_in_every_output(made: Any) -> None:
     analysis, out = made
     assert analysis.simulated
     assert "SIMULATED" in (out / "report.html").read_text()
@@ -148,7 +156,7 @@ def test_simulated_stands_in_every_output(made):
         assert table.read_text().splitlines()[0].endswith("ai_ene_source"), table.name
 
 
-def test_a_measured_count_is_never_called_simulated(tmp_path):
+def test_a_measured_count_is_never_called_simulated(tmp_path: Path) -> None:
     settings = AnalysisSettings(bootstraps=0, jobs=1, hpv_strata=False, covariates=("age",))
     run(drawn(60), tmp_path, endpoints=("os",), settings=settings)
     for file in tmp_path.rglob("*"):
@@ -156,7 +164,7 @@ def test_a_measured_count_is_never_called_simulated(tmp_path):
             assert "simulated ai-ene" not in file.read_text().lower(), file.name
 
 
-def test_the_same_table_gives_the_same_bytes(tmp_path):
+def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
     table = drawn(70)
     settings = AnalysisSettings(bootstraps=3, jobs=1, hpv_strata=False, covariates=("hpv", "age"))
     digests = []
@@ -167,7 +175,7 @@ def test_the_same_table_gives_the_same_bytes(tmp_path):
     assert digests[0] == digests[1]
 
 
-def test_the_page_needs_nothing_from_outside(made, page):
+def test_the_page_needs_nothing_from_outside(made: Any, page: Any) -> None:
     text = (made[1] / "report.html").read_text()
     assert not re.findall(r'(?:src|xlink:href|href)="(?:https?:)?//', text)
     assert "<script" not in text
@@ -179,7 +187,7 @@ def test_the_page_needs_nothing_from_outside(made, page):
             assert (made[1] / link).exists(), link
 
 
-def test_every_figure_has_its_files_and_says_what_it_shows(made, numbers):
+def test_every_figure_has_its_files_and_says_what_it_shows(made: Any, numbers: Any) -> None:
     assert numbers["figures"]
     for name, figure in numbers["figures"].items():
         for ending in ("svg", "png", "csv", "txt"):
@@ -193,18 +201,18 @@ def test_every_figure_has_its_files_and_says_what_it_shows(made, numbers):
         assert all(w in figure["legend"] for w in ("n = ", "events = ", "95% intervals", "p "))
 
 
-def test_no_two_texts_of_a_figure_overlap(made):
+def test_no_two_texts_of_a_figure_overlap(made: Any) -> None:
     import matplotlib as mpl
 
     from aiene.report.style import RC
 
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC):  # type: ignore[arg-type]
         for name, figure in made[0].figures.items():
             drawing = figure.draw()
             assert _overlaps(drawing) == [], name
 
 
-def _overlaps(drawing):
+def _overlaps(drawing: Any) -> Any:
     from matplotlib.text import Text
 
     drawing.canvas.draw()
@@ -222,7 +230,7 @@ def _overlaps(drawing):
     ]
 
 
-def _ticks_outside(drawing):
+def _ticks_outside(drawing: Any) -> Any:
     """Labels that the library keeps and does not draw."""
     unseen = set()
     for axes in drawing.axes:
@@ -234,7 +242,7 @@ def _ticks_outside(drawing):
     return unseen
 
 
-def test_axes_of_curves_start_at_zero_and_carry_an_aligned_risk_table(made):
+def test_axes_of_curves_start_at_zero_and_carry_an_aligned_risk_table(made: Any) -> None:
     for figure in made[0].figures.values():
         if figure.draw.func is draw_curves:
             drawing = figure.draw()
@@ -246,18 +254,18 @@ def test_axes_of_curves_start_at_zero_and_carry_an_aligned_risk_table(made):
                 assert plot.get_position().x1 == risk.get_position().x1
 
 
-def test_groups_differ_in_dashes_and_markers_not_in_colour_alone():
+def test_groups_differ_in_dashes_and_markers_not_in_colour_alone() -> None:
     from aiene.report.style import look
 
     for part in ("dashes", "marker", "hatch", "colour"):
         assert len({str(getattr(look(number), part)) for number in range(7)}) == 7
 
 
-def _figure(draw, content):
+def _figure(draw: Any, content: Any) -> Any:
     return Figure("name", "title", "legend", partial(draw, content), {})
 
 
-def test_a_drawing_carries_no_date_and_no_program():
+def test_a_drawing_carries_no_date_and_no_program() -> None:
     content = {
         "labels": ["0"],
         "series": [{"label": "a", "value": [1.0], "count": [3]}],
@@ -270,7 +278,7 @@ def test_a_drawing_carries_no_date_and_no_program():
     assert b"Software" not in first.png
 
 
-def test_checklists_point_into_the_page_or_to_the_authors(page, numbers):
+def test_checklists_point_into_the_page_or_to_the_authors(page: Any, numbers: Any) -> None:
     assert len(numbers["checklists"]["REMARK"]) == 20
     assert len(numbers["checklists"]["TRIPOD+AI"]) == 27
     for rows in numbers["checklists"].values():
@@ -278,13 +286,13 @@ def test_checklists_point_into_the_page_or_to_the_authors(page, numbers):
             assert row["found"] == "" or row["anchor"] in page.ids
 
 
-def test_methods_name_versions_settings_and_the_scheme(made, numbers):
+def test_methods_name_versions_settings_and_the_scheme(made: Any, numbers: Any) -> None:
     methods = numbers["methods"]
     for word in ("lifelines", "comprisk", "seed 20260101", SCHEME, "Efron", "Aalen-Johansen", "4 bootstrap"):
         assert word in methods
 
 
-def test_old_and_new_are_compared_on_the_same_patients(numbers):
+def test_old_and_new_are_compared_on_the_same_patients(numbers: Any) -> None:
     rows = numbers["tables"]["c_os"]["rows"]
     assert all(0 <= row["lower"] <= row["upper"] <= 1 for row in rows)
     models = {r["key"] for r in rows if r["contest"] == "base"}
@@ -297,7 +305,7 @@ def test_old_and_new_are_compared_on_the_same_patients(numbers):
             assert row["corrected"] == pytest.approx(row["apparent"] - row["optimism"])
 
 
-def test_an_interval_with_an_open_end_is_drawn_as_an_arrow_and_not_a_crash():
+def test_an_interval_with_an_open_end_is_drawn_as_an_arrow_and_not_a_crash() -> None:
     from aiene.report.style import render
 
     row = {"label": "T4", "head": False, "value": 9.0, "low": 1.2, "high": None, "text": "9.00", "look": 0}

@@ -5,23 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from aiene.risk.analyse.calculator import calculator_page, nomogram
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import with_one_edition
+from aiene.risk.analyse.locked_chapter import calculator_page, nomogram
 from aiene.risk.analyse.locked_model import lock
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.settings import AnalysisSettings
 from builders.risk_cohorts import drawn
 
 COVARIATES = ("hpv", "pack_years", "t", "age")
 TABLE = with_one_edition(make_cohort(drawn(400), AnalysisSettings()).table, COVARIATES)
 
 
-def locked(endpoint):
+def locked(endpoint: Any) -> Any:
     outcome, _ = outcome_of(TABLE, endpoint)
     sample = make_sample("all", "All patients", TABLE, outcome, COVARIATES)
     return lock(sample, cap=5, years=(2.0, 5.0), with_marker=True, scheme="s"), sample
@@ -30,7 +32,7 @@ def locked(endpoint):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 @pytest.mark.parametrize("endpoint", ["os", "dc"])
-def test_the_page_computes_the_risks_of_the_locked_model(tmp_path, endpoint):
+def test_the_page_computes_the_risks_of_the_locked_model(tmp_path: Path, endpoint: str) -> None:
     model, sample = locked(endpoint)
     (tmp_path / "c.html").write_text(calculator_page(model, banner=""))
     row = int(np.flatnonzero(sample.design.complete & (sample.count > 0))[0])
@@ -47,7 +49,7 @@ def test_the_page_computes_the_risks_of_the_locked_model(tmp_path, endpoint):
     assert risks == pytest.approx(wanted, abs=1e-9)
 
 
-def test_the_page_is_one_file_that_says_what_it_is_not():
+def test_the_page_is_one_file_that_says_what_it_is_not() -> None:
     model, _ = locked("os")
     text = calculator_page(model, banner="SIMULATED")
     assert "not a medical device" in text
@@ -59,10 +61,10 @@ def test_the_page_is_one_file_that_says_what_it_is_not():
 
 
 @pytest.mark.parametrize("endpoint", ["os", "dc"])
-def test_points_of_the_nomogram_add_up_to_the_risk_of_the_model(endpoint):
+def test_points_of_the_nomogram_add_up_to_the_risk_of_the_model(endpoint: str) -> None:
     model, sample = locked(endpoint)
     figure = nomogram(model, sample)
-    content = figure.draw.args[0]
+    content = figure.draw.args[0]  # type: ignore[attr-defined]
     axes = {a["label"]: dict(a["values"]) for a in content["axes"]}
     assert max(p for a in axes.values() for p in a.values()) == pytest.approx(100)
     assert min(p for a in axes.values() for p in a.values()) == pytest.approx(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.incremental_value import internal_external_validation
 from aiene.risk.analyse.model_comparison import Added, Model, ModelComparison, matrices_without
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.cox_model import fit_cox
 
 RANDOM = np.random.default_rng(3)
@@ -24,16 +25,16 @@ EVENT = (TIME < 4).astype(int)
 LAST = np.minimum(TIME, 4)
 
 
-def comparison(event=EVENT):
+def comparison(event: Any = EVENT) -> Any:
     outcome = Outcome("os", np.arange(N), LAST, event, event)
-    matrix = pd.DataFrame({f"g{r}": (r == RANKS).astype(float) for r in (1, 2, 3)})
+    matrix = pd.DataFrame({f"g{r}": (r == RANKS).astype(float) for r in (1, 2, 3)})  # type: ignore[attr-defined]
     old, new = Model("old", "Old", matrix, RANKS, ("0", "1", "2", "3")), matrix.assign(n_ai_ene=COUNT)
     nothing = np.zeros(0, dtype=int)
     of = ("base", "Old", "All patients", outcome, old, Model("new", "New", new), None, nothing, nothing)
     return replace(ModelComparison(*of), center=CENTRE)
 
 
-def test_groups_without_an_event_elsewhere_are_joined_and_the_held_centre_has_no_say():
+def test_groups_without_an_event_elsewhere_are_joined_and_the_held_centre_has_no_say() -> None:
     held = CENTRE == "C"
     event = np.where(~held & (RANKS == 0), 0, EVENT)  # only centre C has events in group 0
     found = matrices_without(comparison(event), held)
@@ -44,13 +45,13 @@ def test_groups_without_an_event_elsewhere_are_joined_and_the_held_centre_has_no
         pd.testing.assert_frame_equal(matrix, found[name])
 
 
-def test_a_group_that_only_the_held_centre_has_is_taken_for_the_next_worse():
+def test_a_group_that_only_the_held_centre_has_is_taken_for_the_next_worse() -> None:
     held = (CENTRE == "C") | (RANKS == 2)
     found = matrices_without(comparison(), held)["old"]
     assert (found.loc[RANKS == 2].to_numpy() == found.loc[RANKS == 3].to_numpy()[0]).all()
 
 
-def test_slopes_are_there_where_groups_are_sparse_and_are_those_of_a_fit_by_hand():
+def test_slopes_are_there_where_groups_are_sparse_and_are_those_of_a_fit_by_hand() -> None:
     held = CENTRE == "C"
     event = np.where(~held & (RANKS == 0), 0, EVENT)
     added = Added()

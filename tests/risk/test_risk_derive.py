@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,6 @@ import pytest
 from aiene.risk.analyse.cohort import make_cohort
 from aiene.risk.analyse.derive.chapter import derive_chapter, scheme_file
 from aiene.risk.analyse.derive.search import class_of, search
-from aiene.risk.analyse.derive.tree import tree_table
 from aiene.risk.analyse.derive.validate import (
     GAIN,
     Data,
@@ -20,18 +21,19 @@ from aiene.risk.analyse.derive.validate import (
     permuted,
     split_mask,
     split_rows,
+    tree_table,
 )
 from aiene.risk.analyse.grouping import make_groupings
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
-from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import stratify
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import SCHEME, drawn
 
 
-def planted(n=500, cut=3, seed=4):
+def planted(n: Any = 500, cut: Any = 3, seed: Any = 4) -> Any:
     random = np.random.default_rng(seed)
     base, count = random.integers(0, 3, n), random.integers(0, 6, n)
     hazard = 0.1 * np.exp(0.7 * base + 1.6 * (count >= cut))
@@ -39,7 +41,7 @@ def planted(n=500, cut=3, seed=4):
     return np.minimum(time, last), (time <= last).astype(int), base, count
 
 
-def test_the_search_finds_a_planted_cut_and_lists_every_candidate():
+def test_the_search_finds_a_planted_cut_and_lists_every_candidate() -> None:
     time, event, base, count = planted()
     found = search(time, event, base, count, n_bases=3)
     assert 3 in found.cutoffs
@@ -52,7 +54,7 @@ def test_the_search_finds_a_planted_cut_and_lists_every_candidate():
     assert len([t for t in found.trials if t.step == "groups"]) > 2
 
 
-def test_the_test_part_takes_no_part_in_the_derivation():
+def test_the_test_part_takes_no_part_in_the_derivation() -> None:
     time, event, base, count = planted()
     train = split_mask(event, AnalysisSettings())
     before = search(time[train], event[train], base[train], count[train], n_bases=3)
@@ -63,7 +65,7 @@ def test_the_test_part_takes_no_part_in_the_derivation():
     assert abs(event[train].mean() - event[~train].mean()) < 0.02
 
 
-def test_a_useless_count_gains_in_appearance_and_not_after_correction():
+def test_a_useless_count_gains_in_appearance_and_not_after_correction() -> None:
     time, event, base, _ = planted()
     gains, corrected = [], []
     for seed in range(3):
@@ -76,25 +78,25 @@ def test_a_useless_count_gains_in_appearance_and_not_after_correction():
     assert abs(np.mean(corrected)) < 0.015
 
 
-def test_a_real_count_stands_out_from_shuffled_ones():
+def test_a_real_count_stands_out_from_shuffled_ones() -> None:
     time, event, base, count = planted()
     (table,) = permuted(Data(time, event, base, count, 3), AnalysisSettings(permutations=25, derive="nested"))
-    assert table.rows[0]["verdict"].startswith("above")
-    assert table.rows[0]["observed"] > table.rows[0]["upper"]
+    assert table.rows[0]["verdict"].startswith("above")  # type: ignore[call-overload, union-attr]
+    assert table.rows[0]["observed"] > table.rows[0]["upper"]  # type: ignore[call-overload, union-attr]
 
 
-def test_too_few_events_leave_the_old_groups():
+def test_too_few_events_leave_the_old_groups() -> None:
     time, event, base, count = planted(60)
     found = search(time, event * (np.arange(60) < 12), base, count, n_bases=3)
     assert found.cutoffs == ()
     np.testing.assert_array_equal(found.assign(base, count), base)
 
 
-def test_classes_of_counts():
+def test_classes_of_counts() -> None:
     np.testing.assert_array_equal(class_of(np.array([0, 1, 2, 3, 9]), (1, 3)), [0, 1, 1, 2, 2])
 
 
-def test_derived_groups_are_judged_by_centres_too():
+def test_derived_groups_are_judged_by_centres_too() -> None:
     table = drawn(360, seed=6, effect=0.8)
     rank = {"low": 0, "intermediate": 1, "high": 2}
     base = np.array([rank.get(b, 0) for b in table["rtog0129"]])
@@ -110,7 +112,14 @@ def test_derived_groups_are_judged_by_centres_too():
     assert 0 <= pooled[GAIN]["i2"] <= 1
 
 
-def cohort_of(n, seed, *, hazard_ratio, rates=(1.0, 1.8, 3.0), rate=0.035):
+def cohort_of(
+    n: Any,
+    seed: Any,
+    *,
+    hazard_ratio: Any,
+    rates: tuple[float, float, float] = (1.0, 1.8, 3.0),
+    rate: float = 0.035,
+) -> Any:
     """Old groups with the given relative rates and a skewed count that knows nothing of them."""
     random = np.random.default_rng(seed)
     base = random.choice(3, n, p=[0.45, 0.3, 0.25])
@@ -120,7 +129,7 @@ def cohort_of(n, seed, *, hazard_ratio, rates=(1.0, 1.8, 3.0), rate=0.035):
     return Data(np.minimum(time, last), (time <= last).astype(int), base, count, 3)
 
 
-def split_gain(data, settings):
+def split_gain(data: Any, settings: Any) -> Any:
     """Gain of the test part with its p, what was found, and the test part."""
     test = ~split_mask(data.event, settings)
     found = data.derive(np.flatnonzero(~test))
@@ -128,7 +137,7 @@ def split_gain(data, settings):
     return gain, found, test
 
 
-def test_a_wrong_order_of_the_old_groups_is_not_credited_to_a_useless_count():
+def test_a_wrong_order_of_the_old_groups_is_not_credited_to_a_useless_count() -> None:
     """With the old groups upside down any grouping that ignores them beats their given rank."""
     gains, significant = [], 0
     for seed in range(40):
@@ -142,7 +151,7 @@ def test_a_wrong_order_of_the_old_groups_is_not_credited_to_a_useless_count():
     assert significant <= 4  # P = 0.05 for more than 4 of 40 at 5 %
 
 
-def test_derived_groups_keep_at_least_half_of_what_cox_gains_from_the_count():
+def test_derived_groups_keep_at_least_half_of_what_cox_gains_from_the_count() -> None:
     derived, by_cox = [], []
     for seed in range(25):
         data = cohort_of(1000, seed, hazard_ratio=1.3)
@@ -161,7 +170,7 @@ def test_derived_groups_keep_at_least_half_of_what_cox_gains_from_the_count():
     assert np.mean(derived) > 0.5 * np.mean(by_cox)
 
 
-def test_where_no_cut_off_is_found_nothing_is_different_and_has_no_interval():
+def test_where_no_cut_off_is_found_nothing_is_different_and_has_no_interval() -> None:
     data = cohort_of(300, 2, hazard_ratio=1.0, rate=0.01)
     gain, found, _ = split_gain(data, AnalysisSettings(bootstraps=50))
     assert found.cutoffs == ()
@@ -175,7 +184,7 @@ def test_where_no_cut_off_is_found_nothing_is_different_and_has_no_interval():
     assert (same["value"], np.isnan(same["lower"])) == (0, True)
 
 
-def test_bounds_of_groups_never_split_what_the_order_cannot_tell_apart():
+def test_bounds_of_groups_never_split_what_the_order_cannot_tell_apart() -> None:
     data = cohort_of(800, 3, hazard_ratio=1.5)
     found = data.derive(np.arange(800))
     assert found.cutoffs
@@ -187,7 +196,9 @@ def test_bounds_of_groups_never_split_what_the_order_cannot_tell_apart():
 
 
 @pytest.mark.parametrize(("effect", "how"), [(0.8, "split"), (0.0, "nested")])
-def test_the_chapter_says_who_chose_and_draws_derived_groups_only_where_there_are_some(tmp_path, effect, how):
+def test_the_chapter_says_who_chose_and_draws_derived_groups_only_where_there_are_some(
+    tmp_path: Path, effect: float, how: Any
+) -> None:
     settings = AnalysisSettings(
         bootstraps=4, permutations=2, derive=how, derive_endpoint="os", folds=3, repeats=1, jobs=1
     )
@@ -195,7 +206,7 @@ def test_the_chapter_says_who_chose_and_draws_derived_groups_only_where_there_ar
     scheme = read_scheme(SCHEME)
     groupings = make_groupings(cohort.table, scheme)
     section, part = derive_chapter(cohort, groupings, scheme, ("os",), settings, tmp_path, None)
-    tables = {i.name: i for i in section.items if hasattr(i, "rows")}
+    tables: Any = {i.name: i for i in section.items if hasattr(i, "rows")}  # type: ignore[union-attr]
     if effect:
         written = (tmp_path / "scheme_derived.toml").read_text()
         assert "the training part of" in written
@@ -210,7 +221,7 @@ def test_the_chapter_says_who_chose_and_draws_derived_groups_only_where_there_ar
     assert not part.skipped
 
 
-def test_with_ajcc8_as_base_each_chapter_has_its_own_search_and_scheme(tmp_path):
+def test_with_ajcc8_as_base_each_chapter_has_its_own_search_and_scheme(tmp_path: Path) -> None:
     settings = AnalysisSettings(
         bootstraps=4, permutations=2, derive="split", derive_endpoint="os", jobs=1, hpv_strata=False
     )
@@ -224,7 +235,7 @@ def test_with_ajcc8_as_base_each_chapter_has_its_own_search_and_scheme(tmp_path)
     cohort = make_cohort(stratify(plain, pooled), settings)
     groupings = make_groupings(cohort.table, pooled)
     section, _ = derive_chapter(cohort, groupings, pooled, ("os",), settings, tmp_path, None)
-    tables = {i.name: i for i in section.items if hasattr(i, "rows")}
+    tables: Any = {i.name: i for i in section.items if hasattr(i, "rows")}  # type: ignore[union-attr]
     names = [(type(i), i.name) for i in section.items if hasattr(i, "name")]
     assert len(names) == len(set(names))
     assert {"derived_worth_p16_positive", "derived_worth_p16_negative"} <= set(tables)
@@ -240,7 +251,7 @@ def test_with_ajcc8_as_base_each_chapter_has_its_own_search_and_scheme(tmp_path)
     assert (tmp_path / scheme_file("p16_positive")).exists()
 
 
-def test_the_tree_finds_a_planted_jump_and_its_c_is_that_of_other_patients():
+def test_the_tree_finds_a_planted_jump_and_its_c_is_that_of_other_patients() -> None:
     random = np.random.default_rng(8)
     n = 1200
     base, count = random.integers(0, 3, n), np.minimum(random.poisson(1.2, n), 6)
@@ -260,7 +271,7 @@ def test_the_tree_finds_a_planted_jump_and_its_c_is_that_of_other_patients():
     assert "too high" in same.note
 
 
-def test_a_tree_of_a_count_that_says_nothing_does_not_split_by_it():
+def test_a_tree_of_a_count_that_says_nothing_does_not_split_by_it() -> None:
     data = cohort_of(800, 4, hazard_ratio=1.0)
     train = np.arange(800) % 2 == 0
     rows = tree_table(data, train, data.derive(np.flatnonzero(train)), ("low", "middle", "high")).rows

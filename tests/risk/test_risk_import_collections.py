@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +16,7 @@ from aiene.risk.importers.source import ImportOptions
 DAY = 1 / 365.25
 
 
-def written(tmp_path, table, name="t.csv", **how):
+def written(tmp_path: Path, table: Any, name: str = "t.csv", **how: Any) -> Any:
     path = tmp_path / name
     if name.endswith(".xlsx"):
         table.to_excel(path, index=False, **how)
@@ -52,7 +55,7 @@ RADCURE = pd.DataFrame(
 )
 
 
-def test_radcure_is_understood_code_by_code(tmp_path):
+def test_radcure_is_understood_code_by_code(tmp_path: Path) -> None:
     made = import_table(written(tmp_path, RADCURE), "radcure")
     t = made.table
     assert t["site"].tolist() == ["oropharynx", "larynx", "unknown_primary", "other"]
@@ -76,12 +79,12 @@ def test_radcure_is_understood_code_by_code(tmp_path):
     assert any("before RT start in row 4" in w for w in made.warnings)
 
 
-def test_radcures_possible_failures_count_by_the_users_word(tmp_path):
+def test_radcures_possible_failures_count_by_the_users_word(tmp_path: Path) -> None:
     made = import_table(written(tmp_path, RADCURE), "radcure", options=ImportOptions(possible_is_event=True))
     assert made.table["lrf_event"].tolist() == [0, 1, 1, 0]
 
 
-def test_the_preview_says_what_each_code_was_taken_for(tmp_path):
+def test_the_preview_says_what_each_code_was_taken_for(tmp_path: Path) -> None:
     made = import_table(written(tmp_path, RADCURE), "radcure")
     line = next(line for line in made.preview if line.column == "hpv")
     assert line.source == "HPV"
@@ -89,7 +92,7 @@ def test_the_preview_says_what_each_code_was_taken_for(tmp_path):
     assert (line.n_known, line.n_missing) == (2, 2)
 
 
-def test_an_unknown_code_is_an_error_with_column_value_and_rows(tmp_path):
+def test_an_unknown_code_is_an_error_with_column_value_and_rows(tmp_path: Path) -> None:
     path = written(tmp_path, RADCURE.assign(HPV=["Yes, positive", "equivocal", "", "equivocal"]))
     with pytest.raises(InputError, match='HPV holds "equivocal" in rows 2, 4'):
         import_table(path, "radcure")
@@ -98,7 +101,7 @@ def test_an_unknown_code_is_an_error_with_column_value_and_rows(tmp_path):
     assert "counted as missing" in made.dropped[0]
 
 
-def test_a_date_that_is_none_is_an_error_with_its_rows(tmp_path):
+def test_a_date_that_is_none_is_an_error_with_its_rows(tmp_path: Path) -> None:
     path = written(
         tmp_path, RADCURE.assign(**{"Last FU": ["31/12/2011", "1/1/2012", "1/1/2013", "1/1/2014"]})
     )
@@ -106,7 +109,7 @@ def test_a_date_that_is_none_is_an_error_with_its_rows(tmp_path):
         import_table(path, "radcure")
 
 
-def test_a_missing_column_is_named(tmp_path):
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it has no column HPV, RT Start"):
         import_table(written(tmp_path, RADCURE.drop(columns=["HPV", "RT Start"])), "radcure")
 
@@ -134,7 +137,7 @@ PET = pd.DataFrame(
 )
 
 
-def pet_book(tmp_path, table=PET):
+def pet_book(tmp_path: Path, table: Any = PET) -> Any:
     path = tmp_path / "hn.xlsx"
     with pd.ExcelWriter(path) as book:
         table.to_excel(book, sheet_name="HGJ", index=False)
@@ -145,7 +148,7 @@ def pet_book(tmp_path, table=PET):
     return path
 
 
-def test_head_neck_pet_ct_reads_all_hospitals_and_leaves_the_footer(tmp_path):
+def test_head_neck_pet_ct_reads_all_hospitals_and_leaves_the_footer(tmp_path: Path) -> None:
     made = import_table(pet_book(tmp_path), "head-neck-pet-ct")
     t = made.table
     assert t["patient_id"].tolist() == ["HN-HGJ-001", "HN-HGJ-002", "HN-CHUM-001", "HN-CHUM-002"]
@@ -160,14 +163,14 @@ def test_head_neck_pet_ct_reads_all_hospitals_and_leaves_the_footer(tmp_path):
     assert made.provenance["time_origin"] == "diagnosis"
 
 
-def test_head_neck_pet_ct_can_count_from_the_start_of_treatment(tmp_path):
+def test_head_neck_pet_ct_can_count_from_the_start_of_treatment(tmp_path: Path) -> None:
     made = import_table(pet_book(tmp_path), "head-neck-pet-ct", options=ImportOptions(origin="rt_start"))
     assert made.table["os_time"][:2].to_numpy() == pytest.approx(np.array([521, 960]) * DAY)
     assert made.table["dm_time"][0] == pytest.approx(270 * DAY)
 
 
-def test_head_neck_pet_ct_lists_an_event_without_time(tmp_path):
-    table = PET.assign(**{"Time – diagnosis to DM (days)": [None, None, None]})
+def test_head_neck_pet_ct_lists_an_event_without_time(tmp_path: Path) -> None:
+    table = PET.assign(**{"Time – diagnosis to DM (days)": [None, None, None]})  # type: ignore[arg-type]
     made = import_table(pet_book(tmp_path, table), "head-neck-pet-ct")
     assert any(w.startswith("dm: time or event is missing in rows 1, 3") for w in made.warnings)
     assert pd.isna(made.table["dm_event"][0])
@@ -196,7 +199,7 @@ OPC = pd.DataFrame(
 )
 
 
-def test_opc_radiomics_is_experimental_and_warns_of_the_same_hospital(tmp_path):
+def test_opc_radiomics_is_experimental_and_warns_of_the_same_hospital(tmp_path: Path) -> None:
     made = import_table(written(tmp_path, OPC), "opc-radiomics", options=ImportOptions(origin="rt_start"))
     assert made.table["os_time"].to_numpy() == pytest.approx(np.array([670, 1450]) * DAY)
     assert made.table["dm_event"].tolist() == [1, 0]
@@ -206,7 +209,7 @@ def test_opc_radiomics_is_experimental_and_warns_of_the_same_hospital(tmp_path):
     assert any("RADCURE" in w for w in made.warnings)
 
 
-def test_a_copy_with_other_headers_is_read_by_a_mapping_of_headers(tmp_path):
+def test_a_copy_with_other_headers_is_read_by_a_mapping_of_headers(tmp_path: Path) -> None:
     mapping = tmp_path / "m.toml"
     mapping.write_text('[headers]\n"Trial PatientID" = "Pat"\n"Status(OS)" = "Vital"\n')
     table = OPC.rename(columns={"Trial PatientID": "Pat", "Status(OS)": "Vital"})
@@ -236,7 +239,7 @@ HNSCC = pd.DataFrame(
 )
 
 
-def test_hnscc_controls_are_inverted(tmp_path):
+def test_hnscc_controls_are_inverted(tmp_path: Path) -> None:
     made = import_table(written(tmp_path, HNSCC), "hnscc")
     t = made.table
     assert t["dm_event"].tolist() == [1, 0, 0]
@@ -267,7 +270,7 @@ MDA = pd.DataFrame(
 )
 
 
-def test_hnscc_mda_is_told_apart_by_its_headers(tmp_path):
+def test_hnscc_mda_is_told_apart_by_its_headers(tmp_path: Path) -> None:
     made = import_table(written(tmp_path, MDA, "m.xlsx"), "hnscc")
     t = made.table
     assert t["site"].tolist() == ["oropharynx", "larynx", "oropharynx"]
@@ -283,7 +286,7 @@ def test_hnscc_mda_is_told_apart_by_its_headers(tmp_path):
     assert said["edition_n"].tolist() == ["7", "7", "7"]
 
 
-def test_a_table_that_is_neither_of_hnscc_is_refused(tmp_path):
+def test_a_table_that_is_neither_of_hnscc_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it has neither the column"):
         import_table(written(tmp_path, OPC), "hnscc")
 
@@ -311,7 +314,7 @@ HN1 = pd.DataFrame(
 
 
 @pytest.mark.parametrize("dutch", [False, True])
-def test_hn1_is_read_in_both_releases(tmp_path, dutch):
+def test_hn1_is_read_in_both_releases(tmp_path: Path, dutch: bool) -> None:
     names = {
         "index_tumour_location": "tumor_locatie",
         "age_at_diagnosis": "leeftijd_diagnose",
@@ -329,7 +332,7 @@ def test_hn1_is_read_in_both_releases(tmp_path, dutch):
     assert t["treatment"].tolist() == ["crt", "rt"]
 
 
-def test_hn1_cannot_count_from_diagnosis(tmp_path):
+def test_hn1_cannot_count_from_diagnosis(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its times start at rt_start"):
         import_table(written(tmp_path, HN1), "hn1", options=ImportOptions(origin="diagnosis"))
 
@@ -345,13 +348,13 @@ CLINICAL = pd.DataFrame(
 ENDPOINT = pd.DataFrame({"PatientID": ["MDA-002", "CHUM-001"], "Relapse": [1, 0], "RFS": [400, 1461]})
 
 
-def hecktor22(tmp_path):
+def hecktor22(tmp_path: Path) -> Any:
     written(tmp_path, ENDPOINT, "hecktor2022_endpoint_training.csv")
     return written(tmp_path, CLINICAL, "hecktor2022_clinical_info_training.csv")
 
 
 @pytest.mark.parametrize("give", ["clinical", "endpoint", "folder"])
-def test_hecktor_2022_joins_its_two_tables(tmp_path, give):
+def test_hecktor_2022_joins_its_two_tables(tmp_path: Path, give: str) -> None:
     path = hecktor22(tmp_path)
     given = {
         "clinical": path,
@@ -371,7 +374,7 @@ def test_hecktor_2022_joins_its_two_tables(tmp_path, give):
     assert t["surgery_first"].tolist()[:2] == [False, True]
 
 
-def test_hecktor_2022_without_its_other_table_says_what_is_missing(tmp_path):
+def test_hecktor_2022_without_its_other_table_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no table"):
         import_table(written(tmp_path, CLINICAL, "hecktor2022_clinical_info_training.csv"), "hecktor")
 
@@ -387,7 +390,7 @@ HECKTOR25 = pd.DataFrame(
 )  # fmt: skip
 
 
-def test_hecktor_2025_takes_no_polarity_and_no_edition_that_is_not_said(tmp_path):
+def test_hecktor_2025_takes_no_polarity_and_no_edition_that_is_not_said(tmp_path: Path) -> None:
     path = tmp_path / "h.xlsx"
     with pd.ExcelWriter(path) as book:
         pd.DataFrame({"Column": ["x"]}).to_excel(book, sheet_name="Dictionary", index=False)
@@ -403,7 +406,7 @@ def test_hecktor_2025_takes_no_polarity_and_no_edition_that_is_not_said(tmp_path
     assert said["n8"].tolist() == ["N1", "N2"]
 
 
-def test_every_importer_refuses_a_foreign_table_in_one_sentence(tmp_path):
+def test_every_importer_refuses_a_foreign_table_in_one_sentence(tmp_path: Path) -> None:
     path = written(tmp_path, pd.DataFrame({"a": [1], "b": [2]}))
     for name in SOURCES:
         with pytest.raises(InputError) as caught:
@@ -411,12 +414,12 @@ def test_every_importer_refuses_a_foreign_table_in_one_sentence(tmp_path):
         assert str(caught.value).endswith(".")
 
 
-def test_an_unknown_source_names_those_that_are_known(tmp_path):
+def test_an_unknown_source_names_those_that_are_known(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="known are radcure, opc-radiomics"):
         import_table(written(tmp_path, OPC), "seer")
 
 
-def test_every_imported_table_can_be_written_and_read_again(tmp_path):
+def test_every_imported_table_can_be_written_and_read_again(tmp_path: Path) -> None:
     from aiene.risk.table.files import write_table
     from aiene.risk.table.read import read_table
 
@@ -429,8 +432,8 @@ def test_every_imported_table_can_be_written_and_read_again(tmp_path):
         assert len(canonical) >= len(made.columns) - 2
 
 
-def test_a_failure_before_the_chosen_origin_counts_at_time_0_and_is_told(tmp_path):
-    table = PET.assign(**{"Time – diagnosis to DM (days)": [10, None, None]})
+def test_a_failure_before_the_chosen_origin_counts_at_time_0_and_is_told(tmp_path: Path) -> None:
+    table = PET.assign(**{"Time – diagnosis to DM (days)": [10, None, None]})  # type: ignore[arg-type]
     made = import_table(
         pet_book(tmp_path, table), "head-neck-pet-ct", options=ImportOptions(origin="rt_start")
     )

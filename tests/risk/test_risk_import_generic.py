@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from aiene.errors import InputError, TableError, UsageError
-from aiene.risk.importers.mapping import read_mapping, template
+from aiene.risk.importers.generic import read_mapping, template
 from aiene.risk.importers.registry import import_table
 from aiene.risk.importers.source import ImportOptions
 from aiene.risk.table.columns import BY_NAME
@@ -41,8 +43,8 @@ largest_node_cm = "mm"
 
 
 @pytest.fixture
-def own(tmp_path):
-    def make(mapping=MAPPING, table=TABLE):
+def own(tmp_path: Path) -> Any:
+    def make(mapping: Any = MAPPING, table: Any = TABLE) -> Any:
         (tmp_path / "own.csv").write_text(table)
         (tmp_path / "map.toml").write_text(mapping)
         return import_table(tmp_path / "own.csv", "generic", tmp_path / "map.toml")
@@ -50,7 +52,7 @@ def own(tmp_path):
     return make
 
 
-def test_an_own_table_is_read_as_its_mapping_says(own):
+def test_an_own_table_is_read_as_its_mapping_says(own: Any) -> None:
     made = own()
     t = made.table
     assert t["os_time"].tolist() == [1.0, 2.0, 3.0]
@@ -81,24 +83,26 @@ def test_an_own_table_is_read_as_its_mapping_says(own):
         (("1 = 0\n2 = 1\n", "1 = 0\n"), 'Vital holds "2" in row 1'),
     ],
 )
-def test_a_mapping_that_leaves_something_open_is_refused_in_one_sentence(own, change, part):
+def test_a_mapping_that_leaves_something_open_is_refused_in_one_sentence(
+    own: Any, change: tuple[str, str], part: str
+) -> None:
     with pytest.raises(InputError) as caught:
         own(MAPPING.replace(*change))
     assert part in str(caught.value)
 
 
-def test_times_in_days_taken_for_months_are_warned_of(own):
+def test_times_in_days_taken_for_months_are_warned_of(own: Any) -> None:
     made = own(table=TABLE.replace("12,2", "900,2"))
     assert any("os_time reaches 75 years" in w for w in made.warnings)
 
 
-def test_generic_without_a_mapping_says_how_to_get_one(tmp_path):
+def test_generic_without_a_mapping_says_how_to_get_one(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(TABLE)
     with pytest.raises(UsageError, match="--template"):
         import_table(tmp_path / "own.csv", "generic")
 
 
-def test_the_users_origin_goes_before_the_mappings(tmp_path):
+def test_the_users_origin_goes_before_the_mappings(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(TABLE)
     (tmp_path / "map.toml").write_text(MAPPING)
     options = ImportOptions(origin="diagnosis")
@@ -106,7 +110,7 @@ def test_the_users_origin_goes_before_the_mappings(tmp_path):
     assert made.provenance["time_origin"] == "diagnosis"
 
 
-def test_the_template_is_toml_and_knows_every_column():
+def test_the_template_is_toml_and_knows_every_column() -> None:
     text = template(["Patient ID", "HPV", "os_time", 'odd "header"'])
     content = tomllib.loads(text)
     assert content["columns"] == {"patient_id": "Patient ID", "hpv": "HPV", "os_time": "os_time"}
@@ -116,12 +120,12 @@ def test_the_template_is_toml_and_knows_every_column():
     assert tomllib.loads(template()) == {"columns": {}, "constants": {}, "units": {}}
 
 
-def test_the_template_uncommented_is_a_mapping(tmp_path):
+def test_the_template_uncommented_is_a_mapping(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text(template(["patient_id"]))
     assert read_mapping(tmp_path / "m.toml").columns == {"patient_id": "patient_id"}
 
 
-def test_no_mapping_file_is_one_sentence(tmp_path):
+def test_no_mapping_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it cannot be read"):
         read_mapping(tmp_path / "none.toml")
 
@@ -145,7 +149,7 @@ DAYS = (
 )
 
 
-def test_days_of_the_calendar_become_years_from_the_day_of_origin(own):
+def test_days_of_the_calendar_become_years_from_the_day_of_origin(own: Any) -> None:
     made = own(DATED, DAYS).table
     assert made["os_time"].tolist() == pytest.approx([1096 / 365.25, 731 / 365.25])
     assert made["dm_time"].tolist() == pytest.approx([366 / 365.25, 731 / 365.25])  # followed to the end
@@ -160,7 +164,7 @@ def test_days_of_the_calendar_become_years_from_the_day_of_origin(own):
         (DATED.replace('origin_date = "RT"', 'unit = "years"'), 'holds the day "01/02/2023" in rows 1, 2'),
     ],
 )
-def test_days_that_are_not_explained_are_refused(own, mapping, sentence):
+def test_days_that_are_not_explained_are_refused(own: Any, mapping: Any, sentence: str) -> None:
     with pytest.raises((InputError, TableError), match=sentence.replace("%", "[%]")) as caught:
         own(mapping, DAYS)
     assert str(caught.value).count("RT holds") < 2

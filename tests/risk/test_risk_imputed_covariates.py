@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from aiene.risk.analyse import imputed_covariates
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
-from aiene.risk.analyse.imputed_covariates import imputed_part
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.sensitivity import covariates
+from aiene.risk.analyse.sensitivity.covariates import imputed_part
 from builders.risk_cohorts import drawn
 
 
 @pytest.fixture
-def seen(monkeypatch):
+def seen(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the imputation was asked for and gave."""
     calls = []
-    real = imputed_covariates.impute
+    real = covariates.impute  # type: ignore[attr-defined]
 
-    def spy(*arguments, **words):
+    def spy(*arguments: Any, **words: Any) -> Any:
         calls.append((words, real(*arguments, **words)))
         return calls[-1][1]
 
-    monkeypatch.setattr(imputed_covariates, "impute", spy)
+    monkeypatch.setattr(covariates, "impute", spy)
     return calls
 
 
-def cohort(n=260):
+def cohort(n: Any = 260) -> Any:
     """Half of the pack-years are known by their class alone, smokers smoke more."""
     random = np.random.default_rng(5)
     table = drawn(n, seed=12)
     years = random.gamma(1.2, 18, n)
     missing = random.random(n) < 0.5
-    status = np.where(years > 12, "current", np.where(random.random(n) < 0.5, "former", None))
+    status = np.where(years > 12, "current", np.where(random.random(n) < 0.5, "former", None))  # type: ignore[call-overload]
     classes = np.where(years > 10, "gt10", "le10").astype(object)
     classes[missing & (random.random(n) < 0.2)] = None
     return table.assign(
@@ -44,7 +46,7 @@ def cohort(n=260):
     )
 
 
-def test_pack_years_are_imputed_within_their_class_and_death_and_smoking_predict(seen):
+def test_pack_years_are_imputed_within_their_class_and_death_and_smoking_predict(seen: Any) -> None:
     table = cohort()
     settings = AnalysisSettings(imputations=4, confidence=0.9)
     analysed = make_cohort(table, settings).table
@@ -66,6 +68,6 @@ def test_pack_years_are_imputed_within_their_class_and_death_and_smoking_predict
     others = holes & known.isna() & (own["smoking_status"] != "current")
     means = [(t["pack_years"][current].mean(), t["pack_years"][others].mean()) for t in imputed.tables]
     assert np.mean([a > b for a, b in means]) == 1
-    assert "within the patient's pack-years class" in shown.note
-    assert "90% intervals" in shown.note
-    assert "smoking status" in shown.note
+    assert "within the patient's pack-years class" in shown.note  # type: ignore[union-attr]
+    assert "90% intervals" in shown.note  # type: ignore[union-attr]
+    assert "smoking status" in shown.note  # type: ignore[union-attr]

@@ -11,8 +11,7 @@ import pytest
 
 from aiene.errors import InputError
 from aiene.risk.staging.own_edition import read_edition
-from aiene.risk.staging.patient import Inputs, StagingOptions, stage_patient, staging_columns
-from aiene.risk.staging.stage import stage_table
+from aiene.risk.staging.stage import Inputs, StagingOptions, stage_patient, stage_table, staging_columns
 
 HEAD = 'name = "mine"\nsource = "as edition 7"\nhpv = "{hpv}"\nextension = "{extension}"\n'
 PLAIN = HEAD.format(hpv="any", extension="none")
@@ -165,9 +164,7 @@ n = ["N0", "N1"]
 @pytest.mark.parametrize(
     ("whose", "column", "yes"), [("clinical", "clinical_ene", True), ("imaging", "iene_grade", 2)]
 )
-def test_the_extension_is_that_of_the_named_source(
-    tmp_path: Path, whose: str, column: str, yes: object
-) -> None:
+def test_the_extension_is_that_of_the_named_source(tmp_path: Path, whose: str, column: str, yes: Any) -> None:
     edition = read_edition(file_of(tmp_path, extension=whose, tables=EXTENSION))
     one = patient(n7="N2b", t7="T2", m="M0")
     made = [

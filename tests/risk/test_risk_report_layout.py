@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,10 @@ from aiene.risk.analyse.curve_panels import FEWEST_AT_RISK, cut
 from aiene.risk.analyse.descriptives import table_one
 from aiene.risk.analyse.grouping import Stratum, make_groupings
 from aiene.risk.analyse.key_results import key_results
-from aiene.risk.analyse.page_layout import laid_out, numbered, places
+from aiene.risk.analyse.output import laid_out, numbered, places
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import cox_part, make_sample
 from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn
@@ -31,16 +33,16 @@ COHORT = make_cohort(TABLE, SETTINGS)
 GROUPINGS = make_groupings(COHORT.table, read_scheme(SCHEME))
 
 
-def table(name, **row):
+def table(name: Any, **row: Any) -> Any:
     return Table(name, name.title(), (Column("a", "A"),), ({"a": "x", **row},))
 
 
-def outcome():
+def outcome() -> Any:
     time, event = COHORT.table["os_time"].to_numpy(float), COHORT.table["os_event"].to_numpy(int)
     return Outcome("os", np.arange(time.size), time, event, event)
 
 
-def test_key_results_are_read_off_the_tables_that_hold_them():
+def test_key_results_are_read_off_the_tables_that_hold_them() -> None:
     cox = table("cox_os_all", column="n_ai_ene", adj_n=90, adj_events=30, adj_hr=1.5, adj_lower=1.1,
                 adj_upper=2.0, adj_p=0.01)  # fmt: skip
     gain = table("optimism_os", population="All patients", contest="base", key="delta new", corrected=0.04,
@@ -55,7 +57,7 @@ def test_key_results_are_read_off_the_tables_that_hold_them():
     assert "RTOG-0129" in found.tables[0].columns[6].title
 
 
-def test_what_is_not_needed_at_once_is_folded_and_nothing_is_lost():
+def test_what_is_not_needed_at_once_is_folded_and_nothing_is_lost() -> None:
     items = (table("cox_os_all"), table("cox_os_hpv_positive"), table("forms_os_all"))
     (section,) = laid_out([Section("os-cox", "Regression", items)])
     assert section.items[0] == items[0]
@@ -67,17 +69,17 @@ def test_what_is_not_needed_at_once_is_folded_and_nothing_is_lost():
     assert same.items == items
 
 
-def test_numbers_of_tables_and_the_places_that_a_checklist_names():
+def test_numbers_of_tables_and_the_places_that_a_checklist_names() -> None:
     sections = laid_out([Section("os-cox", "Regression", (table("cox_os_all"), table("forms_os_all")))])
     found, labels = numbered(sections)
     assert found[0].title == "1. Regression"
-    assert found[0].items[0].title == "Table 1. Cox_Os_All"
+    assert found[0].items[0].title == "Table 1. Cox_Os_All"  # type: ignore[union-attr]
     assert labels == {"os-cox": "Section 1", "tab-cox_os_all": "Table 1", "tab-forms_os_all": "Table S1"}
     row = {"anchor": "os-cox", "shows": ["tab-forms_os_all", "tab-not-there"]}
     assert places(row, labels) == [("Section 1", "os-cox"), ("Table S1", "tab-forms_os_all")]
 
 
-def test_a_fold_is_closed_and_on_the_page():
+def test_a_fold_is_closed_and_on_the_page() -> None:
     from aiene.report.document import Document
 
     hidden = Fold("Two tables more", (table("inside"),))
@@ -87,7 +89,7 @@ def test_a_fold_is_closed_and_on_the_page():
     assert "<details open" not in text
 
 
-def test_a_curve_ends_where_fewer_than_ten_are_at_risk():
+def test_a_curve_ends_where_fewer_than_ten_are_at_risk() -> None:
     time = np.arange(1.0, 31.0)
     curve = {"time": [0.0, 5, 20, 28], "value": [1.0, 0.9, 0.5, 0.1], "low": [1.0] * 4, "high": [1.0] * 4}
     drawn_curve = cut(curve, time)
@@ -100,11 +102,11 @@ def test_a_curve_ends_where_fewer_than_ten_are_at_risk():
     assert few["band"] is False
 
 
-def test_panels_say_hazard_ratio_and_number_censored_and_the_csv_keeps_the_whole_curve():
+def test_panels_say_hazard_ratio_and_number_censored_and_the_csv_keeps_the_whole_curve() -> None:
     stratum = Stratum("all", "All patients", outcome(), GROUPINGS.marker.rank(COHORT.table), GROUPINGS.marker)
     part = survival_part([stratum], SETTINGS)
     figure = next(i for i in part.items if isinstance(i, Figure))
-    panel = figure.draw.args[0]["panels"][0]
+    panel = figure.draw.args[0]["panels"][0]  # type: ignore[attr-defined]
     assert panel["curves"][0]["label"].endswith(": HR 1")
     assert " to " in panel["curves"][1]["label"]
     censored = panel["risk"]["censored"]
@@ -115,7 +117,7 @@ def test_panels_say_hazard_ratio_and_number_censored_and_the_csv_keeps_the_whole
     assert max(figure.data["time"]) > max(t for c in panel["curves"] for t in c["time"])
 
 
-def test_table_one_is_in_clinical_order_with_words_and_standardised_differences():
+def test_table_one_is_in_clinical_order_with_words_and_standardised_differences() -> None:
     rows = table_one(COHORT, GROUPINGS.marker).rows
     order = list(dict.fromkeys(r["characteristic"] for r in rows))
     wanted = ["Patients", "Age, years", "Sex", "Pack-years", "Smoking", "HPV", "T, edition 7", "N, edition 7"]
@@ -131,10 +133,10 @@ def test_table_one_is_in_clinical_order_with_words_and_standardised_differences(
     assert first["Smoking"]["smd"] == 0
 
 
-def test_the_forest_has_references_patients_events_and_the_edition():
+def test_the_forest_has_references_patients_events_and_the_edition() -> None:
     sample = make_sample("all", "All patients", COHORT.table, outcome(), ("hpv", "t", "age"))
     figure = next(i for i in cox_part(sample, SETTINGS).items if isinstance(i, Figure))
-    rows = {r["label"]: r for r in figure.draw.args[0]["rows"]}
+    rows = {r["label"]: r for r in figure.draw.args[0]["rows"]}  # type: ignore[attr-defined]
     reference = rows["T, edition 7: T0-T2 (reference)"]
     assert (reference["value"], reference["low"]) == (1.0, None)
     complete = sample.complete()[0]
@@ -153,7 +155,7 @@ def test_the_forest_has_references_patients_events_and_the_edition():
     not (shutil.which("chromium") and shutil.which("pdfinfo") and shutil.which("pdftotext")),
     reason="needs chromium, poppler",
 )
-def test_four_endpoints_print_in_under_thirty_pages(tmp_path, monkeypatch):
+def test_four_endpoints_print_in_under_thirty_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import aiene.risk.analyse.output as output
 
     blank = (

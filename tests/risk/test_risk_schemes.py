@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from aiene.risk.schemes.scheme import (
 SOURCE = SchemeSource("prespecified", "the protocol", date="2026-01-01")
 
 
-def scheme(**changes):
+def scheme(**changes: Any) -> Any:
     base = {
         "name": "mine",
         "base": "rtog0129",
@@ -32,7 +34,7 @@ def scheme(**changes):
 
 
 @pytest.mark.parametrize("name", list_schemes())
-def test_every_shipped_scheme_reads_and_says_it_is_not_the_papers(name):
+def test_every_shipped_scheme_reads_and_says_it_is_not_the_papers(name: Any) -> None:
     made = read_scheme(name)
     assert made.name == name
     assert made.source.kind == "prespecified"
@@ -41,7 +43,7 @@ def test_every_shipped_scheme_reads_and_says_it_is_not_the_papers(name):
     assert set(made.mapping) == set(BASE_GROUPS[made.base])
 
 
-def test_the_count_alone_is_shipped():
+def test_the_count_alone_is_shipped() -> None:
     made = read_scheme("count-0-1-2plus")
     assert (made.base, made.cutoffs, made.classes) == ("none", (1, 2), ("0", "1", ">=2"))
     assert [made.combined("all", n) for n in (0, 1, 2, 9)] == [
@@ -52,7 +54,7 @@ def test_the_count_alone_is_shipped():
     ]
 
 
-def test_classes_are_named_by_their_cutoffs():
+def test_classes_are_named_by_their_cutoffs() -> None:
     assert scheme().classes == ("0", "1-2", ">=3")
     assert [scheme().combined("intermediate", n) for n in (0, 1, 2, 3)] == ["a", "b", "b", "b"]
 
@@ -77,23 +79,23 @@ def test_classes_are_named_by_their_cutoffs():
         ({"mapping": {**scheme().mapping, "low": ("b", "a", "b")}}, "low gets better with more n_ai_ene"),
         ({"mapping": {**scheme().mapping, "low": ("c", "c", "c")}}, "a worse base group gets a better group"),
         ({"source": SchemeSource("derived", "us")}, "must state source.cohort and source.method"),
-        ({"source": SchemeSource("guessed", "us")}, "prespecified or derived"),
+        ({"source": SchemeSource("guessed", "us")}, "prespecified or derived"),  # type: ignore[arg-type]
         ({"source": SchemeSource("prespecified", "")}, "source.by"),
     ],
 )
-def test_a_scheme_with_a_hole_is_refused_in_one_sentence(changes, part):
+def test_a_scheme_with_a_hole_is_refused_in_one_sentence(changes: dict[str, Any], part: str) -> None:
     with pytest.raises(UsageError) as caught:
         scheme(**changes)
     assert part in str(caught.value)
 
 
-def test_a_scheme_that_is_not_monotone_must_say_so():
+def test_a_scheme_that_is_not_monotone_must_say_so() -> None:
     made = scheme(mapping={**scheme().mapping, "low": ("c", "a", "b")}, monotone=False)
     assert made.combined("low", 0) == "c"
 
 
 @pytest.mark.parametrize("made", [scheme(), *(read_scheme(n) for n in list_schemes())], ids=lambda s: s.name)
-def test_a_scheme_written_is_the_scheme_read_and_keeps_its_hash(tmp_path, made):
+def test_a_scheme_written_is_the_scheme_read_and_keeps_its_hash(tmp_path: Path, made: Any) -> None:
     derived = replace(
         made, source=SchemeSource("derived", "us", cohort="ours", seed=7, method="search"), horizon_years=5.0
     )
@@ -105,7 +107,7 @@ def test_a_scheme_written_is_the_scheme_read_and_keeps_its_hash(tmp_path, made):
         assert again.file_sha256
 
 
-def test_any_change_of_the_content_changes_the_hash():
+def test_any_change_of_the_content_changes_the_hash() -> None:
     hashes = {
         scheme().sha256,
         scheme(cutoffs=(1, 2)).sha256,
@@ -127,7 +129,7 @@ def test_any_change_of_the_content_changes_the_hash():
         ("\xff", "it is not TOML"),
     ],
 )
-def test_a_file_that_is_no_scheme_is_one_sentence(tmp_path, text, part):
+def test_a_file_that_is_no_scheme_is_one_sentence(tmp_path: Path, text: str, part: str) -> None:
     path = tmp_path / "s.toml"
     path.write_bytes(text.encode("latin1"))
     with pytest.raises(InputError) as caught:
@@ -135,12 +137,12 @@ def test_a_file_that_is_no_scheme_is_one_sentence(tmp_path, text, part):
     assert part in str(caught.value)
 
 
-def test_an_unknown_name_lists_those_that_are_shipped():
+def test_an_unknown_name_lists_those_that_are_shipped() -> None:
     with pytest.raises(UsageError, match="count-0-1-2plus"):
         read_scheme("jco-2025")
 
 
-def test_none_is_shipped_under_the_papers_name():
+def test_none_is_shipped_under_the_papers_name() -> None:
     for name in list_schemes():
         content = read_scheme(name).content()
         assert not any(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,12 +13,11 @@ from aiene.report.document import Figure, Section, Table
 from aiene.risk.analyse.bootstrap_refit import Pairs
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.grouping import Grouping, Stratum
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.sensitivity.centre_effect import centre_part
-from aiene.risk.analyse.sensitivity.node_burden import burden_part, check_also
-from aiene.risk.analyse.sensitivity.subgroups import multiplicity_section, subgroups_part
+from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also
+from aiene.risk.analyse.sensitivity.subgroups import centre_part, multiplicity_section, subgroups_part
 from aiene.risk.analyse.sensitivity.time_effect import e_value, groups_part, models_part
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox import cox
 from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import drawn
@@ -28,7 +29,14 @@ TABLE = drawn(N, center=RANDOM.choice(["A", "B", "C"], N), n_ai_nodes=RANDOM.int
 COUNT = TABLE["n_ai_ene"].to_numpy(float)
 
 
-def sample_of(log_hazard, *, table=TABLE, name="os", covariates=("age", "hpv"), death=0.0):
+def sample_of(
+    log_hazard: Any,
+    *,
+    table: Any = TABLE,
+    name: Any = "os",
+    covariates: tuple[str, ...] = ("age", "hpv"),
+    death: float = 0.0,
+) -> Any:
     """Constant hazards exp(log_hazard) / 10 per year, censored between 2 and 8 years; `death` competes."""
     random = np.random.default_rng(9)
     failure = random.exponential(10 / np.exp(log_hazard))
@@ -40,11 +48,11 @@ def sample_of(log_hazard, *, table=TABLE, name="os", covariates=("age", "hpv"), 
     return make_sample("all", "All patients", table, outcome, covariates)
 
 
-def rows_of(part, key):
+def rows_of(part: Any, key: Any) -> Any:
     return {r[key]: r for i in part.items if isinstance(i, Table) for r in i.rows}
 
 
-def test_an_effect_that_is_the_same_in_all_centres_is_found_by_every_model():
+def test_an_effect_that_is_the_same_in_all_centres_is_found_by_every_model() -> None:
     rows = rows_of(centre_part(sample_of(0.3 * COUNT), SETTINGS), "model")
     for name in (
         "Centres not respected",
@@ -58,7 +66,7 @@ def test_an_effect_that_is_the_same_in_all_centres_is_found_by_every_model():
     assert sum(rows[f"Centre {c}"]["n"] for c in "ABC") == rows["Centres not respected"]["n"]
 
 
-def test_an_effect_of_one_centre_alone_shows_as_heterogeneity():
+def test_an_effect_of_one_centre_alone_shows_as_heterogeneity() -> None:
     own = np.where(TABLE["center"] == "A", 0.5, 0.0)
     rows = rows_of(centre_part(sample_of(own * COUNT), SETTINGS), "model")
     assert rows["Pooled over 3 centres"]["i2"] > 0.6
@@ -66,7 +74,7 @@ def test_an_effect_of_one_centre_alone_shows_as_heterogeneity():
     assert rows["Centre A"]["hr"] > 1.4 > 1.15 > rows["Centre B"]["hr"]
 
 
-def test_a_baseline_that_differs_by_centre_is_taken_up_by_strata_and_frailty():
+def test_a_baseline_that_differs_by_centre_is_taken_up_by_strata_and_frailty() -> None:
     worse = np.where(TABLE["center"] == "A", 1.5, 0.0)
     rows = rows_of(centre_part(sample_of(0.3 * COUNT + worse), SETTINGS), "model")
     assert float(rows["Frailty of centres"]["remark"].split()[-1]) > 0.1
@@ -75,13 +83,13 @@ def test_a_baseline_that_differs_by_centre_is_taken_up_by_strata_and_frailty():
     )
 
 
-def test_one_centre_is_said_and_not_analysed():
+def test_one_centre_is_said_and_not_analysed() -> None:
     part = centre_part(sample_of(0.3 * COUNT, table=TABLE.assign(center="A")), SETTINGS)
     assert not part.items
     assert "one centre" in part.skipped[0].reason
 
 
-def test_a_count_that_only_follows_the_number_of_nodes_loses_its_effect():
+def test_a_count_that_only_follows_the_number_of_nodes_loses_its_effect() -> None:
     nodes = (2 * COUNT + RANDOM.integers(0, 3, N)).astype(int)
     table = TABLE.assign(n_ai_nodes=pd.array(nodes, dtype="Int64"), own=RANDOM.normal(size=N))
     rows = rows_of(burden_part(sample_of(0.2 * nodes, table=table), SETTINGS), "adjusted")
@@ -94,12 +102,12 @@ def test_a_count_that_only_follows_the_number_of_nodes_loses_its_effect():
 
 
 @pytest.mark.parametrize(("column", "words"), [("nowhere", "no such column"), ("sex", "column of numbers")])
-def test_a_column_that_is_none_of_numbers_is_refused_by_name(column, words):
+def test_a_column_that_is_none_of_numbers_is_refused_by_name(column: str, words: str) -> None:
     with pytest.raises(UsageError, match=f"--also {column}.*{words}"):
         check_also(TABLE, (column,))
 
 
-def test_an_effect_of_the_first_year_alone_shows_in_the_periods():
+def test_an_effect_of_the_first_year_alone_shows_in_the_periods() -> None:
     random = np.random.default_rng(2)
     early = random.exponential(10 / np.exp(0.6 * COUNT))
     late = random.exponential(np.full(N, 10.0))
@@ -118,7 +126,7 @@ def test_an_effect_of_the_first_year_alone_shows_in_the_periods():
     assert "E-value" in rows["Proportional hazards"]["remark"]
 
 
-def test_late_entry_counts_patients_from_their_entry_on():
+def test_late_entry_counts_patients_from_their_entry_on() -> None:
     entry = np.where(np.arange(N) % 2 == 0, 0.5, -1.0)
     sample = sample_of(0.3 * COUNT, table=TABLE.assign(entry_time=entry))
     rows = rows_of(models_part(sample, SETTINGS), "model")
@@ -128,7 +136,7 @@ def test_late_entry_counts_patients_from_their_entry_on():
     assert late["hr"] == pytest.approx(rows["Proportional hazards"]["hr"], abs=0.1)
 
 
-def test_groups_are_compared_by_restricted_means_and_weighted_tests():
+def test_groups_are_compared_by_restricted_means_and_weighted_tests() -> None:
     grouping = Grouping(
         "marker", "Number of AI-ENE nodes", "marker_class", ("0", "1", ">=2"), ("0", "1", "2+")
     )
@@ -142,7 +150,7 @@ def test_groups_are_compared_by_restricted_means_and_weighted_tests():
     assert all(r["p"] < 0.001 for r in tests.rows)
 
 
-def test_subgroups_find_a_planted_interaction_and_name_no_other():
+def test_subgroups_find_a_planted_interaction_and_name_no_other() -> None:
     own = np.where((TABLE["hpv"] == "negative").fillna(False), 0.5, 0.0)
     part = subgroups_part(sample_of(own * COUNT, covariates=("age", "hpv", "sex")), SETTINGS)
     rows = [r for i in part.items if isinstance(i, Table) for r in i.rows]
@@ -157,7 +165,7 @@ def test_subgroups_find_a_planted_interaction_and_name_no_other():
     assert figure.draw().get_axes()
 
 
-def test_subgroups_of_a_competing_endpoint_test_the_subdistribution_too():
+def test_subgroups_of_a_competing_endpoint_test_the_subdistribution_too() -> None:
     own = np.where((TABLE["hpv"] == "negative").fillna(False), 0.5, 0.0)
     part = subgroups_part(sample_of(own * COUNT, name="dc", death=0.1), SETTINGS)
     row = rows_of(part, "factor")["Fine-Gray"]
@@ -165,8 +173,8 @@ def test_subgroups_of_a_competing_endpoint_test_the_subdistribution_too():
     assert row["lower"] > 1
 
 
-def test_several_endpoints_are_corrected_within_their_family():
-    def table(name, p):
+def test_several_endpoints_are_corrected_within_their_family() -> None:
+    def table(name: Any, p: Any) -> Any:
         return Table(name, "", (), ({"column": "n_ai_ene", "adj_hr": 1.2, "adj_p": p},))
 
     tables = (table("cox_os_all", 0.03), table("cox_dc_all", 0.02), table("cox_os_hpv_positive", 0.04))
@@ -183,7 +191,7 @@ def test_several_endpoints_are_corrected_within_their_family():
     assert by["Distant control", "HPV-negative"] is None
 
 
-def test_e_value_of_the_published_example_and_of_a_common_outcome():
+def test_e_value_of_the_published_example_and_of_a_common_outcome() -> None:
     assert e_value(3.9, 1.8, 8.7, common=False) == pytest.approx((7.26, 3.0), abs=0.01)
     assert e_value(1 / 3.9, 1 / 8.7, 1 / 1.8, common=False) == pytest.approx((7.26, 3.0), abs=0.01)
     assert e_value(1.2, 0.9, 1.6, common=False).interval == 1
@@ -193,7 +201,7 @@ def test_e_value_of_the_published_example_and_of_a_common_outcome():
         e_value(2.0, 2.5, 3.0, common=False)
 
 
-def test_the_plain_row_is_the_adjusted_model_of_the_report():
+def test_the_plain_row_is_the_adjusted_model_of_the_report() -> None:
     sample = sample_of(0.3 * COUNT)
     complete, design, count = sample.complete()
     matrix = pd.concat([pd.DataFrame({"n_ai_ene": count}), design.matrix], axis=1)
@@ -205,7 +213,7 @@ def test_the_plain_row_is_the_adjusted_model_of_the_report():
 
 
 @pytest.mark.parametrize(("n", "rate"), [(700, 0.3), (61, 0.5), (7, 0.7)])
-def test_c_by_blocks_is_that_of_the_patients_counted_one_by_one(n, rate):
+def test_c_by_blocks_is_that_of_the_patients_counted_one_by_one(n: int, rate: float) -> None:
     random = np.random.default_rng(n)
     time, event = np.ceil(random.exponential(30, n)), (random.random(n) < rate).astype(int)
     event[0], time[0] = 1, 1

@@ -6,20 +6,27 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from aiene.errors import UsageError
-from aiene.risk.simulate.cohort import CohortSettings, Effects, log_hazard, simulate_cohort
+from aiene.risk.simulate.cohort import (
+    CohortSettings,
+    Effects,
+    expected,
+    log_hazard,
+    planned_power,
+    simulate_cohort,
+)
 from aiene.risk.simulate.conditional_marker import planted_sd, simulate_onto
-from aiene.risk.simulate.law import expected, planned_power
 from aiene.risk.table.endpoints import endpoint
 from aiene.stats.sample_size import power
 
 
-def design(table):
+def design(table: Any) -> Any:
     return pd.DataFrame(
         {
             "hpv_negative": (table["hpv"] == "negative").fillna(False).astype(float),
@@ -32,7 +39,7 @@ def design(table):
     )
 
 
-def cox(table, name):
+def cox(table: Any, name: Any) -> Any:
     from lifelines import CoxPHFitter
 
     data = design(table).assign(time=table[f"{name}_time"], event=table[f"{name}_event"].astype(int))
@@ -40,7 +47,7 @@ def cox(table, name):
 
 
 @pytest.mark.parametrize("name", ["os", "dm", "lrf"])
-def test_every_planted_hazard_ratio_is_found_within_3_standard_errors(name):
+def test_every_planted_hazard_ratio_is_found_within_3_standard_errors(name: str) -> None:
     table = simulate_cohort(8000, seed=3)
     found = cox(table, name)
     planted = getattr(CohortSettings(), name).log
@@ -48,12 +55,12 @@ def test_every_planted_hazard_ratio_is_found_within_3_standard_errors(name):
         assert abs(found.loc[effect, "coef"] - planted[effect]) < 3 * found.loc[effect, "se(coef)"]
 
 
-def test_the_same_seed_gives_the_same_table_and_another_another():
+def test_the_same_seed_gives_the_same_table_and_another_another() -> None:
     pd.testing.assert_frame_equal(simulate_cohort(50, seed=1), simulate_cohort(50, seed=1))
     assert not simulate_cohort(50, seed=1)["os_time"].equals(simulate_cohort(50, seed=2)["os_time"])
 
 
-def test_a_simulated_cohort_says_so_in_every_row():
+def test_a_simulated_cohort_says_so_in_every_row() -> None:
     table = simulate_cohort(30)
     assert (table["ai_ene_source"] == "simulated").all()
     assert (table["ai_model"] == "simulated").all()
@@ -63,19 +70,19 @@ def test_a_simulated_cohort_says_so_in_every_row():
 
 @pytest.mark.parametrize("name", ["os", "dm", "lrf"])
 @pytest.mark.parametrize("rate", [0.05, 0.3])
-def test_the_event_rate_that_was_asked_for_comes_out(name, rate):
+def test_the_event_rate_that_was_asked_for_comes_out(name: str, rate: float) -> None:
     table = simulate_cohort(1000, event_rate=rate, endpoint=name)
     assert table[f"{name}_event"].astype(float).mean() == pytest.approx(rate, abs=0.002)
 
 
-def test_no_failure_lies_after_the_end_of_follow_up():
+def test_no_failure_lies_after_the_end_of_follow_up() -> None:
     table = simulate_cohort(2000)
     for name in ("dm", "lrf", "dfs"):
         assert (table[f"{name}_time"] <= table["os_time"]).all()
     assert (table["os_time"] <= 9).all()
 
 
-def test_an_interaction_with_hpv_is_planted_on_the_negative_only():
+def test_an_interaction_with_hpv_is_planted_on_the_negative_only() -> None:
     people = pd.DataFrame(
         {
             "hpv_negative": [0.0, 1.0],
@@ -90,7 +97,7 @@ def test_an_interaction_with_hpv_is_planted_on_the_negative_only():
     assert made == pytest.approx([2 * math.log(1.5), 2 * math.log(3.0)])
 
 
-def test_times_follow_the_exponential_law_of_their_hazard():
+def test_times_follow_the_exponential_law_of_their_hazard() -> None:
     flat = Effects(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     settings = CohortSettings(
         os=flat, dm=flat, lrf=flat, os_rate=0.1, follow_up=(50.0, 50.0), lost_per_year=0.0
@@ -122,13 +129,13 @@ def test_times_follow_the_exponential_law_of_their_hazard():
         (lambda: power(10, hazard_ratio=2, event_rate=0.1, sd=1, alpha=0), "alpha"),
     ],
 )
-def test_what_cannot_be_simulated_is_one_sentence(make, part):
+def test_what_cannot_be_simulated_is_one_sentence(make: Any, part: str) -> None:
     with pytest.raises(UsageError, match=part):
         make()
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.5])
-def test_a_count_planted_onto_real_outcomes_has_the_stated_hazard_ratio(ratio):
+def test_a_count_planted_onto_real_outcomes_has_the_stated_hazard_ratio(ratio: float) -> None:
     """The cohort's own count is taken away; the planted one is found, within the strata it was planted in."""
     from lifelines import CoxPHFitter
 
@@ -146,7 +153,7 @@ def test_a_count_planted_onto_real_outcomes_has_the_stated_hazard_ratio(ratio):
     assert abs(found["coef"] - math.log(ratio)) < 3 * found["se(coef)"]
 
 
-def test_planting_touches_neither_times_nor_events_and_marks_every_row():
+def test_planting_touches_neither_times_nor_events_and_marks_every_row() -> None:
     table = simulate_cohort(300, seed=1)
     made = simulate_onto(table, endpoint="os", hazard_ratio=2.0)
     for name in ("os_time", "os_event", "dm_time", "dm_event"):
@@ -158,7 +165,7 @@ def test_planting_touches_neither_times_nor_events_and_marks_every_row():
     pd.testing.assert_frame_equal(made, simulate_onto(table, endpoint="os", hazard_ratio=2.0))
 
 
-def test_patients_without_the_endpoint_get_a_count_too():
+def test_patients_without_the_endpoint_get_a_count_too() -> None:
     table = simulate_cohort(400, seed=1)
     table.loc[:9, "dm_time"] = np.nan
     table.loc[:9, "dm_event"] = pd.NA
@@ -167,7 +174,7 @@ def test_patients_without_the_endpoint_get_a_count_too():
     assert not endpoint(made, "dm").usable[:10].any()
 
 
-def test_power_is_schoenfelds_closed_form():
+def test_power_is_schoenfelds_closed_form() -> None:
     """Schoenfeld 1983: 4 (1.96 + 0.8416)^2 / log(2)^2 = 65.3 events for two equal groups, hazard ratio 2."""
     made = power(100, hazard_ratio=2.0, event_rate=0.5, sd=0.5)
     assert made.events_80 == 66
@@ -178,7 +185,7 @@ def test_power_is_schoenfelds_closed_form():
     assert power(100, hazard_ratio=2.0, event_rate=0.5, sd=0.5, r_squared=0.5).events_80 == 131
 
 
-def test_the_power_of_a_cohort_is_that_of_its_law_and_of_no_seed():
+def test_the_power_of_a_cohort_is_that_of_its_law_and_of_no_seed() -> None:
     """Event rate and spread against one large cohort."""
     settings = CohortSettings()
     law = expected(settings, "dm")
@@ -188,19 +195,19 @@ def test_the_power_of_a_cohort_is_that_of_its_law_and_of_no_seed():
     assert expected(settings, "dm", 0.2).event_rate == pytest.approx(0.2, abs=1e-9)
 
 
-def test_schoenfelds_power_is_not_more_than_stored_repeats_of_the_study_found():
+def test_schoenfelds_power_is_not_more_than_stored_repeats_of_the_study_found() -> None:
     """tools/measurements/risk_power.py: the count beside all planted covariates, by two tests."""
     path = Path(__file__).parents[2] / "tools" / "measurements" / "results" / "risk_power.json"
     for row in json.loads(path.read_text())["designs"]:
         settings = CohortSettings()
         settings = settings.changed({"dm": replace(settings.dm, n_ai_ene=row["hazard_ratio"])})
         planned = planned_power(settings, "dm", row["patients"], event_rate=row["event_rate"])
-        assert planned.power == pytest.approx(row["stated_power"], abs=1e-4)
+        assert planned.power == pytest.approx(row["stated_power"], abs=1e-4)  # type: ignore[union-attr]
         for found in (row["found_wald"], row["found_likelihood_ratio"]):
-            assert planned.power - 2 * row["standard_error"] < found < planned.power + 0.15
+            assert planned.power - 2 * row["standard_error"] < found < planned.power + 0.15  # type: ignore[union-attr]
 
 
-def test_nothing_planted_has_no_power_and_a_planted_count_has_the_spread_of_its_law():
+def test_nothing_planted_has_no_power_and_a_planted_count_has_the_spread_of_its_law() -> None:
     settings = CohortSettings()
     assert planned_power(settings.changed({"dm": replace(settings.dm, n_ai_ene=1.0)}), "dm", 100) is None
     table = simulate_cohort(1500, seed=4)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -52,7 +54,7 @@ STAGES = {
 SIDE_ORDER = ("ipsilateral", "contralateral", "bilateral")
 
 
-def node_facts():
+def node_facts() -> Iterator[Any]:
     """Every combination that does not contradict itself."""
     for count, side, cm, ene in product(COUNTS, SIDES, SIZES, ENES):
         try:
@@ -61,7 +63,7 @@ def node_facts():
             continue
 
 
-def decided(rule, count, side, cm, ene):
+def decided(rule: Any, count: Any, side: Any, cm: Any, ene: Any) -> Any:
     try:
         return rule(measured(count, side, cm).with_ene(ene))
     except Contradiction:
@@ -69,7 +71,7 @@ def decided(rule, count, side, cm, ene):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_each_combination_of_nodes_has_one_n_or_a_reason(name):
+def test_each_combination_of_nodes_has_one_n_or_a_reason(name: Any) -> None:
     rule, order = RULES[name]
     seen = 0
     for _, nodes in node_facts():
@@ -81,7 +83,7 @@ def test_each_combination_of_nodes_has_one_n_or_a_reason(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_n_is_known_exactly_where_every_completion_of_the_inputs_agrees(name):
+def test_n_is_known_exactly_where_every_completion_of_the_inputs_agrees(name: Any) -> None:
     """An unknown is never a guess, and never more cautious than it must be."""
     rule, _ = RULES[name]
     for (count, side, cm, ene), nodes in node_facts():
@@ -102,11 +104,11 @@ def test_n_is_known_exactly_where_every_completion_of_the_inputs_agrees(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_more_disease_never_lowers_n(name):
+def test_more_disease_never_lowers_n(name: Any) -> None:
     rule, order = RULES[name]
     rank = {word: place for place, word in enumerate(order)}
 
-    def place(*facts):
+    def place(*facts: Any) -> Any:
         made = decided(rule, *facts)
         return None if made is None or made.value is None else rank[made.value]
 
@@ -126,7 +128,7 @@ def test_more_disease_never_lowers_n(name):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_each_combination_of_t_n_m_has_one_stage_or_a_reason(name):
+def test_each_combination_of_t_n_m_has_one_stage_or_a_reason(name: Any) -> None:
     rule, words, order = STAGES[name]
     for t, n, m in product(T, words, M):
         made = rule(t, n, m)
@@ -135,7 +137,7 @@ def test_each_combination_of_t_n_m_has_one_stage_or_a_reason(name):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_more_disease_never_lowers_the_stage(name):
+def test_more_disease_never_lowers_the_stage(name: Any) -> None:
     rule, words, order = STAGES[name]
     rank = {word: place for place, word in enumerate(order)}
     known_t = (
@@ -158,7 +160,7 @@ def test_more_disease_never_lowers_the_stage(name):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_is_the_one_that_every_completion_gives(name):
+def test_a_stage_is_the_one_that_every_completion_gives(name: Any) -> None:
     rule, words, _ = STAGES[name]
     known_t = (
         ("Tis", "T1", "T2", "T3", "T4a", "T4b")
@@ -179,7 +181,7 @@ def test_a_stage_is_the_one_that_every_completion_gives(name):
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
-def test_rtog_0129_gives_one_group_or_a_reason_and_never_better_with_more(definition):
+def test_rtog_0129_gives_one_group_or_a_reason_and_never_better_with_more(definition: Any) -> None:
     years, n_words = (None, "le10", "gt10"), (None, "NX", "N0", "N1", "N2", "N2a", "N2b", "N2c", "N3")
     rank = {word: place for place, word in enumerate(GROUPS)}
     for hpv, py, n, t in product((None, "positive", "negative"), years, n_words, T):
@@ -195,14 +197,14 @@ def test_rtog_0129_gives_one_group_or_a_reason_and_never_better_with_more(defini
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
-def test_rtog_0129_is_open_exactly_where_the_missing_input_matters(definition):
+def test_rtog_0129_is_open_exactly_where_the_missing_input_matters(definition: Any) -> None:
     for hpv, n, t in product(("positive", "negative"), ("N0", "N1", "N2a", "N2b", "N2c", "N3"), T[4:]):
         made = rtog0129(hpv, None, n, t, definition=definition).value
         both = {rtog0129(hpv, py, n, t, definition=definition).value for py in ("le10", "gt10")}
         assert both == {made} if made is not None else len(both) == 2
 
 
-def test_the_two_readings_differ_in_one_cell_only():
+def test_the_two_readings_differ_in_one_cell_only() -> None:
     odd = {
         (hpv, py, t)
         for hpv, py, n, t in product((None, "positive", "negative"), (None, "le10", "gt10"), ("N0", "N3"), T)

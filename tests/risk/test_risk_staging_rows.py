@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aiene.risk.staging import ajcc8_negative, ajcc8_positive
@@ -27,7 +29,7 @@ AJCC7_N = [
 
 
 @pytest.mark.parametrize(("row", "nodes", "expected"), AJCC7_N)
-def test_edition_7_n_row_by_row(row, nodes, expected):
+def test_edition_7_n_row_by_row(row: Any, nodes: Any, expected: Any) -> None:
     made = ajcc7.n7(nodes)
     assert (made.value, made.row, made.reason) == (expected, f"ajcc7-N:{row}", "")
 
@@ -47,7 +49,9 @@ def test_edition_7_n_row_by_row(row, nodes, expected):
         (measured(None, "ipsilateral", 2.0), "n_nodes", {"N1", "N2b"}),
     ],
 )
-def test_edition_7_n_is_unknown_with_the_missing_column_and_the_set_that_is_left(nodes, missing, possible):
+def test_edition_7_n_is_unknown_with_the_missing_column_and_the_set_that_is_left(
+    nodes: Any, missing: str, possible: Any
+) -> None:
     made = ajcc7.n7(nodes)
     assert made.value is None
     assert made.reason.startswith(f"missing: {missing} ")
@@ -66,7 +70,7 @@ POSITIVE_CN = [
 
 
 @pytest.mark.parametrize(("row", "nodes", "expected"), POSITIVE_CN)
-def test_p16_positive_clinical_n_row_by_row(row, nodes, expected):
+def test_p16_positive_clinical_n_row_by_row(row: Any, nodes: Any, expected: Any) -> None:
     made = ajcc8_positive.clinical_n(nodes)
     assert (made.value, made.row, made.reason) == (expected, f"ajcc8pos-cN:{row}", "")
 
@@ -75,7 +79,9 @@ def test_p16_positive_clinical_n_row_by_row(row, nodes, expected):
     ("row", "count", "assessable", "expected"),
     [(1, 3, False, "NX"), (2, 0, True, "N0"), (3, 1, True, "N1"), (3, 4, True, "N1"), (4, 5, True, "N2")],
 )
-def test_p16_positive_pathological_n_row_by_row(row, count, assessable, expected):
+def test_p16_positive_pathological_n_row_by_row(
+    row: int, count: int, assessable: bool, expected: str
+) -> None:
     made = ajcc8_positive.pathological_n(count, assessable=assessable)
     assert (made.value, made.row) == (expected, f"ajcc8pos-pN:{row}")
 
@@ -97,19 +103,19 @@ POSITIVE_STAGE = [
 
 
 @pytest.mark.parametrize(("row", "t", "n", "m", "expected"), POSITIVE_STAGE)
-def test_p16_positive_clinical_stage_row_by_row(row, t, n, m, expected):
+def test_p16_positive_clinical_stage_row_by_row(row: Any, t: Any, n: Any, m: Any, expected: Any) -> None:
     made = ajcc8_positive.clinical_stage(t, n, m)
     assert (made.value, made.row, made.reason) == (expected, f"ajcc8pos-stage:{row}", "")
 
 
 @pytest.mark.parametrize(("t", "n"), [("TX", "N1"), ("TX", "N2"), ("T1", "NX"), ("T3", "NX"), ("T0", "NX")])
-def test_p16_positive_clinical_stage_row_7_is_unknown_with_a_reason(t, n):
+def test_p16_positive_clinical_stage_row_7_is_unknown_with_a_reason(t: str, n: str) -> None:
     made = ajcc8_positive.clinical_stage(t, n, "M0")
     assert made.value is None
     assert made.reason.startswith(f"missing: {'T' if t == 'TX' else 'N'}")
 
 
-def test_neither_primary_nor_node_is_no_disease():
+def test_neither_primary_nor_node_is_no_disease() -> None:
     assert ajcc8_positive.clinical_stage("T0", "N0", "M0").reason.startswith("no_disease")
 
 
@@ -127,19 +133,19 @@ def test_neither_primary_nor_node_is_no_disease():
         (5, "T2", "N0", "M0", "I"),
     ],
 )
-def test_p16_positive_pathological_stage_row_by_row(row, t, n, m, expected):
+def test_p16_positive_pathological_stage_row_by_row(row: int, t: str, n: str, m: str, expected: str) -> None:
     made = ajcc8_positive.pathological_stage(t, n, m)
     assert (made.value, made.row) == (expected, f"ajcc8pos-pstage:{row}")
 
 
 @pytest.mark.parametrize(("t", "n"), [("TX", "N1"), ("T2", "NX"), ("TX", "NX")])
-def test_p16_positive_pathological_stage_row_6_is_unknown_with_a_reason(t, n):
+def test_p16_positive_pathological_stage_row_6_is_unknown_with_a_reason(t: str, n: str) -> None:
     made = ajcc8_positive.pathological_stage(t, n, "M0")
     assert made.value is None
     assert made.reason
 
 
-def facts(count, side, cm, ene):
+def facts(count: Any, side: Any, cm: Any, ene: Any) -> Any:
     return measured(count, side, cm).with_ene(ene)
 
 
@@ -159,12 +165,12 @@ def facts(count, side, cm, ene):
         (8, facts(1, "ipsilateral", 3.0, False), "N1"),
     ],
 )
-def test_p16_negative_clinical_n_row_by_row(row, nodes, expected):
+def test_p16_negative_clinical_n_row_by_row(row: int, nodes: Any, expected: str) -> None:
     made = ajcc8_negative.clinical_n(nodes)
     assert (made.value, made.row, made.reason) == (expected, f"ajcc8neg-cN:{row}", "")
 
 
-def test_p16_negative_clinical_n_is_unknown_where_the_extension_is():
+def test_p16_negative_clinical_n_is_unknown_where_the_extension_is() -> None:
     made = ajcc8_negative.clinical_n(facts(1, "ipsilateral", 2.0, None))
     assert made.value is None
     assert made.reason == "missing: clinical_ene (could be N3b or N1)"
@@ -187,7 +193,7 @@ def test_p16_negative_clinical_n_is_unknown_where_the_extension_is():
         (9, facts(1, "ipsilateral", 3.0, False), "N1"),
     ],
 )
-def test_p16_negative_pathological_n_row_by_row(row, nodes, expected):
+def test_p16_negative_pathological_n_row_by_row(row: int, nodes: Any, expected: str) -> None:
     made = ajcc8_negative.pathological_n(nodes)
     assert (made.value, made.row) == (expected, f"ajcc8neg-pN:{row}")
 
@@ -214,13 +220,13 @@ FOUR_STAGES = [
     ("row", "t", "n", "m", "expected"),
     [*FOUR_STAGES, (3, "T0", "N3a", "M0", "IVB"), (3, "T1", "N3b", "M0", "IVB")],
 )
-def test_p16_negative_stage_row_by_row(row, t, n, m, expected):
+def test_p16_negative_stage_row_by_row(row: Any, t: Any, n: Any, m: Any, expected: Any) -> None:
     made = ajcc8_negative.stage8(t, n, m)
     assert (made.value, made.row) == (expected, f"ajcc8neg-stage:{row}")
 
 
 @pytest.mark.parametrize(("row", "t", "n", "m", "expected"), FOUR_STAGES)
-def test_edition_7_stage_row_by_row(row, t, n, m, expected):
+def test_edition_7_stage_row_by_row(row: Any, t: Any, n: Any, m: Any, expected: Any) -> None:
     made = ajcc7.stage7(t, n, m)
     assert (made.value, made.row) == (expected, f"ajcc7-stage:{row}")
 
@@ -236,7 +242,7 @@ def test_edition_7_stage_row_by_row(row, t, n, m, expected):
         ("Tis", "N1", set()),
     ],
 )
-def test_p16_negative_stage_row_11_is_unknown_with_a_reason(t, n, possible):
+def test_p16_negative_stage_row_11_is_unknown_with_a_reason(t: str, n: str, possible: Any) -> None:
     made = ajcc8_negative.stage8(t, n, "M0")
     assert made.value is None
     assert made.reason
@@ -284,9 +290,11 @@ RTOG = [
 
 
 @pytest.mark.parametrize(("row", "hpv", "years", "n", "t", "fakhry", "ang"), RTOG)
-def test_rtog_0129_row_by_row_in_both_readings(row, hpv, years, n, t, fakhry, ang):
+def test_rtog_0129_row_by_row_in_both_readings(
+    row: Any, hpv: Any, years: Any, n: Any, t: Any, fakhry: Any, ang: Any
+) -> None:
     for definition, expected in (("fakhry2019", fakhry), ("ang2010", ang)):
-        made = rtog0129(hpv, years, n, t, definition=definition)
+        made = rtog0129(hpv, years, n, t, definition=definition)  # type: ignore[arg-type]
         assert (made.value, made.row) == (expected, f"rtog0129:{row}")
         assert bool(made.reason) == (expected is None)
 
@@ -306,12 +314,12 @@ V9_CN = [
 
 
 @pytest.mark.parametrize(("row", "nodes", "expected", "flags"), V9_CN)
-def test_version_9_clinical_n_row_by_row(row, nodes, expected, flags):
+def test_version_9_clinical_n_row_by_row(row: Any, nodes: Any, expected: Any, flags: Any) -> None:
     made = version9.clinical_n(nodes)
     assert (made.value, made.row, made.flags, made.reason) == (expected, row, flags, "")
 
 
-def test_version_9_cannot_tell_n2c_with_extension():
+def test_version_9_cannot_tell_n2c_with_extension() -> None:
     made = version9.clinical_n(FROM_N7["N2c"].with_ene(True))
     assert made.value is None
     assert set(made.possible) == {"N2", "N3"}
@@ -331,7 +339,7 @@ def test_version_9_cannot_tell_n2c_with_extension():
         (6, 5, True, "N3"),
     ],
 )
-def test_version_9_pathological_n_row_by_row(row, count, ene, expected):
+def test_version_9_pathological_n_row_by_row(row: int, count: int, ene: bool | None, expected: str) -> None:
     made = version9.pathological_n(count, ene)
     assert (made.value, made.row) == (expected, f"v9-pN:{row}")
 
@@ -351,7 +359,7 @@ def test_version_9_pathological_n_row_by_row(row, count, ene, expected):
         (6, "T1", "N0", "M0", "I"),
     ],
 )
-def test_version_9_pathological_stage_row_by_row(row, t, n, m, expected):
+def test_version_9_pathological_stage_row_by_row(row: int, t: str, n: str, m: str, expected: str) -> None:
     made = version9.pathological_stage(t, n, m)
     assert (made.value, made.row) == (expected, f"v9-pstage:{row}")
 
@@ -360,18 +368,18 @@ def test_version_9_pathological_stage_row_by_row(row, t, n, m, expected):
     ("old", "new"),
     [("N0", "N0"), ("N1", "N1"), ("N2a", "N1"), ("N2b", "N1"), ("N2c", "N2"), ("N3", "N3"), ("NX", "NX")],
 )
-def test_the_conversion_from_7_to_8_p16_positive_loses_nothing(old, new):
+def test_the_conversion_from_7_to_8_p16_positive_loses_nothing(old: str, new: str) -> None:
     assert ajcc8_positive.clinical_n(FROM_N7[old]).value == new
 
 
-def test_bare_n2_of_edition_7_cannot_be_converted():
+def test_bare_n2_of_edition_7_cannot_be_converted() -> None:
     made = over_readings(readings("N2", FROM_N7), ajcc8_positive.clinical_n)
     assert made.value is None
     assert set(made.possible) == {"N1", "N2"}
 
 
 @pytest.mark.parametrize(("old", "new"), [("T4a", "T4"), ("T4b", "T4"), ("T3", "T3"), ("T0", "T0")])
-def test_t_of_the_p16_positive_chapter_has_no_letters(old, new):
+def test_t_of_the_p16_positive_chapter_has_no_letters(old: str, new: str) -> None:
     assert ajcc8_positive.t8(old).value == new
 
 
@@ -379,5 +387,5 @@ def test_t_of_the_p16_positive_chapter_has_no_letters(old, new):
     ("old", "new"),
     [("N0", "N0"), ("N1", "N1"), ("N2a", "N2a"), ("N2b", "N2b"), ("N2c", "N2c"), ("N3", "N3a")],
 )
-def test_edition_7_carries_over_to_p16_negative_without_extension(old, new):
+def test_edition_7_carries_over_to_p16_negative_without_extension(old: str, new: str) -> None:
     assert ajcc8_negative.clinical_n(FROM_N7[old].with_ene(False)).value == new

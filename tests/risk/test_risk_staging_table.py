@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,25 +12,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.risk.importers.registry import import_table
-from aiene.risk.staging.patient import Inputs, StagingOptions, editions, stage_patient, staging_columns
-from aiene.risk.staging.stage import stage_table
+from aiene.risk.staging.stage import (
+    Inputs,
+    StagingOptions,
+    editions,
+    stage_patient,
+    stage_table,
+    staging_columns,
+)
 from aiene.risk.table.read import complete
 
 DECIDED = [name for edition in editions() for name in edition.columns]
 
 
-def one(*, options=None, **columns):
+def one(*, options: Any = None, **columns: Any) -> Any:
     """The staging of one patient of the oropharynx."""
     base = {"patient_id": ["p"], "site": ["oropharynx"]}
     table = complete(pd.DataFrame({**base, **{name: [value] for name, value in columns.items()}}))
     return stage_table(table, options=options).iloc[0]
 
 
-def seven(t, n, **more):
+def seven(t: Any, n: Any, **more: Any) -> Any:
     return {"t7": t, "n7": n, "edition_t": "7", "edition_n": "7", "m": "M0", **more}
 
 
-def test_a_hand_computed_cohort_of_8_patients():
+def test_a_hand_computed_cohort_of_8_patients() -> None:
     cohort = pd.DataFrame(
         [
             # id, hpv, t7, n7, pack-years -> ajcc8 chapter, stage, rtog
@@ -60,12 +69,12 @@ def test_a_hand_computed_cohort_of_8_patients():
     assert staged["staging_flags"].tolist()[-1] == "p16_assumed_negative"
 
 
-def test_untested_disease_stays_unknown_where_the_user_wants_it():
+def test_untested_disease_stays_unknown_where_the_user_wants_it() -> None:
     row = one(**seven("T2", "N0"), options=StagingOptions(hpv_unknown="unknown"))
     assert (row["ajcc8_stage"], row["ajcc8_stage_reason"]) == ("unknown", "missing: hpv")
 
 
-def test_an_archive_of_edition_7_gets_p16_negative_stages_only_by_the_users_word():
+def test_an_archive_of_edition_7_gets_p16_negative_stages_only_by_the_users_word() -> None:
     row = one(hpv="negative", **seven("T2", "N2b"))
     assert row["ajcc8_n_reason"] == "missing: clinical_ene (could be N3b or N2b)"
     assert row["ajcc8_stage"] == "unknown"
@@ -76,13 +85,13 @@ def test_an_archive_of_edition_7_gets_p16_negative_stages_only_by_the_users_word
     assert (known["ajcc8_n"], known["ajcc8_stage"]) == ("N3b", "IVB")
 
 
-def test_a_stage_is_given_where_every_n_that_is_left_gives_the_same():
+def test_a_stage_is_given_where_every_n_that_is_left_gives_the_same() -> None:
     row = one(hpv="negative", **seven("T1", "N3"))
     assert (row["ajcc8_n"], row["ajcc8_stage"]) == ("unknown", "IVB")
     assert row["staging_flags"] == "n_open_but_same_stage"
 
 
-def test_m_is_assumed_only_by_the_users_word_and_flagged():
+def test_m_is_assumed_only_by_the_users_word_and_flagged() -> None:
     plain = one(hpv="positive", t7="T1", n7="N1", edition_t="7", edition_n="7")
     assert (plain["ajcc8_stage"], plain["ajcc8_stage_reason"]) == ("unknown", "missing: M (could be IV or I)")
     assumed = one(
@@ -100,21 +109,21 @@ def test_m_is_assumed_only_by_the_users_word_and_flagged():
     )
 
 
-def test_measured_nodes_serve_where_no_category_is_given_and_a_given_one_wins():
+def test_measured_nodes_serve_where_no_category_is_given_and_a_given_one_wins() -> None:
     nodes = {"n_nodes": 1, "node_laterality": "ipsilateral", "largest_node_cm": 6.0}
     assert one(hpv="positive", **nodes)["ajcc7_n"] == "N2a"
     given = one(hpv="positive", **seven("T1", "N2c"), **nodes)
     assert (given["ajcc7_n"], given["ajcc7_n_row"]) == ("N2c", "given")
 
 
-def test_contradicting_nodes_are_unknown_and_say_so():
+def test_contradicting_nodes_are_unknown_and_say_so() -> None:
     row = one(hpv="positive", n_nodes=0, node_laterality="ipsilateral")
     assert row["ajcc7_n"] == "unknown"
     assert row["ajcc7_n_reason"].startswith("contradiction: ")
     assert "bilateral" in one(hpv="positive", n_nodes=1, node_laterality="bilateral")["ajcc7_n_reason"]
 
 
-def test_a_category_of_edition_7_under_edition_8_is_suspected():
+def test_a_category_of_edition_7_under_edition_8_is_suspected() -> None:
     row = one(hpv="positive", t8="T2", n8="N2b", edition_t="8", edition_n="8", m="M0")
     assert row["ajcc8_n"] == "unknown"
     assert "is it edition 7?" in row["ajcc8_n_reason"]
@@ -131,12 +140,14 @@ def test_a_category_of_edition_7_under_edition_8_is_suspected():
         ("N3", 20, "intermediate", "rtog0129:4"),
     ],
 )
-def test_rtog_0129_from_edition_8_only_where_it_tells(n8, years, expected, row):
+def test_rtog_0129_from_edition_8_only_where_it_tells(
+    n8: str, years: int | None, expected: str, row: str
+) -> None:
     made = one(hpv="positive", t8="T2", n8=n8, edition_t="8", edition_n="8", m="M0", pack_years=years)
     assert (made["rtog0129"], made["rtog0129_row"]) == (expected, row)
 
 
-def test_pathological_stage_needs_an_operation():
+def test_pathological_stage_needs_an_operation() -> None:
     assert one(hpv="positive", **seven("T1", "N1"))["ajcc8_p_stage"] == "not_applicable"
     row = one(hpv="positive", pt8="T2", n_positive_nodes=5, pathological_ene=False, m="M0")
     assert (row["ajcc8_pn"], row["ajcc8_p_stage"]) == ("N2", "II")
@@ -148,7 +159,7 @@ def test_pathological_stage_needs_an_operation():
     assert (negative["ajcc8_pn"], negative["ajcc8_p_stage"]) == ("N2a", "IVA")
 
 
-def test_ai_ene_never_fills_an_extension_silently():
+def test_ai_ene_never_fills_an_extension_silently() -> None:
     plain = one(hpv="positive", **seven("T1", "N2b"), n_ai_ene=3)
     assert (plain["v9_n"], plain["ajcc8_n"]) == ("N1", "N1")
     asked = one(hpv="positive", **seven("T1", "N2b"), n_ai_ene=3, options=StagingOptions(iene_from_ai=True))
@@ -169,14 +180,14 @@ def test_ai_ene_never_fills_an_extension_silently():
 
 
 @pytest.mark.parametrize("site", ["larynx", "nasopharynx", "oral_cavity", "other"])
-def test_other_sites_are_not_applicable(site):
+def test_other_sites_are_not_applicable(site: str) -> None:
     row = one(site=site, hpv="positive", **seven("T1", "N1"))
     for name in DECIDED:
         assert row[name] == "not_applicable"
         assert site in row[f"{name}_reason"]
 
 
-def test_an_unknown_primary_belongs_here_only_with_hpv():
+def test_an_unknown_primary_belongs_here_only_with_hpv() -> None:
     assert one(site="unknown_primary", hpv="positive", **seven("T0", "N2b"))["ajcc8_stage"] == "I"
     assert (
         one(site="unknown_primary", hpv="negative", **seven("T0", "N2b"))["ajcc8_stage"] == "not_applicable"
@@ -184,12 +195,12 @@ def test_an_unknown_primary_belongs_here_only_with_hpv():
     assert one(site="unknown_primary", **seven("T0", "N2b"))["ajcc8_stage"] == "unknown"
 
 
-def test_a_missing_site_is_unknown_for_every_system():
+def test_a_missing_site_is_unknown_for_every_system() -> None:
     row = one(site=None, hpv="positive", **seven("T1", "N1"))
     assert row["ajcc8_stage_reason"] == "missing: site"
 
 
-def test_nothing_known_is_unknown_everywhere_with_a_reason():
+def test_nothing_known_is_unknown_everywhere_with_a_reason() -> None:
     row = one()
     for name in DECIDED:
         if row[name] in ("unknown", "unclassifiable", "not_applicable"):
@@ -234,14 +245,14 @@ options = st.builds(
 
 @settings(max_examples=400, deadline=None)
 @given(inputs, options)
-def test_every_patient_gets_a_value_or_a_reason_in_every_system(patient, chosen):
+def test_every_patient_gets_a_value_or_a_reason_in_every_system(patient: Any, chosen: Any) -> None:
     for decision in stage_patient(patient, chosen).values():
         assert (decision.value is None) == bool(decision.reason)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(inputs, min_size=1, max_size=12), options)
-def test_a_table_gives_what_each_patient_gives_alone(patients, chosen):
+def test_a_table_gives_what_each_patient_gives_alone(patients: Any, chosen: Any) -> None:
     table = pd.DataFrame(patients, columns=Inputs._fields).assign(
         patient_id=[str(i) for i in range(len(patients))]
     )
@@ -253,12 +264,12 @@ def test_a_table_gives_what_each_patient_gives_alone(patients, chosen):
             assert staged[f"{name}_reason"][place] == decision.reason
 
 
-def test_the_columns_are_those_that_are_promised():
+def test_the_columns_are_those_that_are_promised() -> None:
     table = complete(pd.DataFrame({"patient_id": ["a"], "site": ["oropharynx"]}))
     assert tuple(stage_table(table).columns) == ("patient_id", "row", *staging_columns())
 
 
-def test_a_large_table_is_staged_by_its_distinct_combinations():
+def test_a_large_table_is_staged_by_its_distinct_combinations() -> None:
     random = np.random.default_rng(0)
     n = 20_000
     table = pd.DataFrame(
@@ -278,7 +289,7 @@ def test_a_large_table_is_staged_by_its_distinct_combinations():
 
 
 @pytest.fixture(scope="module")
-def radcure(shared):
+def radcure(shared: Path) -> Any:
     path = shared / "data" / "clinical" / "RADCURE_Clinical_v04_20241219.csv"
     if not path.is_file():
         pytest.skip("the shared data is absent: no RADCURE clinical table in it")
@@ -287,7 +298,7 @@ def radcure(shared):
     return pd.concat([table, stage_table(table).drop(columns="patient_id")], axis=1)
 
 
-def test_radcure_gives_the_counts_of_the_anchors(radcure):
+def test_radcure_gives_the_counts_of_the_anchors(radcure: Any) -> None:
     assert (len(radcure), radcure["os_event"].sum(), radcure["dm_event"].sum()) == (1501, 450, 201)
     groups = radcure.groupby("rtog0129_fakhry2019")[["os_event", "dm_event"]].agg(["size", "sum"])
     expected = {"low": (639, 98, 55), "intermediate": (414, 104, 60), "high": (303, 186, 61)}
@@ -301,7 +312,7 @@ def test_radcure_gives_the_counts_of_the_anchors(radcure):
     assert open_ones["hpv"].isna().sum() == 143
 
 
-def test_radcure_gives_the_stages_of_the_anchors(radcure):
+def test_radcure_gives_the_stages_of_the_anchors(radcure: Any) -> None:
     positive = radcure[(radcure["hpv"] == "positive").fillna(False)]
     assert len(positive) == 1017
     assert positive["ajcc8_n"].value_counts().to_dict() == {"N1": 596, "N2": 265, "N0": 88, "N3": 68}
@@ -312,7 +323,7 @@ def test_radcure_gives_the_stages_of_the_anchors(radcure):
         assert (row.iloc[0], row.iloc[1], row.iloc[3]) == expected
 
 
-def test_radcure_survives_as_the_anchors_say(radcure):
+def test_radcure_survives_as_the_anchors_say(radcure: Any) -> None:
     from lifelines import KaplanMeierFitter
     from lifelines.statistics import multivariate_logrank_test
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
-from aiene.risk.staging.patient import Inputs, StagingOptions, stage_patient
+from aiene.risk.staging.stage import Inputs, StagingOptions, stage_patient
 
 T = (None, "TX", "T0", "Tis", "T1", "T2", "T3", "T4", "T4a", "T4b")
 M = (None, "MX", "M0", "M1")
@@ -46,7 +47,7 @@ SEVEN = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
 EIGHT_NEGATIVE = ("N0", "N1", "N2a", "N2b", "N2c", "N3a", "N3b")
 
 
-def patient(**known) -> Inputs:
+def patient(**known: Any) -> Inputs:
     return Inputs(**dict.fromkeys(Inputs._fields) | {"site": "oropharynx"} | known)
 
 
@@ -55,13 +56,13 @@ def of_negative(t: str, n: str, m: str) -> str | None:
     return "IVC" if m == "M1" else NEGATIVE[t][column]
 
 
-def of_positive(t: str, n: str, m: str, table=POSITIVE) -> str | None:
+def of_positive(t: str, n: str, m: str, table: Any = POSITIVE) -> str | None:
     if m == "M1":
         return "IV"
     return None if t == "Tis" else table["T4" if t[:2] == "T4" else t][n]
 
 
-def completed(word: str | None, every: tuple[str, ...], parts=()) -> tuple[str, ...]:
+def completed(word: str | None, every: tuple[str, ...], parts: Any = ()) -> tuple[str, ...]:
     if word is None or word.endswith("X"):
         return every
     return dict(parts).get(word, (word,))
@@ -74,7 +75,7 @@ def agreed(results: set[str | None]) -> tuple[str | None, set[str]]:
     return None, {r for r in results if r is not None}
 
 
-def check(made, results: set[str | None], what: tuple) -> None:
+def check(made: Any, results: set[str | None], what: tuple[Any, ...]) -> None:
     value, open_ones = agreed(results)
     assert made.value == value, what
     assert bool(made.reason) == (value is None), what
@@ -83,7 +84,7 @@ def check(made, results: set[str | None], what: tuple) -> None:
 
 
 @pytest.mark.parametrize("t", T)
-def test_clinical_stages_of_p16_positive_disease_by_edition_7_and_8(t):
+def test_clinical_stages_of_p16_positive_disease_by_edition_7_and_8(t: Any) -> None:
     for (seven, eight), m, ene in product(
         [*((n, None) for n in N7), *((None, n) for n in N8_POSITIVE)], M, ENES
     ):
@@ -94,7 +95,7 @@ def test_clinical_stages_of_p16_positive_disease_by_edition_7_and_8(t):
             if eight is None
             else completed(eight, ("N0", "N1", "N2", "N3"))
         )
-        ns = {TO_POSITIVE[n] for n in ns} if eight is None else set(ns)
+        ns = {TO_POSITIVE[n] for n in ns} if eight is None else set(ns)  # type: ignore[assignment]
         ts = completed(t, tuple(POSITIVE))
         results = {of_positive(*one) for one in product(ts, ns, completed(m, ("M0", "M1")))}
         if t == "Tis" and m != "M1":
@@ -104,7 +105,9 @@ def test_clinical_stages_of_p16_positive_disease_by_edition_7_and_8(t):
 
 @pytest.mark.parametrize("t", T)
 @pytest.mark.parametrize("hpv", ["negative", None])
-def test_clinical_stages_of_p16_negative_and_untested_disease_by_edition_7_and_8(t, hpv):
+def test_clinical_stages_of_p16_negative_and_untested_disease_by_edition_7_and_8(
+    t: Any, hpv: str | None
+) -> None:
     for (seven, eight), m, ene, assume in product(
         [*((n, None) for n in N7), *((None, n) for n in N8_NEGATIVE)], M, ENES, (False, True)
     ):
@@ -125,7 +128,7 @@ def test_clinical_stages_of_p16_negative_and_untested_disease_by_edition_7_and_8
 
 
 @pytest.mark.parametrize("t", T)
-def test_pathological_stages_of_p16_positive_disease(t):
+def test_pathological_stages_of_p16_positive_disease(t: Any) -> None:
     for nodes, m in product((None, 0, 1, 4, 5, 9), M):
         if t is None and nodes is None:
             continue  # not operated
@@ -136,7 +139,7 @@ def test_pathological_stages_of_p16_positive_disease(t):
         check(made["ajcc8_p_stage"], set() if t == "Tis" and m != "M1" else results, (t, nodes, m))
 
 
-def test_a_bare_n2_without_extension_is_iva_whatever_its_letter():
+def test_a_bare_n2_without_extension_is_iva_whatever_its_letter() -> None:
     made = stage_patient(
         patient(hpv="negative", t7="T2", n7="N2", m="M0", clinical_ene=False), StagingOptions()
     )
@@ -145,7 +148,7 @@ def test_a_bare_n2_without_extension_is_iva_whatever_its_letter():
 
 
 @pytest.mark.parametrize("t", [None, "TX", "T0"])
-def test_an_unknown_primary_with_hpv_is_t0(t):
+def test_an_unknown_primary_with_hpv_is_t0(t: str | None) -> None:
     for n, stage in (("N1", "I"), ("N2c", "II"), ("N3", "III"), ("N2", None)):
         made = stage_patient(
             patient(site="unknown_primary", hpv="positive", t7=t, n7=n, m="M0"), StagingOptions()
@@ -159,7 +162,7 @@ def test_an_unknown_primary_with_hpv_is_t0(t):
     assert stage_patient(operated, StagingOptions())["ajcc8_p_stage"].value == "II"
 
 
-def test_a_pathological_n_offers_only_what_can_be():
+def test_a_pathological_n_offers_only_what_can_be() -> None:
     known = patient(hpv="negative", pt8="T1", n_positive_nodes=1, p_node_laterality="ipsilateral",
                     p_largest_node_cm=2.0, m="M0")  # fmt: skip
     made = stage_patient(known, StagingOptions())["ajcc8_pn"]
@@ -167,7 +170,7 @@ def test_a_pathological_n_offers_only_what_can_be():
     assert made.reason == "missing: pathological_ene (could be N2a or N1)"
 
 
-def test_tis_of_p16_positive_disease_is_no_missing_t():
+def test_tis_of_p16_positive_disease_is_no_missing_t() -> None:
     made = stage_patient(patient(hpv="positive", t8="Tis", n8="N3", m="M0"), StagingOptions())
     for decision in (made["ajcc8_stage"], made["v9_stage"]):
         assert (decision.value, decision.possible) == (None, ())

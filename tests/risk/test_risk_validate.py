@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +18,8 @@ from aiene.report.document import Table
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.locked_chapter import locked_chapter
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes, read_model
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import MARKER_TERM, cox, make_sample
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.table.files import write_table
 from aiene.risk.table.read import complete
@@ -30,17 +32,17 @@ from builders.risk_cohorts import SCHEME, drawn
 COVARIATES = ("hpv", "t", "age")
 
 
-def sample_of(table, endpoint="os"):
+def sample_of(table: Any, endpoint: Any = "os") -> Any:
     cohort = make_cohort(table, AnalysisSettings()).table
     outcome, _ = outcome_of(cohort, endpoint)
     return make_sample("all", "All patients", cohort, outcome, COVARIATES)
 
 
-def locked(table, endpoint="os", **words):
+def locked(table: Any, endpoint: str = "os", **words: Any) -> Any:
     return lock(sample_of(table, endpoint), cap=5, years=(2.0, 5.0), with_marker=True, scheme="none", **words)
 
 
-def known(beta, rate, *, spread=1.0):
+def known(beta: Any, rate: Any, *, spread: float = 1.0) -> Any:
     """The model of patients with hazard `rate` times exp(`beta` nodes), its coefficient times `spread`."""
     years = np.linspace(0, 12, 2401)
     return LockedModel(
@@ -52,7 +54,7 @@ def known(beta, rate, *, spread=1.0):
     )  # fmt: skip
 
 
-def patients(n, beta, rate, seed=0, **columns):
+def patients(n: Any, beta: Any, rate: Any, seed: Any = 0, **columns: Any) -> Any:
     random = np.random.default_rng(seed)
     count = np.minimum(random.poisson(1.0, n), 5)
     time, last = random.exponential(1 / (rate * np.exp(beta * count))), random.uniform(3, 12, n)
@@ -63,11 +65,11 @@ def patients(n, beta, rate, seed=0, **columns):
     return complete(pd.DataFrame(table | columns))
 
 
-def tables(analysis):
+def tables(analysis: Any) -> Any:
     return {name: table.rows for name, table in analysis.tables.items()}
 
 
-def test_a_locked_model_is_read_back_as_it_was_and_predicts_what_the_fit_predicted(tmp_path):
+def test_a_locked_model_is_read_back_as_it_was_and_predicts_what_the_fit_predicted(tmp_path: Path) -> None:
     table = drawn(300)
     model = locked(table)
     path = tmp_path / "m.json"
@@ -87,7 +89,7 @@ def test_a_locked_model_is_read_back_as_it_was_and_predicts_what_the_fit_predict
     )
 
 
-def test_a_changed_or_foreign_file_is_refused(tmp_path):
+def test_a_changed_or_foreign_file_is_refused(tmp_path: Path) -> None:
     model = locked(drawn(200))
     path = tmp_path / "m.json"
     content = json.loads(model_bytes(model))
@@ -103,7 +105,7 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path):
         replace(model, means=model.means[1:])
 
 
-def test_levels_that_the_model_never_saw_and_other_editions_are_not_guessed():
+def test_levels_that_the_model_never_saw_and_other_editions_are_not_guessed() -> None:
     table = drawn(260, t7=np.resize(["T1", "T2", "T3"], 260))
     model = locked(table)
     assert "t_T4" not in model.columns
@@ -119,7 +121,7 @@ def test_levels_that_the_model_never_saw_and_other_editions_are_not_guessed():
         model.risk(np.zeros(1), [40.0])
 
 
-def test_a_planted_shift_of_risk_and_of_spread_is_found(tmp_path):
+def test_a_planted_shift_of_risk_and_of_spread_is_found(tmp_path: Path) -> None:
     """Hazards 1.4 times as high: O/E as the two closed forms say. Coefficients twice too large: slope 0.5."""
     beta, rate = 0.4, 0.04
     table = patients(1500, beta, 1.4 * rate, center=np.resize(["A", "B", "C", "D"], 1500), seed=1)
@@ -149,7 +151,7 @@ def test_a_planted_shift_of_risk_and_of_spread_is_found(tmp_path):
         assert words in page
 
 
-def test_with_death_competing_the_model_is_calibrated_where_it_was_made():
+def test_with_death_competing_the_model_is_calibrated_where_it_was_made() -> None:
     table = drawn(400, seed=3)
     model = locked(table, "dc")
     assert model.kind == "fine_gray"
@@ -161,7 +163,7 @@ def test_with_death_competing_the_model_is_calibrated_where_it_was_made():
     assert model.risk(inside, [5.0]).mean() == pytest.approx(model.development["observed"]["5"], abs=0.02)
 
 
-def test_an_analysis_locks_its_models_with_points_that_add_up_to_their_risk(tmp_path):
+def test_an_analysis_locks_its_models_with_points_that_add_up_to_their_risk(tmp_path: Path) -> None:
     settings = AnalysisSettings(covariates=COVARIATES)
     cohort = make_cohort(drawn(260), settings)
     section, part = locked_chapter(cohort, read_scheme(SCHEME), ("os",), settings, tmp_path)
@@ -186,7 +188,7 @@ def test_an_analysis_locks_its_models_with_points_that_add_up_to_their_risk(tmp_
     assert len(part.skipped) == 2
 
 
-def test_patients_needed_are_those_of_the_criteria():
+def test_patients_needed_are_those_of_the_criteria() -> None:
     """Riley's published example: R2 0.051, 30 parameters, 5143 patients for a slope of 0.9."""
     n, parameters = 10_000, 30
     likelihood_ratio = 700.0
@@ -206,19 +208,19 @@ def test_patients_needed_are_those_of_the_criteria():
 
 
 @pytest.fixture(scope="module")
-def files():
+def files() -> dict[str, Any]:
     """Two locked models."""
     return {"m.json": model_bytes(locked(drawn(260))), "dc.json": model_bytes(locked(drawn(260), "dc"))}
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch, files):
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Any) -> Any:
     monkeypatch.chdir(tmp_path)
     write_table(drawn(150, seed=8, center=np.resize(["A", "B"], 150)), tmp_path / "cohort.csv")
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
 
-    def call(*words, code=0):
+    def call(*words: Any, code: Any = 0) -> Any:
         result = CliRunner().invoke(app, ["risk", *(str(w) for w in words)])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -228,7 +230,7 @@ def cli(tmp_path, monkeypatch, files):
     return call
 
 
-def test_a_scheme_is_judged_by_its_ranks(cli, tmp_path):
+def test_a_scheme_is_judged_by_its_ranks(cli: Any, tmp_path: Path) -> None:
     words = ("--bootstraps", 4, "--years", "3,5", "--jobs", 1, "--endpoint", "os", "--json")
     told = json.loads(cli("validate", SCHEME, "cohort.csv", "-o", "rep", *words).stdout)
     assert {"discrimination", "centres"} <= set(told["tables"])
@@ -253,12 +255,12 @@ def test_a_scheme_is_judged_by_its_ranks(cli, tmp_path):
         (("m.json", "--site", "larynx"), "no patient is left"),
     ],
 )
-def test_wrong_words_end_in_one_sentence(cli, words, part):
+def test_wrong_words_end_in_one_sentence(cli: Any, words: Any, part: str) -> None:
     found = cli("validate", words[0], "cohort.csv", "-o", "rep", *words[1:], code=2)
     assert part in " ".join(found.stderr.split())
 
 
-def test_what_lies_in_the_way_is_not_overwritten(cli, tmp_path):
+def test_what_lies_in_the_way_is_not_overwritten(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "rep").mkdir()
     (tmp_path / "rep" / "report.html").write_text("mine")
     cli("validate", "m.json", "cohort.csv", "-o", "rep", "--bootstraps", 0, code=2)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from aiene.risk.analyse.derive.validate import GAIN, Data, split_mask, split_rows
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.pair_counts import harrell_c
 

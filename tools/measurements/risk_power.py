@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from aiene.risk.simulate.cohort import CohortSettings, simulate_cohort
-from aiene.risk.simulate.law import expected, planned_power
+from aiene.risk.simulate.cohort import CohortSettings, expected, planned_power, simulate_cohort
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.records import NotEstimableError
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from aiene.device import available_cores
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.simulate.cohort import simulate_cohort
 from aiene.risk.stratify import stratify

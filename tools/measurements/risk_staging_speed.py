@@ -20,8 +20,7 @@ import pandas as pd
 
 from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.simulate.cohort import simulate_cohort
-from aiene.risk.staging.patient import StagingOptions
-from aiene.risk.staging.stage import stage_table
+from aiene.risk.staging.stage import StagingOptions, stage_table
 from aiene.risk.stratify import stratify
 from aiene.risk.table.files import write_table
 from aiene.risk.table.read import read_table

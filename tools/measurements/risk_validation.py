@@ -24,8 +24,8 @@ import pandas as pd
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import with_one_edition
 from aiene.risk.analyse.locked_model import lock
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.simulate.cohort import CohortSettings, Effects, simulate_cohort
 from aiene.risk.stratify import stratify

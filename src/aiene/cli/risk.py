@@ -12,24 +12,14 @@ import typer
 from aiene.cli.console import echo, stderr_console, user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
-    AssumeM0Option,
-    EditionOption,
-    EneUnknownOption,
-    FromOption,
-    HpvOneOption,
-    HpvUnknownOption,
     IdPatternOption,
-    IeneFromAiOption,
     JsonOption,
-    LenientOption,
-    MapOption,
-    OriginOption,
-    PossibleOption,
+    OwnReading,
+    Reading,
     ReviewedOption,
     RtogOption,
     SchemeOption,
-    SheetOption,
-    SiteOption,
+    StagingChoices,
     TableArgument,
     counts,
     counts_of,
@@ -39,8 +29,8 @@ from aiene.cli.risk_options import (
     print_preview,
     read,
     simulated,
-    staging_options,
     tell_end,
+    with_records,
     write_with_record,
 )
 from aiene.errors import counted
@@ -58,36 +48,28 @@ _STAGES = ("ajcc7_n", "ajcc7_stage", "ajcc8_stage", "ajcc8_p_stage", "v9_stage",
 
 
 @app.command(name="import")
+@with_records
 def import_(
+    *,
     table: Annotated[Path | None, typer.Argument(metavar="TABLE", help="The clinical table to read.")] = None,
     out: OutOption = None,
-    source: FromOption = "generic",
-    mapping: MapOption = None,
+    reading: OwnReading,
     template: Annotated[
         Path | None,
         typer.Option(help="Write a mapping file to fill in, with the headers of TABLE, and exit."),
     ] = None,
-    lenient: LenientOption = False,
-    sheet: SheetOption = None,
-    origin: OriginOption = None,
-    edition: EditionOption = None,
-    hpv_one_is: HpvOneOption = None,
-    possible_is_event: PossibleOption = False,
-    default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read a clinical table, show how it was understood, and write it as a canonical table."""
     from aiene.errors import UsageError
-    from aiene.risk.importers.source import ImportOptions
 
     with user_errors():
         if template is not None:
-            _write_template(template, table, sheet)
+            _write_template(template, table, reading.sheet)
             return
         if table is None:
             raise UsageError("no table; name one, or write a mapping file with --template.")
-        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
-        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        found = read(table, reading)
         record = {
             "provenance": found.provenance,
             "warnings": list(found.warnings),
@@ -108,7 +90,7 @@ def import_(
 def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
     from aiene.errors import OutputError
     from aiene.results.atomic import write_bytes
-    from aiene.risk.importers.mapping import template
+    from aiene.risk.importers.generic import template
     from aiene.risk.table.files import read_raw
 
     if path.exists():
@@ -147,41 +129,30 @@ def example(
 
 
 @app.command()
+@with_records
 def stage(
+    *,
     table: TableArgument,
     out: OutOption = None,
-    source: FromOption = "canonical",
-    mapping: MapOption = None,
-    assume_m0: AssumeM0Option = False,
-    ene_unknown: EneUnknownOption = "unknown",
-    hpv_unknown: HpvUnknownOption = "p16_negative",
+    reading: Reading,
+    staging: StagingChoices,
     rtog: RtogOption = "fakhry2019",
-    iene_from_ai: IeneFromAiOption = False,
     own_edition: Annotated[
         list[Path] | None,
         typer.Option("--own-edition", help="TOML file with rules of your own, for two more columns; repeat."),
     ] = None,
-    lenient: LenientOption = False,
-    sheet: SheetOption = None,
-    origin: OriginOption = None,
-    edition: EditionOption = None,
-    hpv_one_is: HpvOneOption = None,
-    possible_is_event: PossibleOption = False,
-    default_site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stage every patient (AJCC/UICC 7, 8 and version 9, RTOG-0129), with the rule used or why unknown."""
     import pandas as pd
 
-    from aiene.risk.importers.source import ImportOptions
     from aiene.risk.staging.own_edition import read_editions
     from aiene.risk.staging.stage import stage_table
 
     with user_errors():
         own = read_editions(own_edition or [])
-        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
-        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
-        chosen = staging_options(assume_m0, ene_unknown, hpv_unknown, rtog, iene_from_ai)
+        found = read(table, reading)
+        chosen = staging.options(rtog)
         staged = stage_table(found.table, options=chosen, own=own)
         whole = pd.concat([found.table.drop(columns=[n for n in staged if n in found.table]), staged], axis=1)
         whole = whole[["patient_id", *(n for n in whole if n != "patient_id")]]
@@ -202,46 +173,35 @@ def stage(
 
 
 @app.command()
+@with_records
 def stratify(
+    *,
     table: TableArgument,
     ai_ene: AiEneOption = None,
     reviewed: ReviewedOption = False,
     out: OutOption = None,
     scheme: SchemeOption = "count-0-1-2plus",
-    source: FromOption = "canonical",
-    mapping: MapOption = None,
+    reading: Reading,
     id_pattern: IdPatternOption = None,
-    assume_m0: AssumeM0Option = False,
-    ene_unknown: EneUnknownOption = "unknown",
-    hpv_unknown: HpvUnknownOption = "p16_negative",
-    iene_from_ai: IeneFromAiOption = False,
-    lenient: LenientOption = False,
-    sheet: SheetOption = None,
-    origin: OriginOption = None,
-    edition: EditionOption = None,
-    hpv_one_is: HpvOneOption = None,
-    possible_is_event: PossibleOption = False,
-    default_site: SiteOption = None,
+    staging: StagingChoices,
     as_json: JsonOption = False,
 ) -> None:
     """Join the AI-ENE counts and assign every patient to a risk group by a scheme, step by step."""
     from aiene.risk import stratify as stratifying
-    from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme
 
     with user_errors():
         chosen = read_scheme(scheme)
-        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
-        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        found = read(table, reading)
         ai_ene = counts_of(ai_ene, reviewed)
         with_counts, joined = join(found, ai_ene, id_pattern)
-        staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
-        groups = stratifying.stratify(with_counts, chosen, options=staging)
+        decided = staging.options(chosen.base_definition)
+        groups = stratifying.stratify(with_counts, chosen, options=decided)
         tally = counts(groups, ("base_group", "marker_class", "combined_group", "combined_reason"))
         record = {
             "provenance": found.provenance,
             "warnings": list(found.warnings),
-            "staging": asdict(staging),
+            "staging": asdict(decided),
             "scheme": {**chosen.content(), "sha256": chosen.sha256, "file_sha256": chosen.file_sha256},
             "join": None
             if joined is None

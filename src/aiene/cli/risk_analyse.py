@@ -11,44 +11,34 @@ import typer
 from aiene.cli.console import SchedulerOption, stderr_console, user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
-    AssumeM0Option,
-    EditionOption,
-    EneUnknownOption,
-    FromOption,
-    HpvOneOption,
-    HpvUnknownOption,
     IdPatternOption,
-    IeneFromAiOption,
     JsonOption,
-    LenientOption,
-    MapOption,
-    OriginOption,
-    PossibleOption,
+    Reading,
     ReviewedOption,
     SchemeOption,
-    SheetOption,
-    SiteOption,
+    StagingChoices,
     TableArgument,
     counts_of,
     join,
     progress,
     read,
     simulated,
-    staging_options,
     tell,
     tell_end,
+    with_records,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from aiene.risk.analyse.records import Analysis
-    from aiene.risk.analyse.settings import AnalysisSettings
+    from aiene.risk.analyse.records import Analysis, AnalysisSettings
     from aiene.risk.schemes.scheme import Scheme
-    from aiene.risk.staging.patient import StagingOptions
+    from aiene.risk.staging.stage import StagingOptions
 
 
+@with_records
 def analyse(
+    *,
     table: TableArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")],
     ai_ene: AiEneOption = None,
@@ -57,8 +47,7 @@ def analyse(
         str, typer.Option(help="Endpoints, separated by commas: os, dc, lrc, dfs, dmfs.")
     ] = "os,dc",
     scheme: SchemeOption = "count-0-1-2plus",
-    source: FromOption = "canonical",
-    mapping: MapOption = None,
+    reading: Reading,
     id_pattern: IdPatternOption = None,
     site: Annotated[str, typer.Option(help="Sites to analyse, separated by commas, or all.")] = "oropharynx",
     bootstraps: Annotated[int, typer.Option(min=0, help="Number of bootstrap resamples.")] = 1000,
@@ -99,23 +88,12 @@ def analyse(
     scheduler: SchedulerOption = None,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
     date: Annotated[str, typer.Option(help="Date to print on the report, as you write it.")] = "",
-    assume_m0: AssumeM0Option = False,
-    ene_unknown: EneUnknownOption = "unknown",
-    hpv_unknown: HpvUnknownOption = "p16_negative",
-    iene_from_ai: IeneFromAiOption = False,
-    lenient: LenientOption = False,
-    sheet: SheetOption = None,
-    origin: OriginOption = None,
-    edition: EditionOption = None,
-    hpv_one_is: HpvOneOption = None,
-    possible_is_event: PossibleOption = False,
-    default_site: SiteOption = None,
+    staging: StagingChoices,
     as_json: JsonOption = False,
 ) -> None:
     """Analyse a cohort: survival, distant control, and whether the AI-ENE count adds to them; one report."""
     stderr_console().print(f"reading {table.name}", markup=False)  # the libraries take seconds to load
     from aiene.cluster import crews_of
-    from aiene.risk.importers.source import ImportOptions
     from aiene.risk.schemes.scheme import read_scheme
 
     with user_errors():
@@ -126,14 +104,13 @@ def analyse(
                              derive=derive_how or ("split" if derive or derive_endpoint else "no"),
                              derive_endpoint=derive_endpoint,
                              jobs=jobs, title=title, date=date)  # fmt: skip
-        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
-        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        found = read(table, reading)
         ai_ene = counts_of(ai_ene, reviewed)
         with_counts, joined = join(found, ai_ene, id_pattern)
-        staging = staging_options(assume_m0, ene_unknown, hpv_unknown, chosen.base_definition, iene_from_ai)
+        decided = staging.options(chosen.base_definition)
         run = (ai_ene, id_pattern)
         with crews_of(scheduler, jobs):
-            made = _analysed(with_counts, chosen, staging, endpoint.split(","), out, settings, run)
+            made = _analysed(with_counts, chosen, decided, endpoint.split(","), out, settings, run)
         tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
         tell_end(with_counts)
     raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
@@ -173,7 +150,7 @@ def _settings(
     site: str, covariates: str | None, *, title: str | None, derive_endpoint: str | None, **rest: Any
 ) -> AnalysisSettings:
     from aiene.errors import UsageError
-    from aiene.risk.analyse.settings import AnalysisSettings, parse_endpoints
+    from aiene.risk.analyse.records import AnalysisSettings, parse_endpoints
     from aiene.risk.table.columns import SITES
 
     sites = [] if site == "all" else [s.strip() for s in site.split(",") if s.strip()]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -20,9 +23,9 @@ if TYPE_CHECKING:
     from aiene.parallel import Progress
     from aiene.risk.analyse.records import Analysis
     from aiene.risk.importers.registry import Imported
-    from aiene.risk.importers.source import ImportOptions, PreviewLine
+    from aiene.risk.importers.source import PreviewLine
     from aiene.risk.join import Joined
-    from aiene.risk.staging.patient import StagingOptions
+    from aiene.risk.staging.stage import Definition, StagingOptions
 
 
 TableArgument = Annotated[
@@ -41,33 +44,115 @@ MapOption = Annotated[
     Path | None,
     typer.Option("--map", help="Mapping file for your own table (aiene risk import --template writes one)."),
 ]
-LenientOption = Annotated[
-    bool,
-    typer.Option(
-        "--lenient", help="Treat impossible values as missing, with a warning, instead of refusing the table."
-    ),
-]
-SheetOption = Annotated[str | None, typer.Option(help="Sheet of an Excel workbook.")]
-OriginOption = Annotated[
-    Literal["diagnosis", "rt_start", "rt_end"] | None,
-    typer.Option(help="Start of the follow-up time, if the collection leaves a choice."),
-]
-EditionOption = Annotated[
-    Literal["7", "8"] | None, typer.Option(help="TNM edition of T and N, if the table does not state it.")
-]
-HpvOneOption = Annotated[
-    Literal["positive", "negative"] | None,
-    typer.Option("--hpv-one-is", help="Meaning of HPV = 1, if the data dictionary does not state it."),
-]
-PossibleOption = Annotated[
-    bool, typer.Option("--possible-is-event", help="Count the `Possible` failures of RADCURE as events.")
-]
-SiteOption = Annotated[
-    str | None,
-    typer.Option(
-        "--default-site", help="Site of all patients, if the table has no site, such as oropharynx."
-    ),
-]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Whose table a clinical table is, and what its reader must be told."""
+
+    source: FromOption = "canonical"
+    mapping: MapOption = None
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient",
+            help="Treat impossible values as missing, with a warning, instead of refusing the table.",
+        ),
+    ] = False
+    sheet: Annotated[str | None, typer.Option(help="Sheet of an Excel workbook.")] = None
+    origin: Annotated[
+        Literal["diagnosis", "rt_start", "rt_end"] | None,
+        typer.Option(help="Start of the follow-up time, if the collection leaves a choice."),
+    ] = None
+    edition: Annotated[
+        Literal["7", "8"] | None, typer.Option(help="TNM edition of T and N, if the table does not state it.")
+    ] = None
+    hpv_one_is: Annotated[
+        Literal["positive", "negative"] | None,
+        typer.Option("--hpv-one-is", help="Meaning of HPV = 1, if the data dictionary does not state it."),
+    ] = None
+    possible_is_event: Annotated[
+        bool, typer.Option("--possible-is-event", help="Count the `Possible` failures of RADCURE as events.")
+    ] = False
+    default_site: Annotated[
+        str | None,
+        typer.Option(
+            "--default-site", help="Site of all patients, if the table has no site, such as oropharynx."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class OwnReading(Reading):
+    """The same, where the table is one's own unless another source is named."""
+
+    source: FromOption = "generic"
+
+
+@dataclass(frozen=True)
+class StagingChoices:
+    """What the user decides where the rules of staging leave a choice; see `StagingOptions`."""
+
+    assume_m0: Annotated[
+        bool, typer.Option("--assume-m0", help="Treat MX and missing M as M0; these patients are flagged.")
+    ] = False
+    ene_unknown: Annotated[
+        Literal["unknown", "negative"],
+        typer.Option(
+            help="p16-negative with unknown clinical ENE: keep as unknown, or treat as negative and flag."
+        ),
+    ] = "unknown"
+    hpv_unknown: Annotated[
+        Literal["p16_negative", "unknown"],
+        typer.Option(
+            help="HPV not known: stage by the p16-negative tables of AJCC-8 and flag, or leave unknown."
+        ),
+    ] = "p16_negative"
+    iene_from_ai: Annotated[
+        bool,
+        typer.Option(
+            "--iene-from-ai", help="Version 9: use AI-ENE where no reader graded ENE (exploratory)."
+        ),
+    ] = False
+
+    def options(self, rtog: Definition) -> StagingOptions:
+        """The options of the staging, with a definition of the RTOG-0129 groups."""
+        from aiene.risk.staging.stage import StagingOptions
+
+        return StagingOptions(self.assume_m0, self.ene_unknown, self.hpv_unknown, rtog, self.iene_from_ai)
+
+
+def with_records(command: Callable[..., None]) -> Callable[..., None]:
+    """A command for typer: each parameter that is a record of options is spread into an option a field."""
+    signature = inspect.signature(command, eval_str=True)
+    records: dict[str, Any] = {
+        p.name: p.annotation for p in signature.parameters.values() if is_dataclass(p.annotation)
+    }
+    shown: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        record = records.get(parameter.name)
+        if record is None:
+            shown.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(record, include_extras=True)
+        shown += [
+            inspect.Parameter(
+                f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name]
+            )
+            for f in fields(record)
+        ]
+
+    @wraps(command)
+    def spread(**given: Any) -> None:
+        for name, record in records.items():
+            given[name] = record(**{f.name: given.pop(f.name) for f in fields(record)})
+        command(**given)
+
+    spread.__annotations__ = {}
+    spread.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    return spread
+
+
 AiEneOption = Annotated[
     Path | None,
     typer.Option(
@@ -82,47 +167,25 @@ IdPatternOption = Annotated[
     typer.Option("--id-pattern", help="Regular expression that finds the patient id in a case id."),
 ]
 SchemeOption = Annotated[str, typer.Option(help="Scheme file, or the name of an included scheme.")]
-AssumeM0Option = Annotated[
-    bool, typer.Option("--assume-m0", help="Treat MX and missing M as M0; these patients are flagged.")
-]
-EneUnknownOption = Annotated[
-    Literal["unknown", "negative"],
-    typer.Option(
-        help="p16-negative with unknown clinical ENE: keep as unknown, or treat as negative and flag."
-    ),
-]
-HpvUnknownOption = Annotated[
-    Literal["p16_negative", "unknown"],
-    typer.Option(
-        help="HPV not known: stage by the p16-negative tables of AJCC-8 and flag, or leave unknown."
-    ),
-]
 RtogOption = Annotated[
     Literal["fakhry2019", "ang2010"], typer.Option(help="Published definition of the RTOG-0129 groups.")
-]
-IeneFromAiOption = Annotated[
-    bool,
-    typer.Option("--iene-from-ai", help="Version 9: use AI-ENE where no reader graded ENE (exploratory)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 SIMULATED = "SIMULATED: the AI-ENE counts of this table are not real."
 
 
-def read(
-    table: Path,
-    source: str,
-    mapping: Path | None,
-    *,
-    lenient: bool,
-    default_site: str | None,
-    options: ImportOptions,
-) -> Imported:
-    """The table, whoever's it is; what was understood or should be looked at goes to stderr."""
+def read(table: Path, reading: Reading) -> Imported:
+    """The table, whoever's it is; what should be looked at goes to stderr."""
     from aiene.risk.importers.registry import import_table
+    from aiene.risk.importers.source import ImportOptions
 
-    name = "generic" if mapping is not None and source == "canonical" else source
-    imported = import_table(table, name, mapping, lenient, options=options, default_site=default_site)
+    name = "generic" if reading.mapping is not None and reading.source == "canonical" else reading.source
+    options = ImportOptions(
+        reading.possible_is_event, reading.origin, reading.edition, reading.hpv_one_is, reading.sheet
+    )
+    site = reading.default_site
+    imported = import_table(table, name, reading.mapping, reading.lenient, options=options, default_site=site)
     for note in imported.notes:
         stderr_console().print(f"note: {note}", markup=False)
     tell_warnings(imported.warnings)
@@ -221,15 +284,6 @@ def print_counts(found: dict[str, dict[str, int]]) -> None:
     """Counts on stdout."""
     for column, words in found.items():
         echo(f"{column}: " + ", ".join(f"{word} {n}" for word, n in words.items()))
-
-
-def staging_options(
-    assume_m0: bool, ene_unknown: str, hpv_unknown: str, rtog: str, iene_from_ai: bool
-) -> StagingOptions:
-    """The options of the staging."""
-    from aiene.risk.staging.patient import StagingOptions
-
-    return StagingOptions(assume_m0, ene_unknown, hpv_unknown, rtog, iene_from_ai)  # type: ignore[arg-type]
 
 
 def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) -> None:

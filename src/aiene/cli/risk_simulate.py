@@ -13,6 +13,7 @@ from aiene.cli.risk_options import (
     FromOption,
     JsonOption,
     MapOption,
+    Reading,
     echo_json,
     read,
     tell_end,
@@ -61,7 +62,7 @@ def simulate(
 ) -> None:
     """Simulate a cohort with known hazards and compute the power, or add a simulated count to a table."""
     from aiene.errors import UsageError
-    from aiene.risk.simulate.law import planned_power
+    from aiene.risk.simulate.cohort import planned_power
     from aiene.risk.table.endpoints import ALIASES
 
     failure = ALIASES[endpoint]
@@ -113,11 +114,10 @@ def _cohort(
 def _onto(
     table: Path, source: str, mapping: Path | None, endpoint: str, ratio: float, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    from aiene.risk.importers.source import ImportOptions
     from aiene.risk.simulate.conditional_marker import simulate_onto
     from aiene.risk.table.endpoints import CONTROL
 
-    found = read(table, source, mapping, lenient=False, default_site=None, options=ImportOptions())
+    found = read(table, Reading(source, mapping))
     made = simulate_onto(found.table, endpoint=endpoint, hazard_ratio=ratio, seed=seed)
     record = {
         "simulated": True,

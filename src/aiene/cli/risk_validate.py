@@ -10,32 +10,23 @@ import typer
 from aiene.cli.console import user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
-    AssumeM0Option,
-    EditionOption,
-    EneUnknownOption,
-    FromOption,
-    HpvOneOption,
-    HpvUnknownOption,
     IdPatternOption,
-    IeneFromAiOption,
     JsonOption,
-    LenientOption,
-    MapOption,
-    OriginOption,
-    PossibleOption,
-    SheetOption,
-    SiteOption,
+    Reading,
+    StagingChoices,
     join,
     progress,
     read,
     simulated,
-    staging_options,
     tell,
     tell_end,
+    with_records,
 )
 
 
+@with_records
 def validate(
+    *,
     locked: Annotated[
         str,
         typer.Argument(
@@ -54,8 +45,7 @@ def validate(
     endpoint: Annotated[
         str | None, typer.Option(help="Endpoint for a scheme, if not its own: os, dc, lrc or dfs.")
     ] = None,
-    source: FromOption = "canonical",
-    mapping: MapOption = None,
+    reading: Reading,
     id_pattern: IdPatternOption = None,
     site: Annotated[str, typer.Option(help="Sites to include, separated by commas, or all.")] = "oropharynx",
     years: Annotated[
@@ -71,24 +61,13 @@ def validate(
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "External validation",
     date: Annotated[str, typer.Option(help="Date to print on the report, as you write it.")] = "",
-    assume_m0: AssumeM0Option = False,
-    ene_unknown: EneUnknownOption = "unknown",
-    hpv_unknown: HpvUnknownOption = "p16_negative",
-    iene_from_ai: IeneFromAiOption = False,
-    lenient: LenientOption = False,
-    sheet: SheetOption = None,
-    origin: OriginOption = None,
-    edition: EditionOption = None,
-    hpv_one_is: HpvOneOption = None,
-    possible_is_event: PossibleOption = False,
-    default_site: SiteOption = None,
+    staging: StagingChoices,
     as_json: JsonOption = False,
 ) -> None:
     """Validate a locked scheme or model on another cohort, without refitting; one report."""
     from aiene.errors import UsageError
     from aiene.risk.analyse.locked_model import is_model, read_model
-    from aiene.risk.analyse.settings import AnalysisSettings
-    from aiene.risk.importers.source import ImportOptions
+    from aiene.risk.analyse.records import AnalysisSettings
     from aiene.risk.schemes.scheme import read_scheme
     from aiene.risk.stratify import stratify
     from aiene.risk.validate.run import validate as run_validation
@@ -115,13 +94,10 @@ def validate(
             raise UsageError("--endpoint belongs to a scheme; a model has its own.")
         chosen = None if model else read_scheme(locked)
         models = [read_model(p) for p in (*(against or ()), *([Path(locked)] if model else ()))]
-        options = ImportOptions(possible_is_event, origin, edition, hpv_one_is, sheet)
-        found = read(table, source, mapping, lenient=lenient, default_site=default_site, options=options)
+        found = read(table, reading)
         cohort, joined = join(found, ai_ene, id_pattern)
         if chosen is not None:
-            reading = chosen.base_definition
-            staging = staging_options(assume_m0, ene_unknown, hpv_unknown, reading, iene_from_ai)
-            cohort = stratify(cohort, chosen, options=staging)
+            cohort = stratify(cohort, chosen, options=staging.options(chosen.base_definition))
         elif cohort["n_ai_ene"].isna().all():
             raise UsageError("the table has no n_ai_ene; name the patients.csv of a run with --ai-ene.")
         with progress() as on_progress:

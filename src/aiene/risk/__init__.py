@@ -7,7 +7,6 @@
     stratify.py  canonical table + scheme -> one row per patient with every intermediate step
     join.py      the count of a run, joined on the patient
     simulate/    cohorts with known hazards
-    stats/       survival statistics on arrays
     analyse/     the whole analysis and its report
 
 Research software, not a medical device.

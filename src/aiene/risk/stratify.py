@@ -9,8 +9,7 @@ import pandas as pd
 
 from aiene.errors import UsageError
 from aiene.risk.schemes.scheme import Scheme
-from aiene.risk.staging.patient import StagingOptions, staging_columns
-from aiene.risk.staging.stage import stage_table
+from aiene.risk.staging.stage import StagingOptions, stage_table, staging_columns
 
 UNCLASSIFIABLE = "unclassifiable"
 _CHAPTERS = {

@@ -13,7 +13,7 @@ import pandas as pd
 
 from aiene.errors import InputError, UsageError
 from aiene.risk.schemes.scheme import Scheme, SchemeSource, read_scheme
-from aiene.risk.staging.patient import StagingOptions
+from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import UNCLASSIFIABLE, stratify
 from aiene.risk.table.read import read_table
 

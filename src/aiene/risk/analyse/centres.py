@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.centre_models import RandomEffects, random_effects
 from aiene.stats.elementary import normal_quantile
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.errors import UsageError, counted
-from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint
 from aiene.risk.table.endpoints import ALIASES, competing, endpoint
 from aiene.stats.records import NotEstimableError
 

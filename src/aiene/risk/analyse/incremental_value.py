@@ -29,8 +29,7 @@ from aiene.risk.analyse.model_comparison import (
     scores,
     varying,
 )
-from aiene.risk.analyse.records import Skipped
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings, Skipped
 from aiene.stats.calibration import calibration
 from aiene.stats.concordance import concordance
 from aiene.stats.cox_model import fit_cox, nested_lrt

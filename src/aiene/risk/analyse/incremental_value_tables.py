@@ -11,8 +11,7 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.models import draw_auc, draw_calibration, draw_decision
 from aiene.risk.analyse.cohort import LABELS
 from aiene.risk.analyse.model_comparison import Added
-from aiene.risk.analyse.records import Part
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings, Part
 
 _HEAD = (Column("population", "Patients"), Column("comparison", "Old system"))
 _MODEL = Column("model", "Model")

@@ -8,7 +8,7 @@ from typing import Any
 from aiene.report.document import Column, Row, Section, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import LABELS
-from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint
 
 NAME = "key_results"
 _MARKER = "n_ai_ene"

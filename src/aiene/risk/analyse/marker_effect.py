@@ -14,9 +14,8 @@ from aiene.report.formatting import interval_text, p_phrase, plain, plain_rows
 from aiene.risk.analyse.charts.forest import draw_dose
 from aiene.risk.analyse.cohort import Outcome, words
 from aiene.risk.analyse.design import estimable
-from aiene.risk.analyse.records import Part, Skipped
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.records import Coefficient, NotEstimableError
 from aiene.stats.splines import count_columns

@@ -12,9 +12,8 @@ import pandas as pd
 from aiene.risk.analyse.cohort import Outcome, words
 from aiene.risk.analyse.design import categorical
 from aiene.risk.analyse.grouping import Grouping, Groupings
-from aiene.risk.analyse.records import Skipped
+from aiene.risk.analyse.records import AnalysisSettings, Skipped
 from aiene.risk.analyse.regression import Sample, cox
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.cox_model import CoxFit
 from aiene.stats.records import Difference, Interval, NotEstimableError

@@ -1,12 +1,158 @@
-"""What an analysis consists of: chapters, what could not be done, warnings, and what it was made with."""
+"""What a user may decide about an analysis, and what it consists of.
+
+It has chapters, what could not be done, warnings, and what it was made with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from aiene.errors import UsageError
 from aiene.report.document import Figure, Item, Row, Section, Table
+from aiene.risk.table.endpoints import CONTROL
+
+Endpoint = Literal["os", "dc", "lrc", "dfs", "dmfs"]
+Derive = Literal["no", "split", "nested"]
+
+CensorAt = Literal["last_followup", "last_imaging"]
+
+ENDPOINTS: tuple[Endpoint, ...] = ("os", "dc", "lrc", "dfs", "dmfs")
+COVARIATES = ("hpv", "pack_years", "t", "n", "age", "sex")
+"""The factors that the marker is adjusted for unless the user says otherwise."""
+KNOWN_COVARIATES = (*COVARIATES, "ecog", "smoking_status", "treatment", "center")
+
+
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """Settings of `aiene risk analyse`; every one is written into `analysis.json`.
+
+    Parameters
+    ----------
+    bootstraps : resamples of patients for intervals and for optimism; 0 leaves both out.
+    seed : of every random step.
+    confidence : level of every interval.
+    horizons : years of survival tables and of the time-dependent AUC.
+    calibration_years : years of calibration.
+    decision_years : year of the decision curve and of the reclassification table.
+    covariates : names out of `KNOWN_COVARIATES` for the multivariable models.
+    also : numeric columns of the table, beside number and volume of nodes, that the count is set beside.
+    dm_censor_at : a death after the follow-up for distant metastasis or locoregional failure ended (imaging
+        stopped) competes when it happens (`last_followup`), or the patient is censored there
+        (`last_imaging`); None leaves it to the table's column of that name, else the former.
+    marker_cap : the capped form of the count counts no node above this.
+    sites : primary sites that are analysed; empty for all.
+    hpv_strata : also analyse HPV-positive and HPV-negative patients on their own.
+    impute : multiple imputation of covariates beside the complete cases.
+    imputations : number of imputed tables.
+    derive : cut-offs from the data: on a training part and reported on the other one (`split`), or nested
+        cross-validation (`nested`).
+    derive_endpoint : endpoint whose information chooses the cut-offs; None takes dc where it is analysed,
+        else the first.
+    train_fraction : share of the training part; stratified by event.
+    folds, repeats : of the nested cross-validation.
+    permutations : shuffles of the marker within base groups in the permutation control.
+    ene_thresholds : thresholds of the sensitivity analysis; needs the nodes of a run.
+    jobs : worker processes; None takes one per available core. No result depends on it.
+    date : printed on the report, as given; no clock is read.
+    title : heading of the report.
+
+    Raises
+    ------
+    UsageError : a setting is out of its range.
+    """
+
+    bootstraps: int = 1000
+    seed: int = 20260101
+    confidence: float = 0.95
+    horizons: tuple[float, ...] = (2.0, 3.0, 5.0)
+    calibration_years: tuple[float, ...] = (2.0, 5.0)
+    decision_years: float = 3.0
+    covariates: tuple[str, ...] = COVARIATES
+    also: tuple[str, ...] = ()
+    dm_censor_at: CensorAt | None = None
+    marker_cap: int = 5
+    sites: tuple[str, ...] = ("oropharynx",)
+    hpv_strata: bool = True
+    impute: bool = False
+    imputations: int = 20
+    derive: Derive = "no"
+    derive_endpoint: Endpoint | None = None
+    train_fraction: float = 0.5
+    folds: int = 5
+    repeats: int = 4
+    permutations: int = 200
+    ene_thresholds: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5)
+    jobs: int | None = None
+    date: str = ""
+    title: str = "AI-ENE and risk"
+
+    def __post_init__(self) -> None:
+        for holds, sentence in (
+            (
+                self.bootstraps == 0 or self.bootstraps >= 2,
+                "the number of bootstraps must be 0, or 2 or more.",
+            ),
+            (0.5 <= self.confidence < 1, "the confidence level must lie between 0.5 and 1."),
+            (all(y > 0 for y in self.every_year), "horizons are years and must be above 0."),
+            (self.marker_cap >= 1, "the cap of the count must be 1 or more."),
+            (0.1 <= self.train_fraction <= 0.9, "the training part must be between 0.1 and 0.9."),
+            (self.folds >= 2, "nested cross-validation needs 2 folds or more."),
+            (self.repeats >= 1, "nested cross-validation needs 1 repeat or more."),
+            (
+                self.permutations == 0 or self.permutations >= 2,
+                "the number of permutations must be 0, or 2 or more.",
+            ),
+            (self.imputations >= 2, "multiple imputation needs 2 imputations or more."),
+            (self.jobs is None or self.jobs >= 1, "the number of jobs must be 1 or more."),
+            (all(0 < t < 1 for t in self.ene_thresholds), "ENE thresholds must lie between 0 and 1."),
+        ):
+            if not holds:
+                raise UsageError(sentence)
+        unknown = [name for name in self.covariates if name not in KNOWN_COVARIATES]
+        if unknown:
+            raise UsageError(f"unknown covariate {unknown[0]}; choose from {', '.join(KNOWN_COVARIATES)}.")
+
+    @property
+    def every_year(self) -> tuple[float, ...]:
+        """All horizons that are asked for."""
+        return (*self.horizons, *self.calibration_years, self.decision_years)
+
+
+def chosen_endpoint(settings: AnalysisSettings, endpoints: tuple[Endpoint, ...]) -> Endpoint:
+    """The endpoint whose information chooses the cut-offs.
+
+    Raises
+    ------
+    UsageError : the settings name one that is not analysed.
+    """
+    wanted = settings.derive_endpoint
+    if wanted is None:
+        return "dc" if "dc" in endpoints or not endpoints else endpoints[0]
+    if wanted not in endpoints:
+        among = ", ".join(endpoints)
+        raise UsageError(f"cut-offs are to be derived for {wanted}, not among the endpoints ({among}).")
+    return wanted
+
+
+def parse_endpoints(names: tuple[str, ...] | list[str]) -> tuple[Endpoint, ...]:
+    """The endpoints in the order asked for, each once; `dm` and `lrf` are taken as `dc` and `lrc`.
+
+    Raises
+    ------
+    UsageError : none is given, or one is not known.
+    """
+    found: list[Endpoint] = []
+    for name in (CONTROL.get(n.strip().lower(), n.strip().lower()) for n in names if n.strip()):
+        match = [e for e in ENDPOINTS if e == name]
+        if not match:
+            raise UsageError(f"unknown endpoint {name}; choose from {', '.join(ENDPOINTS)}.")
+        if match[0] not in found:
+            found.append(match[0])
+    if not found:
+        raise UsageError(f"no endpoint; choose from {', '.join(ENDPOINTS)}.")
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from aiene.risk.analyse.charts.curves import draw_residuals
 from aiene.risk.analyse.charts.forest import draw_forest
 from aiene.risk.analyse.cohort import Outcome, check_events, numeric
 from aiene.risk.analyse.design import Design, Term, estimable, make_design
-from aiene.risk.analyse.records import Part, Skipped
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import Engine
 from aiene.stats.cox import cox as _cox

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiene.report.document import Section
 from aiene.risk.analyse.cohort import COMPETING, EVENTS, LABELS, Cohort
 from aiene.risk.analyse.design import make_design
-from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint
 
 if TYPE_CHECKING:
     from aiene.risk.schemes.scheme import Scheme

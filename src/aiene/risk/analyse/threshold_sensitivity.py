@@ -15,9 +15,8 @@ from aiene.risk.analyse.charts.bars import draw_heat
 from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, outcome_of, words
 from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.grouping import Groupings
-from aiene.risk.analyse.records import Part, Skipped
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
 from aiene.risk.analyse.regression import MARKER, cox, make_sample
-from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
 from aiene.stats.measurement_error import count_chances, drawn_counts, simex
 from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import NotEstimableError

@@ -13,7 +13,7 @@ import pandas as pd
 from aiene.errors import UsageError
 from aiene.hashing import file_sha256
 from aiene.risk.importers import generic, head_neck_pet_ct, hecktor, hn1, hnscc, opc_radiomics, radcure
-from aiene.risk.importers.mapping import Mapping, read_mapping
+from aiene.risk.importers.generic import Mapping, read_mapping
 from aiene.risk.importers.source import ImportOptions, PreviewLine, Source
 from aiene.risk.table.columns import TIMED
 from aiene.risk.table.endpoints import CONTROL

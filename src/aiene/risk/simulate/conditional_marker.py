@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.errors import UsageError
-from aiene.risk.simulate.law import count_pmf
+from aiene.risk.simulate.cohort import count_pmf
 from aiene.risk.table.endpoints import Endpoint
 from aiene.risk.table.endpoints import endpoint as outcome_of
 

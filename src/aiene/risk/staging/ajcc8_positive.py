@@ -20,7 +20,7 @@ from aiene.risk.staging.decision import (
     unknown,
 )
 from aiene.risk.staging.nodes import NodeFacts, needed
-from aiene.risk.staging.patient import over_n
+from aiene.risk.staging.stage import over_n
 
 N_ORDER = ("N0", "N1", "N2", "N3")
 STAGE_ORDER = ("I", "II", "III", "IV")

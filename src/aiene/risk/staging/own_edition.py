@@ -47,7 +47,7 @@ from aiene.risk.staging.decision import (
     unknown,
 )
 from aiene.risk.staging.nodes import NodeFacts, needed, over_readings
-from aiene.risk.staging.patient import Edition, Patient, editions, node_facts, over_n
+from aiene.risk.staging.stage import Edition, Patient, editions, node_facts, over_n
 
 _REMEDY = "write it as docs/risk.md shows"
 _Word = Field(min_length=1, max_length=40)

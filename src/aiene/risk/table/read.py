@@ -14,10 +14,11 @@ from aiene.risk.table.checks import (
     check_endpoints,
     check_patients,
     check_plausible,
+    filled,
+    placed,
     within_follow_up,
 )
 from aiene.risk.table.columns import BY_NAME, COLUMNS, SITES, Column
-from aiene.risk.table.editions import filled, placed
 from aiene.risk.table.endpoints import with_disease_free_survival
 from aiene.risk.table.files import as_text, read_raw
 from aiene.risk.table.values import Findings, listed, number, rows_of, typed, without_totals

@@ -14,7 +14,7 @@ import numpy as np
 
 from aiene.risk.analyse.centres import Scale, pooled
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.bootstrap import bootstrap
 from aiene.stats.calibration import Calibration, calibration
 from aiene.stats.concordance import concordance

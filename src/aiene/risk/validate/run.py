@@ -20,8 +20,7 @@ from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_c
 from aiene.risk.analyse.grouping import Stratum, make_groupings
 from aiene.risk.analyse.locked_model import LockedModel
 from aiene.risk.analyse.output import write_analysis
-from aiene.risk.analyse.records import Analysis, Skipped
-from aiene.risk.analyse.settings import AnalysisSettings, Endpoint, parse_endpoints
+from aiene.risk.analyse.records import Analysis, AnalysisSettings, Endpoint, Skipped, parse_endpoints
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.analyse.text import software
 from aiene.risk.schemes.scheme import Scheme

@@ -10,9 +10,8 @@ import numpy as np
 
 from aiene.report.document import Column, Figure, Item, Table
 from aiene.report.formatting import plain, plain_rows
-from aiene.risk.analyse.charts.models import draw_decision
-from aiene.risk.analyse.charts.validation import draw_centres, draw_smooth_calibration
-from aiene.risk.analyse.settings import AnalysisSettings
+from aiene.risk.analyse.charts.models import draw_centres, draw_decision, draw_smooth_calibration
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.validate.measures import THRESHOLDS, Found
 
 _MODEL = Column("model", "Model")

@@ -1,11 +1,13 @@
-"""How well models predict: calibration, decision curve, AUC over time."""
+"""How well models predict: calibration, decision curve, AUC over time, and measures centre by centre."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.style import FAINT, look, new_figure, place
+import numpy as np
+
+from aiene.report.style import FAINT, RULE, look, new_figure, place, text_inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,3 +143,116 @@ def draw_auc(content: Mapping[str, Any]) -> Figure:
     axes.set_ylabel("AUC")
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), labelspacing=0.2, borderaxespad=0.1)
     return figure
+
+
+_ROW, _PANEL = 0.27, 1.75
+
+
+def draw_smooth_calibration(content: Mapping[str, Any]) -> Figure:
+    """Smoothly observed against predicted risk, groups as points, and how predictions are spread.
+
+    Parameters
+    ----------
+    content : `panels` with `title`, `top` of both axes and `models`, each with `label`, `curve` (predicted,
+        observed), `groups` (`predicted`, `observed`, `low`, `high`) and `spread` (edges, shares).
+    """
+    panels = content["panels"]
+    size, left, spread = 3.0, 0.85, 0.55
+    figure = new_figure((left + size) * len(panels) + 0.3, size + spread + 1.75)
+    for number, panel in enumerate(panels):
+        x = left * (number + 1) + size * number
+        axes = place(figure, x, 0.6 + spread, size, size)
+        below = place(figure, x, 0.6, size, spread - 0.08)
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, label="perfect")
+        for which, model in enumerate(panel["models"]):
+            style, groups = look(which), model["groups"]
+            axes.plot(
+                *model["curve"],
+                color=style.colour,
+                linestyle=style.dashes,
+                linewidth=1.4,
+                label=model["label"],
+            )
+            for at, low, high in zip(groups["predicted"], groups["low"], groups["high"], strict=True):
+                if low is not None and high is not None:
+                    axes.plot([at, at], [low, high], color=style.colour, linewidth=0.8)
+            axes.plot(
+                groups["predicted"], groups["observed"], linestyle="none", marker=style.marker, markersize=5,
+                color=style.colour, markerfacecolor="white" if which % 2 else style.colour,
+            )  # fmt: skip
+            edges, shares = model["spread"]
+            below.stairs(shares, edges, color=style.colour, linestyle=style.dashes, linewidth=1)
+        for frame in (axes, below):
+            frame.set_xlim(0, panel["top"])
+            frame.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.set_ylim(0, panel["top"])
+        axes.tick_params(labelbottom=False)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.set_ylabel("Observed risk")
+        below.set_yticks([])
+        below.spines["left"].set_visible(False)
+        below.set_xlabel("Predicted risk and its spread")
+        axes.text(
+            0, 1 + 0.68 / size, panel["title"], transform=axes.transAxes, fontweight="bold", va="bottom"
+        )
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelspacing=0.2, borderaxespad=0.1)
+    return figure
+
+
+def draw_centres(content: Mapping[str, Any]) -> Figure:
+    """One row per centre and pooled value, one panel per measure.
+
+    Parameters
+    ----------
+    content : `rows` with `label`, `pooled` (bool) and by measure (value, low, high), None where missing;
+        `measures` with `key`, `title`, `ideal`, and `log` (bool).
+    """
+    rows, measures = content["rows"], content["measures"]
+    left = 0.2 + max([1.0, *(text_inches(r["label"], 8.5) for r in rows)])
+    tall = _ROW * len(rows)
+    figure = new_figure(left + (_PANEL + 0.35) * len(measures) + 0.1, tall + 1.0)
+    for number, measure in enumerate(measures):
+        axes = place(figure, left + (_PANEL + 0.35) * number, 0.45, _PANEL, tall)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        if measure["log"]:
+            axes.set_xscale("log")
+        if measure["ideal"] is not None:
+            axes.axvline(measure["ideal"], color=FAINT, linewidth=0.8)
+        for y, row in enumerate(rows):
+            value, low, high = row[measure["key"]]
+            if row["pooled"]:
+                axes.axhspan(y - 0.5, y + 0.5, color=RULE, alpha=0.45, linewidth=0)
+            if number == 0:
+                axes.text(
+                    -0.05, y, row["label"], transform=axes.get_yaxis_transform(), ha="right", va="center",
+                    fontsize=8.5, fontweight="bold" if row["pooled"] else "normal",
+                )  # fmt: skip
+            if value is None:
+                continue
+            style = look(2 if row["pooled"] else 0)
+            if low is not None and high is not None:
+                axes.plot([low, high], [y, y], color=style.colour, linewidth=1.1)
+            axes.plot([value], [y], marker="D" if row["pooled"] else "s", color=style.colour, markersize=5)
+        axes.set_xlim(*_span([row[measure["key"]] for row in rows], measure))
+        if measure["log"]:
+            ticks = [
+                t for t in (0.25, 0.5, 0.75, 1, 1.5, 2, 4) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]
+            ]
+            axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+            axes.minorticks_off()
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_title(measure["title"])
+    return figure
+
+
+def _span(values: list[tuple[float | None, ...]], measure: Mapping[str, Any]) -> tuple[float, float]:
+    """Ends of an axis that hold every interval within reason and the ideal value."""
+    ends = [v for row in values for v in row if v is not None]
+    known = [*ends, *([] if measure["ideal"] is None else [measure["ideal"]])] or [0.5]
+    if measure["log"]:
+        low, high = max(min(known), 0.1) / 1.15, min(max(known), 10.0) * 1.15
+        return min(low, 0.8), max(high, 1.25)
+    low, high = np.clip([min(known), max(known)], -2, 5)
+    pad = 0.06 * (high - low) or 0.1
+    return float(low - pad), float(high + pad)

@@ -22,7 +22,6 @@ from aiene.risk.analyse.derive.search import (
     Derived,
     search,
 )
-from aiene.risk.analyse.derive.tree import tree_table
 from aiene.risk.analyse.derive.validate import (
     Data,
     bootstrap_rows,
@@ -32,10 +31,10 @@ from aiene.risk.analyse.derive.validate import (
     permuted,
     split_mask,
     split_rows,
+    tree_table,
 )
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum
-from aiene.risk.analyse.records import Part, Skipped
-from aiene.risk.analyse.settings import AnalysisSettings, Endpoint
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.schemes.scheme import BASE_GROUPS, Base, Scheme, SchemeSource, scheme_bytes
 from aiene.risk.table.endpoints import ALIASES

@@ -14,9 +14,8 @@ from aiene.report.document import Column, Item, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import check_events, numeric
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import Part, Skipped
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
 from aiene.risk.analyse.regression import MARKER, Sample, cox
-from aiene.risk.analyse.settings import AnalysisSettings
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.proportional_hazards import cox_with_entry, piecewise_cox
 from aiene.stats.records import Coefficient, NotEstimableError

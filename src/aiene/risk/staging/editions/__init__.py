@@ -1,1 +1,1 @@
-"""One file an edition, each with its tables and its entry `EDITION`; see `risk.staging.patient`."""
+"""One file an edition, each with its tables and its entry `EDITION`; see `risk.staging.stage`."""

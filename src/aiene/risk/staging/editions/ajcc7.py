@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiene.risk.staging.decision import Decision, Row, among, decide, every, lacking, negated, some, told
 from aiene.risk.staging.nodes import NodeFacts, needed, over_readings
-from aiene.risk.staging.patient import Edition, Patient, node_facts, over_n
+from aiene.risk.staging.stage import Edition, Patient, node_facts, over_n
 
 N_ORDER = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
 STAGE_ORDER = ("0", "I", "II", "III", "IVA", "IVB", "IVC")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiene.risk.staging import ajcc8_negative, ajcc8_positive
 from aiene.risk.staging.decision import Decision, not_applicable, unknown
 from aiene.risk.staging.nodes import Contradiction, measured, over_readings
-from aiene.risk.staging.patient import (
+from aiene.risk.staging.stage import (
     NEGATIVE,
     POSITIVE,
     Edition,

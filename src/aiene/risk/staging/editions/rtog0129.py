@@ -10,7 +10,7 @@ from typing import Literal
 
 from aiene.risk.staging.decision import Decision
 from aiene.risk.staging.editions import ajcc7
-from aiene.risk.staging.patient import Definition, Edition, Patient
+from aiene.risk.staging.stage import Definition, Edition, Patient
 
 DEFINITIONS: tuple[Definition, ...] = ("fakhry2019", "ang2010")
 GROUPS = ("low", "intermediate", "high")

@@ -23,7 +23,7 @@ from aiene.risk.staging.decision import (
     unknown,
 )
 from aiene.risk.staging.nodes import NodeFacts, needed, over_readings
-from aiene.risk.staging.patient import POSITIVE, Edition, Inputs, Patient, StagingOptions, node_facts
+from aiene.risk.staging.stage import POSITIVE, Edition, Inputs, Patient, StagingOptions, node_facts
 
 N_ORDER = ("N0", "N1", "N2", "N3")
 PN_ORDER = ("N0", "N1a", "N1b", "N2", "N3")
