@@ -83,13 +83,13 @@ class Place:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         fsspec = need("fsspec", extra="store", purpose="Reading and writing by URL")
-        protocol, options = url.partition("://")[0], {}
+        protocol = url.partition("://")[0]
+        options: dict[str, Any] = {"auto_mkdir": True} if protocol == "file" else {}
+        self._keys: dict[str, str] = {}
+        self._errors: tuple[type[BaseException], ...] = (OSError, ValueError)
         if protocol in _BY_OBSTORE:
             need("obstore.fsspec", extra="store", purpose="Reading and writing by URL").register(protocol)
             options = {"retry_config": _SHORT_RETRY}
-        self._keys: dict[str, str] = {}
-        self._errors: tuple[type[BaseException], ...] = (OSError, ValueError)
-        if options:
             self._errors += (need("obstore.exceptions", extra="store", purpose="URLs").BaseError,)
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.url, **options)

@@ -16,10 +16,13 @@ import pytest
 from aiene import cluster
 from aiene.cluster import crews_of
 from aiene.errors import UsageError
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
 from aiene.models.bundle import default_folder, read_bundle
 from aiene.parallel import Job, run_jobs, work_through
 from aiene.preprocess.template import load_preparation
-from aiene.training.dataset import find_pairs, prepared_crops
+from aiene.training.dataset import prepared_crops
+from aiene.training.records import Pair
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not see the tests
 
@@ -72,7 +75,13 @@ def test_a_task_that_ends_its_worker_is_tried_again_and_then_lost_alone(address:
 def test_crops_for_a_training_have_the_bytes_of_this_process(
     address: str, cts: Path, masks: Path, tmp_path: Path
 ) -> None:
-    pairs, base = find_pairs(cts, masks), read_bundle(default_folder())
+    base, found = read_bundle(default_folder()), find_cases(cts)[0]
+    names = [case.case_id for case in found]
+    pairs = [
+        Pair(name, name, case, masks / f"{name}.nii.gz")
+        for name, case in zip(names, found, strict=True)
+        if isinstance(case, Case)
+    ]
     here, _ = prepared_crops(pairs, load_preparation(base), tmp_path / "here", "x")
     steps: list[tuple[int, int]] = []
     with crews_of(address, None, sees=(cts,)):

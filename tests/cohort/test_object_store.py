@@ -114,6 +114,14 @@ def test_objects_are_brought_once_and_again_where_they_changed(
     assert list(alone) == ["two.txt"]
 
 
+def test_a_disk_by_url_makes_its_folders(tmp_path: Path) -> None:
+    place = Place(f"file://{tmp_path}/new")
+    place.put("a/b.txt", b"x")
+    assert (tmp_path / "new" / "a" / "b.txt").read_bytes() == b"x"
+    assert list(place.bring(tmp_path / "here")) == ["a/b.txt"]
+    assert (tmp_path / "here" / "a" / "b.txt").read_bytes() == b"x"
+
+
 def test_a_name_that_leads_out_of_the_folder_is_refused(
     memory: fsspec.AbstractFileSystem, tmp_path: Path
 ) -> None:

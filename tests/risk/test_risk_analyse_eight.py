@@ -11,9 +11,8 @@ from aiene.report.document import Table
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.descriptives import flow_table, missing_table, table_one, table_one_hpv
 from aiene.risk.analyse.grouping import Stratum, make_groupings
-from aiene.risk.analyse.incidence import competing_part
 from aiene.risk.analyse.records import AnalysisSettings
-from aiene.risk.analyse.survival import follow_up_table, survival_part
+from aiene.risk.analyse.survival import competing_part, follow_up_table, survival_part
 from builders.risk_cohorts import eight, plain_scheme
 
 SETTINGS = AnalysisSettings(bootstraps=0, horizons=(2.0, 3.0))

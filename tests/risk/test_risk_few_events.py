@@ -10,8 +10,14 @@ import pytest
 
 from aiene.report.formatting import interval_text
 from aiene.risk.analyse.cohort import FEWEST_EVENTS, make_cohort, outcome_of
-from aiene.risk.analyse.curve_panels import group_label, group_ratios
-from aiene.risk.analyse.group_tests import gray_note, gray_tests, log_rank_note, log_rank_tests
+from aiene.risk.analyse.curve_panels import (
+    gray_note,
+    gray_tests,
+    group_label,
+    group_ratios,
+    log_rank_note,
+    log_rank_tests,
+)
 from aiene.risk.analyse.grouping import Stratum, make_groupings
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import cox_part, guarded, make_sample

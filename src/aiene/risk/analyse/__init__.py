@@ -5,7 +5,7 @@ cohort.py       who is analysed, and who is not and why
 grouping.py     marker classes, old groups, combined groups
 design.py       coding of the covariates
 descriptives.py    flow, table 1, missing data
-survival.py     curves and their tests
+survival.py     curves of survival and incidence, and their tests
 regression.py, marker_effect.py    Cox, Fine-Gray, proportional hazards; forms of the count, interaction
 model_comparison.py, incremental_value.py    old staging against old staging with AI-ENE
 derive/         cut-offs from the data, and their validation

@@ -1,22 +1,32 @@
-"""What panels of curves by group share: the patients, hazard ratios, where a curve ends, and the axis."""
+"""What curves by group share: patients, hazard ratios, tests between the groups, and where a curve ends."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aiene.report.document import Column
-from aiene.report.formatting import interval_text, plain
-from aiene.risk.analyse.cohort import FEWEST_EVENTS, Outcome
+from aiene.report.formatting import interval_text, p_phrase, plain
+from aiene.risk.analyse.cohort import FEWEST_EVENTS, Outcome, check_events
 from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import cox
-from aiene.stats.records import NotEstimableError
+from aiene.stats.records import NotEstimableError, Pair
+from aiene.stats.tests import (
+    Gray,
+    LogRank,
+    gray_pairwise,
+    gray_test,
+    log_rank,
+    log_rank_pairwise,
+    log_rank_trend,
+)
 
 TEST_COLUMNS = (
     Column("population", "Patients"),
@@ -89,11 +99,6 @@ def group_label(stratum: Stratum, rank: int, ratios: dict[int, str]) -> str:
     return f"{counted}: {ratios[rank]}" if rank in ratios else counted
 
 
-def censored_before(outcome: Outcome, ticks: Sequence[float]) -> list[int]:
-    """Patients censored before each tick."""
-    return [int(((outcome.time < t) & (outcome.state == 0)).sum()) for t in ticks]
-
-
 def step_curve(
     label: str,
     rank: int,
@@ -161,3 +166,105 @@ def lower(title: str) -> str:
 def small(text: str) -> str:
     """The name of a population inside a sentence."""
     return text[0].lower() + text[1:] if text.startswith("All") else text
+
+
+Rows = list[dict[str, Any]]
+Test = Callable[..., LogRank | Gray]
+
+
+def log_rank_tests(stratum: Stratum) -> Rows:
+    """Of all groups, within centres and HPV strata, for a trend, and of pairs; with reasons, not gaps."""
+    args, order = _survival(stratum.outcome, stratum), stratum.order
+
+    def trend() -> Rows:
+        found = log_rank_trend(*args, order=order)
+        return [{"test": "Trend", "statistic": found.statistic, "df": 1, "p": found.p}]
+
+    several: dict[str, Callable[[], Rows]] = {
+        "Trend": trend,
+        "Pairs": lambda: _pairs(log_rank_pairwise(*args, order=order)),
+    }
+    return _rows(stratum, "Log-rank", log_rank, args, several)
+
+
+def gray_tests(stratum: Stratum) -> Rows:
+    """Of all groups, within centres and HPV strata, and of pairs; death competes."""
+    args, order = _incidence(stratum.outcome, stratum), stratum.order
+    several = {"Pairs": lambda: _pairs(gray_pairwise(*args, order=order))}
+    return _rows(stratum, "Gray", gray_test, args, several)
+
+
+def log_rank_note(stratum: Stratum) -> str:
+    """The test in a word, for the corner of a panel."""
+    return _note(stratum, "Log-rank", "Log-rank", log_rank, _survival(stratum.outcome, stratum))
+
+
+def gray_note(stratum: Stratum) -> str:
+    """The same of Gray's test."""
+    return _note(stratum, "Gray", "Gray's test", gray_test, _incidence(stratum.outcome, stratum))
+
+
+def _survival(outcome: Outcome, stratum: Stratum) -> tuple[np.ndarray, ...]:
+    return outcome.time, outcome.event, stratum.labels
+
+
+def _incidence(outcome: Outcome, stratum: Stratum) -> tuple[np.ndarray, ...]:
+    return outcome.time, outcome.state, stratum.labels
+
+
+def _rows(
+    stratum: Stratum,
+    name: str,
+    test: Test,
+    args: Sequence[np.ndarray],
+    several: dict[str, Callable[[], Rows]],
+) -> Rows:
+    """One row for each test; one that cannot be made leaves its reason, and takes no other with it."""
+    order, head = stratum.order, {"population": stratum.label}
+    if len(order) < 2:
+        return [head | {"test": name, "reason": f"every patient is in one group ({order[0]})"}]
+    try:
+        check_events(stratum.outcome.n_events)
+    except NotEstimableError as error:
+        return [head | {"test": name, "reason": str(error)}]
+
+    def of(title: str, known: np.ndarray | None = None, layer: np.ndarray | None = None) -> Rows:
+        among = args if known is None else [a[known] for a in args]
+        found = test(*among, order=order, strata=layer)
+        return [{"test": title, "statistic": found.statistic, "df": found.df, "p": found.p}]
+
+    steps: dict[str, Callable[[], Rows]] = {name: partial(of, name)}
+    for what, known, layer in stratum.layered:
+        title = f"{name} within {what}"
+        steps[title] = partial(of, title, known, layer)
+    rows: Rows = []
+    for title, step in (steps | (several if len(order) > 2 else {})).items():
+        try:
+            rows += step()
+        except NotEstimableError as error:
+            rows.append({"test": title, "reason": str(error)})
+    return [head | row for row in rows]
+
+
+def _pairs(pairs: Sequence[Pair]) -> Rows:
+    return [
+        {
+            "test": f"{p.second} against {p.first}",
+            "statistic": p.statistic,
+            "df": 1,
+            "p": p.p,
+            "p_holm": p.p_holm,
+            "reason": "" if np.isfinite(p.p) else "no event could tell these two groups apart",
+        }
+        for p in pairs
+    ]
+
+
+def _note(stratum: Stratum, name: str, whole: str, test: Test, args: Sequence[np.ndarray]) -> str:
+    if len(stratum.present) < 2:
+        return "one group, no test"
+    try:
+        check_events(stratum.outcome.n_events)
+        return f"{name} {p_phrase(plain(test(*args, order=stratum.order).p))}"
+    except NotEstimableError:
+        return f"{whole} not estimable"

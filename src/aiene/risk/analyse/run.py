@@ -35,7 +35,6 @@ from aiene.risk.analyse.descriptives import (
 )
 from aiene.risk.analyse.design import edition_warnings, with_one_edition
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum, make_groupings
-from aiene.risk.analyse.incidence import competing_part
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
 from aiene.risk.analyse.key_results import key_results
@@ -57,7 +56,7 @@ from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guar
 from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also, imputed_part
 from aiene.risk.analyse.sensitivity.subgroups import centre_part, multiplicity_section, subgroups_part
 from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
-from aiene.risk.analyse.survival import follow_up_table, survival_part
+from aiene.risk.analyse.survival import competing_part, follow_up_table, survival_part
 from aiene.risk.analyse.text import checklists, methods_text, software
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.stratify import stratify

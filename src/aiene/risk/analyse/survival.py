@@ -1,10 +1,14 @@
-"""Survival by group: Kaplan-Meier curves, tables and log-rank tests, and the follow-up."""
+"""Survival and cumulative incidence by group: curves, tables and tests, and the follow-up.
+
+Survival is by Kaplan and Meier with log-rank tests. Where death competes, incidence is by Aalen and Johansen
+with Gray's test, and 1 - Kaplan-Meier beside it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from aiene.report.document import Column, Figure, Table, Text
 from aiene.report.formatting import plain_rows
@@ -17,18 +21,22 @@ from aiene.risk.analyse.curve_panels import (
     counted,
     curve_data,
     cut,
+    gray_note,
+    gray_tests,
     group_label,
     group_ratios,
+    log_rank_note,
+    log_rank_tests,
     lower,
     small,
     step_curve,
     ticks_to,
 )
-from aiene.risk.analyse.group_tests import log_rank_note, log_rank_tests
 from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
+from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.records import NotEstimableError
-from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst
+from aiene.stats.survival_curves import StepCurve, follow_up, kaplan_meier, rmst
 
 
 def follow_up_table(strata: Sequence[tuple[str, Outcome]]) -> Table:
@@ -158,9 +166,13 @@ def _restricted(outcome: Outcome, tau: float, confidence: float) -> dict[str, An
 
 def _figure(name: str, title: str, strata: Sequence[Stratum], settings: AnalysisSettings) -> Figure:
     end = axis_end([s.outcome for s in strata])
-    panels = [_panel(s, settings, end) for s in strata]
+    tests = [log_rank_note(s) for s in strata]
+    panels = [
+        _panel("survival", s, settings, end, title=s.label, notes=test)
+        for s, test in zip(strata, tests, strict=True)
+    ]
     if len(panels) == 1:
-        panels[0] |= {"title": title, "notes": f"{strata[0].label}. {panels[0]['notes']}"}
+        panels[0] |= {"title": title, "notes": f"{strata[0].label}. {tests[0]}"}
     outcome = strata[0].outcome
     content = {
         "panels": panels,
@@ -175,8 +187,8 @@ def _figure(name: str, title: str, strata: Sequence[Stratum], settings: Analysis
         f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. HR: Cox, unadjusted, "
         "against the first group. "
         + " ".join(
-            f"{f'{s.label}: ' if len(strata) > 1 else ''}{p['test']}."
-            for s, p in zip(strata, panels, strict=True)
+            f"{f'{s.label}: ' if len(strata) > 1 else ''}{test}."
+            for s, test in zip(strata, tests, strict=True)
         )
     )
     return Figure(
@@ -189,34 +201,182 @@ def _figure(name: str, title: str, strata: Sequence[Stratum], settings: Analysis
     )
 
 
-def _panel(stratum: Stratum, settings: AnalysisSettings, end: float) -> dict[str, Any]:
-    curves, drawn, counts, censored, labels = [], [], [], [], []
+def _panel(
+    kind: Literal["survival", "incidence", "1 - survival"],
+    stratum: Stratum,
+    settings: AnalysisSettings,
+    end: float,
+    *,
+    title: str,
+    notes: str,
+) -> dict[str, Any]:
+    """The curves of each group with the numbers at risk and censored below them."""
+    curves, drawn, counts, censored = [], [], [], []
     ticks = ticks_to(end)
-    ratios = group_ratios(stratum, settings, subdistribution=False)
+    ratios = group_ratios(stratum, settings, subdistribution=kind == "incidence")
     for rank in stratum.present:
         own = stratum.of(rank)
-        curve = kaplan_meier(own.time, own.event, confidence=settings.confidence)
-        label = stratum.grouping.labels[rank]
-        curves.append(
-            step_curve(
-                group_label(stratum, rank, ratios),
-                rank,
-                curve.times,
-                curve.survival,
-                curve.lower,
-                curve.upper,
-            )
-        )
+        curve: StepCurve
+        if kind == "incidence":
+            curve = found = cumulative_incidence(own.time, own.state, confidence=settings.confidence)
+            values = found.incidence, found.lower, found.upper
+        else:
+            curve = km = kaplan_meier(own.time, own.event, confidence=settings.confidence)
+            values = km.survival, km.lower, km.upper
+            if kind == "1 - survival":
+                values = 1 - km.survival, 1 - km.upper, 1 - km.lower
+        curves.append(step_curve(group_label(stratum, rank, ratios), rank, curve.times, *values))
         drawn.append(cut(curves[-1], own.time))
-        counts.append([int(c) for c in curve.at_risk_at(ticks)])
-        censored.append([int(((own.time < t) & (own.event == 0)).sum()) for t in ticks])
-        labels.append(label)
-    notes = log_rank_note(stratum)
-    return {
-        "title": stratum.label,
-        "curves": drawn,
-        "whole": curves,
-        "risk": {"times": ticks, "labels": labels, "counts": counts, "censored": censored},
-        "notes": notes,
-        "test": notes,
+        counts.append(curve.at_risk_at(ticks))
+        gone = (own.event if kind == "survival" else own.state) == 0
+        censored.append([int(((own.time < t) & gone).sum()) for t in ticks])
+    labels = [stratum.grouping.labels[rank] for rank in stratum.present]
+    risk = {"times": ticks, "labels": labels, "counts": counts, "censored": censored}
+    return {"title": title, "curves": drawn, "whole": curves, "risk": risk, "notes": notes}
+
+
+def competing_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part:
+    """Tables, tests and figures of one endpoint in one grouping, death before the event competing."""
+    usable = [s for s in strata if s.outcome.n]
+    if not usable:
+        return Part()
+    return _part(usable, settings)
+
+
+def _part(usable: Sequence[Stratum], settings: AnalysisSettings) -> Part:
+    outcome, grouping = usable[0].outcome, usable[0].grouping
+    stem = f"cif_{outcome.name}_{grouping.name}"
+    title = f"{outcome.event_word.capitalize()} by {lower(grouping.title)}"
+    if not any(s.outcome.n_events for s in usable):
+        return Part((Text(f"{title}: no event, so there is no incidence to show.", kind="warning"),))
+    table = Table(
+        stem,
+        f"{title}: cumulative incidence and 1 - Kaplan-Meier",
+        _columns(settings.horizons),
+        plain_rows([row for s in usable for row in _rows(s, settings)]),
+        "Cumulative incidence by Aalen-Johansen, death before the event competing; 1 - KM takes death for "
+        "censoring and so overstates the risk where many die first.",
+    )
+    tests = Table(
+        f"{stem}_tests",
+        f"{title}: Gray's test",
+        TEST_COLUMNS,
+        plain_rows([row for s in usable for row in gray_tests(s)]),
+        "Pairs: Holm's correction.",
+    )
+    figures = [_both(f"{stem}", title, usable[0], settings)]
+    if len(usable) > 1:
+        figures.append(_strata(f"{stem}_hpv", title, usable[1:], settings))
+    return Part((*figures, table, tests))
+
+
+def _columns(horizons: Sequence[float]) -> tuple[Column, ...]:
+    pairs: list[Column] = []
+    for year in horizons:
+        key = f"cif{year:g}"
+        pairs.append(Column(key, f"{year:g} years (interval)", "percent", f"{key}_lower", f"{key}_upper"))
+        pairs.append(Column(f"km{year:g}", "1 - KM", "percent"))
+    return (
+        Column("population", "Patients"),
+        Column("group", "Group"),
+        Column("n", "n", "count"),
+        Column("events", "Events", "count"),
+        Column("competing", "Died first", "count"),
+        *pairs,
+    )
+
+
+def _rows(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:
+    rows = []
+    for rank in stratum.present:
+        own = stratum.of(rank)
+        row: dict[str, Any] = {
+            "population": stratum.label,
+            "group": stratum.grouping.labels[rank],
+            "n": own.n,
+            "events": own.n_events,
+            "competing": int((own.state == 2).sum()),
+        }
+        incidence = cumulative_incidence(own.time, own.state, confidence=settings.confidence)
+        survival = kaplan_meier(own.time, own.event, confidence=settings.confidence)
+        for year, at, km in zip(
+            settings.horizons, incidence.at(settings.horizons), survival.at(settings.horizons), strict=True
+        ):
+            if not at.beyond_followup:
+                row |= {
+                    f"cif{year:g}": at.value,
+                    f"cif{year:g}_lower": at.lower,
+                    f"cif{year:g}_upper": at.upper,
+                    f"km{year:g}": 1 - km.value,
+                }
+        rows.append(row)
+    return rows
+
+
+def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -> Figure:
+    """Cumulative incidence and 1 - KM of all patients side by side, on one scale."""
+    end = axis_end([stratum.outcome])
+    panels = [
+        _panel(
+            "incidence",
+            stratum,
+            settings,
+            end,
+            title=title,
+            notes=f"Cumulative incidence. {gray_note(stratum)}",
+        ),
+        _panel(
+            "1 - survival",
+            stratum,
+            settings,
+            end,
+            title="1 - Kaplan-Meier, for comparison",
+            notes="Death treated as censoring: overstates the risk",
+        ),
+    ]
+    outcome = stratum.outcome
+    died = int((outcome.state == 2).sum())
+    legend = (
+        f"{title}, {stratum.label.lower()}: left, cumulative incidence (Aalen-Johansen, death "
+        "competing); right, "
+        f"1 - Kaplan-Meier; n = {outcome.n}, events = {outcome.n_events}, died first = {died}; "
+        f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. sHR: Fine and Gray, "
+        f"unadjusted, against the first group. {gray_note(stratum)}."
+    )
+    return _incidence_figure(name, title, panels, outcome, end, legend)
+
+
+def _strata(name: str, title: str, strata: Sequence[Stratum], settings: AnalysisSettings) -> Figure:
+    end = axis_end([s.outcome for s in strata])
+    panels = [_panel("incidence", s, settings, end, title=s.label, notes=gray_note(s)) for s in strata]
+    counted = "; ".join(f"{s.label} n = {s.outcome.n}, events = {s.outcome.n_events}" for s in strata)
+    tests = " ".join(f"{s.label}: {p['notes']}." for s, p in zip(strata, panels, strict=True))
+    legend = (
+        f"{title} within HPV strata: cumulative incidence (Aalen-Johansen, death competing); {counted}; "
+        f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. sHR: Fine and Gray, "
+        f"unadjusted, against the first group. {tests}"
+    )
+    return _incidence_figure(name, f"{title}: HPV strata", panels, strata[0].outcome, end, legend)
+
+
+def _incidence_figure(
+    name: str, title: str, panels: list[dict[str, Any]], outcome: Outcome, end: float, legend: str
+) -> Figure:
+    tallest = max(_highest(c, end) for p in panels for c in p["curves"])
+    content = {
+        "panels": panels,
+        "y_label": outcome.event_word.capitalize(),
+        "x_label": "Years",
+        "y_top": min(1.0, max(0.1, 0.1 * (int(tallest * 10) + 1))),
+        "x_end": end,
     }
+    return Figure(name, title, legend, partial(draw_curves, content), curve_data(panels), wide=True)
+
+
+def _highest(curve: dict[str, Any], end: float) -> float:
+    seen = [
+        h if h is not None else v
+        for t, v, h in zip(curve["time"], curve["value"], curve["high"], strict=True)
+        if t <= end
+    ]
+    return float(max(seen, default=0.0))
