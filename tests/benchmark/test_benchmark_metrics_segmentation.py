@@ -208,7 +208,7 @@ def test_one_case_has_an_aggregated_dice_but_no_interval() -> None:
 
 
 def test_a_metric_that_does_not_exist_is_named_with_those_that_do() -> None:
-    with pytest.raises(UsageError, match=r"dice2 is no .* hd95_mm"):
+    with pytest.raises(UsageError, match=r"dice2 is not a segmentation metric; .* hd95_mm"):
         label_metrics(_cube(), _cube(), SPACING, label=2).cohort_value("dice2")
 
 
