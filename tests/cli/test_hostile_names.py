@@ -80,7 +80,7 @@ def test_every_name_is_a_row_and_nothing_is_obeyed(
     harmless(done.stderr.decode())
     harmless(done.stdout.decode())
     assert len(json.loads(done.stdout)["cases"]) == len(NAMES)
-    assert done.stderr.count(b"it holds no image") == len(NAMES)
+    assert done.stderr.count(b"it contains no image") == len(NAMES)
     assert len([line for line in done.stderr.splitlines() if line.startswith(b"[")]) == len(NAMES)
     for name in ("cases.csv", "patients.csv"):
         harmless((out / name).read_text(encoding="utf-8"))

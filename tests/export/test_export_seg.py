@@ -326,7 +326,7 @@ def test_a_map_that_does_not_belong_to_the_record_is_refused() -> None:
     case = case_of(foot, FOOT_GRID)
     for edited in (np.where(foot == 2, 3, foot), np.where(foot == 2, 0, foot)):
         nodes = case.nodes.with_array(edited.astype(np.uint16))
-        with pytest.raises(CaseError, match="do not belong together"):
+        with pytest.raises(CaseError, match="no longer belong together"):
             findings_of(replace(case, nodes=nodes))
 
 

@@ -222,7 +222,7 @@ def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it holds no image"):
+    with pytest.raises(InputError, match="it contains no image"):
         find_cases(tmp_path)
 
 

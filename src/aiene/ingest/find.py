@@ -286,7 +286,7 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
         none = "its only file is not an" if ignored == 1 else f"none of its {ignored} files is an"
         return InputError(source, f"{none} image that can be read", _give())
     return InputError(
-        source, "it holds no image" if source.is_dir() else "it is not an image that can be read", _give()
+        source, "it contains no image" if source.is_dir() else "it is not an image that can be read", _give()
     )
 
 

@@ -6,8 +6,8 @@ models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from aiene.stats.cox_model import fit_cox, nested_lrt
 from aiene.stats.decision_curve import decision_curve
 from aiene.stats.internal_validation import optimism
 from aiene.stats.reclassification import groome, reclassification
-from aiene.stats.records import Interval, NotEstimableError
+from aiene.stats.records import Difference, Interval, NotEstimableError
 from aiene.stats.sample_size import MIN_EVENTS_PER_PARAMETER
 from aiene.stats.tests import log_rank
 from aiene.stats.time_dependent_accuracy import compared_brier, integrated_brier, time_dependent_aucs
@@ -48,6 +48,48 @@ THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
 """Threshold risks of the decision curve."""
 
 _KINDS = {"harrell": "Harrell", "uno": "Uno"}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A comparison while it is assessed, and where its rows go.
+
+    Parameters
+    ----------
+    head : the columns that every row begins with.
+    found : the predictions of its models.
+    added : where rows go.
+    """
+
+    comparison: ModelComparison
+    settings: AnalysisSettings
+    head: dict[str, Any]
+    found: Predictions
+    added: Added
+
+    def put(self, table: str, **values: Any) -> None:
+        """Add a row to a table."""
+        self.added.put(table, self.head, **values)
+
+    def reached(self, years: Sequence[float]) -> tuple[float, ...]:
+        """The horizons that the follow-up reaches."""
+        return reached(self.comparison, years)
+
+    def ends(self, value: Interval | Difference) -> dict[str, Any]:
+        """Ends of an interval, and p of a difference."""
+        return ends(value, self.settings)
+
+    def label(self, name: str) -> str:
+        """What a reader calls a score."""
+        if name == RELEARNED:
+            return f"{self.comparison.old.label}, order learned here"
+        return next(m.label for m in self.comparison.models if m.name == name)
+
+    def resampling(self, most: int | None = None) -> dict[str, Any]:
+        """How the statistics resample; at `most` so many times."""
+        times = resamples(self.settings)
+        times = times if most is None else min(times, most)
+        return {"n_boot": times, "seed": self.settings.seed, "confidence": self.settings.confidence}
 
 
 def internal_external_validation(
@@ -135,13 +177,12 @@ def _slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float | Non
 # Reclassification between old and combined groups
 
 
-def reclassified(
-    comparison: ModelComparison, head: dict[str, Any], added: Added, settings: AnalysisSettings
-) -> None:
+def _reclassified(work: _Work) -> None:
     """Old groups against combined ones on one ordered scale, where both have the same number of groups."""
+    comparison, settings = work.comparison, work.settings
     outcome = comparison.outcome
-    if not comparison.ranks_old.size or settings.decision_years not in reached(
-        comparison, (settings.decision_years,)
+    if not comparison.ranks_old.size or settings.decision_years not in work.reached(
+        (settings.decision_years,)
     ):
         return
     levels = [f"group {i + 1}" for i in range(len(comparison.levels_new))]
@@ -157,14 +198,11 @@ def reclassified(
         new,
         levels=levels,
         horizon=settings.decision_years,
-        n_boot=min(resamples(settings), 500),
-        seed=settings.seed,
-        confidence=settings.confidence,
+        **work.resampling(500),
     )
     for cell in result.cells:
-        added.put(
+        work.put(
             "reclassified",
-            head,
             old=old_name[cell.old],
             new=new_name[cell.new],
             n=cell.n,
@@ -172,9 +210,8 @@ def reclassified(
             lower=cell.lower,
             upper=cell.upper,
         )
-    added.put(
+    work.put(
         "nri",
-        head,
         n=result.n,
         up=result.up,
         down=result.down,
@@ -195,16 +232,11 @@ def _part(name: str, interval: Interval, settings: AnalysisSettings) -> dict[str
     return {name: interval.value, f"{name}_lower": limits.get("lower"), f"{name}_upper": limits.get("upper")}
 
 
-def separation(
-    comparison: ModelComparison, head: dict[str, Any], added: Added, settings: AnalysisSettings
-) -> None:
+def _separation(work: _Work) -> None:
     """Groome's criteria of the old and the combined groups."""
+    comparison, settings = work.comparison, work.settings
     outcome, horizon = comparison.outcome, settings.decision_years
-    if (
-        not comparison.ranks_old.size
-        or comparison.groups is None
-        or horizon not in reached(comparison, (horizon,))
-    ):
+    if not comparison.ranks_old.size or comparison.groups is None or horizon not in work.reached((horizon,)):
         return
     for model, ranks in ((comparison.old, comparison.ranks_old), (comparison.groups, comparison.ranks_new)):
         order = [int(r) for r in np.unique(ranks)]
@@ -213,9 +245,8 @@ def separation(
         g = groome(
             outcome.time, outcome.event, ranks, order=order, horizon=horizon, subgroups=comparison.cells
         )
-        added.put(
+        work.put(
             "separation",
-            head,
             model=model.label,
             consistency=g.consistency,
             discrimination=g.discrimination,
@@ -238,22 +269,23 @@ def assess(comparison: ModelComparison, settings: AnalysisSettings) -> Added:
         added.put("lrt", head, reason=str(error))
         added.skipped.append(Skipped(_what(comparison, "models"), str(error)))
         return added
-    steps: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("likelihood-ratio test", lambda: _lrt(comparison, found, head, added)),
-        ("order of the groups", lambda: _order(comparison, head, added)),
-        ("concordance", lambda: _concordance(comparison, found, head, added, settings)),
-        ("optimism", lambda: _optimism(comparison, head, added, settings)),
-        ("leaving one centre out", lambda: internal_external_validation(comparison, head, added, settings)),
-        ("AUC", lambda: _auc(comparison, found, head, added, settings)),
-        ("Brier score", lambda: _brier(comparison, found, head, added, settings)),
-        ("calibration", lambda: _calibration(comparison, found, head, added, settings)),
-        ("decision curve", lambda: _decision(comparison, found, head, added, settings)),
-        ("reclassification", lambda: reclassified(comparison, head, added, settings)),
-        ("separation", lambda: separation(comparison, head, added, settings)),
+    work = _Work(comparison, settings, head, found, added)
+    steps: tuple[tuple[str, Callable[[_Work], None]], ...] = (
+        ("likelihood-ratio test", _lrt),
+        ("order of the groups", _order),
+        ("concordance", _concordance),
+        ("optimism", _optimism),
+        ("leaving one centre out", lambda _: internal_external_validation(comparison, head, added, settings)),
+        ("AUC", _auc),
+        ("Brier score", _brier),
+        ("calibration", _calibration),
+        ("decision curve", _decision),
+        ("reclassification", _reclassified),
+        ("separation", _separation),
     )
     for name, step in steps:
         try:
-            step()
+            step(work)
         except NotEstimableError as error:
             added.skipped.append(Skipped(_what(comparison, name), str(error)))
     return added
@@ -263,7 +295,8 @@ def _what(comparison: ModelComparison, part: str) -> str:
     return f"{comparison.outcome.label}, {comparison.population}, {comparison.title}: {part}"
 
 
-def _lrt(comparison: ModelComparison, found: Predictions, head: dict[str, Any], added: Added) -> None:
+def _lrt(work: _Work) -> None:
+    comparison, found = work.comparison, work.found
     outcome = comparison.outcome
     counted = {"n": outcome.n, "events": outcome.n_events}
     larger = found.fits["new"]
@@ -274,9 +307,8 @@ def _lrt(comparison: ModelComparison, found: Predictions, head: dict[str, Any], 
         values = (larger.lrt, larger.lrt_df, larger.lrt_p, None, larger.aic)
     marker = next(r for r in larger.rows if r.name == "n_ai_ene")
     named = dict(zip(("statistic", "df", "p", "aic_old", "aic_new"), values, strict=True))
-    added.put(
+    work.put(
         "lrt",
-        head,
         **counted,
         **named,
         reason=comparison.note,
@@ -287,8 +319,9 @@ def _lrt(comparison: ModelComparison, found: Predictions, head: dict[str, Any], 
     )
 
 
-def _order(comparison: ModelComparison, head: dict[str, Any], added: Added) -> None:
+def _order(work: _Work) -> None:
     """Whether the hazard rises with the groups as they are ordered: events over those expected (log-rank)."""
+    comparison = work.comparison
     outcome = comparison.outcome
     for model in comparison.models:
         if model.ranks is None or np.unique(model.ranks).size < 2:
@@ -301,9 +334,8 @@ def _order(comparison: ModelComparison, head: dict[str, Any], added: Added) -> N
             for place in range(len(rows) - 1)
             if ratios[place + 1] < ratios[place]
         ]
-        added.put(
+        work.put(
             "order",
-            head,
             model=model.label,
             key=model.name,
             ratios=", ".join(f"{row.group} {ratio:.2f}" for row, ratio in zip(rows, ratios, strict=True)),
@@ -312,21 +344,10 @@ def _order(comparison: ModelComparison, head: dict[str, Any], added: Added) -> N
         )
 
 
-def _label(comparison: ModelComparison, name: str) -> str:
-    if name == RELEARNED:
-        return f"{comparison.old.label}, order learned here"
-    return next(m.label for m in comparison.models if m.name == name)
-
-
-def _concordance(
-    comparison: ModelComparison,
-    found: Predictions,
-    head: dict[str, Any],
-    added: Added,
-    settings: AnalysisSettings,
-) -> None:
+def _concordance(work: _Work) -> None:
+    comparison, settings, found = work.comparison, work.settings, work.found
     outcome = comparison.outcome
-    tau = max(reached(comparison, settings.horizons), default=None)
+    tau = max(work.reached(settings.horizons), default=None)
     for kind, limit in (("harrell", None), ("uno", tau)):
         result = concordance(
             outcome.time,
@@ -335,27 +356,24 @@ def _concordance(
             compare=found.pairs,
             kind=kind,  # type: ignore[arg-type]
             tau=limit,
-            n_boot=resamples(settings),
-            seed=settings.seed,
-            confidence=settings.confidence,
+            **work.resampling(),
         )
         for name, value in result.values.items():
-            row = {"model": _label(comparison, name), "kind": _KINDS[kind], "key": name}
-            added.put("c", head, **row, c=value.value, **ends(value, settings), tau=limit)
+            row = {"model": work.label(name), "kind": _KINDS[kind], "key": name}
+            work.put("c", **row, c=value.value, **work.ends(value), tau=limit)
         for pair, difference in zip(found.pairs, result.differences.values(), strict=True):
-            row = {"model": _label(comparison, pair[1]), "kind": _KINDS[kind], "key": pair[1]}
-            row["against"] = _label(comparison, pair[0])
-            added.put("delta", head, **row, delta=difference.value, **ends(difference, settings))
+            row = {"model": work.label(pair[1]), "kind": _KINDS[kind], "key": pair[1]}
+            row["against"] = work.label(pair[0])
+            work.put("delta", **row, delta=difference.value, **work.ends(difference))
 
 
-def _optimism(
-    comparison: ModelComparison, head: dict[str, Any], added: Added, settings: AnalysisSettings
-) -> None:
+def _optimism(work: _Work) -> None:
     """C and calibration slope of each model and the difference in C, corrected for being fitted here.
 
     Ordered groups are not among them: nothing of their C is fitted. Neither are slopes of one covariate,
     which its coefficient alone moves.
     """
+    comparison, settings = work.comparison, work.settings
     if not settings.bootstraps:
         return
     outcome = comparison.outcome
@@ -386,13 +404,12 @@ def _optimism(
     for (measure, name), row in zip(named, result.rows, strict=True):
         if measure == "c" and name in given:
             continue
-        added.put(
+        work.put(
             "optimism",
-            head,
             measure={"c": "C (Harrell)", "slope": "Calibration slope", "delta": "Difference in C to old"}[
                 measure
             ],
-            model=_label(comparison, name),
+            model=work.label(name),
             key=row.name,
             apparent=row.apparent,
             optimism=row.optimism,
@@ -412,15 +429,10 @@ def _small_sample(events: int, arrays: Mapping[str, np.ndarray]) -> str:
     return f"{events / most:.1f} events per parameter: C can stay near 0.53 where nothing predicts"
 
 
-def _auc(
-    comparison: ModelComparison,
-    found: Predictions,
-    head: dict[str, Any],
-    added: Added,
-    settings: AnalysisSettings,
-) -> None:
+def _auc(work: _Work) -> None:
+    comparison, settings, found = work.comparison, work.settings, work.found
     outcome = comparison.outcome
-    years = reached(comparison, settings.horizons)
+    years = work.reached(settings.horizons)
     if not years:
         return
     result = time_dependent_aucs(
@@ -429,22 +441,20 @@ def _auc(
         found.risk,
         years,
         compare=found.pairs,
-        n_boot=resamples(settings),
-        seed=settings.seed,
-        confidence=settings.confidence,
+        **work.resampling(),
     )
     for name, values in result.values.items():
         for year, value in zip(years, values, strict=True):
-            row = {"model": _label(comparison, name), "key": name, "year": year}
-            added.put("auc", head, **row, auc=value.value, **ends(value, settings))
+            row = {"model": work.label(name), "key": name, "year": year}
+            work.put("auc", **row, auc=value.value, **work.ends(value))
     for pair, gains in zip(found.pairs, result.differences.values(), strict=True):
         for year, d in zip(years, gains, strict=True):
             row = {
-                "model": f"{_label(comparison, pair[1])} - {_label(comparison, pair[0])}",
+                "model": f"{work.label(pair[1])} - {work.label(pair[0])}",
                 "key": f"delta {pair[1]}",
                 "year": year,
             }
-            added.put("auc", head, **row, auc=d.value, **ends(d, settings))
+            work.put("auc", **row, auc=d.value, **work.ends(d))
 
 
 def _grid(comparison: ModelComparison, settings: AnalysisSettings) -> tuple[float, ...]:
@@ -452,22 +462,16 @@ def _grid(comparison: ModelComparison, settings: AnalysisSettings) -> tuple[floa
     return tuple(np.linspace(end / GRID, end, GRID).tolist()) if end else ()
 
 
-def _brier(
-    comparison: ModelComparison,
-    found: Predictions,
-    head: dict[str, Any],
-    added: Added,
-    settings: AnalysisSettings,
-) -> None:
+def _brier(work: _Work) -> None:
+    comparison, settings, found = work.comparison, work.settings, work.found
     outcome, times = comparison.outcome, _grid(comparison, settings)
     if not times:
         return
     absolute = found.by(times)
     for model in comparison.models:
         score = integrated_brier(outcome.time, outcome.state, absolute[model.name], times)
-        added.put(
+        work.put(
             "brier",
-            head,
             model=model.label,
             key=model.name,
             ibs=score.value,
@@ -490,18 +494,13 @@ def _brier(
         gap = gaps.get((comparison.old.name, model.name))
         if gap is not None:
             row |= {"gap": gap.value, "gap_lower": gap.lower, "gap_upper": gap.upper, "p": gap.p}
-        added.put("brier_at", head, **row)
+        work.put("brier_at", **row)
 
 
-def _calibration(
-    comparison: ModelComparison,
-    found: Predictions,
-    head: dict[str, Any],
-    added: Added,
-    settings: AnalysisSettings,
-) -> None:
+def _calibration(work: _Work) -> None:
+    comparison, settings, found = work.comparison, work.settings, work.found
     outcome = comparison.outcome
-    for year in reached(comparison, settings.calibration_years):
+    for year in work.reached(settings.calibration_years):
         absolute = found.by([year])
         for model in (
             m for m in comparison.models if m.ranks is None
@@ -514,9 +513,8 @@ def _calibration(
                 year,
                 confidence=settings.confidence,
             )
-            added.put(
+            work.put(
                 "calibration",
-                head,
                 **row,
                 predicted=result.mean_predicted,
                 observed=result.observed,
@@ -530,9 +528,8 @@ def _calibration(
                 e90=result.e90,
             )
             for r in result.rows:
-                added.put(
+                work.put(
                     "calibration_groups",
-                    head,
                     **row,
                     n=r.n,
                     events=r.events,
@@ -543,13 +540,8 @@ def _calibration(
                 )
 
 
-def _decision(
-    comparison: ModelComparison,
-    found: Predictions,
-    head: dict[str, Any],
-    added: Added,
-    settings: AnalysisSettings,
-) -> None:
+def _decision(work: _Work) -> None:
+    comparison, settings, found = work.comparison, work.settings, work.found
     outcome, year = comparison.outcome, settings.decision_years
     if year not in found.horizons:
         return
@@ -560,14 +552,11 @@ def _decision(
         {m.name: absolute[m.name][:, 0] for m in comparison.models},
         year,
         THRESHOLDS,
-        n_boot=min(resamples(settings), 500),
-        seed=settings.seed,
-        confidence=settings.confidence,
+        **work.resampling(500),
     )
     for number, threshold in enumerate(THRESHOLDS):
-        added.put(
+        work.put(
             "decision",
-            head,
             model="Treat all",
             key="all",
             threshold=threshold,
@@ -575,12 +564,11 @@ def _decision(
         )
         for model in comparison.models:
             curve = result.curves[model.name]
-            added.put(
+            work.put(
                 "decision",
-                head,
                 model=model.label,
                 key=model.name,
                 threshold=threshold,
                 benefit=curve.net_benefit[number],
-                **ends(Interval(0.0, curve.lower[number], curve.upper[number]), settings),
+                **work.ends(Interval(0.0, curve.lower[number], curve.upper[number])),
             )
