@@ -70,7 +70,7 @@ def test_a_case_that_ends_its_worker_is_a_reason_and_all_others_are_done(
     assert done == {name: name for name in ("a", "b", *(f"c{n}" for n in range(20)))}
     assert set(failed) == {"deadly", "broken"}
     assert "2 workers ended while processing this CT" in failed["deadly"]
-    assert failed["broken"].endswith("it is broken; mend it.")
+    assert failed["broken"].endswith("it is broken; correct it.")
 
 
 @pytest.mark.slow

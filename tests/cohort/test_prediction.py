@@ -181,7 +181,7 @@ def test_another_threshold_counts_as_a_run_with_it_does(
     few = contoured.at_threshold(0.0, pos_from=strongest)
     assert [node.pos for node in few.nodes if node.is_ene] == [strongest]
     the_same(few.at_threshold(0.5, pos_from=contoured.rule.pos_from), contoured.at_threshold(0.5))
-    with pytest.raises(UsageError, match="a probability, from 0 to 1"):
+    with pytest.raises(UsageError, match="a probability from 0 to 1"):
         contoured.at_threshold(1.5)
 
 

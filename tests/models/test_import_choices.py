@@ -79,7 +79,7 @@ def test_the_card_and_the_label_map_follow_the_names(
         (labels(tumor=[1, 2], GTVn=2), 3, r"regions of several labels \(tumor\)"),
         ({"labels": {"0": "background", "1": "node", "2": "node"}}, 3, "two labels named node"),
         (labels(GTVp=1, GTVn=3), 3, "do not count up"),
-        (labels(GTVp=1, GTVn="two"), 3, "no number"),
+        (labels(GTVp=1, GTVn="two"), 3, "not a number"),
         (labels(GTVp=1, ignore=2), 2, "no label name refers"),
         ({"channel_names": {"0": "CT", "1": "PET"}}, 3, r"2 images at a time \(CT, PET\)"),
         ({"labels": None}, 3, "labels"),

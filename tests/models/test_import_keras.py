@@ -295,10 +295,10 @@ def endless(h5: h5py.File, kernel: str) -> None:
     [
         (external_link, "missing, or only a link"),
         (soft_link, "missing, or only a link"),
-        (external_storage, "no plain array"),
-        (virtual, "no plain array"),
+        (external_storage, "not a plain array"),
+        (virtual, "not a plain array"),
         (endless, "far larger than a DualNet's"),
-        (lambda h5, kernel: h5.create_group(kernel), "is no dataset"),
+        (lambda h5, kernel: h5.create_group(kernel), "is not a dataset"),
     ],
 )
 def test_nothing_outside_the_file_is_read_and_sizes_are_bounded(

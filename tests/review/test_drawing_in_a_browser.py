@@ -88,7 +88,7 @@ def test_strokes_outlive_the_server_and_count_and_group_follow(driver: Any, tmp_
     with served(run) as url:
         driver.execute_script("window.onbeforeunload = null")
         opened(driver, url)
-        assert "Unsaved strokes" in driver.find_element(By.ID, "told").text
+        assert "unsaved strokes" in driver.find_element(By.ID, "told").text
         assert driver.execute_script(f"return aiene.labels.at([{x}, {y}, {z}])") == 0
         saved(driver)
         driver.find_element(By.CSS_SELECTOR, "[data-edit=undo]").click()

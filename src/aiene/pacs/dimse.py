@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 EXTRA: Final = "hospital"
 _SERVICE_USER: Final = 1
 _TRANSIENT: Final = 2
+_ASKED: Final = 3
+_AT_ONCE_S: Final = 1.0
+"""A peer that closes the connection right behind its refusal may be seen to close it first, and the reason is
+lost. Who ended so soon without an answer is asked again."""
 _REJECTED: Final = {
     (1, 3): (
         "it does not know our AE title {own}",
@@ -110,18 +115,23 @@ def associated(
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = peer.timeout_s
     entity.connection_timeout = peer.timeout_s
     tls = None if peer.tls is None else (peer.tls.context(), peer.host)
-    try:
-        found = entity.associate(
-            peer.host,
-            peer.port,
-            contexts=list(contexts),
-            ae_title=peer.ae_title,
-            evt_handlers=list(handlers),
-            ext_neg=list(negotiation) or None,
-            tls_args=tls,
-        )
-    except OSError as error:  # no host of this name
-        raise _unreachable(peer) from error
+    for left in reversed(range(_ASKED)):
+        began = time.monotonic()
+        try:
+            found = entity.associate(
+                peer.host,
+                peer.port,
+                contexts=list(contexts),
+                ae_title=peer.ae_title,
+                evt_handlers=list(handlers),
+                ext_neg=list(negotiation) or None,
+                tls_args=tls,
+            )
+        except OSError as error:  # no host of this name
+            raise _unreachable(peer) from error
+        answered = found.is_established or found.is_rejected or found.rejected_contexts
+        if answered or not left or time.monotonic() - began > _AT_ONCE_S:
+            break
     if not found.is_established:
         raise _refusal(found, peer, own_title)
     try:
