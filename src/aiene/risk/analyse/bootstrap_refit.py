@@ -196,12 +196,13 @@ class Refit:
         return float(found[0]) / scale
 
 
-def newton(x: np.ndarray, sets: RiskSets, start: np.ndarray, *, most: int = 12) -> np.ndarray | None:
+def newton(x: np.ndarray, sets: RiskSets, start: np.ndarray, *, most: int = 6) -> np.ndarray | None:
     """Plain Newton steps from a good first guess; None where they do not settle, for a more careful fit.
 
     Parameters
     ----------
     x : (n, p) in the order of `sets`, columns of about unit spread, each in one piece.
+    most : steps; what settles at all settles in three to five, and what runs to infinity never does.
     """
     beta, before = start.copy(), -np.inf
     for _ in range(most):
