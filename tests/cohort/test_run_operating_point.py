@@ -20,6 +20,7 @@ import aiene.preparers
 from aiene.cli.app import app
 from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import CARD, default_folder, find_bundle
+from aiene.nodes.node import CountingRule
 from aiene.results.nifti import nifti_bytes
 from aiene.results.records import CaseArrays, CaseResult
 from aiene.segment.segmenter import load_bundle_segmenter
@@ -90,7 +91,8 @@ def test_the_least_pos_can_be_set_as_the_threshold_can(
     bundles: Path, cts: Path, asked: list[Any], tmp_path: Path
 ) -> None:
     run(cts, tmp_path / "out", "--model", str(bundles / "two"), "--pos-from", "0")
-    assert asked[0][0].rule == aiene.cohort.CountingRule(0.3, 0.0)  # type: ignore[attr-defined]
+    threshold = find_bundle("default").card.ene_threshold
+    assert asked[0][0].rule == CountingRule(threshold, 0.0)
     assert run(cts, tmp_path / "other", "--pos-from", "1.5")[0] == 2
 
 
