@@ -32,6 +32,15 @@ from aiene.stats.sample_size import information
 
 MARKER = "n_ai_ene"
 MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))
+COUNT_MODELS = (
+    Column("model", "Model"),
+    Column("n", "n", "count"),
+    Column("events", "Events", "count"),
+    Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
+    Column("p", "p", "p"),
+    Column("remark", "Remark"),
+)
+"""Of a table of models, each with its hazard ratio of the count."""
 _COLUMNS = (
     Column("term", "Factor"),
     Column("level", "Level"),

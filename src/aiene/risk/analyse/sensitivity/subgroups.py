@@ -15,7 +15,7 @@ from aiene.risk.analyse.centres import pooled
 from aiene.risk.analyse.charts.forest import draw_forest
 from aiene.risk.analyse.cohort import LABELS, Outcome, numeric, words
 from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
-from aiene.risk.analyse.regression import MARKER, Sample, cox
+from aiene.risk.analyse.regression import COUNT_MODELS, MARKER, Sample, cox
 from aiene.stats.centre_models import cluster_robust_cox, frailty_cox
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox_model import nested_lrt
@@ -262,14 +262,6 @@ def multiplicity_section(
 
 FEWEST_CENTRE_EVENTS = 10
 """Events that a centre needs for a hazard ratio of its own, and for each of its parameters."""
-_CENTRE_COLUMNS = (
-    Column("model", "Model"),
-    Column("n", "n", "count"),
-    Column("events", "Events", "count"),
-    Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
-    Column("p", "p", "p"),
-    Column("remark", "Remark"),
-)
 
 
 def centre_part(sample: Sample, settings: AnalysisSettings) -> Part:
@@ -297,7 +289,7 @@ def centre_part(sample: Sample, settings: AnalysisSettings) -> Part:
         "covariates, its hazard ratio is unadjusted. Pooled: random effects (restricted maximum likelihood, "
         "Knapp and Hartung)."
     )
-    return Part((Table(f"centre_effect_{complete.name}", what, _CENTRE_COLUMNS, plain_rows(rows), note),))
+    return Part((Table(f"centre_effect_{complete.name}", what, COUNT_MODELS, plain_rows(rows), note),))
 
 
 def _models(

@@ -15,7 +15,7 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import check_events, numeric
 from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
-from aiene.risk.analyse.regression import MARKER, Sample, cox
+from aiene.risk.analyse.regression import COUNT_MODELS, MARKER, Sample, cox
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.proportional_hazards import cox_with_entry, piecewise_cox
 from aiene.stats.records import Coefficient, NotEstimableError
@@ -48,14 +48,6 @@ _TESTS = (
     Column("statistic", "Chi-squared", "number3"),
     Column("df", "df", "count"),
     Column("p", "p", "p"),
-)
-_MODELS = (
-    Column("model", "Model"),
-    Column("n", "n", "count"),
-    Column("events", "Events", "count"),
-    Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
-    Column("p", "p", "p"),
-    Column("remark", "Remark"),
 )
 
 
@@ -166,7 +158,7 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
         "and outcome "
         "to explain the effect away, and its interval (VanderWeele and Ding)."
     )
-    return Part((Table(f"time_effect_{complete.name}", what, _MODELS, plain_rows(rows), note),))
+    return Part((Table(f"time_effect_{complete.name}", what, COUNT_MODELS, plain_rows(rows), note),))
 
 
 def _first_row(time: np.ndarray, event: np.ndarray, matrix: pd.DataFrame, confidence: float) -> Coefficient:
