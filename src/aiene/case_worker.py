@@ -18,7 +18,7 @@ import os
 import platform
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -220,7 +220,7 @@ class CaseWorkers:
     def __exit__(self, *_: object) -> None:
         self._workers.__exit__()
 
-    def each(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Callable[[], Made]]]:
+    def each(self, cases: Iterable[Case]) -> Iterator[tuple[Case, Callable[[], Made]]]:
         """Every case in order, with a function that waits for what was made of it, or raises its error."""
         for case, result in self._workers.each(cases):
             yield case, partial(unless_ended, result)

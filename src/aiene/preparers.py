@@ -7,7 +7,7 @@ the whole case (`case_worker`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Preparers:
     def __exit__(self, *_: object) -> None:
         self._workers.__exit__()
 
-    def each(self, cases: Sequence[Case], preparation: Preparation) -> Iterator[tuple[Case, GetPreprocessed]]:
+    def each(self, cases: Iterable[Case], preparation: Preparation) -> Iterator[tuple[Case, GetPreprocessed]]:
         """Every case with a function that waits for its preparation, or raises what that raised."""
         if self._jobs == 1:
             for case in cases:
