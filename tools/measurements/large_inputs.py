@@ -1,11 +1,11 @@
-"""Seconds and peak memory of each stage on large CTs: thin slices, a whole body, own masks of one byte a voxel.
+"""Seconds and peak memory of each stage on large CTs: thin slices, a whole body, own masks of bytes.
 
     OMP_NUM_THREADS=1 python -m tools.measurements.large_inputs [--only thin|body|masks] [--store]
 
 Makes a phantom of 6, 4 and 4 times coarser voxels, repeats these with noise on top, and writes it as NIfTI.
-`thin` is 600 x 512 x 512 of 0.6 x 0.45 x 0.45 mm, `body` 1000 x 512 x 512 of 1.5 x 0.98 x 0.98 mm, `masks` a CT
-and label map of 700 x 512 x 512. The stages are those of `aiene run` with the default bundle, one after the
-other in one process; peaks are the largest resident set within a stage (Linux). `--store` writes
+`thin` is 600 x 512 x 512 of 0.6 x 0.45 x 0.45 mm, `body` 1000 x 512 x 512 of 1.5 x 0.98 x 0.98 mm, `masks` a
+CT and label map of 700 x 512 x 512. The stages are those of `aiene run` with the default bundle, one after
+the other in one process; peaks are the largest resident set within a stage (Linux). `--store` writes
 `results/large_inputs.json`, keeping what other calls stored there.
 """
 
