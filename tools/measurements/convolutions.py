@@ -33,32 +33,21 @@ Convolution = nn.Conv3d | nn.ConvTranspose3d
 
 @dataclass(frozen=True)
 class Call:
-    """One convolution of a pass, and the shape of what it was given."""
+    """One convolution of a pass, the shape of what it was given, and its multiplications."""
 
     module: Convolution
     shape: torch.Size
+    multiplications: int
 
     def __call__(self, given: torch.Tensor) -> torch.Tensor:
         """The convolution alone, by torch's function."""
         m = self.module
+        padding = [int(n) for n in m.padding]
         if isinstance(m, nn.ConvTranspose3d):
             return nn.functional.conv_transpose3d(
-                given, m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation
+                given, m.weight, m.bias, m.stride, padding, m.output_padding, m.groups, m.dilation
             )
-        return nn.functional.conv3d(given, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups)
-
-    @property
-    def multiplications(self) -> int:
-        """Of one call, by the shapes."""
-        weight = self.module.weight
-        if isinstance(self.module, nn.ConvTranspose3d):
-            return weight.numel() * self.shape[2:].numel()
-        voxels = 1
-        for n, k, s, p in zip(
-            self.shape[2:], weight.shape[2:], self.module.stride, self.module.padding, strict=True
-        ):
-            voxels *= (n + 2 * int(p) - k) // s + 1
-        return weight.numel() * voxels
+        return nn.functional.conv3d(given, m.weight, m.bias, m.stride, padding, m.dilation, m.groups)
 
 
 def main() -> None:
@@ -107,11 +96,13 @@ def calls_of(network: nn.Module, image: torch.Tensor) -> list[Call]:
     """The convolutions of a pass in their order."""
     found: list[Call] = []
 
-    def note(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+    def note(module: nn.Module, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> None:
         if isinstance(module, Convolution):
-            found.append(Call(module, given[0].shape))
+            each = given[0] if isinstance(module, nn.ConvTranspose3d) else result
+            multiplications = module.weight.numel() * each.shape[2:].numel()
+            found.append(Call(module, given[0].shape, multiplications))
 
-    hooks = [m.register_forward_pre_hook(note) for m in network.modules() if isinstance(m, Convolution)]
+    hooks = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, Convolution)]
     network(image)
     for hook in hooks:
         hook.remove()

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from aiene.classify.classifier import Classifier
 from aiene.device import keep_freed_memory
 from aiene.geometry.grid import Grid, Triple, Volume
 from aiene.ingest.case import Case
@@ -78,10 +77,11 @@ def measure(meter: Meter, kind: str, folder: Path) -> None:
     preparation = load_preparation(bundle)
     ready = meter(kind, "prepare", lambda: prepare(ct, preparation.template, preparation.profile))
     networks = meter(kind, "load", lambda: load_networks(bundle, torch.device("cpu"), own_masks=False))
-    if networks.segmenter is None or not isinstance(networks.classifier, Classifier):
-        raise ValueError("the default bundle has both networks")
+    segmenter = networks.segmenter
+    if segmenter is None:
+        raise ValueError("no segmenter")
     seen = ready.crop if ready.crop_hu is None else ready.crop_hu
-    labels = meter(kind, "segment", lambda: networks.segmenter(seen))
+    labels = meter(kind, "segment", lambda: segmenter(seen))
     native = meter(kind, "native", lambda: to_native(labels, ready))
     meter(kind, "write", lambda: write_nifti(native, folder / "labels.nii.gz"))
 
