@@ -27,7 +27,7 @@ from aiene.training.dataset import crop_of, find_pairs, prepared_crops
 from aiene.training.nnunet import failure, splits_of
 from aiene.training.records import Step, read_crop
 from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
-from builders.shrunk_bundle import shrunk_bundle
+from builders.shrunk_bundle import PATCH, shrunk_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,7 @@ def test_the_start_is_the_other_bundles_plan_and_weights(trained: tuple[Path, li
     assert taken["new"] == 0
     assert taken["taken"] == len(weights(out))
     plans = json.loads((out / "segmenter" / "plans.json").read_text())["configurations"]["3d_fullres"]
-    assert plans["patch_size"] == [32, 64, 64]
+    assert plans["patch_size"] == PATCH
     assert plans["normalization_schemes"] == ["NoNormalization"]
 
 
