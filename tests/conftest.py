@@ -8,11 +8,15 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from aiene.device import keep_freed_memory
+
 # Under xdist each core has a test process of its own: threads of torch, OpenBLAS and SimpleITK would wait
 # for each other. Said before any is loaded, and to all processes that a test starts; no result depends on it.
 if "PYTEST_XDIST_WORKER" in os.environ:
     for _name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "ITK_GLOBAL_DEFAULT_NUMBER_OF"):
         os.environ.setdefault(f"{_name}_THREADS", "1")
+
+keep_freed_memory()  # as the program's own workers do: else the pages of each large array are taken anew
 
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_SHARED_DATA = "the shared data is absent"

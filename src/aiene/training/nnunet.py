@@ -25,6 +25,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Final
 
+from aiene.device import keep_freed_memory
 from aiene.errors import ModelError, OutputError, TrainingDataError
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.nifti import nifti_bytes
@@ -178,6 +179,7 @@ def main(job_file: Path) -> None:
     """Plan, preprocess and train as the job says."""
     job = Job(**json.loads(job_file.read_text(encoding="utf-8")))
     work = Path(job.work)
+    keep_freed_memory()
     if job.processes == 0:
         _helpers_as_threads()
     if not (work / "planned.json").exists():
