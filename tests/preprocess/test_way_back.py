@@ -58,6 +58,7 @@ def spheres() -> Volume:
     return Volume(labels.reshape(CROP.size), CROP)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     st.tuples(*[TURNS] * 3),
