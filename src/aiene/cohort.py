@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene import case_worker, cluster
-from aiene.case_worker import CaseWorkers, Made, cases_at_once, load
+from aiene.case_worker import CaseWorkers, GetPreprocessed, Made, Preparers, cases_at_once, load
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import device_name, resolve_device
 from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, said
@@ -28,9 +28,7 @@ from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import Bundle, OperatingPoint, find_bundle, verify_bundle
 from aiene.nodes.node import CountingRule
-from aiene.pipeline import Settings, infer_case, settings_for
-from aiene.preparers import GetPreprocessed, Preparers
-from aiene.progress import OnProgress, by_case
+from aiene.pipeline import OnProgress, Settings, by_case, infer_case, settings_for
 from aiene.provenance import bundle_facts, environment, settings_record
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap

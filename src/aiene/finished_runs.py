@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from aiene.errors import InputError, UsageError
-from aiene.export.run_reader import RunRecord, read_run
+from aiene.export.case import RunRecord, read_run
 from aiene.nodes.node import CountingRule
 from aiene.preprocess.profile import profile_named
 from aiene.provenance import version

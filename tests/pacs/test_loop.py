@@ -14,7 +14,7 @@ import pydicom
 import pytest
 
 from aiene.pacs.config import Peer, Settings
-from aiene.pacs.objects import read_outgoing
+from aiene.pacs.dimse import read_outgoing
 from aiene.pacs.web import WebArchive
 from builders.export_runs import NODES, OBLIQUE, ball, small_grid
 from builders.orthanc import Orthanc

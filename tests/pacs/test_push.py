@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.export.run import export_run
 from aiene.pacs.config import Peer, parse_peer
-from aiene.pacs.dimse import judge
-from aiene.pacs.objects import read_outgoing
+from aiene.pacs.dimse import judge, read_outgoing
 from aiene.pacs.push import Commitment, pause_s, push_run
 from aiene.pacs.web import read_answer
 from builders.export_runs import write_run

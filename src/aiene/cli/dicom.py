@@ -182,9 +182,8 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Retrieve CT series from an archive into a folder; existing series are not retrieved again."""
-    from aiene.pacs.archive import archive_of
     from aiene.pacs.config import parse_peer
-    from aiene.pacs.pull import Choice, query, read_list
+    from aiene.pacs.pull import Choice, archive_of, query, read_list
     from aiene.pacs.pull import pull as pull_series
 
     console = stderr_console()

@@ -17,7 +17,7 @@ from aiene.cli.console import (
     stderr_console,
     user_errors,
 )
-from aiene.cli.report import ClinicalOption, write_report
+from aiene.cli.review import ClinicalOption, write_report
 from aiene.errors import counted
 
 if TYPE_CHECKING:

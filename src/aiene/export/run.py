@@ -31,10 +31,18 @@ from aiene.errors import (
     attempt,
 )
 from aiene.export import rtstruct, secondary_capture, seg, sr
-from aiene.export.case import ExportCase, Findings, findings_of, grid_of_facts
+from aiene.export.case import (
+    ExportCase,
+    Findings,
+    RunRecord,
+    cases_of,
+    findings_of,
+    grid_of_facts,
+    read_labels,
+    read_run,
+)
 from aiene.export.identity import contradictions, encoded
-from aiene.export.probabilities import Probabilities
-from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
+from aiene.export.seg import Probabilities
 from aiene.export.source_lookup import NeverDicomError, Sources
 from aiene.export.verification import (
     check_fractional,

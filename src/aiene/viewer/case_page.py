@@ -10,8 +10,7 @@ import numpy as np
 
 from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, ModelError
-from aiene.export.case import grid_of_facts
-from aiene.export.run_reader import RunRecord, read_labels
+from aiene.export.case import RunRecord, grid_of_facts, read_labels
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.models.bundle import ModelCard, find_bundle
 from aiene.nodes.node import CountingRule

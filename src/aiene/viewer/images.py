@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from aiene.errors import AieneError
-from aiene.export.case import grid_of_facts
-from aiene.export.run_reader import RunRecord
+from aiene.export.case import RunRecord, grid_of_facts
 from aiene.geometry.grid import Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
