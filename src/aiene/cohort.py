@@ -69,6 +69,18 @@ class Selection:
     id_from: str | None = None
     timepoint: Timepoint = "auto"
 
+    def check(self) -> None:
+        """Refuse a share of the cases that there is not.
+
+        Raises
+        ------
+        UsageError : so it is.
+        """
+        if self.limit is not None and self.limit < 1:
+            raise UsageError("--limit must be at least 1.")
+        if self.num_parts < 1 or not 0 <= self.part_id < self.num_parts:
+            raise UsageError("--part-id must be from 0 to --num-parts less 1.")
+
     @property
     def part(self) -> str:
         """Name of the part for `run_part-K-of-N.json`; empty where the run is whole."""
@@ -571,10 +583,7 @@ def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | 
 def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
     if jobs is not None and jobs < 1:
         raise UsageError("--jobs must be at least 1.")
-    if selection.limit is not None and selection.limit < 1:
-        raise UsageError("--limit must be at least 1.")
-    if selection.num_parts < 1 or not 0 <= selection.part_id < selection.num_parts:
-        raise UsageError("--part-id must be from 0 to --num-parts less 1.")
+    selection.check()
     if masks is not None and not masks.is_dir():
         raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiene.cli.console import echo, echo_json, print_nodes, stderr_console, tell_case, user_errors
+from aiene.cli.console import AsJson, echo, echo_json, print_nodes, stderr_console, tell_case, user_errors
 from aiene.cli.review import write_report
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def doctor(
             help="Also write the findings to a ZIP file that you can attach to a bug report.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check this installation (or site), and say how to fix what is wrong; exit code 1 if something is."""
     from aiene.doctor import machine
@@ -83,7 +83,7 @@ def doctor(
             from aiene.doctor.report import write_report
 
             names = write_report(bundle, found, settings)
-            console.print(f"{bundle.name}: {', '.join(names)}. Look at it before you send it.", markup=False)
+            console.print(f"{bundle.name}: {', '.join(names)}. Look at it before you send it.")
     if as_json:
         echo_json(found.to_json())
     raise typer.Exit(found.exit_code)
@@ -122,8 +122,8 @@ def demo(
         console.print("Drawing their pages ...")
         write_report(out / "results", jobs=jobs)
     print_nodes(summary)
-    console.print(f"Tables and masks on the phantoms' own grids: {out / 'results'}", markup=False)
-    console.print(f"Open in a browser: {(out / 'results' / 'report.html').resolve()}", markup=False)
+    console.print(f"Tables and masks on the phantoms' own grids: {out / 'results'}")
+    console.print(f"Open in a browser: {(out / 'results' / 'report.html').resolve()}")
     raise typer.Exit(summary.exit_code)
 
 

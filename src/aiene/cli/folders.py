@@ -13,16 +13,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, tell_row, user_errors
+from aiene.cli.console import (
+    RESEARCH_ONLY,
+    AsJson,
+    RunFolder,
+    echo,
+    echo_json,
+    stderr_console,
+    tally,
+    tell_row,
+    user_errors,
+)
 from aiene.csv_tables import rows_bytes
-from aiene.errors import counted
+from aiene.errors import InputError, UsageError, counted
 
 if TYPE_CHECKING:
     from aiene.export.run import ExportSummary
 
 
 def retable(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
+    out: RunFolder,
     ene_threshold: Annotated[
         float | None,
         typer.Option(help="New ENE threshold: a node counts if `ene` is over it (default: as in the run)."),
@@ -37,10 +47,9 @@ def retable(
         Path | None,
         typer.Option("-o", "--out", help="Folder for the tables (default: OUT/ene-threshold-T)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count the nodes of a run again at another threshold and write new tables; no network runs."""
-    from aiene.errors import UsageError
     from aiene.finished_runs import retable as make
 
     with user_errors():
@@ -65,7 +74,7 @@ def retable(
     for key, words in told.items():
         echo(f"{words}: {counts['before'][key]} in the run, {counts['after'][key]} now")
     echo(f"Tables: {made.tables['cases'].parent}")
-    stderr_console().print(f"{made.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    stderr_console().print(f"{made.notice} {RESEARCH_ONLY}", style="bold")
 
 
 def merge(
@@ -73,7 +82,7 @@ def merge(
         list[Path], typer.Argument(metavar="OUT...", help="Folders that the parts of one run filled.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="New folder for the whole run.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put the parts of a run (--num-parts) into one folder with one set of tables; say what is missing."""
     from aiene.finished_runs import merge as make
@@ -102,7 +111,7 @@ def merge(
         parts_absent = ", ".join(str(part) for part in merged.absent)
         echo(f"no folder of --part-id {parts_absent} was named.", err=True)
     echo(f"Tables: {out}")
-    stderr_console().print(f"{merged.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    stderr_console().print(f"{merged.notice} {RESEARCH_ONLY}", style="bold")
     raise typer.Exit(merged.exit_code)
 
 
@@ -110,7 +119,7 @@ _USUAL = ["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture"]
 
 
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
+    out: RunFolder,
     to: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,7 +145,7 @@ def export(
         typer.Option("--reviewed", help="Export only what a reader accepted or corrected (aiene review)."),
     ] = False,
     reader: Annotated[str | None, typer.Option(help="Name of the reader, if there are several.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the results of a run as DICOM objects that reference the source images."""
     from aiene.export.run import export_run
@@ -152,9 +161,9 @@ def export(
             reviewed=reviewed,
             reader=reader,
         )
-    said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{counted(len(summary.rows), 'case')}: {said or 'none'}. Objects in {out}", markup=False)
-    console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    said = tally(summary.counts)
+    console.print(f"{counted(len(summary.rows), 'case')}: {said or 'none'}. Objects in {out}")
+    console.print(f"{summary.notice} {RESEARCH_ONLY}", style="bold")
     if as_json:
         echo_json(_as_json(summary))
     raise typer.Exit(summary.exit_code)
@@ -197,7 +206,7 @@ def pseudonyms(
     with user_errors():
         key, warnings = read_key(keyfile)
         for warning in warnings:
-            console.print(f"warning: {warning}", markup=False, style="yellow")
+            console.print(f"warning: {warning}", style="yellow")
         table = all_pseudonyms(key, _case_ids(source, column))
     if as_json:
         echo_json(table)
@@ -216,8 +225,6 @@ def _case_ids(source: Path, column: str) -> list[str]:
 
 
 def _column(table: Path, column: str) -> list[str]:
-    from aiene.errors import InputError
-
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")

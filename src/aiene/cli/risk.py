@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import echo, stderr_console, user_errors
+from aiene.cli.console import AsJson, echo, stderr_console, user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
     FromOption,
     IdPatternOption,
-    JsonOption,
     MapOption,
     OwnReading,
     Reading,
@@ -35,7 +34,7 @@ from aiene.cli.risk_options import (
     with_records,
     write_with_record,
 )
-from aiene.errors import counted
+from aiene.errors import OutputError, UsageError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,11 +65,9 @@ def import_(
         Path | None,
         typer.Option(help="Write a mapping file to fill in, with the headers of TABLE, and exit."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read a clinical table, show how it was understood, and write it as a canonical table."""
-    from aiene.errors import UsageError
-
     with user_errors():
         if template is not None:
             _write_template(template, table, reading.sheet)
@@ -96,7 +93,6 @@ def import_(
 
 
 def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
-    from aiene.errors import OutputError
     from aiene.results.atomic import write_bytes
     from aiene.risk.importers.generic import template
     from aiene.risk.table.files import read_raw
@@ -105,9 +101,7 @@ def _write_template(path: Path, table: Path | None, sheet: str | None) -> None:
         raise OutputError(path, "it exists already", "choose another name, so that no mapping is overwritten")
     headers = () if table is None else tuple(str(name) for name in read_raw(table, sheet=sheet).columns)
     write_bytes(path, template(headers).encode())
-    stderr_console().print(
-        f"mapping file written: {path.name}; fill it in, then name it with --map", markup=False
-    )
+    stderr_console().print(f"mapping file written: {path.name}; fill it in, then name it with --map")
 
 
 def _show_import(provenance: dict[str, Any], preview: Any) -> None:
@@ -149,7 +143,7 @@ def stage(
         list[Path] | None,
         typer.Option("--own-edition", help="TOML file with rules of your own, for two more columns; repeat."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stage every patient (AJCC/UICC 7, 8 and version 9, RTOG-0129), with the rule used or why unknown."""
     import pandas as pd
@@ -192,7 +186,7 @@ def stratify(
     reading: Reading,
     id_pattern: IdPatternOption = None,
     staging: StagingChoices,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Join the AI-ENE counts and assign every patient to a risk group by a scheme, step by step."""
     from aiene.risk import stratify as stratifying
@@ -274,10 +268,9 @@ def simulate(
     ] = 0.0,
     alpha: Annotated[float, typer.Option(help="Power: two-sided significance level.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate a cohort with known hazards and compute the power, or add a simulated count to a table."""
-    from aiene.errors import UsageError
     from aiene.risk.simulate.cohort import planned_power
     from aiene.risk.table.endpoints import ALIASES
 
@@ -374,7 +367,6 @@ def _settings(effects: list[str], endpoint: str, hr: float | None) -> CohortSett
     """The settings with the user's `name=value` pairs; `dm.t4=1.8` is one endpoint, `t4=1.8` all of them."""
     from dataclasses import replace
 
-    from aiene.errors import UsageError
     from aiene.risk.simulate.cohort import CohortSettings
     from aiene.risk.table.endpoints import ALIASES
 
@@ -405,9 +397,7 @@ def _show(record: dict[str, Any]) -> None:
     echo(f"simulated: hazard ratio {record['hazard_ratio']:g} per AI-ENE node for {record['endpoint']}")
     found = record["power"]
     if found is None:
-        stderr_console().print(
-            "no power: no effect is simulated, or the covariate does not vary", markup=False
-        )
+        stderr_console().print("no power: no effect is simulated, or the covariate does not vary")
         return
     echo(
         f"{found['method']}: power {found['power']:.3f} with {found['events']:.0f} expected events (standard "

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import SchedulerOption, stderr_console, user_errors
+from aiene.cli.console import AsJson, SchedulerOption, stderr_console, user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
     IdPatternOption,
-    JsonOption,
     Reading,
     ReviewedOption,
     SchemeOption,
@@ -27,6 +26,7 @@ from aiene.cli.risk_options import (
     tell_end,
     with_records,
 )
+from aiene.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,10 +89,10 @@ def analyse(
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
     date: Annotated[str, typer.Option(help="Date to print on the report, as you write it.")] = "",
     staging: StagingChoices,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Analyse a cohort: survival, distant control, and whether the AI-ENE count adds to them; one report."""
-    stderr_console().print(f"reading {table.name}", markup=False)  # the libraries take seconds to load
+    stderr_console().print(f"reading {table.name}")  # the libraries take seconds to load
     from aiene.cluster import crews_of
     from aiene.risk.schemes.scheme import read_scheme
 
@@ -126,7 +126,7 @@ def _analysed(
     run: tuple[Path | None, str | None],
 ) -> Analysis:
     """Stratify and analyse, with a bar; `run` is the run's place and how its cases name patients."""
-    stderr_console().print("staging the cohort and loading the statistics", markup=False)
+    stderr_console().print("staging the cohort and loading the statistics")
     from aiene.risk.analyse.run import analyse as run_analysis
     from aiene.risk.join import run_nodes
     from aiene.risk.stratify import stratify
@@ -149,7 +149,6 @@ def _analysed(
 def _settings(
     site: str, covariates: str | None, *, title: str | None, derive_endpoint: str | None, **rest: Any
 ) -> AnalysisSettings:
-    from aiene.errors import UsageError
     from aiene.risk.analyse.records import AnalysisSettings, parse_endpoints
     from aiene.risk.table.columns import SITES
 
@@ -204,10 +203,9 @@ def validate(
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "External validation",
     date: Annotated[str, typer.Option(help="Date to print on the report, as you write it.")] = "",
     staging: StagingChoices,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Validate a locked scheme or model on another cohort, without refitting; one report."""
-    from aiene.errors import UsageError
     from aiene.risk.analyse.locked_model import is_model, read_model
     from aiene.risk.analyse.records import AnalysisSettings
     from aiene.risk.schemes.scheme import read_scheme
@@ -257,8 +255,6 @@ def validate(
 
 
 def _years(text: str) -> tuple[float, ...]:
-    from aiene.errors import UsageError
-
     try:
         found = tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError as error:
