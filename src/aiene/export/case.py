@@ -53,6 +53,11 @@ class Plane(NamedTuple):
     row_spacing: float
     column_spacing: float
 
+    def points(self, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """LPS mm (..., 3) of places on the slice; whole numbers are pixel centres."""
+        down, right = self.row_spacing * self.along_column, self.column_spacing * self.along_row
+        return np.asarray(self.origin + rows[..., None] * down + columns[..., None] * right)
+
 
 @dataclass(frozen=True, eq=False)
 class SourceSeries:
@@ -96,7 +101,13 @@ class SourceSeries:
 
 def planes(series: SourceSeries) -> list[Plane]:
     """Where each slice lies, by its own header."""
-    return [_plane(dataset) for dataset in series.datasets]
+    found = []
+    for dataset in series.datasets:
+        cosines = np.array([float(v) for v in dataset.ImageOrientationPatient])
+        origin = np.array([float(v) for v in dataset.ImagePositionPatient])
+        row_spacing, column_spacing = (float(v) for v in dataset.PixelSpacing)
+        found.append(Plane(origin, cosines[:3], cosines[3:], row_spacing, column_spacing))
+    return found
 
 
 def on_source(labels: Volume, series: SourceSeries) -> npt.NDArray[Any]:
@@ -112,38 +123,23 @@ def on_source(labels: Volume, series: SourceSeries) -> npt.NDArray[Any]:
     (slice, row, column) of the same dtype: voxel for voxel where the run's grid is the stack itself, else the
     value of the nearest voxel (0 outside), slice by slice on the slice's own plane.
     """
-    if labels.grid.size == series.size and _apart_voxels(labels.grid, series) <= _SAME_VOXELS:
+    grid = labels.grid
+    if grid.size == series.size and _apart_mm(grid, series.affine) / min(grid.spacing) <= _SAME_VOXELS:
         return labels.array
     result = np.zeros(series.size, dtype=labels.array.dtype)
     rows, columns = np.mgrid[: series.size[1], : series.size[2]]
     for k, plane in enumerate(planes(series)):
-        points = (
-            plane.origin
-            + rows[..., None] * (plane.row_spacing * plane.along_column)
-            + columns[..., None] * (plane.column_spacing * plane.along_row)
-        )
-        nearest = np.floor(labels.grid.indices(points) + 0.5).astype(np.int64)
+        nearest = np.floor(labels.grid.indices(plane.points(rows, columns)) + 0.5).astype(np.int64)
         inside = ((nearest >= 0) & (nearest < labels.grid.size)).all(axis=-1)
         result[k][inside] = labels.array[tuple(nearest[inside].T)]
     return result
 
 
-def _plane(dataset: Dataset) -> Plane:
-    cosines = np.array([float(v) for v in dataset.ImageOrientationPatient])
-    return Plane(
-        origin=np.array([float(v) for v in dataset.ImagePositionPatient]),
-        along_row=cosines[:3],
-        along_column=cosines[3:],
-        row_spacing=float(dataset.PixelSpacing[0]),
-        column_spacing=float(dataset.PixelSpacing[1]),
-    )
-
-
-def _apart_voxels(grid: Grid, series: SourceSeries) -> float:
-    """The largest distance of a corner voxel of the stack from the same voxel of the grid, in voxels."""
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(series.size) - 1)
-    points = corners @ series.affine[:3, :3].T + series.affine[:3, 3]
-    return float(np.linalg.norm(points - grid.corners(), axis=1).max() / min(grid.spacing))
+def _apart_mm(grid: Grid, affine: Matrix) -> float:
+    """The largest distance of a corner voxel by another affine from its place on the grid."""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(grid.size) - 1)
+    points = corners @ affine[:3, :3].T + affine[:3, 3]
+    return float(np.linalg.norm(points - grid.corners(), axis=1).max())
 
 
 def grid_of_facts(native: dict[str, Any]) -> Grid:
@@ -468,12 +464,6 @@ def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise InputError(path, "it cannot be read", _AGAIN) from error
     return array, affine
-
-
-def _apart_mm(grid: Grid, affine: Any) -> float:
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(grid.size) - 1)
-    points = corners @ affine[:3, :3].T + affine[:3, 3]
-    return float(np.linalg.norm(points - grid.points(corners), axis=1).max())
 
 
 def _record(content: dict[str, Any]) -> RunRecord:

@@ -5,14 +5,14 @@ A run keeps no probabilities, so they are computed again from what it kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage
 from scipy import ndimage
 
 from aiene.errors import AieneError, CaseError, need
@@ -35,8 +35,10 @@ from aiene.export.identity import (
     check_source,
     copy_frame_of_reference,
     copy_identity,
+    for_highdicom,
     name_by_content,
     parameters,
+    reference,
     referenced_series,
     stamp,
     tracking_uid,
@@ -81,7 +83,7 @@ def build(case: ExportCase, found: Findings) -> Dataset:
     first = found.block[0].start
     marked = (found.nodes[found.block] > 0) | found.primary[found.block]
     used = first + np.flatnonzero(marked.any(axis=(1, 2)))
-    return _build(case, _stack(found, used), used, [_segment(case, name) for name in names], fractional=False)
+    return _build(case, _stack(found, used), used, names, fractional=False)
 
 
 def build_fractional(case: ExportCase, probabilities: dict[str, npt.NDArray[np.float32]]) -> Dataset:
@@ -102,7 +104,7 @@ def build_fractional(case: ExportCase, probabilities: dict[str, npt.NDArray[np.f
         raise CaseError("no voxel has a probability over 0", "see the report (SR)")
     used = np.flatnonzero(np.any([stored[name].any(axis=(1, 2)) for name in names], axis=0))
     pixels = np.stack([stored[name][used].astype(np.float32) / LEVELS for name in names], axis=-1)
-    return _build(case, pixels, used, [_segment(case, name) for name in names], fractional=True)
+    return _build(case, pixels, used, names, fractional=True)
 
 
 def quantised(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -134,7 +136,7 @@ def _build(
     case: ExportCase,
     pixels: npt.NDArray[Any],
     used: npt.NDArray[np.int64],
-    segments: list[dict[str, Any]],
+    names: Sequence[str],
     *,
     fractional: bool,
 ) -> Dataset:
@@ -146,25 +148,17 @@ def _build(
             pixel_array=pixels,
             segmentation_type="FRACTIONAL" if fractional else "BINARY",
             max_fractional_value=LEVELS,
-            segment_descriptions=[
-                _description(hd, number, **segment) for number, segment in enumerate(segments, start=1)
-            ],
-            series_instance_uid="0.0",
+            segment_descriptions=[_segment(hd, case, n, name) for n, name in enumerate(names, start=1)],
             series_number=FRACTIONAL_SERIES_NUMBER if fractional else SERIES_NUMBER,
-            sop_instance_uid="0.0",
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=case.maker.software_version,
-            device_serial_number=case.maker.bundle_sha256[:16],
             content_description=f"Malignant lymph nodes. {RESEARCH}",
             content_label="AI_ENE_PROB" if fractional else "AI_ENE_NODES",
-            transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description=f"AI-ENE {'probabilities' if fractional else 'nodes'}. {RESEARCH}",
+            **for_highdicom(case),
         )
         made = _finish(case, made, used)
         made.PixelData = _packed(made)
-    return name_by_content(made, "seg-fractional" if fractional else "seg")
+    name_by_content("seg-fractional" if fractional else "seg", made)
+    return made
 
 
 def _finish(case: ExportCase, made: Dataset, used: npt.NDArray[np.int64]) -> Dataset:
@@ -175,8 +169,6 @@ def _finish(case: ExportCase, made: Dataset, used: npt.NDArray[np.int64]) -> Dat
     stamp(made, case.maker.started)
     made.ReferencedSeriesSequence = referenced_series(case.source)
     made.SourceImageSequence = referenced_series(case.source)[0].ReferencedInstanceSequence
-    for equipment in made.get("ContributingEquipmentSequence", ()):
-        equipment.ContributionDateTime = case.maker.started.strftime("%Y%m%d%H%M%S+0000")
     organisation = uid_of("dimensions", str(first.SeriesInstanceUID), case.maker.bundle_sha256)
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = organisation
@@ -186,7 +178,7 @@ def _finish(case: ExportCase, made: Dataset, used: npt.NDArray[np.int64]) -> Dat
             for image in derivation.SourceImageSequence:
                 k = stand_ins.get(str(image.ReferencedSOPInstanceUID))
                 if k is not None:  # frames of several segments share the item of their slice
-                    _refer(image, case.source, k)
+                    image.update(reference(case.source.datasets[k], case.source.frames[k]))
     return made
 
 
@@ -204,13 +196,6 @@ def _packed(made: Dataset) -> bytes:
     else:
         content = bytes(made.PixelData)[: pixels * count]
     return content + b"\0" * (len(content) % 2)
-
-
-def _refer(item: Dataset, source: SourceSeries, k: int) -> None:
-    item.ReferencedSOPClassUID = source.datasets[k].SOPClassUID
-    item.ReferencedSOPInstanceUID = source.datasets[k].SOPInstanceUID
-    if source.frames[k] is not None:
-        item.ReferencedFrameNumber = source.frames[k]
 
 
 def _stand_ins(source: SourceSeries, used: npt.NDArray[np.int64]) -> list[Dataset]:
@@ -252,40 +237,17 @@ def _thickness(source: SourceSeries) -> tuple[float, float]:
     return (float(told) if told is not None and float(told) > 0 else spacing), spacing
 
 
-def _segment(case: ExportCase, name: str) -> dict[str, Any]:
+def _segment(hd: Any, case: ExportCase, number: int, name: str) -> Dataset:
     """What is said of a segment."""
-    primary = name == PRIMARY
-    side = next((node.side for node in case.result.nodes if node.name == name), None)
-    number = next((node.value for node in case.result.nodes if node.name == name), 1)
-    return {
-        "name": name,
-        "kind": codes.PRIMARY_NEOPLASM if primary else codes.SECONDARY_NEOPLASM,
-        "region": codes.HEAD_AND_NECK if primary else codes.LYMPH_NODE,
-        "side": None if side is None else codes.SIDES.get(side),
-        "colour": _PRIMARY_COLOUR if primary else _COLOURS[(number - 1) % len(_COLOURS)],
-        "uid": tracking_uid(case, name),
-        "case": case,
-    }
-
-
-def _description(
-    hd: Any,
-    number: int,
-    *,
-    name: str,
-    kind: Code,
-    region: Code,
-    side: Code | None,
-    colour: tuple[float, float, float],
-    uid: str,
-    case: ExportCase,
-) -> Dataset:
-    maker = case.maker
+    maker, primary = case.maker, name == PRIMARY
+    node = next((node for node in case.result.nodes if node.name == name), None)
+    side = None if node is None else codes.SIDES.get(node.side)
+    place = 0 if node is None else (node.value - 1) % len(_COLOURS)
     made: Dataset = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=name,
         segmented_property_category=codes.ABNORMAL_STRUCTURE,
-        segmented_property_type=kind,
+        segmented_property_type=codes.PRIMARY_NEOPLASM if primary else codes.SECONDARY_NEOPLASM,
         algorithm_type="SEMIAUTOMATIC" if maker.own_masks else "AUTOMATIC",
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=f"{MODEL_NAME}, bundle {maker.bundle_name}"[:64],
@@ -295,9 +257,9 @@ def _description(
             parameters=parameters(case),
         ),
         tracking_id=name,
-        tracking_uid=uid,
-        anatomic_regions=[region],
-        display_color=hd.color.CIELabColor(*colour),
+        tracking_uid=tracking_uid(case, name),
+        anatomic_regions=[codes.HEAD_AND_NECK if primary else codes.LYMPH_NODE],
+        display_color=hd.color.CIELabColor(*(_PRIMARY_COLOUR if primary else _COLOURS[place])),
     )
     made.SegmentDescription = RESEARCH
     if side is not None:
@@ -408,12 +370,7 @@ def on_slices(values: Volume, to_native: RigidTransform, source: SourceSeries) -
         if box is None:
             continue
         rows, columns = np.mgrid[box]
-        points = (
-            plane.origin
-            + rows[..., None] * (plane.row_spacing * plane.along_column)
-            + columns[..., None] * (plane.column_spacing * plane.along_row)
-        )
-        index = values.grid.indices(to_native.inverse().apply(points))
+        index = values.grid.indices(to_native.inverse().apply(plane.points(rows, columns)))
         result[k][box] = ndimage.map_coordinates(
             values.array, np.moveaxis(index, -1, 0), order=1, mode="constant", cval=0.0
         )
