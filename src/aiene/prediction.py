@@ -22,8 +22,8 @@ import SimpleITK as sitk
 from aiene.csv_tables import probability_text
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, InputError, UsageError, counted
-from aiene.export.case import grid_of_facts, read_labels, read_run
-from aiene.finished_runs import spread_of
+from aiene.export.case import grid_of_facts
+from aiene.finished_runs import read_labels, read_run, spread_of
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.find import find_cases
@@ -46,7 +46,7 @@ from aiene.pipeline import (
     preprocess_ct,
     settings_for,
 )
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.preprocess import Preparation, load_preparation
 from aiene.results.records import CaseResult, NodeResult, recounted
 from aiene.results.store import RunStore
 

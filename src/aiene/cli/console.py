@@ -88,6 +88,10 @@ RunFolder = Annotated[Path, typer.Argument(metavar="OUT", help="The results fold
 DeviceOption = Annotated[
     str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
 ]
+IdPatternOption = Annotated[
+    str | None,
+    typer.Option("--id-pattern", help="Regular expression that finds the patient id in a case id."),
+]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(

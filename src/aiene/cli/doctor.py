@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiene.cli.console import AsJson, echo, echo_json, print_nodes, stderr_console, tell_case, user_errors
-from aiene.cli.review import write_report
+from aiene.cli.folders import write_report
 
 if TYPE_CHECKING:
     from aiene.cohort import Progress, RunSummary

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import AsJson, echo, stderr_console, user_errors
+from aiene.cli.console import AsJson, IdPatternOption, echo, stderr_console, user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
     FromOption,
-    IdPatternOption,
     MapOption,
     OwnReading,
     Reading,

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aiene.cli.console import AsJson, SchedulerOption, stderr_console, user_errors
+from aiene.cli.console import AsJson, IdPatternOption, SchedulerOption, stderr_console, user_errors
 from aiene.cli.risk_options import (
     AiEneOption,
-    IdPatternOption,
     Reading,
     ReviewedOption,
     SchemeOption,

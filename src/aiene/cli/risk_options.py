@@ -162,10 +162,6 @@ AiEneOption = Annotated[
 ReviewedOption = Annotated[
     bool, typer.Option("--reviewed", help="Use the counts of --ai-ene OUT as corrected by a reader.")
 ]
-IdPatternOption = Annotated[
-    str | None,
-    typer.Option("--id-pattern", help="Regular expression that finds the patient id in a case id."),
-]
 SchemeOption = Annotated[str, typer.Option(help="Scheme file, or the name of an included scheme.")]
 RtogOption = Annotated[
     Literal["fakhry2019", "ang2010"], typer.Option(help="Published definition of the RTOG-0129 groups.")

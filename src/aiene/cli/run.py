@@ -20,7 +20,7 @@ from aiene.cli.console import (
     tally,
     user_errors,
 )
-from aiene.cli.review import ClinicalOption, write_report
+from aiene.cli.folders import ClinicalOption, write_report
 from aiene.errors import UsageError, counted, need, visible
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from aiene.csv_tables import probability_text
 from aiene.errors import CaseError
 from aiene.export import identity
-from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, Plane, SourceSeries, findings_of, planes
+from aiene.export.case import PRIMARY, ExportCase, Findings, Plane, SourceSeries, findings_of, planes
 from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
+from aiene.finished_runs import Maker
 from aiene.geometry.outlines import Outline, outlines
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult

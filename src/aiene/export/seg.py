@@ -17,16 +17,7 @@ from scipy import ndimage
 
 from aiene.errors import AieneError, CaseError, need
 from aiene.export import codes
-from aiene.export.case import (
-    PRIMARY,
-    ExportCase,
-    Findings,
-    RunRecord,
-    SourceSeries,
-    grid_of_facts,
-    planes,
-    read_image,
-)
+from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, grid_of_facts, planes
 from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -44,6 +35,7 @@ from aiene.export.identity import (
     tracking_uid,
     uid_of,
 )
+from aiene.finished_runs import RunRecord, read_image
 from aiene.geometry.grid import RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.dicom.header import quiet
