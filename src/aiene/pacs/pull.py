@@ -150,7 +150,7 @@ class _Move(_Dimse):
         for storage in CT_CLASSES:
             entity.add_supported_context(storage, ALL_TRANSFER_SYNTAXES)
         entity.require_called_aet = True
-        handlers = [(evt.EVT_C_STORE, _on_store, [lambda: self._keep])]
+        handlers: list[Any] = [(evt.EVT_C_STORE, _on_store, [lambda: self._keep])]
         try:
             self._server = entity.start_server(self._port, block=False, evt_handlers=handlers)
         except OSError as error:
