@@ -17,8 +17,8 @@ import pytest
 
 from aiene import parallel as crew
 from aiene.benchmark import case_evaluation as case_work
+from aiene.benchmark.comparators.encoder import cross_validated
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, ModelEntry
-from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.records import (
     WORK,
     CaseRecord,

@@ -1,11 +1,11 @@
-"""What a case costs, in wall and CPU time and memory; what a model is, in numbers and FLOPs."""
+"""What a case costs, in wall and CPU time and memory; what an inference is, in FLOPs."""
 
 from __future__ import annotations
 
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,16 +79,6 @@ def count_flops(work: Callable[[], Any]) -> int | None:
     with FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops()) or None
-
-
-def count_parameters(modules: Iterable[Any]) -> int:
-    """Numbers in the parameters of torch modules."""
-    return sum(int(parameter.numel()) for module in modules for parameter in module.parameters())
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of every file below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _reset_high_water() -> bool:

@@ -10,13 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from aiene.benchmark.case_evaluation import CaseTask, TruthTask, close, keep_case, keep_truth, opened
+from aiene.benchmark.comparators.encoder import judge_features
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.dataset import find_pairs, list_files, patient_finder
-from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.ene_labels import EneTable, read_ene_table
 from aiene.benchmark.models import line_up, source_name
 from aiene.benchmark.records import (
@@ -33,7 +31,7 @@ from aiene.benchmark.records import (
 )
 from aiene.benchmark.summary import results_csv, summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import AieneError, InputError, UsageError, attempt, need
+from aiene.errors import AieneError, InputError, UsageError, attempt
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
@@ -309,7 +307,7 @@ def _run_model(
         {"format": 1, "name": entrant.name, "key": entrant.key, "kind": request.kind, "sha256": facts.sha256},
     ) if usable else None
     if facts.features:
-        reason = _judge_features(config, out, entrant, [truth for _, truth in usable])
+        reason = judge_features(config, out, entrant, [truth for _, truth in usable])
         entrant = replace(entrant, probe_reason=reason)
     return entrant
 
@@ -345,52 +343,6 @@ def _lost_case(task: CaseTask) -> CaseRecord:
     )
     write_json(model_files(task.folder, record.key, record.case_id)[0], record.to_json())
     return record
-
-
-def _judge_features(
-    config: BenchmarkConfig, out: Path, entrant: Entrant, truths: Sequence[TruthRecord]
-) -> str:
-    """Fit the probe over all cases and put its out-of-fold probabilities into their records.
-
-    Returns
-    -------
-    Why there are none; empty where there are.
-    """
-    need("sklearn", extra="benchmark", purpose="A probe on frozen features")
-    rows, features = [], []
-    for truth in truths:
-        file = model_files(out, entrant.key, truth.case_id)[3]
-        if not file.is_file():
-            continue
-        with np.load(file, allow_pickle=False) as kept:
-            for node in truth.nodes:
-                if node.ene is not None and str(node.value) in kept.files:
-                    rows.append((truth.case_id, truth.patient_id, node.value, node.ene))
-                    features.append(kept[str(node.value)])
-    entry = entrant.request.entry if entrant.request is not None else None
-    if not any(node.ene is not None for truth in truths for node in truth.nodes):
-        return "no node has an ENE label; give --ene-csv"
-    if entry is None or not rows:
-        return "the model gave no finite features for a labelled node; see the warnings of its cases"
-    result = cross_validated(
-        np.stack(features),
-        [ene for *_, ene in rows],
-        [who for _, who, *_ in rows],
-        probe=entry.probe,
-        neighbours=entry.neighbours,
-        seed=config.seed,
-    )
-    odds: dict[tuple[str, int], float] = {}
-    if result.probabilities is not None:
-        odds = {(case, value): p for (case, _, value, _), p in zip(rows, result.probabilities, strict=True)}
-    for truth in truths:
-        file = model_files(out, entrant.key, truth.case_id)[0]
-        record = read_record(file)
-        if record is None or record.status != "ok":
-            continue
-        nodes = [replace(n, ene_on_truth=odds.get((truth.case_id, n.value))) for n in record.truth_nodes]
-        write_json(file, replace(record, truth_nodes=tuple(nodes)).to_json())
-    return result.reason
 
 
 def _written(

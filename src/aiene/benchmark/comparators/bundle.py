@@ -8,8 +8,14 @@ import numpy as np
 from scipy import ndimage
 
 from aiene.benchmark.comparators.adapters import Adapter
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
-from aiene.benchmark.resources import count_parameters, folder_bytes
+from aiene.benchmark.comparators.protocol import (
+    Answer,
+    CaseInput,
+    ModelFacts,
+    Request,
+    count_parameters,
+    folder_bytes,
+)
 from aiene.device import resolve_device
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels

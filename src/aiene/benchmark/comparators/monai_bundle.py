@@ -18,11 +18,10 @@ import numpy as np
 
 from aiene.benchmark.comparators import hub
 from aiene.benchmark.comparators.adapters import Adapter
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
+from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request, count_parameters
 from aiene.benchmark.comparators.semantic import answer_of_classes
 from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import GTVN, LABEL_VALUES
-from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
 from aiene.errors import ModelError, need
 from aiene.geometry.grid import Grid, Volume

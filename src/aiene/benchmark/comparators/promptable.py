@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from aiene.benchmark.comparators import hub
 from aiene.benchmark.comparators.adapters import Adapter
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
+from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request, count_parameters
 from aiene.benchmark.comparators.slices import AxialView, PictureScale
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES
-from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
 from aiene.errors import CaseError, ModelError
 from aiene.geometry.grid import Volume

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -157,3 +158,13 @@ class Entrant:
     reason: str = ""
     facts: ModelFacts | None = None
     probe_reason: str = ""
+
+
+def count_parameters(modules: Iterable[Any]) -> int:
+    """Numbers in the parameters of torch modules."""
+    return sum(int(parameter.numel()) for module in modules for parameter in module.parameters())
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of every file below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
