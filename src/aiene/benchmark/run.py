@@ -8,9 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from aiene.benchmark.case_evaluation import CaseTask, TruthTask, close, keep_case, keep_truth, opened
+from aiene.benchmark.case_evaluation import (
+    CaseTask,
+    TruthTask,
+    close,
+    keep_case,
+    keep_truth,
+    lost_case,
+    lost_truth,
+    opened,
+)
 from aiene.benchmark.comparators.encoder import judge_features
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
@@ -23,15 +32,14 @@ from aiene.benchmark.records import (
     Pair,
     Pairing,
     TruthRecord,
-    key_of,
     model_files,
     read_record,
-    read_truth,
+    to_json,
     truth_files,
 )
 from aiene.benchmark.summary import results_csv, summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import AieneError, InputError, UsageError, attempt
+from aiene.errors import InputError, UsageError, attempt
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
@@ -114,7 +122,7 @@ def run_benchmark(
     InputError, UsageError : nothing to compare, words that do not fit, or another run in this folder.
     OutputError : results cannot be written.
     """
-    image_dir, seg_dir = _folders(config)
+    image_dir, seg_dir = _folder(config, "image_dir"), _folder(config, "seg_dir")
     refuse_overlap(
         out,
         {
@@ -168,26 +176,21 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _folders(config: BenchmarkConfig) -> tuple[Path, Path]:
-    for name in ("image_dir", "seg_dir"):
-        if getattr(config, name) is None:
-            raise UsageError(f"no folder of {name[:-4]}s; name one with --{name.replace('_', '-')}.")
-    if config.image_dir is None or config.seg_dir is None:
-        raise UsageError("no folders.")
-    return config.image_dir, config.seg_dir
+def _folder(config: BenchmarkConfig, name: Literal["image_dir", "seg_dir"]) -> Path:
+    folder: Path | None = getattr(config, name)
+    if folder is None:
+        raise UsageError(f"no folder of {name[:-4]}s; name one with --{name.replace('_', '-')}.")
+    return folder
 
 
 def _write_cases(out: Path, config: BenchmarkConfig, pairing: Pairing, pairs: Sequence[Pair]) -> None:
-    cases = [
-        {"case_id": p.case_id, "image": str(_place(p).resolve()), "mask": str(p.mask.resolve())}
-        for p in pairs
-    ]
+    cases = []
+    for pair in pairs:
+        image = pair.image.files[0] if pair.image.kind != "dicom" else pair.image.files[0].parent
+        files = {"image": str(image.resolve()), "mask": str(pair.mask.resolve())}
+        cases.append({"case_id": pair.case_id, **files})
     write_json(out / WORK / "cases.json", {"format": 1, "cases": cases, "notes": list(pairing.notes)})
     write_json(out / WORK / "run.json", {"format": 1, "aiene": version(), "settings": settings(config)})
-
-
-def _place(pair: Pair) -> Path:
-    return pair.image.files[0] if pair.image.kind != "dicom" else pair.image.files[0].parent
 
 
 def settings(config: BenchmarkConfig) -> dict[str, Any]:
@@ -220,42 +223,38 @@ def _truths(
         who = patient(pair.case_id)
         identity = digest([version(), glance(files), choice, [repr(row) for row in rows], who])
         record_file, *images = truth_files(out, pair.case_id)
-        before = read_truth(record_file)
-        if before is not None and before.status == "ok" and before.identity == identity and _all(images):
+        before = read_record(TruthRecord, record_file)
+        if (
+            before is not None
+            and before.status == "ok"
+            and before.identity == identity
+            and all(map(Path.is_file, images))
+        ):
             records[pair.case_id] = before
             on_step(Step("", len(records), len(pairs), pair.case_id, "ok", "", True))
         else:
             tasks.append(TruthTask(pair, config, out, who, identity, node_map, rows))
-    lost = _lost_truth
-    for task, record in work_through(keep_truth, tasks, jobs=jobs, threads=config.threads, lost=lost):
+    for task, record in work_through(
+        keep_truth, tasks, jobs=jobs, threads=config.threads, lost=lambda task: lost_truth(task, ENDED)
+    ):
         records[task.pair.case_id] = record
         on_step(Step("", len(records), len(pairs), record.case_id, record.status, record.reason, False))
     return [records[pair.case_id] for pair in pairs]
 
 
-def _all(files: Sequence[Path]) -> bool:
-    return all(file.is_file() for file in files)
-
-
-def _lost_truth(task: TruthTask) -> TruthRecord:
-    return TruthRecord(task.pair.case_id, task.patient, "failed", ENDED, task.identity)
-
-
 def _opened(entrant: Entrant, let_go: bool, threads: int) -> Entrant:
     """The model's facts; a model that is not there has a reason instead."""
-    if entrant.request is None:
-        return entrant
     request = entrant.request
+    if request is None:
+        return entrant
 
     def work() -> Entrant:
         with limited(threads):
             return replace(entrant, facts=opened(request).facts)
 
-    def failed(error: AieneError) -> Entrant:
-        return replace(entrant, reason=str(error))
-
     try:
-        return attempt(work, failed, log=log, what="a model of the benchmark")
+        what = "a model of the benchmark"
+        return attempt(work, lambda error: replace(entrant, reason=str(error)), log=log, what=what)
     finally:
         if let_go:
             close()
@@ -280,25 +279,23 @@ def _run_model(
             return replace(entrant, facts=None, reason=_NO_PROMPTER)
     model = [facts.sha256, request.entry.model_dump(mode="json"), request.resample, request.device]
     timing = [config.repeats, config.threads]
-    shown = None if prompter is None else _facts_of(prompter)
+    shown = None if prompter is None or prompter.facts is None else prompter.facts.sha256
     how = [version(), model, config.iou_threshold, timing, shown]
     tasks: list[CaseTask] = []
     reused = 0
     for place, (pair, truth) in enumerate(usable):
         identity = digest([how, truth.identity, truth.content_sha256])
-        if _done(out, entrant.key, pair.case_id, identity):
+        kept = read_record(CaseRecord, model_files(out, entrant.key, pair.case_id)[0])
+        if kept is not None and kept.status == "ok" and kept.identity == identity:
             reused += 1
             on_step(Step(entrant.name, reused, len(usable), pair.case_id, "ok", "", True))
             continue
         flops = config.flops and place == 0 and facts.parameters is not None
         key = None if prompter is None else prompter.key
         tasks.append(CaseTask(request, pair, truth, config, out, identity, key, flops))
-    number = reused
     jobs, apart = crew
-    for task, record in work_through(
-        keep_case, tasks, jobs=jobs, threads=config.threads, lost=_lost_case, apart=apart
-    ):
-        number += 1
+    worked = work_through(keep_case, tasks, jobs=jobs, threads=config.threads, lost=_lost_case, apart=apart)
+    for number, (task, record) in enumerate(worked, start=reused + 1):
         said = (task.pair.case_id, record.status, record.reason)
         on_step(Step(entrant.name, number, len(usable), *said, False))
     close()
@@ -320,28 +317,9 @@ def _prompter(name: str | None, before: Sequence[Entrant]) -> Entrant | None:
     return next((e for e in bundles if name is None or e.name == name), None)
 
 
-def _facts_of(entrant: Entrant) -> str:
-    return "" if entrant.facts is None else entrant.facts.sha256
-
-
-def _done(out: Path, key: str, case_id: str, identity: str) -> bool:
-    record = read_record(model_files(out, key, case_id)[0])
-    return record is not None and record.status == "ok" and record.identity == identity
-
-
 def _lost_case(task: CaseTask) -> CaseRecord:
-    record = CaseRecord(
-        model=task.request.name,
-        key=key_of(task.request.name),
-        kind=task.request.kind,
-        case_id=task.pair.case_id,
-        patient_id=task.truth.patient_id,
-        status="failed",
-        reason=ENDED,
-        identity=task.identity,
-        truth_nodes=task.truth.nodes,
-    )
-    write_json(model_files(task.folder, record.key, record.case_id)[0], record.to_json())
+    record = lost_case(task, ENDED)
+    write_json(model_files(task.folder, record.key, record.case_id)[0], to_json(record))
     return record
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from aiene.results.atomic import write_bytes
 from aiene.segment.network import read_checkpoint
-from aiene.training.records import LABELS
+from aiene.training.dataset import LABELS
 
 Floats = npt.NDArray[np.float64]
 _RESAMPLES = 1000

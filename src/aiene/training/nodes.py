@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ from aiene.csv_tables import plain_id, read_table
 from aiene.errors import InputError, TrainingDataError
 from aiene.nodes.node import Node, names_by_volume
 from aiene.nodes.split import dilate, padded_block, split_nodes
-from aiene.training.records import TrainingCrop
+
+if TYPE_CHECKING:
+    from aiene.training.dataset import TrainingCrop
 
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))
 """Columns that say where a node is, in LPS mm on the CT; the first are those of a run's `nodes.csv`."""

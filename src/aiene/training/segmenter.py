@@ -15,8 +15,26 @@ from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.ownership import refuse_overlap
-from aiene.training.bundle import Trained, assemble
+from aiene.training.bundle import (
+    RECORDS,
+    Start,
+    Trained,
+    assemble,
+    begin_with,
+    check_record,
+    ground_of,
+    preparation_identity,
+    preparation_of,
+    refuse_leaks,
+    start_of,
+)
 from aiene.training.dataset import (
+    FOLDS,
+    LeftOut,
+    OnNote,
+    OnStep,
+    Pair,
+    Step,
     check_folds,
     check_pairs,
     deal,
@@ -38,18 +56,6 @@ from aiene.training.nnunet import (
 )
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import check_claim, check_not_trained, claim, locked, whole_path
-from aiene.training.records import FOLDS, LeftOut, OnNote, OnStep, Pair, Step
-from aiene.training.start import (
-    RECORDS,
-    Start,
-    begin_with,
-    check_record,
-    ground_of,
-    preparation_identity,
-    preparation_of,
-    refuse_leaks,
-    start_of,
-)
 
 
 @dataclass(frozen=True)

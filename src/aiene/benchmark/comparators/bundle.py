@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import (
+    Adapter,
     Answer,
     CaseInput,
     ModelFacts,
@@ -31,14 +31,7 @@ from aiene.results.records import CaseArrays, CaseResult
 
 
 @dataclass(frozen=True, eq=False)
-class _Loaded:
-    case: CaseInput
-    ct: NativeCt
-
-
-@dataclass(frozen=True, eq=False)
 class _Prepared:
-    case: CaseInput
     at: PreprocessedCase
     truth: tuple[Node, ...]
 
@@ -61,7 +54,7 @@ class BundleComparator:
         self._bundle, self._preparation, self._networks = bundle, preparation, networks
         card = bundle.card
         nets = [networks.classifier.net, *(networks.segmenter.networks if networks.segmenter else ())]
-        self._facts = ModelFacts(
+        self.facts = ModelFacts(
             kind="bundle",
             sha256=bundle.sha256,
             segments=True,
@@ -74,21 +67,16 @@ class BundleComparator:
             said=(card.notice,),
         )
 
-    @property
-    def facts(self) -> ModelFacts:
-        """What the bundle's card says."""
-        return self._facts
-
-    def load(self, case: CaseInput) -> _Loaded:
+    def load(self, case: CaseInput) -> tuple[CaseInput, NativeCt]:
         """Read the CT."""
-        return _Loaded(case, read_case(case.case))
+        return case, read_case(case.case)
 
-    def preprocess(self, loaded: _Loaded) -> _Prepared:
+    def preprocess(self, loaded: tuple[CaseInput, NativeCt]) -> _Prepared:
         """Lay the CT onto the template, crop and scale it; cut the truth's nodes for the classifier."""
-        prepared = prepare(loaded.ct, self._preparation.template, self._preparation.profile)
-        warnings = (*loaded.ct.warnings, *prepared.warnings)
-        at = PreprocessedCase(loaded.case.case, prepared, None, {}, warnings)
-        return _Prepared(loaded.case, at, tuple(truth_nodes(loaded.case.truth_nodes, prepared)))
+        case, ct = loaded
+        prepared = prepare(ct, self._preparation.template, self._preparation.profile)
+        at = PreprocessedCase(case.case, prepared, None, {}, (*ct.warnings, *prepared.warnings))
+        return _Prepared(at, tuple(truth_nodes(case.truth_nodes, prepared)))
 
     def infer(self, prepared: _Prepared) -> _Inferred:
         """The pipeline, and the classifier on the truth's nodes."""

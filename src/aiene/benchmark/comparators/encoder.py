@@ -18,19 +18,18 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.benchmark.comparators import hub
-from aiene.benchmark.comparators.adapters import Adapter
 from aiene.benchmark.comparators.protocol import (
+    Adapter,
     Answer,
     CaseInput,
     Entrant,
     ModelFacts,
     Request,
-    count_parameters,
 )
-from aiene.benchmark.comparators.semantic import picture_size
+from aiene.benchmark.comparators.slice_segmenters import channels_of, picture_size
 from aiene.benchmark.comparators.slices import PictureScale
-from aiene.benchmark.config import BenchmarkConfig, Kind, ModelEntry
-from aiene.benchmark.records import TruthRecord, model_files, read_record
+from aiene.benchmark.config import BenchmarkConfig
+from aiene.benchmark.records import CaseRecord, TruthRecord, model_files, read_record, to_json
 from aiene.device import resolve_device
 from aiene.errors import ModelError, need
 from aiene.geometry.grid import Volume
@@ -51,12 +50,6 @@ _PLANES = ((1, 2), (0, 2), (0, 1))
 PREFIX = "timm:"
 
 
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    case: CaseInput
-    ct: Volume
-
-
 class EncoderComparator:
     """A network that turns pictures (n, channels, size, size) into features (n, d)."""
 
@@ -68,23 +61,17 @@ class EncoderComparator:
         scale: PictureScale,
         pixels: int,
     ) -> None:
-        self._encode, self._facts, self._entry = encode, facts, request.entry
+        self._encode, self.facts, self._entry = encode, facts, request.entry
         self._scale, self._pixels = scale, pixels
         self._device = resolve_device(request.device)
 
-    @property
-    def facts(self) -> ModelFacts:
-        """What its files say."""
-        return self._facts
+    def load(self, case: CaseInput) -> tuple[Volume, Volume]:
+        """Read the CT; with it go the truth's nodes."""
+        return read_case(case.case).volume, case.truth_nodes
 
-    def load(self, case: CaseInput) -> _Loaded:
-        """Read the CT."""
-        return _Loaded(case, read_case(case.case).volume)
-
-    def preprocess(self, loaded: _Loaded) -> dict[int, Any]:
+    def preprocess(self, loaded: tuple[Volume, Volume]) -> dict[int, Any]:
         """The pictures of each of the truth's nodes."""
-        side, pixels = self._entry.patch_mm, self._pixels
-        patches = node_patches(loaded.ct, loaded.case.truth_nodes, side_mm=side, pixels=pixels)
+        patches = node_patches(*loaded, side_mm=self._entry.patch_mm, pixels=self._pixels)
         return {value: self._scale.pictures(hu) for value, hu in patches.items()}
 
     def infer(self, prepared: dict[int, Any]) -> dict[int, npt.NDArray[np.float32]]:
@@ -111,41 +98,29 @@ def open_encoder(request: Request) -> EncoderComparator:
     ------
     ModelError : it cannot be loaded, or takes no pictures.
     """
-    folder = request.folder or hub.model_folder(request.entry.source, request.entry.revision)
-    config = hub.read_json(folder, hub.CONFIG)
-    hub.check_no_code(folder, config)
-    files = hub.weight_files(folder)
-    model, missing = hub.pretrained("AutoModel", folder, may_lack=("pooler", "position_ids"))
+    found = hub.pretrained("AutoModel", request, may_lack=("pooler", "position_ids"))
+    model, content = found.model, found.preprocessor
     tower = getattr(model, "vision_model", model)
     if getattr(tower, "main_input_name", "pixel_values") != "pixel_values":
-        raise ModelError(folder, "it takes no pictures", "give an image encoder or classifier")
+        raise ModelError(found.folder, "it takes no pictures", "give an image encoder or classifier")
     tower = tower.to(resolve_device(request.device)).eval()
     vision = getattr(model.config, "vision_config", model.config)
-    facts = encoder_facts("encoder", files, [tower], request.entry)
-    content = hub.read_json(folder, hub.PREPROCESSOR)
-    scale = PictureScale.from_config(request.entry.window_hu, content, _channels(vision))
+    scale = PictureScale.from_config(request.entry.window_hu, content, channels_of(vision))
     pixels = request.entry.input_size or picture_size(content, vision) or _PIXELS
-    trusted = not any("pooler" in name for name in missing)
+    trusted = not any("pooler" in name for name in found.missing)
 
     def encode(pictures: Any) -> Any:
         return pooled(tower(pixel_values=pictures), vision, trust_pooler=trusted)
 
-    _try(encode, folder, (1, _channels(vision), pixels, pixels), request.device)
+    _try(encode, found.folder, (1, channels_of(vision), pixels, pixels), request.device)
+    facts = found.facts("encoder", [tower], **_known(request))
     return EncoderComparator(encode, facts, request, scale, pixels)
 
 
-def encoder_facts(kind: Kind, files: list[Path], modules: list[Any], entry: ModelEntry) -> ModelFacts:
-    """What is known of an encoder."""
-    return ModelFacts(
-        kind=kind,
-        sha256=hub.weights_sha256(files),
-        classifies=True,
-        features=True,
-        parameters=count_parameters(modules),
-        size_bytes=sum(file.stat().st_size for file in files),
-        ene_threshold=FEATURE_THRESHOLD,
-        said=(_SAID[entry.probe], "judges the nodes of the ground truth; it does not find nodes"),
-    )
+def _known(request: Request) -> dict[str, Any]:
+    """What is known of every encoder."""
+    said = _SAID[request.entry.probe], "judges the nodes of the ground truth; it does not find nodes"
+    return {"classifies": True, "features": True, "ene_threshold": FEATURE_THRESHOLD, "said": said}
 
 
 def pooled(output: Any, config: Any, *, trust_pooler: bool) -> Any:
@@ -173,10 +148,6 @@ def _try(encode: Callable[[Any], Any], folder: Path, shape: tuple[int, ...], dev
         said = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         problem = f"it cannot take pictures of {shape[-1]} x {shape[-1]} ({said})"
         raise ModelError(folder, problem, "set `input_size` to what it was trained with") from error
-
-
-def _channels(config: Any) -> int:
-    return int(getattr(config, "num_channels", 3) or 3)
 
 
 # Patches of a node
@@ -245,7 +216,7 @@ def open_timm(request: Request) -> EncoderComparator:
     model = model.eval().to(resolve_device(request.device))
     return EncoderComparator(
         model,
-        encoder_facts("timm", files, [model], request.entry),
+        hub.weights_facts("timm", files, [model], **_known(request)),
         request,
         PictureScale.from_config(request.entry.window_hu, content, int(channels)),
         request.entry.input_size or int(pixels),
@@ -392,11 +363,11 @@ def judge_features(
         odds = {(case, value): p for (case, _, value, _), p in zip(rows, result.probabilities, strict=True)}
     for truth in truths:
         file = model_files(out, entrant.key, truth.case_id)[0]
-        record = read_record(file)
+        record = read_record(CaseRecord, file)
         if record is None or record.status != "ok":
             continue
         nodes = [replace(n, ene_on_truth=odds.get((truth.case_id, n.value))) for n in record.truth_nodes]
-        write_json(file, replace(record, truth_nodes=tuple(nodes)).to_json())
+        write_json(file, to_json(replace(record, truth_nodes=tuple(nodes))))
     return result.reason
 
 

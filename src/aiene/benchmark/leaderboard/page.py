@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from aiene.benchmark.leaderboard.entry import Entry
-from aiene.benchmark.leaderboard.ranks import Board, Place, boards
+from aiene.benchmark.leaderboard.store import Board, Place, boards
 from aiene.benchmark.metrics.records import goodness, higher_is_better
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_bytes

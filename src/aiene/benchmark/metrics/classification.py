@@ -294,6 +294,7 @@ def classification(
     thresholds: Sequence[float] = (PUBLISHED_THRESHOLD,),
     patients: Sequence[str] | None = None,
     lost: Sequence[bool] | None = None,
+    calibrated: npt.ArrayLike | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Classification:
@@ -310,6 +311,7 @@ def classification(
     patients : of each node; None: each node is a patient.
     lost : nodes whose probability stands for one that was not given: a positive one is never found, however
         low the threshold, which average precision would else not see among ties.
+    calibrated : probabilities of which the calibration is, where they are not those above.
 
     Raises
     ------
@@ -336,7 +338,7 @@ def classification(
         average_precision=resampled(_average_precision(truth, scores, never), unfound),
         brier=resampled(mean((scores - truth) ** 2)),
         operating=tuple(operating_point(truth, scores, threshold) for threshold in thresholds),
-        calibration=calibration(truth, scores, patients),
+        calibration=calibration(truth, scores if calibrated is None else calibrated, patients),
         roc=None if reason else roc_curve(truth, scores),
         reason=reason,
     )

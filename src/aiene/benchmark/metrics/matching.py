@@ -138,7 +138,12 @@ def match_checked(
     found_numbers, found_index = _numbered(predicted)
     shared = _shared_voxels(true_index, found_index, len(true_numbers), len(found_numbers))
     true_sizes, found_sizes = _sizes(true_index, len(true_numbers)), _sizes(found_index, len(found_numbers))
-    candidates = _candidates(shared, true_sizes, found_sizes, true_numbers, found_numbers, iou_threshold)
+    sizes = true_sizes[:, None] + found_sizes[None, :]
+    iou, dice = shared / np.maximum(sizes - shared, 1), 2 * shared / np.maximum(sizes, 1)
+    candidates = tuple(
+        NodePair(true_numbers[row], found_numbers[column], float(iou[row, column]), float(dice[row, column]))
+        for row, column in np.argwhere(iou >= iou_threshold).tolist()
+    )
     pairs = one_to_one(candidates)
     hit, used = {pair.truth for pair in pairs}, {pair.predicted for pair in pairs}
     within_truth = shared >= MOSTLY_WITHIN * found_sizes[None, :]
@@ -227,23 +232,6 @@ def _sizes(index: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     return np.bincount(index[index != 0], minlength=count + 1)[1:]
 
 
-def _candidates(
-    shared: npt.NDArray[np.int64],
-    true_sizes: npt.NDArray[np.int64],
-    found_sizes: npt.NDArray[np.int64],
-    true_numbers: Sequence[int],
-    found_numbers: Sequence[int],
-    iou_threshold: float,
-) -> tuple[NodePair, ...]:
-    sizes = true_sizes[:, None] + found_sizes[None, :]
-    iou = shared / np.maximum(sizes - shared, 1)
-    dice = 2 * shared / np.maximum(sizes, 1)
-    return tuple(
-        NodePair(true_numbers[row], found_numbers[column], float(iou[row, column]), float(dice[row, column]))
-        for row, column in np.argwhere(iou >= iou_threshold).tolist()
-    )
-
-
 def node_infos(nodes: LabelArray, spacing: Spacing) -> tuple[NodeInfo, ...]:
     """Volume, short axis and size class of each node of a map (z, y, x), by rising value."""
     numbers, index = _numbered(nodes)
@@ -260,10 +248,7 @@ def _infos(
         mask: BoolArray = index[block] == place
         short = max(measure_axes(mask, spacing).short_axial, 0.0)
         volume = float(np.count_nonzero(mask) * voxel_ml)
-        infos.append(NodeInfo(number, volume, short, size_class(short), _confidence(confidences, number)))
+        given = confidences.get(number)
+        confidence = float(given) if given is not None and np.isfinite(given) else None
+        infos.append(NodeInfo(number, volume, short, size_class(short), confidence))
     return tuple(infos)
-
-
-def _confidence(confidences: Mapping[int, float], number: int) -> float | None:
-    given = confidences.get(number)
-    return float(given) if given is not None and np.isfinite(given) else None

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiene.benchmark.report.chart import figures_of
-from aiene.benchmark.report.results_reader import METRICS, Source, count, endpoint_title, equals, metric
+from aiene.benchmark.report.results_reader import (
+    METRICS,
+    Source,
+    count,
+    endpoint_title,
+    equals,
+    figures_of,
+    metric,
+)
 from aiene.report.document import Cell, CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, number, shown, words
 

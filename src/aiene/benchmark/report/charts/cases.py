@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiene.benchmark.comparators.adapters import reads_files
-from aiene.benchmark.report.chart import Chart
+from aiene.benchmark.comparators.protocol import reads_files
 from aiene.benchmark.report.charts.curves import panels
-from aiene.benchmark.report.results_reader import Source, endpoint_title, value
+from aiene.benchmark.report.results_reader import Chart, Source, endpoint_title, value
 from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig
 from aiene.report.style import FAINT, INK, label, legend_height, look, new_figure, place, rule
