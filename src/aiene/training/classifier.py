@@ -38,7 +38,6 @@ from aiene.training.bundle import (
 from aiene.training.classifier_fit import FitSettings, Fitted, fit, logits_of
 from aiene.training.dataset import (
     FEWEST_PATIENTS,
-    FOLDS,
     LeftOut,
     OnNote,
     OnStep,
@@ -46,8 +45,8 @@ from aiene.training.dataset import (
     Step,
     check_folds,
     check_pairs,
-    deal,
     fold_sizes,
+    folds_of,
     pairs_of,
     prepared_crops,
     read_crop,
@@ -123,18 +122,8 @@ class ClassifierData:
         return [e for e in self.examples if self.fold_of[e.patient_id] in folds]
 
 
-def inputs_of(settings: ClassifierTraining) -> dict[str, Path | None]:
-    """What is read, by its option."""
-    return {
-        "--images": settings.images,
-        "--labels": settings.labels,
-        "--nodes": settings.nodes,
-        "--patients": settings.patients,
-    }
-
-
 @dataclass(frozen=True)
-class ChosenNodes:
+class _Chosen:
     """The pairs that the table of nodes names, its rows by case, and the table of patients."""
 
     pairs: list[Pair]
@@ -142,7 +131,7 @@ class ChosenNodes:
     patients: PatientTable
 
 
-def chosen_nodes(settings: ClassifierTraining, places: tuple[Path, ...], on_note: OnNote) -> ChosenNodes:
+def _chosen_nodes(settings: ClassifierTraining, places: tuple[Path, ...], on_note: OnNote) -> _Chosen:
     """The pairs that are named in the table of nodes; no CT is read yet.
 
     Parameters
@@ -176,11 +165,11 @@ def chosen_nodes(settings: ClassifierTraining, places: tuple[Path, ...], on_note
     _check_enough(len(people))
     if patients.fold_of is not None and patients.file is not None:
         check_folds(sorted(people), patients.fold_of, patients.file)
-    return ChosenNodes(pairs, by_case, patients)
+    return _Chosen(pairs, by_case, patients)
 
 
-def classifier_data(
-    settings: ClassifierTraining, base: Bundle, chosen: ChosenNodes, work: Path, on_step: OnStep
+def _data(
+    settings: ClassifierTraining, base: Bundle, chosen: _Chosen, work: Path, on_step: OnStep
 ) -> ClassifierData:
     """Prepare the CTs, split their nodes, and give each its row and its fold.
 
@@ -223,13 +212,10 @@ def _folds(settings: ClassifierTraining, examples: Sequence[Example], table: Pat
         kinds[example.patient_id].add(example.ene)
     strata = {p: "ene" if 1.0 in seen else "none" if 0.0 in seen else "unknown" for p, seen in kinds.items()}
     _check_enough(len(strata))
-    if table.fold_of is not None and table.file is not None:
-        check_folds(sorted(strata), table.fold_of, table.file)
-        return {p: table.fold_of[p] for p in strata}
-    return deal(strata, FOLDS, settings.fit.seed)
+    return folds_of(strata, table, settings.fit.seed)
 
 
-def record_of(settings: ClassifierTraining, base: Bundle) -> dict[str, Any]:
+def _record(settings: ClassifierTraining, base: Bundle) -> dict[str, Any]:
     """What must be the same for a training to be taken up, besides the nodes."""
     return {
         "images": str(settings.images.resolve()),
@@ -242,7 +228,7 @@ def record_of(settings: ClassifierTraining, base: Bundle) -> dict[str, Any]:
     }
 
 
-def check_work(work: Path, settings: ClassifierTraining, record: dict[str, Any]) -> None:
+def _check_work(work: Path, settings: ClassifierTraining, record: dict[str, Any]) -> None:
     """Whether the work folder is free for this training.
 
     Raises
@@ -254,9 +240,19 @@ def check_work(work: Path, settings: ClassifierTraining, record: dict[str, Any])
         raise UsageError(f"{work.name} holds a training already; continue it with --continue, or remove it.")
 
 
-def note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> None:
+def _note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> None:
     """The models of earlier calls are only taken up where they were trained on the same nodes."""
-    nodes = [(e.case_id, e.name, e.patient_id, e.pos, e.ene, _mask_hash(e)) for e in data.examples]
+    nodes = [
+        (
+            e.case_id,
+            e.name,
+            e.patient_id,
+            e.pos,
+            e.ene,
+            hashlib.sha256(np.packbits(e.mask).tobytes()).hexdigest(),
+        )
+        for e in data.examples
+    ]
     now, file = digest([nodes, data.fold_of]), work / "nodes.sha256"
     if (
         read_record(work / RECORDS["classifier"])
@@ -270,10 +266,6 @@ def note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> None
     make_folder(work / "models")
     write_bytes(file, now.encode())
     write_json(work / RECORDS["classifier"], record)
-
-
-def _mask_hash(example: Example) -> str:
-    return hashlib.sha256(np.packbits(example.mask).tobytes()).hexdigest()
 
 
 SMALL = DualNetWidths(
@@ -326,19 +318,20 @@ def train_classifier(
     MissingExtraError : a library of the training extra is missing.
     """
     need("sklearn", extra="train", purpose="Training a classifier")
-    ground = ground_of(settings.out, settings.start_from, inputs_of(settings))
+    inputs = {f"--{name}": getattr(settings, name) for name in ("images", "labels", "nodes", "patients")}
+    ground = ground_of(settings.out, settings.start_from, inputs)
     normalisation = ground.base.card.classifier.normalisation
     settings = replace(settings, fit=replace(settings.fit, normalisation=normalisation))
-    record = record_of(settings, ground.base)
+    record = _record(settings, ground.base)
     check_not_trained(ground.there, "classifier", digest(record))
-    check_work(ground.work, settings, record)
-    chosen = chosen_nodes(settings, (ground.out, ground.work), on_note)
+    _check_work(ground.work, settings, record)
+    chosen = _chosen_nodes(settings, (ground.out, ground.work), on_note)
     claim(ground.work)
     with locked(ground.work):
-        check_work(ground.work, settings, record)  # another call may have ended meanwhile
+        _check_work(ground.work, settings, record)  # another call may have ended meanwhile
         refuse_leaks(chosen.pairs, check_pairs(chosen.pairs, needs_nodes=True))
-        data = classifier_data(settings, ground.base, chosen, ground.work, on_step)
-        note_nodes(ground.work, record, data)
+        data = _data(settings, ground.base, chosen, ground.work, on_step)
+        _note_nodes(ground.work, record, data)
         return _trained(settings, ground, data, digest(record), on_step), data.left_out
 
 
@@ -350,7 +343,7 @@ def _trained(
     outside = _cross_validated(settings, base, data, work, on_step)
     final = _fit(settings, base, data, "final", (0,), tuple(range(1, data.folds)), work, on_step)
     net, temperatures = _tempered(final.network, outside)
-    chosen, figures = _judged(outside, temperatures, settings)
+    chosen, figures, fifths = _judged(outside, temperatures, settings)
     facts = {
         **_facts(settings, base, data),
         "epochs_of_the_final_model": final.epoch,
@@ -369,7 +362,7 @@ def _trained(
     shutil.rmtree(folder, ignore_errors=True)
     with writing(folder):
         save_classifier(folder, net)
-    plot = calibration_plot(_reliability(outside), "ENE, nodes of unseen patients")
+    plot = calibration_plot(fifths, "ENE, nodes of unseen patients")
     trained = Trained("classifier", folder, facts, ene_threshold=chosen, figures={_FIGURE: plot})
     return assemble(ground, trained)
 
@@ -473,8 +466,8 @@ def _tempered(net: DualNet, outside: _Outside) -> tuple[DualNet, tuple[float, fl
 
 def _judged(
     outside: _Outside, temperatures: tuple[float, float], settings: ClassifierTraining
-) -> tuple[float, dict[str, Any]]:
-    """The final threshold, and the figures of the nodes that the models had not seen."""
+) -> tuple[float, dict[str, Any], list[dict[str, float]]]:
+    """The final threshold; figures, and reliability of ENE, of the nodes that the models had not seen."""
     patients = np.array([e.patient_id for e in outside.examples])
     figures = {}
     for column, name in enumerate(("pos", "ene")):
@@ -483,12 +476,7 @@ def _judged(
         values = sigmoid(logits)
         figures[name] = figures_of(values, truth, values > cuts, patients[seen].tolist())
     chosen = _cut(outside.raw[:, 1] / temperatures[1], outside.examples, settings)
-    return chosen, figures
-
-
-def _reliability(outside: _Outside) -> list[dict[str, float]]:
-    logits, truth, _ = _known(outside.examples, outside.calibrated[:, 1], 1)
-    return reliability(sigmoid(logits), truth)
+    return chosen, figures, reliability(values, truth)
 
 
 def _facts(settings: ClassifierTraining, base: Bundle, data: ClassifierData) -> dict[str, Any]:

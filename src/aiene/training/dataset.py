@@ -228,14 +228,17 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
         pairs.append(Pair(case_id, patient_of.get(case_id, case_id), item, files[0]))
     problems += [
         said("{}: no CT of this case id; add the CT, or remove the label map.", file_name(file))
-        for file in sorted(set(_all_labels(labels)) - used)
+        for file in sorted(set(labels.iterdir()) - used)
+        if file.is_file() and file.name.lower().endswith(volume_endings())
     ]
     problems += [
         said(f"{{}}: {count} CTs have this case id (with and without _0000?); keep one.", case_name(case))
         for case, count in Counter(pair.case_id for pair in pairs).items()
         if count > 1
     ]
-    problems += map(said, _few({pair.patient_id for pair in pairs}) if not problems else [])
+    people = len({pair.patient_id for pair in pairs})
+    if not problems and people < FEWEST_PATIENTS:
+        problems = [said(f"There are {people} patients; training and an honest test need at least five.")]
     if problems:
         raise TrainingDataError(problems)
     return sorted(pairs, key=lambda pair: pair.case_id.encode())
@@ -292,16 +295,6 @@ def _label_files(folder: Path, case_id: str) -> tuple[Path, ...]:
     return mask_files(folder, short) or mask_files(folder, case_id)
 
 
-def _all_labels(folder: Path) -> list[Path]:
-    return [f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(volume_endings())]
-
-
-def _few(patients: set[str]) -> list[str]:
-    if len(patients) >= FEWEST_PATIENTS:
-        return []
-    return [f"There are {len(patients)} patients; training and an honest test need at least five."]
-
-
 # Crops
 
 
@@ -347,7 +340,7 @@ def prepared_crops(
     if done:
         on_case(done, len(pairs))
     work = partial(_packed_crop, preparation=preparation)
-    for (pair, _), made in work_through(work, tasks, jobs=1, threads=available_cores(), lost=_lost_crop):
+    for (pair, _), made in work_through(work, tasks, jobs=1, threads=available_cores(), lost=lambda _: ENDED):
         if isinstance(made, str):
             failed[pair.case_id] = made
         else:
@@ -376,10 +369,6 @@ def _packed_crop(task: tuple[Pair, str], preparation: Preparation | Bundle) -> b
 @lru_cache(maxsize=1)
 def _preparation_of(folder: str, _sha256: str) -> Preparation:
     return load_preparation(read_bundle(Path(folder)))
-
-
-def _lost_crop(_: tuple[Pair, str]) -> str:
-    return ENDED
 
 
 def crop_of(pair: Pair, preparation: Preparation) -> TrainingCrop:
@@ -456,17 +445,21 @@ def check_folds(patients: Sequence[str], dealt: Mapping[str, int], file: Path) -
         raise InputError(file, "the folds are not 0, 1, ... each with a patient", "number them without gaps")
 
 
-def fold_count(patients: Sequence[str], own: Mapping[str, int] | None, file: Path | None) -> int:
-    """How many folds there will be, where all these patients can be prepared.
+def folds_of(strata: Mapping[str, str], table: PatientTable, seed: int) -> dict[str, int]:
+    """The user's own folds of these patients where the table has any, else five (or fewer) dealt ones.
+
+    Parameters
+    ----------
+    strata : patient id to the name of its stratum, as for `deal`.
 
     Raises
     ------
     InputError : the user's own folds do not fit the patients.
     """
-    if own is None or file is None:
-        return min(FOLDS, len(set(patients)))
-    check_folds(patients, own, file)
-    return len(fold_sizes({p: own[p] for p in patients}))
+    if table.fold_of is None or table.file is None:
+        return deal(strata, min(FOLDS, len(strata)), seed)
+    check_folds(sorted(strata), table.fold_of, table.file)
+    return {patient: table.fold_of[patient] for patient in strata}
 
 
 def pairs_of(images: Path, labels: Path, patients: PatientTable, places: tuple[Path, ...]) -> list[Pair]:

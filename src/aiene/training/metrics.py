@@ -58,17 +58,15 @@ def figures_of(
 def reliability(probabilities: Floats, truth: Floats, bins: int = 5) -> list[dict[str, float]]:
     """Mean probability against share of positives, in bins of equal numbers."""
     order = np.argsort(probabilities, kind="stable")
-    rows = []
-    for part in np.array_split(order, min(bins, len(order))):
-        if len(part):
-            rows.append(
-                {
-                    "n": float(len(part)),
-                    "predicted": float(probabilities[part].mean()),
-                    "observed": float(truth[part].mean()),
-                }
-            )
-    return rows
+    return [
+        {
+            "n": float(len(part)),
+            "predicted": float(probabilities[part].mean()),
+            "observed": float(truth[part].mean()),
+        }
+        for part in np.array_split(order, min(bins, len(order)))
+        if len(part)
+    ]
 
 
 def calibration_plot(rows: Sequence[dict[str, float]], title: str) -> bytes:

@@ -60,7 +60,9 @@ def locked(folder: Path) -> Iterator[int]:
                 )
             time.sleep(0.2)
         with writing(file):
-            _write(descriptor, {"process": os.getpid(), "host": socket.gethostname()})
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode())
         try:
             yield descriptor
         finally:
@@ -98,12 +100,6 @@ def _owner(descriptor: int) -> dict[str, Any]:
         if isinstance(content, dict):
             return content
     return {}
-
-
-def _write(descriptor: int, content: dict[str, Any]) -> None:
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, json.dumps(content).encode())
 
 
 def _said(owner: dict[str, Any]) -> str:

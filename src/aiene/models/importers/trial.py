@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiene.errors import ModelError
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Grid, Volume, triple
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.template import fixed_window
@@ -104,8 +104,7 @@ def fitting_intensities(plan: Plan, wanted: Intensities | None) -> Intensities:
 def _span(kind: Intensities) -> tuple[float, float, float]:
     """Percentiles 0.5, 50 and 99.5 of tumour and nodes in the trial crops."""
     values = [crop.fed(kind).array[crop.labels > 0] for crop in map(trial_crop, SEEDS)]
-    low, middle, high = np.percentile(np.concatenate(values), (0.5, 50, 99.5))
-    return float(low), float(middle), float(high)
+    return triple(np.percentile(np.concatenate(values), (0.5, 50, 99.5)))
 
 
 def _fits(trained: Foreground, low: float, middle: float, high: float) -> bool:
@@ -260,10 +259,10 @@ def _asked(source: Path, labels: Mapping[str, int], word: str, flag: str) -> str
 
 
 def _named(
-    source: Path, labels: Mapping[str, int], says: Callable[[str], bool], what: str, flag: str
+    source: Path, labels: Mapping[str, int], says: Callable[[set[str]], bool], what: str, flag: str
 ) -> str | None:
     """The one label whose name says what it is; None where there is none."""
-    found = {name: value for name, value in labels.items() if says(name)}
+    found = {name: value for name, value in labels.items() if says(_words(name))}
     if len(found) > 1:
         problem = f"several of its labels could be {what}: {_listed(found)}"
         raise ModelError(source, problem, f"name it with {flag} NAME or NUMBER")
@@ -278,11 +277,9 @@ def _words(name: str) -> set[str]:
     return {*words, *pairs}
 
 
-def _says_nodes(name: str) -> bool:
-    words = _words(name)
+def _says_nodes(words: set[str]) -> bool:
     return bool(words & _NODES) and not words & _NEITHER and "primary" not in words
 
 
-def _says_primary(name: str) -> bool:
-    words = _words(name)
+def _says_primary(words: set[str]) -> bool:
     return bool(words & _PRIMARY) and not words & (_NEITHER | _NODES)
