@@ -35,8 +35,8 @@ from aiene.models.importers.trial import (
     fitting_intensities,
     try_out,
 )
+from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import profile_named
-from aiene.preprocess.template import read_template
 from aiene.results.atomic import make_folder, write_json, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.rooms import Room, clear_abandoned
