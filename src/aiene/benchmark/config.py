@@ -253,10 +253,6 @@ def _explained(file: Path, error: ValidationError) -> InputError:
 
 def _known_keys(place: tuple[Any, ...]) -> list[str]:
     """The keys that may stand where an unknown one was found."""
-    model: type[BaseModel] = BenchmarkConfig
-    for part in place[:-1]:
-        if part == "models":
-            model = ModelEntry
-        elif part == "labels":
-            model = LabelChoice
-    return list(model.model_fields)
+    within: dict[Any, type[BaseModel]] = {"models": ModelEntry, "labels": LabelChoice}
+    found = [within[part] for part in place[:-1] if part in within]
+    return list((found[-1] if found else BenchmarkConfig).model_fields)

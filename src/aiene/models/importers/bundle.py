@@ -521,7 +521,12 @@ def _new_bundle(name: str, out: Path | None, read: Mapping[str, Path]) -> Iterat
     UsageError : its place lies in what is read.
     OutputError : it cannot be put there.
     """
-    target = _free_place(name, out)
+    if not re.fullmatch(NAME, name):
+        raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")
+    target = out or models_folder() / name
+    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
+        remedy = "remove it, or choose another --name or -o"
+        raise ModelError(target, "something exists here already", remedy)
     refuse_overlap(target, read)
     make_folder(target.parent)
     rooms = target.parent / _ROOMS
@@ -536,22 +541,6 @@ def _new_bundle(name: str, out: Path | None, read: Mapping[str, Path]) -> Iterat
             if target.is_dir():
                 target.rmdir()  # fails where somebody has laid something into it meanwhile
             made.rename(target)
-
-
-def _free_place(name: str, out: Path | None) -> Path:
-    """Where the bundle goes.
-
-    Raises
-    ------
-    ModelError : no name for a bundle, or something is there already.
-    """
-    if not re.fullmatch(NAME, name):
-        raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")
-    target = out or models_folder() / name
-    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
-        remedy = "remove it, or choose another --name or -o"
-        raise ModelError(target, "something exists here already", remedy)
-    return target
 
 
 def _ending(template: Path) -> str:

@@ -97,6 +97,7 @@ def _box(axes: Axes, line: int, group: _Points) -> None:
     if not count:
         return
     if count > 1:
+        parts = {f"{part}props": {"color": INK, "linewidth": 1.0} for part in ("box", "whisker", "cap")}
         axes.boxplot(
             [group.values],
             positions=[line],
@@ -104,10 +105,8 @@ def _box(axes: Axes, line: int, group: _Points) -> None:
             widths=0.56,
             showfliers=False,
             manage_ticks=False,
-            boxprops={"color": INK, "linewidth": 1.0},
-            whiskerprops={"color": INK, "linewidth": 1.0},
-            capprops={"color": INK, "linewidth": 1.0},
             medianprops={"color": INK, "linewidth": 2.0},
+            **parts,
         )
     heights = [line + 0.4 * (_scatter(i) - 0.5) for i in range(count)]
     axes.plot(
@@ -150,10 +149,7 @@ def cost(source: Source, name: str) -> Figure | None:
     points = [p for m in source.segmenters if (p := _point(source, m, name)) is not None]
     if not points:
         return None
-    rows: list[tuple[Any, ...]] = [
-        (p.model, p.seconds, p.fast, p.slow, p.dice, p.low, p.high, "reading" if p.reading_only else "all")
-        for p in points
-    ]
+    rows: list[tuple[Any, ...]] = [(p.model, *p[3:], "reading" if p.reading_only else "all") for p in points]
     return Figure(
         "time_dice",
         f"Time of a case against Dice of {name}",
@@ -297,9 +293,10 @@ def _ml(volume: float) -> str:
 
 def _of_primary(source: Source, by: str) -> Figure | None:
     primary = dig(source.summary, "primary", "endpoint")
-    every = source.summary.get("ranking") or []
-    found = [one for one in every if one.get("endpoint") == primary and str(one.get("by")) == by]
-    return rank_stability(found[0]) if found else None
+    for one in source.summary.get("ranking") or []:
+        if one.get("endpoint") == primary and str(one.get("by")) == by:
+            return rank_stability(one)
+    return None
 
 
 def rank_stability(ranking: dict[str, Any]) -> Figure | None:
@@ -323,6 +320,8 @@ def rank_stability(ranking: dict[str, Any]) -> Figure | None:
 
 
 def _draw_rank_stability(models: Sequence[dict[str, Any]]) -> Drawing:
+    from matplotlib.patches import Rectangle
+
     count = len(models)
     width, height = _CELL_WIDTH * count, _CELL_HEIGHT * count
     figure = new_figure(2.3 + max(width, 1.6), height + 0.75)
@@ -332,7 +331,8 @@ def _draw_rank_stability(models: Sequence[dict[str, Any]]) -> Drawing:
         for column, share in enumerate(shares):
             _cell(axes, line, column, float(share or 0))
         rank = int(model.get("rank") or line + 1) - 1
-        axes.add_patch(_frame(rank, line))
+        frame = {"fill": False, "edgecolor": INK, "linewidth": 1.8}
+        axes.add_patch(Rectangle((rank + 0.04, line + 0.06), 0.92, 0.88, **frame))
     axes.set_xlim(0, count)
     axes.set_ylim(count, 0)
     axes.set_xticks([i + 0.5 for i in range(count)], [str(i + 1) for i in range(count)])
@@ -362,12 +362,6 @@ def _cell(axes: Any, line: int, column: int, share: float) -> None:
             column + 0.5, line + 0.5, text, ha="center", va="center", fontsize=8.5,
             color="white" if share > _DARK else INK,
         )  # fmt: skip
-
-
-def _frame(column: int, line: int) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((column + 0.04, line + 0.06), 0.92, 0.88, fill=False, edgecolor=INK, linewidth=1.8)
 
 
 CHARTS = (

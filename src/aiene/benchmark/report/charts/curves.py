@@ -56,7 +56,7 @@ def roc(source: Source, track: str) -> Figure | None:
         f"ROC of extranodal extension, {TRACKS[track]}",
         "The marker on each curve is the model at its own threshold; dotted: chance. Intervals of the area "
         "by bootstrap over patients.",
-        lambda: _draw_roc(curves),
+        lambda: _draw_curves(curves, across="1 − specificity", last=1, step=False),
         by_column(("model", "false_positive_rate", "true_positive_rate", "threshold"), rows),
     )
 
@@ -73,17 +73,6 @@ def _operating(figures: Any) -> tuple[float, float] | None:
         if point.get("threshold") == own and sensitivity is not None and specificity is not None:
             return 1 - specificity, sensitivity
     return None
-
-
-def _draw_roc(curves: Sequence[_Curve]) -> Drawing:
-    figure, axes = _canvas(curves)
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("1 − specificity")
-    axes.set_ylabel("sensitivity")
-    _lines(axes, curves, step=False)
-    return figure
 
 
 def froc(source: Source, _: str = "") -> Figure | None:
@@ -109,34 +98,32 @@ def froc(source: Source, _: str = "") -> Figure | None:
         curves.append(_Curve(model["name"], told, number, across, up, mark))
     if not curves:
         return None
+    reached = max(x for c in curves for x in (*c.across, *((c.mark[0],) if c.mark else ())))
+    last = min(max(reached * 1.05, 1.0), FROC_MOST)
     return Figure(
         "froc",
         "Free-response curves of node detection",
         "Sensitivity against false nodes per case while the demanded confidence falls; the marker is the "
         "model with all its nodes. Models that give no confidence are a point. The axis ends at 10 false "
         "nodes at most. Mean sensitivity: over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes per case.",
-        lambda: _draw_froc(curves),
+        lambda: _draw_curves(curves, across="false nodes per case", last=last, step=True),
         by_column(("model", "confidence", "false_per_case", "sensitivity", "what"), rows),
     )
 
 
-def _draw_froc(curves: Sequence[_Curve]) -> Drawing:
-    figure, axes = _canvas(curves)
-    last = max(x for c in curves for x in (*c.across, *((c.mark[0],) if c.mark else ())))
-    axes.set_xlim(0, min(max(last * 1.05, 1.0), FROC_MOST))
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("false nodes per case")
-    axes.set_ylabel("sensitivity")
-    _lines(axes, curves, step=True)
-    return figure
-
-
-def _canvas(curves: Sequence[_Curve]) -> tuple[Drawing, Axes]:
+def _draw_curves(curves: Sequence[_Curve], *, across: str, last: float, step: bool) -> Drawing:
     height = max(_SIDE, legend_height(len(curves), line=0.55))
     figure = new_figure(7.4, height + 0.75)
     axes = place(figure, 0.62, 0.55 + (height - _SIDE), _SIDE, _SIDE)
     rule(axes)
-    return figure, axes
+    if not step:
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
+    axes.set_xlim(0, last)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(across)
+    axes.set_ylabel("sensitivity")
+    _lines(axes, curves, step=step)
+    return figure
 
 
 def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
@@ -250,20 +237,12 @@ def calibration(source: Source, track: str) -> Figure | None:
 
 
 def _bin(one: dict[str, float]) -> _Bin | None:
-    values = [one.get(name) for name in ("predicted", "observed", "observed_low", "observed_high", "n")]
-    if any(value is None for value in values[:2]):
+    predicted, observed = one.get("predicted"), one.get("observed")
+    if predicted is None or observed is None:
         return None
-    predicted, observed, low, high, n = values
-    middle = float(observed or 0)
-    return _Bin(
-        float(one.get("low") or 0),
-        float(one.get("high") or 0),
-        float(predicted or 0),
-        middle,
-        middle if low is None else low,
-        middle if high is None else high,
-        int(n or 0),
-    )
+    ends = (observed if (end := one.get(f"observed_{side}")) is None else end for side in ("low", "high"))
+    start, stop = (float(one.get(side) or 0) for side in ("low", "high"))
+    return _Bin(start, stop, float(predicted), float(observed), *ends, int(one.get("n") or 0))
 
 
 def _draw_calibration(axes: Axes, content: _Content) -> None:
