@@ -383,7 +383,7 @@ def _present(values: dict[int, float], node_map: Volume | None) -> dict[int, flo
 
 def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:
     """The answer without values that are no probabilities, and a warning for each kind."""
-    kept: dict[str, dict[int, float]] = {}
+    kept: dict[str, Any] = {}
     warnings = []
     for name, what in (("confidence", "confidence"), ("ene", "ENE"), ("ene_on_truth", "ENE on the truth")):
         values: dict[int, float] = getattr(answer, name)

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -168,13 +167,11 @@ def from_json(kind: type[Record], content: Mapping[str, Any]) -> Record:
     """
     if content.get("format") != FORMAT:
         raise ValueError("a record of another version")
-    record: Record = _reader(kind).validate_python({k: v for k, v in content.items() if k != "format"})
+    record: Record = _READERS[kind].validate_python({k: v for k, v in content.items() if k != "format"})
     return record
 
 
-@cache
-def _reader(kind: type[TruthRecord | CaseRecord]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+_READERS: dict[Any, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (TruthRecord, CaseRecord)}
 
 
 def read_record(kind: type[Record], file: Path) -> Record | None:

@@ -97,7 +97,9 @@ def _box(axes: Axes, line: int, group: _Points) -> None:
     if not count:
         return
     if count > 1:
-        parts = {f"{part}props": {"color": INK, "linewidth": 1.0} for part in ("box", "whisker", "cap")}
+        parts: dict[str, Any] = {
+            f"{part}props": {"color": INK, "linewidth": 1.0} for part in ("box", "whisker", "cap")
+        }
         axes.boxplot(
             [group.values],
             positions=[line],
@@ -331,7 +333,7 @@ def _draw_rank_stability(models: Sequence[dict[str, Any]]) -> Drawing:
         for column, share in enumerate(shares):
             _cell(axes, line, column, float(share or 0))
         rank = int(model.get("rank") or line + 1) - 1
-        frame = {"fill": False, "edgecolor": INK, "linewidth": 1.8}
+        frame: dict[str, Any] = {"fill": False, "edgecolor": INK, "linewidth": 1.8}
         axes.add_patch(Rectangle((rank + 0.04, line + 0.06), 0.92, 0.88, **frame))
     axes.set_xlim(0, count)
     axes.set_ylim(count, 0)

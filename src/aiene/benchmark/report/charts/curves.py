@@ -240,8 +240,9 @@ def _bin(one: dict[str, float]) -> _Bin | None:
     predicted, observed = one.get("predicted"), one.get("observed")
     if predicted is None or observed is None:
         return None
-    ends = (observed if (end := one.get(f"observed_{side}")) is None else end for side in ("low", "high"))
     start, stop = (float(one.get(side) or 0) for side in ("low", "high"))
+    low, high = one.get("observed_low"), one.get("observed_high")
+    ends = (observed if low is None else low, observed if high is None else high)
     return _Bin(start, stop, float(predicted), float(observed), *ends, int(one.get("n") or 0))
 
 
