@@ -26,7 +26,6 @@ from aiene.benchmark.records import (
     TruthRecord,
     case_files,
     from_json,
-    json_of,
     key_of,
     newest_summary,
     to_json,
@@ -35,6 +34,7 @@ from aiene.benchmark.run import BenchmarkRun, Step, run_benchmark
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Volume
 from aiene.phantom.phantom import PhantomSettings, make_phantom
+from aiene.results.atomic import read_json
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build
 
@@ -45,7 +45,7 @@ SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 
 
 def case_record(out: Path, key: str, case_id: str) -> dict[str, Any]:
     """What is stored of a model and a case."""
-    record = json_of(out / WORK / "models" / key / f"{case_id}.json")
+    record = read_json(out / WORK / "models" / key / f"{case_id}.json")
     assert record is not None
     return record
 

@@ -25,7 +25,7 @@ from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, 
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import centroids, read_kept, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
-from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.metrics.matching import components, values_of
 from aiene.benchmark.metrics.records import NodeMatch
 from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.benchmark.models import open_comparator
@@ -375,9 +375,7 @@ def _with_nodes(answer: Answer) -> Answer:
 
 
 def _present(values: dict[int, float], node_map: Volume | None) -> dict[int, float]:
-    if node_map is None:
-        return {}
-    there = set(np.flatnonzero(np.bincount(node_map.array.ravel())).tolist())
+    there = set() if node_map is None else set(values_of(node_map.array))
     return {value: one for value, one in values.items() if value in there}
 
 

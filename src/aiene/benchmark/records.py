@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from aiene.benchmark.metrics.records import LabelMetrics, NodeMatch
 from aiene.errors import InputError
 from aiene.geometry.grid import Triple
 from aiene.ingest.case import Case
+from aiene.results.atomic import read_json
 
 FORMAT = 2
 WORK = "work"
@@ -176,7 +176,7 @@ _READERS: dict[Any, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Tr
 
 def read_record(kind: type[Record], file: Path) -> Record | None:
     """The record of a file; None where it is not there or of another form."""
-    content = json_of(file)
+    content = read_json(file)
     try:
         return None if content is None else from_json(kind, content)
     except ValueError:
@@ -194,7 +194,7 @@ def newest_summary(folder: Path) -> dict[str, Any]:
     files = sorted(folder.glob(pattern))
     if not files:
         raise InputError(folder, f"no {pattern} in it", "name the folder of a benchmark")
-    content = json_of(files[-1])
+    content = read_json(files[-1])
     if content is None:
         raise InputError(files[-1], "it cannot be read as JSON", "run the benchmark again")
     return content
@@ -202,19 +202,10 @@ def newest_summary(folder: Path) -> dict[str, Any]:
 
 def case_files(folder: Path, key: str, case_id: str) -> CaseFiles:
     """Where the images of a case and model lie."""
-    listed = (json_of(folder / WORK / "cases.json") or {}).get("cases", [])
+    listed = (read_json(folder / WORK / "cases.json") or {}).get("cases", [])
     image = next((Path(case["image"]) for case in listed if case["case_id"] == case_id), None)
     files = [image, *truth_files(folder, case_id)[1:], *model_files(folder, key, case_id)[1:3]]
     return CaseFiles(*(file if file is not None and file.exists() else None for file in files))
-
-
-def json_of(file: Path) -> dict[str, Any] | None:
-    """The JSON object of a file; None where there is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def truth_files(folder: Path, case_id: str) -> tuple[Path, Path, Path]:

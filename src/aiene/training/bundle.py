@@ -27,7 +27,7 @@ from aiene.models.bundle import (
     write_card,
 )
 from aiene.preprocess.profile import OPEN
-from aiene.results.atomic import make_folder, writing
+from aiene.results.atomic import make_folder, read_json, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.segment.plans import Plan
 from aiene.segment.segmenter import load_segmenter, model_folder
@@ -41,7 +41,6 @@ from aiene.training.place import (
     check_claim,
     check_name,
     put_bundle,
-    read_record,
     restore_bundle,
     whole_path,
     work_folder,
@@ -263,7 +262,7 @@ def _before(there: Bundle | None, work: Path) -> dict[str, str] | None:
     """How the CTs are prepared of the bundle that lies there, or of a training that was begun."""
     if there is not None:
         return preparation_of(there)
-    begun = (read_record(work / name).get("preparation") for name in RECORDS.values())
+    begun = ((read_json(work / name) or {}).get("preparation") for name in RECORDS.values())
     return next((dict(found) for found in begun if isinstance(found, dict)), None)
 
 
@@ -280,7 +279,7 @@ def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bo
     ------
     UsageError : it is of another training, or there is none to take up.
     """
-    before = read_record(work / RECORDS[which])
+    before = read_json(work / RECORDS[which]) or {}
     changed = sorted(k for k in before.keys() | record.keys() if before.get(k) != record.get(k))
     if before and changed:
         raise UsageError(

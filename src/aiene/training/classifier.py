@@ -23,7 +23,7 @@ from aiene.csv_tables import unknown_case
 from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
-from aiene.results.atomic import make_folder, write_bytes, write_json, writing
+from aiene.results.atomic import make_folder, read_json, write_bytes, write_json, writing
 from aiene.training.bundle import (
     RECORDS,
     Ground,
@@ -62,7 +62,7 @@ from aiene.training.metrics import (
 )
 from aiene.training.nodes import Example, NodeRow, examples_of, read_nodes
 from aiene.training.patients import PatientTable, read_patients
-from aiene.training.place import check_not_trained, claim, locked, read_record
+from aiene.training.place import check_not_trained, claim, locked
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _check_work(work: Path, settings: ClassifierTraining, record: dict[str, Any]
     UsageError : it holds another training, or this one, which is not to be taken up.
     """
     check_record(work, "classifier", record, go_on=settings.go_on)
-    if read_record(work / RECORDS["classifier"]) and not settings.go_on:
+    if read_json(work / RECORDS["classifier"]) and not settings.go_on:
         raise UsageError(f"{work.name} holds a training already; continue it with --continue, or remove it.")
 
 
@@ -254,11 +254,7 @@ def _note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> Non
         for e in data.examples
     ]
     now, file = digest([nodes, data.fold_of]), work / "nodes.sha256"
-    if (
-        read_record(work / RECORDS["classifier"])
-        and file.exists()
-        and file.read_text(encoding="ascii") != now
-    ):
+    if read_json(work / RECORDS["classifier"]) and file.exists() and file.read_text(encoding="ascii") != now:
         raise UsageError(
             f"the nodes or patients have changed since {work.name} was begun; choose another -o, or remove "
             "that folder."

@@ -259,12 +259,3 @@ def restore_bundle(out: Path) -> None:
     if (work / _ASIDE).is_dir() and not os.path.lexists(out):
         with locked(work), writing(out):
             (work / _ASIDE).rename(out)
-
-
-def read_record(file: Path) -> dict[str, Any]:
-    """What an earlier call noted of itself; empty where it is not there or was cut off."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

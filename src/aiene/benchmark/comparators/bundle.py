@@ -16,6 +16,7 @@ from aiene.benchmark.comparators.protocol import (
     count_parameters,
     folder_bytes,
 )
+from aiene.benchmark.metrics.matching import values_of
 from aiene.device import resolve_device
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels
@@ -128,12 +129,10 @@ def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
     """
     on_crop = pull_labels(node_map, prepared.crop.grid, prepared.to_native).array
     nodes = []
-    for value in np.flatnonzero(np.bincount(on_crop.ravel())):
+    for value in values_of(on_crop):
         own = on_crop == value
-        if value == 0:
-            continue
         grown = ndimage.binary_dilation(own, np.ones((3, 3, 3), bool)) & (own | (on_crop == 0))
-        nodes.append(node_of(int(value), grown, own, prepared.crop.grid, axes=False))
+        nodes.append(node_of(value, grown, own, prepared.crop.grid, axes=False))
     return nodes
 
 

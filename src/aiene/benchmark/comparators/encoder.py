@@ -29,6 +29,7 @@ from aiene.benchmark.comparators.protocol import (
 from aiene.benchmark.comparators.slice_segmenters import channels_of, picture_size
 from aiene.benchmark.comparators.slices import PictureScale
 from aiene.benchmark.config import BenchmarkConfig
+from aiene.benchmark.metrics.matching import values_of
 from aiene.benchmark.records import CaseRecord, TruthRecord, model_files, read_record, to_json
 from aiene.device import resolve_device
 from aiene.errors import ModelError, need
@@ -170,9 +171,7 @@ def node_patches(
     steps = (np.arange(pixels) - (pixels - 1) / 2) * (side_mm / pixels)
     first, second = np.meshgrid(steps, steps, indexing="ij")
     result = {}
-    for value in np.flatnonzero(np.bincount(node_map.array.ravel())):
-        if value == 0:
-            continue
+    for value in values_of(node_map.array):
         middle = node_map.grid.points(np.argwhere(node_map.array == value).mean(axis=0))
         patches = []
         for rows, columns in _PLANES:
@@ -185,7 +184,7 @@ def node_patches(
                     ct.array, at.transpose(2, 0, 1), np.float32, order=1, mode="constant", cval=OUTSIDE_HU
                 )
             )
-        result[int(value)] = np.stack(patches)
+        result[value] = np.stack(patches)
     return result
 
 

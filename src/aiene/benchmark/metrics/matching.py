@@ -77,6 +77,11 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
     return steps[0], steps[1], steps[2]
 
 
+def values_of(nodes: LabelArray) -> list[int]:
+    """The values over 0 that a map of nodes holds, rising."""
+    return [int(value) for value in np.flatnonzero(np.bincount(nodes.ravel())) if value]
+
+
 MOSTLY_WITHIN = 0.5
 """Share of a node's voxels that lie in another for it to count as a part of that (splits and merges)."""
 
@@ -107,28 +112,7 @@ def match_nodes(
     """
     truth, predicted = as_labels(truth_nodes, "the truth"), as_labels(predicted_nodes, "the prediction")
     check_pair(truth, predicted)
-    return match_checked(
-        truth,
-        predicted,
-        check_spacing(spacing),
-        iou_threshold=iou_threshold,
-        confidences=confidences or {},
-    )
-
-
-_COUNTED_TO = 2**16
-"""Largest number of a node up to which a table over all numbers is quicker than sorting the voxels."""
-
-
-def match_checked(
-    truth: LabelArray,
-    predicted: LabelArray,
-    spacing: Spacing,
-    *,
-    iou_threshold: float,
-    confidences: Mapping[int, float],
-) -> NodeMatch:
-    """`match_nodes` of maps and spacing that are checked already."""
+    steps = check_spacing(spacing)
     if not 0 < iou_threshold <= 1:
         raise UsageError(f"the IoU threshold {iou_threshold} is not over 0 and at most 1.")
     block = bounding_box((truth != 0) | (predicted != 0))
@@ -149,8 +133,8 @@ def match_checked(
     within_truth = shared >= MOSTLY_WITHIN * found_sizes[None, :]
     within_found = shared >= MOSTLY_WITHIN * true_sizes[:, None]
     return NodeMatch(
-        truth=_infos(true_index, true_numbers, spacing, {}),
-        predicted=_infos(found_index, found_numbers, spacing, confidences),
+        truth=_infos(true_index, true_numbers, steps, {}),
+        predicted=_infos(found_index, found_numbers, steps, confidences or {}),
         candidates=candidates,
         pairs=pairs,
         missed=tuple(number for number in true_numbers if number not in hit),
@@ -198,6 +182,10 @@ def components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     )
     parts[block][inside] = np.take(ranks, values)
     return parts
+
+
+_COUNTED_TO = 2**16
+"""Largest number of a node up to which a table over all numbers is quicker than sorting the voxels."""
 
 
 def _numbered(nodes: LabelArray) -> tuple[list[int], npt.NDArray[np.int64]]:

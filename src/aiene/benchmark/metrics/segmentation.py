@@ -32,7 +32,7 @@ from aiene.benchmark.metrics.matching import (
     check_pair,
     check_spacing,
     components,
-    match_checked,
+    match_nodes,
 )
 from aiene.benchmark.metrics.records import IOU_THRESHOLD, LOST, CaseMetrics, LabelMetrics, without_prediction
 from aiene.errors import UsageError
@@ -182,22 +182,18 @@ def label_metrics(
     """
     true_map, found_map = as_labels(truth, "the truth"), as_labels(prediction, "the prediction")
     check_pair(true_map, found_map)
-    return compare_label(true_map, found_map, check_spacing(spacing), label=label)
-
-
-def compare_label(truth: LabelArray, prediction: LabelArray, spacing: Spacing, *, label: int) -> LabelMetrics:
-    """`label_metrics` of maps and spacing that are checked already."""
-    true_mask, found_mask = truth == label, prediction == label
+    steps = check_spacing(spacing)
+    true_mask, found_mask = true_map == label, found_map == label
     block = bounding_box(true_mask | found_mask)
-    voxel_ml = float(np.prod(spacing)) / 1000.0
-    worst = float(np.linalg.norm((np.array(truth.shape) - 1) * np.array(spacing)))
+    voxel_ml = float(np.prod(steps)) / 1000.0
+    worst = float(np.linalg.norm((np.array(true_map.shape) - 1) * np.array(steps)))
     if block is None:
         nothing = (None,) * 6
         return LabelMetrics(label, 0, 0, 0, 0.0, 0.0, *nothing, 0.0, None, worst, BOTH_ABSENT)
     true_mask, found_mask = true_mask[block], found_mask[block]
     n_true, n_found = int(np.count_nonzero(true_mask)), int(np.count_nonzero(found_mask))
     shared = int(np.count_nonzero(true_mask & found_mask))
-    surface = surface_metrics(true_mask, found_mask, spacing) if n_true and n_found else None
+    surface = surface_metrics(true_mask, found_mask, steps) if n_true and n_found else None
     hd95, assd, within = surface or (None, None, (0.0, 0.0))
     return LabelMetrics(
         label=label,
@@ -313,8 +309,8 @@ def case_metrics(
     check_pair(true_map, true_nodes)
     check_pair(true_nodes, found_nodes)
     return CaseMetrics(
-        labels=tuple(compare_label(true_map, found_map, steps, label=label) for label in labels),
-        nodes=match_checked(
-            true_nodes, found_nodes, steps, iou_threshold=iou_threshold, confidences=confidences or {}
+        labels=tuple(label_metrics(true_map, found_map, steps, label=label) for label in labels),
+        nodes=match_nodes(
+            true_nodes, found_nodes, steps, iou_threshold=iou_threshold, confidences=confidences
         ),
     )
