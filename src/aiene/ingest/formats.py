@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiene.errors import InputError, UsageError
+from aiene.errors import InputError, UsageError, joined, ours, said
 from aiene.ingest import readers
 from aiene.ingest.file_head import Head
 
@@ -101,7 +101,9 @@ def wanted(choice: InputFormat) -> frozenset[str]:
     UsageError : there is no such word.
     """
     if choice not in choices():
-        raise UsageError(f"{choice}: no such input format; use {', '.join(choices())}.")
+        raise UsageError(
+            said("{}: no such input format; use {}.", choice, joined(", ", map(ours, choices())))
+        )
     return frozenset(entry.name for entry in formats() if choice in ("auto", *entry.choices))
 
 
@@ -161,7 +163,9 @@ def claimed_volume(path: Path) -> Format:
         if entry.single_file and name.endswith(entry.endings):
             return entry
     raise InputError(
-        path, "its extension is not that of a supported format", f"use {', '.join(volume_endings())}"
+        path,
+        "its extension is not that of a supported format",
+        said("use {}", joined(", ", map(ours, volume_endings()))),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, Said, said
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
@@ -48,7 +48,7 @@ class Prepared:
     native: Grid
     to_native: RigidTransform
     registration: RegistrationReport
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
     crop_hu: Volume | None = None
     ene_spread: float | None = None
 
@@ -82,7 +82,7 @@ def _check_bone(crop: Volume) -> None:
     """A neck has a spine: without anything bright, the crop holds something else."""
     bright_ml = np.count_nonzero(crop.array >= _BRIGHT) * crop.grid.voxel_volume_mm3 / 1000
     if bright_ml < _LEAST_BONE_ML:
-        problem = f"the networks' crop holds {bright_ml:.1f} ml of bone, so it holds no neck"
+        problem = said("the networks' crop holds {:.1f} ml of bone, so it holds no neck", bright_ml)
         raise CaseError(problem, "check that the CT shows the neck, and that its values are HU")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from aiene.errors import ModelError
+from aiene.errors import ModelError, ours, said
 from aiene.geometry.grid import Grid, Triple, Volume, triple, volume_of
 from aiene.models.bundle import Bundle
 from aiene.preprocess.profile import AIR, OPEN, PUBLISHED, Grade, Profile, profile_named
@@ -138,7 +138,9 @@ def _written_centre(path: Path, image: sitk.Image) -> Triple | None:
     try:
         x, y, z = (float(word) for word in image.GetMetaData(CENTRE_KEY).split())
     except ValueError as error:
-        raise ModelError(path, f"{CENTRE_KEY} is not three numbers", "get the template again") from error
+        raise ModelError(
+            path, said("{} is not three numbers", ours(CENTRE_KEY)), "get the template again"
+        ) from error
     return x, y, z
 
 
@@ -152,12 +154,20 @@ def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
     if rows < least_rows or columns < least_columns or y + height > rows or x + width > columns:
         raise ModelError(
             path,
-            f"a template of {rows} rows and {columns} columns makes the published crop empty or too narrow",
-            f"give one of at least {least_rows} rows and {least_columns} columns that holds the whole crop",
+            said(
+                "a template of {} rows and {} columns makes the published crop empty or too narrow",
+                rows,
+                columns,
+            ),
+            said(
+                "give one of at least {} rows and {} columns that holds the whole crop",
+                least_rows,
+                least_columns,
+            ),
         )
     if slices <= LOWEST_DROPPED:
-        problem = (
-            f"a template of {slices} slices, of which the published crop drops the lowest {LOWEST_DROPPED}"
+        problem = said(
+            "a template of {} slices, of which the published crop drops the lowest {}", slices, LOWEST_DROPPED
         )
         raise ModelError(path, problem, "give one with more slices")
 

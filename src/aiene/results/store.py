@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from aiene.errors import InputError, OutputError, UsageError
+from aiene.errors import InputError, OutputError, UsageError, file_name, joined, os_reason, ours, said
 from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
@@ -204,7 +204,7 @@ class RunStore:
                 content[file.name] = file.read_bytes()
             except OSError as error:
                 raise InputError(
-                    file, f"it cannot be read ({error.strerror})", "run the case again"
+                    file, said("it cannot be read ({})", os_reason(error)), "run the case again"
                 ) from error
         return content
 
@@ -221,7 +221,10 @@ class RunStore:
         records = list(self.records().values())
         if not records:
             raise UsageError(
-                f"{self.root.name}: there are no results of a run; name the results folder of aiene run."
+                said(
+                    "{}: there are no results of a run; name the results folder of aiene run.",
+                    file_name(self.root),
+                )
             )
         names = {case["case_id"] for record in records for case in record.get("cases", ())}
         if any("cases" not in record for record in records):
@@ -317,8 +320,12 @@ class RunStore:
             return
         changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
         raise UsageError(
-            f"{self.root.name} holds results of other settings (different: {', '.join(changed)}); "
-            "choose another folder with -o, or replace them with --overwrite."
+            said(
+                "{} holds results of other settings (different: {}); "
+                "choose another folder with -o, or replace them with --overwrite.",
+                file_name(self.root),
+                joined(", ", map(ours, changed)),
+            )
         )
 
     def _check_cases(self, case_ids: Iterable[str]) -> None:
@@ -343,8 +350,11 @@ class RunStore:
             return
         if others_at_work(self._rooms, self._room):
             raise UsageError(
-                f"another aiene run is active in {self.root.name}; wait until it has finished before "
-                "you use --overwrite."
+                said(
+                    "another aiene run is active in {}; wait until it has finished before "
+                    "you use --overwrite.",
+                    file_name(self.root),
+                )
             )
         for file in (*self._records(), *(self.root / name for name in _FILES)):
             self.owned.remove(file)
