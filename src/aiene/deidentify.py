@@ -237,7 +237,7 @@ class Disguised(Plain):
             for name in ("input", "masks")
             if record[name] is not None
         }
-        check = {"pseudonyms": f"HMAC-SHA256, key check value {self._key.check_value()}"}
+        check = {"pseudonyms": said("HMAC-SHA256, key check value {}", ours(self._key.check_value()))}
         return {**record, **hidden, "series": self.uid(record["series"]), **check}
 
     def uid(self, uid: str | None) -> str | None:
@@ -316,9 +316,9 @@ class Disguised(Plain):
         except OutputError:
             raise
         except ProblemsError as error:
-            raise ProblemsError([self.text(problem) for problem in error.problems]) from None
+            raise ProblemsError([ours(self.text(problem)) for problem in error.problems]) from None
         except AieneError as error:
-            raise UsageError(self.text(error.told)) from None
+            raise UsageError(ours(self.text(error.told))) from None
 
     def _facts(self, value: Any, name: str = "") -> Any:
         if isinstance(value, dict):

@@ -171,15 +171,14 @@ def ours(words: str) -> Said:
 
 
 def os_reason(error: OSError, otherwise: str | None = None) -> Foreign:
-    """Why the system could not do something, as an argument.
+    """Why the system could not do something, as an argument; without names, what its number stands for.
 
     Parameters
     ----------
     otherwise : where the system does not say why.
     """
     text = error.strerror or otherwise or str(error.strerror)
-    known = os.strerror(error.errno) if error.errno else None
-    return Foreign(text, known or otherwise or type(error).__name__)
+    return Foreign(text, os.strerror(error.errno) if error.errno else type(error).__name__)
 
 
 def library_reason(error: BaseException, text: str | None = None) -> Foreign:

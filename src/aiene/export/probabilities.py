@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.errors import AieneError, CaseError
+from aiene.errors import AieneError, CaseError, said
 from aiene.export.case import ExportCase, SourceSeries, grid_of_facts, planes
 from aiene.export.run_reader import RunRecord, read_image
 from aiene.geometry.grid import RigidTransform, Volume
@@ -93,11 +93,11 @@ class Probabilities:
                 bundle = find_bundle(self._run.model)
             except AieneError as error:
                 raise CaseError(
-                    f"the run's bundle {self._run.model} is no longer installed", "install it again"
+                    said("the run's bundle {} is no longer installed", self._run.model), "install it again"
                 ) from error
             if bundle.sha256 != self._run.maker.bundle_sha256:
                 raise CaseError(
-                    f"the bundle {self._run.model} is not the one of the run",
+                    said("the bundle {} is not the one of the run", self._run.model),
                     "run the cases again with --overwrite",
                 )
             self._loaded = (
@@ -163,6 +163,6 @@ def _check_same(found: Volume, to_native: RigidTransform, labels: Volume) -> Non
     differ = np.count_nonzero(again.array != labels.array)
     if differ > _SHARE_OF_VOXELS * max(int(np.count_nonzero(labels.array)), 1):
         raise CaseError(
-            f"computed again, the network gives {differ} voxels another label than in the run",
+            said("computed again, the network gives {} voxels another label than in the run", differ),
             "run the case again with --keep-prepared --overwrite",
         )

@@ -19,7 +19,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from aiene.csv_tables import cell
-from aiene.errors import InputError, UsageError
+from aiene.errors import InputError, UsageError, file_name, said
 from aiene.export.case import Maker
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.case import AffineRule
@@ -82,13 +82,18 @@ def read_run(out: Path) -> RunRecord:
     """
     files = sorted(out.glob("run*.json")) if out.is_dir() else []
     if not files:
-        raise UsageError(f"{out.name}: there are no results of a run; name the results folder of aiene run.")
+        raise UsageError(
+            said("{}: there are no results of a run; name the results folder of aiene run.", file_name(out))
+        )
     try:
         content = json.loads(files[0].read_text(encoding="utf-8"))
         return _record(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{files[0].name}: it is not a record of a run that this version understands; run the CTs again."
+            said(
+                "{}: it is not a record of a run that this version understands; run the CTs again.",
+                file_name(files[0]),
+            )
         ) from error
 
 

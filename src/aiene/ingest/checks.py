@@ -100,9 +100,9 @@ def check_hounsfield(path: Path, array: npt.NDArray[Any]) -> tuple[Said, ...]:
     InputError : one value only, a mask, no air, stored values without their intercept, no soft tissue.
     """
     census = take_census(array)
-    problem = _impossible(census)
-    if problem is not None:
-        raise InputError(path, *problem)
+    error = _impossible(path, census)
+    if error is not None:
+        raise error
     warnings = []
     if census.share(_LOW, _AIR_BELOW_HU) < 0.01:
         warnings.append(said("less than 1 % of the CT is air (below -500 HU): is it cropped, or not in HU?"))
@@ -125,31 +125,33 @@ def check_coverage(volume: Volume) -> tuple[Said, ...]:
     return tuple(warnings)
 
 
-def _impossible(census: Census) -> tuple[str, str] | None:
+def _impossible(path: Path, census: Census) -> InputError | None:
     """Problem and remedy where the values cannot be HU."""
     remedy = "give the CT in Hounsfield units (air about -1000, water 0)"
     if census.minimum == census.maximum:
-        return said("every voxel has the value {:g}", census.minimum), remedy
+        return InputError(path, said("every voxel has the value {:g}", census.minimum), remedy)
     if census.minimum >= 0 and census.whole and census.maximum < _MASK_VALUES:
         what = said("its values are {} small whole numbers, so it looks like a mask", census.distinct)
-        return what, "give the CT, and masks by --masks"
+        return InputError(path, what, "give the CT, and masks by --masks")
     if _shifted(census, _SHIFT):
-        return (
+        return InputError(
+            path,
             "its values look like stored values, 1024 above HU (air about 0, tissue about 1024)",
             "subtract 1024, or export the CT again with its rescale intercept applied",
         )
     if census.minimum > _AIR_BELOW_HU:
-        return (
-            said("it holds no air (lowest value {:g}), so it is an MR, a mask, or not in HU", census.minimum),
-            remedy,
+        what = said(
+            "it holds no air (lowest value {:g}), so it is an MR, a mask, or not in HU", census.minimum
         )
+        return InputError(path, what, remedy)
     if _shifted(census, -_SHIFT):
-        return (
+        return InputError(
+            path,
             "its values look 1024 below HU, as if the intercept had been applied twice",
             "add 1024, or export the CT again",
         )
     if census.share(-200, 300) < 0.002:
-        return "it holds no soft tissue (nearly nothing from -200 to 300 HU)", remedy
+        return InputError(path, "it holds no soft tissue (nearly nothing from -200 to 300 HU)", remedy)
     return None
 
 

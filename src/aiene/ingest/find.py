@@ -281,7 +281,7 @@ def _copies_told(cases: Sequence[Case | Refusal]) -> list[Case | Refusal]:
 
 
 def _give() -> Said:
-    return said("give a folder or file with a CT as {}", ours(titles()))
+    return said("give a folder or file with a CT as {}", titles())
 
 
 def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> InputError:  # noqa: A002

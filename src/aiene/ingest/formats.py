@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiene.errors import InputError, UsageError, joined, ours, said
+from aiene.errors import InputError, Said, UsageError, joined, ours, said
 from aiene.ingest import readers
 from aiene.ingest.file_head import Head
 
@@ -107,10 +107,10 @@ def wanted(choice: InputFormat) -> frozenset[str]:
     return frozenset(entry.name for entry in formats() if choice in ("auto", *entry.choices))
 
 
-def titles() -> str:
+def titles() -> Said:
     """`DICOM, NIfTI or NRRD`."""
     *others, last = (entry.title for entry in formats())
-    return f"{', '.join(others)} or {last}"
+    return said("{} or {}", joined(", ", map(ours, others)), ours(last))
 
 
 def volume_endings() -> tuple[str, ...]:

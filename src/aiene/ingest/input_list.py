@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from aiene.csv_tables import Row, Table, plain_id, read_table
-from aiene.errors import InputError, Name, TableError, case_name, file_name, joined, ours, said
+from aiene.errors import InputError, Name, Said, TableError, case_name, file_name, joined, ours, said
 from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.case_id import case_id, safe
 
@@ -72,7 +72,7 @@ def read_input_list(source: Path) -> list[Entry]:
         raise InputError(source, "two of its columns mean the same", "keep case_id, or case; not both")
     if not table.rows:
         raise InputError(source, "it has no rows", _REMEDY)
-    problems: list[str] = []
+    problems: list[Said] = []
     entries = [_entry(table, row, columns, problems) for row in table.rows]
     problems += _twice(source, entries)
     without = [entry.line for entry in entries if entry.mask is None]
@@ -86,7 +86,7 @@ def read_input_list(source: Path) -> list[Entry]:
     return entries
 
 
-def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[str]) -> Entry:
+def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[Said]) -> Entry:
     values = {name: row.values[columns[name]] for name in _COLUMNS if name in columns}
     here = said("{}, line {}", file_name(table.file), row.line)
     if not values["image"]:
@@ -112,9 +112,9 @@ def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[str])
     )
 
 
-def _twice(source: Path, entries: list[Entry]) -> list[str]:
+def _twice(source: Path, entries: list[Entry]) -> list[Said]:
     """Ids and images that stand in two rows: which of them is meant, nobody can say."""
-    problems: list[str] = []
+    problems: list[Said] = []
     first: dict[tuple[str, str], int] = {}
     for entry in entries:
         for what, value in (("case_id", entry.case_id.casefold()), ("image", str(entry.image))):

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from aiene.errors import OutputError
+from aiene.errors import OutputError, os_reason, said
 
 _FULL = "free some space, then run the same command again"
 _ELSEWHERE: ContextVar[str] = ContextVar("elsewhere", default="choose another folder with -o")
@@ -55,8 +55,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fallback = (f"it cannot be written ({error.strerror or error})", None)
-        problem, remedy = fallback if error.errno is None else _REASONS.get(error.errno, fallback)
+        told = said("it cannot be written ({})", os_reason(error, str(error)))
+        problem, remedy = _REASONS.get(error.errno or 0, (told, None))
         raise OutputError(path, problem, remedy or _ELSEWHERE.get()) from error
 
 

@@ -420,7 +420,11 @@ def transform_text(transform: RigidTransform) -> str:
     """The transform in the text form that ITK's readers take."""
     rotation = [repr(float(v)) for row in transform.rotation for v in row]
     translation = [repr(float(v)) for v in transform.translation]
-    return (
-        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
-        f"Parameters: {' '.join(rotation + translation)}\nFixedParameters: 0 0 0\n"
+    lines = (
+        "#Insight Transform File V1.0",
+        "#Transform 0",
+        "Transform: AffineTransform_double_3_3",
+        f"Parameters: {' '.join(rotation + translation)}",
+        "FixedParameters: 0 0 0",
     )
+    return "".join(f"{line}\n" for line in lines)

@@ -268,7 +268,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(file, "cannot be read, or is damaged", CHECKPOINT_REMEDY) from error
     except pickle.UnpicklingError as error:
-        raise ModelError(file, _refusal(str(error)), CHECKPOINT_REMEDY) from error
+        raise ModelError(file, _refusal(error), CHECKPOINT_REMEDY) from error
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError) as error:
         raise ModelError(file, "is not a PyTorch checkpoint, or is damaged", CHECKPOINT_REMEDY) from error
     if not isinstance(content, dict):
@@ -306,8 +306,8 @@ def tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
     return named
 
 
-def _refusal(message: str) -> Said:
-    found = re.search(r"(?:GLOBAL|global:?|function) [`'\"]?([\w.]+\.[\w.]+)", message)
+def _refusal(refused: pickle.UnpicklingError) -> Said:
+    found = re.search(r"(?:GLOBAL|global:?|function) [`'\"]?([\w.]+\.[\w.]+)", str(refused))
     if found:
         return said("refers to {}, which is not a weight, and was not opened", found.group(1))
     return ours("is not a PyTorch checkpoint, or holds more than weights, and was not opened")
