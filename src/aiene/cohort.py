@@ -253,7 +253,11 @@ def run_cohort(
             "format": 1,
             "status": "running",
             "settings": record,
-            "selection": {**asdict(chosen), "series": shown.uid(chosen.series)},
+            "selection": {
+                **asdict(chosen),
+                "series": shown.uid(chosen.series),
+                "id_from": shown.rule(chosen.id_from),
+            },
             "jobs": crew_size,
             "bundle": bundle_facts(bundle),
             "device": target,

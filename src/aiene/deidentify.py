@@ -32,6 +32,7 @@ from aiene.errors import (
     visible,
 )
 from aiene.ingest.case import Case, Refusal
+from aiene.ingest.identity import parse_id_rule
 from aiene.results.records import CaseResult, Person
 
 # Pseudonyms: the keyed hash that stands in a run's results where a patient's own name would.
@@ -168,6 +169,10 @@ class Plain:
         """A DICOM UID."""
         return uid
 
+    def rule(self, words: str | None) -> str | None:
+        """The rule of `--id-from`."""
+        return words
+
     def cases(self, found: Sequence[Case | Refusal]) -> list[Case | Refusal]:
         """Learn what the cases are called; they come back in the order in which they are to be worked on."""
         return list(found)
@@ -231,14 +236,21 @@ class Disguised(Plain):
         """Pseudonyms of ids of cases and patients, by their casefold: folders are often called the same."""
 
     def settings(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Paths and UIDs hashed, and what tells one key from another."""
-        hidden = {
+        """Paths, UIDs and expressions hashed, and what tells one key from another."""
+        hidden: dict[str, str | None] = {
             name: self._key.label(name, record[name])
             for name in ("input", "masks")
             if record[name] is not None
         }
+        if "id_from" in record:
+            hidden["id_from"] = self.rule(record["id_from"])
         check = {"pseudonyms": said("HMAC-SHA256, key check value {}", ours(self._key.check_value()))}
         return {**record, **hidden, "series": self.uid(record["series"]), **check}
+
+    def rule(self, words: str | None) -> str | None:
+        """A label of a regular expression, which may hold a name."""
+        free = words is not None and parse_id_rule(words).how == "regex"
+        return self._key.label("id_from", words or "") if free else words
 
     def uid(self, uid: str | None) -> str | None:
         """A UID under 2.25 that stands for it."""

@@ -236,7 +236,7 @@ def counted(number: int, noun: str) -> Said:
 class AieneError(Exception):
     """Base of every error that is told to the user in one sentence.
 
-    Its words are literals, or `said` where anything is put in (`tests/test_sentences.py` holds it).
+    Its words are literals, or `said` where anything is put in (`tests/test_messages.py` holds it).
     """
 
     @property

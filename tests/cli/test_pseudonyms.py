@@ -8,9 +8,12 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 import typer
@@ -21,7 +24,7 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.cli.folders import pseudonyms
-from aiene.deidentify import Disguised, Key, all_pseudonyms, read_key
+from aiene.deidentify import Disguised, Key, Plain, all_pseudonyms, read_key
 from aiene.errors import (
     NOT_SHOWN,
     AieneError,
@@ -42,9 +45,13 @@ from aiene.errors import (
     uid_name,
 )
 from aiene.ingest.case import Case, Refusal
+from aiene.ingest.find import find_cases
 from aiene.ingest.masks import find_mask
+from aiene.ingest.read import read_case
 from aiene.ingest.readers.nrrd import read_nrrd
 from aiene.results.records import CaseResult
+from builders.archives import pack
+from builders.dicom_files import write_series
 
 KEY = Key(bytes(range(32)))
 OTHER = Key(bytes(range(1, 33)))
@@ -205,6 +212,100 @@ def test_no_name_of_any_letters_is_shown_however_it_is_put_in(
     assert words.sub("*", told) == words.sub("*", other)
 
 
+def hospital(root: Path, name: str) -> Path:
+    """An input with most faults that are told of, where every name, id and free word of a header is one."""
+    words = {
+        "PatientID": name,
+        "PatientName": name,
+        "SpecificCharacterSet": "ISO_IR 192",
+        "SeriesDescription": name,
+    }
+    write_series(root / f"{name} gap", leave_out=[3], study="gap", **words)
+    whole = write_series(root / f"{name} whole", StudyDescription=name, **words)
+    whole[0].with_name(f"{name}.dcm").write_bytes(whole[0].read_bytes()[:900])
+    write_series(root / f"{name} whole" / "other", series="short", slices=5, **words)
+    (root / f"{name}.nii.gz").write_text(name)
+    (root / f"{name}.tar").write_text(name)
+    (root / "nothing" / name).mkdir(parents=True)
+    (root / f"{name} head.nhdr").write_text(
+        "NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nspacings: 1 1 3\nendian: little\n"
+        f"encoding: raw\ndata file: {name!r}.raw\n\n"
+    )
+    ramp = np.linspace(-1000, 1000, 9**3).astype(np.int16).reshape(9, 9, 9)
+    sitk.WriteImage(sitk.GetImageFromArray(ramp), str(root / "plain.nrrd"))
+    odd = (root / "plain.nrrd").read_bytes().replace(b"left-posterior-superior", name.encode()[:12])
+    (root / f"{name} space.nrrd").write_bytes(odd)
+    (root / "plain.nrrd").unlink()
+    (root / f"{name} sides.mha").write_bytes(
+        b"ObjectType = Image\nNDims = 3\nDimSize = 9 9 9\nElementSpacing = 1 1 1\nElementType = MET_SHORT\n"
+        + f"AnatomicalOrientation = {name!r}\n".encode()
+        + b"TransformMatrix = 1 0 0 0 1 0 0 0 1\nElementDataFile = LOCAL\n"
+        + np.linspace(-1000, 1000, 9**3).astype("<i2").tobytes()
+    )
+    (root / "inner").mkdir()
+    (root / "inner" / f"{name}.zip").write_bytes(b"PK\3\4" + bytes(60))
+    pack(root / "inner", root / f"{name}.zip")
+    shutil.rmtree(root / "inner")
+    return root
+
+
+def all_that_is_said(root: Path) -> tuple[list[str], list[str]]:
+    """As in a run with true names, and in a pseudonymised one, each stand-in a star."""
+    found, left_aside = find_cases(root)
+    true, hidden = Plain(), Disguised(KEY)
+    results = []
+    for item in hidden.cases(found):
+        result = CaseResult(
+            item.case_id, "failed", source=item.source, patient=item.patient, notes=item.notes
+        )
+        if isinstance(item, Refusal):
+            results.append(replace(result, reason=item.reason))
+            continue
+        try:
+            ct = read_case(item)
+        except InputError as error:
+            results.append(replace(result, reason=error.told, warnings=item.warnings))
+        else:
+            facts = {"input": {**ct.source, "lattice": {}}}
+            results.append(replace(result, warnings=(*item.warnings, *ct.warnings), facts=facts))
+    plain = [*true.texts(left_aside), *(json.dumps(true.result(r).to_json()) for r in results)]
+    shown = [*hidden.texts(left_aside), *(json.dumps(hidden.result(r).to_json()) for r in results)]
+    return plain, sorted(re.sub(r"\b[FP]-[0-9a-z]{10}|2\.25\.\d+", "*", text) for text in shown)
+
+
+OTHERS = (
+    "Smith",
+    "[a-z]+ (of|to) .*",
+    "\u00dcnal \u00c7elik",
+    "\u65e5\u672c \u592a\u90ce",
+    "{} %s {0}",
+    "left and right",
+    "O'Hara, S.",
+)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_said_of_an_input_is_the_same_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    of_nobody, reference = all_that_is_said(hospital(tmp_path / "one", "Mr Nobody"))
+    _, shown = all_that_is_said(hospital(tmp_path / "two", name))
+    assert shown == reference
+    assert len(set(shown)) > 7
+    assert not any("Nobody" in text for text in shown)
+    assert sum(json.dumps("Mr Nobody")[1:-1] in text for text in of_nobody) > 7
+    told = "\n".join(shown)
+    for words in (
+        "*: an archive of this kind is not opened; unpack it",
+        "1 slice is missing within z = 106.0 to 112.0 mm (spacing 3.00 mm)",
+        "the file * cannot be read and was left out",
+        "series * taken (by the rule, of 2): axial, 8 slices 3.00 mm apart over 24 mm",
+        "its data file * is missing; put it next to the header",
+        "it contains another archive (*), which is not opened",
+        f"AnatomicalOrientation {NOT_SHOWN} contradicts its TransformMatrix (RAI)",
+        "it contains no image, although its name suggests one",
+    ):
+        assert words in told
+
+
 @pytest.mark.parametrize("text", ["Smith: it is bad", "series 1.2.3.4 is bad", f"{said('Smith')}", "slice 3"])
 def test_a_text_that_does_not_know_its_arguments_is_not_shown(disguise: Disguised, text: str) -> None:
     """As rows of an older version are, or text put together by other means."""
@@ -353,6 +454,18 @@ def test_a_sentence_in_a_sentence_keeps_its_names_marked() -> None:
     assert told.endswith(f"; copy {{again}}. | {NOT_SHOWN}")
 
 
+@pytest.mark.parametrize(
+    ("rule", "free"), [(None, False), ("PatientID", False), ("folder:-1", False), ("(Smith)", True)]
+)
+def test_an_expression_of_the_user_that_names_patients_is_a_label_in_the_record(
+    disguise: Disguised, rule: str | None, free: bool
+) -> None:
+    assert disguise.rule(rule) == (KEY.label("id_from", "(Smith)") if free else rule)
+    record = {"input": "/data", "masks": None, "series": None, **({} if rule is None else {"id_from": rule})}
+    assert "Smith" not in json.dumps(disguise.settings(record))
+    assert Plain().rule(rule) == rule
+
+
 def test_an_unforeseen_error_is_logged_without_its_words(disguise: Disguised) -> None:
     try:
         raise ValueError("/data/Smith")
@@ -420,3 +533,9 @@ def test_an_input_that_is_not_there_is_not_named(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "it does not exist" in done.stderr
     assert "Smith" not in done.stderr
+    words[1] = str(tmp_path)
+    key = ["--pseudonymise", str(tmp_path / "the.key")]
+    for place in (["--masks"], ["--dicom-out", "--source-dicom"]):
+        done = CliRunner().invoke(app, [*words, *place, str(tmp_path / "Smith"), *key])
+        assert done.exit_code == 2
+        assert f"{place[-1]} {KEY.label('F', 'Smith')}: no such folder" in done.stderr

@@ -206,6 +206,7 @@ def run(
     """Find the lymph nodes of every CT and estimate their probability of extranodal extension."""
     from aiene.cli.console import device_of, logging_to, search_bar
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
+    from aiene.deidentify import Disguised, Plain
     from aiene.errors import UsageError
     from aiene.object_store import at_home, is_url
 
@@ -221,10 +222,11 @@ def run(
             return
         if target is None:
             raise UsageError("no folder for the results; name one with -o.")
-        kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
+        key = None if pseudonymise is None else _key(pseudonymise, Path(target), console)
+        with (Plain() if key is None else Disguised(key)).errors():
+            kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
         if clinical is not None and not report:
             raise UsageError("--clinical is only for the pages; add --report.")
-        key = None if pseudonymise is None else _key(pseudonymise, Path(target), console)
         telling = RunProgress(console, quiet=quiet, verbose=verbose)
         with at_home(place, target) as (source, results):
             out = results.folder
@@ -293,16 +295,15 @@ def _dicom_kinds(
     wanted: bool, words: list[str] | None, source_dicom: Path | None, chosen: Selection
 ) -> tuple[str, ...]:
     """The DICOM objects to write after the run, checked before it begins; none where not asked for."""
-    from aiene.errors import UsageError
+    from aiene.errors import UsageError, file_name, said
 
     if not wanted and not words:
         if source_dicom is not None:
             raise UsageError("--source-dicom is only for DICOM objects; add --dicom-out.")
         return ()
     if source_dicom is not None and not source_dicom.exists():
-        raise UsageError(
-            f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
-        )
+        template = "--source-dicom {}: no such folder; name that of the source series."
+        raise UsageError(said(template, file_name(source_dicom)))
     from aiene.errors import need
     from aiene.export.run import parse_kinds
 
