@@ -36,7 +36,7 @@ from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
 from aiene.parallel import Crew, InOrder, limit_threads, unless_ended
 from aiene.pipeline import Networks, Settings, infer_case, load_networks, preprocess_case
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.preprocess import Preparation, load_preparation
 from aiene.results.records import CaseResult
 from aiene.results.store import CaseFiles, case_files
 

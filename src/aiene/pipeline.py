@@ -26,9 +26,8 @@ from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
 from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, check_known, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import join_nodes, split_nodes
-from aiene.preprocess.preprocess import Prepared, prepare, to_native
+from aiene.preprocess.preprocess import Preparation, Prepared, prepare, to_native
 from aiene.preprocess.profile import Grade as RegistrationGrade
-from aiene.preprocess.template import Preparation
 from aiene.results.records import (
     CaseArrays,
     CaseResult,

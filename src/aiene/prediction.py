@@ -56,7 +56,7 @@ from aiene.pipeline import (
     preprocess_ct,
     settings_for,
 )
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.preprocess import Preparation, load_preparation
 from aiene.progress import OnProgress, follower
 from aiene.results.records import CaseResult, NodeResult, recounted
 from aiene.results.store import RunStore

@@ -18,8 +18,8 @@ from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle
 from aiene.parallel import Crew, InOrder, unless_ended
 from aiene.pipeline import PreprocessedCase, preprocess_case
+from aiene.preprocess.preprocess import Preparation, load_preparation
 from aiene.preprocess.profile import Grade
-from aiene.preprocess.template import Preparation, load_preparation
 
 GetPreprocessed = Callable[[], PreprocessedCase]
 _CASES_AHEAD = 1  # prepared cases that wait for the networks, beyond those in work: bounds the memory

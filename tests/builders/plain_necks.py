@@ -9,7 +9,7 @@ import numpy as np
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
-from aiene.preprocess.template import Preparation, fixed_window
+from aiene.preprocess.preprocess import Preparation, fixed_window
 from aiene.results.nifti import write_nifti
 from aiene.training.records import Pair, TrainingCrop
 

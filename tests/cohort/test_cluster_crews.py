@@ -20,7 +20,7 @@ from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.models.bundle import default_folder, read_bundle
 from aiene.parallel import Job, run_jobs, work_through
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.preprocess import load_preparation
 from aiene.training.dataset import prepared_crops
 from aiene.training.records import Pair
 

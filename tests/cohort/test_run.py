@@ -28,7 +28,7 @@ from aiene.models.bundle import find_bundle
 from aiene.phantom.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, run_case
 from aiene.preparers import Preparers
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.preprocess import load_preparation
 
 pytestmark = pytest.mark.slow
 

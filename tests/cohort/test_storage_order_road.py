@@ -14,7 +14,7 @@ from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
 from aiene.phantom.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, run_case
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.preprocess import load_preparation
 from aiene.results.nifti import write_nifti
 
 pytestmark = pytest.mark.slow

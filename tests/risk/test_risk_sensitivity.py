@@ -18,8 +18,8 @@ from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also
 from aiene.risk.analyse.sensitivity.subgroups import centre_part, multiplicity_section, subgroups_part
 from aiene.risk.analyse.sensitivity.time_effect import e_value, groups_part, models_part
+from aiene.stats.concordance import harrell_c
 from aiene.stats.cox import cox
-from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import drawn
 
 SETTINGS = AnalysisSettings(bootstraps=0, also=("own",))

@@ -20,7 +20,7 @@ from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess import profile
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.preprocess import load_preparation
 from aiene.results.nifti import write_nifti
 from aiene.segment.segmenter import load_segmenter
 from aiene.training.dataset import crop_of, find_pairs, prepared_crops

@@ -20,7 +20,6 @@ from aiene.benchmark.metrics.detection import froc_score, node_dice
 from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, higher_is_better
 from aiene.benchmark.records import CaseRecord, TruthRecord
 from aiene.stats.bootstrap import Statistic, cluster_bootstrap, mean, ratio
-from aiene.stats.elementary import holm
 from aiene.stats.paired import (
     LEVEL,
     difference_test,
@@ -34,6 +33,7 @@ from aiene.stats.paired import (
 from aiene.stats.ranking import critical_difference, rank_statistics, ranking
 from aiene.stats.records import Floats
 from aiene.stats.roc import auc, delong_test
+from aiene.stats.tests import holm
 
 Models = Mapping[str, tuple[Entrant, Sequence[CaseRecord]]]
 """By name: the model and its counted cases."""

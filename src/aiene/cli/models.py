@@ -63,7 +63,7 @@ def verify(name: Name, as_json: AsJson = False) -> None:
 
     from aiene.models.bundle import find_bundle, verify_bundle
     from aiene.pipeline import load_networks
-    from aiene.preprocess.template import load_preparation
+    from aiene.preprocess.preprocess import load_preparation
 
     with user_errors():
         bundle = find_bundle(name)

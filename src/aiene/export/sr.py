@@ -30,7 +30,7 @@ from aiene.export.identity import (
     uid_of,
 )
 from aiene.ingest.dicom.header import quiet
-from aiene.nodes.measure import axial_axes
+from aiene.nodes.split import axial_axes
 from aiene.results.records import NodeResult
 
 SERIES_NUMBER: Final = 9002

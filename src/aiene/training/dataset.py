@@ -29,8 +29,7 @@ from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle, read_bundle
 from aiene.parallel import ENDED, work_through
 from aiene.preprocess import profile
-from aiene.preprocess.preprocess import prepare
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.preprocess import Preparation, load_preparation, prepare
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_files_within
 from aiene.results.reviews import are_reviewed

@@ -19,8 +19,7 @@ from aiene.models.bundle import Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import Node
 from aiene.nodes.split import node_of
 from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks
-from aiene.preprocess.preprocess import Prepared, prepare
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.preprocess import Preparation, Prepared, load_preparation, prepare
 from aiene.results.records import CaseArrays, CaseResult
 
 

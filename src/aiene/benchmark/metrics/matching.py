@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from aiene.benchmark.metrics.records import IOU_THRESHOLD, NodeInfo, NodeMatch, NodePair, size_class
 from aiene.errors import UsageError
 from aiene.geometry.grid import bounding_box
-from aiene.nodes.measure import measure_axes
+from aiene.nodes.split import measure_axes
 
 LabelArray = npt.NDArray[Any]
 Spacing = tuple[float, float, float]

@@ -30,8 +30,8 @@ from aiene.models.importers.keras import import_classifier
 from aiene.models.importers.label_names import ChosenLabels, chosen_labels
 from aiene.models.importers.nnunet import V1Plan
 from aiene.models.importers.trial import Intensities, fitting_intensities, try_out
+from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import profile_named
-from aiene.preprocess.template import read_template
 from aiene.results.atomic import make_folder, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.rooms import Room, clear_abandoned

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from aiene.errors import ModelError
 from aiene.geometry.grid import Grid, Volume
 from aiene.phantom.phantom import PhantomSettings, make_phantom
+from aiene.preprocess.preprocess import fixed_window
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import fixed_window
 from aiene.segment.plans import Foreground, Plan
 from aiene.segment.segmenter import Segmenter
 

@@ -24,9 +24,9 @@ from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
 from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
 from aiene.risk.analyse.regression import MARKER, Sample, cox, make_sample
 from aiene.risk.schemes.scheme import Scheme
-from aiene.stats.elementary import step
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import required_sample
+from aiene.stats.survival_curves import step
 
 YEARS = (1.0, 2.0, 3.0, 5.0)
 _NUMBERS = {

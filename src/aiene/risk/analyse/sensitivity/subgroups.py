@@ -19,8 +19,8 @@ from aiene.risk.analyse.regression import COUNT_MODELS, MARKER, Sample, cox
 from aiene.stats.centre_models import cluster_robust_cox, frailty_cox
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox_model import nested_lrt
-from aiene.stats.elementary import holm
 from aiene.stats.records import Coefficient, NotEstimableError
+from aiene.stats.tests import holm
 
 FEWEST_EVENTS = 10
 """Events that a subgroup needs for a hazard ratio."""
