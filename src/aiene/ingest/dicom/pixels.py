@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from aiene.errors import InputError, file_name, joined, ours, said
+from aiene.errors import (InputError, file_name, joined, ours, said, uid_name)
 from aiene.ingest.dicom.header import DAMAGED, Frame, numbers, quiet, text
 from aiene.ingest.lattice import AIR_HU, fits_int16
 
@@ -225,15 +225,16 @@ def _undecodable(frame: Frame) -> InputError:
                 "its transfer syntax is unknown, so its image cannot be decoded",
                 "export it again",
             )
-        name = dataset.file_meta.TransferSyntaxUID.name
-        compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+        syntax = dataset.file_meta.TransferSyntaxUID
+        name: object = uid_name(str(syntax)) if syntax.name == syntax else ours(syntax.name)
+        compressed = syntax.is_compressed
     except DAMAGED:
-        name, compressed = "unknown", False
+        name, compressed = ours("unknown"), False
     if not compressed:
         return InputError(frame.path, "its pixel data is cut off or damaged", "copy or export the file again")
     return InputError(
         frame.path,
-        said("its image, compressed as {}, is damaged or cannot be decoded", ours(name)),
+        said("its image, compressed as {}, is damaged or cannot be decoded", name),
         said("copy the file again, or {}", ours(_EXTRAS)),
     )
 
