@@ -27,6 +27,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
+import SimpleITK as sitk
 
 from aiene import cluster
 from aiene.device import available_cores, keep_freed_memory, resolve_device
@@ -35,13 +36,15 @@ from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
 from aiene.parallel import Crew, InOrder, limit_threads, unless_ended
-from aiene.pipeline import Networks, Settings, infer_case, load_networks, preprocess_case
+from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks, preprocess_case
 from aiene.preprocess.preprocess import Preparation, load_preparation
+from aiene.preprocess.profile import Grade
 from aiene.results.records import CaseResult
 from aiene.results.store import CaseFiles, case_files
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
 
 _GIB: Final = 2**30
 _CASE_BYTES: Final = 3 * _GIB
@@ -400,3 +403,69 @@ def _look(file: str, order: Order) -> dict[str, Any]:
         "sees_input": os.path.exists(file),  # noqa: PTH110 (a path of another machine's form may be odd)
         "sees_bundle": _is_bundle(Path(order.bundle_folder), order.bundle_sha256),
     }
+
+
+GetPreprocessed = Callable[[], PreprocessedCase]
+_CASES_AHEAD = 1  # prepared cases that wait for the networks, beyond those in work: bounds the memory
+
+_preparation: Preparation | None = None  # of a worker process, loaded once
+
+
+class Preparers:
+    """Prepares cases in order, `jobs` at a time. A context manager: leaving it ends the processes.
+
+    Parameters
+    ----------
+    bundle : whose profile and template are used.
+    masks : folder of the user's own masks, or None.
+    jobs : processes; with 1 the work is done in this process.
+    room : where zip archives are unpacked; None is the system's place for temporary files.
+    registration : see `load_preparation`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        masks: Path | None,
+        jobs: int,
+        *,
+        room: Path | None = None,
+        registration: Grade = "exact",
+    ) -> None:
+        self._masks, self._jobs, self._room = masks, jobs, room
+        self._workers = InOrder(
+            partial(_preprocess_here, masks=masks, room=room),
+            lambda count: Crew(
+                count, _start_preparers, (bundle, registration, max(1, available_cores() // count))
+            ),
+            jobs=jobs,
+            waiting=jobs + _CASES_AHEAD,
+        )
+
+    def __enter__(self) -> Preparers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.__exit__()
+
+    def each(self, cases: Sequence[Case], preparation: Preparation) -> Iterator[tuple[Case, GetPreprocessed]]:
+        """Every case with a function that waits for its preparation, or raises what that raised."""
+        if self._jobs == 1:
+            for case in cases:
+                yield case, partial(preprocess_case, case, preparation, self._masks, room=self._room)
+            return
+        for case, result in self._workers.each(cases):
+            yield case, partial(unless_ended, result)
+
+
+def _start_preparers(bundle: Bundle, registration: Grade, threads: int) -> None:
+    global _preparation
+    keep_freed_memory()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    _preparation = load_preparation(bundle, registration)
+
+
+def _preprocess_here(case: Case, masks: Path | None, room: Path | None) -> PreprocessedCase:
+    if _preparation is None:
+        raise RuntimeError("a worker process without its preparation")
+    return preprocess_case(case, _preparation, masks, room=room)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene import case_worker, cluster
-from aiene.case_worker import CaseWorkers, Made, cases_at_once, load
+from aiene.case_worker import CaseWorkers, GetPreprocessed, Made, Preparers, cases_at_once, load
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import device_name, resolve_device
 from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, ours, said
@@ -28,9 +28,7 @@ from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import Bundle, OperatingPoint, find_bundle, verify_bundle
 from aiene.nodes.node import CountingRule
-from aiene.pipeline import Settings, infer_case, settings_for
-from aiene.preparers import GetPreprocessed, Preparers
-from aiene.progress import OnProgress, by_case
+from aiene.pipeline import OnProgress, Settings, by_case, infer_case, settings_for
 from aiene.provenance import bundle_facts, environment, settings_record
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
@@ -70,6 +68,18 @@ class Selection:
     affine: AffineRule = "auto"
     id_from: str | None = None
     timepoint: Timepoint = "auto"
+
+    def check(self) -> None:
+        """Refuse a share of the cases that there is not.
+
+        Raises
+        ------
+        UsageError : so it is.
+        """
+        if self.limit is not None and self.limit < 1:
+            raise UsageError("--limit must be at least 1.")
+        if self.num_parts < 1 or not 0 <= self.part_id < self.num_parts:
+            raise UsageError("--part-id must be from 0 to --num-parts less 1.")
 
     @property
     def part(self) -> str:
@@ -579,10 +589,7 @@ def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | 
 def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
     if jobs is not None and jobs < 1:
         raise UsageError("--jobs must be at least 1.")
-    if selection.limit is not None and selection.limit < 1:
-        raise UsageError("--limit must be at least 1.")
-    if selection.num_parts < 1 or not 0 <= selection.part_id < selection.num_parts:
-        raise UsageError("--part-id must be from 0 to --num-parts less 1.")
+    selection.check()
     if masks is not None and not masks.is_dir():
         raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
 

@@ -34,8 +34,7 @@ from aiene.errors import (
     said,
 )
 from aiene.export.case import grid_of_facts
-from aiene.export.run_reader import read_labels, read_run
-from aiene.finished_runs import spread_of
+from aiene.finished_runs import read_labels, read_run, spread_of
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.find import find_cases
@@ -48,8 +47,10 @@ from aiene.nodes.node import GTVN, CountingRule
 from aiene.pipeline import (
     STAGES,
     Networks,
+    OnProgress,
     OnStage,
     PreprocessedCase,
+    follower,
     infer_case,
     load_networks,
     preprocess_case,
@@ -57,7 +58,6 @@ from aiene.pipeline import (
     settings_for,
 )
 from aiene.preprocess.preprocess import Preparation, load_preparation
-from aiene.progress import OnProgress, follower
 from aiene.results.records import CaseResult, NodeResult, recounted
 from aiene.results.store import RunStore
 

@@ -19,7 +19,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from aiene.case_worker import CaseWorkers, Order
+from aiene.case_worker import CaseWorkers, Order, Preparers
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import CaseError, UsageError
 from aiene.ingest.case import Case
@@ -27,7 +27,6 @@ from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
 from aiene.phantom.phantom import Phantom
 from aiene.pipeline import Settings, load_networks, run_case
-from aiene.preparers import Preparers
 from aiene.preprocess.preprocess import load_preparation
 
 pytestmark = pytest.mark.slow

@@ -38,9 +38,8 @@ from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
 from aiene.provenance import machine, version
-from aiene.results.atomic import write_json, writing
+from aiene.results.atomic import try_lock, write_json, writing
 from aiene.results.ownership import Owned, refuse_overlap
-from aiene.rooms import try_lock
 
 log = logging.getLogger(__name__)
 

@@ -39,8 +39,7 @@ from aiene.errors import (
 from aiene.export import rtstruct, secondary_capture, seg, sr
 from aiene.export.case import ExportCase, Findings, findings_of, grid_of_facts
 from aiene.export.identity import contradictions, encoded
-from aiene.export.probabilities import Probabilities
-from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
+from aiene.export.seg import Probabilities
 from aiene.export.source_lookup import NeverDicomError, Sources
 from aiene.export.verification import (
     check_fractional,
@@ -50,6 +49,7 @@ from aiene.export.verification import (
     check_segmentation,
     parsed,
 )
+from aiene.finished_runs import RunRecord, cases_of, read_labels, read_run
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import odd_headers
 from aiene.results.atomic import elsewhere, make_folder, writing

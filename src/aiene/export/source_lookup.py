@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from aiene.errors import AieneError, CaseError, InputError, Said, ours, said
 from aiene.export.case import SourceSeries, grid_of_facts, on_source
-from aiene.export.run_reader import RunRecord
+from aiene.finished_runs import RunRecord
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.archive import opened
 from aiene.ingest.case import Case

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 
 from aiene.errors import need
 from aiene.export import codes
@@ -22,6 +22,7 @@ from aiene.export.identity import (
     ascii_of,
     check_source,
     copy_identity,
+    for_highdicom,
     name_by_content,
     parameters,
     referenced_series,
@@ -77,20 +78,14 @@ def build(case: ExportCase, found: Findings, segmentation: Dataset | None) -> Da
         made: Dataset = hd.sr.Comprehensive3DSR(
             evidence=_evidence(case, segmentation),
             content=content,
-            series_instance_uid="0.0",
             series_number=SERIES_NUMBER,
-            sop_instance_uid="0.0",
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=case.maker.software_version,
-            device_serial_number=case.maker.bundle_sha256[:16],
             is_complete=True,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description=f"AI-ENE report. {RESEARCH}",
+            **for_highdicom(case),
         )
         _finish(case, made)
-    return name_by_content(made, "sr")
+    name_by_content("sr", made)
+    return made
 
 
 def lengths(case: ExportCase, mask: npt.NDArray[np.bool_]) -> AxialLengths | None:
@@ -123,8 +118,6 @@ def _finish(case: ExportCase, made: Dataset) -> None:
     scheme.CodingSchemeVersion = codes.SCHEME_VERSION
     scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
     made.CodingSchemeIdentificationSequence = [scheme]
-    for equipment in made.get("ContributingEquipmentSequence", ()):
-        equipment.ContributionDateTime = case.maker.started.strftime("%Y%m%d%H%M%S+0000")
 
 
 def _evidence(case: ExportCase, segmentation: Dataset | None) -> list[Dataset]:

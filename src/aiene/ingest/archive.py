@@ -24,7 +24,7 @@ from zipfile import ZipFile, ZipInfo
 from aiene.errors import InputError, ModelError, os_reason, said
 from aiene.ingest.case import Case
 from aiene.ingest.formats import format_named
-from aiene.rooms import Room, clear_abandoned
+from aiene.results.atomic import Room, clear_abandoned
 
 MAX_MEMBERS: Final = 200_000
 MAX_RATIO: Final = 200

@@ -23,8 +23,7 @@ from typing import Any, Final
 
 from aiene.errors import Name, OutputError, UsageError, file_name, ours, said
 from aiene.hashing import disk_place, file_sha256
-from aiene.results.atomic import json_bytes, make_folder, write_bytes, write_json, writing
-from aiene.rooms import locked
+from aiene.results.atomic import json_bytes, locked, make_folder, write_bytes, write_json, writing
 
 MARKER: Final = ".aiene"
 """Our own folder in every folder that a command fills."""

@@ -18,11 +18,18 @@ from aiene.errors import InputError, OutputError, UsageError, file_name, joined,
 from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
-from aiene.results.atomic import make_folder, write_bytes, write_json, writing
+from aiene.results.atomic import (
+    Room,
+    clear_abandoned,
+    make_folder,
+    others_at_work,
+    write_bytes,
+    write_json,
+    writing,
+)
 from aiene.results.nifti import nifti_bytes
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseArrays, CaseResult
-from aiene.rooms import Room, clear_abandoned, others_at_work
 
 RUN = "run.json"
 CASE = "case.json"

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 from aiene.errors import ModelError, UsageError
 from aiene.models.bundle import CARD, NAME, Bundle, read_bundle, verify_bundle
-from aiene.results.atomic import make_folder, write_json, writing
-from aiene.rooms import try_lock
+from aiene.results.atomic import make_folder, try_lock, write_json, writing
 
 LOCK: Final = "in-use.json"
 _PATIENCE_S: Final = 10.0

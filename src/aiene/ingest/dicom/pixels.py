@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from aiene.errors import (InputError, file_name, joined, ours, said, uid_name)
+from aiene.errors import InputError, file_name, joined, ours, said, uid_name
 from aiene.ingest.dicom.header import DAMAGED, Frame, numbers, quiet, text
 from aiene.ingest.lattice import AIR_HU, fits_int16
 

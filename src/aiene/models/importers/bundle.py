@@ -32,9 +32,8 @@ from aiene.models.importers.nnunet import V1Plan
 from aiene.models.importers.trial import Intensities, fitting_intensities, try_out
 from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import profile_named
-from aiene.results.atomic import make_folder, writing
+from aiene.results.atomic import Room, clear_abandoned, make_folder, writing
 from aiene.results.ownership import refuse_overlap
-from aiene.rooms import Room, clear_abandoned
 from aiene.segment.plans import Plan, read_label_names, read_plan
 from aiene.segment.segmenter import Fold, Segmenter, load_segmenter, model_folder
 
