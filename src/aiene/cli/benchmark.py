@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aiene.benchmark.config import BenchmarkConfig
     from aiene.benchmark.leaderboard.entry import Entry
-    from aiene.benchmark.leaderboard.ranks import Board
+    from aiene.benchmark.leaderboard.store import Board
     from aiene.benchmark.run import BenchmarkRun, Step
 
 
@@ -81,8 +81,7 @@ def show(
 ) -> None:
     """Show the leaderboard in the terminal, and as an HTML page."""
     from aiene.benchmark.leaderboard.page import write_page
-    from aiene.benchmark.leaderboard.ranks import boards, check_metric, newest_only
-    from aiene.benchmark.leaderboard.store import read_board, read_entries
+    from aiene.benchmark.leaderboard.store import boards, check_metric, newest_only, read_board, read_entries
     from aiene.results.atomic import elsewhere
 
     with user_errors():

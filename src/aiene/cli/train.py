@@ -11,7 +11,7 @@ import typer
 from aiene.cli.console import RESEARCH_ONLY, DeviceOption, SchedulerOption, stderr_console, user_errors
 
 if TYPE_CHECKING:
-    from aiene.training.records import LeftOut, Step
+    from aiene.training.dataset import LeftOut, Step
 
 app = typer.Typer(
     help="Train the networks on your own contours and pathology, into a model bundle.", no_args_is_help=True
@@ -146,8 +146,7 @@ def classifier(
     with user_errors():
         from aiene.cluster import crews_of
         from aiene.device import resolve_device
-        from aiene.training.classifier import train_classifier
-        from aiene.training.classifier_data import ClassifierTraining
+        from aiene.training.classifier import ClassifierTraining, train_classifier
         from aiene.training.classifier_fit import FitSettings
 
         fit = FitSettings(

@@ -273,7 +273,6 @@ def all_bundles() -> Iterator[Bundle | ModelError]:
             yield error
 
 
-HUB_SCHEME: Final = "hf://"
 _ADDRESS: Final = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 

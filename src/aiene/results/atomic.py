@@ -127,6 +127,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, json_bytes(content))
 
 
+def read_json(file: Path) -> dict[str, Any] | None:
+    """The JSON object of a file; None where it is not there, was cut off, or holds something else."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def json_bytes(content: Mapping[str, Any]) -> bytes:
     """JSON for people and machines: UTF-8, indented, no NaN.
 

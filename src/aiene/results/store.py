@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import secrets
@@ -23,6 +22,7 @@ from aiene.results.atomic import (
     clear_abandoned,
     make_folder,
     others_at_work,
+    read_json,
     write_bytes,
     write_json,
     writing,
@@ -188,7 +188,7 @@ class RunStore:
         wanted = set(case_ids)
         found = {r.case_id: r for i in wanted if (r := self._read(self.case_folder(i) / CASE)) is not None}
         for file in self._record_files():
-            for content in (_json_of(file) or {}).get("unwritten", []):
+            for content in (read_json(file) or {}).get("unwritten", []):
                 result = _result_of(content)
                 if result is not None and result.case_id in wanted:
                     found[result.case_id] = result
@@ -196,7 +196,7 @@ class RunStore:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """The records of the runs that lie here by file name; empty where one cannot be read."""
-        return {file.name: _json_of(file) or {} for file in self._record_files()}
+        return {file.name: read_json(file) or {} for file in self._record_files()}
 
     def files(self, case_id: str) -> CaseFiles:
         """Content of the files of a case's images.
@@ -322,7 +322,7 @@ class RunStore:
         return [file for file in sorted(self.root.glob("run*.json")) if _RECORD.fullmatch(file.name)]
 
     def _compare(self, file: Path, settings: dict[str, Any]) -> None:
-        before = (_json_of(file) or {}).get("settings")
+        before = (read_json(file) or {}).get("settings")
         if not isinstance(before, dict) or before == settings:
             return
         changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
@@ -374,7 +374,7 @@ class RunStore:
         return None if case_id in ("", ".", "..") or set(case_id) & set("/\\\0") else case_id
 
     def _read(self, file: Path) -> CaseResult | None:
-        content = _json_of(file)
+        content = read_json(file)
         return None if content is None else _result_of(content)
 
 
@@ -403,14 +403,6 @@ def _result_of(content: dict[str, Any]) -> CaseResult | None:
         return CaseResult.from_json(content)
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _json_of(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def case_files(arrays: CaseArrays) -> CaseFiles:

@@ -45,6 +45,18 @@ _KNOWN_RESIZING = {
 }
 _LARGEST_PATCH = 1024
 
+CONVOLUTION = "torch.nn.modules.conv.Conv3d"
+PLAIN_LAYERS = {
+    "conv_bias": True,
+    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "dropout_op": None,
+    "dropout_op_kwargs": None,
+    "nonlin": "torch.nn.LeakyReLU",
+    "nonlin_kwargs": {"inplace": True},
+}
+"""Arguments of nnU-Net's plain networks that v1 and v2 before 2.4 do not write down."""
+
 
 class _Loose(BaseModel):
     """Content from outside: what we use is checked, the rest is left alone."""
@@ -282,18 +294,12 @@ def _architecture_of_older_plans(file: Path, old: dict[str, Any]) -> dict[str, A
         arguments = {
             "n_stages": len(convs),
             "features_per_stage": [min(base * 2**level, most) for level in range(len(convs))],
-            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "conv_op": CONVOLUTION,
             "kernel_sizes": old["conv_kernel_sizes"],
             "strides": old["pool_op_kernel_sizes"],
             "n_conv_per_stage" if plain else "n_blocks_per_stage": convs,
             "n_conv_per_stage_decoder": old["n_conv_per_stage_decoder"],
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            **PLAIN_LAYERS,
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(file, "its older description of the network is not complete", REMEDY) from error
