@@ -33,7 +33,6 @@ from aiene.training.bundle import (
     ground_of,
     preparation_identity,
     preparation_of,
-    refuse_leaks,
 )
 from aiene.training.classifier_fit import FitSettings, Fitted, fit, logits_of
 from aiene.training.dataset import (
@@ -325,7 +324,7 @@ def train_classifier(
     claim(ground.work)
     with locked(ground.work):
         _check_work(ground.work, settings, record)  # another call may have ended meanwhile
-        refuse_leaks(chosen.pairs, check_pairs(chosen.pairs, needs_nodes=True))
+        check_pairs(chosen.pairs, needs_nodes=True)
         data = _data(settings, ground.base, chosen, ground.work, on_step)
         _note_nodes(ground.work, record, data)
         return _trained(settings, ground, data, digest(record), on_step), data.left_out
