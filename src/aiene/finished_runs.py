@@ -23,7 +23,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from aiene.csv_tables import cell
-from aiene.errors import InputError, UsageError
+from aiene.errors import InputError, UsageError, case_name, file_name, joined, ours, said
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.case import AffineRule
 from aiene.models.bundle import OperatingPoint
@@ -114,13 +114,18 @@ def read_run(out: Path) -> RunRecord:
     """
     files = sorted(out.glob("run*.json")) if out.is_dir() else []
     if not files:
-        raise UsageError(f"{out.name}: there are no results of a run; name the results folder of aiene run.")
+        raise UsageError(
+            said("{}: there are no results of a run; name the results folder of aiene run.", file_name(out))
+        )
     try:
         content = json.loads(files[0].read_text(encoding="utf-8"))
         return _run_of(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{files[0].name}: it is not a record of a run that this version understands; run the CTs again."
+            said(
+                "{}: it is not a record of a run that this version understands; run the CTs again.",
+                file_name(files[0]),
+            )
         ) from error
 
 
@@ -289,7 +294,9 @@ def retable(
     )
     after = [recounted(result, before, now, spread) for result in results]
     if to is not None and any(to.glob("run*.json")):
-        raise UsageError(f"{to.name} holds the tables of a run, which stay; choose another folder with -o.")
+        raise UsageError(
+            said("{} holds the tables of a run, which stay; choose another folder with -o.", file_name(to))
+        )
     target = RunStore(out / _name(now), store.owned) if to is None else RunStore(to)
     make_folder(target.root)
     tables = target.write_tables(
@@ -375,9 +382,9 @@ def merge(parts: list[Path], out: Path) -> Merged:
     """
     if len({part.resolve() for part in parts}) < len(parts):
         raise UsageError("a folder is named twice; name each part once.")
-    refuse_overlap(out, {f"the part {part.name}": part for part in parts})
+    refuse_overlap(out, {said("the part {}", file_name(part)): part for part in parts})
     if any(out.glob("run*.json")):
-        raise UsageError(f"{out.name} holds a run already; choose a new folder with -o.")
+        raise UsageError(said("{} holds a run already; choose a new folder with -o.", file_name(out)))
     stores = [RunStore(part) for part in parts]
     records = {part: store.records() for part, store in zip(parts, stores, strict=True)}
     _check_one_run(records)
@@ -406,7 +413,7 @@ def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
     for part, of_part in records.items():
         if not of_part:
             raise UsageError(
-                f"{part.name}: there are no results of a run; name results folders of aiene run."
+                said("{}: there are no results of a run; name results folders of aiene run.", file_name(part))
             )
         for record in of_part.values():
             settings = {k: v for k, v in record["settings"].items() if k not in _OF_THE_MACHINE}
@@ -414,8 +421,12 @@ def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
             keys = first.keys() | settings.keys()
             if changed := sorted(k for k in keys if first.get(k) != settings.get(k)):
                 raise UsageError(
-                    f"{part.name} and {leader.name} are of different runs (different: {', '.join(changed)}); "
-                    "merge the parts of one run."
+                    said(
+                        "{} and {} are of different runs (different: {}); merge the parts of one run.",
+                        file_name(part),
+                        file_name(leader),
+                        joined(", ", map(ours, changed)),
+                    )
                 )
 
 
@@ -435,11 +446,17 @@ def _best(
     found = [(store, results[name]) for store, results in theirs if name in results]
     done = [(store, result) for store, result in found if result.status in _DONE]
     if len({result.facts.get("content_sha256") for _, result in done}) > 1:
-        where = " and ".join(store.root.name for store, _ in done[:2])
-        raise UsageError(f"{where} did the case {name} from different images; merge the parts of one run.")
+        where = joined(" and ", [file_name(store.root) for store, _ in done[:2]])
+        raise UsageError(
+            said(
+                "{} did the case {} from different images; merge the parts of one run.",
+                where,
+                case_name(name),
+            )
+        )
     if found:
         return (done or [f for f in found if f[1].status == "failed"] or found)[0]
-    return None, CaseResult(name, "skipped", "not done in any of the parts that were merged")
+    return None, CaseResult(name, "skipped", said("not done in any of the parts that were merged"))
 
 
 def _left_out(result: CaseResult) -> bool:

@@ -21,7 +21,7 @@ from aiene.cli.console import (
     user_errors,
 )
 from aiene.cli.folders import ClinicalOption, write_report
-from aiene.errors import UsageError, counted, need, visible
+from aiene.errors import UsageError, counted, file_name, need, said, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -207,6 +207,7 @@ def run(
     """Find the lymph nodes of every CT and estimate their probability of extranodal extension."""
     from aiene.cli.console import device_of, logging_to, search_bar
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
+    from aiene.deidentify import Disguised, Plain
     from aiene.object_store import at_home, is_url
 
     chosen = Selection(input_format, series, limit, num_parts, part_id, affine, id_from, timepoint)
@@ -221,10 +222,11 @@ def run(
             return
         if target is None:
             raise UsageError("no folder for the results; name one with -o.")
-        kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
+        key = None if pseudonymise is None else _key(pseudonymise, Path(target), console)
+        with (Plain() if key is None else Disguised(key)).errors():
+            kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
         if clinical is not None and not report:
             raise UsageError("--clinical is only for the pages; add --report.")
-        key = None if pseudonymise is None else _key(pseudonymise, Path(target), console)
         telling = RunProgress(console, quiet=quiet, verbose=verbose)
         with at_home(place, target) as (source, results):
             out = results.folder
@@ -297,9 +299,8 @@ def _dicom_kinds(
             raise UsageError("--source-dicom is only for DICOM objects; add --dicom-out.")
         return ()
     if source_dicom is not None and not source_dicom.exists():
-        raise UsageError(
-            f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
-        )
+        template = "--source-dicom {}: no such folder; name that of the source series."
+        raise UsageError(said(template, file_name(source_dicom)))
     from aiene.export.run import parse_kinds
 
     if chosen.num_parts > 1:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, Said, joined, ours, said
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.lattice import Matrix, keep_planes
 from aiene.nodes.node import GTVP
@@ -67,7 +67,7 @@ class SourceSeries:
     affine: Matrix
     files: tuple[Path, ...]
     frames: tuple[int | None, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -178,7 +178,7 @@ class Findings:
     nodes: npt.NDArray[np.unsignedinteger[Any]]
     primary: npt.NDArray[np.bool_]
     present: tuple[NodeResult, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Said, ...]
     block: Block
 
     @property
@@ -218,16 +218,16 @@ def findings_of(case: ExportCase) -> Findings:
     lost = [node.name for node in missing if there.get(node.value)]
     if lost:
         raise CaseError(
-            f"{', '.join(lost)} lies outside the slices of the source series",
+            said("{} lies outside the slices of the source series", joined(", ", map(ours, lost))),
             "give the complete series that the run was made from",
         )
     primary = on_source(case.labels, case.source) == GTVP  # labels that were chosen as nodes are 2 there
-    names = ", ".join(node.name for node in missing)
+    names = joined(", ", [ours(node.name) for node in missing])
     return Findings(
         nodes=nodes,
         primary=primary,
         present=tuple(n for n, count in zip(case.result.nodes, counts, strict=True) if count),
-        warnings=(f"{names}: it contains no voxel centre of the CT, so it has no segment",)
+        warnings=(said("{}: it contains no voxel centre of the CT, so it has no segment", names),)
         if missing
         else (),
         block=_around(block_of(nodes), block_of(primary)),

@@ -12,7 +12,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, Said, ours, said
 from aiene.export.case import ExportCase, SourceSeries
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
 from aiene.ingest.dicom.header_values import IDENTITY, NEEDED_UIDS, TYPE_2, identity_of, value_of
@@ -37,22 +37,28 @@ def check_source(source: SourceSeries) -> None:
     again = "export the series again from the archive"
     for keyword, word in NEEDED_UIDS.items():
         if any(not dataset.get(keyword) for dataset in source.datasets):
-            raise CaseError(f"the source images have no {word}, so nothing can be put in their place", again)
+            raise CaseError(
+                said("the source images have no {}, so nothing can be put in their place", ours(word)), again
+            )
         if any(not _DIGITS.fullmatch(str(dataset.get(keyword))) for dataset in source.datasets):
             raise CaseError(
-                f"the {word} of the source images is not valid, so nothing can refer to it", again
+                said("the {} of the source images is not valid, so nothing can refer to it", ours(word)),
+                again,
             )
     every = zip(source.datasets, source.frames, strict=True)
     different = len({(str(dataset.SOPInstanceUID), frame) for dataset, frame in every})
     if different < len(source.datasets):
         raise CaseError(
-            f"its {len(source.datasets)} source images have {different} different image UIDs, so they cannot "
-            "be told apart",
+            said(
+                "its {} source images have {} different image UIDs, so they cannot be told apart",
+                len(source.datasets),
+                different,
+            ),
             again,
         )
 
 
-def contradictions(source: SourceSeries) -> list[str]:
+def contradictions(source: SourceSeries) -> list[Said]:
     """What to warn of: images of one series that differ in what every object takes from the first of them."""
     words = {
         "FrameOfReferenceUID": "frames of reference",
@@ -63,7 +69,7 @@ def contradictions(source: SourceSeries) -> list[str]:
     with quiet():
         counts = {word: len({_shown(d, keyword) for d in source.datasets}) for keyword, word in words.items()}
     return [
-        f"the source images name {count} {word}: the objects take that of the first image"
+        said("the source images name {} {}: the objects take that of the first image", count, ours(word))
         for word, count in counts.items()
         if count > 1
     ]

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from aiene.csv_tables import probability_text
-from aiene.errors import CaseError
+from aiene.errors import CaseError, ours, said
 from aiene.export import identity
 from aiene.export.case import ExportCase, Findings, findings_of, planes
 from aiene.geometry.grid import Volume
@@ -152,7 +152,7 @@ def page(ct: Volume, nodes: npt.NDArray[Any], node: NodeResult, case: ExportCase
     mask = nodes == node.value
     if not mask.any():
         raise CaseError(
-            f"{node.name} lies outside the slices of the source series",
+            said("{} lies outside the slices of the source series", ours(node.name)),
             "give the complete series that the run was made from",
         )
     through = key_index(mask)

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from scipy import ndimage
 
-from aiene.errors import AieneError, CaseError, need
+from aiene.errors import AieneError, CaseError, need, said
 from aiene.export import codes
 from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, grid_of_facts, planes
 from aiene.export.identity import (
@@ -331,11 +331,11 @@ class Probabilities:
                 bundle = find_bundle(self._run.model)
             except AieneError as error:
                 raise CaseError(
-                    f"the run's bundle {self._run.model} is no longer installed", "install it again"
+                    said("the run's bundle {} is no longer installed", self._run.model), "install it again"
                 ) from error
             if bundle.sha256 != self._run.maker.bundle_sha256:
                 raise CaseError(
-                    f"the bundle {self._run.model} is not the one of the run",
+                    said("the bundle {} is not the one of the run", self._run.model),
                     "run the cases again with --overwrite",
                 )
             self._loaded = (
@@ -396,6 +396,6 @@ def _check_same(found: Volume, to_native: RigidTransform, labels: Volume) -> Non
     differ = np.count_nonzero(again.array != labels.array)
     if differ > _SHARE_OF_VOXELS * max(int(np.count_nonzero(labels.array)), 1):
         raise CaseError(
-            f"computed again, the network gives {differ} voxels another label than in the run",
+            said("computed again, the network gives {} voxels another label than in the run", differ),
             "run the case again with --keep-prepared --overwrite",
         )

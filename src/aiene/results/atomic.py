@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from aiene.errors import OutputError
+from aiene.errors import OutputError, os_reason, said
 
 try:
     import fcntl
@@ -70,8 +70,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fallback = (f"it cannot be written ({error.strerror or error})", None)
-        problem, remedy = fallback if error.errno is None else _REASONS.get(error.errno, fallback)
+        told = said("it cannot be written ({})", os_reason(error, str(error)))
+        problem, remedy = _REASONS.get(error.errno or 0, (told, None))
         raise OutputError(path, problem, remedy or _ELSEWHERE.get()) from error
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from aiene.errors import InputError, OutputError, UsageError
+from aiene.errors import InputError, OutputError, UsageError, file_name, joined, os_reason, ours, said
 from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
@@ -211,7 +211,7 @@ class RunStore:
                 content[file.name] = file.read_bytes()
             except OSError as error:
                 raise InputError(
-                    file, f"it cannot be read ({error.strerror})", "run the case again"
+                    file, said("it cannot be read ({})", os_reason(error)), "run the case again"
                 ) from error
         return content
 
@@ -228,7 +228,10 @@ class RunStore:
         records = list(self.records().values())
         if not records:
             raise UsageError(
-                f"{self.root.name}: there are no results of a run; name the results folder of aiene run."
+                said(
+                    "{}: there are no results of a run; name the results folder of aiene run.",
+                    file_name(self.root),
+                )
             )
         names = {case["case_id"] for record in records for case in record.get("cases", ())}
         if any("cases" not in record for record in records):
@@ -324,8 +327,12 @@ class RunStore:
             return
         changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
         raise UsageError(
-            f"{self.root.name} holds results of other settings (different: {', '.join(changed)}); "
-            "choose another folder with -o, or replace them with --overwrite."
+            said(
+                "{} holds results of other settings (different: {}); "
+                "choose another folder with -o, or replace them with --overwrite.",
+                file_name(self.root),
+                joined(", ", map(ours, changed)),
+            )
         )
 
     def _check_cases(self, case_ids: Iterable[str]) -> None:
@@ -350,8 +357,11 @@ class RunStore:
             return
         if others_at_work(self._rooms, self._room):
             raise UsageError(
-                f"another aiene run is active in {self.root.name}; wait until it has finished before "
-                "you use --overwrite."
+                said(
+                    "another aiene run is active in {}; wait until it has finished before "
+                    "you use --overwrite.",
+                    file_name(self.root),
+                )
             )
         for file in (*self._records(), *(self.root / name for name in _FILES)):
             self.owned.remove(file)
@@ -409,7 +419,11 @@ def transform_text(transform: RigidTransform) -> str:
     """The transform in the text form that ITK's readers take."""
     rotation = [repr(float(v)) for row in transform.rotation for v in row]
     translation = [repr(float(v)) for v in transform.translation]
-    return (
-        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
-        f"Parameters: {' '.join(rotation + translation)}\nFixedParameters: 0 0 0\n"
+    lines = (
+        "#Insight Transform File V1.0",
+        "#Transform 0",
+        "Transform: AffineTransform_double_3_3",
+        f"Parameters: {' '.join(rotation + translation)}",
+        "FixedParameters: 0 0 0",
     )
+    return "".join(f"{line}\n" for line in lines)
