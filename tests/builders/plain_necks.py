@@ -11,7 +11,7 @@ from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
 from aiene.preprocess.preprocess import Preparation, fixed_window
 from aiene.results.nifti import write_nifti
-from aiene.training.records import Pair, TrainingCrop
+from aiene.training.dataset import Pair, TrainingCrop
 
 GRID = Grid((24, 64, 64), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 

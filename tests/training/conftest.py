@@ -10,8 +10,8 @@ import pytest
 from aiene.models.bundle import default_folder, read_bundle
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
+from aiene.training.bundle import preparation_identity
 from aiene.training.dataset import find_pairs, prepared_crops
-from aiene.training.start import preparation_identity
 from builders.once import made_once
 
 SMALL = PhantomSettings(size=(70, 110, 110), spacing=(4.0, 2.4, 2.4), nodes=(2, 3), tilt_degrees=2.0)

@@ -29,7 +29,7 @@ from aiene.device import keep_freed_memory
 from aiene.errors import ModelError, OutputError, TrainingDataError
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.nifti import nifti_bytes
-from aiene.training.records import LABELS, Pair, read_crop
+from aiene.training.dataset import LABELS, Pair, read_crop
 
 DATASET: Final = "Dataset501_ENE"
 DATASET_ID: Final = 501
