@@ -282,6 +282,10 @@ class AtHand:
         """The result of some work on a case."""
         return work()
 
+    def briefly(self, case: Case, work: Callable[[], Result]) -> Result:
+        """The same, before the cases' turns."""
+        return work()
+
     def release(self, case: Case) -> None:
         """Nothing is taken away."""
 
@@ -367,6 +371,15 @@ class Supply(AtHand):
             if name in self._lost:
                 raise self._lost[name]
         return work()
+
+    def briefly(self, case: Case, work: Callable[[], Result]) -> Result:
+        """The same, before the cases' turns: its files are brought for this alone."""
+        try:
+            for _ in self.each([case]):
+                pass
+            return self.checked(case, work)
+        finally:
+            self.release(case)
 
     def release(self, case: Case) -> None:
         """Remove the files of a case that no other case is waiting for."""
@@ -513,12 +526,12 @@ class Home(NamedTuple):
     ----------
     source : where the input lies.
     results : where results go.
-    supply : brings the files of a case; None where they lie here.
+    supply : brings the files of each case.
     """
 
     source: Path
     results: Results
-    supply: Supply | None
+    supply: AtHand
 
 
 @contextmanager
@@ -554,7 +567,7 @@ def at_home(source: str, out: str, *, part: str = "", whole: bool = False) -> It
 
     results = Results(Place(out), work_of(out.rstrip("/"))) if is_url(out) else Results(None, Path(out))
     results.open()
-    here, supply = Path(source), None
+    here, supply = Path(source), AtHand()
     if is_url(source):
         # Nobody else's: a run takes files away when it has done with them.
         place = Place(source)

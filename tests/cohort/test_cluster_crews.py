@@ -25,8 +25,7 @@ from aiene.preprocess.preprocess import load_preparation
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.validate.measures import Predictor, measured
-from aiene.training.dataset import prepared_crops
-from aiene.training.records import Pair
+from aiene.training.dataset import Pair, prepared_crops
 from builders.risk_cohorts import drawn as drawn_cohort
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not see the tests

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from aiene.cohort import run_cohort
+from aiene.cohort import Progress, run_cohort
 from aiene.errors import InputError
 from aiene.ingest.case import Case, Refusal
 from aiene.ingest.find import find_cases
@@ -84,7 +85,7 @@ def filled(store: fsspec.AbstractFileSystem, folder: Path, root: str) -> Place:
     return Place(f"memory://{root}")
 
 
-def placeless(found: tuple[list[Case | Refusal], list[str]], root: Path) -> list[Any]:
+def placeless(found: tuple[Sequence[Case | Refusal], Sequence[str]], root: Path) -> list[Any]:
     def below(path: Path) -> Path:
         return path.relative_to(root)
 
@@ -179,6 +180,10 @@ def test_two_cases_share_a_file_until_both_are_done(
         assert mask.exists() is (case.case_id == "one")
 
 
+def size_of(case: Case) -> int:
+    return len(case.files[0].read_bytes())
+
+
 def test_an_object_that_goes_away_or_changes_costs_its_own_case_alone(
     memory: fsspec.AbstractFileSystem, tmp_path: Path
 ) -> None:
@@ -190,10 +195,10 @@ def test_an_object_that_goes_away_or_changes_costs_its_own_case_alone(
     cases = [case for case in find_cases(folder)[0] if isinstance(case, Case)]
     memory.rm_file("/in/a.nii")
     memory.pipe_file("/in/b.nii", b"other")
-    told = []
+    told: list[object] = []
     for case in supply.each(cases):
         try:
-            told.append(supply.checked(case, lambda case=case: len(case.files[0].read_bytes())))
+            told.append(supply.checked(case, partial(size_of, case)))
         except ObjectGoneError as error:
             told.append(str(error))
     said = "the object was removed or changed during the run; run the same command again."
@@ -254,21 +259,20 @@ def test_a_run_case_by_case_has_the_bytes_of_a_folder_and_is_taken_up_without_it
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes(), name
     brought: list[str] = []
     bring = Place.bring_one
-    monkeypatch.setattr(Place, "bring_one", lambda s, name, *a: (brought.append(name), bring(s, name, *a))[1])
+
+    def noted(place: Place, name: str, *words: Any) -> None:
+        brought.append(name)
+        bring(place, name, *words)
+
+    monkeypatch.setattr(Place, "bring_one", noted)
     for words["check_content"], names in (
         (False, []),
         (True, ["one/ct.nrrd", "three.nii.gz", "two/ct.nrrd"]),
     ):
         with at_home("memory://in", str(tmp_path / "out")) as home:
-            told: list[bool] = []
-            run_cohort(
-                home.source,
-                tmp_path / "out",
-                supply=home.supply,
-                on_case=lambda step, told=told: told.append(step.reused),
-                **words,
-            )
-        assert told == [True] * 3
+            reused: list[Progress] = []
+            run_cohort(home.source, tmp_path / "out", supply=home.supply, on_case=reused.append, **words)
+        assert [step.reused for step in reused] == [True] * 3
         assert sorted(brought) == names
 
 
