@@ -18,7 +18,7 @@ import os
 import platform
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -35,7 +35,7 @@ from aiene.errors import CaseError, ModelError, UsageError
 from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
-from aiene.parallel import Crew, InOrder, limit_threads, unless_ended
+from aiene.parallel import Crew, InOrder, Result, limit_threads, unless_ended
 from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks, preprocess_case
 from aiene.preprocess.preprocess import Preparation, load_preparation
 from aiene.preprocess.profile import Grade
@@ -199,7 +199,16 @@ def _peak_mb() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-class CaseWorkers:
+class _CasesInOrder(InOrder[Case, Result]):
+    """Cases worked on in processes of this machine, in order."""
+
+    def each(self, tasks: Iterable[Case]) -> Iterator[tuple[Case, Callable[[], Result]]]:
+        """Every case with a function that waits for what was made of it, or raises its error."""
+        for case, result in super().each(tasks):
+            yield case, partial(unless_ended, result)
+
+
+class CaseWorkers(_CasesInOrder[Made]):
     """Whole cases in `jobs` processes of this machine. A context manager: leaving it ends the processes.
 
     Parameters
@@ -210,23 +219,12 @@ class CaseWorkers:
     """
 
     def __init__(self, bundle: Bundle, order: Order, jobs: int, *, room: Path | None = None) -> None:
-        self._workers = InOrder(
+        super().__init__(
             partial(_make_here, order=order, bundle=bundle, room=room),
             lambda count: Crew(count, _start, (max(1, available_cores() // count),)),
             jobs=jobs,
             waiting=jobs * (1 + _AHEAD),
         )
-
-    def __enter__(self) -> CaseWorkers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._workers.__exit__()
-
-    def each(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Callable[[], Made]]]:
-        """Every case in order, with a function that waits for what was made of it, or raises its error."""
-        for case, result in self._workers.each(cases):
-            yield case, partial(unless_ended, result)
 
 
 def _start(threads: int) -> None:
@@ -411,7 +409,7 @@ _CASES_AHEAD = 1  # prepared cases that wait for the networks, beyond those in w
 _preparation: Preparation | None = None  # of a worker process, loaded once
 
 
-class Preparers:
+class Preparers(_CasesInOrder[PreprocessedCase]):
     """Prepares cases in order, `jobs` at a time. A context manager: leaving it ends the processes.
 
     Parameters
@@ -432,8 +430,8 @@ class Preparers:
         room: Path | None = None,
         registration: Grade = "exact",
     ) -> None:
-        self._masks, self._jobs, self._room = masks, jobs, room
-        self._workers = InOrder(
+        self._masks, self._room = masks, room
+        super().__init__(
             partial(_preprocess_here, masks=masks, room=room),
             lambda count: Crew(
                 count, _start_preparers, (bundle, registration, max(1, available_cores() // count))
@@ -442,20 +440,15 @@ class Preparers:
             waiting=jobs + _CASES_AHEAD,
         )
 
-    def __enter__(self) -> Preparers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._workers.__exit__()
-
-    def each(self, cases: Sequence[Case], preparation: Preparation) -> Iterator[tuple[Case, GetPreprocessed]]:
+    def prepared(
+        self, cases: Iterable[Case], preparation: Preparation
+    ) -> Iterator[tuple[Case, GetPreprocessed]]:
         """Every case with a function that waits for its preparation, or raises what that raised."""
-        if self._jobs == 1:
-            for case in cases:
-                yield case, partial(preprocess_case, case, preparation, self._masks, room=self._room)
+        if self._jobs > 1:
+            yield from self.each(cases)
             return
-        for case, result in self._workers.each(cases):
-            yield case, partial(unless_ended, result)
+        for case in cases:
+            yield case, partial(preprocess_case, case, preparation, self._masks, room=self._room)
 
 
 def _start_preparers(bundle: Bundle, registration: Grade, threads: int) -> None:

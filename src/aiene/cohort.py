@@ -456,7 +456,7 @@ class _Progressing:
             room=run.store.room,
             registration=run.settings.registration,
         ) as preparers:
-            for case, get_preprocessed in preparers.each(open_cases, preparation):
+            for case, get_preprocessed in preparers.prepared(open_cases, preparation):
                 self._attempt(case, partial(infer, get_preprocessed))
 
     def _work_there(

@@ -1,7 +1,6 @@
 """Inference of one case: read, preprocess, segment, split, classify, map back to the CT.
 
 `preprocess_case` needs no network and runs in other processes; `infer_case` runs where the networks are.
-`run_case` is both.
 """
 
 from __future__ import annotations
@@ -404,19 +403,6 @@ def _of_mask(at: PreprocessedCase, mask: Volume, told: FgLabels | None) -> _Mark
     native = mask.with_array(contours(mask.array, choice.nodes))
     on_crop = pull_labels(native, at.prepared.crop.grid, at.prepared.to_native)
     return _Marked(on_crop, native, choice)
-
-
-def run_case(
-    case: Case, preparation: Preparation, networks: Networks, settings: Settings, *, labels: dict[str, int]
-) -> tuple[CaseResult, CaseArrays]:
-    """The whole road of one case, in this process.
-
-    Raises
-    ------
-    InputError, CaseError : as `preprocess_case`.
-    """
-    at = preprocess_case(case, preparation, settings.masks)
-    return infer_case(at, networks, settings, labels=labels, midline_x=preparation.midline_x)
 
 
 def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:

@@ -183,6 +183,13 @@ def read_record(kind: type[Record], file: Path) -> Record | None:
         return None
 
 
+def done_record(kind: type[Record], file: Path, identity: str) -> Record | None:
+    """The record of a file if it is of this identity and not a failure; else None."""
+    record = read_record(kind, file)
+    done = record is not None and record.status == "ok" and record.identity == identity
+    return record if done else None
+
+
 def newest_summary(folder: Path) -> dict[str, Any]:
     """The newest `benchmark_summary_<time>.json` of a folder.
 

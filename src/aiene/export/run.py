@@ -249,9 +249,10 @@ def make_objects(case: ExportCase, kinds: Sequence[Kind], probabilities: GivePro
     if "dicom-seg-fractional" in kinds:
         _add_fractional(made, probabilities)
     if found.names:
-        shown = _shown(case, found)
+        shown = replace(case, result=replace(case.result, nodes=found.present))  # those that hold a voxel
         if "rtstruct" in kinds:
-            _add_structures(made, shown)
+            structures = rtstruct.build(shown)
+            _add(made, "rtstruct", structures, lambda content: check_rtstruct(content, shown, found))
         if "secondary-capture" in kinds:
             _add_captures(made, shown)
     return made
@@ -271,21 +272,12 @@ def _add_fractional(made: Objects, probabilities: GiveProbabilities) -> None:
         _add(made, "dicom-seg-fractional", dataset, lambda c: check_fractional(c, made.case, stored))
 
 
-def _add_structures(made: Objects, shown: ExportCase) -> None:
-    _add(made, "rtstruct", rtstruct.build(shown), lambda content: check_rtstruct(content, shown, made.found))
-
-
 def _add_captures(made: Objects, shown: ExportCase) -> None:
     pages: list[Any] = secondary_capture.build(shown)
     for number, page in enumerate(pages, start=1):
         content = encoded(page)
         check_identity(parsed(content), shown)
         made.files[f"capture-{number:02d}.dcm"] = content
-
-
-def _shown(case: ExportCase, found: Findings) -> ExportCase:
-    """The case without the nodes that hold no voxel."""
-    return replace(case, result=replace(case.result, nodes=found.present))
 
 
 @dataclass(frozen=True)

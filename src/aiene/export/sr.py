@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -37,15 +36,6 @@ from aiene.results.records import NodeResult
 SERIES_NUMBER: Final = 9002
 PATIENT: Final = "Patient"
 """Tracking identifier of the group that speaks of the whole patient."""
-
-
-@dataclass(frozen=True)
-class AxialLengths:
-    """Long and short axis of a node's contour in mm, and how they were measured."""
-
-    long_mm: float
-    short_mm: float
-    method: Code
 
 
 def build(case: ExportCase, found: Findings, segmentation: Dataset | None) -> Dataset:
@@ -88,8 +78,8 @@ def build(case: ExportCase, found: Findings, segmentation: Dataset | None) -> Da
     return made
 
 
-def lengths(case: ExportCase, mask: npt.NDArray[np.bool_]) -> AxialLengths | None:
-    """The axes of a node's contour, on the source slices.
+def lengths(case: ExportCase, mask: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Long and short axis of a node's contour on the source slices, in mm (`codes.AXES_OF_MASK`).
 
     Parameters
     ----------
@@ -99,9 +89,7 @@ def lengths(case: ExportCase, mask: npt.NDArray[np.bool_]) -> AxialLengths | Non
     -------
     None where the node holds no voxel of the CT.
     """
-    if not mask.any():
-        return None
-    return AxialLengths(*axial_axes(mask, case.source.grid.spacing), codes.AXES_OF_MASK)
+    return axial_axes(mask, case.source.grid.spacing) if mask.any() else None
 
 
 def volume_mm3(mask: npt.NDArray[np.bool_], case: ExportCase) -> float:
@@ -204,8 +192,8 @@ def _node(hd: Any, case: ExportCase, found: Findings, node: NodeResult, segmenta
     axes = lengths(case, mask)
     if axes is not None:
         measurements += [
-            _measured(hd, codes.LONG_AXIS, axes.long_mm, codes.MILLIMETRE, axes.method),
-            _measured(hd, codes.SHORT_AXIS, axes.short_mm, codes.MILLIMETRE, axes.method),
+            _measured(hd, axis, mm, codes.MILLIMETRE, codes.AXES_OF_MASK)
+            for axis, mm in zip((codes.LONG_AXIS, codes.SHORT_AXIS), axes, strict=True)
         ]
     for of, probability in ((codes.ENE, node.ene), (codes.POSITIVITY, node.pos)):
         if probability is not None:

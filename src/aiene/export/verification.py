@@ -245,8 +245,8 @@ def _check_sizes(group: Dataset | None, node: NodeResult, case: ExportCase, foun
     verdict = _items(group, codes.ENE_VERDICT.value)
     wanted = {
         codes.VOLUME.value: count * case.nodes.grid.voxel_volume_mm3 if count else node.contour_mm3,
-        codes.LONG_AXIS.value: None if axes is None else axes.long_mm,
-        codes.SHORT_AXIS.value: None if axes is None else axes.short_mm,
+        codes.LONG_AXIS.value: None if axes is None else axes[0],
+        codes.SHORT_AXIS.value: None if axes is None else axes[1],
     }
     told = {concept: _number(group, concept) for concept in wanted}
     if any(not _alike(told[concept], wanted[concept]) for concept in wanted):

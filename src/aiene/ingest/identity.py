@@ -33,7 +33,6 @@ from aiene.ingest.dicom.stack import group, lay_out
 from aiene.ingest.discovery import Place
 
 Timepoint = Literal["auto", "first", "latest"]
-TIMEPOINTS: Final = ("auto", "first", "latest")
 
 _NO_ID: Final = "no-id-"
 """Beginning of what stands for a PatientID that is not there (`dicom.header`)."""

@@ -342,12 +342,8 @@ def query(modality: str, date: str | None, description: str | None) -> Wanted:
         )
     if date and (not _DATE.fullmatch(date) or not re.search(r"\d", date)):
         raise UsageError(f"--date {date}: give YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD.")
-    filters = [("ModalitiesInStudy", modality)]
-    if date:
-        filters.append(("StudyDate", date))
-    if description:
-        filters.append(("StudyDescription", description))
-    return Wanted(tuple(filters))
+    more = (("StudyDate", date), ("StudyDescription", description))
+    return Wanted((("ModalitiesInStudy", modality), *((key, value) for key, value in more if value)))
 
 
 CSV: Final = "pull.csv"

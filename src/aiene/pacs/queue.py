@@ -299,10 +299,6 @@ class Queue:
             self.move(row["study"], "failed", expected=("sent",), reason=reason)
         return str(row["study"])
 
-    def sent_objects(self) -> list[dict[str, Any]]:
-        """Every object that an archive has taken."""
-        return [dict(row) for row in self._rows("SELECT * FROM sent ORDER BY at")]
-
     # figures that only grow
 
     def count(self, name: str, value: float = 1) -> None:

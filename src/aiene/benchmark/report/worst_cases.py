@@ -118,21 +118,14 @@ class Scene(NamedTuple):
     pixel: tuple[float, float]
 
 
-class WorstCases(NamedTuple):
-    """The chart of a model and the cases of which there is no picture, as (case, reason)."""
-
-    chart: Figure | None
-    without: tuple[tuple[str, str], ...]
+WorstCases = tuple[Figure | None, list[tuple[str, str]]]
+"""The chart of a model and the cases of which there is no picture, as (case, reason)."""
 
 
 def worst_of(source: Source, model: str, name: str, count: int = EACH) -> list[Worst]:
     """The cases of a model with the lowest Dice of a label, the lowest first."""
-    column = f"dice_{name}"
-    found = [
-        Worst(row["case_id"], dice)
-        for row in source.rows_of(model)
-        if (dice := value(row, column)) is not None
-    ]
+    rows = source.rows_of(model)
+    found = [Worst(r["case_id"], dice) for r in rows if (dice := value(r, f"dice_{name}")) is not None]
     return sorted(found, key=lambda one: (one.dice, one.case_id))[:count]
 
 
@@ -161,7 +154,7 @@ def worst_cases(source: Source, name: str) -> dict[str, WorstCases]:
     for model, cases in chosen.items():
         drawn = [scenes[model, one.case_id] for one in cases if (model, one.case_id) in scenes]
         chart = _chart(model, keys[model], name, drawn) if drawn else None
-        result[model] = WorstCases(chart, tuple(without[model]))
+        result[model] = chart, without[model]
     return result
 
 

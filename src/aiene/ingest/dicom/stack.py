@@ -320,13 +320,11 @@ class Layout:
     affine : 4 x 4, from indices (slice, row, column, 1) to LPS mm; sheared where the gantry was tilted.
     tilt_degrees : angle between the slices' normal and the line through their first pixels; 0 where that
         moves no voxel by more than half a voxel.
-    uneven_mm : largest distance of a slice from its place on the lattice.
     """
 
     places: tuple[tuple[Frame, ...], ...]
     affine: Matrix
     tilt_degrees: float
-    uneven_mm: float
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -385,9 +383,7 @@ def lay_out(group: Group, where: Path) -> Layout:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, column * spacing[0], row * spacing[1]
     affine[:3, 3] = first
     check_spacing(where, [float(np.linalg.norm(step)), *spacing])
-    return Layout(
-        tuple(places), affine, _tilt(affine, places, where), float(np.linalg.norm(off, axis=1).max())
-    )
+    return Layout(tuple(places), affine, _tilt(affine, places, where))
 
 
 def _axes(group: Group, where: Path) -> tuple[Matrix, Matrix]:
