@@ -508,7 +508,7 @@ class _Progressing:
         """Infer one case; a failure becomes a row."""
         result, arrays = attempt(
             partial(self._run.supply.checked, case, work),
-            lambda error: (_failure(case, error.told), None),
+            lambda error: (_failed(case, error.told), None),
             log=log,
             what=f"case {len(self._results) + 1} of the run",
             shown=self._shown.error,
@@ -531,11 +531,13 @@ class _Progressing:
             return
         except OutputError as error:
             if concerns_one_file(error):
-                self._tell(_unwritten(result, error), reused=False, unwritten=True)
+                problem, remedy = ours(error.problem), ours(error.remedy)
+                reason = said("its results cannot be written: {}; {}.", problem, remedy)
+                self._tell(_failed(result, reason), reused=False, unwritten=True)
                 return
             left = len(self._cases) - len(self._results)
-            problem = said("{}, and {} of {} cases are not done", ours(error.problem), left, len(self._cases))
-            raise OutputError(error.path, problem, error.remedy) from error
+            told = said("{}, and {} of {} cases are not done", ours(error.problem), left, len(self._cases))
+            raise OutputError(error.path, told, error.remedy) from error
         self._tell(result, reused=False)
 
     def _tell(self, result: CaseResult, *, reused: bool, unwritten: bool = False) -> None:
@@ -560,19 +562,8 @@ class _Progressing:
         return now == before.facts.get("content_sha256")
 
 
-def _failure(case: Case, reason: str) -> CaseResult:
+def _failed(case: Case | CaseResult, reason: str) -> CaseResult:
     return CaseResult(case.case_id, "failed", reason, warnings=case.warnings, notes=case.notes)
-
-
-def _unwritten(result: CaseResult, error: OutputError) -> CaseResult:
-    """The row of a case whose folder cannot be written."""
-    return _failed(
-        result, said("its results cannot be written: {}; {}.", ours(error.problem), ours(error.remedy))
-    )
-
-
-def _failed(result: CaseResult, reason: str) -> CaseResult:
-    return CaseResult(result.case_id, "failed", reason, warnings=result.warnings, notes=result.notes)
 
 
 def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | None) -> None:
