@@ -9,12 +9,11 @@ two draw different random numbers, so that neither can replace the other without
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import ArrayLike
 from scipy import stats
 
 from aiene.errors import UsageError
@@ -26,7 +25,6 @@ from aiene.stats.records import (
     Ints,
     NotEstimableError,
     check_fraction,
-    check_groups,
     missing,
 )
 
@@ -42,21 +40,9 @@ _AT_ONCE = 2_000_000
 """Weights held in memory at a time."""
 
 
-def resample_indices(n: int, number: int, seed: int, strata: Ints | None = None) -> Ints:
-    """Patients (n,) of the resample of this number, rising; each depends on seed and number alone.
-
-    Parameters
-    ----------
-    strata : (n,) numbers; each keeps its size.
-    """
-    rng = np.random.default_rng([seed, number])
-    if strata is None:
-        return np.sort(rng.integers(0, n, n))
-    parts = []
-    for layer in np.unique(strata):
-        members = np.flatnonzero(strata == layer)
-        parts.append(members[rng.integers(0, members.size, members.size)])
-    return np.sort(np.concatenate(parts))
+def resample_indices(n: int, number: int, seed: int) -> Ints:
+    """Patients (n,) of the resample of this number, rising; each depends on seed and number alone."""
+    return np.sort(np.random.default_rng([seed, number]).integers(0, n, n))
 
 
 def resample_counts(
@@ -112,6 +98,23 @@ def percentile_difference(value: float, replicates: Floats, confidence: float) -
     return Difference(*interval, min(1.0, 2.0 * (beyond + 1) / (finite.size + 1)))
 
 
+def percentiles(
+    at_data: Mapping[str, float],
+    replicates: Mapping[str, Floats],
+    compare: Sequence[tuple[str, str]],
+    confidence: float,
+) -> tuple[dict[str, Interval], dict[str, Difference]]:
+    """`percentile` of each score, and `percentile_difference` of each pair (old, new) by `new - old`."""
+    values = {name: percentile(at_data[name], replicates[name], confidence) for name in at_data}
+    differences = {
+        f"{new} - {old}": percentile_difference(
+            at_data[new] - at_data[old], replicates[new] - replicates[old], confidence
+        )
+        for old, new in compare
+    }
+    return values, differences
+
+
 def _says_nothing(value: float, finite: Floats) -> bool:
     return bool(value != 0 and np.ptp(finite) <= _SAME * max(abs(value), 1.0))
 
@@ -128,13 +131,10 @@ class Bootstrap:
     n_failed : resamples with a NaN.
     """
 
-    names: tuple[str, ...]
     values: dict[str, Interval]
     std_error: dict[str, float]
     replicates: Floats
-    n_boot: int
     n_failed: int
-    seed: int
 
 
 def bootstrap(
@@ -145,7 +145,6 @@ def bootstrap(
     n_boot: int = 1000,
     seed: int = 1,
     confidence: float = 0.95,
-    strata: ArrayLike | None = None,
     on_progress: OnProgress | None = None,
 ) -> Bootstrap:
     """Resample patients and repeat a statistic.
@@ -155,7 +154,6 @@ def bootstrap(
     statistic : from patient numbers, with repeats, to one number for each name; a `NotEstimableError` or NaN
         is a failed resample and counted.
     n : number of patients.
-    strata : (n,) labels; each keeps its size in every resample.
 
     Raises
     ------
@@ -167,26 +165,22 @@ def bootstrap(
     Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
     check_boot(n_boot)
-    layers = None if strata is None else check_groups(strata, n)[0]
     at_data = np.asarray(statistic(np.arange(n)), dtype=np.float64)
     if at_data.shape != (len(names),):
         raise UsageError(f"the statistic gives {at_data.size} numbers for {len(names)} names.")
     replicates = np.full((n_boot, len(names)), np.nan)
     for number in range(n_boot):
-        replicates[number] = attempt(statistic, resample_indices(n, number, seed, layers), len(names))
+        replicates[number] = attempt(statistic, resample_indices(n, number, seed), len(names))
         if on_progress is not None:
             on_progress(number + 1, n_boot)
     return Bootstrap(
-        names=tuple(names),
         values={
             name: percentile(at_data[place], replicates[:, place], confidence)
             for place, name in enumerate(names)
         },
         std_error={name: spread(replicates[:, place]) for place, name in enumerate(names)},
         replicates=replicates,
-        n_boot=n_boot,
         n_failed=int((~np.isfinite(replicates)).any(axis=1).sum()),
-        seed=seed,
     )
 
 

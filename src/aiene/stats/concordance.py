@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
+from aiene.stats.bootstrap import OnProgress, percentiles, resample_counts
 from aiene.stats.records import (
     Difference,
     Floats,
@@ -50,7 +50,7 @@ class PairCounts(NamedTuple):
 
 def pair_counts(time: Floats, event: Ints, risk: Floats) -> PairCounts:
     """Count, for each event, those who outlive it with a lower and with an equal score: O(n log n)."""
-    moment = _ranks(time)
+    moment = np.unique(time, return_inverse=True)[1]
     key = -(2 * moment - event)  # at one time censored patients come before events
     _, risk_rank = np.unique(risk, return_inverse=True)
     order = np.lexsort((-risk_rank, key))
@@ -107,46 +107,26 @@ def stratified_c(time: Floats, event: Ints, risk: Floats, strata: Ints | None) -
     return won / comparable if comparable else float("nan")
 
 
-def _ranks(values: Floats) -> Ints:
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
-
-
 def _earlier_and_less(values: Ints) -> Ints:
     """For each place of a sequence how many earlier places hold a smaller value.
 
-    The places are sorted by value (of equal ones the later first, so that they do not count), then split by
-    the bits of the place from the highest down: at each bit an upper place counts the lower ones met before
-    it.
+    Blocks of twice the size at a time are sorted: an upper half counts what of its lower half is smaller.
     """
     n = values.size
-    counts = np.zeros(n, dtype=np.int64)
-    places = np.lexsort((-np.arange(n), values))
-    for bit in range(max(n - 1, 0).bit_length() - 1, -1, -1):
-        is_lower = (places >> bit) & 1 == 0
-        block = places >> (bit + 1)
-        met = np.cumsum(is_lower)
-        starts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
-        before = np.concatenate([[0], met])[starts]
-        lengths = np.diff(np.concatenate([starts, [n]]))
-        met = met - np.repeat(before, lengths)
-        upper = ~is_lower
-        counts[places[upper]] += met[upper]
-        # a stable split of each block by the bit keeps the order of values within the halves
-        half = np.repeat(starts, lengths) + np.where(
-            is_lower,
-            met - 1,
-            np.repeat(np.add.reduceat(is_lower, starts), lengths) + _met_upper(upper, starts, lengths),
-        )
-        split = np.empty_like(places)
-        split[half] = places
-        places = split
-    return counts
-
-
-def _met_upper(upper: np.ndarray, starts: Ints, lengths: Ints) -> Ints:
-    met = np.cumsum(upper)
-    before = np.concatenate([[0], met])[starts]
-    return np.asarray(met - np.repeat(before, lengths) - 1)
+    size = 1 << max(n - 1, 0).bit_length()
+    ranks = np.unique(values, return_inverse=True)[1]
+    key = np.concatenate([ranks, np.full(size - n, n)])
+    counts, places, half = np.zeros(size, dtype=np.int64), np.arange(size), 1
+    while half < size:
+        lower, upper = np.split(places.reshape(-1, 2, half), 2, axis=1)
+        apart = (n + 1) * np.arange(size // (2 * half))[:, None]  # so that one search serves all blocks
+        below = np.searchsorted((key[lower[:, 0]] + apart).ravel(), key[upper[:, 0]] + apart)
+        counts[upper[:, 0]] += below - half * np.arange(size // (2 * half))[:, None]
+        half *= 2
+        blocks = places.reshape(-1, half)
+        order = np.argsort(key[blocks], axis=1, kind="stable")
+        places = np.take_along_axis(blocks, order, axis=1).ravel()
+    return counts[:n]
 
 
 Kind = Literal["harrell", "uno"]
@@ -159,7 +139,6 @@ def uno_c(
     risk: ArrayLike,
     *,
     tau: float | None = None,
-    train: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> float:
     """Uno's C: pairs weighted by 1 / G(T-)^2, so that it does not depend on who was censored when.
 
@@ -169,7 +148,6 @@ def uno_c(
     ----------
     time, event, risk : (n,) see `harrell_c`.
     tau : only events before this time count; None takes all.
-    train : time and event of the patients that give the censoring curve G; the same patients if None.
 
     Raises
     ------
@@ -182,12 +160,11 @@ def uno_c(
     """
     times, codes = check_outcome(time, event)
     scores = check_scores(risk, times.size)
-    source = (times, codes) if train is None else check_outcome(*train)
     limit = np.inf if tau is None else float(check_horizons(tau)[0])
     counts = pair_counts(times, codes, scores)
     counted = times[counts.who] < limit
     at_event = times[counts.who[counted]]
-    g = step(*censoring_steps(source[0], source[1]), at_event, 1.0, left=True)
+    g = step(*censoring_steps(times, codes), at_event, 1.0, left=True)
     useful = counts.outliving[counted] > 0
     if (g[useful] <= 0).any():
         raise NotEstimableError("no patient is followed up to the last events", "set an earlier tau")
@@ -214,13 +191,9 @@ class Concordances:
     n_failed : resamples in which no pair could be compared.
     """
 
-    kind: Kind
-    tau: float | None
     values: dict[str, Interval]
     differences: dict[str, Difference]
-    n_boot: int
     n_failed: int
-    seed: int
 
 
 def concordance(
@@ -261,20 +234,8 @@ def concordance(
     }
     limit = np.inf if kind == "harrell" or tau is None else float(check_horizons(tau)[0])
     replicates = _replicates(times, codes, scores, kind, limit, n_boot, seed, on_progress)
-    return Concordances(
-        kind=kind,
-        tau=None if kind == "harrell" else tau,
-        values={name: percentile(at_data[name], replicates[name], confidence) for name in scores},
-        differences={
-            f"{new} - {old}": percentile_difference(
-                at_data[new] - at_data[old], replicates[new] - replicates[old], confidence
-            )
-            for old, new in compare
-        },
-        n_boot=n_boot,
-        n_failed=int((~np.isfinite(np.stack(list(replicates.values())))).any(axis=0).sum()),
-        seed=seed,
-    )
+    failed = int((~np.isfinite(np.stack(list(replicates.values())))).any(axis=0).sum())
+    return Concordances(*percentiles(at_data, replicates, compare, confidence), failed)
 
 
 def check_compared(scores: Mapping[str, object], compare: Sequence[tuple[str, str]]) -> None:

@@ -285,7 +285,7 @@ def simex(
     if not variance > 0:
         raise NotEstimableError("the error of the count is too large for SIMEX", "read the multiple draws")
     error = variance**0.5
-    width = normal_quantile(0.5 + confidence / 2) * error
+    width = normal_quantile(confidence) * error
     low, high = np.exp([coef - width, coef + width])
     return Corrected(float(np.exp(coef)), float(low), float(high), coef, error)
 

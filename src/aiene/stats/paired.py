@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,9 @@ from aiene.stats.bootstrap import (
 )
 from aiene.stats.records import Estimate, Floats, missing
 from aiene.stats.roc import as_floats
-from aiene.stats.tests import holm
 
 Scores = Mapping[str, Sequence[float | None]]
 
-Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
 _ALL_FLIPS_TO = 13
 """Patients up to which every pattern of signs is tried."""
 
@@ -105,24 +103,6 @@ class Paired:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A model against the reference.
-
-    Parameters
-    ----------
-    p_holm : of the permutation test, corrected for all models of the family.
-    verdict : `better` or `worse` only where `p_holm` is under the level; else `no difference shown`,
-        or `not comparable` where there is no test.
-    """
-
-    model: str
-    reference: str
-    paired: Paired
-    p_holm: float | None
-    verdict: Verdict
-
-
 def paired(
     first: Sequence[float | None],
     second: Sequence[float | None],
@@ -169,48 +149,6 @@ def paired(
     )
 
 
-def compare_with_reference(
-    scores: Scores,
-    reference: str,
-    patients: Sequence[str] | None = None,
-    *,
-    higher_is_better: bool | None = True,
-    alpha: float = 0.05,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[Comparison, ...]:
-    """Every other model against the reference, with Holm's correction over the permutation tests.
-
-    Parameters
-    ----------
-    scores : of each model, in one order of cases.
-    reference : one of the models.
-
-    Raises
-    ------
-    UsageError : the reference is not among the models, or the scores do not fit together.
-    """
-    if reference not in scores:
-        raise UsageError(f"{reference} is not among the models ({', '.join(scores)}).")
-    others = [model for model in scores if model != reference]
-    found = [
-        paired(
-            scores[model],
-            scores[reference],
-            patients,
-            higher_is_better=higher_is_better,
-            resamples=resamples,
-            seed=seed,
-        )
-        for model in others
-    ]
-    corrected = holm([one.permutation_p for one in found])
-    return tuple(
-        Comparison(model, reference, one, p, _verdict(one, p, higher_is_better, alpha))
-        for model, one, p in zip(others, found, corrected, strict=True)
-    )
-
-
 def sign_flip_p(differences: npt.ArrayLike, *, seed: int = 0) -> float:
     """Two-sided p of the mean difference when each patient's sign could as well be the other.
 
@@ -246,15 +184,6 @@ def _rounded(difference: Floats, values: Floats) -> Floats:
     scale = float(np.abs(values).max()) or 1.0
     rounded: Floats = np.round(difference / scale, 12) * scale
     return rounded
-
-
-def _verdict(one: Paired, p: float | None, higher_is_better: bool | None, alpha: float) -> Verdict:
-    gap = one.mean_difference.value
-    if p is None or gap is None:
-        return "not comparable"
-    if p >= alpha or gap == 0:
-        return "no difference shown"
-    return "better" if (gap > 0) == (higher_is_better is True) else "worse"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError, need
 from aiene.stats.records import (
+    EVENT,
     Floats,
     Ints,
     NotEstimableError,
@@ -23,6 +24,7 @@ from aiene.stats.records import (
     check_groups,
     check_outcome,
     check_several,
+    check_strata,
     chi2_tail,
     two_sided,
 )
@@ -190,9 +192,8 @@ def log_rank_trend(
 
 
 def _strata(strata: ArrayLike | None, n: int) -> Ints:
-    if strata is None:
-        return np.zeros(n, dtype=np.int64)
-    return check_groups(strata, n)[0]
+    layers = check_strata(strata, n)
+    return np.zeros(n, dtype=np.int64) if layers is None else layers
 
 
 def _sums(time: Floats, event: Ints, place: Ints, k: int, strata: Ints) -> _Sums:
@@ -296,10 +297,9 @@ def gray_test(
     group: ArrayLike,
     *,
     order: Sequence[Any] | None = None,
-    cause: int = 1,
     strata: ArrayLike | None = None,
 ) -> Gray:
-    """Test whether k groups have the same cumulative incidence of a cause.
+    """Test whether k groups have the same cumulative incidence of the event.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ def gray_test(
     Raises
     ------
     UsageError : see `check_outcome`, `check_groups`.
-    NotEstimableError : one group, or no event of the cause that could tell them apart.
+    NotEstimableError : one group, or no event that could tell them apart.
 
     References
     ----------
@@ -319,12 +319,12 @@ def gray_test(
     times, codes = check_outcome(time, state, competing=True)
     place, names = check_groups(group, times.size, order)
     check_several(names, "Gray's test")
-    statistic, p = _gray(times, codes, place, cause, _strata(strata, times.size))
+    statistic, p = _gray(times, codes, place, _strata(strata, times.size))
     return Gray(statistic, len(names) - 1, p, names)
 
 
 def gray_pairwise(
-    time: ArrayLike, state: ArrayLike, group: ArrayLike, *, order: Sequence[Any] | None = None, cause: int = 1
+    time: ArrayLike, state: ArrayLike, group: ArrayLike, *, order: Sequence[Any] | None = None
 ) -> tuple[Pair, ...]:
     """Gray's test of each two groups, with Holm's correction; NaN where two cannot be told apart.
 
@@ -339,14 +339,14 @@ def gray_pairwise(
     def one(first: int, second: int) -> tuple[float, float]:
         chosen = (place == first) | (place == second)
         two = (place[chosen] == second).astype(np.int64)
-        return _gray(times[chosen], codes[chosen], two, cause, np.zeros(two.size, np.int64))
+        return _gray(times[chosen], codes[chosen], two, np.zeros(two.size, np.int64))
 
     return pairwise(names, one)
 
 
-def _gray(time: Floats, state: Ints, place: Ints, cause: int, strata: Ints) -> tuple[float, float]:
+def _gray(time: Floats, state: Ints, place: Ints, strata: Ints) -> tuple[float, float]:
     comprisk = need("comprisk", extra="risk", purpose="Gray's test")
-    if not (state == cause).any():
+    if not (state == EVENT).any():
         raise NotEstimableError("no event of this cause happened", "choose another endpoint or more patients")
     k = int(place.max()) + 1
     score, covariance = np.zeros(k), np.zeros((k, k))
@@ -355,9 +355,9 @@ def _gray(time: Floats, state: Ints, place: Ints, cause: int, strata: Ints) -> t
     for layer in np.unique(strata):
         rows = order[strata[order] == layer]
         groups = np.unique(place[rows])
-        if groups.size < 2 or not (state[rows] == cause).any():
+        if groups.size < 2 or not (state[rows] == EVENT).any():
             continue  # says nothing of a difference
-        part = comprisk.gray_test(time[rows], state[rows], place[rows], cause=cause)
+        part = comprisk.gray_test(time[rows], state[rows], place[rows], cause=EVENT)
         whole = np.vstack([np.eye(groups.size - 1), -np.ones(groups.size - 1)])  # scores sum to 0
         score[groups] += whole @ part.score
         covariance[np.ix_(groups, groups)] += whole @ part.var @ whole.T
