@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aiene.stats.bootstrap import resample_counts, resample_indices
 from aiene.stats.clinical_utility import decision_curve
 from aiene.stats.competing_risks import cumulative_incidence
-from aiene.stats.concordance import _Dense, _Sparse, concordance, harrell_c, uno_c
+from aiene.stats.concordance import _Pairs, concordance, harrell_c, uno_c
 from aiene.stats.cox import _Problem, cox, firth
 from aiene.stats.cox_model import Resampling, derivatives, fit_cox, nested_lrt, risk_sets
 from aiene.stats.proportional_hazards import proportional_hazards, schoenfeld
@@ -267,23 +267,25 @@ def test_c_counts_every_pair_that_brute_force_counts(patients: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["harrell", "uno"])
-def test_bootstrapped_c_is_that_of_each_resample_by_two_roads(kind: Any) -> None:
+def test_bootstrapped_c_is_that_of_each_resample(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     table = simulated(70, 21).round({"time": 1})
     time, event, x = (table[name].to_numpy() for name in ("time", "state", "x"))
     scores = {"x": x, "rounded": np.round(x)}
     limit = 4.0 if kind == "uno" else np.inf
     counts = np.concatenate(list(resample_counts(70, 12, 4)), axis=1)
-    dense = _Dense(time, event, scores, kind, limit).chunk(counts)
-    sparse = _Sparse(time, event, scores, kind, limit).chunk(counts)
+    whole = _Pairs(time, event, scores, kind, limit).chunk(counts)
+    monkeypatch.setattr("aiene.stats.concordance._AT_ONCE", 500)
+    parts = _Pairs(time, event, scores, kind, limit)
+    assert len(parts._parts) > 2
     for name, risk in scores.items():
-        assert dense[name] == pytest.approx(sparse[name], abs=1e-12)
+        assert whole[name] == pytest.approx(parts.chunk(counts)[name], abs=1e-12)
         for number in range(12):
             i = resample_indices(70, number, 4)
             if kind == "harrell":
                 expected = harrell_c(time[i], event[i], risk[i]).c
             else:
                 expected = uno_c(time[i], event[i], risk[i], tau=4.0)
-            assert dense[name][number] == pytest.approx(expected, abs=1e-12)
+            assert whole[name][number] == pytest.approx(expected, abs=1e-12)
 
 
 def test_bootstrapped_auc_is_that_of_each_resample() -> None:

@@ -237,35 +237,49 @@ def cluster_bootstrap(
     ------
     UsageError : the clusters are not one for each row.
     """
+    return drawn_estimate(
+        statistic,
+        n,
+        clusters,
+        resamples=resamples,
+        seed=seed,
+        confidence=confidence,
+        of_difference=of_difference,
+    )[0]
+
+
+def drawn_estimate(
+    statistic: Statistic,
+    n: int,
+    clusters: Sequence[str] | None,
+    *,
+    resamples: int,
+    seed: int,
+    confidence: float = 0.95,
+    of_difference: bool = False,
+) -> tuple[Estimate, Floats]:
+    """`cluster_bootstrap`, and the statistic of each resample where it is defined; none where too few are."""
+    none = np.zeros(0)
     if n == 0:
-        return missing("no observations")
-    value, draws, count = bootstrap_draws(statistic, n, clusters, resamples=resamples, seed=seed)
-    if not np.isfinite(value):
-        return missing("it is undefined for these observations", count)
-    if count < 2:
-        return Estimate(value, reason="one patient only, so no interval", n=count)
-    good = draws[np.isfinite(draws)]
-    if good.size < resamples / 2:
-        reason = f"undefined in {resamples - good.size} of {resamples} resamples, so no interval"
-        return Estimate(value, reason=reason, n=count)
-    if not (of_difference and value == 0) and np.ptp(good) <= _SAME * max(abs(value), 1.0):
-        return Estimate(value, reason="every resample gives the same value, so no interval", n=count)
-    tail = expanded_tail(count, confidence)
-    low, high = (float(v) for v in np.quantile(good, [tail, 1 - tail]))
-    return Estimate(value, low, high, n=count)
-
-
-def bootstrap_draws(
-    statistic: Statistic, n: int, clusters: Sequence[str] | None, *, resamples: int, seed: int
-) -> tuple[float, Floats, int]:
-    """A statistic over all rows and over each resample of whole patients (none for one), and the patients."""
+        return missing("no observations"), none
     codes, count = cluster_codes(n, clusters)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(np.ones((1, n)))[0])
-        if count < 2 or not np.isfinite(value):
-            return value, np.zeros(0), count
+        if not np.isfinite(value):
+            return missing("it is undefined for these observations", count), none
+        if count < 2:
+            return Estimate(value, reason="one patient only, so no interval", n=count), none
         blocks = drawn_weights(codes, count, resamples=resamples, seed=seed)
-        return value, np.concatenate([statistic(weights) for weights in blocks]), count
+        draws = np.concatenate([statistic(weights) for weights in blocks])
+    good = draws[np.isfinite(draws)]
+    if good.size < resamples / 2:
+        reason = f"undefined in {resamples - good.size} of {resamples} resamples, so no interval"
+        return Estimate(value, reason=reason, n=count), none
+    if not (of_difference and value == 0) and np.ptp(good) <= _SAME * max(abs(value), 1.0):
+        return Estimate(value, reason="every resample gives the same value, so no interval", n=count), good
+    tail = expanded_tail(count, confidence)
+    low, high = (float(v) for v in np.quantile(good, [tail, 1 - tail]))
+    return Estimate(value, low, high, n=count), good
 
 
 def one_sided_p(draws: Floats, bound: float, patients: int) -> float:
@@ -276,7 +290,7 @@ def one_sided_p(draws: Floats, bound: float, patients: int) -> float:
 
     Parameters
     ----------
-    draws : of `bootstrap_draws`, finite, of two patients or more.
+    draws : of `drawn_estimate`, of two patients or more.
     """
     share = (int((draws <= bound).sum()) + 1) / (len(draws) + 1)
     reach = stats.norm.isf(min(share, 1 - 1e-9)) / np.sqrt(patients / (patients - 1))

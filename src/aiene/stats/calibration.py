@@ -130,9 +130,7 @@ def calibration(
     return Calibration(
         rows=_rows(times, codes, chances, end, confidence),
         slope=slope,
-        observed_expected=Interval(
-            *(_over(part, mean) for part in (overall.value, overall.lower, overall.upper))
-        ),
+        observed_expected=Interval(*(part / mean if mean > 0 else float("nan") for part in overall[1:4])),
         in_the_large=_in_the_large(overall, mean),
         mean_predicted=mean,
         observed=overall.value,
@@ -171,15 +169,9 @@ def _rows(
     return tuple(rows)
 
 
-def _over(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else float("nan")
-
-
 def _in_the_large(observed: HorizonEstimate, mean: float) -> Interval:
     expected = -np.log1p(-min(max(mean, _EDGE), 1.0 - _EDGE))
-    hazards = (
-        -np.log1p(-min(risk, 1.0 - _EDGE)) for risk in (observed.value, observed.lower, observed.upper)
-    )
+    hazards = (-np.log1p(-min(risk, 1.0 - _EDGE)) for risk in observed[1:4])
     with np.errstate(divide="ignore"):
         return Interval(*(float(np.log(hazard / expected)) for hazard in hazards))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
@@ -130,7 +131,7 @@ def _earlier_and_less(values: Ints) -> Ints:
 
 
 Kind = Literal["harrell", "uno"]
-_DENSE = 40_000_000  # entries of an (events x patients) matrix that is worth its memory
+_AT_ONCE = 40_000_000  # entries of an (events x patients) matrix held in memory
 
 
 def uno_c(
@@ -233,7 +234,9 @@ def concordance(
         for name, risk in scores.items()
     }
     limit = np.inf if kind == "harrell" or tau is None else float(check_horizons(tau)[0])
-    replicates = _replicates(times, codes, scores, kind, limit, n_boot, seed, on_progress)
+    pairs = _Pairs(times, codes, scores, kind, limit)
+    chunks = [pairs.chunk(counts) for counts in resample_counts(times.size, n_boot, seed, on_progress)]
+    replicates = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in scores}
     failed = int((~np.isfinite(np.stack(list(replicates.values())))).any(axis=0).sum())
     return Concordances(*percentiles(at_data, replicates, compare, confidence), failed)
 
@@ -251,85 +254,47 @@ def check_compared(scores: Mapping[str, object], compare: Sequence[tuple[str, st
         raise UsageError(f"no such score: {', '.join(sorted(unknown))}.")
 
 
-def _replicates(
-    time: Floats,
-    event: Ints,
-    scores: dict[str, Floats],
-    kind: Kind,
-    limit: float,
-    n_boot: int,
-    seed: int,
-    on_progress: OnProgress | None,
-) -> dict[str, Floats]:
-    dense = int(event.sum()) * time.size <= _DENSE
-    engine = (_Dense if dense else _Sparse)(time, event, scores, kind, limit)
-    chunks = [engine.chunk(counts) for counts in resample_counts(time.size, n_boot, seed, on_progress)]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in scores}
-
-
-class _Dense:
-    """All pairs as a matrix (events x patients), so that many resamples are one matrix product.
+class _Pairs:
+    """All pairs as matrices (events x patients), so that many resamples are one matrix product.
 
     The products are of small whole numbers and halves, which 32-bit floats hold exactly: no rounding, so the
-    same bits for any number of threads.
+    same bits for any number of threads. A large cohort is taken by some of its events at a time.
     """
 
     def __init__(
         self, time: Floats, event: Ints, scores: dict[str, Floats], kind: Kind, limit: float
     ) -> None:
-        self._who = np.flatnonzero((event == 1) & (time < limit))
-        later = time[None, :] > time[self._who, None]
-        also = (time[None, :] == time[self._who, None]) & (event == 0)[None, :]
-        outlives = later | also
-        self._outlives = outlives.astype(np.float32)
-        self._wins = {name: _wins(risk, self._who) * self._outlives for name, risk in scores.items()}
+        self._time, self._event, self._scores = time, event, scores
+        who = np.flatnonzero((event == 1) & (time < limit))
+        self._parts = np.array_split(who, max(1, -(-who.size * time.size // _AT_ONCE)))
         self._moments = Moments(time, event) if kind == "uno" else None
-        self._time = time[self._who]
+        self._kept = [self._matrices(self._parts[0])] if len(self._parts) == 1 else None
+
+    def _matrices(self, who: Ints) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
+        """Who outlives each of these events, and by score who of them has a lower (1) or equal (1/2) one."""
+        later = self._time[None, :] > self._time[who, None]
+        also = (self._time[None, :] == self._time[who, None]) & (self._event == 0)[None, :]
+        outlives = (later | also).astype(np.float32)
+        return outlives, {name: _wins(risk, who) * outlives for name, risk in self._scores.items()}
 
     def chunk(self, counts: Floats) -> dict[str, Floats]:
         """C (b,) of each score in the resamples with these counts (n, b)."""
         small = counts.astype(np.float32)
-        comparable = (self._outlives @ small).astype(np.float64)
-        weight = counts[self._who]
-        if self._moments is not None:
-            g = self._moments.steps_at(self._moments.uncensored(counts), self._time, left=True)
-            weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=(g > 0) & (comparable > 0))
-        total = (weight * comparable).sum(axis=0)
-        return {
-            name: _ratio((weight * (wins @ small).astype(np.float64)).sum(axis=0), total)
-            for name, wins in self._wins.items()
-        }
-
-
-class _Sparse:
-    """Pairs counted anew by sorting, for cohorts too large for a matrix."""
-
-    def __init__(
-        self, time: Floats, event: Ints, scores: dict[str, Floats], kind: Kind, limit: float
-    ) -> None:
-        self._time, self._event, self._scores, self._kind, self._limit = time, event, scores, kind, limit
-
-    def chunk(self, counts: Floats) -> dict[str, Floats]:
-        """C (b,) of each score in the resamples with these counts (n, b)."""
-        values = [
-            self._one(np.repeat(np.arange(self._time.size), column.astype(np.int64))) for column in counts.T
-        ]
-        return {name: np.array([value[name] for value in values]) for name in self._scores}
-
-    def _one(self, indices: Ints) -> dict[str, float]:
-        time, event = self._time[indices], self._event[indices]
-        out = {}
-        for name, risk in self._scores.items():
-            counts = pair_counts(time, event, risk[indices])
-            weight = (time[counts.who] < self._limit).astype(np.float64)
-            if self._kind == "uno":
-                g = step(*censoring_steps(time, event), time[counts.who], 1.0, left=True)
-                useful = (g > 0) & (counts.outliving > 0)
-                weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=useful)
-            total = np.array([weight @ counts.outliving])
-            won = np.array([weight @ (counts.lower + 0.5 * counts.equal)])
-            out[name] = float(_ratio(won, total)[0])
-        return out
+        total = np.zeros(counts.shape[1])
+        won = {name: np.zeros(counts.shape[1]) for name in self._scores}
+        uncensored = None if self._moments is None else self._moments.uncensored(counts)
+        for who, (outlives, wins) in zip(
+            self._parts, self._kept or map(self._matrices, self._parts), strict=True
+        ):
+            comparable = (outlives @ small).astype(np.float64)
+            weight = counts[who]
+            if self._moments is not None and uncensored is not None:
+                g = self._moments.steps_at(uncensored, self._time[who], left=True)
+                weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=(g > 0) & (comparable > 0))
+            total += (weight * comparable).sum(axis=0)
+            for name, of_score in wins.items():
+                won[name] += (weight * (of_score @ small).astype(np.float64)).sum(axis=0)
+        return {name: _ratio(part, total) for name, part in won.items()}
 
 
 def _wins(risk: Floats, who: Ints) -> np.ndarray:

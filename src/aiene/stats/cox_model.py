@@ -216,7 +216,10 @@ def derivatives(X: Floats, sets: RiskSets, beta: Floats) -> Derivatives:
     fraction, tie, first = sets.fraction, sets.tie, sets.first
     denominator = np.maximum(whole[0, tie] - fraction * tied[0, tie], np.finfo(np.float64).tiny)
     inverse = 1.0 / denominator
-    patients = _patient_weights(inverse, sets)
+    # For each patient the sum of 1 / denominator over the risk sets, less Efron's share at its own event
+    running = np.concatenate([[0.0], np.cumsum(inverse)])
+    patients = running[sets.until] - running[sets.since]
+    patients[sets.event_rows] -= np.add.reduceat(fraction * inverse, first)[tie]
     value = float(sets.events @ eta - inverse.size * top - np.log(denominator).sum())
     score = columns @ (sets.events - counted * patients)
     # The mean over an event's risk set is (whole - l/d tied) / denominator; the sum of its squares over the
@@ -251,14 +254,6 @@ def event_sums(columns: Floats, sets: RiskSets) -> Floats:
     """For each event the sums (e, c) over its risk set, less Efron's share of the tied events."""
     whole, tied = _tie_sums(np.ascontiguousarray(columns.T), sets)
     return np.asarray((whole[:, sets.tie] - sets.fraction * tied[:, sets.tie]).T)
-
-
-def _patient_weights(inverse: Floats, sets: RiskSets) -> Floats:
-    """For each patient the sum of 1 / denominator over the risk sets, less Efron's share at its own event."""
-    running = np.concatenate([[0.0], np.cumsum(inverse)])
-    weights = running[sets.until] - running[sets.since]
-    weights[sets.event_rows] -= np.add.reduceat(sets.fraction * inverse, sets.first)[sets.tie]
-    return np.asarray(weights)
 
 
 def fit_cox(

@@ -14,9 +14,9 @@ from scipy import stats
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import (
     Statistic,
-    bootstrap_draws,
     cluster_bootstrap,
     cluster_codes,
+    drawn_estimate,
     mean,
     median,
     one_sided_p,
@@ -214,18 +214,13 @@ def superiority_table(
     table = score_table(scores, patients, higher_is_better=higher_is_better)
     good = oriented(table.values, higher_is_better)
     k = len(table.models)
+    ahead = (good[:, :, None] > good[:, None, :]) + 0.5 * (good[:, :, None] == good[:, None, :])
+    share = ahead.mean(axis=0) if len(good) else None
     rows = tuple(
-        tuple(_superiority(good[:, row], good[:, column]) if row != column else None for column in range(k))
-        for row in range(k)
+        tuple(None if share is None or a == b else float(share[a, b]) for b in range(k)) for a in range(k)
     )
     reason = "" if len(good) else "no patient has a value of every model"
     return SuperiorityTable(table.models, rows, len(good), table.left_out, reason)
-
-
-def _superiority(first: Floats, second: Floats) -> float | None:
-    if first.size == 0:
-        return None
-    return float(((first > second) + 0.5 * (first == second)).mean())
 
 
 # Summary of one list of values
@@ -354,10 +349,10 @@ def difference_test(
     ----------
     difference, n, clusters : as of `cluster_bootstrap`.
     """
-    found = cluster_bootstrap(difference, n, clusters, resamples=resamples, seed=seed, of_difference=True)
-    draws, count = _good(difference, n, clusters, resamples, seed)
-    if found.value is None or count < 2 or len(draws) < resamples / 2:
+    found, draws = drawn_estimate(difference, n, clusters, resamples=resamples, seed=seed, of_difference=True)
+    if not draws.size:
         return DifferenceTest(found, None)
+    count = found.n
     above = one_sided_p(draws, 0.0, count)
     below = one_sided_p(-draws, 0.0, count)
     return DifferenceTest(found, min(1.0, 2 * min(above, below)))
@@ -374,18 +369,11 @@ def equivalence(
     """
     if not margin > 0:
         raise UsageError(f"an equivalence margin of {margin:g} is none; it must be over 0.")
-    found = cluster_bootstrap(
+    found, draws = drawn_estimate(
         difference, n, clusters, resamples=resamples, seed=seed, confidence=1 - 2 * LEVEL, of_difference=True
     )
-    draws, count = _good(difference, n, clusters, resamples, seed)
-    if found.value is None or count < 2 or len(draws) < resamples / 2:
+    if not draws.size:
         return Equivalence(margin, found, None, None)
+    count = found.n
     p = max(one_sided_p(draws, -margin, count), one_sided_p(-draws, -margin, count))
     return Equivalence(margin, found, p, p < LEVEL)
-
-
-def _good(
-    difference: Statistic, n: int, clusters: Sequence[str] | None, resamples: int, seed: int
-) -> tuple[Floats, int]:
-    _, draws, count = bootstrap_draws(difference, n, clusters, resamples=resamples, seed=seed)
-    return draws[np.isfinite(draws)], count

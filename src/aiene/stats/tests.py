@@ -28,6 +28,7 @@ from aiene.stats.records import (
     chi2_tail,
     two_sided,
 )
+from aiene.stats.survival_curves import Bools
 
 _ROUNDING = 1e-9
 """Relative tolerance of the covariance's rank: its rows sum to 0 only up to this with a million patients."""
@@ -92,9 +93,7 @@ def log_rank(
     ----------
     Mantel 1966, Cancer Chemother Rep 50:163; covariance of the hypergeometric distribution.
     """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "the log-rank test")
+    times, codes, place, names = _checked(time, event, group, order, "the log-rank test")
     sums = _sums(times, codes, place, len(names), _strata(strata, times.size))
     statistic, df = _chi2(sums)
     rows = tuple(
@@ -118,26 +117,25 @@ def log_rank_pairwise(
     ------
     UsageError, NotEstimableError : see `log_rank`.
     """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "the log-rank test")
+    times, codes, place, names = _checked(time, event, group, order, "the log-rank test")
     layers = _strata(strata, times.size)
 
-    def one(first: int, second: int) -> tuple[float, float]:
-        chosen = (place == first) | (place == second)
-        test = log_rank(times[chosen], codes[chosen], place[chosen], strata=layers[chosen])
-        return test.statistic, test.p
+    def test(chosen: Bools) -> tuple[float, float]:
+        found = log_rank(times[chosen], codes[chosen], place[chosen], strata=layers[chosen])
+        return found.statistic, found.p
 
-    return pairwise(names, one)
+    return _pairwise(names, place, test)
 
 
-def pairwise(names: Sequence[str], test: Any) -> tuple[Pair, ...]:
-    """Run `test(first, second)` over all pairs of group numbers and correct by Holm."""
+def _pairwise(
+    names: Sequence[str], place: Ints, test: Callable[[Bools], tuple[float, float]]
+) -> tuple[Pair, ...]:
+    """Statistic and p of the patients of each two groups, corrected by Holm; NaN where there is none."""
     pairs = list(combinations(range(len(names)), 2))
     results = []
-    for first, second in pairs:
+    for pair in pairs:
         try:
-            results.append(test(first, second))
+            results.append(test(np.isin(place, pair)))
         except NotEstimableError:
             results.append((float("nan"), float("nan")))
     corrected = holm([p for _, p in results])
@@ -172,9 +170,7 @@ def log_rank_trend(
     ----------
     Tarone 1975, Biometrika 62:679.
     """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "the trend test")
+    times, codes, place, names = _checked(time, event, group, order, "the trend test")
     weights = (
         np.arange(len(order), dtype=np.float64) if scores is None else np.asarray(scores, dtype=np.float64)
     )
@@ -189,6 +185,22 @@ def log_rank_trend(
         )
     z = float(present @ (sums.observed - sums.expected)) / variance**0.5
     return Trend(z * z, two_sided(z), z, tuple(present.tolist()))
+
+
+def _checked(
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    order: Sequence[Any] | None,
+    purpose: str,
+    *,
+    competing: bool = False,
+) -> tuple[Floats, Ints, Ints, tuple[str, ...]]:
+    """Times, codes, numbers of the groups and their names, of two groups or more."""
+    times, codes = check_outcome(time, event, competing=competing)
+    place, names = check_groups(group, times.size, order)
+    check_several(names, purpose)
+    return times, codes, place, names
 
 
 def _strata(strata: ArrayLike | None, n: int) -> Ints:
@@ -274,9 +286,7 @@ def weighted_log_rank(
     ----------
     Fleming and Harrington 1991, Counting Processes and Survival Analysis.
     """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "the weighted log-rank test")
+    times, codes, place, names = _checked(time, event, group, order, "the weighted log-rank test")
     sums = _stratum_sums(times, codes, place, len(names), WEIGHTS[weight])
     statistic, df = _chi2(sums)
     return statistic, df, chi2_tail(statistic, df)
@@ -316,9 +326,7 @@ def gray_test(
     ----------
     Gray 1988, Ann Stat 16:1141; computed by comprisk.
     """
-    times, codes = check_outcome(time, state, competing=True)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "Gray's test")
+    times, codes, place, names = _checked(time, state, group, order, "Gray's test", competing=True)
     statistic, p = _gray(times, codes, place, _strata(strata, times.size))
     return Gray(statistic, len(names) - 1, p, names)
 
@@ -332,16 +340,13 @@ def gray_pairwise(
     ------
     UsageError, NotEstimableError : see `gray_test`.
     """
-    times, codes = check_outcome(time, state, competing=True)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "Gray's test")
+    times, codes, place, names = _checked(time, state, group, order, "Gray's test", competing=True)
 
-    def one(first: int, second: int) -> tuple[float, float]:
-        chosen = (place == first) | (place == second)
-        two = (place[chosen] == second).astype(np.int64)
+    def test(chosen: Bools) -> tuple[float, float]:
+        two = np.unique(place[chosen], return_inverse=True)[1].astype(np.int64)
         return _gray(times[chosen], codes[chosen], two, np.zeros(two.size, np.int64))
 
-    return pairwise(names, one)
+    return _pairwise(names, place, test)
 
 
 def _gray(time: Floats, state: Ints, place: Ints, strata: Ints) -> tuple[float, float]:

@@ -310,19 +310,15 @@ class _Cohort:
         own = self._moments.steps_at(censoring, self._time, left=True)
         weight = np.divide(counts, own, out=np.zeros_like(counts), where=own > 0)
         at_end = self._moments.steps_at(censoring, self._horizons)
-        out = np.empty((self._horizons.size, counts.shape[1]))
+        out = np.full((self._horizons.size, counts.shape[1]), np.nan)
         for place, end in enumerate(self._horizons):
             by_then = self._time <= end
             cases = weight * (by_then & (self._event == 1))[:, None]
             free = np.divide(counts, at_end[place], out=np.zeros_like(counts), where=at_end[place] > 0)
             controls = weight * (by_then & (self._event == 2))[:, None] + free * (~by_then)[:, None]
-            out[place] = _auc(ranked, cases, controls)
+            cases, controls = cases[ranked.order], controls[ranked.order]
+            running = np.concatenate([np.zeros((1, controls.shape[1])), np.cumsum(controls, axis=0)])
+            won = (cases * (running[ranked.start] + running[ranked.end])).sum(axis=0) / 2.0
+            total = cases.sum(axis=0) * running[-1]
+            np.divide(won, total, out=out[place], where=total > 0)
         return out
-
-
-def _auc(ranked: _Sorted, cases: Floats, controls: Floats) -> Floats:
-    cases, controls = cases[ranked.order], controls[ranked.order]
-    running = np.concatenate([np.zeros((1, controls.shape[1])), np.cumsum(controls, axis=0)])
-    won = (cases * (running[ranked.start] + running[ranked.end])).sum(axis=0) / 2.0
-    total = cases.sum(axis=0) * running[-1]
-    return np.asarray(np.divide(won, total, out=np.full_like(won, np.nan), where=total > 0))
