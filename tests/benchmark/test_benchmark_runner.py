@@ -148,6 +148,7 @@ def test_the_same_model_twice_is_never_called_a_difference(
     assert {c["verdict"] for c in summary["comparisons"]} <= {"no difference shown", "not comparable"}
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_jobs_and_an_ended_run_goes_on(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -387,6 +388,7 @@ def _vanish(number: int) -> int:
     return number * 10
 
 
+@pytest.mark.slow
 def test_a_process_that_the_system_ends_loses_no_case() -> None:
     done = crew.work_through(_vanish, [1, 2, 3], jobs=2, threads=1, lost=lambda number: -number)
     assert list(done) == [(1, 10), (2, -2), (3, 30)]
@@ -435,6 +437,7 @@ def test_records_survive_their_json(folders: tuple[Path, Path], tmp_path: Path) 
         from_json(CaseRecord, {**content, "format": 99})
 
 
+@pytest.mark.slow
 def test_a_bundle_runs_and_its_nodes_can_prompt_another_model(tmp_path: Path) -> None:
     phantom = make_phantom(910_002, SMALL)
     for folder, volume in (("images", phantom.ct), ("masks", phantom.labels)):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from aiene.csv_tables import probability, table_bytes
+from aiene.csv_tables import probability
 from aiene.errors import need
 from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult, NodeResult
@@ -186,11 +186,6 @@ def parquet_bytes(table: pd.DataFrame) -> bytes:
     stream = io.BytesIO()
     typed.to_parquet(stream, index=False)
     return stream.getvalue()
-
-
-def csv_bytes(table: pd.DataFrame) -> bytes:
-    """A table as CSV; see `cells.table_bytes`."""
-    return table_bytes(table)
 
 
 def entropy_bits(probability: float | None) -> float | None:

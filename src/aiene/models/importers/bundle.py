@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from aiene.errors import ModelError
-from aiene.ingest.archive import unpack
+from aiene.ingest.read import unpack
 from aiene.models.bundle import (
     CARD,
     NAME,
