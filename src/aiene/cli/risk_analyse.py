@@ -184,12 +184,14 @@ def validate(
     confidence: Annotated[float, typer.Option(help="Confidence level of all intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 20260101,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")] = None,
+    scheduler: SchedulerOption = None,
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "External validation",
     date: Annotated[str, typer.Option(help="Date to print on the report, as you write it.")] = "",
     staging: StagingChoices,
     as_json: AsJson = False,
 ) -> None:
     """Validate a locked scheme or model on another cohort, without refitting; one report."""
+    from aiene.cluster import crews_of
     from aiene.risk.analyse.locked_model import is_model, read_model
     from aiene.risk.analyse.records import AnalysisSettings
     from aiene.risk.schemes.scheme import read_scheme
@@ -224,7 +226,7 @@ def validate(
             cohort = stratify(cohort, chosen, options=staging.options(chosen.base_definition))
         elif cohort["n_ai_ene"].isna().all():
             raise UsageError("the table has no n_ai_ene; name the patients.csv of a run with --ai-ene.")
-        with progress() as on_progress:
+        with crews_of(scheduler, jobs), progress() as on_progress:
             made = run_validation(
                 chosen or models,
                 cohort,

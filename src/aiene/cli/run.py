@@ -217,8 +217,8 @@ def run(
         if list_only and pseudonymise is not None:
             raise UsageError("--list shows the names of the input; leave out --list or --pseudonymise.")
         if list_only:
-            with at_home(place, "") as (source, _):
-                _list(source, chosen, as_json)
+            with at_home(place, "") as home:
+                _list(home.source, chosen, as_json)
             return
         if target is None:
             raise UsageError("no folder for the results; name one with -o.")
@@ -228,7 +228,8 @@ def run(
         if clinical is not None and not report:
             raise UsageError("--clinical is only for the pages; add --report.")
         telling = RunProgress(console, quiet=quiet, verbose=verbose)
-        with at_home(place, target) as (source, results):
+        images_after = bool(kinds) or report
+        with at_home(place, target, part=chosen.part, whole=images_after) as (source, results, supply):
             out = results.folder
 
             def done(progress: Progress) -> None:
@@ -256,7 +257,7 @@ def run(
                     check_content=check_content,
                     scheduler=scheduler,
                     key=key,
-                    input_url=place if is_url(place) else None,
+                    supply=supply,
                     parquet=is_url(target),
                     on_case=done,
                     on_search=show,
