@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from aiene.benchmark.leaderboard.entry import Entry, entries_of, entry_from_json, entry_to_json
 from aiene.benchmark.leaderboard.page import page
-from aiene.benchmark.leaderboard.ranks import boards, newest_only
 from aiene.benchmark.leaderboard.store import (
     add_entries,
-    add_entry,
     board_file,
+    boards,
     export_json,
     import_json,
+    newest_only,
     read_board,
     read_entries,
 )
@@ -35,6 +35,11 @@ from aiene.errors import InputError, OutputError, UsageError
 
 ONE, TWO = "a1" * 32, "b2" * 32
 SETTINGS = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}
+
+
+def add_entry(board: Path, entry: Entry) -> bool:
+    """Whether the entry is new there."""
+    return add_entries(board, [entry]) == (1, 0)
 
 
 def _entry(model: str, data: str = ONE, created: str = "2026-11-25T10:00:00+00:00", **metrics: Any) -> Entry:
@@ -66,8 +71,9 @@ def board(tmp_path: Path) -> Path:
     return path
 
 
-def _models(board: Path, **how: Any) -> list[str]:
-    return [entry.model for entry in read_entries(board, **how)]
+def _models(board: Path, data_sha256: str | None = None, **how: Any) -> list[str]:
+    found = boards(read_entries(board, data_sha256=data_sha256), **how)
+    return [place.entry.model for one in found for place in one.places]
 
 
 def test_an_entry_comes_back_as_it_went_in(board: Path) -> None:
@@ -89,8 +95,7 @@ def test_the_same_entry_is_kept_once(board: Path) -> None:
 def test_entries_are_ranked_by_any_metric_in_its_better_way(board: Path) -> None:
     assert _models(board, data_sha256=ONE) == ["good", "bad", "silent"]
     assert _models(board, data_sha256=ONE, sort="hd95_mm_GTVn") == ["good", "silent", "bad"]
-    assert _models(board, data_sha256=ONE, sort="hd95_mm_GTVn", descending=True) == ["bad", "silent", "good"]
-    assert _models(board, data_sha256=ONE, sort="dice_GTVn", descending=False) == ["bad", "good", "silent"]
+    assert _models(board, data_sha256=ONE, sort="dice_GTVn", ascending=True) == ["bad", "good", "silent"]
 
 
 def test_only_entries_on_the_same_data_are_compared(board: Path) -> None:
@@ -124,9 +129,9 @@ def test_errors_of_volume_are_best_near_0() -> None:
 
 def test_a_metric_that_no_entry_has_is_named_with_the_nearest(board: Path) -> None:
     with pytest.raises(UsageError, match=r"no entry has the metric dise_GTVn; did you mean dice_GTVn\?"):
-        read_entries(board, sort="dise_GTVn")
+        boards(read_entries(board), sort="dise_GTVn")
     with pytest.raises(UsageError, match="there are auc_on_truth, dice_GTVn, hd95_mm_GTVn"):
-        read_entries(board, sort="zzzzzzz")
+        boards(read_entries(board), sort="zzzzzzz")
 
 
 @pytest.mark.parametrize(
@@ -216,14 +221,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from aiene.benchmark.leaderboard.entry import Entry
-from aiene.benchmark.leaderboard.store import add_entry
+from aiene.benchmark.leaderboard.store import add_entries
 
 for number in range(6):
     name = f"model {sys.argv[2]}.{number}"
     settings = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}
     figures = {"dice_GTVn": 0.5}
     entry = Entry("a1" * 32, settings, name, None, "0.1.0", "", "2026-11-25", 3, 3, figures)
-    add_entry(Path(sys.argv[1]), entry)
+    add_entries(Path(sys.argv[1]), [entry])
 """
 
 

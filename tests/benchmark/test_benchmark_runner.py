@@ -17,22 +17,26 @@ import pytest
 
 from aiene import parallel as crew
 from aiene.benchmark import case_evaluation as case_work
+from aiene.benchmark.case_evaluation import Stopwatch, count_flops
+from aiene.benchmark.comparators.encoder import cross_validated
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, ModelEntry
-from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.records import (
     WORK,
     CaseRecord,
     TruthRecord,
-    case_files,
-    json_of,
+    from_json,
+    image_of,
     key_of,
+    model_files,
     newest_summary,
+    to_json,
+    truth_files,
 )
-from aiene.benchmark.resources import Stopwatch, count_flops
 from aiene.benchmark.run import BenchmarkRun, Step, run_benchmark
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Volume
 from aiene.phantom.phantom import PhantomSettings, make_phantom
+from aiene.results.atomic import read_json
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build
 
@@ -43,7 +47,7 @@ SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 
 
 def case_record(out: Path, key: str, case_id: str) -> dict[str, Any]:
     """What is stored of a model and a case."""
-    record = json_of(out / WORK / "models" / key / f"{case_id}.json")
+    record = read_json(out / WORK / "models" / key / f"{case_id}.json")
     assert record is not None
     return record
 
@@ -113,8 +117,9 @@ def test_perfect_and_shifted_predictions_give_the_values_computed_by_hand(
     assert summary["primary"]["endpoint"] == "dice_GTVn"
     assert summary["reference"] == "perfect"
     assert {c["model"] for c in summary["comparisons"]} == {"moved", "empty"}
-    files = case_files(out, key_of("moved"), "a")
-    assert None not in files[:4]
+    assert image_of(out, "a") is not None
+    files = (*truth_files(out, "a"), *model_files(out, key_of("moved"), "a")[:3])
+    assert all(file.is_file() for file in files)
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_works(
@@ -143,6 +148,7 @@ def test_the_same_model_twice_is_never_called_a_difference(
     assert {c["verdict"] for c in summary["comparisons"]} <= {"no difference shown", "not comparable"}
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_jobs_and_an_ended_run_goes_on(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -382,6 +388,7 @@ def _vanish(number: int) -> int:
     return number * 10
 
 
+@pytest.mark.slow
 def test_a_process_that_the_system_ends_loses_no_case() -> None:
     done = crew.work_through(_vanish, [1, 2, 3], jobs=2, threads=1, lost=lambda number: -number)
     assert list(done) == [(1, 10), (2, -2), (3, 30)]
@@ -421,16 +428,16 @@ def test_records_survive_their_json(folders: tuple[Path, Path], tmp_path: Path) 
     _run(_config(folders, predictions={"own": own}), tmp_path / "out", now=datetime(2026, 1, 2, 3, 4, 5))
     assert (tmp_path / "out" / "benchmark_results_20260102_030405.csv").is_file()
     content = case_record(tmp_path / "out", "own", "a")
-    assert (
-        CaseRecord.from_json(content).to_json()
-        == CaseRecord.from_json(json.loads(json.dumps(content))).to_json()
+    assert to_json(from_json(CaseRecord, content)) == to_json(
+        from_json(CaseRecord, json.loads(json.dumps(content)))
     )
     truth = json.loads((tmp_path / "out" / "work" / "truth" / "a.json").read_text())
-    assert TruthRecord.from_json(truth).nodes[0].name == "GTVn_01"
+    assert from_json(TruthRecord, truth).nodes[0].name == "GTVn_01"
     with pytest.raises(ValueError, match="another version"):
-        CaseRecord.from_json({**content, "format": 99})
+        from_json(CaseRecord, {**content, "format": 99})
 
 
+@pytest.mark.slow
 def test_a_bundle_runs_and_its_nodes_can_prompt_another_model(tmp_path: Path) -> None:
     phantom = make_phantom(910_002, SMALL)
     for folder, volume in (("images", phantom.ct), ("masks", phantom.labels)):
@@ -459,8 +466,8 @@ def test_a_bundle_runs_and_its_nodes_can_prompt_another_model(tmp_path: Path) ->
     found = [node for node in record["truth_nodes"] if node["found_as"] is not None]
     assert found
     assert all(node["ene_end_to_end"] is not None for node in found)
-    labels = nib.load(case_files(tmp_path / "out", "default", "p").labels).get_fdata()
-    nodes = nib.load(case_files(tmp_path / "out", "default", "p").nodes).get_fdata()
+    _, *files, _ = model_files(tmp_path / "out", "default", "p")
+    labels, nodes = (nib.load(file).get_fdata() for file in files)
     assert (labels[nodes > 0] == 2).all()
     prompted = case_record(tmp_path / "out", "sam", "p")
     confident = {node["value"] for node in prompted["found_nodes"]}
@@ -510,7 +517,7 @@ def test_a_probe_that_cannot_be_fitted_says_why(labels: Any, patients: Any, said
 def test_the_stopwatch_takes_the_median_of_its_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     wall, cpu = iter([0.0, 1.0, 1.0, 6.0, 6.0, 8.0]), iter([0.0, 3.0, 3.0, 4.0, 4.0, 6.0])
     clock = SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(cpu))
-    monkeypatch.setattr("aiene.benchmark.resources.time", clock)
+    monkeypatch.setattr("aiene.benchmark.case_evaluation.time", clock)
     watch = Stopwatch()
     assert watch.timed("inference", lambda: "done", repeats=3) == "done"
     assert (watch.wall["inference"], watch.cpu["inference"]) == (2.0, 2.0)
@@ -518,7 +525,7 @@ def test_the_stopwatch_takes_the_median_of_its_repeats(monkeypatch: pytest.Monke
 
 _PEAK = """
 import numpy as np
-from aiene.benchmark.resources import peak_memory
+from aiene.benchmark.case_evaluation import peak_memory
 
 with peak_memory() as low:
     pass

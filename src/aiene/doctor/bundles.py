@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from aiene.doctor.finding import Finding
+from aiene.doctor.machine import Finding
 from aiene.errors import AieneError, ModelError
 from aiene.models.bundle import LABEL_VALUES, Bundle, all_bundles, verify_bundle
 from aiene.models.importers.trial import SEEDS, trial_crop

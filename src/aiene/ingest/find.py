@@ -1,4 +1,16 @@
-"""What would be processed: the cases of a file or folder, found by content and headers alone."""
+"""What would be processed: the cases of a file or folder, by content and headers alone, or of a list.
+
+An input list is a CSV table that names the CTs of a run, whose they are, and their masks.
+
+| column | what |
+| --- | --- |
+| `image` | a CT: a file, folder or archive; its path from the folder of the list, or from the root |
+| `case_id` (or `case`) | what the case is called; empty: by the usual rule |
+| `patient_id` (or `patient`) | whose CT it is |
+| `date` | of the CT, YYYY-MM-DD; empty: as the DICOM header says |
+| `treatment` | first day of the patient's treatment, YYYY-MM-DD |
+| `mask` | its own label map, as in the folder of `--masks` |
+"""
 
 from __future__ import annotations
 
@@ -6,19 +18,175 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError, UsageError, case_name, counted, file_name, joined, said
-from aiene.ingest.archive import split, unpacked
-from aiene.ingest.case import AffineRule, Case, Refusal
-from aiene.ingest.case_id import case_id, distinct, place_below, stem
+from aiene.csv_tables import Row, Table, plain_id, read_table
+from aiene.errors import (
+    InputError,
+    Name,
+    Said,
+    TableError,
+    UsageError,
+    case_name,
+    counted,
+    file_name,
+    joined,
+    ours,
+    said,
+    uid_name,
+)
+from aiene.ingest.case import AffineRule, Case, Refusal, iso_date
+from aiene.ingest.case_id import case_id, distinct, place_below, safe, stem
 from aiene.ingest.dicom.study import find_in_scan
 from aiene.ingest.discovery import Broken, Listing, Place, list_places, moved, survey, walk_inside
 from aiene.ingest.formats import InputFormat, by_name, titles, wanted
 from aiene.ingest.identity import APART, IdRule, Timepoint, gather, group_by_patient, named_by_rule
-from aiene.ingest.input_list import is_input_list, listed_case, read_input_list
+from aiene.ingest.read import split, unpacked
+
+_REMEDY: Final = "give a CSV with a column image and, optionally, case_id, patient_id, date, treatment, mask"
+_OTHER_NAMES: Final = {"case": "case_id", "patient": "patient_id"}
+_COLUMNS: Final = ("image", "case_id", "patient_id", "date", "treatment", "mask")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of an input list.
+
+    Parameters
+    ----------
+    line : of the file, for messages.
+    image : where the CT lies.
+    shown : the same, as it is written in the list.
+    case_id, patient : empty where the list does not say.
+    date, treatment : YYYY-MM-DD; empty where the list does not say.
+    mask : None where the list names none.
+    """
+
+    line: int
+    image: Path
+    shown: str
+    case_id: str = ""
+    patient: str = ""
+    date: str = ""
+    treatment: str = ""
+    mask: Path | None = None
+
+
+def is_input_list(source: Path) -> bool:
+    """Whether an input is a list of CTs, by its name."""
+    return source.suffix.lower() in (".csv", ".tsv") and source.is_file()
+
+
+def read_input_list(source: Path) -> list[Entry]:
+    """The rows of an input list.
+
+    Raises
+    ------
+    InputError : it cannot be read, has no column `image` or no row, or a column that is none of a list's.
+    TableError : every row that cannot be used, all at once: no image, a date that is none, an id or an image
+        twice, a mask in some rows only.
+    """
+    table = read_table(source, _REMEDY)
+    columns = {_OTHER_NAMES.get(name.casefold(), name.casefold()): name for name in table.columns if name}
+    if "image" not in columns:
+        raise InputError(source, "the column image is missing", _REMEDY)
+    if len(columns) < len([name for name in table.columns if name]):
+        raise InputError(source, "two of its columns mean the same", "keep case_id, or case; not both")
+    if not table.rows:
+        raise InputError(source, "it has no rows", _REMEDY)
+    problems: list[Said] = []
+    entries = [_entry(table, row, columns, problems) for row in table.rows]
+    problems += _twice(source, entries)
+    without = [entry.line for entry in entries if entry.mask is None]
+    if without and len(without) < len(entries):
+        which = joined(", ", [*without[:5], *([ours("...")] if len(without) > 5 else [])])
+        problems.append(
+            said("{}: no mask in line {}; give a mask for every case, or for none.", file_name(source), which)
+        )
+    if problems:
+        raise TableError(problems)
+    return entries
+
+
+def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[Said]) -> Entry:
+    values = {name: row.values[columns[name]] for name in _COLUMNS if name in columns}
+    here = said("{}, line {}", file_name(table.file), row.line)
+    if not values["image"]:
+        problems.append(said("{}: image is empty; name the CT, or remove the row.", here))
+    days = {}
+    for name in ("date", "treatment"):
+        written = values.get(name, "")
+        days[name] = iso_date(written)
+        if written and not days[name]:
+            template = "{}: {} is '{}'; write it as YYYY-MM-DD."
+            problems.append(said(template, here, ours(name), case_name(written)))
+    folder = table.file.resolve().parent
+    mask = values.get("mask", "")
+    return Entry(
+        row.line,
+        folder / values["image"],
+        values["image"],
+        plain_id(values.get("case_id", "")),
+        values.get("patient_id", ""),
+        days["date"],
+        days["treatment"],
+        folder / mask if mask else None,
+    )
+
+
+def _twice(source: Path, entries: list[Entry]) -> list[Said]:
+    """Ids and images that stand in two rows: which of them is meant, nobody can say."""
+    problems: list[Said] = []
+    first: dict[tuple[str, str], int] = {}
+    for entry in entries:
+        for what, value in (("case_id", entry.case_id.casefold()), ("image", str(entry.image))):
+            if not value or (what == "image" and not entry.shown):
+                continue
+            before = first.setdefault((what, value), entry.line)
+            if before != entry.line:
+                written = entry.case_id if what == "case_id" else entry.shown
+                here = said(
+                    "{}, line {}: the {} {}", file_name(source), entry.line, ours(what), Name("file", written)
+                )
+                problems.append(said("{} is already in line {}.", here, before))
+    return problems
+
+
+def listed_case(source: Path, entry: Entry, found: list[Case | Refusal] | InputError) -> Case | Refusal:
+    """The case of a row, from what was found at its image: one CT, or a reason why there is none."""
+    item: Case | Refusal
+    if isinstance(found, InputError):
+        item = Refusal(safe(entry.image.name), found.told)
+    elif len(found) > 1:
+        names = joined(", ", [file_name(item.source) for item in found[:3]])
+        more = said("") if len(found) <= 3 else said(" and {} more", len(found) - 3)
+        told = said(
+            "{}, line {}: {} holds {} CTs ({}{}); list one per row.",
+            file_name(source),
+            entry.line,
+            file_name(entry.image),
+            len(found),
+            names,
+            more,
+        )
+        item = Refusal(found[0].case_id, told)
+    else:
+        item = found[0]
+        if entry.image.is_relative_to(source.resolve().parent):  # as a folder of the same files would name it
+            place = case_id(source.resolve().parent, entry.image, is_file=entry.image.is_file())
+            item = replace(item, case_id=place)
+    named = replace(
+        item,
+        case_id=safe(entry.case_id) if entry.case_id else item.case_id,
+        patient=safe(entry.patient) if entry.patient else "",
+        source=entry.shown,
+        date=entry.date or item.date,
+        treatment=entry.treatment,
+    )
+    return replace(named, mask=entry.mask) if isinstance(named, Case) else named
+
 
 OnProgress = Callable[[int, int], None]
 """Told how many files were looked at, and of how many; called often, so it has to be quick."""
@@ -41,10 +209,10 @@ def find_cases(
     room: Path | None = None,
     id_rule: IdRule = BY_PLACE,
     timepoint: Timepoint = "auto",
-) -> tuple[list[Case | Refusal], list[str]]:
+) -> tuple[list[Case | Refusal], list[Said]]:
     """The cases that lie in a file or folder, or that a list names; headers only, each file opened once.
 
-    What a file is, its content says. Each study with a CT is a case of one series (`dicom.choose.choose`
+    What a file is, its content says. Each study with a CT is a case of one series (`dicom.study.choose`
     states the rule); `case_id.case_id` names it after its folder. Where all sub-folders hold different series
     of one and the same study, `source` itself is the patient; a series that was split over sub-folders is
     joined. Each file of another format is a case named after its place; in a folder below `source` where one
@@ -60,7 +228,7 @@ def find_cases(
     series : SeriesInstanceUID to take in its study, whatever the rule says.
     affine : which statement of a NIfTI header counts; `auto` takes the sform and refuses a conflict.
     on_progress : see `OnProgress`.
-    room : where zip archives are unpacked while they are looked at; see `archive.unpacked`.
+    room : where zip archives are unpacked while they are looked at; see `read.unpacked`.
     id_rule : what the cases are called; see `identity.IdRule`.
     timepoint : which CT of a patient counts; see `identity.group_by_patient`.
 
@@ -92,17 +260,19 @@ def _listed(
     series: str | None,
     on_progress: OnProgress,
     room: Path | None,
-) -> tuple[list[Case | Refusal], list[str]]:
+) -> tuple[list[Case | Refusal], list[Said]]:
     """A case for each row of an input list."""
     entries = read_input_list(source)
     found: list[Case | Refusal] = []
-    notes: list[str] = []
+    notes: list[Said] = []
     for number, entry in enumerate(entries, 1):
         try:
             if is_input_list(entry.image):
                 raise InputError(entry.image, "it is a list again", "name a CT")
             if not entry.image.exists():
-                raise InputError(entry.image, "it does not exist", f"correct line {entry.line} of the list")
+                raise InputError(
+                    entry.image, "it does not exist", said("correct line {} of the list", entry.line)
+                )
             there, told = _found(entry.image, format, series, lambda _done, _total: None, room)
             notes += told
             found.append(listed_case(source, entry, there))
@@ -118,12 +288,12 @@ def _found(
     series: str | None,
     on_progress: OnProgress,
     room: Path | None,
-) -> tuple[list[Case | Refusal], list[str]]:
+) -> tuple[list[Case | Refusal], list[Said]]:
     """The cases of a file or folder, named after their places, and what was left out."""
     surveyed = _survey_all(list_places(source), wanted(format), on_progress, room)
     places = gather(source, surveyed)
     if series is not None and not any(series in place.scan.series for place in places):
-        raise UsageError(f"--series {series}: the input holds no CT series with this UID.")
+        raise UsageError(said("--series {}: the input holds no CT series with this UID.", uid_name(series)))
     found: list[Case | Refusal] = []
     for place in places:
         found += _cases(source, place, format, series)
@@ -165,8 +335,8 @@ def _nested(place: Place, unopened: Sequence[str]) -> Place:
     """An archive of nothing but archives: a patient would be missed, so it is a row of its own."""
     if not unopened:
         return place
-    more = "" if len(unopened) == 1 else f" and {len(unopened) - 1} more"
-    problem = said(f"it contains another archive ({{}}{more}), which is not opened", file_name(unopened[0]))
+    more = said("") if len(unopened) == 1 else said(" and {} more", len(unopened) - 1)
+    problem = said("it contains another archive ({}{}), which is not opened", file_name(unopened[0]), more)
     return replace(place, broken=(Broken(place.path, problem, "unpack it and give what is in it"),))
 
 
@@ -194,7 +364,7 @@ def _root(source: Path, place: Place) -> Path:
     return source.parent if place.is_archive and place.path == source else source
 
 
-def _warned(item: Case | Refusal, warnings: tuple[str, ...]) -> Case | Refusal:
+def _warned(item: Case | Refusal, warnings: tuple[Said, ...]) -> Case | Refusal:
     if isinstance(item, Refusal):
         return replace(item, notes=(*item.notes, *warnings))
     return replace(item, warnings=(*item.warnings, *warnings))
@@ -228,7 +398,7 @@ def _beside_ct(paths: Sequence[Path]) -> dict[Path, list[Path]]:
     return found
 
 
-def _image_case(image: _Image, root: Path, notes: tuple[str, ...] = ()) -> Case | Refusal:
+def _image_case(image: _Image, root: Path, notes: tuple[Said, ...] = ()) -> Case | Refusal:
     path, kind = image
     name, source = case_id(root, path, is_file=True), place_below(root, path)
     if isinstance(kind, Broken):
@@ -237,7 +407,7 @@ def _image_case(image: _Image, root: Path, notes: tuple[str, ...] = ()) -> Case 
     return Case(name, kind, files, notes=notes, members=members, source=source)
 
 
-def _told_aside(paths: Sequence[Path]) -> tuple[str, ...]:
+def _told_aside(paths: Sequence[Path]) -> tuple[Said, ...]:
     if not paths:
         return ()
     return (said("used because it is called ct; left out: {}", joined(", ", map(file_name, paths))),)
@@ -267,8 +437,8 @@ def _copies_told(cases: Sequence[Case | Refusal]) -> list[Case | Refusal]:
     return result
 
 
-def _give() -> str:
-    return f"give a folder or file with a CT as {titles()}"
+def _give() -> Said:
+    return said("give a folder or file with a CT as {}", titles())
 
 
 def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> InputError:  # noqa: A002
@@ -276,22 +446,24 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
     if unwanted:
         return InputError(
             source,
-            f"it holds no {format} image, but {unwanted} of another format",
+            said("it holds no {} image, but {} of another format", ours(format), unwanted),
             "leave --format out, or correct it",
         )
     missing = [warning for place in places for warning in place.warnings]
     if missing:
         return InputError(source, said("it contains no image, and {}", missing[0]), _give())
     if ignored and not (source.is_file() and places[0].named_by_file):
-        none = "its only file is not an" if ignored == 1 else f"none of its {ignored} files is an"
-        return InputError(source, f"{none} image that can be read", _give())
+        none = (
+            ours("its only file is not an") if ignored == 1 else said("none of its {} files is an", ignored)
+        )
+        return InputError(source, said("{} image that can be read", none), _give())
     return InputError(
         source, "it contains no image" if source.is_dir() else "it is not an image that can be read", _give()
     )
 
 
-def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> list[str]:
-    notes: list[str] = [note for place in places for note in place.notes]
+def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> list[Said]:
+    notes: list[Said] = [note for place in places for note in place.notes]
     holders = {parent for place in surveyed for parent in place.path.parents}  # of archives
     notes += [
         said("{}: no image found", file_name(place.path))
@@ -300,9 +472,9 @@ def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> 
     ]
     unwanted, ignored = sum(p.unwanted for p in surveyed), sum(p.ignored for p in surveyed)
     if unwanted:
-        notes.append(f"{counted(unwanted, 'image')} of another format left out")
+        notes.append(said("{} of another format left out", counted(unwanted, "image")))
     if ignored:
-        notes.append(f"{counted(ignored, 'file')} left out: not an image")
+        notes.append(said("{} left out: not an image", counted(ignored, "file")))
     return notes
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from aiene.errors import CaseError, ModelError
+from aiene.errors import CaseError, ModelError, Said, ours, said
 from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, triple, volume_of
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
@@ -151,7 +151,9 @@ def _written_centre(path: Path, image: sitk.Image) -> Triple | None:
     try:
         x, y, z = (float(word) for word in image.GetMetaData(CENTRE_KEY).split())
     except ValueError as error:
-        raise ModelError(path, f"{CENTRE_KEY} is not three numbers", "get the template again") from error
+        raise ModelError(
+            path, said("{} is not three numbers", ours(CENTRE_KEY)), "get the template again"
+        ) from error
     return x, y, z
 
 
@@ -165,12 +167,20 @@ def _check_size(path: Path, volume: Volume, profile: Profile) -> None:
     if rows < least_rows or columns < least_columns or y + height > rows or x + width > columns:
         raise ModelError(
             path,
-            f"a template of {rows} rows and {columns} columns makes the published crop empty or too narrow",
-            f"give one of at least {least_rows} rows and {least_columns} columns that holds the whole crop",
+            said(
+                "a template of {} rows and {} columns makes the published crop empty or too narrow",
+                rows,
+                columns,
+            ),
+            said(
+                "give one of at least {} rows and {} columns that holds the whole crop",
+                least_rows,
+                least_columns,
+            ),
         )
     if slices <= LOWEST_DROPPED:
-        problem = (
-            f"a template of {slices} slices, of which the published crop drops the lowest {LOWEST_DROPPED}"
+        problem = said(
+            "a template of {} slices, of which the published crop drops the lowest {}", slices, LOWEST_DROPPED
         )
         raise ModelError(path, problem, "give one with more slices")
 
@@ -241,7 +251,7 @@ class Prepared:
     native: Grid
     to_native: RigidTransform
     registration: RegistrationReport
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
     crop_hu: Volume | None = None
     ene_spread: float | None = None
 
@@ -275,7 +285,7 @@ def _check_bone(crop: Volume) -> None:
     """A neck has a spine: without anything bright, the crop holds something else."""
     bright_ml = np.count_nonzero(crop.array >= _BRIGHT) * crop.grid.voxel_volume_mm3 / 1000
     if bright_ml < _LEAST_BONE_ML:
-        problem = f"the networks' crop holds {bright_ml:.1f} ml of bone, so it holds no neck"
+        problem = said("the networks' crop holds {:.1f} ml of bone, so it holds no neck", bright_ml)
         raise CaseError(problem, "check that the CT shows the neck, and that its values are HU")
 
 

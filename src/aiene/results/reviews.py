@@ -17,14 +17,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from aiene.errors import InputError, OutputError, UsageError
+from aiene.csv_tables import table_bytes
+from aiene.errors import InputError, OutputError, UsageError, file_name, joined, ours, said
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_json, writing
 from aiene.results.nifti import write_nifti
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseArrays, CaseResult
-from aiene.results.store import CASE
+from aiene.results.store import CASE, names_a_folder
 
 ReviewStatus = Literal["to do", "accepted", "corrected", "set aside"]
 DONE: tuple[ReviewStatus, ...] = ("accepted", "corrected")
@@ -89,7 +90,9 @@ def check_reader(name: str) -> str:
     """
     if name.lower() == AGREEMENT:
         raise UsageError(
-            f"--reader {name}: this name is taken by the folder of the comparison; choose another."
+            said(
+                "--reader {}: this name is taken by the folder of the comparison; choose another.", ours(name)
+            )
         )
     if not _READER.fullmatch(name):
         raise UsageError("--reader: letters, digits, . _ and - only, at most 64; it names a folder.")
@@ -116,8 +119,10 @@ def one_reader(out: Path, name: str | None = None) -> Path:
     if name is None and len(known) == 1:
         return out / FOLDER / known[0]
     if not known:
-        raise UsageError(f"{out.name}: it has not been reviewed yet; start with aiene review.")
-    raise UsageError(f"{out.name} has the work of {', '.join(known)}; choose one with --reader.")
+        raise UsageError(said("{}: it has not been reviewed yet; start with aiene review.", file_name(out)))
+    raise UsageError(
+        said("{} has the work of {}; choose one with --reader.", file_name(out), joined(", ", known))
+    )
 
 
 def reviewed_masks(path: Path) -> Path:
@@ -216,8 +221,12 @@ class ReviewStore:
                 last = before[-1] if before else 0
                 if last != base and not anyway:
                     raise StaleError(
-                        f"version {last} of this case was saved in another window. Your work, which began "
-                        f"from version {base}, is not lost: save it as another version, or load that one."
+                        said(
+                            "version {} of this case was saved in another window. Your work, which began "
+                            "from version {}, is not lost: save it as another version, or load that one.",
+                            last,
+                            base,
+                        )
                     )
                 numbered = replace(version, number=last + 1, reader=self.reader)
                 write_json(partial / _RECORD, asdict(numbered))
@@ -256,7 +265,7 @@ class ReviewStore:
             table["review_status"] = [states[case_id] for case_id in table["case_id"]]
             table["reader"] = [self.reader if states[case_id] else "" for case_id in table["case_id"]]
             paths[name] = self.root / f"{name}.csv"
-            self.owned.write(paths[name], tables.csv_bytes(table))
+            self.owned.write(paths[name], table_bytes(table))
         return paths
 
     def write_mask(self, saved: Saved) -> None:
@@ -274,7 +283,7 @@ class ReviewStore:
             self.owned.remove(target)
 
     def _case(self, case_id: str) -> Path:
-        if case_id in ("", ".", "..") or set(case_id) & set("/\\\0"):
+        if not names_a_folder(case_id):
             raise OutputError(case_id, "it cannot be used as a folder name", "give the input another")
         return self.root / "cases" / case_id
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import secrets
@@ -14,15 +13,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from aiene.errors import InputError, OutputError, UsageError
+from aiene.csv_tables import table_bytes
+from aiene.errors import InputError, OutputError, UsageError, file_name, joined, os_reason, ours, said
 from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
-from aiene.results.atomic import make_folder, write_bytes, write_json, writing
+from aiene.results.atomic import (
+    Room,
+    clear_abandoned,
+    make_folder,
+    others_at_work,
+    read_json,
+    write_bytes,
+    write_json,
+    writing,
+)
 from aiene.results.nifti import nifti_bytes
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseArrays, CaseResult
-from aiene.rooms import Room, clear_abandoned, others_at_work
 
 RUN = "run.json"
 CASE = "case.json"
@@ -112,7 +120,7 @@ class RunStore:
         UsageError : a file of the user's is in the way, or it holds the results of other settings, and
             `overwrite` is not given; or another call is at work there while `overwrite` is.
         """
-        names = [safe for case_id in case_ids if (safe := self._safe(case_id)) is not None]
+        names = [case_id for case_id in case_ids if names_a_folder(case_id)]
         make_folder(self.root)
         clear_abandoned(self._rooms)
         self.owned.check(_record_name(part), *(f"{name}.csv" for name in _TABLES))
@@ -151,7 +159,7 @@ class RunStore:
         ------
         OutputError : it cannot be written, or something not ours is in the way; nothing of it is left.
         """
-        if self._safe(result.case_id) is None:
+        if not names_a_folder(result.case_id):
             raise OutputError(result.case_id, "it cannot be used as a folder name", "give the input another")
         with self._half_written() as partial:
             make_folder(partial)
@@ -181,7 +189,7 @@ class RunStore:
         wanted = set(case_ids)
         found = {r.case_id: r for i in wanted if (r := self._read(self.case_folder(i) / CASE)) is not None}
         for file in self._record_files():
-            for content in (_json_of(file) or {}).get("unwritten", []):
+            for content in (read_json(file) or {}).get("unwritten", []):
                 result = _result_of(content)
                 if result is not None and result.case_id in wanted:
                     found[result.case_id] = result
@@ -189,7 +197,7 @@ class RunStore:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """The records of the runs that lie here by file name; empty where one cannot be read."""
-        return {file.name: _json_of(file) or {} for file in self._record_files()}
+        return {file.name: read_json(file) or {} for file in self._record_files()}
 
     def files(self, case_id: str) -> CaseFiles:
         """Content of the files of a case's images.
@@ -204,7 +212,7 @@ class RunStore:
                 content[file.name] = file.read_bytes()
             except OSError as error:
                 raise InputError(
-                    file, f"it cannot be read ({error.strerror})", "run the case again"
+                    file, said("it cannot be read ({})", os_reason(error)), "run the case again"
                 ) from error
         return content
 
@@ -221,7 +229,10 @@ class RunStore:
         records = list(self.records().values())
         if not records:
             raise UsageError(
-                f"{self.root.name}: there are no results of a run; name the results folder of aiene run."
+                said(
+                    "{}: there are no results of a run; name the results folder of aiene run.",
+                    file_name(self.root),
+                )
             )
         names = {case["case_id"] for record in records for case in record.get("cases", ())}
         if any("cases" not in record for record in records):
@@ -237,7 +248,7 @@ class RunStore:
     def write_cases_table(self, results: Iterable[CaseResult]) -> Path:
         """Write `cases.csv`; its path."""
         path = self.root / "cases.csv"
-        self.owned.write(path, tables.csv_bytes(tables.cases_table(sorted(results, key=_by_id))))
+        self.owned.write(path, table_bytes(tables.cases_table(sorted(results, key=_by_id))))
         return path
 
     def write_tables(
@@ -268,7 +279,7 @@ class RunStore:
         paths = {"cases": self.write_cases_table(results)}
         for name, table in made.items():
             paths[name] = self.root / f"{name}.csv"
-            self.owned.write(paths[name], tables.csv_bytes(table))
+            self.owned.write(paths[name], table_bytes(table))
         if parquet:
             made["cases"] = tables.cases_table(sorted(results, key=_by_id))
             for name, table in made.items():
@@ -278,7 +289,7 @@ class RunStore:
             paths["prediction"] = self._prediction_path(now)
             self.owned.refuse(paths["prediction"])
             make_folder(paths["prediction"].parent)
-            self.owned.write(paths["prediction"], tables.csv_bytes(published))
+            self.owned.write(paths["prediction"], table_bytes(published))
         return paths
 
     @property
@@ -312,13 +323,17 @@ class RunStore:
         return [file for file in sorted(self.root.glob("run*.json")) if _RECORD.fullmatch(file.name)]
 
     def _compare(self, file: Path, settings: dict[str, Any]) -> None:
-        before = (_json_of(file) or {}).get("settings")
+        before = (read_json(file) or {}).get("settings")
         if not isinstance(before, dict) or before == settings:
             return
         changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
         raise UsageError(
-            f"{self.root.name} holds results of other settings (different: {', '.join(changed)}); "
-            "choose another folder with -o, or replace them with --overwrite."
+            said(
+                "{} holds results of other settings (different: {}); "
+                "choose another folder with -o, or replace them with --overwrite.",
+                file_name(self.root),
+                joined(", ", map(ours, changed)),
+            )
         )
 
     def _check_cases(self, case_ids: Iterable[str]) -> None:
@@ -343,21 +358,19 @@ class RunStore:
             return
         if others_at_work(self._rooms, self._room):
             raise UsageError(
-                f"another aiene run is active in {self.root.name}; wait until it has finished before "
-                "you use --overwrite."
+                said(
+                    "another aiene run is active in {}; wait until it has finished before "
+                    "you use --overwrite.",
+                    file_name(self.root),
+                )
             )
         for file in (*self._records(), *(self.root / name for name in _FILES)):
             self.owned.remove(file)
         for folder in (self.cases, self.root / "prediction_list", *self.root.glob(f"{RECOUNTED}*")):
             self.owned.clear(folder)
 
-    @staticmethod
-    def _safe(case_id: str) -> str | None:
-        """The id where it can be the name of one folder, and of no other."""
-        return None if case_id in ("", ".", "..") or set(case_id) & set("/\\\0") else case_id
-
     def _read(self, file: Path) -> CaseResult | None:
-        content = _json_of(file)
+        content = read_json(file)
         return None if content is None else _result_of(content)
 
 
@@ -371,6 +384,11 @@ _FILES = (
 _MAPS = ("labels.nii.gz", "nodes.nii.gz")
 _KEPT = ("prepared.nii.gz", "transform.tfm")
 _RECORD = re.compile(r"run(_part-\d+-of-\d+)?\.json")
+
+
+def names_a_folder(case_id: str) -> bool:
+    """Whether an id can be the name of one folder, and of no other."""
+    return case_id not in ("", ".", "..") and not set(case_id) & set("/\\\0")
 
 
 def _record_name(part: str) -> str:
@@ -388,14 +406,6 @@ def _result_of(content: dict[str, Any]) -> CaseResult | None:
         return None
 
 
-def _json_of(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def case_files(arrays: CaseArrays) -> CaseFiles:
     """The files of a case's images, by name."""
     files = {"labels.nii.gz": nifti_bytes(arrays.labels), "nodes.nii.gz": nifti_bytes(arrays.nodes)}
@@ -410,7 +420,11 @@ def transform_text(transform: RigidTransform) -> str:
     """The transform in the text form that ITK's readers take."""
     rotation = [repr(float(v)) for row in transform.rotation for v in row]
     translation = [repr(float(v)) for v in transform.translation]
-    return (
-        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
-        f"Parameters: {' '.join(rotation + translation)}\nFixedParameters: 0 0 0\n"
+    lines = (
+        "#Insight Transform File V1.0",
+        "#Transform 0",
+        "Transform: AffineTransform_double_3_3",
+        f"Parameters: {' '.join(rotation + translation)}",
+        "FixedParameters: 0 0 0",
     )
+    return "".join(f"{line}\n" for line in lines)

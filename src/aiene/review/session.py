@@ -15,7 +15,7 @@ import numpy as np
 
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, UsageError
-from aiene.export.run_reader import RunRecord, cases_of, every_case, read_labels, read_run
+from aiene.finished_runs import RunRecord, cases_of, every_case, read_labels, read_run
 from aiene.geometry.grid import Grid, Triple, Volume, triple
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, find_bundle

@@ -15,7 +15,7 @@ import numpy as np
 from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, ModelError
 from aiene.export.case import grid_of_facts
-from aiene.export.run_reader import RunRecord, read_labels
+from aiene.finished_runs import RunRecord, read_labels
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from aiene.export.run_reader import RunRecord, every_case, read_run
+from aiene.finished_runs import RunRecord, every_case, read_run
 from aiene.parallel import Job, Progress, run_jobs
 from aiene.results.atomic import elsewhere
 from aiene.results.records import CaseResult

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from aiene.benchmark.comparators.adapters import Adapter
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
+from aiene.benchmark.comparators.protocol import Adapter, Answer, CaseInput, ModelFacts, Reader, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, LabelChoice
 from aiene.benchmark.dataset import disagreement, in_our_values, list_files, read_labels
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows, read_ene_table
-from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.metrics.matching import components, values_of
 from aiene.benchmark.records import Refused
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
@@ -35,7 +34,7 @@ class _Read:
     warnings: tuple[str, ...] = ()
 
 
-class PredictionsComparator:
+class PredictionsComparator(Reader):
     """Label maps by case id; with them, where they are, node maps in `nodes/` and ENE in `ene.csv`.
 
     In `ene.csv` a name or number is a node of the folder's own map (its value in `nodes/`, without such a map
@@ -63,10 +62,10 @@ class PredictionsComparator:
         self._choice = request.entry.labels or LabelChoice()
         self._resample = request.resample
         from_run = (folder / "run.json").is_file()
-        rule = _rule(folder) if from_run else CountingRule(0.5)
+        rule = _rule(folder)
         tables = [file for name in (ENE_FILE, ON_TRUTH_FILE) if (file := folder / name).is_file()]
         every = [*self._files.values(), *self._node_maps.values(), *tables]
-        self._facts = ModelFacts(
+        self.facts = ModelFacts(
             kind="predictions",
             sha256=glance(every),
             segments=segments,
@@ -80,11 +79,6 @@ class PredictionsComparator:
             ),
         )
 
-    @property
-    def facts(self) -> ModelFacts:
-        """The folder, named by its files' names, sizes and times."""
-        return self._facts
-
     def load(self, case: CaseInput) -> _Read:
         """Read the case's label map, and its node map where there is one."""
         name = case.case.case_id
@@ -93,11 +87,8 @@ class PredictionsComparator:
         if name in self._refused:
             raise InputError(self._root, self._refused[name].reason.rstrip("."), "correct this prediction")
         if name not in self._files:
-            raise InputError(
-                self._root,
-                f"no prediction for the case {name}",
-                "add it; without one it counts as failed",
-            )
+            problem = f"no prediction for the case {name}"
+            raise InputError(self._root, problem, "add it; without one it counts as failed")
         path, like = self._files[name], case.truth_labels.grid
         labels = in_our_values(path, read_labels(path, like, resample=self._resample), self._choice)
         run = _run_record(path.parent / "case.json")
@@ -111,14 +102,6 @@ class PredictionsComparator:
             inside = labels.array == LABEL_VALUES[GTVN]
             nodes = nodes.with_array(np.where(inside, nodes.array, 0).astype(np.uint16))
         return _Read(case, labels, nodes, run, tuple(warnings))
-
-    def preprocess(self, loaded: _Read) -> _Read:
-        """Nothing."""
-        return loaded
-
-    def infer(self, prepared: _Read) -> _Read:
-        """Nothing: it was done elsewhere."""
-        return prepared
 
     def answer(self, inferred: _Read) -> Answer:
         """The label map with what else the folder says."""
@@ -191,7 +174,7 @@ def _told(file: str, row: EneRow) -> str:
 
 
 def _own_numbers(nodes: Volume) -> dict[int, int]:
-    return {int(v): int(v) for v in np.flatnonzero(np.bincount(nodes.array.ravel())) if v}
+    return {value: value for value in values_of(nodes.array)}
 
 
 def _partners(found: Volume, truth: Volume) -> dict[int, int]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiene.errors import Said, ours, said
 from aiene.ingest.case import Case, NativeCt, place
-from aiene.ingest.checks import check_memory
+from aiene.ingest.checks import InRange, check_memory, in_ct_range
 from aiene.ingest.dicom.header import DAMAGED, Frame, quiet, read_dataset, whole_header
 from aiene.ingest.dicom.header_values import odd_headers
 from aiene.ingest.dicom.pixels import is_lossy, read_stack
-from aiene.ingest.dicom.series_selection import laid_out
 from aiene.ingest.dicom.stack import Layout
+from aiene.ingest.dicom.study import laid_out
 from aiene.ingest.file_head import Head
 from aiene.ingest.formats import Format
-from aiene.ingest.hu_range import InRange, in_ct_range
 from aiene.ingest.lattice import as_json, keep_planes, on_rectangle
 
 _INT16 = 2  # SimpleITK's number: the published reader turns every DICOM CT into int16
@@ -65,19 +65,21 @@ def _source(layout: Layout) -> dict[str, Any]:
     }
 
 
-def _warnings(layout: Layout) -> tuple[str, ...]:
+def _warnings(layout: Layout) -> tuple[Said, ...]:
     warnings = []
     doubles = sum(len(frames) - 1 for frames in layout.places)
     if doubles:
-        what = "1 slice is duplicated" if doubles == 1 else f"{doubles} slices are duplicated"
-        warnings.append(f"{what} with the same pixels: one of each was kept")
+        what = ours("1 slice is duplicated") if doubles == 1 else said("{} slices are duplicated", doubles)
+        warnings.append(said("{} with the same pixels: one of each was kept", what))
     if layout.tilt_degrees:
         warnings.append(
-            f"the gantry was tilted by {layout.tilt_degrees:.1f} degrees: the slices were shifted onto a "
-            "rectangular grid"
+            said(
+                "the gantry was tilted by {:.1f} degrees: the slices were shifted onto a rectangular grid",
+                layout.tilt_degrees,
+            )
         )
     if is_lossy(layout.places[0][0].path):
-        warnings.append("the images have undergone lossy compression")
+        warnings.append(said("the images have undergone lossy compression"))
     return tuple(warnings)
 
 
