@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from aiene.parallel import Job, OnProgress, run_jobs
 from aiene.risk.analyse.centres import Scale, pooled
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.records import AnalysisSettings
@@ -27,6 +28,8 @@ FEWEST_EVENTS = 10
 """Events that a centre needs for a row of its own."""
 _MOST_RESAMPLES = 500
 """Of the slower measures."""
+_PATIENTS_A_UNIT = 2000.0
+"""A resample of so many patients is one unit of work, see `parallel.Job`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class Found:
     decision: DecisionCurve | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
+    def add(self, other: Found) -> None:
+        """Take in what was found by another step."""
+        self.discrimination += other.discrimination
+        self.calibration += other.calibration
+        self.brier += other.brier
+        self.centres += other.centres
+        self.smooth |= other.smooth
+        self.decision = self.decision or other.decision
+        self.skipped += other.skipped
+
 
 def measured(
     outcome: Outcome,
@@ -64,6 +77,7 @@ def measured(
     years: Sequence[float],
     center: np.ndarray,
     settings: AnalysisSettings,
+    on_progress: OnProgress | None = None,
 ) -> Found:
     """Every measure on the same n patients; the first predictor is what the others are compared with.
 
@@ -72,19 +86,31 @@ def measured(
     years : (k,) horizons of the risks, all within the follow-up of these patients.
     center : (n,) names, empty where not known.
     """
+    each = settings.bootstraps * outcome.n * len(predictors) / _PATIENTS_A_UNIT
+    jobs = [
+        Job(what, _measure, (what, outcome, predictors, years, center, settings), each * share)
+        for what, (_, share) in _STEPS.items()
+    ]
     found = Found()
-    steps: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("concordance", lambda: _discrimination(found, outcome, predictors, years, settings)),
-        ("calibration", lambda: _calibration(found, outcome, predictors, years, settings)),
-        ("Brier score", lambda: _brier(found, outcome, predictors, years, settings)),
-        ("decision curve", lambda: _decision(found, outcome, predictors, years, settings)),
-        ("centres", lambda: _centres(found, outcome, predictors, years, center, settings)),
-    )
-    for what, step in steps:
-        try:
-            step()
-        except NotEstimableError as error:
-            found.skipped.append((what, str(error)))
+    for part in run_jobs(jobs, workers=settings.jobs, on_progress=on_progress):
+        found.add(part)
+    return found
+
+
+def _measure(
+    what: str,
+    outcome: Outcome,
+    predictors: Sequence[Predictor],
+    years: Sequence[float],
+    center: np.ndarray,
+    settings: AnalysisSettings,
+) -> Found:
+    """One kind of measure, or why it could not be computed."""
+    found = Found()
+    try:
+        _STEPS[what][0](found, outcome, predictors, years, center, settings)
+    except NotEstimableError as error:
+        found.skipped.append((what, str(error)))
     return found
 
 
@@ -97,6 +123,7 @@ def _discrimination(
     outcome: Outcome,
     predictors: Sequence[Predictor],
     years: Sequence[float],
+    _center: np.ndarray,
     settings: AnalysisSettings,
 ) -> None:
     scores = {p.label: p.score for p in predictors}
@@ -128,6 +155,7 @@ def _calibration(
     outcome: Outcome,
     predictors: Sequence[Predictor],
     years: Sequence[float],
+    _center: np.ndarray,
     settings: AnalysisSettings,
 ) -> None:
     for predictor, place, year, risk in _risks(predictors, years):
@@ -166,6 +194,7 @@ def _brier(
     outcome: Outcome,
     predictors: Sequence[Predictor],
     years: Sequence[float],
+    _center: np.ndarray,
     settings: AnalysisSettings,
 ) -> None:
     for predictor, _, year, risk in _risks(predictors, years):
@@ -197,6 +226,7 @@ def _decision(
     outcome: Outcome,
     predictors: Sequence[Predictor],
     years: Sequence[float],
+    _center: np.ndarray,
     settings: AnalysisSettings,
 ) -> None:
     if settings.decision_years not in years:
@@ -287,3 +317,14 @@ def _of_centre(
         if key != "c" or settings.bootstraps:
             row |= {f"{key}_lower": value.lower, f"{key}_upper": value.upper}
     return row
+
+
+_Step = Callable[[Found, Outcome, Sequence[Predictor], Sequence[float], np.ndarray, AnalysisSettings], None]
+_STEPS: dict[str, tuple[_Step, float]] = {
+    "concordance": (_discrimination, 0.4),
+    "calibration": (_calibration, 0.2),
+    "Brier score": (_brier, 0.2),
+    "decision curve": (_decision, 0.1),
+    "centres": (_centres, 0.1),
+}
+"""Every kind of measure, with its share of the work, roughly."""

@@ -97,7 +97,7 @@ def validate(
         owned.clear(out / folder)
         owned.claim(folder)
     center = words(cohort.table, "center")[applied.rows]
-    found = measured(applied.outcome, applied.predictors, applied.years, center, settings)
+    found = measured(applied.outcome, applied.predictors, applied.years, center, settings, on_progress)
     analysis = _analysis(locked, cohort, applied, found, settings)
     excluded = [
         *(
