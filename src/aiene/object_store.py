@@ -24,7 +24,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
-from aiene.errors import AieneError, InputError, MissingExtraError, OutputError, UsageError, need
+from aiene.errors import (
+    AieneError,
+    InputError,
+    MissingExtraError,
+    Name,
+    OutputError,
+    UsageError,
+    library_reason,
+    need,
+    os_reason,
+    ours,
+    said,
+)
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import lies_in_head
 from aiene.ingest.file_head import HEAD_BYTES, Head
@@ -51,7 +63,7 @@ _SPOKEN: Final = (
     (
         r"\b40[13]\b|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|Unauth|PermissionDenied"
         r"|[Cc]redential",
-        "this account has no right to {verb} there",
+        "this account has no right to {} there",
         "check the credentials (S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and the rules of the bucket",
     ),
     (r"NoSuchBucket|NoSuchContainer|notFound", "there is no such bucket", "check the URL"),
@@ -121,7 +133,7 @@ class Place:
             raise MissingExtraError("Reading and writing by URL", protocol, "store") from error
         except self._errors as error:
             raise UsageError(
-                f"{url}: no object store is known by such a URL; give s3://BUCKET/PREFIX."
+                said("{}: no object store is known by such a URL; give s3://BUCKET/PREFIX.", url)
             ) from error
 
     def objects(self) -> dict[str, Object]:
@@ -144,7 +156,9 @@ class Place:
             name = key[len(self._root) :].lstrip("/") or key.rpartition("/")[2]
             if name.startswith("/") or ".." in name.split("/") or "\\" in name:
                 raise InputError(
-                    self.url, f"the name of the object {name} leads out of a folder", "rename it"
+                    self.url,
+                    said("the name of the object {} leads out of a folder", Name("file", name)),
+                    "rename it",
                 )
             if not key.endswith("/"):
                 self._keys[name] = key
@@ -242,9 +256,11 @@ class Place:
         """Tell in one sentence what a store refused."""
         for pattern, problem, remedy in _SPOKEN:
             if re.search(pattern, f"{type(error).__name__} {error}"):
-                raise kind(self.url, problem.format(verb=verb), remedy) from error
+                words = [ours(verb)] * problem.count("{}")
+                raise kind(self.url, said(problem, *words), remedy) from error
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise kind(self.url, f"the store refused to {verb} ({first})", "check the URL") from error
+        told = said("the store refused to {} ({})", ours(verb), library_reason(error, first))
+        raise kind(self.url, told, "check the URL") from error
 
 
 def _is_gone(error: BaseException) -> bool:
@@ -448,7 +464,9 @@ def _write_sparse(file: Path, content: bytes, at: Object) -> None:
         os.utime(half, ns=(at.stamp, at.stamp))
         half.replace(file)
     except OSError as error:
-        raise OutputError(file, f"it cannot be written ({error.strerror})", f"set {WORK}") from error
+        raise OutputError(
+            file, said("it cannot be written ({})", os_reason(error)), said("set {}", ours(WORK))
+        ) from error
 
 
 class Results:
@@ -560,7 +578,9 @@ def at_home(source: str, out: str, *, part: str = "", whole: bool = False) -> It
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise OutputError(
-                folder, f"no working folder can be made ({error.strerror})", f"set {WORK}"
+                folder,
+                said("no working folder can be made ({})", os_reason(error)),
+                said("set {}", ours(WORK)),
             ) from error
         works.append(folder)
         return folder
