@@ -326,7 +326,7 @@ _TOLD_NAMES = 3
 def find_in_scan(root: Path, where: Path, scan: Scan, series: str | None) -> list[Case | Refusal]:
     """The cases of one place, at least one of either kind unless it holds DICOMDIRs alone.
 
-    Each is named after the folder of its study's slices (`naming.case_id`).
+    Each is named after the folder of its study's slices (`case_id`).
 
     Parameters
     ----------
