@@ -247,10 +247,8 @@ def _said(fit: CoxFit) -> list[str]:
     if fit.separation:
         named = ", ".join(fit.separation)
         said.append(
-            f"Separation: {named} would run to infinity, so the model was fitted by "
-            f"{'Firth' if fit.method == 'firth' else fit.method}'s penalised likelihood."
-            if fit.method != "ridge"
-            else f"Separation: {named} would run to infinity, so the model was fitted with a ridge penalty."
+            f"Separation: {named} would run to infinity, so the model was fitted by Firth's penalised "
+            "likelihood."
         )
     return said + [w if w.endswith(".") else f"{w}." for w in fit.warnings]
 
