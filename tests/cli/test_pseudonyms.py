@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,7 +215,7 @@ def test_no_name_of_any_letters_is_shown_however_it_is_put_in(
 
 def hospital(root: Path, name: str) -> Path:
     """An input with most faults that are told of, where every name, id and free word of a header is one."""
-    words = {
+    words: dict[str, Any] = {
         "PatientID": name,
         "PatientName": name,
         "SpecificCharacterSet": "ISO_IR 192",
