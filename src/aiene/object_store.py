@@ -28,7 +28,6 @@ from aiene.errors import (
     AieneError,
     InputError,
     MissingExtraError,
-    Name,
     OutputError,
     UsageError,
     library_reason,
@@ -46,6 +45,7 @@ from aiene.ingest.formats import kind_of
 Result = TypeVar("Result")
 
 WORK: Final = "AIENE_WORK"
+_SET_WORK: Final = f"set {WORK}"
 _BY_OBSTORE: Final = ("s3", "gs", "az")
 _SIDE_BY_SIDE: Final = 8
 _CASES_AHEAD: Final = 2  # brought beyond those that are at work: bounds the disk
@@ -132,9 +132,8 @@ class Place:
         except ImportError as error:
             raise MissingExtraError("Reading and writing by URL", protocol, "store") from error
         except self._errors as error:
-            raise UsageError(
-                said("{}: no object store is known by such a URL; give s3://BUCKET/PREFIX.", url)
-            ) from error
+            problem = said("{}: no object store is known by such a URL; give s3://BUCKET/PREFIX.", url)
+            raise UsageError(problem) from error
 
     def objects(self) -> dict[str, Object]:
         """Every object below the prefix by its name there; the prefix itself, where it is one object.
@@ -155,11 +154,8 @@ class Place:
         for key, facts in found.items():
             name = key[len(self._root) :].lstrip("/") or key.rpartition("/")[2]
             if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-                raise InputError(
-                    self.url,
-                    said("the name of the object {} leads out of a folder", Name("file", name)),
-                    "rename it",
-                )
+                problem = said("the name of the object {} leads out of a folder", name)
+                raise InputError(self.url, problem, "rename it")
             if not key.endswith("/"):
                 self._keys[name] = key
                 told[name] = Object(int(facts["size"]), _stamp(facts))
@@ -256,8 +252,7 @@ class Place:
         """Tell in one sentence what a store refused."""
         for pattern, problem, remedy in _SPOKEN:
             if re.search(pattern, f"{type(error).__name__} {error}"):
-                words = [ours(verb)] * problem.count("{}")
-                raise kind(self.url, said(problem, *words), remedy) from error
+                raise kind(self.url, said(problem, *[ours(verb)] * problem.count("{}")), remedy) from error
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         told = said("the store refused to {} ({})", ours(verb), library_reason(error, first))
         raise kind(self.url, told, "check the URL") from error
@@ -464,9 +459,7 @@ def _write_sparse(file: Path, content: bytes, at: Object) -> None:
         os.utime(half, ns=(at.stamp, at.stamp))
         half.replace(file)
     except OSError as error:
-        raise OutputError(
-            file, said("it cannot be written ({})", os_reason(error)), said("set {}", ours(WORK))
-        ) from error
+        raise OutputError(file, said("it cannot be written ({})", os_reason(error)), _SET_WORK) from error
 
 
 class Results:
@@ -495,11 +488,8 @@ class Results:
         if self._place is not None:
             self._there = self._place.bring(self.folder)
             self._place.put(_OPENED, b"")
-            self._sent = {
-                name: (self.folder / name).stat().st_mtime_ns
-                for name in self._there
-                if (self.folder / name).is_file()
-            }
+            here = {name: self.folder / name for name in self._there}
+            self._sent = {name: file.stat().st_mtime_ns for name, file in here.items() if file.is_file()}
 
     def done(self, case_id: str) -> None:
         """A case lies in the folder; it goes to the store with others, every some seconds."""
@@ -577,11 +567,8 @@ def at_home(source: str, out: str, *, part: str = "", whole: bool = False) -> It
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise OutputError(
-                folder,
-                said("no working folder can be made ({})", os_reason(error)),
-                said("set {}", ours(WORK)),
-            ) from error
+            told = said("no working folder can be made ({})", os_reason(error))
+            raise OutputError(folder, told, _SET_WORK) from error
         works.append(folder)
         return folder
 
