@@ -436,12 +436,7 @@ def _auc(work: _Work) -> None:
     if not years:
         return
     result = time_dependent_aucs(
-        outcome.time,
-        outcome.state,
-        found.risk,
-        years,
-        compare=found.pairs,
-        **work.resampling(),
+        outcome.time, outcome.state, found.risk, years, compare=found.pairs, **work.resampling()
     )
     for name, values in result.values.items():
         for year, value in zip(years, values, strict=True):
@@ -507,11 +502,7 @@ def _calibration(work: _Work) -> None:
         ):  # of groups it is zero by construction
             row = {"model": model.label, "key": model.name, "year": year}
             result = calibration(
-                outcome.time,
-                outcome.state,
-                absolute[model.name][:, 0],
-                year,
-                confidence=settings.confidence,
+                outcome.time, outcome.state, absolute[model.name][:, 0], year, confidence=settings.confidence
             )
             work.put(
                 "calibration",
@@ -556,11 +547,7 @@ def _decision(work: _Work) -> None:
     )
     for number, threshold in enumerate(THRESHOLDS):
         work.put(
-            "decision",
-            model="Treat all",
-            key="all",
-            threshold=threshold,
-            benefit=result.treat_all[number],
+            "decision", model="Treat all", key="all", threshold=threshold, benefit=result.treat_all[number]
         )
         for model in comparison.models:
             curve = result.curves[model.name]

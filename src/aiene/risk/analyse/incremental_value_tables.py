@@ -96,8 +96,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("reason", "Remark"),
         ),
         "Internal-external validation: models fitted on all other centres, judged in this one; Harrell's C; "
-        "pooled by random effects. "
-        "Centres with fewer than 20 events take part in the fits only.",
+        "pooled by random effects. Centres with fewer than 20 events take part in the fits only.",
     ),
     "auc": (
         "time-dependent AUC",
@@ -134,9 +133,8 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("gap", "Difference to the old system (interval)", "number3", "gap_lower", "gap_upper"),
             Column("p", "p", "p"),
         ),
-        "Apparent values, death competing where it does; a difference below 0 is a gain. Normal "
-        "intervals, the "
-        "curve of censoring taken as known, the models as they are.",
+        "Apparent values, death competing where it does; a difference below 0 is a gain. Normal intervals, "
+        "the curve of censoring taken as known, the models as they are.",
     ),
     "calibration": (
         "calibration",
@@ -263,10 +261,9 @@ def _auc(endpoint: str, rows: list[dict[str, Any]], counted: str, settings: Anal
         for key, label in _models(rows)
     ]
     legend = (
-        f"{LABELS[endpoint]}, all patients: time-dependent AUC of the old system and with AI-ENE "
-        f"(apparent); {counted}; "
-        f"bars: {settings.confidence:.0%} percentile intervals of {settings.bootstraps} bootstraps, seed "
-        f"{settings.seed}."
+        f"{LABELS[endpoint]}, all patients: time-dependent AUC of the old system and with AI-ENE (apparent); "
+        f"{counted}; bars: {settings.confidence:.0%} percentile intervals of {settings.bootstraps} "
+        f"bootstraps, seed {settings.seed}."
     )
     content = {"years": years, "models": models}
     data = _columns(rows, ("model", "year", "auc", "lower", "upper"))
@@ -290,9 +287,8 @@ def _calibration(
         panels.append({"title": f"{year:g} years", "models": models, "top": top})
     legend = (
         f"{LABELS[endpoint]}, all patients: observed against predicted risk in groups of predicted risk; "
-        f"{counted}; "
-        f"bars: {settings.confidence:.0%} intervals; apparent, on the patients that the models were "
-        "fitted on."
+        f"{counted}; bars: {settings.confidence:.0%} intervals; apparent, on the patients that the models "
+        "were fitted on."
     )
     content = {"panels": panels}
     data = _columns(rows, ("model", "year", "n", "events", "predicted", "observed", "lower", "upper"))
@@ -333,11 +329,10 @@ def _decision(endpoint: str, rows: list[dict[str, Any]], counted: str, settings:
     for line in lines:
         line |= {k: [line[k][i] for i in kept] for k in ("value", "low", "high") if k in line}
     legend = (
-        f"{LABELS[endpoint]}, all patients: net benefit of acting on the "
-        f"{settings.decision_years:g}-year risk of each model, against "
-        f"acting on all and on none; {counted}; apparent. Shaded: {settings.confidence:.0%} interval of "
-        "the old system + count "
-        f"({min(settings.bootstraps, 500)} bootstraps, seed {settings.seed}); the others' are in the CSV."
+        f"{LABELS[endpoint]}, all patients: net benefit of acting on the {settings.decision_years:g}-year "
+        f"risk of each model, against acting on all and on none; {counted}; apparent. Shaded: "
+        f"{settings.confidence:.0%} interval of the old system + count ({min(settings.bootstraps, 500)} "
+        f"bootstraps, seed {settings.seed}); the others' are in the CSV."
     )
     content = {
         "threshold": [thresholds[i] for i in kept],

@@ -244,14 +244,11 @@ def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
     )
     note = (
         "Complete cases of all patients. Each file holds coding, coefficients, baseline and editions under "
-        "its "
-        "own hash, and beside the models with the count is a calculator page (`.html`); "
-        "`aiene risk validate FILE COHORT` applies it to other patients without refitting. "
-        "Expected "
-        "slope: van Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an "
-        "optimism of 0.05 in R², and the overall risk at "
-        f"{settings.decision_years:g} years known within 0.05, whichever is most; each of them is in the "
-        "CSV."
+        "its own hash, and beside the models with the count is a calculator page (`.html`); `aiene risk "
+        "validate FILE COHORT` applies it to other patients without refitting. Expected slope: van "
+        "Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an optimism "
+        f"of 0.05 in R², and the overall risk at {settings.decision_years:g} years known within 0.05, "
+        "whichever is most; each of them is in the CSV."
     )
     return Table("locked_models", "Models locked for other cohorts", columns, plain_rows(rows), note)
 
@@ -279,7 +276,6 @@ def _points(model: LockedModel) -> Table:
     )
     note = (
         f"One point is the effect of one AI-ENE node (coefficient {unit:.3f}; nodes above {model.marker_cap} "
-        "do not "
-        "count). Add the points of a patient and read the risk off the lower rows. For research."
+        "do not count). Add the points of a patient and read the risk off the lower rows. For research."
     )
     return Table(f"points_{model.endpoint}", f"{model.title}: points", columns, plain_rows(rows), note)

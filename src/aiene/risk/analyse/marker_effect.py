@@ -105,8 +105,7 @@ def _figure(
     }
     legend = (
         f"{complete.label}: adjusted hazard ratio by number of AI-ENE nodes, each count against none "
-        "(squares) and "
-        f"the count as a line; Cox (Efron), n = {complete.n}, events = {complete.n_events}; "
+        f"(squares) and the count as a line; Cox (Efron), n = {complete.n}, events = {complete.n_events}; "
         f"{settings.confidence:.0%} Wald intervals; {p_phrase(plain(slope.p))} for the line."
     )
     points_data = content["points"]

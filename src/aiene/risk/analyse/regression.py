@@ -359,10 +359,9 @@ def fine_gray_part(sample: Sample, settings: AnalysisSettings) -> Part:
             }
         )
     note = (
-        f"n = {fit.n}, events = {fit.events}, died first = {fit.competing}. The subdistribution ratio "
-        "speaks of "
-        "the share of patients who get the event, the cause-specific one of its rate among those still "
-        "at risk."
+        f"n = {fit.n}, events = {fit.events}, died first = {fit.competing}. The subdistribution ratio speaks "
+        "of the share of patients who get the event, the cause-specific one of its rate among those still at "
+        "risk."
     )
     note = " ".join([note, *(w if w.endswith(".") else f"{w}." for w in fit.warnings)])
     return Part(
@@ -410,9 +409,8 @@ def hazards_part(sample: Sample, settings: AnalysisSettings) -> Part:
     ]
     low = [r["term"] for r in rows if r["p"] is not None and r["p"] < 0.05]
     verdict = (
-        f"Evidence against proportional hazards (p < 0.05): {', '.join(low)}; read these hazard ratios "
-        "as averages over "
-        "follow-up, and see the restricted means."
+        f"Evidence against proportional hazards (p < 0.05): {', '.join(low)}; read these hazard ratios as "
+        "averages over follow-up, and see the restricted means."
         if low
         else "No evidence against proportional hazards at the 5 % level."
     )

@@ -162,14 +162,7 @@ def _curve_jobs(
         what = f"{strata[0].outcome.label} by {grouping.title}"
         jobs.append(_job(what, survival_part, (strata, settings), 2))
         if strata[0].outcome.competes and grouping not in groupings.chapters:
-            jobs.append(
-                _job(
-                    f"{what}, death competing",
-                    competing_part,
-                    (strata, settings),
-                    4,
-                )
-            )
+            jobs.append(_job(f"{what}, death competing", competing_part, (strata, settings), 4))
     return tuple(jobs)
 
 
@@ -192,30 +185,13 @@ def _model_jobs(
         if sample.outcome.competes:
             jobs.append(_job(f"Fine-Gray, {what}", fine_gray_part, (sample, settings), 6))
         jobs.append(
-            _job(
-                f"Forms of the count, {what}",
-                forms_part,
-                (sample, settings, _cutoffs(groupings)),
-                3,
-            )
+            _job(f"Forms of the count, {what}", forms_part, (sample, settings, _cutoffs(groupings)), 3)
         )
         if settings.impute and sample.outcome.n_events:
             jobs.append(
-                _job(
-                    f"Imputation, {what}",
-                    imputed_part,
-                    (sample, settings),
-                    10.0 * settings.imputations,
-                )
+                _job(f"Imputation, {what}", imputed_part, (sample, settings), 10.0 * settings.imputations)
             )
-        jobs.append(
-            _job(
-                f"Proportional hazards, {what}",
-                hazards_part,
-                (sample, settings),
-                3,
-            )
-        )
+        jobs.append(_job(f"Proportional hazards, {what}", hazards_part, (sample, settings), 3))
     return tuple(jobs)
 
 

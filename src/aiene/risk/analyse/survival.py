@@ -174,18 +174,11 @@ def _figure(name: str, title: str, strata: Sequence[Stratum], settings: Analysis
     if len(panels) == 1:
         panels[0] |= {"title": title, "notes": f"{strata[0].label}. {tests[0]}"}
     outcome = strata[0].outcome
-    content = {
-        "panels": panels,
-        "y_label": outcome.label,
-        "x_label": "Years",
-        "y_top": 1.0,
-        "x_end": end,
-    }
+    content = {"panels": panels, "y_label": outcome.label, "x_label": "Years", "y_top": 1.0, "x_end": end}
     whole = " and ".join(s.label for s in strata)
     legend = (
-        f"{title}, {small(whole)}: Kaplan-Meier; {counted(strata)}; "
-        f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. HR: Cox, unadjusted, "
-        "against the first group. "
+        f"{title}, {small(whole)}: Kaplan-Meier; {counted(strata)}; shaded: {settings.confidence:.0%} "
+        f"intervals (log-log, pointwise); {DRAWN}. HR: Cox, unadjusted, against the first group. "
         + " ".join(
             f"{f'{s.label}: ' if len(strata) > 1 else ''}{test}."
             for s, test in zip(strata, tests, strict=True)
@@ -337,9 +330,8 @@ def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -
     outcome = stratum.outcome
     died = int((outcome.state == 2).sum())
     legend = (
-        f"{title}, {stratum.label.lower()}: left, cumulative incidence (Aalen-Johansen, death "
-        "competing); right, "
-        f"1 - Kaplan-Meier; n = {outcome.n}, events = {outcome.n_events}, died first = {died}; "
+        f"{title}, {stratum.label.lower()}: left, cumulative incidence (Aalen-Johansen, death competing); "
+        f"right, 1 - Kaplan-Meier; n = {outcome.n}, events = {outcome.n_events}, died first = {died}; "
         f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. sHR: Fine and Gray, "
         f"unadjusted, against the first group. {gray_note(stratum)}."
     )

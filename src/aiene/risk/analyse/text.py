@@ -51,12 +51,9 @@ def methods_text(
     named = ", ".join(f"{name} {versions[name]}" for name in ("lifelines", "comprisk", "numpy", "scipy"))
     paragraphs.append(
         f"Analyses were run with aiene {versions['aiene']} (Python {versions['python']}, {named}). Every "
-        "random step "
-        f"used seed {settings.seed}; the same table and settings give the same results. All tests are "
-        "two-sided; "
-        f"intervals are at {settings.confidence:.0%}; p-values are not adjusted for the number of "
-        "analyses except where Holm's "
-        "correction is named. Research software, not a medical device."
+        f"random step used seed {settings.seed}; the same table and settings give the same results. All "
+        f"tests are two-sided; intervals are at {settings.confidence:.0%}; p-values are not adjusted for the "
+        "number of analyses except where Holm's correction is named. Research software, not a medical device."
     )
     return "\n\n".join(paragraphs)
 
@@ -66,10 +63,9 @@ def _patients(cohort: Cohort, settings: AnalysisSettings) -> str:
     origin = f"Times run from {' or '.join(origins)}" if origins else "The origin of the times was not stated"
     out = "; ".join(f"{s.reason} (n = {len(s.left)})" for s in cohort.steps if s.left) or "none"
     return (
-        f"Of {cohort.n_input} patients in the table, {len(cohort.table)} were analysed; left out, in "
-        f"this order: {out}. "
-        f"{origin}, in years of 365.25 days. Follow-up was estimated by the reverse Kaplan-Meier method, "
-        "every event (and death before it) censoring it."
+        f"Of {cohort.n_input} patients in the table, {len(cohort.table)} were analysed; left out, in this "
+        f"order: {out}. {origin}, in years of 365.25 days. Follow-up was estimated by the reverse "
+        "Kaplan-Meier method, every event (and death before it) censoring it."
     )
 
 
@@ -85,9 +81,8 @@ def _marker(cohort: Cohort, scheme: Scheme, settings: AnalysisSettings) -> str:
         count = "THE MARKER WAS SIMULATED: no CT was read for it, and no result says anything about patients."
     base = "no base grouping" if scheme.base == "none" else f"base grouping {scheme.base}"
     return (
-        f"{count} Groups followed scheme {scheme.name} ({base}; count classes "
-        f"{', '.join(scheme.classes)}; cut-offs {source}; "
-        f"SHA-256 {scheme.sha256[:12]}). As a continuous term the count was capped at "
+        f"{count} Groups followed scheme {scheme.name} ({base}; count classes {', '.join(scheme.classes)}; "
+        f"cut-offs {source}; SHA-256 {scheme.sha256[:12]}). As a continuous term the count was capped at "
         f"{settings.marker_cap} where this is said."
     )
 
@@ -103,18 +98,15 @@ def _survival(endpoints: Sequence[Endpoint], settings: AnalysisSettings) -> str:
     named = "; ".join(f"{LABELS[e].lower()} (event: {EVENTS[e]})" for e in endpoints) or "none"
     text = (
         f"Endpoints were {named}. Survival was estimated by Kaplan-Meier with log-log intervals (before the "
-        "first event those of Clopper and Pearson, for the patients whose state was known) and "
-        "compared by log-rank "
-        "tests, overall, for trend over the ordered groups, and in pairs with Holm's correction."
+        "first event those of Clopper and Pearson, for the patients whose state was known) and compared by "
+        "log-rank tests, overall, for trend over the ordered groups, and in pairs with Holm's correction."
     )
     if any(e in COMPETING for e in endpoints):
         text += (
             " For control endpoints death before the event competed, a death after the end of the endpoint's "
-            f"own follow-up {_LATE_DEATH[settings.dm_censor_at]}: cumulative incidence was estimated "
-            "by Aalen-Johansen "
-            "and compared by Gray's test, with 1 - Kaplan-Meier shown beside it; Fine-Gray models with "
-            "robust variance "
-            "stand next to cause-specific Cox models."
+            f"own follow-up {_LATE_DEATH[settings.dm_censor_at]}: cumulative incidence was estimated by "
+            "Aalen-Johansen and compared by Gray's test, with 1 - Kaplan-Meier shown beside it; Fine-Gray "
+            "models with robust variance stand next to cause-specific Cox models."
         )
     return text
 
@@ -135,13 +127,11 @@ def _regression(cohort: Cohort, settings: AnalysisSettings) -> str:
     )
     return (
         "Hazard ratios came from Cox models with Efron's ties, alone and adjusted for "
-        f"{', '.join(coded) or 'nothing'}, on {missing}.{unused} "
-        "The tables of hazard ratios were fitted by lifelines, the models that are compared and resampled "
-        "by an own Newton fit of the same likelihood, which agrees with it to eight digits. "
-        "Where an estimate ran to infinity, Firth's penalised likelihood took its place, and the table "
-        "says so. Proportional hazards "
-        "were checked by scaled Schoenfeld residuals. The count was modelled as continuous, capped, "
-        "logarithmic, in classes and as "
+        f"{', '.join(coded) or 'nothing'}, on {missing}.{unused} The tables of hazard ratios were fitted by "
+        "lifelines, the models that are compared and resampled by an own Newton fit of the same likelihood, "
+        "which agrees with it to eight digits. Where an estimate ran to infinity, Firth's penalised "
+        "likelihood took its place, and the table says so. Proportional hazards were checked by scaled "
+        "Schoenfeld residuals. The count was modelled as continuous, capped, logarithmic, in classes and as "
         "a restricted cubic spline. Differences of its effect between HPV strata were tested by the "
         "likelihood ratio of product terms."
     )
@@ -151,36 +141,30 @@ def _added(settings: AnalysisSettings) -> str:
     years = ", ".join(f"{y:g}" for y in settings.horizons)
     calibrated = " and ".join(f"{y:g}" for y in settings.calibration_years)
     return (
-        "Whether AI-ENE adds to an old system was judged on the same patients by the likelihood-ratio "
-        "test of nested Cox models, "
-        "Harrell's and Uno's C with paired differences (of ordered groups by the order they were given), "
-        f"cumulative/dynamic AUC at {years} years, the "
-        "integrated Brier score, "
-        f"calibration at {calibrated} years, a decision curve and a reclassification table at "
-        f"{settings.decision_years:g} years. Intervals are "
-        f"percentiles of {settings.bootstraps} bootstrap resamples of patients; C, its difference and "
-        "the calibration slope were corrected for "
-        "optimism by fitting the models anew in each resample (Harrell). Weights for censoring were "
-        "1 / G(T-) at an event or competing event at T and 1 / G(t) beyond a horizon t, G being the "
-        "Kaplan-Meier curve of censoring; absolute risks came from the cumulative hazard of the Cox fit "
-        "with Efron's ties, with death competing from Fine and Gray's model (Breslow's ties)."
+        "Whether AI-ENE adds to an old system was judged on the same patients by the likelihood-ratio test "
+        "of nested Cox models, Harrell's and Uno's C with paired differences (of ordered groups by the order "
+        f"they were given), cumulative/dynamic AUC at {years} years, the integrated Brier score, calibration "
+        f"at {calibrated} years, a decision curve and a reclassification table at "
+        f"{settings.decision_years:g} years. Intervals are percentiles of {settings.bootstraps} bootstrap "
+        "resamples of patients; C, its difference and the calibration slope were corrected for optimism by "
+        "fitting the models anew in each resample (Harrell). Weights for censoring were 1 / G(T-) at an "
+        "event or competing event at T and 1 / G(t) beyond a horizon t, G being the Kaplan-Meier curve of "
+        "censoring; absolute risks came from the cumulative hazard of the Cox fit with Efron's ties, with "
+        "death competing from Fine and Gray's model (Breslow's ties)."
     )
 
 
 def _robust(settings: AnalysisSettings) -> str:
     also = f" and {', '.join(settings.also)}" if settings.also else ""
     return (
-        "Whether the adjusted effect of the count holds was examined in all patients: in subgroups, "
-        "with one "
-        "likelihood-ratio test of interaction each; with centres as covariate, as strata, as "
-        "clusters (Lin and "
-        "Wei) and as a normal frailty (penalised partial likelihood), and pooled over the centres by random "
-        f"effects; beside number and volume of nodes{also}; by period (0 to 1, 1 to 3 years, later) and from "
-        "landmarks at 6 and 12 months on; with splines of age and pack-years. Groups were also compared by "
-        "restricted means and weighted log-rank tests. E-values are those of VanderWeele and Ding. "
-        "The count's "
-        "adjusted effect over all endpoints was corrected by Holm's method, in all patients and in the HPV "
-        "strata as two families."
+        "Whether the adjusted effect of the count holds was examined in all patients: in subgroups, with one "
+        "likelihood-ratio test of interaction each; with centres as covariate, as strata, as clusters (Lin "
+        "and Wei) and as a normal frailty (penalised partial likelihood), and pooled over the centres by "
+        f"random effects; beside number and volume of nodes{also}; by period (0 to 1, 1 to 3 years, later) "
+        "and from landmarks at 6 and 12 months on; with splines of age and pack-years. Groups were also "
+        "compared by restricted means and weighted log-rank tests. E-values are those of VanderWeele and "
+        "Ding. The count's adjusted effect over all endpoints was corrected by Holm's method, in all "
+        "patients and in the HPV strata as two families."
     )
 
 

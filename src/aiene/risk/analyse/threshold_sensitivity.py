@@ -263,10 +263,7 @@ def _corrected(
                 time, event, count_chances(nodes), others, m=10, iterations=6, seed=seed, confidence=level
             ),
         ),
-        (
-            "SIMEX",
-            lambda: simex(time, event, seen, variance, others, n_sim=25, seed=seed, confidence=level),
-        ),
+        ("SIMEX", lambda: simex(time, event, seen, variance, others, n_sim=25, seed=seed, confidence=level)),
     )
     found = []
     for name, step in steps:
@@ -305,11 +302,8 @@ def _corrected_table(rows: Sequence[dict[str, Any]], settings: AnalysisSettings)
     )
     note = (
         "A count with errors pulls its hazard ratio towards 1. The corrections take the node probabilities "
-        "for "
-        "true chances, independent of each other and of everything but the true state of the node: they are "
-        "no "
-        "better than their calibration. Complete cases with node probabilities; seed "
-        f"{settings.seed}."
+        "for true chances, independent of each other and of everything but the true state of the node: they "
+        f"are no better than their calibration. Complete cases with node probabilities; seed {settings.seed}."
     )
     title = "Hazard corrected for measurement error of the count"
     return Table("threshold_corrected", title, columns, plain_rows(rows), note)

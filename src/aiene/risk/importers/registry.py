@@ -156,9 +156,7 @@ def _finished(
         "mapping_sha256": None if mapping is None else file_sha256(mapping),
     }
     table.attrs.update(
-        source=importer.name,
-        source_name=path.name,
-        source_sha256=file_sha256(path) if path.is_file() else "",
+        source=importer.name, source_name=path.name, source_sha256=file_sha256(path) if path.is_file() else ""
     )
     return _record(table, importer.name, importer.title, tuple(source.preview), facts)
 

@@ -8,17 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aiene.risk.staging.decision import (
-    Decision,
-    Row,
-    among,
-    decide,
-    every,
-    lacking,
-    negated,
-    told,
-    unknown,
-)
+from aiene.risk.staging.decision import Decision, Row, among, decide, every, lacking, negated, told, unknown
 from aiene.risk.staging.nodes import NodeFacts, needed
 from aiene.risk.staging.stage import over_n
 

@@ -46,15 +46,7 @@ _DTYPES: dict[Kind, str] = {
     "bool": "boolean",
 }
 
-SITES = (
-    "oropharynx",
-    "unknown_primary",
-    "larynx",
-    "hypopharynx",
-    "oral_cavity",
-    "nasopharynx",
-    "other",
-)
+SITES = ("oropharynx", "unknown_primary", "larynx", "hypopharynx", "oral_cavity", "nasopharynx", "other")
 T_WORDS = ("T0", "Tis", "T1", "T2", "T3", "T4", "T4a", "T4b", "TX")
 N7_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "NX")
 N8_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "N3a", "N3b", "NX")

@@ -211,8 +211,7 @@ def _case_mix(models: Sequence[LockedModel], outcome: Outcome, predictors: Seque
     )
     note = (
         "The C of the development is apparent. A smaller spread of the prediction alone lowers C; another "
-        "mean "
-        "is a cohort of higher or lower risk."
+        "mean is a cohort of higher or lower risk."
     )
     return Table("case_mix", "Development and these patients", columns, plain_rows(rows), note)
 
@@ -358,14 +357,11 @@ def _methods(outcome: Outcome, applied: _Applied, settings: AnalysisSettings) ->
     years = ", ".join(f"{y:g}" for y in applied.years) or "none"
     return (
         f"A scheme or model that had been locked before was applied to {outcome.n} patients "
-        f"({counted(outcome.n_events, 'event')} of {outcome.label.lower()}) "
-        f"without refitting any part of it.{death} "
-        "Discrimination is Harrell's and Uno's C of the ranks or the linear predictor. Absolute risks were "
-        "judged "
-        f"at {years} years by observed over expected risk, the slope of the complementary log-log "
-        "prediction, a "
-        "smooth calibration curve, and the Brier score weighted for censoring. Centres were pooled by random "
-        "effects (restricted maximum likelihood, Knapp and Hartung). "
-        f"Intervals are at {settings.confidence:.0%}, from {settings.bootstraps} resamples of patients where "
-        f"they are percentiles; seed {settings.seed}. Research software, not a medical device."
+        f"({counted(outcome.n_events, 'event')} of {outcome.label.lower()}) without refitting any part of "
+        f"it.{death} Discrimination is Harrell's and Uno's C of the ranks or the linear predictor. Absolute "
+        f"risks were judged at {years} years by observed over expected risk, the slope of the complementary "
+        "log-log prediction, a smooth calibration curve, and the Brier score weighted for censoring. Centres "
+        "were pooled by random effects (restricted maximum likelihood, Knapp and Hartung). Intervals are at "
+        f"{settings.confidence:.0%}, from {settings.bootstraps} resamples of patients where they are "
+        f"percentiles; seed {settings.seed}. Research software, not a medical device."
     )

@@ -59,10 +59,8 @@ def calibration_items(found: Found, n: int, settings: AnalysisSettings) -> tuple
     )
     note = (
         "Perfect: observed/expected 1, in the large (log ratio of cumulative hazards) 0, slope 1. A slope "
-        "under "
-        "1: predictions are too extreme for these patients. Observed risk by Kaplan-Meier, with death "
-        "competing "
-        "by Aalen-Johansen. ICI: mean distance of prediction and smooth curve; its interval from "
+        "under 1: predictions are too extreme for these patients. Observed risk by Kaplan-Meier, with death "
+        "competing by Aalen-Johansen. ICI: mean distance of prediction and smooth curve; its interval from "
         f"{min(settings.bootstraps, 100)} resamples."
     )
     table = Table("calibration", "Calibration", columns, plain_rows(found.calibration), note)
@@ -159,8 +157,7 @@ def decision_figure(found: Found, n: int, settings: AnalysisSettings) -> Figure 
     shaded = f" Shaded: {settings.confidence:.0%} interval of the last model." if settings.bootstraps else ""
     legend = (
         f"Net benefit of acting on the {settings.decision_years:g}-year risk, against acting on all and on "
-        "none; "
-        f"n = {n}; nothing refitted.{shaded}"
+        f"none; n = {n}; nothing refitted.{shaded}"
     )
     content = {
         "threshold": list(THRESHOLDS)[:end],
@@ -213,9 +210,8 @@ def centre_items(found: Found, settings: AnalysisSettings) -> tuple[Item, ...]:
     columns.append(Column("reason", "Remark"))
     note = (
         "O/E and slope at the last horizon that the centre's follow-up reaches. C is pooled as a logit, O/E "
-        "as a "
-        "logarithm. I²: share of the variance between centres that is not due to chance. The range "
-        "in which a further centre is expected is in the CSV (next_lower, next_upper)."
+        "as a logarithm. I²: share of the variance between centres that is not due to chance. The range in "
+        "which a further centre is expected is in the CSV (next_lower, next_upper)."
     )
     table = Table("centres", "Centres", tuple(columns), plain_rows(found.centres), note)
     if not measures:

@@ -15,13 +15,7 @@ from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
-from aiene.risk.analyse.derive.search import (
-    FEWEST_EVENTS,
-    FEWEST_IN_GROUP,
-    SMALLEST_SHARE,
-    Derived,
-    search,
-)
+from aiene.risk.analyse.derive.search import FEWEST_EVENTS, FEWEST_IN_GROUP, SMALLEST_SHARE, Derived, search
 from aiene.risk.analyse.derive.validate import (
     Data,
     bootstrap_rows,

@@ -227,9 +227,8 @@ def permuted(data: Data, settings: AnalysisSettings) -> tuple[Item, ...]:
         "verdict": _SIDES[result.side],
     }
     note = (
-        f"The count was shuffled {settings.permutations} times within the old groups, and the whole "
-        f"search repeated each time; two-sided p; seed {settings.seed}; {result.n_failed} could not be "
-        "fitted."
+        f"The count was shuffled {settings.permutations} times within the old groups, and the whole search "
+        f"repeated each time; two-sided p; seed {settings.seed}; {result.n_failed} could not be fitted."
     )
     title = "Permutation control"
     return (Table("derived_permutation", title, _PERMUTATION, plain_rows([row]), note),)
@@ -282,12 +281,10 @@ def tree_table(data: Data, train: np.ndarray, found: Derived, bases: Sequence[st
     of_tree = harrell_c(*own, rate[leaf[judges]]).c
     of_search = harrell_c(*own, found.assign(data.base[judges], data.count[judges]).astype(float)).c
     note = (
-        "Poisson splits of events over expected ones (Nelson-Aalen) by scikit-learn, on the patients "
-        "that chose the "
-        f"cut-offs; leaves hold {SMALLEST_SHARE:.0%} of them, at most {MOST_LEAVES}, their number by "
-        "AIC. A tree may "
-        "order old groups and counts as the outcome says; the search above keeps the old order. "
-        f"C {where}: tree {of_tree:.3f}, search {of_search:.3f}."
+        "Poisson splits of events over expected ones (Nelson-Aalen) by scikit-learn, on the patients that "
+        f"chose the cut-offs; leaves hold {SMALLEST_SHARE:.0%} of them, at most {MOST_LEAVES}, their number "
+        "by AIC. A tree may order old groups and counts as the outcome says; the search above keeps the old "
+        f"order. C {where}: tree {of_tree:.3f}, search {of_search:.3f}."
     )
     return Table("derived_tree", "Recursive partitioning for comparison", columns, plain_rows(rows), note)
 

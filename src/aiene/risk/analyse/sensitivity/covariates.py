@@ -213,11 +213,9 @@ def burden_part(sample: Sample, settings: AnalysisSettings) -> Part:
         rows.append(_row(label, sample, known, frame.loc[known].reset_index(drop=True), settings))
     note = (
         "Cox models of the covariates, the count (uncapped) and the named measures, each in standard "
-        "deviations "
-        "(SD) of all patients, on patients with all of them. p by likelihood-ratio tests of leaving "
-        "out the count, "
-        "or the measures. The number of AI-ENE nodes is part of the number of nodes, so the two "
-        "share what they tell."
+        "deviations (SD) of all patients, on patients with all of them. p by likelihood-ratio tests of "
+        "leaving out the count, or the measures. The number of AI-ENE nodes is part of the number of nodes, "
+        "so the two share what they tell."
     )
     return Part((Table(f"burden_{sample.outcome.name}", what, _COLUMNS, plain_rows(rows), note),))
 

@@ -50,12 +50,10 @@ def subgroups_part(sample: Sample, settings: AnalysisSettings) -> Part:
     if complete.competes:
         rows += _subdistribution(table, complete, matrix, settings)
     note = (
-        "Adjusted for the covariates less the factor itself. A difference between subgroups is read "
-        "off the test of "
-        "interaction (likelihood ratio of the products of count and levels), not off two p values; "
-        "the tests are "
-        f"not adjusted for their number. A subgroup needs {FEWEST_EVENTS} events; with fewer than "
-        f"{FEWEST_EVENTS} a covariate its hazard ratio is unadjusted."
+        "Adjusted for the covariates less the factor itself. A difference between subgroups is read off the "
+        "test of interaction (likelihood ratio of the products of count and levels), not off two p values; "
+        f"the tests are not adjusted for their number. A subgroup needs {FEWEST_EVENTS} events; with fewer "
+        f"than {FEWEST_EVENTS} a covariate its hazard ratio is unadjusted."
     )
     name = f"subgroups_{complete.name}"
     return Part((_figure(name, what, rows, settings), Table(name, what, _COLUMNS, plain_rows(rows), note)))
@@ -209,9 +207,8 @@ def _figure(name: str, what: str, rows: Sequence[Mapping[str, Any]], settings: A
     }
     legend = (
         f"{what}: adjusted hazard ratio per AI-ENE node in subgroups of the complete cases, "
-        f"{settings.confidence:.0%} Wald intervals; p of the likelihood-ratio test of interaction "
-        "beside the first "
-        "subgroup of each factor."
+        f"{settings.confidence:.0%} Wald intervals; p of the likelihood-ratio test of interaction beside the "
+        "first subgroup of each factor."
     )
     return Figure(name, what, legend, partial(draw_forest, content), data, wide=True)
 
@@ -250,11 +247,9 @@ def multiplicity_section(
         Column("p_holm", "p, Holm", "p"),
     )
     note = (
-        "The plan: one test for each endpoint and population, that of the count in the adjusted Cox "
-        "model. Holm's "
-        "correction within two families: all endpoints in all patients; all endpoints in the HPV "
-        "strata. All other p "
-        "values of this report are uncorrected and describe."
+        "The plan: one test for each endpoint and population, that of the count in the adjusted Cox model. "
+        "Holm's correction within two families: all endpoints in all patients; all endpoints in the HPV "
+        "strata. All other p values of this report are uncorrected and describe."
     )
     table = Table("multiplicity", "The count over endpoints and populations", columns, plain_rows(rows), note)
     return Section("multiplicity", "Several endpoints and populations", (table,))
@@ -281,13 +276,11 @@ def centre_part(sample: Sample, settings: AnalysisSettings) -> Part:
     ]
     rows += _by_centre(outcome, matrix, centre, settings)
     note = (
-        f"Adjusted for the covariates; patients of {len(set(centre))} centres. Robust: Lin and Wei, "
-        "centres as "
-        "clusters; with few centres its error is too small. Frailty: a normal random effect of each "
-        "centre on the "
-        f"log hazard. A centre needs {FEWEST_CENTRE_EVENTS} events; where they are too few for the "
-        "covariates, its hazard ratio is unadjusted. Pooled: random effects (restricted maximum likelihood, "
-        "Knapp and Hartung)."
+        f"Adjusted for the covariates; patients of {len(set(centre))} centres. Robust: Lin and Wei, centres "
+        "as clusters; with few centres its error is too small. Frailty: a normal random effect of each "
+        f"centre on the log hazard. A centre needs {FEWEST_CENTRE_EVENTS} events; where they are too few for "
+        "the covariates, its hazard ratio is unadjusted. Pooled: random effects (restricted maximum "
+        "likelihood, Knapp and Hartung)."
     )
     return Part((Table(f"centre_effect_{complete.name}", what, COUNT_MODELS, plain_rows(rows), note),))
 

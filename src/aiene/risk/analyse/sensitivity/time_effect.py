@@ -152,11 +152,9 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
     note = (
         "Adjusted for the covariates. Periods: the effect of the count has a value in each, those of the "
         "covariates have one. Landmark: patients without event and in follow-up after it. Splines: age and "
-        "pack-years as restricted cubic splines of 3 knots; p is the count's, the remark has the "
-        "test of curvature. "
-        "E-value: how strong, as a risk ratio, an unmeasured confounder would have to be with count "
-        "and outcome "
-        "to explain the effect away, and its interval (VanderWeele and Ding)."
+        "pack-years as restricted cubic splines of 3 knots; p is the count's, the remark has the test of "
+        "curvature. E-value: how strong, as a risk ratio, an unmeasured confounder would have to be with "
+        "count and outcome to explain the effect away, and its interval (VanderWeele and Ding)."
     )
     return Part((Table(f"time_effect_{complete.name}", what, COUNT_MODELS, plain_rows(rows), note),))
 
