@@ -18,7 +18,7 @@ from aiene.report.formatting import plain, plain_rows
 from aiene.report.write import filled
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
-from aiene.risk.analyse.charts.nomogram import draw_nomogram
+from aiene.risk.analyse.charts.forest import draw_nomogram
 from aiene.risk.analyse.cohort import EVENTS, LABELS, Cohort, outcome_of
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
 from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
@@ -254,8 +254,7 @@ def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
 
 
 def _points(model: LockedModel) -> Table:
-    """A points table: the coefficient of one node is the unit, so that the points can be added in the "
-    "head."""
+    """A points table: the coefficient of one node is the unit, so that points can be added in the head."""
     unit = abs(model.coefficients[0]) or 1.0
     shown = [(t, level) for t in model.terms for level in t.levels]
     rows = [

@@ -294,7 +294,6 @@ def _forest(
         "rows": shown,
         "x_label": "Hazard ratio (logarithmic axis)",
         "heading": "HR (interval), p",
-        "looks": [],
     }
     data = {
         "factor": [r["label"] for r in shown],

@@ -7,8 +7,10 @@ are our own short wording of Altman et al. 2012 (REMARK, doi 10.1371/journal.pme
 
 from __future__ import annotations
 
+import csv
+import platform
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
 from aiene.report.document import Section
@@ -22,14 +24,9 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("aiene", "lifelines", "comprisk", "numpy", "scipy", "pandas", "matplotlib")
 
-_Item = tuple[str, ...]
-"""Number, topic, where it is found (empty: the authors), anchor, then anchors of its tables and figures."""
-
 
 def software() -> dict[str, str]:
     """Versions of what computes and draws."""
-    import platform
-
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
@@ -189,206 +186,21 @@ def _derived(settings: AnalysisSettings) -> str:
 def checklists(
     sections: Sequence[Section], endpoints: Sequence[Endpoint], settings: AnalysisSettings
 ) -> dict[str, list[dict[str, Any]]]:
-    """Both lists; an item whose chapter is not in the report is left to the authors."""
+    """Both lists, from `checklists.csv`; an item whose chapter is not in the report is left to the authors.
+
+    `places` of the file is the anchor of a chapter, then those of its tables and figures; `derived` marks an
+    item that the chapter of derived cut-offs answers where there is one.
+    """
     there = {s.name for s in sections} | {"methods", "made-with"}
     first = endpoints[0] if endpoints else ""
-    return {
-        "REMARK": [_row(i, there) for i in _remark(first, settings)],
-        "TRIPOD+AI": [_row(i, there) for i in _tripod(first, settings)],
-    }
-
-
-def _row(item: _Item, there: set[str]) -> dict[str, Any]:
-    number, topic, found, anchor, *shows = item
-    if anchor and anchor not in there:
-        found, anchor, shows = "", "", []
-    return {"item": number, "topic": topic, "found": found, "anchor": anchor, "shows": shows}
-
-
-def _remark(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
-    cut = "Cut-offs derived from the data" if settings.derive != "no" else "Methods: scheme and its source"
-    cut_anchor = "derived" if settings.derive != "no" else "methods"
-    return (
-        ("1", "Marker, aims, hypotheses", "", ""),
-        (
-            "2",
-            "Patients: source, inclusion, exclusion",
-            "Flow of patients and exclusions; the source is for the authors",
-            "cohort",
-            "fig-flow",
-        ),
-        ("3", "Treatments and how they were chosen", "", ""),
-        ("4", "Material: the CTs (scanner, contrast, slice thickness)", "", ""),
-        (
-            "5",
-            "Assay: model, threshold, how nodes are split",
-            "Methods: model and threshold of the count",
-            "methods",
-        ),
-        (
-            "6",
-            "Design, period, follow-up",
-            "Follow-up by reverse Kaplan-Meier; design and period are for the authors",
-            "cohort",
-            "tab-follow_up",
-        ),
-        ("7", "Endpoints", "Methods: endpoints and their events", "methods"),
-        ("8", "Candidate variables", "Methods: covariates and their coding", "methods"),
-        (
-            "9",
-            "Sample size",
-            "Events per parameter, below each adjusted model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-            "tab-locked_models",
-        ),
-        ("10", "Statistical methods, assumptions, missing data", "Methods", "methods"),
-        ("11", "How cut-points were chosen", cut, cut_anchor),
-        ("12", "Flow of patients, events", "Flow of patients", "cohort", "fig-flow"),
-        (
-            "13",
-            "Demographics and marker distribution",
-            "Table 1, AI-ENE nodes per patient",
-            "cohort",
-            "tab-table1_combined",
-            "tab-table1_marker",
-            "fig-counts",
-        ),
-        (
-            "14",
-            "Marker against standard factors",
-            "Table 1 by group and by HPV",
-            "cohort",
-            "tab-table1_combined",
-            "tab-table1_marker",
-            "tab-table1_hpv",
-        ),
-        (
-            "15",
-            "Univariable effect with interval, curves",
-            "Curves and tests; hazard ratios alone",
-            f"{first}-curves",
-            f"fig-km_{first}_marker",
-            f"fig-cif_{first}_marker",
-            f"tab-cox_{first}_all",
-        ),
-        (
-            "16",
-            "Multivariable effect with interval",
-            "Regression: adjusted hazard ratios",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-            f"fig-forest_{first}_all",
-        ),
-        (
-            "17",
-            "With standard factors regardless of significance",
-            "Regression: all factors stay in the model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-        ),
-        (
-            "18",
-            "Further: assumptions, sensitivity, validation",
-            "Does AI-ENE add anything; proportional hazards",
-            f"{first}-added",
-            f"tab-optimism_{first}",
-            f"tab-ph_{first}_all",
-        ),
-        ("19", "Interpretation and limits", "", ""),
-        ("20", "Outlook and clinical value", "", ""),
-    )
-
-
-def _tripod(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
-    derived = "Cut-offs derived from the data" if settings.derive != "no" else "Methods: pre-specified scheme"
-    derived_anchor = "derived" if settings.derive != "no" else "methods"
-    return (
-        ("1", "Title", "", ""),
-        ("2", "Abstract", "", ""),
-        ("3", "Background, context, health inequalities", "", ""),
-        ("4", "Objectives", "", ""),
-        ("5", "Data: sources and dates", "", ""),
-        (
-            "6",
-            "Participants: setting, eligibility, treatment",
-            "Flow of patients; setting is for the authors",
-            "cohort",
-            "fig-flow",
-        ),
-        ("7", "Data preparation", "Methods: coding, units, exclusions", "methods"),
-        ("8", "Outcome and horizon", "Methods: endpoints; horizons in the settings", "methods"),
-        ("9", "Predictors", "Methods: covariates and their coding", "methods"),
-        (
-            "10",
-            "Sample size",
-            "Events per parameter, below each adjusted model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-            "tab-locked_models",
-        ),
-        ("11", "Missing data", "Missing covariates; complete cases and imputation", "cohort", "tab-missing"),
-        ("12", "Analytical methods", "Methods", "methods"),
-        (
-            "13",
-            "Class imbalance",
-            "Events and patients of each model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-        ),
-        (
-            "14",
-            "Fairness",
-            "HPV strata and interaction; other groups are for the authors",
-            "interaction",
-            "tab-interaction",
-        ),
-        ("15", "Model output", "Scheme and models", "made-with"),
-        ("16", "Training against evaluation", derived, derived_anchor),
-        ("17", "Ethical approval", "", ""),
-        (
-            "18",
-            "Open science: funding, conflicts, protocol, registration, data, code",
-            "Code and versions: made with; the rest is for the authors",
-            "made-with",
-        ),
-        ("19", "Patient and public involvement", "", ""),
-        (
-            "20",
-            "Participants: flow and characteristics",
-            "Flow, table 1, follow-up",
-            "cohort",
-            "fig-flow",
-            "tab-table1_combined",
-            "tab-table1_marker",
-            "tab-follow_up",
-        ),
-        (
-            "21",
-            "Model development: participants and events",
-            "n and events of each model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-        ),
-        (
-            "22",
-            "Model specification",
-            "Hazard ratios of each model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-            f"tab-points_{first}",
-        ),
-        (
-            "23",
-            "Model performance",
-            "Does AI-ENE add anything",
-            f"{first}-added",
-            f"tab-optimism_{first}",
-            f"fig-calibration_{first}",
-            f"fig-decision_{first}",
-        ),
-        ("24", "Model updating", "", ""),
-        ("25", "Interpretation", "", ""),
-        ("26", "Limitations", "", ""),
-        ("27", "Usability in current care", "", ""),
-    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    text = (resources.files("aiene.risk.analyse") / "checklists.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        told, (anchor, *shows) = row["found"], row["places"].format(first=first).split() or [""]
+        if row["derived"] and settings.derive != "no":
+            told, anchor = "Cut-offs derived from the data", "derived"
+        if anchor and anchor not in there:
+            told, anchor, shows = "", "", []
+        item = {"item": row["item"], "topic": row["topic"], "found": told, "anchor": anchor, "shows": shows}
+        found.setdefault(row["checklist"], []).append(item)
+    return found

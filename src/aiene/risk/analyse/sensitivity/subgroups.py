@@ -197,7 +197,6 @@ def _figure(name: str, what: str, rows: Sequence[Mapping[str, Any]], settings: A
         "rows": shown,
         "x_label": "Hazard ratio per AI-ENE node (logarithmic axis)",
         "heading": "HR (interval), interaction",
-        "looks": [],
     }
     data = {
         "subgroup": [r["label"] for r in shown],
