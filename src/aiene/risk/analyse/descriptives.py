@@ -12,8 +12,7 @@ import pandas as pd
 from aiene.report.document import Column, Figure, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_bars, draw_flow, draw_migration
-from aiene.risk.analyse.cohort import Cohort, numeric, words
-from aiene.risk.analyse.curve_panels import lower
+from aiene.risk.analyse.cohort import Cohort, lower, numeric, words
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
 from aiene.risk.table.columns import N7_WORDS, N8_WORDS, T_WORDS

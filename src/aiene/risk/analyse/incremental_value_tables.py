@@ -11,7 +11,7 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.models import draw_auc, draw_calibration, draw_decision
 from aiene.risk.analyse.cohort import LABELS
 from aiene.risk.analyse.model_comparison import Added
-from aiene.risk.analyse.records import AnalysisSettings, Part
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Part
 
 _HEAD = (Column("population", "Patients"), Column("comparison", "Old system"))
 _MODEL = Column("model", "Model")
@@ -20,9 +20,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "lrt": (
         "likelihood-ratio test of adding the count",
         (
-            *_HEAD,
-            Column("n", "n", "count"),
-            Column("events", "Events", "count"),
+            *COUNTS,
             Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
             Column("statistic", "LRT", "number"),
             Column("df", "df", "count"),
@@ -36,7 +34,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "order": (
         "do the groups keep their order?",
         (
-            *_HEAD,
             Column("model", "Groups"),
             Column("ratios", "Events over expected, best group first"),
             Column("verdict", "The order"),
@@ -47,7 +44,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     ),
     "c": (
         "concordance",
-        (*_HEAD, _MODEL, Column("kind", "Kind"), Column("c", "C (interval)", "number3", "lower", "upper")),
+        (_MODEL, Column("kind", "Kind"), Column("c", "C (interval)", "number3", "lower", "upper")),
         "Of ordered groups by their given order; of models apparent: they were fitted on these patients. "
         "Percentile intervals, {boot} resamples of patients, seed {seed}; ties in risk count 0.5. Uno's C is "
         "weighted for censoring, up to the last horizon.",
@@ -55,7 +52,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "delta": (
         "paired difference in concordance to the old system",
         (
-            *_HEAD,
             _MODEL,
             Column("against", "Compared with"),
             Column("kind", "Kind"),
@@ -67,7 +63,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "optimism": (
         "corrected for optimism",
         (
-            *_HEAD,
             _MODEL,
             Column("measure", "Measure"),
             Column("apparent", "Apparent", "number3"),
@@ -83,11 +78,9 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "centres": (
         "leave one centre out",
         (
-            *_HEAD,
             Column("centre", "Centre left out"),
             _MODEL,
-            Column("n", "n", "count"),
-            Column("events", "Events", "count"),
+            *COUNTS,
             Column("c", "C (interval)", "number3", "lower", "upper"),
             Column("i2", "I²", "percent"),
             Column("delta", "Difference in C (interval)", "number3", "delta_lower", "delta_upper"),
@@ -101,7 +94,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "auc": (
         "time-dependent AUC",
         (
-            *_HEAD,
             _MODEL,
             Column("year", "Years", "number"),
             Column("auc", "AUC (interval)", "number3", "lower", "upper"),
@@ -115,7 +107,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "brier": (
         "integrated Brier score",
         (
-            *_HEAD,
             _MODEL,
             Column("ibs", "Integrated Brier", "number3"),
             Column("null", "without any model", "number3"),
@@ -127,7 +118,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "brier_at": (
         "Brier score at {decide:g} years",
         (
-            *_HEAD,
             _MODEL,
             Column("score", "Brier (interval)", "number3", "lower", "upper"),
             Column("gap", "Difference to the old system (interval)", "number3", "gap_lower", "gap_upper"),
@@ -139,7 +129,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "calibration": (
         "calibration",
         (
-            *_HEAD,
             _MODEL,
             Column("year", "Years", "number"),
             Column("predicted", "Mean predicted", "percent"),
@@ -158,7 +147,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "reclassified": (
         "reclassification at {decide:g} years",
         (
-            *_HEAD,
             Column("old", "Old group"),
             Column("new", "Combined group"),
             Column("n", "n", "count"),
@@ -169,7 +157,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "nri": (
         "categorical net reclassification at {decide:g} years",
         (
-            *_HEAD,
             Column("n", "n", "count"),
             Column("up", "Moved up", "count"),
             Column("down", "Moved down", "count"),
@@ -182,7 +169,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "separation": (
         "separation of the groups",
         (
-            *_HEAD,
             _MODEL,
             Column("consistency", "Hazard consistency", "number3"),
             Column("discrimination", "Hazard discrimination", "number3"),
@@ -212,9 +198,9 @@ def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings
     tables: list[Item] = []
     for name, (title, columns, note) in _TABLES.items():
         if columns and rows[name]:
-            heading = f"{LABELS[endpoint]}: {title.format(**words)}"
+            heading, told = f"{LABELS[endpoint]}: {title.format(**words)}", note.format(**words)
             tables.append(
-                Table(f"{name}_{endpoint}", heading, columns, plain_rows(rows[name]), note.format(**words))
+                Table(f"{name}_{endpoint}", heading, (*_HEAD, *columns), plain_rows(rows[name]), told)
             )
     skipped = tuple(s for added in found for s in added.skipped)
     return Part((*_figures(endpoint, rows, settings), *tables), skipped)
@@ -250,16 +236,10 @@ def _columns(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, l
 
 def _auc(endpoint: str, rows: list[dict[str, Any]], counted: str, settings: AnalysisSettings) -> Figure:
     years = sorted({r["year"] for r in rows})
-    models = [
-        {
-            "label": label,
-            **{
-                k: [r.get(c) for r in rows if r["key"] == key]
-                for k, c in (("value", "auc"), ("low", "lower"), ("high", "upper"))
-            },
-        }
-        for key, label in _models(rows)
-    ]
+    models = []
+    for key, label in _models(rows):
+        own = _columns([r for r in rows if r["key"] == key], ("auc", "lower", "upper"))
+        models.append({"label": label, "value": own["auc"], "low": own["lower"], "high": own["upper"]})
     legend = (
         f"{LABELS[endpoint]}, all patients: time-dependent AUC of the old system and with AI-ENE (apparent); "
         f"{counted}; bars: {settings.confidence:.0%} percentile intervals of {settings.bootstraps} "
@@ -267,9 +247,8 @@ def _auc(endpoint: str, rows: list[dict[str, Any]], counted: str, settings: Anal
     )
     content = {"years": years, "models": models}
     data = _columns(rows, ("model", "year", "auc", "lower", "upper"))
-    return Figure(
-        f"auc_{endpoint}", f"{LABELS[endpoint]}: AUC over time", legend, partial(draw_auc, content), data
-    )
+    title = f"{LABELS[endpoint]}: AUC over time"
+    return Figure(f"auc_{endpoint}", title, legend, partial(draw_auc, content), data)
 
 
 def _calibration(
@@ -290,11 +269,10 @@ def _calibration(
         f"{counted}; bars: {settings.confidence:.0%} intervals; apparent, on the patients that the models "
         "were fitted on."
     )
-    content = {"panels": panels}
+    draw = partial(draw_calibration, {"panels": panels})
     data = _columns(rows, ("model", "year", "n", "events", "predicted", "observed", "lower", "upper"))
-    title = f"{LABELS[endpoint]}: calibration"
     return Figure(
-        f"calibration_{endpoint}", title, legend, partial(draw_calibration, content), data, wide=True
+        f"calibration_{endpoint}", f"{LABELS[endpoint]}: calibration", legend, draw, data, wide=True
     )
 
 
@@ -309,21 +287,10 @@ def _decision(endpoint: str, rows: list[dict[str, Any]], counted: str, settings:
             line |= {"low": [r["lower"] for r in own], "high": [r["upper"] for r in own]}
         lines.append(line)
     lines.append({"label": "Treat none", "look": 3, "value": [0.0] * len(thresholds)})
-    models_only = [
-        v
-        for line, key in zip(lines, (k for k, _ in _models(rows)), strict=False)
-        if key != "all"
-        for v in line["value"]
-        if v is not None
-    ]
-    high = max(max(models_only, default=0.1), 0.02)
-    useful = [
-        t
-        for t in thresholds
-        if any(
-            abs(r["benefit"] or 0) > 1e-3 for r in rows if r["threshold"] == t and r["key"] not in ("all",)
-        )
-    ]
+    of_models = [r for r in rows if r["key"] != "all"]
+    high = max([r["benefit"] for r in of_models if r["benefit"] is not None], default=0.1)
+    high = max(high, 0.02)
+    useful = [r["threshold"] for r in of_models if abs(r["benefit"] or 0) > 1e-3]
     end = max(useful, default=thresholds[-1])
     kept = [i for i, t in enumerate(thresholds) if t <= end]
     for line in lines:
@@ -342,10 +309,5 @@ def _decision(endpoint: str, rows: list[dict[str, Any]], counted: str, settings:
         "x_label": f"Threshold risk at {settings.decision_years:g} years",
     }
     data = _columns(rows, ("model", "threshold", "benefit", "lower", "upper"))
-    return Figure(
-        f"decision_{endpoint}",
-        f"{LABELS[endpoint]}: decision curve",
-        legend,
-        partial(draw_decision, content),
-        data,
-    )
+    title = f"{LABELS[endpoint]}: decision curve"
+    return Figure(f"decision_{endpoint}", title, legend, partial(draw_decision, content), data)

@@ -21,7 +21,7 @@ from aiene.results.ownership import Owned
 from aiene.risk.analyse.charts.forest import draw_nomogram
 from aiene.risk.analyse.cohort import EVENTS, LABELS, Cohort, outcome_of
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
-from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
+from aiene.risk.analyse.records import COUNTS, FACTOR, AnalysisSettings, Endpoint, Part, Skipped
 from aiene.risk.analyse.regression import MARKER, Sample, cox, make_sample
 from aiene.risk.schemes.scheme import Scheme
 from aiene.stats.elementary import step
@@ -233,8 +233,7 @@ def _row(model: LockedModel, sample: Sample, settings: AnalysisSettings) -> dict
 def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
     columns = (
         Column("model", "Model"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("parameters", "Parameters", "count"),
         Column("epp", "Events each", "number"),
         Column("c", "C, apparent", "number3"),
@@ -268,8 +267,7 @@ def _points(model: LockedModel) -> Table:
         row: dict[str, Any] = {"term": "Sum of points", "level": f"{points:.0f}"}
         rows.append(row | {f"risk{y:g}": r for y, r in zip(years, risks, strict=True)})
     columns = (
-        Column("term", "Factor"),
-        Column("level", "Level"),
+        *FACTOR,
         Column("points", "Points", "number"),
         *(Column(f"risk{y:g}", f"Risk at {y:g} years", "percent") for y in years),
     )

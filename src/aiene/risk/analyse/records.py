@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiene.errors import UsageError
-from aiene.report.document import Figure, Item, Row, Section, Table
+from aiene.report.document import Column, Figure, Item, Row, Section, Table, Text
 from aiene.risk.table.endpoints import CONTROL
+
+if TYPE_CHECKING:
+    from aiene.stats.imputation import PooledCoefficient
+    from aiene.stats.records import Coefficient
 
 Endpoint = Literal["os", "dc", "lrc", "dfs", "dmfs"]
 Derive = Literal["no", "split", "nested"]
@@ -22,6 +26,30 @@ ENDPOINTS: tuple[Endpoint, ...] = ("os", "dc", "lrc", "dfs", "dmfs")
 COVARIATES = ("hpv", "pack_years", "t", "n", "age", "sex")
 """The factors that the marker is adjusted for unless the user says otherwise."""
 KNOWN_COVARIATES = (*COVARIATES, "ecog", "smoking_status", "treatment", "center")
+
+
+COUNTS = (Column("n", "n", "count"), Column("events", "Events", "count"))
+"""Columns of patients and events."""
+TEST = (Column("statistic", "Chi-squared", "number3"), Column("df", "df", "count"), Column("p", "p", "p"))
+"""Columns of a test."""
+FACTOR = (Column("term", "Factor"), Column("level", "Level"))
+"""Columns of a covariate."""
+
+
+def fields_of(record: object, *names: str) -> dict[str, Any]:
+    """Some fields of a record as cells of a table."""
+    return {name: getattr(record, name) for name in names}
+
+
+def interval_cells(name: str, value: Any) -> dict[str, Any]:
+    """A value, its `_lower` and its `_upper` end as cells of a table; None where it is not known."""
+    ends = (None, None, None) if value is None else (value.value, value.lower, value.upper)
+    return dict(zip((name, f"{name}_lower", f"{name}_upper"), ends, strict=True))
+
+
+def effect(row: Coefficient | PooledCoefficient, of: str = "") -> dict[str, float]:
+    """Hazard ratio with its interval and p value as cells of a table, whose keys begin with `of`."""
+    return {f"{of}hr": row.hr, f"{of}lower": row.lower, f"{of}upper": row.upper, f"{of}p": row.p}
 
 
 @dataclass(frozen=True)
@@ -178,6 +206,11 @@ class Part:
     items: tuple[Item, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def failed(cls, what: str, reason: object, *, asked: bool = False) -> Part:
+        """A warning in the report in place of a step, and the step among what was skipped."""
+        return cls((Text(f"{what}: {reason}", kind="warning"),), (Skipped(what, str(reason), asked),))
 
     def __add__(self, other: Part) -> Part:
         return Part(self.items + other.items, self.skipped + other.skipped, self.warnings + other.warnings)

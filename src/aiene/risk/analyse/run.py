@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
-from aiene.report.document import RESEARCH_ONLY, Figure, Item, Section
+from aiene.report.document import Figure, Item, Section
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
+from aiene.risk.analyse.centres import centre_part
 from aiene.risk.analyse.cohort import (
     LABELS,
     Cohort,
@@ -37,7 +39,7 @@ from aiene.risk.analyse.design import edition_warnings, with_one_edition
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum, make_groupings
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
-from aiene.risk.analyse.key_results import key_results
+from aiene.risk.analyse.key_results import key_results, multiplicity_section
 from aiene.risk.analyse.locked_chapter import FOLDER as MODELS
 from aiene.risk.analyse.locked_chapter import locked_chapter
 from aiene.risk.analyse.marker_effect import forms_part, interaction_row, interaction_table
@@ -50,14 +52,15 @@ from aiene.risk.analyse.records import (
     Part,
     Skipped,
     chosen_endpoint,
+    fields_of,
     parse_endpoints,
 )
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
 from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also, imputed_part
-from aiene.risk.analyse.sensitivity.subgroups import centre_part, multiplicity_section, subgroups_part
+from aiene.risk.analyse.sensitivity.subgroups import subgroups_part
 from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
 from aiene.risk.analyse.survival import competing_part, follow_up_table, survival_part
-from aiene.risk.analyse.text import checklists, methods_text, software
+from aiene.risk.analyse.text import checklists, head_of, methods_text
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.stratify import stratify
 
@@ -96,35 +99,26 @@ def endpoint_chapters(
     ]
     samples = [_sample(cohort, p, o, settings) for p, o in zip(populations, outcomes, strict=True)]
     samples = [s for s in samples if s.outcome.n]
-    name = LABELS[endpoint]
-    return (
-        Chapter(
-            Section(f"{endpoint}-curves", f"{name}: curves and tests", ()),
-            _curve_jobs(cohort, populations, outcomes, groupings, settings),
-        ),
-        Chapter(
-            Section(f"{endpoint}-cox", f"{name}: regression", ()), _model_jobs(samples, groupings, settings)
-        ),
-        Chapter(
-            Section(f"{endpoint}-added", f"{name}: does AI-ENE add anything?", ()),
-            _comparison_jobs(samples, groupings, settings),
-        ),
-        Chapter(
-            Section(f"{endpoint}-sensitivity", f"{name}: does the effect hold?", ()),
-            _sensitivity_jobs(cohort, populations, outcomes, samples, groupings, settings),
-        ),
+    whole = _stratum(cohort, populations[0], outcomes[0], groupings.main)
+    chapters = {
+        ("curves", "curves and tests"): _curve_jobs(cohort, populations, outcomes, groupings, settings),
+        ("cox", "regression"): _model_jobs(samples, groupings, settings),
+        ("added", "does AI-ENE add anything?"): _comparison_jobs(samples, groupings, settings),
+        ("sensitivity", "does the effect hold?"): _sensitivity_jobs(samples, whole, settings),
+    }
+    return tuple(
+        Chapter(Section(f"{endpoint}-{name}", f"{LABELS[endpoint]}: {title}", ()), tuple(jobs))
+        for (name, title), jobs in chapters.items()
     )
 
 
-def _sensitivity_jobs(
-    cohort: Cohort,
-    populations: Sequence[Population],
-    outcomes: Sequence[Outcome],
-    samples: Sequence[Sample],
-    groupings: Groupings,
-    settings: AnalysisSettings,
-) -> tuple[Job, ...]:
-    """Of all patients: subgroups, centres, other nodes, and the effect over time."""
+def _sensitivity_jobs(samples: Sequence[Sample], whole: Stratum, settings: AnalysisSettings) -> list[Job]:
+    """Of all patients: subgroups, centres, other nodes, and the effect over time.
+
+    Parameters
+    ----------
+    whole : all patients in the main grouping.
+    """
     jobs = []
     for sample in (s for s in samples if s.name == "all"):
         label = sample.outcome.label
@@ -132,10 +126,9 @@ def _sensitivity_jobs(
         jobs.append(_job(f"{label}: more than one centre", centre_part, (sample, settings), 4))
         jobs.append(_job(f"{label}: AI-ENE, or just more nodes?", burden_part, (sample, settings), 3))
         jobs.append(_job(f"{label}: the effect over time", models_part, (sample, settings), 6))
-        stratum = _stratum(cohort, populations[0], outcomes[0], groupings.main)
-        what = f"{label} by {groupings.main.title}, hazards not proportional"
-        jobs.append(_job(what, groups_part, (stratum, settings), 2))
-    return tuple(jobs)
+        what = f"{label} by {whole.grouping.title}, hazards not proportional"
+        jobs.append(_job(what, groups_part, (whole, settings), 2))
+    return jobs
 
 
 def _sample(cohort: Cohort, population: Population, outcome: Outcome, settings: AnalysisSettings) -> Sample:
@@ -154,7 +147,7 @@ def _curve_jobs(
     outcomes: Sequence[Outcome],
     groupings: Groupings,
     settings: AnalysisSettings,
-) -> tuple[Job, ...]:
+) -> list[Job]:
     jobs = []
     for grouping in (*groupings.shown, *groupings.chapters):
         strata = [_stratum(cohort, p, o, grouping) for p, o in zip(populations, outcomes, strict=True)]
@@ -163,7 +156,7 @@ def _curve_jobs(
         jobs.append(_job(what, survival_part, (strata, settings), 2))
         if strata[0].outcome.competes and grouping not in groupings.chapters:
             jobs.append(_job(f"{what}, death competing", competing_part, (strata, settings), 4))
-    return tuple(jobs)
+    return jobs
 
 
 def _stratum(cohort: Cohort, population: Population, outcome: Outcome, grouping: Grouping) -> Stratum:
@@ -175,48 +168,38 @@ def _stratum(cohort: Cohort, population: Population, outcome: Outcome, grouping:
     return Stratum(population.name, population.label, outcome, ranks, grouping, layers)
 
 
-def _model_jobs(
-    samples: Sequence[Sample], groupings: Groupings, settings: AnalysisSettings
-) -> tuple[Job, ...]:
+def _model_jobs(samples: Sequence[Sample], groupings: Groupings, settings: AnalysisSettings) -> list[Job]:
     jobs = []
     for sample in samples:
         what = f"{sample.outcome.label}, {sample.label}"
         jobs.append(_job(f"Cox, {what}", cox_part, (sample, settings), 3))
         if sample.outcome.competes:
             jobs.append(_job(f"Fine-Gray, {what}", fine_gray_part, (sample, settings), 6))
-        jobs.append(
-            _job(f"Forms of the count, {what}", forms_part, (sample, settings, _cutoffs(groupings)), 3)
-        )
+        forms = (sample, settings, _cutoffs(groupings))
+        jobs.append(_job(f"Forms of the count, {what}", forms_part, forms, 3))
         if settings.impute and sample.outcome.n_events:
-            jobs.append(
-                _job(f"Imputation, {what}", imputed_part, (sample, settings), 10.0 * settings.imputations)
-            )
+            weight = 10.0 * settings.imputations
+            jobs.append(_job(f"Imputation, {what}", imputed_part, (sample, settings), weight))
         jobs.append(_job(f"Proportional hazards, {what}", hazards_part, (sample, settings), 3))
-    return tuple(jobs)
+    return jobs
 
 
 def _comparison_jobs(
     samples: Sequence[Sample], groupings: Groupings, settings: AnalysisSettings
-) -> tuple[Job, ...]:
+) -> list[Job]:
     jobs = []
     for sample in samples:
         for comparison in model_comparisons(sample, groupings, settings.marker_cap):
             of = f"{comparison.outcome.label}, {comparison.population}, {comparison.title}"
-            what = f"{of} with and without AI-ENE"
-            weight = (
-                5 + settings.bootstraps * max(0.2, comparison.outcome.n / 1000) * len(comparison.models) / 2
-            )
-            jobs.append(_job(what, assess, (comparison, settings), weight))
-    return tuple(jobs)
+            size = max(0.2, comparison.outcome.n / 1000) * len(comparison.models) / 2
+            weight = 5 + settings.bootstraps * size
+            jobs.append(_job(f"{of} with and without AI-ENE", assess, (comparison, settings), weight))
+    return jobs
 
 
 def _cutoffs(groupings: Groupings) -> tuple[int, ...]:
     """Lower bounds of the marker classes above the first."""
-    bounds = []
-    for label in groupings.marker.order[1:]:
-        digits = "".join(c if c.isdigit() else " " for c in label).split()
-        bounds.append(int(digits[0]))
-    return tuple(bounds)
+    return tuple(int(re.findall(r"\d+", label)[0]) for label in groupings.marker.order[1:])
 
 
 def finish(chapter: Chapter, results: Sequence[Any], settings: AnalysisSettings) -> tuple[Section, Part]:
@@ -307,12 +290,12 @@ def analyse(
     skipped += [s for p in parts for s in p.skipped]
     warnings = [*_warnings(cohort), *(w for p in parts for w in p.warnings)]
     analysis = _analysis(cohort, scheme, usable, settings, sections, skipped, warnings)
-    left = [
-        {"patient_id": who, "step": step.name, "reason": why}
-        for step in cohort.steps
-        for who, why in step.left
+    left = cohort.left_out
+    left += [
+        {"patient_id": who, "step": f"endpoint {endpoint}", "reason": why}
+        for endpoint in usable
+        for who, why in outcome_of(cohort.table, endpoint)[1]
     ]
-    left += _left_per_endpoint(cohort, usable)
     write_analysis(analysis, out, excluded=left, workers=settings.jobs, on_progress=on_progress)
     return analysis
 
@@ -356,9 +339,7 @@ def _chapters(
     settings: AnalysisSettings,
     on_progress: OnProgress | None,
 ) -> tuple[list[Section], list[Part]]:
-    chapters: list[Chapter] = [
-        c for e in endpoints for c in endpoint_chapters(cohort, groupings, e, settings)
-    ]
+    chapters = [c for e in endpoints for c in endpoint_chapters(cohort, groupings, e, settings)]
     jobs = [job for chapter in chapters for job in chapter.jobs]
     results = iter(run_jobs(jobs, workers=settings.jobs, on_progress=on_progress))
     sections, parts = [_cohort_section(cohort, groupings, endpoints, settings)], []
@@ -432,14 +413,6 @@ def _warnings(cohort: Cohort) -> list[str]:
     return warnings
 
 
-def _left_per_endpoint(cohort: Cohort, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
-    return [
-        {"patient_id": who, "step": f"endpoint {endpoint}", "reason": why}
-        for endpoint in endpoints
-        for who, why in outcome_of(cohort.table, endpoint)[1]
-    ]
-
-
 def _analysis(
     cohort: Cohort,
     scheme: Scheme,
@@ -449,23 +422,10 @@ def _analysis(
     skipped: list[Skipped],
     warnings: list[str],
 ) -> Analysis:
-    # The number of processes changes no result, and so has no place in files that are the same on each run.
-    kept = {k: v for k, v in asdict(settings).items() if k != "jobs"}
-    facts = {
-        "name": scheme.name,
-        "sha256": scheme.sha256,
-        "base": scheme.base,
-        "cutoffs": list(scheme.cutoffs),
-        "groups": list(scheme.groups),
-        "source": scheme.source.kind,
-    }
+    facts = fields_of(scheme, "name", "sha256", "base", "cutoffs", "groups")
     head = {
-        "title": settings.title,
-        "date": settings.date,
-        "notice": RESEARCH_ONLY,
-        "software": software(),
-        "settings": kept,
-        "scheme": facts,
+        **head_of(settings),
+        "scheme": facts | {"source": scheme.source.kind},
         "endpoints": list(endpoints),
         "summary": _summary(cohort, scheme, endpoints, settings),
     }

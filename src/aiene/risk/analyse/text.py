@@ -10,10 +10,11 @@ from __future__ import annotations
 import csv
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.document import Section
+from aiene.report.document import RESEARCH_ONLY, Section
 from aiene.risk.analyse.cohort import COMPETING, EVENTS, LABELS, Cohort
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.records import AnalysisSettings, Endpoint
@@ -28,6 +29,14 @@ _PACKAGES = ("aiene", "lifelines", "comprisk", "numpy", "scipy", "pandas", "matp
 def software() -> dict[str, str]:
     """Versions of what computes and draws."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def head_of(settings: AnalysisSettings) -> dict[str, Any]:
+    """What a report was made with, for the head of `analysis.json`."""
+    # The number of processes changes no result, and so has no place in files that are the same on each run.
+    kept = {k: v for k, v in asdict(settings).items() if k != "jobs"}
+    head = {"title": settings.title, "date": settings.date, "notice": RESEARCH_ONLY}
+    return head | {"software": software(), "settings": kept}
 
 
 def methods_text(

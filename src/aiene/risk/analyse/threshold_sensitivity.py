@@ -15,7 +15,7 @@ from aiene.risk.analyse.charts.bars import draw_heat
 from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, outcome_of, words
 from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.grouping import Groupings
-from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Endpoint, Part, Skipped, effect
 from aiene.risk.analyse.regression import MARKER, cox, make_sample
 from aiene.stats.measurement_error import count_chances, drawn_counts, simex
 from aiene.stats.pair_counts import harrell_c
@@ -189,7 +189,7 @@ def _model(
     try:
         alone = pd.DataFrame({MARKER: count})
         fit = cox(own.time, own.event, alone, confidence=settings.confidence).rows[0]
-        row |= {"hr": fit.hr, "lower": fit.lower, "upper": fit.upper, "p": fit.p}
+        row |= effect(fit)
         row["c"] = harrell_c(own.time, own.event, count).c
         sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
         complete, design, _ = sample.complete()
@@ -209,8 +209,7 @@ def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
     columns = (
         Column("endpoint", "Endpoint"),
         Column("threshold", "ENE threshold", "number"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("hr", "HR per node (interval)", "number", "lower", "upper"),
         Column("p", "p", "p"),
         Column("c", "C (Harrell)", "number3"),
@@ -295,8 +294,7 @@ def _corrected_table(rows: Sequence[dict[str, Any]], settings: AnalysisSettings)
     columns = (
         Column("endpoint", "Endpoint"),
         Column("method", "Count"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("hr", "HR per node, adjusted (interval)", "number", "lower", "upper"),
         Column("reason", "Remark"),
     )

@@ -20,7 +20,15 @@ from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_c
 from aiene.risk.analyse.grouping import Stratum, make_groupings
 from aiene.risk.analyse.locked_model import LockedModel
 from aiene.risk.analyse.output import write_analysis
-from aiene.risk.analyse.records import Analysis, AnalysisSettings, Endpoint, Skipped, parse_endpoints
+from aiene.risk.analyse.records import (
+    COUNTS,
+    FACTOR,
+    Analysis,
+    AnalysisSettings,
+    Endpoint,
+    Skipped,
+    parse_endpoints,
+)
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.analyse.text import software
 from aiene.risk.schemes.scheme import Scheme
@@ -203,8 +211,7 @@ def _case_mix(models: Sequence[LockedModel], outcome: Outcome, predictors: Seque
     columns = (
         Column("model", "Model"),
         Column("where", "Patients"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("mean", "Mean linear predictor", "number"),
         Column("sd", "its standard deviation", "number"),
         Column("c", "C (Harrell)", "number3"),
@@ -229,8 +236,7 @@ def _coefficients(model: LockedModel) -> Table:
         for (term, level), beta, mean in zip(shown, model.coefficients, model.means, strict=True)
     ]
     columns = (
-        Column("term", "Factor"),
-        Column("level", "Level"),
+        *FACTOR,
         Column("coef", "Coefficient", "number3"),
         Column("hr", "Ratio", "number"),
         Column("mean", "Mean in the development", "number"),

@@ -28,7 +28,7 @@ from aiene.risk.analyse.derive.validate import (
     tree_table,
 )
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum
-from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
+from aiene.risk.analyse.records import COUNTS, TEST, AnalysisSettings, Endpoint, Part, Skipped
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.schemes.scheme import BASE_GROUPS, Base, Scheme, SchemeSource, scheme_bytes
 from aiene.risk.table.endpoints import ALIASES
@@ -205,13 +205,7 @@ def _curves(found: Derived, judged: _Judged, settings: AnalysisSettings) -> Part
         row |= {"statistic": test.statistic, "df": test.df, "p": test.p}
     except NotEstimableError as error:
         row["reason"] = str(error)
-    columns = (
-        Column("test", "Test"),
-        Column("statistic", "Chi-squared", "number3"),
-        Column("df", "df", "count"),
-        Column("p", "p", "p"),
-        Column("reason", "Remark"),
-    )
+    columns = (Column("test", "Test"), *TEST, Column("reason", "Remark"))
     note = (
         "The unstratified test above also sees what the old groups alone would show; this one sees only what "
         "the count adds to them."
@@ -288,8 +282,7 @@ def _worth(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
     columns = (
         Column("validation", "Validation"),
         Column("measure", "Measure"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("value", "Value (interval)", "number3", "lower", "upper"),
         Column("apparent", "Apparent", "number3"),
         Column("optimism", "Optimism", "number3"),

@@ -19,7 +19,7 @@ from aiene.report.document import Column, Item, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.derive.search import FEWEST_IN_GROUP, SMALLEST_SHARE, Derived, search
-from aiene.risk.analyse.records import AnalysisSettings
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings
 from aiene.stats.concordance import concordance
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
 from aiene.stats.pair_counts import harrell_c
@@ -271,8 +271,7 @@ def tree_table(data: Data, train: np.ndarray, found: Derived, bases: Sequence[st
     columns = (
         Column("groups", "Old groups"),
         Column("nodes", "AI-ENE nodes"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("ratio", "Events over expected", "number"),
     )
     judges = ~train if (~train).any() else train
