@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from aiene.report.document import Column, Figure, Item, Table
+from aiene.report.document import Column, Figure, Item, Kind, Table
 from aiene.report.formatting import plain, plain_rows
 from aiene.risk.analyse.charts.models import draw_centres, draw_decision, draw_smooth_calibration
-from aiene.risk.analyse.records import AnalysisSettings
+from aiene.risk.analyse.records import COUNTS
 from aiene.risk.validate.measures import THRESHOLDS, Found
 
 _MODEL = Column("model", "Model")
 _YEAR = Column("year", "Years", "number")
 
 
-def discrimination_table(found: Found, settings: AnalysisSettings) -> Table:
+def discrimination_table(found: Found) -> Table:
     """C of each model, and its difference to the first."""
+    settings = found.settings
+    resampled = (
+        f"{settings.confidence:.0%} percentile intervals, {settings.bootstraps} resamples of patients."
+    )
     columns = (
         _MODEL,
         Column("kind", "Kind"),
@@ -29,20 +33,14 @@ def discrimination_table(found: Found, settings: AnalysisSettings) -> Table:
     )
     note = (
         "From the ranks of the groups or the linear predictor, nothing refitted; ties 0.5; deaths before the "
-        f"event are censored. {_resampling(settings)} Uno's C is weighted for censoring, up to the last "
-        "horizon."
+        "event are censored. "
+        f"{resampled if settings.bootstraps else 'Without resamples there are no intervals.'} Uno's C is "
+        "weighted for censoring, up to the last horizon."
     )
-    rows = plain_rows(found.discrimination)
-    return Table("discrimination", "Concordance", columns, rows, note)
+    return Table("discrimination", "Concordance", columns, plain_rows(found.discrimination), note)
 
 
-def _resampling(settings: AnalysisSettings) -> str:
-    if not settings.bootstraps:
-        return "Without resamples there are no intervals."
-    return f"{settings.confidence:.0%} percentile intervals, {settings.bootstraps} resamples of patients."
-
-
-def calibration_items(found: Found, n: int, settings: AnalysisSettings) -> tuple[Item, ...]:
+def calibration_items(found: Found) -> tuple[Item, ...]:
     """The figure of smooth curves, and the table; nothing for a scheme."""
     if not found.calibration:
         return ()
@@ -61,13 +59,13 @@ def calibration_items(found: Found, n: int, settings: AnalysisSettings) -> tuple
         "Perfect: observed/expected 1, in the large (log ratio of cumulative hazards) 0, slope 1. A slope "
         "under 1: predictions are too extreme for these patients. Observed risk by Kaplan-Meier, with death "
         "competing by Aalen-Johansen. ICI: mean distance of prediction and smooth curve; its interval from "
-        f"{min(settings.bootstraps, 100)} resamples."
+        f"{min(found.settings.bootstraps, 100)} resamples."
     )
     table = Table("calibration", "Calibration", columns, plain_rows(found.calibration), note)
-    return _calibration_figure(found, n, settings), table
+    return _calibration_figure(found), table
 
 
-def _calibration_figure(found: Found, n: int, settings: AnalysisSettings) -> Figure:
+def _calibration_figure(found: Found) -> Figure:
     panels: list[dict[str, Any]] = []
     data: dict[str, list[Any]] = {k: [] for k in ("model", "year", "predicted", "observed")}
     for year in sorted({year for _, year in found.smooth}):
@@ -78,27 +76,16 @@ def _calibration_figure(found: Found, n: int, settings: AnalysisSettings) -> Fig
                 continue
             predicted, observed = result.curve
             within = np.unique(np.linspace(0, predicted.size - 1, 200).astype(int))
-            keys = ("predicted", "observed", "lower", "upper")
-            groups = {k: [getattr(r, k) for r in result.rows] for k in keys}
-            seen = [o for o in groups["observed"] if np.isfinite(o)]  # a group may not be followed so far
+            seen = [
+                r.observed for r in result.rows if np.isfinite(r.observed)
+            ]  # some are not followed so far
             top = max(top, float(np.quantile(predicted, 0.99)), *seen)
-            models.append(
-                {
-                    "label": label,
-                    "predicted": predicted,
-                    "curve": (plain(predicted[within]), plain(observed[within])),
-                    "groups": {
-                        "predicted": plain(groups["predicted"]),
-                        "observed": plain(groups["observed"]),
-                        "low": plain(groups["lower"]),
-                        "high": plain(groups["upper"]),
-                    },
-                }
-            )
-            data["model"] += [label] * within.size
-            data["year"] += [year] * within.size
-            data["predicted"] += plain(predicted[within])
-            data["observed"] += plain(observed[within])
+            keys = {"predicted": "predicted", "observed": "observed", "low": "lower", "high": "upper"}
+            groups = {key: plain([getattr(r, name) for r in result.rows]) for key, name in keys.items()}
+            curve = plain(predicted[within]), plain(observed[within])
+            models.append({"label": label, "predicted": predicted, "curve": curve, "groups": groups})
+            for key, column in zip(data, ([label] * within.size, [year] * within.size, *curve), strict=True):
+                data[key] += column
         top = min(1.0, 1.1 * top)
         for model in models:
             own = model.pop("predicted")
@@ -106,15 +93,15 @@ def _calibration_figure(found: Found, n: int, settings: AnalysisSettings) -> Fig
             model["spread"] = (plain(edges), plain(shares / own.size))
         panels.append({"title": f"{year:g} years", "models": models, "top": top})
     legend = (
-        f"Observed against predicted risk, nothing refitted; n = {n}. Lines: smooth (restricted cubic spline "
-        f"of the prediction); points: groups of rising prediction with {settings.confidence:.0%} intervals."
+        f"Observed against predicted risk, nothing refitted; n = {found.outcome.n}. Lines: smooth "
+        "(restricted cubic spline of the prediction); points: groups of rising prediction with "
+        f"{found.settings.confidence:.0%} intervals."
     )
-    content = {"panels": panels}
-    draw = partial(draw_smooth_calibration, content)
+    draw = partial(draw_smooth_calibration, {"panels": panels})
     return Figure("calibration", "Calibration", legend, draw, data, wide=len(panels) > 1)
 
 
-def brier_table(found: Found, settings: AnalysisSettings) -> Table:
+def brier_table(found: Found) -> Table:
     """Brier score and the index of prediction accuracy."""
     columns = (
         _MODEL,
@@ -130,11 +117,11 @@ def brier_table(found: Found, settings: AnalysisSettings) -> Table:
     return Table("brier", "Accuracy of the absolute risks", columns, plain_rows(found.brier), note)
 
 
-def decision_figure(found: Found, n: int, settings: AnalysisSettings) -> Figure | None:
-    """Net benefit of each model against acting on all and on none."""
-    if found.decision is None:
-        return None
-    curve = found.decision
+def decision_items(found: Found) -> tuple[Figure, ...]:
+    """Net benefit of each model against acting on all and on none; nothing for a scheme."""
+    curve, settings = found.decision, found.settings
+    if curve is None:
+        return ()
     models = {label: plain(c.net_benefit) for label, c in curve.curves.items()}
     useful = [k for k in range(len(THRESHOLDS)) if any(abs(v[k] or 0) > 1e-3 for v in models.values())]
     end = max(useful, default=len(THRESHOLDS) - 1) + 1
@@ -157,7 +144,7 @@ def decision_figure(found: Found, n: int, settings: AnalysisSettings) -> Figure 
     shaded = f" Shaded: {settings.confidence:.0%} interval of the last model." if settings.bootstraps else ""
     legend = (
         f"Net benefit of acting on the {settings.decision_years:g}-year risk, against acting on all and on "
-        f"none; n = {n}; nothing refitted.{shaded}"
+        f"none; n = {found.outcome.n}; nothing refitted.{shaded}"
     )
     content = {
         "threshold": list(THRESHOLDS)[:end],
@@ -166,7 +153,7 @@ def decision_figure(found: Found, n: int, settings: AnalysisSettings) -> Figure 
         "y_high": 1.12 * high,
         "x_label": f"Threshold risk at {settings.decision_years:g} years",
     }
-    return Figure("decision", "Decision curve", legend, partial(draw_decision, content), data)
+    return (Figure("decision", "Decision curve", legend, partial(draw_decision, content), data),)
 
 
 _CENTRE_MEASURES = (
@@ -176,7 +163,7 @@ _CENTRE_MEASURES = (
 )
 
 
-def centre_items(found: Found, settings: AnalysisSettings) -> tuple[Item, ...]:
+def centre_items(found: Found) -> tuple[Item, ...]:
     """A figure and a table of the centres with the pooled values; nothing with one centre."""
     if not found.centres:
         return ()
@@ -193,20 +180,22 @@ def centre_items(found: Found, settings: AnalysisSettings) -> tuple[Item, ...]:
     ]
     legend = (
         f"{last}, centre by centre and pooled by random effects (restricted maximum likelihood, Knapp and "
-        f"Hartung's {settings.confidence:.0%} interval)."
+        f"Hartung's {found.settings.confidence:.0%} interval)."
     )
     data = {"centre": [r["label"] for r in shown]} | {
         f"{m['key']}_{part}": [r[str(m["key"])][place] for r in shown]
         for m in measures
         for place, part in enumerate(("value", "lower", "upper"))
     }
-    counts = (Column("n", "n", "count"), Column("events", "Events", "count"))
-    columns: list[Column] = [_MODEL, Column("centre", "Centre"), *counts, _YEAR]
-    for key, title, kind in (("c", "C", "number3"), ("oe", "O/E", "number"), ("slope", "Slope", "number")):
-        columns += [
-            Column(key, f"{title} (interval)", kind, f"{key}_lower", f"{key}_upper"),  # type: ignore[arg-type]
-            Column(f"{key}_i2", f"I² of {title}", "percent"),
-        ]
+    columns: list[Column] = [_MODEL, Column("centre", "Centre"), *COUNTS, _YEAR]
+    kinds: dict[tuple[str, str], Kind] = {
+        ("c", "C"): "number3",
+        ("oe", "O/E"): "number",
+        ("slope", "Slope"): "number",
+    }
+    for (key, title), kind in kinds.items():
+        columns.append(Column(key, f"{title} (interval)", kind, f"{key}_lower", f"{key}_upper"))
+        columns.append(Column(f"{key}_i2", f"I² of {title}", "percent"))
     columns.append(Column("reason", "Remark"))
     note = (
         "O/E and slope at the last horizon that the centre's follow-up reaches. C is pooled as a logit, O/E "
