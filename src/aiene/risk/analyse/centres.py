@@ -1,4 +1,4 @@
-"""More than one centre: which can judge a model, their values pooled, and the effect of the count in each."""
+"""Which centres can judge a model, and one value from all of them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
-from aiene.report.document import Table
-from aiene.report.formatting import plain_rows
-from aiene.risk.analyse.cohort import Outcome, words
-from aiene.risk.analyse.design import varying
-from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, effect
-from aiene.risk.analyse.regression import (
-    COUNT_MODELS,
-    FEWEST_FOR_EFFECT,
-    MARKER,
-    Sample,
-    count_effect,
-    cox,
-    too_few,
-    with_count,
-)
-from aiene.stats.centre_models import Frailty, RandomEffects, cluster_robust_cox, frailty_cox, random_effects
-from aiene.stats.cox_model import nested_lrt
+from aiene.risk.analyse.records import AnalysisSettings
+from aiene.stats.centre_models import RandomEffects, random_effects
 from aiene.stats.elementary import normal_quantile
-from aiene.stats.records import Coefficient, NotEstimableError
 
 FEWEST_CENTRES = 3
 FEWEST_EVENTS = 20
@@ -76,92 +59,3 @@ def pooled(
     found = random_effects(moved[good, 0], error[good], confidence=settings.confidence)
     shown = ("value", "lower", "upper", "expected_low", "expected_high")
     return found._replace(**{name: back(getattr(found, name)) for name in shown})
-
-
-# The effect of the count where there are several centres
-
-
-def centre_part(sample: Sample, settings: AnalysisSettings) -> Part:
-    """The adjusted hazard ratio by models that respect centres, in each centre, pooled; heterogeneity."""
-    complete, design, count = sample.complete()
-    centre = words(sample.table, "center")[sample.design.complete]
-    known = centre != ""
-    what = f"{complete.label}: more than one centre"
-    if len(set(centre[known])) < 2 or not complete.event[known].any():
-        return Part((), (Skipped(what, "the patients with complete covariates are of one centre."),))
-    outcome, centre = complete.take(known), centre[known]
-    others = varying(design.matrix.loc[known].reset_index(drop=True))
-    others = others[[c for c in others if not str(c).startswith("center_")]]
-    matrix = with_count(others, count[known])
-    rows = [_tried(name, outcome, model) for name, model in _models(outcome, matrix, centre, settings)]
-    rows += _by_centre(outcome, matrix, centre, settings)
-    note = (
-        f"Adjusted for the covariates; patients of {len(set(centre))} centres. Robust: Lin and Wei, centres "
-        "as clusters; with few centres its error is too small. Frailty: a normal random effect of each "
-        f"centre on the log hazard. A centre needs {FEWEST_FOR_EFFECT} events; where they are too few for "
-        "the covariates, its hazard ratio is unadjusted. Pooled: random effects (restricted maximum "
-        "likelihood, Knapp and Hartung)."
-    )
-    return Part((Table(f"centre_effect_{complete.name}", what, COUNT_MODELS, plain_rows(rows), note),))
-
-
-def _models(
-    outcome: Outcome, matrix: pd.DataFrame, centre: np.ndarray, settings: AnalysisSettings
-) -> list[tuple[str, Callable[[], Coefficient | Frailty]]]:
-    of, level = (outcome.time, outcome.event), settings.confidence
-    fixed = pd.get_dummies(pd.Series(centre), prefix="center", drop_first=True, dtype=float)
-    joined = pd.concat([matrix, fixed], axis=1)
-    stratified = "Baseline of each centre (stratified)"
-    return [
-        ("Centres not respected", lambda: cox(*of, matrix, confidence=level).rows[0]),
-        ("Centre as covariate", lambda: cox(*of, joined, confidence=level).rows[0]),
-        (stratified, lambda: cox(*of, matrix, strata=centre, confidence=level).rows[0]),
-        ("Cluster-robust errors", lambda: cluster_robust_cox(*of, matrix, centre, confidence=level)[0]),
-        ("Frailty of centres", lambda: frailty_cox(*of, matrix, centre, confidence=level)),
-    ]
-
-
-def _tried(name: str, outcome: Outcome, model: Callable[[], Coefficient | Frailty]) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": name, "n": outcome.n, "events": outcome.n_events}
-    try:
-        found = model()
-    except (NotEstimableError, np.linalg.LinAlgError) as error:
-        return row | {"remark": too_few(error)}
-    if isinstance(found, Coefficient):
-        return row | effect(found)
-    return row | effect(found.rows[0]) | {"remark": f"variance of the centres {found.variance:.3f}"}
-
-
-def _by_centre(
-    outcome: Outcome, matrix: pd.DataFrame, centre: np.ndarray, settings: AnalysisSettings
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for name in sorted({str(c) for c in centre}):
-        inside = centre == name
-        own = matrix.loc[inside].reset_index(drop=True)
-        rows.append({"model": f"Centre {name}", **count_effect(outcome.take(inside), own, settings)})
-    found = pooled([r for r in rows if "hr" in r], ("hr", "lower", "upper"), "log", settings)
-    if found is not None:
-        told = f"I² {found.i2:.0%}, Cochran's Q p = {found.q_p:.2g}"
-        if np.isfinite(found.expected_low):
-            range_of = f"{found.expected_low:.2f} to {found.expected_high:.2f}"
-            told += f"; a further centre is expected from {range_of}"
-        pool = {"model": f"Pooled over {found.k} centres", "hr": found.value, "lower": found.lower}
-        rows.append(pool | {"upper": found.upper, "remark": told, "i2": found.i2, "q_p": found.q_p})
-    rows.append(_interaction(outcome, matrix, centre))
-    return rows
-
-
-def _interaction(outcome: Outcome, matrix: pd.DataFrame, centre: np.ndarray) -> dict[str, Any]:
-    """Likelihood-ratio test of count by centre, each centre with its own baseline."""
-    row: dict[str, Any] = {"model": "Test: does the effect differ by centre?"}
-    names = sorted({str(c) for c in centre})[1:]
-    products = {f"{MARKER} x {c}": matrix[MARKER].to_numpy() * (centre == c) for c in names}
-    try:
-        smaller = cox(outcome.time, outcome.event, matrix, strata=centre)
-        joined = pd.concat([matrix, pd.DataFrame(products)], axis=1)
-        test = nested_lrt(smaller, cox(outcome.time, outcome.event, joined, strata=centre))
-    except NotEstimableError as error:
-        return row | {"remark": str(error)}
-    told = f"likelihood ratio {test.statistic:.2f}, df {test.df}, baseline of each centre"
-    return row | {"n": outcome.n, "events": outcome.n_events, "p": test.p, "remark": told}

@@ -24,14 +24,12 @@ from aiene.risk.analyse.model_comparison import (
     ModelComparison,
     Predictions,
     compared,
-    ends,
     matrices_without,
     predict,
     reached,
-    resampling,
     scores,
 )
-from aiene.risk.analyse.records import AnalysisSettings, Skipped, fields_of, interval_cells
+from aiene.risk.analyse.records import AnalysisSettings, Skipped, ends, fields_of, interval_cells, resampling
 from aiene.stats.calibration import calibration
 from aiene.stats.concordance import concordance
 from aiene.stats.cox_model import fit_cox, nested_lrt

@@ -21,10 +21,9 @@ from aiene.results.ownership import Owned
 from aiene.risk.analyse.charts.forest import draw_nomogram
 from aiene.risk.analyse.cohort import EVENTS, LABELS, Cohort, outcome_of
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
-from aiene.risk.analyse.records import COUNTS, FACTOR, AnalysisSettings, Endpoint, Part, Skipped
+from aiene.risk.analyse.records import COUNTS, FACTOR, AnalysisSettings, Endpoint, Part, Skipped, fields_of
 from aiene.risk.analyse.regression import MARKER, Sample, cox, make_sample
 from aiene.risk.schemes.scheme import Scheme
-from aiene.stats.elementary import step
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import required_sample
 
@@ -49,9 +48,9 @@ def calculator_page(model: LockedModel, *, banner: str) -> str:
     banner : what must not be overlooked, such as that the count was simulated; empty for nothing.
     """
     years = [y for y in YEARS if y <= model.last_year]
-    hazards = step(np.array(model.baseline_years), np.array(model.baseline_hazard), np.array(years), 0.0)
     terms = _terms(model)
-    content = json.dumps({"terms": terms, "hazards": plain(hazards)}).replace("<", "\\u003c")
+    numbers = {"terms": terms, "hazards": plain(model.hazard(years))}
+    content = json.dumps(numbers).replace("<", "\\u003c")
     return filled(
         "calculator.html.j2",
         title=model.title,
@@ -116,9 +115,7 @@ def nomogram(model: LockedModel, sample: Sample) -> Figure:
     mean_score = float(np.dot(model.means, model.coefficients))
     scales = []
     for year in (y for y in (2.0, 5.0) if y <= model.last_year):
-        hazard = float(
-            step(np.array(model.baseline_years), np.array(model.baseline_hazard), np.array([year]), 0.0)[0]
-        )
+        hazard = float(model.hazard([year])[0])
         points = [
             (risk, 100 * (np.log(-np.log(1 - risk) / hazard) + mean_score - sum(lowest)) / spread)
             for risk in _RISKS
@@ -133,14 +130,8 @@ def nomogram(model: LockedModel, sample: Sample) -> Figure:
         f"{model.title}: read off the points of each value, add them, and read the risk below the sum; "
         f"n = {complete.n}, events = {complete.n_events}. For research."
     )
-    return Figure(
-        f"nomogram_{model.endpoint}",
-        f"{model.title}: nomogram",
-        legend,
-        partial(draw_nomogram, content),
-        data,
-        wide=True,
-    )
+    name, title = f"nomogram_{model.endpoint}", f"{model.title}: nomogram"
+    return Figure(name, title, legend, partial(draw_nomogram, content), data, wide=True)
 
 
 def _round_values(raw: np.ndarray) -> list[float]:
@@ -192,13 +183,10 @@ def locked_chapter(
                 continue
         if with_marker and rows and rows[-1]["name"] == f"{endpoint}_clinical_count":
             items += [nomogram(model, sample), _points(model)]
-            banner = SIMULATED if cohort.simulated else ""
-            page = calculator_page(model, banner=banner)
+            page = calculator_page(model, banner=SIMULATED if cohort.simulated else "")
             owned.write(out / FOLDER / f"{model.name}.html", page.encode())
-    if not rows:
-        items.append(Text("No model could be locked; see what was not done.", kind="warning"))
-    else:
-        items.insert(0, _files(rows, settings))
+    nothing = Text("No model could be locked; see what was not done.", kind="warning")
+    items.insert(0, _files(rows, settings) if rows else nothing)
     return Section("locked", TITLE, tuple(items)), Part(tuple(items), tuple(skipped))
 
 
@@ -209,25 +197,14 @@ def _row(model: LockedModel, sample: Sample, settings: AnalysisSettings) -> dict
         matrix = matrix.assign(n_ai_ene=np.minimum(count, settings.marker_cap))
     fit = cox(outcome.time, outcome.event, matrix)
     parameters = len(model.columns)
-    needed = required_sample(
-        outcome.n, outcome.n_events, float(outcome.time.sum()), parameters, fit.lrt, settings.decision_years
-    )
-    return {
-        "name": model.name,
-        "file": f"{FOLDER}/{model.name}.json",
-        "model": model.title,
-        "n": outcome.n,
-        "events": outcome.n_events,
-        "parameters": parameters,
-        "epp": outcome.n_events / parameters,
-        "c": model.development["c"],
-        "shrinkage": needed.shrinkage,
-        "needed": needed.patients if needed.patients < 10**9 else None,
-        "for_shrinkage": needed.for_shrinkage,
-        "for_optimism": needed.for_optimism,
-        "for_risk": needed.for_risk,
-        "sha256": model.sha256,
-    }
+    of = outcome.n, outcome.n_events, float(outcome.time.sum())
+    needed = required_sample(*of, parameters, fit.lrt, settings.decision_years)
+    row: dict[str, Any] = {"name": model.name, "file": f"{FOLDER}/{model.name}.json", "model": model.title}
+    row |= {"n": outcome.n, "events": outcome.n_events, "parameters": parameters}
+    row |= {"epp": outcome.n_events / parameters, "c": model.development["c"], "shrinkage": needed.shrinkage}
+    row |= {"needed": needed.patients if needed.patients < 10**9 else None}
+    row |= fields_of(needed, "for_shrinkage", "for_optimism", "for_risk")
+    return row | {"sha256": model.sha256}
 
 
 def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:

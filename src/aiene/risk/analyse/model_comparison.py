@@ -12,11 +12,11 @@ import pandas as pd
 from aiene.risk.analyse.cohort import Outcome, words
 from aiene.risk.analyse.design import categorical, varying
 from aiene.risk.analyse.grouping import Grouping, Groupings
-from aiene.risk.analyse.records import AnalysisSettings, Skipped
+from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.cox_model import CoxFit
-from aiene.stats.records import Difference, Interval, NotEstimableError
+from aiene.stats.records import NotEstimableError
 
 RELEARNED = "relearned"
 FEWEST = 5
@@ -342,21 +342,3 @@ def reached(comparison: ModelComparison, years: Sequence[float]) -> tuple[float,
     """The horizons that the follow-up reaches."""
     last = float(comparison.outcome.time.max())
     return tuple(sorted({y for y in years if y < last}))
-
-
-def resampling(settings: AnalysisSettings, *, most: int | None = None) -> dict[str, Any]:
-    """How the statistics resample, at `most` so many times.
-
-    Twice where it is not wanted: the least that can be asked for; those intervals are not kept.
-    """
-    times = settings.bootstraps or 2
-    times = times if most is None else min(times, most)
-    return {"n_boot": times, "seed": settings.seed, "confidence": settings.confidence}
-
-
-def ends(value: Interval | Difference, settings: AnalysisSettings) -> dict[str, Any]:
-    """Ends of an interval, and p of a difference; nothing without bootstraps."""
-    if not settings.bootstraps:
-        return {}
-    ends = {"lower": value.lower, "upper": value.upper}
-    return ends | {"p": value.p} if isinstance(value, Difference) else ends

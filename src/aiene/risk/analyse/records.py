@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiene.errors import UsageError
 from aiene.report.document import Column, Figure, Item, Row, Section, Table, Text
 from aiene.risk.table.endpoints import CONTROL
+from aiene.stats.records import Coefficient, Difference, Interval
 
 if TYPE_CHECKING:
     from aiene.stats.imputation import PooledCoefficient
-    from aiene.stats.records import Coefficient
 
 Endpoint = Literal["os", "dc", "lrc", "dfs", "dmfs"]
 Derive = Literal["no", "split", "nested"]
@@ -253,3 +253,23 @@ class Analysis:
     def figures(self) -> dict[str, Figure]:
         """Every figure by name."""
         return {i.name: i for s in self.sections for i in s.items if isinstance(i, Figure)}
+
+
+# How often statistics resample, and which of their intervals are kept
+
+
+def resampling(settings: AnalysisSettings, *, most: int | None = None) -> dict[str, Any]:
+    """How the statistics resample, at `most` so many times.
+
+    Twice where it is not wanted: the least that can be asked for; those intervals are not kept.
+    """
+    times = settings.bootstraps or 2
+    times = times if most is None else min(times, most)
+    return {"n_boot": times, "seed": settings.seed, "confidence": settings.confidence}
+
+
+def ends(value: Interval | Difference, settings: AnalysisSettings) -> dict[str, Any]:
+    """Ends of an interval, and p of a difference; nothing without bootstraps."""
+    if not settings.bootstraps:
+        return {}
+    return fields_of(value, "lower", "upper", *(("p",) if isinstance(value, Difference) else ()))

@@ -14,7 +14,6 @@ from aiene.parallel import Job, OnProgress, run_jobs
 from aiene.report.document import Figure, Item, Section
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
-from aiene.risk.analyse.centres import centre_part
 from aiene.risk.analyse.cohort import (
     LABELS,
     Cohort,
@@ -57,7 +56,7 @@ from aiene.risk.analyse.records import (
 )
 from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
 from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also, imputed_part
-from aiene.risk.analyse.sensitivity.subgroups import subgroups_part
+from aiene.risk.analyse.sensitivity.subgroups import centre_part, subgroups_part
 from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
 from aiene.risk.analyse.survival import competing_part, follow_up_table, survival_part
 from aiene.risk.analyse.text import checklists, head_of, methods_text

@@ -14,8 +14,7 @@ import numpy as np
 
 from aiene.risk.analyse.centres import Scale, pooled
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.model_comparison import ends, resampling
-from aiene.risk.analyse.records import AnalysisSettings, interval_cells
+from aiene.risk.analyse.records import AnalysisSettings, ends, interval_cells, resampling
 from aiene.stats.bootstrap import bootstrap
 from aiene.stats.calibration import Calibration, calibration
 from aiene.stats.concordance import concordance
