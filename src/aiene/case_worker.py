@@ -18,7 +18,7 @@ import os
 import platform
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -27,6 +27,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
+import SimpleITK as sitk
 
 from aiene import cluster
 from aiene.device import available_cores, keep_freed_memory, resolve_device
@@ -34,14 +35,16 @@ from aiene.errors import CaseError, ModelError, UsageError
 from aiene.hashing import digest
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
-from aiene.parallel import Crew, InOrder, limit_threads, unless_ended
-from aiene.pipeline import Networks, Settings, infer_case, load_networks, preprocess_case
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.parallel import Crew, InOrder, Result, limit_threads, unless_ended
+from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks, preprocess_case
+from aiene.preprocess.preprocess import Preparation, load_preparation
+from aiene.preprocess.profile import Grade
 from aiene.results.records import CaseResult
 from aiene.results.store import CaseFiles, case_files
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
 
 _GIB: Final = 2**30
 _CASE_BYTES: Final = 3 * _GIB
@@ -196,7 +199,16 @@ def _peak_mb() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-class CaseWorkers:
+class _CasesInOrder(InOrder[Case, Result]):
+    """Cases worked on in processes of this machine, in order."""
+
+    def each(self, tasks: Iterable[Case]) -> Iterator[tuple[Case, Callable[[], Result]]]:
+        """Every case with a function that waits for what was made of it, or raises its error."""
+        for case, result in super().each(tasks):
+            yield case, partial(unless_ended, result)
+
+
+class CaseWorkers(_CasesInOrder[Made]):
     """Whole cases in `jobs` processes of this machine. A context manager: leaving it ends the processes.
 
     Parameters
@@ -207,23 +219,12 @@ class CaseWorkers:
     """
 
     def __init__(self, bundle: Bundle, order: Order, jobs: int, *, room: Path | None = None) -> None:
-        self._workers = InOrder(
+        super().__init__(
             partial(_make_here, order=order, bundle=bundle, room=room),
             lambda count: Crew(count, _start, (max(1, available_cores() // count),)),
             jobs=jobs,
             waiting=jobs * (1 + _AHEAD),
         )
-
-    def __enter__(self) -> CaseWorkers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._workers.__exit__()
-
-    def each(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Callable[[], Made]]]:
-        """Every case in order, with a function that waits for what was made of it, or raises its error."""
-        for case, result in self._workers.each(cases):
-            yield case, partial(unless_ended, result)
 
 
 def _start(threads: int) -> None:
@@ -400,3 +401,64 @@ def _look(file: str, order: Order) -> dict[str, Any]:
         "sees_input": os.path.exists(file),  # noqa: PTH110 (a path of another machine's form may be odd)
         "sees_bundle": _is_bundle(Path(order.bundle_folder), order.bundle_sha256),
     }
+
+
+GetPreprocessed = Callable[[], PreprocessedCase]
+_CASES_AHEAD = 1  # prepared cases that wait for the networks, beyond those in work: bounds the memory
+
+_preparation: Preparation | None = None  # of a worker process, loaded once
+
+
+class Preparers(_CasesInOrder[PreprocessedCase]):
+    """Prepares cases in order, `jobs` at a time. A context manager: leaving it ends the processes.
+
+    Parameters
+    ----------
+    bundle : whose profile and template are used.
+    masks : folder of the user's own masks, or None.
+    jobs : processes; with 1 the work is done in this process.
+    room : where zip archives are unpacked; None is the system's place for temporary files.
+    registration : see `load_preparation`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        masks: Path | None,
+        jobs: int,
+        *,
+        room: Path | None = None,
+        registration: Grade = "exact",
+    ) -> None:
+        self._masks, self._room = masks, room
+        super().__init__(
+            partial(_preprocess_here, masks=masks, room=room),
+            lambda count: Crew(
+                count, _start_preparers, (bundle, registration, max(1, available_cores() // count))
+            ),
+            jobs=jobs,
+            waiting=jobs + _CASES_AHEAD,
+        )
+
+    def prepared(
+        self, cases: Iterable[Case], preparation: Preparation
+    ) -> Iterator[tuple[Case, GetPreprocessed]]:
+        """Every case with a function that waits for its preparation, or raises what that raised."""
+        if self._jobs > 1:
+            yield from self.each(cases)
+            return
+        for case in cases:
+            yield case, partial(preprocess_case, case, preparation, self._masks, room=self._room)
+
+
+def _start_preparers(bundle: Bundle, registration: Grade, threads: int) -> None:
+    global _preparation
+    keep_freed_memory()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    _preparation = load_preparation(bundle, registration)
+
+
+def _preprocess_here(case: Case, masks: Path | None, room: Path | None) -> PreprocessedCase:
+    if _preparation is None:
+        raise RuntimeError("a worker process without its preparation")
+    return preprocess_case(case, _preparation, masks, room=room)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiene.device import available_cores
-from aiene.errors import InputError, UsageError, need
+from aiene.errors import InputError, UsageError, file_name, joined, need, ours, said
 from aiene.parallel import Elsewhere, elsewhere
 from aiene.provenance import version
 from aiene.results.atomic import make_folder
@@ -61,8 +61,11 @@ def connected(words: str, jobs: int) -> Iterator[Client]:
             client = stack.enter_context(distributed.Client(address, timeout=CONNECT_S, set_as_default=False))
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(
-                f"--scheduler {words}: no scheduler answers there; start one with `dask scheduler`, or "
-                "correct the address."
+                said(
+                    "--scheduler {}: no scheduler answers there; start one with `dask scheduler`, or "
+                    "correct the address.",
+                    words,
+                )
             ) from error
         yield client
 
@@ -75,7 +78,7 @@ def _queued(words: str, jobs: int) -> Iterator[Any]:
     kind = getattr(jobqueue, str(options.pop("cluster", "")), None)
     if kind is None:
         raise UsageError(
-            f"--scheduler {words}: `cluster` names no class of dask_jobqueue, such as SLURMCluster."
+            said("--scheduler {}: `cluster` names no class of dask_jobqueue, such as SLURMCluster.", words)
         )
     jobs = int(options.pop("jobs", jobs))
     with kind(**options) as cluster:
@@ -88,7 +91,10 @@ def _options(file: Path) -> dict[str, Any]:
 
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise UsageError(
-            f"--scheduler {file.name}: use local, slurm, an address such as tcp://HOST:8786, or a .yaml file."
+            said(
+                "--scheduler {}: use local, slurm, an address such as tcp://HOST:8786, or a .yaml file.",
+                file_name(file),
+            )
         )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -151,7 +157,7 @@ def plain_versions() -> tuple[tuple[str, str], ...]:
     return (("aiene", version()), ("python", platform.python_version()))
 
 
-def refuse_versions(ours: tuple[tuple[str, str], ...], theirs: tuple[tuple[str, str], ...]) -> None:
+def refuse_versions(here: tuple[tuple[str, str], ...], there: tuple[tuple[str, str], ...]) -> None:
     """Refuse a worker whose results might not be the same bytes.
 
     Raises
@@ -159,12 +165,12 @@ def refuse_versions(ours: tuple[tuple[str, str], ...], theirs: tuple[tuple[str, 
     UsageError : it has other versions, which are named.
     """
     wrong = [
-        f"{name} {there} instead of {here}"
-        for (name, here), (_, there) in zip(ours, theirs, strict=True)
-        if here != there
+        said("{} {} instead of {}", ours(name), ours(other), ours(own))
+        for (name, own), (_, other) in zip(here, there, strict=True)
+        if own != other
     ]
     if wrong:
-        raise UsageError(f"a worker has {', '.join(wrong)}; install the same versions everywhere.")
+        raise UsageError(said("a worker has {}; install the same versions everywhere.", joined(", ", wrong)))
 
 
 def _refuse_unshared(client: Client, folder: Path, *, make: bool) -> None:
@@ -180,7 +186,10 @@ def _refuse_unshared(client: Client, folder: Path, *, make: bool) -> None:
     names = sorted(path.name for path in here.iterdir())[:1] if here.is_dir() else []
     if not all(client.run(_sees, str(here), names).values()):
         raise UsageError(
-            f"a worker does not see the folder {folder.name}; put it on a disk that is shared under one path."
+            said(
+                "a worker does not see the folder {}; put it on a disk that is shared under one path.",
+                file_name(folder),
+            )
         )
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene import case_worker, cluster
-from aiene.case_worker import CaseWorkers, Made, cases_at_once, load
+from aiene.case_worker import CaseWorkers, GetPreprocessed, Made, Preparers, cases_at_once, load
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import device_name, resolve_device
-from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, said
+from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, ours, said
 from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.find import find_cases
@@ -28,9 +28,7 @@ from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import Bundle, OperatingPoint, find_bundle, verify_bundle
 from aiene.nodes.node import CountingRule
-from aiene.pipeline import Settings, infer_case, settings_for
-from aiene.preparers import GetPreprocessed, Preparers
-from aiene.progress import OnProgress, by_case
+from aiene.pipeline import OnProgress, Settings, by_case, infer_case, settings_for
 from aiene.provenance import bundle_facts, environment, settings_record
 from aiene.results.atomic import concerns_one_file
 from aiene.results.ownership import refuse_files_within, refuse_overlap
@@ -70,6 +68,18 @@ class Selection:
     affine: AffineRule = "auto"
     id_from: str | None = None
     timepoint: Timepoint = "auto"
+
+    def check(self) -> None:
+        """Refuse a share of the cases that there is not.
+
+        Raises
+        ------
+        UsageError : so it is.
+        """
+        if self.limit is not None and self.limit < 1:
+            raise UsageError("--limit must be at least 1.")
+        if self.num_parts < 1 or not 0 <= self.part_id < self.num_parts:
+            raise UsageError("--part-id must be from 0 to --num-parts less 1.")
 
     @property
     def part(self) -> str:
@@ -195,7 +205,7 @@ def run_cohort(
     """
     source, out, masks = Path(source), Path(out), None if masks is None else Path(masks)
     chosen = selection or Selection()
-    shown = Plain() if key is None else Disguised(key, source, masks)
+    shown = Plain() if key is None else Disguised(key)
     with shown.errors():
         _check(chosen, jobs, masks)
         id_rule = parse_id_rule(chosen.id_from)
@@ -218,7 +228,7 @@ def run_cohort(
         refuse_overlap(out, {"the input": source, "the folder of the masks": masks})
     with RunStore(out) as store:
         with shown.errors():
-            found, left_aside = find_cases(
+            found, told_aside = find_cases(
                 source,
                 format=chosen.format,
                 series=chosen.series,
@@ -233,7 +243,7 @@ def run_cohort(
                 twice = "{} and --masks both name masks; leave one of them out."
                 raise UsageError(said(twice, file_name(source)))
             _refuse_inputs_in(out, found, masks)
-        cases, left_aside = shown.cases(found), shown.texts(left_aside)
+        cases, left_aside = shown.cases(found), shown.texts(told_aside)
         record = shown.settings(
             settings_record(
                 input_url or str(source.resolve()),
@@ -253,7 +263,11 @@ def run_cohort(
             "format": 1,
             "status": "running",
             "settings": record,
-            "selection": {**asdict(chosen), "series": shown.uid(chosen.series)},
+            "selection": {
+                **asdict(chosen),
+                "series": shown.uid(chosen.series),
+                "id_from": shown.rule(chosen.id_from),
+            },
             "jobs": crew_size,
             "bundle": bundle_facts(bundle),
             "device": target,
@@ -371,9 +385,9 @@ class _Book:
 
     def _to_come(self, place: int, name: str) -> CaseResult:
         if name in self._mine:
-            return CaseResult(name, "skipped", "not done yet; the same command continues from here")
-        part = f"--part-id {place % self._chosen.num_parts} of {self._chosen.num_parts}"
-        return CaseResult(name, "skipped", f"not done yet: it is for {part}")
+            return CaseResult(name, "skipped", said("not done yet; the same command continues from here"))
+        part, parts = place % self._chosen.num_parts, self._chosen.num_parts
+        return CaseResult(name, "skipped", said("not done yet: it is for --part-id {} of {}", part, parts))
 
 
 class _Progressing:
@@ -442,7 +456,7 @@ class _Progressing:
             room=run.store.room,
             registration=run.settings.registration,
         ) as preparers:
-            for case, get_preprocessed in preparers.each(open_cases, preparation):
+            for case, get_preprocessed in preparers.prepared(open_cases, preparation):
                 self._attempt(case, partial(infer, get_preprocessed))
 
     def _work_there(
@@ -467,7 +481,7 @@ class _Progressing:
     def _settled(self, place: int, case: Case | Refusal) -> bool:
         """Whether a case needs no work: refused, beyond the limit, or done by an earlier call."""
         if place >= self._within:
-            reason = f"beyond --limit {self._within}"
+            reason = said("beyond --limit {}", self._within)
             self._keep(CaseResult(case.case_id, "skipped", reason), None)
             return True
         if isinstance(case, Refusal):
@@ -509,7 +523,7 @@ class _Progressing:
             self._run.store.write_case(result, arrays)
         except (ValueError, TypeError) as error:  # a value that JSON or an image cannot hold, such as NaN
             log.exception("writing a case of the run", exc_info=self._shown.error(error))
-            reason = f"its results cannot be written ({type(error).__name__}), see the log."
+            reason = said("its results cannot be written ({}), see the log.", ours(type(error).__name__))
             self._tell(_failed(result, reason), reused=False, unwritten=True)
             return
         except OutputError as error:
@@ -517,7 +531,7 @@ class _Progressing:
                 self._tell(_unwritten(result, error), reused=False, unwritten=True)
                 return
             left = len(self._cases) - len(self._results)
-            problem = f"{error.problem}, and {left} of {len(self._cases)} cases are not done"
+            problem = said("{}, and {} of {} cases are not done", ours(error.problem), left, len(self._cases))
             raise OutputError(error.path, problem, error.remedy) from error
         self._tell(result, reused=False)
 
@@ -550,7 +564,9 @@ def _failure(case: Case, reason: str) -> CaseResult:
 
 def _unwritten(result: CaseResult, error: OutputError) -> CaseResult:
     """The row of a case whose folder cannot be written."""
-    return _failed(result, f"its results cannot be written: {error.problem}; {error.remedy}.")
+    return _failed(
+        result, said("its results cannot be written: {}; {}.", ours(error.problem), ours(error.remedy))
+    )
 
 
 def _failed(result: CaseResult, reason: str) -> CaseResult:
@@ -573,10 +589,7 @@ def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | 
 def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
     if jobs is not None and jobs < 1:
         raise UsageError("--jobs must be at least 1.")
-    if selection.limit is not None and selection.limit < 1:
-        raise UsageError("--limit must be at least 1.")
-    if selection.num_parts < 1 or not 0 <= selection.part_id < selection.num_parts:
-        raise UsageError("--part-id must be from 0 to --num-parts less 1.")
+    selection.check()
     if masks is not None and not masks.is_dir():
         raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
 

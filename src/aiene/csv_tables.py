@@ -21,7 +21,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aiene.errors import InputError, TableError, case_name, file_name, said, visible
+from aiene.errors import (
+    InputError,
+    TableError,
+    case_name,
+    file_name,
+    library_reason,
+    os_reason,
+    ours,
+    said,
+    visible,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,12 +149,15 @@ def read_table(file: Path, remedy: str) -> Table:
     columns = tuple(cell.strip() for cell in lines[0][1])
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise InputError(file, f"it has the column {twice[0]} twice", "keep one of them")
+        raise InputError(file, said("it has the column {} twice", twice[0]), "keep one of them")
     problems = [
         said(
-            f"{{}}, line {line}: it has {len(cells)} cells, the header has {len(columns)}; write decimals "
+            "{}, line {}: it has {} cells, the header has {}; write decimals "
             "with a point, and quote a cell that holds a comma.",
             file_name(file),
+            line,
+            len(cells),
+            len(columns),
         )
         for line, cells in lines[1:]
         if len(cells) != len(columns)
@@ -161,7 +174,7 @@ def _cells(file: Path, remedy: str) -> list[tuple[int, list[str]]]:
     try:
         text = unicodedata.normalize("NFC", file.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise InputError(file, f"it cannot be read ({error.strerror})", remedy) from error
+        raise InputError(file, said("it cannot be read ({})", os_reason(error)), remedy) from error
     except UnicodeDecodeError as error:
         raise InputError(file, "it is not text in UTF-8", "save it as CSV in UTF-8") from error
     head = text.lstrip().split("\n", 1)[0]
@@ -170,16 +183,18 @@ def _cells(file: Path, remedy: str) -> list[tuple[int, list[str]]]:
     try:
         return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
-        raise InputError(file, f"line {reader.line_num} is not CSV ({error})", remedy) from error
+        raise InputError(
+            file, said("line {} is not CSV ({})", reader.line_num, library_reason(error)), remedy
+        ) from error
 
 
 def unknown_case(table: Path, line: int, case_id: str, known: set[str]) -> str:
     """In one sentence, that a row names a case of which there is no CT, and which one it may mean."""
     by_lower = {name.lower(): name for name in known}
     near = [by_lower[n] for n in get_close_matches(case_id.lower(), by_lower, n=1, cutoff=0.8)]
-    names = [file_name(table), case_name(case_id), *map(case_name, near)]
-    hint = "did you mean {}?" if near else "add the CT, or remove the row."
-    return said(f"{{}}, line {line}: there is no CT of the case {{}}; {hint}", *names)
+    hint = said("did you mean {}?", case_name(near[0])) if near else ours("add the CT, or remove the row.")
+    template = "{}, line {}: there is no CT of the case {}; {}"
+    return said(template, file_name(table), line, case_name(case_id), hint)
 
 
 def plain_id(text: str) -> str:
@@ -190,5 +205,7 @@ def plain_id(text: str) -> str:
 def _trimmed(file: Path, lines: list[int]) -> tuple[str, ...]:
     if not lines:
         return ()
-    which = f"line {lines[0]}" if len(lines) == 1 else f"{len(lines)} lines, {lines[0]} first"
-    return (said(f"{{}}: blanks around the values of {which} were taken off.", file_name(file)),)
+    which = said("line {}", lines[0])
+    if len(lines) > 1:
+        which = said("{} lines, {} first", len(lines), lines[0])
+    return (said("{}: blanks around the values of {} were taken off.", file_name(file), which),)

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import hmac
 import os
-import re
 import stat
 import uuid
-import zipfile
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
-from aiene.errors import AieneError, InputError, Name, OutputError, ProblemsError, Said, UsageError, visible
+from aiene.errors import (
+    NOT_SHOWN,
+    AieneError,
+    InputError,
+    Name,
+    OutputError,
+    ProblemsError,
+    Said,
+    UsageError,
+    file_name,
+    os_reason,
+    ours,
+    said,
+    visible,
+)
 from aiene.ingest.case import Case, Refusal
-from aiene.ingest.formats import formats
-from aiene.ingest.input_list import is_input_list, listed_names
+from aiene.ingest.identity import parse_id_rule
 from aiene.results.records import CaseResult, Person
 
 # Pseudonyms: the keyed hash that stands in a run's results where a patient's own name would.
@@ -94,7 +103,9 @@ def read_key(file: Path) -> tuple[Key, tuple[str, ...]]:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a file that stays the same"
-            raise InputError(file, f"the key must be a file, but this is {what}", "name the file of the key")
+            raise InputError(
+                file, said("the key must be a file, but this is {}", ours(what)), "name the file of the key"
+            )
         if status.st_size > _MAX_BYTES:
             raise InputError(file, "it is too large to be a key (over 1 MiB)", "name the file of the key")
         secret = file.read_bytes().rstrip(b"\r\n")
@@ -102,17 +113,17 @@ def read_key(file: Path) -> tuple[Key, tuple[str, ...]]:
         raise InputError(
             file,
             "there is no such key file",
-            f"name one, or make it with `head -c 32 /dev/urandom > {file.name}`",
+            said("name one, or make it with `head -c 32 /dev/urandom > {}`", file_name(file)),
         ) from error
     except OSError as error:
         raise InputError(
-            file, f"the key cannot be read ({error.strerror})", "check its permissions"
+            file, said("the key cannot be read ({})", os_reason(error)), "check its permissions"
         ) from error
     if len(secret) < MIN_BYTES or len(set(secret)) < _MIN_DIFFERENT:
         fault = (
-            f"a key has at least {MIN_BYTES} bytes, this has {len(secret)}"
+            said("a key has at least {} bytes, this has {}", MIN_BYTES, len(secret))
             if len(secret) < MIN_BYTES
-            else f"a key has at least {_MIN_DIFFERENT} different bytes, this has {len(set(secret))}"
+            else said("a key has at least {} different bytes, this has {}", _MIN_DIFFERENT, len(set(secret)))
         )
         raise InputError(file, fault, "make one with `head -c 32 /dev/urandom`")
     return Key(secret), _open_to_others(file, status)
@@ -130,7 +141,7 @@ def all_pseudonyms(key: Key, case_ids: Iterable[str]) -> dict[str, str]:
     for case_id in case_ids:
         name = key.pseudonym(case_id)
         if owner.setdefault(name, case_id) != case_id:
-            raise UsageError(f"two cases would both be called {name}; use another key.")
+            raise UsageError(said("two cases would both be called {}; use another key.", ours(name)))
         table[case_id] = name
     return table
 
@@ -138,18 +149,13 @@ def all_pseudonyms(key: Key, case_ids: Iterable[str]) -> dict[str, str]:
 def _open_to_others(file: Path, status: os.stat_result) -> tuple[str, ...]:
     if os.name != "posix" or not status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
         return ()
-    return (f"{file.name}: other users of this machine can read the key; close it with chmod 600",)
+    return (
+        said("{}: other users of this machine can read the key; close it with chmod 600", file_name(file)),
+    )
 
 
-_WORD: Final = re.compile(r"[\w.^~@#+=$%-]+")
-_UID: Final = re.compile(r"\d+(\.\d+){3,}|2\.25\.\d+")
-_COMMON: Final = {
-    "ct", "mr", "pt", "dicom", "dicomdir", "nifti", "nrrd", "series", "study", "studies", "image", "images",
-    "data", "input", "mask", "masks", "slice", "slices", "scan", "scans", "head", "neck", "patient", "case",
-    "patients", "cases", "file", "files", "folder", "folders", "primary", "axial", "left", "right",
-    "the", "it", "is", "no", "not", "of", "in", "on", "and", "or", "a", "to", "as", "by", "at", "its", "for",
-}  # fmt: skip
-"""Names that say nothing of a person and stand in our own sentences: replaced before a colon only."""
+_OWN_FACTS: Final = frozenset({"kind", "sha256", "voxels_sha256", "affine_rule", "slice_order"})
+"""What a record says of an input in words or hashes of ours; other text there is the header's own."""
 
 
 class Plain:
@@ -162,6 +168,10 @@ class Plain:
     def uid(self, uid: str | None) -> str | None:
         """A DICOM UID."""
         return uid
+
+    def rule(self, words: str | None) -> str | None:
+        """The rule of `--id-from`."""
+        return words
 
     def cases(self, found: Sequence[Case | Refusal]) -> list[Case | Refusal]:
         """Learn what the cases are called; they come back in the order in which they are to be worked on."""
@@ -217,32 +227,30 @@ class Disguised(Plain):
     Parameters
     ----------
     key : of the pseudonyms.
-    source, masks : the run's input and the folder of own masks; every name in them may be a person's.
     """
 
-    def __init__(self, key: Key, source: Path, masks: Path | None) -> None:
+    def __init__(self, key: Key) -> None:
         self._key = key
         self._ids: dict[str, str] = {}
-        self._by_id: dict[str, str] = {}
-        self._words: dict[str, str] = {}  # by the name's casefold
-        self._odd: dict[str, dict[str, str]] = defaultdict(
-            dict
-        )  # names that are no word, by their longest one
-        for root in (source, *(() if masks is None else (masks,))):
-            for name in {root.name, root.resolve().name, *_names_below(root)}:
-                self._hide(name, key.label("F", name))
-        for name in listed_names(source) if is_input_list(source) else ():
-            self._hide(name, key.label("F", name))
+        self._known: dict[str, str] = {}
+        """Pseudonyms of ids of cases and patients, by their casefold: folders are often called the same."""
 
     def settings(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Paths and UIDs hashed, and what tells one key from another."""
-        hidden = {
+        """Paths, UIDs and expressions hashed, and what tells one key from another."""
+        hidden: dict[str, str | None] = {
             name: self._key.label(name, record[name])
             for name in ("input", "masks")
             if record[name] is not None
         }
-        check = {"pseudonyms": f"HMAC-SHA256, key check value {self._key.check_value()}"}
+        if "id_from" in record:
+            hidden["id_from"] = self.rule(record["id_from"])
+        check = {"pseudonyms": said("HMAC-SHA256, key check value {}", ours(self._key.check_value()))}
         return {**record, **hidden, "series": self.uid(record["series"]), **check}
+
+    def rule(self, words: str | None) -> str | None:
+        """A label of a regular expression, which may hold a name."""
+        free = words is not None and parse_id_rule(words).how == "regex"
+        return self._key.label("id_from", words or "") if free else words
 
     def uid(self, uid: str | None) -> str | None:
         """A UID under 2.25 that stands for it."""
@@ -256,21 +264,8 @@ class Disguised(Plain):
         UsageError : two cases would have the same pseudonym.
         """
         self._ids = all_pseudonyms(self._key, [case.case_id for case in found])
-        for case in found:
-            if case.patient:
-                self._hide(case.patient, self._key.pseudonym(case.patient))
-            uids = [aside.series_uid for aside in case.aside]
-            if isinstance(case, Case):
-                uids += [] if case.series_uid is None else [case.series_uid]
-                for path in (*case.files, *case.members):
-                    for part in path.parts[-2:]:
-                        if part.casefold() not in self._words:
-                            self._hide(part, self._key.label("F", part))
-            for uid in uids:
-                self._hide(uid, self._key.uid(uid))
-        self._by_id = {case_id.casefold(): pseudonym for case_id, pseudonym in self._ids.items()}
-        for case_id, pseudonym in self._ids.items():
-            self._hide(case_id, pseudonym)
+        patients = {case.patient: self._key.pseudonym(case.patient) for case in found if case.patient}
+        self._known = {name.casefold(): shown for name, shown in (patients | self._ids).items()}
         return sorted(found, key=lambda case: self._ids[case.case_id])
 
     def name(self, case_id: str) -> str:
@@ -293,13 +288,9 @@ class Disguised(Plain):
     def text(self, text: str) -> str:
         """A sentence without a name of the input, each told apart by its keyed hash.
 
-        A sentence that knows its names (`errors.Said`) is rendered anew. What libraries and the operating
-        system put into one is of unknown making, so every name that lies in the input is looked for there: a
-        net, which no sentence of our readers needs (`tests/ingest/test_sentences.py`).
+        Only a sentence that knows its arguments (`errors.Said`) can be shown; any other is not.
         """
-        if isinstance(text, Said):
-            return text.without_names(self._stand_in, self._scrubbed)
-        return self._scrubbed(text)
+        return text.without_names(self._stand_in) if isinstance(text, Said) else text and NOT_SHOWN
 
     def source(self, source: str) -> str:
         """A label."""
@@ -308,15 +299,9 @@ class Disguised(Plain):
     def _stand_in(self, name: Name) -> str:
         if name.kind == "uid":
             return self._key.uid(name.text)
-        known = self._by_id if name.kind == "case" else self._words
-        return known.get(name.text.casefold()) or self._key.label("F", name.text)
-
-    def _scrubbed(self, text: str) -> str:
-        hidden = visible(text)
-        near = {name: by for word in _words_of(text) | {""} for name, by in self._odd.get(word, {}).items()}
-        for name in sorted(near, key=len, reverse=True):
-            hidden = _whole(name).sub(lambda _, by=near[name]: by, hidden)  # type: ignore[misc]
-        return _WORD.sub(self._word, hidden)
+        if name.kind == "case":
+            return self._key.pseudonym(name.text)
+        return self._known.get(name.text.casefold()) or self._key.label("F", name.text)
 
     def result(self, result: CaseResult) -> CaseResult:
         """Under its pseudonym, every text and UID disguised; the hash of the content stays."""
@@ -324,7 +309,6 @@ class Disguised(Plain):
         if "input" in facts:
             facts["input"] = {
                 **self._facts(facts["input"]),
-                "kind": facts["input"]["kind"],
                 "pseudonymised": True,
             }
         patient = self._key.pseudonym(result.patient or result.case_id)
@@ -344,85 +328,17 @@ class Disguised(Plain):
         except OutputError:
             raise
         except ProblemsError as error:
-            raise ProblemsError([self.text(problem) for problem in error.problems]) from None
+            raise ProblemsError([ours(self.text(problem)) for problem in error.problems]) from None
         except AieneError as error:
-            raise UsageError(self.text(error.told)) from None
-
-    def _hide(self, name: str, stand_in: str) -> None:
-        if not name:
-            return
-        self._words[name.casefold()] = stand_in
-        if not _WORD.fullmatch(name):
-            self._odd[max(_words_of(name), key=len, default="")][name] = stand_in
-
-    def _word(self, found: re.Match[str]) -> str:
-        """What stands for one word of a text."""
-        word, after = found.group(), found.string[found.end() : found.end() + 1]
-        core = word.rstrip(".")
-        stem, dot, ending = core.partition(".")
-        if ending in _endings() and stem.casefold() in self._by_id:  # so that a mask's name can be read
-            return f"{self._by_id[stem.casefold()]}{dot}{ending}{word[len(core) :]}"
-        known = self._words.get(core.casefold())
-        if known is None and not stem.isdigit():  # 3.0 is a number, whatever folder is called 3
-            known = self._words.get(stem.casefold())
-        if known is None:
-            return self._key.uid(core) + word[len(core) :] if _UID.fullmatch(core) else word
-        common = core.casefold() in _COMMON or (core.isdigit() and len(core) < 4)
-        return word if common and after != ":" else known + word[len(core) :]
+            raise UsageError(ours(self.text(error.told))) from None
 
     def _facts(self, value: Any, name: str = "") -> Any:
         if isinstance(value, dict):
             return {key: self._facts(inner, str(key)) for key, inner in value.items()}
-        if name == "archives":
-            return [self._key.label("F", str(inner)) for inner in value]
         if isinstance(value, list | tuple):
             return [self._facts(inner, name) for inner in value]
-        if not isinstance(value, str):
+        if not isinstance(value, str) or name in _OWN_FACTS:
             return value
-        return self._key.uid(value) if name.endswith("_uid") else self.text(value)
-
-
-@cache
-def _endings() -> frozenset[str]:
-    """Endings without their first dot that may stand after a pseudonym."""
-    return frozenset(ending[1:] for entry in formats() for ending in entry.endings) | {"zip"}
-
-
-def _words_of(text: str) -> set[str]:
-    """The words of a text, whatever their case, without full stops at their ends."""
-    return {word.rstrip(".").casefold() for word in _WORD.findall(text)} - {""}
-
-
-def _whole(name: str) -> re.Pattern[str]:
-    """Finds a name, but not within longer words."""
-    before = r"(?<!\w)" if re.match(r"\w", name) else ""
-    after = r"(?!\w)" if re.search(r"\w\Z", name) else ""
-    return re.compile(before + re.escape(name) + after, re.IGNORECASE)
-
-
-def _names_below(root: Path) -> Iterator[str]:
-    """The name of every folder and file, those in zip archives too; links are followed, each folder once."""
-    if root.is_file():
-        yield from _names_in(root)
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from folders
-        for file in files:
-            yield file
-            yield from _names_in(Path(folder) / file)
-
-
-def _names_in(file: Path) -> Iterator[str]:
-    if file.suffix.lower() != ".zip":
-        return
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.namelist():
-                yield from PurePosixPath(member).parts
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return
+        if name == "archives":
+            return self._key.label("F", value)
+        return self._key.uid(value) if name.endswith("_uid") else value and NOT_SHOWN

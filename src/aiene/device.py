@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aiene.errors import UsageError
+from aiene.errors import UsageError, said
 
 if TYPE_CHECKING:
     import torch
@@ -39,14 +39,14 @@ def resolve_device(text: str) -> torch.device:
     import torch
 
     if not _FORM.fullmatch(text):
-        raise UsageError(f"--device {text}: no such device; use auto, cpu, cuda, cuda:0 or mps.")
+        raise UsageError(said("--device {}: no such device; use auto, cpu, cuda, cuda:0 or mps.", text))
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if text == "auto":
         return torch.device("cuda" if has_cuda else "cpu")
     device = torch.device(text.replace("gpu", "cuda"))
     missing = {"cuda": not has_cuda, "mps": not has_mps}.get(device.type, False)
     if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise UsageError(f"--device {text}: not on this machine; use --device cpu.")
+        raise UsageError(said("--device {}: not on this machine; use --device cpu.", text))
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False

@@ -13,18 +13,21 @@ Each is one sentence: which file, what is wrong, what to do. All survive picklin
 other processes.
 
 Names of files, case ids and UIDs may say who a patient is. A note, a warning or an error is therefore a
-template (its code) with arguments, and those that identify are marked as a `Name`. Shown as it is, it is a
-plain `str`; a pseudonymised run renders the same sentence again with a stand-in for each name, without
-looking for names in text.
+template (its code) with arguments, made by `said`. Shown as it is, it is a plain `str`; a pseudonymised run
+renders the same sentence again: numbers and words of ours as they are, a stand-in for each `Name`, and of
+everything else, such as what a library or a header says, nothing. No text is searched for names.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from logging import Logger
+from numbers import Number
 from pathlib import Path
 from types import ModuleType
 from typing import Final, Literal, Self, TypeVar
@@ -80,14 +83,25 @@ class Name:
     text: str
 
 
+NOT_SHOWN: Final = "[not shown]"
+"""Stands for text of unknown making in a sentence without names."""
+
+
 @dataclass(frozen=True)
-class _Free:
-    """Text of unknown making within a sentence: it may hold names that nobody marked."""
+class Foreign:
+    """Text that is not ours, such as a library's or a header's: it may hold names.
+
+    Parameters
+    ----------
+    text : as it came.
+    instead : what to show where names are hidden.
+    """
 
     text: str
+    instead: str = NOT_SHOWN
 
 
-_Piece = str | Name | _Free
+_Piece = str | Name | Foreign
 
 
 class Said(str):
@@ -107,49 +121,74 @@ class Said(str):
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[tuple[_Piece, ...]]]:
         return type(self).of, (self._pieces,)
 
-    def without_names(self, stand_in: Callable[[Name], str], scrub: Callable[[str], str]) -> str:
-        """The sentence again, with stand-ins.
+    def without_names(self, stand_in: Callable[[Name], str]) -> str:
+        """The sentence again, with stand-ins for names and without text that is not ours.
 
         Parameters
         ----------
         stand_in : what to show in place of a name.
-        scrub : what to show of an argument that was plain text.
         """
-        shown = {str: str, Name: stand_in, _Free: lambda piece: scrub(piece.text)}
-        return "".join(visible(shown[type(piece)](piece)) for piece in self._pieces)  # type: ignore[operator]
+        shown = (
+            stand_in(p) if isinstance(p, Name) else p.instead if isinstance(p, Foreign) else p
+            for p in self._pieces
+        )
+        return "".join(map(visible, shown))
 
-    def before(self, mark: str, more: str) -> Said:
-        """With another clause before the first `mark` of its template."""
-        for number, piece in enumerate(self._pieces):
-            if isinstance(piece, str) and mark in piece:
-                head, _, tail = piece.partition(mark)
-                return Said.of(
-                    (
-                        *self._pieces[:number],
-                        head,
-                        *_pieces_of(more),
-                        mark + tail,
-                        *self._pieces[number + 1 :],
-                    )
-                )
+    def before(self, mark: str, more: Said) -> Said:
+        """With another clause before the first part of its template that begins with `mark`."""
+        parts = self._pieces
+        for number, piece in enumerate(parts):
+            if isinstance(piece, str) and piece.startswith(mark):
+                return Said.of((*parts[:number], *more._pieces, *parts[number:]))
         return self
 
 
+_SLOT: Final = re.compile(r"\{(![rs])?(:[^{}]*)?\}")
+
+
 def said(template: str, *arguments: object) -> Said:
-    """A sentence from a template with `{}` for each argument.
+    """A sentence from a template with `{}` for each argument; `{:.1f}` and `{!r}` as in `str.format`.
 
     Parameters
     ----------
-    template : our own words; holds no name.
-    arguments : a `Name`, another sentence, a number, or text of unknown making.
+    template : our own words, a literal or a constant; holds no name.
+    arguments : a number, a `Name`, another sentence, a word in `ours`; all else is not shown without names.
     """
-    literals = template.split("{}")
-    if len(literals) != len(arguments) + 1:
+    slots = list(_SLOT.finditer(template))
+    if len(slots) != len(arguments):
         raise ValueError(f"{len(arguments)} arguments for {template!r}")
-    pieces: list[_Piece] = [literals[0]]
-    for argument, literal in zip(arguments, literals[1:], strict=True):
-        pieces += [*_pieces_of(argument), literal]
-    return Said.of(pieces)
+    pieces: list[_Piece] = []
+    end = 0
+    for slot, argument in zip(slots, arguments, strict=True):
+        pieces += [template[end : slot.start()], *_pieces_of(argument, slot[1] == "!r", (slot[2] or ":")[1:])]
+        end = slot.end()
+    return Said.of((*pieces, template[end:]))
+
+
+def ours(words: str) -> Said:
+    """Words of our own that are no literal in place, such as the name of an option, a format or a unit."""
+    return words if isinstance(words, Said) else Said.of((words,))
+
+
+def os_reason(error: OSError, otherwise: str | None = None) -> Foreign:
+    """Why the system could not do something, as an argument; without names, what its number stands for.
+
+    Parameters
+    ----------
+    otherwise : where the system does not say why.
+    """
+    text = error.strerror or otherwise or str(error.strerror)
+    return Foreign(text, os.strerror(error.errno) if error.errno else type(error).__name__)
+
+
+def library_reason(error: BaseException, text: str | None = None) -> Foreign:
+    """What a library says of a failure, as an argument; without names, its kind alone.
+
+    Parameters
+    ----------
+    text : the part of its words that matters; None: all of them.
+    """
+    return Foreign(str(error) if text is None else text, type(error).__name__)
 
 
 def joined(separator: str, parts: Iterable[object]) -> Said:
@@ -173,29 +212,38 @@ def uid_name(uid: str) -> Name:
     return Name("uid", uid)
 
 
-def _pieces_of(argument: object) -> tuple[_Piece, ...]:
+def _pieces_of(argument: object, as_repr: bool, spec: str) -> tuple[_Piece, ...]:
     if isinstance(argument, Said):
         return argument._pieces
-    if isinstance(argument, Name):
+    if isinstance(argument, Name | Foreign):
         return (argument,)
-    if isinstance(argument, str):
-        return (_Free(argument),)
-    return (str(argument),)
+    text = format(repr(argument) if as_repr else argument, spec)
+    return (text if _is_numeric(argument) else Foreign(text),)
 
 
-def counted(number: int, noun: str) -> str:
+def _is_numeric(argument: object) -> bool:
+    """Whether it is a number, or several: a size, a spacing."""
+    if isinstance(argument, list | tuple):
+        return all(map(_is_numeric, argument))
+    return argument is None or isinstance(argument, Number)
+
+
+def counted(number: int, noun: str) -> Said:
     """`1 node`, `2 nodes`; for nouns that take an s."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return said("{} {}{}", number, ours(noun), ours("" if number == 1 else "s"))
 
 
 class AieneError(Exception):
-    """Base of every error that is told to the user in one sentence."""
+    """Base of every error that is told to the user in one sentence.
+
+    Its words are literals, or `said` where anything is put in (`tests/test_messages.py` holds it).
+    """
 
     @property
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
         own = self.args[0] if len(self.args) == 1 else None
-        return own if isinstance(own, Said) else said("{}", str(self))
+        return ours(own) if isinstance(own, str) else said("{}", str(self))
 
 
 class _FileError(AieneError):
@@ -204,7 +252,7 @@ class _FileError(AieneError):
     Parameters
     ----------
     path : the file or folder; only its name is shown, since the folders above may name a patient.
-    problem : what is wrong, without a full stop; `said` where it holds a name.
+    problem : what is wrong, without a full stop; `said` where anything is put in.
     remedy : what the user can do, without a full stop.
     """
 
@@ -215,7 +263,7 @@ class _FileError(AieneError):
     @property
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
-        return said("{}: {}; {}.", file_name(self.path), self.problem, self.remedy)
+        return said("{}: {}; {}.", file_name(self.path), ours(self.problem), ours(self.remedy))
 
     def __str__(self) -> str:
         return str(self.told)
@@ -249,7 +297,7 @@ class ProblemError(AieneError):
     @property
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
-        return said("{}; {}.", self.problem, self.remedy)
+        return said("{}; {}.", ours(self.problem), ours(self.remedy))
 
     def __str__(self) -> str:
         return str(self.told)
@@ -264,12 +312,19 @@ class ProblemsError(AieneError):
 
     Parameters
     ----------
-    problems : one sentence each; `said` where it holds a name.
+    problems : one sentence each, made by `said`; a plain one is not shown without names.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__(tuple(problems))
         self.problems = tuple(problems)
+
+    @property
+    def told(self) -> Said:
+        """All of them, with the names in them marked."""
+        if len(self.problems) == 1:
+            return said("{}", self.problems[0])
+        return said("{} problems:\n  {}", len(self.problems), joined("\n  ", self.problems))
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
@@ -304,11 +359,20 @@ class MissingExtraError(AieneError):
         super().__init__(purpose, module, extra, broken)
         self.purpose, self.module, self.extra, self.broken = purpose, module, extra, broken
 
-    def __str__(self) -> str:
+    @property
+    def told(self) -> Said:
+        """The sentence, with the loader's words marked as not ours."""
+        purpose, module, extra = map(ours, (self.purpose, self.module, self.extra))
         if self.broken:
-            said = f"{self.module}, which is installed but cannot be loaded ({self.broken})"
-            return f"{self.purpose} needs {said}; reinstall aiene[{self.extra}], all parts from one build."
-        return f"{self.purpose} needs {self.module}; install aiene[{self.extra}]."
+            template = (
+                "{} needs {}, which is installed but cannot be loaded ({}); reinstall aiene[{}], all parts "
+                "from one build."
+            )
+            return said(template, purpose, module, self.broken, extra)
+        return said("{} needs {}; install aiene[{}].", purpose, module, extra)
+
+    def __str__(self) -> str:
+        return str(self.told)
 
 
 class UnforeseenError(AieneError):
@@ -323,8 +387,13 @@ class UnforeseenError(AieneError):
         super().__init__(kind)
         self.kind = kind
 
+    @property
+    def told(self) -> Said:
+        """The sentence."""
+        return said("internal error ({}), see the log.", ours(self.kind))
+
     def __str__(self) -> str:
-        return f"internal error ({self.kind}), see the log."
+        return str(self.told)
 
 
 Outcome = TypeVar("Outcome")

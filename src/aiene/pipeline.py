@@ -1,7 +1,6 @@
 """Inference of one case: read, preprocess, segment, split, classify, map back to the CT.
 
 `preprocess_case` needs no network and runs in other processes; `infer_case` runs where the networks are.
-`run_case` is both.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiene.device import keep_freed_memory
-from aiene.errors import UsageError
+from aiene.errors import Said, UsageError, joined, ours, said
 from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.hashing import joined_sha256
@@ -26,9 +25,8 @@ from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
 from aiene.nodes.node import GTVN, GTVP, CountingRule, FgLabels, check_known, contours, parse_fg_labels
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import join_nodes, split_nodes
-from aiene.preprocess.preprocess import Prepared, prepare, to_native
+from aiene.preprocess.preprocess import Preparation, Prepared, prepare, to_native
 from aiene.preprocess.profile import Grade as RegistrationGrade
-from aiene.preprocess.template import Preparation
 from aiene.results.records import (
     CaseArrays,
     CaseResult,
@@ -51,13 +49,13 @@ OnStage = Callable[[str], None]
 """Told of each stage of a case (one of `STAGES`) when it ends."""
 
 STAGES = ("read", "prepare", "segment", "nodes", "classify", "native")
-_NO_PRIMARY = "the model has no label for the primary tumour, so none was looked for"
+_NO_PRIMARY = said("the model has no label for the primary tumour, so none was looked for")
 _COARSE_MM = 3.0
 """Voxels in plane from which on extension is not to be seen: a node's capsule is under 1 mm thick, what
 breaks through it some mm, and the classifier reads voxels of 1 mm."""
-_FAST: dict[RegistrationGrade, tuple[str, ...]] = {
+_FAST: dict[RegistrationGrade, tuple[Said, ...]] = {
     "exact": (),
-    "fast": ("laid onto the template with --registration fast",),
+    "fast": (said("laid onto the template with --registration fast"),),
 }
 _WHOLE = 0.995
 """Share of the contours in the crop from which on a warning would round to 100 %."""
@@ -121,9 +119,9 @@ class PreprocessedCase:
     prepared: Prepared
     mask: Volume | None
     facts: dict[str, Any]
-    warnings: tuple[str, ...]
+    warnings: tuple[Said, ...]
     seconds: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
     mask_file: Path = Path("the mask")
 
 
@@ -166,15 +164,23 @@ def settings_for(
     if operating_point is not None and not segmented:
         raise UsageError("--operating-point is the segmenter's, and --masks takes its place: leave one out.")
     if operating_point is not None and operating_point not in there:
-        known = f"it has {', '.join(there)}" if there else "it has none"
+        known = said("it has {}", joined(", ", map(ours, there))) if there else ours("it has none")
         raise UsageError(
-            f"--operating-point {operating_point}: the model bundle {bundle.card.name} has no such point "
-            f"({known}); leave the option out, or choose another bundle."
+            said(
+                "--operating-point {}: the model bundle {} has no such point "
+                "({}); leave the option out, or choose another bundle.",
+                ours(operating_point),
+                ours(bundle.card.name),
+                known,
+            )
         )
     if registration == "fast" and bundle.card.profile != "published":
         raise UsageError(
-            f"--registration fast is for bundles of the published profile; {bundle.card.name} registers by "
-            "the open one, which is quick already: leave it out."
+            said(
+                "--registration fast is for bundles of the published profile; {} registers by "
+                "the open one, which is quick already: leave it out.",
+                ours(bundle.card.name),
+            )
         )
     return Settings(
         rule.ene_threshold,
@@ -399,43 +405,36 @@ def _of_mask(at: PreprocessedCase, mask: Volume, told: FgLabels | None) -> _Mark
     return _Marked(on_crop, native, choice)
 
 
-def run_case(
-    case: Case, preparation: Preparation, networks: Networks, settings: Settings, *, labels: dict[str, int]
-) -> tuple[CaseResult, CaseArrays]:
-    """The whole road of one case, in this process.
-
-    Raises
-    ------
-    InputError, CaseError : as `preprocess_case`.
-    """
-    at = preprocess_case(case, preparation, settings.masks)
-    return infer_case(at, networks, settings, labels=labels, midline_x=preparation.midline_x)
-
-
 def in_patient(crop: Volume, to_native: RigidTransform) -> Volume:
     """A volume of the template's space, laid where it is in the patient's."""
     affine = to_native.matrix @ crop.grid.affine
     return Volume(crop.array, Grid.from_affine(affine, crop.grid.size))
 
 
-def _coarse(native: Grid) -> tuple[str, ...]:
+def _coarse(native: Grid) -> tuple[Said, ...]:
     """Whether ENE can be seen at all: the middle of the three voxel spacings is one in plane, as CTs go."""
     in_plane = sorted(native.spacing)[1]
     if in_plane < _COARSE_MM:
         return ()
     return (
-        f"voxels of {in_plane:.1f} mm in plane: extranodal extension cannot be seen at this resolution, so "
-        "the ENE probabilities are not reliable",
+        said(
+            "voxels of {:.1f} mm in plane: extranodal extension cannot be seen at this resolution, so "
+            "the ENE probabilities are not reliable",
+            in_plane,
+        ),
     )
 
 
-def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[str]:
+def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[Said]:
     """Own contours may reach beyond the crop: they are measured whole, but the classifier sees a part."""
     if at.mask is None or in_crop >= _WHOLE:
         return []
     return [
-        f"only {in_crop:.0%} of the given node contours is in the crop that the networks see; sizes "
-        "are of the whole contours, probabilities of the part within"
+        said(
+            "only {:.0%} of the given node contours is in the crop that the networks see; sizes "
+            "are of the whole contours, probabilities of the part within",
+            in_crop,
+        )
     ]
 
 
@@ -454,3 +453,57 @@ def _timed(seconds: dict[str, float], stage: str, on_stage: OnStage) -> Iterator
     yield
     seconds[stage] = time.perf_counter() - start
     on_stage(stage)
+
+
+OnProgress: TypeAlias = Callable[[int, int, str], object]
+"""Told how many of how many are done, and in words what was done last."""
+
+
+def follower(progress: bool | OnProgress, *, unit: str) -> OnProgress:
+    """The function that a long call tells its steps to.
+
+    Parameters
+    ----------
+    progress : False shows nothing; True shows a tqdm bar, which a notebook draws as its own; or the caller's
+        function `(done, total, words)`, called after each step.
+    unit : what is counted: `case` or `stage`.
+    """
+    if progress is True:
+        return _Bar(unit)
+    return progress or _nothing
+
+
+def by_case(progress: bool | OnProgress, on_case: Callable[[Any], None]) -> Callable[[Any], None]:
+    """What a run of many cases calls after each: `follower` in words, then `on_case` with all that is known.
+
+    Both get it from a `cohort.Progress`.
+    """
+    tell = follower(progress, unit="case")
+
+    def told(step: Any) -> None:
+        tell(step.number, step.total, f"{step.result.case_id}: {step.result.status}")
+        on_case(step)
+
+    return told
+
+
+def _nothing(done: int, total: int, words: str) -> None:
+    """Show nothing."""
+
+
+class _Bar:
+    """A tqdm bar that appears with the first step and is closed by the last; an error leaves it as it is."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int, words: str) -> None:
+        from tqdm.auto import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc="AI-ENE", unit=self._unit)
+        self._bar.set_postfix_str(words, refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()

@@ -21,10 +21,20 @@ import SimpleITK as sitk
 
 from aiene.csv_tables import probability_text
 from aiene.device import resolve_device
-from aiene.errors import AieneError, CaseError, InputError, UsageError, counted
+from aiene.errors import (
+    AieneError,
+    CaseError,
+    InputError,
+    UsageError,
+    case_name,
+    counted,
+    file_name,
+    library_reason,
+    ours,
+    said,
+)
 from aiene.export.case import grid_of_facts
-from aiene.export.run_reader import read_labels, read_run
-from aiene.finished_runs import spread_of
+from aiene.finished_runs import read_labels, read_run, spread_of
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.find import find_cases
@@ -37,16 +47,17 @@ from aiene.nodes.node import GTVN, CountingRule
 from aiene.pipeline import (
     STAGES,
     Networks,
+    OnProgress,
     OnStage,
     PreprocessedCase,
+    follower,
     infer_case,
     load_networks,
     preprocess_case,
     preprocess_ct,
     settings_for,
 )
-from aiene.preprocess.template import Preparation, load_preparation
-from aiene.progress import OnProgress, follower
+from aiene.preprocess.preprocess import Preparation, load_preparation
 from aiene.results.records import CaseResult, NodeResult, recounted
 from aiene.results.store import RunStore
 
@@ -306,8 +317,12 @@ def load_results(out: str | os.PathLike[str]) -> list[Result]:
 
 def _grid_of(record: CaseResult) -> Grid:
     if "native" not in record.facts:
-        problem = f"{record.case_id} has no grid and no masks: it is {record.status}"
-        raise CaseError(problem, record.reason.rstrip(".") or "run it again")
+        problem = said(
+            "{} has no grid and no masks: it is {}", case_name(record.case_id), ours(record.status)
+        )
+        raise CaseError(
+            problem, said("{}", record.reason.rstrip(".")) if record.reason.rstrip(".") else "run it again"
+        )
     return grid_of_facts(record.facts["native"])
 
 
@@ -351,10 +366,14 @@ def _one_case(path: Path) -> Case:
     found, _ = find_cases(path)
     if len(found) > 1:
         raise UsageError(
-            f"{path.name} holds {len(found)} CTs; name one of them, or run all with aiene.run_cohort."
+            said(
+                "{} holds {} CTs; name one of them, or run all with aiene.run_cohort.",
+                file_name(path),
+                len(found),
+            )
         )
     if not isinstance(found[0], Case):
-        raise AieneError(found[0].reason)
+        raise AieneError(ours(found[0].reason))
     return found[0]
 
 
@@ -364,7 +383,9 @@ def _in_memory(where: Path, image: object, grid: Grid | None) -> NativeCt:
         if grid is None:
             raise UsageError("an array alone has no position in space; give grid= too.")
         if tuple(image.shape) != grid.size:
-            raise UsageError(f"an array of shape {image.shape} (z, y, x) on a grid of size {grid.size}.")
+            raise UsageError(
+                said("an array of shape {} (z, y, x) on a grid of size {}.", image.shape, grid.size)
+            )
         image = Volume(image, grid)
     elif grid is not None:
         raise UsageError("an image has its own grid; leave grid= out.")
@@ -374,13 +395,18 @@ def _in_memory(where: Path, image: object, grid: Grid | None) -> NativeCt:
         image = _of_sitk(where, image)
     if not isinstance(image, Volume):
         raise UsageError(
-            f"{type(image).__name__} cannot be read; give a path, a SimpleITK or nibabel NIfTI "
-            "image, or an array with its grid."
+            said(
+                "{} cannot be read; give a path, a SimpleITK or nibabel NIfTI "
+                "image, or an array with its grid.",
+                ours(type(image).__name__),
+            )
         )
     kind = image.array.dtype.newbyteorder("=").str[1:]
     if kind not in PIXEL_TYPES:
         raise InputError(
-            where, f"its voxels are {image.array.dtype} instead of plain numbers", "give a greyscale CT"
+            where,
+            said("its voxels are {} instead of plain numbers", ours(str(image.array.dtype))),
+            "give a greyscale CT",
         )
     values = np.ascontiguousarray(image.array, dtype=image.array.dtype.newbyteorder("="))
     return NativeCt(Volume(narrow(values), image.grid), PIXEL_TYPES[kind], {"kind": "array"})
@@ -392,14 +418,16 @@ def _of_sitk(where: Path, image: sitk.Image) -> Volume:
     try:
         return volume_of(image)
     except ValueError as error:
-        raise InputError(where, f"its position cannot be used ({error})", "give one 3-D image") from error
+        raise InputError(
+            where, said("its position cannot be used ({})", library_reason(error)), "give one 3-D image"
+        ) from error
 
 
 def _mask_volume(masks: object, native: Grid) -> Volume:
     """A mask in memory; a bool array marks nodes."""
     if isinstance(masks, np.ndarray):
         if tuple(masks.shape) != native.size:
-            problem = f"its shape {masks.shape} (z, y, x) is not the CT's, {native.size}"
+            problem = said("its shape {} (z, y, x) is not the CT's, {}", masks.shape, native.size)
             raise InputError(_MASK, problem, "resample the mask onto the CT's grid")
         masks = Volume(masks, native)
     if isinstance(masks, Volume) and masks.array.dtype == bool:

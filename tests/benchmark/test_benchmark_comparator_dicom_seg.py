@@ -13,8 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from aiene.benchmark.comparators.adapters import adapters, kind_of_folder
-from aiene.benchmark.comparators.protocol import CaseInput, Request
+from aiene.benchmark.comparators.protocol import CaseInput, Request, adapters, kind_of_folder
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, ModelEntry
 from aiene.benchmark.models import open_comparator
 from aiene.benchmark.run import run_benchmark

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.benchmark.comparators import hub
-from aiene.benchmark.comparators.promptable import slice_boxes
+from aiene.benchmark.comparators.encoder import node_patches
 from aiene.benchmark.comparators.protocol import CaseInput, Request
-from aiene.benchmark.comparators.slices import AxialView, PictureScale, node_patches
+from aiene.benchmark.comparators.slice_segmenters import slice_boxes
+from aiene.benchmark.comparators.slices import AxialView, PictureScale
 from aiene.benchmark.config import ModelEntry
 from aiene.benchmark.models import located, open_comparator
 from aiene.errors import CaseError, ModelError
@@ -334,8 +335,9 @@ def test_weights_that_are_no_numbers_are_told_once_and_not_case_by_case(tmp_path
     weights = load_file(file)
     name = next(iter(weights))
     save_file({**weights, name: weights[name] * float("nan")}, file, metadata={"format": "pt"})
+    request = Request("vit", "encoder", ModelEntry(source=str(folder)), "cpu")
     with pytest.raises(ModelError, match="not finite numbers"):
-        hub.pretrained("AutoModel", folder)
+        hub.pretrained("AutoModel", request)
     save_file({key: one[..., :1].clone() for key, one in weights.items()}, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"other shapes than its config\.json states|not in its files"):
-        hub.pretrained("AutoModel", folder)
+        hub.pretrained("AutoModel", request)

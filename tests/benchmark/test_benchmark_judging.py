@@ -8,7 +8,7 @@ import pytest
 
 from aiene.benchmark.comparators.protocol import Entrant, ModelFacts
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.ene_evaluation import judgement
+from aiene.benchmark.counting import judgement
 from aiene.benchmark.records import CaseRecord, FoundNode, TruthNode
 
 

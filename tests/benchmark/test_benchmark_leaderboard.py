@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from aiene.benchmark.leaderboard.entry import Entry, entries_of, entry_from_json, entry_to_json
 from aiene.benchmark.leaderboard.page import page
-from aiene.benchmark.leaderboard.ranks import boards, newest_only
 from aiene.benchmark.leaderboard.store import (
     add_entries,
-    add_entry,
     board_file,
+    boards,
     export_json,
     import_json,
+    newest_only,
     read_board,
     read_entries,
 )
@@ -35,6 +35,11 @@ from aiene.errors import InputError, OutputError, UsageError
 
 ONE, TWO = "a1" * 32, "b2" * 32
 SETTINGS = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}
+
+
+def add_entry(board: Path, entry: Entry) -> bool:
+    """Whether the entry is new there."""
+    return add_entries(board, [entry]) == (1, 0)
 
 
 def _entry(model: str, data: str = ONE, created: str = "2026-11-25T10:00:00+00:00", **metrics: Any) -> Entry:
@@ -216,14 +221,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from aiene.benchmark.leaderboard.entry import Entry
-from aiene.benchmark.leaderboard.store import add_entry
+from aiene.benchmark.leaderboard.store import add_entries
 
 for number in range(6):
     name = f"model {sys.argv[2]}.{number}"
     settings = {"rule": 2, "iou_threshold": 0.3, "patients": "c3" * 32, "prompts": "none"}
     figures = {"dice_GTVn": 0.5}
     entry = Entry("a1" * 32, settings, name, None, "0.1.0", "", "2026-11-25", 3, 3, figures)
-    add_entry(Path(sys.argv[1]), entry)
+    add_entries(Path(sys.argv[1]), [entry])
 """
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiene.benchmark.report.charts.size_classes import size_classes
+from aiene.benchmark.report.charts.curves import size_classes
 from aiene.benchmark.report.performance import detection
 from aiene.benchmark.report.results_reader import Source
 from aiene.report.style import render

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aiene.benchmark.report.worst_cases import axial_view, field, window, worst_slice
+from aiene.benchmark.comparators.slices import AxialView
+from aiene.benchmark.report.worst_cases import field, window, worst_slice
 from aiene.geometry.grid import AXIAL, Grid
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, shown
 from aiene.report.style import label, look
@@ -35,17 +36,17 @@ def test_whatever_the_order_of_the_axes_the_picture_is_the_same(
         if flips[place]:
             stored = np.flip(stored, place)
     grid = Grid(stored.shape, tuple(SPACING[axis] for axis in axes), (0.0, 0.0, 0.0), tuple(vectors))  # type: ignore[arg-type]
-    view = axial_view(grid)
-    np.testing.assert_array_equal(view.turned(stored), FOOT)
+    view = AxialView.of(grid)
+    np.testing.assert_array_equal(view.turn(stored), FOOT)
     assert view.spacing == SPACING
 
 
 def test_a_tilted_stack_keeps_its_axes() -> None:
     tilt = np.radians(20)
     along = ((0.0, -np.sin(tilt), np.cos(tilt)), (0.0, np.cos(tilt), np.sin(tilt)), (1.0, 0.0, 0.0))
-    view = axial_view(Grid((5, 6, 7), SPACING, (0.0, 0.0, 0.0), along))
-    assert view.axes == (0, 1, 2)
-    assert view.flips == (False, False, False)
+    view = AxialView.of(Grid((5, 6, 7), SPACING, (0.0, 0.0, 0.0), along))
+    assert view.order == (0, 1, 2)
+    assert view.flips == ()
 
 
 masks = hnp.arrays(bool, (4, 5, 6))

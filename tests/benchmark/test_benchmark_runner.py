@@ -17,22 +17,24 @@ import pytest
 
 from aiene import parallel as crew
 from aiene.benchmark import case_evaluation as case_work
+from aiene.benchmark.case_evaluation import Stopwatch, count_flops
+from aiene.benchmark.comparators.encoder import cross_validated
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, ModelEntry
-from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.records import (
     WORK,
     CaseRecord,
     TruthRecord,
     case_files,
-    json_of,
+    from_json,
     key_of,
     newest_summary,
+    to_json,
 )
-from aiene.benchmark.resources import Stopwatch, count_flops
 from aiene.benchmark.run import BenchmarkRun, Step, run_benchmark
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Volume
 from aiene.phantom.phantom import PhantomSettings, make_phantom
+from aiene.results.atomic import read_json
 from aiene.results.nifti import write_nifti
 from builders import benchmarks as build
 
@@ -43,7 +45,7 @@ SMALL = PhantomSettings(size=(70, 120, 120), spacing=(4.0, 2.2, 2.2), nodes=(2, 
 
 def case_record(out: Path, key: str, case_id: str) -> dict[str, Any]:
     """What is stored of a model and a case."""
-    record = json_of(out / WORK / "models" / key / f"{case_id}.json")
+    record = read_json(out / WORK / "models" / key / f"{case_id}.json")
     assert record is not None
     return record
 
@@ -421,14 +423,13 @@ def test_records_survive_their_json(folders: tuple[Path, Path], tmp_path: Path) 
     _run(_config(folders, predictions={"own": own}), tmp_path / "out", now=datetime(2026, 1, 2, 3, 4, 5))
     assert (tmp_path / "out" / "benchmark_results_20260102_030405.csv").is_file()
     content = case_record(tmp_path / "out", "own", "a")
-    assert (
-        CaseRecord.from_json(content).to_json()
-        == CaseRecord.from_json(json.loads(json.dumps(content))).to_json()
+    assert to_json(from_json(CaseRecord, content)) == to_json(
+        from_json(CaseRecord, json.loads(json.dumps(content)))
     )
     truth = json.loads((tmp_path / "out" / "work" / "truth" / "a.json").read_text())
-    assert TruthRecord.from_json(truth).nodes[0].name == "GTVn_01"
+    assert from_json(TruthRecord, truth).nodes[0].name == "GTVn_01"
     with pytest.raises(ValueError, match="another version"):
-        CaseRecord.from_json({**content, "format": 99})
+        from_json(CaseRecord, {**content, "format": 99})
 
 
 def test_a_bundle_runs_and_its_nodes_can_prompt_another_model(tmp_path: Path) -> None:
@@ -510,7 +511,7 @@ def test_a_probe_that_cannot_be_fitted_says_why(labels: Any, patients: Any, said
 def test_the_stopwatch_takes_the_median_of_its_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     wall, cpu = iter([0.0, 1.0, 1.0, 6.0, 6.0, 8.0]), iter([0.0, 3.0, 3.0, 4.0, 4.0, 6.0])
     clock = SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(cpu))
-    monkeypatch.setattr("aiene.benchmark.resources.time", clock)
+    monkeypatch.setattr("aiene.benchmark.case_evaluation.time", clock)
     watch = Stopwatch()
     assert watch.timed("inference", lambda: "done", repeats=3) == "done"
     assert (watch.wall["inference"], watch.cpu["inference"]) == (2.0, 2.0)
@@ -518,7 +519,7 @@ def test_the_stopwatch_takes_the_median_of_its_repeats(monkeypatch: pytest.Monke
 
 _PEAK = """
 import numpy as np
-from aiene.benchmark.resources import peak_memory
+from aiene.benchmark.case_evaluation import peak_memory
 
 with peak_memory() as low:
     pass

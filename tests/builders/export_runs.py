@@ -18,7 +18,8 @@ import SimpleITK as sitk
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from aiene.export.case import ExportCase, Maker, SourceSeries
+from aiene.export.case import ExportCase, SourceSeries
+from aiene.finished_runs import Maker
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases

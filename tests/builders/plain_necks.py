@@ -9,9 +9,9 @@ import numpy as np
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.masks import read_mask
 from aiene.ingest.read import read_case
-from aiene.preprocess.template import Preparation, fixed_window
+from aiene.preprocess.preprocess import Preparation, fixed_window
 from aiene.results.nifti import write_nifti
-from aiene.training.records import Pair, TrainingCrop
+from aiene.training.dataset import Pair, TrainingCrop
 
 GRID = Grid((32, 96, 96), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 

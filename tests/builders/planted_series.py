@@ -15,7 +15,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from aiene.export.case import ExportCase, Maker, SourceSeries
+from aiene.export.case import ExportCase, SourceSeries
+from aiene.finished_runs import Maker
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.phantom.phantom import write_dicom_series

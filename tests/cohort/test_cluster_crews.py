@@ -20,9 +20,8 @@ from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.models.bundle import default_folder, read_bundle
 from aiene.parallel import Job, run_jobs, work_through
-from aiene.preprocess.template import load_preparation
-from aiene.training.dataset import prepared_crops
-from aiene.training.records import Pair
+from aiene.preprocess.preprocess import load_preparation
+from aiene.training.dataset import Pair, prepared_crops
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not see the tests
 

@@ -13,7 +13,6 @@ import pytest
 
 import aiene.case_worker
 import aiene.cohort
-import aiene.preparers
 from aiene.cohort import Selection, run_cohort
 from aiene.deidentify import Key
 from aiene.errors import UsageError
@@ -36,7 +35,9 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         facts = {"input": {"kind": "nifti", "voxels_sha256": at.case.files[0].read_bytes().hex()[-64:]}}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(LABELS, LABELS)
 
-    monkeypatch.setattr(aiene.preparers, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case))
+    monkeypatch.setattr(
+        aiene.case_worker, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case)
+    )
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
     monkeypatch.setattr(aiene.case_worker, "load_preparation", lambda *_: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(aiene.case_worker, "load_networks", lambda *_, **__: SimpleNamespace(segmenter=None))

@@ -19,16 +19,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from aiene.case_worker import CaseWorkers, Order
+from aiene.case_worker import CaseWorkers, Order, Preparers
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import CaseError, UsageError
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
 from aiene.phantom.phantom import Phantom
-from aiene.pipeline import Settings, load_networks, run_case
-from aiene.preparers import Preparers
-from aiene.preprocess.template import load_preparation
+from aiene.pipeline import Settings, infer_case, load_networks, preprocess_case
+from aiene.preprocess.preprocess import load_preparation
 
 pytestmark = pytest.mark.slow
 
@@ -264,7 +263,7 @@ def test_a_worker_that_dies_is_a_reason_and_the_next_case_is_done(cts: Path) -> 
     preparation = load_preparation(bundle)
     outcomes = {}
     with Preparers(bundle, None, 2) as crew:
-        for case, get_ready in crew.each([bomb, *good], preparation):
+        for case, get_ready in crew.prepared([bomb, *good], preparation):
             try:
                 outcomes[case.case_id] = get_ready().case.case_id
             except CaseError as error:
@@ -296,7 +295,11 @@ def test_one_case_by_hand_gives_what_the_cohort_gave(done: Done, cts: Path, mask
     rule = bundle.card.rule
     settings = Settings(rule.ene_threshold, include_short_axes=True, masks=masks, pos_from=rule.pos_from)
     case = next(c for c in find_cases(cts)[0] if isinstance(c, Case))
-    result, arrays = run_case(case, load_preparation(bundle), networks, settings, labels=bundle.card.labels)
+    preparation = load_preparation(bundle)
+    at = preprocess_case(case, preparation, masks)
+    result, arrays = infer_case(
+        at, networks, settings, labels=bundle.card.labels, midline_x=preparation.midline_x
+    )
     expected = next(r for r in done.summary.results if r.case_id == case.case_id)
     assert result.nodes == expected.nodes
     assert arrays.nodes.array.max() == len(expected.nodes)

@@ -29,7 +29,6 @@ from typer.testing import CliRunner
 
 import aiene.case_worker
 import aiene.cohort
-import aiene.preparers
 from aiene.cli.app import app
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import OutputError, UsageError
@@ -59,7 +58,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         facts = {"content_sha256": at.sha256}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(LABELS, LABELS)
 
-    monkeypatch.setattr(aiene.preparers, "preprocess_case", preprocess_case)
+    monkeypatch.setattr(aiene.case_worker, "preprocess_case", preprocess_case)
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
     monkeypatch.setattr(aiene.case_worker, "load_preparation", lambda *_: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(aiene.case_worker, "load_networks", lambda *_, **__: SimpleNamespace(segmenter=None))

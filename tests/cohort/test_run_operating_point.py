@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 import aiene.case_worker
 import aiene.cohort
-import aiene.preparers
 from aiene.cli.app import app
 from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import CARD, default_folder, find_bundle
@@ -58,7 +57,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         told.append((settings, networks))
         return CaseResult(at.case.case_id, "no_nodes"), CaseArrays(labels, labels)
 
-    monkeypatch.setattr(aiene.preparers, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case))
+    monkeypatch.setattr(
+        aiene.case_worker, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case)
+    )
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
     monkeypatch.setattr(aiene.case_worker, "load_preparation", lambda *_: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiene.progress import follower
+from aiene.pipeline import follower
 
 
 def test_nothing_is_shown_unless_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,7 @@ from aiene.models.bundle import Bundle, ModelCard, default_folder, find_bundle
 from aiene.nodes.node import CountingRule
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case
-from aiene.preprocess.preprocess import Prepared, prepare
-from aiene.preprocess.template import fixed_window, load_preparation
+from aiene.preprocess.preprocess import Prepared, fixed_window, load_preparation, prepare
 from aiene.results.tables import patients_table, published_table
 from aiene.segment.engines import exact_engine
 

@@ -13,8 +13,8 @@ from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
 from aiene.phantom.phantom import Phantom
-from aiene.pipeline import Settings, load_networks, run_case
-from aiene.preprocess.template import load_preparation
+from aiene.pipeline import Settings, infer_case, load_networks, preprocess_case
+from aiene.preprocess.preprocess import load_preparation
 from aiene.results.nifti import write_nifti
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,13 @@ def test_a_sagittal_ct_in_more_air_has_the_same_nodes_at_the_same_places_and_the
     write_nifti(wide, tmp_path / "sagittal.nii.gz")
     cases, _ = find_cases(tmp_path)
     axial, sagittal = (
-        run_case(case, preparation, networks, settings, labels=bundle.card.labels)
+        infer_case(
+            preprocess_case(case, preparation),
+            networks,
+            settings,
+            labels=bundle.card.labels,
+            midline_x=preparation.midline_x,
+        )
         for case in cases
         if isinstance(case, Case)
     )

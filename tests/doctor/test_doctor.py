@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.doctor import bundles, machine
 from aiene.doctor.bundles import Answer, judged
-from aiene.doctor.finding import Diagnosis, Finding, examine
+from aiene.doctor.machine import Diagnosis, Finding, examine
 from aiene.doctor.report import write_report
 from aiene.errors import OutputError
 from aiene.models.bundle import default_folder, find_bundle

@@ -340,8 +340,9 @@ def test_an_outline_on_the_wrong_slice_does_not_count_as_done(
 def test_an_outline_of_another_shape_does_not_count_as_done(
     axial: series.Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = rtstruct.on_plane
-    monkeypatch.setattr(rtstruct, "on_plane", lambda outline, plane: right(outline * 1.1, plane))
+    right = rtstruct._outlines
+    larger = [(k, outline * 1.1) for k, outline in right(findings_of(axial.case).mask("GTVn_01"))]
+    monkeypatch.setattr(rtstruct, "_outlines", lambda _: larger)
     with pytest.raises(CaseError, match=r"differ when the RTSTRUCT is read back"):
         read_back(axial)
 

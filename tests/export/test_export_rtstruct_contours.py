@@ -13,7 +13,6 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
 from aiene.export.case import Plane
-from aiene.export.rtstruct import on_plane
 from aiene.geometry.outlines import outlines
 
 Array = npt.NDArray[Any]
@@ -111,5 +110,5 @@ def test_points_lie_where_the_slices_header_says() -> None:
         row_spacing=2.0,
         column_spacing=0.5,
     )
-    points = on_plane(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 4.0], [1.5, 2.0]]), plane)
+    points = plane.points(np.array([0.0, 1.0, 0.0, 1.5]), np.array([0.0, 0.0, 4.0, 2.0]))
     np.testing.assert_allclose(points, [[10, 20, 30], [10, 20, 28], [10, 22, 30], [10, 21, 27]])

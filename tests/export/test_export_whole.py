@@ -13,9 +13,9 @@ import pytest
 from aiene.cohort import run_cohort
 from aiene.export.case import grid_of_facts, on_source
 from aiene.export.run import ExportSummary, export_run
-from aiene.export.run_reader import read_labels
 from aiene.export.source_lookup import source_index
 from aiene.export.verification import read_segments
+from aiene.finished_runs import read_labels
 from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
 from builders.export_runs import says
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aiene.errors import ModelError
-from aiene.models.importers.label_names import chosen_labels
+from aiene.models.importers.trial import chosen_labels
 
 SOURCE = Path("dataset.json")
 

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from aiene.errors import UsageError
 from aiene.geometry.grid import Grid, RigidTransform, Volume, triple
 from aiene.geometry.resample import pull_labels
-from aiene.nodes.measure import axial_axes
 from aiene.nodes.node import Node, check_known, contours, parse_fg_labels
 from aiene.nodes.placement import NativeNodes, native_nodes
-from aiene.nodes.split import split_nodes
+from aiene.nodes.split import axial_axes, split_nodes
 from aiene.results.records import contour_warnings
 
 CROP = Grid((64, 160, 160), (3.0, 1.0, 1.0), (-80.0, -90.0, 40.0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from aiene.nodes.measure import _to_cubes, convex_corners, feret_axes, measure_axes
+from aiene.nodes.split import _to_cubes, convex_corners, feret_axes, measure_axes
 
 
 def test_a_box_has_the_axes_of_its_sides() -> None:

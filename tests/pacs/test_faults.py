@@ -20,8 +20,7 @@ from pydicom.uid import JPEGLSLossless
 from aiene.pacs.config import Settings
 from aiene.pacs.http import BadRequestError, parts
 from aiene.pacs.queue import Outcome, Queue
-from aiene.pacs.receiver import NotKeptError, Receiver
-from aiene.pacs.store import Store, Trail
+from aiene.pacs.store import NotKeptError, Receiver, Store, Trail
 from builders.dicom_files import write_series
 from builders.pacs_site import (
     Site,

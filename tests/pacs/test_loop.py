@@ -14,7 +14,7 @@ import pydicom
 import pytest
 
 from aiene.pacs.config import Peer, Settings
-from aiene.pacs.objects import read_outgoing
+from aiene.pacs.dimse import read_outgoing
 from aiene.pacs.web import WebArchive
 from builders.export_runs import NODES, OBLIQUE, ball, small_grid
 from builders.orthanc import Orthanc
@@ -129,7 +129,7 @@ def test_the_same_by_dicomweb(archive: Orthanc, tmp_path: Path, store: Path) -> 
     )
     with Site(settings, new_crew=ThreadCrew) as site:
         gateway = WebArchive(Peer(url="http://127.0.0.1:8092/dicom-web"))
-        said = gateway.send(read_outgoing(files), lambda _: None)
+        said = gateway.send([read_outgoing(file) for file in files], lambda _: None)
         assert {d.status for d in said} == {"accepted"}
         assert site.wait_for(uid, "sent", "failed").state == "sent"
     check_objects(archive.objects(uid), files, tmp_path)

@@ -16,10 +16,9 @@ from aiene.cli.app import app
 from aiene.errors import InputError, UsageError
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
-from aiene.pacs.archive import FoundSeries, archive_of
 from aiene.pacs.config import parse_peer
 from aiene.pacs.dimse import PeerError
-from aiene.pacs.pull import Choice, Wanted, pull, query, read_list
+from aiene.pacs.pull import Choice, FoundSeries, Wanted, archive_of, pull, query, read_list
 from builders.dicom_files import slice_dataset
 from builders.orthanc import PULL_PORT, Orthanc
 from builders.pacs_site import oblique_series, uid_of_study

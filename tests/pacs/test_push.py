@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 from aiene.cli.app import app
 from aiene.export.run import export_run
 from aiene.pacs.config import Peer, parse_peer
-from aiene.pacs.dimse import judge
-from aiene.pacs.objects import read_outgoing
+from aiene.pacs.dimse import judge, read_outgoing
 from aiene.pacs.push import Commitment, pause_s, push_run
 from aiene.pacs.web import read_answer
 from builders.export_runs import write_run
@@ -282,7 +281,7 @@ def _answer(failed: dict[str, int], stored: list[str], *, xml: bool) -> bytes:
 
 @pytest.mark.parametrize("xml", [False, True])
 def test_which_object_of_a_409_failed_is_read(out: Path, xml: bool) -> None:
-    objects = read_outgoing(sorted(out.glob("cases/*/dicom/*.dcm")))
+    objects = [read_outgoing(file) for file in sorted(out.glob("cases/*/dicom/*.dcm"))]
     a, b, c = (o.sop_instance for o in objects)
     found = read_answer(objects, 409, _answer({a: 0xA700, b: 0xC000}, [c], xml=xml))
     assert [d.status for d in found] == ["unreached", "refused", "accepted"]

@@ -10,8 +10,7 @@ import pytest
 from scipy import ndimage
 
 from aiene.geometry.grid import Grid
-from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
-from aiene.phantom.render import Scanner
+from aiene.phantom.phantom import Phantom, PhantomSettings, Scanner, make_phantom
 
 SMALL = PhantomSettings(size=(60, 112, 112), spacing=(4.5, 2.2, 2.2), nodes=(3, 5))
 QUIET = Scanner(blur_mm=0.3, noise_hu=0.0, texture_hu=0.0)

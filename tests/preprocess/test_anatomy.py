@@ -11,10 +11,9 @@ import SimpleITK as sitk
 import aiene
 from aiene.geometry.grid import volume_of
 from aiene.ingest.case import NativeCt
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import prepare, read_template
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.registration import Template
-from aiene.preprocess.template import read_template
 
 pytestmark = pytest.mark.slow
 

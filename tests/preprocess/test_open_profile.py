@@ -14,11 +14,10 @@ from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.geometry.resample import resample
 from aiene.ingest.case import NativeCt
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import fixed_window, prepare
 from aiene.preprocess.profile import OPEN, PUBLISHED, Profile, profile_named
 from aiene.preprocess.registration import Template
 from aiene.preprocess.resampling import known_part
-from aiene.preprocess.template import fixed_window
 from builders.head_phantom import Head, turned_grid
 
 GRID = turned_grid((0, 1, 2), (1, 1, 1), (3.0, 2.0, 2.0))

@@ -13,11 +13,10 @@ import SimpleITK as sitk
 
 from aiene.geometry.grid import Grid, Volume, to_sitk, volume_of
 from aiene.ingest.case import NativeCt
-from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.preprocess import Prepared, prepare, published_crop, read_template
 from aiene.preprocess.profile import PUBLISHED
 from aiene.preprocess.registration import Pose, Template, centred_pose
 from aiene.preprocess.resampling import published_working, resample_onto, resample_to_crop_spacing
-from aiene.preprocess.template import published_crop, read_template
 
 pytestmark = pytest.mark.slow
 

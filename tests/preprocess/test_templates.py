@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.errors import ModelError
+from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import OPEN, PUBLISHED
-from aiene.preprocess.template import read_template
 
 
 def write(path: Path, size_zyx: tuple[int, int, int], centre: str | None = None) -> Path:

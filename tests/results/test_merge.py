@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 import aiene.case_worker
 import aiene.cohort
-import aiene.preparers
 from aiene.cli.app import app
 from aiene.cohort import Selection, run_cohort
 from aiene.errors import UsageError
@@ -43,7 +42,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         facts = {"content_sha256": sha256}
         return CaseResult(at.case.case_id, "no_nodes", facts=facts), CaseArrays(marked, marked)
 
-    monkeypatch.setattr(aiene.preparers, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case))
+    monkeypatch.setattr(
+        aiene.case_worker, "preprocess_case", lambda case, *_, **__: SimpleNamespace(case=case)
+    )
     monkeypatch.setattr(aiene.cohort, "infer_case", infer_case)
     monkeypatch.setattr(aiene.case_worker, "load_preparation", lambda *_: SimpleNamespace(midline_x=0.0))
     monkeypatch.setattr(aiene.case_worker, "load_networks", lambda *_, **__: SimpleNamespace(segmenter=None))

@@ -15,12 +15,12 @@ from zipfile import ZipFile
 import pytest
 
 from aiene.ingest.archive import unpacked
-from aiene.rooms import PREFIX, Room, clear_abandoned, others_at_work
+from aiene.results.atomic import PREFIX, Room, clear_abandoned, others_at_work
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from aiene.rooms import Room
+from aiene.results.atomic import Room
 with Room(Path(sys.argv[1])) as room:
     (room.path / "half").write_text("half")
     print(room.path, flush=True)

@@ -24,8 +24,7 @@ from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import stratify
 from aiene.risk.table.read import complete
 from aiene.stats.competing_risks import cumulative_incidence
-from aiene.stats.concordance import uno_c
-from aiene.stats.pair_counts import harrell_c
+from aiene.stats.concordance import harrell_c, uno_c
 from aiene.stats.survival_curves import follow_up
 from aiene.stats.time_dependent_accuracy import time_dependent_auc
 from builders.risk_cohorts import SCHEME, drawn

@@ -20,8 +20,8 @@ from aiene.risk.analyse.records import AnalysisSettings, chosen_endpoint
 from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.schemes.scheme import read_scheme
+from aiene.stats.concordance import harrell_c
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import SCHEME, drawn
 
 

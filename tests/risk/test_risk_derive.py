@@ -28,8 +28,8 @@ from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import stratify
+from aiene.stats.concordance import harrell_c
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.pair_counts import harrell_c
 from builders.risk_cohorts import SCHEME, drawn
 
 

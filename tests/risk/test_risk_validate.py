@@ -24,7 +24,7 @@ from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.table.files import write_table
 from aiene.risk.table.read import complete
 from aiene.risk.validate.run import validate
-from aiene.stats.pair_counts import harrell_c
+from aiene.stats.concordance import harrell_c
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import patients_for, required_sample
 from builders.risk_cohorts import SCHEME, drawn

@@ -11,15 +11,13 @@ import pandas as pd
 import pytest
 
 from aiene.stats.calibration import calibration
+from aiene.stats.clinical_utility import decision_curve, reclassification
 from aiene.stats.competing_risks import cumulative_incidence, fine_gray
-from aiene.stats.concordance import uno_c
+from aiene.stats.concordance import harrell_c, uno_c
 from aiene.stats.cox import cox
 from aiene.stats.cox_model import fit_cox, linear_predictor
-from aiene.stats.decision_curve import decision_curve
 from aiene.stats.internal_validation import optimism
-from aiene.stats.pair_counts import harrell_c
 from aiene.stats.proportional_hazards import proportional_hazards
-from aiene.stats.reclassification import reclassification
 from aiene.stats.survival_curves import kaplan_meier
 from aiene.stats.tests import gray_test, log_rank
 from aiene.stats.time_dependent_accuracy import time_dependent_auc

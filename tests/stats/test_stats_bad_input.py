@@ -12,20 +12,22 @@ import pytest
 
 from aiene.errors import AieneError, UsageError
 from aiene.stats.calibration import calibration
+from aiene.stats.clinical_utility import decision_curve, groome, reclassification
 from aiene.stats.competing_risks import cumulative_incidence, fine_gray
-from aiene.stats.concordance import concordance, uno_c
-from aiene.stats.cox import cox
-from aiene.stats.cox_model import fit_cox, nested_lrt, term_test
-from aiene.stats.decision_curve import decision_curve
+from aiene.stats.concordance import concordance, harrell_c, uno_c
+from aiene.stats.count_covariate import (
+    count_columns,
+    count_distribution,
+    restricted_cubic_spline,
+    spline_knots,
+)
+from aiene.stats.cox import cox, firth, ridge
+from aiene.stats.cox_model import find_separation, fit_cox, nested_lrt, term_test
 from aiene.stats.imputation import impute, rubin
 from aiene.stats.internal_validation import optimism, permutation_control
-from aiene.stats.pair_counts import harrell_c
-from aiene.stats.penalised_cox import find_separation, firth, ridge
 from aiene.stats.proportional_hazards import proportional_hazards
-from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import NotEstimableError, to_json
-from aiene.stats.sample_size import count_distribution, information
-from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
+from aiene.stats.sample_size import information
 from aiene.stats.survival_curves import follow_up, kaplan_meier, nelson_aalen, rmst, rmst_difference
 from aiene.stats.tests import gray_pairwise, gray_test, log_rank, log_rank_pairwise, log_rank_trend
 from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc

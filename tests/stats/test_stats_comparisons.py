@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aiene.errors import UsageError
-from aiene.stats.elementary import holm
 from aiene.stats.paired import compare_with_reference, paired, sign_flip_p, superiority_table
 from aiene.stats.ranking import critical_difference, kendall_taus, ranking
 from aiene.stats.roc import clustered_auc_difference, delong_auc, delong_test
+from aiene.stats.tests import holm
 
 Floats = npt.NDArray[np.float64]
 

@@ -16,17 +16,15 @@ import numpy as np
 import pytest
 
 from aiene.stats.calibration import calibration
+from aiene.stats.clinical_utility import decision_curve, groome, reclassification
 from aiene.stats.competing_risks import cumulative_incidence
-from aiene.stats.concordance import concordance, uno_c
+from aiene.stats.concordance import concordance, harrell_c, uno_c
+from aiene.stats.count_covariate import count_distribution, probability_at_least
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.decision_curve import decision_curve
-from aiene.stats.elementary import holm
 from aiene.stats.imputation import rubin_estimates
-from aiene.stats.pair_counts import harrell_c
-from aiene.stats.reclassification import groome, reclassification
-from aiene.stats.sample_size import count_distribution, information, probability_at_least
+from aiene.stats.sample_size import information
 from aiene.stats.survival_curves import follow_up, kaplan_meier, nelson_aalen, rmst, rmst_difference
-from aiene.stats.tests import gray_test, log_rank, log_rank_trend
+from aiene.stats.tests import gray_test, holm, log_rank, log_rank_trend
 from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
 from builders.survival_cohorts import EIGHT, by_group
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from aiene.errors import UsageError
+from aiene.stats.count_covariate import count_chances, drawn_counts, simex
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.measurement_error import count_chances, drawn_counts, simex
 
 TRUTH = 0.4
 

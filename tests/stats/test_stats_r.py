@@ -12,9 +12,8 @@ import pytest
 
 from aiene.stats.calibration import calibration
 from aiene.stats.competing_risks import cumulative_incidence
-from aiene.stats.concordance import uno_c
+from aiene.stats.concordance import harrell_c, uno_c
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.pair_counts import harrell_c
 from aiene.stats.survival_curves import follow_up, kaplan_meier, rmst
 from aiene.stats.time_dependent_accuracy import brier_score, time_dependent_auc
 

@@ -12,13 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiene.stats.bootstrap import resample_counts, resample_indices
+from aiene.stats.clinical_utility import decision_curve
 from aiene.stats.competing_risks import cumulative_incidence
-from aiene.stats.concordance import _Dense, _Sparse, concordance, uno_c
-from aiene.stats.cox import cox
+from aiene.stats.concordance import _Dense, _Sparse, concordance, harrell_c, uno_c
+from aiene.stats.cox import _Problem, cox, firth, ridge
 from aiene.stats.cox_model import Resampling, derivatives, fit_cox, nested_lrt, risk_sets, term_test
-from aiene.stats.decision_curve import decision_curve
-from aiene.stats.pair_counts import harrell_c
-from aiene.stats.penalised_cox import _Problem, firth, ridge
 from aiene.stats.proportional_hazards import proportional_hazards, schoenfeld
 from aiene.stats.survival_curves import kaplan_meier, rmst
 from aiene.stats.tests import log_rank, log_rank_pairwise, log_rank_trend

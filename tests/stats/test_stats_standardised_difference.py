@@ -9,11 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiene.stats.elementary import (
-    largest_difference,
-    standardised_difference,
-    standardised_difference_of_levels,
-)
+from aiene.stats.tests import largest_difference, standardised_difference, standardised_difference_of_levels
 
 HERE = Path(__file__).parent
 

@@ -13,18 +13,15 @@ import pytest
 from aiene.stats.bootstrap import bootstrap, resample_counts, resample_indices
 from aiene.stats.calibration import calibration
 from aiene.stats.centre_models import random_effects
+from aiene.stats.clinical_utility import decision_curve, groome, reclassification
 from aiene.stats.competing_risks import fine_gray
-from aiene.stats.concordance import concordance, uno_c
+from aiene.stats.concordance import concordance, harrell_c, uno_c
+from aiene.stats.count_covariate import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.cox import cox
-from aiene.stats.cox_model import fit_cox
-from aiene.stats.decision_curve import decision_curve
+from aiene.stats.cox_model import find_separation, fit_cox
 from aiene.stats.imputation import draw_number, impute, rubin
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
-from aiene.stats.pair_counts import harrell_c
-from aiene.stats.penalised_cox import find_separation
-from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import NotEstimableError, to_json
-from aiene.stats.splines import count_columns, restricted_cubic_spline, spline_knots
 from aiene.stats.survival_curves import kaplan_meier, rmst_difference
 from aiene.stats.time_dependent_accuracy import time_dependent_aucs
 from builders.survival_cohorts import lung, simulated

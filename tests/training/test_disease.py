@@ -20,9 +20,8 @@ from aiene.ingest.case import NativeCt
 from aiene.models.bundle import default_folder
 from aiene.phantom.lesions import Lesion, Lobe
 from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import prepare, read_template
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import read_template
 from tools.default_bundle.bundle_card import NECK_CENTRE
 from tools.default_bundle.disease import (
     Plan,

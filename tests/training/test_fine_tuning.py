@@ -18,7 +18,7 @@ from aiene.ingest.find import find_cases
 from aiene.models.bundle import find_bundle
 from aiene.segment.segmenter import load_bundle_segmenter
 from aiene.training import dataset
-from aiene.training.records import Pair, TrainingCrop
+from aiene.training.dataset import Pair, TrainingCrop
 from aiene.training.segmenter import SegmenterTraining, train_segmenter
 from builders.plain_necks import laid, written
 from builders.shrunk_bundle import pack, shrunk_bundle

@@ -8,9 +8,8 @@ import pytest
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import default_folder
 from aiene.phantom.phantom import PhantomSettings, make_phantom
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import prepare, read_template
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import read_template
 from tools.default_bundle.bundle_card import NECK_CENTRE
 from tools.default_bundle.real_crops import IGNORE, as_crop  # type: ignore[attr-defined]
 from tools.default_bundle.real_planting import Patient, RealNode, draw_nodes, patient_of, planted

@@ -24,15 +24,13 @@ from aiene.nodes.split import dilate
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.results.nifti import write_nifti
 from aiene.training import classifier as module
-from aiene.training.bundle import Trained, assemble
-from aiene.training.classifier import train_classifier
-from aiene.training.classifier_data import ClassifierTraining
+from aiene.training.bundle import Trained, assemble, ground_of
+from aiene.training.classifier import ClassifierTraining, train_classifier
 from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
+from aiene.training.dataset import Step
 from aiene.training.metrics import sigmoid, temperature, threshold
 from aiene.training.nodes import Augmentation, Example, augmented_inputs, jittered, plain_inputs, read_nodes
 from aiene.training.place import MARKER, claim
-from aiene.training.records import Step
-from aiene.training.start import ground_of
 
 TINY = DualNetWidths(box=(2, 2, 2, 2, 2, 2), box_dense=(4, 4), small=(2, 2, 2, 2, 2, 2, 2), head=4)
 QUICK = FitSettings(epochs=2, steps=2, batch=4, patience=5)

@@ -19,11 +19,19 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.nodes.node import CountingRule
 from aiene.results.nifti import write_nifti
-from aiene.training.bundle import Trained, assemble
+from aiene.training.bundle import (
+    Ground,
+    Trained,
+    assemble,
+    begin_with,
+    check_fits,
+    check_record,
+    ground_of,
+    preparation_of,
+)
 from aiene.training.nodes import read_nodes
 from aiene.training.patients import leaks, read_patients, same_cts, slices_of
 from aiene.training.place import MARKER, NOTICE, check_not_trained, claim, put_bundle, work_folder
-from aiene.training.start import Ground, begin_with, check_fits, check_record, ground_of, preparation_of
 
 GRID = Grid((12, 20, 24), (3.0, 2.0, 2.0), (-10.0, 5.0, 30.0))
 

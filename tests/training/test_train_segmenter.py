@@ -20,12 +20,11 @@ from aiene.geometry.resample import pull_labels
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle
 from aiene.phantom.phantom import PhantomSettings, make_phantom
 from aiene.preprocess import profile
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.preprocess import load_preparation
 from aiene.results.nifti import write_nifti
 from aiene.segment.segmenter import load_segmenter
-from aiene.training.dataset import crop_of, find_pairs, prepared_crops
+from aiene.training.dataset import Step, crop_of, find_pairs, prepared_crops, read_crop
 from aiene.training.nnunet import failure, splits_of
-from aiene.training.records import Step, read_crop
 from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
 from builders.shrunk_bundle import shrunk_bundle
 

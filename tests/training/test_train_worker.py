@@ -19,9 +19,9 @@ import torch
 
 from aiene.errors import ModelError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, write_card
+from aiene.training.bundle import start_of
 from aiene.training.nnunet import Job, _take_over_plan, run_worker, visible_gpu
 from aiene.training.place import LOCK, locked
-from aiene.training.start import start_of
 
 posix = pytest.mark.skipif(os.name != "posix", reason="processes are watched otherwise on Windows")
 

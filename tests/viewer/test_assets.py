@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import aiene
-from aiene.viewer.scripts import LICENCES, NIIVUE, as_json, asset
+from aiene.viewer.embedded import LICENCES, NIIVUE, as_json, asset
 
 PACKAGE = Path(aiene.__file__).parent
 WEB = Path(__file__).resolve().parents[2] / "web"

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-from aiene.export.run_reader import read_run
+from aiene.finished_runs import read_run
 from aiene.geometry.grid import ORDERS, AxisOrder
 from aiene.results.pictures import LEVEL_HU, WIDTH_HU
 from aiene.results.records import CaseResult

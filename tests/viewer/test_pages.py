@@ -20,8 +20,8 @@ from aiene.errors import OutputError, UsageError
 from aiene.geometry.grid import Grid, Volume
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
-from aiene.viewer import scripts
-from aiene.viewer.images import CHANGED, GONE
+from aiene.viewer import embedded
+from aiene.viewer.case_page import CHANGED, GONE
 from aiene.viewer.risk_groups import Group, read_risk_groups
 from aiene.viewer.run import report_run
 from builders.export_runs import Run, write_run
@@ -221,24 +221,24 @@ def test_a_large_ct_is_made_to_fit_and_the_page_says_how(monkeypatch: pytest.Mon
     ct = Volume(noise, grid)
 
     def shown() -> tuple[nib.Nifti1Image, str]:
-        text, said = scripts.packed_ct(ct)
+        text, said = embedded.packed_ct(ct)
         return nib.Nifti1Image.from_bytes(gzip.decompress(b64decode(text))), said
 
     whole, said = shown()
     assert said == ""
     np.testing.assert_array_equal(np.asarray(whole.dataobj).transpose(2, 1, 0), noise)
-    size = scripts._estimated_bytes(ct)
-    monkeypatch.setattr(scripts, "MOST_BYTES", int(size * 0.7))
+    size = embedded._estimated_bytes(ct)
+    monkeypatch.setattr(embedded, "MOST_BYTES", int(size * 0.7))
     stepped, said = shown()
     apart = np.abs(np.asarray(stepped.dataobj).transpose(2, 1, 0).astype(int) - noise)[:, 8:]
     steps = int(re.search(r"steps of (\d) HU", said)[1])  # type: ignore[index]
     assert 0 < apart.max() <= steps / 2
-    monkeypatch.setattr(scripts, "MOST_BYTES", int(size * 0.15))
+    monkeypatch.setattr(embedded, "MOST_BYTES", int(size * 0.15))
     coarse, said = shown()
     assert coarse.shape == (20, 20, 12)
     assert "outlines are not" in said
     middle = whole.affine @ [0.5, 0.5, 0, 1]  # of the first coarse voxel, among the fine ones
     np.testing.assert_allclose(coarse.affine @ [0, 0, 0, 1], middle, atol=1e-3)
-    monkeypatch.setattr(scripts, "MOST_BYTES", 10)
+    monkeypatch.setattr(embedded, "MOST_BYTES", 10)
     with pytest.raises(ValueError, match="too small"):
         shown()

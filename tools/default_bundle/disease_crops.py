@@ -17,8 +17,7 @@ from scipy import ndimage
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels, resample
 from aiene.phantom.lesions import Lesion
-from aiene.preprocess.preprocess import Prepared
-from aiene.preprocess.template import fixed_window
+from aiene.preprocess.preprocess import Prepared, fixed_window
 from tools.default_bundle.disease import Disease, draw_disease, mimics
 from tools.default_bundle.hosts import Host
 from tools.default_bundle.organs import IGNORE, NODE, PRIMARY

@@ -27,10 +27,9 @@ from aiene.ingest.case import NativeCt
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
 from aiene.nodes.split import split_nodes
 from aiene.phantom.phantom import make_phantom
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import prepare, read_template
 from aiene.preprocess.profile import profile_named
 from aiene.preprocess.registration import Template
-from aiene.preprocess.template import read_template
 from aiene.segment.segmenter import Segmenter, load_segmenter
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, stored
 from tools.default_bundle.figures import auc_interval

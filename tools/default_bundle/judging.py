@@ -19,9 +19,8 @@ from aiene.nodes.node import CountingRule, Node, Score
 from aiene.nodes.split import split_nodes
 from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, load_networks
-from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.preprocess.preprocess import Preparation, Prepared, load_preparation, prepare
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import Preparation, load_preparation
 from tools.default_bundle.disease import draw_disease, mimics
 from tools.default_bundle.disturb import Disturbed
 from tools.default_bundle.fit_classifier import MOST_UNKNOWN

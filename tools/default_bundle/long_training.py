@@ -31,9 +31,9 @@ import numpy as np
 import torch
 
 from aiene.errors import AieneError
+from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.registration import Template
-from aiene.preprocess.template import read_template
 from tools.default_bundle import fit_segmenter
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
 from tools.default_bundle.curve import follow

@@ -16,12 +16,10 @@ from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.geometry.resample import downsample, pull_labels, resample
 from aiene.ingest.case import NativeCt
-from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
-from aiene.phantom.render import Scanner
-from aiene.preprocess.preprocess import Prepared, prepare
+from aiene.phantom.phantom import Phantom, PhantomSettings, Scanner, make_phantom
+from aiene.preprocess.preprocess import Prepared, fixed_window, prepare
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.registration import Template
-from aiene.preprocess.template import fixed_window
 
 TRAINING_SEED = 10_000
 NECK_SEED = 20_000

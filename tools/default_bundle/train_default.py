@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import OPEN
-from aiene.preprocess.template import read_template
 from aiene.segment.segmenter import load_segmenter
 from tools.default_bundle import fit_classifier, fit_segmenter, operating_point
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack, pack_segmenter

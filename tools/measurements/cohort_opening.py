@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from aiene.export.run_reader import read_run
+from aiene.finished_runs import read_run
 from aiene.results.records import CaseResult
 from aiene.viewer.run import Card, cohort_page, report_run
 

@@ -29,8 +29,7 @@ from aiene.models.bundle import find_bundle
 from aiene.nodes.node import GTVN, GTVP, CountingRule, contours
 from aiene.nodes.split import split_nodes
 from aiene.pipeline import load_networks
-from aiene.preprocess.preprocess import prepare
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.preprocess import load_preparation, prepare
 from aiene.segment.engines import Engine, exact_engine, offered
 from aiene.segment.segmenter import Segmenter
 

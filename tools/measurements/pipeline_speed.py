@@ -29,8 +29,7 @@ from aiene.ingest.read import read_case
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import split_nodes
 from aiene.pipeline import Networks, load_networks
-from aiene.preprocess.preprocess import prepare, to_native
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.preprocess import Preparation, load_preparation, prepare, to_native
 from tools.measurements.published_size import make_bundle
 
 Value = TypeVar("Value")

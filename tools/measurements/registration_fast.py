@@ -29,9 +29,8 @@ from aiene.ingest.find import find_cases
 from aiene.ingest.read import read_case
 from aiene.models.bundle import find_bundle
 from aiene.pipeline import Networks, load_networks
-from aiene.preprocess.preprocess import prepare
+from aiene.preprocess.preprocess import Preparation, load_preparation, prepare
 from aiene.preprocess.profile import PUBLISHED, profile_named
-from aiene.preprocess.template import Preparation, load_preparation
 from tools.measurements.storage_order import Answer, against, answer_of
 
 RESULTS = Path(__file__).parent / "results" / "registration_fast.json"

@@ -19,8 +19,8 @@ import numpy as np
 
 from aiene.risk.analyse.derive.validate import GAIN, Data, split_mask, split_rows
 from aiene.risk.analyse.records import AnalysisSettings
+from aiene.stats.concordance import harrell_c
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.pair_counts import harrell_c
 
 RIGHT, WRONG = (1.0, 1.8, 3.0), (3.0, 1.8, 1.0)
 SCENES = {

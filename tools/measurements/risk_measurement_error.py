@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from aiene.stats.count_covariate import count_chances, drawn_counts, simex
 from aiene.stats.cox_model import fit_cox
 from aiene.stats.imputation import rubin_estimates
-from aiene.stats.measurement_error import count_chances, drawn_counts, simex
 
 THRESHOLD = 0.3
 

@@ -30,9 +30,8 @@ from aiene.nodes.node import GTVN, ranks_by_volume
 from aiene.nodes.placement import native_nodes
 from aiene.nodes.split import split_nodes
 from aiene.pipeline import Networks, load_networks
-from aiene.preprocess.preprocess import Prepared, prepare, to_native
+from aiene.preprocess.preprocess import Preparation, Prepared, load_preparation, prepare, to_native
 from aiene.preprocess.profile import PUBLISHED
-from aiene.preprocess.template import Preparation, load_preparation
 
 RESULTS = Path(__file__).parent / "results"
 ORDERS = {

@@ -1,21 +1,31 @@
-"""One case and one model: the four steps, timed; the metrics; a record. The same in any process."""
+"""One case and one model: the four steps, timed; the metrics; a record. The same in any process.
+
+What a case costs is wall and CPU time and memory; what an inference is, is told in FLOPs.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
-from dataclasses import dataclass, replace
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 
-from aiene.benchmark.comparators.adapters import reads_files
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request
+from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request, reads_files
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import centroids, read_kept, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
-from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.metrics.matching import components, values_of
 from aiene.benchmark.metrics.records import NodeMatch
 from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.benchmark.models import open_comparator
@@ -27,15 +37,123 @@ from aiene.benchmark.records import (
     TruthRecord,
     key_of,
     model_files,
+    to_json,
     truth_files,
 )
-from aiene.benchmark.resources import Stopwatch, count_flops, peak_memory
 from aiene.errors import attempt
 from aiene.geometry.grid import Volume, triple
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import labels_sha256, nodes_sha256
 from aiene.results.atomic import make_folder, write_bytes, write_json
 from aiene.results.nifti import write_nifti
+
+T = TypeVar("T")
+_MIB = 1024.0**2
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_SAMPLING_SECONDS = 0.005
+
+
+@dataclass
+class Stopwatch:
+    """Wall and CPU seconds by step; CPU time is that of all threads of this process."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+
+    def timed(self, step: str, work: Callable[[], T], *, repeats: int = 1) -> T:
+        """The result of `work`, whose time (median over the repeats) is kept under the step's name."""
+        walls, cpus = [], []
+        for _ in range(max(1, repeats)):
+            wall, cpu = time.perf_counter(), time.process_time()
+            result = work()
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+        self.wall[step] = statistics.median(walls)
+        self.cpu[step] = statistics.median(cpus)
+        return result
+
+
+@dataclass
+class Peak:
+    """The largest memory while something ran, in MiB; `gpu_mib` is None without a GPU."""
+
+    rss_mib: float = 0.0
+    gpu_mib: float | None = None
+
+
+@contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """Measure the peak resident memory of this process, and of the GPU where torch uses one.
+
+    On Linux the kernel's own high-water mark is set back and read; elsewhere memory is sampled every 5 ms.
+    """
+    peak = Peak()
+    gpu = _used_gpu()
+    if gpu is not None:
+        gpu.reset_peak_memory_stats()
+    if _reset_high_water():
+        try:
+            yield peak
+        finally:
+            peak.rss_mib, peak.gpu_mib = _high_water(), _gpu()
+        return
+    stop = threading.Event()
+    sampler = threading.Thread(target=_sample, args=(peak, stop), daemon=True)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        sampler.join()
+        peak.gpu_mib = _gpu()
+
+
+def count_flops(work: Callable[[], Any]) -> int | None:
+    """Floating-point operations of one call, by torch's flop counter; None where it sees none."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops()) or None
+
+
+def _reset_high_water() -> bool:
+    try:
+        _CLEAR.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return _STATUS.is_file()
+
+
+def _high_water() -> float:
+    for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float(psutil.Process().memory_info().rss / _MIB)
+
+
+def _sample(peak: Peak, stop: threading.Event) -> None:
+    process = psutil.Process()
+    while True:
+        peak.rss_mib = max(peak.rss_mib, process.memory_info().rss / _MIB)
+        if stop.wait(_SAMPLING_SECONDS):
+            return
+
+
+def _used_gpu() -> Any | None:
+    """torch's GPU, where this process uses one."""
+    torch = sys.modules.get("torch")
+    return (
+        torch.cuda
+        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+        else None
+    )
+
+
+def _gpu() -> float | None:
+    gpu = _used_gpu()
+    return None if gpu is None else float(gpu.max_memory_allocated() / _MIB)
+
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +196,6 @@ class CaseTask:
 def keep_truth(task: TruthTask) -> TruthRecord:
     """Read the ground truth and write it beside its record; a case that cannot be used is a record too."""
     record_file, labels_file, nodes_file = truth_files(task.folder, task.pair.case_id)
-    empty = TruthRecord(task.pair.case_id, task.patient, "failed", identity=task.identity)
 
     def work() -> TruthRecord:
         truth = read_truth_of(task.pair, task.config, task.node_map, task.ene_rows, task.patient)
@@ -87,31 +204,40 @@ def keep_truth(task: TruthTask) -> TruthRecord:
         write_nifti(truth.nodes, nodes_file)
         return replace(truth.record, identity=task.identity)
 
-    record = _attempt(work, lambda error: replace(empty, reason=str(error)))
+    record = _attempt(work, lambda error: lost_truth(task, str(error)))
     make_folder(record_file.parent)
-    write_json(record_file, record.to_json())
+    write_json(record_file, to_json(record))
     return record
+
+
+def lost_truth(task: TruthTask, reason: str) -> TruthRecord:
+    """The record of a case that cannot be used."""
+    return TruthRecord(task.pair.case_id, task.patient, "failed", reason, task.identity)
+
+
+def lost_case(task: CaseTask, reason: str) -> CaseRecord:
+    """The record of a case for which the model gave nothing."""
+    return CaseRecord(
+        model=task.request.name,
+        key=key_of(task.request.name),
+        kind=task.request.kind,
+        case_id=task.pair.case_id,
+        patient_id=task.truth.patient_id,
+        status="failed",
+        reason=reason,
+        identity=task.identity,
+        truth_nodes=task.truth.nodes,
+    )
 
 
 def keep_case(task: CaseTask) -> CaseRecord:
     """Run a model on a case and write what it found beside its record, the record last."""
-    key, case_id = key_of(task.request.name), task.pair.case_id
-    empty = CaseRecord(
-        model=task.request.name,
-        key=key,
-        kind=task.request.kind,
-        case_id=case_id,
-        patient_id=task.truth.patient_id,
-        status="failed",
-        identity=task.identity,
-        truth_nodes=task.truth.nodes,
-    )
-    record_file, *images = model_files(task.folder, key, case_id)
+    record_file, *images = model_files(task.folder, key_of(task.request.name), task.pair.case_id)
     make_folder(record_file.parent)
     for image in images:
         image.unlink(missing_ok=True)
-    record = _attempt(lambda: _run(task, empty), lambda error: replace(empty, reason=str(error)))
-    write_json(record_file, record.to_json())
+    record = _attempt(lambda: _run(task), lambda error: lost_case(task, str(error)))
+    write_json(record_file, to_json(record))
     return record
 
 
@@ -164,7 +290,7 @@ def close() -> None:
     _warm.clear()
 
 
-def _run(task: CaseTask, empty: CaseRecord) -> CaseRecord:
+def _run(task: CaseTask) -> CaseRecord:
     model = opened(task.request)
     case = _case_input(task)
     watch = Stopwatch()
@@ -177,7 +303,7 @@ def _run(task: CaseTask, empty: CaseRecord) -> CaseRecord:
         answer = watch.timed("postprocess", lambda: _with_nodes(model.answer(inferred)))
     _write(task, answer)
     record = replace(
-        empty,
+        lost_case(task, ""),
         status="ok",
         answer_sha256=_said(answer, task.truth),
         warnings=answer.warnings,
@@ -194,21 +320,17 @@ def _run(task: CaseTask, empty: CaseRecord) -> CaseRecord:
 def _said(answer: Answer, truth: TruthRecord) -> str:
     """The hash of an answer to this case; the numbers of its nodes are not in it."""
     nodes = {
-        value: [odds.get(value) for odds in (answer.confidence, answer.ene)] for value in _values(answer)
+        value: [odds.get(value) for odds in (answer.confidence, answer.ene)]
+        for value in {*answer.confidence, *answer.ene}
     }
-    on_truth = {value: answer.ene_on_truth.get(value) for value in (node.value for node in truth.nodes)}
     return digest(
         [
             truth.content_sha256,
             None if answer.labels is None else labels_sha256(answer.labels),
             None if answer.nodes is None else nodes_sha256(answer.nodes, nodes),
-            [repr(on_truth[value]) for value in sorted(on_truth)],
+            [repr(answer.ene_on_truth.get(value)) for value in sorted({node.value for node in truth.nodes})],
         ]
     )
-
-
-def _values(answer: Answer) -> set[int]:
-    return {*answer.confidence, *answer.ene}
 
 
 def measured(record: CaseRecord, answer: Answer, case: CaseInput, config: BenchmarkConfig) -> CaseRecord:
@@ -253,15 +375,13 @@ def _with_nodes(answer: Answer) -> Answer:
 
 
 def _present(values: dict[int, float], node_map: Volume | None) -> dict[int, float]:
-    if node_map is None:
-        return {}
-    there = set(np.flatnonzero(np.bincount(node_map.array.ravel())).tolist())
+    there = set() if node_map is None else set(values_of(node_map.array))
     return {value: one for value, one in values.items() if value in there}
 
 
 def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:
     """The answer without values that are no probabilities, and a warning for each kind."""
-    kept: dict[str, dict[int, float]] = {}
+    kept: dict[str, Any] = {}
     warnings = []
     for name, what in (("confidence", "confidence"), ("ene", "ENE"), ("ene_on_truth", "ENE on the truth")):
         values: dict[int, float] = getattr(answer, name)
@@ -270,28 +390,20 @@ def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:
         if bad:
             nodes = ", ".join(f"{value} ({values[value]:.3g})" for value in bad[:5])
             warnings.append(f"{what} that is not a probability, left out: node {nodes}")
-    cleaned = replace(
-        answer, confidence=kept["confidence"], ene=kept["ene"], ene_on_truth=kept["ene_on_truth"]
-    )
-    return cleaned, tuple(warnings)
+    return replace(answer, **kept), tuple(warnings)
 
 
 def _truth_nodes(
     nodes: tuple[TruthNode, ...], match: NodeMatch | None, ene: dict[int, float], on_truth: dict[int, float]
 ) -> tuple[TruthNode, ...]:
-    pairs = {} if match is None else {pair.truth: pair for pair in match.pairs}
+    pairs = {pair.truth: pair for pair in (() if match is None else match.pairs)}
     result = []
     for node in nodes:
-        pair = pairs.get(node.value)
-        result.append(
-            replace(
-                node,
-                found_as=None if pair is None else pair.predicted,
-                overlap=None if pair is None else pair.iou,
-                ene_on_truth=on_truth.get(node.value),
-                ene_end_to_end=None if pair is None else ene.get(pair.predicted),
-            )
-        )
+        node = replace(node, ene_on_truth=on_truth.get(node.value))
+        if (pair := pairs.get(node.value)) is not None:
+            end_to_end = ene.get(pair.predicted)
+            node = replace(node, found_as=pair.predicted, overlap=pair.iou, ene_end_to_end=end_to_end)
+        result.append(node)
     return tuple(result)
 
 
@@ -336,8 +448,6 @@ def _warm_up(model: Comparator, prepared: Any, task: CaseTask) -> int | None:
 
 
 def _write(task: CaseTask, answer: Answer) -> None:
-    import io
-
     _, labels, nodes, features = model_files(task.folder, key_of(task.request.name), task.pair.case_id)
     if answer.labels is not None:
         write_nifti(answer.labels.with_array(answer.labels.array.astype(np.uint8)), labels)

@@ -7,7 +7,7 @@ ENE. The rows and who takes part follow from the truth and from what a model is,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -20,7 +20,6 @@ from aiene.benchmark.metrics.detection import froc_score, node_dice
 from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, higher_is_better
 from aiene.benchmark.records import CaseRecord, TruthRecord
 from aiene.stats.bootstrap import Statistic, cluster_bootstrap, mean, ratio
-from aiene.stats.elementary import holm
 from aiene.stats.paired import (
     LEVEL,
     difference_test,
@@ -34,6 +33,7 @@ from aiene.stats.paired import (
 from aiene.stats.ranking import critical_difference, rank_statistics, ranking
 from aiene.stats.records import Floats
 from aiene.stats.roc import auc, delong_test
+from aiene.stats.tests import holm
 
 Models = Mapping[str, tuple[Entrant, Sequence[CaseRecord]]]
 """By name: the model and its counted cases."""
@@ -62,14 +62,14 @@ class Endpoint:
     metric: str
     label: str
     better: bool | None
-    statistics: dict[str, Statistic]
-    rows: int
-    clusters: list[str]
-    scores: dict[str, list[float | None]]
-    patients: list[str]
-    sums: dict[str, Floats]
-    labels: list[int]
-    node_scores: dict[str, list[float]]
+    statistics: dict[str, Statistic] = field(default_factory=dict)
+    rows: int = 0
+    clusters: list[str] = field(default_factory=list)
+    scores: dict[str, list[float | None]] = field(default_factory=dict)
+    patients: list[str] = field(default_factory=list)
+    sums: dict[str, Floats] = field(default_factory=dict)
+    labels: list[int] = field(default_factory=list)
+    node_scores: dict[str, list[float]] = field(default_factory=dict)
     reason: str = ""
 
 
@@ -85,7 +85,7 @@ def endpoints(config: BenchmarkConfig, models: Models, truths: Sequence[TruthRec
 
 def _empty(name: str, reason: str) -> Endpoint:
     metric, _, label = name.partition("_GTV")
-    return Endpoint(name, metric, f"GTV{label}" if label else "", True, {}, 0, [], {}, [], {}, [], {}, reason)
+    return Endpoint(name, metric, f"GTV{label}" if label else "", True, reason=reason)
 
 
 def _segmenters(models: Models) -> dict[str, Sequence[CaseRecord]]:
@@ -113,23 +113,8 @@ def _segmentation(config: BenchmarkConfig, models: Models, truths: Sequence[Trut
             rows = len(table.values)
             clusters = [str(row) for row in range(rows)]
             reason = "" if rows or not segmenters else "no case of the ground truth allows it"
-            result.append(
-                Endpoint(
-                    name,
-                    metric,
-                    label,
-                    better,
-                    statistics,
-                    rows,
-                    clusters,
-                    scores,
-                    patients,
-                    {},
-                    [],
-                    {},
-                    reason,
-                )
-            )
+            given = (statistics, rows, clusters, scores, patients)
+            result.append(Endpoint(name, metric, label, better, *given, reason=reason))
     return result
 
 
@@ -153,7 +138,7 @@ def _detection(models: Models, truths: Sequence[TruthRecord]) -> list[Endpoint]:
 
     def endpoint(name: str, statistics: dict[str, Statistic], sums: dict[str, Floats]) -> Endpoint:
         by_patient = {model: _by_patient(values, patients) for model, values in sums.items()}
-        return Endpoint(name, name, GTVN, True, statistics, len(truths), patients, {}, [], by_patient, [], {})
+        return Endpoint(name, name, GTVN, True, statistics, len(truths), patients, sums=by_patient)
 
     return [
         endpoint("node_sensitivity", {m: ratio(v, nodes) for m, v in hits.items()}, hits),
@@ -187,22 +172,8 @@ def _ene(models: Models) -> list[Endpoint]:
         values = {name: [node.score for node in mine] for name, mine in scores.items()}
         truth = np.array(labels, dtype=np.float64)
         statistics = {name: auc(truth, np.array(one)) for name, one in values.items()}
-        result.append(
-            Endpoint(
-                f"auc_{track}",
-                "auc",
-                f"ENE {track}",
-                True,
-                statistics,
-                len(nodes),
-                patients,
-                {},
-                [],
-                {},
-                labels,
-                values,
-            )
-        )
+        given = (f"auc_{track}", "auc", f"ENE {track}", True, statistics, len(nodes), patients)
+        result.append(Endpoint(*given, labels=labels, node_scores=values))
     return result
 
 
@@ -227,7 +198,9 @@ def compare_models(
     first = [row for row in pairs[primary.name] if row["reference"] == reference]
     second = [row for one in others for row in pairs[one.name] if row["reference"] == reference]
     for family in (first, second):
-        _judge(family, "p_holm")
+        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = p
+            row["verdict"] = _verdict(row, p)
     for one in every:
         rows = pairs[one.name]
         for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
@@ -271,7 +244,7 @@ def _compared(
     ----------
     whole : with all that a comparison with the reference says.
     """
-    how = _how(config)
+    how: Any = config.bootstrap
     if endpoint.scores and whole:
         found = paired(
             endpoint.scores[model],
@@ -280,14 +253,8 @@ def _compared(
             higher_is_better=endpoint.better,
             **how,
         )
-        difference = asdict(found.mean_difference)
-        return {
-            "n": found.n,
-            "difference": difference,
-            "test": "permutation",
-            "p": found.permutation_p,
-            "paired": asdict(found),
-        }
+        row = {"n": found.n, "difference": asdict(found.mean_difference), "test": "permutation"}
+        return {**row, "p": found.permutation_p, "paired": asdict(found)}
     apart = subtracted(endpoint.statistics[model], endpoint.statistics[other])
     if endpoint.scores or endpoint.sums:
         mine, yours = (_of_patients(endpoint, name) for name in (model, other))
@@ -302,23 +269,9 @@ def _compared(
     return row
 
 
-def _how(config: BenchmarkConfig) -> Any:
-    """The words that every bootstrap takes."""
-    return {"resamples": config.resamples, "seed": config.seed}
-
-
 def _of_patients(endpoint: Endpoint, model: str) -> Any:
     """What the permutation test flips: a model's value of each patient."""
-    if endpoint.sums:
-        return endpoint.sums[model]
-    rows = np.eye(endpoint.rows)
-    return endpoint.statistics[model](rows)
-
-
-def _judge(rows: list[dict[str, Any]], name: str) -> None:
-    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row[name] = p
-        row["verdict"] = _verdict(row, p)
+    return endpoint.sums[model] if endpoint.sums else endpoint.statistics[model](np.eye(endpoint.rows))
 
 
 def _verdict(row: dict[str, Any], p: float | None) -> str:
@@ -334,7 +287,7 @@ def _primary(
     config: BenchmarkConfig, endpoint: Endpoint, rows: list[dict[str, Any]], truths: Sequence[TruthRecord]
 ) -> dict[str, Any]:
     """What the report opens with: each model's value, and its verdict against the reference."""
-    how = _how(config)
+    how: Any = config.bootstrap
     of_ratio = not endpoint.metric.endswith(("_mm", "_ml", "_relative"))
     margin = config.equivalence_margin or (RATIO_MARGIN if of_ratio else None)
     if margin is not None:
@@ -355,11 +308,8 @@ def _primary(
         else None,
         "reason": endpoint.reason,
         "models": [
-            {
-                "model": name,
-                "value": asdict(cluster_bootstrap(statistic, endpoint.rows, endpoint.clusters, **how)),
-            }
-            for name, statistic in endpoint.statistics.items()
+            {"model": name, "value": asdict(cluster_bootstrap(one, endpoint.rows, endpoint.clusters, **how))}
+            for name, one in endpoint.statistics.items()
         ],
     }
 

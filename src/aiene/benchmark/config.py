@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from aiene.benchmark.comparators.adapters import adapters
+from aiene.benchmark.comparators.protocol import adapters
 from aiene.benchmark.metrics.records import SEGMENTATION_METRICS
 from aiene.errors import InputError
 
@@ -170,31 +178,28 @@ class BenchmarkConfig(_Strict):
     resamples: int = Field(default=2000, ge=100, le=100_000)
     seed: int = Field(default=0, ge=0)
 
-    @field_validator("primary")
-    @classmethod
-    def _endpoint(cls, name: str) -> str:
-        _check_word(name, _ENDPOINTS)
-        return name
+    @property
+    def bootstrap(self) -> dict[str, int]:
+        """What every bootstrap takes."""
+        return {"resamples": self.resamples, "seed": self.seed}
 
-    @field_validator("metrics")
+    @field_validator("primary", "metrics", "output_formats")
     @classmethod
-    def _of_segmentation(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, given: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        names = (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
         for name in names:
-            _check_word(name, SEGMENTATION_METRICS)
-        return tuple(dict.fromkeys(names))
-
-    @field_validator("output_formats")
-    @classmethod
-    def _formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            _check_word(name, OUTPUT_FORMATS)
-        return names
+            _check_word(name, _WORDS[str(info.field_name)])
+        return names[0] if isinstance(given, str) else names
 
 
-_ENDPOINTS = (
-    *(f"{metric}_{label}" for label in (GTVN, GTVP) for metric in SEGMENTATION_METRICS),
-    *POOLED_ENDPOINTS,
-)
+_WORDS = {
+    "primary": (
+        *(f"{metric}_{label}" for label in (GTVN, GTVP) for metric in SEGMENTATION_METRICS),
+        *POOLED_ENDPOINTS,
+    ),
+    "metrics": SEGMENTATION_METRICS,
+    "output_formats": OUTPUT_FORMATS,
+}
 
 
 def _check_word(name: str, known: Sequence[str]) -> None:
@@ -248,10 +253,6 @@ def _explained(file: Path, error: ValidationError) -> InputError:
 
 def _known_keys(place: tuple[Any, ...]) -> list[str]:
     """The keys that may stand where an unknown one was found."""
-    model: type[BaseModel] = BenchmarkConfig
-    for part in place[:-1]:
-        if part == "models":
-            model = ModelEntry
-        elif part == "labels":
-            model = LabelChoice
-    return list(model.model_fields)
+    within: dict[Any, type[BaseModel]] = {"models": ModelEntry, "labels": LabelChoice}
+    found = [within[part] for part in place[:-1] if part in within]
+    return list((found[-1] if found else BenchmarkConfig).model_fields)

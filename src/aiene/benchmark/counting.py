@@ -15,13 +15,16 @@ other model's figures. What a model left out counts as the worst that it could h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from aiene.benchmark.comparators.protocol import Entrant
-from aiene.benchmark.config import GTVN, LABEL_VALUES
+from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
+from aiene.benchmark.metrics.classification import Calibration, classification, patient_agreement
 from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, lost_match, lost_metrics, size_class
 from aiene.benchmark.records import CaseRecord, TruthRecord
+from aiene.nodes.node import CountingRule
+from aiene.stats.records import missing
 
 RULE = 3
 """Raised when what counts changes, so that figures of two rules never meet on one leaderboard."""
@@ -67,6 +70,10 @@ def counted_records(
 
 
 def _lost(truth: TruthRecord, iou_threshold: float, segments: bool) -> CaseRecord:
+    infos = tuple(
+        NodeInfo(node.value, node.volume_ml, node.short_axis_mm, size_class(node.short_axis_mm))
+        for node in truth.nodes
+    )
     return CaseRecord(
         model="",
         key="",
@@ -82,15 +89,8 @@ def _lost(truth: TruthRecord, iou_threshold: float, segments: bool) -> CaseRecor
         }
         if segments
         else None,
-        matching=lost_match(_infos(truth), iou_threshold) if segments else None,
+        matching=lost_match(infos, iou_threshold) if segments else None,
         truth_nodes=truth.nodes,
-    )
-
-
-def _infos(truth: TruthRecord) -> tuple[NodeInfo, ...]:
-    return tuple(
-        NodeInfo(node.value, node.volume_ml, node.short_axis_mm, size_class(node.short_axis_mm))
-        for node in truth.nodes
     )
 
 
@@ -141,3 +141,110 @@ def tracks_of(entrant: Entrant) -> tuple[Track, ...]:
     if facts.segments:
         found.append("end_to_end")
     return tuple(found)
+
+
+_USUAL_THRESHOLD = 0.5
+"""Of a model that tells none."""
+
+
+def judgement(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseRecord]) -> dict[str, Any]:
+    """The figures of both tracks; None where a model has no such track.
+
+    `on_truth`: the classifier on the truth's own masks, which isolates it from the segmenter. `end_to_end`:
+    what comes out for a labelled node when the model finds the nodes itself; a node that it missed, or that
+    does not count by its bundle's rule, counts as judged wrongly, so that missing one never pays. Calibration
+    alone takes it as 0, which is what the model says of it. False nodes have no truth and count only in the
+    numbers of each patient.
+
+    Parameters
+    ----------
+    records : the model's counted cases.
+    """
+    if entrant.facts is None:
+        return {}
+    told = entrant.facts.ene_threshold
+    # 0 is a threshold too
+    rule = CountingRule(_USUAL_THRESHOLD if told is None else told, entrant.facts.pos_from)
+    result: dict[str, Any] = dict.fromkeys(("on_truth", "end_to_end"))
+    if entrant.probe_reason:
+        result["on_truth"] = {"n": 0, "scores": [], "reason": entrant.probe_reason}
+    for track in tracks_of(entrant):
+        result[track] = _track(config, records, track, rule)
+    return result
+
+
+def _track(
+    config: BenchmarkConfig, records: Sequence[CaseRecord], track: Track, rule: CountingRule
+) -> dict[str, Any]:
+    scores, threshold = node_scores(records, track, pos_from=rule.pos_from), rule.ene_threshold
+    if not scores:
+        return {"n": 0, "scores": [], "reason": "no node has an ENE label; give --ene-csv"}
+    figures = classification(
+        [one.ene for one in scores],
+        [one.score for one in scores],
+        thresholds=tuple(dict.fromkeys((threshold, *config.ene_thresholds))),
+        patients=[one.patient_id for one in scores],
+        lost=[one.missed or not one.judged for one in scores],
+        calibrated=[0.0 if one.missed else one.score for one in scores],
+        **config.bootstrap,
+    )
+    unjudged = sum(not one.judged for one in scores)
+    if unjudged:
+        reason = f"{unjudged} of {len(scores)} labelled nodes have no probability"
+        nothing = missing(reason, len(scores))
+        fit = Calibration(nothing, nothing, nothing, figures.calibration.table, None, reason)
+        figures = replace(figures, calibration=fit)
+    return {
+        **asdict(figures),
+        "threshold": threshold,
+        "missed": sum(one.missed for one in scores),
+        "not_judged": unjudged,
+        "false_nodes_called_ene": _false_calls(records, rule) if track == "end_to_end" else None,
+        "patients": _patients(config, records, scores, track, rule),
+        "scores": [asdict(one) for one in scores],
+    }
+
+
+def _false_calls(records: Sequence[CaseRecord], rule: CountingRule) -> int:
+    return sum(
+        node.matched is None and rule.is_ene(node.confidence, node.ene)
+        for record in records
+        for node in record.found_nodes
+    )
+
+
+def _patients(
+    config: BenchmarkConfig,
+    records: Sequence[CaseRecord],
+    scores: Sequence[NodeScore],
+    track: Track,
+    rule: CountingRule,
+) -> dict[str, Any]:
+    """Counts of nodes with ENE by patient, over the patients all of whose nodes are labelled."""
+    true: dict[str, int] = {}
+    called: dict[str, int] = {}
+    unknown = {r.patient_id for r in records if any(n.ene is None for n in r.truth_nodes)}
+    lost = {r.patient_id for r in records if r.status != "ok"} | {
+        s.patient_id for s in scores if not s.judged
+    }
+    for record in records:
+        if record.patient_id in unknown:
+            continue
+        calls = (
+            [rule.is_ene(None, node.ene_on_truth) for node in record.truth_nodes]
+            if track == "on_truth"
+            else [rule.is_ene(node.confidence, node.ene) for node in record.found_nodes]
+        )
+        who = record.patient_id
+        true[who] = true.get(who, 0) + sum(node.ene == 1 for node in record.truth_nodes)
+        called[who] = called.get(who, 0) + sum(calls)
+    if not true:
+        return {"n": 0, "reason": "no patient has an ENE label for every node"}
+    names = sorted(true)
+    figures = patient_agreement(
+        [true[who] for who in names],
+        [called[who] for who in names],
+        lost=[who in lost for who in names],
+        **config.bootstrap,
+    )
+    return {**asdict(figures), "left_out": len(unknown), "without_whole_answer": len(lost & true.keys())}

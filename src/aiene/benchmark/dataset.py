@@ -121,25 +121,20 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
     found = walk(folder)
     notes = [*found.notes, *(f"{closed.name}: it cannot be opened" for closed in found.closed)]
     files: dict[str, list[tuple[Path, Named]]] = defaultdict(list)
-    there = [path for path in found.files if without is None or not path.is_relative_to(without)]
-    readable = [path for path in there if _is_text(str(path.relative_to(folder)))]
-    refused = [
-        _no_text(named(path, folder).case_id) for path in there if not _is_text(str(path.relative_to(folder)))
-    ]
-    for path in readable:
+    nameless, refused = list[Refused](), list[Refused]()
+    for path in (file for file in found.files if without is None or not file.is_relative_to(without)):
         lower = path.name.lower()
-        if path.name.endswith(volume_endings()):
+        if not _is_text(str(path.relative_to(folder))):
+            nameless.append(_no_text(named(path, folder).case_id))
+        elif path.name.endswith(volume_endings()):
             name = named(path, folder)
             if name.channel:
                 notes.append(f"{path.name}: an additional channel, ignored")
             else:
                 files[name.case_id].append((path, name))
         elif lower.endswith((*volume_endings(), *FOREIGN)):
-            what = (
-                "write its extension in lower case"
-                if lower.endswith(volume_endings())
-                else "convert it to NIfTI"
-            )
+            known = lower.endswith(volume_endings())
+            what = "write its extension in lower case" if known else "convert it to NIfTI"
             reason = f"{path.name}: this kind of file is not supported; {what}."
             refused.append(Refused(named(path, folder).case_id, reason))
     single: dict[str, Path] = {}
@@ -149,7 +144,7 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
             single[case_id] = chosen[0]
         elif chosen:
             refused.append(Refused(case_id, _several(chosen, folder, role)))
-    return Listing(single, tuple(refused), tuple(notes))
+    return Listing(single, (*nameless, *refused), tuple(notes))
 
 
 def find_pairs(image_dir: Path, seg_dir: Path) -> Pairing:
@@ -182,7 +177,7 @@ def _alone(these: dict[str, Case] | dict[str, Path], those: object, refused: obj
 
 def _images(folder: Path, shared: bool) -> tuple[dict[str, Case], list[Refused], tuple[str, ...]]:
     listing = list_files(folder, "image", shared=shared)
-    cases = {case_id: _case(case_id, path) for case_id, path in listing.files.items()}
+    cases = {name: Case(name, claimed_volume(file).name, (file,)) for name, file in listing.files.items()}
     refused, notes = list(listing.refused), listing.notes
     try:
         found, told = find_cases(folder, format="dicom")
@@ -215,10 +210,6 @@ def _is_text(name: str) -> bool:
 def _no_text(case_id: str) -> Refused:
     escaped = os.fsencode(case_id).decode("utf-8", "backslashreplace")
     return Refused(escaped, "its name or a folder's is not UTF-8; rename it.")
-
-
-def _case(case_id: str, path: Path) -> Case:
-    return Case(case_id, claimed_volume(path).name, (path,))
 
 
 def _stem(name: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aiene.benchmark.metrics.matching import values_of
 from aiene.errors import InputError
 from aiene.geometry.grid import Triple, Volume
 
@@ -139,7 +140,7 @@ def match_rows(rows: Sequence[EneRow], node_map: Volume, numbers: Mapping[int, i
     """
     found: dict[int, list[EneRow]] = defaultdict(list)
     unmatched = []
-    present = [int(v) for v in np.flatnonzero(np.bincount(node_map.array.ravel())) if v]
+    present = values_of(node_map.array)
     for row in rows:
         value, reason = _node_of(row, node_map, numbers, present)
         if value is None or row.value is None:

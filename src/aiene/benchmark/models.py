@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiene.benchmark.comparators import hub
-from aiene.benchmark.comparators.adapters import adapters, kind_of_folder
-from aiene.benchmark.comparators.protocol import Comparator, Entrant, Request
+from aiene.benchmark.comparators.protocol import Comparator, Entrant, Request, adapters, kind_of_folder
 from aiene.benchmark.config import BenchmarkConfig, Kind, ModelEntry
 from aiene.benchmark.records import key_of
 from aiene.errors import AieneError, ModelError, UsageError
+
+_KindOf = Callable[[ModelEntry], tuple[Kind, Path | None]]
 
 
 def open_comparator(request: Request) -> Comparator:
@@ -23,12 +24,13 @@ def open_comparator(request: Request) -> Comparator:
     return adapters()[request.kind].open(request)
 
 
+def _is_monai(folder: Path) -> bool:
+    return (folder / "configs" / "inference.json").is_file()
+
+
 def bundle_kind(entry: ModelEntry) -> Kind:
     """Of what `--models` names: a MONAI bundle's folder, or one of ours."""
-    if entry.kind is not None:
-        return entry.kind
-    folder = Path(entry.source)
-    return "monai" if (folder / "configs" / "inference.json").is_file() else "bundle"
+    return entry.kind or ("monai" if _is_monai(Path(entry.source)) else "bundle")
 
 
 def located(entry: ModelEntry) -> tuple[Kind, Path]:
@@ -38,13 +40,13 @@ def located(entry: ModelEntry) -> tuple[Kind, Path]:
     ------
     ModelError : there is no such model, or no adapter takes it.
     """
+    folder = hub.model_folder(entry.source.removeprefix("timm:"), entry.revision)
     if entry.source.startswith("timm:"):
-        return "timm", hub.model_folder(entry.source.removeprefix("timm:"), entry.revision)
-    folder = hub.model_folder(entry.source, entry.revision)
+        return "timm", folder
     if entry.kind is not None:
         return entry.kind, folder
     config = hub.read_json(folder, hub.CONFIG)
-    if (folder / "configs" / "inference.json").is_file():
+    if _is_monai(folder):
         return "monai", folder
     if not config:
         raise ModelError(folder, "it holds no config.json", "name a folder in Hugging Face's layout")
@@ -82,8 +84,8 @@ def line_up(config: BenchmarkConfig, device: str) -> list[Entrant]:
     models = list(config.models)
     if not (models or config.hf_models or config.predictions):
         models = [ModelEntry(source="default")]
-    entries = [(entry, _kind_of) for entry in models]
-    entries += [(ModelEntry(source=source), _hf_kind_of) for source in config.hf_models]
+    entries: list[tuple[ModelEntry, _KindOf]] = [(entry, _kind_of) for entry in models]
+    entries += [(ModelEntry(source=source), located) for source in config.hf_models]
     entries += [
         (ModelEntry(source=str(where), name=name, kind=kind_of_folder(where)), _kind_of)
         for name, where in config.predictions.items()
@@ -111,7 +113,7 @@ def source_name(source: str) -> str:
 
 def _entrant(
     entry: ModelEntry,
-    kind_of: Callable[[ModelEntry], tuple[Kind, Path | None]],
+    kind_of: _KindOf,
     place: int,
     config: BenchmarkConfig,
     device: str,
@@ -134,15 +136,8 @@ def _entrant(
 
 def _kind_of(entry: ModelEntry) -> tuple[Kind, Path | None]:
     """Of an entry of the configuration, or of what `--models` names."""
-    if entry.kind is not None and adapters()[entry.kind].from_hub:
-        return located(entry)
-    if entry.kind is None and _is_hugging_face(entry.source):
-        return located(entry)
-    return bundle_kind(entry), None
-
-
-def _hf_kind_of(entry: ModelEntry) -> tuple[Kind, Path | None]:
-    return located(entry)
+    of_hub = _is_hugging_face(entry.source) if entry.kind is None else adapters()[entry.kind].from_hub
+    return located(entry) if of_hub else (bundle_kind(entry), None)
 
 
 def _is_hugging_face(source: str) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from aiene.benchmark.metrics.records import LabelMetrics, NodeInfo, NodeMatch, NodePair
+from pydantic import TypeAdapter
+
+from aiene.benchmark.metrics.records import LabelMetrics, NodeMatch
 from aiene.errors import InputError
 from aiene.geometry.grid import Triple
 from aiene.ingest.case import Case
+from aiene.results.atomic import read_json
 
 FORMAT = 2
 WORK = "work"
@@ -95,24 +97,6 @@ class TruthRecord:
     ene_unmatched: tuple[tuple[int, str], ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values only; `from_json` takes them back."""
-        return {"format": FORMAT, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TruthRecord:
-        """The record of a `truth/<case_id>.json`.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError : the content is not of this form.
-        """
-        values = _versioned(content)
-        values["nodes"] = tuple(_node(TruthNode, node) for node in values["nodes"])
-        values["ene_unmatched"] = tuple((int(row), str(why)) for row, why in values["ene_unmatched"])
-        values["warnings"] = tuple(values.get("warnings", ()))
-        return cls(**values)
-
 
 @dataclass(frozen=True)
 class CaseRecord:
@@ -150,28 +134,6 @@ class CaseRecord:
     peak_gpu_mib: float | None = None
     flops: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values only; `from_json` takes them back."""
-        return {"format": FORMAT, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> CaseRecord:
-        """The record of a `models/<key>/<case_id>.json`.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError : the content is not of this form.
-        """
-        values = _versioned(content)
-        if values["segmentation"] is not None:
-            values["segmentation"] = {k: LabelMetrics(**v) for k, v in values["segmentation"].items()}
-        if values["matching"] is not None:
-            values["matching"] = _matching(values["matching"])
-        values["truth_nodes"] = tuple(_node(TruthNode, node) for node in values["truth_nodes"])
-        values["found_nodes"] = tuple(_node(FoundNode, node) for node in values["found_nodes"])
-        values["warnings"] = tuple(values["warnings"])
-        return cls(**values)
-
 
 class CaseFiles(NamedTuple):
     """The images of one case and model; None where there is none."""
@@ -188,21 +150,36 @@ def key_of(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
 
 
-def read_truth(file: Path) -> TruthRecord | None:
-    """The record of a file; None where it is not there or of another form."""
-    content = json_of(file)
-    try:
-        return None if content is None else TruthRecord.from_json(content)
-    except (KeyError, TypeError, ValueError):
-        return None
+Record = TypeVar("Record", TruthRecord, CaseRecord)
 
 
-def read_record(file: Path) -> CaseRecord | None:
+def to_json(record: TruthRecord | CaseRecord) -> dict[str, Any]:
+    """JSON values only; `from_json` takes them back."""
+    return {"format": FORMAT, **asdict(record)}
+
+
+def from_json(kind: type[Record], content: Mapping[str, Any]) -> Record:
+    """The record of a `truth/<case_id>.json` or `models/<key>/<case_id>.json`.
+
+    Raises
+    ------
+    ValueError : the content is not of this form, or of another version.
+    """
+    if content.get("format") != FORMAT:
+        raise ValueError("a record of another version")
+    record: Record = _READERS[kind].validate_python({k: v for k, v in content.items() if k != "format"})
+    return record
+
+
+_READERS: dict[Any, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (TruthRecord, CaseRecord)}
+
+
+def read_record(kind: type[Record], file: Path) -> Record | None:
     """The record of a file; None where it is not there or of another form."""
-    content = json_of(file)
+    content = read_json(file)
     try:
-        return None if content is None else CaseRecord.from_json(content)
-    except (KeyError, TypeError, ValueError):
+        return None if content is None else from_json(kind, content)
+    except ValueError:
         return None
 
 
@@ -213,68 +190,22 @@ def newest_summary(folder: Path) -> dict[str, Any]:
     ------
     InputError : there is none, or it cannot be read.
     """
-    file = _newest(folder, "benchmark_summary_*.json")
-    content = json_of(file)
+    pattern = "benchmark_summary_*.json"
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise InputError(folder, f"no {pattern} in it", "name the folder of a benchmark")
+    content = read_json(files[-1])
     if content is None:
-        raise InputError(file, "it cannot be read as JSON", "run the benchmark again")
+        raise InputError(files[-1], "it cannot be read as JSON", "run the benchmark again")
     return content
 
 
 def case_files(folder: Path, key: str, case_id: str) -> CaseFiles:
     """Where the images of a case and model lie."""
-    work = folder / WORK
-    listed = (json_of(work / "cases.json") or {}).get("cases", [])
+    listed = (read_json(folder / WORK / "cases.json") or {}).get("cases", [])
     image = next((Path(case["image"]) for case in listed if case["case_id"] == case_id), None)
-    truth, model = work / "truth", work / "models" / key
-    files = [
-        image,
-        truth / f"{case_id}.labels.nii.gz",
-        truth / f"{case_id}.nodes.nii.gz",
-        model / f"{case_id}.labels.nii.gz",
-        model / f"{case_id}.nodes.nii.gz",
-    ]
+    files = [image, *truth_files(folder, case_id)[1:], *model_files(folder, key, case_id)[1:3]]
     return CaseFiles(*(file if file is not None and file.exists() else None for file in files))
-
-
-def json_of(file: Path) -> dict[str, Any] | None:
-    """The JSON object of a file; None where there is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _newest(folder: Path, pattern: str) -> Path:
-    files = sorted(folder.glob(pattern))
-    if not files:
-        raise InputError(folder, f"no {pattern} in it", "name the folder of a benchmark")
-    return files[-1]
-
-
-def _versioned(content: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(content)
-    if values.pop("format") != FORMAT:
-        raise ValueError("a record of another version")
-    return values
-
-
-def _node(record: Any, node: Mapping[str, Any]) -> Any:
-    return record(**{**node, "centroid_lps_mm": tuple(node["centroid_lps_mm"])})
-
-
-def _matching(content: Mapping[str, Any]) -> NodeMatch:
-    values = {f.name: content[f.name] for f in fields(NodeMatch)}
-    for name, record in (
-        ("truth", NodeInfo),
-        ("predicted", NodeInfo),
-        ("candidates", NodePair),
-        ("pairs", NodePair),
-    ):
-        values[name] = tuple(record(**item) for item in values[name])
-    for name in ("missed", "false", "splits", "merges"):
-        values[name] = tuple(values[name])
-    return NodeMatch(**values)
 
 
 def truth_files(folder: Path, case_id: str) -> tuple[Path, Path, Path]:
@@ -293,14 +224,7 @@ def model_files(folder: Path, key: str, case_id: str) -> tuple[Path, Path, Path,
 
 @dataclass(frozen=True)
 class Pair:
-    """One case with its ground truth.
-
-    Parameters
-    ----------
-    case_id : what both files' names have in common.
-    image : the CT, found but not read.
-    mask : the file of its ground truth.
-    """
+    """One case with its ground truth; the CT is found, but not read."""
 
     case_id: str
     image: Case
@@ -309,12 +233,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Refused:
-    """A case that cannot be paired.
-
-    Parameters
-    ----------
-    reason : one sentence.
-    """
+    """A case that cannot be paired, and one sentence why."""
 
     case_id: str
     reason: str

@@ -8,15 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
-from aiene.benchmark.case_evaluation import CaseTask, TruthTask, close, keep_case, keep_truth, opened
+from aiene.benchmark.case_evaluation import (
+    CaseTask,
+    TruthTask,
+    close,
+    keep_case,
+    keep_truth,
+    lost_case,
+    lost_truth,
+    opened,
+)
+from aiene.benchmark.comparators.encoder import judge_features
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.dataset import find_pairs, list_files, patient_finder
-from aiene.benchmark.ene_evaluation import cross_validated
 from aiene.benchmark.ene_labels import EneTable, read_ene_table
 from aiene.benchmark.models import line_up, source_name
 from aiene.benchmark.records import (
@@ -25,22 +32,20 @@ from aiene.benchmark.records import (
     Pair,
     Pairing,
     TruthRecord,
-    key_of,
     model_files,
     read_record,
-    read_truth,
+    to_json,
     truth_files,
 )
 from aiene.benchmark.summary import results_csv, summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import AieneError, InputError, UsageError, attempt, need
+from aiene.errors import InputError, UsageError, attempt
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
 from aiene.provenance import machine, version
-from aiene.results.atomic import write_json, writing
+from aiene.results.atomic import try_lock, write_json, writing
 from aiene.results.ownership import Owned, refuse_overlap
-from aiene.rooms import try_lock
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +121,7 @@ def run_benchmark(
     InputError, UsageError : nothing to compare, words that do not fit, or another run in this folder.
     OutputError : results cannot be written.
     """
-    image_dir, seg_dir = _folders(config)
+    image_dir, seg_dir = _folder(config, "image_dir"), _folder(config, "seg_dir")
     refuse_overlap(
         out,
         {
@@ -170,26 +175,21 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _folders(config: BenchmarkConfig) -> tuple[Path, Path]:
-    for name in ("image_dir", "seg_dir"):
-        if getattr(config, name) is None:
-            raise UsageError(f"no folder of {name[:-4]}s; name one with --{name.replace('_', '-')}.")
-    if config.image_dir is None or config.seg_dir is None:
-        raise UsageError("no folders.")
-    return config.image_dir, config.seg_dir
+def _folder(config: BenchmarkConfig, name: Literal["image_dir", "seg_dir"]) -> Path:
+    folder: Path | None = getattr(config, name)
+    if folder is None:
+        raise UsageError(f"no folder of {name[:-4]}s; name one with --{name.replace('_', '-')}.")
+    return folder
 
 
 def _write_cases(out: Path, config: BenchmarkConfig, pairing: Pairing, pairs: Sequence[Pair]) -> None:
-    cases = [
-        {"case_id": p.case_id, "image": str(_place(p).resolve()), "mask": str(p.mask.resolve())}
-        for p in pairs
-    ]
+    cases = []
+    for pair in pairs:
+        image = pair.image.files[0] if pair.image.kind != "dicom" else pair.image.files[0].parent
+        files = {"image": str(image.resolve()), "mask": str(pair.mask.resolve())}
+        cases.append({"case_id": pair.case_id, **files})
     write_json(out / WORK / "cases.json", {"format": 1, "cases": cases, "notes": list(pairing.notes)})
     write_json(out / WORK / "run.json", {"format": 1, "aiene": version(), "settings": settings(config)})
-
-
-def _place(pair: Pair) -> Path:
-    return pair.image.files[0] if pair.image.kind != "dicom" else pair.image.files[0].parent
 
 
 def settings(config: BenchmarkConfig) -> dict[str, Any]:
@@ -222,42 +222,38 @@ def _truths(
         who = patient(pair.case_id)
         identity = digest([version(), glance(files), choice, [repr(row) for row in rows], who])
         record_file, *images = truth_files(out, pair.case_id)
-        before = read_truth(record_file)
-        if before is not None and before.status == "ok" and before.identity == identity and _all(images):
+        before = read_record(TruthRecord, record_file)
+        if (
+            before is not None
+            and before.status == "ok"
+            and before.identity == identity
+            and all(map(Path.is_file, images))
+        ):
             records[pair.case_id] = before
             on_step(Step("", len(records), len(pairs), pair.case_id, "ok", "", True))
         else:
             tasks.append(TruthTask(pair, config, out, who, identity, node_map, rows))
-    lost = _lost_truth
-    for task, record in work_through(keep_truth, tasks, jobs=jobs, threads=config.threads, lost=lost):
+    for task, record in work_through(
+        keep_truth, tasks, jobs=jobs, threads=config.threads, lost=lambda task: lost_truth(task, ENDED)
+    ):
         records[task.pair.case_id] = record
         on_step(Step("", len(records), len(pairs), record.case_id, record.status, record.reason, False))
     return [records[pair.case_id] for pair in pairs]
 
 
-def _all(files: Sequence[Path]) -> bool:
-    return all(file.is_file() for file in files)
-
-
-def _lost_truth(task: TruthTask) -> TruthRecord:
-    return TruthRecord(task.pair.case_id, task.patient, "failed", ENDED, task.identity)
-
-
 def _opened(entrant: Entrant, let_go: bool, threads: int) -> Entrant:
     """The model's facts; a model that is not there has a reason instead."""
-    if entrant.request is None:
-        return entrant
     request = entrant.request
+    if request is None:
+        return entrant
 
     def work() -> Entrant:
         with limited(threads):
             return replace(entrant, facts=opened(request).facts)
 
-    def failed(error: AieneError) -> Entrant:
-        return replace(entrant, reason=str(error))
-
     try:
-        return attempt(work, failed, log=log, what="a model of the benchmark")
+        what = "a model of the benchmark"
+        return attempt(work, lambda error: replace(entrant, reason=str(error)), log=log, what=what)
     finally:
         if let_go:
             close()
@@ -282,25 +278,23 @@ def _run_model(
             return replace(entrant, facts=None, reason=_NO_PROMPTER)
     model = [facts.sha256, request.entry.model_dump(mode="json"), request.resample, request.device]
     timing = [config.repeats, config.threads]
-    shown = None if prompter is None else _facts_of(prompter)
+    shown = None if prompter is None or prompter.facts is None else prompter.facts.sha256
     how = [version(), model, config.iou_threshold, timing, shown]
     tasks: list[CaseTask] = []
     reused = 0
     for place, (pair, truth) in enumerate(usable):
         identity = digest([how, truth.identity, truth.content_sha256])
-        if _done(out, entrant.key, pair.case_id, identity):
+        kept = read_record(CaseRecord, model_files(out, entrant.key, pair.case_id)[0])
+        if kept is not None and kept.status == "ok" and kept.identity == identity:
             reused += 1
             on_step(Step(entrant.name, reused, len(usable), pair.case_id, "ok", "", True))
             continue
         flops = config.flops and place == 0 and facts.parameters is not None
         key = None if prompter is None else prompter.key
         tasks.append(CaseTask(request, pair, truth, config, out, identity, key, flops))
-    number = reused
     jobs, apart = crew
-    for task, record in work_through(
-        keep_case, tasks, jobs=jobs, threads=config.threads, lost=_lost_case, apart=apart
-    ):
-        number += 1
+    worked = work_through(keep_case, tasks, jobs=jobs, threads=config.threads, lost=_lost_case, apart=apart)
+    for number, (task, record) in enumerate(worked, start=reused + 1):
         said = (task.pair.case_id, record.status, record.reason)
         on_step(Step(entrant.name, number, len(usable), *said, False))
     close()
@@ -309,7 +303,7 @@ def _run_model(
         {"format": 1, "name": entrant.name, "key": entrant.key, "kind": request.kind, "sha256": facts.sha256},
     ) if usable else None
     if facts.features:
-        reason = _judge_features(config, out, entrant, [truth for _, truth in usable])
+        reason = judge_features(config, out, entrant, [truth for _, truth in usable])
         entrant = replace(entrant, probe_reason=reason)
     return entrant
 
@@ -322,75 +316,10 @@ def _prompter(name: str | None, before: Sequence[Entrant]) -> Entrant | None:
     return next((e for e in bundles if name is None or e.name == name), None)
 
 
-def _facts_of(entrant: Entrant) -> str:
-    return "" if entrant.facts is None else entrant.facts.sha256
-
-
-def _done(out: Path, key: str, case_id: str, identity: str) -> bool:
-    record = read_record(model_files(out, key, case_id)[0])
-    return record is not None and record.status == "ok" and record.identity == identity
-
-
 def _lost_case(task: CaseTask) -> CaseRecord:
-    record = CaseRecord(
-        model=task.request.name,
-        key=key_of(task.request.name),
-        kind=task.request.kind,
-        case_id=task.pair.case_id,
-        patient_id=task.truth.patient_id,
-        status="failed",
-        reason=ENDED,
-        identity=task.identity,
-        truth_nodes=task.truth.nodes,
-    )
-    write_json(model_files(task.folder, record.key, record.case_id)[0], record.to_json())
+    record = lost_case(task, ENDED)
+    write_json(model_files(task.folder, record.key, record.case_id)[0], to_json(record))
     return record
-
-
-def _judge_features(
-    config: BenchmarkConfig, out: Path, entrant: Entrant, truths: Sequence[TruthRecord]
-) -> str:
-    """Fit the probe over all cases and put its out-of-fold probabilities into their records.
-
-    Returns
-    -------
-    Why there are none; empty where there are.
-    """
-    need("sklearn", extra="benchmark", purpose="A probe on frozen features")
-    rows, features = [], []
-    for truth in truths:
-        file = model_files(out, entrant.key, truth.case_id)[3]
-        if not file.is_file():
-            continue
-        with np.load(file, allow_pickle=False) as kept:
-            for node in truth.nodes:
-                if node.ene is not None and str(node.value) in kept.files:
-                    rows.append((truth.case_id, truth.patient_id, node.value, node.ene))
-                    features.append(kept[str(node.value)])
-    entry = entrant.request.entry if entrant.request is not None else None
-    if not any(node.ene is not None for truth in truths for node in truth.nodes):
-        return "no node has an ENE label; give --ene-csv"
-    if entry is None or not rows:
-        return "the model gave no finite features for a labelled node; see the warnings of its cases"
-    result = cross_validated(
-        np.stack(features),
-        [ene for *_, ene in rows],
-        [who for _, who, *_ in rows],
-        probe=entry.probe,
-        neighbours=entry.neighbours,
-        seed=config.seed,
-    )
-    odds: dict[tuple[str, int], float] = {}
-    if result.probabilities is not None:
-        odds = {(case, value): p for (case, _, value, _), p in zip(rows, result.probabilities, strict=True)}
-    for truth in truths:
-        file = model_files(out, entrant.key, truth.case_id)[0]
-        record = read_record(file)
-        if record is None or record.status != "ok":
-            continue
-        nodes = [replace(n, ene_on_truth=odds.get((truth.case_id, n.value))) for n in record.truth_nodes]
-        write_json(file, replace(record, truth_nodes=tuple(nodes)).to_json())
-    return result.reason
 
 
 def _written(

@@ -11,12 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aiene.benchmark.comparators.adapters import reads_files
-from aiene.benchmark.comparators.protocol import Entrant, ModelFacts
+from aiene.benchmark.comparators.protocol import Entrant, ModelFacts, reads_files
 from aiene.benchmark.comparison import compare_models
-from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
-from aiene.benchmark.counting import RULE, counted_records, labels_that_count, matches_of
-from aiene.benchmark.ene_evaluation import judgement
+from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig, ModelEntry
+from aiene.benchmark.counting import RULE, counted_records, judgement, labels_that_count, matches_of
 from aiene.benchmark.ene_labels import EneTable
 from aiene.benchmark.metrics.detection import detection, froc
 from aiene.benchmark.metrics.records import SEGMENTATION_METRICS
@@ -56,9 +54,9 @@ def results_csv(
 def records_of(out: Path, key: str, truths: Sequence[TruthRecord]) -> Iterator[CaseRecord]:
     """A model's record of each usable case, one at a time."""
     for truth in truths:
-        record = read_record(model_files(out, key, truth.case_id)[0]) if truth.status == "ok" else None
-        if record is not None:
-            yield record
+        if truth.status == "ok":
+            record = read_record(CaseRecord, model_files(out, key, truth.case_id)[0])
+            yield from () if record is None else (record,)
 
 
 def _rows(
@@ -141,14 +139,13 @@ def summary_of(
     facts : when, where and with what it was made.
     """
     usable = [truth for truth in truths if truth.status == "ok"]
-    counted = {
-        entrant.name: (entrant, _counted(config, out, entrant, usable))
-        for entrant in entrants
-        if entrant.facts is not None
-    }
-    models = [
-        model_figures(config, entrant, counted.get(entrant.name, (None, ()))[1]) for entrant in entrants
-    ]
+    counted = {}
+    for entrant in entrants:
+        if entrant.facts is not None:
+            records = {record.case_id: record for record in records_of(out, entrant.key, usable)}
+            kept = counted_records(records, usable, config.iou_threshold, segments=entrant.facts.segments)
+            counted[entrant.name] = entrant, kept
+    models = [model_figures(config, one, counted.get(one.name, (None, ()))[1]) for one in entrants]
     reference = reference_of(config, list(entrants))
     compared = compare_models(config, counted, usable, reference)
     return {
@@ -174,8 +171,8 @@ def _content_sha256(entrant: Entrant, facts: ModelFacts, done: Sequence[CaseReco
     if reads_files(entrant.request.kind):
         return digest(sorted(record.answer_sha256 for record in done))
     asked = entrant.request.entry.model_dump(mode="json", exclude={"source", "name", "revision", "kind"})
-    usual = {name: field.default for name, field in type(entrant.request.entry).model_fields.items()}
-    given = {name: value for name, value in asked.items() if value != _plain(usual[name])}
+    usual = ModelEntry(source="-").model_dump(mode="json")
+    given = {name: value for name, value in asked.items() if value != usual[name]}
     return digest([facts.sha256, given]) if given else facts.sha256
 
 
@@ -183,10 +180,6 @@ def _prompts(entrant: Entrant) -> str:
     """Where the boxes of a prompted model come from: figures of finding nodes mean another thing then."""
     request = entrant.request
     return request.entry.prompts if request is not None and request.kind == "promptable" else "none"
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _settings_that_count(config: BenchmarkConfig, usable: Sequence[TruthRecord]) -> dict[str, Any]:
@@ -201,15 +194,11 @@ def _settings_that_count(config: BenchmarkConfig, usable: Sequence[TruthRecord])
     }
 
 
-def data_sha256(truths: Sequence[TruthRecord]) -> str:
-    """The hash of a data set: of its images, masks and ENE labels, whatever their names and order."""
-    return digest(sorted(truth.content_sha256 for truth in truths))
-
-
 def _data(config: BenchmarkConfig, usable: Sequence[TruthRecord]) -> dict[str, Any]:
     nodes = [node for truth in usable for node in truth.nodes]
     return {
-        "sha256": data_sha256(usable),
+        # of images, masks and ENE labels, whatever their names and order
+        "sha256": digest(sorted(truth.content_sha256 for truth in usable)),
         "settings": _settings_that_count(config, usable),
         "cases": len(usable),
         "patients": len({truth.patient_id for truth in usable}),
@@ -254,14 +243,6 @@ def _ene_facts(table: EneTable, truths: Sequence[TruthRecord]) -> dict[str, Any]
     }
 
 
-def _counted(
-    config: BenchmarkConfig, out: Path, entrant: Entrant, usable: Sequence[TruthRecord]
-) -> tuple[CaseRecord, ...]:
-    records = {record.case_id: record for record in records_of(out, entrant.key, usable)}
-    segments = entrant.facts is not None and entrant.facts.segments
-    return counted_records(records, usable, config.iou_threshold, segments=segments)
-
-
 def model_figures(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseRecord]) -> dict[str, Any]:
     """The figures of one model over its counted cases, as JSON values; other models have no part in them."""
     facts = entrant.facts
@@ -303,8 +284,7 @@ def _segmentation(config: BenchmarkConfig, records: Sequence[CaseRecord], label:
             summarise(
                 [(record.segmentation or {})[label].cohort_value(name) for record in records],
                 patients,
-                resamples=config.resamples,
-                seed=config.seed,
+                **config.bootstrap,
             )
         )
         for name in SEGMENTATION_METRICS
@@ -313,30 +293,28 @@ def _segmentation(config: BenchmarkConfig, records: Sequence[CaseRecord], label:
 
 def _aggregated(config: BenchmarkConfig, records: Sequence[CaseRecord], label: str) -> dict[str, Any]:
     metrics, patients = [(r.segmentation or {})[label] for r in records], [r.patient_id for r in records]
-    return asdict(aggregated_dice_interval(metrics, patients, resamples=config.resamples, seed=config.seed))
+    return asdict(aggregated_dice_interval(metrics, patients, **config.bootstrap))
 
 
 def _detection(config: BenchmarkConfig, records: Sequence[CaseRecord]) -> dict[str, Any]:
     matches, patients = matches_of(records), [record.patient_id for record in records]
-    how = {"resamples": config.resamples, "seed": config.seed}
-    figures = detection(matches, patients, **how)
-    return {"label": GTVN, **asdict(figures), "froc": asdict(froc(matches, patients, **how))}
+    figures = detection(matches, patients, **config.bootstrap)
+    return {"label": GTVN, **asdict(figures), "froc": asdict(froc(matches, patients, **config.bootstrap))}
 
 
 def _resources(config: BenchmarkConfig, records: Sequence[CaseRecord]) -> dict[str, Any]:
-    def over_cases(values: Sequence[float | None], patients: Sequence[str]) -> dict[str, Any]:
-        return asdict(summarise(values, patients, resamples=config.resamples, seed=config.seed))
-
     patients = [record.patient_id for record in records]
-    wall = {step: over_cases([r.seconds.get(step) for r in records], patients) for step in STEPS}
-    wall["total"] = over_cases([sum(r.seconds.values()) for r in records], patients)
-    cpu = {step: over_cases([r.cpu_seconds.get(step) for r in records], patients) for step in STEPS}
-    cpu["total"] = over_cases([sum(r.cpu_seconds.values()) for r in records], patients)
+
+    def by_step(spent: Sequence[dict[str, float]]) -> dict[str, Any]:
+        values = {step: [one.get(step) for one in spent] for step in STEPS}
+        values["total"] = [sum(one.values()) for one in spent]
+        return {step: asdict(summarise(v, patients, **config.bootstrap)) for step, v in values.items()}
+
     rss = [r.peak_rss_mib for r in records if r.peak_rss_mib is not None]
     gpu = [r.peak_gpu_mib for r in records if r.peak_gpu_mib is not None]
     return {
-        "seconds": wall,
-        "cpu_seconds": cpu,
+        "seconds": by_step([record.seconds for record in records]),
+        "cpu_seconds": by_step([record.cpu_seconds for record in records]),
         "inference_repeats": max((r.inference_repeats for r in records), default=None),
         "peak_rss_mib": {"max": max(rss, default=None), "mean": sum(rss) / len(rss) if rss else None},
         "peak_gpu_mib": {"max": max(gpu), "mean": sum(gpu) / len(gpu)} if gpu else None,

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
 from aiene.classify.dualnet import BOX_SIZE, SMALL_SIZE, DualNet, DualNetWidths
-from aiene.errors import ModelError, OutputError
+from aiene.errors import ModelError, OutputError, joined, library_reason, ours, said
 from aiene.geometry.grid import Volume, bounding_box
 from aiene.nodes.node import Node, Score
 
@@ -219,8 +219,12 @@ def _read_widths(file: Path) -> DualNetWidths:
         raise ModelError(file, "cannot be read", _AGAIN) from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(file, f"no classifier's configuration: {where}: {first['msg']}", _AGAIN) from error
+        where = joined(".", first["loc"]) or ours("the file")
+        raise ModelError(
+            file,
+            said("no classifier's configuration: {}: {}", where, library_reason(error, first["msg"])),
+            _AGAIN,
+        ) from error
     return DualNetWidths(**config.widths.model_dump())
 
 
@@ -234,20 +238,22 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
 
 def _check_layers(file: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     if missing := sorted(wanted.keys() - found.keys()):
-        raise ModelError(file, f"layer {missing[0]} is missing", _AGAIN)
+        raise ModelError(file, said("layer {} is missing", missing[0]), _AGAIN)
     if unknown := sorted(found.keys() - wanted.keys()):
-        raise ModelError(file, f"layer {unknown[0]} belongs to another network", _AGAIN)
+        raise ModelError(file, said("layer {} belongs to another network", unknown[0]), _AGAIN)
     for name, tensor in wanted.items():
         shape, kind = found[name].shape, found[name].is_floating_point()
         if shape != tensor.shape or kind != tensor.is_floating_point():
-            problem = f"layer {name} has shape {tuple(shape)} instead of {tuple(tensor.shape)}"
+            problem = said("layer {} has shape {} instead of {}", name, tuple(shape), tuple(tensor.shape))
             raise ModelError(file, problem, _AGAIN)
 
 
 def _check_finite(file: Path, state: dict[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise ModelError(file, f"layer {name} holds values that are not finite", "take other weights")
+            raise ModelError(
+                file, said("layer {} holds values that are not finite", name), "take other weights"
+            )
 
 
 @dataclass(frozen=True, eq=False)

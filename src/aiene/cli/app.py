@@ -7,22 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiene.cli import (
-    benchmark,
-    demo,
-    dicom,
-    doctor,
-    folders,
-    models,
-    report,
-    review,
-    risk,
-    risk_analyse,
-    risk_simulate,
-    risk_validate,
-    run,
-    train,
-)
+from aiene.cli import benchmark, dicom, doctor, folders, models, review, risk, risk_analyse, run, train
 
 app = typer.Typer(
     name="aiene",
@@ -36,9 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(name="run")(run.run)
-app.command(name="demo")(demo.demo)
+app.command(name="demo")(doctor.demo)
 app.add_typer(models.app, name="models")
-app.command(name="report")(report.report)
+app.command(name="report")(folders.report)
 app.add_typer(review.app, name="review")
 app.command(name="export")(folders.export)
 app.command(name="merge")(folders.merge)
@@ -48,8 +33,8 @@ app.command(name="doctor")(doctor.doctor)
 app.command(name="pseudonyms")(folders.pseudonyms)
 app.add_typer(benchmark.app, name="benchmark")
 risk.app.command(name="analyse")(risk_analyse.analyse)
-risk.app.command(name="simulate")(risk_simulate.simulate)
-risk.app.command(name="validate")(risk_validate.validate)
+risk.app.command(name="simulate")(risk.simulate)
+risk.app.command(name="validate")(risk_analyse.validate)
 app.add_typer(risk.app, name="risk")
 app.add_typer(train.app, name="train")
 

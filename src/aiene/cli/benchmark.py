@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,15 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from aiene.cli.console import RESEARCH_ONLY, SchedulerOption, echo, echo_json, stderr_console, user_errors
-from aiene.errors import counted
+from aiene.cli.console import (
+    RESEARCH_ONLY,
+    AsJson,
+    SchedulerOption,
+    echo,
+    echo_json,
+    print_table,
+    stderr_console,
+    user_errors,
+)
+from aiene.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aiene.benchmark.config import BenchmarkConfig
     from aiene.benchmark.leaderboard.entry import Entry
-    from aiene.benchmark.leaderboard.ranks import Board
+    from aiene.benchmark.leaderboard.store import Board
     from aiene.benchmark.run import BenchmarkRun, Step
 
 
@@ -54,7 +62,6 @@ BoardPath = Annotated[
 DataSet = Annotated[
     str | None, typer.Option("--data", help="Show only this data set (first characters of its hash).")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @leaderboard_app.command()
@@ -74,8 +81,7 @@ def show(
 ) -> None:
     """Show the leaderboard in the terminal, and as an HTML page."""
     from aiene.benchmark.leaderboard.page import write_page
-    from aiene.benchmark.leaderboard.ranks import boards, check_metric, newest_only
-    from aiene.benchmark.leaderboard.store import read_board, read_entries
+    from aiene.benchmark.leaderboard.store import boards, check_metric, newest_only, read_board, read_entries
     from aiene.results.atomic import elsewhere
 
     with user_errors():
@@ -98,7 +104,7 @@ def show(
         _print_board(one, metric or [])
     if not standings:
         echo("There are no entries.")
-    stderr_console().print(RESEARCH_ONLY, markup=False, style="bold")
+    stderr_console().print(RESEARCH_ONLY, style="bold")
 
 
 @leaderboard_app.command()
@@ -159,20 +165,18 @@ def _board_json(board: Board) -> dict[str, Any]:
 
 
 def _print_board(board: Board, more: list[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     said = board.settings
     title = f"Data set {board.data_sha256[:12]}, IoU {said['iou_threshold']:g}, prompts {said['prompts']}"
     title += f", ranked by {board.sort} (95 % interval)"
-    table = Table(title=escape(title), caption=RESEARCH_ONLY, caption_style="bold")
+    table = Table(title=title, caption=RESEARCH_ONLY, caption_style="bold")
     chosen = list(dict.fromkeys([board.sort, *more, *board.metrics]))[: max(3, 1 + len(more))]
     for name in ("", "model", *chosen, "cases", "model hash", "version", "site", "created"):
-        table.add_column(escape(name), justify="right" if name in ("", "cases", *chosen) else "left")
+        table.add_column(name, justify="right" if name in ("", "cases", *chosen) else "left")
     for place in board.places:
-        table.add_row(*(escape(text) for text in _place_cells(place.rank, place.entry, chosen)))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+        table.add_row(*_place_cells(place.rank, place.entry, chosen))
+    print_table(table, width=140)
 
 
 def _place_cells(rank: int | None, entry: Entry, metrics: list[str]) -> list[str]:
@@ -347,7 +351,6 @@ def configuration(config_file: Path | None, given: dict[str, Any]) -> BenchmarkC
     from pydantic import ValidationError
 
     from aiene.benchmark.config import BenchmarkConfig, ModelEntry, read_config
-    from aiene.errors import UsageError
     from aiene.results.reviews import reviewed_masks
 
     base = BenchmarkConfig() if config_file is None else read_config(config_file)
@@ -374,7 +377,6 @@ def configuration(config_file: Path | None, given: dict[str, Any]) -> BenchmarkC
 
 
 def _named_folders(words: Sequence[str]) -> dict[str, Path]:
-    from aiene.errors import UsageError
     from aiene.results.reviews import reviewed_masks
 
     folders: dict[str, Path] = {}
@@ -400,14 +402,12 @@ def _add_to_board(console: Console, run: BenchmarkRun, board: Path, site: str) -
 
 
 def _tell_step(console: Console, step: Step) -> None:
-    from rich.markup import escape
-
     what = step.model or "ground truth"
     said = "already done" if step.reused else step.status
     if step.status == "failed":
         said = f"failed: {step.reason}"
     style = "red" if step.status == "failed" else None
-    console.print(escape(f"{what} [{step.number}/{step.total}] {step.case_id}: {said}"), style=style)
+    console.print(f"{what} [{step.number}/{step.total}] {step.case_id}: {said}", style=style)
 
 
 def _tell_end(console: Console, run: BenchmarkRun, report: Path | None, as_json: bool) -> None:
@@ -415,28 +415,27 @@ def _tell_end(console: Console, run: BenchmarkRun, report: Path | None, as_json:
     for name in ("images_without_mask", "masks_without_image"):
         if pairing[name]:
             listed = ", ".join(pairing[name])
-            console.print(f"{name.replace('_', ' ')}: {listed}", markup=False, style="yellow")
+            console.print(f"{name.replace('_', ' ')}: {listed}", style="yellow")
     for refused in pairing["refused"]:
-        console.print(f"{refused['case_id']}: {refused['reason']}", markup=False, style="red")
+        console.print(f"{refused['case_id']}: {refused['reason']}", style="red")
     for unmatched in (run.summary["ene_csv"] or {}).get("unmatched", []):
         said = f"ENE file, row {unmatched['row']}: {unmatched['reason']}"
-        console.print(said, markup=False, style="yellow")
+        console.print(said, style="yellow")
     for model in run.summary["models"]:
         if model["status"] == "failed":
-            console.print(f"{model['name']}: {model['reason']}", markup=False, style="red")
+            console.print(f"{model['name']}: {model['reason']}", style="red")
     for path in (run.results_file, run.summary_file, report):
         if path is not None and path.is_file():
-            console.print(str(path), markup=False)
+            console.print(str(path))
     if as_json:
         echo_json(run.summary)
     else:
         _print_table(run.summary)
-    console.print(RESEARCH_ONLY, markup=False, style="bold")
+    console.print(RESEARCH_ONLY, style="bold")
 
 
 def _print_table(summary: dict[str, Any]) -> None:
     """The models in a few figures, on stdout."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -470,7 +469,7 @@ def _print_table(summary: dict[str, Any]) -> None:
             _figure(track.get("auc_clustered")),
             _figure(model["resources"]["seconds"]["total"]["median"], digits=1, interval=False),
         )
-    Console(width=None if Console().is_terminal else 120).print(table)
+    print_table(table, width=120)
 
 
 def _figure(estimate: dict[str, Any] | None, *, digits: int = 2, interval: bool = True) -> str:

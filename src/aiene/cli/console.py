@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -22,6 +22,7 @@ from aiene.report import document
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from aiene.cohort import Progress, RunSummary
     from aiene.export.run import ExportProgress
@@ -82,6 +83,15 @@ def _noting_interrupts(stops: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")]
+DeviceOption = Annotated[
+    str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+]
+IdPatternOption = Annotated[
+    str | None,
+    typer.Option("--id-pattern", help="Regular expression that finds the patient id in a case id."),
+]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(
@@ -112,7 +122,14 @@ def stderr_console() -> Console:
             shown = (visible(o, keep="\n\t") if isinstance(o, str) else o for o in objects)
             super().print(*shown, **options)
 
-    return Visible(file=sys.stderr, highlight=False, soft_wrap=True)
+    return Visible(file=sys.stderr, highlight=False, soft_wrap=True, markup=False)
+
+
+def print_table(table: Table, *, width: int) -> None:
+    """A table on stdout, its texts as they are; `width` where that is no terminal."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else width, markup=False).print(table)
 
 
 class RunProgress:
@@ -201,24 +218,24 @@ def case_line(step: Progress) -> str:
 
 def tell_case(console: Console, step: Progress, pace: str = "") -> None:
     """One line for a case that is done, and one for each of its warnings."""
-    from rich.markup import escape
-
-    result = step.result
     line = f"{case_line(step)}  [{pace}]" if pace else case_line(step)
-    console.print(escape(line), style="red" if result.status == "failed" else None)
-    for warning in result.warnings:
-        console.print(escape(f"    warning: {warning}"), style="yellow")
+    _tell_line(console, line, step.result.status == "failed", step.result.warnings)
+
+
+def _tell_line(console: Console, line: str, failed: bool, warnings: Sequence[str]) -> None:
+    console.print(line, markup=False, style="red" if failed else None)
+    for warning in warnings:
+        console.print(f"    warning: {warning}", markup=False, style="yellow")
 
 
 def print_nodes(summary: RunSummary) -> None:
     """The nodes of a run as a table on stdout, with what it is and is not."""
-    from rich.console import Console
     from rich.table import Table
 
     title = f"Lymph nodes and their probability of extranodal extension: {summary.rule.sentence}"
     table = Table(title=title, caption=f"{summary.notice} {RESEARCH_ONLY}", caption_style="bold red")
-    for name, justify in _COLUMNS:
-        table.add_column(name, justify=justify)
+    for name in _COLUMNS:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left")
     for result in summary.results:
         for node in result.nodes:
             verdict = {1: "yes", 0: "no", None: "-"}[node.ene_classification]
@@ -232,25 +249,11 @@ def print_nodes(summary: RunSummary) -> None:
             table.add_row(result.case_id, node.name, node.side, volume, *axes, pos, ene, verdict)
         if not result.nodes:
             table.add_row(result.case_id, result.status, *[""] * (len(_COLUMNS) - 2))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    print_table(table, width=110)
 
 
-_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
-    ("case", "left"),
-    ("name", "left"),
-    ("side", "left"),
-    ("volume mm3", "right"),
-    ("short mm", "right"),
-    ("long mm", "right"),
-    ("pos", "right"),
-    ("ene", "right"),
-    ("AI-ENE", "left"),
-)
-
-
-# How far the search through an input is, as a bar on stderr that goes away at the end.
-
-
+_NUMBERS = ("volume mm3", "short mm", "long mm", "pos", "ene")
+_COLUMNS = ("case", "name", "side", *_NUMBERS, "AI-ENE")
 _EVERY = 50  # files between two looks at the clock: a search looks at some thousand a second
 
 
@@ -271,9 +274,6 @@ def search_bar() -> Iterator[Callable[[int, int], None]]:
                 bar.stop()  # what follows writes to the same terminal
 
         yield show
-
-
-# A log beside the screen.
 
 
 @contextmanager
@@ -322,13 +322,12 @@ def device_of(gpu: str) -> str:
 
 def tell_row(console: Console, step: ExportProgress) -> None:
     """One line for a case that is done, and one for each of its warnings."""
-    from rich.markup import escape
-
     row = step.row
     found = f"{counted(len(row.files), 'object')} ({row.seconds:.1f} s)" if row.status == "ok" else row.reason
-    console.print(
-        escape(f"[{step.number}/{step.total}] {row.case_id}: {row.status}, {found}"),
-        style="red" if row.status == "failed" else None,
-    )
-    for warning in row.warnings:
-        console.print(escape(f"    warning: {warning}"), style="yellow")
+    line = f"[{step.number}/{step.total}] {row.case_id}: {row.status}, {found}"
+    _tell_line(console, line, row.status == "failed", row.warnings)
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """`2 ok, 1 failed`, without those of which there are none."""
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)

@@ -85,8 +85,8 @@ def _run(words: argparse.Namespace) -> int:
             on_case=partial(tell_case, console),
         )
     for name, path in summary.tables.items():
-        console.print(f"{name}: {path}", markup=False)
-    console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+        console.print(f"{name}: {path}")
+    console.print(f"{summary.notice} {RESEARCH_ONLY}", style="bold")
     return summary.exit_code
 
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, user_errors
+from aiene.cli.console import (
+    RESEARCH_ONLY,
+    AsJson,
+    echo,
+    echo_json,
+    print_table,
+    stderr_console,
+    tally,
+    user_errors,
+)
 from aiene.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -21,7 +30,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -69,7 +77,7 @@ def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
     console = stderr_console()
 
     def ready(where: str) -> None:
-        console.print(f"listening as {where}; results in {settings.store}. {RESEARCH_ONLY}", markup=False)
+        console.print(f"listening as {where}; results in {settings.store}. {RESEARCH_ONLY}")
 
     try:
         Service(settings, work=_work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
@@ -118,7 +126,7 @@ def push(
             _title(ae_title, settings),
             tries=tries,
             commitment=wanted,
-            on_pause=lambda reason, s: console.print(f"{reason} Trying again in {s:.0f} s.", markup=False),
+            on_pause=lambda reason, s: console.print(f"{reason} Trying again in {s:.0f} s."),
         )
     _tell_push(summary, as_json)
     raise typer.Exit(summary.exit_code)
@@ -128,11 +136,9 @@ def _tell_push(summary: PushSummary, as_json: bool) -> None:
     console = stderr_console()
     for delivery in summary.deliveries:
         if delivery.reason:
-            console.print(f"{delivery.object.kind}: {delivery.status}: {delivery.reason}", markup=False)
-    said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(
-        f"{counted(len(summary.deliveries), 'object')}: {said or 'none'}. {summary.commitment}", markup=False
-    )
+            console.print(f"{delivery.object.kind}: {delivery.status}: {delivery.reason}")
+    said = tally(summary.counts)
+    console.print(f"{counted(len(summary.deliveries), 'object')}: {said or 'none'}. {summary.commitment}")
     if as_json:
         echo_json(summary.to_json())
 
@@ -182,15 +188,14 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Retrieve CT series from an archive into a folder; existing series are not retrieved again."""
-    from aiene.pacs.archive import archive_of
     from aiene.pacs.config import parse_peer
-    from aiene.pacs.pull import Choice, query, read_list
+    from aiene.pacs.pull import Choice, archive_of, query, read_list
     from aiene.pacs.pull import pull as pull_series
 
     console = stderr_console()
 
     def tell(row: PulledRow) -> None:
-        console.print(f"{row.wanted}: {row.status} {row.folder} {row.reason}".rstrip(), markup=False)
+        console.print(f"{row.wanted}: {row.status} {row.folder} {row.reason}".rstrip())
 
     with user_errors("aiene dicom pull"):
         settings = _settings(config)
@@ -201,8 +206,8 @@ def pull(
         back = None if port is None else (host, port)
         with archive_of(parse_peer(source, settings), _title(ae_title, settings), by, back) as archive:
             summary = pull_series(archive, wanted, out, choice, on_row=tell)
-    said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{len(summary.rows)} series and queries: {said}. In {out}", markup=False)
+    said = tally(summary.counts)
+    console.print(f"{len(summary.rows)} series and queries: {said}. In {out}")
     if as_json:
         echo_json(summary.to_json())
     raise typer.Exit(summary.exit_code)
@@ -227,7 +232,6 @@ def status(
     if as_json:
         echo_json(told)
     else:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(title=", ".join(f"{count} {state}" for state, count in told["counts"].items()))
@@ -235,7 +239,7 @@ def status(
             table.add_column(name)
         for row in told["studies"]:
             table.add_row(*(str(row[name]) for name in COLUMNS))
-        Console(width=None if typer.get_text_stream("stdout").isatty() else 200).print(table, markup=False)
+        print_table(table, width=200)
     raise typer.Exit(int(told["counts"]["failed"] > 0))
 
 

@@ -1,18 +1,20 @@
-"""`aiene doctor`: what is wrong with this install or site, and how to mend it."""
+"""`aiene doctor` and `aiene demo`: what is wrong with this install or site; two phantoms through the road."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiene.cli.console import echo, echo_json, stderr_console, user_errors
+from aiene.cli.console import AsJson, echo, echo_json, print_nodes, stderr_console, tell_case, user_errors
+from aiene.cli.folders import write_report
 
 if TYPE_CHECKING:
-    from aiene.doctor.finding import Check, Finding
+    from aiene.cohort import Progress, RunSummary
+    from aiene.doctor.machine import Check, Finding
     from aiene.pacs.config import Peer
 
 
@@ -42,11 +44,11 @@ def doctor(
             help="Also write the findings to a ZIP file that you can attach to a bug report.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check this installation (or site), and say how to fix what is wrong; exit code 1 if something is."""
     from aiene.doctor import machine
-    from aiene.doctor.finding import Finding, examine
+    from aiene.doctor.machine import Finding, examine
     from aiene.pacs.config import parse_peer, read_config
 
     console = stderr_console()
@@ -81,7 +83,7 @@ def doctor(
             from aiene.doctor.report import write_report
 
             names = write_report(bundle, found, settings)
-            console.print(f"{bundle.name}: {', '.join(names)}. Look at it before you send it.", markup=False)
+            console.print(f"{bundle.name}: {', '.join(names)}. Look at it before you send it.")
     if as_json:
         echo_json(found.to_json())
     raise typer.Exit(found.exit_code)
@@ -97,3 +99,59 @@ def _peer(wanted: Peer, title: str, store: bool) -> Iterator[Finding]:
     from aiene.doctor.peer import peer
 
     return peer(wanted, title, store=store)
+
+
+SEEDS = {"phantom-dicom": 900_001, "phantom-nifti": 900_002}
+"""Seeds of the two patients; never used in training."""
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the phantoms and their results.")
+    ] = Path("aiene-demo"),
+    jobs: Annotated[
+        int | None, typer.Option(help="Cases to prepare in parallel (default: one per core).")
+    ] = None,
+) -> None:
+    """Make two synthetic patients (a DICOM series and a NIfTI file) and run them with the included model."""
+    console = stderr_console()
+
+    with user_errors():
+        console.print("Making two phantom patients ...")
+        summary = _run(out, jobs=jobs, on_case=partial(tell_case, console))
+        console.print("Drawing their pages ...")
+        write_report(out / "results", jobs=jobs)
+    print_nodes(summary)
+    console.print(f"Tables and masks on the phantoms' own grids: {out / 'results'}")
+    console.print(f"Open in a browser: {(out / 'results' / 'report.html').resolve()}")
+    raise typer.Exit(summary.exit_code)
+
+
+def _run(out: Path, *, jobs: int | None, on_case: Callable[[Progress], None]) -> RunSummary:
+    """Make the phantoms in `out/phantoms` and run them into `out/results`.
+
+    The true label maps lie beside, in `out/truth`, for who wants to compare.
+
+    Raises
+    ------
+    OutputError : nothing can be written there.
+    UsageError : files of the user's are in the way there.
+    """
+    from aiene.cohort import run_cohort  # torch is loaded here, not by --help
+    from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
+    from aiene.results.atomic import writing
+    from aiene.results.nifti import write_nifti
+    from aiene.results.ownership import Owned
+
+    phantoms, truth = out / "phantoms", out / "truth"
+    for folder in (phantoms, truth):
+        Owned(out).claim(folder.name)
+    for case_id, seed in SEEDS.items():
+        phantom = make_phantom(seed, PhantomSettings())
+        write_nifti(phantom.labels, truth / f"{case_id}.nii.gz")
+        if case_id.endswith("dicom"):
+            with writing(phantoms):
+                write_dicom_series(phantom.ct, phantoms / case_id, name=case_id)
+        else:
+            write_nifti(phantom.ct, phantoms / f"{case_id}.nii.gz")
+    return run_cohort(phantoms, out / "results", jobs=jobs, overwrite=True, on_case=on_case)

@@ -1,7 +1,7 @@
-"""Commands on the folders of runs: `aiene retable`, `merge`, `export` and `pseudonyms`.
+"""Commands on the folders of runs: `aiene report`, `retable`, `merge`, `export` and `pseudonyms`.
 
-They tell another threshold, put parts together, write DICOM objects, and lead back from pseudonyms for the
-owner of the key.
+They draw pages, tell another threshold, put parts together, write DICOM objects, and lead back from
+pseudonyms for the owner of the key.
 """
 
 from __future__ import annotations
@@ -13,16 +13,86 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, echo, echo_json, stderr_console, tell_row, user_errors
+from aiene.cli.console import (
+    RESEARCH_ONLY,
+    AsJson,
+    IdPatternOption,
+    RunFolder,
+    echo,
+    echo_json,
+    stderr_console,
+    tally,
+    tell_row,
+    user_errors,
+)
 from aiene.csv_tables import rows_bytes
-from aiene.errors import counted
+from aiene.errors import InputError, UsageError, counted
 
 if TYPE_CHECKING:
     from aiene.export.run import ExportSummary
+    from aiene.viewer.run import ReportSummary
+
+
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", help="Folder of the CTs, if they were moved or the run was pseudonymised."),
+]
+ClinicalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--clinical", help="Table from aiene risk stratify, to show the risk group of each patient."
+    ),
+]
+
+
+def report(
+    out: RunFolder,
+    images: ImagesOption = None,
+    clinical: ClinicalOption = None,
+    id_pattern: IdPatternOption = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes (default: one per core).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a page for each patient and one for the cohort, to open in a browser (no server or network)."""
+    with user_errors():
+        summary = write_report(out, images=images, clinical=clinical, id_pattern=id_pattern, jobs=jobs)
+    if as_json:
+        pages = {card.result.case_id: card.href for card in summary.cards}
+        shown = {card.result.case_id: list(card.problems) for card in summary.cards if card.problems}
+        echo_json({"cohort": str(summary.cohort), "pages": pages, "problems": shown, "notice": RESEARCH_ONLY})
+
+
+def write_report(
+    out: Path,
+    *,
+    images: Path | None = None,
+    clinical: Path | None = None,
+    id_pattern: str | None = None,
+    jobs: int | None = None,
+    shown: str = "",
+) -> ReportSummary:
+    """Write the pages, and say where they are and what they cannot show.
+
+    Parameters
+    ----------
+    shown : how the folder is called on the screen, where its whole path may name a patient.
+    """
+    from aiene.viewer.run import PAGE, report_run
+
+    console = stderr_console()
+    summary = report_run(out, images=images, clinical=clinical, id_pattern=id_pattern, jobs=jobs)
+    if summary.unseen:
+        first = next(line for card in summary.cards for line in card.problems)
+        console.print(f"{counted(summary.unseen, 'page')} cannot show everything: {first}", style="yellow")
+    where = Path(shown or out) / PAGE
+    console.print(f"Report of {counted(len(summary.cards), 'patient')}, to open in a browser: {where}")
+    return summary
 
 
 def retable(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
+    out: RunFolder,
     ene_threshold: Annotated[
         float | None,
         typer.Option(help="New ENE threshold: a node counts if `ene` is over it (default: as in the run)."),
@@ -37,10 +107,9 @@ def retable(
         Path | None,
         typer.Option("-o", "--out", help="Folder for the tables (default: OUT/ene-threshold-T)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count the nodes of a run again at another threshold and write new tables; no network runs."""
-    from aiene.errors import UsageError
     from aiene.finished_runs import retable as make
 
     with user_errors():
@@ -65,7 +134,7 @@ def retable(
     for key, words in told.items():
         echo(f"{words}: {counts['before'][key]} in the run, {counts['after'][key]} now")
     echo(f"Tables: {made.tables['cases'].parent}")
-    stderr_console().print(f"{made.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    stderr_console().print(f"{made.notice} {RESEARCH_ONLY}", style="bold")
 
 
 def merge(
@@ -73,7 +142,7 @@ def merge(
         list[Path], typer.Argument(metavar="OUT...", help="Folders that the parts of one run filled.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="New folder for the whole run.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put the parts of a run (--num-parts) into one folder with one set of tables; say what is missing."""
     from aiene.finished_runs import merge as make
@@ -102,7 +171,7 @@ def merge(
         parts_absent = ", ".join(str(part) for part in merged.absent)
         echo(f"no folder of --part-id {parts_absent} was named.", err=True)
     echo(f"Tables: {out}")
-    stderr_console().print(f"{merged.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    stderr_console().print(f"{merged.notice} {RESEARCH_ONLY}", style="bold")
     raise typer.Exit(merged.exit_code)
 
 
@@ -110,7 +179,7 @@ _USUAL = ["dicom-seg", "dicom-sr", "rtstruct", "secondary-capture"]
 
 
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
+    out: RunFolder,
     to: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,7 +205,7 @@ def export(
         typer.Option("--reviewed", help="Export only what a reader accepted or corrected (aiene review)."),
     ] = False,
     reader: Annotated[str | None, typer.Option(help="Name of the reader, if there are several.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the results of a run as DICOM objects that reference the source images."""
     from aiene.export.run import export_run
@@ -152,9 +221,9 @@ def export(
             reviewed=reviewed,
             reader=reader,
         )
-    said = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    console.print(f"{counted(len(summary.rows), 'case')}: {said or 'none'}. Objects in {out}", markup=False)
-    console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    said = tally(summary.counts)
+    console.print(f"{counted(len(summary.rows), 'case')}: {said or 'none'}. Objects in {out}")
+    console.print(f"{summary.notice} {RESEARCH_ONLY}", style="bold")
     if as_json:
         echo_json(_as_json(summary))
     raise typer.Exit(summary.exit_code)
@@ -197,7 +266,7 @@ def pseudonyms(
     with user_errors():
         key, warnings = read_key(keyfile)
         for warning in warnings:
-            console.print(f"warning: {warning}", markup=False, style="yellow")
+            console.print(f"warning: {warning}", style="yellow")
         table = all_pseudonyms(key, _case_ids(source, column))
     if as_json:
         echo_json(table)
@@ -216,8 +285,6 @@ def _case_ids(source: Path, column: str) -> list[str]:
 
 
 def _column(table: Path, column: str) -> list[str]:
-    from aiene.errors import InputError
-
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from aiene.cli.console import echo, echo_json, user_errors
+from aiene.cli.console import AsJson, echo, echo_json, user_errors
+from aiene.errors import UsageError
 
 app = typer.Typer(help="List, show, verify, import and export model bundles.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a bundle.")]
 
 
@@ -63,7 +63,7 @@ def verify(name: Name, as_json: AsJson = False) -> None:
 
     from aiene.models.bundle import find_bundle, verify_bundle
     from aiene.pipeline import load_networks
-    from aiene.preprocess.template import load_preparation
+    from aiene.preprocess.preprocess import load_preparation
 
     with user_errors():
         bundle = find_bundle(name)
@@ -150,7 +150,6 @@ def import_model(
     as_json: AsJson = False,
 ) -> None:
     """Make a bundle from a trained segmenter (nnU-Net v1 or v2), a Keras .h5 and a template, and check it."""
-    from aiene.errors import UsageError
     from aiene.models.bundle import find_bundle
     from aiene.models.importers.bundle import Choices, import_bundle, import_into
 
@@ -202,7 +201,6 @@ def import_model(
 
 
 def _import_whole(name: str, source: str, out: Path | None, as_json: bool, *, alone: bool) -> None:
-    from aiene.errors import UsageError
     from aiene.models.bundle import import_from_hub
 
     with user_errors():
@@ -238,8 +236,6 @@ def export_model(
 
 def _folds(words: str) -> tuple[int | Literal["all"], ...]:
     """`0,2` or `all`."""
-    from aiene.errors import UsageError
-
     found: list[int | Literal["all"]] = []
     for word in (w.strip() for w in words.split(",")):
         if word != "all" and not (word.isascii() and word.isdecimal()):

@@ -9,9 +9,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from aiene.cli.console import RESEARCH_ONLY, echo_json, stderr_console, user_errors
-from aiene.cli.report import ClinicalOption, IdPatternOption, ImagesOption
-from aiene.errors import counted
+from aiene.cli.console import (
+    RESEARCH_ONLY,
+    AsJson,
+    DeviceOption,
+    IdPatternOption,
+    RunFolder,
+    echo_json,
+    stderr_console,
+    user_errors,
+)
+from aiene.cli.folders import ClinicalOption, ImagesOption
+from aiene.errors import UsageError, counted, need
 
 
 class _Group(TyperGroup):
@@ -34,7 +43,7 @@ PORT = 8432
 
 @app.command()
 def start(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The results folder of aiene run.")],
+    out: RunFolder,
     reader: Annotated[
         str, typer.Option(help="Your name as a reader; each reader sees only their own work.")
     ] = "reader",
@@ -50,16 +59,12 @@ def start(
     ] = "127.0.0.1",
     certfile: Annotated[Path | None, typer.Option(help="TLS certificate for --host.")] = None,
     keyfile: Annotated[Path | None, typer.Option(help="Private key of the certificate.")] = None,
-    device: Annotated[
-        str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: DeviceOption = "auto",
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Only print the address; do not open a browser.")
     ] = False,
 ) -> None:
     """Start the review of a run on this computer, and open it in the browser."""
-    from aiene.errors import UsageError
-
     with user_errors():
         local = host in ("127.0.0.1", "localhost", "::1")
         if not local and (certfile is None or keyfile is None):
@@ -88,7 +93,7 @@ def agreement(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="The results folder of a run that was reviewed.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the readers of a run with each other and with the model; a page and a table."""
     from dataclasses import asdict
@@ -98,7 +103,7 @@ def agreement(
     with user_errors():
         found = compared.agreement(out)
         page = compared.write_agreement(out, found)
-    stderr_console().print(f"Agreement of {len(found)} pairs: {page}", markup=False)
+    stderr_console().print(f"Agreement of {len(found)} pairs: {page}")
     if as_json:
         echo_json({"pairs": [asdict(pair) for pair in found], "page": str(page), "notice": RESEARCH_ONLY})
 
@@ -118,7 +123,6 @@ def _serve(
     import secrets
     import webbrowser
 
-    from aiene.errors import need
     from aiene.review.server import make_app
     from aiene.review.session import Review
     from aiene.viewer.risk_groups import read_risk_groups
@@ -137,9 +141,9 @@ def _serve(
     scheme = "https" if certfile else "http"
     shown = f"[{host}]" if ":" in host else host
     url = f"{scheme}://{shown}:{port}/?token={token}"
-    console.print(f"Review of {counted(len(review.results), 'case')} by {reader}: {url}", markup=False)
-    console.print(f"Ctrl-C ends it; all that was saved is in {out / 'review' / reader}", markup=False)
-    console.print(f"{review.run.maker.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+    console.print(f"Review of {counted(len(review.results), 'case')} by {reader}: {url}")
+    console.print(f"Ctrl-C ends it; all that was saved is in {out / 'review' / reader}")
+    console.print(f"{review.run.maker.notice} {RESEARCH_ONLY}", style="bold")
     if not no_browser:
         webbrowser.open(url)
     uvicorn.run(
@@ -158,8 +162,6 @@ def _check_certificate(certfile: Path, keyfile: Path) -> None:
     """Refuse what the server could not use; a key with a password would make it wait for somebody to type."""
     import ssl
 
-    from aiene.errors import UsageError
-
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certfile, keyfile, password="")
     except OSError as error:
@@ -171,8 +173,6 @@ def _check_certificate(certfile: Path, keyfile: Path) -> None:
 
 
 def _check_port(host: str, port: int) -> None:
-    from aiene.errors import UsageError
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, echo, stderr_console
+from aiene.cli.console import RESEARCH_ONLY, echo, print_table, stderr_console
 from aiene.cli.console import echo_json as echo_any_json
-from aiene.errors import counted
+from aiene.errors import UsageError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,15 +162,10 @@ AiEneOption = Annotated[
 ReviewedOption = Annotated[
     bool, typer.Option("--reviewed", help="Use the counts of --ai-ene OUT as corrected by a reader.")
 ]
-IdPatternOption = Annotated[
-    str | None,
-    typer.Option("--id-pattern", help="Regular expression that finds the patient id in a case id."),
-]
 SchemeOption = Annotated[str, typer.Option(help="Scheme file, or the name of an included scheme.")]
 RtogOption = Annotated[
     Literal["fakhry2019", "ang2010"], typer.Option(help="Published definition of the RTOG-0129 groups.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 SIMULATED = "SIMULATED: the AI-ENE counts of this table are not real."
 
@@ -187,7 +182,7 @@ def read(table: Path, reading: Reading) -> Imported:
     site = reading.default_site
     imported = import_table(table, name, reading.mapping, reading.lenient, options=options, default_site=site)
     for note in imported.notes:
-        stderr_console().print(f"note: {note}", markup=False)
+        stderr_console().print(f"note: {note}")
     tell_warnings(imported.warnings)
     return imported
 
@@ -196,7 +191,6 @@ def join(
     imported: Imported, ai_ene: Path | None, id_pattern: str | None
 ) -> tuple[pd.DataFrame, Joined | None]:
     """The table with the run's counts, where a run is named; both lists of those without partner are told."""
-    from aiene.errors import UsageError
     from aiene.risk.join import join_ai_ene
 
     if ai_ene is None:
@@ -213,7 +207,6 @@ def join(
 
 def counts_of(ai_ene: Path | None, reviewed: bool) -> Path | None:
     """The run's own counts, or those of its review; the folder of a reader names one of several."""
-    from aiene.errors import UsageError
     from aiene.results.reviews import one_reader
 
     if not reviewed:
@@ -227,7 +220,7 @@ def tell_warnings(warnings: Sequence[str]) -> None:
     """One line for each."""
     console = stderr_console()
     for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
@@ -235,18 +228,18 @@ def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
     from aiene.risk.table.values import listed
 
     console = stderr_console()
-    console.print(f"{counted(joined.matched, 'patient')} matched with the run", markup=False)
+    console.print(f"{counted(joined.matched, 'patient')} matched with the run")
     for ids, where in ((joined.only_table, "only in the table"), (joined.only_ai, "only in the run")):
         if ids:
-            console.print(f"{len(ids)} {where}: {listed(ids, shown=shown)}", style="yellow", markup=False)
+            console.print(f"{len(ids)} {where}: {listed(ids, shown=shown)}", style="yellow")
 
 
 def tell_end(table: pd.DataFrame) -> None:
     """That counts are simulated, if so, and what the software is not."""
     console = stderr_console()
     if simulated(table):
-        console.print(SIMULATED, style="bold red", markup=False)
-    console.print(RESEARCH_ONLY, style="bold", markup=False)
+        console.print(SIMULATED, style="bold red")
+    console.print(RESEARCH_ONLY, style="bold")
 
 
 def simulated(table: pd.DataFrame) -> bool:
@@ -256,9 +249,6 @@ def simulated(table: pd.DataFrame) -> bool:
 
 def print_preview(lines: Sequence[PreviewLine]) -> None:
     """What was understood, column by column, on stdout."""
-    import sys
-
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="What was understood", caption=RESEARCH_ONLY)
@@ -269,7 +259,7 @@ def print_preview(lines: Sequence[PreviewLine]) -> None:
         table.add_row(
             line.column, line.source, line.understood, str(line.n_known), str(line.n_missing), codes
         )
-    Console(width=None if sys.stdout.isatty() else 150, markup=False).print(table)
+    print_table(table, width=150)
 
 
 def counts(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -297,7 +287,7 @@ def write_with_record(table: pd.DataFrame, out: Path, record: dict[str, Any]) ->
         record = {"SIMULATED": SIMULATED, **record}
     document = {"research_only": RESEARCH_ONLY, "aiene": version("aiene"), **record}
     beside = ownership.write_with_record(out, table_bytes(table, out), document)
-    stderr_console().print(f"table written: {out}; how it was made: {beside.name}", markup=False)
+    stderr_console().print(f"table written: {out}; how it was made: {beside.name}")
 
 
 def echo_json(content: dict[str, Any]) -> None:
@@ -310,7 +300,7 @@ def progress() -> Iterator[Callable[[Progress], None]]:
     """What the analysis does: a bar on a terminal, else a line every some seconds."""
     console = stderr_console()
     if not console.is_terminal:
-        yield lines_of_progress(lambda line: console.print(line, markup=False))
+        yield lines_of_progress(console.print)
         return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -357,12 +347,11 @@ def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> Non
     """Warnings, what was not done, and where the report is."""
     console = stderr_console()
     for warning in made.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow")
     for skipped in made.skipped:
-        console.print(f"not done: {skipped.what}: {skipped.reason}", markup=False)
+        console.print(f"not done: {skipped.what}: {skipped.reason}")
     console.print(
-        f"{counted(len(made.tables), 'table')} and {counted(len(made.figures), 'figure')}; report in {out}",
-        markup=False,
+        f"{counted(len(made.tables), 'table')} and {counted(len(made.figures), 'figure')}; report in {out}"
     )
     if as_json:
         echo_json(

@@ -11,14 +11,17 @@ import typer
 
 from aiene.cli.console import (
     RESEARCH_ONLY,
+    AsJson,
+    DeviceOption,
     RunProgress,
     echo,
     echo_json,
     stderr_console,
+    tally,
     user_errors,
 )
-from aiene.cli.report import ClinicalOption, write_report
-from aiene.errors import counted
+from aiene.cli.folders import ClinicalOption, write_report
+from aiene.errors import UsageError, counted, file_name, need, said, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,9 +68,7 @@ def run(
         ),
     ] = "auto",
     model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "default",
-    device: Annotated[
-        str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: DeviceOption = "auto",
     gpu: Annotated[
         str | None, typer.Option(hidden=True, help="Same as --device: cpu, auto or the number of a GPU.")
     ] = None,
@@ -201,12 +202,12 @@ def run(
     list_only: Annotated[
         bool, typer.Option("--list", help="List what would be run and what is left out, and exit.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the lymph nodes of every CT and estimate their probability of extranodal extension."""
     from aiene.cli.console import device_of, logging_to, search_bar
     from aiene.cohort import Selection, run_cohort  # torch is loaded here, not by --help
-    from aiene.errors import UsageError
+    from aiene.deidentify import Disguised, Plain
     from aiene.object_store import at_home, is_url
 
     chosen = Selection(input_format, series, limit, num_parts, part_id, affine, id_from, timepoint)
@@ -221,10 +222,11 @@ def run(
             return
         if target is None:
             raise UsageError("no folder for the results; name one with -o.")
-        kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
+        key = None if pseudonymise is None else _key(pseudonymise, Path(target), console)
+        with (Plain() if key is None else Disguised(key)).errors():
+            kinds = _dicom_kinds(dicom_out, to, source_dicom, chosen)
         if clinical is not None and not report:
             raise UsageError("--clinical is only for the pages; add --report.")
-        key = None if pseudonymise is None else _key(pseudonymise, Path(target), console)
         telling = RunProgress(console, quiet=quiet, verbose=verbose)
         with at_home(place, target) as (source, results):
             out = results.folder
@@ -276,7 +278,6 @@ def run(
 def _key(file: Path, out: Path, console: Console) -> Key:
     """The key of the pseudonyms, with what its owner should look at said."""
     from aiene.deidentify import read_key
-    from aiene.errors import UsageError
 
     key, warnings = read_key(file)
     if out.resolve() in file.resolve().parents:
@@ -285,7 +286,7 @@ def _key(file: Path, out: Path, console: Console) -> Key:
             "put it elsewhere."
         )
     for warning in warnings:
-        console.print(f"warning: {warning}", markup=False, style="yellow")
+        console.print(f"warning: {warning}", style="yellow")
     return key
 
 
@@ -293,17 +294,13 @@ def _dicom_kinds(
     wanted: bool, words: list[str] | None, source_dicom: Path | None, chosen: Selection
 ) -> tuple[str, ...]:
     """The DICOM objects to write after the run, checked before it begins; none where not asked for."""
-    from aiene.errors import UsageError
-
     if not wanted and not words:
         if source_dicom is not None:
             raise UsageError("--source-dicom is only for DICOM objects; add --dicom-out.")
         return ()
     if source_dicom is not None and not source_dicom.exists():
-        raise UsageError(
-            f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
-        )
-    from aiene.errors import need
+        template = "--source-dicom {}: no such folder; name that of the source series."
+        raise UsageError(said(template, file_name(source_dicom)))
     from aiene.export.run import parse_kinds
 
     if chosen.num_parts > 1:
@@ -352,18 +349,16 @@ def _tell_end(
 ) -> None:
     console = stderr_console()
     counts = {s: sum(r.status == s for r in summary.results) for s in ("ok", "no_nodes", "failed", "skipped")}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    said = tally(counts)
     shown = url or (out.name if hidden else str(out))  # the folders above may name a patient
-    console.print(f"{counted(len(summary.results), 'case')}: {said}. Results in {shown}", markup=False)
+    console.print(f"{counted(len(summary.results), 'case')}: {said}. Results in {shown}")
     if summary.tables and not as_json:
         names = ", ".join(path.name for name, path in summary.tables.items() if name != "prediction")
-        console.print(f"Tables: {names}. Next: {_next_step(shown, counts)}", markup=False)
+        console.print(f"Tables: {names}. Next: {_next_step(shown, counts)}")
     if exported is not None:
-        done = ", ".join(f"{count} {status}" for status, count in exported.counts.items())
-        console.print(
-            f"DICOM objects of {counted(len(exported.rows), 'case')}: {done or 'none'}.", markup=False
-        )
-    console.print(f"{summary.notice} {RESEARCH_ONLY}", markup=False, style="bold")
+        done = tally(exported.counts)
+        console.print(f"DICOM objects of {counted(len(exported.rows), 'case')}: {done or 'none'}.")
+    console.print(f"{summary.notice} {RESEARCH_ONLY}", style="bold")
     if not as_json:
         return
     content: dict[str, Any] = {
@@ -421,7 +416,7 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
     from aiene.ingest.find import find_cases
     from aiene.ingest.identity import parse_id_rule
 
-    _check_share(chosen)
+    chosen.check()
     with search_bar() as show:
         found, left_aside = find_cases(
             source,
@@ -462,7 +457,6 @@ def _list(source: Path, chosen: Selection, as_json: bool) -> None:
 
 def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, Any]:
     """One case of `--list`: run, skipped or failed, as its row in cases.csv would be."""
-    from aiene.errors import visible
     from aiene.ingest.case import Case
 
     beyond = limit is not None and place >= limit
@@ -484,12 +478,3 @@ def _listed(item: Case | Refusal, place: int, limit: int | None) -> dict[str, An
         "notes": list(item.notes),
         "warnings": list(item.warnings) if isinstance(item, Case) else [],
     }
-
-
-def _check_share(chosen: Selection) -> None:
-    from aiene.errors import UsageError
-
-    if chosen.limit is not None and chosen.limit < 1:
-        raise UsageError("--limit must be at least 1.")
-    if chosen.num_parts < 1 or not 0 <= chosen.part_id < chosen.num_parts:
-        raise UsageError("--part-id must be from 0 to --num-parts less 1.")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, SchedulerOption, stderr_console, user_errors
+from aiene.cli.console import RESEARCH_ONLY, DeviceOption, SchedulerOption, stderr_console, user_errors
 
 if TYPE_CHECKING:
-    from aiene.training.records import LeftOut, Step
+    from aiene.training.dataset import LeftOut, Step
 
 app = typer.Typer(
     help="Train the networks on your own contours and pathology, into a model bundle.", no_args_is_help=True
@@ -46,9 +46,6 @@ From = Annotated[
     ),
 ]
 Continue = Annotated[bool, typer.Option("--continue", help="Continue a training that was stopped.")]
-Device = Annotated[
-    str, typer.Option("-d", "--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
-]
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Workers of --scheduler local, or jobs of slurm (default: one per core)."),
@@ -65,7 +62,7 @@ def segmenter(
     fold: Annotated[int, typer.Option(min=0, help="Fold to leave out of the training and validate on.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Number of epochs (nnU-Net uses 1000).")] = 1000,
     iterations: Annotated[int, typer.Option(min=1, help="Gradient steps per epoch.")] = 250,
-    device: Device = "auto",
+    device: DeviceOption = "auto",
     start_from: From = None,
     go_on: Continue = False,
     seed: Seed = 0,
@@ -138,7 +135,7 @@ def classifier(
         float,
         typer.Option(min=0.01, max=1, help="Required sensitivity, for the rule sensitivity."),
     ] = 0.9,
-    device: Device = "auto",
+    device: DeviceOption = "auto",
     start_from: From = None,
     go_on: Continue = False,
     seed: Seed = 0,
@@ -149,8 +146,7 @@ def classifier(
     with user_errors():
         from aiene.cluster import crews_of
         from aiene.device import resolve_device
-        from aiene.training.classifier import train_classifier
-        from aiene.training.classifier_data import ClassifierTraining
+        from aiene.training.classifier import ClassifierTraining, train_classifier
         from aiene.training.classifier_fit import FitSettings
 
         fit = FitSettings(
@@ -198,13 +194,13 @@ def _teller() -> Callable[[Step], None]:
         said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in step.said.items())
         count = f" {step.done}/{step.of}" if step.of else ""
         left = "" if step.seconds_left is None else f" ({_minutes(step.seconds_left)} left)"
-        console.print(f"{step.stage}{count}{': ' if said else ''}{said}{left}", markup=False)
+        console.print(f"{step.stage}{count}{': ' if said else ''}{said}{left}")
 
     return tell
 
 
 def _note(said: str) -> None:
-    stderr_console().print(f"note: {said}", markup=False, style="yellow")
+    stderr_console().print(f"note: {said}", style="yellow")
 
 
 def _minutes(seconds: float) -> str:
@@ -215,6 +211,6 @@ def _minutes(seconds: float) -> str:
 def _end(said: str, left_out: tuple[LeftOut, ...]) -> None:
     console = stderr_console()
     for case in left_out:
-        console.print(f"left out: {case.case_id}: {case.reason}", style="yellow", markup=False)
-    console.print(f"{said} {RESEARCH_ONLY}", markup=False, style="bold")
+        console.print(f"left out: {case.case_id}: {case.reason}", style="yellow")
+    console.print(f"{said} {RESEARCH_ONLY}", style="bold")
     raise typer.Exit(int(bool(left_out)))

@@ -9,13 +9,13 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from aiene.doctor.finding import Finding
+from aiene.doctor.machine import Finding
 from aiene.errors import AieneError, ModelError
 from aiene.models.bundle import LABEL_VALUES, Bundle, all_bundles, verify_bundle
 from aiene.models.importers.trial import SEEDS, trial_crop
 from aiene.nodes.split import split_nodes
 from aiene.pipeline import load_networks
-from aiene.preprocess.template import fixed_window
+from aiene.preprocess.preprocess import fixed_window
 
 _VOXELS: Final = 0.02  # share by which a count of voxels may differ between processors
 _PROBABILITY: Final = 0.02

@@ -1,4 +1,4 @@
-"""The machine and the install: Python, torch, cores, memory, disk, extras, fonts, a browser for pictures."""
+"""A finding; the machine and the install: Python, torch, cores, memory, disk, extras, fonts, a browser."""
 
 from __future__ import annotations
 
@@ -9,17 +9,70 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import psutil
 
 from aiene.device import available_cores
-from aiene.doctor.finding import Finding, Level
 from aiene.models.bundle import models_folder
 from aiene.provenance import version
+
+Level = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found.
+
+    Parameters
+    ----------
+    area : what was looked at, in a word or two.
+    level : `note` where something works less well, or is not installed and may not be needed.
+    text : one sentence without a full stop.
+    remedy : what to do; empty where all is well.
+    facts : figures for machines.
+    """
+
+    area: str
+    level: Level
+    text: str
+    remedy: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+Check = Callable[[], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that was found."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where there is a problem."""
+        return int(any(finding.level == "problem" for finding in self.findings))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"exit_code": self.exit_code, "findings": [asdict(finding) for finding in self.findings]}
+
+
+def examine(checks: Sequence[Check], on_finding: Callable[[Finding], None] = lambda _: None) -> Diagnosis:
+    """Run checks one after the other."""
+    found: list[Finding] = []
+    for check in checks:
+        for finding in check():
+            found.append(finding)
+            on_finding(finding)
+    return Diagnosis(tuple(found))
+
 
 _GB: Final = 1e9
 _MEMORY_GB: Final = 6.0
@@ -64,43 +117,36 @@ _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 def python() -> Iterator[Finding]:
     """The interpreter, and this package in it."""
+    told = partial(Finding, "Python")
     here, facts = sys.version_info[:2], {"python": platform.python_version(), "aiene": version()}
     text = f"Python {facts['python']}, aiene {facts['aiene']}"
     if not _PYTHON[0] <= here <= _PYTHON[1]:
-        yield Finding("Python", "problem", text, "use Python 3.11 to 3.13", facts)
+        yield told("problem", text, "use Python 3.11 to 3.13", facts)
         return
     where = Path(__file__).resolve().parents[1]
     level: Level = "note" if sys.flags.optimize else "ok"
-    yield Finding(
-        "Python",
-        level,
-        text,
-        "run Python without -O" if sys.flags.optimize else "",
-        {**facts, "folder": where.name},
+    yield told(
+        level, text, "run Python without -O" if sys.flags.optimize else "", {**facts, "folder": where.name}
     )
 
 
 def core() -> Iterator[Finding]:
     """What every command needs."""
+    told = partial(Finding, "packages")
     broken = [(name, reason) for name in _CORE if (reason := _why_not(name))]
     for name, reason in broken:
-        yield Finding(
-            "packages",
-            "problem",
-            f"{name} cannot be loaded ({reason})",
-            "pip install --force-reinstall aiene",
-        )
+        yield told("problem", f"{name} cannot be loaded ({reason})", "pip install --force-reinstall aiene")
     if not broken:
-        yield Finding("packages", "ok", f"all {len(_CORE)} that every command needs are installed")
+        yield told("ok", f"all {len(_CORE)} that every command needs are installed")
 
 
 def torch_and_device() -> Iterator[Finding]:
     """torch, with what of the processor or graphics card it can use."""
+    told = partial(Finding, "torch")
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield Finding(
-            "torch",
+        yield told(
             "problem",
             f"torch cannot be loaded ({type(error).__name__})",
             "pip install --force-reinstall torch",
@@ -112,11 +158,11 @@ def torch_and_device() -> Iterator[Finding]:
         name = torch.cuda.get_device_name(0)
         free, total = torch.cuda.mem_get_info(0)
         text = f"torch {torch.__version__} on {name}, {free / _GB:.0f} of {total / _GB:.0f} GB free"
-        yield Finding("torch", "ok", text, "", {**facts, "gpu": name})
+        yield told("ok", text, "", {**facts, "gpu": name})
         return
-    if torch.version.cuda and _has_nvidia():
-        yield Finding(
-            "torch",
+    has_nvidia = Path("/proc/driver/nvidia").is_dir() or shutil.which("nvidia-smi") is not None
+    if torch.version.cuda and has_nvidia:
+        yield told(
             "problem",
             f"torch {torch.__version__} finds no GPU, though there is an NVIDIA card",
             "update its driver, or use --device cpu",
@@ -124,19 +170,19 @@ def torch_and_device() -> Iterator[Finding]:
         )
         return
     if "AVX" not in able and platform.machine() in ("x86_64", "AMD64"):
-        yield Finding(
-            "torch",
+        yield told(
             "note",
             f"torch {torch.__version__} on a processor without AVX2: slow",
             "use a newer machine",
             facts,
         )
         return
-    yield Finding("torch", "ok", f"torch {torch.__version__} on the processor ({able}), no GPU", "", facts)
+    yield told("ok", f"torch {torch.__version__} on the processor ({able}), no GPU", "", facts)
 
 
 def engine() -> Iterator[Finding]:
     """What `--engine fast` would use here."""
+    told = partial(Finding, "engine")
     try:
         import torch
     except (ImportError, OSError):
@@ -150,9 +196,9 @@ def engine() -> Iterator[Finding]:
             "--engine fast has no faster engine here",
             "if you need it: pip install 'aiene[fast]'",
         )
-        yield Finding("engine", "note", text, remedy, {"fast": name})
+        yield told("note", text, remedy, {"fast": name})
     else:
-        yield Finding("engine", "ok", f"--engine fast would use {name}", "", {"fast": name})
+        yield told("ok", f"--engine fast would use {name}", "", {"fast": name})
 
 
 def cores_and_threads() -> Iterator[Finding]:
@@ -161,32 +207,16 @@ def cores_and_threads() -> Iterator[Finding]:
     facts = {"usable": cores, "there": there}
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         value = os.environ.get(name)
-        if value is None:
+        if value is None or (value.isdigit() and int(value) == cores):
             continue
-        if not value.isdigit() or int(value) < 1:
-            yield Finding(
-                "cores",
-                "problem",
-                f"{name} is {value!r}, which is not a number of threads",
-                f"unset {name}",
-                facts,
-            )
+        wrong: Level = "note" if value.isdigit() and int(value) >= 1 else "problem"
+        if wrong == "problem":
+            text = f"{name} is {value!r}, which is not a number of threads"
         elif int(value) > cores:
-            yield Finding(
-                "cores",
-                "note",
-                f"{name} is {value}, more than the {cores} usable cores",
-                f"unset {name}",
-                facts,
-            )
-        elif int(value) < cores:
-            yield Finding(
-                "cores",
-                "note",
-                f"{name} is {value}, so some of {cores} cores are not used",
-                f"unset {name}",
-                facts,
-            )
+            text = f"{name} is {value}, more than the {cores} usable cores"
+        else:
+            text = f"{name} is {value}, so some of {cores} cores are not used"
+        yield Finding("cores", wrong, text, f"unset {name}", facts)
     level: Level = "note" if cores < 2 else "ok"
     yield Finding(
         "cores", level, f"{cores} of {there} cores usable", "a run takes longer" if cores < 2 else "", facts
@@ -195,6 +225,7 @@ def cores_and_threads() -> Iterator[Finding]:
 
 def memory() -> Iterator[Finding]:
     """Memory, a container's limit included."""
+    told = partial(Finding, "memory")
     free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
     limit = _cgroup_limit()
     if limit is not None and limit < total:
@@ -202,11 +233,11 @@ def memory() -> Iterator[Finding]:
     facts = {"free_gb": round(free / _GB, 1), "total_gb": round(total / _GB, 1)}
     text = f"{free / _GB:.1f} of {total / _GB:.1f} GB free"
     if total < _MEMORY_GB * _GB:
-        yield Finding("memory", "problem", text, f"give it {_MEMORY_GB:.0f} GB: a case needs about 3", facts)
+        yield told("problem", text, f"give it {_MEMORY_GB:.0f} GB: a case needs about 3", facts)
     elif free < _MEMORY_GB * _GB:
-        yield Finding("memory", "note", text, "end other programs, or run with --jobs 1", facts)
+        yield told("note", text, "end other programs, or run with --jobs 1", facts)
     else:
-        yield Finding("memory", "ok", text, "", facts)
+        yield told("ok", text, "", facts)
 
 
 def disk_and_folders() -> Iterator[Finding]:
@@ -269,6 +300,7 @@ def pictures() -> Iterator[Finding]:
 
 
 def _place(name: str, place: Path) -> Finding:
+    told = partial(Finding, "disk")
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=place, prefix=".aiene-doctor-") as file:
@@ -276,22 +308,20 @@ def _place(name: str, place: Path) -> Finding:
         free = shutil.disk_usage(place).free
     except OSError as error:
         why = error.strerror or type(error).__name__
-        return Finding(
-            "disk",
+        return told(
             "problem",
             f"nothing can be written in {name} ({why})",
             "correct its permissions, or free some space",
         )
     facts = {"free_gb": round(free / _GB, 1)}
     if free < _DISK_GB * _GB:
-        return Finding(
-            "disk",
+        return told(
             "problem",
             f"only {free / _GB:.1f} GB free in {name}",
             f"free some space: {_DISK_GB:.0f} GB",
             facts,
         )
-    return Finding("disk", "ok", f"{free / _GB:.0f} GB free in {name}", "", facts)
+    return told("ok", f"{free / _GB:.0f} GB free in {name}", "", facts)
 
 
 def _why_not(module: str) -> str:
@@ -309,10 +339,6 @@ def _why_not(module: str) -> str:
     except (ImportError, OSError, AttributeError, ValueError, SyntaxError) as error:
         return type(error).__name__
     return ""
-
-
-def _has_nvidia() -> bool:
-    return Path("/proc/driver/nvidia").is_dir() or shutil.which("nvidia-smi") is not None
 
 
 def _cgroup_limit() -> int | None:

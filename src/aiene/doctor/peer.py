@@ -12,12 +12,11 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from aiene.doctor.finding import Finding
+from aiene.doctor.machine import Finding
 from aiene.errors import AieneError, ProblemError
 from aiene.export.identity import encoded
 from aiene.pacs.config import Peer
-from aiene.pacs.dimse import NoClassError, associated, context, echo, there_already
-from aiene.pacs.objects import read_outgoing
+from aiene.pacs.dimse import NoClassError, associated, context, echo, read_outgoing, there_already
 from aiene.pacs.push import push
 from aiene.pacs.web import WebArchive
 
@@ -103,7 +102,7 @@ def _stored_and_found(area: str, wanted: Peer, own_title: str) -> Finding:
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "test.dcm"
         file.write_bytes(encoded(picture_of_nobody()))
-        (item,) = read_outgoing([file])
+        item = read_outgoing(file)
         (delivery,) = push([item], wanted, own_title, _Nothing())
         if not delivery.is_there:
             remedy = "allow us to store Secondary Capture in its configuration"

@@ -12,8 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from aiene.doctor.finding import Diagnosis
-from aiene.doctor.machine import installed
+from aiene.doctor.machine import Diagnosis, installed
 from aiene.errors import OutputError
 from aiene.pacs.config import Settings
 from aiene.pacs.http import open_queue

@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, Said, joined, ours, said
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.lattice import Matrix, keep_planes
 from aiene.nodes.node import GTVP
 from aiene.results.records import CaseResult, NodeResult
+
+if TYPE_CHECKING:
+    from aiene.finished_runs import Maker
 
 _SAME_VOXELS: Final = 0.51
 """A stack is the run's own grid where no corner leaves it by more voxels; ingest snaps up to half a voxel."""
@@ -40,6 +42,11 @@ class Plane(NamedTuple):
     row_spacing: float
     column_spacing: float
 
+    def points(self, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """LPS mm (..., 3) of places on the slice; whole numbers are pixel centres."""
+        down, right = self.row_spacing * self.along_column, self.column_spacing * self.along_row
+        return np.asarray(self.origin + rows[..., None] * down + columns[..., None] * right)
+
 
 @dataclass(frozen=True, eq=False)
 class SourceSeries:
@@ -60,7 +67,7 @@ class SourceSeries:
     affine: Matrix
     files: tuple[Path, ...]
     frames: tuple[int | None, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -83,7 +90,13 @@ class SourceSeries:
 
 def planes(series: SourceSeries) -> list[Plane]:
     """Where each slice lies, by its own header."""
-    return [_plane(dataset) for dataset in series.datasets]
+    found = []
+    for dataset in series.datasets:
+        cosines = np.array([float(v) for v in dataset.ImageOrientationPatient])
+        origin = np.array([float(v) for v in dataset.ImagePositionPatient])
+        row_spacing, column_spacing = (float(v) for v in dataset.PixelSpacing)
+        found.append(Plane(origin, cosines[:3], cosines[3:], row_spacing, column_spacing))
+    return found
 
 
 def on_source(labels: Volume, series: SourceSeries) -> npt.NDArray[Any]:
@@ -99,38 +112,16 @@ def on_source(labels: Volume, series: SourceSeries) -> npt.NDArray[Any]:
     (slice, row, column) of the same dtype: voxel for voxel where the run's grid is the stack itself, else the
     value of the nearest voxel (0 outside), slice by slice on the slice's own plane.
     """
-    if labels.grid.size == series.size and _apart_voxels(labels.grid, series) <= _SAME_VOXELS:
+    grid = labels.grid
+    if grid.size == series.size and grid.apart_mm(series.affine) / min(grid.spacing) <= _SAME_VOXELS:
         return labels.array
     result = np.zeros(series.size, dtype=labels.array.dtype)
     rows, columns = np.mgrid[: series.size[1], : series.size[2]]
     for k, plane in enumerate(planes(series)):
-        points = (
-            plane.origin
-            + rows[..., None] * (plane.row_spacing * plane.along_column)
-            + columns[..., None] * (plane.column_spacing * plane.along_row)
-        )
-        nearest = np.floor(labels.grid.indices(points) + 0.5).astype(np.int64)
+        nearest = np.floor(labels.grid.indices(plane.points(rows, columns)) + 0.5).astype(np.int64)
         inside = ((nearest >= 0) & (nearest < labels.grid.size)).all(axis=-1)
         result[k][inside] = labels.array[tuple(nearest[inside].T)]
     return result
-
-
-def _plane(dataset: Dataset) -> Plane:
-    cosines = np.array([float(v) for v in dataset.ImageOrientationPatient])
-    return Plane(
-        origin=np.array([float(v) for v in dataset.ImagePositionPatient]),
-        along_row=cosines[:3],
-        along_column=cosines[3:],
-        row_spacing=float(dataset.PixelSpacing[0]),
-        column_spacing=float(dataset.PixelSpacing[1]),
-    )
-
-
-def _apart_voxels(grid: Grid, series: SourceSeries) -> float:
-    """The largest distance of a corner voxel of the stack from the same voxel of the grid, in voxels."""
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(series.size) - 1)
-    points = corners @ series.affine[:3, :3].T + series.affine[:3, 3]
-    return float(np.linalg.norm(points - grid.corners(), axis=1).max() / min(grid.spacing))
 
 
 def grid_of_facts(native: dict[str, Any]) -> Grid:
@@ -146,30 +137,6 @@ def grid_of_facts(native: dict[str, Any]) -> Grid:
 
 PRIMARY = "GTVp"
 Block = tuple[slice, slice, slice]
-
-
-@dataclass(frozen=True)
-class Maker:
-    """What made the result: software, bundle, settings, and when.
-
-    Parameters
-    ----------
-    software_version : of this package at the time of the run.
-    bundle_name, bundle_version, bundle_sha256 : the model bundle.
-    notice : the bundle's own sentence, to stand wherever its results are shown.
-    ene_threshold : a node counts as ENE where its probability is over this.
-    own_masks : the user's masks took the place of the segmenter.
-    started : when the run began (UTC); the date of every exported object, so that an export repeats.
-    """
-
-    software_version: str
-    bundle_name: str
-    bundle_version: str
-    bundle_sha256: str
-    notice: str
-    ene_threshold: float
-    own_masks: bool
-    started: datetime
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +178,7 @@ class Findings:
     nodes: npt.NDArray[np.unsignedinteger[Any]]
     primary: npt.NDArray[np.bool_]
     present: tuple[NodeResult, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Said, ...]
     block: Block
 
     @property
@@ -251,16 +218,16 @@ def findings_of(case: ExportCase) -> Findings:
     lost = [node.name for node in missing if there.get(node.value)]
     if lost:
         raise CaseError(
-            f"{', '.join(lost)} lies outside the slices of the source series",
+            said("{} lies outside the slices of the source series", joined(", ", map(ours, lost))),
             "give the complete series that the run was made from",
         )
     primary = on_source(case.labels, case.source) == GTVP  # labels that were chosen as nodes are 2 there
-    names = ", ".join(node.name for node in missing)
+    names = joined(", ", [ours(node.name) for node in missing])
     return Findings(
         nodes=nodes,
         primary=primary,
         present=tuple(n for n, count in zip(case.result.nodes, counts, strict=True) if count),
-        warnings=(f"{names}: it contains no voxel centre of the CT, so it has no segment",)
+        warnings=(said("{}: it contains no voxel centre of the CT, so it has no segment", names),)
         if missing
         else (),
         block=_around(block_of(nodes), block_of(primary)),

@@ -59,20 +59,8 @@ PRIMARY_FOUND: Final = _own("ENE012", "Primary tumor found")
 NOT_JUDGED: Final = _own("ENE013", "Node not judged by the classifier")
 VOLUME_OF_RUN: Final = _own("ENE014", "Sum of segmented voxels on the network grid")
 
-OWN: Final = (
-    ENE,
-    POSITIVITY,
-    ENE_VERDICT,
-    ENE_NODE_NUMBER,
-    NODE_NUMBER,
-    ENE_THRESHOLD,
-    INTENDED_USE,
-    RESEARCH_ONLY,
-    AXES_OF_MASK,
-    PATIENT_RESULT,
-    PRIMARY_FOUND,
-    NOT_JUDGED,
-    VOLUME_OF_RUN,
+OWN: Final = tuple(
+    code for code in list(globals().values()) if isinstance(code, Code) and code.scheme_designator == SCHEME
 )
 """The whole private scheme; a meaning is never changed, a new one gets a new value.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Final
+from typing import Any, Final
 
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, Said, ours, said
 from aiene.export.case import ExportCase, SourceSeries
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
 from aiene.ingest.dicom.header_values import IDENTITY, NEEDED_UIDS, TYPE_2, identity_of, value_of
@@ -37,22 +37,28 @@ def check_source(source: SourceSeries) -> None:
     again = "export the series again from the archive"
     for keyword, word in NEEDED_UIDS.items():
         if any(not dataset.get(keyword) for dataset in source.datasets):
-            raise CaseError(f"the source images have no {word}, so nothing can be put in their place", again)
+            raise CaseError(
+                said("the source images have no {}, so nothing can be put in their place", ours(word)), again
+            )
         if any(not _DIGITS.fullmatch(str(dataset.get(keyword))) for dataset in source.datasets):
             raise CaseError(
-                f"the {word} of the source images is not valid, so nothing can refer to it", again
+                said("the {} of the source images is not valid, so nothing can refer to it", ours(word)),
+                again,
             )
     every = zip(source.datasets, source.frames, strict=True)
     different = len({(str(dataset.SOPInstanceUID), frame) for dataset, frame in every})
     if different < len(source.datasets):
         raise CaseError(
-            f"its {len(source.datasets)} source images have {different} different image UIDs, so they cannot "
-            "be told apart",
+            said(
+                "its {} source images have {} different image UIDs, so they cannot be told apart",
+                len(source.datasets),
+                different,
+            ),
             again,
         )
 
 
-def contradictions(source: SourceSeries) -> list[str]:
+def contradictions(source: SourceSeries) -> list[Said]:
     """What to warn of: images of one series that differ in what every object takes from the first of them."""
     words = {
         "FrameOfReferenceUID": "frames of reference",
@@ -63,7 +69,7 @@ def contradictions(source: SourceSeries) -> list[str]:
     with quiet():
         counts = {word: len({_shown(d, keyword) for d in source.datasets}) for keyword, word in words.items()}
     return [
-        f"the source images name {count} {word}: the objects take that of the first image"
+        said("the source images name {} {}: the objects take that of the first image", count, ours(word))
         for word, count in counts.items()
         if count > 1
     ]
@@ -103,22 +109,52 @@ def stamp(target: Dataset, when: datetime) -> None:
         if kind == "InstanceCreation" or kind == "Series" or f"{kind}Date" in target:
             setattr(target, f"{kind}Date", date)
             setattr(target, f"{kind}Time", time)
+    for equipment in target.get("ContributingEquipmentSequence", ()):
+        equipment.ContributionDateTime = when.strftime("%Y%m%d%H%M%S+0000")
 
 
 def referenced_series(source: SourceSeries) -> list[Dataset]:
     """An item for the ReferencedSeriesSequence: every instance of the source series."""
-    seen: dict[str, Dataset] = {}
-    for dataset in source.datasets:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = (
-            dataset.SOPClassUID,
-            dataset.SOPInstanceUID,
-        )
-        seen.setdefault(str(dataset.SOPInstanceUID), item)
+    seen = {str(dataset.SOPInstanceUID): reference(dataset) for dataset in source.datasets}
     series = Dataset()
     series.SeriesInstanceUID = source.datasets[0].SeriesInstanceUID
     series.ReferencedInstanceSequence = list(seen.values())
     return [series]
+
+
+def reference(image: Dataset, frame: int | None = None) -> Dataset:
+    """An item that refers to a source image."""
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+    if frame is not None:
+        item.ReferencedFrameNumber = frame
+    return item
+
+
+def new_object(case: ExportCase, sop_class: UID, syntax: UID) -> Dataset:
+    """An object of a class and transfer syntax, of the case's patient and study, made by us."""
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = sop_class
+    made.file_meta.TransferSyntaxUID = syntax
+    copy_identity(case.source.datasets[0], made)
+    made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, MODEL_NAME
+    made.SoftwareVersions = case.maker.software_version
+    return made
+
+
+def for_highdicom(case: ExportCase) -> dict[str, Any]:
+    """What each of highdicom's objects is given; its UIDs come with `name_by_content`."""
+    return {
+        "series_instance_uid": "0.0",
+        "sop_instance_uid": "0.0",
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL_NAME,
+        "software_versions": case.maker.software_version,
+        "device_serial_number": case.maker.bundle_sha256[:16],
+        "transfer_syntax_uid": ExplicitVRLittleEndian,
+    }
 
 
 def uid_of(*words: str) -> str:
@@ -137,19 +173,19 @@ def tracking_uid(case: ExportCase, name: str) -> str:
     return uid_of("tracking", series, case.maker.bundle_sha256, name, facts)
 
 
-def name_by_content(dataset: Dataset, kind: str) -> Dataset:
-    """The same object, its series and instance UID made from its content and kind.
+def name_by_content(kind: str, *objects: Dataset) -> None:
+    """Make the instance UIDs of the objects of one series, and its own, from their content and kind.
 
     So the same export gives the same UIDs and bytes, and another content another UID.
     """
-    for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
-        setattr(dataset, keyword, "0.0")
-    dataset.file_meta.MediaStorageSOPInstanceUID = "0.0"
-    content = hashlib.sha256(encoded(dataset)).hexdigest()
-    dataset.SeriesInstanceUID = uid_of("series", kind, content)
-    dataset.SOPInstanceUID = uid_of("instance", kind, content)
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    return dataset
+    contents = []
+    for made in objects:
+        made.SeriesInstanceUID = made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = "0.0"
+        contents.append(hashlib.sha256(encoded(made)).hexdigest())
+    for made, content in zip(objects, contents, strict=True):
+        made.SeriesInstanceUID = uid_of("series", kind, *contents)
+        made.SOPInstanceUID = uid_of("instance", kind, content)
+        made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
 
 
 def ascii_of(text: str) -> str:

@@ -11,15 +11,16 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from aiene.csv_tables import probability_text
 from aiene.errors import CaseError
 from aiene.export import identity
-from aiene.export.case import PRIMARY, ExportCase, Findings, Maker, Plane, SourceSeries, findings_of, planes
+from aiene.export.case import PRIMARY, ExportCase, Findings, Plane, SourceSeries, findings_of, planes
 from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
+from aiene.finished_runs import Maker
 from aiene.geometry.outlines import Outline, outlines
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.records import NodeResult
@@ -35,16 +36,6 @@ _COLOURS: Final = (
     (255, 80, 80), (255, 200, 60), (90, 220, 120), (80, 190, 255), (200, 130, 255), (255, 140, 40)
 )  # fmt: skip
 _PRIMARY_COLOUR: Final = (255, 60, 200)
-
-
-def on_plane(outline: Outline, plane: Plane) -> npt.NDArray[np.float64]:
-    """LPS mm (n, 3) of the points of an outline on a source slice."""
-    rows, columns = outline[:, :1], outline[:, 1:]
-    return (
-        plane.origin
-        + rows * (plane.row_spacing * plane.along_column)
-        + columns * (plane.column_spacing * plane.along_row)
-    )
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,8 @@ def build(case: ExportCase) -> Dataset:
     made.ROIContourSequence = [_contours(roi, found.mask(roi.name), case.source, where) for roi in rois]
     made.RTROIObservationsSequence = [_observation(roi) for roi in rois]
     made.ApprovalStatus = "UNAPPROVED"
-    return identity.name_by_content(made, "rtstruct")
+    identity.name_by_content("rtstruct", made)
+    return made
 
 
 def _rois(case: ExportCase, found: Findings) -> list[_Roi]:
@@ -129,18 +121,11 @@ def _rois(case: ExportCase, found: Findings) -> list[_Roi]:
 def _empty(case: ExportCase) -> Dataset:
     """Everything that does not depend on the findings."""
     maker = case.maker
-    made = Dataset()
-    made.file_meta = FileMetaDataset()
-    made.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
-    made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    made.SOPClassUID = RTStructureSetStorage
-    identity.copy_identity(case.source.datasets[0], made)
+    made = identity.new_object(case, RTStructureSetStorage, ImplicitVRLittleEndian)
     identity.copy_frame_of_reference(case.source.datasets[0], made)
     made.Modality, made.SeriesNumber, made.InstanceNumber = "RTSTRUCT", _SERIES_NUMBER, 1
     made.SeriesDescription = f"AI-ENE RTSTRUCT. {identity.RESEARCH}"
     made.OperatorsName = ""
-    made.Manufacturer, made.ManufacturerModelName = identity.MANUFACTURER, identity.MODEL_NAME
-    made.SoftwareVersions = maker.software_version
     made.StructureSetLabel, made.StructureSetName = "AIENE", "AI-ENE lymph nodes"
     made.StructureSetDescription = f"Found by {_author(maker)}. {identity.RESEARCH}. {RESEARCH_ONLY}"
     made.StructureSetDate = maker.started.strftime("%Y%m%d")
@@ -153,22 +138,13 @@ def _frame_of_reference(source: SourceSeries) -> Dataset:
     first = source.datasets[0]
     series = Dataset()
     series.SeriesInstanceUID = first.SeriesInstanceUID
-    images = {str(d.SOPInstanceUID): _image(d, None) for d in source.datasets}
-    series.ContourImageSequence = list(images.values())
+    series.ContourImageSequence = identity.referenced_series(source)[0].ReferencedInstanceSequence
     study = Dataset()
     study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY_CLASS, first.StudyInstanceUID
     study.RTReferencedSeriesSequence = [series]
     item = Dataset()
     item.FrameOfReferenceUID = first.FrameOfReferenceUID
     item.RTReferencedStudySequence = [study]
-    return item
-
-
-def _image(slice_: Dataset, frame: int | None) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = slice_.SOPClassUID, slice_.SOPInstanceUID
-    if frame is not None:
-        item.ReferencedFrameNumber = frame
     return item
 
 
@@ -206,9 +182,9 @@ def _outlines(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Outline]]:
 
 
 def _contour(outline: Outline, k: int, source: SourceSeries, plane: Plane) -> Dataset:
-    points = on_plane(outline, plane)
+    points = plane.points(outline[:, 0], outline[:, 1])
     item = Dataset()
-    item.ContourImageSequence = [_image(source.datasets[k], source.frames[k])]
+    item.ContourImageSequence = [identity.reference(source.datasets[k], source.frames[k])]
     item.ContourGeometricType = "CLOSED_PLANAR"
     item.NumberOfContourPoints = len(points)
     item.ContourData = [f"{v:.4f}" for v in points.ravel().tolist()]

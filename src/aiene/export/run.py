@@ -23,18 +23,23 @@ from pydicom.dataset import Dataset
 
 from aiene.csv_tables import rows_bytes
 from aiene.errors import (
+    NOT_SHOWN,
     AieneError,
     InputError,
     MissingExtraError,
     OutputError,
+    Said,
     UsageError,
     attempt,
+    file_name,
+    joined,
+    ours,
+    said,
 )
 from aiene.export import rtstruct, secondary_capture, seg, sr
 from aiene.export.case import ExportCase, Findings, findings_of, grid_of_facts
 from aiene.export.identity import contradictions, encoded
-from aiene.export.probabilities import Probabilities
-from aiene.export.run_reader import RunRecord, cases_of, read_labels, read_run
+from aiene.export.seg import Probabilities
 from aiene.export.source_lookup import NeverDicomError, Sources
 from aiene.export.verification import (
     check_fractional,
@@ -44,6 +49,7 @@ from aiene.export.verification import (
     check_segmentation,
     parsed,
 )
+from aiene.finished_runs import RunRecord, cases_of, read_labels, read_run
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import odd_headers
 from aiene.results.atomic import elsewhere, make_folder, writing
@@ -199,7 +205,7 @@ class Objects:
     case: ExportCase
     found: Findings
     files: dict[str, bytes] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Said] = field(default_factory=list)
 
 
 def make_objects(case: ExportCase, kinds: Sequence[Kind], probabilities: GiveProbabilities) -> Objects:
@@ -228,8 +234,10 @@ def make_objects(case: ExportCase, kinds: Sequence[Kind], probabilities: GivePro
     )
     if case.source.is_tilted:
         made.warnings.append(
-            "the gantry was tilted: the objects lie on the source's own slices, which are shifted against "
-            "each other, and a viewer that stacks them upright shows them sheared"
+            said(
+                "the gantry was tilted: the objects lie on the source's own slices, which are shifted "
+                "against each other, and a viewer that stacks them upright shows them sheared"
+            )
         )
     segmentation = None
     if {"dicom-seg", "dicom-sr"} & set(kinds) and found.names:
@@ -241,9 +249,10 @@ def make_objects(case: ExportCase, kinds: Sequence[Kind], probabilities: GivePro
     if "dicom-seg-fractional" in kinds:
         _add_fractional(made, probabilities)
     if found.names:
-        shown = _shown(case, found)
+        shown = replace(case, result=replace(case.result, nodes=found.present))  # those that hold a voxel
         if "rtstruct" in kinds:
-            _add_structures(made, shown)
+            structures = rtstruct.build(shown)
+            _add(made, "rtstruct", structures, lambda content: check_rtstruct(content, shown, found))
         if "secondary-capture" in kinds:
             _add_captures(made, shown)
     return made
@@ -263,21 +272,12 @@ def _add_fractional(made: Objects, probabilities: GiveProbabilities) -> None:
         _add(made, "dicom-seg-fractional", dataset, lambda c: check_fractional(c, made.case, stored))
 
 
-def _add_structures(made: Objects, shown: ExportCase) -> None:
-    _add(made, "rtstruct", rtstruct.build(shown), lambda content: check_rtstruct(content, shown, made.found))
-
-
 def _add_captures(made: Objects, shown: ExportCase) -> None:
     pages: list[Any] = secondary_capture.build(shown)
     for number, page in enumerate(pages, start=1):
         content = encoded(page)
         check_identity(parsed(content), shown)
         made.files[f"capture-{number:02d}.dcm"] = content
-
-
-def _shown(case: ExportCase, found: Findings) -> ExportCase:
-    """The case without the nodes that hold no voxel."""
-    return replace(case, result=replace(case.result, nodes=found.present))
 
 
 @dataclass(frozen=True)
@@ -329,7 +329,9 @@ def export_run(
     chosen = parse_kinds(kinds)
     if source_dicom is not None and not source_dicom.exists():
         raise UsageError(
-            f"--source-dicom {source_dicom.name}: no such folder; name that of the source series."
+            said(
+                "--source-dicom {}: no such folder; name that of the source series.", file_name(source_dicom)
+            )
         )
     run = read_run(out)
     work = ReviewStore(out, one_reader(out, reader).name) if reviewed else None
@@ -358,7 +360,13 @@ def parse_kinds(words: Sequence[str]) -> tuple[Kind, ...]:
     wanted = {part.strip().lower() for word in words for part in word.split(",") if part.strip()}
     unknown = sorted(wanted - set(KINDS))
     if unknown or not wanted:
-        raise UsageError(f"--to {', '.join(unknown) or '(nothing)'}: give some of {', '.join(KINDS)}.")
+        raise UsageError(
+            said(
+                "--to {}: give some of {}.",
+                joined(", ", unknown) if unknown else ours("(nothing)"),
+                joined(", ", map(ours, KINDS)),
+            )
+        )
     return tuple(kind for kind in KINDS if kind in wanted)
 
 
@@ -367,7 +375,7 @@ def _row(export: _Export, case: CaseResult | InputError) -> ExportRow:
     if isinstance(case, InputError):
         return ExportRow(case.path.name, "failed", str(case))
     if case.status not in ("ok", "no_nodes"):
-        return ExportRow(case.case_id, "skipped", f"the run has no result for it: {case.reason}")
+        return ExportRow(case.case_id, "skipped", said("the run has no result for it: {}", case.reason))
     start = time.perf_counter()
     saved = None
     if export.reviewed is not None:
@@ -403,11 +411,17 @@ def _row(export: _Export, case: CaseResult | InputError) -> ExportRow:
 
 def _sentence(export: _Export, error: AieneError) -> str:
     """What to say of an error; of a pseudonymised run without the name of a file of its input."""
-    if not (export.run.pseudonymised and isinstance(error, InputError)):
+    if not isinstance(error, InputError):
+        return _shown_of(export, error.told)
+    if not export.run.pseudonymised or error.path.resolve().is_relative_to(export.out.resolve()):
         return str(error)
-    if error.path.resolve().is_relative_to(export.out.resolve()):
-        return str(error)
-    return f"a file or folder of the source: {error.problem}; {error.remedy}."
+    template = "a file or folder of the source: {}; {}."
+    return _shown_of(export, said(template, ours(error.problem), ours(error.remedy)))
+
+
+def _shown_of(export: _Export, told: Said) -> str:
+    """A sentence; of a pseudonymised run without names, since nobody gives its key."""
+    return told.without_names(lambda name: NOT_SHOWN) if export.run.pseudonymised else told
 
 
 def _logged(export: _Export, error: Exception) -> Exception:
@@ -447,7 +461,9 @@ def _export_case(
     patterns = [FILES[kind] for kind in KINDS if kind in kinds]
     _put(export.owned, place, made.files, patterns, export.overwrite)
     below = place.relative_to(export.out).as_posix()
-    return tuple(f"{below}/{name}" for name in sorted(made.files)), tuple(made.warnings)
+    return tuple(f"{below}/{name}" for name in sorted(made.files)), tuple(
+        _shown_of(export, warning) for warning in made.warnings
+    )
 
 
 def load_case(folder: Path, result: CaseResult, export: _Export, dated: datetime) -> ExportCase:
@@ -486,7 +502,7 @@ def _put(
         changed = [n for n, path in there.items() if n not in files or path.read_bytes() != files[n]]
     if changed and not overwrite:
         raise UsageError(
-            f"{sorted(changed)[0]} exists from another result or version; replace it with --overwrite."
+            said("{} exists from another result or version; replace it with --overwrite.", sorted(changed)[0])
         )
     strangers = [there[name] for name in changed if not owned.wrote(there[name])]
     owned.check(*(path.relative_to(owned.root).as_posix() for path in strangers))

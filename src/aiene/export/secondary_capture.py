@@ -6,7 +6,6 @@ its outline and its numbers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from aiene.csv_tables import probability_text
-from aiene.errors import CaseError
+from aiene.errors import CaseError, ours, said
 from aiene.export import identity
 from aiene.export.case import ExportCase, Findings, findings_of, planes
 from aiene.geometry.grid import Volume
@@ -127,7 +126,8 @@ def build(case: ExportCase, ct: Volume | None = None) -> list[Dataset]:
     nodes = as_shown(pull_labels(case.nodes, volume.grid)).array
     pages = [(node, page(shown, nodes, node, case)) for node in found.present]
     made = [_object(case, found, node, pixels, n) for n, (node, pixels) in enumerate(pages, start=1)]
-    return _named(made)
+    identity.name_by_content("secondary-capture", *made)
+    return made
 
 
 def read_source(case: ExportCase) -> Volume:
@@ -152,7 +152,7 @@ def page(ct: Volume, nodes: npt.NDArray[Any], node: NodeResult, case: ExportCase
     mask = nodes == node.value
     if not mask.any():
         raise CaseError(
-            f"{node.name} lies outside the slices of the source series",
+            said("{} lies outside the slices of the source series", ours(node.name)),
             "give the complete series that the run was made from",
         )
     through = key_index(mask)
@@ -220,16 +220,9 @@ def _object(
     case: ExportCase, found: Findings, node: NodeResult, pixels: npt.NDArray[np.uint8], number: int
 ) -> Dataset:
     when = case.maker.started
-    made = Dataset()
-    made.file_meta = FileMetaDataset()
-    made.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.SOPClassUID = SecondaryCaptureImageStorage
-    identity.copy_identity(case.source.datasets[0], made)
+    made = identity.new_object(case, SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
     made.Modality, made.SeriesNumber, made.InstanceNumber = "OT", _SERIES_NUMBER, number
     made.SeriesDescription = f"AI-ENE key slices. {identity.RESEARCH}"
-    made.Manufacturer, made.ManufacturerModelName = identity.MANUFACTURER, identity.MODEL_NAME
-    made.SoftwareVersions = case.maker.software_version
     made.ConversionType, made.BurnedInAnnotation = "WSD", "NO"  # no annotation that identifies a patient
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.ContentDate, made.ContentTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S")
@@ -251,27 +244,9 @@ def _source_images(case: ExportCase, found: Findings, node: NodeResult) -> list[
     """The source slices that the node lies on."""
     items = []
     for k in np.flatnonzero((found.nodes == node.value).any(axis=(1, 2))):
-        image, frame = case.source.datasets[k], case.source.frames[k]
-        item, purpose = Dataset(), Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-        if frame is not None:
-            item.ReferencedFrameNumber = frame
+        item, purpose = identity.reference(case.source.datasets[k], case.source.frames[k]), Dataset()
         purpose.CodeValue, purpose.CodingSchemeDesignator = "121322", "DCM"
         purpose.CodeMeaning = "Source image for image processing operation"
         item.PurposeOfReferenceCodeSequence = [purpose]
         items.append(item)
     return items
-
-
-def _named(pages: list[Dataset]) -> list[Dataset]:
-    """Pages of one series, their UIDs made from their content."""
-    contents = []
-    for made in pages:
-        made.SeriesInstanceUID = made.SOPInstanceUID = "0.0"
-        made.file_meta.MediaStorageSOPInstanceUID = "0.0"
-        contents.append(hashlib.sha256(identity.encoded(made)).hexdigest())
-    for made, content in zip(pages, contents, strict=True):
-        made.SeriesInstanceUID = identity.uid_of("series", "secondary-capture", *contents)
-        made.SOPInstanceUID = identity.uid_of("instance", "secondary-capture", content)
-        made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    return pages

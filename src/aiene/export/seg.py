@@ -1,18 +1,23 @@
-"""DICOM Segmentation (PS3.3 A.51): a segment for each node and the primary tumour, on the source slices."""
+"""DICOM Segmentation (PS3.3 A.51) on the source slices: the nodes and the primary tumour, or probabilities.
+
+A run keeps no probabilities, so they are computed again from what it kept.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage
+from scipy import ndimage
 
-from aiene.errors import CaseError, need
+from aiene.errors import AieneError, CaseError, need, said
 from aiene.export import codes
-from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, planes
+from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, grid_of_facts, planes
 from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -21,15 +26,26 @@ from aiene.export.identity import (
     check_source,
     copy_frame_of_reference,
     copy_identity,
+    for_highdicom,
     name_by_content,
     parameters,
+    reference,
     referenced_series,
     stamp,
     tracking_uid,
     uid_of,
 )
+from aiene.finished_runs import RunRecord, read_image
+from aiene.geometry.grid import RigidTransform, Volume
+from aiene.geometry.resample import pull_labels
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import headers_of, value_of
+from aiene.models.bundle import Bundle, find_bundle
+from aiene.nodes.node import GTVN, GTVP, contours, parse_fg_labels
+
+if TYPE_CHECKING:
+    from aiene.segment.segmenter import Segmenter
+
 
 SERIES_NUMBER: Final = 9001
 FRACTIONAL_SERIES_NUMBER: Final = 9005
@@ -59,7 +75,7 @@ def build(case: ExportCase, found: Findings) -> Dataset:
     first = found.block[0].start
     marked = (found.nodes[found.block] > 0) | found.primary[found.block]
     used = first + np.flatnonzero(marked.any(axis=(1, 2)))
-    return _build(case, _stack(found, used), used, [_segment(case, name) for name in names], fractional=False)
+    return _build(case, _stack(found, used), used, names, fractional=False)
 
 
 def build_fractional(case: ExportCase, probabilities: dict[str, npt.NDArray[np.float32]]) -> Dataset:
@@ -80,7 +96,7 @@ def build_fractional(case: ExportCase, probabilities: dict[str, npt.NDArray[np.f
         raise CaseError("no voxel has a probability over 0", "see the report (SR)")
     used = np.flatnonzero(np.any([stored[name].any(axis=(1, 2)) for name in names], axis=0))
     pixels = np.stack([stored[name][used].astype(np.float32) / LEVELS for name in names], axis=-1)
-    return _build(case, pixels, used, [_segment(case, name) for name in names], fractional=True)
+    return _build(case, pixels, used, names, fractional=True)
 
 
 def quantised(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -112,7 +128,7 @@ def _build(
     case: ExportCase,
     pixels: npt.NDArray[Any],
     used: npt.NDArray[np.int64],
-    segments: list[dict[str, Any]],
+    names: Sequence[str],
     *,
     fractional: bool,
 ) -> Dataset:
@@ -124,25 +140,17 @@ def _build(
             pixel_array=pixels,
             segmentation_type="FRACTIONAL" if fractional else "BINARY",
             max_fractional_value=LEVELS,
-            segment_descriptions=[
-                _description(hd, number, **segment) for number, segment in enumerate(segments, start=1)
-            ],
-            series_instance_uid="0.0",
+            segment_descriptions=[_segment(hd, case, n, name) for n, name in enumerate(names, start=1)],
             series_number=FRACTIONAL_SERIES_NUMBER if fractional else SERIES_NUMBER,
-            sop_instance_uid="0.0",
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=case.maker.software_version,
-            device_serial_number=case.maker.bundle_sha256[:16],
             content_description=f"Malignant lymph nodes. {RESEARCH}",
             content_label="AI_ENE_PROB" if fractional else "AI_ENE_NODES",
-            transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description=f"AI-ENE {'probabilities' if fractional else 'nodes'}. {RESEARCH}",
+            **for_highdicom(case),
         )
         made = _finish(case, made, used)
         made.PixelData = _packed(made)
-    return name_by_content(made, "seg-fractional" if fractional else "seg")
+    name_by_content("seg-fractional" if fractional else "seg", made)
+    return made
 
 
 def _finish(case: ExportCase, made: Dataset, used: npt.NDArray[np.int64]) -> Dataset:
@@ -153,8 +161,6 @@ def _finish(case: ExportCase, made: Dataset, used: npt.NDArray[np.int64]) -> Dat
     stamp(made, case.maker.started)
     made.ReferencedSeriesSequence = referenced_series(case.source)
     made.SourceImageSequence = referenced_series(case.source)[0].ReferencedInstanceSequence
-    for equipment in made.get("ContributingEquipmentSequence", ()):
-        equipment.ContributionDateTime = case.maker.started.strftime("%Y%m%d%H%M%S+0000")
     organisation = uid_of("dimensions", str(first.SeriesInstanceUID), case.maker.bundle_sha256)
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = organisation
@@ -164,7 +170,7 @@ def _finish(case: ExportCase, made: Dataset, used: npt.NDArray[np.int64]) -> Dat
             for image in derivation.SourceImageSequence:
                 k = stand_ins.get(str(image.ReferencedSOPInstanceUID))
                 if k is not None:  # frames of several segments share the item of their slice
-                    _refer(image, case.source, k)
+                    image.update(reference(case.source.datasets[k], case.source.frames[k]))
     return made
 
 
@@ -182,13 +188,6 @@ def _packed(made: Dataset) -> bytes:
     else:
         content = bytes(made.PixelData)[: pixels * count]
     return content + b"\0" * (len(content) % 2)
-
-
-def _refer(item: Dataset, source: SourceSeries, k: int) -> None:
-    item.ReferencedSOPClassUID = source.datasets[k].SOPClassUID
-    item.ReferencedSOPInstanceUID = source.datasets[k].SOPInstanceUID
-    if source.frames[k] is not None:
-        item.ReferencedFrameNumber = source.frames[k]
 
 
 def _stand_ins(source: SourceSeries, used: npt.NDArray[np.int64]) -> list[Dataset]:
@@ -230,40 +229,17 @@ def _thickness(source: SourceSeries) -> tuple[float, float]:
     return (float(told) if told is not None and float(told) > 0 else spacing), spacing
 
 
-def _segment(case: ExportCase, name: str) -> dict[str, Any]:
+def _segment(hd: Any, case: ExportCase, number: int, name: str) -> Dataset:
     """What is said of a segment."""
-    primary = name == PRIMARY
-    side = next((node.side for node in case.result.nodes if node.name == name), None)
-    number = next((node.value for node in case.result.nodes if node.name == name), 1)
-    return {
-        "name": name,
-        "kind": codes.PRIMARY_NEOPLASM if primary else codes.SECONDARY_NEOPLASM,
-        "region": codes.HEAD_AND_NECK if primary else codes.LYMPH_NODE,
-        "side": None if side is None else codes.SIDES.get(side),
-        "colour": _PRIMARY_COLOUR if primary else _COLOURS[(number - 1) % len(_COLOURS)],
-        "uid": tracking_uid(case, name),
-        "case": case,
-    }
-
-
-def _description(
-    hd: Any,
-    number: int,
-    *,
-    name: str,
-    kind: Code,
-    region: Code,
-    side: Code | None,
-    colour: tuple[float, float, float],
-    uid: str,
-    case: ExportCase,
-) -> Dataset:
-    maker = case.maker
+    maker, primary = case.maker, name == PRIMARY
+    node = next((node for node in case.result.nodes if node.name == name), None)
+    side = None if node is None else codes.SIDES.get(node.side)
+    place = 0 if node is None else (node.value - 1) % len(_COLOURS)
     made: Dataset = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=name,
         segmented_property_category=codes.ABNORMAL_STRUCTURE,
-        segmented_property_type=kind,
+        segmented_property_type=codes.PRIMARY_NEOPLASM if primary else codes.SECONDARY_NEOPLASM,
         algorithm_type="SEMIAUTOMATIC" if maker.own_masks else "AUTOMATIC",
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=f"{MODEL_NAME}, bundle {maker.bundle_name}"[:64],
@@ -273,11 +249,153 @@ def _description(
             parameters=parameters(case),
         ),
         tracking_id=name,
-        tracking_uid=uid,
-        anatomic_regions=[region],
-        display_color=hd.color.CIELabColor(*colour),
+        tracking_uid=tracking_uid(case, name),
+        anatomic_regions=[codes.HEAD_AND_NECK if primary else codes.LYMPH_NODE],
+        display_color=hd.color.CIELabColor(*(_PRIMARY_COLOUR if primary else _COLOURS[place])),
     )
     made.SegmentDescription = RESEARCH
     if side is not None:
         made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [hd.sr.CodedConcept.from_code(side)]
     return made
+
+
+SHOWN: Final = ("GTVn", "GTVp")
+_SHARE_OF_VOXELS: Final = 1e-3
+"""Largest share of the labelled voxels that may differ from the run's: another device rounds otherwise."""
+
+
+class Probabilities:
+    """The probabilities of a run's cases; its segmenter is loaded once, when the first is asked for.
+
+    Parameters
+    ----------
+    run : the run's record.
+    """
+
+    def __init__(self, run: RunRecord) -> None:
+        self._run = run
+        self._loaded: tuple[Bundle, Segmenter] | None = None
+
+    def of(self, case: ExportCase, folder: Path) -> dict[str, npt.NDArray[np.float32]]:
+        """Probability of each label on the source slices.
+
+        Parameters
+        ----------
+        folder : the case's, with the `prepared.nii.gz` that `aiene run --keep-prepared` leaves.
+
+        Returns
+        -------
+        `GTVn` and, where the model knows primary tumours, `GTVp`: float32 (slice, row, column), 0 to 1,
+        linear between the network's voxels, 0 outside what the network saw.
+
+        Raises
+        ------
+        CaseError : the run kept no prepared CT, took the user's masks, or the bundle is another one now; the
+            network does not give the run's labels again.
+        """
+        if case.maker.own_masks:
+            raise CaseError(
+                "the masks were the user's own, so there are no probabilities", "leave this kind out"
+            )
+        file = folder / "prepared.nii.gz"
+        if not file.is_file():
+            raise CaseError(
+                "a run keeps no probabilities, and without its prepared CT they cannot be computed again",
+                "run the case again with --keep-prepared",
+            )
+        bundle, segmenter = self._load()
+        if segmenter.takes_hu:
+            raise CaseError(
+                "the model's segmenter takes HU, which a run does not keep, so its probabilities cannot be "
+                "computed again",
+                "leave this kind out",
+            )
+        crop = Volume(read_image(file), grid_of_facts(case.result.facts["crop"]))
+        to_native = RigidTransform.from_matrix(case.result.facts["to_native"])
+        found = segmenter.probabilities(crop)
+        named = bundle.card.labels
+        nodes = (GTVN,) if self._run.fg_labels is None else parse_fg_labels(self._run.fg_labels)
+        marked = contours(segmenter.in_values(found.argmax(axis=0)), nodes, primary=GTVP)
+        _check_same(Volume(marked, crop.grid), to_native, case.labels)
+        return {
+            name: on_slices(Volume(found[named[name]], crop.grid), to_native, case.source)
+            for name in SHOWN
+            if name in named
+        }
+
+    def _load(self) -> tuple[Bundle, Segmenter]:
+        if self._loaded is None:
+            from aiene.segment.segmenter import load_bundle_segmenter
+
+            try:
+                bundle = find_bundle(self._run.model)
+            except AieneError as error:
+                raise CaseError(
+                    said("the run's bundle {} is no longer installed", self._run.model), "install it again"
+                ) from error
+            if bundle.sha256 != self._run.maker.bundle_sha256:
+                raise CaseError(
+                    said("the bundle {} is not the one of the run", self._run.model),
+                    "run the cases again with --overwrite",
+                )
+            self._loaded = (
+                bundle,
+                load_bundle_segmenter(
+                    bundle, operating_point=self._run.operating_point, engine=self._run.engine
+                ),
+            )
+        return self._loaded
+
+
+def on_slices(values: Volume, to_native: RigidTransform, source: SourceSeries) -> npt.NDArray[np.float32]:
+    """Values of the crop on the source slices, by linear interpolation; 0 outside the crop.
+
+    Parameters
+    ----------
+    values : float32 on the crop's grid in the template's space.
+    to_native : takes points of that space to the patient.
+    """
+    result = np.zeros(source.size, dtype=np.float32)
+    corners = to_native.apply(values.grid.corners())
+    for k, plane in enumerate(planes(source)):
+        box = _box(corners, plane, source.size)
+        if box is None:
+            continue
+        rows, columns = np.mgrid[box]
+        index = values.grid.indices(to_native.inverse().apply(plane.points(rows, columns)))
+        result[k][box] = ndimage.map_coordinates(
+            values.array, np.moveaxis(index, -1, 0), order=1, mode="constant", cval=0.0
+        )
+    return np.clip(result, 0, 1)
+
+
+def _box(
+    corners: npt.NDArray[np.float64], plane: Any, size: tuple[int, int, int]
+) -> tuple[slice, slice] | None:
+    """The rows and columns of a slice that a box of corner points can reach; None where it lies beside it."""
+    off = corners - plane.origin
+    heights = off @ np.cross(plane.along_row, plane.along_column)
+    if heights.min() > 0 or heights.max() < 0:
+        return None
+    spans = []
+    for along, spacing, count in (
+        (plane.along_column, plane.row_spacing, size[1]),
+        (plane.along_row, plane.column_spacing, size[2]),
+    ):
+        reach = off @ along / spacing
+        low, high = max(int(np.floor(reach.min())), 0), min(int(np.ceil(reach.max())) + 1, count)
+        if high <= low:
+            return None
+        spans.append(slice(low, high))
+    return spans[0], spans[1]
+
+
+def _check_same(found: Volume, to_native: RigidTransform, labels: Volume) -> None:
+    """Whether labels that were found again on the crop are those of the run."""
+    again = pull_labels(found, labels.grid, to_native.inverse())
+    differ = np.count_nonzero(again.array != labels.array)
+    if differ > _SHARE_OF_VOXELS * max(int(np.count_nonzero(labels.array)), 1):
+        raise CaseError(
+            said("computed again, the network gives {} voxels another label than in the run", differ),
+            "run the case again with --keep-prepared --overwrite",
+        )

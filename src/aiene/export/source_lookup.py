@@ -11,9 +11,9 @@ from typing import Any, Final, Self
 import numpy as np
 from pydicom.dataset import Dataset
 
-from aiene.errors import AieneError, CaseError, InputError
+from aiene.errors import AieneError, CaseError, InputError, Said, ours, said
 from aiene.export.case import SourceSeries, grid_of_facts, on_source
-from aiene.export.run_reader import RunRecord
+from aiene.finished_runs import RunRecord
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.archive import opened
 from aiene.ingest.case import Case
@@ -91,7 +91,7 @@ class SourceIndex:
             raise InputError(
                 self.folder,
                 "the source series of this case no longer exists",
-                f"name its folder with {_SOURCE}",
+                said("name its folder with {}", ours(_SOURCE)),
             )
         affine = np.array(given["lattice"]["index_zyx_to_lps_mm"])
         size = tuple(given["lattice"]["size_zyx"])
@@ -117,9 +117,13 @@ class SourceIndex:
         if not fitting:
             raise InputError(
                 self.folder,
-                f"none of its {len(self.stacks)} CT series lies on the grid of the CT that was run (origin, "
-                f"spacing, direction and size to {MATCH_VOXELS:g} voxel)",
-                f"name the folder of the series that the CT was made from with {_SOURCE}",
+                said(
+                    "none of its {} CT series lies on the grid of the CT that was run (origin, "
+                    "spacing, direction and size to {:g} voxel)",
+                    len(self.stacks),
+                    MATCH_VOXELS,
+                ),
+                said("name the folder of the series that the CT was made from with {}", ours(_SOURCE)),
             )
         if ct is None:
             why = "its geometry alone, since the CT that was run is gone"
@@ -128,20 +132,23 @@ class SourceIndex:
             fitting = [stack for stack in fitting if shows(stack, ct)]
         if len(fitting) != 1:
             raise self._not_one(len(fitting))
-        return _series(fitting[0], (f"the source series was found by {why}",))
+        return _series(fitting[0], (said("the source series was found by {}", ours(why)),))
 
     def _not_one(self, count: int) -> InputError:
         if count == 0:
             return InputError(
                 self.folder,
                 "a CT series lies on the grid of the CT that was run but shows other voxels",
-                f"name the folder of the series that the CT was made from with {_SOURCE}",
+                said("name the folder of the series that the CT was made from with {}", ours(_SOURCE)),
             )
         return InputError(
             self.folder,
-            f"{count} of its CT series lie on the grid of the CT that was run, and it is not "
-            "known from which of them it was made",
-            f"name the folder of that one series with {_SOURCE}",
+            said(
+                "{} of its CT series lie on the grid of the CT that was run, and it is not "
+                "known from which of them it was made",
+                count,
+            ),
+            said("name the folder of that one series with {}", ours(_SOURCE)),
         )
 
 
@@ -155,7 +162,9 @@ def source_index(folder: Path) -> Iterator[SourceIndex]:
     """
     if not folder.exists():
         raise InputError(
-            folder, "the source images have been removed since the run", f"name their folder with {_SOURCE}"
+            folder,
+            "the source images have been removed since the run",
+            said("name their folder with {}", ours(_SOURCE)),
         )
     with source_files(folder) as files:
         yield SourceIndex.of(folder, files)
@@ -194,7 +203,7 @@ def shows(stack: Layout, ct: Volume) -> bool:
     return bool((apart <= _SAME_HU).mean() >= _SHARE_ALIKE)
 
 
-def _series(stack: Layout, warnings: tuple[str, ...]) -> SourceSeries:
+def _series(stack: Layout, warnings: tuple[Said, ...]) -> SourceSeries:
     frames = [frames[0] for frames in stack.places]
     opened: dict[Path, Dataset] = {}
     return SourceSeries(
@@ -249,7 +258,7 @@ def _may_be_dicom(file: Path) -> bool:
     return head[128:] == b"DICM" or head[:2] in (b"\x02\x00", b"\x08\x00")
 
 
-def unchanged(stack: Layout, given: dict[str, Any]) -> tuple[Layout, tuple[str, ...]] | None:
+def unchanged(stack: Layout, given: dict[str, Any]) -> tuple[Layout, tuple[Said, ...]] | None:
     """The part of a stack that the run was made from, and what to warn of; None where it has changed.
 
     The same series may lie in the folder several times, compressed anew perhaps: each place then has several
@@ -269,10 +278,11 @@ def unchanged(stack: Layout, given: dict[str, Any]) -> tuple[Layout, tuple[str, 
         return None
     for copy in copies:
         if _voxels(copy) == given["voxels_sha256"]:
-            return copy, (
+            told = said(
                 "the source files are not those of the run byte by byte; their images are the same, voxel by "
-                "voxel",
+                "voxel"
             )
+            return copy, (told,)
     return None
 
 
@@ -339,8 +349,10 @@ class Sources:
         kind = result.facts["input"]["kind"]
         if kind != "dicom" and self._folder is None:
             raise NeverDicomError(
-                f"the CT came from {_file_of(kind)}, and DICOM objects need the DICOM series that it "
-                "was made from",
+                said(
+                    "the CT came from {}, and DICOM objects need the DICOM series that it was made from",
+                    _file_of(kind),
+                ),
                 "name the folder of that series with --source-dicom",
             )
         if self._run.pseudonymised and self._folder is None:
@@ -379,9 +391,10 @@ class Sources:
         return Volume(volume.array, grid) if volume.grid.size == grid.size else None
 
 
-def _file_of(kind: str) -> str:
+def _file_of(kind: str) -> Said:
     """`a NIfTI file`; of a format that is not known here, its name in the record."""
-    return next((f"{one.article} {one.title} file" for one in formats() if one.name == kind), kind)
+    known = next((one for one in formats() if one.name == kind), None)
+    return ours(kind) if known is None else said("{} {} file", ours(known.article), ours(known.title))
 
 
 def _cases(source: Path) -> dict[str, Case]:

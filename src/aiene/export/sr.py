@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 
 from aiene.errors import need
 from aiene.export import codes
@@ -22,6 +21,7 @@ from aiene.export.identity import (
     ascii_of,
     check_source,
     copy_identity,
+    for_highdicom,
     name_by_content,
     parameters,
     referenced_series,
@@ -30,21 +30,12 @@ from aiene.export.identity import (
     uid_of,
 )
 from aiene.ingest.dicom.header import quiet
-from aiene.nodes.measure import axial_axes
+from aiene.nodes.split import axial_axes
 from aiene.results.records import NodeResult
 
 SERIES_NUMBER: Final = 9002
 PATIENT: Final = "Patient"
 """Tracking identifier of the group that speaks of the whole patient."""
-
-
-@dataclass(frozen=True)
-class AxialLengths:
-    """Long and short axis of a node's contour in mm, and how they were measured."""
-
-    long_mm: float
-    short_mm: float
-    method: Code
 
 
 def build(case: ExportCase, found: Findings, segmentation: Dataset | None) -> Dataset:
@@ -77,24 +68,18 @@ def build(case: ExportCase, found: Findings, segmentation: Dataset | None) -> Da
         made: Dataset = hd.sr.Comprehensive3DSR(
             evidence=_evidence(case, segmentation),
             content=content,
-            series_instance_uid="0.0",
             series_number=SERIES_NUMBER,
-            sop_instance_uid="0.0",
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=case.maker.software_version,
-            device_serial_number=case.maker.bundle_sha256[:16],
             is_complete=True,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description=f"AI-ENE report. {RESEARCH}",
+            **for_highdicom(case),
         )
         _finish(case, made)
-    return name_by_content(made, "sr")
+    name_by_content("sr", made)
+    return made
 
 
-def lengths(case: ExportCase, mask: npt.NDArray[np.bool_]) -> AxialLengths | None:
-    """The axes of a node's contour, on the source slices.
+def lengths(case: ExportCase, mask: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Long and short axis of a node's contour on the source slices, in mm (`codes.AXES_OF_MASK`).
 
     Parameters
     ----------
@@ -104,9 +89,7 @@ def lengths(case: ExportCase, mask: npt.NDArray[np.bool_]) -> AxialLengths | Non
     -------
     None where the node holds no voxel of the CT.
     """
-    if not mask.any():
-        return None
-    return AxialLengths(*axial_axes(mask, case.source.grid.spacing), codes.AXES_OF_MASK)
+    return axial_axes(mask, case.source.grid.spacing) if mask.any() else None
 
 
 def volume_mm3(mask: npt.NDArray[np.bool_], case: ExportCase) -> float:
@@ -123,8 +106,6 @@ def _finish(case: ExportCase, made: Dataset) -> None:
     scheme.CodingSchemeVersion = codes.SCHEME_VERSION
     scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
     made.CodingSchemeIdentificationSequence = [scheme]
-    for equipment in made.get("ContributingEquipmentSequence", ()):
-        equipment.ContributionDateTime = case.maker.started.strftime("%Y%m%d%H%M%S+0000")
 
 
 def _evidence(case: ExportCase, segmentation: Dataset | None) -> list[Dataset]:
@@ -211,8 +192,8 @@ def _node(hd: Any, case: ExportCase, found: Findings, node: NodeResult, segmenta
     axes = lengths(case, mask)
     if axes is not None:
         measurements += [
-            _measured(hd, codes.LONG_AXIS, axes.long_mm, codes.MILLIMETRE, axes.method),
-            _measured(hd, codes.SHORT_AXIS, axes.short_mm, codes.MILLIMETRE, axes.method),
+            _measured(hd, axis, mm, codes.MILLIMETRE, codes.AXES_OF_MASK)
+            for axis, mm in zip((codes.LONG_AXIS, codes.SHORT_AXIS), axes, strict=True)
         ]
     for of, probability in ((codes.ENE, node.ene), (codes.POSITIVITY, node.pos)):
         if probability is not None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, joined, ours, said
 from aiene.export import codes
 from aiene.export.case import ExportCase, Findings, Plane, SourceSeries, planes
 from aiene.export.identity import tracking_uid
@@ -84,7 +84,7 @@ def read_segments(dataset: Dataset, source: SourceSeries) -> dict[str, Segment]:
         place = np.array([float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient])
         index = int(np.abs(heights - place @ up).argmin())
         if np.linalg.norm(place - planes_origin(source, index)) > _SAME_PLACE_MM:
-            raise CaseError(f"frame {k + 1} of the segmentation matches no source slice", _REMEDY)
+            raise CaseError(said("frame {} of the segmentation matches no source slice", k + 1), _REMEDY)
         _check_image(group, source, index)
         made[int(identified[0].ReferencedSegmentNumber)].voxels[index] |= frames[k]
     return {segment.label: segment for segment in made.values()}
@@ -101,15 +101,21 @@ def check_segmentation(content: bytes, case: ExportCase, found: Findings) -> Non
     check_identity(dataset, case)
     segments = read_segments(dataset, case.source)
     if tuple(segments) != found.names:
-        raise CaseError(f"the segmentation holds {', '.join(segments)} when read back", _REMEDY)
+        raise CaseError(
+            said("the segmentation holds {} when read back", joined(", ", map(ours, segments))), _REMEDY
+        )
     for name, segment in segments.items():
         wanted, there = found.mask_in_block(name), segment.voxels[found.block]
         beside = np.count_nonzero(segment.voxels) - np.count_nonzero(there)
         differ = int(np.count_nonzero(there != wanted) + beside)
         if differ:
-            raise CaseError(f"{differ} voxels of {name} differ when the segmentation is read back", _REMEDY)
+            raise CaseError(
+                said("{} voxels of {} differ when the segmentation is read back", differ, ours(name)), _REMEDY
+            )
         if segment.tracking_uid != tracking_uid(case, name):
-            raise CaseError(f"{name} has another tracking UID when the segmentation is read back", _REMEDY)
+            raise CaseError(
+                said("{} has another tracking UID when the segmentation is read back", ours(name)), _REMEDY
+            )
 
 
 def check_fractional(content: bytes, case: ExportCase, stored: dict[str, npt.NDArray[np.uint8]]) -> None:
@@ -145,7 +151,7 @@ def check_report(content: bytes, case: ExportCase, found: Findings, segmentation
     groups = {_text(group, "112039"): group for group in _walk(dataset) if _concept(group) == "125007"}
     number = _number(groups.get("Patient"), codes.ENE_NODE_NUMBER.value)
     if number != case.result.n_ai_ene:
-        raise CaseError(f"the report states {number} nodes with ENE when read back", _REMEDY)
+        raise CaseError(said("the report states {} nodes with ENE when read back", number), _REMEDY)
     for node in case.result.nodes:
         group = groups.get(node.name)
         told = {_modifier(item): _value(item) for item in _items(group, codes.PROBABILITY.value)}
@@ -155,7 +161,9 @@ def check_report(content: bytes, case: ExportCase, found: Findings, segmentation
             if value is not None
         }
         if told.keys() != wanted.keys() or any(abs(told[k] - v) > 1e-9 for k, v in wanted.items()):
-            raise CaseError(f"the probabilities of {node.name} differ when the report is read back", _REMEDY)
+            raise CaseError(
+                said("the probabilities of {} differ when the report is read back", ours(node.name)), _REMEDY
+            )
         _check_sizes(group, node, case, found)
         _check_reference(group, node.name, case, segmentation)
 
@@ -176,7 +184,7 @@ def check_identity(dataset: Dataset, case: ExportCase) -> None:
             continue
         wanted = "" if keyword in odd else _plain(first, keyword)
         if _plain(dataset, keyword) != wanted:
-            raise CaseError(f"{keyword} differs from the source images' when read back", _REMEDY)
+            raise CaseError(said("{} differs from the source images' when read back", ours(keyword)), _REMEDY)
 
 
 def planes_origin(source: SourceSeries, index: int) -> npt.NDArray[np.float64]:
@@ -237,15 +245,17 @@ def _check_sizes(group: Dataset | None, node: NodeResult, case: ExportCase, foun
     verdict = _items(group, codes.ENE_VERDICT.value)
     wanted = {
         codes.VOLUME.value: count * case.nodes.grid.voxel_volume_mm3 if count else node.contour_mm3,
-        codes.LONG_AXIS.value: None if axes is None else axes.long_mm,
-        codes.SHORT_AXIS.value: None if axes is None else axes.short_mm,
+        codes.LONG_AXIS.value: None if axes is None else axes[0],
+        codes.SHORT_AXIS.value: None if axes is None else axes[1],
     }
     told = {concept: _number(group, concept) for concept in wanted}
     if any(not _alike(told[concept], wanted[concept]) for concept in wanted):
-        raise CaseError(f"the sizes of {node.name} differ when the report is read back", _REMEDY)
+        raise CaseError(said("the sizes of {} differ when the report is read back", ours(node.name)), _REMEDY)
     answer = {1: codes.YES, 0: codes.NO, None: codes.NOT_JUDGED}[node.ene_classification]
     if [str(item.ConceptCodeSequence[0].CodeValue) for item in verdict] != [answer.value]:
-        raise CaseError(f"the verdict on {node.name} differs when the report is read back", _REMEDY)
+        raise CaseError(
+            said("the verdict on {} differs when the report is read back", ours(node.name)), _REMEDY
+        )
 
 
 def _alike(told: float | None, wanted: float | None) -> bool:
@@ -258,7 +268,7 @@ def _check_reference(
     group: Dataset | None, name: str, case: ExportCase, segmentation: Dataset | None
 ) -> None:
     if group is None or _text(group, "112040") != tracking_uid(case, name):
-        raise CaseError(f"{name} has another tracking UID when the report is read back", _REMEDY)
+        raise CaseError(said("{} has another tracking UID when the report is read back", ours(name)), _REMEDY)
     for item in _items(group, "121191"):
         image = item.ReferencedSOPSequence[0]
         number = int(image.ReferencedSegmentNumber)
@@ -267,7 +277,9 @@ def _check_reference(
             for s in (segmentation.SegmentSequence if segmentation is not None else ())
         }
         if labels.get(number) != name or image.ReferencedSOPInstanceUID != segmentation.SOPInstanceUID:  # type: ignore[union-attr]
-            raise CaseError(f"{name} refers to another segment when the report is read back", _REMEDY)
+            raise CaseError(
+                said("{} refers to another segment when the report is read back", ours(name)), _REMEDY
+            )
 
 
 def _walk(item: Dataset) -> Iterator[Dataset]:
@@ -319,11 +331,13 @@ def check_rtstruct(content: bytes, case: ExportCase, found: Findings) -> None:
     check_identity(dataset, case)
     names = tuple(str(item.ROIName) for item in dataset.StructureSetROISequence)
     if names != found.names:
-        raise CaseError(f"the RTSTRUCT holds {', '.join(names)} when read back", _REMEDY)
+        raise CaseError(said("the RTSTRUCT holds {} when read back", joined(", ", names)), _REMEDY)
     for name, mask in read_rois(dataset, case.source):
         differ = int(np.count_nonzero(mask != found.mask(name)))
         if differ:
-            raise CaseError(f"{differ} voxels of {name} differ when the RTSTRUCT is read back", _REMEDY)
+            raise CaseError(
+                said("{} voxels of {} differ when the RTSTRUCT is read back", differ, ours(name)), _REMEDY
+            )
 
 
 def read_rois(dataset: Dataset, source: SourceSeries) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:

@@ -195,6 +195,12 @@ class Grid:
         last = np.array(self.size) - 1
         return self.points(np.array(list(np.ndindex(2, 2, 2))) * last)
 
+    def apart_mm(self, affine: npt.NDArray[np.float64]) -> float:
+        """The largest distance of a corner voxel by another affine (4 x 4) from its place here."""
+        corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(self.size) - 1)
+        points = corners @ affine[:3, :3].T + affine[:3, 3]
+        return float(np.linalg.norm(points - self.points(corners), axis=1).max())
+
     def differences(self, other: Grid) -> tuple[float, float]:
         """How far two grids of one size lie apart.
 

@@ -21,10 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 from zipfile import ZipFile, ZipInfo
 
-from aiene.errors import InputError, ModelError
+from aiene.errors import InputError, ModelError, os_reason, said
 from aiene.ingest.case import Case
 from aiene.ingest.formats import format_named
-from aiene.rooms import Room, clear_abandoned
+from aiene.results.atomic import Room, clear_abandoned
 
 MAX_MEMBERS: Final = 200_000
 MAX_RATIO: Final = 200
@@ -104,7 +104,7 @@ def _temporary_folder(archive: Path, room: Path | None) -> Iterator[Path]:
 def _not_unpacked(archive: Path, error: OSError) -> InputError:
     return InputError(
         archive,
-        f"it cannot be unpacked ({error.strerror or 'input/output error'})",
+        said("it cannot be unpacked ({})", os_reason(error, "input/output error")),
         "check its permissions and the room for temporary files, or unpack it yourself",
     )
 
@@ -129,7 +129,7 @@ def _members(archive: Path, file: ZipFile) -> list[_Member]:
     infos = file.infolist()
     if len(infos) > MAX_MEMBERS:
         raise InputError(
-            archive, f"it holds {len(infos)} files", "give a smaller archive, or unpack it yourself"
+            archive, said("it holds {} files", len(infos)), "give a smaller archive, or unpack it yourself"
         )
     members: list[_Member] = []
     taken: set[str] = set()
@@ -168,14 +168,16 @@ def _check_room(archive: Path, members: Sequence[_Member], folder: Path) -> None
     if full > _SMALL and full > MAX_RATIO * max(packed, 1):
         raise InputError(
             archive,
-            f"it would expand {full // max(packed, 1)} times, like a decompression bomb",
+            said("it would expand {} times, like a decompression bomb", full // max(packed, 1)),
             "unpack it yourself if you trust it",
         )
     free = shutil.disk_usage(folder).free - _SPARE
     if full > free:
         raise InputError(
             archive,
-            f"unpacking it needs {full / 2**30:.2f} GiB, and {max(free, 0) / 2**30:.2f} GiB are free",
+            said(
+                "unpacking it needs {:.2f} GiB, and {:.2f} GiB are free", full / 2**30, max(free, 0) / 2**30
+            ),
             "free space for temporary files, or unpack it yourself",
         )
 

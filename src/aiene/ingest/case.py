@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from aiene.errors import Said, said, uid_name
+from aiene.errors import Said, counted, ours, said, uid_name
 from aiene.geometry.grid import Volume
 
 AffineRule = Literal["auto", "sform", "qform"]
@@ -32,9 +32,8 @@ class SeriesAside:
     @property
     def told(self) -> Said:
         """The same as a sentence."""
-        plural = "s" * (self.slices > 1)
-        template = f"series {{}} left out: {{}} ({self.slices} slice{plural})"
-        return said(template, uid_name(self.series_uid), self.why)
+        slices = counted(self.slices, "slice")
+        return said("series {} left out: {} ({})", uid_name(self.series_uid), ours(self.why), slices)
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ class Case:
     kind: str
     files: tuple[Path, ...]
     series_uid: str | None = None
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
+    warnings: tuple[Said, ...] = ()
     members: tuple[Path, ...] = ()
     affine: AffineRule = "auto"
     aside: tuple[SeriesAside, ...] = ()
@@ -109,7 +108,7 @@ class Refusal:
 
     case_id: str
     reason: Said
-    notes: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
     aside: tuple[SeriesAside, ...] = ()
     source: str = ""
     study: str = field(default="", repr=False)
@@ -142,8 +141,8 @@ class NativeCt:
     volume: Volume
     pixel_type: int
     source: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
+    notes: tuple[Said, ...] = ()
 
 
 def place(files: tuple[Path, ...]) -> Path:

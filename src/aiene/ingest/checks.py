@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from aiene.errors import InputError
+from aiene.errors import InputError, Said, joined, said
 from aiene.geometry.grid import Volume
 
 _LOW, _HIGH = -4096, 4096  # the histogram's ends, one bin per HU; values beyond count in the last bins
@@ -63,7 +63,7 @@ def check_finite(path: Path, array: npt.NDArray[Any]) -> None:
     if bad:
         raise InputError(
             path,
-            f"{bad} of its {array.size} voxels are NaN or infinite (as float32)",
+            said("{} of its {} voxels are NaN or infinite (as float32)", bad, array.size),
             "write the CT again without such values",
         )
 
@@ -81,7 +81,7 @@ def take_census(array: npt.NDArray[Any]) -> Census:
     return Census(counts, minimum, maximum, whole)
 
 
-def check_hounsfield(path: Path, array: npt.NDArray[Any]) -> tuple[str, ...]:
+def check_hounsfield(path: Path, array: npt.NDArray[Any]) -> tuple[Said, ...]:
     """Refuse voxels that are clearly not HU of a patient in air; warn of odd ones.
 
     The limits were set so that each of the 105 CTs of OpenKBP passes without a warning of this kind.
@@ -100,56 +100,58 @@ def check_hounsfield(path: Path, array: npt.NDArray[Any]) -> tuple[str, ...]:
     InputError : one value only, a mask, no air, stored values without their intercept, no soft tissue.
     """
     census = take_census(array)
-    problem = _impossible(census)
-    if problem is not None:
-        raise InputError(path, *problem)
+    error = _impossible(path, census)
+    if error is not None:
+        raise error
     warnings = []
     if census.share(_LOW, _AIR_BELOW_HU) < 0.01:
-        warnings.append("less than 1 % of the CT is air (below -500 HU): is it cropped, or not in HU?")
+        warnings.append(said("less than 1 % of the CT is air (below -500 HU): is it cropped, or not in HU?"))
     if census.share(-200, 200) < 0.01:
-        warnings.append("less than 1 % of the CT is soft tissue (-200 to 200 HU): is it in HU?")
+        warnings.append(said("less than 1 % of the CT is soft tissue (-200 to 200 HU): is it in HU?"))
     return tuple(warnings)
 
 
-def check_coverage(volume: Volume) -> tuple[str, ...]:
+def check_coverage(volume: Volume) -> tuple[Said, ...]:
     """Warn where the CT is too short for a whole neck (under 100 mm) or too coarse for nodes (over 6 mm)."""
     height = np.abs(np.array(volume.grid.direction)[:, 2]) @ np.array(volume.grid.extent_mm)
     coarsest = max(volume.grid.spacing)
     warnings = []
     if height < _SHORT_MM:
         warnings.append(
-            f"the CT covers only {height:.0f} mm from head to foot: a part of the neck may be missing"
+            said("the CT covers only {:.0f} mm from head to foot: a part of the neck may be missing", height)
         )
     if coarsest > _COARSE_MM:
-        warnings.append(f"its voxels are up to {coarsest:.1f} mm large: small nodes may be missed")
+        warnings.append(said("its voxels are up to {:.1f} mm large: small nodes may be missed", coarsest))
     return tuple(warnings)
 
 
-def _impossible(census: Census) -> tuple[str, str] | None:
+def _impossible(path: Path, census: Census) -> InputError | None:
     """Problem and remedy where the values cannot be HU."""
     remedy = "give the CT in Hounsfield units (air about -1000, water 0)"
     if census.minimum == census.maximum:
-        return f"every voxel has the value {census.minimum:g}", remedy
+        return InputError(path, said("every voxel has the value {:g}", census.minimum), remedy)
     if census.minimum >= 0 and census.whole and census.maximum < _MASK_VALUES:
-        what = f"its values are {census.distinct} small whole numbers, so it looks like a mask"
-        return what, "give the CT, and masks by --masks"
+        what = said("its values are {} small whole numbers, so it looks like a mask", census.distinct)
+        return InputError(path, what, "give the CT, and masks by --masks")
     if _shifted(census, _SHIFT):
-        return (
+        return InputError(
+            path,
             "its values look like stored values, 1024 above HU (air about 0, tissue about 1024)",
             "subtract 1024, or export the CT again with its rescale intercept applied",
         )
     if census.minimum > _AIR_BELOW_HU:
-        return (
-            f"it holds no air (lowest value {census.minimum:g}), so it is an MR, a mask, or not in HU",
-            remedy,
+        what = said(
+            "it holds no air (lowest value {:g}), so it is an MR, a mask, or not in HU", census.minimum
         )
+        return InputError(path, what, remedy)
     if _shifted(census, -_SHIFT):
-        return (
+        return InputError(
+            path,
             "its values look 1024 below HU, as if the intercept had been applied twice",
             "add 1024, or export the CT again",
         )
     if census.share(-200, 300) < 0.002:
-        return "it holds no soft tissue (nearly nothing from -200 to 300 HU)", remedy
+        return InputError(path, "it holds no soft tissue (nearly nothing from -200 to 300 HU)", remedy)
     return None
 
 
@@ -183,14 +185,18 @@ def check_size(path: Path, size: Sequence[int]) -> None:
     ------
     InputError : the image is two-dimensional or nearly so.
     """
-    shown = " x ".join(str(n) for n in size)
+    shown = joined(" x ", size)
     if min(size) < 2:
-        raise InputError(path, f"it is a single two-dimensional image ({shown})", "give the whole CT volume")
+        raise InputError(
+            path, said("it is a single two-dimensional image ({})", shown), "give the whole CT volume"
+        )
     if min(size) < MIN_SLICES:
-        raise InputError(path, f"it has only {min(size)} slices ({shown})", "give the whole CT volume")
+        raise InputError(
+            path, said("it has only {} slices ({})", min(size), shown), "give the whole CT volume"
+        )
 
 
-def check_spacing(path: Path, spacing: Sequence[float], unit: str = "") -> None:
+def check_spacing(path: Path, spacing: Sequence[float], unit: Said | None = None) -> None:
     """Refuse a voxel spacing that no CT has.
 
     Parameters
@@ -205,11 +211,16 @@ def check_spacing(path: Path, spacing: Sequence[float], unit: str = "") -> None:
     """
     if all(math.isfinite(v) and MIN_SPACING_MM <= v <= MAX_SPACING_MM for v in spacing):
         return
-    shown = " x ".join(f"{v:.4g}" for v in spacing)
+    shown = joined(" x ", [said("{:.4g}", v) for v in spacing])
     raise InputError(
         path,
-        f"its voxel spacing of {shown} mm is not that of a CT ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm)"
-        + (f"; {unit}" if unit else ""),
+        said(
+            "its voxel spacing of {} mm is not that of a CT ({:g} to {:g} mm){}",
+            shown,
+            MIN_SPACING_MM,
+            MAX_SPACING_MM,
+            said("; {}", unit) if unit else said(""),
+        ),
         "correct the spacing or its unit in the header" if unit else "correct the spacing in the header",
     )
 
@@ -233,7 +244,11 @@ def check_promise(path: Path, promised: int, *, offset: int = 0, deflated: bool 
     if promised > possible:
         raise InputError(
             path,
-            f"its header announces {_gib(promised)} of voxels, but the file contains only {_gib(there)}",
+            said(
+                "its header announces {} of voxels, but the file contains only {}",
+                _gib(promised),
+                _gib(there),
+            ),
             "the file is cut off or its header is wrong: get it again",
         )
 
@@ -249,10 +264,12 @@ def check_memory(path: Path, voxels: int) -> None:
     if needed > free:
         raise InputError(
             path,
-            f"reading its {voxels} voxels needs {_gib(needed)} of memory, and {_gib(free)} are free",
+            said(
+                "reading its {} voxels needs {} of memory, and {} are free", voxels, _gib(needed), _gib(free)
+            ),
             "crop or resample the CT to the head and neck, or use a larger machine",
         )
 
 
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**20 else f"{size} bytes"
+def _gib(size: int) -> Said:
+    return said("{:.2f} GiB", size / 2**30) if size >= 2**20 else said("{} bytes", size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError, file_name, said
+from aiene.errors import InputError, Said, counted, file_name, os_reason, ours, said
 from aiene.hashing import disk_place
 from aiene.ingest.dicom.header import is_directory
 from aiene.ingest.dicom.scan import Collector, Medium, Scan, read_directory
@@ -37,7 +37,7 @@ class Walk:
 
     files: list[Path] = field(default_factory=list)
     directories: list[Path] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Said] = field(default_factory=list)
     closed: list[Path] = field(default_factory=list)
 
 
@@ -120,8 +120,8 @@ class Listing:
 
     path: Path
     files: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
+    warnings: tuple[Said, ...] = ()
     closed: tuple[Path, ...] = ()
     unopened: tuple[str, ...] = ()
     is_archive: bool = False
@@ -141,7 +141,7 @@ def list_places(source: Path) -> list[Listing]:
         entries, here = children(source), disk_place(source)
     except OSError as error:
         raise InputError(
-            source, f"it cannot be opened ({error.strerror})", "check its permissions"
+            source, said("it cannot be opened ({})", os_reason(error)), "check its permissions"
         ) from error
     own = Listing(source, named_by_file=True)
     folders: list[Listing] = []
@@ -200,7 +200,7 @@ def _of_file(source: Path) -> Listing:
         return Listing(folder, tuple(below.files), notes=(note, *below.notes), closed=tuple(below.closed))
     if not medium.files:
         raise InputError(
-            source, f"none of the {medium.missing} files that it lists exists", "copy the whole disc"
+            source, said("none of the {} files that it lists exists", medium.missing), "copy the whole disc"
         )
     warning = _missing(medium)
     return Listing(folder, medium.files, warnings=(warning,) if warning else ())
@@ -224,19 +224,19 @@ def _is_archive(file: Path) -> bool:
     return file.name.lower().endswith(".zip") and file.is_file()
 
 
-def _incomplete(directory: Path) -> str:
-    """What to warn of where files that a DICOMDIR lists are missing; empty where all is well."""
+def _incomplete(directory: Path) -> Said | None:
+    """What to warn of where files that a DICOMDIR lists are missing; None where all is well."""
     try:
         return _missing(read_directory(directory))
     except InputError:
-        return ""  # the files are found without it
+        return None  # the files are found without it
 
 
-def _missing(medium: Medium) -> str:
+def _missing(medium: Medium) -> Said | None:
     if not medium.missing:
-        return ""
+        return None
     count = medium.missing
-    return _LISTED.format(*(("1 file", "is") if count == 1 else (f"{count} files", "are")))
+    return said(_LISTED, counted(count, "file"), ours("is" if count == 1 else "are"))
 
 
 # What lies in one place of the input: the source itself, one sub-folder of it, or a zip archive.
@@ -277,8 +277,8 @@ class Place:
     unwanted: int = 0
     ignored: int = 0
     closed: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
+    warnings: tuple[Said, ...] = ()
     named_by_file: bool = False
     is_archive: bool = False
 
@@ -378,5 +378,5 @@ class _Sorting:
 
 def _problem(head: Head) -> str:
     if head.error is not None:
-        return f"it cannot be read ({head.error.strerror or 'input/output error'})"
+        return said("it cannot be read ({})", os_reason(head.error, "input/output error"))
     return "it contains no image, although its name suggests one"

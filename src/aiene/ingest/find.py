@@ -10,7 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError, UsageError, case_name, counted, file_name, joined, said
+from aiene.errors import (
+    InputError,
+    Said,
+    UsageError,
+    case_name,
+    counted,
+    file_name,
+    joined,
+    ours,
+    said,
+    uid_name,
+)
 from aiene.ingest.archive import split, unpacked
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.case_id import case_id, distinct, place_below, stem
@@ -41,7 +52,7 @@ def find_cases(
     room: Path | None = None,
     id_rule: IdRule = BY_PLACE,
     timepoint: Timepoint = "auto",
-) -> tuple[list[Case | Refusal], list[str]]:
+) -> tuple[list[Case | Refusal], list[Said]]:
     """The cases that lie in a file or folder, or that a list names; headers only, each file opened once.
 
     What a file is, its content says. Each study with a CT is a case of one series (`dicom.choose.choose`
@@ -92,17 +103,19 @@ def _listed(
     series: str | None,
     on_progress: OnProgress,
     room: Path | None,
-) -> tuple[list[Case | Refusal], list[str]]:
+) -> tuple[list[Case | Refusal], list[Said]]:
     """A case for each row of an input list."""
     entries = read_input_list(source)
     found: list[Case | Refusal] = []
-    notes: list[str] = []
+    notes: list[Said] = []
     for number, entry in enumerate(entries, 1):
         try:
             if is_input_list(entry.image):
                 raise InputError(entry.image, "it is a list again", "name a CT")
             if not entry.image.exists():
-                raise InputError(entry.image, "it does not exist", f"correct line {entry.line} of the list")
+                raise InputError(
+                    entry.image, "it does not exist", said("correct line {} of the list", entry.line)
+                )
             there, told = _found(entry.image, format, series, lambda _done, _total: None, room)
             notes += told
             found.append(listed_case(source, entry, there))
@@ -118,12 +131,12 @@ def _found(
     series: str | None,
     on_progress: OnProgress,
     room: Path | None,
-) -> tuple[list[Case | Refusal], list[str]]:
+) -> tuple[list[Case | Refusal], list[Said]]:
     """The cases of a file or folder, named after their places, and what was left out."""
     surveyed = _survey_all(list_places(source), wanted(format), on_progress, room)
     places = gather(source, surveyed)
     if series is not None and not any(series in place.scan.series for place in places):
-        raise UsageError(f"--series {series}: the input holds no CT series with this UID.")
+        raise UsageError(said("--series {}: the input holds no CT series with this UID.", uid_name(series)))
     found: list[Case | Refusal] = []
     for place in places:
         found += _cases(source, place, format, series)
@@ -165,8 +178,8 @@ def _nested(place: Place, unopened: Sequence[str]) -> Place:
     """An archive of nothing but archives: a patient would be missed, so it is a row of its own."""
     if not unopened:
         return place
-    more = "" if len(unopened) == 1 else f" and {len(unopened) - 1} more"
-    problem = said(f"it contains another archive ({{}}{more}), which is not opened", file_name(unopened[0]))
+    more = said("") if len(unopened) == 1 else said(" and {} more", len(unopened) - 1)
+    problem = said("it contains another archive ({}{}), which is not opened", file_name(unopened[0]), more)
     return replace(place, broken=(Broken(place.path, problem, "unpack it and give what is in it"),))
 
 
@@ -194,7 +207,7 @@ def _root(source: Path, place: Place) -> Path:
     return source.parent if place.is_archive and place.path == source else source
 
 
-def _warned(item: Case | Refusal, warnings: tuple[str, ...]) -> Case | Refusal:
+def _warned(item: Case | Refusal, warnings: tuple[Said, ...]) -> Case | Refusal:
     if isinstance(item, Refusal):
         return replace(item, notes=(*item.notes, *warnings))
     return replace(item, warnings=(*item.warnings, *warnings))
@@ -228,7 +241,7 @@ def _beside_ct(paths: Sequence[Path]) -> dict[Path, list[Path]]:
     return found
 
 
-def _image_case(image: _Image, root: Path, notes: tuple[str, ...] = ()) -> Case | Refusal:
+def _image_case(image: _Image, root: Path, notes: tuple[Said, ...] = ()) -> Case | Refusal:
     path, kind = image
     name, source = case_id(root, path, is_file=True), place_below(root, path)
     if isinstance(kind, Broken):
@@ -237,7 +250,7 @@ def _image_case(image: _Image, root: Path, notes: tuple[str, ...] = ()) -> Case 
     return Case(name, kind, files, notes=notes, members=members, source=source)
 
 
-def _told_aside(paths: Sequence[Path]) -> tuple[str, ...]:
+def _told_aside(paths: Sequence[Path]) -> tuple[Said, ...]:
     if not paths:
         return ()
     return (said("used because it is called ct; left out: {}", joined(", ", map(file_name, paths))),)
@@ -267,8 +280,8 @@ def _copies_told(cases: Sequence[Case | Refusal]) -> list[Case | Refusal]:
     return result
 
 
-def _give() -> str:
-    return f"give a folder or file with a CT as {titles()}"
+def _give() -> Said:
+    return said("give a folder or file with a CT as {}", titles())
 
 
 def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> InputError:  # noqa: A002
@@ -276,22 +289,24 @@ def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> Inpu
     if unwanted:
         return InputError(
             source,
-            f"it holds no {format} image, but {unwanted} of another format",
+            said("it holds no {} image, but {} of another format", ours(format), unwanted),
             "leave --format out, or correct it",
         )
     missing = [warning for place in places for warning in place.warnings]
     if missing:
         return InputError(source, said("it contains no image, and {}", missing[0]), _give())
     if ignored and not (source.is_file() and places[0].named_by_file):
-        none = "its only file is not an" if ignored == 1 else f"none of its {ignored} files is an"
-        return InputError(source, f"{none} image that can be read", _give())
+        none = (
+            ours("its only file is not an") if ignored == 1 else said("none of its {} files is an", ignored)
+        )
+        return InputError(source, said("{} image that can be read", none), _give())
     return InputError(
         source, "it contains no image" if source.is_dir() else "it is not an image that can be read", _give()
     )
 
 
-def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> list[str]:
-    notes: list[str] = [note for place in places for note in place.notes]
+def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> list[Said]:
+    notes: list[Said] = [note for place in places for note in place.notes]
     holders = {parent for place in surveyed for parent in place.path.parents}  # of archives
     notes += [
         said("{}: no image found", file_name(place.path))
@@ -300,9 +315,9 @@ def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> 
     ]
     unwanted, ignored = sum(p.unwanted for p in surveyed), sum(p.ignored for p in surveyed)
     if unwanted:
-        notes.append(f"{counted(unwanted, 'image')} of another format left out")
+        notes.append(said("{} of another format left out", counted(unwanted, "image")))
     if ignored:
-        notes.append(f"{counted(ignored, 'file')} left out: not an image")
+        notes.append(said("{} left out: not an image", counted(ignored, "file")))
     return notes
 
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiene.errors import InputError, UsageError
+from aiene.errors import InputError, Said, UsageError, joined, ours, said
 from aiene.ingest import readers
 from aiene.ingest.file_head import Head
 
@@ -101,14 +101,16 @@ def wanted(choice: InputFormat) -> frozenset[str]:
     UsageError : there is no such word.
     """
     if choice not in choices():
-        raise UsageError(f"{choice}: no such input format; use {', '.join(choices())}.")
+        raise UsageError(
+            said("{}: no such input format; use {}.", choice, joined(", ", map(ours, choices())))
+        )
     return frozenset(entry.name for entry in formats() if choice in ("auto", *entry.choices))
 
 
-def titles() -> str:
+def titles() -> Said:
     """`DICOM, NIfTI or NRRD`."""
     *others, last = (entry.title for entry in formats())
-    return f"{', '.join(others)} or {last}"
+    return said("{} or {}", joined(", ", map(ours, others)), ours(last))
 
 
 def volume_endings() -> tuple[str, ...]:
@@ -161,7 +163,9 @@ def claimed_volume(path: Path) -> Format:
         if entry.single_file and name.endswith(entry.endings):
             return entry
     raise InputError(
-        path, "its extension is not that of a supported format", f"use {', '.join(volume_endings())}"
+        path,
+        "its extension is not that of a supported format",
+        said("use {}", joined(", ", map(ours, volume_endings()))),
     )
 
 

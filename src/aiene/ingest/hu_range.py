@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from aiene.errors import Said, ours, said
 from aiene.ingest.checks import check_finite
 from aiene.ingest.lattice import AIR_HU, narrow
 
@@ -42,7 +43,7 @@ class InRange:
 
     array: npt.NDArray[Any]
     facts: dict[str, int] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -72,7 +73,11 @@ def in_ct_range(path: Path, array: npt.NDArray[Any]) -> InRange:
     facts, warnings = {"below_air": below} if below else {}, []
     if lowest < _LOWEST_STORED:
         warnings.append(
-            f"it holds values down to {lowest:g} HU, which no CT does: all below {AIR_HU:g} were taken as air"
+            said(
+                "it holds values down to {:g} HU, which no CT does: all below {:g} were taken as air",
+                lowest,
+                AIR_HU,
+            )
         )
     if above is not None:
         count = int(np.count_nonzero(above))
@@ -84,15 +89,15 @@ def in_ct_range(path: Path, array: npt.NDArray[Any]) -> InRange:
     return InRange(narrow(clipped), facts, tuple(warnings))
 
 
-def _told(count: int, padded: int, highest: float) -> str:
-    voxels = "1 voxel has a value" if count == 1 else f"{count} voxels have values"
+def _told(count: int, padded: int, highest: float) -> Said:
+    voxels = ours("1 voxel has a value") if count == 1 else said("{} voxels have values", count)
     if padded == count:
-        taken = "taken as padding (air), since it is at the edge"
+        taken = ours("taken as padding (air), since it is at the edge")
     elif padded:
-        taken = f"{padded} at the edge were taken as padding (air), the others as {HIGHEST_HU:g} HU"
+        taken = said("{} at the edge were taken as padding (air), the others as {:g} HU", padded, HIGHEST_HU)
     else:
-        taken = f"taken as {HIGHEST_HU:g} HU"
-    return f"{voxels} that no CT holds (up to {highest:g} HU): {taken}"
+        taken = said("taken as {:g} HU", HIGHEST_HU)
+    return said("{} that no CT holds (up to {:g} HU): {}", voxels, highest, taken)
 
 
 def _at_a_face(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -13,7 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, NamedTuple
 
-from aiene.errors import InputError, ProblemError, UsageError, case_name, file_name, joined, said
+from aiene.errors import (
+    InputError,
+    ProblemError,
+    UsageError,
+    case_name,
+    counted,
+    file_name,
+    joined,
+    library_reason,
+    ours,
+    said,
+)
 from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.case_id import safe
 from aiene.ingest.dicom.header import Frame, StudyKey
@@ -22,7 +33,6 @@ from aiene.ingest.dicom.stack import group, lay_out
 from aiene.ingest.discovery import Place
 
 Timepoint = Literal["auto", "first", "latest"]
-TIMEPOINTS: Final = ("auto", "first", "latest")
 
 _NO_ID: Final = "no-id-"
 """Beginning of what stands for a PatientID that is not there (`dicom.header`)."""
@@ -77,7 +87,11 @@ def parse_id_rule(words: str | None) -> IdRule:
         return IdRule("regex", pattern=re.compile(words))
     except re.error as error:
         raise UsageError(
-            f"--id-from {words}: neither PatientID, folder:N nor a regular expression ({error})."
+            said(
+                "--id-from {}: neither PatientID, folder:N nor a regular expression ({}).",
+                words,
+                library_reason(error),
+            )
         ) from error
 
 
@@ -120,8 +134,8 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
     if rule.how == "PatientID":
         known = item.dicom_patient
         if not known or known.startswith(_NO_ID):
-            what = "its DICOM header has no PatientID" if item.study else "it is not a DICOM series"
-            raise ProblemError(f"--id-from PatientID: {what}", "use another rule, or an input list")
+            what = ours("its DICOM header has no PatientID" if item.study else "it is not a DICOM series")
+            raise ProblemError(said("--id-from PatientID: {}", what), "use another rule, or an input list")
         return known, known
     if rule.pattern is not None:
         found = rule.pattern.search(item.source)
@@ -140,8 +154,7 @@ def _names(item: Case | Refusal, rule: IdRule) -> tuple[str, str]:
     place = rule.level - 1 if rule.level > 0 else rule.level
     if not -len(folders) <= place < len(folders):
         raise ProblemError(
-            f"--id-from folder:{rule.level}: it is in {len(folders)} folder{'s' * (len(folders) != 1)} "
-            "below INPUT",
+            said("--id-from folder:{}: it is in {} below INPUT", rule.level, counted(len(folders), "folder")),
             "use another rule, or an input list",
         )
     return folders[place], folders[place]
@@ -206,7 +219,7 @@ def group_by_patient(items: Sequence[Case | Refusal], timepoint: Timepoint) -> l
         item = known[chosen]
         if len(numbers) > 1 and isinstance(item, Case):
             others = joined(", ", [case_name(known[n].case_id) for n in numbers if n != chosen])
-            told = said(f"{why} of {len(numbers)} CTs of one patient counts; the others: {{}}", others)
+            told = said("{} of {} CTs of one patient counts; the others: {}", ours(why), len(numbers), others)
             known[chosen] = replace(item, warnings=(*item.warnings, told))
     return known
 
@@ -257,7 +270,7 @@ def _that_counts(group: dict[int, Case | Refusal], timepoint: Timepoint) -> tupl
 
 _Series = tuple[StudyKey, str]
 _How = Literal["copies", "split", "apart"]
-APART: Final = (
+APART: Final = said(
     "another part of one of its series is in another folder and does not fit: the CT may be incomplete"
 )
 

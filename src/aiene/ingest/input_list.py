@@ -12,13 +12,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from aiene.csv_tables import Row, Table, plain_id, read_table
-from aiene.errors import InputError, Name, TableError, case_name, file_name, joined, said
+from aiene.errors import InputError, Name, Said, TableError, case_name, file_name, joined, ours, said
 from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.case_id import case_id, safe
 
@@ -73,36 +72,32 @@ def read_input_list(source: Path) -> list[Entry]:
         raise InputError(source, "two of its columns mean the same", "keep case_id, or case; not both")
     if not table.rows:
         raise InputError(source, "it has no rows", _REMEDY)
-    problems: list[str] = []
+    problems: list[Said] = []
     entries = [_entry(table, row, columns, problems) for row in table.rows]
     problems += _twice(source, entries)
     without = [entry.line for entry in entries if entry.mask is None]
     if without and len(without) < len(entries):
-        which = ", ".join(map(str, without[:5])) + (", ..." if len(without) > 5 else "")
+        which = joined(", ", [*without[:5], *([ours("...")] if len(without) > 5 else [])])
         problems.append(
-            said(
-                f"{{}}: no mask in line {which}; give a mask for every case, or for none.", file_name(source)
-            )
+            said("{}: no mask in line {}; give a mask for every case, or for none.", file_name(source), which)
         )
     if problems:
         raise TableError(problems)
     return entries
 
 
-def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[str]) -> Entry:
+def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[Said]) -> Entry:
     values = {name: row.values[columns[name]] for name in _COLUMNS if name in columns}
-    here = f"{{}}, line {row.line}"
+    here = said("{}, line {}", file_name(table.file), row.line)
     if not values["image"]:
-        problems.append(
-            said(f"{here}: image is empty; name the CT, or remove the row.", file_name(table.file))
-        )
+        problems.append(said("{}: image is empty; name the CT, or remove the row.", here))
     days = {}
     for name in ("date", "treatment"):
         written = values.get(name, "")
         days[name] = iso_date(written)
         if written and not days[name]:
-            template = f"{here}: {name} is '{{}}'; write it as YYYY-MM-DD."
-            problems.append(said(template, file_name(table.file), case_name(written)))
+            template = "{}: {} is '{}'; write it as YYYY-MM-DD."
+            problems.append(said(template, here, ours(name), case_name(written)))
     folder = table.file.resolve().parent
     mask = values.get("mask", "")
     return Entry(
@@ -117,9 +112,9 @@ def _entry(table: Table, row: Row, columns: dict[str, str], problems: list[str])
     )
 
 
-def _twice(source: Path, entries: list[Entry]) -> list[str]:
+def _twice(source: Path, entries: list[Entry]) -> list[Said]:
     """Ids and images that stand in two rows: which of them is meant, nobody can say."""
-    problems: list[str] = []
+    problems: list[Said] = []
     first: dict[tuple[str, str], int] = {}
     for entry in entries:
         for what, value in (("case_id", entry.case_id.casefold()), ("image", str(entry.image))):
@@ -128,8 +123,10 @@ def _twice(source: Path, entries: list[Entry]) -> list[str]:
             before = first.setdefault((what, value), entry.line)
             if before != entry.line:
                 written = entry.case_id if what == "case_id" else entry.shown
-                template = f"{{}}, line {entry.line}: the {what} {{}} is already in line {before}."
-                problems.append(said(template, file_name(source), Name("file", written)))
+                here = said(
+                    "{}, line {}: the {} {}", file_name(source), entry.line, ours(what), Name("file", written)
+                )
+                problems.append(said("{} is already in line {}.", here, before))
     return problems
 
 
@@ -140,9 +137,17 @@ def listed_case(source: Path, entry: Entry, found: list[Case | Refusal] | InputE
         item = Refusal(safe(entry.image.name), found.told)
     elif len(found) > 1:
         names = joined(", ", [file_name(item.source) for item in found[:3]])
-        more = "" if len(found) <= 3 else f" and {len(found) - 3} more"
-        template = f"{{}}, line {entry.line}: {{}} holds {len(found)} CTs ({{}}{more}); list one per row."
-        item = Refusal(found[0].case_id, said(template, file_name(source), file_name(entry.image), names))
+        more = said("") if len(found) <= 3 else said(" and {} more", len(found) - 3)
+        told = said(
+            "{}, line {}: {} holds {} CTs ({}{}); list one per row.",
+            file_name(source),
+            entry.line,
+            file_name(entry.image),
+            len(found),
+            names,
+            more,
+        )
+        item = Refusal(found[0].case_id, told)
     else:
         item = found[0]
         if entry.image.is_relative_to(source.resolve().parent):  # as a folder of the same files would name it
@@ -157,14 +162,3 @@ def listed_case(source: Path, entry: Entry, found: list[Case | Refusal] | InputE
         treatment=entry.treatment,
     )
     return replace(named, mask=entry.mask) if isinstance(named, Case) else named
-
-
-def listed_names(source: Path) -> set[str]:
-    """Every word of a list that may say who a patient is: parts of paths, ids."""
-    names: set[str] = set()
-    with contextlib.suppress(InputError, TableError):
-        for entry in read_input_list(source):
-            for path in (entry.image, entry.mask):
-                names |= set(path.parts[1:]) if path is not None else set()
-            names |= {entry.shown, entry.case_id, entry.patient} - {""}
-    return names

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.errors import InputError, case_name, file_name, said
+from aiene.errors import InputError, Said, case_name, file_name, joined, os_reason, ours, said
 from aiene.geometry.grid import Grid, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import AffineRule, Case
@@ -23,7 +23,9 @@ TOLERANCE_COSINE = 1e-4
 
 _MANY_PARTS = 3
 """Parts of label 1 from which on it looks like nodes where label 2 has one."""
-_SWAPPED = "2 was taken as nodes, but 1 has more parts in the mask; if 1 marks the nodes, use --fg-labels 1"
+_SWAPPED = said(
+    "2 was taken as nodes, but 1 has more parts in the mask; if 1 marks the nodes, use --fg-labels 1"
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class MaskLabels:
     """
 
     nodes: FgLabels
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
+    notes: tuple[Said, ...] = ()
 
 
 def mask_files(folder: Path, case_id: str) -> tuple[Path, ...]:
@@ -117,7 +119,9 @@ def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
     try:
         volume = format_.read(Case(path.name, format_.name, (path,), affine=affine)).volume
     except OSError as error:
-        raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
+        raise InputError(
+            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
+        ) from error
     return on_grid(path, volume, like)
 
 
@@ -151,18 +155,20 @@ def node_labels(path: Path, array: npt.NDArray[np.uint8], told: FgLabels | None)
     values = [int(value) for value in np.flatnonzero(counts) if value]
     nodes = (GTVN,) if told is None else told
     if not values:
-        return MaskLabels(nodes, ("the mask is empty: no nodes",))
+        return MaskLabels(nodes, (said("the mask is empty: no nodes"),))
     chosen = values if nodes == "any" else [value for value in values if value in nodes]
     if chosen:
-        rest = " (1 as the primary tumour)" if GTVP in values and GTVP not in chosen else ""
+        rest = ours(" (1 as the primary tumour)" if GTVP in values and GTVP not in chosen else "")
         swapped = told is None and GTVP in values and _look_swapped(array)
-        note = f"own mask: {_listed(chosen)} of {_listed(values)} taken as nodes{rest}"
+        note = said("own mask: {} of {} taken as nodes{}", _listed(chosen), _listed(values), rest)
         return MaskLabels(nodes, (_SWAPPED,) if swapped else (), (note,))
     if told is None and len(values) == 1 and values != [GTVP]:
-        return MaskLabels((values[0],), (f"the only value of the mask, {values[0]}, is taken as nodes",))
+        return MaskLabels(
+            (values[0],), (said("the only value of the mask, {}, is taken as nodes", values[0]),)
+        )
     if told is not None and values == [GTVP]:
         wanted = _listed(list(nodes) if nodes != "any" else [])
-        return MaskLabels(nodes, (f"the mask holds only 1, and {wanted} are nodes: no nodes",))
+        return MaskLabels(nodes, (said("the mask holds only 1, and {} are nodes: no nodes", wanted),))
     if values == [GTVP]:
         raise InputError(
             path,
@@ -172,9 +178,16 @@ def node_labels(path: Path, array: npt.NDArray[np.uint8], told: FgLabels | None)
         )
     raise InputError(
         path,
-        f"it holds {_listed(values)} and no {_listed(list(nodes), 'or')}, so its nodes cannot be identified",
-        f"choose the labels of nodes with --fg-labels, such as --fg-labels {values[-1]} (a patient "
-        "without nodes has an empty mask, or 1 alone)",
+        said(
+            "it holds {} and no {}, so its nodes cannot be identified",
+            _listed(values),
+            _listed(list(nodes), "or"),
+        ),
+        said(
+            "choose the labels of nodes with --fg-labels, such as --fg-labels {} (a patient "
+            "without nodes has an empty mask, or 1 alone)",
+            values[-1],
+        ),
     )
 
 
@@ -188,10 +201,11 @@ def _look_swapped(array: npt.NDArray[np.uint8]) -> bool:
     return parts[1] == 1 and parts[0] >= _MANY_PARTS
 
 
-def _listed(values: Sequence[int | str], word: str = "and") -> str:
+def _listed(values: Sequence[int | str], word: str = "and") -> Said:
     """`1`, `1 and 3`, `1, 3 and 4`; of many the first ones."""
-    shown = [str(value) for value in values[:8]] + ([f"{len(values) - 8} more"] if len(values) > 8 else [])
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {word} {shown[-1]}"
+    shown = [said("{}", value) for value in values[:8]]
+    shown += [said("{} more", len(values) - 8)] if len(values) > 8 else []
+    return shown[0] if len(shown) == 1 else said("{} {} {}", joined(", ", shown[:-1]), ours(word), shown[-1])
 
 
 def _labels(path: Path, array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
@@ -207,7 +221,9 @@ def _labels(path: Path, array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]
                 if between
                 else "give a label map"
             )
-            raise InputError(path, f"it holds {first:g}: its values are not labels from 0 to 255", what)
+            raise InputError(
+                path, said("it holds {:g}: its values are not labels from 0 to 255", first), what
+            )
         kept[...] = plane
     return labels
 
@@ -230,9 +246,9 @@ def _reordering(mask: Grid, like: Grid) -> npt.NDArray[np.float64] | None:
     return order if shift <= TOLERANCE_MM and cosines <= TOLERANCE_COSINE else None
 
 
-def _difference(mask: Grid, like: Grid) -> str:
+def _difference(mask: Grid, like: Grid) -> Said:
     """In one clause, how a mask's grid differs from the CT's."""
     if mask.size != like.size:
-        return f"its size {mask.size} (z, y, x) is not the CT's, {like.size}"
+        return said("its size {} (z, y, x) is not the CT's, {}", mask.size, like.size)
     shift, turn = mask.differences(like)
-    return f"it is {shift:.3g} mm away from the CT's grid (direction cosines {turn:.2g} apart)"
+    return said("it is {:.3g} mm away from the CT's grid (direction cosines {:.2g} apart)", shift, turn)

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError, file_name, said
+from aiene.errors import InputError, file_name, os_reason, ours, said
 from aiene.ingest.checks import check_memory, check_promise, check_size
 
 AGAIN: Final = "correct the header, or convert the CT again"
@@ -65,12 +65,12 @@ class NrrdHeader:
         ------
         InputError : it holds something else.
         """
-        said = self.get(name)
-        if not said:
+        value = self.get(name)
+        if not value:
             return default
-        if not re.fullmatch(r"[+-]?\d{1,18}", said):
-            raise InputError(self.path, f"its field {name!r} is not a whole number", AGAIN)
-        return int(said)
+        if not re.fullmatch(r"[+-]?\d{1,18}", value):
+            raise InputError(self.path, said("its field {} is not a whole number", ours(repr(name))), AGAIN)
+        return int(value)
 
 
 def read_nrrd_header(path: Path) -> NrrdHeader:
@@ -84,7 +84,9 @@ def read_nrrd_header(path: Path) -> NrrdHeader:
         with path.open("rb") as file:
             head = file.read(_MAX_HEADER + 1)
     except OSError as error:
-        raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
+        raise InputError(
+            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
+        ) from error
     end = _END.search(head)
     if end is None and len(head) > _MAX_HEADER:
         raise InputError(path, "its header is longer than 1 MiB", AGAIN)
@@ -116,11 +118,11 @@ def sizes(header: NrrdHeader) -> tuple[int, int, int]:
         raise InputError(path, "its sizes are not numbers", AGAIN)
     found = [int(word) for word in words]
     if len(found) < 2 or min(found) < 1:
-        raise InputError(path, f"its sizes {found} are not those of a volume", AGAIN)
+        raise InputError(path, said("its sizes {} are not those of a volume", found), AGAIN)
     if len(found) == 2:
         raise InputError(path, "it is a single two-dimensional image", "give the whole CT volume")
     if len(found) > 3:
-        raise InputError(path, f"it has {len(found)} dimensions instead of 3", "give one CT per file")
+        raise InputError(path, said("it has {} dimensions instead of 3", len(found)), "give one CT per file")
     if header.whole("dimension", 3) != 3:
         raise InputError(path, "its dimension and its sizes contradict each other", AGAIN)
     check_size(path, found)
@@ -134,8 +136,8 @@ def voxel_type(header: NrrdHeader) -> np.dtype[np.generic]:
     ------
     InputError : they are no plain numbers, or their byte order is not said.
     """
-    said = header.get("type").lower().removesuffix("_t")
-    letter, word = "i", said
+    named = header.get("type").lower().removesuffix("_t")
+    letter, word = "i", named
     if word.startswith("unsigned"):
         letter, word = "u", word.removeprefix("unsigned").strip()
     elif word.startswith("signed"):
@@ -145,7 +147,7 @@ def voxel_type(header: NrrdHeader) -> np.dtype[np.generic]:
     word = word.replace("long long", "longlong").removesuffix(" int") or "int"
     bits = _INTEGERS.get(word)
     if bits is None:
-        letter, bits = "f", _FLOATS.get(said)
+        letter, bits = "f", _FLOATS.get(named)
     if bits is None:
         raise InputError(
             header.path, "its voxels are of a type other than plain numbers", "give a greyscale CT"
@@ -233,7 +235,9 @@ def _check_count(header: NrrdHeader, count: int, subdim: str | None, *, sound: b
     wanted = math.prod(size[dimension:])
     slabs = dimension == len(size) and 1 <= count <= size[-1] and size[-1] % count == 0
     if count != wanted and not slabs:
-        raise InputError(header.path, f"it names {count} data files for a volume of {wanted} parts", AGAIN)
+        raise InputError(
+            header.path, said("it names {} data files for a volume of {} parts", count, wanted), AGAIN
+        )
 
 
 def within_folder(header: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aiene.errors import InputError
+from aiene.errors import InputError, os_reason, said
 from aiene.ingest.archive import opened
 from aiene.ingest.case import Case, NativeCt, place
 from aiene.ingest.checks import check_coverage, check_finite, check_hounsfield, check_size, check_spacing
@@ -41,7 +41,9 @@ def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
                 ct = replace(ct, source={**ct.source, **_within(case, lying_open)})
     except OSError as error:
         raise InputError(
-            where, f"it cannot be read ({error.strerror})", "check that it exists, and its permissions"
+            where,
+            said("it cannot be read ({})", os_reason(error)),
+            "check that it exists, and its permissions",
         ) from error
     except UnicodeEncodeError as error:  # of a library that takes text alone for a name
         raise InputError(where, "its name or a folder's is not UTF-8", "rename it") from error

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
 
-from aiene.errors import ModelError, OutputError, UsageError, need
+from aiene.errors import ModelError, OutputError, UsageError, joined, library_reason, need, ours, said
 from aiene.hashing import file_sha256
 from aiene.nodes.node import CountingRule
 from aiene.results.atomic import make_folder, writing
@@ -163,14 +163,14 @@ def read_bundle(path: Path) -> Bundle:
     try:
         content = card_file.read_bytes()
     except OSError as error:
-        problem = f"no model bundle here ({CARD} cannot be read)"
+        problem = said("no model bundle here ({} cannot be read)", ours(CARD))
         raise ModelError(path, problem, "name a bundle's folder") from error
     try:
         card = ModelCard.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        problem = f"not a model card: {where}: {first['msg'].lower()}"
+        where = joined(".", first["loc"]) or ours("the file")
+        problem = said("not a model card: {}: {}", where, library_reason(error, first["msg"].lower()))
         raise ModelError(card_file, problem, "download the bundle again") from error
     return Bundle(path, card, hashlib.sha256(content).hexdigest())
 
@@ -255,8 +255,10 @@ def find_bundle(name: str | os.PathLike[str]) -> Bundle:
         return read_bundle(default_folder())
     if (models_folder() / name).is_dir():
         return read_bundle(models_folder() / name)
-    known = ", ".join(sorted(b.card.name for b in all_bundles() if isinstance(b, Bundle)))
-    raise ModelError(name, "no model bundle of this name", f"known are {known}; or name a bundle's folder")
+    known = joined(", ", sorted(b.card.name for b in all_bundles() if isinstance(b, Bundle)))
+    raise ModelError(
+        name, "no model bundle of this name", said("known are {}; or name a bundle's folder", known)
+    )
 
 
 def all_bundles() -> Iterator[Bundle | ModelError]:
@@ -271,7 +273,6 @@ def all_bundles() -> Iterator[Bundle | ModelError]:
             yield error
 
 
-HUB_SCHEME: Final = "hf://"
 _ADDRESS: Final = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -293,10 +294,10 @@ def import_from_hub(name: str, address: str, out: Path | None = None) -> Bundle:
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise UsageError(
-            f"{address}: give hf://ORGANISATION/REPOSITORY, or hf://ORGANISATION/REPOSITORY@REVISION."
+            said("{}: give hf://ORGANISATION/REPOSITORY, or hf://ORGANISATION/REPOSITORY@REVISION.", address)
         )
     if not re.fullmatch(NAME, name):
-        raise UsageError(f"--name {name}: letters, digits, dots, dashes and underlines only.")
+        raise UsageError(said("--name {}: letters, digits, dots, dashes and underlines only.", name))
     target = out or models_folder() / name
     if target.exists():
         raise OutputError(target, "a bundle or something else exists there", "choose another --name or -o")

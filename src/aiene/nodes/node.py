@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import UsageError
+from aiene.errors import UsageError, joined, ours, said
 
 Side = Literal["left", "right", "midline"]
 
@@ -132,7 +132,7 @@ class CountingRule:
     def __post_init__(self) -> None:
         for what, value in (("the ENE threshold", self.ene_threshold), ("the minimum of pos", self.pos_from)):
             if not 0 <= value <= 1:
-                raise UsageError(f"{what} is {value:g}; it must be a probability from 0 to 1.")
+                raise UsageError(said("{} is {:g}; it must be a probability from 0 to 1.", ours(what), value))
 
     def counts(self, pos: float | None) -> bool:
         """Whether a found node counts as one at all; one that nobody judged does."""
@@ -145,8 +145,10 @@ class CountingRule:
     @property
     def sentence(self) -> str:
         """The rule in words, for tables and reports."""
-        least = f" and `pos` is {self.pos_from:g} or more" if self.pos_from else ""
-        return f"a node counts as AI-ENE where its ENE probability is over {self.ene_threshold:g}{least}"
+        least = said(" and `pos` is {:g} or more", self.pos_from) if self.pos_from else said("")
+        return said(
+            "a node counts as AI-ENE where its ENE probability is over {:g}{}", self.ene_threshold, least
+        )
 
 
 # Which labels of a segmentation are nodes.
@@ -177,7 +179,9 @@ def parse_fg_labels(text: str) -> FgLabels:
     except ValueError:
         return (GTVN,)
     if any(not 1 <= value <= 255 for value in values):
-        raise UsageError(f"--fg-labels {text}: labels are 1 to 255; give 2, any, or several as in 1,2.")
+        raise UsageError(
+            said("--fg-labels {}: labels are 1 to 255; give 2, any, or several as in 1,2.", text)
+        )
     return values or (GTVN,)
 
 
@@ -195,8 +199,8 @@ def check_known(text: str, labels: FgLabels, known: Mapping[str, int]) -> None:
     """
     if labels == "any" or set(labels) & set(known.values()):
         return
-    there = ", ".join(f"{value} ({name})" for name, value in known.items())
-    raise UsageError(f"--fg-labels {text}: the model gives no such label; it gives {there}.")
+    there = joined(", ", [said("{} ({})", value, ours(name)) for name, value in known.items()])
+    raise UsageError(said("--fg-labels {}: the model gives no such label; it gives {}.", text, there))
 
 
 def foreground(labels: npt.NDArray[Any], fg_labels: FgLabels) -> npt.NDArray[np.bool_]:

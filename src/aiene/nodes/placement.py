@@ -11,8 +11,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, nearest_voxels
-from aiene.nodes.measure import axial_axes
 from aiene.nodes.node import NativePlace, Node, NoNode, Side, ranks_by_volume
+from aiene.nodes.split import axial_axes
 
 MIDLINE_MM = 5.0
 """A node whose centroid lies no farther than this from the midline is on neither side."""

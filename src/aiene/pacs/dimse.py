@@ -1,4 +1,4 @@
-"""DIMSE as a caller: an association with a peer, C-STORE, C-FIND and C-ECHO.
+"""DIMSE as a caller: what is sent, an association with a peer, C-STORE, C-FIND and C-ECHO.
 
 Where there is no association, one sentence says why. Associations for sending have exactly the presentation
 contexts that the objects need.
@@ -6,26 +6,103 @@ contexts that the objects need.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from aiene.errors import ProblemError, need
-from aiene.ingest.dicom.header import quiet
+from aiene.errors import InputError, ProblemError, need
+from aiene.ingest.dicom.header import DAMAGED, quiet
 from aiene.pacs.config import Peer
-from aiene.pacs.objects import Delivery, Outgoing
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.presentation import PresentationContext
+
+
+Status = Literal["accepted", "there", "refused", "unreached"]
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One file.
+
+    Parameters
+    ----------
+    syntax : its transfer syntax.
+    sha256 : of the whole file.
+    """
+
+    file: Path
+    sop_class: str
+    sop_instance: str
+    study: str
+    series: str
+    syntax: str
+    sha256: str
+
+    @property
+    def kind(self) -> str:
+        """Its class in words."""
+        return str(UID(self.sop_class).name)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of one object.
+
+    Parameters
+    ----------
+    status : `accepted`; `there`: the archive had it; `refused`: another try gives the same answer;
+        `unreached`: another try may help.
+    reason : one sentence where it is neither accepted nor there; a warning of the archive's where it is.
+    committed : the archive's word on storage commitment; None where it gave none.
+    """
+
+    object: Outgoing
+    status: Status
+    reason: str = ""
+    committed: bool | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the archive has it now."""
+        return self.status in ("accepted", "there")
+
+
+def read_outgoing(file: Path) -> Outgoing:
+    """The object in a file.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
+    try:
+        content = file.read_bytes()
+        with quiet():
+            head = dcmread(BytesIO(content), stop_before_pixels=True)
+            return Outgoing(
+                file,
+                str(head.SOPClassUID),
+                str(head.SOPInstanceUID),
+                str(head.StudyInstanceUID),
+                str(head.SeriesInstanceUID),
+                str(head.file_meta.TransferSyntaxUID),
+                hashlib.sha256(content).hexdigest(),
+            )
+    except (*DAMAGED, AttributeError) as error:
+        raise InputError(file, "it is not a DICOM object that can be sent", "export the run again") from error
 
 
 EXTRA: Final = "hospital"
@@ -203,7 +280,7 @@ def _unreachable(peer: Peer) -> PeerError:
     )
 
 
-_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"  # Study Root Query/Retrieve, FIND
+FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"  # Study Root Query/Retrieve, FIND
 _SUCCESS: Final = 0x0000
 _DUPLICATE: Final = 0x0111
 _WORDS: Final = {
@@ -279,7 +356,7 @@ def there_already(objects: Sequence[Outgoing], peer: Peer, own_title: str) -> se
     netdicom("Asking an archive")
     found: set[str] = set()
     try:
-        with associated(peer, own_title, [context(_FIND)]) as association:
+        with associated(peer, own_title, [context(FIND)]) as association:
             for item in objects:
                 query = Dataset()
                 query.QueryRetrieveLevel = "IMAGE"
@@ -301,7 +378,7 @@ def matches(association: Any, query: Dataset) -> list[Dataset]:
     """
     found: list[Dataset] = []
     try:
-        for status, identifier in association.send_c_find(query, _FIND):
+        for status, identifier in association.send_c_find(query, FIND):
             code = status.get("Status")
             if code in (0xFF00, 0xFF01) and identifier is not None:
                 found.append(identifier)

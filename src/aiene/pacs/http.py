@@ -24,8 +24,7 @@ from typing import Any, Final
 from aiene.errors import UsageError
 from aiene.pacs.config import WebPort, secret
 from aiene.pacs.queue import STATES, Queue, Study
-from aiene.pacs.receiver import NotKeptError, Receiver, Taken
-from aiene.pacs.store import Trail
+from aiene.pacs.store import NotKeptError, Receiver, Taken, Trail
 from aiene.report.document import RESEARCH_ONLY
 
 _HANGING_S: Final = 60.0

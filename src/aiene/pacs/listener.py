@@ -14,8 +14,7 @@ from aiene.errors import UsageError
 from aiene.pacs.config import Listen, is_loopback
 from aiene.pacs.dimse import netdicom
 from aiene.pacs.push import PUSH_MODEL, read_report
-from aiene.pacs.receiver import NotKeptError, Receiver
-from aiene.pacs.store import Trail
+from aiene.pacs.store import NotKeptError, Receiver, Trail
 
 GB: Final = 1e9
 _VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -91,9 +90,9 @@ class Listener:
             (evt.EVT_C_ECHO, self._on_echo),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_N_EVENT_REPORT, self._on_event_report),
-            (evt.EVT_RELEASED, self._on_released),
-            (evt.EVT_ABORTED, self._on_broken),
-            (evt.EVT_CONN_CLOSE, self._on_broken),
+            (evt.EVT_RELEASED, self._end, [False]),
+            (evt.EVT_ABORTED, self._end, [True]),
+            (evt.EVT_CONN_CLOSE, self._end, [True]),
         ]
         tls = None if settings.tls is None else settings.tls.context()
         try:
@@ -176,14 +175,9 @@ class Listener:
         self._on_report(*read_report(event))
         return _SUCCESS, None
 
-    def _on_released(self, event: Any) -> None:
-        self._end(event.assoc, broken=False)
-
-    def _on_broken(self, event: Any) -> None:
-        self._end(event.assoc, broken=True)
-
-    def _end(self, association: Any, *, broken: bool) -> None:
+    def _end(self, event: Any, broken: bool) -> None:
         """Told once of each association: the first of release, abort and closed connection counts."""
+        association = event.assoc
         with self._lock:
             sent = dict(self._sent.pop(id(association), {}))
         if not sent:

@@ -1,6 +1,7 @@
-"""Series from an archive into a folder: counted as they arrive, taken up where a pull was ended.
+"""Series from an archive, by C-GET, C-MOVE or WADO-RS, into a folder.
 
-What is wanted is a list of patients, accession numbers or studies, or a query.
+They are counted as they arrive, and a pull that was ended is taken up. What is wanted is a list of patients,
+accession numbers or studies, or a query.
 """
 
 from __future__ import annotations
@@ -9,22 +10,243 @@ import csv
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, astuple, dataclass, fields
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar, get_args
 
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from aiene.csv_tables import rows_bytes
 from aiene.errors import InputError, OutputError, UsageError
-from aiene.ingest.dicom.header import DAMAGED, quiet
-from aiene.pacs.archive import Archive, FoundSeries
-from aiene.pacs.dimse import PeerError
+from aiene.export.identity import encoded
+from aiene.ingest.dicom.header import CT_CLASSES, DAMAGED, quiet
+from aiene.pacs.config import Peer
+from aiene.pacs.dimse import FIND, PeerError, associated, context, matches, netdicom
 from aiene.pacs.push import pause_s
+from aiene.pacs.web import WebArchive
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import Owned
+
+GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
+_PENDING: Final = (0xFF00, 0xFF01)
+Keep = Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class FoundSeries:
+    """A series that an archive has.
+
+    Parameters
+    ----------
+    instances : how many it says that there are; None where it does not say.
+    """
+
+    study: str
+    series: str
+    modality: str
+    body_part: str
+    instances: int | None
+
+    @property
+    def query(self) -> Dataset:
+        """What asks for it."""
+        filters = {"StudyInstanceUID": self.study, "SeriesInstanceUID": self.series}
+        return _dataset_of("SERIES", filters)
+
+
+class Archive(Protocol):
+    """What a pull asks of an archive. All raise `PeerError`."""
+
+    def studies(self, filters: Mapping[str, str]) -> list[str]:
+        """StudyInstanceUIDs that match."""
+        ...
+
+    def series(self, study: str) -> list[FoundSeries]:
+        """The series of a study."""
+        ...
+
+    def retrieve(self, wanted: FoundSeries, keep: Keep) -> str:
+        """Give the bytes of each instance of a series to `keep`; what the archive said at the end."""
+        ...
+
+
+@contextmanager
+def archive_of(
+    peer: Peer, own_title: str, by: Literal["get", "move"], port: tuple[str, int] | None
+) -> Iterator[Archive]:
+    """The archive behind a peer.
+
+    Parameters
+    ----------
+    by : C-GET, or C-MOVE to a port of ours that the archive must know.
+    port : host and port of ours, for C-MOVE.
+
+    Raises
+    ------
+    UsageError : C-MOVE without a port, or the port cannot be opened.
+    """
+    if peer.url is not None:
+        yield _Web(peer)
+    elif by == "get":
+        yield _Get(peer, own_title)
+    elif port is None:
+        raise UsageError("--by move needs --port: the archive opens an association back to us.")
+    else:
+        with _Move(peer, own_title, port) as archive:
+            yield archive
+
+
+class _Dimse:
+    def __init__(self, peer: Peer, own_title: str) -> None:
+        netdicom("Pulling from an archive")
+        self.peer, self.own_title = peer, own_title
+
+    def studies(self, filters: Mapping[str, str]) -> list[str]:
+        answers = self._find("STUDY", filters, "StudyInstanceUID")
+        return [str(found.StudyInstanceUID) for found in answers if "StudyInstanceUID" in found]
+
+    def series(self, study: str) -> list[FoundSeries]:
+        empty = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "NumberOfSeriesRelatedInstances")
+        return [found_series(study, a) for a in self._find("SERIES", {"StudyInstanceUID": study}, *empty)]
+
+    def _find(self, level: str, filters: Mapping[str, str], *empty: str) -> list[Dataset]:
+        with associated(self.peer, self.own_title, [context(FIND)]) as found:
+            return matches(found, _dataset_of(level, filters, *empty))
+
+
+class _Get(_Dimse):
+    def retrieve(self, wanted: FoundSeries, keep: Keep) -> str:
+        from pynetdicom import build_role, evt
+        from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+
+        contexts = [context(GET), *(context(ct, *ALL_TRANSFER_SYNTAXES) for ct in CT_CLASSES)]
+        roles = [build_role(ct, scp_role=True) for ct in CT_CLASSES]
+        handlers = [(evt.EVT_C_STORE, _on_store, [lambda: keep])]
+        with associated(self.peer, self.own_title, contexts, handlers=handlers, negotiation=roles) as found:
+            return _told(found.send_c_get(wanted.query, GET))
+
+
+class _Move(_Dimse):
+    """By C-MOVE: a service of ours is open meanwhile. What comes is counted by its own series: it may
+    be late, or another."""
+
+    def __init__(self, peer: Peer, own_title: str, port: tuple[str, int]) -> None:
+        super().__init__(peer, own_title)
+        self._port = port
+        self._keep: Keep = lambda _: None
+        self._server: Any = None
+
+    def __enter__(self) -> _Move:
+        from pynetdicom import AE, evt
+        from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+
+        entity = AE(ae_title=self.own_title)
+        for storage in CT_CLASSES:
+            entity.add_supported_context(storage, ALL_TRANSFER_SYNTAXES)
+        entity.require_called_aet = True
+        handlers: list[Any] = [(evt.EVT_C_STORE, _on_store, [lambda: self._keep])]
+        try:
+            self._server = entity.start_server(self._port, block=False, evt_handlers=handlers)
+        except OSError as error:
+            raise UsageError(f"--port {self._port[1]}: it cannot be opened ({error.strerror}).") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+
+    def retrieve(self, wanted: FoundSeries, keep: Keep) -> str:
+        self._keep = keep
+        try:
+            with associated(self.peer, self.own_title, [context(MOVE)]) as found:
+                return _told(found.send_c_move(wanted.query, self.own_title, MOVE))
+        finally:
+            self._keep = lambda _: None
+
+
+class _Web:
+    def __init__(self, peer: Peer) -> None:
+        self._peer, self._service = peer, WebArchive(peer)
+
+    def studies(self, filters: Mapping[str, str]) -> list[str]:
+        return [str(found.StudyInstanceUID) for found in self._ask("studies", filters, None)]
+
+    def series(self, study: str) -> list[FoundSeries]:
+        return [found_series(study, answer) for answer in self._ask("series", {}, study)]
+
+    def retrieve(self, wanted: FoundSeries, keep: Keep) -> str:
+        for dataset in self._service.retrieve(wanted.study, wanted.series):
+            keep(encoded(dataset))
+        return ""
+
+    def _ask(self, level: str, filters: Mapping[str, str], study: str | None) -> list[Dataset]:
+        answers = self._service.find(level, filters, study=study)
+        if answers is None:
+            raise PeerError(f"{self._peer.address}: it answers no queries (QIDO-RS)", "pull by AET@HOST:PORT")
+        return answers
+
+
+def found_series(study: str, answer: Dataset) -> FoundSeries:
+    """A series as an archive describes it."""
+    try:
+        count: int | None = int(str(answer.get("NumberOfSeriesRelatedInstances")))
+    except ValueError:
+        count = None
+    modality, part = (str(answer.get(word) or "").upper() for word in ("Modality", "BodyPartExamined"))
+    return FoundSeries(study, str(answer.get("SeriesInstanceUID") or ""), modality, part, count)
+
+
+def _dataset_of(level: str, filters: Mapping[str, str], *empty: str) -> Dataset:
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    for keyword in empty:
+        setattr(query, keyword, "" if keyword != "NumberOfSeriesRelatedInstances" else None)
+    if any(not value.isascii() for value in filters.values()):
+        query.SpecificCharacterSet = "ISO_IR 192"
+    for keyword, value in filters.items():
+        setattr(query, keyword, value)
+    return query
+
+
+def _on_store(event: Any, keep: Callable[[], Keep]) -> int:
+    """Handler of a C-STORE; `keep` tells who keeps it now."""
+    try:
+        keep()(event.encoded_dataset())
+    except OSError:
+        return 0xA700
+    return 0x0000
+
+
+def _told(answers: Iterator[tuple[Dataset, Any]]) -> str:
+    """What a C-GET or C-MOVE ended with; empty where all is well.
+
+    Raises
+    ------
+    PeerError : it broke off, refused, or does not know us.
+    """
+    last = Dataset()
+    with quiet(), suppress(RuntimeError):  # it broke off: no status yet, or one of a part
+        for status, _ in answers:
+            last = status
+    code = last.get("Status")
+    if code is None or code in _PENDING:
+        raise PeerError("the archive ended the connection", "try again", passing=True)
+    if code == 0xA801:
+        raise PeerError(
+            "the archive does not know where to send (move destination unknown)",
+            "enter our AE title, host and port in its configuration",
+        )
+    failed = int(last.get("NumberOfFailedSuboperations") or 0)
+    if code == 0x0000 and not failed:
+        return ""
+    comment = str(last.get("ErrorComment") or "")
+    return f"it ended with status {code:04X}, {failed} failed" + (f" ({comment})" if comment else "")
+
 
 Key = Literal["PatientID", "AccessionNumber", "StudyInstanceUID"]
 _COLUMNS: Final[dict[str, Key]] = {
@@ -120,12 +342,8 @@ def query(modality: str, date: str | None, description: str | None) -> Wanted:
         )
     if date and (not _DATE.fullmatch(date) or not re.search(r"\d", date)):
         raise UsageError(f"--date {date}: give YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD.")
-    filters = [("ModalitiesInStudy", modality)]
-    if date:
-        filters.append(("StudyDate", date))
-    if description:
-        filters.append(("StudyDescription", description))
-    return Wanted(tuple(filters))
+    more = (("StudyDate", date), ("StudyDescription", description))
+    return Wanted((("ModalitiesInStudy", modality), *((key, value) for key, value in more if value)))
 
 
 CSV: Final = "pull.csv"
@@ -158,7 +376,12 @@ class PullSummary:
     """What a pull ended with."""
 
     rows: tuple[PulledRow, ...]
-    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many series and questions of each status."""
+        every = [row.status for row in self.rows]
+        return {status: every.count(status) for status in get_args(Status) if status in every}
 
     @property
     def exit_code(self) -> int:
@@ -214,7 +437,7 @@ class _Pull:
         """Every series that a question finds."""
         try:
             studies = self._again(lambda: self._archive.studies(dict(wanted.filters)))
-            series = [s for study in studies for s in self._series(study)]
+            series = [s for uid in studies for s in self._again(partial(self._archive.series, uid))]
         except PeerError as error:
             self._tell(PulledRow(wanted.words, "failed", str(error)))
             if not error.passing:
@@ -222,20 +445,14 @@ class _Pull:
             return
         taken = [s for s in series if self._choice.takes(s)]
         if not taken:
-            other = ", ".join(sorted({s.modality for s in series})) if series else ""
-            reason = (
-                f"no {self._choice.modality} that fits, but {other}"
-                if other
-                else "no such study in the archive"
-            )
+            other = ", ".join(sorted({s.modality for s in series}))
+            fits_not = f"no {self._choice.modality} that fits, but {other}"
+            reason = fits_not if other else "no such study in the archive"
             self._tell(PulledRow(wanted.words, "not_found", reason))
         for found in taken:
             if found.series not in self._done:
                 self._done.add(found.series)
                 self._tell(self._one(wanted, found))
-
-    def _series(self, study: str) -> list[FoundSeries]:
-        return self._again(lambda: self._archive.series(study))
 
     def _one(self, wanted: Wanted, found: FoundSeries) -> PulledRow:
         place = f"study-{_hash(found.study)}/series-{_hash(found.series)}"
@@ -269,12 +486,9 @@ class _Pull:
             return PulledRow(wanted.words, "failed", str(error), place, found.instances, len(there))
         if lack:
             raise lack[0]
-        self._throttle(len(there), time.monotonic() - began)
-        return _judged(wanted.words, place, found.instances, len(there), told, strangers)
-
-    def _throttle(self, instances: int, took_s: float) -> None:
         if self._choice.rate > 0:
-            self._sleep(max(0.0, instances / self._choice.rate - took_s))
+            self._sleep(max(0.0, len(there) / self._choice.rate - (time.monotonic() - began)))
+        return _judged(wanted.words, place, found.instances, len(there), told, strangers)
 
     def _again(self, ask: Callable[[], Answer]) -> Answer:
         for attempt in range(1, self._choice.tries + 1):
@@ -293,9 +507,9 @@ class _Pull:
 
     def write(self) -> None:
         """Both tables, as far as the pull is."""
+        head = [field.name for field in fields(PulledRow)]
+        self._owned.write(self._out / CSV, rows_bytes([head, *map(astuple, self.rows)]))
         rows = [asdict(row) for row in self.rows]
-        head = list(PulledRow.__dataclass_fields__)
-        self._owned.write(self._out / CSV, rows_bytes([head, *([row[n] for n in head] for row in rows)]))
         self._owned.write_json(self._out / JSON, {"format": 1, "series": rows})
 
 
@@ -323,10 +537,7 @@ def pull(
     work = _Pull(archive, out, choice, on_row, sleep)
     for question in wanted:
         work.take(question)
-    every = [row.status for row in work.rows]
-    order = ("ok", "already_there", "incomplete", "failed", "not_found")
-    counts = {str(status): every.count(status) for status in order if status in every}
-    return PullSummary(tuple(work.rows), counts)
+    return PullSummary(tuple(work.rows))
 
 
 def _judged(
@@ -334,23 +545,14 @@ def _judged(
 ) -> PulledRow:
     """What to say of a series, by what came and not by what the archive said."""
     more = f"; {strangers} instances of other series were not kept" if strangers else ""
+    said = told or "the archive said success"
+    status: Status = "incomplete" if told else "ok"
+    reason = told + more if told else more.lstrip("; ")
     if expected is not None and arrived < expected:
-        said = told or "the archive said success"
-        return PulledRow(
-            words,
-            "incomplete",
-            f"{arrived} of {expected} instances came: {said}{more}",
-            place,
-            expected,
-            arrived,
-        )
-    if arrived == 0:
-        return PulledRow(
-            words, "failed", f"no instance came: {told or 'the archive said success'}{more}", place, expected
-        )
-    if told:
-        return PulledRow(words, "incomplete", told + more, place, expected, arrived)
-    return PulledRow(words, "ok", more.lstrip("; "), place, expected, arrived)
+        status, reason = "incomplete", f"{arrived} of {expected} instances came: {said}{more}"
+    elif arrived == 0:
+        status, reason = "failed", f"no instance came: {said}{more}"
+    return PulledRow(words, status, reason, place, expected, arrived)
 
 
 def _instance_of(content: bytes, series: str) -> str | None:

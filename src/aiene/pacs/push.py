@@ -21,8 +21,17 @@ from pydicom.uid import generate_uid
 from aiene.csv_tables import rows_bytes
 from aiene.errors import UsageError
 from aiene.pacs.config import Peer
-from aiene.pacs.dimse import PeerError, associated, context, netdicom, send, there_already
-from aiene.pacs.objects import Delivery, Outgoing, read_outgoing
+from aiene.pacs.dimse import (
+    Delivery,
+    Outgoing,
+    PeerError,
+    associated,
+    context,
+    netdicom,
+    read_outgoing,
+    send,
+    there_already,
+)
 from aiene.pacs.web import WebArchive
 from aiene.results.ownership import Owned
 
@@ -340,7 +349,7 @@ def push_run(
         raise UsageError(
             f"{out.name}: no DICOM objects here; make them with aiene export OUT --to dicom-seg,..."
         )
-    objects = read_outgoing(files)
+    objects = [read_outgoing(file) for file in files]
     table = _Table(out, peer.address)
     deliveries = push(objects, peer, own_title, table, tries=tries, on_pause=on_pause, sleep=sleep)
     said = ""
@@ -365,17 +374,8 @@ def _committed(
     if answer is None:
         return list(deliveries), "The archive has not yet answered the request for storage commitment."
     held, lost = (set(uids) for uids in answer)
-    marked = [
-        replace(
-            d,
-            committed=True
-            if d.object.sop_instance in held
-            else False
-            if d.object.sop_instance in lost
-            else None,
-        )
-        for d in deliveries
-    ]
+    word = dict.fromkeys(lost, False) | dict.fromkeys(held, True)
+    marked = [replace(d, committed=word.get(d.object.sop_instance)) for d in deliveries]
     return marked, f"The archive committed to storing {len(held)} of {len(there)} objects."
 
 

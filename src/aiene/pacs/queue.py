@@ -165,7 +165,7 @@ class Queue:
                     (instance.study, study_uid, "received", now, now, now),
                 )
             self._db.execute("INSERT OR REPLACE INTO instance VALUES (?,?,?,?,?,?)", instance)
-            self._count("received", 1)
+            self.count("received")
             if instance.is_ct or row is None:
                 # work in progress is told by the generation, and put back when it ends
                 free = row is not None and row["state"] in ("waiting", "sent", "failed")
@@ -175,7 +175,7 @@ class Queue:
                     (now, instance.study),
                 )
                 if free:
-                    self._set(instance.study, "received", "")
+                    self.note(instance.study, state="received", reason="", changed_at=now)
 
     def move(
         self,
@@ -204,11 +204,9 @@ class Queue:
                 return False
             if generation is not None and row["generation"] != generation:
                 return False
-            self._set(name, state, reason)
-            for column, value in columns.items():
-                self._db.execute(f"UPDATE study SET {column} = ? WHERE name = ?", (value, name))
+            self.note(name, state=state, reason=reason, changed_at=time.time(), **columns)
             if state in ("sent", "failed"):
-                self._count(state, 1)
+                self.count(state)
             return True
 
     def note(self, name: str, **columns: Any) -> None:
@@ -301,33 +299,20 @@ class Queue:
             self.move(row["study"], "failed", expected=("sent",), reason=reason)
         return str(row["study"])
 
-    def sent_objects(self) -> list[dict[str, Any]]:
-        """Every object that an archive has taken."""
-        return [dict(row) for row in self._rows("SELECT * FROM sent ORDER BY at")]
-
     # figures that only grow
 
     def count(self, name: str, value: float = 1) -> None:
         """Add to a counter."""
         with self._transaction():
-            self._count(name, value)
+            self._db.execute(
+                "INSERT INTO counter VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                (name, value),
+            )
 
     def counters(self) -> dict[str, float]:
         """Every counter."""
         return {row["name"]: row["value"] for row in self._rows("SELECT * FROM counter")}
-
-    def _count(self, name: str, value: float) -> None:
-        self._db.execute(
-            "INSERT INTO counter VALUES (?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-            (name, value),
-        )
-
-    def _set(self, name: str, state: State, reason: str) -> None:
-        self._db.execute(
-            "UPDATE study SET state = ?, reason = ?, changed_at = ? WHERE name = ?",
-            (state, reason, time.time(), name),
-        )
 
     def _studies(self, where: str, *values: Any) -> Iterator[Study]:
         rows = self._rows(

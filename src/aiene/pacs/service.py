@@ -17,8 +17,7 @@ from aiene.pacs.http import status_port, stow_port
 from aiene.pacs.listener import GB, Listener
 from aiene.pacs.push import pause_s
 from aiene.pacs.queue import Outcome, Queue, State, Study
-from aiene.pacs.receiver import Receiver
-from aiene.pacs.store import Store, Trail
+from aiene.pacs.store import Receiver, Store, Trail
 from aiene.parallel import Crew
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ from pydicom.dataset import Dataset
 
 from aiene.errors import need
 from aiene.pacs.config import Peer, secret
-from aiene.pacs.dimse import EXTRA, PeerError, judge
-from aiene.pacs.objects import Delivery, Outgoing
+from aiene.pacs.dimse import EXTRA, Delivery, Outgoing, PeerError, judge
 
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HTTP: Final = {
@@ -24,6 +23,12 @@ _HTTP: Final = {
     413: ("the request is too large for it (413)", "raise its limit"),
     415: ("it does not accept DICOM files (415)", "check that the url is that of a DICOMweb service"),
 }
+_FIELDS: Final = {
+    "studies": ["ModalitiesInStudy"],
+    "series": ["NumberOfSeriesRelatedInstances", "BodyPartExamined"],
+    "instances": None,
+}
+"""By level of a query, what an archive should tell beside what it tells by itself."""
 _FAILED: Final = "00081198"  # FailedSOPSequence
 _REFERENCED: Final = "00081199"  # ReferencedSOPSequence
 _INSTANCE: Final = "00081155"  # ReferencedSOPInstanceUID
@@ -108,17 +113,13 @@ class WebArchive:
         ------
         PeerError : the service cannot be reached, or refuses.
         """
-        search: dict[str, Any] = {"search_filters": dict(filters), "get_remaining": True}
+        search = getattr(self._client, f"search_for_{level}")
+        within = [uid for uid in (study, series) if uid is not None]
         with self._reaching():
             try:
-                if level == "studies":
-                    rows = self._client.search_for_studies(fields=["ModalitiesInStudy"], **search)
-                elif level == "series":
-                    rows = self._client.search_for_series(
-                        study, fields=["NumberOfSeriesRelatedInstances", "BodyPartExamined"], **search
-                    )
-                else:
-                    rows = self._client.search_for_instances(study, series, **search)
+                rows = search(
+                    *within, fields=_FIELDS[level], search_filters=dict(filters), get_remaining=True
+                )
             except self._errors.HTTPError as error:
                 code = error.response.status_code
                 if code == 404 and study is not None:

@@ -12,8 +12,7 @@ from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import AieneError, OutputError
 from aiene.export.run import export_run
 from aiene.pacs.config import Settings
-from aiene.pacs.dimse import PeerError
-from aiene.pacs.objects import Delivery, Outgoing, read_outgoing
+from aiene.pacs.dimse import Delivery, Outgoing, PeerError, read_outgoing
 from aiene.pacs.push import Answers, ask, push
 from aiene.pacs.queue import Outcome, Queue
 from aiene.pacs.store import Store
@@ -104,7 +103,7 @@ def _export(settings: Settings, store: Store, name: str, summary: RunSummary) ->
 
 
 def _send(settings: Settings, store: Store, queue: Queue, name: str, files: list[Path]) -> Outcome:
-    objects = read_outgoing(files)
+    objects = [read_outgoing(file) for file in files]
     counts: list[tuple[str, int]] = []
     later = refused = note = ""
     for peer_name in settings.send_to:

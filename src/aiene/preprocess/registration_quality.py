@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.errors import CaseError
+from aiene.errors import CaseError, Said, said
 from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, triple
 from aiene.geometry.resample import downsample, resample
 from aiene.preprocess.patient import Mask, body_mask, dilate
@@ -201,7 +201,7 @@ class Fit:
 
     kept: Attempt
     tried: tuple[Attempt, ...]
-    doubts: tuple[str, ...]
+    doubts: tuple[Said, ...]
     scene: Scene
     profile: Profile
 
@@ -245,21 +245,25 @@ def register(working: Working, template: Template, profile: Profile) -> Fit:
     return Fit(kept, tuple(tried), tuple(_doubts(kept, tried)), scene, profile)
 
 
-def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[str]:
+def _doubts(attempt: Attempt, tried: list[Attempt]) -> list[Said]:
     """What speaks against an attempt, in plain sentences."""
     verdict, angle = attempt.verdict, attempt.pose.rigid().angle_degrees
     best = min(other.verdict.metric for other in tried)
     told = []
     if verdict.metric > _POOR_METRIC:
-        told.append("the CT resembles the template poorly after the registration: check the crop")
+        told.append(said("the CT resembles the template poorly after the registration: check the crop"))
     if verdict.overlap < _POOR_OVERLAP:
         told.append(
-            f"the registered body overlaps the template's by only {verdict.overlap:.0%}: check the crop"
+            said(
+                "the registered body overlaps the template's by only {:.0%}: check the crop", verdict.overlap
+            )
         )
     if angle > _POOR_ANGLE:
-        told.append(f"the registration turned the CT by {angle:.0f} degrees: check the crop")
+        told.append(said("the registration turned the CT by {:.0f} degrees: check the crop", angle))
     if verdict.metric > best + max(_CLEARLY_WORSE, _CLEARLY_WORSE_SHARE * abs(best)):
-        told.append("another starting point of the registration gives a clearly better fit: check the crop")
+        told.append(
+            said("another starting point of the registration gives a clearly better fit: check the crop")
+        )
     return told
 
 
@@ -283,7 +287,7 @@ def _middle(body: Mask, lattice: Grid) -> npt.NDArray[np.float64] | None:
 
 def registration_report(
     fit: Fit, crop: Grid, to_native: RigidTransform, working: Working, template: Template
-) -> tuple[RegistrationReport, tuple[str, ...]]:
+) -> tuple[RegistrationReport, tuple[Said, ...]]:
     """The registration's report and its warnings.
 
     Raises
@@ -292,7 +296,7 @@ def registration_report(
     """
     covered = covered_share(crop, to_native, working.known)
     if covered < _LEAST_COVERED:
-        problem = f"only {covered:.0%} of the networks' crop is covered by the CT, so it holds no neck"
+        problem = said("only {:.0%} of the networks' crop is covered by the CT, so it holds no neck", covered)
         raise CaseError(problem, "give a CT of the whole neck")
     neck = _neck_offset(fit, crop, template)
     warnings = (*fit.doubts, *_crop_doubts(covered, neck))
@@ -312,12 +316,16 @@ def registration_report(
     return report, warnings
 
 
-def _crop_doubts(covered: float, neck: Triple | None) -> list[str]:
+def _crop_doubts(covered: float, neck: Triple | None) -> list[Said]:
     told = []
     if covered < _POOR_COVERED:
-        told.append(f"only {covered:.0%} of the crop is covered by the CT: nodes outside it cannot be found")
+        told.append(
+            said("only {:.0%} of the crop is covered by the CT: nodes outside it cannot be found", covered)
+        )
     if neck is not None and abs(neck[2]) > _POOR_NECK_MM:
-        told.append(f"the neck is {abs(neck[2]):.0f} mm away from where it should be in the crop: check it")
+        told.append(
+            said("the neck is {:.0f} mm away from where it should be in the crop: check it", abs(neck[2]))
+        )
     return told
 
 

@@ -21,10 +21,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from aiene.errors import OutputError, UsageError
+from aiene.errors import Name, OutputError, UsageError, file_name, ours, said
 from aiene.hashing import disk_place, file_sha256
-from aiene.results.atomic import json_bytes, make_folder, write_bytes, write_json, writing
-from aiene.rooms import locked
+from aiene.results.atomic import json_bytes, locked, make_folder, write_bytes, write_json, writing
 
 MARKER: Final = ".aiene"
 """Our own folder in every folder that a command fills."""
@@ -108,7 +107,9 @@ class Owned:
         """
         for name in names:
             if self.is_in_the_way(self.root / name):
-                raise UsageError(f"{name} in {_shown(self.root)}: {_NOT_OURS}; {_MOVE}.")
+                raise UsageError(
+                    said("{} in {}: {}; {}.", ours(name), _shown(self.root), ours(_NOT_OURS), ours(_MOVE))
+                )
 
     def claim(self, name: str) -> None:
         """Take a whole folder below the root as ours, with all that is in it and will be.
@@ -123,7 +124,12 @@ class Owned:
         empty = not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
         if self._behind_a_link(folder) or not (claimed or empty):
             raise UsageError(
-                f"{name} in {_shown(self.root)}: the folder there was not made by aiene; {_MOVE}."
+                said(
+                    "{} in {}: the folder there was not made by aiene; {}.",
+                    ours(name),
+                    _shown(self.root),
+                    ours(_MOVE),
+                )
             )
         if not claimed:
             self._note({f"{name}/": _WHOLE})
@@ -236,7 +242,7 @@ class Owned:
 
     def _make_marker(self) -> None:
         if self.marker.is_symlink():
-            raise UsageError(f"{MARKER} in {_shown(self.root)} is a link; {_MOVE}.")
+            raise UsageError(said("{} in {} is a link; {}.", ours(MARKER), _shown(self.root), ours(_MOVE)))
         make_folder(self.root)
         with writing(self.root):
             self.marker.mkdir(mode=0o700, exist_ok=True)
@@ -360,8 +366,14 @@ def refuse_overlap(out: Path, inputs: Mapping[str, Path | None]) -> None:
         how = _overlap(out, path)
         if how:
             raise UsageError(
-                f"the folder for the results ({_shown(out)}) {how} {what} ({_shown(path)}), whose files "
-                "could be taken for results or replaced; choose a folder beside it with -o."
+                said(
+                    "the folder for the results ({}) {} {} ({}), whose files "
+                    "could be taken for results or replaced; choose a folder beside it with -o.",
+                    _shown(out),
+                    ours(how),
+                    ours(what),
+                    _shown(path),
+                )
             )
 
 
@@ -379,8 +391,12 @@ def refuse_files_within(out: Path, files: Iterable[Path], what: str) -> None:
             looked[folder] = is_within(folder, out)
         if looked[folder]:
             raise UsageError(
-                f"{file.name}, {what}, is in the folder for the results ({_shown(out)}); "
-                "choose another with -o."
+                said(
+                    "{}, {}, is in the folder for the results ({}); choose another with -o.",
+                    file_name(file),
+                    ours(what),
+                    _shown(out),
+                )
             )
 
 
@@ -412,6 +428,6 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(here) / f for f in files)
 
 
-def _shown(path: Path) -> str:
+def _shown(path: Path) -> Name:
     """The last name of a path: those above may name a patient."""
-    return path.name or path.resolve().name or str(path)
+    return Name("file", path.name or path.resolve().name or str(path))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+from aiene.errors import Said, case_name, counted, joined, ours, said
 from aiene.geometry.grid import RigidTransform, Volume
 from aiene.nodes.node import (
     SMALLEST_SEED,
@@ -216,7 +217,7 @@ def node_results(
 
 def node_warnings(
     nodes: Sequence[Node], places: Sequence[NativePlace], scores: Sequence[Score | None]
-) -> list[str]:
+) -> list[Said]:
     """What the user should look at: nodes cut off at a border, without a voxel, without a probability."""
     warnings = []
     names = names_by_volume(nodes)
@@ -224,19 +225,27 @@ def node_warnings(
         n for n, node, p in zip(names, nodes, places, strict=True) if node.touches_border or p.touches_border
     ]
     if cut:
-        warnings.append(f"{', '.join(sorted(cut))} may be cut off at the border of the crop or the CT")
+        warnings.append(said("{} may be cut off at the border of the crop or the CT", _names(cut)))
     thin = [name for name, place in zip(names, places, strict=True) if not place.volume_mm3]
     if thin:
         warnings.append(
-            f"{', '.join(sorted(thin))}: too small to hold a voxel centre of the CT, so its volume is 0"
+            said(
+                "{}: too small to hold a voxel centre of the CT, so its volume is 0",
+                _names(thin),
+            )
         )
     blank = [name for name, score in zip(names, scores, strict=True) if score is None]
     if blank:
-        warnings.append(f"{', '.join(sorted(blank))}: {UNSCORED}")
+        warnings.append(said("{}: {}", _names(blank), ours(UNSCORED)))
     return warnings
 
 
-def contour_warnings(no_node: Sequence[NoNode]) -> list[str]:
+def _names(nodes: Iterable[str]) -> Said:
+    """Names that we gave to nodes."""
+    return joined(", ", map(ours, sorted(nodes)))
+
+
+def contour_warnings(no_node: Sequence[NoNode]) -> list[Said]:
     """What of the contours is counted in no node, and why.
 
     Parameters
@@ -244,26 +253,37 @@ def contour_warnings(no_node: Sequence[NoNode]) -> list[str]:
     no_node : in order of falling volume.
     """
     reasons = {
-        False: f"too small for a node (a node needs {SMALLEST_SEED} voxels of the crop, a layer around it "
-        "counted)",
-        True: "outside the crop that the networks see",
+        False: said(
+            "too small for a node (a node needs {} voxels of the crop, a layer around it counted)",
+            SMALLEST_SEED,
+        ),
+        True: ours("outside the crop that the networks see"),
     }
     warnings = []
     for outside, why in reasons.items():
         parts = [part for part in no_node if part.outside is outside]
         if parts:
             x, y, z = parts[0].centroid_lps_mm
-            many = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
             verb, largest = ("is", "it lies") if len(parts) == 1 else ("are", "the largest lies")
             volume = sum(part.volume_mm3 for part in parts)
             warnings.append(
-                f"{many} of the contours of nodes ({volume:.4g} mm3) {verb} {why} and counted in none; "
-                f"{largest} at ({x:.0f}, {y:.0f}, {z:.0f}) mm LPS"
+                said(
+                    "{} of the contours of nodes ({:.4g} mm3) {} {} and counted in none; "
+                    "{} at ({:.0f}, {:.0f}, {:.0f}) mm LPS",
+                    counted(len(parts), "part"),
+                    volume,
+                    ours(verb),
+                    why,
+                    ours(largest),
+                    x,
+                    y,
+                    z,
+                )
             )
     return warnings
 
 
-def threshold_warnings(nodes: Sequence[NodeResult], rule: CountingRule, spread: float | None) -> list[str]:
+def threshold_warnings(nodes: Sequence[NodeResult], rule: CountingRule, spread: float | None) -> list[Said]:
     """Nodes with extension that do not count, and those that the registration could move over the threshold.
 
     Parameters
@@ -281,14 +301,24 @@ def threshold_warnings(nodes: Sequence[NodeResult], rule: CountingRule, spread: 
     warnings = []
     if out:
         warnings.append(
-            f"{', '.join(out)}: the ENE probability is over {threshold:g}, but `pos` is under "
-            f"{rule.pos_from:g}, so the AI-ENE number leaves it out; check whether it is a node"
+            said(
+                "{}: the ENE probability is over {:g}, but `pos` is under "
+                "{:g}, so the AI-ENE number leaves it out; check whether it is a node",
+                _names(out),
+                threshold,
+                rule.pos_from,
+            )
         )
     if near:
         warnings.append(
-            f"{', '.join(near)}: the ENE probability lies within {spread:g} of the threshold {threshold:g}, "
-            "within what this profile's registration changes when the same CT is stored in another order: "
-            "the AI-ENE number is not certain"
+            said(
+                "{}: the ENE probability lies within {:g} of the threshold {:g}, "
+                "within what this profile's registration changes when the same CT is stored in another "
+                "order: the AI-ENE number is not certain",
+                _names(near),
+                spread,
+                threshold,
+            )
         )
     return warnings
 
@@ -374,7 +404,9 @@ def same_ct_told(results: Sequence[CaseResult]) -> list[CaseResult]:
         twins = alike.get(result.facts.get("input", {}).get("voxels_sha256"), [])
         others = [case_id for case_id in twins if case_id != result.case_id]
         if others:
-            warning = f"the same CT, voxel for voxel, is also the case {', '.join(others)}"
+            warning = said(
+                "the same CT, voxel for voxel, is also the case {}", joined(", ", map(case_name, others))
+            )
             result = replace(result, warnings=(*result.warnings, warning))
         told.append(result)
     return told

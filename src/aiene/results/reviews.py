@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from aiene.errors import InputError, OutputError, UsageError
+from aiene.errors import InputError, OutputError, UsageError, file_name, joined, ours, said
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
 from aiene.results.atomic import make_folder, write_json, writing
@@ -89,7 +89,9 @@ def check_reader(name: str) -> str:
     """
     if name.lower() == AGREEMENT:
         raise UsageError(
-            f"--reader {name}: this name is taken by the folder of the comparison; choose another."
+            said(
+                "--reader {}: this name is taken by the folder of the comparison; choose another.", ours(name)
+            )
         )
     if not _READER.fullmatch(name):
         raise UsageError("--reader: letters, digits, . _ and - only, at most 64; it names a folder.")
@@ -116,8 +118,10 @@ def one_reader(out: Path, name: str | None = None) -> Path:
     if name is None and len(known) == 1:
         return out / FOLDER / known[0]
     if not known:
-        raise UsageError(f"{out.name}: it has not been reviewed yet; start with aiene review.")
-    raise UsageError(f"{out.name} has the work of {', '.join(known)}; choose one with --reader.")
+        raise UsageError(said("{}: it has not been reviewed yet; start with aiene review.", file_name(out)))
+    raise UsageError(
+        said("{} has the work of {}; choose one with --reader.", file_name(out), joined(", ", known))
+    )
 
 
 def reviewed_masks(path: Path) -> Path:
@@ -216,8 +220,12 @@ class ReviewStore:
                 last = before[-1] if before else 0
                 if last != base and not anyway:
                     raise StaleError(
-                        f"version {last} of this case was saved in another window. Your work, which began "
-                        f"from version {base}, is not lost: save it as another version, or load that one."
+                        said(
+                            "version {} of this case was saved in another window. Your work, which began "
+                            "from version {}, is not lost: save it as another version, or load that one.",
+                            last,
+                            base,
+                        )
                     )
                 numbered = replace(version, number=last + 1, reader=self.reader)
                 write_json(partial / _RECORD, asdict(numbered))

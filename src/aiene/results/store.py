@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import secrets
@@ -14,15 +13,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from aiene.errors import InputError, OutputError, UsageError
+from aiene.errors import InputError, OutputError, UsageError, file_name, joined, os_reason, ours, said
 from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
-from aiene.results.atomic import make_folder, write_bytes, write_json, writing
+from aiene.results.atomic import (
+    Room,
+    clear_abandoned,
+    make_folder,
+    others_at_work,
+    read_json,
+    write_bytes,
+    write_json,
+    writing,
+)
 from aiene.results.nifti import nifti_bytes
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseArrays, CaseResult
-from aiene.rooms import Room, clear_abandoned, others_at_work
 
 RUN = "run.json"
 CASE = "case.json"
@@ -181,7 +188,7 @@ class RunStore:
         wanted = set(case_ids)
         found = {r.case_id: r for i in wanted if (r := self._read(self.case_folder(i) / CASE)) is not None}
         for file in self._record_files():
-            for content in (_json_of(file) or {}).get("unwritten", []):
+            for content in (read_json(file) or {}).get("unwritten", []):
                 result = _result_of(content)
                 if result is not None and result.case_id in wanted:
                     found[result.case_id] = result
@@ -189,7 +196,7 @@ class RunStore:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """The records of the runs that lie here by file name; empty where one cannot be read."""
-        return {file.name: _json_of(file) or {} for file in self._record_files()}
+        return {file.name: read_json(file) or {} for file in self._record_files()}
 
     def files(self, case_id: str) -> CaseFiles:
         """Content of the files of a case's images.
@@ -204,7 +211,7 @@ class RunStore:
                 content[file.name] = file.read_bytes()
             except OSError as error:
                 raise InputError(
-                    file, f"it cannot be read ({error.strerror})", "run the case again"
+                    file, said("it cannot be read ({})", os_reason(error)), "run the case again"
                 ) from error
         return content
 
@@ -221,7 +228,10 @@ class RunStore:
         records = list(self.records().values())
         if not records:
             raise UsageError(
-                f"{self.root.name}: there are no results of a run; name the results folder of aiene run."
+                said(
+                    "{}: there are no results of a run; name the results folder of aiene run.",
+                    file_name(self.root),
+                )
             )
         names = {case["case_id"] for record in records for case in record.get("cases", ())}
         if any("cases" not in record for record in records):
@@ -312,13 +322,17 @@ class RunStore:
         return [file for file in sorted(self.root.glob("run*.json")) if _RECORD.fullmatch(file.name)]
 
     def _compare(self, file: Path, settings: dict[str, Any]) -> None:
-        before = (_json_of(file) or {}).get("settings")
+        before = (read_json(file) or {}).get("settings")
         if not isinstance(before, dict) or before == settings:
             return
         changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
         raise UsageError(
-            f"{self.root.name} holds results of other settings (different: {', '.join(changed)}); "
-            "choose another folder with -o, or replace them with --overwrite."
+            said(
+                "{} holds results of other settings (different: {}); "
+                "choose another folder with -o, or replace them with --overwrite.",
+                file_name(self.root),
+                joined(", ", map(ours, changed)),
+            )
         )
 
     def _check_cases(self, case_ids: Iterable[str]) -> None:
@@ -343,8 +357,11 @@ class RunStore:
             return
         if others_at_work(self._rooms, self._room):
             raise UsageError(
-                f"another aiene run is active in {self.root.name}; wait until it has finished before "
-                "you use --overwrite."
+                said(
+                    "another aiene run is active in {}; wait until it has finished before "
+                    "you use --overwrite.",
+                    file_name(self.root),
+                )
             )
         for file in (*self._records(), *(self.root / name for name in _FILES)):
             self.owned.remove(file)
@@ -357,7 +374,7 @@ class RunStore:
         return None if case_id in ("", ".", "..") or set(case_id) & set("/\\\0") else case_id
 
     def _read(self, file: Path) -> CaseResult | None:
-        content = _json_of(file)
+        content = read_json(file)
         return None if content is None else _result_of(content)
 
 
@@ -388,14 +405,6 @@ def _result_of(content: dict[str, Any]) -> CaseResult | None:
         return None
 
 
-def _json_of(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def case_files(arrays: CaseArrays) -> CaseFiles:
     """The files of a case's images, by name."""
     files = {"labels.nii.gz": nifti_bytes(arrays.labels), "nodes.nii.gz": nifti_bytes(arrays.nodes)}
@@ -410,7 +419,11 @@ def transform_text(transform: RigidTransform) -> str:
     """The transform in the text form that ITK's readers take."""
     rotation = [repr(float(v)) for row in transform.rotation for v in row]
     translation = [repr(float(v)) for v in transform.translation]
-    return (
-        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
-        f"Parameters: {' '.join(rotation + translation)}\nFixedParameters: 0 0 0\n"
+    lines = (
+        "#Insight Transform File V1.0",
+        "#Transform 0",
+        "Transform: AffineTransform_double_3_3",
+        f"Parameters: {' '.join(rotation + translation)}",
+        "FixedParameters: 0 0 0",
     )
+    return "".join(f"{line}\n" for line in lines)

@@ -15,7 +15,7 @@ from aiene.benchmark.metrics.classification import weighted_kappa
 from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.errors import UsageError
 from aiene.export.case import grid_of_facts
-from aiene.export.run_reader import cases_of, read_labels, read_run
+from aiene.finished_runs import cases_of, read_labels, read_run
 from aiene.geometry.grid import Grid, bounding_box
 from aiene.nodes.node import GTVN
 from aiene.report.document import RESEARCH_ONLY, CellTable, Column, Document, Facts, Section, Table

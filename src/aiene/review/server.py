@@ -26,7 +26,7 @@ from aiene.results.records import CaseResult
 from aiene.results.reviews import StaleError
 from aiene.review.edits import Drawing, cut, fill, grow, interpolate, next_value
 from aiene.review.session import Change, Opened, Review
-from aiene.viewer import scripts
+from aiene.viewer import embedded
 from aiene.viewer.case_page import about
 from aiene.viewer.scene import PRIMARY
 
@@ -35,7 +35,7 @@ MOST_BYTES: Final = 48_000_000
 """Of a request: a drawing of labels packs to under a hundredth of its voxels."""
 
 _STATUSES: Final = ("accepted", "corrected", "set aside", "to do")
-_SCRIPTS: Final = (scripts.NIIVUE, "volume.js", "viewer.js", "review.js")
+_SCRIPTS: Final = (embedded.NIIVUE, "volume.js", "viewer.js", "review.js")
 _QUIET: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -241,7 +241,7 @@ def _edit(review: Review, case_id: str, body: dict[str, Any]) -> dict[str, Any]:
         drawing = cut(drawing, spacing, value, ends[0], ends[1], fresh)
     else:
         raise UsageError("there is no such tool.")
-    return {"drawing": scripts.packed(drawing.tobytes()), "value": value}
+    return {"drawing": embedded.packed(drawing.tobytes()), "value": value}
 
 
 def _whole(value: Any) -> int:
@@ -302,7 +302,7 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "blind": hidden,
         "size": list(scene.grid.size[::-1]),
-        "labels": scripts.packed(nifti_bytes(labels)),
+        "labels": embedded.packed(nifti_bytes(labels)),
         "versions": [
             {"number": v.number, "time": v.time, "status": v.status, "reason": v.reason, "edited": v.edited}
             for v in history
@@ -319,34 +319,34 @@ def _case_page(review: Review, case_id: str) -> str:
     if opened.scene.ct is None:
         raise UsageError("a case cannot be corrected without its CT.")
     used, style = (
-        [scripts.asset(name) for name in _SCRIPTS],
-        scripts.asset("pages.css") + scripts.asset("review.css"),
+        [embedded.asset(name) for name in _SCRIPTS],
+        embedded.asset("pages.css") + embedded.asset("review.css"),
     )
     rows = review.work_list()
     waiting = [row["id"] for row in rows if row["status"] == "to do" and row["id"] != case_id]
     return filled(
         "review.html.j2",
-        policy=scripts.policy(used, style, connect="'self'"),
+        policy=embedded.policy(used, style, connect="'self'"),
         style=style,
         notice=f"{review.run.maker.notice} {RESEARCH_ONLY}",
         case_id=case_id,
         reader=review.store.reader,
         blind=review.blind,
         next=f"/case/{quote(waiting[0], safe='')}" if waiting else "",
-        state=scripts.as_json(
+        state=embedded.as_json(
             {**_state(review, opened), "run": f"{review.run.maker.started}{review.store.reader}"}
         ),
-        ct=scripts.packed(nifti_bytes(opened.scene.ct)),
+        ct=embedded.packed(nifti_bytes(opened.scene.ct)),
         scripts=used,
     )
 
 
 def _list_page(review: Review) -> str:
-    style = scripts.asset("pages.css") + scripts.asset("review.css")
+    style = embedded.asset("pages.css") + embedded.asset("review.css")
     rows = [{**row, "href": f"/case/{quote(str(row['id']), safe='')}"} for row in review.work_list()]
     return filled(
         "worklist.html.j2",
-        policy=scripts.policy([], style).replace("script-src ;", "script-src 'none';"),
+        policy=embedded.policy([], style).replace("script-src ;", "script-src 'none';"),
         style=style,
         notice=f"{review.run.maker.notice} {RESEARCH_ONLY}",
         rows=rows,

@@ -21,7 +21,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from aiene.errors import MissingExtraError, need
+from aiene.errors import MissingExtraError, Said, need, ours, said
 from aiene.segment.network import answer
 
 log = logging.getLogger(__name__)
@@ -51,9 +51,9 @@ class Engine:
     exact: bool = True
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Said, ...]:
         """What the result of a case says of it."""
-        return () if self.exact else (f"segmented with --engine fast ({self.name})",)
+        return () if self.exact else (said("segmented with --engine fast ({})", ours(self.name)),)
 
 
 def exact_engine(networks: Sequence[nn.Module]) -> Engine:

@@ -15,7 +15,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
 from torch import nn
 
-from aiene.errors import ModelError
+from aiene.errors import ModelError, Said, joined, ours, said
 from aiene.segment.plans import REMEDY, Plan
 
 _HOME = "dynamic_network_architectures.architectures"
@@ -96,7 +96,7 @@ def empty_network(plan: Plan) -> nn.Module:
     """The network of a plan on torch's meta device: names and shapes without numbers."""
     name = plan.architecture.network_class_name
     if name not in _NETWORKS:
-        raise ModelError(plan.file, f"its network {name} is not known here", REMEDY)
+        raise ModelError(plan.file, said("its network {} is not known here", name), REMEDY)
     arguments = {
         key: _argument(plan.file, key, value) for key, value in plan.architecture.arch_kwargs.items()
     }
@@ -142,15 +142,15 @@ def softmax(logits: torch.Tensor) -> torch.Tensor:
 def _argument(file: Path, key: str, value: Any) -> Any:
     if key in _PLAIN:
         if key.startswith("n_") and not _few(value):
-            raise ModelError(file, f"its {key} is not a plausible number", REMEDY)
+            raise ModelError(file, said("its {} is not a plausible number", key), REMEDY)
         return value
     if key in _BY_NAME:
         if value is None:
             return None
         if isinstance(value, str) and value in _PARTS:
             return _PARTS[value]
-        raise ModelError(file, f"its {key} {value} is not known here", REMEDY)
-    raise ModelError(file, f"its architecture has an unknown argument {key}", REMEDY)
+        raise ModelError(file, said("its {} {} is not known here", key, value), REMEDY)
+    raise ModelError(file, said("its architecture has an unknown argument {}", key), REMEDY)
 
 
 def _few(value: Any) -> bool:
@@ -171,11 +171,17 @@ def _compare(
         ),
     ):
         if names:
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            more = said(" and {} more", len(names) - 3) if len(names) > 3 else said("")
+            shown = said("{}: {}{}", ours(problem), joined(", ", names[:3]), more)
             answers = given.get(names[0], torch.empty(0)).shape[:1]
             if names[0].startswith("decoder.seg_layers.") and answers and answers[0] != plan.classes:
-                shown += f" (it answers for {answers[0]} classes, dataset.json has {plan.classes} labels)"
-            raise ModelError(file, f"{problem}: {shown}", REMEDY)
+                shown = said(
+                    "{} (it answers for {} classes, dataset.json has {} labels)",
+                    shown,
+                    answers[0],
+                    plan.classes,
+                )
+            raise ModelError(file, shown, REMEDY)
 
 
 def _cut_zero_planes(network: nn.Module) -> None:
@@ -262,7 +268,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(file, "cannot be read, or is damaged", CHECKPOINT_REMEDY) from error
     except pickle.UnpicklingError as error:
-        raise ModelError(file, _refusal(str(error)), CHECKPOINT_REMEDY) from error
+        raise ModelError(file, _refusal(error), CHECKPOINT_REMEDY) from error
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError) as error:
         raise ModelError(file, "is not a PyTorch checkpoint, or is damaged", CHECKPOINT_REMEDY) from error
     if not isinstance(content, dict):
@@ -290,16 +296,18 @@ def tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
     named: dict[str, torch.Tensor] = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ModelError(file, f"its weight {name!r} is not a tensor", CHECKPOINT_REMEDY)
+            raise ModelError(file, said("its weight {!r} is not a tensor", name), CHECKPOINT_REMEDY)
         if not torch.isfinite(value).all():
-            raise ModelError(file, f"its weight {name} holds values that are not numbers", CHECKPOINT_REMEDY)
+            raise ModelError(
+                file, said("its weight {} holds values that are not numbers", name), CHECKPOINT_REMEDY
+            )
         floating = value.float() if value.is_floating_point() else value
         named[re.sub(r"^(module\.|_orig_mod\.)+", "", name)] = floating
     return named
 
 
-def _refusal(message: str) -> str:
-    found = re.search(r"(?:GLOBAL|global:?|function) [`'\"]?([\w.]+\.[\w.]+)", message)
+def _refusal(refused: pickle.UnpicklingError) -> Said:
+    found = re.search(r"(?:GLOBAL|global:?|function) [`'\"]?([\w.]+\.[\w.]+)", str(refused))
     if found:
-        return f"refers to {found.group(1)}, which is not a weight, and was not opened"
-    return "is not a PyTorch checkpoint, or holds more than weights, and was not opened"
+        return said("refers to {}, which is not a weight, and was not opened", found.group(1))
+    return ours("is not a PyTorch checkpoint, or holds more than weights, and was not opened")

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from aiene.errors import ModelError
+from aiene.errors import ModelError, Said, joined, library_reason, ours, said
 
 ORIGIN_KEY = "aiene_origin"
 """Key of `plans.json` that marks a model brought over from nnU-Net v1; nnU-Net v2 does not look at it."""
@@ -44,6 +44,18 @@ _KNOWN_RESIZING = {
     },
 }
 _LARGEST_PATCH = 1024
+
+CONVOLUTION = "torch.nn.modules.conv.Conv3d"
+PLAIN_LAYERS = {
+    "conv_bias": True,
+    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "dropout_op": None,
+    "dropout_op_kwargs": None,
+    "nonlin": "torch.nn.LeakyReLU",
+    "nonlin_kwargs": {"inplace": True},
+}
+"""Arguments of nnU-Net's plain networks that v1 and v2 before 2.4 do not write down."""
 
 
 class _Loose(BaseModel):
@@ -222,7 +234,7 @@ def _parse(file: Path, model: type[_Model]) -> _Model:
     try:
         return model.model_validate(json.loads(file.read_bytes(), object_pairs_hook=_each_once))
     except _NamedTwiceError as error:
-        raise ModelError(file, f"it names {error} twice", REMEDY) from error
+        raise ModelError(file, said("it names {} twice", error), REMEDY) from error
     except OSError as error:
         raise ModelError(
             file, "cannot be read", "name a folder that holds a trained nnU-Net model"
@@ -245,10 +257,10 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> Said:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
-    return f"{where}: {first['msg'].lower()}"
+    where = joined(".", first["loc"]) or ours("the file")
+    return said("{}: {}", where, library_reason(error, first["msg"].lower()))
 
 
 def _configuration(file: Path, plans: _Plans, name: str) -> _Configuration:
@@ -257,7 +269,7 @@ def _configuration(file: Path, plans: _Plans, name: str) -> _Configuration:
     following: Any = name
     for _ in range(len(plans.configurations) + 1):
         if not isinstance(following, str) or following not in plans.configurations:
-            raise ModelError(file, f"it has no configuration named {following}", REMEDY)
+            raise ModelError(file, said("it has no configuration named {}", following), REMEDY)
         own = plans.configurations[following]
         merged = {**own, **merged}
         following = own.get("inherits_from")
@@ -270,7 +282,7 @@ def _configuration(file: Path, plans: _Plans, name: str) -> _Configuration:
     try:
         return _Configuration.model_validate(merged)
     except ValidationError as error:
-        raise ModelError(file, f"configuration {name}: {_first_problem(error)}", REMEDY) from error
+        raise ModelError(file, said("configuration {}: {}", name, _first_problem(error)), REMEDY) from error
 
 
 def _architecture_of_older_plans(file: Path, old: dict[str, Any]) -> dict[str, Any]:
@@ -282,18 +294,12 @@ def _architecture_of_older_plans(file: Path, old: dict[str, Any]) -> dict[str, A
         arguments = {
             "n_stages": len(convs),
             "features_per_stage": [min(base * 2**level, most) for level in range(len(convs))],
-            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "conv_op": CONVOLUTION,
             "kernel_sizes": old["conv_kernel_sizes"],
             "strides": old["pool_op_kernel_sizes"],
             "n_conv_per_stage" if plain else "n_blocks_per_stage": convs,
             "n_conv_per_stage_decoder": old["n_conv_per_stage_decoder"],
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            **PLAIN_LAYERS,
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(file, "its older description of the network is not complete", REMEDY) from error
@@ -311,24 +317,24 @@ def _refuse_what_is_not_ours(file: Path, chosen: _Configuration) -> None:
         raise ModelError(file, "the model is the second stage of a cascade", "use 3d_fullres or 3d_lowres")
     if not all(0 < n <= _LARGEST_PATCH for n in chosen.patch_size) or min(chosen.spacing) <= 0:
         raise ModelError(
-            file, f"patch {chosen.patch_size} at {chosen.spacing} mm is not a usable patch", REMEDY
+            file, said("patch {} at {} mm is not a usable patch", chosen.patch_size, chosen.spacing), REMEDY
         )
 
 
 def _resizing(file: Path, function: str, arguments: dict[str, Any]) -> Resizing:
     kinds = {_SPLINE: "spline", _TORCH: "torch"}
     if function not in kinds:
-        raise ModelError(file, f"it resamples by {function}, which is not supported", REMEDY)
+        raise ModelError(file, said("it resamples by {}, which is not supported", function), REMEDY)
     unknown = sorted(arguments.keys() - _KNOWN_RESIZING[kinds[function]])
     if unknown:
-        problem = f"{function} has an argument {unknown[0]}, which is not known here"
+        problem = said("{} has an argument {}, which is not known here", function, unknown[0])
         raise ModelError(file, problem, REMEDY)
     # with nothing said, nnU-Net's splines never treat an axis by itself, PyTorch's interpolation may
     default = {"by": kinds[function], "force_separate_z": False if function == _SPLINE else None}
     try:
         return Resizing.model_validate({**default, **arguments})
     except ValidationError as error:
-        raise ModelError(file, f"{function}: {_first_problem(error)}", REMEDY) from error
+        raise ModelError(file, said("{}: {}", ours(function), _first_problem(error)), REMEDY) from error
 
 
 def _foreground(file: Path, plans: _Plans) -> Foreground | None:
@@ -339,7 +345,7 @@ def _foreground(file: Path, plans: _Plans) -> Foreground | None:
     try:
         found = Foreground.model_validate(given)
     except ValidationError as error:
-        where = f"the intensities of the training foreground: {_first_problem(error)}"
+        where = said("the intensities of the training foreground: {}", _first_problem(error))
         raise ModelError(file, where, REMEDY) from error
     return found if found.percentile_00_5 < found.percentile_99_5 and found.std > 0 else None
 
@@ -347,10 +353,12 @@ def _foreground(file: Path, plans: _Plans) -> Foreground | None:
 def _normalisation(file: Path, values: Foreground | None, chosen: _Configuration) -> Normalisation:
     if len(chosen.normalization_schemes) != 1 or len(chosen.use_mask_for_norm) != 1:
         count = len(chosen.normalization_schemes)
-        raise ModelError(file, f"the model takes {count} images at a time", "use a model that takes one CT")
+        raise ModelError(
+            file, said("the model takes {} images at a time", count), "use a model that takes one CT"
+        )
     scheme, inside_mask = chosen.normalization_schemes[0], chosen.use_mask_for_norm[0]
     if scheme not in get_args(Scheme):
-        raise ModelError(file, f"it normalises by {scheme}, which is not supported", REMEDY)
+        raise ModelError(file, said("it normalises by {}, which is not supported", scheme), REMEDY)
     if scheme != "CTNormalization":
         return Normalisation.model_validate({"scheme": scheme, "inside_mask": inside_mask})
     if values is None:
@@ -366,8 +374,8 @@ def _normalisation(file: Path, values: Foreground | None, chosen: _Configuration
 
 def _labels(file: Path, dataset: _Dataset) -> dict[str, int]:
     if len(dataset.channel_names) != 1:
-        names = ", ".join(str(name) for name in list(dataset.channel_names.values())[:4])
-        problem = f"the model takes {len(dataset.channel_names)} images at a time ({names})"
+        names = joined(", ", list(dataset.channel_names.values())[:4])
+        problem = said("the model takes {} images at a time ({})", len(dataset.channel_names), names)
         raise ModelError(file, problem, "use a model that takes one CT")
     labels = {name: value for name, value in _by_name(file, dataset.labels).items() if name != IGNORE}
     if sorted(labels.values()) != list(range(len(labels))) or len(labels) > 255:
@@ -381,11 +389,13 @@ def _by_name(file: Path, given: dict[str, int | str | list[int]]) -> dict[str, i
         names = [str(name) for name in given.values()]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ModelError(file, f"it has two labels named {twice}", REMEDY)
+            raise ModelError(file, said("it has two labels named {}", twice), REMEDY)
         return {name: int(value) for value, name in zip(given, names, strict=True)}
     regions = sorted(name for name, value in given.items() if isinstance(value, list) and len(value) != 1)
     if regions:
-        problem = f"the model predicts regions of several labels ({', '.join(regions)}), which may overlap"
+        problem = said(
+            "the model predicts regions of several labels ({}), which may overlap", joined(", ", regions)
+        )
         raise ModelError(file, problem, "use one trained on plain labels")
     try:
         return {n: int(v[0] if isinstance(v, list) else v) for n, v in given.items()}

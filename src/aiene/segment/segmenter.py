@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from aiene.errors import ModelError
+from aiene.errors import ModelError, file_name, joined, said
 from aiene.geometry.grid import Volume
 from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
 from aiene.segment.engines import Answer, Engine, Grade, exact_engine, fast_engine
@@ -305,8 +305,8 @@ def model_folder(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(f.name for f in found)
-        raise ModelError(folder, f"holds several trained models ({names})", "name one of them")
+        names = joined(", ", map(file_name, found))
+        raise ModelError(folder, said("holds several trained models ({})", names), "name one of them")
     raise ModelError(folder, "holds no plans.json", "name a trained model's folder in nnU-Net v2's layout")
 
 
@@ -316,8 +316,11 @@ def _values(home: Path, plan: Plan, labels: Mapping[str, int]) -> tuple[int, ...
         if name not in labels:
             continue
         if not 0 < labels[name] < plan.classes:
-            problem = (
-                f"{name} should be its class {labels[name]}, but it has the classes 1 to {plan.classes - 1}"
+            problem = said(
+                "{} should be its class {}, but it has the classes 1 to {}",
+                name,
+                labels[name],
+                plan.classes - 1,
             )
             raise ModelError(home, problem, "import the model again")
         values[labels[name]] = value
@@ -340,7 +343,7 @@ def _configuration_of(file: Path, content: dict[str, Any]) -> str:
 def _mirror_axes(file: Path, content: dict[str, Any]) -> tuple[int, ...]:
     axes = content.get("inference_allowed_mirroring_axes") or ()
     if not isinstance(axes, list | tuple) or not all(axis in (0, 1, 2) for axis in axes):
-        raise ModelError(file, f"its mirroring axes {axes!r} are none", REMEDY)
+        raise ModelError(file, said("its mirroring axes {!r} are none", axes), REMEDY)
     return tuple(int(axis) for axis in axes)
 
 

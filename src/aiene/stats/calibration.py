@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, bootstrap
 from aiene.stats.competing_risks import cumulative_incidence, fine_gray
+from aiene.stats.count_covariate import restricted_cubic_spline, spline_knots
 from aiene.stats.cox_model import fit_cox
-from aiene.stats.elementary import normal_quantile
 from aiene.stats.records import (
     Floats,
     HorizonEstimate,
@@ -24,8 +24,8 @@ from aiene.stats.records import (
     check_horizons,
     check_outcome,
     check_probabilities,
+    normal_quantile,
 )
-from aiene.stats.splines import restricted_cubic_spline, spline_knots
 
 _EDGE = 1e-9  # predictions of exactly 0 or 1 have no complementary log-log
 

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError, need
 from aiene.stats.cox_model import monotone, risk_sets, wald_rows
-from aiene.stats.elementary import chi2_tail, normal_quantile, step, unseen_limit
 from aiene.stats.records import (
     Coefficient,
     Floats,
@@ -23,14 +22,18 @@ from aiene.stats.records import (
     check_design,
     check_fraction,
     check_outcome,
+    chi2_tail,
     known_until,
+    normal_quantile,
 )
 from aiene.stats.survival_curves import (
     LifeTable,
     StepCurve,
     from_zero,
     life_table,
+    step,
     survival_steps,
+    unseen_limit,
     within_unit,
 )
 

@@ -13,18 +13,23 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
-from aiene.stats.elementary import chi2_tail, normal_quantile, step, two_sided
 from aiene.stats.records import (
     Coefficient,
     Floats,
     Ints,
     NotEstimableError,
+    check_design,
     check_groups,
     check_outcome,
+    chi2_tail,
+    normal_quantile,
+    two_sided,
 )
+from aiene.stats.survival_curves import step
 
 _STEP = 30.0  # a linear predictor that moves further than this in one step overflows before it helps
 
@@ -523,3 +528,52 @@ def _running(values: Floats, sets: RiskSets, pick: np.ufunc) -> Floats:
         layer = sets.start == first
         out[layer] = pick.accumulate(values[layer])
     return out
+
+
+_FLAT = 1e-6  # information left along a direction, as a share of what there was at the start
+_COUNTS = 0.1  # a column takes part in a direction where its share is over this
+
+
+def find_separation(
+    time: ArrayLike, event: ArrayLike, X: pd.DataFrame, *, strata: ArrayLike | None = None
+) -> tuple[str, ...]:
+    """Columns whose coefficient has no finite estimate (monotone likelihood).
+
+    A single column is judged exactly: it separates where at every event the patient has the greatest (or at
+    every event the least) value of the risk set, and some risk set holds another value. Combinations are
+    judged by the fit: a direction in which the information has all but vanished while the coefficients grew.
+
+    Raises
+    ------
+    UsageError, NotEstimableError : see `check_outcome`, `check_design`.
+
+    References
+    ----------
+    Bryson and Johnson 1981, Technometrics 23:381; Heinze and Schemper 2001, Biometrics 57:114.
+    """
+    times, codes = check_outcome(time, event)
+    matrix, names = check_design(X, times.size)
+    layers = None if strata is None else check_groups(strata, times.size)[0]
+    sets = risk_sets(times, codes, layers)
+    alone = [monotone(matrix[sets.order, column], sets) for column in range(matrix.shape[1])]
+    if any(alone):
+        return tuple(name for name, found in zip(names, alone, strict=True) if found)
+    if matrix.shape[1] == 1 or not codes.any():
+        return ()
+    return tuple(names[column] for column in _flat_direction(times, codes, matrix, layers, sets))
+
+
+def _flat_direction(
+    time: Floats, event: Ints, matrix: Floats, strata: Ints | None, sets: RiskSets
+) -> list[int]:
+    fit = fit_cox(time, event, matrix, strata=strata)
+    scale = matrix.std(axis=0)
+    standard = ((matrix - matrix.mean(axis=0)) / scale)[sets.order]
+    before = derivatives(standard, sets, np.zeros(scale.size)).information
+    after = derivatives(standard, sets, fit.beta * scale).information
+    values, vectors = np.linalg.eigh(after)
+    flat = values < _FLAT * np.einsum("ij,ik,kj->j", vectors, before, vectors)
+    if not flat.any():
+        return []
+    share = np.abs(vectors[:, flat]).max(axis=1)
+    return [int(column) for column in np.flatnonzero(share > _COUNTS * share.max())]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from aiene.errors import UsageError
-from aiene.stats.cox_model import CoxFit
 from aiene.stats.records import (
     COMPETING,
     EVENT,
@@ -27,6 +26,9 @@ from aiene.stats.records import (
     check_outcome,
 )
 from aiene.stats.survival_curves import nelson_aalen
+
+if TYPE_CHECKING:
+    from aiene.stats.cox_model import CoxFit
 
 _DONORS = 5  # patients to draw from; 5 is the default of R's mice
 _PRIOR = 1.0 / 2.5**2  # of standardised slopes: keeps them finite where a level is separated

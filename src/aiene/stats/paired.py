@@ -21,9 +21,9 @@ from aiene.stats.bootstrap import (
     median,
     one_sided_p,
 )
-from aiene.stats.elementary import holm
 from aiene.stats.records import Estimate, Floats, missing
 from aiene.stats.roc import as_floats
+from aiene.stats.tests import holm
 
 Scores = Mapping[str, Sequence[float | None]]
 

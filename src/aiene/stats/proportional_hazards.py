@@ -18,9 +18,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from aiene.errors import UsageError, need
-from aiene.stats.cox_model import event_sums, fit_cox, risk_sets, wald_rows
-from aiene.stats.elementary import chi2_tail, normal_quantile, step
-from aiene.stats.penalised_cox import find_separation
+from aiene.stats.cox_model import event_sums, find_separation, fit_cox, risk_sets, wald_rows
 from aiene.stats.records import (
     Coefficient,
     Floats,
@@ -30,8 +28,10 @@ from aiene.stats.records import (
     check_fraction,
     check_groups,
     check_outcome,
+    chi2_tail,
+    normal_quantile,
 )
-from aiene.stats.survival_curves import life_table, survival_steps
+from aiene.stats.survival_curves import life_table, step, survival_steps
 
 Transform = Literal["rank", "km", "identity", "log"]
 PHMethod = Literal["score", "approximate"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from aiene.errors import ProblemError, UsageError
 
@@ -337,3 +338,20 @@ def _missing(label: Any) -> bool:
 
 def _sort_key(label: Any) -> tuple[int, Any]:
     return (0, label) if isinstance(label, int | float | np.number) else (1, str(label))
+
+
+def normal_quantile(p: float) -> float:
+    """The standard normal quantile."""
+    return float(special.ndtri(p))
+
+
+def two_sided(z: float) -> float:
+    """Two-sided p value of a standard normal statistic."""
+    return float(2.0 * special.ndtr(-abs(z)))
+
+
+def chi2_tail(statistic: float, df: int) -> float:
+    """P value of a chi-squared statistic; NaN without a degree of freedom."""
+    return (
+        float(special.chdtrc(df, max(statistic, 0.0))) if df > 0 and np.isfinite(statistic) else float("nan")
+    )

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from aiene.errors import UsageError
-from aiene.stats.records import Floats
 
 MIN_EVENTS_PER_PARAMETER = 10
 MIN_EVENTS_IN_GROUP = 5
@@ -60,38 +56,6 @@ def information(n_events: int, n_parameters: int, *, smallest_group_events: int 
             f"{smallest_group_events} events in the smallest group, fewer than {MIN_EVENTS_IN_GROUP}"
         )
     return Information(n_events, n_parameters, epv, bool(reasons), tuple(reasons))
-
-
-def count_distribution(probabilities: ArrayLike) -> Floats:
-    """Chances (k + 1,) that 0, 1, ..., k of k nodes are positive, if they are independent (Poisson-binomial).
-
-    Parameters
-    ----------
-    probabilities : (k,) of each node; none gives a count of 0 for certain.
-
-    Raises
-    ------
-    UsageError : a probability is missing or outside 0 to 1.
-    """
-    chances = np.asarray(probabilities, dtype=np.float64).ravel()
-    if not ((chances >= 0) & (chances <= 1)).all():
-        raise UsageError("probabilities must lie from 0 to 1, none missing.")
-    distribution = np.ones(1)
-    for chance in chances:
-        distribution = np.convolve(distribution, [1.0 - chance, chance])
-    return distribution
-
-
-def probability_at_least(probabilities: ArrayLike, cutoff: int) -> float:
-    """Chance that at least `cutoff` nodes are positive.
-
-    Raises
-    ------
-    UsageError : see `count_distribution`.
-    """
-    if cutoff <= 0:
-        return 1.0
-    return float(min(1.0, count_distribution(probabilities)[cutoff:].sum()))
 
 
 # Power for a hazard ratio

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiene.errors import UsageError
-from aiene.stats.elementary import normal_quantile, step, two_sided, unseen_limit
 from aiene.stats.records import (
     Floats,
     HorizonEstimate,
@@ -27,6 +26,8 @@ from aiene.stats.records import (
     check_horizons,
     check_outcome,
     known_until,
+    normal_quantile,
+    two_sided,
 )
 
 
@@ -483,3 +484,36 @@ def _area(time: Floats, event: Ints, tau: float) -> tuple[float, float]:
     left = at_risk - deaths
     terms = np.divide(deaths, at_risk * left, out=np.zeros_like(deaths), where=left > 0)
     return float(pieces.sum()), float(np.sqrt(np.sum(later**2 * terms)))
+
+
+def step(
+    times: NDArray[np.float64],
+    values: NDArray[np.float64],
+    query: NDArray[np.float64],
+    before: float,
+    *,
+    left: bool = False,
+) -> NDArray[np.float64]:
+    """A right-continuous step function at `query`; with `left` its value just before it.
+
+    Parameters
+    ----------
+    before : the value ahead of the first step.
+    """
+    place = np.searchsorted(times, query, side="left" if left else "right")
+    return np.concatenate([[before], values])[place]
+
+
+def unseen_limit(n: ArrayLike, confidence: float) -> NDArray[np.float64]:
+    """Upper limit of the share of an event that none of n patients had: 1 - (alpha / 2)^(1/n).
+
+    Before the first event the error of a curve is 0 and no interval follows from it; that of Clopper and
+    Pearson does, for the patients whose state is known at the time: those still followed, and with competing
+    events those who had one before.
+
+    References
+    ----------
+    Clopper and Pearson 1934, Biometrika 26:404.
+    """
+    known = np.maximum(np.asarray(n, dtype=np.float64), 1.0)
+    return np.asarray(1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / known))

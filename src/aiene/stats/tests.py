@@ -6,6 +6,7 @@ with competing events; Holm's correction for several tests; tails of the normal 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError, need
-from aiene.stats.elementary import chi2_tail, holm, two_sided
 from aiene.stats.records import (
     Floats,
     Ints,
@@ -23,6 +23,8 @@ from aiene.stats.records import (
     check_groups,
     check_outcome,
     check_several,
+    chi2_tail,
+    two_sided,
 )
 
 _ROUNDING = 1e-9
@@ -367,3 +369,72 @@ def _gray(time: Floats, state: Ints, place: Ints, cause: int, strata: Ints) -> t
         )
     statistic = float(score[:df] @ np.linalg.solve(inner, score[:df]))
     return statistic, chi2_tail(statistic, df)
+
+
+def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """P values after Holm's step-down correction, in the order given.
+
+    A missing one (None, NaN) gives None and does not count as a test.
+
+    References
+    ----------
+    Holm 1979, Scand J Stat 6:65.
+    """
+    p = np.array(p_values, dtype=np.float64)
+    valid = np.flatnonzero(np.isfinite(p))
+    order = valid[np.argsort(p[valid], kind="stable")]
+    factors = np.arange(order.size, 0, -1)
+    corrected = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    adjusted = dict(zip(order.tolist(), corrected.tolist(), strict=True))
+    return tuple(adjusted.get(place) for place in range(p.size))
+
+
+def standardised_difference(first: ArrayLike, second: ArrayLike) -> float:
+    """Difference of two means over the root of the mean of the two variances; NaN where it has none.
+
+    Parameters
+    ----------
+    first, second : (n,) and (m,) numbers of the two groups; NaN where not known.
+    """
+    a, b = (np.asarray(x, dtype=float) for x in (first, second))
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    if a.size < 2 or b.size < 2:
+        return float("nan")
+    difference, spread = float(a.mean() - b.mean()), float((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    if spread == 0:
+        return 0.0 if difference == 0 else float("nan")
+    return difference / math.sqrt(spread)
+
+
+def standardised_difference_of_levels(first: ArrayLike, second: ArrayLike) -> float:
+    """The same for a characteristic of several levels (Yang and Dalton 2012); never negative.
+
+    Parameters
+    ----------
+    first, second : (k,) patients of each group by level, in the same order.
+    """
+    a, b = (np.asarray(x, dtype=float) for x in (first, second))
+    if not a.sum() or not b.sum():
+        return float("nan")
+    present = (a + b) > 0
+    p, q = (a / a.sum())[present][1:], (b / b.sum())[present][1:]
+    covariance = (np.diag(p) - np.outer(p, p) + np.diag(q) - np.outer(q, q)) / 2
+    if np.allclose(p, q):
+        return 0.0
+    if not covariance.any():  # each group is all of one level: no spread to measure by
+        return float("nan")
+    distance = (p - q) @ np.linalg.pinv(covariance) @ (p - q)
+    return float(distance**0.5)
+
+
+def largest_difference(groups: list[np.ndarray], *, levels: bool) -> float | None:
+    """The largest absolute value over all pairs of groups; None where no pair has one.
+
+    Parameters
+    ----------
+    groups : numbers of each group, or with `levels` its patients by level.
+    """
+    of = standardised_difference_of_levels if levels else standardised_difference
+    found = [abs(of(a, b)) for a, b in combinations(groups, 2)]
+    known = [d for d in found if not np.isnan(d)]
+    return max(known) if known else None

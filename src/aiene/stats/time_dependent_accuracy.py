@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
 from aiene.stats.concordance import check_compared
-from aiene.stats.elementary import normal_quantile, two_sided
 from aiene.stats.records import (
     Difference,
     Floats,
@@ -24,6 +23,8 @@ from aiene.stats.records import (
     check_horizons,
     check_outcome,
     check_scores,
+    normal_quantile,
+    two_sided,
 )
 from aiene.stats.survival_curves import Moments
 

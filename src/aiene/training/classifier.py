@@ -1,41 +1,268 @@
-"""`train_classifier`: nodes with their pathology in, a bundle with a DualNet out."""
+"""`train_classifier`: nodes with their pathology in, a bundle with a DualNet out.
+
+What it is trained on is the user's choice, checked, and the nodes of the crops.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from aiene.classify.classifier import load_dualnet, save_classifier
 from aiene.classify.dualnet import DualNet, DualNetWidths
-from aiene.errors import need
+from aiene.csv_tables import unknown_case
+from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
-from aiene.results.atomic import writing
-from aiene.training.bundle import Trained, assemble
-from aiene.training.classifier_data import (
-    ClassifierData,
-    ClassifierTraining,
-    check_work,
-    chosen_nodes,
-    classifier_data,
-    inputs_of,
-    note_nodes,
-    record_of,
+from aiene.results.atomic import make_folder, read_json, write_bytes, write_json, writing
+from aiene.training.bundle import (
+    RECORDS,
+    Ground,
+    Trained,
+    assemble,
+    check_record,
+    ground_of,
+    preparation_identity,
+    preparation_of,
+    refuse_leaks,
 )
-from aiene.training.classifier_fit import Fitted, fit, logits_of
-from aiene.training.dataset import check_pairs, fold_sizes
-from aiene.training.metrics import calibration_plot, figures_of, reliability, sigmoid, temperature, threshold
-from aiene.training.nodes import Example
+from aiene.training.classifier_fit import FitSettings, Fitted, fit, logits_of
+from aiene.training.dataset import (
+    FEWEST_PATIENTS,
+    LeftOut,
+    OnNote,
+    OnStep,
+    Pair,
+    Step,
+    check_folds,
+    check_pairs,
+    fold_sizes,
+    folds_of,
+    pairs_of,
+    prepared_crops,
+    read_crop,
+)
+from aiene.training.metrics import (
+    Rule,
+    calibration_plot,
+    figures_of,
+    reliability,
+    sigmoid,
+    temperature,
+    threshold,
+)
+from aiene.training.nodes import Example, NodeRow, examples_of, read_nodes
+from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import check_not_trained, claim, locked
-from aiene.training.records import LeftOut, OnNote, OnStep
-from aiene.training.start import Ground, ground_of, preparation_of, refuse_leaks
+
+
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """What a user chooses for the training of a classifier.
+
+    Parameters
+    ----------
+    images, labels : folders of CTs and of label maps on their grids; nodes are split from label 2.
+    nodes : table of what pathology says of each node, see `read_nodes`.
+    out : the bundle's folder; its work lies beside it in `<out>.training`.
+    patients : table of case and patient ids, and of own folds.
+    widths : `small` or `published`; not used with `start_from`.
+    start_from : name or folder of a bundle whose classifier is the start.
+    rule, sensitivity : how the ENE threshold is chosen, see `threshold`.
+    go_on : take up a training that was stopped.
+    fit : schedule, seed and device.
+    """
+
+    images: Path
+    labels: Path
+    nodes: Path
+    out: Path
+    patients: Path | None = None
+    widths: Literal["small", "published"] = "small"
+    start_from: str | None = None
+    rule: Rule = "youden"
+    sensitivity: float = 0.9
+    go_on: bool = False
+    fit: FitSettings = field(default_factory=FitSettings)
+
+
+@dataclass(frozen=True)
+class ClassifierData:
+    """The nodes to learn from.
+
+    Parameters
+    ----------
+    examples : every node that the table names, in the cases that could be prepared.
+    fold_of : patient id to fold.
+    left_out : cases that could not be prepared.
+    unnamed : how many nodes of these cases no row names.
+    """
+
+    examples: tuple[Example, ...]
+    fold_of: dict[str, int]
+    left_out: tuple[LeftOut, ...]
+    unnamed: int
+
+    @property
+    def folds(self) -> int:
+        """How many there are."""
+        return max(self.fold_of.values()) + 1
+
+    def of(self, *folds: int) -> list[Example]:
+        """The nodes of some folds."""
+        return [e for e in self.examples if self.fold_of[e.patient_id] in folds]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The pairs that the table of nodes names, its rows by case, and the table of patients."""
+
+    pairs: list[Pair]
+    rows: dict[str, list[NodeRow]]
+    patients: PatientTable
+
+
+def _chosen_nodes(settings: ClassifierTraining, places: tuple[Path, ...], on_note: OnNote) -> _Chosen:
+    """The pairs that are named in the table of nodes; no CT is read yet.
+
+    Parameters
+    ----------
+    settings : what the user chose.
+    places : folders that are written.
+    on_note : told what the user should know of the input.
+
+    Raises
+    ------
+    TrainingDataError, InputError : images, labels or tables cannot be used.
+    UsageError : an input lies where the training writes.
+    """
+    patients = read_patients(settings.patients)
+    by_case: dict[str, list[NodeRow]] = defaultdict(list)
+    for row in read_nodes(settings.nodes):
+        by_case[row.case_id].append(row)
+    pairs = pairs_of(settings.images, settings.labels, patients, places)
+    known = {pair.case_id for pair in pairs}
+    for note in (*patients.notes, *patients.check_cases(known)):
+        on_note(note)
+    strangers = [
+        unknown_case(settings.nodes, rows[0].line, case, known)
+        for case, rows in by_case.items()
+        if case not in known
+    ]
+    if strangers:
+        raise TrainingDataError(strangers)
+    pairs = [pair for pair in pairs if pair.case_id in by_case]
+    people = {pair.patient_id for pair in pairs}
+    _check_enough(len(people))
+    if patients.fold_of is not None and patients.file is not None:
+        check_folds(sorted(people), patients.fold_of, patients.file)
+    return _Chosen(pairs, by_case, patients)
+
+
+def _data(
+    settings: ClassifierTraining, base: Bundle, chosen: _Chosen, work: Path, on_step: OnStep
+) -> ClassifierData:
+    """Prepare the CTs, split their nodes, and give each its row and its fold.
+
+    Raises
+    ------
+    TrainingDataError : rows that fit no node, nodes with two rows, one class of ENE only, too few patients.
+    OutputError : a crop cannot be written.
+    """
+    files, left_out = prepared_crops(
+        chosen.pairs,
+        base,
+        work / "crops",
+        preparation_identity(base),
+        lambda done, of: on_step(Step("prepare", done, of)),
+    )
+    patient_of = {pair.case_id: pair.patient_id for pair in chosen.pairs}
+    matched = [examples_of(read_crop(f, patient_of[f.stem]), chosen.rows[f.stem]) for f in files]
+    problems = [f"{settings.nodes.name}, {problem}" for one in matched for problem in one.problems]
+    if problems:
+        raise TrainingDataError(problems)
+    examples = tuple(e for one in matched for e in one.examples)
+    if {e.ene for e in examples} < {0.0, 1.0}:
+        reasons = [f"{left.case_id}: {left.reason}" for left in left_out]
+        last = "The cases that could be prepared hold nodes of one class of ENE only; both are needed."
+        raise TrainingDataError([*reasons, last])
+    fold_of = _folds(settings, examples, chosen.patients)
+    return ClassifierData(examples, fold_of, tuple(left_out), sum(one.unnamed for one in matched))
+
+
+def _check_enough(patients: int) -> None:
+    if patients < FEWEST_PATIENTS:
+        problem = f"{patients} patients have a node that the table names; at least five are needed."
+        raise TrainingDataError([problem])
+
+
+def _folds(settings: ClassifierTraining, examples: Sequence[Example], table: PatientTable) -> dict[str, int]:
+    """Patients with extension, with known nodes without, and others, each spread over the folds."""
+    kinds: dict[str, set[float]] = defaultdict(set)
+    for example in examples:
+        kinds[example.patient_id].add(example.ene)
+    strata = {p: "ene" if 1.0 in seen else "none" if 0.0 in seen else "unknown" for p, seen in kinds.items()}
+    _check_enough(len(strata))
+    return folds_of(strata, table, settings.fit.seed)
+
+
+def _record(settings: ClassifierTraining, base: Bundle) -> dict[str, Any]:
+    """What must be the same for a training to be taken up, besides the nodes."""
+    return {
+        "images": str(settings.images.resolve()),
+        "labels": str(settings.labels.resolve()),
+        "table": str(settings.nodes.resolve()),
+        "fit": {**asdict(settings.fit), "device": settings.fit.device.split(":")[0]},
+        "widths": settings.widths,
+        "start": base.sha256 if settings.start_from is not None else None,
+        "preparation": preparation_of(base),
+    }
+
+
+def _check_work(work: Path, settings: ClassifierTraining, record: dict[str, Any]) -> None:
+    """Whether the work folder is free for this training.
+
+    Raises
+    ------
+    UsageError : it holds another training, or this one, which is not to be taken up.
+    """
+    check_record(work, "classifier", record, go_on=settings.go_on)
+    if read_json(work / RECORDS["classifier"]) and not settings.go_on:
+        raise UsageError(f"{work.name} holds a training already; continue it with --continue, or remove it.")
+
+
+def _note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> None:
+    """The models of earlier calls are only taken up where they were trained on the same nodes."""
+    nodes = [
+        (
+            e.case_id,
+            e.name,
+            e.patient_id,
+            e.pos,
+            e.ene,
+            hashlib.sha256(np.packbits(e.mask).tobytes()).hexdigest(),
+        )
+        for e in data.examples
+    ]
+    now, file = digest([nodes, data.fold_of]), work / "nodes.sha256"
+    if read_json(work / RECORDS["classifier"]) and file.exists() and file.read_text(encoding="ascii") != now:
+        raise UsageError(
+            f"the nodes or patients have changed since {work.name} was begun; choose another -o, or remove "
+            "that folder."
+        )
+    make_folder(work / "models")
+    write_bytes(file, now.encode())
+    write_json(work / RECORDS["classifier"], record)
+
 
 SMALL = DualNetWidths(
     box=(4, 8, 16, 16, 24, 24), box_dense=(64, 64), small=(8, 16, 24, 24, 32, 32, 16), head=4
@@ -87,19 +314,20 @@ def train_classifier(
     MissingExtraError : a library of the training extra is missing.
     """
     need("sklearn", extra="train", purpose="Training a classifier")
-    ground = ground_of(settings.out, settings.start_from, inputs_of(settings))
+    inputs = {f"--{name}": getattr(settings, name) for name in ("images", "labels", "nodes", "patients")}
+    ground = ground_of(settings.out, settings.start_from, inputs)
     normalisation = ground.base.card.classifier.normalisation
     settings = replace(settings, fit=replace(settings.fit, normalisation=normalisation))
-    record = record_of(settings, ground.base)
+    record = _record(settings, ground.base)
     check_not_trained(ground.there, "classifier", digest(record))
-    check_work(ground.work, settings, record)
-    chosen = chosen_nodes(settings, (ground.out, ground.work), on_note)
+    _check_work(ground.work, settings, record)
+    chosen = _chosen_nodes(settings, (ground.out, ground.work), on_note)
     claim(ground.work)
     with locked(ground.work):
-        check_work(ground.work, settings, record)  # another call may have ended meanwhile
+        _check_work(ground.work, settings, record)  # another call may have ended meanwhile
         refuse_leaks(chosen.pairs, check_pairs(chosen.pairs, needs_nodes=True))
-        data = classifier_data(settings, ground.base, chosen, ground.work, on_step)
-        note_nodes(ground.work, record, data)
+        data = _data(settings, ground.base, chosen, ground.work, on_step)
+        _note_nodes(ground.work, record, data)
         return _trained(settings, ground, data, digest(record), on_step), data.left_out
 
 
@@ -111,7 +339,7 @@ def _trained(
     outside = _cross_validated(settings, base, data, work, on_step)
     final = _fit(settings, base, data, "final", (0,), tuple(range(1, data.folds)), work, on_step)
     net, temperatures = _tempered(final.network, outside)
-    chosen, figures = _judged(outside, temperatures, settings)
+    chosen, figures, fifths = _judged(outside, temperatures, settings)
     facts = {
         **_facts(settings, base, data),
         "epochs_of_the_final_model": final.epoch,
@@ -130,7 +358,7 @@ def _trained(
     shutil.rmtree(folder, ignore_errors=True)
     with writing(folder):
         save_classifier(folder, net)
-    plot = calibration_plot(_reliability(outside), "ENE, nodes of unseen patients")
+    plot = calibration_plot(fifths, "ENE, nodes of unseen patients")
     trained = Trained("classifier", folder, facts, ene_threshold=chosen, figures={_FIGURE: plot})
     return assemble(ground, trained)
 
@@ -234,8 +462,8 @@ def _tempered(net: DualNet, outside: _Outside) -> tuple[DualNet, tuple[float, fl
 
 def _judged(
     outside: _Outside, temperatures: tuple[float, float], settings: ClassifierTraining
-) -> tuple[float, dict[str, Any]]:
-    """The final threshold, and the figures of the nodes that the models had not seen."""
+) -> tuple[float, dict[str, Any], list[dict[str, float]]]:
+    """The final threshold; figures, and reliability of ENE, of the nodes that the models had not seen."""
     patients = np.array([e.patient_id for e in outside.examples])
     figures = {}
     for column, name in enumerate(("pos", "ene")):
@@ -244,12 +472,7 @@ def _judged(
         values = sigmoid(logits)
         figures[name] = figures_of(values, truth, values > cuts, patients[seen].tolist())
     chosen = _cut(outside.raw[:, 1] / temperatures[1], outside.examples, settings)
-    return chosen, figures
-
-
-def _reliability(outside: _Outside) -> list[dict[str, float]]:
-    logits, truth, _ = _known(outside.examples, outside.calibrated[:, 1], 1)
-    return reliability(sigmoid(logits), truth)
+    return chosen, figures, reliability(values, truth)
 
 
 def _facts(settings: ClassifierTraining, base: Bundle, data: ClassifierData) -> dict[str, Any]:

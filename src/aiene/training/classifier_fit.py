@@ -20,8 +20,8 @@ from torch.nn import functional
 from aiene.classify.classifier import ClassifierInputs, Normalisation
 from aiene.classify.dualnet import DualNet
 from aiene.results.atomic import write_bytes
+from aiene.training.dataset import Step
 from aiene.training.nodes import Augmentation, Example, augmented_inputs, plain_inputs
-from aiene.training.records import Step
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Training data: CTs paired with label maps by case id and checked, preprocessed crops, and folds.
+"""Training data: CTs paired with their label maps by case id and checked, crops and their files, and folds.
 
 Crops are made by the same preprocessing as at inference. A patient is in one fold only; folds depend on the
 seed and the ids alone.
@@ -7,20 +7,24 @@ seed and the ids alone.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from aiene.csv_tables import plain_id
 from aiene.device import available_cores
 from aiene.errors import AieneError, InputError, TrainingDataError, case_name, file_name, said
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.hashing import digest
-from aiene.ingest.case import Refusal
+from aiene.ingest.case import Case, Refusal
 from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import volume_endings
@@ -29,13 +33,147 @@ from aiene.ingest.read import read_case
 from aiene.models.bundle import Bundle, read_bundle
 from aiene.parallel import ENDED, work_through
 from aiene.preprocess import profile
-from aiene.preprocess.preprocess import prepare
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.preprocess import Preparation, load_preparation, prepare
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_files_within
 from aiene.results.reviews import are_reviewed
 from aiene.training.patients import PatientTable, Slices, slices_of
-from aiene.training.records import FOLDS, LABELS, LeftOut, Pair, TrainingCrop, is_of, packed
+
+LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A CT and its label map.
+
+    Parameters
+    ----------
+    case_id : of both.
+    patient_id : cases of one patient share it, and are never in two folds.
+    case : the CT, not read yet.
+    label : file of the label map (0 background, 1 GTVp, 2 GTVn) on the CT's grid.
+    """
+
+    case_id: str
+    patient_id: str
+    case: Case
+    label: Path
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCrop:
+    """A CT and its labels as the networks see them.
+
+    Parameters
+    ----------
+    image : float32, HU scaled to [0, 1], on the crop's grid in the template's space.
+    labels : uint8 on the same grid: 0, 1 GTVp, 2 GTVn.
+    to_native : takes points of the template's space to points of the CT.
+    native : grid of the CT.
+    """
+
+    case_id: str
+    patient_id: str
+    image: Volume
+    labels: Volume
+    to_native: RigidTransform
+    native: Grid
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A case that could not be preprocessed, and why."""
+
+    case_id: str
+    reason: str
+
+
+def read_crop(file: Path, patient_id: str) -> TrainingCrop:
+    """A crop that was kept.
+
+    Parameters
+    ----------
+    file : of `prepared_crops`; its stem is the case id.
+    patient_id : whose it is.
+    """
+    with np.load(file) as stored:
+        grid = _grid(stored["grid"], stored["image"].shape)
+        return TrainingCrop(
+            file.stem,
+            patient_id,
+            Volume(stored["image"], grid),
+            Volume(stored["labels"], grid),
+            RigidTransform.from_matrix(stored["to_native"]),
+            _grid(stored["native"], stored["native_size"]),
+        )
+
+
+def _grid(affine: npt.NDArray[np.float64], size: Sequence[int]) -> Grid:
+    z, y, x = (int(n) for n in size)
+    return Grid.from_affine(affine, (z, y, x))
+
+
+def packed(crop: TrainingCrop, key: str) -> bytes:
+    """The bytes of a crop's file; `key` says what it was made of."""
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        key=np.array(key),
+        image=crop.image.array,
+        labels=crop.labels.array,
+        grid=crop.image.grid.affine,
+        to_native=crop.to_native.matrix,
+        native=crop.native.affine,
+        native_size=np.array(crop.native.size),
+    )
+    return stream.getvalue()
+
+
+def is_of(file: Path, key: str) -> bool:
+    """Whether a crop lies there that was made from the same input in the same way."""
+    try:
+        with np.load(file) as stored:
+            return str(stored["key"]) == key
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+OnNote = Callable[[str], None]
+"""Told a sentence that the user should know, though nothing is wrong enough to stop."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that is done.
+
+    Parameters
+    ----------
+    stage : `prepare`, `plan`, `preprocess`, `train`, `validate`, ...
+    done, of : how many of how many; 0 of 0 where a stage has no steps.
+    seconds : since the stage began in this call.
+    first : the step at which this call began, so that the time left can be told.
+    said : figures of the step, by name.
+    """
+
+    stage: str
+    done: int
+    of: int
+    seconds: float = 0.0
+    first: int = 0
+    said: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace of this call; None before the first step, or where there are none."""
+        here = self.done - self.first
+        if not self.of or here <= 0 or self.seconds <= 0:
+            return None
+        return self.seconds / here * (self.of - self.done)
+
+
+OnStep = Callable[[Step], None]
+
 
 FEWEST_PATIENTS: Final = 5
 
@@ -89,14 +227,17 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
         pairs.append(Pair(case_id, patient_of.get(case_id, case_id), item, files[0]))
     problems += [
         said("{}: no CT of this case id; add the CT, or remove the label map.", file_name(file))
-        for file in sorted(set(_all_labels(labels)) - used)
+        for file in sorted(set(labels.iterdir()) - used)
+        if file.is_file() and file.name.lower().endswith(volume_endings())
     ]
     problems += [
         said(f"{{}}: {count} CTs have this case id (with and without _0000?); keep one.", case_name(case))
         for case, count in Counter(pair.case_id for pair in pairs).items()
         if count > 1
     ]
-    problems += map(said, _few({pair.patient_id for pair in pairs}) if not problems else [])
+    people = len({pair.patient_id for pair in pairs})
+    if not problems and people < FEWEST_PATIENTS:
+        problems = [said(f"There are {people} patients; training and an honest test need at least five.")]
     if problems:
         raise TrainingDataError(problems)
     return sorted(pairs, key=lambda pair: pair.case_id.encode())
@@ -153,16 +294,6 @@ def _label_files(folder: Path, case_id: str) -> tuple[Path, ...]:
     return mask_files(folder, short) or mask_files(folder, case_id)
 
 
-def _all_labels(folder: Path) -> list[Path]:
-    return [f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(volume_endings())]
-
-
-def _few(patients: set[str]) -> list[str]:
-    if len(patients) >= FEWEST_PATIENTS:
-        return []
-    return [f"There are {len(patients)} patients; training and an honest test need at least five."]
-
-
 # Crops
 
 
@@ -208,7 +339,7 @@ def prepared_crops(
     if done:
         on_case(done, len(pairs))
     work = partial(_packed_crop, preparation=preparation)
-    for (pair, _), made in work_through(work, tasks, jobs=1, threads=available_cores(), lost=_lost_crop):
+    for (pair, _), made in work_through(work, tasks, jobs=1, threads=available_cores(), lost=lambda _: ENDED):
         if isinstance(made, str):
             failed[pair.case_id] = made
         else:
@@ -237,10 +368,6 @@ def _packed_crop(task: tuple[Pair, str], preparation: Preparation | Bundle) -> b
 @lru_cache(maxsize=1)
 def _preparation_of(folder: str, _sha256: str) -> Preparation:
     return load_preparation(read_bundle(Path(folder)))
-
-
-def _lost_crop(_: tuple[Pair, str]) -> str:
-    return ENDED
 
 
 def crop_of(pair: Pair, preparation: Preparation) -> TrainingCrop:
@@ -317,17 +444,21 @@ def check_folds(patients: Sequence[str], dealt: Mapping[str, int], file: Path) -
         raise InputError(file, "the folds are not 0, 1, ... each with a patient", "number them without gaps")
 
 
-def fold_count(patients: Sequence[str], own: Mapping[str, int] | None, file: Path | None) -> int:
-    """How many folds there will be, where all these patients can be prepared.
+def folds_of(strata: Mapping[str, str], table: PatientTable, seed: int) -> dict[str, int]:
+    """The user's own folds of these patients where the table has any, else five (or fewer) dealt ones.
+
+    Parameters
+    ----------
+    strata : patient id to the name of its stratum, as for `deal`.
 
     Raises
     ------
     InputError : the user's own folds do not fit the patients.
     """
-    if own is None or file is None:
-        return min(FOLDS, len(set(patients)))
-    check_folds(patients, own, file)
-    return len(fold_sizes({p: own[p] for p in patients}))
+    if table.fold_of is None or table.file is None:
+        return deal(strata, min(FOLDS, len(strata)), seed)
+    check_folds(sorted(strata), table.fold_of, table.file)
+    return {patient: table.fold_of[patient] for patient in strata}
 
 
 def pairs_of(images: Path, labels: Path, patients: PatientTable, places: tuple[Path, ...]) -> list[Pair]:

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from aiene.results.atomic import write_bytes
 from aiene.segment.network import read_checkpoint
-from aiene.training.records import LABELS
+from aiene.training.dataset import LABELS
 
 Floats = npt.NDArray[np.float64]
 _RESAMPLES = 1000
@@ -58,17 +58,15 @@ def figures_of(
 def reliability(probabilities: Floats, truth: Floats, bins: int = 5) -> list[dict[str, float]]:
     """Mean probability against share of positives, in bins of equal numbers."""
     order = np.argsort(probabilities, kind="stable")
-    rows = []
-    for part in np.array_split(order, min(bins, len(order))):
-        if len(part):
-            rows.append(
-                {
-                    "n": float(len(part)),
-                    "predicted": float(probabilities[part].mean()),
-                    "observed": float(truth[part].mean()),
-                }
-            )
-    return rows
+    return [
+        {
+            "n": float(len(part)),
+            "predicted": float(probabilities[part].mean()),
+            "observed": float(truth[part].mean()),
+        }
+        for part in np.array_split(order, min(bins, len(order)))
+        if len(part)
+    ]
 
 
 def calibration_plot(rows: Sequence[dict[str, float]], title: str) -> bytes:

@@ -26,7 +26,7 @@ from typing import Any, Final
 from aiene.errors import ModelError, OutputError, TrainingDataError
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.nifti import nifti_bytes
-from aiene.training.records import LABELS, Pair, read_crop
+from aiene.training.dataset import LABELS, Pair, read_crop
 
 DATASET: Final = "Dataset501_ENE"
 DATASET_ID: Final = 501

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,10 @@ from aiene.csv_tables import plain_id, read_table
 from aiene.errors import InputError, TrainingDataError
 from aiene.nodes.node import Node, names_by_volume
 from aiene.nodes.split import dilate, padded_block, split_nodes
-from aiene.training.records import TrainingCrop
+from aiene.training.patients import repeats
+
+if TYPE_CHECKING:
+    from aiene.training.dataset import TrainingCrop
 
 POINTS: Final = (("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), ("x_mm", "y_mm", "z_mm"))
 """Columns that say where a node is, in LPS mm on the CT; the first are those of a run's `nodes.csv`."""
@@ -115,18 +118,11 @@ def _row(line: int, record: dict[str, str], columns: tuple[str, ...] | None) -> 
 
 def _doubled(file: Path, rows: list[NodeRow]) -> list[str]:
     """Rows that name one place twice; those that only lie in the same node are found once it is split."""
-    first: dict[tuple[object, ...], int] = {}
-    problems = []
-    for row in rows:
-        if not row.name and row.point_lps_mm is None:
-            continue
-        place = (row.case_id, row.name, row.point_lps_mm)
-        if place in first:
-            problems.append(
-                f"{file.name}, line {row.line}: the node is already in line {first[place]}; keep one row."
-            )
-        first.setdefault(place, row.line)
-    return problems
+    placed = [row for row in rows if row.name or row.point_lps_mm is not None]
+    return [
+        f"{file.name}, line {line}: the node is already in line {first}; keep one row."
+        for line, first, _ in repeats((row.line, (row.case_id, row.name, row.point_lps_mm)) for row in placed)
+    ]
 
 
 def _single_class(file: Path, rows: list[NodeRow]) -> list[str]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from aiene.csv_tables import Table, plain_id, read_table, unknown_case
 from aiene.errors import InputError, TrainingDataError
 from aiene.geometry.grid import Volume
 
+Key = TypeVar("Key", bound=Hashable)
 _REMEDY: Final = "give case_id,patient_id[,fold] with a value in each row"
 
 
@@ -112,17 +113,16 @@ def read_patients(file: Path | None) -> PatientTable:
 
 def _doubled(table: Table) -> list[str]:
     """A case in two rows: which of them counts, nobody can say."""
-    first: dict[str, int] = {}
-    problems = []
-    for row in table.rows:
-        case = plain_id(row.values["case_id"])
-        if case in first:
-            problems.append(
-                f"{table.file.name}, line {row.line}: the case {case} is already in line {first[case]}; "
-                "keep one row per case."
-            )
-        first.setdefault(case, row.line)
-    return problems
+    return [
+        f"{table.file.name}, line {line}: the case {case} is already in line {first}; keep one row per case."
+        for line, first, case in repeats((row.line, plain_id(row.values["case_id"])) for row in table.rows)
+    ]
+
+
+def repeats(rows: Iterable[tuple[int, Key]]) -> list[tuple[int, int, Key]]:
+    """Lines that are about what an earlier one is about: the line, that earlier one, and what it is."""
+    first: dict[Key, int] = {}
+    return [(line, first[key], key) for line, key in rows if first.setdefault(key, line) != line]
 
 
 def _alike(table: Table) -> list[str]:

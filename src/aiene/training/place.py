@@ -18,8 +18,7 @@ from typing import Any, Final
 
 from aiene.errors import ModelError, UsageError
 from aiene.models.bundle import CARD, NAME, Bundle, read_bundle, verify_bundle
-from aiene.results.atomic import make_folder, write_json, writing
-from aiene.rooms import try_lock
+from aiene.results.atomic import make_folder, try_lock, write_json, writing
 
 LOCK: Final = "in-use.json"
 _PATIENCE_S: Final = 10.0
@@ -60,7 +59,9 @@ def locked(folder: Path) -> Iterator[int]:
                 )
             time.sleep(0.2)
         with writing(file):
-            _write(descriptor, {"process": os.getpid(), "host": socket.gethostname()})
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode())
         try:
             yield descriptor
         finally:
@@ -98,12 +99,6 @@ def _owner(descriptor: int) -> dict[str, Any]:
         if isinstance(content, dict):
             return content
     return {}
-
-
-def _write(descriptor: int, content: dict[str, Any]) -> None:
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, json.dumps(content).encode())
 
 
 def _said(owner: dict[str, Any]) -> str:
@@ -264,12 +259,3 @@ def restore_bundle(out: Path) -> None:
     if (work / _ASIDE).is_dir() and not os.path.lexists(out):
         with locked(work), writing(out):
             (work / _ASIDE).rename(out)
-
-
-def read_record(file: Path) -> dict[str, Any]:
-    """What an earlier call noted of itself; empty where it is not there or was cut off."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

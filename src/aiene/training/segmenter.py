@@ -15,13 +15,29 @@ from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.ownership import refuse_overlap
-from aiene.training.bundle import Trained, assemble
+from aiene.training.bundle import (
+    RECORDS,
+    Start,
+    Trained,
+    assemble,
+    begin_with,
+    check_record,
+    ground_of,
+    preparation_identity,
+    preparation_of,
+    refuse_leaks,
+    start_of,
+)
 from aiene.training.dataset import (
-    check_folds,
+    FOLDS,
+    LeftOut,
+    OnNote,
+    OnStep,
+    Pair,
+    Step,
     check_pairs,
-    deal,
-    fold_count,
     fold_sizes,
+    folds_of,
     pairs_of,
     prepared_crops,
 )
@@ -38,18 +54,6 @@ from aiene.training.nnunet import (
 )
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import check_claim, check_not_trained, claim, locked, whole_path
-from aiene.training.records import FOLDS, LeftOut, OnNote, OnStep, Pair, Step
-from aiene.training.start import (
-    RECORDS,
-    Start,
-    begin_with,
-    check_record,
-    ground_of,
-    preparation_identity,
-    preparation_of,
-    refuse_leaks,
-    start_of,
-)
 
 
 @dataclass(frozen=True)
@@ -122,12 +126,12 @@ def export_dataset(
     folder, crops = out / DATASET, out / ".crops"
     for place in (folder, crops):
         check_claim(place)
-    chosen = _chosen(settings, (folder, crops), on_note)
-    refuse_leaks(chosen.pairs, check_pairs(chosen.pairs))
+    pairs, patients = _chosen(settings, (folder, crops), on_note)
+    refuse_leaks(pairs, check_pairs(pairs))
     for place in (folder, crops):
         claim(place)
     with locked(folder):
-        return _dataset(settings, base, chosen, out, crops, on_step)
+        return _dataset(settings, base, pairs, patients, out, crops, on_step)
 
 
 def train_segmenter(
@@ -160,13 +164,14 @@ def train_segmenter(
     training = digest([record, settings.fold])
     check_not_trained(ground.there, "segmenter", training)
     _check_work(ground.work, settings, record)
-    chosen = _chosen(settings, (ground.out, ground.work), on_note)
+    pairs, patients = _chosen(settings, (ground.out, ground.work), on_note)
     claim(ground.work)
     with locked(ground.work) as lock:
         work = ground.work
         _check_work(work, settings, record)  # another call may have ended meanwhile
-        refuse_leaks(chosen.pairs, check_pairs(chosen.pairs))
-        dataset = _dataset(settings, ground.base, chosen, work / "nnUNet_raw", work / "crops", on_step)
+        refuse_leaks(pairs, check_pairs(pairs))
+        raw, crops = work / "nnUNet_raw", work / "crops"
+        dataset = _dataset(settings, ground.base, pairs, patients, raw, crops, on_step)
         _same_dataset(work, dataset)
         write_json(work / RECORDS["segmenter"], record)
         began, first = time.monotonic(), 0
@@ -175,7 +180,7 @@ def train_segmenter(
                 if report["stage"] == "start":
                     began, first = time.monotonic(), int(report["epoch"])
                 on_step(_step(report, settings, time.monotonic() - began, first))
-        model = work / "nnUNet_results" / DATASET / f"nnUNetTrainer__{PLANS}__{CONFIGURATION}"
+        model = _model(work)
         facts = {
             **_facts(settings, dataset, ground.base),
             "validation": validation_figures(model / f"fold_{settings.fold}" / "validation" / "summary.json"),
@@ -187,8 +192,13 @@ def train_segmenter(
         return assemble(ground, trained), dataset
 
 
+def _model(work: Path) -> Path:
+    """Where nnU-Net puts what it trains."""
+    return work / "nnUNet_results" / DATASET / f"nnUNetTrainer__{PLANS}__{CONFIGURATION}"
+
+
 def _inputs(settings: SegmenterTraining) -> dict[str, Path | None]:
-    return {"--images": settings.images, "--labels": settings.labels, "--patients": settings.patients}
+    return {f"--{name}": getattr(settings, name) for name in ("images", "labels", "patients")}
 
 
 def _record(settings: SegmenterTraining, base: Bundle) -> dict[str, Any]:
@@ -208,30 +218,17 @@ def _record(settings: SegmenterTraining, base: Bundle) -> dict[str, Any]:
 def _check_work(work: Path, settings: SegmenterTraining, record: dict[str, Any]) -> None:
     """Without --continue, nnU-Net would begin again and write over the epochs that are done."""
     check_record(work, "segmenter", record, go_on=settings.go_on)
-    fold = (
-        work
-        / "nnUNet_results"
-        / DATASET
-        / f"nnUNetTrainer__{PLANS}__{CONFIGURATION}"
-        / f"fold_{settings.fold}"
-    )
-    if not settings.go_on and any(fold.glob("checkpoint_*.pth")):
+    if not settings.go_on and any((_model(work) / f"fold_{settings.fold}").glob("checkpoint_*.pth")):
         raise UsageError(
             f"{work.name} holds a training of fold {settings.fold} already; continue it with --continue, or "
             "remove that folder."
         )
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """The pairs, and the table of their patients."""
-
-    pairs: list[Pair]
-    patients: PatientTable
-
-
-def _chosen(settings: SegmenterTraining, places: tuple[Path, ...], on_note: OnNote) -> _Chosen:
-    """The pairs, with all that can be told before a CT is read."""
+def _chosen(
+    settings: SegmenterTraining, places: tuple[Path, ...], on_note: OnNote
+) -> tuple[list[Pair], PatientTable]:
+    """The pairs and the table of their patients, with all that can be told before a CT is read."""
     patients = read_patients(settings.patients)
     if patients.file is None:
         _check_fold(settings.fold, FOLDS)
@@ -239,9 +236,11 @@ def _chosen(settings: SegmenterTraining, places: tuple[Path, ...], on_note: OnNo
     for note in (*patients.notes, *patients.check_cases(pair.case_id for pair in pairs)):
         on_note(note)
     people = sorted({pair.patient_id for pair in pairs})
-    _check_fold(settings.fold, fold_count(people, patients.fold_of, patients.file))
+    _check_fold(
+        settings.fold, len(fold_sizes(folds_of(dict.fromkeys(people, "all"), patients, settings.seed)))
+    )
     check_names(pairs)
-    return _Chosen(pairs, patients)
+    return pairs, patients
 
 
 def _check_fold(fold: int, count: int) -> None:
@@ -250,33 +249,31 @@ def _check_fold(fold: int, count: int) -> None:
 
 
 def _dataset(
-    settings: SegmenterTraining, base: Bundle, chosen: _Chosen, raw: Path, crops: Path, on_step: OnStep
+    settings: SegmenterTraining,
+    base: Bundle,
+    pairs: list[Pair],
+    patients: PatientTable,
+    raw: Path,
+    crops: Path,
+    on_step: OnStep,
 ) -> Dataset:
     files, left_out = prepared_crops(
-        chosen.pairs,
+        pairs,
         base,
         crops,
         preparation_identity(base),
         lambda done, of: on_step(Step("prepare", done, of)),
     )
     there = {file.stem for file in files}
-    patient_of = {pair.case_id: pair.patient_id for pair in chosen.pairs if pair.case_id in there}
-    fold_of = _folds(settings, sorted(set(patient_of.values())), chosen.patients, left_out)
-    _check_fold(settings.fold, len(fold_sizes(fold_of)))
-    folder = write_dataset(raw, files, splits_of(patient_of, fold_of))
-    return Dataset(folder, patient_of, fold_of, tuple(left_out))
-
-
-def _folds(
-    settings: SegmenterTraining, people: list[str], table: PatientTable, left_out: list[LeftOut]
-) -> dict[str, int]:
+    patient_of = {pair.case_id: pair.patient_id for pair in pairs if pair.case_id in there}
+    people = sorted(set(patient_of.values()))
     if len(people) < 2:
         reasons = [f"{left.case_id}: {left.reason}" for left in left_out]
         raise TrainingDataError([*reasons, "Fewer than two patients could be prepared."])
-    if table.fold_of is not None and table.file is not None:
-        check_folds(people, table.fold_of, table.file)
-        return {p: table.fold_of[p] for p in people}
-    return deal(dict.fromkeys(people, "all"), min(FOLDS, len(people)), settings.seed)
+    fold_of = folds_of(dict.fromkeys(people, "all"), patients, settings.seed)
+    _check_fold(settings.fold, len(fold_sizes(fold_of)))
+    folder = write_dataset(raw, files, splits_of(patient_of, fold_of))
+    return Dataset(folder, patient_of, fold_of, tuple(left_out))
 
 
 def _same_dataset(work: Path, dataset: Dataset) -> None:

@@ -1,33 +1,117 @@
-"""The page of one patient: what was found, on the CT that it was found in."""
+"""The page of one patient: what was found, on the CT that it was found in.
+
+That CT is found again by id and content, or by content alone where it was moved.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, ModelError
 from aiene.export.case import grid_of_facts
-from aiene.export.run_reader import RunRecord, read_labels
+from aiene.finished_runs import RunRecord, read_labels
 from aiene.geometry.grid import Grid, RigidTransform, Volume
+from aiene.ingest.case import Case
+from aiene.ingest.find import find_cases
+from aiene.ingest.fingerprint import content_sha256
+from aiene.ingest.read import read_case
 from aiene.models.bundle import ModelCard, find_bundle
 from aiene.nodes.node import CountingRule
-from aiene.preprocess.template import load_preparation
+from aiene.preprocess.preprocess import load_preparation
 from aiene.report.document import RESEARCH_ONLY
 from aiene.report.formatting import NOTHING
 from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
 from aiene.results.pictures import key_index
 from aiene.results.records import CaseResult, NodeResult
-from aiene.viewer import scripts
-from aiene.viewer.pictures import key_picture, registration_picture, thumbnail
+from aiene.viewer import embedded
+from aiene.viewer.embedded import key_picture, registration_picture, thumbnail
 from aiene.viewer.risk_groups import Group
 from aiene.viewer.scene import Scene, scene_of, surfaces
 
-_SCRIPTS = (scripts.NIIVUE, "volume.js", "viewer.js", "report.js")
+GONE = (
+    "The CT is no longer where the run found it, so its slices cannot be shown; name its folder with "
+    "--images."
+)
+CHANGED = (
+    "The CT there is not the one that was run, so its slices are not shown; name the folder of the "
+    "right one with --images."
+)
+HIDDEN = (
+    "A pseudonymised run does not record where its CTs are, so no slices can be shown; name their folder "
+    "with --images."
+)
+UNREADABLE = "The CT can no longer be read, so its slices cannot be shown."
+
+
+class Images:
+    """The CTs of the cases of a run.
+
+    Parameters
+    ----------
+    cases : of the input, or of the folder that the user named.
+    by_content : a case of another id is taken too, where its content is the one that was run.
+    hidden : the run does not say where its input lies, and no folder was named.
+    """
+
+    def __init__(self, cases: Sequence[Case], *, by_content: bool = False, hidden: bool = False) -> None:
+        self.cases, self.by_content, self.hidden = tuple(cases), by_content, hidden
+        self._by_id = {case.case_id: case for case in cases}
+        self._hashes: dict[str, str | None] = {}
+
+    @classmethod
+    def of_run(cls, run: RunRecord, folder: Path | None = None) -> Self:
+        """The CTs of a run where they were, or in the folder where they lie now."""
+        if run.pseudonymised and folder is None:
+            return cls((), hidden=True)
+        try:
+            found, _ = find_cases(folder or run.source, series=run.series, affine=run.affine)
+        except AieneError:
+            found = []
+        return cls([case for case in found if isinstance(case, Case)], by_content=folder is not None)
+
+    def ct(self, result: CaseResult) -> Volume | str:
+        """The CT of a case in HU on its native grid, or the sentence that says why it cannot be shown."""
+        if self.hidden:
+            return HIDDEN
+        case = self.case(result)
+        if isinstance(case, str):
+            return case
+        grid = grid_of_facts(result.facts["native"])  # what the run made of a header that contradicts itself
+        try:
+            volume = read_case(case).volume
+        except AieneError:
+            return UNREADABLE
+        return Volume(volume.array, grid) if volume.grid.size == grid.size else CHANGED
+
+    def case(self, result: CaseResult) -> Case | str:
+        """The input of a case: of its id and content, else of its content alone; or why there is none."""
+        wanted = result.facts["input"]["sha256"]
+        same = self._by_id.get(result.case_id)
+        if same is not None and self._sha256(same) == wanted:
+            return same
+        if self.by_content:
+            for case in self.cases:
+                if self._sha256(case) == wanted:
+                    return case
+        return GONE if same is None else CHANGED
+
+    def _sha256(self, case: Case) -> str | None:
+        if case.case_id not in self._hashes:
+            try:
+                self._hashes[case.case_id] = content_sha256(case.files)
+            except (AieneError, OSError):
+                self._hashes[case.case_id] = None
+        return self._hashes[case.case_id]
+
+
+_SCRIPTS = (embedded.NIIVUE, "volume.js", "viewer.js", "report.js")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,20 +226,20 @@ def case_page(
     data: list[tuple[str, str]] = []
     keyslices: list[dict[str, Any]] = []
     if scene is not None:
-        data.append(("labels", scripts.packed(nifti_bytes(scene.labels))))
+        data.append(("labels", embedded.packed(nifti_bytes(scene.labels))))
         if scene.ct is not None:
-            ct, changed = scripts.packed_ct(scene.ct)
+            ct, changed = embedded.packed_ct(scene.ct)
             data.append(("ct", ct))
             keyslices = _key_slices(scene, result, run)
         if scene.labels.array.any():
-            data.append(("surfaces", scripts.packed_json(surfaces(scene))))
-    scripts_used = [scripts.asset(name) for name in _SCRIPTS]
-    style = scripts.asset("pages.css")
+            data.append(("surfaces", embedded.packed_json(surfaces(scene))))
+    scripts_used = [embedded.asset(name) for name in _SCRIPTS]
+    style = embedded.asset("pages.css")
     registration = _registration(found, None if model is None else model.template)
     html = filled(
         "patient.html.j2",
         case=result,
-        policy=scripts.policy(scripts_used, style),
+        policy=embedded.policy(scripts_used, style),
         style=style,
         notice=f"{run.maker.notice} {RESEARCH_ONLY}",
         cohort=cohort,
@@ -169,8 +253,8 @@ def case_page(
         keyslices=keyslices,
         facts=_facts(result, run) + ([("Shown here", changed)] if changed else []),
         card="" if model is None else model.card.model_dump_json(indent=2, exclude={"files"}),
-        licences=scripts.asset(scripts.LICENCES),
-        about=scripts.as_json(about(scene, result)),
+        licences=embedded.asset(embedded.LICENCES),
+        about=embedded.as_json(about(scene, result)),
         data=data,
         scripts=scripts_used,
     )
@@ -269,7 +353,7 @@ def _key_slices(scene: Scene, result: CaseResult, run: RunRecord) -> list[dict[s
                 "name": node.name,
                 "words": f"ENE {row['verdict']} ({row['ene']}), malignant {row['pos']}, {row['volume']} mm³, "
                 f"axes {row['axes']} mm, {row['side']}",
-                "picture": scripts.picture(key_picture(scene.ct, scene.labels, node.value)),
+                "picture": embedded.jpeg_source(key_picture(scene.ct, scene.labels, node.value)),
             }
         )
     return slices
@@ -292,7 +376,7 @@ def _registration(found: Found, template: Volume | None) -> dict[str, Any] | Non
     if found.ct is not None:
         crop, to_native = crop_of(found.result)
         if crop is not None and to_native is not None:
-            picture = scripts.picture(registration_picture(found.ct, crop, to_native, template))
+            picture = embedded.jpeg_source(registration_picture(found.ct, crop, to_native, template))
     words = (
         f"Overlap of the bodies {report['body_overlap']:.0%} (Dice), turned by {report['angle_degrees']:.0f} "
         f"degrees, moved by {report['shift_mm']:.0f} mm; the CT covers {report['covered']:.0%} of the crop."

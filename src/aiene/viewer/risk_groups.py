@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from aiene.errors import InputError, UsageError
+from aiene.results.atomic import read_json
 from aiene.risk.schemes.scheme import Scheme, SchemeSource, read_scheme
 from aiene.risk.staging.stage import StagingOptions
 from aiene.risk.stratify import UNCLASSIFIABLE, stratify
@@ -91,7 +91,7 @@ def read_risk_groups(path: Path, id_pattern: str | None = None) -> RiskGroups:
     table = read_table(path, lenient=True)
     if "scheme" not in table or table["scheme"].dropna().nunique() != 1:
         raise InputError(path, "it has no column scheme, so no risk groups", _AGAIN)
-    record = _record(path.with_suffix(".json"))
+    record = read_json(path.with_suffix(".json")) or {}
     scheme = _scheme(str(table["scheme"].dropna().iloc[0]), record)
     stored = record.get("staging", {})
     known = {field.name for field in fields(StagingOptions)}
@@ -101,14 +101,6 @@ def read_risk_groups(path: Path, id_pattern: str | None = None) -> RiskGroups:
     except re.error as error:
         raise UsageError(f"--id-pattern is not a regular expression ({error}).") from error
     return RiskGroups(table, scheme, options, pattern)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _scheme(name: str, record: Mapping[str, Any]) -> Scheme:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from aiene.export.run_reader import RunRecord, every_case, read_run
+from aiene.finished_runs import RunRecord, every_case, read_run
 from aiene.ingest.case import Case
 from aiene.parallel import Job, Progress, run_jobs
 from aiene.report.document import RESEARCH_ONLY
@@ -21,9 +21,8 @@ from aiene.results.atomic import elsewhere
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.results.tables import entropy_bits
-from aiene.viewer import scripts
-from aiene.viewer.case_page import Model, case_page, found_of, model_of
-from aiene.viewer.images import Images
+from aiene.viewer import embedded
+from aiene.viewer.case_page import Images, Model, case_page, found_of, model_of
 from aiene.viewer.risk_groups import Group, read_risk_groups
 
 _SCRIPTS = ("cohort.js",)
@@ -56,20 +55,20 @@ def cohort_page(cards: Sequence[Card], run: RunRecord) -> str:
     ------
     MissingExtraError : jinja2 is not installed.
     """
-    scripts_used, style = [scripts.asset(name) for name in _SCRIPTS], scripts.asset("pages.css")
-    style += scripts.asset("cohort.css")
+    scripts_used, style = [embedded.asset(name) for name in _SCRIPTS], embedded.asset("pages.css")
+    style += embedded.asset("cohort.css")
     statuses = [card.result.status for card in cards]
     return filled(
         "cohort.html.j2",
-        policy=scripts.policy(scripts_used, style),
+        policy=embedded.policy(scripts_used, style),
         style=style,
         notice=f"{run.maker.notice} {RESEARCH_ONLY}",
         run=run,
         counts={s: statuses.count(s) for s in ("ok", "no_nodes", "failed", "skipped")},
         warned=sum(bool(card.result.warnings) for card in cards),
         grouped=any(card.group for card in cards),
-        content=scripts.as_json([_row(card) for card in cards]),
-        thumbnails=scripts.as_json([b64encode(card.thumbnail).decode() for card in cards]),
+        content=embedded.as_json([_row(card) for card in cards]),
+        thumbnails=embedded.as_json([b64encode(card.thumbnail).decode() for card in cards]),
         scripts=scripts_used,
     )
 

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from aiene.benchmark.comparators.adapters import Adapter
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
-from aiene.benchmark.resources import count_parameters, folder_bytes
+from aiene.benchmark.comparators.protocol import (
+    Adapter,
+    Answer,
+    CaseInput,
+    ModelFacts,
+    Request,
+    count_parameters,
+    folder_bytes,
+)
+from aiene.benchmark.metrics.matching import values_of
 from aiene.device import resolve_device
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels
@@ -19,20 +26,12 @@ from aiene.models.bundle import Bundle, find_bundle, verify_bundle
 from aiene.nodes.node import Node
 from aiene.nodes.split import node_of
 from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks
-from aiene.preprocess.preprocess import Prepared, prepare
-from aiene.preprocess.template import Preparation, load_preparation
+from aiene.preprocess.preprocess import Preparation, Prepared, load_preparation, prepare
 from aiene.results.records import CaseArrays, CaseResult
 
 
 @dataclass(frozen=True, eq=False)
-class _Loaded:
-    case: CaseInput
-    ct: NativeCt
-
-
-@dataclass(frozen=True, eq=False)
 class _Prepared:
-    case: CaseInput
     at: PreprocessedCase
     truth: tuple[Node, ...]
 
@@ -55,7 +54,7 @@ class BundleComparator:
         self._bundle, self._preparation, self._networks = bundle, preparation, networks
         card = bundle.card
         nets = [networks.classifier.net, *(networks.segmenter.networks if networks.segmenter else ())]
-        self._facts = ModelFacts(
+        self.facts = ModelFacts(
             kind="bundle",
             sha256=bundle.sha256,
             segments=True,
@@ -68,21 +67,16 @@ class BundleComparator:
             said=(card.notice,),
         )
 
-    @property
-    def facts(self) -> ModelFacts:
-        """What the bundle's card says."""
-        return self._facts
-
-    def load(self, case: CaseInput) -> _Loaded:
+    def load(self, case: CaseInput) -> tuple[CaseInput, NativeCt]:
         """Read the CT."""
-        return _Loaded(case, read_case(case.case))
+        return case, read_case(case.case)
 
-    def preprocess(self, loaded: _Loaded) -> _Prepared:
+    def preprocess(self, loaded: tuple[CaseInput, NativeCt]) -> _Prepared:
         """Lay the CT onto the template, crop and scale it; cut the truth's nodes for the classifier."""
-        prepared = prepare(loaded.ct, self._preparation.template, self._preparation.profile)
-        warnings = (*loaded.ct.warnings, *prepared.warnings)
-        at = PreprocessedCase(loaded.case.case, prepared, None, {}, warnings)
-        return _Prepared(loaded.case, at, tuple(truth_nodes(loaded.case.truth_nodes, prepared)))
+        case, ct = loaded
+        prepared = prepare(ct, self._preparation.template, self._preparation.profile)
+        at = PreprocessedCase(case.case, prepared, None, {}, (*ct.warnings, *prepared.warnings))
+        return _Prepared(at, tuple(truth_nodes(case.truth_nodes, prepared)))
 
     def infer(self, prepared: _Prepared) -> _Inferred:
         """The pipeline, and the classifier on the truth's nodes."""
@@ -135,12 +129,10 @@ def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
     """
     on_crop = pull_labels(node_map, prepared.crop.grid, prepared.to_native).array
     nodes = []
-    for value in np.flatnonzero(np.bincount(on_crop.ravel())):
+    for value in values_of(on_crop):
         own = on_crop == value
-        if value == 0:
-            continue
         grown = ndimage.binary_dilation(own, np.ones((3, 3, 3), bool)) & (own | (on_crop == 0))
-        nodes.append(node_of(int(value), grown, own, prepared.crop.grid, axes=False))
+        nodes.append(node_of(value, grown, own, prepared.crop.grid, axes=False))
     return nodes
 
 

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 
-from aiene.benchmark.comparators.adapters import Adapter
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
+from aiene.benchmark.comparators.protocol import Adapter, Answer, CaseInput, ModelFacts, Reader, Request
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, LabelChoice
 from aiene.benchmark.dataset import list_files
 from aiene.errors import InputError, ModelError
@@ -50,7 +49,7 @@ class _Read:
     warnings: tuple[str, ...]
 
 
-class SegComparator:
+class SegComparator(Reader):
     """The segmentations of a folder by case id."""
 
     def __init__(self, folder: Path, request: Request) -> None:
@@ -58,17 +57,12 @@ class SegComparator:
         self._files = _files_by_case(folder)
         if not self._files:
             raise ModelError(folder, "it holds no DICOM file", "name a folder of segmentations by case id")
-        self._facts = ModelFacts(
+        self.facts = ModelFacts(
             kind="dicom-seg",
             sha256=glance([file for files in self._files.values() for file in files]),
             segments=True,
             said=("existing segmentations: their time and memory are those of reading",),
         )
-
-    @property
-    def facts(self) -> ModelFacts:
-        """The folder, named by its files' names, sizes and times."""
-        return self._facts
 
     def load(self, case: CaseInput) -> _Read:
         """Read the case's segmentations onto the CT's grid."""
@@ -93,14 +87,6 @@ class SegComparator:
                 nodes[mask] = count if label == GTVN else 0
         warnings = (f"segments share {overlapping} voxels: the last one has them",) if overlapping else ()
         return _Read(Volume(labels, like), Volume(nodes, like), warnings)
-
-    def preprocess(self, loaded: _Read) -> _Read:
-        """Nothing."""
-        return loaded
-
-    def infer(self, prepared: _Read) -> _Read:
-        """Nothing: it was done elsewhere."""
-        return prepared
 
     def answer(self, inferred: _Read) -> Answer:
         """The label map and, per segment, the nodes."""

@@ -7,11 +7,12 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from aiene.benchmark.comparators.protocol import ModelFacts, Request, count_parameters
 from aiene.errors import ModelError, need
 from aiene.hashing import file_sha256
 
@@ -80,41 +81,69 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(folder, "it holds no weights (*.safetensors)", "download the model again")
 
 
-def check_no_code(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse a model that brings its own code.
-
-    Raises
-    ------
-    ModelError : its configuration names code to be run.
-    """
-    if "auto_map" in config:
-        raise ModelError(folder, "it needs its own code to be run", "use a model that its library knows")
-
-
-def weights_sha256(files: list[Path]) -> str:
+def weights_sha256(files: Sequence[Path]) -> str:
     """One hash over the weight files."""
     if len(files) == 1:
         return file_sha256(files[0])
     return hashlib.sha256("\n".join(file_sha256(file) for file in files).encode()).hexdigest()
 
 
-def pretrained(auto_class: str, folder: Path, *, may_lack: tuple[str, ...] = ()) -> tuple[Any, set[str]]:
-    """A transformers model of a folder, in evaluation mode, float32.
+class Pretrained(NamedTuple):
+    """A transformers model of a folder.
+
+    Parameters
+    ----------
+    files : its weights.
+    model : in evaluation mode, float32.
+    missing : names of the weights that the files lack and that are thus random.
+    preprocessor : content of its preprocessor's file.
+    """
+
+    folder: Path
+    files: list[Path]
+    model: Any
+    missing: set[str]
+    preprocessor: dict[str, Any]
+
+    def facts(self, kind: str, modules: Sequence[Any], **known: Any) -> ModelFacts:
+        """What is known of it, and of the modules of it that are used."""
+        return weights_facts(kind, self.files, modules, **known)
+
+
+def weights_facts(kind: str, files: Sequence[Path], modules: Sequence[Any], **known: Any) -> ModelFacts:
+    """What is known of a model by its weights."""
+    return ModelFacts(
+        kind=kind,
+        sha256=weights_sha256(files),
+        parameters=count_parameters(modules),
+        size_bytes=sum(file.stat().st_size for file in files),
+        **known,
+    )
+
+
+def folder_of(request: Request) -> Path:
+    """The folder of a request's model, as `model_folder`."""
+    return request.folder or model_folder(request.entry.source, request.entry.revision)
+
+
+def pretrained(auto_class: str, request: Request, *, may_lack: tuple[str, ...] = ()) -> Pretrained:
+    """The transformers model of a request.
 
     Parameters
     ----------
     auto_class : such as `AutoModel`.
     may_lack : beginnings of names of weights without which the model is still of use.
 
-    Returns
-    -------
-    The model, and the names of those weights that the files lack and that are thus random.
-
     Raises
     ------
-    ModelError : transformers cannot make it, or weights are missing from the files or of another shape.
+    ModelError : it brings its own code, transformers cannot make it, or weights are missing from the files or
+        of another shape.
     MissingExtraError : transformers is not installed.
     """
+    folder = folder_of(request)
+    if "auto_map" in read_json(folder, CONFIG):
+        raise ModelError(folder, "it needs its own code to be run", "use a model that its library knows")
+    files = weight_files(folder)
     transformers = need("transformers", extra="benchmark", purpose="A Hugging Face model")
     from safetensors import SafetensorError
 
@@ -145,7 +174,7 @@ def pretrained(auto_class: str, folder: Path, *, may_lack: tuple[str, ...] = ())
     if random:
         problem = f"{len(random)} of its weights are not in its files ({sorted(random)[0]}, ...)"
         raise ModelError(folder, problem, "give a complete model of this kind")
-    return model.eval(), missing
+    return Pretrained(folder, files, model.eval(), missing, read_json(folder, PREPROCESSOR))
 
 
 @contextmanager

@@ -17,12 +17,16 @@ from typing import Any
 import numpy as np
 
 from aiene.benchmark.comparators import hub
-from aiene.benchmark.comparators.adapters import Adapter
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
-from aiene.benchmark.comparators.semantic import answer_of_classes
+from aiene.benchmark.comparators.protocol import (
+    Adapter,
+    Answer,
+    CaseInput,
+    ModelFacts,
+    Request,
+)
+from aiene.benchmark.comparators.slice_segmenters import answer_of_classes, named_classes
 from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import GTVN, LABEL_VALUES
-from aiene.benchmark.resources import count_parameters
 from aiene.device import resolve_device
 from aiene.errors import ModelError, need
 from aiene.geometry.grid import Grid, Volume
@@ -77,13 +81,8 @@ class MonaiComparator:
     def __init__(
         self, network: Any, facts: ModelFacts, request: Request, recipe: Recipe, classes: dict[int, str]
     ) -> None:
-        self._network, self._facts, self._recipe, self._classes = network, facts, recipe, classes
+        self._network, self.facts, self._recipe, self._classes = network, facts, recipe, classes
         self._device = resolve_device(request.device)
-
-    @property
-    def facts(self) -> ModelFacts:
-        """What its files say."""
-        return self._facts
 
     def load(self, case: CaseInput) -> Volume:
         """Read the CT."""
@@ -156,14 +155,8 @@ def open_monai(request: Request) -> MonaiComparator:
     if not classes:
         problem = "it is not stated which of its classes are GTVp and GTVn"
         raise ModelError(folder, problem, "give `label_map` for it in the configuration, such as {1: GTVn}")
-    facts = ModelFacts(
-        kind="monai",
-        sha256=hub.weights_sha256([weights]),
-        segments=True,
-        parameters=count_parameters([network]),
-        size_bytes=weights.stat().st_size,
-        said=("nodes are connected parts of its GTVn",),
-    )
+    said = ("nodes are connected parts of its GTVn",)
+    facts = hub.weights_facts("monai", [weights], [network], segments=True, said=said)
     recipe = read_recipe(folder, config)
     network = network.eval().to(resolve_device(request.device))
     return MonaiComparator(network, facts, request, recipe, dict(classes))
@@ -243,7 +236,10 @@ def read_recipe(folder: Path, config: dict[str, Any]) -> Recipe:
             raise ModelError(folder, problem, "run it with MONAI, and give its predictions as a folder")
         said = {key: plain(folder, config, value) for key, value in step.items() if key[:1] != "_"}
         if name == "Orientationd":
-            ras = _is_ras(folder, said)
+            ras = said.get("axcodes") == "RAS"
+            if not ras:
+                problem = f"it asks for the axes {said.get('axcodes')}; only RAS is known here"
+                raise ModelError(folder, problem, "run it with MONAI, and give its predictions as a folder")
         elif name == "Spacingd":
             pixdim = _three(folder, "pixdim", said.get("pixdim"), float)
         else:
@@ -299,10 +295,8 @@ def scaled(values: Any, steps: tuple[tuple[str, dict[str, Any]], ...]) -> Any:
 
 def channel_names(metadata: dict[str, Any]) -> dict[int, Any]:
     """The classes that the bundle's metadata calls GTVp or GTVn."""
-    ours = {name.lower(): name for name in LABEL_VALUES}
     try:
-        named = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-        return {int(n): ours[str(said).lower()] for n, said in named.items() if str(said).lower() in ours}
+        return named_classes(metadata["network_data_format"]["outputs"]["pred"]["channel_def"])
     except (KeyError, TypeError, AttributeError, ValueError):
         return {}
 
@@ -344,13 +338,6 @@ def _steps(folder: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(listed, list) or not all(isinstance(step, dict) for step in listed):
         raise ModelError(folder, "its preprocessing is not a list of steps", "check configs/inference.json")
     return list(listed)
-
-
-def _is_ras(folder: Path, said: dict[str, Any]) -> bool:
-    if said.get("axcodes") != "RAS":
-        problem = f"it asks for the axes {said.get('axcodes')}; only RAS is known here"
-        raise ModelError(folder, problem, "run it with MONAI, and give its predictions as a folder")
-    return True
 
 
 def _three(folder: Path, name: str, value: Any, kind: type) -> Any:

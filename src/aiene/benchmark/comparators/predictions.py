@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from aiene.benchmark.comparators.adapters import Adapter
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, ModelFacts, Request
+from aiene.benchmark.comparators.protocol import Adapter, Answer, CaseInput, ModelFacts, Reader, Request
 from aiene.benchmark.config import GTVN, LABEL_VALUES, LabelChoice
 from aiene.benchmark.dataset import disagreement, in_our_values, list_files, read_labels
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows, read_ene_table
-from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.metrics.matching import components, values_of
 from aiene.benchmark.records import Refused
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
@@ -35,7 +34,7 @@ class _Read:
     warnings: tuple[str, ...] = ()
 
 
-class PredictionsComparator:
+class PredictionsComparator(Reader):
     """Label maps by case id; with them, where they are, node maps in `nodes/` and ENE in `ene.csv`.
 
     In `ene.csv` a name or number is a node of the folder's own map (its value in `nodes/`, without such a map
@@ -66,7 +65,7 @@ class PredictionsComparator:
         rule = _rule(folder) if from_run else CountingRule(0.5)
         tables = [file for name in (ENE_FILE, ON_TRUTH_FILE) if (file := folder / name).is_file()]
         every = [*self._files.values(), *self._node_maps.values(), *tables]
-        self._facts = ModelFacts(
+        self.facts = ModelFacts(
             kind="predictions",
             sha256=glance(every),
             segments=segments,
@@ -79,11 +78,6 @@ class PredictionsComparator:
                 *_strange_cases(self._ene, {*self._files, *self._refused}),
             ),
         )
-
-    @property
-    def facts(self) -> ModelFacts:
-        """The folder, named by its files' names, sizes and times."""
-        return self._facts
 
     def load(self, case: CaseInput) -> _Read:
         """Read the case's label map, and its node map where there is one."""
@@ -111,14 +105,6 @@ class PredictionsComparator:
             inside = labels.array == LABEL_VALUES[GTVN]
             nodes = nodes.with_array(np.where(inside, nodes.array, 0).astype(np.uint16))
         return _Read(case, labels, nodes, run, tuple(warnings))
-
-    def preprocess(self, loaded: _Read) -> _Read:
-        """Nothing."""
-        return loaded
-
-    def infer(self, prepared: _Read) -> _Read:
-        """Nothing: it was done elsewhere."""
-        return prepared
 
     def answer(self, inferred: _Read) -> Answer:
         """The label map with what else the folder says."""
@@ -191,7 +177,7 @@ def _told(file: str, row: EneRow) -> str:
 
 
 def _own_numbers(nodes: Volume) -> dict[int, int]:
-    return {int(v): int(v) for v in np.flatnonzero(np.bincount(nodes.array.ravel())) if v}
+    return {value: value for value in values_of(nodes.array)}
 
 
 def _partners(found: Volume, truth: Volume) -> dict[int, int]:

@@ -1,17 +1,29 @@
-"""What an adapter is given, what it gives back, and the four steps between."""
+"""What an adapter is given, what it gives back, the four steps between; and the table of adapters.
+
+Each module of this folder that declares `ADAPTERS` is in the table, so that a further comparator is one
+further file. The modules are loaded when the table is first asked for; none loads its networks'
+library before it opens a model.
+"""
 
 from __future__ import annotations
 
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from aiene.benchmark.config import Kind, ModelEntry
+from aiene.benchmark import comparators
 from aiene.geometry.grid import Volume
 from aiene.ingest.case import Case
+
+if TYPE_CHECKING:
+    from aiene.benchmark.config import Kind, ModelEntry
 
 
 @dataclass(frozen=True)
@@ -96,9 +108,7 @@ class Comparator(Protocol):
     may raise an `AieneError`, which becomes the case's row.
     """
 
-    @property
-    def facts(self) -> ModelFacts:
-        """What the model is."""
+    facts: ModelFacts
 
     def load(self, case: CaseInput) -> Any:
         """Read the case's files."""
@@ -111,6 +121,18 @@ class Comparator(Protocol):
 
     def answer(self, inferred: Any) -> Answer:
         """Bring the result onto the CT's grid."""
+
+
+class Reader:
+    """The middle steps of a comparator whose answers lay ready in files: there is nothing to do."""
+
+    def preprocess(self, loaded: Any) -> Any:
+        """Nothing."""
+        return loaded
+
+    def infer(self, prepared: Any) -> Any:
+        """Nothing: it was done elsewhere."""
+        return prepared
 
 
 @dataclass(frozen=True)
@@ -157,3 +179,61 @@ class Entrant:
     reason: str = ""
     facts: ModelFacts | None = None
     probe_reason: str = ""
+
+
+def count_parameters(modules: Iterable[Any]) -> int:
+    """Numbers in the parameters of torch modules."""
+    return sum(int(parameter.numel()) for module in modules for parameter in module.parameters())
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of every file below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _never(_: object) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One kind of model.
+
+    Parameters
+    ----------
+    kind : its word in the configuration and the results.
+    title : as the report says it.
+    open : makes the model ready; may raise `ModelError`, `InputError` and `MissingExtraError`.
+    from_hub : its entries name a model of Hugging Face or of timm.
+    reads_files : its answers lay ready as files, so that inference is neither repeated nor timed warm.
+    takes_folder : whether a folder of `--predictions` is this adapter's; `predictions` takes the rest.
+    takes_config : whether a model of Hugging Face with this `config.json` is; `encoder` takes the rest.
+    """
+
+    kind: str
+    title: str
+    open: Callable[[Request], Comparator]
+    from_hub: bool = False
+    reads_files: bool = False
+    takes_folder: Callable[[Path], bool] = _never
+    takes_config: Callable[[Mapping[str, Any]], bool] = _never
+
+
+@cache
+def adapters() -> dict[str, Adapter]:
+    """Every adapter by its kind."""
+    modules = [
+        import_module(f"{comparators.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(comparators.__path__)
+    ]
+    return {each.kind: each for module in modules for each in getattr(module, "ADAPTERS", ())}
+
+
+def reads_files(kind: str) -> bool:
+    """Whether the answers of a kind lay ready as files; not of one that is not known here."""
+    return kind in adapters() and adapters()[kind].reads_files
+
+
+def kind_of_folder(folder: Path) -> str:
+    """The adapter of a folder of `--predictions`."""
+    return next((each.kind for each in adapters().values() if each.takes_folder(folder)), "predictions")

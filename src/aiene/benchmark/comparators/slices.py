@@ -1,8 +1,4 @@
-"""Two-dimensional images for image models: axial slices of a volume, and patches of a node.
-
-Slices are scaled as radiologists look at them; patches are square, cut through the middle of the node in the
-three planes, at one pixel size.
-"""
+"""Axial slices of a volume as radiologists look at them, and as the pictures that image models take."""
 
 from __future__ import annotations
 
@@ -11,19 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Grid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-OUTSIDE_HU = -1024.0
-_PLANES = ((1, 2), (0, 2), (0, 1))
-"""Which patient axes (z up, y back, x left) are rows and columns: axial, coronal, sagittal."""
 
 
 @dataclass(frozen=True)
@@ -120,42 +111,3 @@ def _nearest_axes(closeness: npt.NDArray[np.float64]) -> tuple[int, int, int]:
     for axis, place in zip(axes, places, strict=True):
         order[int(place)] = int(axis)
     return order[0], order[1], order[2]
-
-
-# Patches of a node
-
-
-def node_patches(
-    ct: Volume, node_map: Volume, *, side_mm: float, pixels: int
-) -> dict[int, npt.NDArray[np.float32]]:
-    """Axial, coronal and sagittal patches (3, pixels, pixels) in HU of each node, by its value.
-
-    The planes are the patient's own, whatever the grid's directions; the middle is the centroid of the
-    node's mask. Linear interpolation; air outside the CT.
-
-    Parameters
-    ----------
-    node_map : each value above 0 a node, on the CT's grid.
-    side_mm : of a patch.
-    pixels : along its side.
-    """
-    steps = (np.arange(pixels) - (pixels - 1) / 2) * (side_mm / pixels)
-    first, second = np.meshgrid(steps, steps, indexing="ij")
-    result = {}
-    for value in np.flatnonzero(np.bincount(node_map.array.ravel())):
-        if value == 0:
-            continue
-        middle = node_map.grid.points(np.argwhere(node_map.array == value).mean(axis=0))
-        patches = []
-        for rows, columns in _PLANES:
-            offset = np.zeros((pixels, pixels, 3))  # x, y, z of the patient
-            offset[..., 2 - rows] = -first if rows == 0 else first  # the head is up
-            offset[..., 2 - columns] = second
-            at = ct.grid.indices(middle + offset)
-            patches.append(
-                ndimage.map_coordinates(
-                    ct.array, at.transpose(2, 0, 1), np.float32, order=1, mode="constant", cval=OUTSIDE_HU
-                )
-            )
-        result[int(value)] = np.stack(patches)
-    return result

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,16 +29,11 @@ _UNIT, _RISING = (0.0, 1.0), (0.0, math.inf)
 OF_CASES: dict[str, tuple[float, float]] = {
     f"{metric}_{label}": bounds
     for label in LABEL_VALUES
-    for metric, bounds in (
-        ("dice", _UNIT),
-        ("iou", _UNIT),
-        ("surface_dice_1mm", _UNIT),
-        ("surface_dice_2mm", _UNIT),
-        ("hd95_mm", _RISING),
-        ("assd_mm", _RISING),
-        ("volume_error_ml", _RISING),
-        ("volume_error_relative", _RISING),
+    for bounds, metrics in (
+        (_UNIT, ("dice", "iou", "surface_dice_1mm", "surface_dice_2mm")),
+        (_RISING, ("hd95_mm", "assd_mm", "volume_error_ml", "volume_error_relative")),
     )
+    for metric in metrics
 }
 """Means over cases, and between which values they can lie."""
 WHOLE: dict[str, tuple[float, float]] = {
@@ -169,15 +164,7 @@ def checked(entry: Entry) -> Entry:
     _check_together(metrics, intervals)
     _check_lost(entry, metrics)
     created = _in_utc(entry.created)
-    return Entry(
-        **{
-            **{name: getattr(entry, name) for name in Entry.__dataclass_fields__},
-            "settings": settings,
-            "metrics": metrics,
-            "intervals": intervals,
-            "created": created,
-        }
-    )
+    return replace(entry, settings=settings, metrics=metrics, intervals=intervals, created=created)
 
 
 def _settings(settings: object) -> dict[str, Any]:

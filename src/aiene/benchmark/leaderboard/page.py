@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from aiene.benchmark.leaderboard.entry import Entry
-from aiene.benchmark.leaderboard.ranks import Board, Place, boards
+from aiene.benchmark.leaderboard.store import Board, Place, boards
 from aiene.benchmark.metrics.records import goodness, higher_is_better
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_bytes
@@ -161,11 +161,6 @@ patients <code>{escape(said["patients"][:12])}</code>.</caption>
 </details>"""
 
 
-def _breakable(title: str) -> str:
-    """A metric's name that may go on in the next line after an underscore."""
-    return escape(title).replace("_", "_<wbr>")
-
-
 def _details(entry: Entry) -> str:
     """All that an entry says, folded."""
     facts = [
@@ -199,7 +194,8 @@ def _order(board: Board, name: str) -> str:
 
 def _head(title: str, kind: str, *, order: str = "") -> str:
     look = ' class="text"' if kind == "text" else ""
-    return f'<th{look} data-kind="{kind}"{order}><button type="button">{_breakable(title)}</button></th>'
+    breakable = escape(title).replace("_", "_<wbr>")  # a long name goes on in the next line
+    return f'<th{look} data-kind="{kind}"{order}><button type="button">{breakable}</button></th>'
 
 
 def _row(board: Board, place: Place, shown: Sequence[str], best: dict[str, float | None]) -> str:

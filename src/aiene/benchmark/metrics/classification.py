@@ -121,15 +121,13 @@ def calibration(
     truth, numbers, reason = check_probabilities(labels, probabilities)
     codes, count = cluster_codes(truth.size, patients)
     if reason:
-        nothing = missing(reason, truth.size)
-        return Calibration(nothing, nothing, nothing, (), None, reason)
+        return Calibration(*(missing(reason, truth.size),) * 3, (), None, reason)
     table = _reliability(truth, numbers, bins)
     error = sum(row.n * abs((row.predicted or 0.0) - (row.observed or 0.0)) for row in table) / truth.size
     reason = "" if 0 < truth.sum() < truth.size else "only one class of nodes, so no recalibration"
     reason = reason or ("one patient only, so no recalibration" if count < 2 else "")
     if reason:
-        nothing = missing(reason, truth.size)
-        return Calibration(nothing, nothing, nothing, table, float(error), reason)
+        return Calibration(*(missing(reason, truth.size),) * 3, table, float(error), reason)
     groups = None if patients is None else codes
     slope, intercept, beside, reason = _recalibrated(truth, numbers, groups, confidence)
     return Calibration(slope, intercept, beside, table, float(error), reason)
@@ -294,6 +292,7 @@ def classification(
     thresholds: Sequence[float] = (PUBLISHED_THRESHOLD,),
     patients: Sequence[str] | None = None,
     lost: Sequence[bool] | None = None,
+    calibrated: npt.ArrayLike | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Classification:
@@ -310,6 +309,7 @@ def classification(
     patients : of each node; None: each node is a patient.
     lost : nodes whose probability stands for one that was not given: a positive one is never found, however
         low the threshold, which average precision would else not see among ties.
+    calibrated : probabilities of which the calibration is, where they are not those above.
 
     Raises
     ------
@@ -336,7 +336,7 @@ def classification(
         average_precision=resampled(_average_precision(truth, scores, never), unfound),
         brier=resampled(mean((scores - truth) ** 2)),
         operating=tuple(operating_point(truth, scores, threshold) for threshold in thresholds),
-        calibration=calibration(truth, scores, patients),
+        calibration=calibration(truth, scores if calibrated is None else calibrated, patients),
         roc=None if reason else roc_curve(truth, scores),
         reason=reason,
     )
@@ -372,10 +372,12 @@ def operating_point(labels: npt.ArrayLike, probabilities: npt.ArrayLike, thresho
     if not reason and not np.isfinite(threshold):
         reason = "the threshold is not a finite number"
     if reason:
-        nothing = missing(reason, truth.size)
-        level = float(threshold) if np.isfinite(threshold) else 0.0
-        return Operating(level, 0, 0, 0, 0, nothing, nothing, nothing, nothing, reason)
+        return _not_operating(float(threshold) if np.isfinite(threshold) else 0.0, reason, truth.size)
     return counted(truth == 1, scores > threshold, float(threshold))
+
+
+def _not_operating(threshold: float, reason: str, n: int) -> Operating:
+    return Operating(threshold, 0, 0, 0, 0, *(missing(reason, n),) * 4, reason)
 
 
 def counted(truth: npt.NDArray[np.bool_], called: npt.NDArray[np.bool_], threshold: float) -> Operating:
@@ -470,18 +472,15 @@ def patient_agreement(
     n = truth.size
     reason = _unfit(truth, found)
     if reason:
-        nothing = missing(reason, n)
-        empty = Operating(0.0, 0, 0, 0, 0, nothing, nothing, nothing, nothing, reason)
-        return PatientAgreement(n, empty, nothing, nothing, nothing, nothing, nothing, reason)
+        return PatientAgreement(n, _not_operating(0.0, reason, n), *(missing(reason, n),) * 5, reason)
     wrong = np.zeros(n, dtype=bool) if lost is None else np.array(lost, dtype=bool)
     apart = np.where(wrong, np.inf, np.abs(truth - found))
     called = np.where(wrong, truth == 0, found > 0)
 
     def kappa(power: int) -> Estimate:
         if wrong.any():
-            return missing(
-                f"{int(wrong.sum())} of {n} patients have an incomplete answer, so there is no kappa", n
-            )
+            lacking = f"{int(wrong.sum())} of {n} patients have an incomplete answer"
+            return missing(f"{lacking}, so there is no kappa", n)
         if len(np.unique([truth, found])) == 1:
             return missing("all counts are the same, so there is no kappa", n)
         return cluster_bootstrap(weighted_kappa(truth, found, power), n, resamples=resamples, seed=seed)

@@ -153,7 +153,7 @@ def detection(
         splits=sum(len(case.splits) for case in cases),
         merges=sum(len(case.merges) for case in cases),
         iou_threshold=thresholds.pop() if thresholds else IOU_THRESHOLD,
-        by_size=tuple(_of_size(name, cases, rate, share, unknown) for name in SIZE_CLASSES),
+        by_size=tuple(_of_size(name, cases, rate, share, known) for name in SIZE_CLASSES),
     )
 
 
@@ -178,16 +178,12 @@ def _wilson_at_the_ends(found: Estimate, below: FloatArray, patients: Sequence[s
 
 
 def _of_size(
-    name: SizeClass, cases: Sequence[NodeMatch], rate: Rate, share: Rate, unknown: str
+    name: SizeClass, cases: Sequence[NodeMatch], rate: Rate, share: Rate, known: Callable[..., Estimate]
 ) -> SizeDetection:
     truth = _counts(cases, lambda c: sum(n.size_class == name for n in c.truth))
     missed = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.missed for n in c.truth))
     found = _counts(cases, lambda c: sum(n.size_class == name for n in c.predicted))
     false = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.false for n in c.predicted))
-    of_false = (missing(unknown, len(cases)),) * 2
-    if not unknown:
-        precision = share(found - false, found, "no predicted nodes of this size")
-        of_false = precision, rate(false, np.ones(len(cases)), "no cases")
     return SizeDetection(
         size_class=name,
         n_truth=int(truth.sum()),
@@ -195,8 +191,8 @@ def _of_size(
         n_predicted=int(found.sum()),
         n_false=int(false.sum()),
         sensitivity=share(truth - missed, truth, "no true nodes of this size"),
-        precision=of_false[0],
-        false_per_case=of_false[1],
+        precision=known(share, found - false, found, "no predicted nodes of this size"),
+        false_per_case=known(rate, false, np.ones(len(cases)), "no cases"),
     )
 
 

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from aiene.benchmark.metrics.records import IOU_THRESHOLD, NodeInfo, NodeMatch, NodePair, size_class
 from aiene.errors import UsageError
 from aiene.geometry.grid import bounding_box
-from aiene.nodes.measure import measure_axes
+from aiene.nodes.split import measure_axes
 
 LabelArray = npt.NDArray[Any]
 Spacing = tuple[float, float, float]
@@ -77,6 +77,11 @@ def check_spacing(spacing: Sequence[float]) -> Spacing:
     return steps[0], steps[1], steps[2]
 
 
+def values_of(nodes: LabelArray) -> list[int]:
+    """The values over 0 that a map of nodes holds, rising."""
+    return [int(value) for value in np.flatnonzero(np.bincount(nodes.ravel())) if value]
+
+
 MOSTLY_WITHIN = 0.5
 """Share of a node's voxels that lie in another for it to count as a part of that (splits and merges)."""
 
@@ -107,28 +112,7 @@ def match_nodes(
     """
     truth, predicted = as_labels(truth_nodes, "the truth"), as_labels(predicted_nodes, "the prediction")
     check_pair(truth, predicted)
-    return match_checked(
-        truth,
-        predicted,
-        check_spacing(spacing),
-        iou_threshold=iou_threshold,
-        confidences=confidences or {},
-    )
-
-
-_COUNTED_TO = 2**16
-"""Largest number of a node up to which a table over all numbers is quicker than sorting the voxels."""
-
-
-def match_checked(
-    truth: LabelArray,
-    predicted: LabelArray,
-    spacing: Spacing,
-    *,
-    iou_threshold: float,
-    confidences: Mapping[int, float],
-) -> NodeMatch:
-    """`match_nodes` of maps and spacing that are checked already."""
+    steps = check_spacing(spacing)
     if not 0 < iou_threshold <= 1:
         raise UsageError(f"the IoU threshold {iou_threshold} is not over 0 and at most 1.")
     block = bounding_box((truth != 0) | (predicted != 0))
@@ -138,14 +122,19 @@ def match_checked(
     found_numbers, found_index = _numbered(predicted)
     shared = _shared_voxels(true_index, found_index, len(true_numbers), len(found_numbers))
     true_sizes, found_sizes = _sizes(true_index, len(true_numbers)), _sizes(found_index, len(found_numbers))
-    candidates = _candidates(shared, true_sizes, found_sizes, true_numbers, found_numbers, iou_threshold)
+    sizes = true_sizes[:, None] + found_sizes[None, :]
+    iou, dice = shared / np.maximum(sizes - shared, 1), 2 * shared / np.maximum(sizes, 1)
+    candidates = tuple(
+        NodePair(true_numbers[row], found_numbers[column], float(iou[row, column]), float(dice[row, column]))
+        for row, column in np.argwhere(iou >= iou_threshold).tolist()
+    )
     pairs = one_to_one(candidates)
     hit, used = {pair.truth for pair in pairs}, {pair.predicted for pair in pairs}
     within_truth = shared >= MOSTLY_WITHIN * found_sizes[None, :]
     within_found = shared >= MOSTLY_WITHIN * true_sizes[:, None]
     return NodeMatch(
-        truth=_infos(true_index, true_numbers, spacing, {}),
-        predicted=_infos(found_index, found_numbers, spacing, confidences),
+        truth=_infos(true_index, true_numbers, steps, {}),
+        predicted=_infos(found_index, found_numbers, steps, confidences or {}),
         candidates=candidates,
         pairs=pairs,
         missed=tuple(number for number in true_numbers if number not in hit),
@@ -195,6 +184,10 @@ def components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     return parts
 
 
+_COUNTED_TO = 2**16
+"""Largest number of a node up to which a table over all numbers is quicker than sorting the voxels."""
+
+
 def _numbered(nodes: LabelArray) -> tuple[list[int], npt.NDArray[np.int64]]:
     """The values of a map of nodes, rising, and the map with 1, 2, ... in their places."""
     if nodes.size and int(nodes.min()) >= 0 and int(nodes.max()) <= _COUNTED_TO:  # no need to sort all voxels
@@ -227,23 +220,6 @@ def _sizes(index: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     return np.bincount(index[index != 0], minlength=count + 1)[1:]
 
 
-def _candidates(
-    shared: npt.NDArray[np.int64],
-    true_sizes: npt.NDArray[np.int64],
-    found_sizes: npt.NDArray[np.int64],
-    true_numbers: Sequence[int],
-    found_numbers: Sequence[int],
-    iou_threshold: float,
-) -> tuple[NodePair, ...]:
-    sizes = true_sizes[:, None] + found_sizes[None, :]
-    iou = shared / np.maximum(sizes - shared, 1)
-    dice = 2 * shared / np.maximum(sizes, 1)
-    return tuple(
-        NodePair(true_numbers[row], found_numbers[column], float(iou[row, column]), float(dice[row, column]))
-        for row, column in np.argwhere(iou >= iou_threshold).tolist()
-    )
-
-
 def node_infos(nodes: LabelArray, spacing: Spacing) -> tuple[NodeInfo, ...]:
     """Volume, short axis and size class of each node of a map (z, y, x), by rising value."""
     numbers, index = _numbered(nodes)
@@ -260,10 +236,7 @@ def _infos(
         mask: BoolArray = index[block] == place
         short = max(measure_axes(mask, spacing).short_axial, 0.0)
         volume = float(np.count_nonzero(mask) * voxel_ml)
-        infos.append(NodeInfo(number, volume, short, size_class(short), _confidence(confidences, number)))
+        given = confidences.get(number)
+        confidence = float(given) if given is not None and np.isfinite(given) else None
+        infos.append(NodeInfo(number, volume, short, size_class(short), confidence))
     return tuple(infos)
-
-
-def _confidence(confidences: Mapping[int, float], number: int) -> float | None:
-    given = confidences.get(number)
-    return float(given) if given is not None and np.isfinite(given) else None

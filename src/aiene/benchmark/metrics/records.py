@@ -88,51 +88,29 @@ def size_class(short_axis_mm: float) -> SizeClass:
     return "10-15 mm" if short_axis_mm <= 15 else ">15 mm"
 
 
-SEGMENTATION_METRICS = (
-    "dice",
-    "iou",
-    "hd95_mm",
-    "assd_mm",
-    "surface_dice_1mm",
-    "surface_dice_2mm",
-    "volume_error_ml",
-    "volume_error_relative",
-)
-LOST = "no prediction of this case"
 _DISTANCES = ("hd95_mm", "assd_mm")
 _ERRORS = ("volume_error_ml", "volume_error_relative")
-_ABOUT_ZERO = (
-    "volume_error_ml",
-    "volume_error_relative",
-    "volume_bias",
-    "intercept",
-    "calibration_intercept",
-)
+SEGMENTATION_METRICS = ("dice", "iou", *_DISTANCES, "surface_dice_1mm", "surface_dice_2mm", *_ERRORS)
+LOST = "no prediction of this case"
+_ABOUT_ZERO = ("volume_error_ml", "volume_error_relative", "volume_bias", "intercept")
 _LOWER_WORDS = (
-    "hd95",
-    "assd",
-    "distance",
-    "brier",
-    "expected_error",
-    "ece",
-    "false",
-    "missed",
-    "splits",
-    "merges",
-    "seconds",
-    "memory",
-    "_bytes",
-    "_mb",
-    "_gb",
-    "gib",
-    "mib",
-    "flops",
-    "parameters",
-    "size",
-    "rank",
-    "failed",
+    *("hd95", "assd", "distance", "brier", "expected_error", "ece", "false", "missed", "splits", "merges"),
+    *(
+        "seconds",
+        "memory",
+        "_bytes",
+        "_mb",
+        "_gb",
+        "gib",
+        "mib",
+        "flops",
+        "parameters",
+        "size",
+        "rank",
+        "failed",
+    ),
 )
-_ABOUT_ONE = ("calibration_slope", "slope")
+_ABOUT_ONE = "slope"
 
 
 @dataclass(frozen=True)
@@ -249,7 +227,7 @@ def higher_is_better(metric: str) -> bool | None:
     and calibration intercepts are best near 0, calibration slopes near 1. Otherwise True.
     """
     name = metric.lower()
-    if any(word in name for word in (*_ABOUT_ZERO, *_ABOUT_ONE)):
+    if any(word in name for word in (*_ABOUT_ZERO, _ABOUT_ONE)):
         return None
     return not any(word in name for word in _LOWER_WORDS)
 
@@ -258,6 +236,6 @@ def goodness(metric: str, value: float) -> float:
     """A number that is larger the better the value of a metric is, to sort by."""
     direction = higher_is_better(metric)
     if direction is None:
-        best = 1.0 if any(word in metric.lower() for word in _ABOUT_ONE) else 0.0
+        best = 1.0 if _ABOUT_ONE in metric.lower() else 0.0
         return -abs(value - best)
     return value if direction else -value

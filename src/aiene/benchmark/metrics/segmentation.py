@@ -32,7 +32,7 @@ from aiene.benchmark.metrics.matching import (
     check_pair,
     check_spacing,
     components,
-    match_checked,
+    match_nodes,
 )
 from aiene.benchmark.metrics.records import IOU_THRESHOLD, LOST, CaseMetrics, LabelMetrics, without_prediction
 from aiene.errors import UsageError
@@ -182,26 +182,19 @@ def label_metrics(
     """
     true_map, found_map = as_labels(truth, "the truth"), as_labels(prediction, "the prediction")
     check_pair(true_map, found_map)
-    return compare_label(true_map, found_map, check_spacing(spacing), label=label)
-
-
-def compare_label(truth: LabelArray, prediction: LabelArray, spacing: Spacing, *, label: int) -> LabelMetrics:
-    """`label_metrics` of maps and spacing that are checked already."""
-    true_mask, found_mask = truth == label, prediction == label
+    steps = check_spacing(spacing)
+    true_mask, found_mask = true_map == label, found_map == label
     block = bounding_box(true_mask | found_mask)
-    voxel_ml = float(np.prod(spacing)) / 1000.0
-    worst = float(np.linalg.norm((np.array(truth.shape) - 1) * np.array(spacing)))
+    voxel_ml = float(np.prod(steps)) / 1000.0
+    worst = float(np.linalg.norm((np.array(true_map.shape) - 1) * np.array(steps)))
     if block is None:
         nothing = (None,) * 6
         return LabelMetrics(label, 0, 0, 0, 0.0, 0.0, *nothing, 0.0, None, worst, BOTH_ABSENT)
     true_mask, found_mask = true_mask[block], found_mask[block]
     n_true, n_found = int(np.count_nonzero(true_mask)), int(np.count_nonzero(found_mask))
     shared = int(np.count_nonzero(true_mask & found_mask))
-    hd95: float | None = None
-    assd: float | None = None
-    within: tuple[float, ...] = (0.0, 0.0)
-    if n_true and n_found:
-        hd95, assd, within = surface_metrics(true_mask, found_mask, spacing)
+    surface = surface_metrics(true_mask, found_mask, steps) if n_true and n_found else None
+    hd95, assd, within = surface or (None, None, (0.0, 0.0))
     return LabelMetrics(
         label=label,
         truth_voxels=n_true,
@@ -266,15 +259,11 @@ def _aggregate_parts(
     cases: Sequence[LabelMetrics],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Shared and summed volume of each case, in ml."""
-    voxel = np.array([_voxel_ml(case) for case in cases], dtype=np.float64)
-    shared = np.array([case.shared_voxels for case in cases], dtype=np.float64) * voxel
-    sizes = np.array([case.truth_voxels + case.predicted_voxels for case in cases], dtype=np.float64) * voxel
-    return shared, sizes
-
-
-def _voxel_ml(case: LabelMetrics) -> float:
-    voxels = case.truth_voxels + case.predicted_voxels
-    return (case.truth_ml + case.predicted_ml) / voxels if voxels else 0.0
+    shared = np.array([case.shared_voxels for case in cases], dtype=np.float64)
+    voxels = np.array([case.truth_voxels + case.predicted_voxels for case in cases], dtype=np.float64)
+    ml = np.array([case.truth_ml + case.predicted_ml for case in cases], dtype=np.float64)
+    voxel_ml = ml / np.maximum(voxels, 1)
+    return shared * voxel_ml, voxels * voxel_ml
 
 
 # All metrics of one case
@@ -311,24 +300,17 @@ def case_metrics(
     steps = check_spacing(spacing)
     if confidences and predicted_nodes is None:
         raise UsageError("confidences belong to the values of a map of predicted nodes; give it too.")
-    true_nodes = (
-        components(true_map == node_label)
-        if truth_nodes is None
-        else as_labels(truth_nodes, "the truth's nodes")
-    )
-    found_nodes = (
-        components(found_map == node_label)
-        if predicted_nodes is None
-        else as_labels(predicted_nodes, "the predicted nodes")
-    )
+
+    def nodes_of(given: npt.ArrayLike | None, labels_: LabelArray, what: str) -> LabelArray:
+        return components(labels_ == node_label) if given is None else as_labels(given, what)
+
+    true_nodes = nodes_of(truth_nodes, true_map, "the truth's nodes")
+    found_nodes = nodes_of(predicted_nodes, found_map, "the predicted nodes")
     check_pair(true_map, true_nodes)
     check_pair(true_nodes, found_nodes)
     return CaseMetrics(
-        labels=tuple(compare_label(true_map, found_map, steps, label=label) for label in labels),
-        nodes=match_checked(
-            true_nodes, found_nodes, steps, iou_threshold=iou_threshold, confidences=confidences or {}
+        labels=tuple(label_metrics(true_map, found_map, steps, label=label) for label in labels),
+        nodes=match_nodes(
+            true_nodes, found_nodes, steps, iou_threshold=iou_threshold, confidences=confidences
         ),
     )
-
-
-# Direction of each metric

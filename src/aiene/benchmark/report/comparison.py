@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiene.benchmark.report.chart import figures_of
-from aiene.benchmark.report.results_reader import METRICS, Source, count, endpoint_title, equals, metric
+from aiene.benchmark.report.results_reader import (
+    METRICS,
+    Source,
+    count,
+    endpoint_title,
+    equals,
+    figures_of,
+    metric,
+)
 from aiene.report.document import Cell, CellTable, Item, Section, Text
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, number, shown, words
 
@@ -159,12 +166,10 @@ def _how(source: Source) -> str:
     return (
         f"Reference: {source.reference}. Differences are model less reference, over the same patients, with "
         "95 % intervals by bootstrap over patients. p: permutation test (signs of the patients' "
-        "differences); "
-        "for areas under the ROC curve and free-response scores, the bootstrap. A difference counts as found "
-        "where p, corrected by Holm, is under 0.05: the primary endpoint's over its models, all secondary "
-        "ones "
-        "together over endpoints and models. Every usable case counts for every model; one without a "
-        "prediction counts as the worst that can be. Volume errors are compared by their size."
+        "differences); for areas under the ROC curve and free-response scores, the bootstrap. A difference "
+        "counts as found where p, corrected by Holm, is under 0.05: the primary endpoint's over its models, "
+        "all secondary ones together over endpoints and models. Every usable case counts for every model; "
+        "one without a prediction counts as the worst that can be. Volume errors are compared by their size."
     )
 
 
@@ -233,11 +238,10 @@ def ranks(source: Source) -> Section:
     items: list[Item] = [
         Text(
             "Two schemes for means over patients: the mean itself, and the mean of each model's rank in "
-            "every "
-            "patient; where they disagree there is no firm order. The range holds the middle 95 % of the "
-            "ranks over resamples of the patients. Kendall's tau compares the ranks of resamples with "
-            "those of "
-            "all patients: 1 is a firm order, 0 chance. A case without a prediction counts as the worst."
+            "every patient; where they disagree there is no firm order. The range holds the middle 95 % of "
+            "the ranks over resamples of the patients. Kendall's tau compares the ranks of resamples with "
+            "those of all patients: 1 is a firm order, 0 chance. A case without a prediction counts as the "
+            "worst."
         )
     ]
     first = [one for one in every if one.get("endpoint") == primary]

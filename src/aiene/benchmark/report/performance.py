@@ -4,20 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiene.benchmark.report.chart import figures_of
-from aiene.benchmark.report.results_reader import METRICS, Source, metric
-from aiene.report.document import CellTable, Item, Section, Text
-from aiene.report.formatting import TableBuilder, dig, estimate, number, numbers, shown, words
+from aiene.benchmark.report.results_reader import METRICS, Source, figures_of, metric
+from aiene.report.document import Cell, CellTable, Item, Section, Text
+from aiene.report.formatting import NumberKind, TableBuilder, dig, estimate, number, numbers, shown, words
 
 _SHOWN = tuple(name for name in METRICS if name != "auc")
-
+_Figures = tuple[tuple[str, str, NumberKind], ...]
+"""What each column of estimates is called where it is missing, where its figure lies, and how it is shown."""
 _FROC_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 _ENE_TITLE = "Extranodal extension"
 _TRACKS = {
     "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
     "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as judged wrongly",
 }
-_OPERATING_RATES = ("sensitivity", "specificity", "ppv", "npv")
+_NODE_FIGURES: _Figures = (
+    ("sensitivity", "sensitivity", "ratio"),
+    ("precision", "precision", "ratio"),
+    ("F1", "f1", "ratio"),
+    ("false nodes a case", "false_per_case", "plain"),
+    ("Dice of single nodes", "node_dice", "ratio"),
+    ("panoptic quality", "panoptic_quality", "ratio"),
+)
+_ENE_FIGURES: _Figures = (
+    ("AUC (DeLong)", "auc", "ratio"),
+    ("AUC (bootstrap)", "auc_clustered", "ratio"),
+    ("average precision", "average_precision", "ratio"),
+    ("Brier", "brier", "ratio"),
+    ("calibration slope", "calibration.slope", "plain"),
+    ("calibration in the large", "calibration.intercept", "plain"),
+)
+_OPERATING_FIGURES: _Figures = (
+    ("sensitivity", "sensitivity", "ratio"),
+    ("specificity", "specificity", "ratio"),
+    ("PPV", "ppv", "ratio"),
+    ("NPV", "npv", "ratio"),
+)
+_PATIENT_FIGURES: _Figures = (
+    ("any ENE, sensitivity", "any_ene.sensitivity", "ratio"),
+    ("any ENE, specificity", "any_ene.specificity", "ratio"),
+    ("agreement", "any_agreement", "ratio"),
+    ("count exact", "count_exact", "ratio"),
+    ("count within one", "count_within_one", "ratio"),
+    ("linear kappa", "kappa_linear", "ratio"),
+    ("quadratic kappa", "kappa_quadratic", "ratio"),
+)
 Scored = list[tuple[str, dict[str, Any]]]
 _TIMED_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
 
@@ -85,12 +115,7 @@ def _overall(models: list[dict[str, Any]]) -> CellTable:
         builder.row(
             words(name),
             numbers([found.get(n) for n in ("n_truth", "n_predicted", "n_matched", "n_false")]),
-            builder.estimate(name, "sensitivity", found.get("sensitivity")),
-            builder.estimate(name, "precision", found.get("precision")),
-            builder.estimate(name, "F1", found.get("f1")),
-            builder.estimate(name, "false nodes a case", found.get("false_per_case"), "plain"),
-            builder.estimate(name, "Dice of single nodes", found.get("node_dice")),
-            builder.estimate(name, "panoptic quality", found.get("panoptic_quality")),
+            *_estimates(builder, name, found, _NODE_FIGURES),
             numbers([found.get("splits"), found.get("merges")]),
         )
     return builder.table()
@@ -139,13 +164,9 @@ def _froc_table(models: list[dict[str, Any]]) -> CellTable:
 def classification(source: Source) -> Section:
     """The chapter."""
     items: list[Item] = []
-    labelled = dig(source.summary, "data", "nodes_labelled")
-    if not labelled:
-        items.append(
-            Text(
-                "No node of the ground truth has a label of extranodal extension: give --ene-csv to judge it."
-            )
-        )
+    if not dig(source.summary, "data", "nodes_labelled"):
+        said = "No node of the ground truth has a label of extranodal extension: give --ene-csv to judge it."
+        items.append(Text(said))
     for track, title in _TRACKS.items():
         items += _track(source, track, title)
     if not items:
@@ -180,16 +201,10 @@ def _areas(scored: Scored, title: str) -> CellTable:
     )
     builder = TableBuilder(f"{title}; 95 % intervals", head)
     for name, found in scored:
-        fit = found.get("calibration")
         builder.row(
             words(name),
             numbers([found.get(n) for n in ("n", "n_positive", "n_patients")]),
-            builder.estimate(name, "AUC (DeLong)", found.get("auc")),
-            builder.estimate(name, "AUC (bootstrap)", found.get("auc_clustered")),
-            builder.estimate(name, "average precision", found.get("average_precision")),
-            builder.estimate(name, "Brier", found.get("brier")),
-            builder.estimate(name, "calibration slope", dig(fit, "slope"), "plain"),
-            builder.estimate(name, "calibration in the large", dig(fit, "intercept"), "plain"),
+            *_estimates(builder, name, found, _ENE_FIGURES),
             numbers([found.get(n) for n in ("missed", "not_judged")]),
             number(found.get("false_nodes_called_ene"), "count"),
         )
@@ -206,7 +221,7 @@ def _operating(scored: Scored) -> CellTable:
                 words(name),
                 number(point.get("threshold"), "plain"),
                 numbers([point.get(n) for n in ("tp", "fp", "tn", "fn")]),
-                *(builder.estimate(name, _said(rate), point.get(rate)) for rate in _OPERATING_RATES),
+                *_estimates(builder, name, point, _OPERATING_FIGURES),
             )
     return builder.table()
 
@@ -225,26 +240,13 @@ def _patients(scored: Scored) -> CellTable:
         builder.row(
             words(name),
             numbers([dig(people, "n"), dig(people, "left_out")]),
-            *(
-                builder.estimate(name, f"any ENE, {rate}", dig(people, "any_ene", rate))
-                for rate in ("sensitivity", "specificity")
-            ),
-            *(
-                builder.estimate(name, said, dig(people, key))
-                for key, said in (
-                    ("any_agreement", "agreement"),
-                    ("count_exact", "count exact"),
-                    ("count_within_one", "count within one"),
-                    ("kappa_linear", "linear kappa"),
-                    ("kappa_quadratic", "quadratic kappa"),
-                )
-            ),
+            *_estimates(builder, name, people, _PATIENT_FIGURES),
         )
     return builder.table()
 
 
-def _said(rate: str) -> str:
-    return rate.upper() if rate in ("ppv", "npv") else rate
+def _estimates(builder: TableBuilder, model: str, found: Any, figures: _Figures) -> list[Cell]:
+    return [builder.estimate(model, said, dig(found, *at.split(".")), kind) for said, at, kind in figures]
 
 
 # Time, memory and size
@@ -256,20 +258,17 @@ def resources(source: Source) -> Section:
         return Section("resources", "Time and memory", (Text("No model was run."),))
     repeats = max((dig(m, "resources", "inference_repeats") or 1 for m in source.run), default=1)
     machine = source.summary["machine"]
+    gpu = f" ({machine['gpu']})" if isinstance(machine.get("gpu"), str) and machine["gpu"] else ""
     often = "once" if repeats == 1 else f"{repeats} times"
     said = (
         f"Measured on {machine.get('cpu') or 'a processor of unknown name'}, "
         f"{machine.get('cores')} cores, {machine.get('memory_gib')} GiB, "
-        f"device {machine.get('device') or 'cpu'}{_gpu(machine.get('gpu'))}. The first inference of a "
+        f"device {machine.get('device') or 'cpu'}{gpu}. The first inference of a "
         f"process is a warm-up and not timed; inference was timed {often} a case."
     )
     items: list[Item] = [Text(said), _times(source), _sizes(source)]
     items += figures_of("resources", source, source.main_label) if source.main_label else []
     return Section("resources", "Time and memory", tuple(items))
-
-
-def _gpu(gpu: object) -> str:
-    return f" ({gpu})" if isinstance(gpu, str) and gpu else ""
 
 
 def _times(source: Source) -> CellTable:
@@ -296,11 +295,8 @@ def _sizes(source: Source) -> CellTable:
         used = model.get("resources")
         builder.row(
             words(model["name"]),
-            number(dig(used, "peak_rss_mib", "max"), "mib"),
-            number(dig(used, "peak_rss_mib", "mean"), "mib"),
+            *(number(dig(used, "peak_rss_mib", which), "mib") for which in ("max", "mean")),
             number(dig(used, "peak_gpu_mib", "max"), "mib"),
-            number(model.get("parameters"), "large"),
-            number(model.get("size_bytes"), "large"),
-            number(model.get("flops"), "large"),
+            *(number(model.get(name), "large") for name in ("parameters", "size_bytes", "flops")),
         )
     return builder.table()

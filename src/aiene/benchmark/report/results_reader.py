@@ -1,18 +1,27 @@
-"""What a benchmark left in its folder, as the report takes it, and names of metrics as people write them."""
+"""What the chapters of the report take: the results of a benchmark's folder, names of metrics, and charts.
+
+Each module of `charts` declares `CHARTS`, so that a further chart is one further file. The page, the
+pictures, the data beside them and their legends follow from the `Figure` that it makes.
+"""
 
 from __future__ import annotations
 
 import csv
+import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from aiene.benchmark.comparators.adapters import adapters
+from aiene.benchmark.comparators.protocol import adapters
 from aiene.benchmark.records import FORMAT, newest_summary
+from aiene.benchmark.report import charts as package
 from aiene.errors import InputError
-from aiene.report.formatting import NumberKind, dig, shown
+from aiene.report.document import CellTable, Figure
+from aiene.report.formatting import NumberKind, TableBuilder, dig, shown, words
 
 _PARTS = {"models": list, "data": Mapping, "machine": Mapping, "settings": Mapping}
 
@@ -147,6 +156,7 @@ METRICS = {
     "auc": Metric("AUC", "ratio"),
 }
 """In the order of the tables."""
+TRACKS = {"on_truth": "on the truth's nodes", "end_to_end": "end to end"}
 
 
 def kind_title(kind: object) -> object:
@@ -163,10 +173,18 @@ def metric(name: str) -> Metric:
 def endpoint_title(name: str, label: str) -> str:
     """An endpoint as it is shown: "Dice of GTVn", "AUC of extranodal extension, end to end"."""
     if name == "auc":
-        track = "end to end" if label.endswith("end_to_end") else "on the truth's nodes"
-        return f"AUC of extranodal extension, {track}"
+        track = "end_to_end" if label.endswith("end_to_end") else "on_truth"
+        return f"AUC of extranodal extension, {TRACKS[track]}"
     title = metric(name).title
     return title if name.startswith(("node", "froc")) or not label else f"{title} of {label}"
+
+
+def word_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> CellTable:
+    """A table of nothing but words."""
+    builder = TableBuilder(title, head)
+    for row in rows:
+        builder.row(*map(words, row))
+    return builder.table()
 
 
 def equals(p: float | None) -> str:
@@ -178,3 +196,38 @@ def equals(p: float | None) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """A number with its noun."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+Chapter = Literal["segmentation", "detection", "classification", "ranks", "resources"]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart of a chapter.
+
+    Parameters
+    ----------
+    chapter : where it stands, behind the tables.
+    place : among the charts of its chapter.
+    figure : of a benchmark and the part of the chapter that it is of: a label (segmentation, resources), a
+        track (classification), a scheme (ranks), else empty; None where there is nothing to draw.
+    """
+
+    chapter: Chapter
+    place: int
+    figure: Callable[[Source, str], Figure | None]
+
+
+@cache
+def _charts() -> tuple[Chart, ...]:
+    modules = (
+        import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+    )
+    return tuple(sorted((one for module in modules for one in module.CHARTS), key=lambda one: one.place))
+
+
+def figures_of(chapter: Chapter, source: Source, part: str = "") -> list[Figure]:
+    """The charts of a part of a chapter that can be drawn, in their order."""
+    made = (chart.figure(source, part) for chart in _charts() if chart.chapter == chapter)
+    return [figure for figure in made if figure is not None]

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import LABEL_VALUES
 from aiene.benchmark.dataset import read_kept
 from aiene.benchmark.records import case_files, key_of
 from aiene.benchmark.report.results_reader import Source, value
 from aiene.errors import AieneError
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Volume
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.ingest.read import read_case
@@ -30,52 +31,6 @@ if TYPE_CHECKING:
 
 
 Picture = npt.NDArray[Any]
-
-_SHOWN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-"""LPS directions of the slices, the rows and the columns: to the head, to the back, to the patient's left."""
-
-
-class AxialView(NamedTuple):
-    """How an array is turned so that its axes run to the head, to the back and to the patient's left.
-
-    Parameters
-    ----------
-    axes : the array's axes in that order.
-    flips : of which of them the direction is turned round.
-    spacing : mm along them.
-    oblique_degrees : between the slices' axis and the patient's.
-    """
-
-    axes: tuple[int, int, int]
-    flips: tuple[bool, bool, bool]
-    spacing: tuple[float, float, float]
-    oblique_degrees: float
-
-    def turned(self, array: Picture) -> Picture:
-        """The array, (slices, rows, columns)."""
-        turned = array.transpose(self.axes)
-        for axis, flip in enumerate(self.flips):
-            if flip:
-                turned = np.flip(turned, axis)
-        return turned
-
-
-def axial_view(grid: Grid) -> AxialView:
-    """How arrays on a grid are turned."""
-    cosines = np.array(grid.direction) @ _SHOWN.T  # (array axis, shown axis)
-    axes: list[int] = []
-    for shown in range(3):
-        left = [axis for axis in range(3) if axis not in axes]
-        axes.append(max(left, key=lambda axis, shown=shown: abs(cosines[axis, shown])))  # type: ignore[misc]
-    flips = [bool(cosines[axis, shown] < 0) for shown, axis in enumerate(axes)]
-    spacing = [float(grid.spacing[axis]) for axis in axes]
-    tilt = float(np.degrees(np.arccos(min(1.0, abs(cosines[axes[0], 0])))))
-    return AxialView(
-        (axes[0], axes[1], axes[2]),
-        (flips[0], flips[1], flips[2]),
-        (spacing[0], spacing[1], spacing[2]),
-        tilt,
-    )
 
 
 def worst_slice(truth: Picture, prediction: Picture) -> int:
@@ -235,15 +190,15 @@ def _scene(folder: Path, key: str, case: Worst, name: str, ct: Volume | None) ->
     truth, prediction = read_kept(files.truth_labels), read_kept(files.labels)
     if truth.grid.size != prediction.grid.size:
         raise ValueError("its masks are on different grids")
-    view = axial_view(truth.grid)
-    true, said = view.turned(truth.array), view.turned(prediction.array)
+    view = AxialView.of(truth.grid)
+    true, said = view.turn(truth.array), view.turn(prediction.array)
     number = worst_slice(true == LABEL_VALUES[name], said == LABEL_VALUES[name])
     piece = field(
         (true[number] > 0) | (said[number] > 0), view.spacing[1:], margin=_MARGIN_MM, least=_LEAST_MM
     )
     grey = None
     if ct is not None and ct.grid.size == truth.grid.size:
-        grey = window(view.turned(ct.array)[number][piece], *WINDOW)
+        grey = window(view.turn(ct.array)[number][piece], *WINDOW)
     outlines = tuple(
         (which, who, array[number][piece] == number_of)
         for who, array in (("truth", true), ("prediction", said))

@@ -8,10 +8,10 @@ from typing import Any
 
 from aiene.benchmark.report.comparison import comparisons, few_patients, ranks, verdict
 from aiene.benchmark.report.performance import classification, detection, resources, segmentation
-from aiene.benchmark.report.results_reader import Source, count, kind_title, read_source
+from aiene.benchmark.report.results_reader import TRACKS, Source, count, kind_title, read_source, word_table
 from aiene.benchmark.report.worst_cases import worst
 from aiene.report.document import RESEARCH_ONLY, CellTable, Document, Item, Section, Text
-from aiene.report.formatting import TableBuilder, dig, numbers, shown, words
+from aiene.report.formatting import NumberKind, TableBuilder, dig, numbers, shown, words
 from aiene.report.write import draw_figures, page, write_figures
 from aiene.results.ownership import Owned
 
@@ -74,46 +74,37 @@ def _main_table(source: Source) -> CellTable:
     builder = TableBuilder("Main figures: mean or value, 95 % interval under it; seconds: median", head)
     for model in source.run:
         name = model["name"]
-        cells = [words(name), numbers([dig(model, "cases", "ok"), dig(model, "cases", "failed")])]
-        for label in labels:
-            cells.append(
-                builder.estimate(name, f"Dice {label}", dig(model, "segmentation", label, "dice", "mean"))
-            )
-        for label in labels:
-            cells.append(
-                builder.estimate(name, f"aggregated Dice {label}", dig(model, "aggregated_dice", label))
-            )
-        cells += [
-            builder.estimate(name, "sensitivity", dig(model, "detection", "sensitivity")),
-            builder.estimate(name, "false nodes", dig(model, "detection", "false_per_case"), "plain"),
+        figures: list[tuple[str, tuple[str, ...], NumberKind]] = [
+            *((f"Dice {label}", ("segmentation", label, "dice", "mean"), "ratio") for label in labels),
+            *((f"aggregated Dice {label}", ("aggregated_dice", label), "ratio") for label in labels),
+            ("sensitivity", ("detection", "sensitivity"), "ratio"),
+            ("false nodes", ("detection", "false_per_case"), "plain"),
             *(
-                builder.estimate(name, f"AUC {said}", dig(model, "classification", track, "auc_clustered"))
-                for track, said in (("on_truth", "on the truth's nodes"), ("end_to_end", "end to end"))
+                (f"AUC {said}", ("classification", track, "auc_clustered"), "ratio")
+                for track, said in TRACKS.items()
             ),
-            builder.estimate(
-                name, "seconds", dig(model, "resources", "seconds", "total", "median"), "seconds"
-            ),
+            ("seconds", ("resources", "seconds", "total", "median"), "seconds"),
         ]
-        builder.row(*cells)
+        builder.row(
+            words(name),
+            numbers([dig(model, "cases", "ok"), dig(model, "cases", "failed")]),
+            *(builder.estimate(name, said, dig(model, *path), kind) for said, path, kind in figures),
+        )
     return builder.table()
 
 
 def _said_table(source: Source) -> CellTable:
-    builder = TableBuilder("The models", ("Model", "Kind", "Source", "Hash", "What to know"))
+    rows = []
     for model in source.run:
         said = list(model.get("said") or [])
         if model["name"] == source.reference:
             said.insert(0, "the reference of all comparisons")
         if model.get("ene_threshold") is not None and model.get("classification"):
             said.append(f"own ENE threshold {shown(model['ene_threshold'], 'plain')}")
-        builder.row(
-            words(model["name"]),
-            words(kind_title(model.get("kind"))),
-            words(_last(model)),
-            words(str(model.get("sha256") or "")[:12]),
-            words("; ".join(str(one).rstrip(".") for one in said)),
-        )
-    return builder.table()
+        told = "; ".join(str(one).rstrip(".") for one in said)
+        sha256 = str(model.get("sha256") or "")[:12]
+        rows.append((model["name"], kind_title(model.get("kind")), _last(model), sha256, told))
+    return word_table("The models", ("Model", "Kind", "Source", "Hash", "What to know"), rows)
 
 
 def _last(model: dict[str, Any]) -> str:
@@ -140,17 +131,14 @@ def _conventions(source: Source) -> tuple[str, ...]:
     iou = shown(settings.get("iou_threshold"), "plain")
     published = ", ".join(shown(one, "plain") for one in settings.get("ene_thresholds") or [])
     return (
-        "What counts: every usable case once for every model; which models take part changes nothing. "
-        "Where a "
-        "label is in neither truth nor prediction, that is right: Dice, IoU and surface Dice count as 1, "
+        "What counts: every usable case once for every model; which models take part changes nothing. Where "
+        "a label is in neither truth nor prediction, that is right: Dice, IoU and surface Dice count as 1, "
         "distances as 0. Where only one of both is empty, Dice, IoU and surface Dice are 0, and distances "
-        "count "
-        "as the diagonal of the image.",
+        "count as the diagonal of the image.",
         "A case without a prediction counts as the worst that can be: Dice 0, distances the diagonal, volume "
         "error the volume of the image, every node missed. What rests on false findings too (precision, F1, "
         "false nodes, panoptic quality, aggregated Dice, free-response curve) cannot be given for a model "
-        "with "
-        "such a case, and counts as the worst in tests and ranks.",
+        "with such a case, and counts as the worst in tests and ranks.",
         "95 % Hausdorff: the larger of the two directed 95th percentiles between voxel centres of the "
         "surfaces; surface distance: the mean over both surfaces together; surface Dice: share of the "
         "surface, by area, within the tolerance.",
@@ -161,28 +149,24 @@ def _conventions(source: Source) -> tuple[str, ...]:
         f"Nodes: matched one to one by intersection over union of at least {iou}. Size classes go by the "
         "short axis in the axial plane.",
         "Extranodal extension: positive is a probability over the threshold, the model's own and the "
-        f"published one ({published or 'none was set'}). End to end, a node that was "
-        "missed counts as probability 0. A labelled node for which a model gives no probability counts as "
-        "the "
-        "wrong one, and its patient as wrong.",
+        f"published one ({published or 'none was set'}). End to end, a node that was missed counts as "
+        "probability 0. A labelled node for which a model gives no probability counts as the wrong one, and "
+        "its patient as wrong.",
         "Free-response score: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes a case. Dice of "
         "single nodes: each true node with its partner, 0 where it was missed. Panoptic quality: sum of the "
         "partners' IoU over found + (false + missed) / 2.",
         f"Intervals: 95 %, by {resamples} bootstrap resamples of the patients (seed {seed}), so that the "
-        "nodes and cases of a patient stay together; shares at a threshold, and shares of nodes of 0 or "
-        "1, by "
-        "Wilson's method (of nodes: over the patients that have such a node); areas under the ROC curve "
-        "also by "
-        "DeLong's. Where all resamples give the same value there is none.",
+        "nodes and cases of a patient stay together; shares at a threshold, and shares of nodes of 0 or 1, "
+        "by Wilson's method (of nodes: over the patients that have such a node); areas under the ROC curve "
+        "also by DeLong's. Where all resamples give the same value there is none.",
         "Ranks: ties share the better rank; stability over resamples of the patients.",
     )
 
 
 def _facts(source: Source) -> CellTable:
     data, machine = source.summary["data"], source.summary["machine"]
-    builder = TableBuilder("Data, machine and versions", ("What", "Value"))
     packages = machine.get("packages") or {}
-    facts: list[tuple[str, Any]] = [
+    facts = (
         ("Made", source.summary.get("created")),
         ("Hash of the data set (content of images, masks, ENE labels)", data.get("sha256")),
         ("Cases", ", ".join(str(one) for one in data.get("case_ids") or [])),
@@ -195,22 +179,20 @@ def _facts(source: Source) -> CellTable:
         ("Python", machine.get("python")),
         ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items() if version)),
         ("Results", dig(source.summary, "files", "results")),
-    ]
-    for name, fact in facts:
-        builder.row(words(name), words(fact))
-    return builder.table()
+    )
+    return word_table("Data, machine and versions", ("What", "Value"), facts)
 
 
 def _settings(source: Source) -> CellTable:
-    builder = TableBuilder("Settings", ("Setting", "Value"))
+    rows = []
     for name, value in source.summary["settings"].items():
         if name == "models" and isinstance(value, list):
             for number, one in enumerate(value, start=1):
                 given = {k: v for k, v in one.items() if v is not None} if isinstance(one, dict) else one
-                builder.row(words(f"model {number}"), words(_plain(given)))
+                rows.append((f"model {number}", _plain(given)))
         else:
-            builder.row(words(name), words(_plain(value)))
-    return builder.table()
+            rows.append((name, _plain(value)))
+    return word_table("Settings", ("Setting", "Value"), rows)
 
 
 def _plain(value: Any) -> str:
@@ -228,27 +210,25 @@ def _plain(value: Any) -> str:
 
 def trouble(source: Source) -> Section:
     """The chapter."""
-    items: list[Item] = [
-        *_models(source),
-        *_pairing(source),
-        *_failed(source),
-        *_ene(source),
-        *_warned(source),
-    ]
+    rows = [row for row in source.rows if row.get("model")]
+    failed = [row for row in rows if row.get("status") == "failed" and row.get("case_id")]
+    warned = [row for row in rows if row.get("warnings")]
+    items: list[Item] = [*_models(source), *_pairing(source)]
+    items += [_of_cases("Cases that failed in a model", "Reason", failed, "reason")] if failed else []
+    items += _ene(source)
+    items += [_of_cases("Warnings", "Warning", warned, "warnings")] if warned else []
     if not items:
         items.append(Text("Every model was run on every case; no image, mask or row was left out."))
     return Section("left-out", "What was left out", tuple(items))
 
 
 def _models(source: Source) -> list[Item]:
-    failed = [model for model in source.models if model.get("status") != "ok"]
-    if not failed:
-        return []
-    builder = TableBuilder("Models that could not be run", ("Model", "Kind", "Reason"))
-    for model in failed:
-        kind = kind_title(model.get("kind"))
-        builder.row(words(model["name"]), words(kind), words(model.get("reason")))
-    return [builder.table()]
+    failed = [
+        (model["name"], kind_title(model.get("kind")), model.get("reason"))
+        for model in source.models
+        if model.get("status") != "ok"
+    ]
+    return [word_table("Models that could not be run", ("Model", "Kind", "Reason"), failed)] if failed else []
 
 
 def _pairing(source: Source) -> list[Item]:
@@ -261,12 +241,9 @@ def _pairing(source: Source) -> list[Item]:
         listed = [str(one) for one in pairing.get(key) or []]
         if listed:
             items.append(Text(f"{said} ({len(listed)}): {', '.join(listed)}."))
-    refused = pairing.get("refused") or []
+    refused = [(one.get("case_id"), one.get("reason")) for one in pairing.get("refused") or []]
     if refused:
-        builder = TableBuilder("Cases that could not be used for any model", ("Case", "Reason"))
-        for one in refused:
-            builder.row(words(one.get("case_id")), words(one.get("reason")))
-        items.append(builder.table())
+        items.append(word_table("Cases that could not be used for any model", ("Case", "Reason"), refused))
     beyond = int(pairing.get("beyond_max_cases") or 0)
     if beyond:
         items.append(
@@ -276,38 +253,27 @@ def _pairing(source: Source) -> list[Item]:
     return [*items, *([Text("On pairing:", notes)] if notes else [])]
 
 
-def _failed(source: Source) -> list[Item]:
-    rows = [r for r in source.rows if r.get("status") == "failed" and r.get("model") and r.get("case_id")]
-    return [_of_cases("Cases that failed in a model", "Reason", rows, "reason")] if rows else []
-
-
-def _warned(source: Source) -> list[Item]:
-    rows = [r for r in source.rows if r.get("warnings") and r.get("model")]
-    return [_of_cases("Warnings", "Warning", rows, "warnings")] if rows else []
-
-
 def _of_cases(title: str, what: str, rows: list[dict[str, str]], column: str) -> CellTable:
     """A table of models and cases, the cases of one model and one reason in one row."""
     together: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         together.setdefault((row["model"], row.get(column) or ""), []).append(row.get("case_id") or "")
-    builder = TableBuilder(title, ("Model", "Cases", what))
-    for (model, reason), cases in together.items():
-        builder.row(words(model), words(", ".join(cases)), words(reason))
-    return builder.table()
+    told = ((model, ", ".join(cases), reason) for (model, reason), cases in together.items())
+    return word_table(title, ("Model", "Cases", what), told)
 
 
 def _ene(source: Source) -> list[Item]:
     unmatched = dig(source.summary, "ene_csv", "unmatched") or []
-    if not unmatched:
-        return []
+    rows = [(one.get("row"), one.get("case_id"), one.get("reason")) for one in unmatched]
     title = "Rows of the ENE file that belong to no node"
-    builder = TableBuilder(title, ("Row", "Case", "Reason"))
-    for one in unmatched:
-        builder.row(words(one.get("row")), words(one.get("case_id")), words(one.get("reason")))
-    return [builder.table()]
+    return [word_table(title, ("Row", "Case", "Reason"), rows)] if rows else []
 
 
+CHAPTERS = (
+    *(overview, segmentation, detection, classification, comparisons, ranks, resources, worst, trouble),
+    methods,
+)
+"""Every chapter in its order; one that has nothing to show says so."""
 _CLOSING = "A difference that is not shown is not proof that there is none."
 
 
@@ -351,22 +317,6 @@ def document_of(source: Source) -> Document:
         title=f"Benchmark of {len(source.models)} {'model' if len(source.models) == 1 else 'models'}",
         lead=f"Made {created} UTC with aiene {source.summary.get('aiene', '')}".strip(),
         notice=RESEARCH_ONLY,
-        sections=tuple(all_sections(source)),
+        sections=tuple(chapter(source) for chapter in CHAPTERS),
         closing=_CLOSING,
     )
-
-
-def all_sections(source: Source) -> list[Section]:
-    """Every chapter in its order; one that has nothing to show says so."""
-    return [
-        overview(source),
-        segmentation(source),
-        detection(source),
-        classification(source),
-        comparisons(source),
-        ranks(source),
-        resources(source),
-        worst(source),
-        trouble(source),
-        methods(source),
-    ]

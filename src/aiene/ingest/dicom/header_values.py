@@ -15,6 +15,7 @@ from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from aiene.errors import Said, joined, ours, said
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
 
 TYPE_2: Final = (
@@ -171,7 +172,7 @@ def headers_of(source: Dataset, keywords: Iterable[str]) -> Headers:
     return Headers(found, tuple(dict.fromkeys(refused)), guessed)
 
 
-def odd_headers(source: Dataset) -> list[str]:
+def odd_headers(source: Dataset) -> list[Said]:
     """What the objects do not repeat of a source image, since the standard does not allow it; tells no value.
 
     Parameters
@@ -182,16 +183,22 @@ def odd_headers(source: Dataset) -> list[str]:
     empty = [keyword for keyword in found.refused if keyword in TYPE_2]
     out = [keyword for keyword in found.refused if keyword not in TYPE_2]
     uids = [keyword for keyword in NEEDED_UIDS if source.get(keyword) and not is_uid(source.get(keyword))]
-    said = [
+    why = [
         (empty, "not allowed by the standard: DICOM objects leave it empty"),
         (out, "not allowed by the standard, alone or without what it needs: DICOM objects leave it out"),
         (uids, "no valid UID: DICOM objects must refer to it and repeat it; strict readers may mind"),
     ]
-    warnings = [f"source header: {', '.join(words)}: {what}" for words, what in said if words]
+    warnings = [
+        said("source header: {}: {}", joined(", ", map(ours, words)), ours(what))
+        for words, what in why
+        if words
+    ]
     if found.guessed_characters:
         warnings.append(
-            "source header: letters beyond ASCII without a known character set: DICOM objects declare "
-            f"{LATIN_1}"
+            said(
+                "source header: letters beyond ASCII without a known character set: DICOM objects declare {}",
+                ours(LATIN_1),
+            )
         )
     return warnings
 

@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from aiene.errors import InputError, file_name, said
+from aiene.errors import InputError, file_name, joined, ours, said, uid_name
 from aiene.ingest.dicom.header import DAMAGED, Frame, numbers, quiet, text
 from aiene.ingest.lattice import AIR_HU, fits_int16
 
@@ -111,7 +111,9 @@ def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.fl
         except DAMAGED as error:
             raise _undecodable(frame) from error
         if stored.shape != (frame.rows, frame.columns):
-            raise InputError(frame.path, f"its image has the shape {stored.shape}", "export the series again")
+            raise InputError(
+                frame.path, said("its image has the shape {}", stored.shape), "export the series again"
+            )
         hu: npt.NDArray[np.float64] = stored.astype(np.float64) * slope + intercept
         hu[_padding(stored, dataset, slope, intercept)] = AIR_HU
     return hu
@@ -140,10 +142,10 @@ def is_lossy(path: Path) -> bool:
             header = pydicom.dcmread(
                 path, force=True, stop_before_pixels=True, specific_tags=["LossyImageCompression"]
             )
-            said = text(header, "LossyImageCompression")
+            lossy = text(header, "LossyImageCompression")
     except DAMAGED:
         return False
-    return said == "01" or text(header.file_meta, "TransferSyntaxUID") in _ALWAYS_LOSSY
+    return lossy == "01" or text(header.file_meta, "TransferSyntaxUID") in _ALWAYS_LOSSY
 
 
 def _stored(dataset: Dataset, frame: Frame) -> npt.NDArray[Any]:
@@ -157,7 +159,9 @@ def _stored(dataset: Dataset, frame: Frame) -> npt.NDArray[Any]:
     lacking = [keyword for keyword in _LAYOUT if numbers(dataset, keyword, 1) is None]
     if lacking:
         raise InputError(
-            frame.path, f"its header does not say {' and '.join(lacking)}", "export the CT again"
+            frame.path,
+            said("its header does not say {}", joined(" and ", map(ours, lacking))),
+            "export the CT again",
         )
     shift = _spare_bits(dataset, frame)
     index = frame.index if frame.frames > 1 else None
@@ -183,7 +187,11 @@ def _spare_bits(dataset: Dataset, frame: Frame) -> int:
     if shift < 0 or high[0] >= there[0] or packed:
         raise InputError(
             frame.path,
-            f"its header contradicts itself: {used[0]:.0f} bits stored, the highest of them {high[0]:.0f}",
+            said(
+                "its header contradicts itself: {:.0f} bits stored, the highest of them {:.0f}",
+                used[0],
+                high[0],
+            ),
             "export the CT again",
         )
     return shift
@@ -217,16 +225,17 @@ def _undecodable(frame: Frame) -> InputError:
                 "its transfer syntax is unknown, so its image cannot be decoded",
                 "export it again",
             )
-        name = dataset.file_meta.TransferSyntaxUID.name
-        compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+        syntax = dataset.file_meta.TransferSyntaxUID
+        name: object = uid_name(str(syntax)) if syntax.name == syntax else ours(syntax.name)
+        compressed = syntax.is_compressed
     except DAMAGED:
-        name, compressed = "unknown", False
+        name, compressed = ours("unknown"), False
     if not compressed:
         return InputError(frame.path, "its pixel data is cut off or damaged", "copy or export the file again")
     return InputError(
         frame.path,
-        f"its image, compressed as {name}, is damaged or cannot be decoded",
-        f"copy the file again, or {_EXTRAS}",
+        said("its image, compressed as {}, is damaged or cannot be decoded", name),
+        said("copy the file again, or {}", ours(_EXTRAS)),
     )
 
 

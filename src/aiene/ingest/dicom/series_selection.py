@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from aiene.errors import InputError
+from aiene.errors import InputError, Said, ours, said
 from aiene.ingest.case import Case, place
 from aiene.ingest.dicom.header import Words
 from aiene.ingest.dicom.pixels import check_rescale, read_stack
@@ -120,10 +120,10 @@ def contrast(words: Words) -> Contrast:
 
 def region(words: Words) -> Region:
     """Neck, elsewhere or not said; the series' own words count before those of the study."""
-    for said in (words.description, words.body_part):
-        if _NECK.search(said):
+    for told in (words.description, words.body_part):
+        if _NECK.search(told):
             return Region.NECK
-        if _ELSEWHERE.search(said):
+        if _ELSEWHERE.search(told):
             return Region.ELSEWHERE
     return Region.UNKNOWN
 
@@ -199,7 +199,7 @@ _RULE: Final[tuple[_Criterion, ...]] = (
     _Criterion(
         lambda c: region(c.group.first.words) > Region.ELSEWHERE, lambda c: "another part of the body"
     ),
-    _Criterion(lambda c: c.height_mm >= NECK_MM, lambda c: f"covers only {c.height_mm:.0f} mm"),
+    _Criterion(lambda c: c.height_mm >= NECK_MM, lambda c: said("covers only {:.0f} mm", c.height_mm)),
     _Criterion(lambda c: region(c.group.first.words), lambda c: "not labelled as neck"),
     _Criterion(lambda c: kernel(c.group.first.words), lambda c: kernel(c.group.first.words).said),
     _Criterion(lambda c: contrast(c.group.first.words), lambda c: contrast(c.group.first.words).said),
@@ -207,9 +207,10 @@ _RULE: Final[tuple[_Criterion, ...]] = (
     _Criterion(lambda c: "ORIGINAL" in c.group.first.image_type, lambda c: "derived images"),
     _Criterion(lambda c: c.layout is not None and not c.layout.tilt_degrees, lambda c: "tilted gantry"),
     _Criterion(
-        lambda c: -round(max(c.spacing_mm, 1.0), 1), lambda c: f"thicker slices ({c.spacing_mm:.1f} mm)"
+        lambda c: -round(max(c.spacing_mm, 1.0), 1),
+        lambda c: said("thicker slices ({:.1f} mm)", c.spacing_mm),
     ),
-    _Criterion(lambda c: round(c.height_mm), lambda c: f"covers less ({c.height_mm:.0f} mm)"),
+    _Criterion(lambda c: round(c.height_mm), lambda c: said("covers less ({:.0f} mm)", c.height_mm)),
     _Criterion(lambda c: len(c.group.frames), lambda c: "fewer slices"),
     _Criterion(lambda c: -c.group.first.series_number, lambda c: "a later series number"),
 )
@@ -253,15 +254,20 @@ def why_not(candidate: Candidate, chosen: Candidate) -> str:
     return "the larger series UID" if candidate.uid != chosen.uid else "other slices of the same series"
 
 
-def describe(candidate: Candidate) -> str:
+def describe(candidate: Candidate) -> Said:
     """A series in a few words, none of them from the header's free text."""
     if candidate.layout is None:
-        return f"{len(candidate.group.frames)} slices"
+        return said("{} slices", len(candidate.group.frames))
     slices, height = len(candidate.layout.places), candidate.layout.height_mm
-    plane = "axial" if is_axial(candidate.group) else "not axial"
-    return (
-        f"{plane}, {slices} slices {candidate.spacing_mm:.2f} mm apart over {height:.0f} mm, "
-        f"{kernel(candidate.group.first.words).said}, {contrast(candidate.group.first.words).said}"
+    plane = ours("axial" if is_axial(candidate.group) else "not axial")
+    return said(
+        "{}, {} slices {:.2f} mm apart over {:.0f} mm, {}, {}",
+        plane,
+        slices,
+        candidate.spacing_mm,
+        height,
+        ours(kernel(candidate.group.first.words).said),
+        ours(contrast(candidate.group.first.words).said),
     )
 
 

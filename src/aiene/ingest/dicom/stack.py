@@ -24,7 +24,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError, file_name, said
+from aiene.errors import InputError, file_name, joined, ours, said
 from aiene.ingest.checks import MIN_SLICES, check_spacing
 from aiene.ingest.dicom.header import Frame
 from aiene.ingest.lattice import Matrix, keep_planes
@@ -320,13 +320,11 @@ class Layout:
     affine : 4 x 4, from indices (slice, row, column, 1) to LPS mm; sheared where the gantry was tilted.
     tilt_degrees : angle between the slices' normal and the line through their first pixels; 0 where that
         moves no voxel by more than half a voxel.
-    uneven_mm : largest distance of a slice from its place on the lattice.
     """
 
     places: tuple[tuple[Frame, ...], ...]
     affine: Matrix
     tilt_degrees: float
-    uneven_mm: float
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -366,8 +364,8 @@ def lay_out(group: Group, where: Path) -> Layout:
     up = np.cross(row, column)
     places = _places(group, up)
     if len(places) < MIN_SLICES:
-        slices = "a single slice" if len(places) == 1 else f"only {len(places)} slices"
-        raise InputError(where, f"its CT series has {slices}", "give the whole series")
+        slices = ours("a single slice") if len(places) == 1 else said("only {} slices", len(places))
+        raise InputError(where, said("its CT series has {}", slices), "give the whole series")
     points = np.array([frames[0].position for frames in places])
     first, step, off = _line(points)
     tolerance = min(1.5 * _JITTER_MM, 0.25 * float(np.median(np.diff(points @ up))))
@@ -377,7 +375,7 @@ def lay_out(group: Group, where: Path) -> Layout:
     if sideways > 1.5 * _JITTER_MM:
         raise InputError(
             where,
-            f"its slices are shifted sideways against each other by up to {sideways:.1f} mm",
+            said("its slices are shifted sideways against each other by up to {:.1f} mm", sideways),
             "export a reconstruction with aligned slices",
         )
     spacing = group.first.pixel_spacing or ()
@@ -385,9 +383,7 @@ def lay_out(group: Group, where: Path) -> Layout:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, column * spacing[0], row * spacing[1]
     affine[:3, 3] = first
     check_spacing(where, [float(np.linalg.norm(step)), *spacing])
-    return Layout(
-        tuple(places), affine, _tilt(affine, places, where), float(np.linalg.norm(off, axis=1).max())
-    )
+    return Layout(tuple(places), affine, _tilt(affine, places, where))
 
 
 def _axes(group: Group, where: Path) -> tuple[Matrix, Matrix]:
@@ -448,28 +444,42 @@ def _uneven(points: Matrix, up: Matrix, where: Path) -> InputError:
     axis = int(np.abs(up).argmax())
     fits = bool((counts >= 1).all() and np.abs(steps - counts * unit).max() <= 2 * _JITTER_MM)
     if not fits or not (counts > 1).any():
-        problem = f"its slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm apart)"
+        problem = said("its slices are unevenly spaced ({:.2f} to {:.2f} mm apart)", steps.min(), steps.max())
         return InputError(where, problem, "export a reconstruction with even spacing")
     wide = _wide_part(counts)
     if wide is not None:
         first, last = wide
         return InputError(
             where,
-            f"its slices lie {steps[first]:.2f} mm apart within {'xyz'[axis]} = {points[first][axis]:.1f} to "
-            f"{points[last][axis]:.1f} mm and {unit:.2f} mm apart elsewhere, so their spacing is uneven",
+            said(
+                "its slices lie {:.2f} mm apart within {} = {:.1f} to "
+                "{:.1f} mm and {:.2f} mm apart elsewhere, so their spacing is uneven",
+                steps[first],
+                ours("xyz"[axis]),
+                points[first][axis],
+                points[last][axis],
+                unit,
+            ),
             "export a reconstruction with even spacing",
         )
     gaps = [
-        f"{a[axis]:.1f} to {b[axis]:.1f} mm"
+        said("{:.1f} to {:.1f} mm", a[axis], b[axis])
         for (a, b), count in zip(pairwise(points), counts, strict=True)
         if count > 1
     ]
-    more = f" and in {len(gaps) - _TOLD_GAPS} more places" if len(gaps) > _TOLD_GAPS else ""
+    more = said(" and in {} more places", len(gaps) - _TOLD_GAPS) if len(gaps) > _TOLD_GAPS else said("")
     missing = int((counts - 1).sum())
-    lost = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
+    lost = ours("1 slice is missing") if missing == 1 else said("{} slices are missing", missing)
     return InputError(
         where,
-        f"{lost} within {'xyz'[axis]} = {' and '.join(gaps[:_TOLD_GAPS])}{more} (spacing {unit:.2f} mm)",
+        said(
+            "{} within {} = {}{} (spacing {:.2f} mm)",
+            lost,
+            ours("xyz"[axis]),
+            joined(" and ", gaps[:_TOLD_GAPS]),
+            more,
+            unit,
+        ),
         "export the whole series again",
     )
 
@@ -493,7 +503,7 @@ def _tilt(affine: Matrix, places: list[tuple[Frame, ...]], where: Path) -> float
     if tilt > _MAX_TILT_DEGREES:
         raise InputError(
             where,
-            f"its slices are sheared by {tilt:.1f} degrees",
+            said("its slices are sheared by {:.1f} degrees", tilt),
             "export a reconstruction without gantry tilt",
         )
     return 0.0 if keep_planes(affine, size).snaps else tilt

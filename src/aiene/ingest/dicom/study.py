@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from aiene.errors import InputError, Said, file_name, joined, said, uid_name
+from aiene.errors import InputError, Said, file_name, joined, ours, said, uid_name
 from aiene.ingest.archive import opened, split
 from aiene.ingest.case import Case, Refusal, SeriesAside, iso_date
 from aiene.ingest.case_id import case_id, place_below
@@ -116,19 +116,19 @@ def _torn_studies(root: Path, where: Path, studies: dict[StudyKey, list[Frame]])
         slices = sum(len(studies.pop(key)) for key in keys)
         patients = len({patient for patient, _ in keys})
         what, uid = (
-            (f"{patients} patients", "PatientID")
+            (said("{} patients", patients), ours("PatientID"))
             if patients > 1
-            else (f"{len(keys)} studies", "StudyInstanceUID")
+            else (said("{} studies", len(keys)), ours("StudyInstanceUID"))
         )
         found.append(_named(Refusal("", _torn(where, slices, what, uid).told), root, folder))
     return found
 
 
-def _torn(where: Path, slices: int, what: str, uid: str) -> InputError:
+def _torn(where: Path, slices: int, what: Said, uid: Said) -> InputError:
     return InputError(
         where,
-        f"its {slices} CT slices name {what}, as a faulty anonymisation leaves them",
-        f"export the series again with one {uid}",
+        said("its {} CT slices name {}, as a faulty anonymisation leaves them", slices, what),
+        said("export the series again with one {}", uid),
     )
 
 
@@ -139,25 +139,25 @@ def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: st
     if len(every) >= MIN_SLICES and all(len(c.group.frames) < MIN_SLICES for c in every):
         slices, series_count = sum(len(c.group.frames) for c in every), len({c.uid for c in every})
         if series_count >= MIN_SLICES:
-            error = _torn(where, slices, f"{series_count} series", "SeriesInstanceUID")
+            error = _torn(where, slices, said("{} series", series_count), ours("SeriesInstanceUID"))
             return Refusal("", error.told, tuple(a.told for a in aside), aside)
     if chosen.error is not None:
         reason = _with_strays(chosen.error.told, every, chosen)
         return Refusal("", reason, tuple(a.told for a in aside), aside)
     how = (
-        "as --series asks"
+        ours("as --series asks")
         if series == chosen.uid
-        else f"by the rule, of {len(every)}"
+        else said("by the rule, of {}", len(every))
         if others
-        else "the only one"
+        else ours("the only one")
     )
-    taken = said(f"series {{}} taken ({how}): {describe(chosen)}", uid_name(chosen.uid))
+    taken = said("series {} taken ({}): {}", uid_name(chosen.uid), how, describe(chosen))
     notes = [taken, *(a.told for a in aside)]
     paths = sorted({frame.path for frame in chosen.group.frames})
     parts = sorted({path.parent.name for path in paths})
     if len({path.parent for path in paths}) > 1:
         count = len({p.parent for p in paths})
-        notes.append(said(f"its slices are in {count} folders: {{}}", joined(", ", map(file_name, parts))))
+        notes.append(said("its slices are in {} folders: {}", count, joined(", ", map(file_name, parts))))
     files, members = split(paths)
     case = Case(
         case_id="",
@@ -189,11 +189,14 @@ def _left_aside(candidate: Candidate, why: str) -> SeriesAside:
     return SeriesAside(candidate.uid, len(candidate.group.frames), why)
 
 
-def _warnings(others: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]:
+def _warnings(others: Sequence[Candidate], chosen: Candidate) -> tuple[Said, ...]:
     warnings = []
     if chosen.group.is_mixed:
         warnings.append(
-            "its slices name different image types or frames of reference, but fit one stack: taken together"
+            said(
+                "its slices name different image types or frames of reference, but fit one stack: taken "
+                "together"
+            )
         )
     astray = _strays(others, chosen)
     if astray:
@@ -203,7 +206,7 @@ def _warnings(others: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]
         if other.uid == chosen.uid and not unusable(other):
             lost[what_differs(other.group, chosen.group)] += len(other.group.frames)
     warnings += [
-        f"{slices} axial slices of the series do not fit its stack ({why}): left out"
+        said("{} axial slices of the series do not fit its stack ({}): left out", slices, ours(why))
         for why, slices in sorted(lost.items())
     ]
     return tuple(warnings)
@@ -216,13 +219,13 @@ def _strays(every: Sequence[Candidate], chosen: Candidate) -> Said | None:
         return None
     first.sort(key=lambda f: (f.path.name, f.index))
     names = [
-        file_name(f.path) if f.frames == 1 else said(f"frame {f.index + 1} of {{}}", file_name(f.path))
+        file_name(f.path) if f.frames == 1 else said("frame {} of {}", f.index + 1, file_name(f.path))
         for f in first[:_TOLD_NAMES]
     ]
-    more = f" and {len(first) - _TOLD_NAMES} more" if len(first) > _TOLD_NAMES else ""
-    give = "gives" if len(first) == 1 else "give"
-    where = "no position, or one that cannot belong to the series"
-    return said(f"{{}}{more} {give} {where}", joined(", ", names))
+    more = said(" and {} more", len(first) - _TOLD_NAMES) if len(first) > _TOLD_NAMES else said("")
+    give = ours("gives" if len(first) == 1 else "give")
+    where = "{}{} {} no position, or one that cannot belong to the series"
+    return said(where, joined(", ", names), more, give)
 
 
 def _with_strays(reason: Said, every: Sequence[Candidate], chosen: Candidate) -> Said:
@@ -235,9 +238,9 @@ def _with_rest(
 ) -> list[Case | Refusal]:
     """The first case also tells what else lay there; damaged files are told of everywhere."""
     notes = [*(aside.told for aside in unused), *_others(scan)]
-    warnings: list[str] = [_damaged(scan)] if scan.damaged else []
+    warnings: list[Said] = [_damaged(scan)] if scan.damaged else []
     if studies > 1:
-        warnings.append(f"the folder holds {studies} studies: each with a CT is a case of its own")
+        warnings.append(said("the folder holds {} studies: each with a CT is a case of its own", studies))
     result: list[Case | Refusal] = []
     for number, item in enumerate(found):
         more = tuple(notes) if number == 0 else ()
@@ -253,13 +256,13 @@ def _damaged(scan: Scan) -> Said:
     first = file_name(min(path.name for path in scan.damaged))
     if len(scan.damaged) == 1:
         return said("the file {} cannot be read and was left out", first)
-    return said(f"{len(scan.damaged)} files cannot be read and were left out, {{}} first", first)
+    return said("{} files cannot be read and were left out, {} first", len(scan.damaged), first)
 
 
-def _others(scan: Scan) -> list[str]:
+def _others(scan: Scan) -> list[Said]:
     """Objects that are no CT slice, counted by kind."""
     counts = Counter(other.kind for other in scan.others)
-    return [f"left out: {number} x {kind}" for kind, number in sorted(counts.items())]
+    return [said("left out: {} x {}", number, ours(kind)) for kind, number in sorted(counts.items())]
 
 
 def _no_ct(where: Path, scan: Scan, unused: Sequence[SeriesAside]) -> InputError:
@@ -267,10 +270,14 @@ def _no_ct(where: Path, scan: Scan, unused: Sequence[SeriesAside]) -> InputError
         reasons = sorted({aside.why for aside in unused})
         return InputError(
             where,
-            f"it contains no usable CT series ({', '.join(reasons)})",
+            said("it contains no usable CT series ({})", joined(", ", map(ours, reasons))),
             "give an axial CT, or choose a series with --series",
         )
     kinds = sorted({other.kind for other in scan.others})
     if kinds:
-        return InputError(where, f"it holds {' and '.join(kinds)} instead of a CT", "give the CT series")
+        return InputError(
+            where,
+            said("it holds {} instead of a CT", joined(" and ", map(ours, kinds))),
+            "give the CT series",
+        )
     return InputError(where, _damaged(scan), "copy the files again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiene.errors import Said, ours, said
 from aiene.ingest.case import Case, NativeCt, place
 from aiene.ingest.checks import check_memory
 from aiene.ingest.dicom.header import DAMAGED, Frame, quiet, read_dataset, whole_header
@@ -65,19 +66,21 @@ def _source(layout: Layout) -> dict[str, Any]:
     }
 
 
-def _warnings(layout: Layout) -> tuple[str, ...]:
+def _warnings(layout: Layout) -> tuple[Said, ...]:
     warnings = []
     doubles = sum(len(frames) - 1 for frames in layout.places)
     if doubles:
-        what = "1 slice is duplicated" if doubles == 1 else f"{doubles} slices are duplicated"
-        warnings.append(f"{what} with the same pixels: one of each was kept")
+        what = ours("1 slice is duplicated") if doubles == 1 else said("{} slices are duplicated", doubles)
+        warnings.append(said("{} with the same pixels: one of each was kept", what))
     if layout.tilt_degrees:
         warnings.append(
-            f"the gantry was tilted by {layout.tilt_degrees:.1f} degrees: the slices were shifted onto a "
-            "rectangular grid"
+            said(
+                "the gantry was tilted by {:.1f} degrees: the slices were shifted onto a rectangular grid",
+                layout.tilt_degrees,
+            )
         )
     if is_lossy(layout.places[0][0].path):
-        warnings.append("the images have undergone lossy compression")
+        warnings.append(said("the images have undergone lossy compression"))
     return tuple(warnings)
 
 

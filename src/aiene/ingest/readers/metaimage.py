@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError
+from aiene.errors import InputError, Said, os_reason, ours, said
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
@@ -68,14 +68,14 @@ class _Header:
         except ValueError:
             found = np.zeros(0)
         if len(found) != count or not np.isfinite(found).all():
-            raise InputError(self.path, f"its {names[0]} is not {count} numbers", AGAIN)
+            raise InputError(self.path, said("its {} is not {} numbers", ours(names[0]), count), AGAIN)
         return found
 
     def whole(self, name: str, default: int) -> int:
-        said = self.get(name)
-        if said and not re.fullmatch(r"-?\d{1,15}", said):
-            raise InputError(self.path, f"its {name} is not a whole number", AGAIN)
-        return int(said) if said else default
+        value = self.get(name)
+        if value and not re.fullmatch(r"-?\d{1,15}", value):
+            raise InputError(self.path, said("its {} is not a whole number", ours(name)), AGAIN)
+        return int(value) if value else default
 
     def is_true(self, *names: str) -> bool:
         return self.get(*names).lower() in ("true", "t", "1", "yes")
@@ -116,7 +116,9 @@ def _read_header(path: Path) -> _Header:
         with path.open("rb") as file:
             head = file.read(_MAX_HEADER)
     except OSError as error:
-        raise InputError(path, f"it cannot be read ({error.strerror})", "check its permissions") from error
+        raise InputError(
+            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
+        ) from error
     fields: dict[str, str] = {}
     place = 0
     while place < len(head):
@@ -146,7 +148,9 @@ def _sizes(header: _Header) -> tuple[int, int, int]:
         raise InputError(header.path, "it is a single two-dimensional image", "give the whole CT volume")
     if len(words) != 3 or header.whole("NDims", 3) != 3:
         raise InputError(
-            header.path, f"it has {header.get('NDims')} dimensions instead of 3", "give one CT per file"
+            header.path,
+            said("it has {} dimensions instead of 3", header.get("NDims")),
+            "give one CT per file",
         )
     if header.whole("ElementNumberOfChannels", 1) != 1:
         raise InputError(header.path, "it has several values per voxel", "give a greyscale CT")
@@ -182,22 +186,27 @@ def _grid(header: _Header, size: tuple[int, int, int]) -> Grid:
         ) from error
 
 
-def _orientation(header: _Header, grid: Grid) -> tuple[bool, tuple[str, ...]]:
+def _orientation(header: _Header, grid: Grid) -> tuple[bool, tuple[Said, ...]]:
     """Whether the sides are known, and what to warn of where two statements contradict each other."""
-    said = header.get("AnatomicalOrientation").upper()
+    stated = header.get("AnatomicalOrientation").upper()
     placed = bool(header.get("TransformMatrix", "Rotation", "Orientation"))
-    if said in ("", "???"):
-        unknown = (
+    if stated in ("", "???"):
+        unknown = said(
             "the file does not say how the patient lies (no TransformMatrix and no AnatomicalOrientation): "
             "the sides of the neck cannot be known"
         )
         return placed, () if placed else (unknown,)
-    if said == _code(grid) or (placed and said == "RAI"):
+    if stated == _code(grid) or (placed and stated == "RAI"):
         return True, ()
-    what = "its TransformMatrix" if placed else "its axes, which have no TransformMatrix,"
+    what = ours("its TransformMatrix" if placed else "its axes, which have no TransformMatrix,")
     return placed, (
-        f"AnatomicalOrientation {said[:3]} contradicts {what} ({_code(grid)}): AnatomicalOrientation was not "
-        "followed, as in ITK; check that the sides of the neck are right",
+        said(
+            "AnatomicalOrientation {} contradicts {} ({}): AnatomicalOrientation was not "
+            "followed, as in ITK; check that the sides of the neck are right",
+            stated[:3],
+            what,
+            ours(_code(grid)),
+        ),
     )
 
 

@@ -31,7 +31,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from aiene.errors import InputError
+from aiene.errors import InputError, Said, ours, said
 from aiene.ingest.case import AffineRule, Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
 from aiene.ingest.file_head import Head
@@ -46,7 +46,7 @@ _UNIT_MM: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: unkno
 _MILLIMETRE: Final = 2
 _UNIT_NAMES: Final = {1: "metre", 3: "micrometre"}
 _FLOAT32, _FLOAT64 = 8, 9
-_Scaling = tuple[float, float, tuple[str, ...]]
+_Scaling = tuple[float, float, tuple[Said, ...]]
 """Slope, intercept, and what to tell of them."""
 
 _TOLD_VOXELS: Final = 0.01
@@ -64,7 +64,7 @@ class _Affine:
     matrix: Matrix
     rule: str
     known: bool
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
 
 
 def read_nifti(case: Case) -> NativeCt:
@@ -137,14 +137,14 @@ def _native(path: Path, stored: npt.NDArray[Any], affine: _Affine, scaling: _Sca
     )
 
 
-def shear_warnings(square: Squared) -> tuple[str, ...]:
+def shear_warnings(square: Squared) -> tuple[Said, ...]:
     """What to tell of axes that are not at right angles."""
     if square.angle_degrees < _TOLD_DEGREES:
         return ()
-    angle = f"the axes are {square.angle_degrees:.3g} degrees off right angles"
+    angle = said("the axes are {:.3g} degrees off right angles", square.angle_degrees)
     if square.snaps:
-        return (f"{angle}: they were straightened, which moves no voxel by more than half a voxel",)
-    return (f"{angle}: the CT was resampled onto the nearest rectangular grid",)
+        return (said("{}: they were straightened, which moves no voxel by more than half a voxel", angle),)
+    return (said("{}: the CT was resampled onto the nearest rectangular grid", angle),)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -165,10 +165,10 @@ def _size(path: Path, header: Any) -> tuple[int, int, int]:
     """(k, j, i)."""
     shape = [int(n) for n in header["dim"][1 : 1 + max(0, min(7, int(header["dim"][0])))]]
     if not shape or min(shape) < 1:
-        raise InputError(path, f"its dimensions {shape} are not those of a volume", _AGAIN)
+        raise InputError(path, said("its dimensions {} are not those of a volume", shape), _AGAIN)
     volumes = int(np.prod(shape[3:], dtype=np.int64))
     if volumes > 1:
-        raise InputError(path, f"it holds {volumes} volumes instead of one", "give one CT per file")
+        raise InputError(path, said("it holds {} volumes instead of one", volumes), "give one CT per file")
     shape = [*shape[:3], 1, 1][:3]
     check_size(path, shape)
     return shape[2], shape[1], shape[0]
@@ -184,7 +184,7 @@ def _scaling(header: Any) -> _Scaling:
         return 1.0, 0.0, ()
     if math.isfinite(intercept):
         return slope, intercept, ()
-    return slope, 0.0, (f"its scl_inter is {intercept}, not a number: 0 was used",)
+    return slope, 0.0, (said("its scl_inter is {}, not a number: 0 was used", intercept),)
 
 
 def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDArray[Any]:
@@ -206,13 +206,15 @@ def _read_voxels(path: Path, header: Any, size: tuple[int, int, int]) -> npt.NDA
 
 def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "iuf" or dtype.str[1:] not in PIXEL_TYPES:
-        raise InputError(path, f"its voxels are {dtype} instead of plain numbers", "give a greyscale CT")
+        raise InputError(
+            path, said("its voxels are {} instead of plain numbers", ours(str(dtype))), "give a greyscale CT"
+        )
 
 
 def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:
     """The file with the voxels, and where they begin."""
-    said = float(header["vox_offset"])
-    offset = int(said) if math.isfinite(said) else 0
+    stated = float(header["vox_offset"])
+    offset = int(stated) if math.isfinite(stated) else 0
     if bytes(header["magic"].tobytes()).startswith(b"n+"):
         return path, max(offset, int(header["sizeof_hdr"]) + 4)
     name = path.name[: -len(".hdr.gz")] if path.name.endswith(".hdr.gz") else path.stem
@@ -232,26 +234,34 @@ def _pixel_type(dtype: np.dtype[Any], *, scaled: bool) -> int:
 def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
     code = int(header["xyzt_units"]) & 7
     unit = np.diag([*[_UNIT_MM.get(code, 1.0)] * 3, 1.0])
-    said = "" if code == _MILLIMETRE else f"its unit is {_UNIT_NAMES.get(code, 'not stated, taken as mm')}"
+    unit_told = (
+        None
+        if code == _MILLIMETRE
+        else said("its unit is {}", ours(_UNIT_NAMES.get(code, "not stated, taken as mm")))
+    )
     pixdim = np.array([float(v) for v in header["pixdim"][1:4]])
     codes = int(header["sform_code"]), int(header["qform_code"])
     if asked != "auto" and codes[asked == "qform"] <= 0:
-        raise InputError(path, f"it has no {asked} (code 0)", f"leave --affine {asked} out for this CT")
+        raise InputError(
+            path,
+            said("it has no {} (code 0)", ours(asked)),
+            said("leave --affine {} out for this CT", ours(asked)),
+        )
     if codes[0] <= 0 and codes[1] <= 0:
-        check_spacing(path, pixdim * unit[0, 0], said)
-        warning = (
+        check_spacing(path, pixdim * unit[0, 0], unit_told)
+        warning = said(
             "the file does not say how the patient lies (sform and qform codes are 0): "
             "the sides of the neck cannot be known"
         )
         return _Affine(_LPS_FROM_RAS @ unit @ np.diag([*pixdim, 1.0]), "none", False, (warning,))
     if codes[0] <= 0 or asked == "qform":
-        check_spacing(path, pixdim * unit[0, 0], said)
+        check_spacing(path, pixdim * unit[0, 0], unit_told)
         qform = _qform(header)
         if qform is None:
             raise InputError(path, "its qform holds no valid rotation or position", _AGAIN)
         return _Affine(unit @ qform, "qform", True, _overruled(header, unit, "qform") if codes[0] > 0 else ())
     sform = unit @ np.asarray(header.get_sform(), dtype=np.float64)
-    check_spacing(path, np.linalg.norm(sform[:3, :3], axis=0).tolist(), said)
+    check_spacing(path, np.linalg.norm(sform[:3, :3], axis=0).tolist(), unit_told)
     if not np.isfinite(sform).all():
         raise InputError(path, "its sform holds values that are not numbers", _AGAIN)
     if abs(np.linalg.det(sform[:3, :3] / np.linalg.norm(sform[:3, :3], axis=0))) < 0.1:
@@ -267,7 +277,7 @@ def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
                 _AGAIN + _OR_ASK,
             )
         return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ qform, header))
-    check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist(), said)
+    check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist(), unit_told)
     scaled = _with_spacing(sform, np.abs(pixdim * unit[0, 0]))
     return _Affine(sform, "sform", True, _compare(path, sform, scaled, header, "pixdim"))
 
@@ -281,21 +291,32 @@ def _qform(header: Any) -> Matrix | None:
     return qform if np.isfinite(qform).all() else None
 
 
-def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[str, ...]:
+def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[Said, ...]:
     """What to tell where the user chose one of two statements that differ."""
     other = _qform(header)
     if other is None:
-        return (f"its qform holds no valid rotation or position: the {taken} was used, as requested",)
+        return (
+            said("its qform holds no valid rotation or position: the {} was used, as requested", ours(taken)),
+        )
     sform, qform = unit @ np.asarray(header.get_sform(), dtype=np.float64), unit @ other
     if not np.isfinite(sform).all():
-        return (f"its sform holds values that are not numbers: the {taken} was used, as requested",)
+        return (
+            said("its sform holds values that are not numbers: the {} was used, as requested", ours(taken)),
+        )
     size = np.array([int(n) for n in header["dim"][1:4]])
     corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * [*(size - 1), 1]
     apart = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max())
     if apart < _TOLD_MM:
         return ()
-    codes = f"codes {int(header['sform_code'])} and {int(header['qform_code'])}"
-    return (f"sform and qform ({codes}) differ by up to {apart:.2f} mm: the {taken} was used, as requested",)
+    codes = said("codes {} and {}", int(header["sform_code"]), int(header["qform_code"]))
+    return (
+        said(
+            "sform and qform ({}) differ by up to {:.2f} mm: the {} was used, as requested",
+            codes,
+            apart,
+            ours(taken),
+        ),
+    )
 
 
 def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
@@ -304,7 +325,7 @@ def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
     return other
 
 
-def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tuple[str, ...]:
+def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tuple[Said, ...]:
     """A qform cannot hold a shear: it is compared with the rigid lattice nearest to the sform."""
     size = (int(header["dim"][1]), int(header["dim"][2]), int(header["dim"][3]))
     rigid = sform.copy()
@@ -312,13 +333,13 @@ def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tup
     return _compare(path, rigid, qform, header, "qform")
 
 
-def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -> tuple[str, ...]:
+def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -> tuple[Said, ...]:
     """Refuse or warn where another statement of the header contradicts the sform."""
     if np.linalg.det(other[:3, :3]) * np.linalg.det(sform[:3, :3]) <= 0:
         raise InputError(
             path,
-            f"its sform and {name} differ in handedness",
-            f"{_AGAIN} so that they agree{_OR_ASK if name == 'qform' else ''}",
+            said("its sform and {} differ in handedness", ours(name)),
+            _agree(name),
         )
     last = [*(int(n) - 1 for n in header["dim"][1:4]), 1]
     corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * last
@@ -326,13 +347,23 @@ def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -
     if voxels > 1:
         raise InputError(
             path,
-            f"its sform and {name} differ by up to {voxels:.1f} voxels",
-            f"{_AGAIN} so that they agree{_OR_ASK if name == 'qform' else ''}",
+            said("its sform and {} differ by up to {:.1f} voxels", ours(name), voxels),
+            _agree(name),
         )
     if voxels < _TOLD_VOXELS:
         return ()
-    codes = f" (codes {int(header['sform_code'])} and {int(header['qform_code'])})" if name == "qform" else ""
-    return (f"sform and {name}{codes} differ by up to {voxels:.2f} voxels: the sform was used",)
+    codes = (
+        said(" (codes {} and {})", int(header["sform_code"]), int(header["qform_code"]))
+        if name == "qform"
+        else said("")
+    )
+    return (
+        said("sform and {}{} differ by up to {:.2f} voxels: the sform was used", ours(name), codes, voxels),
+    )
+
+
+def _agree(name: str) -> Said:
+    return said("{} so that they agree{}", ours(_AGAIN), ours(_OR_ASK if name == "qform" else ""))
 
 
 _HEAD: Final = 352  # a NIfTI-1 header with its extension flag; NIfTI-2's mark ends at 12

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from aiene.errors import InputError
+from aiene.errors import InputError, Said, joined, ours, said
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_spacing
@@ -43,7 +43,7 @@ _UNITS_MM: Final = {
     **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns"), 0.001),
     **dict.fromkeys(("micrometer", "micrometre", "micrometers", "micrometres"), 0.001),
 }
-_UNKNOWN: Final = (
+_UNKNOWN: Final = said(
     "the file does not say how the patient lies (no space LPS, RAS or LAS): "
     "the sides of the neck cannot be known"
 )
@@ -84,14 +84,14 @@ def _parts(path: Path, files: tuple[Path, ...]) -> dict[str, Any]:
 def _grid(header: NrrdHeader) -> Grid:
     size = sizes(header)[::-1]
     if header.get("space") or header.get("spacedimension") or header.get("spacedirections"):
-        affine, said = _with_space(header)
+        affine, unit = _with_space(header)
     else:
-        affine, said = _without_space(header)
+        affine, unit = _without_space(header)
     steps = [triple(step) for step in affine[:3, :3].T]
     # Length and unit vectors in teem's own arithmetic: the published registration repeats to the bit only on
     # the very numbers that SimpleITK would read.
     z, y, x = (math.sqrt(a * a + b * b + c * c) for a, b, c in steps)
-    check_spacing(header.path, (z, y, x), said)
+    check_spacing(header.path, (z, y, x), unit)
     units = [triple([v * (1.0 / n) for v in step]) for step, n in zip(steps, (z, y, x), strict=True)]
     try:
         return Grid(size, (z, y, x), triple(affine[:3, 3]), (units[0], units[1], units[2]))
@@ -103,7 +103,7 @@ def _grid(header: NrrdHeader) -> Grid:
         ) from error
 
 
-def _with_space(header: NrrdHeader) -> tuple[Matrix, str]:
+def _with_space(header: NrrdHeader) -> tuple[Matrix, Said | None]:
     """From (z, y, x, 1) to LPS mm, and what the header says of units other than mm."""
     vectors = re.findall(r"\(([^)]*)\)", header.get("spacedirections"))
     steps = _numbers(header, "space directions", [v for vector in vectors for v in vector.split(",")], 9)
@@ -113,20 +113,20 @@ def _with_space(header: NrrdHeader) -> tuple[Matrix, str]:
     if header.get("spaceorigin"):
         place = _numbers(header, "space origin", header.get("spaceorigin").strip("() ").split(","), 3)
         origin = origin if place is None else place
-    scale, said = _scale(header, "spaceunits")
+    scale, told = _scale(header, "spaceunits")
     turn = np.array(_TO_LPS.get(header.get("space").lower(), (1, 1, 1))) * scale
     affine = np.eye(4)
     affine[:3, :3] = (steps.reshape(3, 3) * turn).T[:, ::-1]
     affine[:3, 3] = origin * turn
-    return affine, said
+    return affine, told
 
 
-def _without_space(header: NrrdHeader) -> tuple[Matrix, str]:
+def _without_space(header: NrrdHeader) -> tuple[Matrix, Said | None]:
     """The same from the axes' own spacings; the axes are taken for x, y and z of LPS."""
     spacing = _numbers(header, "spacings", header.get("spacings").split(), 3)
     if spacing is None:
         raise InputError(header.path, "it does not say how large its voxels are (spacings)", AGAIN)
-    scale, said = _scale(header, "units")
+    scale, told = _scale(header, "units")
     origin = np.zeros(3)
     if header.get("axismins"):
         place = _numbers(header, "axis mins", header.get("axismins").split(), 3)
@@ -137,7 +137,7 @@ def _without_space(header: NrrdHeader) -> tuple[Matrix, str]:
     affine = np.eye(4)
     affine[:3, :3] = np.diag(spacing * scale)[:, ::-1]
     affine[:3, 3] = origin * scale
-    return affine, said
+    return affine, told
 
 
 def _numbers(header: NrrdHeader, name: str, words: list[str], count: int) -> Matrix | None:
@@ -146,13 +146,13 @@ def _numbers(header: NrrdHeader, name: str, words: list[str], count: int) -> Mat
     try:
         return np.array([float(word) for word in words])
     except ValueError as error:
-        raise InputError(header.path, f"its {name} are not numbers", AGAIN) from error
+        raise InputError(header.path, said("its {} are not numbers", ours(name)), AGAIN) from error
 
 
-def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, str]:
+def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, Said | None]:
     """mm of the unit of each of the three components, and the units in words where they are not mm."""
-    said = header.get(name)
-    words = re.findall(r'"([^"]*)"', said) if '"' in said else said.split()
+    stated = header.get(name)
+    words = re.findall(r'"([^"]*)"', stated) if '"' in stated else stated.split()
     words = [word.strip().lower() for word in words] or [""] * 3
     known = [_UNITS_MM.get(word) for word in words]
     if len(known) != 3 or None in known:
@@ -160,7 +160,7 @@ def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, str]:
             header.path, "its units of length are unknown (mm, cm, m, um)", "convert the CT to mm"
         )
     scale = np.array(known, dtype=np.float64)
-    return scale, "" if (scale == 1).all() else f"its units are {', '.join(words)}"
+    return scale, None if (scale == 1).all() else said("its units are {}", joined(", ", map(ours, words)))
 
 
 def _is_nrrd(head: Head) -> bool:

@@ -27,16 +27,20 @@ from aiene.models.bundle import (
 )
 from aiene.models.importers import nnunet
 from aiene.models.importers.keras import import_classifier
-from aiene.models.importers.label_names import ChosenLabels, chosen_labels
 from aiene.models.importers.nnunet import V1Plan
-from aiene.models.importers.trial import Intensities, fitting_intensities, try_out
+from aiene.models.importers.trial import (
+    ChosenLabels,
+    Intensities,
+    chosen_labels,
+    fitting_intensities,
+    try_out,
+)
+from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import profile_named
-from aiene.preprocess.template import read_template
-from aiene.results.atomic import make_folder, writing
+from aiene.results.atomic import Room, clear_abandoned, make_folder, write_json, writing
 from aiene.results.ownership import refuse_overlap
-from aiene.rooms import Room, clear_abandoned
 from aiene.segment.plans import Plan, read_label_names, read_plan
-from aiene.segment.segmenter import Fold, Segmenter, load_segmenter, model_folder
+from aiene.segment.segmenter import Fold, load_segmenter, model_folder
 
 # Bringing a trained nnU-Net model, v1 or v2, into the layout that the segmenter runs.
 
@@ -159,16 +163,15 @@ def import_segmenter(source: Path, target: Path, choices: Choices | None = None)
 
 
 def _import_folder(source: Path, folder: Path, target: Path, choices: Choices) -> ImportReport:
-    v1 = [file.parent for file in _found(folder, "plans.pkl") if _folds(file.parent, nnunet.V1_CHECKPOINT)]
-    v2 = [file.parent for file in _found(folder, "plans.json") if _folds(file.parent, "*.pth")]
+    def homes(plans: str, checkpoint: str) -> list[Path]:
+        files = sorted(file for file in folder.rglob(plans) if file.is_file())
+        return [file.parent for file in files if _folds(file.parent, checkpoint)]
+
+    v1, v2 = homes("plans.pkl", nnunet.V1_CHECKPOINT), homes("plans.json", "*.pth")
     if len(v1) + len(v2) != 1:
         problem = "holds several trained models" if v1 or v2 else "holds no trained nnU-Net model"
         raise ModelError(source, problem, _REMEDY)
     return _import_v1(v1[0], target, choices) if v1 else _copy_v2(v2[0], target, choices)
-
-
-def _found(folder: Path, name: str) -> list[Path]:
-    return sorted(file for file in folder.rglob(name) if file.is_file())
 
 
 def _folds(folder: Path, checkpoint: str) -> tuple[Fold, ...]:
@@ -221,7 +224,7 @@ def _copy_v2(folder: Path, target: Path, choices: Choices) -> ImportReport:
         (target / f"fold_{fold}").mkdir()
         name = f"fold_{fold}/{checkpoint}"
         shutil.copyfile(folder / name, target / name)
-    loaded = list(_each_fold(target, folds, checkpoint))
+    loaded = [load_segmenter(model_folder(target), folds=(fold,), checkpoint=checkpoint) for fold in folds]
     plan = loaded[0].plan
     chosen, intensities = _understood(folder, plan, choices)
     notes = _notes(folder, checkpoint, plan, folds)
@@ -237,12 +240,7 @@ def _copy_v2(folder: Path, target: Path, choices: Choices) -> ImportReport:
     return ImportReport(
         source="nnunet_v2",
         trainer=nnunet.TRAINER,
-        configuration=plan.configuration,
-        folds=folds,
-        checkpoint=checkpoint,
-        patch=plan.patch,
-        spacing=plan.spacing,
-        labels=plan.labels,
+        **_said_of(plan, folds, checkpoint),
         chosen=chosen,
         intensities=intensities,
         mirroring=_mirroring(target, folds, checkpoint, choices),
@@ -252,9 +250,10 @@ def _copy_v2(folder: Path, target: Path, choices: Choices) -> ImportReport:
     )
 
 
-def _each_fold(target: Path, folds: Sequence[Fold], checkpoint: str) -> Iterator[Segmenter]:
-    for fold in folds:
-        yield load_segmenter(model_folder(target), folds=(fold,), checkpoint=checkpoint)
+def _said_of(plan: Plan, folds: tuple[Fold, ...], checkpoint: str) -> dict[str, Any]:
+    """What a report says of a plan and of what was taken of its model."""
+    names = ("configuration", "patch", "spacing", "labels")
+    return {**{name: getattr(plan, name) for name in names}, "folds": folds, "checkpoint": checkpoint}
 
 
 def _understood(folder: Path, plan: Plan, choices: Choices) -> tuple[ChosenLabels, Intensities]:
@@ -294,11 +293,13 @@ def _import_v1(folder: Path, target: Path, choices: Choices) -> ImportReport:
         problem = f"is of nnU-Net v1, whose checkpoint is {nnunet.V1_CHECKPOINT}"
         raise ModelError(folder, problem, "leave --checkpoint out")
     folds = _taken_folds(folder, nnunet.V1_CHECKPOINT, choices)
-    homes = {fold: _v1_home(folder, fold) for fold in folds}
+    named_homes = {fold: folder / f"fold_{fold}" for fold in folds}  # `all` may have no `fold_` before it
+    homes = {fold: home if home.is_dir() else folder / str(fold) for fold, home in named_homes.items()}
     plan = _common_plan(folder, list(homes.values()))
     named, assumed = _v1_labels(folder, plan, choices)
     plans, dataset = nnunet.plans_json(plan), nnunet.dataset_json(plan, named)
-    nnunet.write_layout(target, plans, dataset)
+    write_json(target / "plans.json", plans)
+    write_json(target / "dataset.json", dataset)
     new_plan = read_plan(target, plan.configuration)
     chosen, intensities = _understood(folder, new_plan, choices)
     notes = [*assumed, *_notes(folder, nnunet.V1_CHECKPOINT, new_plan, folds)]
@@ -317,12 +318,7 @@ def _import_v1(folder: Path, target: Path, choices: Choices) -> ImportReport:
     return ImportReport(
         source="nnunet_v1",
         trainer=plan.trainer,
-        configuration=plan.configuration,
-        folds=folds,
-        checkpoint=nnunet.V2_CHECKPOINT,
-        patch=plan.patch,
-        spacing=plan.spacing,
-        labels=new_plan.labels,
+        **_said_of(new_plan, folds, nnunet.V2_CHECKPOINT),
         chosen=chosen,
         intensities=intensities,
         mirroring=_mirroring(target, folds, nnunet.V2_CHECKPOINT, choices),
@@ -330,12 +326,6 @@ def _import_v1(folder: Path, target: Path, choices: Choices) -> ImportReport:
         max_softmax_difference=max(differences),
         notes=tuple(notes),
     )
-
-
-def _v1_home(folder: Path, fold: Fold) -> Path:
-    """Where a fold of v1 lies; `all` may have no `fold_` before it."""
-    named = folder / f"fold_{fold}"
-    return named if named.is_dir() else folder / str(fold)
 
 
 def _common_plan(folder: Path, homes: Sequence[Path]) -> V1Plan:
@@ -530,7 +520,12 @@ def _new_bundle(name: str, out: Path | None, read: Mapping[str, Path]) -> Iterat
     UsageError : its place lies in what is read.
     OutputError : it cannot be put there.
     """
-    target = _free_place(name, out)
+    if not re.fullmatch(NAME, name):
+        raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")
+    target = out or models_folder() / name
+    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
+        remedy = "remove it, or choose another --name or -o"
+        raise ModelError(target, "something exists here already", remedy)
     refuse_overlap(target, read)
     make_folder(target.parent)
     rooms = target.parent / _ROOMS
@@ -545,22 +540,6 @@ def _new_bundle(name: str, out: Path | None, read: Mapping[str, Path]) -> Iterat
             if target.is_dir():
                 target.rmdir()  # fails where somebody has laid something into it meanwhile
             made.rename(target)
-
-
-def _free_place(name: str, out: Path | None) -> Path:
-    """Where the bundle goes.
-
-    Raises
-    ------
-    ModelError : no name for a bundle, or something is there already.
-    """
-    if not re.fullmatch(NAME, name):
-        raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")
-    target = out or models_folder() / name
-    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
-        remedy = "remove it, or choose another --name or -o"
-        raise ModelError(target, "something exists here already", remedy)
-    return target
 
 
 def _ending(template: Path) -> str:

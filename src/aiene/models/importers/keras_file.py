@@ -174,8 +174,7 @@ def _text(value: Any) -> str:
 # What a Keras model computes, in float64 and straight from its file: the reference for an imported network.
 #
 # It follows the graph and the settings of the file itself, channels last, with numpy alone, and shares
-# nothing
-# with the network that it checks.
+# nothing with the network that it checks.
 
 
 Array = npt.NDArray[np.float64]
@@ -227,11 +226,6 @@ def _normalisation(layer: KerasLayer, values: list[Array]) -> Array:
     return np.asarray((values[0] - w["moving_mean"]) * scale + w["beta"])
 
 
-def _leaky(layer: KerasLayer, values: list[Array]) -> Array:
-    x = values[0]
-    return np.where(x > 0, x, x * layer.config["alpha"])
-
-
 def _pooling(reduce: Callable[..., Any]) -> Callable[[KerasLayer, list[Array]], Array]:
     def pool(layer: KerasLayer, values: list[Array]) -> Array:
         """Windows that do not overlap; what does not fill a window is left out."""
@@ -245,14 +239,6 @@ def _pooling(reduce: Callable[..., Any]) -> Callable[[KerasLayer, list[Array]], 
     return pool
 
 
-def _padding(layer: KerasLayer, values: list[Array]) -> Array:
-    return np.pad(values[0], [(0, 0), *layer.config["padding"], (0, 0)])
-
-
-def _flatten(layer: KerasLayer, values: list[Array]) -> Array:
-    return values[0].reshape(len(values[0]), -1)
-
-
 def _affine(layer: KerasLayer, x: Array) -> Array:
     return np.asarray(x @ layer.weights["kernel"].astype(np.float64) + layer.weights["bias"])
 
@@ -262,23 +248,15 @@ def _dense(layer: KerasLayer, values: list[Array]) -> Array:
     return np.maximum(result, 0) if layer.config["activation"] == "relu" else result
 
 
-def _concatenate(layer: KerasLayer, values: list[Array]) -> Array:
-    return np.concatenate(values, axis=-1)
-
-
-def _unchanged(layer: KerasLayer, values: list[Array]) -> Array:
-    return values[0]
-
-
 _LAYERS: Mapping[str, Callable[[KerasLayer, list[Array]], Array]] = {
     "AveragePooling3D": _pooling(np.mean),
     "BatchNormalization": _normalisation,
-    "Concatenate": _concatenate,
+    "Concatenate": lambda layer, values: np.concatenate(values, axis=-1),
     "Conv3D": _convolution,
     "Dense": _dense,
-    "Dropout": _unchanged,
-    "Flatten": _flatten,
-    "LeakyReLU": _leaky,
+    "Dropout": lambda layer, values: values[0],
+    "Flatten": lambda layer, values: values[0].reshape(len(values[0]), -1),
+    "LeakyReLU": lambda layer, values: np.where(values[0] > 0, values[0], values[0] * layer.config["alpha"]),
     "MaxPooling3D": _pooling(np.max),
-    "ZeroPadding3D": _padding,
+    "ZeroPadding3D": lambda layer, values: np.pad(values[0], [(0, 0), *layer.config["padding"], (0, 0)]),
 }

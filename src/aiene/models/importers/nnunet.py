@@ -6,22 +6,22 @@ Its network is plain functions; in the new layout weights have other names and k
 from __future__ import annotations
 
 import collections
-import json
 import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from aiene.errors import ModelError
+from aiene.geometry.grid import triple
 from aiene.segment.network import CHECKPOINT_REMEDY as REMEDY
 from aiene.segment.network import NUMPY_GLOBALS, empty_network, read_checkpoint, tensors_of
-from aiene.segment.plans import NNUNET_V1, ORIGIN_KEY, Plan
+from aiene.segment.plans import CONVOLUTION, NNUNET_V1, ORIGIN_KEY, PLAIN_LAYERS, Plan
 
 # Reading the pickles of strangers (nnU-Net v1's plans) without running what they ask for.
 
@@ -56,7 +56,7 @@ def read_pickle(file: Path) -> Any:
         if file.stat().st_size > _LARGEST_BYTES:
             raise ModelError(file, "is too large for a file of plans", REMEDY)
         with file.open("rb") as stream:
-            return _load(stream)
+            return _Restricted(stream).load()
     except OSError as error:
         raise ModelError(file, "cannot be read", "name a complete nnU-Net model folder") from error
     except _Forbidden as error:
@@ -67,20 +67,9 @@ def read_pickle(file: Path) -> Any:
 
 
 _DAMAGED = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
+    *(pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError),
+    *(RecursionError, TypeError, ValueError),
 )
-
-
-def _load(stream: IO[bytes]) -> Any:
-    return _Restricted(stream).load()
 
 
 def plain(value: Any) -> Any:
@@ -233,7 +222,7 @@ def _plan_of(info: dict[str, Any]) -> V1Plan:
         trainer=str(info["name"]),
         configuration="3d_fullres" if int(number) == max(map(int, stages)) else "3d_lowres",
         patch=_three(stage["patch_size"]),
-        spacing=_millimetres(stage["current_spacing"]),
+        spacing=triple(stage["current_spacing"]),
         strides=tuple(_three(s) for s in stage.get("pool_op_kernel_sizes") or _strides(pools)),
         kernels=tuple(_three(k) for k in kernels),
         base_features=int(plans["base_num_features"]),
@@ -258,11 +247,6 @@ def _strides(pools: list[int]) -> list[list[int]]:
 
 def _three(values: Any) -> tuple[int, int, int]:
     a, b, c = (int(v) for v in values)
-    return a, b, c
-
-
-def _millimetres(values: Any) -> tuple[float, float, float]:
-    a, b, c = (float(v) for v in values)
     return a, b, c
 
 
@@ -367,13 +351,6 @@ def brought_over(file: Path, tensors: Tensors, plan: V1Plan, target: Plan) -> di
     return _with_aliases(network, filled)
 
 
-def write_layout(target: Path, plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-    """Write `plans.json` and `dataset.json` into a folder."""
-    for name, content in (("plans.json", plans), ("dataset.json", dataset)):
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (target / name).write_text(text + "\n", encoding="utf-8")
-
-
 def write_checkpoint(
     folder: Path, weights: Tensors, plan: V1Plan, plans: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> None:
@@ -409,18 +386,12 @@ def _architecture(plan: V1Plan) -> dict[str, Any]:
         "arch_kwargs": {
             "n_stages": levels,
             "features_per_stage": [min(plan.base_features * 2**d, _MOST_FEATURES) for d in range(levels)],
-            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "conv_op": CONVOLUTION,
             "kernel_sizes": [*kernels, list(plan.kernels[-1])],
             "strides": [[1, 1, 1], *map(list, plan.strides)],
             "n_conv_per_stage": [plan.convs_per_level] * levels,
             "n_conv_per_stage_decoder": [plan.convs_per_level] * (levels - 1),
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            **PLAIN_LAYERS,
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }

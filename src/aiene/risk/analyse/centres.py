@@ -9,7 +9,7 @@ import numpy as np
 
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.centre_models import RandomEffects, random_effects
-from aiene.stats.elementary import normal_quantile
+from aiene.stats.records import normal_quantile
 
 FEWEST_CENTRES = 3
 FEWEST_EVENTS = 20

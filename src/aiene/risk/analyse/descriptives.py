@@ -17,7 +17,7 @@ from aiene.risk.analyse.cohort import Cohort, lower, numeric, words
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
 from aiene.risk.table.columns import BY_NAME
-from aiene.stats.elementary import largest_difference
+from aiene.stats.tests import largest_difference
 
 _NUMBER, _CATEGORY = "number", "category"
 _CHARACTERISTICS = (

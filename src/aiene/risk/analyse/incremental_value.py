@@ -31,11 +31,10 @@ from aiene.risk.analyse.model_comparison import (
 )
 from aiene.risk.analyse.records import AnalysisSettings, Skipped, ends, fields_of, interval_cells, resampling
 from aiene.stats.calibration import calibration
+from aiene.stats.clinical_utility import decision_curve, groome, reclassification
 from aiene.stats.concordance import concordance
 from aiene.stats.cox_model import fit_cox, nested_lrt
-from aiene.stats.decision_curve import decision_curve
 from aiene.stats.internal_validation import optimism
-from aiene.stats.reclassification import groome, reclassification
 from aiene.stats.records import Difference, Interval, NotEstimableError
 from aiene.stats.sample_size import MIN_EVENTS_PER_PARAMETER
 from aiene.stats.tests import log_rank

@@ -10,7 +10,7 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import LABELS
 from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Endpoint
 from aiene.risk.analyse.regression import MARKER
-from aiene.stats.elementary import holm
+from aiene.stats.tests import holm
 
 NAME = "key_results"
 

@@ -23,9 +23,9 @@ from aiene.risk.analyse.cohort import LABELS, numeric, words
 from aiene.risk.analyse.design import Term, coded
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
 from aiene.stats.competing_risks import cumulative_incidence, fine_gray
-from aiene.stats.elementary import step
-from aiene.stats.pair_counts import harrell_c
+from aiene.stats.concordance import harrell_c
 from aiene.stats.records import NotEstimableError
+from aiene.stats.survival_curves import step
 
 FORMAT = "aiene locked model 1"
 Kind = Literal["cox", "fine_gray"]

@@ -16,9 +16,9 @@ from aiene.risk.analyse.cohort import Outcome, small, words
 from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox
+from aiene.stats.count_covariate import count_columns
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.records import Coefficient, NotEstimableError
-from aiene.stats.splines import count_columns
 
 FORMS = ("continuous", "capped", "log1p", "categorical", "spline")
 _FORM_WORDS = {

@@ -17,10 +17,15 @@ from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.grouping import Groupings
 from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Endpoint, Part, Skipped, effect, fields_of
 from aiene.risk.analyse.regression import MARKER, cox, make_sample
-from aiene.stats.measurement_error import count_chances, drawn_counts, simex
-from aiene.stats.pair_counts import harrell_c
+from aiene.stats.concordance import harrell_c
+from aiene.stats.count_covariate import (
+    count_chances,
+    count_distribution,
+    drawn_counts,
+    probability_at_least,
+    simex,
+)
 from aiene.stats.records import NotEstimableError
-from aiene.stats.sample_size import count_distribution, probability_at_least
 
 if TYPE_CHECKING:
     from aiene.risk.schemes.scheme import Scheme

@@ -17,8 +17,8 @@ from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.records import AnalysisSettings, ends, interval_cells, resampling
 from aiene.stats.bootstrap import bootstrap
 from aiene.stats.calibration import Calibration, calibration
+from aiene.stats.clinical_utility import DecisionCurve, decision_curve
 from aiene.stats.concordance import concordance
-from aiene.stats.decision_curve import DecisionCurve, decision_curve
 from aiene.stats.records import Interval, NotEstimableError
 from aiene.stats.time_dependent_accuracy import brier_score
 

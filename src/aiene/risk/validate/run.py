@@ -43,7 +43,7 @@ from aiene.risk.validate.tables import (
     discrimination_table,
     left_out_table,
 )
-from aiene.stats.pair_counts import harrell_c
+from aiene.stats.concordance import harrell_c
 from aiene.stats.records import NotEstimableError
 
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiene.benchmark.comparators.adapters import reads_files
-from aiene.benchmark.report.chart import Chart
+from aiene.benchmark.comparators.protocol import reads_files
 from aiene.benchmark.report.charts.curves import panels
-from aiene.benchmark.report.results_reader import Source, endpoint_title, value
+from aiene.benchmark.report.results_reader import Chart, Source, endpoint_title, value
 from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig
 from aiene.report.style import FAINT, INK, label, legend_height, look, new_figure, place, rule
@@ -98,6 +97,9 @@ def _box(axes: Axes, line: int, group: _Points) -> None:
     if not count:
         return
     if count > 1:
+        parts: dict[str, Any] = {
+            f"{part}props": {"color": INK, "linewidth": 1.0} for part in ("box", "whisker", "cap")
+        }
         axes.boxplot(
             [group.values],
             positions=[line],
@@ -105,10 +107,8 @@ def _box(axes: Axes, line: int, group: _Points) -> None:
             widths=0.56,
             showfliers=False,
             manage_ticks=False,
-            boxprops={"color": INK, "linewidth": 1.0},
-            whiskerprops={"color": INK, "linewidth": 1.0},
-            capprops={"color": INK, "linewidth": 1.0},
             medianprops={"color": INK, "linewidth": 2.0},
+            **parts,
         )
     heights = [line + 0.4 * (_scatter(i) - 0.5) for i in range(count)]
     axes.plot(
@@ -151,10 +151,7 @@ def cost(source: Source, name: str) -> Figure | None:
     points = [p for m in source.segmenters if (p := _point(source, m, name)) is not None]
     if not points:
         return None
-    rows: list[tuple[Any, ...]] = [
-        (p.model, p.seconds, p.fast, p.slow, p.dice, p.low, p.high, "reading" if p.reading_only else "all")
-        for p in points
-    ]
+    rows: list[tuple[Any, ...]] = [(p.model, *p[3:], "reading" if p.reading_only else "all") for p in points]
     return Figure(
         "time_dice",
         f"Time of a case against Dice of {name}",
@@ -298,9 +295,10 @@ def _ml(volume: float) -> str:
 
 def _of_primary(source: Source, by: str) -> Figure | None:
     primary = dig(source.summary, "primary", "endpoint")
-    every = source.summary.get("ranking") or []
-    found = [one for one in every if one.get("endpoint") == primary and str(one.get("by")) == by]
-    return rank_stability(found[0]) if found else None
+    for one in source.summary.get("ranking") or []:
+        if one.get("endpoint") == primary and str(one.get("by")) == by:
+            return rank_stability(one)
+    return None
 
 
 def rank_stability(ranking: dict[str, Any]) -> Figure | None:
@@ -324,6 +322,8 @@ def rank_stability(ranking: dict[str, Any]) -> Figure | None:
 
 
 def _draw_rank_stability(models: Sequence[dict[str, Any]]) -> Drawing:
+    from matplotlib.patches import Rectangle
+
     count = len(models)
     width, height = _CELL_WIDTH * count, _CELL_HEIGHT * count
     figure = new_figure(2.3 + max(width, 1.6), height + 0.75)
@@ -333,7 +333,8 @@ def _draw_rank_stability(models: Sequence[dict[str, Any]]) -> Drawing:
         for column, share in enumerate(shares):
             _cell(axes, line, column, float(share or 0))
         rank = int(model.get("rank") or line + 1) - 1
-        axes.add_patch(_frame(rank, line))
+        frame: dict[str, Any] = {"fill": False, "edgecolor": INK, "linewidth": 1.8}
+        axes.add_patch(Rectangle((rank + 0.04, line + 0.06), 0.92, 0.88, **frame))
     axes.set_xlim(0, count)
     axes.set_ylim(count, 0)
     axes.set_xticks([i + 0.5 for i in range(count)], [str(i + 1) for i in range(count)])
@@ -363,12 +364,6 @@ def _cell(axes: Any, line: int, column: int, share: float) -> None:
             column + 0.5, line + 0.5, text, ha="center", va="center", fontsize=8.5,
             color="white" if share > _DARK else INK,
         )  # fmt: skip
-
-
-def _frame(column: int, line: int) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((column + 0.04, line + 0.06), 0.92, 0.88, fill=False, edgecolor=INK, linewidth=1.8)
 
 
 CHARTS = (

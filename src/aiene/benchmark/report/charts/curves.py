@@ -1,12 +1,12 @@
-"""Curves of all models: ROC and free-response in one chart, and calibration in small charts side by side."""
+"""Curves of all models: ROC, free-response and sensitivity by size in one chart, calibration side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from aiene.benchmark.report.chart import Chart
-from aiene.benchmark.report.results_reader import Source
+from aiene.benchmark.metrics.records import SIZE_CLASSES
+from aiene.benchmark.report.results_reader import TRACKS, Chart, Source
 from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig, in_words, shown
 from aiene.report.style import FAINT, INK, RULE, label, legend_height, look, new_figure, place, rule
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 
-TRACKS = {"on_truth": "on the truth's nodes", "end_to_end": "end to end"}
 _SIDE = 3.7
 
 FROC_MOST = 10.0
@@ -57,7 +56,7 @@ def roc(source: Source, track: str) -> Figure | None:
         f"ROC of extranodal extension, {TRACKS[track]}",
         "The marker on each curve is the model at its own threshold; dotted: chance. Intervals of the area "
         "by bootstrap over patients.",
-        lambda: _draw_roc(curves),
+        lambda: _draw_curves(curves, across="1 − specificity", last=1, step=False),
         by_column(("model", "false_positive_rate", "true_positive_rate", "threshold"), rows),
     )
 
@@ -74,17 +73,6 @@ def _operating(figures: Any) -> tuple[float, float] | None:
         if point.get("threshold") == own and sensitivity is not None and specificity is not None:
             return 1 - specificity, sensitivity
     return None
-
-
-def _draw_roc(curves: Sequence[_Curve]) -> Drawing:
-    figure, axes = _canvas(curves)
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("1 − specificity")
-    axes.set_ylabel("sensitivity")
-    _lines(axes, curves, step=False)
-    return figure
 
 
 def froc(source: Source, _: str = "") -> Figure | None:
@@ -110,34 +98,32 @@ def froc(source: Source, _: str = "") -> Figure | None:
         curves.append(_Curve(model["name"], told, number, across, up, mark))
     if not curves:
         return None
+    reached = max(x for c in curves for x in (*c.across, *((c.mark[0],) if c.mark else ())))
+    last = min(max(reached * 1.05, 1.0), FROC_MOST)
     return Figure(
         "froc",
         "Free-response curves of node detection",
         "Sensitivity against false nodes per case while the demanded confidence falls; the marker is the "
         "model with all its nodes. Models that give no confidence are a point. The axis ends at 10 false "
         "nodes at most. Mean sensitivity: over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes per case.",
-        lambda: _draw_froc(curves),
+        lambda: _draw_curves(curves, across="false nodes per case", last=last, step=True),
         by_column(("model", "confidence", "false_per_case", "sensitivity", "what"), rows),
     )
 
 
-def _draw_froc(curves: Sequence[_Curve]) -> Drawing:
-    figure, axes = _canvas(curves)
-    last = max(x for c in curves for x in (*c.across, *((c.mark[0],) if c.mark else ())))
-    axes.set_xlim(0, min(max(last * 1.05, 1.0), FROC_MOST))
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("false nodes per case")
-    axes.set_ylabel("sensitivity")
-    _lines(axes, curves, step=True)
-    return figure
-
-
-def _canvas(curves: Sequence[_Curve]) -> tuple[Drawing, Axes]:
+def _draw_curves(curves: Sequence[_Curve], *, across: str, last: float, step: bool) -> Drawing:
     height = max(_SIDE, legend_height(len(curves), line=0.55))
     figure = new_figure(7.4, height + 0.75)
     axes = place(figure, 0.62, 0.55 + (height - _SIDE), _SIDE, _SIDE)
     rule(axes)
-    return figure, axes
+    if not step:
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
+    axes.set_xlim(0, last)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(across)
+    axes.set_ylabel("sensitivity")
+    _lines(axes, curves, step=step)
+    return figure
 
 
 def _lines(axes: Axes, curves: Sequence[_Curve], *, step: bool) -> None:
@@ -241,7 +227,9 @@ def calibration(source: Source, track: str) -> Figure | None:
         "Nodes in tenths of the predicted probability: mean prediction against the share with extranodal "
         "extension, with Wilson's 95 % interval; the row of numbers counts the nodes; dotted: perfect "
         "calibration.",
-        lambda: panels(contents, _draw, labels=("predicted probability", "observed share"), size=(2.0, 2.0)),
+        lambda: panels(
+            contents, _draw_calibration, labels=("predicted probability", "observed share"), size=(2.0, 2.0)
+        ),
         by_column(
             ("model", "from", "to", "predicted", "observed", "observed_low", "observed_high", "nodes"), rows
         ),
@@ -249,23 +237,16 @@ def calibration(source: Source, track: str) -> Figure | None:
 
 
 def _bin(one: dict[str, float]) -> _Bin | None:
-    values = [one.get(name) for name in ("predicted", "observed", "observed_low", "observed_high", "n")]
-    if any(value is None for value in values[:2]):
+    predicted, observed = one.get("predicted"), one.get("observed")
+    if predicted is None or observed is None:
         return None
-    predicted, observed, low, high, n = values
-    middle = float(observed or 0)
-    return _Bin(
-        float(one.get("low") or 0),
-        float(one.get("high") or 0),
-        float(predicted or 0),
-        middle,
-        middle if low is None else low,
-        middle if high is None else high,
-        int(n or 0),
-    )
+    start, stop = (float(one.get(side) or 0) for side in ("low", "high"))
+    low, high = one.get("observed_low"), one.get("observed_high")
+    ends = (observed if low is None else low, observed if high is None else high)
+    return _Bin(start, stop, float(predicted), float(observed), *ends, int(one.get("n") or 0))
 
 
-def _draw(axes: Axes, content: _Content) -> None:
+def _draw_calibration(axes: Axes, content: _Content) -> None:
     style = look(content.number)
     rule(axes)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
@@ -285,8 +266,86 @@ def _draw(axes: Axes, content: _Content) -> None:
         axes.text((one.start + one.stop) / 2, 1.1, str(one.n), fontsize=7, ha="center", va="center")
 
 
+_WIDTH, _HEIGHT = 4.2, 2.9
+_APART = 0.11  # between two models at one class, of the distance between two classes
+
+
+class _Class(NamedTuple):
+    name: str
+    nodes: int
+    sensitivity: float
+    low: float
+    high: float
+
+
+class _Line(NamedTuple):
+    model: str
+    number: int
+    classes: dict[str, _Class]
+
+
+def size_classes(source: Source, _: str = "") -> Figure | None:
+    """Share of the truth's nodes that each model found, by their short axis."""
+    lines = [_line(source, model) for model in source.run]
+    lines = [line for line in lines if line.classes]
+    if not lines:
+        return None
+    names = [name for name in SIZE_CLASSES if any(name in line.classes for line in lines)]
+    rows: list[tuple[Any, ...]] = [(line.model, *one) for line in lines for one in line.classes.values()]
+    return Figure(
+        "sensitivity_by_size",
+        "Sensitivity by size of the node",
+        "Share of the truth's nodes that were found, by their short axis in the axial slice of largest area, "
+        "with its 95 % interval; under each class, the nodes of the truth. A class without any is left out.",
+        lambda: _draw_size_classes(names, lines),
+        by_column(("model", "short_axis", "nodes", "sensitivity", "low", "high"), rows),
+    )
+
+
+def _line(source: Source, model: dict[str, Any]) -> _Line:
+    found: dict[str, _Class] = {}
+    for one in dig(model, "detection", "by_size") or []:
+        name, nodes = str(one.get("size_class")), int(one.get("n_truth") or 0)
+        value, low, high = (dig(one, "sensitivity", part) for part in ("value", "low", "high"))
+        if value is not None and nodes:
+            ends = (value if end is None else end for end in (low, high))
+            found[name] = _Class(name, nodes, value, *ends)
+    return _Line(model["name"], source.number(model["name"]), found)
+
+
+def _draw_size_classes(names: Sequence[str], lines: Sequence[_Line]) -> Drawing:
+    height = max(_HEIGHT, legend_height(len(lines)))
+    figure = new_figure(7.4, height + 0.95)
+    axes = place(figure, 0.62, 0.75 + height - _HEIGHT, _WIDTH, _HEIGHT)
+    rule(axes)
+    middle = (len(lines) - 1) / 2
+    for turn, line in enumerate(lines):
+        style = look(line.number)
+        shown = [(names.index(one.name) + _APART * (turn - middle), one) for one in line.classes.values()]
+        axes.errorbar(
+            [across for across, _ in shown],
+            [one.sensitivity for _, one in shown],
+            yerr=[
+                [max(0.0, one.sensitivity - one.low) for _, one in shown],
+                [max(0.0, one.high - one.sensitivity) for _, one in shown],
+            ],
+            color=style.colour, linestyle=style.dashes, marker=style.marker, markersize=6, linewidth=1.0,
+            elinewidth=0.9, capsize=2, clip_on=False, label=label(line.model, 30),
+        )  # fmt: skip
+    nodes = {one.name: one.nodes for line in lines for one in line.classes.values()}
+    ticks = [f"{name}\n{nodes[name]} {'node' if nodes[name] == 1 else 'nodes'}" for name in names]
+    axes.set_xticks(range(len(names)), ticks)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("short axis")
+    axes.set_ylabel("sensitivity")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.04, 1.02), borderaxespad=0, fontsize=8)
+    return figure
+
+
 CHARTS = (
     Chart("detection", 1, froc),
+    Chart("detection", 2, size_classes),
     Chart("classification", 1, roc),
     Chart("classification", 2, calibration),
 )

@@ -20,9 +20,8 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.derive.search import FEWEST_IN_GROUP, SMALLEST_SHARE, Derived, search
 from aiene.risk.analyse.records import COUNTS, AnalysisSettings, ends, fields_of, resampling
-from aiene.stats.concordance import concordance
+from aiene.stats.concordance import concordance, harrell_c
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
-from aiene.stats.pair_counts import harrell_c
 from aiene.stats.records import Interval, NotEstimableError
 from aiene.stats.survival_curves import nelson_aalen
 

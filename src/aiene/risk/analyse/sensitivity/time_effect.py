@@ -18,10 +18,10 @@ from aiene.risk.analyse.design import varying
 from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import TEST, AnalysisSettings, Part, Skipped, effect
 from aiene.risk.analyse.regression import COUNT_MODELS, MARKER, Sample, cox, too_few, with_count
+from aiene.stats.count_covariate import restricted_cubic_spline
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.proportional_hazards import cox_with_entry, piecewise_cox
 from aiene.stats.records import Coefficient, NotEstimableError
-from aiene.stats.splines import restricted_cubic_spline
 from aiene.stats.survival_curves import rmst_difference
 from aiene.stats.tests import WEIGHTS, weighted_log_rank
 

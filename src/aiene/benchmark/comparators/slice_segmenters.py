@@ -1,0 +1,358 @@
+"""Segmenters of Hugging Face, slice by slice: semantic ones (SegFormer and its like), and promptable ones.
+
+A promptable one (the SAM family) is given one box for each node and slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aiene.benchmark.comparators import hub
+from aiene.benchmark.comparators.protocol import (
+    Adapter,
+    Answer,
+    CaseInput,
+    ModelFacts,
+    Request,
+)
+from aiene.benchmark.comparators.slices import AxialView, PictureScale
+from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES
+from aiene.benchmark.metrics.matching import components
+from aiene.device import resolve_device
+from aiene.errors import CaseError, ModelError
+from aiene.geometry.grid import Volume
+from aiene.ingest.read import read_case
+
+_BATCH = 4
+
+
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    ct: Volume
+    view: AxialView
+    shape: tuple[int, int, int]
+    pictures: Any
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    at: _Pictures
+    values: npt.NDArray[np.uint8]
+    sureness: npt.NDArray[np.float32]
+
+
+class SemanticComparator:
+    """A segmenter of pictures that is loaded."""
+
+    def __init__(
+        self, model: Any, facts: ModelFacts, request: Request, scale: PictureScale, size: int | None
+    ) -> None:
+        self._model, self.facts, self._scale, self._size = model, facts, scale, size
+        self._device = resolve_device(request.device)
+        self._map = request.entry.label_map or named_classes(model.config.id2label)
+
+    def load(self, case: CaseInput) -> Volume:
+        """Read the CT."""
+        return read_case(case.case).volume
+
+    def preprocess(self, loaded: Volume) -> _Pictures:
+        """Every axial slice as a picture of the model's size."""
+        from torch.nn import functional
+
+        view = AxialView.of(loaded.grid)
+        hu = np.ascontiguousarray(view.turn(loaded.array))
+        pictures = self._scale.grey(hu)
+        if self._size is not None:
+            size = (self._size, self._size)
+            pictures = functional.interpolate(pictures, size=size, mode="bilinear", antialias=True)
+        return _Pictures(loaded, view, (hu.shape[0], hu.shape[1], hu.shape[2]), pictures)
+
+    def infer(self, prepared: _Pictures) -> _Classes:
+        """The likeliest class of each pixel, and how sure the model is of GTVn."""
+        import torch
+        from torch.nn import functional
+
+        values = np.zeros(prepared.shape, np.uint8)
+        sureness = np.zeros(prepared.shape, np.float32)
+        table = torch.zeros(int(self._model.config.num_labels), dtype=torch.uint8)
+        for number, name in self._map.items():
+            table[number] = LABEL_VALUES[name]
+        node_classes = [number for number, name in self._map.items() if name == GTVN]
+        with torch.inference_mode():
+            for start in range(0, prepared.shape[0], _BATCH):
+                grey = prepared.pictures[start : start + _BATCH]
+                part = self._scale.normalised(grey).to(self._device)
+                logits = self._model(pixel_values=part).logits.float()
+                logits = functional.interpolate(logits, size=prepared.shape[1:], mode="bilinear")
+                values[start : start + _BATCH] = table[logits.argmax(dim=1).cpu()].numpy()
+                sureness[start : start + _BATCH] = (
+                    logits.softmax(dim=1)[:, node_classes].sum(dim=1).cpu().numpy()
+                )
+        return _Classes(prepared, values, sureness)
+
+    def answer(self, inferred: _Classes) -> Answer:
+        """The label map; a node is a connected part, its confidence the mean probability within it."""
+        at = inferred.at
+        values = np.ascontiguousarray(at.view.back(inferred.values))
+        sureness = np.ascontiguousarray(at.view.back(inferred.sureness))
+        return answer_of_classes(at.ct, values, sureness)
+
+
+def open_semantic(request: Request) -> SemanticComparator:
+    """The model of a folder.
+
+    Raises
+    ------
+    ModelError : it cannot be loaded, or it is not stated which of its classes are GTVp and GTVn.
+    """
+    entry = request.entry
+    found = hub.pretrained("AutoModelForSemanticSegmentation", request, may_lack=("auxiliary_head",))
+    model, content = found.model, found.preprocessor
+    _check_map(found.folder, model, entry.label_map)
+    said = ("slice by slice; nodes are connected parts of its GTVn",)
+    facts = found.facts("semantic", [model], segments=True, said=said)
+    scale = PictureScale.from_config(entry.window_hu, content, channels_of(model.config))
+    size = entry.input_size or picture_size(content, model.config)
+    return SemanticComparator(model.to(resolve_device(request.device)), facts, request, scale, size)
+
+
+def named_classes(names: Mapping[Any, Any]) -> dict[int, Any]:
+    """The classes (number to name) of a model whose own names are GTVp or GTVn."""
+    ours = {name.lower(): name for name in LABEL_VALUES}
+    return {int(n): ours[str(said).lower()] for n, said in names.items() if str(said).lower() in ours}
+
+
+def answer_of_classes(ct: Volume, values: npt.NDArray[np.uint8], sureness: npt.NDArray[np.float32]) -> Answer:
+    """A label map with its connected nodes and their mean probability.
+
+    Parameters
+    ----------
+    values : 1 GTVp, 2 GTVn, on the CT's grid.
+    sureness : probability of GTVn there.
+    """
+    from scipy import ndimage
+
+    nodes = components(values == LABEL_VALUES[GTVN]).astype(np.uint16)
+    present = np.arange(1, int(nodes.max()) + 1)
+    means: Any = ndimage.mean(sureness, nodes, present) if len(present) else []
+    confidence = {int(n): float(m) for n, m in zip(present, means, strict=True) if np.isfinite(m)}
+    return Answer(ct.with_array(values), ct.with_array(nodes), confidence=confidence)
+
+
+def picture_size(content: dict[str, Any], config: Any) -> int | None:
+    """The side to which a model's pictures are scaled, as its files say; None: nothing is said."""
+    size = content.get("crop_size") or content.get("size")
+    if isinstance(size, dict):
+        size = next((size[k] for k in ("height", "shortest_edge", "longest_edge") if k in size), None)
+    said = size or getattr(config, "image_size", None)
+    if isinstance(said, (list, tuple)):
+        said = said[0]
+    return int(said) if said else None
+
+
+def channels_of(config: Any) -> int:
+    """Channels of the pictures that a model takes; colour where its configuration says nothing."""
+    return int(getattr(config, "num_channels", 3) or 3)
+
+
+def _check_map(folder: Path, model: Any, label_map: dict[int, Any] | None) -> None:
+    chosen = label_map or named_classes(model.config.id2label)
+    number = int(model.config.num_labels)
+    if not chosen:
+        problem = "it is not stated which of its classes are GTVp and GTVn"
+        raise ModelError(folder, problem, "give `label_map` for it in the configuration, such as {1: GTVn}")
+    beyond = [n for n in chosen if not 0 <= n < number]
+    if beyond:
+        raise ModelError(folder, f"it has no class {beyond[0]}", f"its classes are 0 to {number - 1}")
+
+
+def _is_semantic(config: Mapping[str, Any]) -> bool:
+    named = config.get("architectures")
+    return isinstance(named, list) and any(str(name).endswith("ForSemanticSegmentation") for name in named)
+
+
+PADDED, STRETCHED = ("sam", "sam_hq"), ("sam2", "sam2_video", "edgetam", "sam3_tracker")
+FAMILY = (*PADDED, *STRETCHED)
+"""Model types; the first scale a picture by its longest side and pad it, the others stretch it."""
+
+_SAID = {
+    "truth": "prompted slice by slice with the ground truth's boxes: it segments what it was shown, so its "
+    "detection figures tell nothing about finding nodes",
+    "road": "prompted slice by slice with the boxes of what a bundle found",
+}
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompted:
+    """The slices that hold a prompt.
+
+    Parameters
+    ----------
+    shape : of the turned volume.
+    slices : place, the grey picture (1, 1, rows, columns) before padding, the prompted objects' numbers (-1
+        GTVp) and their boxes in pixels of the picture.
+    """
+
+    ct: Volume
+    view: AxialView
+    shape: tuple[int, int, int]
+    slices: tuple[tuple[int, Any, tuple[int, ...], Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    at: Prompted
+    objects: npt.NDArray[np.int32]
+    scores: dict[int, list[float]]
+
+
+class PromptableComparator:
+    """A SAM-like model that is loaded."""
+
+    def __init__(self, model: Any, facts: ModelFacts, request: Request, scale: PictureScale) -> None:
+        self._model, self.facts, self._entry, self._scale = model, facts, request.entry, scale
+        self._device = resolve_device(request.device)
+        self._size = int(model.config.prompt_encoder_config.image_size)
+        self._padded = model.config.model_type in PADDED
+
+    def load(self, case: CaseInput) -> tuple[Volume, tuple[Volume, Volume]]:
+        """Read the CT."""
+        if case.prompts is None:
+            problem = "there is nothing to prompt the model with: the bundle gave no result for this case"
+            raise CaseError(problem, "see that bundle's row, or use prompts: truth")
+        return read_case(case.case).volume, case.prompts
+
+    def preprocess(self, loaded: tuple[Volume, tuple[Volume, Volume]]) -> Prompted:
+        """Pictures and boxes of every slice that holds a prompt."""
+        ct, prompts = loaded
+        view = AxialView.of(ct.grid)
+        hu = view.turn(ct.array)
+        objects = view.turn(prompt_objects(prompts))
+        margin = (self._entry.box_margin_mm / view.spacing[1], self._entry.box_margin_mm / view.spacing[2])
+        rows, columns = (self._fitted(n, hu.shape[1:]) for n in hu.shape[1:])
+        factor = np.array([columns / hu.shape[2], rows / hu.shape[1]] * 2, np.float32)
+        slices = []
+        for place in np.flatnonzero(objects.any(axis=(1, 2))):
+            boxes = slice_boxes(objects[place], margin)
+            picture = self._picture(hu[place], (rows, columns))
+            at = np.array(list(boxes.values()), np.float32) * factor
+            slices.append((int(place), picture, tuple(boxes), at))
+        return Prompted(ct, view, (hu.shape[0], hu.shape[1], hu.shape[2]), tuple(slices))
+
+    def infer(self, prepared: Prompted) -> _Found:
+        """One mask for each box; where masks overlap, the surer one."""
+        import torch
+
+        found = np.zeros(prepared.shape, np.int32)
+        scores: dict[int, list[float]] = {}
+        with torch.inference_mode():
+            for place, picture, numbers, boxes in prepared.slices:
+                output = self._model(
+                    pixel_values=self._padded_picture(picture).to(self._device),
+                    input_boxes=torch.from_numpy(boxes)[None].to(self._device),
+                    multimask_output=False,
+                )
+                logits = self._on_slice(output.pred_masks[0, :, 0].float(), prepared.shape[1:])
+                best, which = logits.max(dim=0)
+                chosen = np.array(numbers, np.int32)[which.cpu().numpy()]
+                found[place] = np.where(best.cpu().numpy() > 0, chosen, 0)
+                for number, score in zip(numbers, output.iou_scores[0, :, 0].tolist(), strict=True):
+                    scores.setdefault(number, []).append(float(np.clip(score, 0, 1)))
+        return _Found(prepared, found, scores)
+
+    def answer(self, inferred: _Found) -> Answer:
+        """Each prompted node with its mask; its confidence is the model's own estimate of its overlap."""
+        at = inferred.at
+        objects = np.ascontiguousarray(at.view.back(inferred.objects))
+        labels = np.zeros(objects.shape, np.uint8)
+        labels[objects < 0] = LABEL_VALUES[GTVP]
+        labels[objects > 0] = LABEL_VALUES[GTVN]
+        sure = {n: float(np.mean(s)) for n, s in inferred.scores.items() if n > 0 and np.isfinite(s).all()}
+        nodes = np.where(objects > 0, objects, 0).astype(np.uint16)
+        return Answer(at.ct.with_array(labels), at.ct.with_array(nodes), confidence=sure)
+
+    def _fitted(self, side: int, sides: tuple[int, ...]) -> int:
+        """A side of the slice in pixels of the model's picture, before padding."""
+        return max(1, int(side * self._size / max(sides) + 0.5)) if self._padded else self._size
+
+    def _picture(self, hu: npt.NDArray[Any], fitted: tuple[int, int]) -> Any:
+        from torch.nn import functional
+
+        whole = self._scale.grey(np.ascontiguousarray(hu)[None])
+        return functional.interpolate(whole, size=fitted, mode="bilinear", antialias=True)
+
+    def _padded_picture(self, grey: Any) -> Any:
+        from torch.nn import functional
+
+        rows, columns = grey.shape[2:]
+        return functional.pad(self._scale.normalised(grey), (0, self._size - columns, 0, self._size - rows))
+
+    def _on_slice(self, logits: Any, shape: tuple[int, ...]) -> Any:
+        """Mask logits (objects, h, w) of the model at the slice's own pixels."""
+        from torch.nn import functional
+
+        large = functional.interpolate(logits[None], size=(self._size, self._size), mode="bilinear")
+        rows, columns = (self._fitted(n, shape) for n in shape)
+        return functional.interpolate(large[..., :rows, :columns], size=tuple(shape), mode="bilinear")[0]
+
+
+def open_promptable(request: Request) -> PromptableComparator:
+    """The model of a folder.
+
+    Raises
+    ------
+    ModelError : it is none of the SAM family, or cannot be loaded.
+    """
+    folder, entry = hub.folder_of(request), request.entry
+    config = hub.read_json(folder, hub.CONFIG)
+    if not _is_promptable(config):
+        problem = f"a {config.get('model_type')} model takes no boxes"
+        raise ModelError(folder, problem, f"give one of {', '.join(FAMILY)}, or another kind")
+    found = hub.pretrained("AutoModelForMaskGeneration", request)
+    model, channels = found.model, channels_of(found.model.config.vision_config)
+    scale = PictureScale.from_config(entry.window_hu, found.preprocessor, channels)
+    facts = found.facts("promptable", [model], segments=True, said=(_SAID[entry.prompts],))
+    return PromptableComparator(model.to(resolve_device(request.device)), facts, request, scale)
+
+
+def prompt_objects(prompts: tuple[Volume, Volume]) -> npt.NDArray[np.int32]:
+    """What is prompted for: -1 the primary tumour, k the k-th node, 0 nothing."""
+    labels, nodes = prompts
+    objects = nodes.array.astype(np.int32)
+    objects[(labels.array == LABEL_VALUES[GTVP]) & (objects == 0)] = -1
+    return objects
+
+
+def slice_boxes(objects: npt.NDArray[np.int32], margin: tuple[float, float]) -> dict[int, Box]:
+    """The box around each object of a slice, (left, top, right, bottom) in pixels.
+
+    Pixel i reaches from i to i + 1. The margin (pixels along rows, columns) is cut off at the slice's edge.
+    """
+    boxes = {}
+    for number in np.unique(objects[objects != 0]).tolist():
+        rows, columns = np.nonzero(objects == number)
+        top, left = max(0.0, rows.min() - margin[0]), max(0.0, columns.min() - margin[1])
+        bottom = min(float(objects.shape[0]), rows.max() + 1 + margin[0])
+        right = min(float(objects.shape[1]), columns.max() + 1 + margin[1])
+        boxes[int(number)] = (float(left), float(top), float(right), float(bottom))
+    return boxes
+
+
+def _is_promptable(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type") in FAMILY
+
+
+ADAPTERS = (
+    Adapter(
+        "promptable", "promptable segmenter", open_promptable, from_hub=True, takes_config=_is_promptable
+    ),
+    Adapter("semantic", "semantic segmenter", open_semantic, from_hub=True, takes_config=_is_semantic),
+)
