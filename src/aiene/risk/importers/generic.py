@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -94,45 +95,15 @@ def template(headers: Sequence[str] = ()) -> str:
     headers : of the user's table.
     """
     known = {same_header(header).replace(" ", "_"): header for header in headers}
+    yours = "".join(f"\n#   {header}" for header in headers)
     lines = [
-        "# Which column of your table is which: fill in, and remove the # in front.",
-        "# Then: aiene risk import TABLE --from generic --map THIS_FILE -o OUT.csv",
-        "",
-        '# unit = "days"          # of all times: days, months or years; not guessed',
-        '# origin = "rt_start"    # start of follow-up: diagnosis, rt_start or rt_end',
-        '# origin_date = "RT start"     # if times are dates: header of the column with the start date',
-        '# date_format = "%d/%m/%Y"     # how such dates are written (default: 2026-11-30)',
-        '# sheet = "Sheet1"       # of a workbook',
-        "# keep = []              # further columns to copy",
+        _line(column, known.get(column.name))
+        for column in (*COLUMNS, *EXTRA_COLUMNS)
+        if column.name not in (*_AI, "time_origin")
     ]
-    if headers:
-        lines += ["", "# Your table has:", *(f"#   {header}" for header in headers)]
-    lines += ["", "[columns]"]
-    for column in (*COLUMNS, *EXTRA_COLUMNS):
-        if column.name not in (*_AI, "time_origin"):
-            lines.append(_line(column, known.get(column.name)))
-    lines += [
-        "",
-        "# the same for every patient",
-        "[constants]",
-        '# site = "oropharynx"',
-        '# edition_t = "7"',
-        '# edition_n = "7"',
-        "",
-        "# units of single columns that differ from the one above (sizes: cm or mm)",
-        "[units]",
-        '# largest_node_cm = "mm"',
-        "",
-        "# what your codes mean;  means missing",
-        "# [values.os_event]",
-        "# 1 = 0      # 1 in your table is censored",
-        "# 2 = 1      # 2 in your table is dead",
-        "# [values.hpv]",
-        '# "p16 pos" = "positive"',
-        '# "unclear" = ""',
-        "",
-    ]
-    return "\n".join(lines)
+    text = (resources.files("aiene.risk.importers") / "mapping_template.toml").read_text(encoding="utf-8")
+    text = text.replace("@headers\n", f"\n# Your table has:{yours}\n" if headers else "")
+    return text.replace("@columns", "\n".join(lines))
 
 
 def _line(column: Column, header: str | None) -> str:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
+from aiene.report.document import Column, Figure, Item, Kind, Table
+from aiene.report.formatting import plain, plain_rows
 from aiene.risk.analyse.centres import Scale, pooled
+from aiene.risk.analyse.charts.models import draw_centres, draw_decision, draw_smooth_calibration
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.records import AnalysisSettings, ends, interval_cells, resampling
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, ends, interval_cells, resampling
 from aiene.stats.bootstrap import bootstrap
 from aiene.stats.calibration import Calibration, calibration
 from aiene.stats.clinical_utility import DecisionCurve, decision_curve
@@ -220,3 +224,211 @@ def _of_centre(found: Found, predictor: Predictor, name: str) -> dict[str, Any]:
         shown = key != "c" or settings.bootstraps
         row |= interval_cells(key, value) if shown else {key: value.value}
     return row
+
+
+# Tables and figures
+
+_MODEL = Column("model", "Model")
+_YEAR = Column("year", "Years", "number")
+
+
+def discrimination_table(found: Found) -> Table:
+    """C of each model, and its difference to the first."""
+    settings = found.settings
+    resampled = (
+        f"{settings.confidence:.0%} percentile intervals, {settings.bootstraps} resamples of patients."
+    )
+    columns = (
+        _MODEL,
+        Column("kind", "Kind"),
+        Column("c", "C (interval)", "number3", "lower", "upper"),
+        Column("delta", "Difference to the first (interval)", "number3", "delta_lower", "delta_upper"),
+        Column("p", "p", "p"),
+    )
+    note = (
+        "From the ranks of the groups or the linear predictor, nothing refitted; ties 0.5; deaths before the "
+        "event are censored. "
+        f"{resampled if settings.bootstraps else 'Without resamples there are no intervals.'} Uno's C is "
+        "weighted for censoring, up to the last horizon."
+    )
+    return Table("discrimination", "Concordance", columns, plain_rows(found.discrimination), note)
+
+
+def calibration_items(found: Found) -> tuple[Item, ...]:
+    """The figure of smooth curves, and the table; nothing for a scheme."""
+    if not found.calibration:
+        return ()
+    columns = (
+        _MODEL,
+        _YEAR,
+        Column("predicted", "Mean predicted", "percent"),
+        Column("observed", "Observed", "percent"),
+        Column("oe", "Observed/expected (interval)", "number", "oe_lower", "oe_upper"),
+        Column("large", "In the large (interval)", "number", "large_lower", "large_upper"),
+        Column("slope", "Slope (interval)", "number", "slope_lower", "slope_upper"),
+        Column("ici", "ICI (interval)", "number3", "ici_lower", "ici_upper"),
+        Column("e90", "E90", "number3"),
+    )
+    note = (
+        "Perfect: observed/expected 1, in the large (log ratio of cumulative hazards) 0, slope 1. A slope "
+        "under 1: predictions are too extreme for these patients. Observed risk by Kaplan-Meier, with death "
+        "competing by Aalen-Johansen. ICI: mean distance of prediction and smooth curve; its interval from "
+        f"{min(found.settings.bootstraps, 100)} resamples."
+    )
+    table = Table("calibration", "Calibration", columns, plain_rows(found.calibration), note)
+    return _calibration_figure(found), table
+
+
+def _calibration_figure(found: Found) -> Figure:
+    panels: list[dict[str, Any]] = []
+    data: dict[str, list[Any]] = {k: [] for k in ("model", "year", "predicted", "observed")}
+    for year in sorted({year for _, year in found.smooth}):
+        models: list[dict[str, Any]] = []
+        top = 0.05
+        for (label, at), result in found.smooth.items():
+            if at != year:
+                continue
+            predicted, observed = result.curve
+            within = np.unique(np.linspace(0, predicted.size - 1, 200).astype(int))
+            seen = [
+                r.observed for r in result.rows if np.isfinite(r.observed)
+            ]  # some are not followed so far
+            top = max(top, float(np.quantile(predicted, 0.99)), *seen)
+            keys = {"predicted": "predicted", "observed": "observed", "low": "lower", "high": "upper"}
+            groups = {key: plain([getattr(r, name) for r in result.rows]) for key, name in keys.items()}
+            curve = plain(predicted[within]), plain(observed[within])
+            models.append({"label": label, "predicted": predicted, "curve": curve, "groups": groups})
+            for key, column in zip(data, ([label] * within.size, [year] * within.size, *curve), strict=True):
+                data[key] += column
+        top = min(1.0, 1.1 * top)
+        for model in models:
+            own = model.pop("predicted")
+            shares, edges = np.histogram(own, bins=40, range=(0, top))
+            model["spread"] = (plain(edges), plain(shares / own.size))
+        panels.append({"title": f"{year:g} years", "models": models, "top": top})
+    legend = (
+        f"Observed against predicted risk, nothing refitted; n = {found.outcome.n}. Lines: smooth "
+        "(restricted cubic spline of the prediction); points: groups of rising prediction with "
+        f"{found.settings.confidence:.0%} intervals."
+    )
+    draw = partial(draw_smooth_calibration, {"panels": panels})
+    return Figure("calibration", "Calibration", legend, draw, data, wide=len(panels) > 1)
+
+
+def brier_table(found: Found) -> Table:
+    """Brier score and the index of prediction accuracy."""
+    columns = (
+        _MODEL,
+        _YEAR,
+        Column("brier", "Brier score (interval)", "number3", "brier_lower", "brier_upper"),
+        Column("null", "without any model", "number3"),
+        Column("ipa", "IPA (interval)", "percent", "ipa_lower", "ipa_upper"),
+    )
+    note = (
+        "Weighted for censoring; smaller is better. IPA: index of prediction accuracy, 1 - Brier / Brier of "
+        "these patients' own curve for everybody; under 0 the model is worse than that."
+    )
+    return Table("brier", "Accuracy of the absolute risks", columns, plain_rows(found.brier), note)
+
+
+def decision_items(found: Found) -> tuple[Figure, ...]:
+    """Net benefit of each model against acting on all and on none; nothing for a scheme."""
+    curve, settings = found.decision, found.settings
+    if curve is None:
+        return ()
+    models = {label: plain(c.net_benefit) for label, c in curve.curves.items()}
+    useful = [k for k in range(len(THRESHOLDS)) if any(abs(v[k] or 0) > 1e-3 for v in models.values())]
+    end = max(useful, default=len(THRESHOLDS) - 1) + 1
+    lines: list[dict[str, Any]] = []
+    for number, (label, values) in enumerate(models.items()):
+        line: dict[str, Any] = {"label": label, "look": number, "value": values[:end]}
+        if number == len(models) - 1 and settings.bootstraps:
+            own = curve.curves[label]
+            line |= {"low": plain(own.lower)[:end], "high": plain(own.upper)[:end]}
+        lines.append(line)
+    everybody = plain(curve.treat_all)
+    lines.append({"label": "Treat all", "look": 4, "value": everybody[:end]})
+    lines.append({"label": "Treat none", "look": 3, "value": [0.0] * end})
+    high = max([0.02, *(v for values in models.values() for v in values[:end] if v is not None)])
+    data: dict[str, list[Any]] = {"model": [], "threshold": [], "benefit": []}
+    for label, values in [*models.items(), ("Treat all", everybody)]:
+        data["model"] += [label] * len(THRESHOLDS)
+        data["threshold"] += list(THRESHOLDS)
+        data["benefit"] += values
+    shaded = f" Shaded: {settings.confidence:.0%} interval of the last model." if settings.bootstraps else ""
+    legend = (
+        f"Net benefit of acting on the {settings.decision_years:g}-year risk, against acting on all and on "
+        f"none; n = {found.outcome.n}; nothing refitted.{shaded}"
+    )
+    content = {
+        "threshold": list(THRESHOLDS)[:end],
+        "lines": lines,
+        "y_low": -0.15 * high,
+        "y_high": 1.12 * high,
+        "x_label": f"Threshold risk at {settings.decision_years:g} years",
+    }
+    return (Figure("decision", "Decision curve", legend, partial(draw_decision, content), data),)
+
+
+_CENTRE_MEASURES = (
+    {"key": "c", "title": "C", "ideal": None, "log": False},
+    {"key": "oe", "title": "Observed/expected", "ideal": 1.0, "log": True},
+    {"key": "slope", "title": "Slope", "ideal": 1.0, "log": False},
+)
+
+
+def centre_items(found: Found) -> tuple[Item, ...]:
+    """A figure and a table of the centres with the pooled values; nothing with one centre."""
+    if not found.centres:
+        return ()
+    last = found.centres[-1]["model"]
+    rows = [r for r in found.centres if r["model"] == last]
+    measures = [m for m in _CENTRE_MEASURES if any(r.get(str(m["key"])) is not None for r in rows)]
+    shown = [
+        {
+            "label": r["centre"] + (f" (n = {r['n']}, events = {r['events']})" if "n" in r else ""),
+            "pooled": "n" not in r,
+            **{str(m["key"]): _triple(r, str(m["key"])) for m in measures},
+        }
+        for r in rows
+    ]
+    legend = (
+        f"{last}, centre by centre and pooled by random effects (restricted maximum likelihood, Knapp and "
+        f"Hartung's {found.settings.confidence:.0%} interval)."
+    )
+    data = {"centre": [r["label"] for r in shown]} | {
+        f"{m['key']}_{part}": [r[str(m["key"])][place] for r in shown]
+        for m in measures
+        for place, part in enumerate(("value", "lower", "upper"))
+    }
+    columns: list[Column] = [_MODEL, Column("centre", "Centre"), *COUNTS, _YEAR]
+    kinds: dict[tuple[str, str], Kind] = {
+        ("c", "C"): "number3",
+        ("oe", "O/E"): "number",
+        ("slope", "Slope"): "number",
+    }
+    for (key, title), kind in kinds.items():
+        columns.append(Column(key, f"{title} (interval)", kind, f"{key}_lower", f"{key}_upper"))
+        columns.append(Column(f"{key}_i2", f"I² of {title}", "percent"))
+    columns.append(Column("reason", "Remark"))
+    note = (
+        "O/E and slope at the last horizon that the centre's follow-up reaches. C is pooled as a logit, O/E "
+        "as a logarithm. I²: share of the variance between centres that is not due to chance. The range in "
+        "which a further centre is expected is in the CSV (next_lower, next_upper)."
+    )
+    table = Table("centres", "Centres", tuple(columns), plain_rows(found.centres), note)
+    if not measures:
+        return (table,)
+    content = {"rows": shown, "measures": measures}
+    return Figure("centres", "Centres", legend, partial(draw_centres, content), data, wide=True), table
+
+
+def _triple(row: dict[str, Any], key: str) -> tuple[Any, ...]:
+    return tuple(plain(row.get(k)) for k in (key, f"{key}_lower", f"{key}_upper"))
+
+
+def left_out_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """How many patients could not be judged, by reason."""
+    columns = (Column("reason", "Reason"), Column("n", "Patients", "count"))
+    note = "They are listed in excluded.csv."
+    return Table("left_out", "Patients who were not included", columns, plain_rows(rows), note)

@@ -34,14 +34,16 @@ from aiene.risk.analyse.records import (
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.analyse.text import head_of
 from aiene.risk.schemes.scheme import Scheme
-from aiene.risk.validate.measures import Found, Predictor, measured
-from aiene.risk.validate.tables import (
+from aiene.risk.validate.measures import (
+    Found,
+    Predictor,
     brier_table,
     calibration_items,
     centre_items,
     decision_items,
     discrimination_table,
     left_out_table,
+    measured,
 )
 from aiene.stats.concordance import harrell_c
 from aiene.stats.records import NotEstimableError
