@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -178,14 +179,12 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
         "Groome's criteria at {decide:g} years, by Kaplan-Meier; smaller is better, except for explained "
         "variation. Consistency is over the old groups' patients by class of the count.",
     ),
-    "decision": ("", (), ""),
-    "calibration_groups": ("", (), ""),
 }
 
 
 def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings) -> Part:
     """Tables of all comparisons of an endpoint, and figures of the main one in all patients."""
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)  # of the figures too, which have no table
     for added in found:
         for name, own in added.rows.items():
             rows[name] += own
@@ -197,7 +196,7 @@ def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings
     }
     tables: list[Item] = []
     for name, (title, columns, note) in _TABLES.items():
-        if columns and rows[name]:
+        if rows[name]:
             heading, told = f"{LABELS[endpoint]}: {title.format(**words)}", note.format(**words)
             tables.append(
                 Table(f"{name}_{endpoint}", heading, (*_HEAD, *columns), plain_rows(rows[name]), told)

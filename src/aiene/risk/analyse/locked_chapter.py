@@ -19,10 +19,10 @@ from aiene.report.write import filled
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.charts.forest import draw_nomogram
-from aiene.risk.analyse.cohort import EVENTS, LABELS, Cohort, outcome_of
+from aiene.risk.analyse.cohort import EVENTS, LABELS, Cohort
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
 from aiene.risk.analyse.records import COUNTS, FACTOR, AnalysisSettings, Endpoint, Part, Skipped, fields_of
-from aiene.risk.analyse.regression import MARKER, Sample, cox, make_sample
+from aiene.risk.analyse.regression import MARKER, Sample, cox, sample_of_all
 from aiene.risk.schemes.scheme import Scheme
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import required_sample
@@ -164,8 +164,7 @@ def locked_chapter(
     items: list[Item] = []
     skipped: list[Skipped] = []
     for endpoint in endpoints:
-        outcome, _ = outcome_of(cohort.table, endpoint)
-        sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+        sample = sample_of_all(cohort, endpoint, settings)
         for with_marker in (False, True):
             try:
                 model = lock(

@@ -119,7 +119,7 @@ class AnalysisSettings:
     def __post_init__(self) -> None:
         for holds, sentence in (
             (
-                self.bootstraps == 0 or self.bootstraps >= 2,
+                self.bootstraps >= 2 or not self.bootstraps,
                 "the number of bootstraps must be 0, or 2 or more.",
             ),
             (0.5 <= self.confidence < 1, "the confidence level must lie between 0.5 and 1."),

@@ -20,9 +20,9 @@ from aiene.report.document import Column, Figure, Table, Text
 from aiene.report.formatting import NOTHING, interval_text, p_text, plain, plain_rows
 from aiene.risk.analyse.charts.curves import draw_residuals
 from aiene.risk.analyse.charts.forest import draw_forest
-from aiene.risk.analyse.cohort import Outcome, check_events, numeric, small
+from aiene.risk.analyse.cohort import Cohort, Outcome, check_events, numeric, outcome_of, small
 from aiene.risk.analyse.design import Design, Term, estimable, make_design, varying
-from aiene.risk.analyse.records import COUNTS, FACTOR, TEST, AnalysisSettings, Part, Skipped, effect
+from aiene.risk.analyse.records import COUNTS, FACTOR, TEST, AnalysisSettings, Endpoint, Part, Skipped, effect
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import Engine
 from aiene.stats.cox import cox as _cox
@@ -163,6 +163,12 @@ def make_sample(
     own = table.iloc[outcome.rows].reset_index(drop=True)
     names = [c for c in covariates if c != "hpv" or name == "all"]
     return Sample(name, label, outcome, own, make_design(own, names))
+
+
+def sample_of_all(cohort: Cohort, endpoint: Endpoint, settings: AnalysisSettings) -> Sample:
+    """All patients that have an endpoint."""
+    outcome, _ = outcome_of(cohort.table, endpoint)
+    return make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
 
 
 def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:

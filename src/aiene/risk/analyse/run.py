@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aiene.parallel import Job, OnProgress, run_jobs
 from aiene.report.document import Figure, Item, Section
 from aiene.results.atomic import make_folder
@@ -54,7 +52,15 @@ from aiene.risk.analyse.records import (
     fields_of,
     parse_endpoints,
 )
-from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
+from aiene.risk.analyse.regression import (
+    Sample,
+    cox_part,
+    fine_gray_part,
+    guarded,
+    hazards_part,
+    make_sample,
+    sample_of_all,
+)
 from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also, imputed_part
 from aiene.risk.analyse.sensitivity.subgroups import centre_part, subgroups_part
 from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
@@ -96,8 +102,11 @@ def endpoint_chapters(
     outcomes = [
         outcome_of(cohort.table.iloc[p.rows].reset_index(drop=True), endpoint)[0] for p in populations
     ]
-    samples = [_sample(cohort, p, o, settings) for p, o in zip(populations, outcomes, strict=True)]
-    samples = [s for s in samples if s.outcome.n]
+    samples = [
+        make_sample(p.name, p.label, cohort.table.iloc[p.rows].reset_index(drop=True), o, settings.covariates)
+        for p, o in zip(populations, outcomes, strict=True)
+        if o.n
+    ]
     whole = _stratum(cohort, populations[0], outcomes[0], groupings.main)
     chapters = {
         ("curves", "curves and tests"): _curve_jobs(cohort, populations, outcomes, groupings, settings),
@@ -128,11 +137,6 @@ def _sensitivity_jobs(samples: Sequence[Sample], whole: Stratum, settings: Analy
         what = f"{label} by {whole.grouping.title}, hazards not proportional"
         jobs.append(_job(what, groups_part, (whole, settings), 2))
     return jobs
-
-
-def _sample(cohort: Cohort, population: Population, outcome: Outcome, settings: AnalysisSettings) -> Sample:
-    own = cohort.table.iloc[population.rows].reset_index(drop=True)
-    return make_sample(population.name, population.label, own, outcome, settings.covariates)
 
 
 def _job(what: str, function: Callable[..., Any], arguments: tuple[Any, ...], weight: float) -> Job:
@@ -224,12 +228,10 @@ def interaction_chapter(
     cohort: Cohort, groupings: Groupings, endpoints: Sequence[Endpoint], settings: AnalysisSettings
 ) -> Section:
     """The test of interaction with HPV, all endpoints in one table."""
-    every = Population("all", "All patients", np.arange(len(cohort.table)))
     rows = []
     for endpoint in endpoints:
-        outcome, _ = outcome_of(cohort.table, endpoint)
-        if outcome.n:
-            sample = _sample(cohort, every, outcome, settings)
+        sample = sample_of_all(cohort, endpoint, settings)
+        if sample.outcome.n:
             rows += interaction_row(sample, settings, _cutoffs(groupings))
     return Section("interaction", "Does the effect differ by HPV?", (interaction_table(rows),))
 

@@ -12,11 +12,11 @@ import pandas as pd
 from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_heat
-from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, outcome_of, words
+from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, words
 from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.grouping import Groupings
 from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Endpoint, Part, Skipped, effect, fields_of
-from aiene.risk.analyse.regression import MARKER, cox, make_sample
+from aiene.risk.analyse.regression import MARKER, cox, sample_of_all
 from aiene.stats.concordance import harrell_c
 from aiene.stats.count_covariate import (
     count_chances,
@@ -174,7 +174,8 @@ def _model(
     settings: AnalysisSettings,
 ) -> dict[str, Any]:
     """The count alone, and adjusted for the covariates on those who have them all."""
-    outcome, _ = outcome_of(cohort.table, endpoint)
+    sample = sample_of_all(cohort, endpoint, settings)
+    outcome = sample.outcome
     keep = known[outcome.rows]
     own, count = outcome.take(keep), counts[outcome.rows][keep].astype(float)
     row: dict[str, Any] = {"endpoint": LABELS[endpoint], "threshold": threshold, "n": own.n}
@@ -183,7 +184,6 @@ def _model(
         alone = pd.DataFrame({MARKER: count})
         row |= effect(cox(own.time, own.event, alone, confidence=settings.confidence).rows[0])
         row["c"] = harrell_c(own.time, own.event, count).c
-        sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
         complete, design, _ = sample.complete()
         rows = outcome.rows[sample.design.complete]
         inside = known[rows]
@@ -233,10 +233,9 @@ def _corrected(
     settings: AnalysisSettings,
 ) -> list[dict[str, Any]]:
     """Adjusted hazard ratio per node of the count as it is, and corrected for its error in three ways."""
-    outcome, _ = outcome_of(cohort.table, endpoint)
-    sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+    sample = sample_of_all(cohort, endpoint, settings)
     complete, design, count = sample.complete()
-    rows = outcome.rows[sample.design.complete]
+    rows = sample.outcome.rows[sample.design.complete]
     inside = known[rows]
     own, seen = complete.take(inside), count[inside]
     nodes = [chances[row] for row in rows[inside]]

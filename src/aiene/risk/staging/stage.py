@@ -97,6 +97,8 @@ StageRule = Callable[[str | None, str | None, str | None], Decision]
 """A stage from T, N and M."""
 
 POSITIVE, NEGATIVE, ASSUMED = "p16_positive", "p16_negative", "p16_assumed_negative"
+CHAPTERS = {POSITIVE: (POSITIVE,), NEGATIVE: (NEGATIVE, ASSUMED)}
+"""Chapters of edition 8, and the values of `ajcc8_chapter` whose patients are staged by each."""
 NO_SURGERY = "no pathological T, N or number of positive nodes"
 
 

@@ -188,7 +188,9 @@ def typed(texts: pd.Series, column: Column, findings: Findings) -> pd.Series:
         _tell_bad(texts, bad, column, findings)
     if column.kind == "event":
         _note_words(texts[~bad], column, findings)
-    out = _as_dtype(values, column)
+    if column.kind == "float":
+        return _within(values.astype("float64"), column, findings)
+    out = pd.Series(values.to_numpy(), index=values.index, dtype=column.dtype)
     return _within(out, column, findings)
 
 
@@ -198,12 +200,6 @@ def _finite(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
         problem = f"{column.name} is infinite in {rows_of(endless)}"
         findings.bad_values(problem, "give a number", column.name)
     return values.mask(endless)
-
-
-def _as_dtype(values: pd.Series, column: Column) -> pd.Series:
-    if column.kind == "float":
-        return values.astype("float64")
-    return pd.Series(values.to_numpy(), index=values.index, dtype=column.dtype)
 
 
 def _within(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
