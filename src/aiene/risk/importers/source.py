@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.table.columns import DAYS_PER_YEAR
-from aiene.risk.table.values import Findings, listed, number, rows_of, understood
+from aiene.risk.table.values import Findings, listed, number, quoted, rows_of, understood
 
 PER_YEAR: dict[str, float] = {"days": DAYS_PER_YEAR, "months": 12.0, "years": 1.0}
 """How many of a unit make a year."""
@@ -160,8 +160,7 @@ class Source:
         what: str = "",
     ) -> None:
         """Tell of values that cannot be right, with their rows; see `Findings.bad_values`."""
-        seen = listed([f'"{word}"' for word in pd.unique(texts[bad])])
-        problem = f"{self.find(*headers)} holds {seen} in {rows_of(bad)}{what}"
+        problem = f"{self.find(*headers)} holds {quoted(texts[bad])} in {rows_of(bad)}{what}"
         self.findings.bad_values(problem, remedy, column)
 
     def constant(self, word: str) -> pd.Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import nbinom
 
 from aiene.errors import UsageError
 from aiene.risk.simulate.cohort import DISPERSION, MEAN_ENE, count_pmf
@@ -104,8 +105,6 @@ def _draw(outcome: Endpoint, rows: np.ndarray, mean: float, ratio: float, unifor
 
 def _prior(mean: float) -> np.ndarray:
     """Negative binomial probabilities of 0 to `_MOST`."""
-    from scipy.stats import nbinom
-
     if mean == 0:
         return np.asarray(np.arange(_MOST + 1) == 0, dtype=float)
     made = nbinom.pmf(np.arange(_MOST + 1), DISPERSION, DISPERSION / (DISPERSION + mean))
