@@ -3,26 +3,35 @@
 # make test   the same with every test, before a change is handed on
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests are strictly typed too; but numpy, pandas and torch give Any in every second line of a test, so that is allowed
-# there, and a number is compared with `pytest.approx`.
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# A file stays in one process, for what its tests share; `tests/conftest.py` says which files come first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test lint clean
+.PHONY: demo check test lint style types fast every clean
 
 demo: .venv/.installed
 	$(BIN)/aiene demo
 
-check: .venv/.installed-for-tests lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+check: style
+	$(MAKE) --jobs 2 types fast
 
-test: .venv/.installed-for-tests lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: style
+	$(MAKE) --jobs 2 types every
 
-lint: .venv/.installed-for-tests
+lint: style types
+
+style: .venv/.installed-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy --cache-dir .mypy_cache/tests --explicit-package-bases --allow-untyped-calls --no-warn-return-any --no-warn-unused-ignores --no-strict-equality tests
+
+types: .venv/.installed-for-tests
+	$(BIN)/mypy src tools tests
+
+fast: .venv/.installed-for-tests
+	$(PYTEST) -m "not slow"
+
+every: .venv/.installed-for-tests
+	$(PYTEST)
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("aiene needs Python 3.11 to 3.13: make PYTHON=python3.11") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'

@@ -8,14 +8,30 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from aiene.device import keep_freed_memory
+
+# Under xdist each core has a test process of its own: threads of torch, OpenBLAS and SimpleITK would wait
+# for each other. Said before any is loaded, and to all processes that a test starts; no result depends on it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "ITK_GLOBAL_DEFAULT_NUMBER_OF"):
+        os.environ.setdefault(f"{_name}_THREADS", "1")
+
+keep_freed_memory()  # as the program's own workers do: else the pages of each large array are taken anew
+
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_SHARED_DATA = "the shared data is absent"
-SLOW_SECONDS = 5.0  # what takes longer belongs out of `make check`, by `@pytest.mark.slow`
+SLOW_SECONDS = 3.0  # what takes longer belongs out of `make check`, by `@pytest.mark.slow`
 
 # hypothesis lets an example fail that takes 200 ms: that would be a test of the machine
 # the same examples each time: a change is judged by what it changes. AIENE_EXPLORE=1 draws new ones.
 hypothesis.settings.register_profile("aiene", deadline=None, derandomize="AIENE_EXPLORE" not in os.environ)
 hypothesis.settings.load_profile("aiene")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: else one process would be left with a long one at the end."""
+    slow = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: (item.path not in slow, "training" not in item.path.parts))
 
 
 def shared_folder() -> Path:

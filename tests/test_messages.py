@@ -254,3 +254,38 @@ def test_no_sentence_is_put_together_outside_said(module: str) -> None:
     words_are_messages = not any(f"{module}.".startswith(f"{own}.") for own in OUR_OWN_WORDS)
     found = _Reader(tree, words_are_messages=words_are_messages).found
     assert not found, "\n".join(["", *found])
+
+
+BAD = (
+    'raise InputError(path, f"its field {name} is bad", "mend it")',
+    'raise InputError(path, header["comment"], "mend it")',
+    'raise InputError(path, "it is bad", str(error))',
+    "raise UsageError(str(path))",
+    'raise CaseError(problem="it is bad: " + words, remedy="mend it")',
+    'warnings.append(f"the file {path.name} was left out")',
+    'notes = ["{} is not here".format(name)]',
+    'notes = ["%s is not here" % name]',
+    'told = said(f"{path.name} is bad")',
+    'told = said("{} is bad", ours(path.name))',
+    'told = said("{} is bad", ours(case_id))',
+    'problem = words\nraise CaseError(problem, "mend it")',
+    "problem, remedy = found()\nraise CaseError(problem, remedy)",
+    'try:\n    pass\nexcept OSError as error:\n    raise CaseError(said("{}", error.strerror), "a")',
+    "try:\n    pass\nexcept OSError as error:\n    notes.append(str(error))",
+)
+GOOD = (
+    'raise InputError(path, "it is bad", "mend it")',
+    'raise InputError(path, said("it is {}", words), _REMEDY)',
+    'raise ValueError(f"an array of shape {shape} on a grid of {size}")',
+    'problem = "bad" if here else said("{} is bad", file_name(path))\nraise CaseError(problem, "mend it")',
+    'what, why = ("a", "b") if here else ("c", said("d"))\nraise CaseError(what, why)',
+    'try:\n    pass\nexcept OSError as error:\n    raise CaseError(said("{}", os_reason(error)), "a")',
+    'name = f"{stem}.nii.gz"',
+)
+
+
+@pytest.mark.parametrize(("code", "is_bad"), [*((c, True) for c in BAD), *((c, False) for c in GOOD)])
+def test_the_rule_tells_sentences_from_text_that_was_put_together(code: str, is_bad: bool) -> None:
+    lines = "\n".join(f"    {line}" for line in code.splitlines())
+    found = _Reader(ast.parse(f"def work(words, name):\n{lines}\n"), words_are_messages=True).found
+    assert bool(found) == is_bad, found

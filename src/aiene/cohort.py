@@ -22,12 +22,13 @@ from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name
 from aiene.hashing import digest, joined_sha256
 from aiene.ingest.case import AffineRule, Case, Refusal
 from aiene.ingest.find import find_cases
-from aiene.ingest.fingerprint import content_sha256, glance, seal
+from aiene.ingest.fingerprint import content_sha256, glance
 from aiene.ingest.formats import InputFormat
 from aiene.ingest.identity import Timepoint, parse_id_rule
 from aiene.ingest.masks import own_mask_files
 from aiene.models.bundle import Bundle, OperatingPoint, find_bundle, verify_bundle
 from aiene.nodes.node import CountingRule
+from aiene.object_store import AtHand
 from aiene.pipeline import OnProgress, Settings, by_case, infer_case, settings_for
 from aiene.provenance import bundle_facts, environment, settings_record
 from aiene.results.atomic import concerns_one_file
@@ -140,6 +141,7 @@ class _Run:
     shown: Plain
     check_content: bool
     parquet: bool
+    supply: AtHand
 
 
 def run_cohort(
@@ -163,7 +165,7 @@ def run_cohort(
     check_content: bool = False,
     scheduler: str | None = None,
     key: Key | None = None,
-    input_url: str | None = None,
+    supply: AtHand = AtHand(),  # noqa: B008 (it holds nothing)
     parquet: bool = False,
     on_case: Callable[[Progress], None] = lambda _: None,
     on_search: Callable[[int, int], None] = lambda _done, _total: None,
@@ -191,7 +193,7 @@ def run_cohort(
     key : where given, pseudonyms under this key stand in place of case ids, names of files and folders and
         DICOM UIDs in everything that is written, logged, raised or returned, and cases are worked on in the
         order of their pseudonyms. The hash of each input's content stays.
-    input_url : what the record calls the input, where `source` is a copy of it that will not stay.
+    supply : brings the files of each case to `source`, where the input lies in an object store.
     parquet : write the tables as Parquet too, at the end.
     on_case, on_search : told of every case when it is done; how many of how many files were looked at.
     progress : True shows a bar (tqdm); a function `(done, total, words)` is told of each case.
@@ -246,7 +248,7 @@ def run_cohort(
         cases, left_aside = shown.cases(found), shown.texts(told_aside)
         record = shown.settings(
             settings_record(
-                input_url or str(source.resolve()),
+                supply.url or str(source.resolve()),
                 settings,
                 chosen,
                 bundle,
@@ -257,7 +259,7 @@ def run_cohort(
         mine = [case for place, case in enumerate(cases) if place % chosen.num_parts == chosen.part_id]
         names = [shown.name(case.case_id) for case in mine]
         store.open(record, overwrite=overwrite, case_ids=names, part=chosen.part)
-        run = _Run(store, bundle, settings, digest(record), shown, check_content, parquet)
+        run = _Run(store, bundle, settings, digest(record), shown, check_content, parquet, supply)
         crew_size = cases_at_once(jobs)
         document: dict[str, Any] = {
             "format": 1,
@@ -432,7 +434,7 @@ class _Progressing:
         order = case_worker.order_of(run.bundle, run.settings, device, own_masks=own_masks)
         if jobs > 1 and resolve_device(device).type == "cpu":
             with CaseWorkers(run.bundle, order, jobs, room=run.store.room) as crew:
-                for case, get_made in crew.each(open_cases):
+                for case, get_made in crew.each(run.supply.each(open_cases)):
                     self._attempt(case, partial(self._taken, get_made))
             return
         loaded = load(run.bundle, order)
@@ -456,7 +458,7 @@ class _Progressing:
             room=run.store.room,
             registration=run.settings.registration,
         ) as preparers:
-            for case, get_preprocessed in preparers.prepared(open_cases, preparation):
+            for case, get_preprocessed in preparers.prepared(run.supply.each(open_cases), preparation):
                 self._attempt(case, partial(infer, get_preprocessed))
 
     def _work_there(
@@ -467,7 +469,7 @@ class _Progressing:
         with cluster.connected(scheduler, jobs) as client:
             workers = case_worker.ClusterWork(client, run.bundle, order)
             self._book.tell(workers=workers.check(open_cases), dashboard=client.dashboard_link)
-            for case, get_made in workers.each(open_cases):
+            for case, get_made in workers.each(run.supply.each(open_cases)):
                 self._attempt(case, partial(self._taken, get_made))
 
     def _taken(self, get_made: Callable[[], Made]) -> tuple[CaseResult, CaseFiles]:
@@ -505,14 +507,15 @@ class _Progressing:
     ) -> None:
         """Infer one case; a failure becomes a row."""
         result, arrays = attempt(
-            work,
-            lambda error: (_failure(case, error.told), None),
+            partial(self._run.supply.checked, case, work),
+            lambda error: (_failed(case, error.told), None),
             log=log,
             what=f"case {len(self._results) + 1} of the run",
             shown=self._shown.error,
         )
         identity, mark = self._marks[case.case_id]
         self._keep(replace(result, identity=identity, seal=mark), arrays)
+        self._run.supply.release(case)
 
     def _keep(self, true_result: CaseResult, arrays: CaseArrays | CaseFiles | None) -> None:
         """Write a result; a case that cannot be written is a row too, unless nothing can be any more."""
@@ -528,11 +531,13 @@ class _Progressing:
             return
         except OutputError as error:
             if concerns_one_file(error):
-                self._tell(_unwritten(result, error), reused=False, unwritten=True)
+                problem, remedy = ours(error.problem), ours(error.remedy)
+                reason = said("its results cannot be written: {}; {}.", problem, remedy)
+                self._tell(_failed(result, reason), reused=False, unwritten=True)
                 return
             left = len(self._cases) - len(self._results)
-            problem = said("{}, and {} of {} cases are not done", ours(error.problem), left, len(self._cases))
-            raise OutputError(error.path, problem, error.remedy) from error
+            told = said("{}, and {} of {} cases are not done", ours(error.problem), left, len(self._cases))
+            raise OutputError(error.path, told, error.remedy) from error
         self._tell(result, reused=False)
 
     def _tell(self, result: CaseResult, *, reused: bool, unwritten: bool = False) -> None:
@@ -542,35 +547,23 @@ class _Progressing:
 
     def _marks_of(self, case: Case) -> tuple[str, str]:
         """Identity and seal of a case, taken before its files are read."""
-        own = self._own_masks(case)
+        own = own_mask_files(case, self._run.settings.masks)
         identity = digest([self._run.shared_identity, glance(case.files), glance(own)])
-        return self._shown.identity(identity), self._shown.identity(digest([seal(case.files), seal(own)]))
+        seals = [self._run.supply.seal(files) for files in (case.files, own)]
+        return self._shown.identity(identity), self._shown.identity(digest(seals))
 
     def _same_content(self, case: Case, before: CaseResult) -> bool:
         """Whether the files hold what an earlier result was made from, byte for byte."""
+        files = case.files, own_mask_files(case, self._run.settings.masks)
         try:
-            now = joined_sha256(content_sha256(case.files), content_sha256(self._own_masks(case)))
+            now = self._run.supply.briefly(case, lambda: joined_sha256(*map(content_sha256, files)))
         except AieneError:
             return False  # reading it again tells what is wrong with it
         return now == before.facts.get("content_sha256")
 
-    def _own_masks(self, case: Case) -> tuple[Path, ...]:
-        return own_mask_files(case, self._run.settings.masks)
 
-
-def _failure(case: Case, reason: str) -> CaseResult:
+def _failed(case: Case | CaseResult, reason: str) -> CaseResult:
     return CaseResult(case.case_id, "failed", reason, warnings=case.warnings, notes=case.notes)
-
-
-def _unwritten(result: CaseResult, error: OutputError) -> CaseResult:
-    """The row of a case whose folder cannot be written."""
-    return _failed(
-        result, said("its results cannot be written: {}; {}.", ours(error.problem), ours(error.remedy))
-    )
-
-
-def _failed(result: CaseResult, reason: str) -> CaseResult:
-    return CaseResult(result.case_id, "failed", reason, warnings=result.warnings, notes=result.notes)
 
 
 def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | None) -> None:
@@ -582,8 +575,7 @@ def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | 
     """
     cases = [case for case in found if isinstance(case, Case)]
     refuse_files_within(out, (file for case in cases for file in case.files), "a file of the input")
-    own = (file for case in cases for file in own_mask_files(case, masks))
-    refuse_files_within(out, own, "a mask")
+    refuse_files_within(out, (file for case in cases for file in own_mask_files(case, masks)), "a mask")
 
 
 def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:

@@ -1,10 +1,11 @@
 """Input and results in an object store by URL (`s3://BUCKET/PREFIX`, `gs://`, `az://`), through fsspec.
 
-A run works on local files, so that its bytes are those of any other run: the objects of the input are brought
-to a working folder, and what is there already is not brought again; each case's results go to the store as it
-is done, tables and record once at the end. The working folder lies under `AIENE_WORK`, else in the user's
-cache. After a run that came to its end it is removed; after one that was killed the same command goes on from
-it, and on another machine from what lies in the store.
+A run works on local files, so that its bytes are those of any other run. The search for cases needs the first
+bytes of each object only, so no more is brought to a working folder at first, in files of the objects' full
+size. The objects of a case are brought when its turn comes, a few cases ahead, and removed when it is done.
+Each case's results go to the store as it is done, tables and record once at the end. The working folder lies
+under `AIENE_WORK`, else in the user's cache. After a run that came to its end it is removed; after one that
+was killed the same command goes on, on another machine from what lies in the store.
 """
 
 from __future__ import annotations
@@ -14,18 +15,32 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from aiene.errors import AieneError, InputError, MissingExtraError, OutputError, UsageError, need
+from aiene.ingest.case import Case
+from aiene.ingest.dicom.header import lies_in_head
+from aiene.ingest.file_head import HEAD_BYTES, Head
+from aiene.ingest.fingerprint import glance, seal, with_data
+from aiene.ingest.formats import kind_of
+
+Result = TypeVar("Result")
 
 WORK: Final = "AIENE_WORK"
 _BY_OBSTORE: Final = ("s3", "gs", "az")
 _SIDE_BY_SIDE: Final = 8
+_CASES_AHEAD: Final = 2  # brought beyond those that are at work: bounds the disk
+_HEADS: Final = (HEAD_BYTES // 4, HEAD_BYTES)
+"""Bytes of an object that the search may need: a CT slice's header takes 2 to 20 kB."""
+_VOXELS_ALONE: Final = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")
+"""Endings of what a header beside it names: the search does not look into them."""
 _SEND_EVERY_S: Final = 10.0
 _NOTES: Final = (".aiene/written.jsonl",)
 _ROOMS: Final = ".aiene/work/"
@@ -65,6 +80,15 @@ class Object(NamedTuple):
 
     size: int
     stamp: int
+
+
+class ObjectGoneError(InputError):
+    """An object was removed or changed since it was listed; others need not be."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            name, "the object was removed or changed during the run", "run the same command again"
+        )
 
 
 class Place:
@@ -140,8 +164,44 @@ class Place:
             name for name, at in found.items() if not name.startswith(_ROOMS) and not _same(folder / name, at)
         ]
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            list(pool.map(lambda name: self._bring(name, folder / name, found[name]), wanted))
+            list(pool.map(lambda name: self.bring_one(name, folder / name, found[name]), wanted))
         return found
+
+    def bring_one(self, name: str, file: Path, at: Object) -> None:
+        """Bring one object of `objects`.
+
+        Raises
+        ------
+        ObjectGoneError : it is not what it was any more.
+        InputError : it cannot be read, or the file not be written.
+        """
+        half = file.with_name(f"{file.name}.half")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._fs.get_file(self._keys[name], str(half))
+            if half.stat().st_size != at.size:
+                raise ObjectGoneError(name)
+            os.utime(half, ns=(at.stamp, at.stamp))
+            half.replace(file)
+        except self._errors as error:
+            if _is_gone(error):
+                raise ObjectGoneError(name) from error
+            self._refused(error, "read", InputError)
+        finally:
+            half.unlink(missing_ok=True)
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of an object.
+
+        Raises
+        ------
+        InputError : it cannot be read.
+        """
+        try:
+            content: bytes = self._fs.cat_file(self._keys[name], start=0, end=size)
+        except self._errors as error:
+            self._refused(error, "read", InputError)
+        return content
 
     def send(self, file: Path, name: str) -> None:
         """Put a file's content under a name.
@@ -178,17 +238,6 @@ class Place:
         except self._errors as error:
             self._refused(error, "write", OutputError)
 
-    def _bring(self, name: str, file: Path, at: Object) -> None:
-        half = file.with_name(f"{file.name}.half")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(self._keys[name], str(half))
-            os.utime(half, ns=(at.stamp, at.stamp))
-            half.replace(file)
-        except self._errors as error:
-            half.unlink(missing_ok=True)
-            self._refused(error, "read", InputError)
-
     def _refused(self, error: BaseException, verb: str, kind: type[InputError | OutputError]) -> NoReturn:
         """Tell in one sentence what a store refused."""
         for pattern, problem, remedy in _SPOKEN:
@@ -196,6 +245,11 @@ class Place:
                 raise kind(self.url, problem.format(verb=verb), remedy) from error
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise kind(self.url, f"the store refused to {verb} ({first})", "check the URL") from error
+
+
+def _is_gone(error: BaseException) -> bool:
+    missing = isinstance(error, FileNotFoundError) or type(error).__name__ == "NotFoundError"  # obstore's own
+    return missing and "NoSuchBucket" not in str(error)
 
 
 def _stamp(facts: dict[str, Any]) -> int:
@@ -209,6 +263,192 @@ def _same(file: Path, at: Object) -> bool:
     except OSError:
         return False
     return (status.st_size, status.st_mtime_ns) == (at.size, at.stamp)
+
+
+class AtHand:
+    """The files of a run's input where they lie on this machine."""
+
+    url = ""
+
+    def seal(self, files: Sequence[Path]) -> str:
+        """See `fingerprint.seal`."""
+        return seal(files)
+
+    def each(self, cases: Sequence[Case]) -> Iterable[Case]:
+        """Every case when its files are here."""
+        return cases
+
+    def checked(self, case: Case, work: Callable[[], Result]) -> Result:
+        """The result of some work on a case."""
+        return work()
+
+    def briefly(self, case: Case, work: Callable[[], Result]) -> Result:
+        """The same, before the cases' turns."""
+        return work()
+
+    def release(self, case: Case) -> None:
+        """Nothing is taken away."""
+
+
+class Supply(AtHand):
+    """The files of a run's input, brought from a store case by case.
+
+    Parameters
+    ----------
+    place : where they lie.
+    folder : where they are brought.
+    """
+
+    def __init__(self, place: Place, folder: Path) -> None:
+        self.url = place.url
+        self._place, self._folder = place, folder
+        self._objects: dict[str, Object] = {}
+        self._heads: set[str] = set()
+        self._wanted_by: Counter[str] = Counter()
+        self._lost: dict[str, ObjectGoneError] = {}
+
+    def survey(self, *, whole: bool = False) -> None:
+        """Bring what a search for cases needs of each object: its beginning, or all of it.
+
+        Parameters
+        ----------
+        whole : bring everything now, and let it stay until the end.
+
+        Raises
+        ------
+        InputError : there is nothing, or it cannot be read.
+        OutputError : the folder cannot be written.
+        """
+        self._objects = self._place.objects()
+        if not self._objects:
+            raise InputError(self.url, "no object lies there", "check the bucket and the prefix")
+        names = [name for name in self._objects if not name.startswith(_ROOMS)]
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            brief = list(pool.map(lambda name: self._bring_head(name, () if whole else _HEADS), names))
+        self._heads = {name for name, is_brief in zip(names, brief, strict=True) if is_brief}
+
+    def seal(self, files: Sequence[Path]) -> str:
+        """Copies are new each time: the time of change of each, made of the store's tag, is its seal."""
+        return glance(files) if files and all(map(self._holds, files)) else seal(files)
+
+    def each(self, cases: Sequence[Case]) -> Iterator[Case]:
+        """Every case with its files whole; the next ones are brought meanwhile.
+
+        Raises
+        ------
+        InputError : the store does not answer any more, or refuses.
+        OutputError : the folder cannot be written.
+        """
+        for case in cases:
+            self._wanted_by.update(self._names(case))
+        coming: deque[tuple[Case, list[Future[None]]]] = deque()
+        to_come = iter(cases)
+        pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
+
+        def order(count: int) -> None:
+            for case in islice(to_come, count):
+                coming.append((case, [pool.submit(self._bring_whole, n) for n in self._names(case)]))
+
+        try:
+            order(_CASES_AHEAD + 1)
+            while coming:
+                case, futures = coming.popleft()
+                for future in futures:
+                    future.result()
+                order(1)
+                yield case
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def checked(self, case: Case, work: Callable[[], Result]) -> Result:
+        """The result of some work on a case, where its files could be brought.
+
+        Raises
+        ------
+        ObjectGoneError : an object of it went away or changed since the run began.
+        """
+        for name in self._names(case):
+            if name in self._lost:
+                raise self._lost[name]
+        return work()
+
+    def briefly(self, case: Case, work: Callable[[], Result]) -> Result:
+        """The same, before the cases' turns: its files are brought for this alone."""
+        try:
+            for _ in self.each([case]):
+                pass
+            return self.checked(case, work)
+        finally:
+            self.release(case)
+
+    def release(self, case: Case) -> None:
+        """Remove the files of a case that no other case is waiting for."""
+        for name in self._names(case):
+            self._wanted_by[name] -= 1
+            if self._wanted_by[name] <= 0:
+                (self._folder / name).unlink(missing_ok=True)
+
+    def _holds(self, file: Path) -> bool:
+        return file.is_relative_to(self._folder) or file.is_relative_to(self._folder.resolve())
+
+    def _names(self, case: Case) -> list[str]:
+        """The objects of a case that are not brought with the survey."""
+        files = [*case.files, *([] if case.mask is None else [case.mask])]
+        roots = (self._folder, self._folder.resolve())
+        names = dict.fromkeys(
+            file.relative_to(root).as_posix()
+            for file in with_data(files)
+            for root in roots
+            if file.is_relative_to(root)
+        )
+        return [name for name in names if name in self._heads]
+
+    def _bring_head(self, name: str, sizes: Sequence[int]) -> bool:
+        """Bring the beginning of an object, in a file of its full size; False where it is brought whole."""
+        at, file = self._objects[name], self._folder / name
+        for size in sizes:
+            if at.size <= size:
+                break
+            content = _first_bytes(file, size) if _same(file, at) else self._place.head(name, size)
+            if _is_enough(name, Head(file, content, whole=False)):
+                if not _same(file, at):
+                    _write_sparse(file, content, at)
+                return True
+        if not _same(file, at):
+            self._place.bring_one(name, file, at)
+        return False
+
+    def _bring_whole(self, name: str) -> None:
+        try:
+            self._place.bring_one(name, self._folder / name, self._objects[name])
+        except ObjectGoneError as error:
+            (self._folder / name).unlink(missing_ok=True)
+            self._lost[name] = error
+
+
+def _is_enough(name: str, head: Head) -> bool:
+    """Whether the search for cases looks no further into an object than this."""
+    if name.lower().endswith(_VOXELS_ALONE):
+        return True
+    kind = kind_of(head)
+    return lies_in_head(head) if kind == "dicom" else kind is not None
+
+
+def _first_bytes(file: Path, size: int) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(size)
+
+
+def _write_sparse(file: Path, content: bytes, at: Object) -> None:
+    half = file.with_name(f"{file.name}.half")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(content)
+        os.truncate(half, at.size)
+        os.utime(half, ns=(at.stamp, at.stamp))
+        half.replace(file)
+    except OSError as error:
+        raise OutputError(file, f"it cannot be written ({error.strerror})", f"set {WORK}") from error
 
 
 class Results:
@@ -279,14 +519,34 @@ class Results:
                 self._place.send(file, name)
 
 
+class Home(NamedTuple):
+    """Local places for a run whose input or results are named by URL.
+
+    Parameters
+    ----------
+    source : where the input lies.
+    results : where results go.
+    supply : brings the files of each case.
+    """
+
+    source: Path
+    results: Results
+    supply: AtHand
+
+
 @contextmanager
-def at_home(source: str, out: str) -> Iterator[tuple[Path, Results]]:
+def at_home(source: str, out: str, *, part: str = "", whole: bool = False) -> Iterator[Home]:
     """Local places for a run whose input or results are named by URL; paths stay as they are.
+
+    Parameters
+    ----------
+    part : of the cohort, where several calls work on it side by side: each has a working folder of its own.
+    whole : bring the whole input before the run, for what needs the CTs after it as well.
 
     Yields
     ------
-    Where the input lies, and where results go. When the context ends, these are in the store; the working
-    folders are removed unless an error ended it.
+    When the context ends, the results are in the store; the working folders are removed unless an error
+    ended it.
 
     Raises
     ------
@@ -294,8 +554,8 @@ def at_home(source: str, out: str) -> Iterator[tuple[Path, Results]]:
     """
     works: list[Path] = []
 
-    def work_of(url: str) -> Path:
-        folder = _work_root() / hashlib.sha256(url.encode()).hexdigest()[:16]
+    def work_of(*words: str) -> Path:
+        folder = _work_root() / hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -307,13 +567,15 @@ def at_home(source: str, out: str) -> Iterator[tuple[Path, Results]]:
 
     results = Results(Place(out), work_of(out.rstrip("/"))) if is_url(out) else Results(None, Path(out))
     results.open()
-    here = Path(source)
+    here, supply = Path(source), AtHand()
     if is_url(source):
-        place, here = Place(source), work_of(source.rstrip("/"))
-        if not place.bring(here):
-            raise InputError(source, "no object lies there", "check the bucket and the prefix")
+        # Nobody else's: a run takes files away when it has done with them.
+        place = Place(source)
+        here = work_of(place.url, str(results.folder.resolve()), part, "whole" if whole else "")
+        supply = Supply(place, here)
+        supply.survey(whole=whole)
     try:
-        yield here, results
+        yield Home(here, results, supply)
     except AieneError:
         results.close()  # what was done is not lost
         raise

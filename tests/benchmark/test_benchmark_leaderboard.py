@@ -71,8 +71,9 @@ def board(tmp_path: Path) -> Path:
     return path
 
 
-def _models(board: Path, **how: Any) -> list[str]:
-    return [entry.model for entry in read_entries(board, **how)]
+def _models(board: Path, data_sha256: str | None = None, **how: Any) -> list[str]:
+    found = boards(read_entries(board, data_sha256=data_sha256), **how)
+    return [place.entry.model for one in found for place in one.places]
 
 
 def test_an_entry_comes_back_as_it_went_in(board: Path) -> None:
@@ -94,8 +95,7 @@ def test_the_same_entry_is_kept_once(board: Path) -> None:
 def test_entries_are_ranked_by_any_metric_in_its_better_way(board: Path) -> None:
     assert _models(board, data_sha256=ONE) == ["good", "bad", "silent"]
     assert _models(board, data_sha256=ONE, sort="hd95_mm_GTVn") == ["good", "silent", "bad"]
-    assert _models(board, data_sha256=ONE, sort="hd95_mm_GTVn", descending=True) == ["bad", "silent", "good"]
-    assert _models(board, data_sha256=ONE, sort="dice_GTVn", descending=False) == ["bad", "good", "silent"]
+    assert _models(board, data_sha256=ONE, sort="dice_GTVn", ascending=True) == ["bad", "good", "silent"]
 
 
 def test_only_entries_on_the_same_data_are_compared(board: Path) -> None:
@@ -129,9 +129,9 @@ def test_errors_of_volume_are_best_near_0() -> None:
 
 def test_a_metric_that_no_entry_has_is_named_with_the_nearest(board: Path) -> None:
     with pytest.raises(UsageError, match=r"no entry has the metric dise_GTVn; did you mean dice_GTVn\?"):
-        read_entries(board, sort="dise_GTVn")
+        boards(read_entries(board), sort="dise_GTVn")
     with pytest.raises(UsageError, match="there are auc_on_truth, dice_GTVn, hd95_mm_GTVn"):
-        read_entries(board, sort="zzzzzzz")
+        boards(read_entries(board), sort="zzzzzzz")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,19 +42,19 @@ class Head:
 
 def drawn(p: Floats, spheres: tuple[tuple[float, float, float, float], ...]) -> Floats:
     """HU at points (n, 3) of the head's own space."""
-    x, y, z = p.T
-    hu = np.full(len(p), -1000.0)
+    x, y, z = axes = tuple(np.ascontiguousarray(p.T))  # each in one piece: three times as fast
+    hu = np.full(len(x), -1000.0)
     hu[(abs(z) < 115) & _disc(x, y, 0, 8, 58, 62)] = 40
-    hu[_ball(p, (0, 30, -135), (210, 90, 70))] = 20
-    hu[_ball(p, (0, -5, 105), (75, 95, 90))] = 30
-    hu[_ball(p, (0, 5, 110), (68, 85, 78)) & ~_ball(p, (0, 5, 110), (61, 78, 71))] = 900
+    hu[_ball(axes, (0, 30, -135), (210, 90, 70))] = 20
+    hu[_ball(axes, (0, -5, 105), (75, 95, 90))] = 30
+    hu[_ball(axes, (0, 5, 110), (68, 85, 78)) & ~_ball(axes, (0, 5, 110), (61, 78, 71))] = 900
     hu[_disc(x, y, 0, 38, 15, 13) & (z < 60) & (z > -160)] = 500
     chin = _disc(x, y, 0, -20, 58, 66) & ~_disc(x, y, 0, -20, 49, 57) & (abs(z - 40) < 13) & (y < 0)
     hu[chin] = 900
-    hu[_ball(p, (80, 5, 95), (14, 14, 22))] = 40  # only one ear: left and right differ
+    hu[_ball(axes, (80, 5, 95), (14, 14, 22))] = 40  # only one ear: left and right differ
     hu[_disc(x, y, 0, -12, 9, 8) & (z < 60) & (z > -170)] = -1000
     for *centre, radius in spheres:
-        hu[_ball(p, (centre[0], centre[1], centre[2]), (radius,) * 3)] = NODE_HU
+        hu[_ball(axes, (centre[0], centre[1], centre[2]), (radius,) * 3)] = NODE_HU
     return hu
 
 
@@ -74,8 +75,11 @@ def turned_grid(
     return Grid((size[0], size[1], size[2]), spacing, (x, y, z), (rows[0], rows[1], rows[2]))  # type: ignore[arg-type]
 
 
-def _ball(p: Floats, centre: tuple[float, float, float], radii: tuple[float, ...]) -> npt.NDArray[np.bool_]:
-    inside: npt.NDArray[np.bool_] = (((p - centre) / radii) ** 2).sum(axis=1) <= 1
+def _ball(
+    axes: Sequence[Floats], centre: tuple[float, float, float], radii: tuple[float, ...]
+) -> npt.NDArray[np.bool_]:
+    x, y, z = (((axis - c) / r) ** 2 for axis, c, r in zip(axes, centre, radii, strict=True))
+    inside: npt.NDArray[np.bool_] = x + y + z <= 1
     return inside
 
 

@@ -13,7 +13,7 @@ from aiene.preprocess.preprocess import Preparation, fixed_window
 from aiene.results.nifti import write_nifti
 from aiene.training.dataset import Pair, TrainingCrop
 
-GRID = Grid((32, 96, 96), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+GRID = Grid((24, 64, 64), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 
 
 def written(root: Path, seeds: range, node_hu: float) -> Path:
@@ -22,12 +22,12 @@ def written(root: Path, seeds: range, node_hu: float) -> Path:
     z, y, x = np.meshgrid(*axes, indexing="ij")
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        hu = np.where((y - 48) ** 2 + (x - 48) ** 2 < 42**2, 50.0, -1000.0)
+        hu = np.where((y - 32) ** 2 + (x - 32) ** 2 < 28**2, 50.0, -1000.0)
         for _ in range(3):
-            hu[(y - rng.uniform(25, 70)) ** 2 + (x - rng.uniform(25, 70)) ** 2 < 3**2] = 300.0
+            hu[(y - rng.uniform(16, 48)) ** 2 + (x - rng.uniform(16, 48)) ** 2 < 3**2] = 300.0
         labels = np.zeros(GRID.size, np.uint8)
         for _ in range(3):
-            centre = rng.uniform((20, 25, 25), (75, 70, 70))
+            centre = rng.uniform((12, 18, 18), (58, 46, 46))
             far = sum((a - c) ** 2 for a, c in zip((z, y, x), centre, strict=True))
             labels[far < rng.uniform(6, 10) ** 2] = 2
         hu[labels == 2] = node_hu

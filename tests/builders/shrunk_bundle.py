@@ -12,6 +12,8 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from aiene.models.bundle import default_folder, write_card
 from aiene.segment.plans import read_plan
 
+PATCH = [16, 48, 48]
+
 
 def shrunk_bundle(folder: Path) -> PlainConvUNet:
     """Write the bundle `tiny`, whose card names an organ as one with organs would; its untrained network."""
@@ -19,7 +21,7 @@ def shrunk_bundle(folder: Path) -> PlainConvUNet:
     plans_file = folder / "segmenter" / "plans.json"
     plans = json.loads(plans_file.read_text())
     chosen = plans["configurations"]["3d_fullres"]
-    chosen["patch_size"] = [32, 64, 64]
+    chosen["patch_size"] = PATCH
     chosen["architecture"]["arch_kwargs"].update(
         n_stages=3,
         features_per_stage=[4, 4, 4],

@@ -88,6 +88,7 @@ print(found.tobytes().hex())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", ["as it is", "AVX2"])
 def test_a_node_has_the_same_bits_with_any_number_of_threads(processor: str) -> None:
     # MKL's products for AVX2 sum in another order for each number of threads; those for AVX512 do not.

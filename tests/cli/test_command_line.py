@@ -41,6 +41,7 @@ def test_help_says_what_the_software_is_not() -> None:
     assert "not a medical device" in " ".join(aiene("--help").stdout.split())
 
 
+@pytest.mark.slow
 def test_the_default_bundle_is_listed_and_good() -> None:
     listed = json.loads(aiene("models", "list", "--json").stdout)
     assert listed["models"][0]["name"] == "default"

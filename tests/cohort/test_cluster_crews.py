@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from aiene import cluster
+from aiene import cluster, parallel
 from aiene.cluster import crews_of
 from aiene.errors import UsageError
 from aiene.ingest.case import Case
@@ -21,7 +22,11 @@ from aiene.ingest.find import find_cases
 from aiene.models.bundle import default_folder, read_bundle
 from aiene.parallel import Job, run_jobs, work_through
 from aiene.preprocess.preprocess import load_preparation
+from aiene.risk.analyse.cohort import make_cohort, outcome_of
+from aiene.risk.analyse.records import AnalysisSettings
+from aiene.risk.validate.measures import Predictor, measured
 from aiene.training.dataset import Pair, prepared_crops
+from builders.risk_cohorts import drawn as drawn_cohort
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not see the tests
 
@@ -58,6 +63,29 @@ def test_jobs_have_the_results_of_this_machine(address: str) -> None:
         there = run_jobs(jobs, workers=1, on_progress=lambda step: told.append(step.what))
     assert there == here
     assert sorted(told) == sorted(job.name for job in jobs)
+
+
+@pytest.mark.slow
+def test_a_validation_measures_the_same_on_the_workers_as_here(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "WORTH_A_PROCESS", 0.0)
+    settings = AnalysisSettings(bootstraps=10, jobs=1)
+    table = make_cohort(drawn_cohort(200), settings).table
+    outcome, _ = outcome_of(table, "os")
+    count = table["n_ai_ene"].to_numpy(dtype=float)[outcome.rows]
+    risk = np.column_stack([0.1 + 0.1 * np.minimum(count, 5), 0.2 + 0.1 * np.minimum(count, 5)])
+    predictors = [Predictor("count", count, risk), Predictor("nothing", 0 * count + 1)]
+    center = np.where(np.arange(outcome.n) % 2, "A", "B")
+    here = measured(outcome, predictors, (2.0, 5.0), center, settings)
+    told: list[str] = []
+    with crews_of(address, None):
+        there = measured(outcome, predictors, (2.0, 5.0), center, settings, lambda now: told.append(now.what))
+    assert sorted(told) == ["Brier score", "calibration", "centres", "concordance", "decision curve"]
+    assert all((here.discrimination, here.brier, here.centres))
+    for rows in ("discrimination", "calibration", "brier", "centres", "skipped"):
+        assert repr(getattr(there, rows)) == repr(getattr(here, rows)), rows
+    assert pickle.dumps(there.decision) == pickle.dumps(here.decision)
 
 
 @pytest.mark.slow

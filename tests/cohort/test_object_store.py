@@ -241,7 +241,7 @@ def test_what_was_done_is_in_the_store_when_the_rest_cannot_be(
     monkeypatch.setattr(object_store, "_SEND_EVERY_S", 0.0)
 
     def ended_midway() -> None:
-        with at_home(str(tmp_path), "memory://out") as (_, results):
+        with at_home(str(tmp_path), "memory://out") as (_, results, _):
             folder = results.folder / "cases" / "one"
             folder.mkdir(parents=True)
             (folder / "case.json").write_text("{}")

@@ -15,8 +15,8 @@ from aiene.segment.engines import fastest_here
 
 @pytest.mark.slow
 def test_a_fast_run_says_so_and_an_exact_one_cannot_go_on_from_it(cts: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    summary = run_cohort(cts, out, device="cpu", jobs=1, engine="fast")
+    ct, out = cts / "one.nii.gz", tmp_path / "out"
+    summary = run_cohort(ct, out, device="cpu", jobs=1, engine="fast")
     record = json.loads((out / "run.json").read_text())
     assert record["engine"] == fastest_here(torch.device("cpu"))
     assert record["settings"]["engine"] == "fast"
@@ -25,9 +25,10 @@ def test_a_fast_run_says_so_and_an_exact_one_cannot_go_on_from_it(cts: Path, tmp
     )
     assert [[n for n in r.notes if "--engine" in n] for r in summary.results] == [said] * len(summary.results)
     with pytest.raises(UsageError, match="other settings"):
-        run_cohort(cts, out, device="cpu", jobs=1)
-    exact = run_cohort(cts, tmp_path / "exact", device="cpu", jobs=1)
+        run_cohort(ct, out, device="cpu", jobs=1)
+    exact = run_cohort(ct, tmp_path / "exact", device="cpu", jobs=1)
     assert "engine" not in json.loads((tmp_path / "exact" / "run.json").read_text())["settings"]
+    assert summary.results[0].nodes
     for a, b in zip(summary.results, exact.results, strict=True):
         assert len(a.nodes) == len(b.nodes)
         for one, two in zip(a.nodes, b.nodes, strict=True):

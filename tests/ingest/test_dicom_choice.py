@@ -16,7 +16,7 @@ from pydicom.uid import (
 from aiene.errors import UsageError
 from aiene.ingest.case import Case, Refusal
 from aiene.ingest.dicom.header import Words
-from aiene.ingest.dicom.series_selection import Contrast, Kernel, Region, contrast, kernel, region
+from aiene.ingest.dicom.study import Contrast, Kernel, Region, contrast, kernel, region
 from aiene.ingest.find import find_cases
 from aiene.ingest.read import read_case
 from builders.dicom_files import enhanced, save, slice_dataset, uid, write_series

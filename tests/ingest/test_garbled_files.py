@@ -49,7 +49,12 @@ def garbled(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(result[: int(rng.integers(len(result)))] if rng.random() < 0.2 else result)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+COMPRESSED = ("jpeg 2000", "jpeg-ls", "rle")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in COMPRESSED else ()) for kind in KINDS]
+)
 def test_garbled_files_are_read_or_refused(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(list(kind.encode()))
     files = KINDS[kind](tmp_path)

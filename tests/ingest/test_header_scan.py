@@ -16,7 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from aiene.ingest import file_head as heads
 from aiene.ingest.dicom.header import Words, read_header
-from aiene.ingest.dicom.series_selection import Contrast, contrast
+from aiene.ingest.dicom.study import Contrast, contrast
 from aiene.ingest.file_head import HEAD_BYTES, Head, HeadTooShort, read_head, read_heads
 from aiene.ingest.find import find_cases
 from builders.archives import pack

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from aiene.errors import InputError
-from aiene.ingest.hu_range import HIGHEST_HU, in_ct_range
+from aiene.ingest.checks import HIGHEST_HU, in_ct_range
 from aiene.ingest.lattice import AIR_HU
 from builders.dicom_files import write_nifti, write_series
 from builders.dicom_stacks import read, refusal

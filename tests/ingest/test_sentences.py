@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aiene.errors import InputError, Name, Said, TableError
-from aiene.ingest.input_list import read_input_list
+from aiene.ingest.find import read_input_list
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.errors import InputError
-from aiene.ingest import archive
-from aiene.ingest.archive import opened
+from aiene.ingest import read as reading
 from aiene.ingest.case import Case, Refusal
 from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.fingerprint import content_sha256
-from aiene.ingest.read import read_case
+from aiene.ingest.read import opened, read_case
 from builders.archives import pack
 from builders.dicom_files import ct, write_nifti, write_series
 from builders.dicom_stacks import only, refusal
@@ -254,8 +253,8 @@ def test_a_trap_that_would_fill_the_disk_is_refused_before_anything_is_written(
 ) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("zeros", bytes(20_000_000))
-    monkeypatch.setattr(archive, "_SMALL", 1_000_000)
-    monkeypatch.setattr(archive, "_unpack", None)
+    monkeypatch.setattr(reading, "_SMALL", 1_000_000)
+    monkeypatch.setattr(reading, "_unpack", None)
     assert "would expand" in refusal(tmp_path / "bomb.zip")
 
 
@@ -264,14 +263,14 @@ def test_an_archive_larger_than_the_room_is_refused_with_both_sizes(
 ) -> None:
     write_series(tmp_path / "plain")
     packed = pack(tmp_path / "plain", tmp_path / "big.zip")
-    monkeypatch.setattr(archive, "_SPARE", 1 << 60)
+    monkeypatch.setattr(reading, "_SPARE", 1 << 60)
     assert "GiB, and 0.00 GiB are free; free space" in refusal(packed)
 
 
 def test_an_archive_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_series(tmp_path / "plain")
     packed = pack(tmp_path / "plain", tmp_path / "many.zip")
-    monkeypatch.setattr(archive, "MAX_MEMBERS", 7)
+    monkeypatch.setattr(reading, "MAX_MEMBERS", 7)
     assert "it holds 8 files" in refusal(packed)
 
 
@@ -282,7 +281,7 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive, "_unpack", full)
+    monkeypatch.setattr(reading, "_unpack", full)
     assert "cannot be unpacked (No space left on device)" in refusal(packed)
 
 

@@ -35,6 +35,7 @@ def words_of(assets: dict[str, Path]) -> list[str | Path]:
     return [word for pair in assets.items() for word in pair]
 
 
+@pytest.mark.slow
 def test_assets_become_a_bundle_that_is_found_by_name_and_verifies(
     assets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +250,7 @@ def test_the_published_profile_refuses_a_template_on_which_its_crop_is_empty(
     assert "template.nrrd" in made.stderr
 
 
+@pytest.mark.slow
 def test_a_zip_of_the_segmenter_is_taken(assets: Any, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "segmenter"), "zip", assets["--segmenter"])
     assets["--segmenter"] = tmp_path / "segmenter.zip"

@@ -352,7 +352,7 @@ def test_a_zip_that_reaches_outside_is_refused(
 
 
 def test_a_zip_bomb_is_refused_by_what_it_announces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiene.ingest.archive.MOST_BYTES", 1000)
+    monkeypatch.setattr("aiene.ingest.read.MOST_BYTES", 1000)
     with pytest.raises(ModelError, match="far too large"):
         import_segmenter(_zip(tmp_path / "model.zip", {"plans.pkl": bytes(2000)}), tmp_path / "segmenter")
 

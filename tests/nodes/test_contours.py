@@ -80,6 +80,7 @@ angles = st.tuples(*[st.floats(-40, 40)] * 3)
 spacings = st.tuples(st.floats(0.8, 5.0), st.floats(0.7, 2.0), st.floats(0.7, 2.0))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(orders, signs, angles, angles, spacings, st.floats(5, 14), st.floats(0, 1))
 def test_nodes_are_the_contour_on_oblique_anisotropic_flipped_grids(

@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from aiene.cli.app import app
 from aiene.cohort import RunSummary
-from aiene.ingest.input_list import read_input_list
+from aiene.ingest.find import read_input_list
 from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore

@@ -109,6 +109,7 @@ def test_the_crop_is_centred_on_the_neck_and_follows_the_patients_body(template:
     assert upright.crop.grid.size == (64, 160, 160)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grid",
     [
@@ -125,6 +126,7 @@ def test_a_template_of_any_size_and_axes_serves(grid: Grid) -> None:
     assert prepared.crop.grid.direction == grid.direction
 
 
+@pytest.mark.slow
 def test_the_crop_holds_the_cts_own_values_in_the_fixed_window(template: Template) -> None:
     ct = NativeCt(Head(turned((4, 2, 3), (5, 5, 5))).on(GRID), 8)
     prepared = prepare(ct, template, OPEN)
@@ -138,6 +140,7 @@ def test_metal_stays_bright_and_air_dark() -> None:
     np.testing.assert_allclose(fixed_window(hu), [0, 0, 0.5, 1, 1, 1], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_outside_the_ct_is_air_whatever_its_pixel_type(template: Template) -> None:
     ct = short(Head().on(GRID), -45, 85)
     crops = [prepare(NativeCt(ct, number), template, OPEN).crop for number in (2, 9)]
@@ -146,6 +149,7 @@ def test_outside_the_ct_is_air_whatever_its_pixel_type(template: Template) -> No
     assert crops[0].array.min() == 0
 
 
+@pytest.mark.slow
 def test_thin_slices_are_averaged_not_skipped(template: Template) -> None:
     thin = Grid((320, 130, 125), (1.0, 2.0, 2.0), (-124.0, -129.0, -140.0))
     volume = Head(spheres=()).on(thin)
@@ -184,6 +188,7 @@ def test_a_ct_that_shows_only_the_crown_holds_no_neck(template: Template) -> Non
         prepare(NativeCt(short(Head().on(GRID), 75, 200), 8), template, OPEN)
 
 
+@pytest.mark.slow
 def test_a_ct_of_nothing_like_a_head_is_refused(template: Template) -> None:
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=GRID.size), 4)
     hu = (noise / noise.std() * 300 - 300).astype(np.float32)

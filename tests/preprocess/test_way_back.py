@@ -48,6 +48,17 @@ def centroids(labels: Volume) -> dict[int, tuple[np.ndarray, float]]:
     }
 
 
+@pytest.fixture(scope="module")
+def spheres() -> Volume:
+    """The spheres' labels on the crop."""
+    points = CROP.points(np.moveaxis(np.indices(CROP.size), 0, -1).reshape(-1, 3))
+    labels = np.zeros(len(points), np.uint8)
+    for n, (*centre, radius) in enumerate(SPHERES, start=1):
+        labels[((points - centre) ** 2).sum(axis=1) <= radius**2] = n
+    return Volume(labels.reshape(CROP.size), CROP)
+
+
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     st.tuples(*[TURNS] * 3),
@@ -57,6 +68,7 @@ def centroids(labels: Volume) -> dict[int, tuple[np.ndarray, float]]:
     st.tuples(*[st.floats(0.8, 2.0)] * 3),
 )
 def test_planted_spheres_come_back_through_any_turn_shift_and_axis_order(
+    spheres: Volume,
     angles: tuple[float, float, float],
     shift: Triple,
     order: list[int],
@@ -65,14 +77,9 @@ def test_planted_spheres_come_back_through_any_turn_shift_and_axis_order(
 ) -> None:
     pose = rigid(angles, shift)
     native = turned_grid((order[0], order[1], order[2]), signs, spacing)
-    points = CROP.points(np.moveaxis(np.indices(CROP.size), 0, -1).reshape(-1, 3))
-    labels = np.zeros(len(points), np.uint8)
-    for n, (*centre, radius) in enumerate(SPHERES, start=1):
-        labels[((points - centre) ** 2).sum(axis=1) <= radius**2] = n
-    crop = Volume(labels.reshape(CROP.size), CROP)
     # The native grid moves along, so that the spheres lie within it.
     moved = Grid(native.size, native.spacing, tuple(np.add(native.origin, shift).tolist()), native.direction)
-    back = to_native(crop, Prepared(crop, moved, pose, REPORT))
+    back = to_native(spheres, Prepared(spheres, moved, pose, REPORT))
     found = centroids(back)
     assert sorted(found) == [1, 2, 3, 4, 5]
     for n, (*centre, radius) in enumerate(SPHERES, start=1):

@@ -14,7 +14,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from aiene.ingest.archive import unpacked
+from aiene.ingest.read import unpacked
 from aiene.results.atomic import PREFIX, Room, clear_abandoned, others_at_work
 
 HOLD = """

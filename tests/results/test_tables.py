@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from aiene.csv_tables import table_bytes
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
 from aiene.results.records import CaseResult, NodeResult
@@ -48,7 +49,7 @@ RESULTS = [
 
 
 def test_the_published_table_has_its_columns_order_and_placeholder() -> None:
-    text = tables.csv_bytes(tables.published_table(RESULTS, axes=False)).decode()
+    text = table_bytes(tables.published_table(RESULTS, axes=False)).decode()
     assert text.splitlines() == [
         "case_id,node,pos,ene,ene_classification,tumor_volume_after_dilation,tumor_volume_before_dilation",
         "a,-1,0.0,0.0,0,0.0,0.0",
@@ -73,9 +74,7 @@ def test_nodes_stand_by_falling_volume_with_their_place() -> None:
 def test_tables_for_people_are_rounded_and_say_what_the_full_numbers_say() -> None:
     near = replace(node(1, 7, 0.50004, volume=300.4), centroid_lps_mm=(10.04, -20.06, 30.5), pos=0.123456)
     case = CaseResult("x", "ok", nodes=(near,))
-    shown = (
-        tables.csv_bytes(tables.nodes_table([case], axes=False, rule=CountingRule(0.3))).decode().splitlines()
-    )
+    shown = table_bytes(tables.nodes_table([case], axes=False, rule=CountingRule(0.3))).decode().splitlines()
     row = dict(zip(shown[0].split(","), shown[1].split(","), strict=True))
     assert (row["pos"], row["ene"], row["ene_entropy_bits"]) == ("0.1235", "0.50004", "1.0")
     assert (row["centroid_x_mm"], row["centroid_y_mm"], row["native_short_axis_mm"]) == (
@@ -101,7 +100,7 @@ def test_a_failed_case_has_no_count_and_one_without_nodes_has_zero() -> None:
 
 
 def test_every_case_has_a_row_with_its_reason() -> None:
-    text = tables.csv_bytes(tables.cases_table(RESULTS)).decode()
+    text = table_bytes(tables.cases_table(RESULTS)).decode()
     table = pd.read_csv(io.StringIO(text), keep_default_na=False)
     assert list(table.case_id) == ["B", "a", "b", "c", "d", "e"]
     assert table.set_index("case_id").loc["d", ["status", "reason", "n_ai_nodes"]].tolist() == [  # type: ignore[operator]
@@ -153,13 +152,9 @@ def test_without_an_orientation_no_side_is_told_in_any_table() -> None:
     lying = {"input": {"orientation_known": False}}
     found = CaseResult("u", "ok", nodes=(node(1, 1, 0.9, side=""),), facts=lying)
     assert not found.sides_known
-    patients = tables.csv_bytes(tables.patients_table([found], model="m", rule=CountingRule(0.3))).decode()
+    patients = table_bytes(tables.patients_table([found], model="m", rule=CountingRule(0.3))).decode()
     assert patients.splitlines()[1].startswith("u,u,ok,1,1,,,0.9,")
-    nodes = (
-        tables.csv_bytes(tables.nodes_table([found], axes=False, rule=CountingRule(0.3)))
-        .decode()
-        .splitlines()
-    )
+    nodes = table_bytes(tables.nodes_table([found], axes=False, rule=CountingRule(0.3))).decode().splitlines()
     row = dict(zip(nodes[0].split(","), nodes[1].split(","), strict=True))
     assert row["side"] == ""
     assert CaseResult.from_json(json.loads(json.dumps(found.to_json()))).sides_known is False

@@ -17,6 +17,8 @@ from aiene.segment.network import answer
 from aiene.segment.segmenter import Segmenter, load_segmenter
 
 CPU = torch.device("cpu")
+PATCH = (32, 80, 80)
+"""An eighth of the bundle's."""
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,8 @@ def segmenter() -> Segmenter:
     return load_segmenter(default_folder() / "segmenter", labels={"GTVn": 1})
 
 
-def tile(segmenter: Segmenter) -> torch.Tensor:
-    random = np.random.default_rng(3).normal(size=segmenter.plan.patch)
+def tile() -> torch.Tensor:
+    random = np.random.default_rng(3).normal(size=PATCH)
     return torch.from_numpy(random.astype(np.float32))[None, None]
 
 
@@ -35,10 +37,10 @@ def test_each_engine_answers_as_the_exact_one_but_for_rounding(segmenter: Segmen
     made = dict(offered(CPU)).get(name)
     if made is None:
         pytest.skip(f"this processor or installation does not offer {name}")
-    given = tile(segmenter)
+    given = tile()
     with torch.inference_mode():
         expected = exact_engine(segmenter.networks).answers[0](given)
-        found = made(segmenter.networks[0], segmenter.plan.patch)(given)
+        found = made(segmenter.networks[0], PATCH)(given)
         again = exact_engine(segmenter.networks).answers[0](given)
     assert found.dtype == torch.float32
     assert found.shape == expected.shape
@@ -58,7 +60,7 @@ def test_an_engine_that_computes_something_else_is_not_taken(
 
     monkeypatch.setattr(engines, "offered", lambda _: iter([("a", broken), ("b", wrong)]))
     with caplog.at_level("WARNING"):
-        engine = fast_engine(segmenter.networks, segmenter.plan.patch, CPU)
+        engine = fast_engine(segmenter.networks, PATCH, CPU)
     assert (engine.name, engine.exact, engine.notes) == ("torch float32", True, ())
     assert caplog.messages == [
         "a cannot run this network (no such operation)",

@@ -380,6 +380,7 @@ def test_a_quarter_of_a_million_patients_have_curves_tests_and_c_in_seconds() ->
     assert cox(big.time, big.state, big[["x"]]).coef[0] == pytest.approx(0.7, abs=0.03)
 
 
+@pytest.mark.slow
 def test_firth_on_tiny_cohorts_gives_an_estimate_or_one_sentence() -> None:
     rng = np.random.default_rng(0)
     for number in range(25):

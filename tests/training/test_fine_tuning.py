@@ -66,14 +66,14 @@ def test_twelve_cases_of_ones_own_make_a_better_segmenter_for_ones_own(
     start = tmp_path / "tiny"
     net = shrunk_bundle(start)
     elsewhere = crops_of(written(tmp_path / "elsewhere", range(1, 4), 200.0))
-    taught(net, elsewhere, 60)
+    taught(net, elsewhere, 40)
     pack(start, net)
     own = written(tmp_path / "own", range(10, 10 + CASES), 110.0)
     unseen = crops_of(written(tmp_path / "unseen", range(30, 33), 110.0))
     before = dice(start, unseen)
     assert dice(start, elsewhere) > 0.5  # else it would be no start
     settings = SegmenterTraining(own / "ct", own / "labels", tmp_path / "mine", start_from=str(start))
-    bundle, used = train_segmenter(replace(settings, epochs=4, iterations=50))
+    bundle, used = train_segmenter(replace(settings, epochs=3, iterations=40))
     after = dice(bundle.path, unseen)
     assert len(used.patient_of) == CASES
     assert after > before + 0.1, (before, after)

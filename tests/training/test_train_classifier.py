@@ -21,8 +21,6 @@ from aiene.cli.app import app
 from aiene.errors import TrainingDataError, UsageError
 from aiene.models.bundle import default_folder, read_bundle, verify_bundle, write_card
 from aiene.nodes.split import dilate
-from aiene.phantom.phantom import PhantomSettings, make_phantom
-from aiene.results.nifti import write_nifti
 from aiene.training import classifier as module
 from aiene.training.bundle import Trained, assemble, ground_of
 from aiene.training.classifier import ClassifierTraining, train_classifier
@@ -30,30 +28,10 @@ from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
 from aiene.training.dataset import Step
 from aiene.training.metrics import sigmoid, temperature, threshold
 from aiene.training.nodes import Augmentation, Example, augmented_inputs, jittered, plain_inputs, read_nodes
-from aiene.training.place import MARKER, claim
+from aiene.training.place import claim
 
 TINY = DualNetWidths(box=(2, 2, 2, 2, 2, 2), box_dense=(4, 4), small=(2, 2, 2, 2, 2, 2, 2), head=4)
 QUICK = FitSettings(epochs=2, steps=2, batch=4, patience=5)
-SMALL = PhantomSettings(size=(70, 110, 110), spacing=(4.0, 2.4, 2.4), nodes=(2, 3), tilt_degrees=2.0)
-
-
-@pytest.fixture(scope="module")
-def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six phantom patients with contours and pathology."""
-    root = tmp_path_factory.mktemp("clinic")
-    (root / "ct").mkdir()
-    (root / "labels").mkdir()
-    rows = []
-    for k, seed in enumerate(range(930_001, 930_007)):
-        phantom = make_phantom(seed, SMALL)
-        write_nifti(phantom.ct, root / "ct" / f"p{k}.nii.gz")
-        write_nifti(phantom.labels, root / "labels" / f"p{k}.nii.gz")
-        for n, node in enumerate(phantom.nodes):
-            x, y, z = node.centre_lps_mm
-            rows.append((f"p{k}", x, y, z, 1, (k + n) % 2 if n < 2 else ""))
-    table = pd.DataFrame(rows, columns=["case_id", "x_mm", "y_mm", "z_mm", "pos", "ene"])
-    table.to_csv(root / "nodes.csv", index=False)
-    return root
 
 
 def settings(clinic: Path, out: Path, **changes: object) -> ClassifierTraining:
@@ -66,23 +44,23 @@ def settings(clinic: Path, out: Path, **changes: object) -> ClassifierTraining:
     return ClassifierTraining(out=out, **{**given, **changes})  # type: ignore[arg-type]
 
 
+def with_crops(clinic: Path, out: Path) -> Path:
+    """A place to train at where the crops are made already."""
+    work = out.with_name(f"{out.name}.training")
+    claim(work)
+    shutil.copytree(clinic / "crops", work / "crops")
+    return out
+
+
 @pytest.fixture(scope="module")
 def trained(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Step]]:
     """A training from beginning to end, and what it told."""
-    out = tmp_path_factory.mktemp("trained") / "mine"
+    out = with_crops(clinic, tmp_path_factory.mktemp("trained") / "mine")
     steps: list[Step] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SMALL", TINY)
         train_classifier(settings(clinic, out), steps.append)
     return out, steps
-
-
-def with_crops(trained: tuple[Path, list[Step]], out: Path) -> Path:
-    """A place to train at where the crops are made already."""
-    made, work = trained[0].with_name("mine.training"), out.with_name(f"{out.name}.training")
-    shutil.copytree(made / "crops", work / "crops")
-    shutil.copyfile(made / MARKER, work / MARKER)
-    return out
 
 
 @pytest.fixture
@@ -107,12 +85,12 @@ def test_contours_and_pathology_become_a_bundle_that_runs(
     bundle = read_bundle(out)
     verify_bundle(bundle)
     facts = bundle.card.provenance["classifier"]
-    assert facts["patients"] == 6
+    assert facts["patients"] == 5
     assert facts["nodes"] == len(pd.read_csv(clinic / "nodes.csv"))
-    assert facts["ene"]["nodes"] == facts["nodes_with_known_ene"] == 12
+    assert facts["ene"]["nodes"] == facts["nodes_with_known_ene"] == 10
     assert facts["pos"]["reason"] == "one class only"
     assert 0 <= facts["ene"]["auc"] <= 1
-    assert sum(facts["patients_per_fold"]) == 6
+    assert sum(facts["patients_per_fold"]) == 5
     assert "taken from the bundle default" in bundle.card.provenance["segmenter"]
     assert (bundle.path / facts["figure"]).read_bytes().startswith(b"\x89PNG")
     assert "Not for clinical decisions" in (bundle.path / "README.md").read_text()
@@ -134,7 +112,7 @@ def test_contours_and_pathology_become_a_bundle_that_runs(
 def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
 ) -> None:
-    with_crops(trained, tmp_path / "cut")
+    with_crops(clinic, tmp_path / "cut")
 
     def killed(step: Step) -> None:
         if step.stage == "train fold 2" and step.done == 1:
@@ -166,17 +144,13 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
         train_classifier(settings(clinic, tmp_path / "new", go_on=True))
 
 
-def test_rows_that_name_no_node_or_one_twice_are_all_told(
-    trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
-) -> None:
+def test_rows_that_name_no_node_or_one_twice_are_all_told(clinic: Path, tmp_path: Path) -> None:
     table: Any = pd.read_csv(clinic / "nodes.csv")
     table.loc[0, "x_mm"] += 300
     table = pd.concat([table, table.iloc[[3]].assign(x_mm=table.loc[3, "x_mm"] + 0.5)])
     table.to_csv(tmp_path / "nodes.csv", index=False)
     with pytest.raises(TrainingDataError) as caught:
-        train_classifier(
-            settings(clinic, with_crops(trained, tmp_path / "out"), nodes=tmp_path / "nodes.csv")
-        )
+        train_classifier(settings(clinic, with_crops(clinic, tmp_path / "out"), nodes=tmp_path / "nodes.csv"))
     assert len(caught.value.problems) == 2
     assert "line 2: the case p0 has no node near its point" in caught.value.problems[0]
     assert "name the same node" in caught.value.problems[1]
@@ -185,7 +159,7 @@ def test_rows_that_name_no_node_or_one_twice_are_all_told(
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
-    trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     lines = [line.split() for line in readme.splitlines() if line.startswith("aiene train")]
@@ -211,10 +185,7 @@ def test_the_readmes_two_commands_make_one_bundle_of_one_preparation(
     for line, more in zip(lines, ((), few), strict=True):
         done = CliRunner().invoke(app, [*(str(places.get(word, word)) for word in line[1:]), *more])
         assert done.exit_code == 0, done.output
-        shutil.copytree(
-            trained[0].with_name("mine.training") / "crops", tmp_path / "my-model.training" / "crops",
-            dirs_exist_ok=True,
-        )  # fmt: skip
+        shutil.copytree(clinic / "crops", tmp_path / "my-model.training" / "crops", dirs_exist_ok=True)
     bundle = read_bundle(out)
     verify_bundle(bundle)
     assert bundle.card.classifier.normalisation == "zscore"

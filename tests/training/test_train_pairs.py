@@ -25,14 +25,14 @@ def data(tmp_path: Path) -> tuple[Path, Path]:
     images.mkdir()
     labels.mkdir()
     for k in range(6):
-        write_ct(images, f"p{k}_0000")
+        write_ct(images, f"p{k}_0000", brightness=k)
         write_labels(labels, f"p{k}", {2: (4, 5, 6)})
     return images, labels
 
 
-def write_ct(folder: Path, name: str) -> None:
+def write_ct(folder: Path, name: str, brightness: int = 0) -> None:
     hu = np.full(GRID.size, -1000, np.int16)
-    hu[2:, 4:16, 4:20] = 50
+    hu[2:, 4:16, 4:20] = 50 + brightness
     hu[4:8, 8:11, 8:12] = 400
     write_nifti(Volume(hu, GRID), folder / f"{name}.nii.gz")
 
@@ -49,6 +49,9 @@ def test_pairs_are_found_by_case_id_without_the_channel_ending(data: tuple[Path,
     assert [p.case_id for p in pairs] == [f"p{k}" for k in range(6)]
     assert [p.label.name for p in pairs] == [f"p{k}.nii.gz" for k in range(6)]
     check_pairs(pairs)
+    write_ct(data[0], "p3_0000", brightness=4)
+    with pytest.raises(TrainingDataError, match="p3, p4: they show the same CT"):
+        check_pairs(pairs)
 
 
 def test_every_unpaired_file_is_told_at_once(data: tuple[Path, Path]) -> None:

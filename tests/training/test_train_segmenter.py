@@ -25,26 +25,14 @@ from aiene.results.nifti import write_nifti
 from aiene.segment.segmenter import load_segmenter
 from aiene.training.dataset import Step, crop_of, find_pairs, prepared_crops, read_crop
 from aiene.training.nnunet import failure, splits_of
+from aiene.training.place import claim
 from aiene.training.segmenter import SegmenterTraining, export_dataset, train_segmenter
-from builders.shrunk_bundle import shrunk_bundle
+from builders.shrunk_bundle import PATCH, shrunk_bundle
 
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("nnunetv2", reason="nnU-Net is not installed (the extra `train`)")
 SMALL = PhantomSettings(size=(70, 110, 110), spacing=(4.0, 2.4, 2.4), nodes=(2, 3), tilt_degrees=2.0)
-
-
-@pytest.fixture(scope="module")
-def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five phantom patients with contours."""
-    root = tmp_path_factory.mktemp("contours")
-    (root / "ct").mkdir()
-    (root / "labels").mkdir()
-    for k, seed in enumerate(range(940_001, 940_006)):
-        phantom = make_phantom(seed, SMALL)
-        write_nifti(phantom.ct, root / "ct" / f"p{k}_0000.nii.gz")
-        write_nifti(phantom.labels, root / "labels" / f"p{k}.nii.gz")
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +48,14 @@ def training(clinic: Path, tiny: Path, out: Path, **changes: Any) -> SegmenterTr
     return SegmenterTraining(clinic / "ct", clinic / "labels", out, **given)
 
 
+def with_crops(clinic: Path, out: Path, *, without: str = "") -> Path:
+    """A place to export to where the crops, but for one, are made already."""
+    claim(out / ".crops")
+    shutil.copytree(clinic / "crops", out / ".crops", dirs_exist_ok=True)
+    (out / ".crops" / f"{without}.npz").unlink(missing_ok=True)
+    return out
+
+
 def weights(bundle: Path, fold: int = 0) -> dict[str, torch.Tensor]:
     content = torch.load(bundle / "segmenter" / f"fold_{fold}" / "checkpoint_final.pth", weights_only=False)
     tensors: dict[str, torch.Tensor] = content["network_weights"]
@@ -70,6 +66,9 @@ def weights(bundle: Path, fold: int = 0) -> dict[str, torch.Tensor]:
 def trained(clinic: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Step]]:
     """A training from beginning to end, and what it told."""
     out = tmp_path_factory.mktemp("trained") / "mine"
+    work = out.with_name("mine.training")
+    claim(work)
+    shutil.copytree(clinic / "crops", work / "crops")
     steps: list[Step] = []
     train_segmenter(training(clinic, tiny, out), steps.append)
     return out, steps
@@ -92,13 +91,17 @@ def test_contours_become_a_bundle_that_runs(trained: tuple[Path, list[Step]], cl
     assert list((out.with_name("mine.training") / "tensorboard").rglob("events.out.tfevents*"))
 
 
-def test_the_start_is_the_other_bundles_plan_and_weights(trained: tuple[Path, list[Step]]) -> None:
+def test_the_start_is_the_other_bundles_plan_and_weights(
+    trained: tuple[Path, list[Step]], tiny: Path
+) -> None:
     out, steps = trained
     taken = next(s.said for s in steps if s.stage == "weights")
     assert taken["new"] == 0
     assert taken["taken"] == len(weights(out))
+    before = weights(tiny)
+    assert any(not torch.equal(learned, before[name]) for name, learned in weights(out).items())
     plans = json.loads((out / "segmenter" / "plans.json").read_text())["configurations"]["3d_fullres"]
-    assert plans["patch_size"] == [32, 64, 64]
+    assert plans["patch_size"] == PATCH
     assert plans["normalization_schemes"] == ["NoNormalization"]
 
 
@@ -142,7 +145,8 @@ def test_changed_labels_or_settings_are_not_trained_on_with_old_work(
 
 
 def test_the_dataset_is_nnunets_and_holds_what_inference_sees(clinic: Path, tmp_path: Path) -> None:
-    dataset = export_dataset(SegmenterTraining(clinic / "ct", clinic / "labels", tmp_path / "out"))
+    out = with_crops(clinic, tmp_path / "out", without="p2")
+    dataset = export_dataset(SegmenterTraining(clinic / "ct", clinic / "labels", out))
     assert dataset.folder == tmp_path / "out" / "Dataset501_ENE"
     content = json.loads((dataset.folder / "dataset.json").read_text())
     assert content["labels"] == {"background": 0, "GTVp": 1, "GTVn": 2}
@@ -177,11 +181,12 @@ def test_a_ct_without_a_neck_is_left_out_and_named_and_the_command_says_so(
     hu[hu > 100] = 40  # no bone
     write_nifti(Volume(hu, phantom.ct.grid), images / "q_0000.nii.gz")
     write_nifti(phantom.labels, labels / "q.nii.gz")
-    line = ["train", "segmenter", "--images", str(images), "--labels", str(labels), "-o", str(tmp_path / "o")]
+    out = with_crops(clinic, tmp_path / "o")
+    line = ["train", "segmenter", "--images", str(images), "--labels", str(labels), "-o", str(out)]
     done = CliRunner().invoke(app, [*line, "--export-dataset", "-d", "cpu"])
     assert done.exit_code == 1, done.output
     assert "left out: q:" in done.output
-    assert len(list((tmp_path / "o" / "Dataset501_ENE" / "imagesTr").iterdir())) == 5
+    assert len(list((out / "Dataset501_ENE" / "imagesTr").iterdir())) == 5
 
 
 def test_crops_are_kept_and_made_anew_where_the_labels_change(clinic: Path, tmp_path: Path) -> None:

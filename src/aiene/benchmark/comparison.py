@@ -238,12 +238,7 @@ def _pairs(config: BenchmarkConfig, endpoint: Endpoint, reference: str | None) -
 def _compared(
     config: BenchmarkConfig, endpoint: Endpoint, model: str, other: str, *, whole: bool
 ) -> dict[str, Any]:
-    """Difference, test and p of two models.
-
-    Parameters
-    ----------
-    whole : with all that a comparison with the reference says.
-    """
+    """Difference, test and p of two models; `whole` with all that a comparison with the reference says."""
     how: Any = config.bootstrap
     if endpoint.scores and whole:
         found = paired(
@@ -317,9 +312,7 @@ def _primary(
 def _rankings(config: BenchmarkConfig, endpoint: Endpoint, *, whole: bool) -> list[dict[str, Any]]:
     """The orders of the models: by the mean, by the mean of each patient's ranks; or by the value.
 
-    Parameters
-    ----------
-    whole : with Friedman's and Nemenyi's tests, whose distribution takes long to compute.
+    `whole` has Friedman's and Nemenyi's tests, whose distribution takes long to compute.
     """
     if len(endpoint.statistics) < 2:
         return []

@@ -32,8 +32,8 @@ from aiene.benchmark.records import (
     Pair,
     Pairing,
     TruthRecord,
+    done_record,
     model_files,
-    read_record,
     to_json,
     truth_files,
 )
@@ -158,12 +158,7 @@ def run_benchmark(
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder while its records are made and read: another run's would be taken for this one's.
-
-    Raises
-    ------
-    UsageError : another run holds it.
-    """
+    """Hold the folder while its records are made and read: another run's would be taken for this one's."""
     file = out / WORK / "in-use"
     with writing(file):
         stream = file.open("ab")
@@ -222,13 +217,8 @@ def _truths(
         who = patient(pair.case_id)
         identity = digest([version(), glance(files), choice, [repr(row) for row in rows], who])
         record_file, *images = truth_files(out, pair.case_id)
-        before = read_record(TruthRecord, record_file)
-        if (
-            before is not None
-            and before.status == "ok"
-            and before.identity == identity
-            and all(map(Path.is_file, images))
-        ):
+        before = done_record(TruthRecord, record_file, identity)
+        if before is not None and all(map(Path.is_file, images)):
             records[pair.case_id] = before
             on_step(Step("", len(records), len(pairs), pair.case_id, "ok", "", True))
         else:
@@ -284,8 +274,7 @@ def _run_model(
     reused = 0
     for place, (pair, truth) in enumerate(usable):
         identity = digest([how, truth.identity, truth.content_sha256])
-        kept = read_record(CaseRecord, model_files(out, entrant.key, pair.case_id)[0])
-        if kept is not None and kept.status == "ok" and kept.identity == identity:
+        if done_record(CaseRecord, model_files(out, entrant.key, pair.case_id)[0], identity) is not None:
             reused += 1
             on_step(Step(entrant.name, reused, len(usable), pair.case_id, "ok", "", True))
             continue

@@ -90,7 +90,7 @@ def show(
         entries = newest_only(entries) if latest else entries
         for name in metric or []:
             check_metric(entries, name)
-        standings = boards(entries, sort=sort, descending=False if ascending else None)
+        standings = boards(entries, sort=sort, ascending=ascending)
         if html is not None:
             with elsewhere("choose another file with --html"):
                 write_page(entries, html, sort=sort, rejected=rejected)

@@ -16,6 +16,7 @@ from aiene.cli.console import (
     RunProgress,
     echo,
     echo_json,
+    picked,
     stderr_console,
     tally,
     user_errors,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from aiene.deidentify import Key
     from aiene.export.run import ExportSummary
     from aiene.ingest.case import Case, Refusal
-    from aiene.results.records import CaseResult
 
 DICOM_KINDS = "dicom-seg,dicom-sr,rtstruct"
 
@@ -217,8 +217,8 @@ def run(
         if list_only and pseudonymise is not None:
             raise UsageError("--list shows the names of the input; leave out --list or --pseudonymise.")
         if list_only:
-            with at_home(place, "") as (source, _):
-                _list(source, chosen, as_json)
+            with at_home(place, "") as home:
+                _list(home.source, chosen, as_json)
             return
         if target is None:
             raise UsageError("no folder for the results; name one with -o.")
@@ -228,7 +228,8 @@ def run(
         if clinical is not None and not report:
             raise UsageError("--clinical is only for the pages; add --report.")
         telling = RunProgress(console, quiet=quiet, verbose=verbose)
-        with at_home(place, target) as (source, results):
+        images_after = bool(kinds) or report
+        with at_home(place, target, part=chosen.part, whole=images_after) as (source, results, supply):
             out = results.folder
 
             def done(progress: Progress) -> None:
@@ -256,7 +257,7 @@ def run(
                     check_content=check_content,
                     scheduler=scheduler,
                     key=key,
-                    input_url=place if is_url(place) else None,
+                    supply=supply,
                     parquet=is_url(target),
                     on_case=done,
                     on_search=show,
@@ -368,7 +369,14 @@ def _tell_end(
             n: f"{url}/{p.relative_to(out)}" if url else str(p.relative_to(out) if hidden else p)
             for n, p in summary.tables.items()
         },
-        "cases": [_case_json(result) for result in summary.results],
+        "cases": [
+            {
+                **picked(result, "case_id", "source", "status", "reason"),
+                "n_ai_nodes": len(result.nodes),
+                **picked(result, "n_ai_ene", "warnings"),
+            }
+            for result in summary.results
+        ],
         "left_aside": list(summary.left_aside),
         "notice": f"{summary.notice} {RESEARCH_ONLY}",
     }
@@ -377,10 +385,7 @@ def _tell_end(
         content["dicom"] = {
             "exit_code": exported.exit_code,
             "counts": exported.counts,
-            "cases": [
-                {"case_id": r.case_id, "status": r.status, "reason": r.reason, "files": list(r.files)}
-                for r in exported.rows
-            ],
+            "cases": [picked(row, "case_id", "status", "reason", "files") for row in exported.rows],
         }
     echo_json(content)
 
@@ -396,18 +401,6 @@ def _next_step(out: str, counts: dict[str, int]) -> str:
         f"aiene report {out} (pages to look at), aiene export {out} (DICOM objects), "
         f"aiene risk stratify TABLE --ai-ene {out} (risk groups)."
     )
-
-
-def _case_json(result: CaseResult) -> dict[str, Any]:
-    return {
-        "case_id": result.case_id,
-        "source": result.source,
-        "status": result.status,
-        "reason": result.reason,
-        "n_ai_nodes": len(result.nodes),
-        "n_ai_ene": result.n_ai_ene,
-        "warnings": list(result.warnings),
-    }
 
 
 def _list(source: Path, chosen: Selection, as_json: bool) -> None:

@@ -6,7 +6,6 @@ ended with.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +51,7 @@ from aiene.export.verification import (
 from aiene.finished_runs import RunRecord, cases_of, read_labels, read_run
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import odd_headers
-from aiene.results.atomic import elsewhere, make_folder, writing
+from aiene.results.atomic import elsewhere, make_folder, read_json, writing
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseResult
 from aiene.results.reviews import DONE, ReviewStore, Saved, one_reader
@@ -178,13 +177,12 @@ def earlier_dates(out: Path) -> dict[str, datetime]:
     A run that is taken up again has a later start; what was exported before keeps its date, and so its bytes.
     """
     try:
-        content: dict[str, Any] = json.loads((out / JSON).read_text(encoding="utf-8"))
         return {
             case["identity"]: datetime.fromisoformat(case["dated"])
-            for case in content["cases"]
+            for case in (read_json(out / JSON) or {})["cases"]
             if case["identity"] and case["dated"]
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
 
 
@@ -313,7 +311,7 @@ def export_run(
     Parameters
     ----------
     out : the folder that `aiene run` filled.
-    kinds : of `rows.KINDS`; a report (`dicom-sr`) brings the segmentation that it refers to.
+    kinds : of `KINDS`; a report (`dicom-sr`) brings the segmentation that it refers to.
     source_dicom : where the source series lie, if not in the run's input any more, or if that was no DICOM.
     on_case : told of every case when it is done.
     overwrite : replace objects that lie there and differ.

@@ -15,7 +15,6 @@ from aiene.errors import AieneError, CaseError, InputError, Said, ours, said
 from aiene.export.case import SourceSeries, grid_of_facts, on_source
 from aiene.finished_runs import RunRecord
 from aiene.geometry.grid import Grid, Volume
-from aiene.ingest.archive import opened
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import Frame, quiet, whole_header
 from aiene.ingest.dicom.pixels import read_stack
@@ -25,7 +24,7 @@ from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.formats import formats
 from aiene.ingest.lattice import AIR_HU, Matrix
-from aiene.ingest.read import read_case
+from aiene.ingest.read import opened, read_case
 from aiene.results.records import CaseResult
 
 MATCH_VOXELS: Final = 0.1

@@ -74,8 +74,10 @@ def read_segments(dataset: Dataset, source: SourceSeries) -> dict[str, Segment]:
         )
         for item in dataset.SegmentSequence
     }
-    _check_lattice(dataset, planes(source)[0], shape)
-    heights, up = _heights(source)
+    where = planes(source)
+    _check_lattice(dataset, where[0], shape)
+    up = np.cross(where[0].along_row, where[0].along_column)
+    heights = np.array([plane.origin @ up for plane in where])
     frames = _frames(dataset, fractional)
     for k, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
         identified = group.get("SegmentIdentificationSequence") or dataset.SharedFunctionalGroupsSequence[
@@ -83,7 +85,7 @@ def read_segments(dataset: Dataset, source: SourceSeries) -> dict[str, Segment]:
         ].get("SegmentIdentificationSequence")
         place = np.array([float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient])
         index = int(np.abs(heights - place @ up).argmin())
-        if np.linalg.norm(place - planes_origin(source, index)) > _SAME_PLACE_MM:
+        if np.linalg.norm(place - where[index].origin) > _SAME_PLACE_MM:
             raise CaseError(said("frame {} of the segmentation matches no source slice", k + 1), _REMEDY)
         _check_image(group, source, index)
         made[int(identified[0].ReferencedSegmentNumber)].voxels[index] |= frames[k]
@@ -187,24 +189,12 @@ def check_identity(dataset: Dataset, case: ExportCase) -> None:
             raise CaseError(said("{} differs from the source images' when read back", ours(keyword)), _REMEDY)
 
 
-def planes_origin(source: SourceSeries, index: int) -> npt.NDArray[np.float64]:
-    """LPS mm of the first pixel of a source slice."""
-    return np.array([float(v) for v in source.datasets[index].ImagePositionPatient])
-
-
 def _plain(dataset: Dataset, keyword: str) -> str:
     try:
         with quiet():
             return str(dataset.get(keyword) or "")
     except ODD_VALUE:
         return ""
-
-
-def _heights(source: SourceSeries) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Of each slice along the normal, and the normal."""
-    first = planes(source)[0]
-    up = np.cross(first.along_row, first.along_column)
-    return np.array([planes_origin(source, k) @ up for k in range(len(source.datasets))]), up
 
 
 def _check_lattice(dataset: Dataset, plane: Plane, shape: tuple[int, int, int]) -> None:

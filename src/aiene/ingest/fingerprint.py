@@ -31,7 +31,7 @@ def content_sha256(files: Iterable[Path]) -> str:
     ------
     InputError : a file cannot be read.
     """
-    return joined_sha256(*sorted(file_hash(file) for file in _with_data(files)))
+    return joined_sha256(*sorted(file_hash(file) for file in with_data(files)))
 
 
 def glance(files: Sequence[Path]) -> str:
@@ -52,7 +52,7 @@ def seal(files: Sequence[Path]) -> str:
 
 def _of_status(files: Sequence[Path], facts: Callable[[os.stat_result], tuple[int, ...]]) -> str:
     lines = []
-    for file in sorted(_with_data(files)):
+    for file in sorted(with_data(files)):
         try:
             numbers = "\t".join(map(str, facts(file.stat())))
         except OSError:
@@ -61,7 +61,7 @@ def _of_status(files: Sequence[Path], facts: Callable[[os.stat_result], tuple[in
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _with_data(files: Iterable[Path]) -> list[Path]:
+def with_data(files: Iterable[Path]) -> list[Path]:
     """The files, and those beside them that hold the voxels of a header among them."""
     every: dict[Path, None] = {}
     for file in files:

@@ -6,7 +6,6 @@ for, is the archive's word that it will keep what it was sent.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from aiene.pacs.dimse import (
     there_already,
 )
 from aiene.pacs.web import WebArchive
+from aiene.results.atomic import read_json
 from aiene.results.ownership import Owned
 
 FIRST_PAUSE_S: Final = 2.0
@@ -295,9 +295,9 @@ class _Table:
         self._owned.check(CSV, JSON)
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
         try:
-            for row in json.loads((out / JSON).read_text(encoding="utf-8"))["objects"]:
+            for row in (read_json(out / JSON) or {})["objects"]:
                 self._rows[row["peer"], row["file"]] = row
-        except (OSError, ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             self._rows = {}
 
     def has(self, item: Outgoing) -> bool:

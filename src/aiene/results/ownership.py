@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from aiene.errors import Name, OutputError, UsageError, file_name, ours, said
 from aiene.hashing import disk_place, file_sha256
-from aiene.results.atomic import json_bytes, locked, make_folder, write_bytes, write_json, writing
+from aiene.results.atomic import json_bytes, locked, make_folder, read_json, write_bytes, write_json, writing
 
 MARKER: Final = ".aiene"
 """Our own folder in every folder that a command fills."""
@@ -317,12 +317,10 @@ def write_with_record(path: Path, content: bytes, record: Mapping[str, Any]) -> 
 
 def _record_at(path: Path) -> dict[str, Any] | None:
     """A record that `write_with_record` left; None for anything else."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        mark = content["file"]
-        return content if isinstance(mark["name"], str) and isinstance(mark["sha256"], str) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    content = read_json(path) or {}
+    mark = content.get("file")
+    marked = isinstance(mark, dict) and all(isinstance(mark.get(key), str) for key in ("name", "sha256"))
+    return content if marked else None
 
 
 def _is_of_record(path: Path, record: dict[str, Any] | None) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from aiene.csv_tables import table_bytes
 from aiene.errors import InputError, OutputError, UsageError, file_name, joined, ours, said
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
@@ -24,7 +25,7 @@ from aiene.results.atomic import make_folder, write_json, writing
 from aiene.results.nifti import write_nifti
 from aiene.results.ownership import Owned
 from aiene.results.records import CaseArrays, CaseResult
-from aiene.results.store import CASE
+from aiene.results.store import CASE, names_a_folder
 
 ReviewStatus = Literal["to do", "accepted", "corrected", "set aside"]
 DONE: tuple[ReviewStatus, ...] = ("accepted", "corrected")
@@ -264,7 +265,7 @@ class ReviewStore:
             table["review_status"] = [states[case_id] for case_id in table["case_id"]]
             table["reader"] = [self.reader if states[case_id] else "" for case_id in table["case_id"]]
             paths[name] = self.root / f"{name}.csv"
-            self.owned.write(paths[name], tables.csv_bytes(table))
+            self.owned.write(paths[name], table_bytes(table))
         return paths
 
     def write_mask(self, saved: Saved) -> None:
@@ -282,7 +283,7 @@ class ReviewStore:
             self.owned.remove(target)
 
     def _case(self, case_id: str) -> Path:
-        if case_id in ("", ".", "..") or set(case_id) & set("/\\\0"):
+        if not names_a_folder(case_id):
             raise OutputError(case_id, "it cannot be used as a folder name", "give the input another")
         return self.root / "cases" / case_id
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from aiene.csv_tables import table_bytes
 from aiene.errors import InputError, OutputError, UsageError, file_name, joined, os_reason, ours, said
 from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
@@ -119,7 +120,7 @@ class RunStore:
         UsageError : a file of the user's is in the way, or it holds the results of other settings, and
             `overwrite` is not given; or another call is at work there while `overwrite` is.
         """
-        names = [safe for case_id in case_ids if (safe := self._safe(case_id)) is not None]
+        names = [case_id for case_id in case_ids if names_a_folder(case_id)]
         make_folder(self.root)
         clear_abandoned(self._rooms)
         self.owned.check(_record_name(part), *(f"{name}.csv" for name in _TABLES))
@@ -158,7 +159,7 @@ class RunStore:
         ------
         OutputError : it cannot be written, or something not ours is in the way; nothing of it is left.
         """
-        if self._safe(result.case_id) is None:
+        if not names_a_folder(result.case_id):
             raise OutputError(result.case_id, "it cannot be used as a folder name", "give the input another")
         with self._half_written() as partial:
             make_folder(partial)
@@ -247,7 +248,7 @@ class RunStore:
     def write_cases_table(self, results: Iterable[CaseResult]) -> Path:
         """Write `cases.csv`; its path."""
         path = self.root / "cases.csv"
-        self.owned.write(path, tables.csv_bytes(tables.cases_table(sorted(results, key=_by_id))))
+        self.owned.write(path, table_bytes(tables.cases_table(sorted(results, key=_by_id))))
         return path
 
     def write_tables(
@@ -278,7 +279,7 @@ class RunStore:
         paths = {"cases": self.write_cases_table(results)}
         for name, table in made.items():
             paths[name] = self.root / f"{name}.csv"
-            self.owned.write(paths[name], tables.csv_bytes(table))
+            self.owned.write(paths[name], table_bytes(table))
         if parquet:
             made["cases"] = tables.cases_table(sorted(results, key=_by_id))
             for name, table in made.items():
@@ -288,7 +289,7 @@ class RunStore:
             paths["prediction"] = self._prediction_path(now)
             self.owned.refuse(paths["prediction"])
             make_folder(paths["prediction"].parent)
-            self.owned.write(paths["prediction"], tables.csv_bytes(published))
+            self.owned.write(paths["prediction"], table_bytes(published))
         return paths
 
     @property
@@ -368,11 +369,6 @@ class RunStore:
         for folder in (self.cases, self.root / "prediction_list", *self.root.glob(f"{RECOUNTED}*")):
             self.owned.clear(folder)
 
-    @staticmethod
-    def _safe(case_id: str) -> str | None:
-        """The id where it can be the name of one folder, and of no other."""
-        return None if case_id in ("", ".", "..") or set(case_id) & set("/\\\0") else case_id
-
     def _read(self, file: Path) -> CaseResult | None:
         content = read_json(file)
         return None if content is None else _result_of(content)
@@ -388,6 +384,11 @@ _FILES = (
 _MAPS = ("labels.nii.gz", "nodes.nii.gz")
 _KEPT = ("prepared.nii.gz", "transform.tfm")
 _RECORD = re.compile(r"run(_part-\d+-of-\d+)?\.json")
+
+
+def names_a_folder(case_id: str) -> bool:
+    """Whether an id can be the name of one folder, and of no other."""
+    return case_id not in ("", ".", "..") and not set(case_id) & set("/\\\0")
 
 
 def _record_name(part: str) -> str:

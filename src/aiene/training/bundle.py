@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from aiene.errors import ModelError, TrainingDataError, UsageError
+from aiene.errors import ModelError, UsageError
 from aiene.hashing import digest
 from aiene.models.bundle import (
     CARD,
@@ -31,8 +31,7 @@ from aiene.results.atomic import make_folder, read_json, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.segment.plans import Plan
 from aiene.segment.segmenter import load_segmenter, model_folder
-from aiene.training.dataset import LABELS, Pair
-from aiene.training.patients import Slices, leaks
+from aiene.training.dataset import LABELS
 from aiene.training.place import (
     MARKER,
     NOTICE,
@@ -290,18 +289,6 @@ def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bo
         raise UsageError(f"{work.name} holds no training to continue; leave --continue out.")
 
 
-def refuse_leaks(pairs: list[Pair], slices: Mapping[str, Slices]) -> None:
-    """One CT under two case ids of two patients would be used for training and evaluation.
-
-    Raises
-    ------
-    TrainingDataError : each two cases that show the same CT.
-    """
-    problems = leaks(slices, {pair.case_id: pair.patient_id for pair in pairs})
-    if problems:
-        raise TrainingDataError(problems)
-
-
 _UNSTATED = {
     "version": "1",
     "licence": "not stated; state it here before you share the bundle",
@@ -401,7 +388,7 @@ def _card(source: Bundle, ground: Ground, trained: Trained) -> dict[str, Any]:
         card["pos_from"] = 0.0  # another classifier's `pos` says nothing of this one's
     return {
         **card,
-        **(_UNSTATED if not ours else {}),  # what its owner has written there stays
+        **({} if ours else _UNSTATED),  # what its owner has written there stays
         "name": ground.out.name,
         "notice": NOTICE,
         "provenance": provenance,

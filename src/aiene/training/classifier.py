@@ -33,7 +33,6 @@ from aiene.training.bundle import (
     ground_of,
     preparation_identity,
     preparation_of,
-    refuse_leaks,
 )
 from aiene.training.classifier_fit import FitSettings, Fitted, fit, logits_of
 from aiene.training.dataset import (
@@ -132,19 +131,7 @@ class _Chosen:
 
 
 def _chosen_nodes(settings: ClassifierTraining, places: tuple[Path, ...], on_note: OnNote) -> _Chosen:
-    """The pairs that are named in the table of nodes; no CT is read yet.
-
-    Parameters
-    ----------
-    settings : what the user chose.
-    places : folders that are written.
-    on_note : told what the user should know of the input.
-
-    Raises
-    ------
-    TrainingDataError, InputError : images, labels or tables cannot be used.
-    UsageError : an input lies where the training writes.
-    """
+    """The pairs that are named in the table of nodes; no CT is read yet. `places` are written."""
     patients = read_patients(settings.patients)
     by_case: dict[str, list[NodeRow]] = defaultdict(list)
     for row in read_nodes(settings.nodes):
@@ -171,13 +158,7 @@ def _chosen_nodes(settings: ClassifierTraining, places: tuple[Path, ...], on_not
 def _data(
     settings: ClassifierTraining, base: Bundle, chosen: _Chosen, work: Path, on_step: OnStep
 ) -> ClassifierData:
-    """Prepare the CTs, split their nodes, and give each its row and its fold.
-
-    Raises
-    ------
-    TrainingDataError : rows that fit no node, nodes with two rows, one class of ENE only, too few patients.
-    OutputError : a crop cannot be written.
-    """
+    """Prepare the CTs, split their nodes, and give each its row and its fold."""
     files, left_out = prepared_crops(
         chosen.pairs,
         base,
@@ -229,12 +210,7 @@ def _record(settings: ClassifierTraining, base: Bundle) -> dict[str, Any]:
 
 
 def _check_work(work: Path, settings: ClassifierTraining, record: dict[str, Any]) -> None:
-    """Whether the work folder is free for this training.
-
-    Raises
-    ------
-    UsageError : it holds another training, or this one, which is not to be taken up.
-    """
+    """Refuse a work folder of another training, or of this one where it is not to be taken up."""
     check_record(work, "classifier", record, go_on=settings.go_on)
     if read_json(work / RECORDS["classifier"]) and not settings.go_on:
         raise UsageError(f"{work.name} holds a training already; continue it with --continue, or remove it.")
@@ -325,7 +301,7 @@ def train_classifier(
     claim(ground.work)
     with locked(ground.work):
         _check_work(ground.work, settings, record)  # another call may have ended meanwhile
-        refuse_leaks(chosen.pairs, check_pairs(chosen.pairs, needs_nodes=True))
+        check_pairs(chosen.pairs, needs_nodes=True)
         data = _data(settings, ground.base, chosen, ground.work, on_step)
         _note_nodes(ground.work, record, data)
         return _trained(settings, ground, data, digest(record), on_step), data.left_out

@@ -37,7 +37,7 @@ from aiene.preprocess.preprocess import Preparation, load_preparation, prepare
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_files_within
 from aiene.results.reviews import are_reviewed
-from aiene.training.patients import PatientTable, Slices, slices_of
+from aiene.training.patients import PatientTable, Slices, leaks, slices_of
 
 LABELS: Final = {"background": 0, "GTVp": 1, "GTVn": 2}
 FOLDS = 5
@@ -243,7 +243,7 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
     return sorted(pairs, key=lambda pair: pair.case_id.encode())
 
 
-def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> dict[str, Slices]:
+def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> None:
     """Read every CT and label map, and compare them.
 
     Parameters
@@ -251,14 +251,11 @@ def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> dict[str
     pairs : of `find_pairs`.
     needs_nodes : every case must hold the label 2.
 
-    Returns
-    -------
-    Case id to what tells its CT from others, see `patients`.
-
     Raises
     ------
     TrainingDataError : every CT or label map that cannot be read, geometry that differs, values other than 0,
-        1, 2, empty label maps; and, over all cases, no voxel of GTVn.
+        1, 2, empty label maps; over all cases, no voxel of GTVn; and then each two cases of two patients that
+        show the same CT, which would be used for training and evaluation.
     """
     problems: list[str] = []
     seen: set[int] = set()
@@ -284,9 +281,9 @@ def check_pairs(pairs: Sequence[Pair], *, needs_nodes: bool = False) -> dict[str
         seen |= values
     if not problems and 2 not in seen:
         problems.append("No label map holds a node (label 2); nothing can be learned.")
+    problems = problems or leaks(shown, {pair.case_id: pair.patient_id for pair in pairs})
     if problems:
         raise TrainingDataError(problems)
-    return shown
 
 
 def _label_files(folder: Path, case_id: str) -> tuple[Path, ...]:

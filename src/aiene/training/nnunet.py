@@ -20,9 +20,12 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Final
 
+from aiene.device import keep_freed_memory
 from aiene.errors import ModelError, OutputError, TrainingDataError
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.nifti import nifti_bytes
@@ -146,7 +149,7 @@ class Job:
     go_on : take up the last checkpoint.
     seed : of everything random, anew in every epoch: so a training that was taken up ends with the same
         weights on a CPU.
-    processes : for nnU-Net's own helpers; 0 for its augmentation means in this process, so that it repeats.
+    processes : for nnU-Net's own helpers; with 0 they work in this process, so that the training repeats.
     gpu_memory_gb : the planner sizes patch and network for it.
     start_configuration, start_plan : entries that the new plan takes over, see `Start`; may be empty.
     start_checkpoint : file of the weights that are the start.
@@ -176,9 +179,17 @@ def main(job_file: Path) -> None:
     """Plan, preprocess and train as the job says."""
     job = Job(**json.loads(job_file.read_text(encoding="utf-8")))
     work = Path(job.work)
+    keep_freed_memory()
+    if job.processes == 0:
+        _helpers_as_threads()
     if not (work / "planned.json").exists():
         _plan(job, work)
     _train(job, work)
+
+
+def _helpers_as_threads() -> None:
+    """nnU-Net's pools of one process, each of which would load torch anew, become threads of this process."""
+    vars(get_context("spawn"))["Pool"] = ThreadPool
 
 
 def _plan(job: Job, work: Path) -> None:

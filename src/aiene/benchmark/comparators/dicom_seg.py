@@ -71,11 +71,8 @@ class SegComparator(Reader):
             (file, seg) for file in self._files.get(name, []) if (seg := _segmentation(file)) is not None
         ]
         if not found:
-            raise InputError(
-                self._folder,
-                f"no segmentation for the case {name}",
-                "add it; without one it counts as failed",
-            )
+            problem = f"no segmentation for the case {name}"
+            raise InputError(self._folder, problem, "add it; without one it counts as failed")
         like = case.truth_labels.grid
         labels, nodes = np.zeros(like.size, np.uint8), np.zeros(like.size, np.uint16)
         count, overlapping = 0, 0

@@ -62,7 +62,7 @@ class PredictionsComparator(Reader):
         self._choice = request.entry.labels or LabelChoice()
         self._resample = request.resample
         from_run = (folder / "run.json").is_file()
-        rule = _rule(folder) if from_run else CountingRule(0.5)
+        rule = _rule(folder)
         tables = [file for name in (ENE_FILE, ON_TRUTH_FILE) if (file := folder / name).is_file()]
         every = [*self._files.values(), *self._node_maps.values(), *tables]
         self.facts = ModelFacts(
@@ -87,11 +87,8 @@ class PredictionsComparator(Reader):
         if name in self._refused:
             raise InputError(self._root, self._refused[name].reason.rstrip("."), "correct this prediction")
         if name not in self._files:
-            raise InputError(
-                self._root,
-                f"no prediction for the case {name}",
-                "add it; without one it counts as failed",
-            )
+            problem = f"no prediction for the case {name}"
+            raise InputError(self._root, problem, "add it; without one it counts as failed")
         path, like = self._files[name], case.truth_labels.grid
         labels = in_our_values(path, read_labels(path, like, resample=self._resample), self._choice)
         run = _run_record(path.parent / "case.json")

@@ -51,27 +51,15 @@ class Board:
     metrics: tuple[str, ...]
 
 
-def in_order(
-    entries: Sequence[Entry], *, sort: str | None = None, descending: bool | None = None
-) -> tuple[Entry, ...]:
-    """Entries board by board, that of the newest first, the best of each first.
-
-    Raises
-    ------
-    UsageError : no entry has the metric.
-    """
-    return tuple(p.entry for board in boards(entries, sort=sort, descending=descending) for p in board.places)
-
-
 def boards(
-    entries: Sequence[Entry], *, sort: str | None = None, descending: bool | None = None
+    entries: Sequence[Entry], *, sort: str | None = None, ascending: bool = False
 ) -> tuple[Board, ...]:
     """One board for each data set and its settings, that of the newest entry first.
 
     Parameters
     ----------
     sort : metric; None: the usual one of each data set.
-    descending : by the figure itself, largest first (False: smallest first), instead of the best first.
+    ascending : by the figure itself, smallest first, instead of the best first.
 
     Raises
     ------
@@ -81,7 +69,7 @@ def boards(
     by_key: dict[tuple[str, str], list[Entry]] = {}
     for entry in sorted(entries, key=lambda e: e.created, reverse=True):
         by_key.setdefault(entry.key, []).append(entry)
-    return tuple(_board(mine, sort, descending) for mine in by_key.values())
+    return tuple(_board(mine, sort, ascending) for mine in by_key.values())
 
 
 def newest_only(entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -92,7 +80,7 @@ def newest_only(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     return tuple(newest.values())
 
 
-def _board(entries: list[Entry], sort: str | None, descending: bool | None) -> Board:
+def _board(entries: list[Entry], sort: str | None, ascending: bool) -> Board:
     counts = Counter(name for entry in entries for name, value in entry.metrics.items() if value is not None)
     usual = next((name for name in USUAL_METRICS if counts[name]), None)
     metric = sort or usual or next((name for name, _ in counts.most_common(1)), USUAL_METRICS[0])
@@ -103,9 +91,7 @@ def _board(entries: list[Entry], sort: str | None, descending: bool | None) -> B
         value = entry.metrics.get(metric)
         if value is None:
             return float("-inf")
-        if descending is None:
-            return goodness(metric, value)
-        return value if descending else -value
+        return -value if ascending else goodness(metric, value)
 
     ordered = sorted(entries, key=worth, reverse=True)
     places = []
@@ -191,13 +177,7 @@ def add_entries(board: Path, entries: Iterable[Entry]) -> tuple[int, int]:
     return added, len(rows) - added
 
 
-def read_entries(
-    board: Path,
-    *,
-    data_sha256: str | None = None,
-    sort: str | None = None,
-    descending: bool | None = None,
-) -> tuple[Entry, ...]:
+def read_entries(board: Path, *, data_sha256: str | None = None) -> tuple[Entry, ...]:
     """Entries that may be ranked, in order: board by board (that of the newest entry first), the best first.
 
     What was changed by hand, or cannot be, is left out; `read_board` says what.
@@ -205,18 +185,16 @@ def read_entries(
     Parameters
     ----------
     data_sha256 : only of this data set; its first characters are enough.
-    sort : metric to sort by; None: Dice, or what most entries have.
-    descending : by the figure itself, largest first (False: smallest first) instead of the best first.
 
     Raises
     ------
     InputError : there is no leaderboard, or something else.
-    UsageError : no entry has the metric, or none or several data sets begin with these characters.
+    UsageError : none or several data sets begin with these characters.
     """
     entries = list(read_board(board).entries)
     if data_sha256 is not None:
         entries = _of_data_set(entries, data_sha256)
-    return in_order(entries, sort=sort, descending=descending)
+    return tuple(place.entry for one in boards(entries) for place in one.places)
 
 
 def read_board(board: Path) -> Reading:

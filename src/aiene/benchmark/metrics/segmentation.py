@@ -279,7 +279,6 @@ def case_metrics(
     predicted_nodes: npt.ArrayLike | None = None,
     confidences: Mapping[int, float] | None = None,
     iou_threshold: float = IOU_THRESHOLD,
-    node_label: int = GTVN,
 ) -> CaseMetrics:
     """Compare a prediction with the truth, label by label and node by node.
 
@@ -288,7 +287,7 @@ def case_metrics(
     truth, prediction : label maps (z, y, x) on one grid; other values than `labels` are not looked at.
     spacing : mm along z, y, x.
     truth_nodes, predicted_nodes : maps whose values are single nodes; None: the connected parts (26
-        neighbours) of `node_label`.
+        neighbours) of label 2.
     confidences : of the predicted nodes, by their value in `predicted_nodes`, for the free-response curve.
 
     Raises
@@ -302,7 +301,7 @@ def case_metrics(
         raise UsageError("confidences belong to the values of a map of predicted nodes; give it too.")
 
     def nodes_of(given: npt.ArrayLike | None, labels_: LabelArray, what: str) -> LabelArray:
-        return components(labels_ == node_label) if given is None else as_labels(given, what)
+        return components(labels_ == GTVN) if given is None else as_labels(given, what)
 
     true_nodes = nodes_of(truth_nodes, true_map, "the truth's nodes")
     found_nodes = nodes_of(predicted_nodes, found_map, "the predicted nodes")

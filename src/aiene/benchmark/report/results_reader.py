@@ -193,9 +193,9 @@ def equals(p: float | None) -> str:
     return said if said.startswith("<") else f"= {said}"
 
 
-def count(number: int, one: str, many: str = "") -> str:
+def count(number: int, one: str) -> str:
     """A number with its noun."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number} {one if number == 1 else one + 's'}"
 
 
 Chapter = Literal["segmentation", "detection", "classification", "ranks", "resources"]

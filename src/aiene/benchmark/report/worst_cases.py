@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import LABEL_VALUES
 from aiene.benchmark.dataset import read_kept
-from aiene.benchmark.records import case_files, key_of
+from aiene.benchmark.records import image_of, key_of, model_files, truth_files
 from aiene.benchmark.report.results_reader import Source, value
 from aiene.errors import AieneError
 from aiene.geometry.grid import Volume
@@ -118,21 +118,14 @@ class Scene(NamedTuple):
     pixel: tuple[float, float]
 
 
-class WorstCases(NamedTuple):
-    """The chart of a model and the cases of which there is no picture, as (case, reason)."""
-
-    chart: Figure | None
-    without: tuple[tuple[str, str], ...]
+WorstCases = tuple[Figure | None, list[tuple[str, str]]]
+"""The chart of a model and the cases of which there is no picture, as (case, reason)."""
 
 
 def worst_of(source: Source, model: str, name: str, count: int = EACH) -> list[Worst]:
     """The cases of a model with the lowest Dice of a label, the lowest first."""
-    column = f"dice_{name}"
-    found = [
-        Worst(row["case_id"], dice)
-        for row in source.rows_of(model)
-        if (dice := value(row, column)) is not None
-    ]
+    rows = source.rows_of(model)
+    found = [Worst(r["case_id"], dice) for r in rows if (dice := value(r, f"dice_{name}")) is not None]
     return sorted(found, key=lambda one: (one.dice, one.case_id))[:count]
 
 
@@ -150,7 +143,7 @@ def worst_cases(source: Source, name: str) -> dict[str, WorstCases]:
     scenes: dict[tuple[str, str], Scene] = {}
     without: dict[str, list[tuple[str, str]]] = {model: [] for model in keys}
     for case_id in dict.fromkeys(one.case_id for cases in chosen.values() for one in cases):
-        ct = _ct(case_files(source.folder, "", case_id).image)
+        ct = _ct(image_of(source.folder, case_id))
         for model, cases in chosen.items():
             for case in (one for one in cases if one.case_id == case_id):
                 try:
@@ -161,7 +154,7 @@ def worst_cases(source: Source, name: str) -> dict[str, WorstCases]:
     for model, cases in chosen.items():
         drawn = [scenes[model, one.case_id] for one in cases if (model, one.case_id) in scenes]
         chart = _chart(model, keys[model], name, drawn) if drawn else None
-        result[model] = WorstCases(chart, tuple(without[model]))
+        result[model] = chart, without[model]
     return result
 
 
@@ -184,10 +177,10 @@ def _chart(model: str, key: str, name: str, scenes: Sequence[Scene]) -> Figure:
 
 
 def _scene(folder: Path, key: str, case: Worst, name: str, ct: Volume | None) -> Scene:
-    files = case_files(folder, key, case.case_id)
-    if files.truth_labels is None or files.labels is None:
+    masks = truth_files(folder, case.case_id)[1], model_files(folder, key, case.case_id)[1]
+    if not all(file.exists() for file in masks):
         raise ValueError("its masks no longer exist")
-    truth, prediction = read_kept(files.truth_labels), read_kept(files.labels)
+    truth, prediction = map(read_kept, masks)
     if truth.grid.size != prediction.grid.size:
         raise ValueError("its masks are on different grids")
     view = AxialView.of(truth.grid)

@@ -262,6 +262,18 @@ def read_dataset(head: Head, keywords: list[str]) -> Dataset:
             return pydicom.dcmread(head.path, force=True, stop_before_pixels=True, specific_tags=keywords)
 
 
+def lies_in_head(head: Head) -> bool:
+    """Whether the first bytes of a DICOM file say all that a search reads of it."""
+    with quiet():
+        try:
+            pydicom.dcmread(head.open(), force=True, stop_before_pixels=True, specific_tags=_TAGS)
+        except HeadTooShort:
+            return False
+        except DAMAGED:
+            return False  # it may be sound as a whole
+    return True
+
+
 def read_header(head: Head) -> list[Frame] | Other | Directory:
     """The CT frames that a DICOM file holds, or what else it is.
 

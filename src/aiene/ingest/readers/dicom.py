@@ -6,15 +6,14 @@ from typing import Any
 
 from aiene.errors import Said, ours, said
 from aiene.ingest.case import Case, NativeCt, place
-from aiene.ingest.checks import check_memory
+from aiene.ingest.checks import InRange, check_memory, in_ct_range
 from aiene.ingest.dicom.header import DAMAGED, Frame, quiet, read_dataset, whole_header
 from aiene.ingest.dicom.header_values import odd_headers
 from aiene.ingest.dicom.pixels import is_lossy, read_stack
-from aiene.ingest.dicom.series_selection import laid_out
 from aiene.ingest.dicom.stack import Layout
+from aiene.ingest.dicom.study import laid_out
 from aiene.ingest.file_head import Head
 from aiene.ingest.formats import Format
-from aiene.ingest.hu_range import InRange, in_ct_range
 from aiene.ingest.lattice import as_json, keep_planes, on_rectangle
 
 _INT16 = 2  # SimpleITK's number: the published reader turns every DICOM CT into int16

@@ -30,7 +30,7 @@ from aiene.ingest.file_head import Head
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import Format
 from aiene.ingest.lattice import PIXEL_TYPES, as_json, narrow
-from aiene.ingest.nrrd import AGAIN, within_folder
+from aiene.ingest.readers.nrrd import AGAIN, within_folder
 
 _MAX_HEADER: Final = 1 << 16
 _COPY: Final = "the file is cut off or damaged: copy it again"

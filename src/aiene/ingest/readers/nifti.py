@@ -33,10 +33,9 @@ from nibabel.wrapstruct import WrapStructError
 
 from aiene.errors import InputError, Said, ours, said
 from aiene.ingest.case import AffineRule, Case, NativeCt
-from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
+from aiene.ingest.checks import InRange, check_memory, check_promise, check_size, check_spacing, in_ct_range
 from aiene.ingest.file_head import Head
 from aiene.ingest.formats import Format
-from aiene.ingest.hu_range import InRange, in_ct_range
 from aiene.ingest.lattice import PIXEL_TYPES, Matrix, Squared, as_json, narrow, nearest_square, on_rectangle
 
 _LPS_FROM_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from aiene.errors import ModelError
-from aiene.ingest.archive import unpack
+from aiene.ingest.read import unpack
 from aiene.models.bundle import (
     CARD,
     NAME,
@@ -183,12 +183,7 @@ def _folds(folder: Path, checkpoint: str) -> tuple[Fold, ...]:
 
 
 def _taken_folds(folder: Path, checkpoint: str, choices: Choices) -> tuple[Fold, ...]:
-    """The folds to take: what the user names, else the numbered ones, else `all`.
-
-    Raises
-    ------
-    ModelError : one that is not there, or lacks the checkpoint.
-    """
+    """The folds to take: what the user names, else the numbered ones, else `all`."""
     there, with_any = _folds(folder, checkpoint), _folds(folder, "*")
     if choices.folds is None:
         numbered = tuple(fold for fold in with_any if fold != "all")
@@ -508,17 +503,7 @@ def _new_bundle(name: str, out: Path | None, read: Mapping[str, Path]) -> Iterat
     """A folder to fill, and the place that it gets when the context is left without an error.
 
     It is filled in a room beside that place, which holds nothing of anybody's; rooms that a killed import
-    left are cleared.
-
-    Parameters
-    ----------
-    read : what the bundle is made of, by what it is called on the command line.
-
-    Raises
-    ------
-    ModelError : no name for a bundle, or something is at its place already.
-    UsageError : its place lies in what is read.
-    OutputError : it cannot be put there.
+    left are cleared. `read` is what the bundle is made of, by what it is called on the command line.
     """
     if not re.fullmatch(NAME, name):
         raise ModelError(name or "(empty)", "not a name for a bundle", "use letters, digits, dots, dashes")

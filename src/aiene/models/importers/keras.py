@@ -33,7 +33,6 @@ class ImportReport:
     keras_version : as the file says.
     widths : of the network, read from the file.
     parameters : numbers in the network, running statistics included (published: 48,265,890).
-    checked_inputs : random inputs on which network and file were compared.
     max_difference : in probability.
     max_logit_difference : in what the last sigmoid takes.
     """
@@ -42,7 +41,6 @@ class ImportReport:
     keras_version: str
     widths: DualNetWidths
     parameters: int
-    checked_inputs: int
     max_difference: float
     max_logit_difference: float
 
@@ -90,7 +88,7 @@ def import_classifier(h5: Path, target_folder: Path) -> ImportReport:
         raise ModelError(h5, problem, "report it with the file's origin")
     save_classifier(target_folder, net)
     parameters = sum(t.numel() for t in net.state_dict().values() if t.is_floating_point())
-    return ImportReport(h5.name, model.version, net.widths, parameters, _CHECKED_INPUTS, probability, logit)
+    return ImportReport(h5.name, model.version, net.widths, parameters, probability, logit)
 
 
 _CHANNELS_LAST = ("channels_last", None)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from aiene.parallel import Job, OnProgress, run_jobs
 from aiene.report.document import Column, Figure, Item, Kind, Table
 from aiene.report.formatting import plain, plain_rows
 from aiene.risk.analyse.centres import Scale, pooled
@@ -31,6 +32,8 @@ FEWEST_EVENTS = 10
 """Events that a centre needs for a row of its own."""
 _MOST_RESAMPLES = 500
 """Of the slower measures."""
+_PATIENTS_A_UNIT = 2000.0
+"""A resample of so many patients is one unit of work, see `parallel.Job`."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,16 @@ class Found:
         """How the statistics resample that can do without: at `most` so many times, or not at all."""
         return resampling(self.settings) | {"n_boot": min(self.settings.bootstraps, most)}
 
+    def add(self, other: Found) -> None:
+        """Take in what was found by another step."""
+        self.discrimination += other.discrimination
+        self.calibration += other.calibration
+        self.brier += other.brier
+        self.centres += other.centres
+        self.smooth |= other.smooth
+        self.decision = self.decision or other.decision
+        self.skipped += other.skipped
+
 
 def measured(
     outcome: Outcome,
@@ -98,21 +111,25 @@ def measured(
     years: Sequence[float],
     center: np.ndarray,
     settings: AnalysisSettings,
+    on_progress: OnProgress | None = None,
 ) -> Found:
     """Every measure on the same n patients; see `Found`."""
-    found = Found(outcome, predictors, years, center, settings)
-    steps: tuple[tuple[str, Callable[[Found], None]], ...] = (
-        ("concordance", _discrimination),
-        ("calibration", _calibration),
-        ("Brier score", _brier),
-        ("decision curve", _decision),
-        ("centres", _centres),
-    )
-    for what, step in steps:
-        try:
-            step(found)
-        except NotEstimableError as error:
-            found.skipped.append((what, str(error)))
+    of = outcome, predictors, years, center, settings
+    each = settings.bootstraps * outcome.n * len(predictors) / _PATIENTS_A_UNIT
+    jobs = [Job(what, _measure, (what, *of), each * share) for what, (_, share) in _STEPS.items()]
+    found = Found(*of)
+    for part in run_jobs(jobs, workers=settings.jobs, on_progress=on_progress):
+        found.add(part)
+    return found
+
+
+def _measure(what: str, *of: Any) -> Found:
+    """One kind of measure, or why it could not be computed."""
+    found = Found(*of)
+    try:
+        _STEPS[what][0](found)
+    except NotEstimableError as error:
+        found.skipped.append((what, str(error)))
     return found
 
 
@@ -224,6 +241,16 @@ def _of_centre(found: Found, predictor: Predictor, name: str) -> dict[str, Any]:
         shown = key != "c" or settings.bootstraps
         row |= interval_cells(key, value) if shown else {key: value.value}
     return row
+
+
+_STEPS: dict[str, tuple[Callable[[Found], None], float]] = {
+    "concordance": (_discrimination, 0.4),
+    "calibration": (_calibration, 0.2),
+    "Brier score": (_brier, 0.2),
+    "decision curve": (_decision, 0.1),
+    "centres": (_centres, 0.1),
+}
+"""Every kind of measure, with its share of the work, roughly."""
 
 
 # Tables and figures

@@ -109,7 +109,7 @@ def validate(
         owned.clear(out / folder)
         owned.claim(folder)
     center = words(cohort.table, "center")[applied.rows]
-    found = measured(applied.outcome, applied.predictors, applied.years, center, settings)
+    found = measured(applied.outcome, applied.predictors, applied.years, center, settings, on_progress)
     analysis = _analysis(locked, cohort, applied, found, settings)
     ids = cohort.table["patient_id"]
     excluded = cohort.left_out
