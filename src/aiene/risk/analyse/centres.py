@@ -57,5 +57,6 @@ def pooled(
     if good.sum() < 2:
         return None
     found = random_effects(moved[good, 0], error[good], confidence=settings.confidence)
-    shown = ("value", "lower", "upper", "expected_low", "expected_high")
-    return found._replace(**{name: back(getattr(found, name)) for name in shown})
+    names = ("value", "lower", "upper", "expected_low", "expected_high")
+    shown: dict[str, Any] = {name: back(getattr(found, name)) for name in names}
+    return found._replace(**shown)

@@ -246,7 +246,7 @@ def _what(comparison: ModelComparison, part: str) -> str:
 
 def _lrt(work: _Work) -> None:
     fits, larger = work.found.fits, work.found.fits["new"]
-    values = {"n": work.outcome.n, "events": work.outcome.n_events}
+    values: dict[str, Any] = {"n": work.outcome.n, "events": work.outcome.n_events}
     if "old" in fits:
         test = nested_lrt(fits["old"], larger)
         values |= fields_of(test, "statistic", "df", "p")
@@ -342,7 +342,9 @@ def _auc(work: _Work) -> None:
         return
     of = outcome.time, outcome.state, found.risk, years
     result = time_dependent_aucs(*of, compare=found.pairs, **resampling(settings))
-    rows = [({"model": work.label(name), "key": name}, values) for name, values in result.values.items()]
+    rows: list[tuple[dict[str, str], Sequence[Interval | Difference]]] = [
+        ({"model": work.label(name), "key": name}, values) for name, values in result.values.items()
+    ]
     rows += [
         ({"model": f"{work.label(new)} - {work.label(old)}", "key": f"delta {new}"}, gains)
         for (old, new), gains in zip(found.pairs, result.differences.values(), strict=True)

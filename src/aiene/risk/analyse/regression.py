@@ -397,7 +397,7 @@ def _figure(
     data: dict[str, list[Any]] = {k: [] for k in ("factor", "time", "residual")}
     for number, column in enumerate(residuals.names):
         values = residuals.residuals[:, number]
-        smooth = residuals.smooth.get(column) or ([], [], [], [])
+        smooth: Sequence[Any] = residuals.smooth.get(column) or ([], [], [], [])
         low, high = np.percentile(values, (2, 98)) if values.size else (-1.0, 1.0)
         pad = 0.15 * (high - low) or 1.0
         panels.append(

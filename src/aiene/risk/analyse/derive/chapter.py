@@ -113,7 +113,8 @@ def _failed(reason: str) -> Part:
 
 def _material(cohort: Cohort, grouping: Grouping | None, scheme: Scheme, endpoint: Endpoint) -> _Material:
     outcome, _ = outcome_of(cohort.table, endpoint)
-    base, bases, chapter = np.zeros(len(cohort.table), dtype=int), ("all",), ""
+    bases: tuple[str, ...] = ("all",)
+    base, chapter = np.zeros(len(cohort.table), dtype=int), ""
     if grouping is not None:
         base, bases, chapter = grouping.rank(cohort.table), grouping.order, grouping.chapter
     base_name = scheme.base
