@@ -26,7 +26,6 @@ from aiene.nodes.node import CountingRule
 from aiene.preprocess.preprocess import load_preparation
 from aiene.report.document import RESEARCH_ONLY
 from aiene.report.formatting import NOTHING
-from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
 from aiene.results.pictures import key_index
 from aiene.results.records import CaseResult, NodeResult
@@ -233,15 +232,12 @@ def case_page(
             keyslices = _key_slices(scene, result, run)
         if scene.labels.array.any():
             data.append(("surfaces", embedded.packed_json(surfaces(scene))))
-    scripts_used = [embedded.asset(name) for name in _SCRIPTS]
-    style = embedded.asset("pages.css")
     registration = _registration(found, None if model is None else model.template)
-    html = filled(
+    html = embedded.page(
         "patient.html.j2",
+        run.maker.notice,
+        _SCRIPTS,
         case=result,
-        policy=embedded.policy(scripts_used, style),
-        style=style,
-        notice=f"{run.maker.notice} {RESEARCH_ONLY}",
         cohort=cohort,
         attention=[*found.problems, *result.warnings],
         registration=registration,
@@ -256,7 +252,6 @@ def case_page(
         licences=embedded.asset(embedded.LICENCES),
         about=embedded.as_json(about(scene, result)),
         data=data,
-        scripts=scripts_used,
     )
     return CasePage(html, _thumbnail(scene, result), found.problems)
 

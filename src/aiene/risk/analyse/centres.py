@@ -52,7 +52,7 @@ def pooled(
     parts = np.array([[row.get(k) for k in keys] for row in rows], dtype=float).reshape(-1, 3)
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = to(parts)
-    error = (moved[:, 2] - moved[:, 1]) / (2 * normal_quantile(0.5 + settings.confidence / 2))
+    error = (moved[:, 2] - moved[:, 1]) / (2 * normal_quantile(settings.confidence))
     good = np.isfinite(moved).all(axis=1) & (error > 0)
     if good.sum() < 2:
         return None

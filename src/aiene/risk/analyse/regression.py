@@ -251,10 +251,8 @@ def _lost(sample: Sample, complete: Outcome) -> str:
 def _said(fit: CoxFit) -> list[str]:
     said = []
     if fit.separation:
-        by = f"by {'Firth' if fit.method == 'firth' else fit.method}'s penalised likelihood"
-        how = "with a ridge penalty" if fit.method == "ridge" else by
-        named = ", ".join(fit.separation)
-        said.append(f"Separation: {named} would run to infinity, so the model was fitted {how}.")
+        run = f"{', '.join(fit.separation)} would run to infinity"
+        said.append(f"Separation: {run}, so the model was fitted by Firth's penalised likelihood.")
     return said + [w if w.endswith(".") else f"{w}." for w in fit.warnings]
 
 
