@@ -19,7 +19,8 @@ from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.results.tables import entropy_bits
 from aiene.viewer import embedded
-from aiene.viewer.case_page import Images, Model, case_page, found_of, model_of
+from aiene.viewer.case_page import Model, case_page, found_of, model_of
+from aiene.viewer.images import Images
 from aiene.viewer.risk_groups import Group, read_risk_groups
 
 

@@ -1,4 +1,4 @@
-"""Which centres can judge, and one value from all of them."""
+"""Which centres can judge a model, and one value from all of them."""
 
 from __future__ import annotations
 
@@ -57,10 +57,6 @@ def pooled(
     if good.sum() < 2:
         return None
     found = random_effects(moved[good, 0], error[good], confidence=settings.confidence)
-    return found._replace(
-        value=back(found.value),
-        lower=back(found.lower),
-        upper=back(found.upper),
-        expected_low=back(found.expected_low),
-        expected_high=back(found.expected_high),
-    )
+    names = ("value", "lower", "upper", "expected_low", "expected_high")
+    shown: dict[str, Any] = {name: back(getattr(found, name)) for name in names}
+    return found._replace(**shown)
