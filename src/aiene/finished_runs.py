@@ -399,7 +399,8 @@ def merge(parts: list[Path], out: Path) -> Merged:
             if store is not None:
                 whole.write_case(result, store.files(result.case_id))
         results = same_ct_told([result for _, result in chosen.values()])
-        missing = tuple(r.case_id for r in results if r.status == "skipped" and not _left_out(r))
+        skipped = [r for r in results if r.status == "skipped"]
+        missing = tuple(r.case_id for r in skipped if "--limit" not in r.reason)  # those the user left out
         whole.write_run(_document(records, results, whole=not missing))
         whole.write_tables(
             results, axes=run.axes, model=run.maker.bundle_name, rule=run.rule, now=datetime.now()
@@ -457,11 +458,6 @@ def _best(
     if found:
         return (done or [f for f in found if f[1].status == "failed"] or found)[0]
     return None, CaseResult(name, "skipped", said("not done in any of the parts that were merged"))
-
-
-def _left_out(result: CaseResult) -> bool:
-    """Whether the user left a case out, as with `--limit`."""
-    return "--limit" in result.reason
 
 
 def _absent(records: list[dict[str, Any]]) -> tuple[int, ...]:

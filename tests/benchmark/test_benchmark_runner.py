@@ -24,11 +24,13 @@ from aiene.benchmark.records import (
     WORK,
     CaseRecord,
     TruthRecord,
-    case_files,
     from_json,
+    image_of,
     key_of,
+    model_files,
     newest_summary,
     to_json,
+    truth_files,
 )
 from aiene.benchmark.run import BenchmarkRun, Step, run_benchmark
 from aiene.errors import InputError, UsageError
@@ -115,8 +117,9 @@ def test_perfect_and_shifted_predictions_give_the_values_computed_by_hand(
     assert summary["primary"]["endpoint"] == "dice_GTVn"
     assert summary["reference"] == "perfect"
     assert {c["model"] for c in summary["comparisons"]} == {"moved", "empty"}
-    files = case_files(out, key_of("moved"), "a")
-    assert None not in files[:4]
+    assert image_of(out, "a") is not None
+    files = (*truth_files(out, "a"), *model_files(out, key_of("moved"), "a")[:3])
+    assert all(file.is_file() for file in files)
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_works(
@@ -463,8 +466,8 @@ def test_a_bundle_runs_and_its_nodes_can_prompt_another_model(tmp_path: Path) ->
     found = [node for node in record["truth_nodes"] if node["found_as"] is not None]
     assert found
     assert all(node["ene_end_to_end"] is not None for node in found)
-    labels = nib.load(case_files(tmp_path / "out", "default", "p").labels).get_fdata()
-    nodes = nib.load(case_files(tmp_path / "out", "default", "p").nodes).get_fdata()
+    _, *files, _ = model_files(tmp_path / "out", "default", "p")
+    labels, nodes = (nib.load(file).get_fdata() for file in files)
     assert (labels[nodes > 0] == 2).all()
     prompted = case_record(tmp_path / "out", "sam", "p")
     confident = {node["value"] for node in prompted["found_nodes"]}

@@ -15,7 +15,7 @@ from aiene.geometry.grid import Volume
 from aiene.results.records import CaseArrays, CaseResult
 from aiene.results.reviews import ReviewStore
 from aiene.review.session import Review
-from aiene.viewer.case_page import Images
+from aiene.viewer.images import Images
 from builders.export_runs import Planted, node_result
 
 

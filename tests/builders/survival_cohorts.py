@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from aiene.report.formatting import plain
 
 # Eight patients, small enough for every figure to be worked out by hand.
 #   time   1  2  2  3  4  5  6  8
@@ -86,3 +89,14 @@ def simulated(n: int, seed: int, *, effect: float = 0.7, competing: bool = False
     time = np.minimum(np.minimum(event_time, other), censored)
     state = np.where(time == event_time, 1, np.where(time == other, 2, 0))
     return pd.DataFrame({"time": time, "state": state, "x": x, "z": z})
+
+
+def as_json(result: Any) -> Any:
+    """The result of an analysis as JSON values; what is not finite becomes None."""
+    return plain(asdict(result) if is_dataclass(result) and not isinstance(result, type) else result)
+
+
+def first(state: Any, cause: int) -> Any:
+    """The codes with this cause as the event and the other as its competing event."""
+    codes = np.asarray(state)
+    return codes if cause == 1 else np.where(codes == 2, 1, np.where(codes == 1, 2, codes))

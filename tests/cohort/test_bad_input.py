@@ -149,6 +149,7 @@ def phantom(phantoms: dict[str, Phantom]) -> Phantom:
     return phantoms["one"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAILING)
 def test_a_bad_ct_is_one_sentence_with_file_and_remedy(fault: str, phantom: Phantom, tmp_path: Path) -> None:
     make, file, word = FAILING[fault]

@@ -264,6 +264,7 @@ def test_results_whose_label_maps_are_gone_are_made_again(
     assert (tmp_path / "out" / "cases" / "c" / "nodes.nii.gz").exists()
 
 
+@pytest.mark.slow
 def test_parts_that_end_together_lose_no_row(tmp_path: Path, source: Path, worked: list[str]) -> None:
     for round_ in range(4):
         out = tmp_path / f"out{round_}"
@@ -431,6 +432,7 @@ def test_an_unwritable_folder_is_named_by_its_own_name(
         run(source, tmp_path / "results" / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_a_folder_without_permission_is_named(tmp_path: Path, source: Path) -> None:
     tmp_path.chmod(0o755)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case, NativeCt
@@ -87,6 +88,7 @@ def _taking_hu(bundle: Bundle) -> Bundle:
     return replace(bundle, card=ModelCard.model_validate(card))
 
 
+@pytest.mark.slow
 def test_the_crop_in_hu_is_the_crop_before_its_window() -> None:
     preparation = load_preparation(_taking_hu(find_bundle(str(default_folder()))))
     phantom = make_phantom(5, PhantomSettings(size=(80, 110, 110), spacing=(3.0, 2.0, 2.0), table=False))

@@ -87,6 +87,7 @@ def test_the_choice_is_told_among_the_notes_of_the_search(one_study: tuple[Path,
     assert any(note.startswith(f"patient: series {uids['ven']} taken") for note in notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bone", "mpr", "native"])
 def test_series_overrides_the_rule(one_study: tuple[Path, dict[str, str]], name: str) -> None:
     folder, uids = one_study
@@ -98,6 +99,7 @@ def test_series_overrides_the_rule(one_study: tuple[Path, dict[str, str]], name:
     assert read_case(case).source["series_uid"] == uids[name]
 
 
+@pytest.mark.slow
 def test_a_series_that_is_not_there_is_wrong_use(one_study: tuple[Path, dict[str, str]]) -> None:
     with pytest.raises(UsageError, match=r"1\.2\.3"):
         find_cases(one_study[0], series="1.2.3")
@@ -131,6 +133,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", PAIRS)
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
 def test_each_point_of_the_rule_decides_where_it_is_the_only_difference(

@@ -64,6 +64,7 @@ def part(source: Path, out: Path, number: int, of: int = 2, **words: float) -> P
     return out
 
 
+@pytest.mark.slow
 def test_two_parts_are_the_run(done: list[str], source: Path, tmp_path: Path) -> None:
     parts = [part(source, tmp_path / f"part{n}", n) for n in (0, 1)]
     merged = merge(parts, tmp_path / "whole")

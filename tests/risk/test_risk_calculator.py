@@ -60,6 +60,7 @@ def test_the_page_is_one_file_that_says_what_it_is_not() -> None:
     assert "<option>positive</option>" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["os", "dc"])
 def test_points_of_the_nomogram_add_up_to_the_risk_of_the_model(endpoint: str) -> None:
     model, sample = locked(endpoint)

@@ -328,6 +328,7 @@ def test_a_title_above_the_header_of_a_workbook_is_named_as_the_problem(cli: Any
     assert "first row is not a header" in cli("stage", "titled.xlsx", "-o", "s.csv", code=2).stderr
 
 
+@pytest.mark.slow
 def test_the_example_goes_through_every_command_that_its_list_names(
     cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,8 +24,8 @@ from aiene.risk.analyse.regression import cox_part, guarded, make_sample
 from aiene.risk.analyse.run import _usable
 from aiene.risk.analyse.sensitivity.time_effect import groups_part
 from aiene.risk.schemes.scheme import read_scheme
+from aiene.risk.validate.measures import _calibration_figure
 from aiene.risk.validate.run import _summary
-from aiene.risk.validate.tables import _calibration_figure
 from aiene.stats.calibration import calibration
 from builders.risk_cohorts import SCHEME, drawn
 
@@ -165,8 +165,9 @@ def test_a_group_that_is_not_followed_to_the_horizon_leaves_the_other_points() -
     event = (np.arange(30) % 3 == 0) & (predicted < 0.5)
     result = calibration(time, event, predicted, 3.0)
     assert any(not np.isfinite(row.observed) for row in result.rows)
-    found = SimpleNamespace(smooth={("model", 3.0): result})
-    figure = _calibration_figure(found, 30, SETTINGS)  # type: ignore[arg-type]
+    of = SimpleNamespace(n=30)
+    found = SimpleNamespace(smooth={("model", 3.0): result}, outcome=of, settings=SETTINGS)
+    figure = _calibration_figure(found)  # type: ignore[arg-type]
     assert figure.draw() is not None
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from aiene.risk.staging import ajcc8_negative, ajcc8_positive
-from aiene.risk.staging.editions import ajcc7, version9
+from aiene.risk.staging.decision import Contradiction, measured
+from aiene.risk.staging.editions import ajcc7, ajcc8, version9
 from aiene.risk.staging.editions.rtog0129 import DEFINITIONS, GROUPS, rtog0129
-from aiene.risk.staging.nodes import Contradiction, measured
 
 COUNTS = (None, 0, 1, 2, 3, 4, 5, 9)
 SIDES = (None, "none", "ipsilateral", "contralateral", "bilateral")
@@ -19,36 +18,41 @@ SIZES = (None, 0.0, 0.5, 3.0, 3.01, 6.0, 6.01, 12.0)
 ENES = (None, False, True)
 T = (None, "TX", "T0", "Tis", "T1", "T2", "T3", "T4", "T4a", "T4b")
 M = (None, "MX", "M0", "M1")
+N7_ORDER = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
+POSITIVE_N_ORDER = ("N0", "N1", "N2", "N3")
+NEGATIVE_N_ORDER = ("N0", "N1", "N2a", "N2b", "N2c", "N3a", "N3b")
+POSITIVE_STAGES = ("I", "II", "III", "IV")
+NEGATIVE_STAGES = ("0", "I", "II", "III", "IVA", "IVB", "IVC")
 
 RULES = {
-    "ajcc7": (ajcc7.n7, ajcc7.N_ORDER),
-    "positive": (ajcc8_positive.clinical_n, ajcc8_positive.N_ORDER),
-    "negative": (ajcc8_negative.clinical_n, ajcc8_negative.N_ORDER),
-    "pathological": (ajcc8_negative.pathological_n, ajcc8_negative.N_ORDER),
-    "version9": (version9.clinical_n, version9.N_ORDER),
+    "ajcc7": (ajcc7.n7, N7_ORDER),
+    "positive": (ajcc8.positive_n, POSITIVE_N_ORDER),
+    "negative": (ajcc8.negative_n, NEGATIVE_N_ORDER),
+    "pathological": (ajcc8.negative_pn, NEGATIVE_N_ORDER),
+    "version9": (version9.clinical_n, POSITIVE_N_ORDER),
 }
 STAGES = {
-    "ajcc7": (ajcc7.stage7, ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "NX", None), ajcc7.STAGE_ORDER),
+    "ajcc7": (ajcc7.stage7, ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "NX", None), NEGATIVE_STAGES),
     "positive": (
-        ajcc8_positive.clinical_stage,
+        ajcc8.positive_stage,
         ("N0", "N1", "N2", "N3", "NX", None),
-        ajcc8_positive.STAGE_ORDER,
+        POSITIVE_STAGES,
     ),
     "p-positive": (
-        ajcc8_positive.pathological_stage,
+        ajcc8.positive_p_stage,
         ("N0", "N1", "N2", "NX", None),
-        ajcc8_positive.STAGE_ORDER,
+        POSITIVE_STAGES,
     ),
     "negative": (
-        ajcc8_negative.stage8,
+        ajcc8.negative_stage,
         ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "N3a", "N3b", "NX", None),
-        ajcc8_negative.STAGE_ORDER,
+        NEGATIVE_STAGES,
     ),
-    "version9": (version9.clinical_stage, ("N0", "N1", "N2", "N3", "NX", None), version9.STAGE_ORDER),
+    "version9": (version9.clinical_stage, ("N0", "N1", "N2", "N3", "NX", None), POSITIVE_STAGES),
     "p-version9": (
         version9.pathological_stage,
         ("N0", "N1", "N1a", "N1b", "N2", "N3", "NX", None),
-        version9.STAGE_ORDER,
+        POSITIVE_STAGES,
     ),
 }
 SIDE_ORDER = ("ipsilateral", "contralateral", "bilateral")

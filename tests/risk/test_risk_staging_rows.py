@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from aiene.risk.staging import ajcc8_negative, ajcc8_positive
-from aiene.risk.staging.editions import ajcc7, version9
+from aiene.risk.staging.decision import FROM_N7, NodeFacts, measured, over_readings, readings
+from aiene.risk.staging.editions import ajcc7, ajcc8, version9
 from aiene.risk.staging.editions.rtog0129 import rtog0129
-from aiene.risk.staging.nodes import FROM_N7, NodeFacts, measured, over_readings, readings
 
 NX = NodeFacts(assessable=False)
 
@@ -71,7 +70,7 @@ POSITIVE_CN = [
 
 @pytest.mark.parametrize(("row", "nodes", "expected"), POSITIVE_CN)
 def test_p16_positive_clinical_n_row_by_row(row: Any, nodes: Any, expected: Any) -> None:
-    made = ajcc8_positive.clinical_n(nodes)
+    made = ajcc8.positive_n(nodes)
     assert (made.value, made.row, made.reason) == (expected, f"ajcc8pos-cN:{row}", "")
 
 
@@ -82,7 +81,7 @@ def test_p16_positive_clinical_n_row_by_row(row: Any, nodes: Any, expected: Any)
 def test_p16_positive_pathological_n_row_by_row(
     row: int, count: int, assessable: bool, expected: str
 ) -> None:
-    made = ajcc8_positive.pathological_n(count, assessable=assessable)
+    made = ajcc8.positive_pn(count, assessable=assessable)
     assert (made.value, made.row) == (expected, f"ajcc8pos-pN:{row}")
 
 
@@ -104,19 +103,19 @@ POSITIVE_STAGE = [
 
 @pytest.mark.parametrize(("row", "t", "n", "m", "expected"), POSITIVE_STAGE)
 def test_p16_positive_clinical_stage_row_by_row(row: Any, t: Any, n: Any, m: Any, expected: Any) -> None:
-    made = ajcc8_positive.clinical_stage(t, n, m)
+    made = ajcc8.positive_stage(t, n, m)
     assert (made.value, made.row, made.reason) == (expected, f"ajcc8pos-stage:{row}", "")
 
 
 @pytest.mark.parametrize(("t", "n"), [("TX", "N1"), ("TX", "N2"), ("T1", "NX"), ("T3", "NX"), ("T0", "NX")])
 def test_p16_positive_clinical_stage_row_7_is_unknown_with_a_reason(t: str, n: str) -> None:
-    made = ajcc8_positive.clinical_stage(t, n, "M0")
+    made = ajcc8.positive_stage(t, n, "M0")
     assert made.value is None
     assert made.reason.startswith(f"missing: {'T' if t == 'TX' else 'N'}")
 
 
 def test_neither_primary_nor_node_is_no_disease() -> None:
-    assert ajcc8_positive.clinical_stage("T0", "N0", "M0").reason.startswith("no_disease")
+    assert ajcc8.positive_stage("T0", "N0", "M0").reason.startswith("no_disease")
 
 
 @pytest.mark.parametrize(
@@ -134,13 +133,13 @@ def test_neither_primary_nor_node_is_no_disease() -> None:
     ],
 )
 def test_p16_positive_pathological_stage_row_by_row(row: int, t: str, n: str, m: str, expected: str) -> None:
-    made = ajcc8_positive.pathological_stage(t, n, m)
+    made = ajcc8.positive_p_stage(t, n, m)
     assert (made.value, made.row) == (expected, f"ajcc8pos-pstage:{row}")
 
 
 @pytest.mark.parametrize(("t", "n"), [("TX", "N1"), ("T2", "NX"), ("TX", "NX")])
 def test_p16_positive_pathological_stage_row_6_is_unknown_with_a_reason(t: str, n: str) -> None:
-    made = ajcc8_positive.pathological_stage(t, n, "M0")
+    made = ajcc8.positive_p_stage(t, n, "M0")
     assert made.value is None
     assert made.reason
 
@@ -166,12 +165,12 @@ def facts(count: Any, side: Any, cm: Any, ene: Any) -> Any:
     ],
 )
 def test_p16_negative_clinical_n_row_by_row(row: int, nodes: Any, expected: str) -> None:
-    made = ajcc8_negative.clinical_n(nodes)
+    made = ajcc8.negative_n(nodes)
     assert (made.value, made.row, made.reason) == (expected, f"ajcc8neg-cN:{row}", "")
 
 
 def test_p16_negative_clinical_n_is_unknown_where_the_extension_is() -> None:
-    made = ajcc8_negative.clinical_n(facts(1, "ipsilateral", 2.0, None))
+    made = ajcc8.negative_n(facts(1, "ipsilateral", 2.0, None))
     assert made.value is None
     assert made.reason == "missing: clinical_ene (could be N3b or N1)"
 
@@ -194,7 +193,7 @@ def test_p16_negative_clinical_n_is_unknown_where_the_extension_is() -> None:
     ],
 )
 def test_p16_negative_pathological_n_row_by_row(row: int, nodes: Any, expected: str) -> None:
-    made = ajcc8_negative.pathological_n(nodes)
+    made = ajcc8.negative_pn(nodes)
     assert (made.value, made.row) == (expected, f"ajcc8neg-pN:{row}")
 
 
@@ -221,7 +220,7 @@ FOUR_STAGES = [
     [*FOUR_STAGES, (3, "T0", "N3a", "M0", "IVB"), (3, "T1", "N3b", "M0", "IVB")],
 )
 def test_p16_negative_stage_row_by_row(row: Any, t: Any, n: Any, m: Any, expected: Any) -> None:
-    made = ajcc8_negative.stage8(t, n, m)
+    made = ajcc8.negative_stage(t, n, m)
     assert (made.value, made.row) == (expected, f"ajcc8neg-stage:{row}")
 
 
@@ -243,7 +242,7 @@ def test_edition_7_stage_row_by_row(row: Any, t: Any, n: Any, m: Any, expected: 
     ],
 )
 def test_p16_negative_stage_row_11_is_unknown_with_a_reason(t: str, n: str, possible: Any) -> None:
-    made = ajcc8_negative.stage8(t, n, "M0")
+    made = ajcc8.negative_stage(t, n, "M0")
     assert made.value is None
     assert made.reason
     assert set(made.possible) == possible
@@ -369,18 +368,18 @@ def test_version_9_pathological_stage_row_by_row(row: int, t: str, n: str, m: st
     [("N0", "N0"), ("N1", "N1"), ("N2a", "N1"), ("N2b", "N1"), ("N2c", "N2"), ("N3", "N3"), ("NX", "NX")],
 )
 def test_the_conversion_from_7_to_8_p16_positive_loses_nothing(old: str, new: str) -> None:
-    assert ajcc8_positive.clinical_n(FROM_N7[old]).value == new
+    assert ajcc8.positive_n(FROM_N7[old]).value == new
 
 
 def test_bare_n2_of_edition_7_cannot_be_converted() -> None:
-    made = over_readings(readings("N2", FROM_N7), ajcc8_positive.clinical_n)
+    made = over_readings(readings("N2", FROM_N7), ajcc8.positive_n)
     assert made.value is None
     assert set(made.possible) == {"N1", "N2"}
 
 
 @pytest.mark.parametrize(("old", "new"), [("T4a", "T4"), ("T4b", "T4"), ("T3", "T3"), ("T0", "T0")])
 def test_t_of_the_p16_positive_chapter_has_no_letters(old: str, new: str) -> None:
-    assert ajcc8_positive.t8(old).value == new
+    assert ajcc8.positive_t(old).value == new
 
 
 @pytest.mark.parametrize(
@@ -388,4 +387,4 @@ def test_t_of_the_p16_positive_chapter_has_no_letters(old: str, new: str) -> Non
     [("N0", "N0"), ("N1", "N1"), ("N2a", "N2a"), ("N2b", "N2b"), ("N2c", "N2c"), ("N3", "N3a")],
 )
 def test_edition_7_carries_over_to_p16_negative_without_extension(old: str, new: str) -> None:
-    assert ajcc8_negative.clinical_n(FROM_N7[old].with_ene(False)).value == new
+    assert ajcc8.negative_n(FROM_N7[old].with_ene(False)).value == new

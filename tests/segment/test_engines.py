@@ -49,6 +49,7 @@ def test_each_engine_answers_as_the_exact_one_but_for_rounding(segmenter: Segmen
     assert 0 < apart < (1e-3 if "32" in name else 0.05)
 
 
+@pytest.mark.slow
 def test_an_engine_that_computes_something_else_is_not_taken(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -211,6 +211,7 @@ def test_the_same_crop_gives_the_same_bytes_and_is_left_as_it_was(make_model: Ma
     np.testing.assert_array_equal(crop.array, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PlainConvUNet", "ResidualEncoderUNet"])
 @pytest.mark.parametrize("from_v1", [False, True])
 def test_the_answer_has_the_same_bytes_at_any_number_of_threads(

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aiene.errors import UsageError
-from aiene.stats.paired import compare_with_reference, paired, sign_flip_p, superiority_table
+from aiene.stats.bootstrap import cluster_bootstrap
+from aiene.stats.paired import paired, sign_flip_p, subtracted, superiority_table
 from aiene.stats.ranking import critical_difference, kendall_taus, ranking
-from aiene.stats.roc import clustered_auc_difference, delong_auc, delong_test
+from aiene.stats.roc import auc, delong_auc, delong_test
 from aiene.stats.tests import holm
 
 Floats = npt.NDArray[np.float64]
@@ -85,7 +86,6 @@ def test_the_same_scores_twice_are_no_difference() -> None:
         test = delong_test(labels, first, second)
         assert (test.p, test.z, test.difference.value) == (1.0, 0.0, 0.0)
         assert (test.difference.low, test.difference.high) == (0.0, 0.0)
-    assert clustered_auc_difference(labels, first, first).high == 0.0
 
 
 def test_areas_without_variance_cannot_be_tested() -> None:
@@ -112,7 +112,6 @@ def test_delong_says_why_it_has_no_number(labels: list[int], scores: list[float]
         assert said in test.reason
         json.dumps(asdict(test), allow_nan=False)
     assert said in delong_auc(labels, scores).reason
-    assert said in clustered_auc_difference(labels, scores, good).reason
 
 
 def test_one_node_of_a_class_has_an_area_but_no_test() -> None:
@@ -124,7 +123,8 @@ def test_one_node_of_a_class_has_an_area_but_no_test() -> None:
 
 def test_the_clustered_difference_is_the_difference_of_the_areas() -> None:
     labels, first, second = _nodes(3)
-    found = clustered_auc_difference(labels, first, second, [f"P{k // 3}" for k in range(80)])
+    patients = [f"P{k // 3}" for k in range(80)]
+    found = cluster_bootstrap(subtracted(auc(labels, first), auc(labels, second)), 80, patients)
     assert found.value == pytest.approx(delong_test(labels, first, second).difference.value)
     assert found.low is not None
     assert found.high is not None
@@ -217,38 +217,12 @@ def test_a_model_against_itself_is_never_a_difference() -> None:
     found = paired(scores, list(scores))
     assert (found.wilcoxon_p, found.permutation_p, found.superiority.value) == (1.0, 1.0, 0.5)
     assert (found.mean_difference.value, found.mean_difference.low, found.mean_difference.high) == (0, 0, 0)
-    (one,) = compare_with_reference({"a": scores, "b": scores}, "a")
-    assert (one.verdict, one.p_holm) == ("no difference shown", 1.0)
 
 
 def test_differences_by_rounding_only_are_ties() -> None:
     first = np.random.default_rng(1).random(20)
     second = np.nextafter(first, 1)
     assert paired(first.tolist(), second.tolist()).permutation_p == 1.0
-
-
-def test_a_clear_difference_is_called_by_its_side() -> None:
-    random = np.random.default_rng(5)
-    reference = random.uniform(0.5, 0.7, 25)
-    scores = {
-        "reference": reference.tolist(),
-        "good": (reference + 0.1).tolist(),
-        "bad": (reference - random.uniform(0, 0.2, 25)).tolist(),
-        "alike": (reference + random.normal(0, 0.05, 25)).tolist(),
-        "failed": [None] * 25,
-    }
-    found = {c.model: c for c in compare_with_reference(scores, "reference")}
-    assert {name: c.verdict for name, c in found.items()} == {
-        "good": "better",
-        "bad": "worse",
-        "alike": "no difference shown",
-        "failed": "not comparable",
-    }
-    assert found["failed"].paired.reason == "no patient has a value of both"
-    assert found["good"].p_holm == pytest.approx(3 / 10_000)
-    turned = {c.model: c.verdict for c in compare_with_reference(scores, "reference", higher_is_better=False)}
-    assert (turned["good"], turned["bad"]) == ("worse", "better")
-    json.dumps([asdict(c) for c in found.values()], allow_nan=False)
 
 
 def test_missing_scores_leave_the_case_out_and_are_counted() -> None:
@@ -264,13 +238,9 @@ def test_one_patient_gives_a_difference_but_no_test() -> None:
         None,
     )
     assert "one patient only" in found.reason
-    (one,) = compare_with_reference({"a": [0.5], "b": [0.4]}, "a")
-    assert (one.verdict, one.p_holm) == ("not comparable", None)
 
 
 def test_wrong_words_are_refused() -> None:
-    with pytest.raises(UsageError, match="not among the models"):
-        compare_with_reference({"a": [0.5]}, "b")
     with pytest.raises(UsageError, match="same cases"):
         paired([0.5, 0.2], [0.1])
     with pytest.raises(UsageError, match="same cases"):

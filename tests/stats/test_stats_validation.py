@@ -21,10 +21,10 @@ from aiene.stats.cox import cox
 from aiene.stats.cox_model import find_separation, fit_cox
 from aiene.stats.imputation import draw_number, impute, rubin
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
-from aiene.stats.records import NotEstimableError, to_json
+from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import kaplan_meier, rmst_difference
 from aiene.stats.time_dependent_accuracy import time_dependent_aucs
-from builders.survival_cohorts import lung, simulated
+from builders.survival_cohorts import as_json, lung, simulated
 
 TABLE = simulated(250, 31)
 TIME, EVENT, X, Z = (TABLE[name].to_numpy() for name in ("time", "state", "x", "z"))
@@ -55,7 +55,7 @@ def whole_analysis(seed: int) -> str:
         permutation_control(lambda marker: harrell_c(TIME, EVENT, marker).c, X, n_perm=20, seed=seed),
         [t.x.tolist() for t in impute(missing, ["x"], predictors=["z"], time=TIME, event=EVENT, m=2).tables],
     ]
-    return json.dumps([to_json(result) for result in results], allow_nan=False)
+    return json.dumps([as_json(result) for result in results], allow_nan=False)
 
 
 def test_each_run_gives_the_same_bits_and_another_seed_gives_others() -> None:
@@ -68,9 +68,6 @@ def test_counts_and_indices_are_the_same_resamples_whatever_the_number_asked_for
     many = np.concatenate(list(resample_counts(50, 150, 7)), axis=1)
     np.testing.assert_array_equal(few, many[:, :3])
     np.testing.assert_array_equal(many[:, 120], np.bincount(resample_indices(50, 120, 7), minlength=50))
-    strata = np.arange(50) % 3
-    drawn = resample_indices(50, 0, 7, strata)
-    np.testing.assert_array_equal(np.bincount(strata[drawn]), np.bincount(strata))
 
 
 def test_bootstrap_of_a_mean_has_its_textbook_error() -> None:
@@ -193,7 +190,7 @@ def test_imputation_leaves_what_is_known_and_finds_the_planted_effect() -> None:
     for place, column in enumerate(["x", "sex", "grade", "ecog", "flag"]):
         holed.loc[np.arange(600) % 6 == place, column] = pd.NA if column != "x" else np.nan
     columns = ["x", "sex", "grade", "ecog", "flag"]
-    found = impute(holed, columns, predictors=["w"], time=table.time, event=event, m=5, iterations=5)
+    found = impute(holed, columns, predictors=["w"], time=table.time, event=event, m=5)
     assert found.filled == dict.fromkeys(columns, 100)
     methods = {"x": "pmm", "sex": "logistic", "grade": "multinomial", "ecog": "pmm", "flag": "logistic"}
     assert found.methods == methods
@@ -230,7 +227,7 @@ def test_imputed_values_follow_what_predicts_them() -> None:
     w = table.x + np.random.default_rng(1).normal(scale=0.2, size=500)
     missing = np.arange(500) % 4 == 0
     frame = pd.DataFrame({"x": table.x.where(~missing), "w": w})
-    found = impute(frame, ["x"], predictors=["w"], time=table.time, event=table.state, m=3, iterations=3)
+    found = impute(frame, ["x"], predictors=["w"], time=table.time, event=table.state, m=3)
     for filled in found.tables:
         assert np.corrcoef(filled.x[missing], table.x[missing])[0, 1] > 0.9
 
@@ -257,7 +254,7 @@ def test_values_are_drawn_within_the_bounds_of_each_patient_and_death_predicts()
     frame = pd.DataFrame({"years": np.where(missing, np.nan, years), "z": table.z})
     for seed in range(3):
         found = impute(frame, ["years"], predictors=["z"], time=table.time, event=table.state,
-                       bounds={"years": (low, high)}, m=4, iterations=3, seed=seed)  # fmt: skip
+                       bounds={"years": (low, high)}, m=4, seed=seed)  # fmt: skip
         for filled in found.tables:
             assert (((filled.years >= low) & (filled.years <= high)) | ~missing).all()
             assert (filled.years > 10)[50:].tolist() == heavy[50:].tolist()
@@ -335,7 +332,7 @@ def true_risk(horizon: float) -> np.ndarray:
 
 
 def test_true_risks_are_calibrated_and_distorted_ones_are_not() -> None:
-    good = calibration(TIME, EVENT, true_risk(2.0), 2.0, n_groups=4, n_boot=40)
+    good = calibration(TIME, EVENT, true_risk(2.0), 2.0, n_boot=40)
     assert good.slope.lower < 1 < good.slope.upper
     assert good.observed_expected.lower < 1 < good.observed_expected.upper
     assert good.in_the_large.lower < 0 < good.in_the_large.upper
@@ -369,7 +366,7 @@ def test_one_prediction_for_all_has_no_slope_but_a_level() -> None:
 
 
 def test_risk_of_groups_calibrates_in_as_many_groups_as_there_are() -> None:
-    found = calibration(TIME, EVENT, np.where(X > 0, 0.6, 0.3), 2.0, n_groups=10)
+    found = calibration(TIME, EVENT, np.where(X > 0, 0.6, 0.3), 2.0)
     assert [row.n for row in found.rows] == [int((X <= 0).sum()), int((X > 0).sum())]
 
 
@@ -402,7 +399,7 @@ def test_restricted_means_of_the_sexes_in_lung_differ_as_their_curves_do() -> No
     grid = np.linspace(0, 365, 36501)
     for group, restricted in ((1, found.first), (2, found.second)):
         of = table[table.sex == group]
-        area = kaplan_meier(of.time, of.status).values_at(grid[:-1]).sum() * (grid[1] - grid[0])
+        area = sum(at.value for at in kaplan_meier(of.time, of.status).at(grid[:-1])) * (grid[1] - grid[0])
         assert restricted.value == pytest.approx(area, abs=0.1)
     assert found.difference.lower > 0
     assert found.p < 0.01

@@ -21,7 +21,7 @@ from aiene.geometry.grid import Grid, Volume
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.viewer import embedded
-from aiene.viewer.case_page import CHANGED, GONE
+from aiene.viewer.images import CHANGED, GONE
 from aiene.viewer.risk_groups import Group, read_risk_groups
 from aiene.viewer.run import report_run
 from builders.export_runs import Run, write_run

@@ -37,8 +37,6 @@ LATTICE = Grid(size=(108, 126, 126), spacing=(3.0, 2.0, 2.0), origin=(-125.0, -1
 """Around the neck's centre: planning CTs end some 180 mm above it, the shoulders begin 70 mm below."""
 
 QUANTUM_HU = 8
-CROP_MM = 192.0
-"""Length of the networks' crop along z."""
 
 Matrix = npt.NDArray[np.float64]
 

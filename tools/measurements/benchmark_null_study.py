@@ -37,9 +37,8 @@ from scipy import stats
 from aiene.benchmark.metrics.classification import classification
 from aiene.benchmark.metrics.detection import froc_score
 from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, NodePair
-from aiene.stats.bootstrap import mean
+from aiene.stats.bootstrap import cluster_bootstrap, mean
 from aiene.stats.paired import (
-    compare_with_reference,
     difference_test,
     equivalence,
     paired,
@@ -48,7 +47,8 @@ from aiene.stats.paired import (
 )
 from aiene.stats.ranking import critical_difference
 from aiene.stats.records import Estimate
-from aiene.stats.roc import clustered_auc_difference, delong_test, wilson
+from aiene.stats.roc import auc, delong_test, wilson
+from aiene.stats.tests import holm
 
 ALPHA = 0.05
 RESAMPLES = 1000
@@ -101,20 +101,30 @@ def paired_findings(random: Random, seed: int, patients: int) -> dict[str, bool]
 def family_findings(random: Random, seed: int) -> dict[str, bool]:
     """Four models against a reference, and all five together."""
     scores = dict(zip("abcde", _dice(random, 30, 5).T.tolist(), strict=True))
-    found = compare_with_reference(scores, "a", resamples=2, seed=seed)
+    found = [paired(scores[m], scores["a"], resamples=2, seed=seed) for m in "bcde"]
+    corrected = holm([one.permutation_p for one in found])
     together = critical_difference(scores)
     return {
-        "any p without correction": any(_under(c.paired.permutation_p) for c in found),
-        "any verdict with Holm": any(c.verdict in ("better", "worse") for c in found),
+        "any p without correction": any(_under(one.permutation_p) for one in found),
+        "any verdict with Holm": any(_under(p) for p in corrected),
         "Friedman": _under(together.friedman_p),
         "any pair by Nemenyi": any(_under(p) for row in together.nemenyi_p for p in row),
     }
 
 
+def _area_difference(
+    labels: Floats, first: Floats, second: Floats, patients: list[str], seed: int
+) -> Estimate:
+    """Area of the first score less that of the second, with its interval over patients."""
+    apart = subtracted(auc(labels, first), auc(labels, second))
+    n = labels.size
+    return cluster_bootstrap(apart, n, patients, resamples=RESAMPLES, seed=seed, of_difference=True)
+
+
 def node_findings(random: Random, seed: int, patients: int) -> dict[str, bool]:
     """Two classifiers on the same nodes."""
     labels, first, second, names = _scores(random, 120, patients)
-    by_patient = clustered_auc_difference(labels, first, second, names, resamples=RESAMPLES, seed=seed)
+    by_patient = _area_difference(labels, first, second, names, seed)
     return {
         "DeLong": _under(delong_test(labels, first, second).p),
         "bootstrap over patients": _leaves_out(by_patient),
@@ -182,17 +192,15 @@ def same_model_findings(random: Random, seed: int) -> dict[str, bool]:
     """One model under two names."""
     dice = _dice(random, 30, 1)[:, 0].tolist()
     labels, first, _, names = _scores(random, 120, 30)
-    (verdict,) = compare_with_reference({"a": dice, "b": dice}, "a", resamples=RESAMPLES, seed=seed)
+    found = paired(dice, dice, resamples=RESAMPLES, seed=seed)
     together = critical_difference({"a": dice, "b": dice, "c": dice})
     return {
-        "verdict": verdict.verdict != "no difference shown",
-        "Wilcoxon": _under(verdict.paired.wilcoxon_p),
-        "interval of the mean difference": _leaves_out(verdict.paired.mean_difference),
+        "verdict": _under(found.permutation_p),
+        "Wilcoxon": _under(found.wilcoxon_p),
+        "interval of the mean difference": _leaves_out(found.mean_difference),
         "Friedman": _under(together.friedman_p),
         "DeLong": _under(delong_test(labels, first, first).p),
-        "bootstrap over patients": _leaves_out(
-            clustered_auc_difference(labels, first, first, names, resamples=RESAMPLES, seed=seed)
-        ),
+        "bootstrap over patients": _leaves_out(_area_difference(labels, first, first, names, seed)),
     }
 
 

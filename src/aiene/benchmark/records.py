@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -135,16 +135,6 @@ class CaseRecord:
     flops: int | None = None
 
 
-class CaseFiles(NamedTuple):
-    """The images of one case and model; None where there is none."""
-
-    image: Path | None
-    truth_labels: Path | None
-    truth_nodes: Path | None
-    labels: Path | None
-    nodes: Path | None
-
-
 def key_of(name: str) -> str:
     """A model's name as a file name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
@@ -207,12 +197,11 @@ def newest_summary(folder: Path) -> dict[str, Any]:
     return content
 
 
-def case_files(folder: Path, key: str, case_id: str) -> CaseFiles:
-    """Where the images of a case and model lie."""
+def image_of(folder: Path, case_id: str) -> Path | None:
+    """Where the CT of a case lies, a file or a folder; None where it no longer exists."""
     listed = (read_json(folder / WORK / "cases.json") or {}).get("cases", [])
     image = next((Path(case["image"]) for case in listed if case["case_id"] == case_id), None)
-    files = [image, *truth_files(folder, case_id)[1:], *model_files(folder, key, case_id)[1:3]]
-    return CaseFiles(*(file if file is not None and file.exists() else None for file in files))
+    return image if image is not None and image.exists() else None
 
 
 def truth_files(folder: Path, case_id: str) -> tuple[Path, Path, Path]:

@@ -176,12 +176,6 @@ def _content_sha256(entrant: Entrant, facts: ModelFacts, done: Sequence[CaseReco
     return digest([facts.sha256, given]) if given else facts.sha256
 
 
-def _prompts(entrant: Entrant) -> str:
-    """Where the boxes of a prompted model come from: figures of finding nodes mean another thing then."""
-    request = entrant.request
-    return request.entry.prompts if request is not None and request.kind == "promptable" else "none"
-
-
 def _settings_that_count(config: BenchmarkConfig, usable: Sequence[TruthRecord]) -> dict[str, Any]:
     """What the figures depend on besides data and model; `patients` is how the cases are dealt to them."""
     by_patient: dict[str, list[str]] = {}
@@ -245,7 +239,7 @@ def _ene_facts(table: EneTable, truths: Sequence[TruthRecord]) -> dict[str, Any]
 
 def model_figures(config: BenchmarkConfig, entrant: Entrant, records: Sequence[CaseRecord]) -> dict[str, Any]:
     """The figures of one model over its counted cases, as JSON values; other models have no part in them."""
-    facts = entrant.facts
+    facts, request = entrant.facts, entrant.request
     entry: dict[str, Any] = {
         "name": entrant.name,
         "key": entrant.key,
@@ -267,7 +261,8 @@ def model_figures(config: BenchmarkConfig, entrant: Entrant, records: Sequence[C
         "size_bytes": facts.size_bytes,
         "flops": flops,
         "ene_threshold": facts.ene_threshold,
-        "prompts": _prompts(entrant),
+        # figures of finding nodes mean another thing where the boxes come from the truth
+        "prompts": request.entry.prompts if request and request.kind == "promptable" else "none",
         "cases": {"ok": len(done), "failed": len(records) - len(done)},
         "segmentation": {n: _segmentation(config, records, n) for n in LABEL_VALUES} if segments else None,
         "aggregated_dice": {n: _aggregated(config, records, n) for n in LABEL_VALUES} if segments else None,

@@ -6,7 +6,7 @@ It sees the box around a node, and the node alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,10 +104,6 @@ def _stretched(image: FloatArray, mask: FloatArray) -> FloatArray:
     return np.asarray(large * large_mask, dtype=np.float32)
 
 
-def _legacy(array: FloatArray) -> FloatArray:
-    return np.asarray(np.minimum(array + np.float32(0.001), np.float32(1)))
-
-
 def _zscore(array: FloatArray) -> FloatArray:
     """Mean and deviation of the voxels that are not 0, applied to all; background is not 0 any more.
 
@@ -122,11 +118,11 @@ def _zscore(array: FloatArray) -> FloatArray:
     return np.asarray(np.clip((array - values.mean()) / deviation, -5, 5), dtype=np.float32)
 
 
-def _none(array: FloatArray) -> FloatArray:
-    return array
-
-
-_NORMALISE = {"legacy": _legacy, "zscore": _zscore, "none": _none}
+_NORMALISE: dict[Normalisation, Callable[[FloatArray], FloatArray]] = {
+    "legacy": lambda array: np.minimum(array + np.float32(0.001), np.float32(1)),
+    "zscore": _zscore,
+    "none": lambda array: array,
+}
 
 
 # A classifier on disk: `config.json` (the widths) and `weights.safetensors`.
@@ -199,17 +195,14 @@ def load_dualnet(folder: Path) -> DualNet:
     state = _read_weights(file)
     _check_layers(file, state, net.state_dict())
     _check_finite(file, state)
-    net.load_state_dict({name: _computed(tensor) for name, tensor in state.items()}, assign=True)
+    single = {name: kept.float() if kept.is_floating_point() else kept for name, kept in state.items()}
+    net.load_state_dict(single, assign=True)
     return net.eval()
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
     kernel = half and tensor.is_floating_point() and tensor.ndim > 1
     return tensor.detach().to("cpu", torch.float16 if kernel else tensor.dtype).contiguous()
-
-
-def _computed(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _read_widths(file: Path) -> DualNetWidths:

@@ -80,19 +80,25 @@ class DenseBlock(nn.Module):
         return functional.leaky_relu(self.norm(self.dense(x)), LEAKY_SLOPE, inplace=True)
 
 
-class BoxBranch(nn.Module):
-    """The node in its place: (n, 1, 32, 118, 118) to (n, box_values)."""
+class Convolutions(nn.Module):
+    """The six convolutions that both branches begin with, of these channels."""
 
-    def __init__(self, widths: DualNetWidths, dropout: float) -> None:
+    def __init__(self, w: tuple[int, ...]) -> None:
         super().__init__()
-        w = widths.box
         self.conv1 = ConvBlock(1, w[0])
         self.conv2 = ConvBlock(w[0], w[1])
         self.conv3a = ConvBlock(w[1], w[2])
         self.conv3b = ConvBlock(w[2], w[3])
         self.conv4a = ConvBlock(w[3], w[4])
         self.conv4b = ConvBlock(w[4], w[5])
-        self.dense1 = DenseBlock(_FLATTENED_VOXELS * w[5], widths.box_dense[0])
+
+
+class BoxBranch(Convolutions):
+    """The node in its place: (n, 1, 32, 118, 118) to (n, box_values)."""
+
+    def __init__(self, widths: DualNetWidths, dropout: float) -> None:
+        super().__init__(widths.box)
+        self.dense1 = DenseBlock(_FLATTENED_VOXELS * widths.box[5], widths.box_dense[0])
         self.dense2 = DenseBlock(widths.box_dense[0], widths.box_dense[1])
         self.values = nn.Linear(widths.box_dense[1], widths.box_values)
         self.dropout = nn.Dropout(dropout)
@@ -114,18 +120,12 @@ class BoxBranch(nn.Module):
         return functional.relu(self.values(x))
 
 
-class SmallBranch(nn.Module):
+class SmallBranch(Convolutions):
     """The node alone: (n, 1, 32, 32, 32) to (n, 1)."""
 
     def __init__(self, widths: DualNetWidths, dropout: float) -> None:
-        super().__init__()
+        super().__init__(widths.small)
         w = widths.small
-        self.conv1 = ConvBlock(1, w[0])
-        self.conv2 = ConvBlock(w[0], w[1])
-        self.conv3a = ConvBlock(w[1], w[2])
-        self.conv3b = ConvBlock(w[2], w[3])
-        self.conv4a = ConvBlock(w[3], w[4])
-        self.conv4b = ConvBlock(w[4], w[5])
         self.last = ConvBlock(w[5], w[6], kernel=2)
         self.value = nn.Conv3d(w[6], 1, 1)
         self.dropout = nn.Dropout(dropout)

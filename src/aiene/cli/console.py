@@ -328,6 +328,11 @@ def tell_row(console: Console, step: ExportProgress) -> None:
     _tell_line(console, line, row.status == "failed", row.warnings)
 
 
+def picked(record: object, *names: str) -> dict[str, Any]:
+    """Some attributes of a record by their names."""
+    return {name: getattr(record, name) for name in names}
+
+
 def tally(counts: Mapping[str, int]) -> str:
     """`2 ok, 1 failed`, without those of which there are none."""
     return ", ".join(f"{count} {status}" for status, count in counts.items() if count)

@@ -61,7 +61,18 @@ def listen(
         if check:
             echo(f"{config.name}: in order.")
             return
-        _serve(settings, retry_failed, show_uids)
+
+        from aiene.pacs.service import Service
+
+        console = stderr_console()
+
+        def ready(where: str) -> None:
+            console.print(f"listening as {where}; results in {settings.store}. {RESEARCH_ONLY}")
+
+        try:
+            Service(settings, work=_work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
+        except KeyboardInterrupt:
+            console.print("stopped; what was received is kept, and the next start continues from here.")
 
 
 def _work(settings: Settings, name: str, generation: int) -> Outcome:
@@ -69,20 +80,6 @@ def _work(settings: Settings, name: str, generation: int) -> Outcome:
     from aiene.pacs.worker import work
 
     return work(settings, name, generation)
-
-
-def _serve(settings: Settings, retry_failed: bool, show_uids: bool) -> None:
-    from aiene.pacs.service import Service
-
-    console = stderr_console()
-
-    def ready(where: str) -> None:
-        console.print(f"listening as {where}; results in {settings.store}. {RESEARCH_ONLY}")
-
-    try:
-        Service(settings, work=_work, show_uids=show_uids, retry_failed=retry_failed).run(ready)
-    except KeyboardInterrupt:
-        console.print("stopped; what was received is kept, and the next start continues from here.")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from aiene.cli.console import (
     RunFolder,
     echo,
     echo_json,
+    picked,
     stderr_console,
     tally,
     tell_row,
@@ -221,8 +222,9 @@ def export(
             reviewed=reviewed,
             reader=reader,
         )
-    said = tally(summary.counts)
-    console.print(f"{counted(len(summary.rows), 'case')}: {said or 'none'}. Objects in {out}")
+    console.print(
+        f"{counted(len(summary.rows), 'case')}: {tally(summary.counts) or 'none'}. Objects in {out}"
+    )
     console.print(f"{summary.notice} {RESEARCH_ONLY}", style="bold")
     if as_json:
         echo_json(_as_json(summary))
@@ -236,15 +238,7 @@ def _as_json(summary: ExportSummary) -> dict[str, object]:
         "kinds": list(summary.kinds),
         "tables": {name: str(path) for name, path in summary.tables.items()},
         "cases": [
-            {
-                "case_id": row.case_id,
-                "status": row.status,
-                "reason": row.reason,
-                "files": list(row.files),
-                "warnings": list(row.warnings),
-                "seconds": row.seconds,
-            }
-            for row in summary.rows
+            picked(row, "case_id", "status", "reason", "files", "warnings", "seconds") for row in summary.rows
         ],
         "notice": f"{summary.notice} {RESEARCH_ONLY}",
     }

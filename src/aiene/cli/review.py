@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
+import ssl
+import webbrowser
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,25 +70,35 @@ def start(
 ) -> None:
     """Start the review of a run on this computer, and open it in the browser."""
     with user_errors():
-        local = host in ("127.0.0.1", "localhost", "::1")
-        if not local and (certfile is None or keyfile is None):
-            raise UsageError("--host beyond this machine needs --certfile and --keyfile.")
-        if bool(certfile) != bool(keyfile):
-            raise UsageError("--certfile and --keyfile belong together.")
-        if certfile is not None and keyfile is not None:
-            _check_certificate(certfile, keyfile)
+        _check_tls(host, certfile, keyfile)
         _check_port(host, port)
-        _serve(
-            out,
-            reader,
-            blind,
-            images,
-            clinical,
-            id_pattern,
-            (host, port),
-            (certfile, keyfile),
-            device,
-            no_browser,
+
+        from aiene.review.server import make_app
+        from aiene.review.session import Review
+        from aiene.viewer.risk_groups import read_risk_groups
+
+        uvicorn = need("uvicorn", extra="review", purpose="The review")
+        console = stderr_console()
+        groups = None if clinical is None else read_risk_groups(clinical, id_pattern)
+        review = Review(out, reader, images=images, groups=groups, blind=blind, device=device)
+        token = secrets.token_urlsafe(24)
+        scheme = "https" if certfile else "http"
+        shown = f"[{host}]" if ":" in host else host
+        url = f"{scheme}://{shown}:{port}/?token={token}"
+        console.print(f"Review of {counted(len(review.results), 'case')} by {reader}: {url}")
+        console.print(f"Ctrl-C ends it; all that was saved is in {out / 'review' / reader}")
+        console.print(f"{review.run.maker.notice} {RESEARCH_ONLY}", style="bold")
+        if not no_browser:
+            webbrowser.open(url)
+        uvicorn.run(
+            make_app(review, token, _hosts(host, port), secure=certfile is not None),
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,  # addresses hold case ids
+            server_header=False,
+            ssl_certfile=None if certfile is None else str(certfile),
+            ssl_keyfile=None if keyfile is None else str(keyfile),
         )
 
 
@@ -96,8 +110,6 @@ def agreement(
     as_json: AsJson = False,
 ) -> None:
     """Compare the readers of a run with each other and with the model; a page and a table."""
-    from dataclasses import asdict
-
     from aiene.review import agreement as compared
 
     with user_errors():
@@ -108,60 +120,21 @@ def agreement(
         echo_json({"pairs": [asdict(pair) for pair in found], "page": str(page), "notice": RESEARCH_ONLY})
 
 
-def _serve(
-    out: Path,
-    reader: str,
-    blind: bool,
-    images: Path | None,
-    clinical: Path | None,
-    id_pattern: str | None,
-    address: tuple[str, int],
-    tls: tuple[Path | None, Path | None],
-    device: str,
-    no_browser: bool,
-) -> None:
-    import secrets
-    import webbrowser
-
-    from aiene.review.server import make_app
-    from aiene.review.session import Review
-    from aiene.viewer.risk_groups import read_risk_groups
-
-    uvicorn = need("uvicorn", extra="review", purpose="The review")
-    console = stderr_console()
-    groups = None if clinical is None else read_risk_groups(clinical, id_pattern)
-    review = Review(out, reader, images=images, groups=groups, blind=blind, device=device)
-    token = secrets.token_urlsafe(24)
-    host, port = address
-    names = (
-        {host, "127.0.0.1", "localhost"} if host in ("127.0.0.1", "localhost") else {host, socket.getfqdn()}
-    )
-    hosts = frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
-    certfile, keyfile = tls
-    scheme = "https" if certfile else "http"
-    shown = f"[{host}]" if ":" in host else host
-    url = f"{scheme}://{shown}:{port}/?token={token}"
-    console.print(f"Review of {counted(len(review.results), 'case')} by {reader}: {url}")
-    console.print(f"Ctrl-C ends it; all that was saved is in {out / 'review' / reader}")
-    console.print(f"{review.run.maker.notice} {RESEARCH_ONLY}", style="bold")
-    if not no_browser:
-        webbrowser.open(url)
-    uvicorn.run(
-        make_app(review, token, hosts, secure=certfile is not None),
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,  # addresses hold case ids
-        server_header=False,
-        ssl_certfile=None if certfile is None else str(certfile),
-        ssl_keyfile=None if keyfile is None else str(keyfile),
-    )
+def _hosts(host: str, port: int) -> frozenset[str]:
+    """What a browser may call the server."""
+    local = ("127.0.0.1", "localhost")
+    names = {host, *(local if host in local else (socket.getfqdn(),))}
+    return frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
 
 
-def _check_certificate(certfile: Path, keyfile: Path) -> None:
+def _check_tls(host: str, certfile: Path | None, keyfile: Path | None) -> None:
     """Refuse what the server could not use; a key with a password would make it wait for somebody to type."""
-    import ssl
-
+    if host not in ("127.0.0.1", "localhost", "::1") and (certfile is None or keyfile is None):
+        raise UsageError("--host beyond this machine needs --certfile and --keyfile.")
+    if bool(certfile) != bool(keyfile):
+        raise UsageError("--certfile and --keyfile belong together.")
+    if certfile is None or keyfile is None:
+        return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certfile, keyfile, password="")
     except OSError as error:

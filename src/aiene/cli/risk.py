@@ -301,48 +301,40 @@ def _cohort(
     n: int, seed: int, settings: CohortSettings, event_rate: float | None, endpoint: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     from aiene.risk.simulate.cohort import simulate_cohort
-    from aiene.risk.table.endpoints import CONTROL
 
     made = simulate_cohort(n, seed=seed, settings=settings, event_rate=event_rate, endpoint=endpoint)
     ratio = getattr(settings, endpoint).n_ai_ene
-    record = {
-        "simulated": True,
-        "what": "a cohort of patients that do not exist",
-        "n": n,
-        "seed": seed,
-        "endpoint": CONTROL.get(endpoint, endpoint),
-        "hazard_ratio": ratio,
-        "event_rate_asked_for": event_rate,
-        "planted": asdict(settings),
-        "events": _events(made),
-    }
-    return made, record
+    more = {"event_rate_asked_for": event_rate, "planted": asdict(settings)}
+    return made, _record(made, "a cohort of patients that do not exist", seed, endpoint, ratio, more)
 
 
 def _onto(
     table: Path, source: str, mapping: Path | None, endpoint: str, ratio: float, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     from aiene.risk.simulate.conditional_marker import simulate_onto
-    from aiene.risk.table.endpoints import CONTROL
 
     found = read(table, Reading(source, mapping))
     made = simulate_onto(found.table, endpoint=endpoint, hazard_ratio=ratio, seed=seed)
-    record = {
+    what = "a simulated AI-ENE count on real patients; their outcomes are real"
+    more = {"provenance": found.provenance, "warnings": list(found.warnings)}
+    return made, _record(made, what, seed, endpoint, ratio, more)
+
+
+def _record(
+    table: pd.DataFrame, what: str, seed: int, endpoint: str, ratio: float, more: dict[str, Any]
+) -> dict[str, Any]:
+    from aiene.risk.table.endpoints import CONTROL
+
+    return {
         "simulated": True,
-        "what": "a simulated AI-ENE count on real patients; their outcomes are real",
-        "n": len(made),
+        "what": what,
+        "n": len(table),
         "seed": seed,
         "endpoint": CONTROL.get(endpoint, endpoint),
         "hazard_ratio": ratio,
-        "provenance": found.provenance,
-        "warnings": list(found.warnings),
-        "events": _events(made),
+        **more,
+        "events": {name: int(table[f"{name}_event"].sum()) for name in ("os", "dm", "lrf", "dfs")},
     }
-    return made, record
-
-
-def _events(table: pd.DataFrame) -> dict[str, int]:
-    return {name: int(table[f"{name}_event"].sum()) for name in ("os", "dm", "lrf", "dfs")}
 
 
 def _power_onto(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,11 +27,7 @@ from aiene.cli.risk_options import (
 from aiene.errors import UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from aiene.risk.analyse.records import Analysis, AnalysisSettings
-    from aiene.risk.schemes.scheme import Scheme
-    from aiene.risk.staging.stage import StagingOptions
+    from aiene.risk.analyse.records import AnalysisSettings
 
 
 @with_records
@@ -99,7 +94,7 @@ def analyse(
         chosen = read_scheme(scheme)
         settings = _settings(site, covariates, bootstraps=bootstraps, seed=seed, impute=impute,
                              dm_censor_at=dm_censor_at,
-                             also=tuple(c.strip() for c in also.split(",") if c.strip()),
+                             also=_listed(also),
                              derive=derive_how or ("split" if derive or derive_endpoint else "no"),
                              derive_endpoint=derive_endpoint,
                              jobs=jobs, title=title, date=date)  # fmt: skip
@@ -107,42 +102,32 @@ def analyse(
         ai_ene = counts_of(ai_ene, reviewed)
         with_counts, joined = join(found, ai_ene, id_pattern)
         decided = staging.options(chosen.base_definition)
-        run = (ai_ene, id_pattern)
         with crews_of(scheduler, jobs):
-            made = _analysed(with_counts, chosen, decided, endpoint.split(","), out, settings, run)
+            stderr_console().print("staging the cohort and loading the statistics")
+            from aiene.risk.analyse.run import analyse as run_analysis
+            from aiene.risk.join import run_nodes
+            from aiene.risk.stratify import stratify
+
+            groups = stratify(with_counts, chosen, options=decided)
+            nodes = None if ai_ene is None else run_nodes(ai_ene, id_pattern=id_pattern)
+            with progress() as on_progress:
+                made = run_analysis(
+                    groups,
+                    endpoints=[name for name in endpoint.split(",") if name.strip()],
+                    scheme=chosen,
+                    out=out,
+                    settings=settings,
+                    nodes=nodes,
+                    on_progress=on_progress,
+                )
         tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
         tell_end(with_counts)
     raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
 
 
-def _analysed(
-    table: pd.DataFrame,
-    scheme: Scheme,
-    staging: StagingOptions,
-    endpoints: Sequence[str],
-    out: Path,
-    settings: AnalysisSettings,
-    run: tuple[Path | None, str | None],
-) -> Analysis:
-    """Stratify and analyse, with a bar; `run` is the run's place and how its cases name patients."""
-    stderr_console().print("staging the cohort and loading the statistics")
-    from aiene.risk.analyse.run import analyse as run_analysis
-    from aiene.risk.join import run_nodes
-    from aiene.risk.stratify import stratify
-
-    ai_ene, id_pattern = run
-    groups = stratify(table, scheme, options=staging)
-    nodes = None if ai_ene is None else run_nodes(ai_ene, id_pattern=id_pattern)
-    with progress() as on_progress:
-        return run_analysis(
-            groups,
-            endpoints=[name for name in endpoints if name.strip()],
-            scheme=scheme,
-            out=out,
-            settings=settings,
-            nodes=nodes,
-            on_progress=on_progress,
-        )
+def _listed(words: str) -> tuple[str, ...]:
+    """The words between commas."""
+    return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
 def _settings(
@@ -151,17 +136,17 @@ def _settings(
     from aiene.risk.analyse.records import AnalysisSettings, parse_endpoints
     from aiene.risk.table.columns import SITES
 
-    sites = [] if site == "all" else [s.strip() for s in site.split(",") if s.strip()]
+    sites = () if site == "all" else _listed(site)
     unknown = [s for s in sites if s not in SITES]
     if unknown:
         raise UsageError(f"--site {unknown[0]}: no such site; known are {', '.join(SITES)} and all.")
     if covariates is not None:
-        rest["covariates"] = tuple(c.strip() for c in covariates.split(",") if c.strip())
+        rest["covariates"] = _listed(covariates)
     if title is not None:
         rest["title"] = title
     if derive_endpoint is not None:
         rest["derive_endpoint"] = parse_endpoints([derive_endpoint])[0]
-    return AnalysisSettings(sites=tuple(sites), **rest)
+    return AnalysisSettings(sites=sites, **rest)
 
 
 @with_records
@@ -215,7 +200,7 @@ def validate(
 
     with user_errors():
         whole = _years(years)
-        sites = () if site == "all" else tuple(s.strip() for s in site.split(",") if s.strip())
+        sites = () if site == "all" else _listed(site)
         settings = AnalysisSettings(
             bootstraps=bootstraps,
             seed=seed,

@@ -16,6 +16,7 @@ from aiene.cli.console import (
     RunProgress,
     echo,
     echo_json,
+    picked,
     stderr_console,
     tally,
     user_errors,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from aiene.deidentify import Key
     from aiene.export.run import ExportSummary
     from aiene.ingest.case import Case, Refusal
-    from aiene.results.records import CaseResult
 
 DICOM_KINDS = "dicom-seg,dicom-sr,rtstruct"
 
@@ -369,7 +369,14 @@ def _tell_end(
             n: f"{url}/{p.relative_to(out)}" if url else str(p.relative_to(out) if hidden else p)
             for n, p in summary.tables.items()
         },
-        "cases": [_case_json(result) for result in summary.results],
+        "cases": [
+            {
+                **picked(result, "case_id", "source", "status", "reason"),
+                "n_ai_nodes": len(result.nodes),
+                **picked(result, "n_ai_ene", "warnings"),
+            }
+            for result in summary.results
+        ],
         "left_aside": list(summary.left_aside),
         "notice": f"{summary.notice} {RESEARCH_ONLY}",
     }
@@ -378,10 +385,7 @@ def _tell_end(
         content["dicom"] = {
             "exit_code": exported.exit_code,
             "counts": exported.counts,
-            "cases": [
-                {"case_id": r.case_id, "status": r.status, "reason": r.reason, "files": list(r.files)}
-                for r in exported.rows
-            ],
+            "cases": [picked(row, "case_id", "status", "reason", "files") for row in exported.rows],
         }
     echo_json(content)
 
@@ -397,18 +401,6 @@ def _next_step(out: str, counts: dict[str, int]) -> str:
         f"aiene report {out} (pages to look at), aiene export {out} (DICOM objects), "
         f"aiene risk stratify TABLE --ai-ene {out} (risk groups)."
     )
-
-
-def _case_json(result: CaseResult) -> dict[str, Any]:
-    return {
-        "case_id": result.case_id,
-        "source": result.source,
-        "status": result.status,
-        "reason": result.reason,
-        "n_ai_nodes": len(result.nodes),
-        "n_ai_ene": result.n_ai_ene,
-        "warnings": list(result.warnings),
-    }
 
 
 def _list(source: Path, chosen: Selection, as_json: bool) -> None:

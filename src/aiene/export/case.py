@@ -146,7 +146,7 @@ class ExportCase:
     Parameters
     ----------
     result : the record of `case.json`; status `ok` or `no_nodes`.
-    nodes : uint16 node map, value k for `GTVn_k`, on the run's native grid (see `source.on_source`).
+    nodes : uint16 node map, value k for `GTVn_k`, on the run's native grid (see `on_source`).
     labels : uint8 label map there: 1 GTVp, 2 GTVn.
     source : the headers of the source slices.
     maker : what made the result.

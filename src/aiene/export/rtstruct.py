@@ -57,9 +57,9 @@ class _Roi:
 
 
 def build(case: ExportCase) -> Dataset:
-    """The RTSTRUCT of a case, ready to be written; `rtstruct_readback` compares its file with the case.
+    """The RTSTRUCT of a case, ready to be written; `verification` compares its file with the case.
 
-    The outlines lie on the planes of the source slices (`contours.outlines`), so that a reader that asks
+    The outlines lie on the planes of the source slices (`geometry.outlines`), so that a reader that asks
     which pixel centres lie inside gets the mask back. Implicit VR: a long outline does not fit the 64 KiB
     that explicit VR leaves its coordinates.
 

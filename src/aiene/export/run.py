@@ -311,7 +311,7 @@ def export_run(
     Parameters
     ----------
     out : the folder that `aiene run` filled.
-    kinds : of `rows.KINDS`; a report (`dicom-sr`) brings the segmentation that it refers to.
+    kinds : of `KINDS`; a report (`dicom-sr`) brings the segmentation that it refers to.
     source_dicom : where the source series lie, if not in the run's input any more, or if that was no DICOM.
     on_case : told of every case when it is done.
     overwrite : replace objects that lie there and differ.

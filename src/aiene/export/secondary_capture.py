@@ -147,7 +147,7 @@ def page(ct: Volume, nodes: npt.NDArray[Any], node: NodeResult, case: ExportCase
 
     Parameters
     ----------
-    ct, nodes : as `key_slices.as_shown` gives them, on one grid.
+    ct, nodes : as `pictures.as_shown` gives them, on one grid.
     """
     mask = nodes == node.value
     if not mask.any():

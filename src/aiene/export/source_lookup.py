@@ -95,7 +95,7 @@ class SourceIndex:
         affine = np.array(given["lattice"]["index_zyx_to_lps_mm"])
         size = tuple(given["lattice"]["size_zyx"])
         for stack in self.stacks:
-            alike = (hidden or _first(stack).series_uid == uid) and stack.size == size
+            alike = (hidden or stack.places[0][0].series_uid == uid) and stack.size == size
             if alike and np.abs(stack.affine - affine).max() < _SAME_MM:
                 same = unchanged(stack, given)
                 if same is not None:
@@ -241,10 +241,6 @@ def _stacks(folder: Path, frames: Sequence[Frame]) -> Iterator[Layout]:
             yield lay_out(found, folder)
         except InputError:  # a scout, a part of a series: nothing that a run could have been made from
             continue
-
-
-def _first(stack: Layout) -> Frame:
-    return stack.places[0][0]
 
 
 def _may_be_dicom(file: Path) -> bool:

@@ -49,7 +49,7 @@ class Case:
     series_uid : DICOM SeriesInstanceUID of the chosen series.
     notes : why this series, what was left out: facts for the record.
     warnings : what the user should look at.
-    members : the files within archives, by paths that continue the archive's own; see `archive.opened`.
+    members : the files within archives, by paths that continue the archive's own; see `read.opened`.
     affine : which statement of a NIfTI header counts where two differ; see `find_cases`.
     aside : the other series of the study, and why each was not taken.
     source : where it lies: path below the input, the input's own name where it is the whole input.

@@ -212,7 +212,7 @@ def find_cases(
 ) -> tuple[list[Case | Refusal], list[Said]]:
     """The cases that lie in a file or folder, or that a list names; headers only, each file opened once.
 
-    What a file is, its content says. Each study with a CT is a case of one series (`dicom.choose.choose`
+    What a file is, its content says. Each study with a CT is a case of one series (`dicom.study.choose`
     states the rule); `case_id.case_id` names it after its folder. Where all sub-folders hold different series
     of one and the same study, `source` itself is the patient; a series that was split over sub-folders is
     joined. Each file of another format is a case named after its place; in a folder below `source` where one
@@ -228,7 +228,7 @@ def find_cases(
     series : SeriesInstanceUID to take in its study, whatever the rule says.
     affine : which statement of a NIfTI header counts; `auto` takes the sform and refuses a conflict.
     on_progress : see `OnProgress`.
-    room : where zip archives are unpacked while they are looked at; see `archive.unpacked`.
+    room : where zip archives are unpacked while they are looked at; see `read.unpacked`.
     id_rule : what the cases are called; see `identity.IdRule`.
     timepoint : which CT of a patient counts; see `identity.group_by_patient`.
 

@@ -27,14 +27,6 @@ InputFormat = str
 """A word of `--format`: one of `choices()`."""
 
 
-def _no_data_files(_: Path) -> tuple[Path, ...]:
-    return ()
-
-
-def _never(_: str) -> bool:
-    return False
-
-
 @dataclass(frozen=True)
 class Format:
     """One way to store a CT.
@@ -64,8 +56,8 @@ class Format:
     other_endings: tuple[str, ...] = ()
     single_file: bool = True
     first: bool = False
-    detached: Callable[[str], bool] = _never
-    data_files: Callable[[Path], tuple[Path, ...]] = _no_data_files
+    detached: Callable[[str], bool] = lambda _: False
+    data_files: Callable[[Path], tuple[Path, ...]] = lambda _: ()
 
 
 @cache

@@ -291,11 +291,11 @@ def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
     Parameters
     ----------
     case : as `find_cases` gives it.
-    room : where zip archives are unpacked; see `archive.unpacked`.
+    room : where zip archives are unpacked; see `unpacked`.
 
     Returns
     -------
-    The CT, its values within the range of CT (`hu_range`); its warnings are those of reading alone,
+    The CT, its values within the range of CT (`checks.in_ct_range`); its warnings are those of reading alone,
     `case.warnings` come on top.
 
     Raises

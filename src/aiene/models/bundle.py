@@ -203,14 +203,11 @@ def write_card(path: Path, card: dict[str, Any]) -> Bundle:
     path : the bundle's folder, complete but for `model.json`.
     card : the fields of `ModelCard` without `files`.
     """
-    complete = ModelCard.model_validate({**card, "files": _hashes(path)})
+    hashes = {name: file_sha256(file) for name, file in sorted(_files_of(path).items())}
+    complete = ModelCard.model_validate({**card, "files": hashes})
     text = json.dumps(complete.model_dump(mode="json"), indent=2, ensure_ascii=False, sort_keys=True)
     (path / CARD).write_text(text + "\n", encoding="utf-8")
     return read_bundle(path)
-
-
-def _hashes(path: Path) -> dict[str, str]:
-    return {name: file_sha256(file) for name, file in sorted(_files_of(path).items())}
 
 
 def _files_of(path: Path) -> dict[str, Path]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, nearest_voxels
+from aiene.geometry.grid import Grid, RigidTransform, Triple, Volume, nearest_voxels, triple
 from aiene.nodes.node import NativePlace, Node, NoNode, Side, ranks_by_volume
 from aiene.nodes.split import axial_axes
 
@@ -108,24 +108,25 @@ def _divided(
     within = (on_crop >= 0) & (on_crop < np.array(crop_grid.size))
     seen: npt.NDArray[np.bool_] = np.all(within, axis=1)
     owner = np.zeros(len(voxels), dtype=np.uint16)
-    owner[seen] = _basins(nodes, ranks_by_volume(nodes), crop_grid)[tuple(on_crop[seen].T)]
+    basins = np.zeros(crop_grid.size, dtype=np.uint16)
+    for node, rank in zip(nodes, ranks_by_volume(nodes), strict=True):
+        basins[node.mask] = rank
+    owner[seen] = basins[tuple(on_crop[seen].T)]
     left_over = []
     for part in _parts(voxels):
         in_mm = (voxels[part] - voxels[part].min(axis=0)) * np.array(native.spacing)
         if (owner[part] == 0).any() and not _spread(owner, part, in_mm):
-            left_over.append(_no_node(voxels[part], native, outside=not seen[part].any()))
+            left_over.append(
+                NoNode(
+                    volume_mm3=float(len(part) * native.voxel_volume_mm3),
+                    centroid_lps_mm=triple(native.points(voxels[part].mean(axis=0))),
+                    outside=not seen[part].any(),
+                )
+            )
     placed = np.zeros(native.size, dtype=np.uint16)
     placed[tuple(voxels.T)] = owner
     stored = np.ascontiguousarray(Volume(placed, native).reordered(order.inverse).array)
     return stored, left_over, float(seen.mean()) if len(seen) else 1.0
-
-
-def _basins(nodes: Sequence[Node], ranks: Sequence[int], grid: Grid) -> npt.NDArray[np.uint16]:
-    """The rank of the node whose basin a voxel of the crop is in."""
-    basins = np.zeros(grid.size, dtype=np.uint16)
-    for node, rank in zip(nodes, ranks, strict=True):
-        basins[node.mask] = rank
-    return basins
 
 
 def _parts(voxels: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
@@ -153,21 +154,13 @@ def _spread(
     return True
 
 
-def _no_node(voxels: npt.NDArray[np.int64], native: Grid, *, outside: bool) -> NoNode:
-    return NoNode(
-        volume_mm3=float(len(voxels) * native.voxel_volume_mm3),
-        centroid_lps_mm=_triple(native.points(voxels.mean(axis=0))),
-        outside=outside,
-    )
-
-
 def _place(voxels: npt.NDArray[np.int64], native: Grid, side: Side) -> NativePlace:
     low, high = voxels.min(axis=0), voxels.max(axis=0)
     mask = np.zeros(high - low + 1, dtype=bool)
     mask[tuple((voxels - low).T)] = True
     long_axis, short_axis = axial_axes(*_upright(mask, native))
     return NativePlace(
-        centroid_lps_mm=_triple(native.points(voxels.mean(axis=0))),
+        centroid_lps_mm=triple(native.points(voxels.mean(axis=0))),
         volume_mm3=float(len(voxels) * native.voxel_volume_mm3),
         long_axis_mm=long_axis,
         short_axis_mm=short_axis,
@@ -180,7 +173,7 @@ def _upright(mask: npt.NDArray[np.bool_], native: Grid) -> tuple[npt.NDArray[np.
     """A mask and its spacing with the axis first that runs nearest to the body's: files hold any order."""
     upright = int(np.abs(np.array(native.direction)[:, 2]).argmax())
     order = [upright, *(axis for axis in range(3) if axis != upright)]
-    return mask.transpose(order), _triple(np.array(native.spacing)[order])
+    return mask.transpose(order), triple(np.array(native.spacing)[order])
 
 
 def _between_voxels(centroid: npt.NDArray[np.float64], native: Grid, side: Side) -> NativePlace:
@@ -188,7 +181,7 @@ def _between_voxels(centroid: npt.NDArray[np.float64], native: Grid, side: Side)
     index = native.indices(centroid)
     inside = bool(((index > 0) & (index < np.array(native.size) - 1)).all())
     return NativePlace(
-        centroid_lps_mm=_triple(centroid),
+        centroid_lps_mm=triple(centroid),
         volume_mm3=0.0,
         long_axis_mm=None,
         short_axis_mm=None,
@@ -201,8 +194,3 @@ def _side(x: float, midline_x: float) -> Side:
     if abs(x - midline_x) <= MIDLINE_MM:
         return "midline"
     return "left" if x > midline_x else "right"
-
-
-def _triple(point: npt.NDArray[np.float64]) -> Triple:
-    x, y, z = (float(v) for v in point)
-    return x, y, z

@@ -64,7 +64,10 @@ class Store:
         self.queue_file = root / "queue.sqlite"
         for folder in (root, self.incoming, self.results, self.trash, root / "log"):
             make_folder(folder, private=True)
-        self._key = self._read_key()
+        key = root / "key"
+        if not key.exists():
+            write_bytes(key, secrets.token_bytes(_KEY_BYTES), private=True)
+        self._key = key.read_bytes()
 
     @property
     def free_bytes(self) -> int:
@@ -126,12 +129,6 @@ class Store:
             if try_lock(stream) is False:
                 raise UsageError("another aiene dicom listen works with this store; end it first.")
             yield
-
-    def _read_key(self) -> bytes:
-        file = self.root / "key"
-        if not file.exists():
-            write_bytes(file, secrets.token_bytes(_KEY_BYTES), private=True)
-        return file.read_bytes()
 
 
 def _sync_folder(folder: Path) -> None:

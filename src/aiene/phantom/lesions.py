@@ -240,18 +240,18 @@ class Wishes:
 
     Parameters
     ----------
-    nodes : fewest and most nodes.
-    ene_share : share of nodes with extension.
-    primary_share : share of patients with a primary tumour.
-    weakest_ene : least strength of the signs of extension, above 0.
+    nodes : fewest and most planted nodes.
+    ene_share : share of nodes with extranodal extension.
+    weakest_ene : least strength of its signs, above 0.
     mimic_share : share of the nodes without extension that look a little like it all the same.
+    primary_share : share of patients with a primary tumour.
     """
 
-    nodes: tuple[int, int]
-    ene_share: float
-    primary_share: float
+    nodes: tuple[int, int] = (1, 6)
+    ene_share: float = 0.45
     weakest_ene: float = WEAKEST_ENE
     mimic_share: float = 0.0
+    primary_share: float = 0.6
 
 
 def plant(

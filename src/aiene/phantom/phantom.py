@@ -16,7 +16,6 @@ from aiene.geometry.grid import Grid, Triple, Volume
 from aiene.phantom.body import Anatomy, build_anatomy
 from aiene.phantom.lesions import (
     DISPLACEMENT_REACH,
-    WEAKEST_ENE,
     Fields,
     Lesion,
     PlantedNode,
@@ -292,7 +291,7 @@ _INTERCEPT = -1024
 
 
 @dataclass(frozen=True)
-class PhantomSettings:
+class PhantomSettings(Wishes):
     """What kind of phantom is wanted; everything else comes from the seed.
 
     Parameters
@@ -300,11 +299,6 @@ class PhantomSettings:
     grid : where the voxels shall lie (any spacing, direction and size); None: an axial stack of `size` and
         `spacing` around the patient, with an origin drawn from the seed.
     size, spacing : voxels and mm along z, y, x where no grid is given.
-    nodes : fewest and most planted nodes.
-    ene_share : share of nodes with extranodal extension.
-    weakest_ene : least strength of its signs, above 0.
-    mimic_share : share of the nodes without extension that look a little like it all the same.
-    primary_share : share of patients with a primary tumour.
     variation : 0 is the average person lying straight, 1 the usual spread.
     tilt_degrees : spread of the three angles at which patients lie.
     table : a table top under the patient.
@@ -315,11 +309,6 @@ class PhantomSettings:
     grid: Grid | None = None
     size: tuple[int, int, int] = (90, 256, 256)
     spacing: Triple = (3.0, 1.0, 1.0)
-    nodes: tuple[int, int] = (1, 6)
-    ene_share: float = 0.45
-    weakest_ene: float = WEAKEST_ENE
-    mimic_share: float = 0.0
-    primary_share: float = 0.6
     variation: float = 1.0
     tilt_degrees: float = 4.0
     table: bool = True
@@ -366,12 +355,9 @@ def make_phantom(seed: int, settings: PhantomSettings | None = None) -> Phantom:
         person, centre_lps=grid.centre, variation=wanted.variation, tilt_degrees=wanted.tilt_degrees
     )
     anatomy = build_anatomy(person, wanted.variation)
-    wishes = Wishes(
-        wanted.nodes, wanted.ene_share, wanted.primary_share, wanted.weakest_ene, wanted.mimic_share
-    )
     lesions, nodes = plant(
         np.random.default_rng((seed, 2, node_seed)),
-        wishes,
+        wanted,
         pose,
         lambda points: hard_clearance(anatomy, pose, points),
         anatomy.enhancement,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,22 +39,6 @@ SPINE = (
     (72, 0, -2, 5, 5),
 )
 """Rows (z, x, y, half-width, half-depth) in mm of the vertebral bodies."""
-
-
-class Shape(Protocol):
-    """What can be painted."""
-
-    def distance(self, x: Field, y: Field, z: Field) -> Field:
-        """Signed distance in mm at canonical points, negative inside."""
-
-    def bounds(self) -> Bounds:
-        """Lowest and highest (x, y, z) of a box that holds the shape."""
-
-    def varied(self, rng: np.random.Generator, amount: float) -> Shape:
-        """The same shape, shifted by about `amount` mm and scaled by about 8 % times `amount`."""
-
-    def mirrored(self) -> Shape:
-        """The same shape on the other side of the body."""
 
 
 def _scale(rng: np.random.Generator, amount: float) -> float:
@@ -274,6 +258,10 @@ class Arch:
     def mirrored(self) -> Arch:
         """On the other side."""
         return replace(self, centre=(-self.centre[0], self.centre[1], self.centre[2]))
+
+
+Shape = Ellipsoid | Column | Chain | Arch
+"""What can be painted: signed distance at canonical points, a box around it, a varied and a mirrored copy."""
 
 
 # Tissues: a shape and its HU

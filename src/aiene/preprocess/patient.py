@@ -37,6 +37,7 @@ BODY_HU = -300.0
 """Over this is body on an averaged lattice: fat lies near -100, lung and air below -500."""
 
 BONE_HU = 200.0
+_OPENING_MM = 6.0  # what is thinner than twice this is no body
 
 Mask = npt.NDArray[np.bool_]
 
@@ -142,16 +143,15 @@ def _rounded(values: Triple) -> Triple:
     return triple(np.floor(np.array(values) * _STEPS + (1 - _UP_FROM)) / _STEPS)
 
 
-def body_mask(volume: Volume, opening_mm: float = 6.0) -> Mask:
+def body_mask(volume: Volume) -> Mask:
     """The largest connected body, without couch and head rest, its airways and lungs filled slice by slice.
 
     Parameters
     ----------
     volume : HU on a lattice of a few mm.
-    opening_mm : what is thinner than twice this is no body.
     """
     dense = volume.array > BODY_HU
-    radii = [max(1, round(opening_mm / s)) for s in volume.grid.spacing]
+    radii = [max(1, round(_OPENING_MM / s)) for s in volume.grid.spacing]
     eroded = dense.copy()
     for axis, radius in enumerate(radii):
         eroded = ndimage.minimum_filter1d(eroded, 2 * radius + 1, axis=axis, mode="nearest")

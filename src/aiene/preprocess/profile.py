@@ -58,15 +58,13 @@ class Profile:
     Parameters
     ----------
     name : as it stands in a bundle.
-    resample_first : resample the CT to the crop's spacing, and the result onto the template; else the crop is
-        sampled from the CT in one step.
-    fill_by_pixel_type : the first resampling fills with SimpleITK's number of the pixel type instead of air.
+    resample_first : resample the CT to the crop's spacing (filled with SimpleITK's number of the pixel type),
+        and the result onto the template; else the crop is sampled from the CT in one step.
     outside_hu : HU where the template's space is not covered by the CT.
     whole_body_mm : a longer CT is cut to its part near the head before the registration.
-    crop : `template`: the same place for every patient, found from the template's size; `patient`: centred on
-        the neck along z and on the patient's body in plane.
-    own_range : scale by each volume's own minimum and maximum, with values over 700 HU at 0 HU; else by the
-        fixed window.
+    crop : `template`: the same place for every patient, found from the template's size, scaled by each
+        volume's own minimum and maximum, with values over 700 HU at 0 HU; `patient`: centred on the neck
+        along z and on the patient's body in plane, scaled by the fixed window.
     minimum_template : smallest number of template voxels along y and x; None: any template.
     start, registration : where the registration begins, and its settings.
     second_opinion : a start that is always tried as well, with the steady settings, to judge the first by;
@@ -82,11 +80,9 @@ class Profile:
 
     name: Literal["published", "open"]
     resample_first: bool
-    fill_by_pixel_type: bool
     outside_hu: float
     whole_body_mm: float
     crop: Literal["template", "patient"]
-    own_range: bool
     minimum_template: tuple[int, int] | None
     start: Start
     registration: RegistrationSettings
@@ -116,11 +112,9 @@ _PUBLISHED_SPREAD = 0.1
 PUBLISHED = Profile(
     name="published",
     resample_first=True,
-    fill_by_pixel_type=True,
     outside_hu=0.0,
     whole_body_mm=600.0,
     crop="template",
-    own_range=True,
     minimum_template=(161, 241),
     start="geometry",
     registration=RegistrationSettings(
@@ -140,11 +134,9 @@ PUBLISHED = Profile(
 OPEN = Profile(
     name="open",
     resample_first=False,
-    fill_by_pixel_type=False,
     outside_hu=AIR,
     whole_body_mm=500.0,
     crop="patient",
-    own_range=False,
     minimum_template=None,
     start="search",
     registration=STEADY,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ from aiene.preprocess.profile import RegistrationSettings, Start
 _RIM_MM = 12.0
 LATTICE_MM = 6.0
 _WINDOW = (-400.0, 400.0)
-_LEAST_OVERLAP = 0.6
+_LEAST_OVERLAP = 0.6  # shifts with less than this share of the largest overlap count as -1
 Floats = npt.NDArray[np.float64]
 _COARSE_MM = (5.0, 5.0, 5.0)
 
@@ -127,7 +126,8 @@ def refine(fixed: Volume, moving: Volume, start: Pose, settings: RegistrationSet
     method.SetSmoothingSigmasPerLevel(list(settings.smoothing_mm))
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     if settings.within_body:
-        method.SetMetricFixedMask(_near_body(fixed))
+        near = dilate(body_mask(fixed), fixed.grid.spacing, _RIM_MM)
+        method.SetMetricFixedMask(to_sitk(fixed.with_array(near.astype(np.uint8))))
     method.SetInitialTransform(start.euler(), inPlace=False)
     try:
         with one_thread():
@@ -155,21 +155,15 @@ def _set_optimizer(method: sitk.ImageRegistrationMethod, settings: RegistrationS
     )
 
 
-def _near_body(fixed: Volume) -> sitk.Image:
-    near = dilate(body_mask(fixed), fixed.grid.spacing, _RIM_MM)
-    return to_sitk(fixed.with_array(near.astype(np.uint8)))
-
-
 # Exhaustive search of the shift
 
 
-def correlations(fixed: Volume, moving: Volume, overlap: float = _LEAST_OVERLAP) -> tuple[Floats, Grid]:
+def correlations(fixed: Volume, moving: Volume) -> tuple[Floats, Grid]:
     """Normalised correlation of two volumes for every shift, over the voxels that both know.
 
     Parameters
     ----------
     fixed, moving : on lattices of one spacing and direction; NaN where unknown.
-    overlap : shifts with less than this share of the largest overlap count as -1.
 
     Returns
     -------
@@ -200,7 +194,7 @@ def correlations(fixed: Volume, moving: Volume, overlap: float = _LEAST_OVERLAP)
     var_m = np.maximum(product(mask_f, spectrum(m * m)) - sum_m**2 / n, 0)
     covariance = product(f1, m1) - sum_f * sum_m / n
     scale = np.sqrt(var_f * var_m)
-    usable = (n >= overlap * n.max()) & (scale > 1e-6 * scale.max())
+    usable = (n >= _LEAST_OVERLAP * n.max()) & (scale > 1e-6 * scale.max())
     values = np.full(n.shape, -1.0)
     np.divide(covariance, scale, out=values, where=usable)
     return values, _shift_lattice(fixed.grid, moving.grid, (shape[0], shape[1], shape[2]))
@@ -257,10 +251,9 @@ def start_pose(start: Start, fixed: Volume, moving: Volume) -> Pose | None:
         return pose
     coarse_fixed, coarse_moving = downsample(fixed, _COARSE_MM), downsample(moving, _COARSE_MM)
     if start == "search":
-        shift: npt.ArrayLike | None = best_shift(coarse_fixed, coarse_moving)
-    else:
-        shift = _difference(_landmark(start, coarse_fixed), _landmark(start, coarse_moving))
-    return None if shift is None else replace(pose, translation=triple(shift))
+        return replace(pose, translation=best_shift(coarse_fixed, coarse_moving))
+    here, there = _landmark(start, coarse_fixed), _landmark(start, coarse_moving)
+    return None if here is None or there is None else replace(pose, translation=triple(there - here))
 
 
 def _landmark(start: Start, volume: Volume) -> npt.NDArray[np.float64] | None:
@@ -276,12 +269,6 @@ def _landmark(start: Start, volume: Volume) -> npt.NDArray[np.float64] | None:
     return upper
 
 
-def _difference(
-    template: npt.NDArray[np.float64] | None, ct: npt.NDArray[np.float64] | None
-) -> npt.NDArray[np.float64] | None:
-    return None if template is None or ct is None else ct - template
-
-
 @dataclass(frozen=True, eq=False)
 class Template:
     """A head-and-neck CT that fixes the space of the crops.
@@ -294,8 +281,3 @@ class Template:
 
     volume: Volume
     neck_centre: Triple
-
-    @cached_property
-    def image(self) -> sitk.Image:
-        """The volume for SimpleITK."""
-        return to_sitk(self.volume)

@@ -82,7 +82,7 @@ def _embedded(figure: Figure, picture: Picture) -> dict[str, Any]:
     """The drawing inside the page: as SVG, or as PNG where it holds images."""
     if not figure.photographic:
         return {"svg": inline_svg(picture.svg.decode(), figure)}
-    width, height = png_size(picture.png)
+    width, height = (int.from_bytes(picture.png[at : at + 4]) for at in (16, 20))  # from a PNG's header
     return {
         "svg": "",
         "source": f"data:image/png;base64,{b64encode(picture.png).decode()}",
@@ -102,18 +102,9 @@ def inline_svg(svg: str, figure: Figure) -> str:
     head, rest = body.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
     words = figure.title.replace("&", "&amp;").replace("<", "&lt;")
-    width = _width_pt(body)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ', body)
+    width = float(box.group(1)) if box else 480.0
     return f'{head} role="img" style="max-width:{width:.0f}pt"><title>{words}</title>{rest}'
-
-
-def _width_pt(svg: str) -> float:
-    box = re.search(r'viewBox="0 0 ([\d.]+) ', svg)
-    return float(box.group(1)) if box else 480.0
-
-
-def png_size(png: bytes) -> tuple[int, int]:
-    """Width and height of a PNG, from its header."""
-    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
 
 
 Mark = Mapping[str, str]

@@ -116,7 +116,7 @@ class CaseResult:
     seconds : wall time per stage.
     facts : input, geometry and registration, for `case.json`.
     source : where the CT lay: path below the input; a label of it where it is pseudonymised.
-    patient, date, counts : whose CT it is; see `results.patients.Person`.
+    patient, date, counts : whose CT it is; see `Person`.
     identity : what the result was made from and how; a result is taken up again only where it is the same.
     seal : of the input's files, by what no user sets; where it is the same, so is their content.
     """

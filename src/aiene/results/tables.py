@@ -76,8 +76,8 @@ def published_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFram
 def nodes_table(results: Iterable[CaseResult], *, axes: bool, rule: CountingRule) -> pd.DataFrame:
     """One row per node: the published columns, then place, native size, uncertainty and flags.
 
-    Rounded for people: mm with one decimal, mm3 with none, probabilities with four (`cells.probability`). The
-    published table and the record of each case have every digit.
+    Rounded for people: mm with one decimal, mm3 with none, probabilities with four
+    (`csv_tables.probability`). The published table and the record of each case have every digit.
 
     `counts` is whether the node counts at all (`CountingRule`); where not, `ene_classification` is 0.
     `ene_entropy_bits` is the entropy of the ENE probability: 0 certain, 1 undecided.

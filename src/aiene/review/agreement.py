@@ -226,22 +226,6 @@ def _pair_table(found: Sequence[Agreement]) -> CellTable:
 
 
 def _case_table(found: Sequence[Agreement]) -> Table:
-    rows = [
-        {
-            "first": pair.first,
-            "second": pair.second,
-            "case_id": case.case_id,
-            "dice": case.dice,
-            "assd_mm": case.assd_mm,
-            "nodes_first": case.nodes[0],
-            "nodes_second": case.nodes[1],
-            "nodes_shared": case.nodes[2],
-            "count_first": case.counts[0],
-            "count_second": case.counts[1],
-        }
-        for pair in found
-        for case in pair.cases
-    ]
     columns = (
         Column("first", "First"),
         Column("second", "Second"),
@@ -254,6 +238,12 @@ def _case_table(found: Sequence[Agreement]) -> Table:
         Column("count_first", "AI-ENE, first", "count"),
         Column("count_second", "AI-ENE, second", "count"),
     )
+    keys = [column.key for column in columns]
+    rows = [
+        dict(zip(keys, (p.first, p.second, c.case_id, c.dice, c.assd_mm, *c.nodes, *c.counts), strict=True))
+        for p in found
+        for c in p.cases
+    ]
     return Table("cases", "Cases that both have finished", columns, tuple(rows))
 
 

@@ -19,10 +19,7 @@ import numpy as np
 
 from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, OutputError, UsageError, need
-from aiene.report.document import RESEARCH_ONLY
-from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
-from aiene.results.records import CaseResult
 from aiene.results.reviews import StaleError
 from aiene.review.edits import Drawing, cut, fill, grow, interpolate, next_value
 from aiene.review.session import Change, Opened, Review
@@ -129,7 +126,11 @@ def _routes(review: Review) -> list[Any]:
         routing.Route("/case/{case_id:path}", case),
         routing.Route("/save/{case_id:path}", answering(_save), methods=["POST"]),
         routing.Route("/edit/{case_id:path}", answering(_edit), methods=["POST"]),
-        routing.Route("/state/{case_id:path}", answering(_reload), methods=["POST"]),
+        routing.Route(
+            "/state/{case_id:path}",
+            answering(lambda review, case_id, _: _state(review, review.open(case_id))),
+            methods=["POST"],
+        ),
     ]
 
 
@@ -215,10 +216,6 @@ def _save(review: Review, case_id: str, body: dict[str, Any]) -> dict[str, Any]:
     return _state(review, review.save(case_id, change))
 
 
-def _reload(review: Review, case_id: str, _: dict[str, Any]) -> dict[str, Any]:
-    return _state(review, review.open(case_id))
-
-
 def _edit(review: Review, case_id: str, body: dict[str, Any]) -> dict[str, Any]:
     """A tool of `edits` on the drawing of a request; the new one."""
     opened = review.open(case_id)
@@ -275,7 +272,8 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
     hidden = review.blind
     labels = scene.labels
     if hidden and opened.version is None:
-        result, labels = _unseen(result), labels.with_array(np.zeros_like(labels.array))
+        result = replace(result, nodes=(), warnings=())
+        labels = labels.with_array(np.zeros_like(labels.array))
     shown, rule = about(scene, result), review.run.rule
     numbers = {node.value: node for node in result.nodes}
     for node in shown["nodes"]:
@@ -310,25 +308,18 @@ def _state(review: Review, opened: Opened) -> dict[str, Any]:
     }
 
 
-def _unseen(result: CaseResult) -> CaseResult:
-    return replace(result, nodes=(), warnings=())
-
-
 def _case_page(review: Review, case_id: str) -> str:
     opened = review.open(case_id)
     if opened.scene.ct is None:
         raise UsageError("a case cannot be corrected without its CT.")
-    used, style = (
-        [embedded.asset(name) for name in _SCRIPTS],
-        embedded.asset("pages.css") + embedded.asset("review.css"),
-    )
     rows = review.work_list()
     waiting = [row["id"] for row in rows if row["status"] == "to do" and row["id"] != case_id]
-    return filled(
+    return embedded.page(
         "review.html.j2",
-        policy=embedded.policy(used, style, connect="'self'"),
-        style=style,
-        notice=f"{review.run.maker.notice} {RESEARCH_ONLY}",
+        review.run.maker.notice,
+        _SCRIPTS,
+        ("review.css",),
+        connect="'self'",
         case_id=case_id,
         reader=review.store.reader,
         blind=review.blind,
@@ -337,18 +328,16 @@ def _case_page(review: Review, case_id: str) -> str:
             {**_state(review, opened), "run": f"{review.run.maker.started}{review.store.reader}"}
         ),
         ct=embedded.packed(nifti_bytes(opened.scene.ct)),
-        scripts=used,
     )
 
 
 def _list_page(review: Review) -> str:
-    style = embedded.asset("pages.css") + embedded.asset("review.css")
     rows = [{**row, "href": f"/case/{quote(str(row['id']), safe='')}"} for row in review.work_list()]
-    return filled(
+    return embedded.page(
         "worklist.html.j2",
-        policy=embedded.policy([], style).replace("script-src ;", "script-src 'none';"),
-        style=style,
-        notice=f"{review.run.maker.notice} {RESEARCH_ONLY}",
+        review.run.maker.notice,
+        (),
+        ("review.css",),
         rows=rows,
         reader=review.store.reader,
         blind=review.blind,

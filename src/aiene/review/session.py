@@ -33,7 +33,8 @@ from aiene.results.records import CaseArrays, CaseResult
 from aiene.results.reviews import ReviewStatus, ReviewStore, Version
 from aiene.results.tables import entropy_bits
 from aiene.review.edits import Drawing, as_labels, span_of, touched
-from aiene.viewer.case_page import Images, crop_of
+from aiene.viewer.case_page import crop_of
+from aiene.viewer.images import Images
 from aiene.viewer.risk_groups import Group, RiskGroups
 from aiene.viewer.scene import Scene, scene_of
 

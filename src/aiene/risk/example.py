@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -15,64 +16,7 @@ COHORTS = {"cohort.csv": (300, 0), "other_hospital.csv": (250, 1)}
 """Simulated cohorts: how many patients, and the random seed."""
 
 _OWN_PATIENTS = 40
-
-MAPPING = """\
-# Which column of own_table.csv is which, and what its codes mean.
-# aiene risk import own_table.csv --map mapping.toml -o imported.csv
-unit = "months"
-origin = "rt_start"
-
-[columns]
-patient_id = "Patient"
-hpv = "p16"
-t8 = "cT"
-n8 = "cN"
-m = "cM"
-pack_years = "PY"
-age = "Age"
-sex = "Sex"
-os_time = "FU (months)"
-os_event = "Status"
-
-[constants]
-site = "oropharynx"
-edition_t = "8"
-edition_n = "8"
-
-[values.os_event]
-"1" = 0
-"2" = 1
-"""
-
-DEMO = """\
-patient_id,site,hpv,T,N,M,edition,pack_years,age,sex,os_time,os_event
-phantom-dicom,oropharynx,positive,T2,N1,M0,8,5,61,female,3.2,0
-phantom-nifti,oropharynx,unknown,T4a,N2b,M0,8,40,57,male,1.1,1
-"""
-
-README = """\
-Tables to try `aiene risk` on. All patients are simulated: no result says anything about patients.
-
-cohort.csv           300 patients in the canonical form: the columns that every command reads
-other_hospital.csv   250 more, for validation
-own_table.csv        the same kind of table as a hospital might keep it, with mapping.toml to read it
-demo_patients.csv    the two phantoms of `aiene demo`, to be joined with their AI-ENE node numbers
-
-In this folder:
-
-    aiene risk import own_table.csv --map mapping.toml -o imported.csv
-    aiene risk stage cohort.csv -o staged.csv
-    aiene risk stratify cohort.csv --scheme count-0-1-2plus -o groups.csv
-    aiene risk analyse cohort.csv --endpoint os -o report
-    aiene risk validate report/models/os_clinical_count.json other_hospital.csv -o validation
-    aiene risk simulate --onto cohort.csv -o planted.csv
-
-After `aiene demo`, with its folder in place of DEMO:
-
-    aiene risk stratify demo_patients.csv --ai-ene DEMO/results -o demo_groups.csv
-
-What the columns mean: docs/risk.md.
-"""
+_FILES = ("mapping.toml", "demo_patients.csv", "README.txt")
 
 
 def write_example(out: Path) -> tuple[str, ...]:
@@ -90,8 +34,8 @@ def write_example(out: Path) -> tuple[str, ...]:
     cohorts = {name: simulate_cohort(n, seed=seed) for name, (n, seed) in COHORTS.items()}
     files = {name: table_bytes(table, Path(name)) for name, table in cohorts.items()}
     files["own_table.csv"] = table_bytes(own_table(cohorts["cohort.csv"].head(_OWN_PATIENTS)), Path("t.csv"))
-    files |= {name: text.encode() for name, text in
-              {"mapping.toml": MAPPING, "demo_patients.csv": DEMO, "README.txt": README}.items()}  # fmt: skip
+    own = resources.files("aiene.risk") / "example_files"
+    files |= {name: (own / name).read_bytes() for name in _FILES}
     owned = Owned(out)
     owned.check(*files)
     for name, content in files.items():

@@ -9,14 +9,16 @@ import pandas as pd
 
 from aiene.errors import UsageError
 from aiene.risk.schemes.scheme import Scheme
-from aiene.risk.staging.stage import StagingOptions, stage_table, staging_columns
+from aiene.risk.staging.stage import CHAPTERS, StagingOptions, stage_table, staging_columns
 
 UNCLASSIFIABLE = "unclassifiable"
-_CHAPTERS = {
-    "ajcc8_p16_positive": ("p16_positive",),
-    "ajcc8_p16_negative": ("p16_negative", "p16_assumed_negative"),
+BASE_COLUMNS = {
+    "rtog0129": "rtog0129",
+    "ajcc7": "ajcc7_stage",
+    "ajcc9": "v9_stage",
+    **dict.fromkeys(("ajcc8", *(f"ajcc8_{chapter}" for chapter in CHAPTERS)), "ajcc8_stage"),
 }
-_BASE_COLUMNS = {"rtog0129": "rtog0129", "ajcc7": "ajcc7_stage", "ajcc9": "v9_stage"}
+"""The column of a staged table that holds the groups of a base."""
 
 
 def stratify(table: pd.DataFrame, scheme: Scheme, *, options: StagingOptions | None = None) -> pd.DataFrame:
@@ -75,14 +77,14 @@ def _base(table: pd.DataFrame, scheme: Scheme) -> tuple[pd.Series, pd.Series]:
     if scheme.base == "none":
         everyone = pd.Series("all", index=table.index, dtype="string")
         return everyone, pd.Series("", index=table.index, dtype="string")
-    column = _BASE_COLUMNS.get(scheme.base, "ajcc8_stage")
+    column = BASE_COLUMNS[scheme.base]
     words, reasons = table[column], table[f"{column}_reason"]
-    chapters = _CHAPTERS.get(scheme.base)
-    if chapters is not None:
-        every_chapter = [word for words_of in _CHAPTERS.values() for word in words_of]
-        outside = table["ajcc8_chapter"].isin(every_chapter) & ~table["ajcc8_chapter"].isin(chapters)
+    chapter = scheme.base.removeprefix("ajcc8_")
+    if chapter in CHAPTERS:
+        others = [word for name, values in CHAPTERS.items() if name != chapter for word in values]
+        outside = table["ajcc8_chapter"].isin(others)
         words = words.mask(outside, pd.NA)
-        reasons = reasons.mask(outside, f"not of the {scheme.base.removeprefix('ajcc8_')} chapter")
+        reasons = reasons.mask(outside, f"not of the {chapter} chapter")
     known = words.isin(scheme.base_groups)
     return words.where(known), reasons.where(~known, "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -77,7 +77,10 @@ def slide(
     """
     margins = padding(image.shape, patch)
     padded = torch.nn.functional.pad(image, [n for pair in reversed(margins) for n in pair])
-    tiles = list(_tiles(padded.shape, patch, step_size))
+    starts = itertools.product(
+        *(tile_starts(n, p, step_size) for n, p in zip(padded.shape, patch, strict=True))
+    )
+    tiles = [tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True)) for start in starts]
     keep = tuple(slice(low, low + n) for (low, _), n in zip(margins, image.shape, strict=True))
     if len(tiles) == 1:
         return predict(padded[None, None])[(slice(None), *keep)].cpu()
@@ -88,12 +91,6 @@ def slide(
         total[(slice(None), *tile)] += predict(padded[(None, None, *tile)]).cpu().mul_(weight)
         weights[tile] += weight
     return total.div_(weights)[(slice(None), *keep)]
-
-
-def _tiles(shape: Sequence[int], patch: Shape, step_size: float) -> Iterator[tuple[slice, ...]]:
-    axes = [tile_starts(n, p, step_size) for n, p in zip(shape, patch, strict=True)]
-    for start in itertools.product(*axes):
-        yield tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
 
 
 Scores = npt.NDArray[np.float32]
@@ -211,7 +208,8 @@ class Segmenter:
         """(1, 1, *patch) to (classes, *patch), averaged over mirror images."""
         tile = tile.to(self.device)
         total = self._answer(answer, tile)
-        mirrored = list(_combinations(self.mirror_axes))
+        counts = range(1, len(self.mirror_axes) + 1)
+        mirrored = [axes for n in counts for axes in itertools.combinations(self.mirror_axes, n)]
         for axes in mirrored:
             flipped = self._answer(answer, torch.flip(tile, [a + 2 for a in axes]))
             total += torch.flip(flipped, [a + 1 for a in axes])
@@ -325,11 +323,6 @@ def _values(home: Path, plan: Plan, labels: Mapping[str, int]) -> tuple[int, ...
             raise ModelError(home, problem, "import the model again")
         values[labels[name]] = value
     return tuple(values)
-
-
-def _combinations(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    for count in range(1, len(axes) + 1):
-        yield from itertools.combinations(axes, count)
 
 
 def _configuration_of(file: Path, content: dict[str, Any]) -> str:

@@ -9,12 +9,11 @@ two draw different random numbers, so that neither can replace the other without
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import ArrayLike
 from scipy import stats
 
 from aiene.errors import UsageError
@@ -26,7 +25,6 @@ from aiene.stats.records import (
     Ints,
     NotEstimableError,
     check_fraction,
-    check_groups,
     missing,
 )
 
@@ -42,21 +40,9 @@ _AT_ONCE = 2_000_000
 """Weights held in memory at a time."""
 
 
-def resample_indices(n: int, number: int, seed: int, strata: Ints | None = None) -> Ints:
-    """Patients (n,) of the resample of this number, rising; each depends on seed and number alone.
-
-    Parameters
-    ----------
-    strata : (n,) numbers; each keeps its size.
-    """
-    rng = np.random.default_rng([seed, number])
-    if strata is None:
-        return np.sort(rng.integers(0, n, n))
-    parts = []
-    for layer in np.unique(strata):
-        members = np.flatnonzero(strata == layer)
-        parts.append(members[rng.integers(0, members.size, members.size)])
-    return np.sort(np.concatenate(parts))
+def resample_indices(n: int, number: int, seed: int) -> Ints:
+    """Patients (n,) of the resample of this number, rising; each depends on seed and number alone."""
+    return np.sort(np.random.default_rng([seed, number]).integers(0, n, n))
 
 
 def resample_counts(
@@ -112,6 +98,23 @@ def percentile_difference(value: float, replicates: Floats, confidence: float) -
     return Difference(*interval, min(1.0, 2.0 * (beyond + 1) / (finite.size + 1)))
 
 
+def percentiles(
+    at_data: Mapping[str, float],
+    replicates: Mapping[str, Floats],
+    compare: Sequence[tuple[str, str]],
+    confidence: float,
+) -> tuple[dict[str, Interval], dict[str, Difference]]:
+    """`percentile` of each score, and `percentile_difference` of each pair (old, new) by `new - old`."""
+    values = {name: percentile(at_data[name], replicates[name], confidence) for name in at_data}
+    differences = {
+        f"{new} - {old}": percentile_difference(
+            at_data[new] - at_data[old], replicates[new] - replicates[old], confidence
+        )
+        for old, new in compare
+    }
+    return values, differences
+
+
 def _says_nothing(value: float, finite: Floats) -> bool:
     return bool(value != 0 and np.ptp(finite) <= _SAME * max(abs(value), 1.0))
 
@@ -128,13 +131,10 @@ class Bootstrap:
     n_failed : resamples with a NaN.
     """
 
-    names: tuple[str, ...]
     values: dict[str, Interval]
     std_error: dict[str, float]
     replicates: Floats
-    n_boot: int
     n_failed: int
-    seed: int
 
 
 def bootstrap(
@@ -145,7 +145,6 @@ def bootstrap(
     n_boot: int = 1000,
     seed: int = 1,
     confidence: float = 0.95,
-    strata: ArrayLike | None = None,
     on_progress: OnProgress | None = None,
 ) -> Bootstrap:
     """Resample patients and repeat a statistic.
@@ -155,7 +154,6 @@ def bootstrap(
     statistic : from patient numbers, with repeats, to one number for each name; a `NotEstimableError` or NaN
         is a failed resample and counted.
     n : number of patients.
-    strata : (n,) labels; each keeps its size in every resample.
 
     Raises
     ------
@@ -167,26 +165,22 @@ def bootstrap(
     Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
     check_boot(n_boot)
-    layers = None if strata is None else check_groups(strata, n)[0]
     at_data = np.asarray(statistic(np.arange(n)), dtype=np.float64)
     if at_data.shape != (len(names),):
         raise UsageError(f"the statistic gives {at_data.size} numbers for {len(names)} names.")
     replicates = np.full((n_boot, len(names)), np.nan)
     for number in range(n_boot):
-        replicates[number] = attempt(statistic, resample_indices(n, number, seed, layers), len(names))
+        replicates[number] = attempt(statistic, resample_indices(n, number, seed), len(names))
         if on_progress is not None:
             on_progress(number + 1, n_boot)
     return Bootstrap(
-        names=tuple(names),
         values={
             name: percentile(at_data[place], replicates[:, place], confidence)
             for place, name in enumerate(names)
         },
         std_error={name: spread(replicates[:, place]) for place, name in enumerate(names)},
         replicates=replicates,
-        n_boot=n_boot,
         n_failed=int((~np.isfinite(replicates)).any(axis=1).sum()),
-        seed=seed,
     )
 
 
@@ -243,35 +237,49 @@ def cluster_bootstrap(
     ------
     UsageError : the clusters are not one for each row.
     """
+    return drawn_estimate(
+        statistic,
+        n,
+        clusters,
+        resamples=resamples,
+        seed=seed,
+        confidence=confidence,
+        of_difference=of_difference,
+    )[0]
+
+
+def drawn_estimate(
+    statistic: Statistic,
+    n: int,
+    clusters: Sequence[str] | None,
+    *,
+    resamples: int,
+    seed: int,
+    confidence: float = 0.95,
+    of_difference: bool = False,
+) -> tuple[Estimate, Floats]:
+    """`cluster_bootstrap`, and the statistic of each resample where it is defined; none where too few are."""
+    none = np.zeros(0)
     if n == 0:
-        return missing("no observations")
-    value, draws, count = bootstrap_draws(statistic, n, clusters, resamples=resamples, seed=seed)
-    if not np.isfinite(value):
-        return missing("it is undefined for these observations", count)
-    if count < 2:
-        return Estimate(value, reason="one patient only, so no interval", n=count)
-    good = draws[np.isfinite(draws)]
-    if good.size < resamples / 2:
-        reason = f"undefined in {resamples - good.size} of {resamples} resamples, so no interval"
-        return Estimate(value, reason=reason, n=count)
-    if not (of_difference and value == 0) and np.ptp(good) <= _SAME * max(abs(value), 1.0):
-        return Estimate(value, reason="every resample gives the same value, so no interval", n=count)
-    tail = expanded_tail(count, confidence)
-    low, high = (float(v) for v in np.quantile(good, [tail, 1 - tail]))
-    return Estimate(value, low, high, n=count)
-
-
-def bootstrap_draws(
-    statistic: Statistic, n: int, clusters: Sequence[str] | None, *, resamples: int, seed: int
-) -> tuple[float, Floats, int]:
-    """A statistic over all rows and over each resample of whole patients (none for one), and the patients."""
+        return missing("no observations"), none
     codes, count = cluster_codes(n, clusters)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(np.ones((1, n)))[0])
-        if count < 2 or not np.isfinite(value):
-            return value, np.zeros(0), count
+        if not np.isfinite(value):
+            return missing("it is undefined for these observations", count), none
+        if count < 2:
+            return Estimate(value, reason="one patient only, so no interval", n=count), none
         blocks = drawn_weights(codes, count, resamples=resamples, seed=seed)
-        return value, np.concatenate([statistic(weights) for weights in blocks]), count
+        draws = np.concatenate([statistic(weights) for weights in blocks])
+    good = draws[np.isfinite(draws)]
+    if good.size < resamples / 2:
+        reason = f"undefined in {resamples - good.size} of {resamples} resamples, so no interval"
+        return Estimate(value, reason=reason, n=count), none
+    if not (of_difference and value == 0) and np.ptp(good) <= _SAME * max(abs(value), 1.0):
+        return Estimate(value, reason="every resample gives the same value, so no interval", n=count), good
+    tail = expanded_tail(count, confidence)
+    low, high = (float(v) for v in np.quantile(good, [tail, 1 - tail]))
+    return Estimate(value, low, high, n=count), good
 
 
 def one_sided_p(draws: Floats, bound: float, patients: int) -> float:
@@ -282,7 +290,7 @@ def one_sided_p(draws: Floats, bound: float, patients: int) -> float:
 
     Parameters
     ----------
-    draws : of `bootstrap_draws`, finite, of two patients or more.
+    draws : of `drawn_estimate`, of two patients or more.
     """
     share = (int((draws <= bound).sum()) + 1) / (len(draws) + 1)
     reach = stats.norm.isf(min(share, 1 - 1e-9)) / np.sqrt(patients / (patients - 1))

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from aiene.errors import UsageError
-from aiene.stats.bootstrap import OnProgress, bootstrap
+from aiene.stats.bootstrap import bootstrap
 from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.count_covariate import restricted_cubic_spline, spline_knots
 from aiene.stats.cox_model import fit_cox
@@ -27,6 +26,8 @@ from aiene.stats.records import (
     normal_quantile,
 )
 
+_GROUPS = 5
+"""Groups of about equal size; equal predictions stay together, so there may be fewer."""
 _EDGE = 1e-9  # predictions of exactly 0 or 1 have no complementary log-log
 
 
@@ -61,7 +62,6 @@ class Calibration:
     warnings : what the reader must be told.
     """
 
-    horizon: float
     rows: tuple[CalibrationRow, ...]
     slope: Interval
     observed_expected: Interval
@@ -83,11 +83,9 @@ def calibration(
     predicted: ArrayLike,
     horizon: float,
     *,
-    n_groups: int = 5,
     n_boot: int = 0,
     seed: int = 1,
     confidence: float = 0.95,
-    on_progress: OnProgress | None = None,
 ) -> Calibration:
     """Compare predicted risks with what happened by a horizon.
 
@@ -95,14 +93,13 @@ def calibration(
     ----------
     event : (n,) 0 censored, 1 event, 2 competing event.
     predicted : (n,) risk of the event by the horizon.
-    n_groups : groups of about equal size; equal predictions stay together, so there may be fewer.
     n_boot : resamples for the interval of the ICI; none if 0.
 
     With competing events slope and smooth curve come from Fine and Gray's model instead of Cox's.
 
     Raises
     ------
-    UsageError : see `check_outcome`, `check_probabilities`; or `n_groups` under 1.
+    UsageError : see `check_outcome`, `check_probabilities`.
     NotEstimableError : no event, or nobody is followed up to the horizon.
 
     References
@@ -112,8 +109,6 @@ def calibration(
     times, codes = check_outcome(time, event, competing=True)
     end = float(check_horizons(horizon)[0])
     chances = check_probabilities(predicted, times.size)
-    if n_groups < 1:
-        raise UsageError("calibration needs at least one group.")
     if not ((times <= end) & (codes == 1)).any():
         raise NotEstimableError(f"no event happened by {end:g}", "choose another horizon")
     check_followed(times, codes, end)
@@ -122,14 +117,20 @@ def calibration(
     slope, slope_warnings = _slope(times, codes, chances, confidence)
     smooth = _smooth(times, codes, chances, end)
     distance = np.abs(smooth - chances)
+
+    def ici(patients: Ints) -> list[float]:
+        smooth = _smooth(times[patients], codes[patients], chances[patients], end)
+        return [float(np.abs(smooth - chances[patients]).mean())]
+
+    interval = None
+    if n_boot:
+        drawn = bootstrap(ici, times.size, names=["ici"], n_boot=n_boot, seed=seed, confidence=confidence)
+        interval = drawn.values["ici"]
     order = np.argsort(chances, kind="stable")
     return Calibration(
-        horizon=end,
-        rows=_rows(times, codes, chances, end, n_groups, confidence),
+        rows=_rows(times, codes, chances, end, confidence),
         slope=slope,
-        observed_expected=Interval(
-            *(_over(part, mean) for part in (overall.value, overall.lower, overall.upper))
-        ),
+        observed_expected=Interval(*(part / mean if mean > 0 else float("nan") for part in overall[1:4])),
         in_the_large=_in_the_large(overall, mean),
         mean_predicted=mean,
         observed=overall.value,
@@ -138,15 +139,15 @@ def calibration(
         e90=float(np.quantile(distance, 0.9)),
         emax=float(distance.max()),
         curve=(chances[order], smooth[order]),
-        ici_interval=_ici_interval(times, codes, chances, end, n_boot, seed, confidence, on_progress),
+        ici_interval=interval,
         warnings=slope_warnings,
     )
 
 
 def _rows(
-    time: Floats, event: Ints, chances: Floats, end: float, n_groups: int, confidence: float
+    time: Floats, event: Ints, chances: Floats, end: float, confidence: float
 ) -> tuple[CalibrationRow, ...]:
-    cuts = np.quantile(chances, np.linspace(0, 1, n_groups + 1)[1:-1])
+    cuts = np.quantile(chances, np.linspace(0, 1, _GROUPS + 1)[1:-1])
     place = np.searchsorted(np.unique(cuts), chances, side="left")
     rows = []
     for index in np.unique(place):
@@ -168,15 +169,9 @@ def _rows(
     return tuple(rows)
 
 
-def _over(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else float("nan")
-
-
 def _in_the_large(observed: HorizonEstimate, mean: float) -> Interval:
     expected = -np.log1p(-min(max(mean, _EDGE), 1.0 - _EDGE))
-    hazards = (
-        -np.log1p(-min(risk, 1.0 - _EDGE)) for risk in (observed.value, observed.lower, observed.upper)
-    )
+    hazards = (-np.log1p(-min(risk, 1.0 - _EDGE)) for risk in observed[1:4])
     with np.errstate(divide="ignore"):
         return Interval(*(float(np.log(hazard / expected)) for hazard in hazards))
 
@@ -199,7 +194,7 @@ def _slope(time: Floats, event: Ints, chances: Floats, confidence: float) -> tup
             nan = float("nan")
             return Interval(nan, nan, nan), ("the predictions separate those with the event: no slope",)
         beta, error = float(fit.beta[0]), float(fit.information[0, 0]) ** -0.5
-    z = normal_quantile(0.5 + confidence / 2)
+    z = normal_quantile(confidence)
     return Interval(beta, beta - z * error, beta + z * error), ()
 
 
@@ -218,32 +213,3 @@ def _smooth(time: Floats, event: Ints, chances: Floats, end: float) -> Floats:
         columns = [f"s{column}" for column in range(basis.shape[1])]
         return fine_gray(time, event, pd.DataFrame(basis, columns=columns)).predict(basis, [end])[:, 0]
     return np.asarray(1.0 - fit_cox(time, event, basis).survival(basis, end)[:, 0])
-
-
-def _ici_interval(
-    time: Floats,
-    event: Ints,
-    chances: Floats,
-    end: float,
-    n_boot: int,
-    seed: int,
-    confidence: float,
-    on_progress: OnProgress | None,
-) -> Interval | None:
-    if n_boot == 0:
-        return None
-
-    def ici(patients: Ints) -> list[float]:
-        smooth = _smooth(time[patients], event[patients], chances[patients], end)
-        return [float(np.abs(smooth - chances[patients]).mean())]
-
-    drawn = bootstrap(
-        ici,
-        time.size,
-        names=["ici"],
-        n_boot=n_boot,
-        seed=seed,
-        confidence=confidence,
-        on_progress=on_progress,
-    )
-    return drawn.values["ici"]

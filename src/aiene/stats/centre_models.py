@@ -20,6 +20,7 @@ from aiene.stats.records import (
     Ints,
     NotEstimableError,
     check_design,
+    check_events,
     check_fraction,
     check_groups,
     check_outcome,
@@ -54,8 +55,7 @@ def cluster_robust_cox(
     place, labels = check_groups(cluster, times.size)
     if len(labels) < 2:
         raise NotEstimableError("there is one cluster only", "take the plain model")
-    if not codes.any():
-        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+    check_events(codes)
     model = fit_cox(times, codes, matrix)
     if not model.converged:
         raise NotEstimableError("the Cox regression did not converge", "leave out sparse covariates")
@@ -63,8 +63,7 @@ def cluster_robust_cox(
     shifts = score_residuals(times, codes, matrix, model.beta) @ inverse
     together = np.zeros((len(labels), len(names)))
     np.add.at(together, place, shifts)
-    level = check_fraction(confidence, "confidence")
-    return wald_rows(names, model.beta, together.T @ together, level)
+    return wald_rows(names, model.beta, together.T @ together, confidence)
 
 
 def score_residuals(time: Floats, event: Ints, matrix: Floats, beta: Floats) -> Floats:
@@ -172,8 +171,7 @@ def frailty_cox(
         variance = max(then, 1e-6)
         if settled or variance == 1e-6:
             break
-    level = check_fraction(confidence, "confidence")
-    rows = wald_rows(names, beta[:p] / scale, covariance[:p, :p] / np.outer(scale, scale), level)
+    rows = wald_rows(names, beta[:p] / scale, covariance[:p, :p] / np.outer(scale, scale), confidence)
     return Frailty(rows, variance, dict(zip(labels, beta[p:].tolist(), strict=True)))
 
 

@@ -19,6 +19,7 @@ from aiene.stats.records import (
     Interval,
     Ints,
     NotEstimableError,
+    check_events,
     check_followed,
     check_groups,
     check_horizons,
@@ -50,14 +51,11 @@ class DecisionCurve:
     n_failed : resamples in which nobody was followed up to the horizon.
     """
 
-    horizon: float
     thresholds: Floats
     treat_all: Floats
     curves: dict[str, NetBenefit]
     differences: dict[str, NetBenefit]
-    n_boot: int
     n_failed: int
-    seed: int
 
 
 def decision_curve(
@@ -104,17 +102,13 @@ def decision_curve(
     ones = np.ones((times.size, 1))
     at_data = {name: _benefit(moments, value, levels, end, ones)[:, 0] for name, value in chances.items()}
     everybody = np.ones(times.size)
-    replicates = {name: np.full((levels.size, n_boot), np.nan) for name in chances}
-    chunks = resample_counts(times.size, n_boot, seed, on_progress) if n_boot else ()
-    done = 0
-    for counts in chunks:
-        until = done + counts.shape[1]
+    drawn = {name: [np.empty((levels.size, 0))] for name in chances}
+    for counts in resample_counts(times.size, n_boot, seed, on_progress) if n_boot else ():
         for name, value in chances.items():
-            replicates[name][:, done:until] = _benefit(moments, value, levels, end, counts)
-        done = until
+            drawn[name].append(_benefit(moments, value, levels, end, counts))
+    replicates = {name: np.concatenate(parts, axis=1) for name, parts in drawn.items()}
     names = list(chances)
     return DecisionCurve(
-        horizon=end,
         thresholds=levels,
         treat_all=_benefit(moments, everybody, levels, end, ones)[:, 0],
         curves={name: _with_limits(at_data[name], replicates[name], confidence) for name in names},
@@ -124,9 +118,7 @@ def decision_curve(
             )
             for earlier, later in pairwise(names)
         },
-        n_boot=n_boot,
         n_failed=int((~np.isfinite(replicates[names[0]])).any(axis=0).sum()),
-        seed=seed,
     )
 
 
@@ -192,8 +184,6 @@ class Reclassification:
     n_failed : resamples in which nobody had the event, or everybody.
     """
 
-    levels: tuple[str, ...]
-    horizon: float
     cells: tuple[Cell, ...]
     n: int
     up: int
@@ -201,9 +191,7 @@ class Reclassification:
     event_part: Interval
     non_event_part: Interval
     nri: Interval
-    n_boot: int
     n_failed: int
-    seed: int
     warnings: tuple[str, ...]
 
 
@@ -242,7 +230,6 @@ def reclassification(
     """
     times, codes = check_outcome(time, event, competing=True)
     end = float(check_horizons(horizon)[0])
-    names = tuple(map(str, levels))
     before, after = (_ranks(labels, times.size, levels) for labels in (old, new))
     check_followed(times, codes, end)
     moments = Moments(times, codes)
@@ -254,18 +241,14 @@ def reclassification(
         chunks = resample_counts(times.size, n_boot, seed, on_progress)
         replicates = np.concatenate([_parts(moments, before, after, end, c) for c in chunks], axis=1)
     return Reclassification(
-        levels=names,
-        horizon=end,
-        cells=_cells(times, codes, before, after, names, end, confidence),
+        cells=_cells(times, codes, before, after, tuple(map(str, levels)), end, confidence),
         n=times.size,
         up=int((after > before).sum()),
         down=int((after < before).sum()),
         event_part=percentile(at_data[0], replicates[0], confidence),
         non_event_part=percentile(at_data[1], replicates[1], confidence),
         nri=percentile(at_data.sum(), replicates.sum(axis=0), confidence),
-        n_boot=n_boot,
         n_failed=int((~np.isfinite(replicates)).any(axis=0).sum()),
-        seed=seed,
         warnings=(_CAUTION,),
     )
 
@@ -301,25 +284,12 @@ def _cells(
         for second, after in enumerate(names):
             inside = (old == first) & (new == second)
             n = int(inside.sum())
-            if n == 0:
-                cells.append(Cell(before, after, 0, nan, nan, nan, 0.0, 0.0))
-                continue
-            seen = cumulative_incidence(time[inside], event[inside], confidence=confidence).at([end])[0]
-            if seen.beyond_followup:
-                cells.append(Cell(before, after, n, nan, nan, nan, nan, nan))
-            else:
-                cells.append(
-                    Cell(
-                        before,
-                        after,
-                        n,
-                        seen.value,
-                        seen.lower,
-                        seen.upper,
-                        n * seen.value,
-                        n * (1 - seen.value),
-                    )
-                )
+            found = (nan, nan, nan, 0.0, 0.0)
+            if n:
+                seen = cumulative_incidence(time[inside], event[inside], confidence=confidence).at([end])[0]
+                found = (seen.value, seen.lower, seen.upper, n * seen.value, n * (1 - seen.value))
+                found = (nan,) * 5 if seen.beyond_followup else found
+            cells.append(Cell(before, after, n, *found))
     return tuple(cells)
 
 
@@ -375,8 +345,7 @@ def groome(
     end = float(check_horizons(horizon)[0])
     place, names = check_groups(group, times.size, order)
     check_several(names, "comparing a staging")
-    if not codes.any():
-        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+    check_events(codes)
     survival = np.array(
         [kaplan_meier(times[place == k], codes[place == k]).at([end])[0].value for k in range(len(names))]
     )

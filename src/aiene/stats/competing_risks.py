@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from aiene.errors import UsageError, need
-from aiene.stats.cox_model import monotone, risk_sets, wald_rows
+from aiene.errors import need
+from aiene.stats.cox_model import monotone, risk_sets, unstable, wald_rows
 from aiene.stats.records import (
+    EVENT,
     Coefficient,
     Floats,
     HorizonEstimate,
     Ints,
     NotEstimableError,
     check_design,
-    check_fraction,
     check_outcome,
     chi2_tail,
     known_until,
@@ -37,20 +36,13 @@ from aiene.stats.survival_curves import (
     within_unit,
 )
 
-IncidenceInterval = Literal["log-log", "plain"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class IncidenceCurve(StepCurve):
-    """Cumulative incidence (k,) of one cause, and the events (k,) of the other at each time."""
+    """Cumulative incidence (k,) of the event, and the competing events (k,) at each time."""
 
     incidence: Floats
     n_competing: Floats
-    cause: int
-
-    def values_at(self, times: ArrayLike) -> Floats:
-        """Incidence at any times, after the last one its last value."""
-        return step(self.times, self.incidence, np.asarray(times, dtype=np.float64), 0.0)
 
     def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
         """Incidence at each horizon with its interval; before the first event by the patients known there."""
@@ -62,25 +54,19 @@ class IncidenceCurve(StepCurve):
         return float(unseen_limit(known, self.confidence)) if known else float("nan")
 
 
-def cumulative_incidence(
-    time: ArrayLike,
-    state: ArrayLike,
-    *,
-    cause: int = 1,
-    confidence: float = 0.95,
-    interval: IncidenceInterval = "log-log",
-) -> IncidenceCurve:
-    """Cumulative incidence of one cause while the other competes.
+def cumulative_incidence(time: ArrayLike, state: ArrayLike, *, confidence: float = 0.95) -> IncidenceCurve:
+    """Cumulative incidence of the event while another competes.
+
+    The interval is on the scale log(-log(incidence)), which stays within 0 and 1.
 
     Parameters
     ----------
     time : (n,) not negative.
     state : (n,) 0 censored, 1 event, 2 competing event.
-    interval : scale of the interval; `log-log` is log(-log(incidence)), which stays within 0 and 1.
 
     Raises
     ------
-    UsageError : see `check_outcome`; or `cause` is neither 1 nor 2.
+    UsageError : see `check_outcome`.
     NotEstimableError : no patient.
 
     References
@@ -88,15 +74,16 @@ def cumulative_incidence(
     Aalen and Johansen 1978, Scand J Stat 5:141; variance of Aalen 1978, Ann Stat 6:701.
     """
     times, codes = check_outcome(time, state, competing=True)
-    if cause not in (1, 2):
-        raise UsageError(f"cause {cause}: choose 1 or 2.")
     table = life_table(times, codes, codes=2)
     before = np.concatenate([[1.0], survival_steps(table)[:-1]])
-    incidence = np.cumsum(before * table.events[:, cause - 1] / table.at_risk)
-    error = np.sqrt(_variance(table, before, incidence, cause))
-    z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
-    lower, upper = _incidence_limits(incidence, error, z, interval)
-    other = table.events[:, 2 - cause]
+    own, other = table.events.T
+    incidence = np.cumsum(before * own / table.at_risk)
+    error = np.sqrt(_variance(table, before, incidence))
+    z = normal_quantile(confidence)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scaled = z * error / (incidence * np.log(incidence))
+        lower, upper = incidence ** np.exp(-scaled), incidence ** np.exp(scaled)
+    lower, upper = within_unit(incidence, lower, upper, incidence < 1)
     known = table.at_risk + np.cumsum(other) - other
     upper = np.where(incidence > 0, upper, unseen_limit(known, confidence))
     start = partial(from_zero, table.times)
@@ -107,25 +94,22 @@ def cumulative_incidence(
         upper=start(upper, float(unseen_limit(times.size, confidence))),
         std_error=start(error, 0.0),
         at_risk=start(table.at_risk, float(times.size)),
-        n_events=start(table.events[:, cause - 1], 0.0),
+        n_events=start(own, 0.0),
         n_competing=start(other, 0.0),
         n=times.size,
-        events=int((codes == cause).sum()),
-        cause=cause,
-        interval=interval,
+        events=int((codes == EVENT).sum()),
         confidence=confidence,
-        last_time=float(times.max()),
         known_until=known_until(times, codes),
     )
 
 
-def _variance(table: LifeTable, before: Floats, incidence: Floats, cause: int) -> Floats:
+def _variance(table: LifeTable, before: Floats, incidence: Floats) -> Floats:
     """Aalen's variance, with the correction for ties: R's cuminc gives the same.
 
     Each event of the own cause adds (1 + (F(u) - F(t)) / S(u))^2 times its share of the variance, each event
     of the other ((F(u) - F(t)) / S(u))^2; the squares are multiplied out, so that sums run over u alone.
     """
-    n, own = table.at_risk, table.events[:, cause - 1]
+    n, own = table.at_risk, table.events[:, 0]
     after = before * (1.0 - table.events.sum(axis=1) / n)
     known = after > 1e-15  # once nobody is left only the last own events add to the variance
     inverse = np.divide(1.0, after, out=np.zeros_like(after), where=known)
@@ -137,20 +121,6 @@ def _variance(table: LifeTable, before: Floats, incidence: Floats, cause: int) -
         crosses += np.cumsum((start + ratio) * inverse * shares)
         parts += np.cumsum(inverse**2 * shares)
     return np.asarray(np.maximum(squares - 2.0 * incidence * crosses + incidence**2 * parts, 0.0))
-
-
-def _incidence_limits(
-    incidence: Floats, error: Floats, z: float, interval: IncidenceInterval
-) -> tuple[Floats, Floats]:
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if interval == "log-log":
-            scaled = z * error / (incidence * np.log(incidence))
-            lower, upper = incidence ** np.exp(-scaled), incidence ** np.exp(scaled)
-        elif interval == "plain":
-            lower, upper = incidence - z * error, incidence + z * error
-        else:
-            raise UsageError(f"interval {interval}: choose log-log or plain.")
-    return within_unit(incidence, lower, upper, incidence < 1)
 
 
 @dataclass(frozen=True)
@@ -196,9 +166,7 @@ class FineGrayFit:
         return np.asarray(1.0 - np.exp(-np.exp(eta)[:, None] * hazard[None, :]))
 
 
-def fine_gray(
-    time: ArrayLike, state: ArrayLike, X: pd.DataFrame, *, cause: int = 1, confidence: float = 0.95
-) -> FineGrayFit:
+def fine_gray(time: ArrayLike, state: ArrayLike, X: pd.DataFrame, *, confidence: float = 0.95) -> FineGrayFit:
     """Regression on the subdistribution hazard with robust errors, ties by Breslow, as R's cmprsk.
 
     Parameters
@@ -209,18 +177,15 @@ def fine_gray(
 
     Raises
     ------
-    UsageError : see `check_outcome`, `check_design`; or `cause` is neither 1 nor 2.
-    NotEstimableError : no event of the cause, or a column separates those with the event from all others.
+    UsageError : see `check_outcome`, `check_design`.
+    NotEstimableError : no event, or a column separates those with the event from all others.
 
     References
     ----------
     Fine and Gray 1999, J Am Stat Assoc 94:496; computed by comprisk.
     """
     times, codes = check_outcome(time, state, competing=True)
-    if cause not in (1, 2):
-        raise UsageError(f"cause {cause}: choose 1 or 2.")
-    level = check_fraction(confidence, "confidence")
-    own = codes == cause
+    own = codes == EVENT
     if not own.any():
         raise NotEstimableError("no event of this cause happened", "choose another endpoint or more patients")
     matrix, names = check_design(X, times.size)
@@ -228,7 +193,7 @@ def fine_gray(
     _refuse_separation(rank, codes, own, matrix, names)
     mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
     comprisk = need("comprisk", extra="risk", purpose="Fine-Gray regression")
-    model = comprisk.FineGrayRegression(cause=cause, robust_se=True, max_iter=50, gtol=1e-10)
+    model = comprisk.FineGrayRegression(cause=EVENT, robust_se=True, max_iter=50, gtol=1e-10)
     try:
         model.fit((matrix - mean) / scale, time=rank + 1.0, event=codes)
     except (RuntimeError, np.linalg.LinAlgError) as error:
@@ -238,9 +203,8 @@ def fine_gray(
     places = model._state.baseline_times.astype(np.int64) - 1
     jumps = model._state.baseline_hazard_increments * np.exp(-float(beta @ mean))
     statistic = 2.0 * float(model.log_likelihood_ - model.log_likelihood_null_)
-    per = int(own.sum()) / len(names)
     return FineGrayFit(
-        rows=wald_rows(names, beta, covariance, level),
+        rows=wald_rows(names, beta, covariance, confidence),
         covariance=covariance,
         n=times.size,
         events=int(own.sum()),
@@ -250,7 +214,7 @@ def fine_gray(
         lrt=statistic,
         lrt_df=len(names),
         lrt_p=chi2_tail(statistic, len(names)),
-        warnings=(f"{per:.1f} events per parameter (fewer than 10): unstable",) if per < 10 else (),
+        warnings=unstable(int(own.sum()), len(names)),
         baseline_times=moments[places],
         baseline_hazard=np.cumsum(jumps),
     )

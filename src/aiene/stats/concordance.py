@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
+from aiene.stats.bootstrap import OnProgress, percentiles, resample_counts
 from aiene.stats.records import (
     Difference,
     Floats,
@@ -50,7 +51,7 @@ class PairCounts(NamedTuple):
 
 def pair_counts(time: Floats, event: Ints, risk: Floats) -> PairCounts:
     """Count, for each event, those who outlive it with a lower and with an equal score: O(n log n)."""
-    moment = _ranks(time)
+    moment = np.unique(time, return_inverse=True)[1]
     key = -(2 * moment - event)  # at one time censored patients come before events
     _, risk_rank = np.unique(risk, return_inverse=True)
     order = np.lexsort((-risk_rank, key))
@@ -107,50 +108,30 @@ def stratified_c(time: Floats, event: Ints, risk: Floats, strata: Ints | None) -
     return won / comparable if comparable else float("nan")
 
 
-def _ranks(values: Floats) -> Ints:
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
-
-
 def _earlier_and_less(values: Ints) -> Ints:
     """For each place of a sequence how many earlier places hold a smaller value.
 
-    The places are sorted by value (of equal ones the later first, so that they do not count), then split by
-    the bits of the place from the highest down: at each bit an upper place counts the lower ones met before
-    it.
+    Blocks of twice the size at a time are sorted: an upper half counts what of its lower half is smaller.
     """
     n = values.size
-    counts = np.zeros(n, dtype=np.int64)
-    places = np.lexsort((-np.arange(n), values))
-    for bit in range(max(n - 1, 0).bit_length() - 1, -1, -1):
-        is_lower = (places >> bit) & 1 == 0
-        block = places >> (bit + 1)
-        met = np.cumsum(is_lower)
-        starts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
-        before = np.concatenate([[0], met])[starts]
-        lengths = np.diff(np.concatenate([starts, [n]]))
-        met = met - np.repeat(before, lengths)
-        upper = ~is_lower
-        counts[places[upper]] += met[upper]
-        # a stable split of each block by the bit keeps the order of values within the halves
-        half = np.repeat(starts, lengths) + np.where(
-            is_lower,
-            met - 1,
-            np.repeat(np.add.reduceat(is_lower, starts), lengths) + _met_upper(upper, starts, lengths),
-        )
-        split = np.empty_like(places)
-        split[half] = places
-        places = split
-    return counts
-
-
-def _met_upper(upper: np.ndarray, starts: Ints, lengths: Ints) -> Ints:
-    met = np.cumsum(upper)
-    before = np.concatenate([[0], met])[starts]
-    return np.asarray(met - np.repeat(before, lengths) - 1)
+    size = 1 << max(n - 1, 0).bit_length()
+    ranks = np.unique(values, return_inverse=True)[1]
+    key = np.concatenate([ranks, np.full(size - n, n)])
+    counts, places, half = np.zeros(size, dtype=np.int64), np.arange(size), 1
+    while half < size:
+        lower, upper = np.split(places.reshape(-1, 2, half), 2, axis=1)
+        apart = (n + 1) * np.arange(size // (2 * half))[:, None]  # so that one search serves all blocks
+        below = np.searchsorted((key[lower[:, 0]] + apart).ravel(), key[upper[:, 0]] + apart)
+        counts[upper[:, 0]] += below - half * np.arange(size // (2 * half))[:, None]
+        half *= 2
+        blocks = places.reshape(-1, half)
+        order = np.argsort(key[blocks], axis=1, kind="stable")
+        places = np.take_along_axis(blocks, order, axis=1).ravel()
+    return counts[:n]
 
 
 Kind = Literal["harrell", "uno"]
-_DENSE = 40_000_000  # entries of an (events x patients) matrix that is worth its memory
+_AT_ONCE = 40_000_000  # entries of an (events x patients) matrix held in memory
 
 
 def uno_c(
@@ -159,7 +140,6 @@ def uno_c(
     risk: ArrayLike,
     *,
     tau: float | None = None,
-    train: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> float:
     """Uno's C: pairs weighted by 1 / G(T-)^2, so that it does not depend on who was censored when.
 
@@ -169,7 +149,6 @@ def uno_c(
     ----------
     time, event, risk : (n,) see `harrell_c`.
     tau : only events before this time count; None takes all.
-    train : time and event of the patients that give the censoring curve G; the same patients if None.
 
     Raises
     ------
@@ -182,12 +161,11 @@ def uno_c(
     """
     times, codes = check_outcome(time, event)
     scores = check_scores(risk, times.size)
-    source = (times, codes) if train is None else check_outcome(*train)
     limit = np.inf if tau is None else float(check_horizons(tau)[0])
     counts = pair_counts(times, codes, scores)
     counted = times[counts.who] < limit
     at_event = times[counts.who[counted]]
-    g = step(*censoring_steps(source[0], source[1]), at_event, 1.0, left=True)
+    g = step(*censoring_steps(times, codes), at_event, 1.0, left=True)
     useful = counts.outliving[counted] > 0
     if (g[useful] <= 0).any():
         raise NotEstimableError("no patient is followed up to the last events", "set an earlier tau")
@@ -214,13 +192,9 @@ class Concordances:
     n_failed : resamples in which no pair could be compared.
     """
 
-    kind: Kind
-    tau: float | None
     values: dict[str, Interval]
     differences: dict[str, Difference]
-    n_boot: int
     n_failed: int
-    seed: int
 
 
 def concordance(
@@ -260,21 +234,11 @@ def concordance(
         for name, risk in scores.items()
     }
     limit = np.inf if kind == "harrell" or tau is None else float(check_horizons(tau)[0])
-    replicates = _replicates(times, codes, scores, kind, limit, n_boot, seed, on_progress)
-    return Concordances(
-        kind=kind,
-        tau=None if kind == "harrell" else tau,
-        values={name: percentile(at_data[name], replicates[name], confidence) for name in scores},
-        differences={
-            f"{new} - {old}": percentile_difference(
-                at_data[new] - at_data[old], replicates[new] - replicates[old], confidence
-            )
-            for old, new in compare
-        },
-        n_boot=n_boot,
-        n_failed=int((~np.isfinite(np.stack(list(replicates.values())))).any(axis=0).sum()),
-        seed=seed,
-    )
+    pairs = _Pairs(times, codes, scores, kind, limit)
+    chunks = [pairs.chunk(counts) for counts in resample_counts(times.size, n_boot, seed, on_progress)]
+    replicates = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in scores}
+    failed = int((~np.isfinite(np.stack(list(replicates.values())))).any(axis=0).sum())
+    return Concordances(*percentiles(at_data, replicates, compare, confidence), failed)
 
 
 def check_compared(scores: Mapping[str, object], compare: Sequence[tuple[str, str]]) -> None:
@@ -290,85 +254,47 @@ def check_compared(scores: Mapping[str, object], compare: Sequence[tuple[str, st
         raise UsageError(f"no such score: {', '.join(sorted(unknown))}.")
 
 
-def _replicates(
-    time: Floats,
-    event: Ints,
-    scores: dict[str, Floats],
-    kind: Kind,
-    limit: float,
-    n_boot: int,
-    seed: int,
-    on_progress: OnProgress | None,
-) -> dict[str, Floats]:
-    dense = int(event.sum()) * time.size <= _DENSE
-    engine = (_Dense if dense else _Sparse)(time, event, scores, kind, limit)
-    chunks = [engine.chunk(counts) for counts in resample_counts(time.size, n_boot, seed, on_progress)]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in scores}
-
-
-class _Dense:
-    """All pairs as a matrix (events x patients), so that many resamples are one matrix product.
+class _Pairs:
+    """All pairs as matrices (events x patients), so that many resamples are one matrix product.
 
     The products are of small whole numbers and halves, which 32-bit floats hold exactly: no rounding, so the
-    same bits for any number of threads.
+    same bits for any number of threads. A large cohort is taken by some of its events at a time.
     """
 
     def __init__(
         self, time: Floats, event: Ints, scores: dict[str, Floats], kind: Kind, limit: float
     ) -> None:
-        self._who = np.flatnonzero((event == 1) & (time < limit))
-        later = time[None, :] > time[self._who, None]
-        also = (time[None, :] == time[self._who, None]) & (event == 0)[None, :]
-        outlives = later | also
-        self._outlives = outlives.astype(np.float32)
-        self._wins = {name: _wins(risk, self._who) * self._outlives for name, risk in scores.items()}
+        self._time, self._event, self._scores = time, event, scores
+        who = np.flatnonzero((event == 1) & (time < limit))
+        self._parts = np.array_split(who, max(1, -(-who.size * time.size // _AT_ONCE)))
         self._moments = Moments(time, event) if kind == "uno" else None
-        self._time = time[self._who]
+        self._kept = [self._matrices(self._parts[0])] if len(self._parts) == 1 else None
+
+    def _matrices(self, who: Ints) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
+        """Who outlives each of these events, and by score who of them has a lower (1) or equal (1/2) one."""
+        later = self._time[None, :] > self._time[who, None]
+        also = (self._time[None, :] == self._time[who, None]) & (self._event == 0)[None, :]
+        outlives = (later | also).astype(np.float32)
+        return outlives, {name: _wins(risk, who) * outlives for name, risk in self._scores.items()}
 
     def chunk(self, counts: Floats) -> dict[str, Floats]:
         """C (b,) of each score in the resamples with these counts (n, b)."""
         small = counts.astype(np.float32)
-        comparable = (self._outlives @ small).astype(np.float64)
-        weight = counts[self._who]
-        if self._moments is not None:
-            g = self._moments.steps_at(self._moments.uncensored(counts), self._time, left=True)
-            weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=(g > 0) & (comparable > 0))
-        total = (weight * comparable).sum(axis=0)
-        return {
-            name: _ratio((weight * (wins @ small).astype(np.float64)).sum(axis=0), total)
-            for name, wins in self._wins.items()
-        }
-
-
-class _Sparse:
-    """Pairs counted anew by sorting, for cohorts too large for a matrix."""
-
-    def __init__(
-        self, time: Floats, event: Ints, scores: dict[str, Floats], kind: Kind, limit: float
-    ) -> None:
-        self._time, self._event, self._scores, self._kind, self._limit = time, event, scores, kind, limit
-
-    def chunk(self, counts: Floats) -> dict[str, Floats]:
-        """C (b,) of each score in the resamples with these counts (n, b)."""
-        values = [
-            self._one(np.repeat(np.arange(self._time.size), column.astype(np.int64))) for column in counts.T
-        ]
-        return {name: np.array([value[name] for value in values]) for name in self._scores}
-
-    def _one(self, indices: Ints) -> dict[str, float]:
-        time, event = self._time[indices], self._event[indices]
-        out = {}
-        for name, risk in self._scores.items():
-            counts = pair_counts(time, event, risk[indices])
-            weight = (time[counts.who] < self._limit).astype(np.float64)
-            if self._kind == "uno":
-                g = step(*censoring_steps(time, event), time[counts.who], 1.0, left=True)
-                useful = (g > 0) & (counts.outliving > 0)
-                weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=useful)
-            total = np.array([weight @ counts.outliving])
-            won = np.array([weight @ (counts.lower + 0.5 * counts.equal)])
-            out[name] = float(_ratio(won, total)[0])
-        return out
+        total = np.zeros(counts.shape[1])
+        won = {name: np.zeros(counts.shape[1]) for name in self._scores}
+        uncensored = None if self._moments is None else self._moments.uncensored(counts)
+        for who, (outlives, wins) in zip(
+            self._parts, self._kept or map(self._matrices, self._parts), strict=True
+        ):
+            comparable = (outlives @ small).astype(np.float64)
+            weight = counts[who]
+            if self._moments is not None and uncensored is not None:
+                g = self._moments.steps_at(uncensored, self._time[who], left=True)
+                weight = np.divide(weight, g**2, out=np.zeros_like(weight), where=(g > 0) & (comparable > 0))
+            total += (weight * comparable).sum(axis=0)
+            for name, of_score in wins.items():
+                won[name] += (weight * (of_score @ small).astype(np.float64)).sum(axis=0)
+        return {name: _ratio(part, total) for name, part in won.items()}
 
 
 def _wins(risk: Floats, who: Ints) -> np.ndarray:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
 from aiene.stats.cox_model import CoxModel, fit_cox
-from aiene.stats.imputation import PooledCoefficient, rubin_estimates
+from aiene.stats.imputation import rubin_estimates
 from aiene.stats.records import Floats, Ints, NotEstimableError, check_outcome, normal_quantile
 from aiene.stats.survival_curves import step
 
@@ -207,10 +207,7 @@ def drawn_counts(
         np.stack(estimates), np.stack(covariances), names, times.size,
         events=int(codes.sum()), confidence=confidence,
     )  # fmt: skip
-    return _of_row(pooled.rows[0])
-
-
-def _of_row(row: PooledCoefficient) -> Corrected:
+    row = pooled.rows[0]
     return Corrected(row.hr, row.lower, row.upper, row.coef, row.std_error)
 
 
@@ -285,7 +282,7 @@ def simex(
     if not variance > 0:
         raise NotEstimableError("the error of the count is too large for SIMEX", "read the multiple draws")
     error = variance**0.5
-    width = normal_quantile(0.5 + confidence / 2) * error
+    width = normal_quantile(confidence) * error
     low, high = np.exp([coef - width, coef + width])
     return Corrected(float(np.exp(coef)), float(low), float(high), coef, error)
 

@@ -1,7 +1,7 @@
 """Cox regressions for the tables of a report: Efron's ties by lifelines, penalised ones for sparse groups.
 
-Where a column separates those with an event from those without, no plain estimate is finite:
-`find_separation` names it, and Firth's estimate or the ridge stands in.
+Where a column separates those with an event from those without, no plain estimate is finite: Firth's
+penalised likelihood stands in.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from aiene.stats.cox_model import (
     find_separation,
     fit_cox,
     risk_sets,
+    unstable,
     wald_rows,
 )
 from aiene.stats.records import (
@@ -35,9 +36,9 @@ from aiene.stats.records import (
     Ints,
     NotEstimableError,
     check_design,
-    check_fraction,
-    check_groups,
+    check_events,
     check_outcome,
+    check_strata,
     chi2_tail,
     normal_quantile,
 )
@@ -45,58 +46,6 @@ from aiene.stats.records import (
 _FAR = 40.0  # standard deviations of a column: a bound beyond this is reported as infinite
 _MOST = 60  # Newton steps of one climb
 _BUDGET = 400  # Newton steps to find one end of an interval; a profile that wants more is not worth the wait
-
-
-def ridge(
-    time: ArrayLike,
-    event: ArrayLike,
-    X: pd.DataFrame,
-    *,
-    penalty: float = 0.1,
-    strata: ArrayLike | None = None,
-    confidence: float = 0.95,
-) -> CoxFit:
-    """Cox regression with a penalty on the squared coefficients of the standardised columns.
-
-    Parameters
-    ----------
-    penalty : `penalty` times the number of events multiplies half the sum of squares.
-
-    The intervals are Wald's on the penalised information: of the shrunken, not of the true value.
-
-    Raises
-    ------
-    UsageError, NotEstimableError : see `check_outcome`, `check_design`.
-
-    References
-    ----------
-    Verweij and van Houwelingen 1994, Stat Med 13:2427.
-    """
-    times, codes = check_outcome(time, event)
-    matrix, names = check_design(X, times.size)
-    if not penalty > 0:
-        raise UsageError("the ridge's penalty must be positive.")
-    model = fit_cox(times, codes, matrix, strata=strata, ridge=penalty * int(codes.sum()))
-    covariance: Floats = np.asarray(np.linalg.inv(model.information), dtype=np.float64)
-    layers = None if strata is None else check_groups(strata, times.size)[0]
-    return CoxFit(
-        method="ridge",
-        rows=wald_rows(names, model.beta, covariance, check_fraction(confidence, "confidence")),
-        covariance=covariance,
-        n=times.size,
-        events=int(codes.sum()),
-        log_likelihood=model.log_likelihood,
-        log_likelihood_null=model.log_likelihood_null,
-        lrt=float("nan"),
-        lrt_df=len(names),
-        lrt_p=float("nan"),
-        aic=float("nan"),
-        concordance=stratified_c(times, codes, model.risk(matrix), layers),
-        strata=strata is not None,
-        warnings=(f"ridge penalty {penalty:g}: the hazard ratios are shrunken towards 1",),
-        separation=(),
-        model=model,
-    )
 
 
 def firth(
@@ -123,10 +72,8 @@ def firth(
     """
     times, codes = check_outcome(time, event)
     matrix, names = check_design(X, times.size)
-    level = check_fraction(confidence, "confidence")
-    if not codes.any():
-        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
-    layers = None if strata is None else check_groups(strata, times.size)[0]
+    check_events(codes)
+    layers = check_strata(strata, times.size)
     sets = risk_sets(times, codes, layers)
     mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
     problem = _Problem(((matrix - mean) / scale)[sets.order], sets)
@@ -135,32 +82,16 @@ def firth(
         null = problem.value(np.zeros(scale.size))
         inverse = np.linalg.inv(derivatives(problem.X, sets, best.beta).information)
         covariance = inverse / np.outer(scale, scale)
-        rows = _profile_rows(problem, best, names, scale, np.sqrt(np.diag(covariance)), level)
+        rows = _profile_rows(problem, best, names, scale, np.sqrt(np.diag(covariance)), confidence)
     except np.linalg.LinAlgError as error:
         what = "Firth's estimate does not exist: too few patients for this model (singular information)"
         raise NotEstimableError(what, "leave out covariates or merge sparse levels") from error
-    beta = best.beta / scale
-    statistic = 2.0 * (best.value - null)
-    base = fit_cox(times, codes, matrix, strata=strata, start=beta, max_iterations=0)
+    base = fit_cox(times, codes, matrix, strata=strata, start=best.beta / scale, max_iterations=0)
     model = replace(base, converged=True, iterations=best.iterations)
-    return CoxFit(
-        method="firth",
-        rows=rows,
-        covariance=covariance,
-        n=times.size,
-        events=int(codes.sum()),
-        log_likelihood=best.value,
-        log_likelihood_null=null,
-        lrt=statistic,
-        lrt_df=len(names),
-        lrt_p=chi2_tail(statistic, len(names)),
-        aic=float("nan"),
-        concordance=stratified_c(times, codes, model.risk(matrix), layers),
-        strata=strata is not None,
-        warnings=("Firth's penalised likelihood; intervals and p values by its profile", *_open(rows)),
-        separation=(),
-        model=model,
-    )
+    penalised = replace(model, log_likelihood=best.value, log_likelihood_null=null)
+    told = ("Firth's penalised likelihood; intervals and p values by its profile", *_open(rows))
+    fit = _fitted(times, codes, matrix, layers, rows, covariance, penalised, told)
+    return replace(fit, method="firth", model=model)
 
 
 def _open(rows: tuple[Coefficient, ...]) -> tuple[str, ...]:
@@ -243,9 +174,9 @@ class _Problem:
 
 
 def _profile_rows(
-    problem: _Problem, best: _Best, names: tuple[str, ...], scale: Floats, errors: Floats, level: float
+    problem: _Problem, best: _Best, names: tuple[str, ...], scale: Floats, errors: Floats, confidence: float
 ) -> tuple[Coefficient, ...]:
-    drop = 0.5 * normal_quantile(0.5 + level / 2) ** 2
+    drop = 0.5 * normal_quantile(confidence) ** 2
     rows = []
     for column, name in enumerate(names):
         without = best.beta.copy()
@@ -311,7 +242,6 @@ def _crossing(height: Callable[[float], float], centre: float, stride: float) ->
 # Separation (monotone likelihood)
 
 
-Fallback = Literal["firth", "ridge", "none"]
 Engine = Literal["lifelines", "newton"]
 
 _MANY = 20_000  # patients from which lifelines takes minutes; `fit_cox` agrees with it to 8 digits
@@ -323,130 +253,84 @@ def cox(
     X: pd.DataFrame,
     *,
     strata: ArrayLike | None = None,
-    fallback: Fallback = "firth",
     confidence: float = 0.95,
     engine: Engine = "lifelines",
 ) -> CoxFit:
-    """Cox regression; where an estimate has no finite value, a penalised one that says so.
+    """Cox regression; where an estimate has no finite value, Firth's, which says so.
 
     Parameters
     ----------
     time, event : (n,) see `check_outcome`.
     X : (n, p) numbers without missing values; the column names become the row names.
     strata : (n,) labels; each has its own baseline.
-    fallback : what to do where a column separates those with an event from those without.
     engine : `newton` is `fit_cox`, some fifty times quicker; the two agree to 8 digits.
 
     Raises
     ------
-    UsageError : see `check_outcome`, `check_design`; or no such fallback or engine.
-    NotEstimableError : no event; columns that follow from one another; with `fallback="none"` separation.
+    UsageError : see `check_outcome`, `check_design`; or no such engine.
+    NotEstimableError : no event; columns that follow from one another.
 
     References
     ----------
     Cox 1972, J R Stat Soc B 34:187; Efron 1977, J Am Stat Assoc 72:557.
     """
     times, codes = check_outcome(time, event)
-    if not codes.any():
-        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+    check_events(codes)
     matrix, names = check_design(X, times.size)
-    level = check_fraction(confidence, "confidence")
-    if fallback not in ("firth", "ridge", "none"):
-        raise UsageError(f"fallback {fallback}: choose firth, ridge or none.")
     if engine not in ("lifelines", "newton"):
         raise UsageError(f"engine {engine}: choose lifelines or newton.")
-    separated = find_separation(times, codes, X, strata=strata)
-    if separated:
-        return _fallen_back(times, codes, X, strata, fallback, level, separated)
-    layers = None if strata is None else check_groups(strata, times.size)[0]
-    by_lifelines = engine == "lifelines" and times.size <= _MANY
-    model, covariance = (_by_lifelines if by_lifelines else _by_newton)(times, codes, matrix, layers)
-    return _record(times, codes, matrix, names, layers, level, model, covariance)
-
-
-def cause_specific_cox(
-    time: ArrayLike, state: ArrayLike, X: pd.DataFrame, *, cause: int = 1, **options: Any
-) -> CoxFit:
-    """Cox regression of one cause, in which patients leave the risk set at the competing event.
-
-    Parameters
-    ----------
-    state : (n,) 0 censored, 1 event, 2 competing event.
-    options : see `cox`.
-
-    Raises
-    ------
-    UsageError, NotEstimableError : see `cox`.
-
-    References
-    ----------
-    Prentice et al. 1978, Biometrics 34:541.
-    """
-    times, codes = check_outcome(time, state, competing=True)
-    return cox(times, codes == cause, X, **options)
-
-
-def _fallen_back(
-    time: Floats,
-    event: Ints,
-    X: pd.DataFrame,
-    strata: ArrayLike | None,
-    fallback: Fallback,
-    level: float,
-    separated: tuple[str, ...],
-) -> CoxFit:
-    listed = ", ".join(separated)
-    if fallback == "none":
-        raise NotEstimableError(
-            f"the estimate of {listed} runs to infinity (perfect separation)",
-            "merge sparse levels, or ask for the Firth or ridge estimate",
+    if separated := find_separation(times, codes, X, strata=strata):
+        fit = firth(times, codes, X, strata=strata, confidence=confidence)
+        listed = ", ".join(separated)
+        told = (
+            f"perfect separation by {listed}: Cox's estimate runs to infinity, so this is the firth estimate"
         )
-    penalised = firth if fallback == "firth" else ridge
-    fit = penalised(time, event, X, strata=strata, confidence=level)
-    told = (
-        f"perfect separation by {listed}: Cox's estimate runs to infinity, so this is the {fallback} estimate"
+        return replace(fit, warnings=(told, *fit.warnings), separation=separated)
+    layers = check_strata(strata, times.size)
+    if engine == "lifelines" and times.size <= _MANY:
+        model, covariance = _by_lifelines(times, codes, matrix, layers)
+    else:
+        model = fit_cox(times, codes, matrix, strata=layers)
+        if not model.converged:
+            raise _diverged()
+        covariance = np.asarray(np.linalg.inv(model.information), dtype=np.float64)
+    rows = wald_rows(names, model.beta, covariance, confidence)
+    fit = _fitted(
+        times, codes, matrix, layers, rows, covariance, model, unstable(int(codes.sum()), len(names))
     )
-    return replace(fit, warnings=(told, *fit.warnings), separation=separated)
+    return replace(fit, aic=2.0 * len(names) - 2.0 * model.log_likelihood)
 
 
-def _record(
+def _fitted(
     time: Floats,
     event: Ints,
     matrix: Floats,
-    names: tuple[str, ...],
     layers: Ints | None,
-    level: float,
-    model: CoxModel,
+    rows: tuple[Coefficient, ...],
     covariance: Floats,
+    model: CoxModel,
+    told: tuple[str, ...],
 ) -> CoxFit:
-    df = len(names)
+    """The record of a fit by Efron's likelihood, as yet without its AIC."""
     statistic = 2.0 * (model.log_likelihood - model.log_likelihood_null)
     return CoxFit(
         method="efron",
-        rows=wald_rows(names, model.beta, covariance, level),
+        rows=rows,
         covariance=covariance,
         n=time.size,
         events=int(event.sum()),
         log_likelihood=model.log_likelihood,
         log_likelihood_null=model.log_likelihood_null,
         lrt=statistic,
-        lrt_df=df,
-        lrt_p=chi2_tail(statistic, df),
-        aic=2.0 * df - 2.0 * model.log_likelihood,
+        lrt_df=len(rows),
+        lrt_p=chi2_tail(statistic, len(rows)),
+        aic=float("nan"),
         concordance=stratified_c(time, event, model.risk(matrix), layers),
         strata=layers is not None,
-        warnings=_sparse(event, df),
+        warnings=told,
         separation=(),
         model=model,
     )
-
-
-def _by_newton(time: Floats, event: Ints, matrix: Floats, layers: Ints | None) -> tuple[CoxModel, Floats]:
-    """Fitted model and the covariance (p, p) of its coefficients."""
-    model = fit_cox(time, event, matrix, strata=layers)
-    if not model.converged:
-        raise _diverged()
-    return model, np.asarray(np.linalg.inv(model.information), dtype=np.float64)
 
 
 def _by_lifelines(time: Floats, event: Ints, matrix: Floats, layers: Ints | None) -> tuple[CoxModel, Floats]:
@@ -481,8 +365,3 @@ def _diverged() -> NotEstimableError:
     return NotEstimableError(
         "the Cox regression did not converge", "leave out sparse or strongly correlated covariates"
     )
-
-
-def _sparse(event: Ints, parameters: int) -> tuple[str, ...]:
-    per = int(event.sum()) / parameters
-    return (f"{per:.1f} events per parameter (fewer than 10): unstable",) if per < 10 else ()

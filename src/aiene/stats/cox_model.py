@@ -23,8 +23,9 @@ from aiene.stats.records import (
     Ints,
     NotEstimableError,
     check_design,
-    check_groups,
+    check_events,
     check_outcome,
+    check_strata,
     chi2_tail,
     normal_quantile,
     two_sided,
@@ -33,7 +34,7 @@ from aiene.stats.survival_curves import step
 
 _STEP = 30.0  # a linear predictor that moves further than this in one step overflows before it helps
 
-Method = Literal["efron", "firth", "ridge"]
+Method = Literal["efron", "firth"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class CoxModel:
     Parameters
     ----------
     beta : (p,) log hazard ratios.
-    information : (p, p) observed information at `beta`, with the ridge where there is one.
-    log_likelihood, log_likelihood_null : partial, at `beta` and at 0, without the ridge.
+    information : (p, p) observed information at `beta`.
+    log_likelihood, log_likelihood_null : partial, at `beta` and at 0.
     converged : the Newton decrement fell under the tolerance; False where an estimate runs to infinity.
     baseline_times, baseline_hazard : (k,) cumulative hazard at x = 0, with Efron's ties as the likelihood has
         them (R's basehaz of the same fit); empty with strata.
@@ -215,7 +216,10 @@ def derivatives(X: Floats, sets: RiskSets, beta: Floats) -> Derivatives:
     fraction, tie, first = sets.fraction, sets.tie, sets.first
     denominator = np.maximum(whole[0, tie] - fraction * tied[0, tie], np.finfo(np.float64).tiny)
     inverse = 1.0 / denominator
-    patients = _patient_weights(inverse, sets)
+    # For each patient the sum of 1 / denominator over the risk sets, less Efron's share at its own event
+    running = np.concatenate([[0.0], np.cumsum(inverse)])
+    patients = running[sets.until] - running[sets.since]
+    patients[sets.event_rows] -= np.add.reduceat(fraction * inverse, first)[tie]
     value = float(sets.events @ eta - inverse.size * top - np.log(denominator).sum())
     score = columns @ (sets.events - counted * patients)
     # The mean over an event's risk set is (whole - l/d tied) / denominator; the sum of its squares over the
@@ -252,21 +256,12 @@ def event_sums(columns: Floats, sets: RiskSets) -> Floats:
     return np.asarray((whole[:, sets.tie] - sets.fraction * tied[:, sets.tie]).T)
 
 
-def _patient_weights(inverse: Floats, sets: RiskSets) -> Floats:
-    """For each patient the sum of 1 / denominator over the risk sets, less Efron's share at its own event."""
-    running = np.concatenate([[0.0], np.cumsum(inverse)])
-    weights = running[sets.until] - running[sets.since]
-    weights[sets.event_rows] -= np.add.reduceat(sets.fraction * inverse, sets.first)[sets.tie]
-    return np.asarray(weights)
-
-
 def fit_cox(
     time: ArrayLike,
     event: ArrayLike,
     X: ArrayLike,
     *,
     strata: ArrayLike | None = None,
-    ridge: float = 0.0,
     start: ArrayLike | None = None,
     max_iterations: int = 50,
 ) -> CoxModel:
@@ -277,7 +272,6 @@ def fit_cox(
     time, event : (n,) see `check_outcome`.
     X : (n, p) finite numbers.
     strata : (n,) labels; each has its own baseline.
-    ridge : penalty on half the squared coefficients of the standardised columns.
     start : (p,) first guess.
 
     Raises
@@ -293,25 +287,23 @@ def fit_cox(
     matrix = np.asarray(X, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != times.size or not np.isfinite(matrix).all():
         raise UsageError(f"the design must be {times.size} rows of finite numbers.")
-    if not codes.any():
-        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
-    layers = None if strata is None else check_groups(strata, times.size)[0]
+    check_events(codes)
+    layers = check_strata(strata, times.size)
     sets = risk_sets(times, codes, layers)
     mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
     if (scale == 0).any():
         raise NotEstimableError("a covariate is the same in all patients", "leave it out of the model")
     sorted_x = np.asfortranarray(((matrix - mean) / scale)[sets.order])
     first = np.zeros(matrix.shape[1]) if start is None else np.asarray(start, dtype=np.float64) * scale
-    beta, end, converged, iterations = _newton(sorted_x, sets, first, ridge, max_iterations)
+    beta, end, converged, iterations = _newton(sorted_x, sets, first, max_iterations)
     null = derivatives(sorted_x, sets, np.zeros_like(beta))
     raw = beta / scale
     hazard_times, hazard = (
         (np.zeros(0), np.zeros(0)) if strata is not None else _cumulative_hazard(times, matrix @ raw, sets)
     )
-    penalty = ridge * np.eye(beta.size)
     return CoxModel(
         beta=raw,
-        information=(end.information + penalty) * np.outer(scale, scale),
+        information=end.information * np.outer(scale, scale),
         log_likelihood=end.value,
         log_likelihood_null=null.value,
         converged=converged and not _vanished(end.information, null.information),
@@ -331,15 +323,13 @@ def _vanished(information: Floats, at_zero: Floats) -> bool:
 
 
 def _newton(
-    X: Floats, sets: RiskSets, beta: Floats, ridge: float, max_iterations: int
+    X: Floats, sets: RiskSets, beta: Floats, max_iterations: int
 ) -> tuple[Floats, Derivatives, bool, int]:
     now = derivatives(X, sets, beta)
-    penalised = now.value - 0.5 * ridge * float(beta @ beta)
     for iteration in range(1, max_iterations + 1):
-        score = now.score - ridge * beta
-        move = _solve(now.information + ridge * np.eye(beta.size), score)
-        decrement = float(score @ move)
-        if decrement < 1e-18 * max(1.0, abs(penalised)):
+        move = _solve(now.information, now.score)
+        decrement = float(now.score @ move)
+        if decrement < 1e-18 * max(1.0, abs(now.value)):
             return beta, now, True, iteration
         size = 1.0
         farthest = float(np.abs(X @ move).max())
@@ -348,13 +338,12 @@ def _newton(
         for _ in range(30):
             tried = beta + size * move
             then = derivatives(X, sets, tried)
-            value = then.value - 0.5 * ridge * float(tried @ tried)
-            if np.isfinite(value) and value >= penalised - 1e-12 * abs(penalised):
+            if np.isfinite(then.value) and then.value >= now.value - 1e-12 * abs(now.value):
                 break
             size *= 0.5
         else:
             return beta, now, decrement < 1e-8, iteration
-        beta, now, penalised = tried, then, value
+        beta, now = tried, then
         if decrement < 1e-12:  # the step just made was quadratic: what is left is its square
             return beta, now, True, iteration
     return beta, now, False, max_iterations
@@ -389,12 +378,12 @@ class CoxFit:
 
     Parameters
     ----------
-    method : `efron` for the maximum of Efron's partial likelihood, `firth` or `ridge` for a penalised one.
+    method : `efron` for the maximum of Efron's partial likelihood, `firth` for the penalised one.
     rows : one for each column.
     covariance : (p, p) of the coefficients.
     n, events : patients and events in the model.
     log_likelihood, log_likelihood_null : of the fit and without covariates; penalised for `firth`.
-    lrt, lrt_df, lrt_p : likelihood-ratio test of the whole model; NaN for `ridge`.
+    lrt, lrt_df, lrt_p : likelihood-ratio test of the whole model.
     aic : NaN where the likelihood is penalised.
     concordance : Harrell's C on the same patients, within strata.
     strata : the model has strata.
@@ -436,19 +425,11 @@ class LikelihoodRatio(NamedTuple):
     aic_larger: float
 
 
-class Wald(NamedTuple):
-    """Joint test of several coefficients, chi-squared."""
-
-    statistic: float
-    df: int
-    p: float
-
-
 def wald_rows(
     names: Sequence[str], coef: Floats, covariance: Floats, confidence: float
 ) -> tuple[Coefficient, ...]:
     """Rows of a table of coefficients with Wald tests and intervals."""
-    quantile = normal_quantile(0.5 + confidence / 2)
+    quantile = normal_quantile(confidence)
     rows = []
     for name, beta, variance in zip(names, coef, np.diag(covariance), strict=True):
         error = float(np.sqrt(max(float(variance), 0.0)))
@@ -459,6 +440,12 @@ def wald_rows(
             Coefficient(name, float(beta), error, z, two_sided(z), float(ratio), float(low), float(high))
         )
     return tuple(rows)
+
+
+def unstable(events: int, parameters: int) -> tuple[str, ...]:
+    """The warning that a model has fewer than 10 events per parameter; none where it has."""
+    per = events / parameters
+    return (f"{per:.1f} events per parameter (fewer than 10): unstable",) if per < 10 else ()
 
 
 def nested_lrt(smaller: CoxFit, larger: CoxFit) -> LikelihoodRatio:
@@ -478,31 +465,13 @@ def nested_lrt(smaller: CoxFit, larger: CoxFit) -> LikelihoodRatio:
     names, wider = {row.name for row in smaller.rows}, {row.name for row in larger.rows}
     if not names < wider:
         raise UsageError("the larger model must hold every covariate of the smaller one, and more.")
-    if "efron" not in (smaller.method, larger.method) or smaller.method != larger.method:
+    if "firth" in (smaller.method, larger.method):
         raise NotEstimableError(
             "a penalised model has no likelihood-ratio test", "merge the sparse levels and compare again"
         )
     statistic = 2.0 * (larger.log_likelihood - smaller.log_likelihood)
     df = len(wider) - len(names)
     return LikelihoodRatio(statistic, df, chi2_tail(statistic, df), smaller.aic, larger.aic)
-
-
-def term_test(fit: CoxFit, columns: Sequence[str]) -> Wald:
-    """Joint Wald test of the columns of one term, such as the levels of a category.
-
-    Raises
-    ------
-    UsageError : a column is not in the model.
-    """
-    names = [row.name for row in fit.rows]
-    unknown = [column for column in columns if column not in names]
-    if unknown or not columns:
-        raise UsageError(f"not in the model: {', '.join(unknown) or 'no column given'}.")
-    chosen = [names.index(column) for column in columns]
-    beta = fit.coef[chosen]
-    inner = fit.covariance[np.ix_(chosen, chosen)]
-    statistic = float(beta @ np.linalg.pinv(inner, hermitian=True) @ beta)
-    return Wald(statistic, len(chosen), chi2_tail(statistic, len(chosen)))
 
 
 def monotone(values: Floats, sets: RiskSets) -> bool:
@@ -553,7 +522,7 @@ def find_separation(
     """
     times, codes = check_outcome(time, event)
     matrix, names = check_design(X, times.size)
-    layers = None if strata is None else check_groups(strata, times.size)[0]
+    layers = check_strata(strata, times.size)
     sets = risk_sets(times, codes, layers)
     alone = [monotone(matrix[sets.order, column], sets) for column in range(matrix.shape[1])]
     if any(alone):

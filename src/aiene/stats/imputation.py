@@ -34,7 +34,10 @@ _DONORS = 5  # patients to draw from; 5 is the default of R's mice
 _PRIOR = 1.0 / 2.5**2  # of standardised slopes: keeps them finite where a level is separated
 
 Draw = Literal["pmm", "logistic", "multinomial"]
+ITERATIONS = 10
+"""Rounds over all columns before a table is taken."""
 NEVER_IMPUTED = ("hpv", "n_ai_ene", "n_ai_nodes", "time", "event")
+"""A column whose name starts or ends with one of these is refused."""
 
 
 def draw_number(
@@ -169,8 +172,6 @@ class Imputed:
     m: int
     filled: dict[str, int]
     methods: dict[str, Draw]
-    iterations: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -195,9 +196,7 @@ def impute(
     predictors: Sequence[str] = (),
     bounds: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     m: int = 20,
-    iterations: int = 10,
     seed: int = 1,
-    never: Sequence[str] = NEVER_IMPUTED,
 ) -> Imputed:
     """Fill missing covariates m times, each from all others, the events and their cumulative hazards.
 
@@ -212,7 +211,6 @@ def impute(
         number may not.
     bounds : by column that is a number: least and greatest value of each patient, (n,) each, both included;
         infinite where nothing is known. Every value that is filled lies within.
-    never : words; a column whose name starts or ends with one is refused.
 
     Raises
     ------
@@ -225,7 +223,7 @@ def impute(
     """
     times, codes = check_outcome(time, event, competing=True)
     helpers = [name for name in predictors if name not in columns]
-    _check(table, columns, helpers, times.size, m, iterations, never)
+    _check(table, columns, helpers, times.size, m)
     incomplete = [_column(table[name], name, (bounds or {}).get(name)) for name in columns]
     chained = sorted((c for c in incomplete if c.missing.any()), key=lambda c: int(c.missing.sum()))
     fixed = [_fixed(table[name], name) for name in helpers]
@@ -235,35 +233,25 @@ def impute(
         if happened.any():
             fixed.append(np.stack([happened, nelson_aalen(times, happened)], axis=1))
     base = np.concatenate(fixed, axis=1)
-    tables = tuple(_one(table, chained, base, iterations, np.random.default_rng([seed, k])) for k in range(m))
+    tables = tuple(_one(table, chained, base, np.random.default_rng([seed, k])) for k in range(m))
     return Imputed(
         tables=tables,
         m=m,
         filled={column.name: int(column.missing.sum()) for column in incomplete},
         methods={column.name: column.method for column in incomplete},
-        iterations=iterations,
-        seed=seed,
     )
 
 
-def _check(
-    table: pd.DataFrame,
-    columns: Sequence[str],
-    helpers: Sequence[str],
-    n: int,
-    m: int,
-    iterations: int,
-    never: Sequence[str],
-) -> None:
+def _check(table: pd.DataFrame, columns: Sequence[str], helpers: Sequence[str], n: int, m: int) -> None:
     if absent := [name for name in (*columns, *helpers) if name not in table.columns]:
         raise UsageError(f"not in the table: {', '.join(absent)}.")
-    refused = [c for c in columns if any(c.lower().startswith(w) or c.lower().endswith(w) for w in never)]
+    refused = [c for c in columns if c.lower().startswith(NEVER_IMPUTED) or c.lower().endswith(NEVER_IMPUTED)]
     if refused:
         raise UsageError(f"{', '.join(refused)} must never be imputed; use complete cases for it.")
     if len(table) != n:
         raise UsageError(f"the table has {len(table)} rows for {n} outcomes.")
-    if m < 2 or iterations < 1:
-        raise UsageError("multiple imputation needs m of at least 2 and at least one iteration.")
+    if m < 2:
+        raise UsageError("multiple imputation needs m of at least 2.")
 
 
 def _column(series: pd.Series, name: str, bounds: tuple[ArrayLike, ArrayLike] | None) -> _Column:
@@ -307,11 +295,9 @@ def _coded(column: _Column, values: Floats) -> Floats:
     return np.asarray(values[:, None] == np.arange(1, len(column.levels))[None, :], dtype=np.float64)
 
 
-def _one(
-    table: pd.DataFrame, chained: Sequence[_Column], base: Floats, iterations: int, rng: Generator
-) -> pd.DataFrame:
+def _one(table: pd.DataFrame, chained: Sequence[_Column], base: Floats, rng: Generator) -> pd.DataFrame:
     filled = [_first_guess(column, rng) for column in chained]
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         for place, column in enumerate(chained):
             others = [_coded(chained[k], filled[k]) for k in range(len(chained)) if k != place]
             design = _standardised(np.concatenate([base, *others], axis=1))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import OnProgress, attempt, check_boot, percentile, resample_indices, spread
+from aiene.stats.bootstrap import attempt, check_boot, percentile, resample_indices, spread
 from aiene.stats.records import (
     Floats,
     Interval,
@@ -55,23 +55,16 @@ class Optimism:
     n_failed : resamples in which the model could not be fitted or scored; they are left out.
     """
 
-    names: tuple[str, ...]
     rows: tuple[OptimismRow, ...]
-    n_boot: int
     n_failed: int
-    seed: int
 
 
 @dataclass(frozen=True)
 class CrossValidated:
     """Mean of each measure over the left-out parts, with its interval; no limits where all parts agree."""
 
-    names: tuple[str, ...]
     values: dict[str, Interval]
-    folds: int
-    repeats: int
     n_failed: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -93,9 +86,7 @@ class Permutation:
     p: float
     side: Literal["above", "below", "inside"]
     null: Floats
-    n_perm: int
     n_failed: int
-    seed: int
 
 
 def optimism(
@@ -107,7 +98,6 @@ def optimism(
     n_boot: int = 500,
     seed: int = 1,
     confidence: float = 0.95,
-    on_progress: OnProgress | None = None,
 ) -> Optimism:
     """Harrell's bootstrap: the whole derivation is repeated in each resample and judged on the original data.
 
@@ -142,8 +132,6 @@ def optimism(
     for number in range(n_boot):
         indices = resample_indices(n, number, seed)
         both[number] = attempt(lambda i, k=number: judged(k, i), indices, 2 * len(names))  # type: ignore[misc]
-        if on_progress is not None:
-            on_progress(number + 1, n_boot)
     good = np.isfinite(both).all(axis=1)
     own = both[:, : len(names)]
     gaps = own - both[:, len(names) :]
@@ -155,7 +143,7 @@ def optimism(
         corrected = float(apparent[place]) - mean
         moved = percentile(corrected, own[good, place] - mean, confidence)
         rows.append(OptimismRow(name, float(apparent[place]), mean, corrected, error, *moved[1:]))
-    return Optimism(tuple(names), tuple(rows), n_boot, int((~good).sum()), seed)
+    return Optimism(tuple(rows), int((~good).sum()))
 
 
 def cross_validate(
@@ -169,7 +157,6 @@ def cross_validate(
     seed: int = 1,
     strata: ArrayLike | None = None,
     confidence: float = 0.95,
-    on_progress: OnProgress | None = None,
 ) -> CrossValidated:
     """Derive on all parts but one, score on that one, in turn.
 
@@ -204,8 +191,6 @@ def cross_validate(
                 return score(fit(learn, _generator(seed, repeats + k)), held)
 
             values[number] = attempt(judged, test, len(names))
-            if on_progress is not None:
-                on_progress(number + 1, folds * repeats)
     good = np.isfinite(values).all(axis=1)
     _refuse_failures(good, "parts")
     kept, level = values[good], check_fraction(confidence, "confidence")
@@ -216,7 +201,7 @@ def cross_validate(
         name: Interval(mean, mean - float(width[k]), mean + float(width[k]))
         for k, (name, mean) in enumerate(zip(names, kept.mean(axis=0).tolist(), strict=True))
     }
-    return CrossValidated(tuple(names), intervals, folds, repeats, int((~good).sum()), seed)
+    return CrossValidated(intervals, int((~good).sum()))
 
 
 def permutation_control(
@@ -226,7 +211,6 @@ def permutation_control(
     within: ArrayLike | None = None,
     n_perm: int = 200,
     seed: int = 1,
-    on_progress: OnProgress | None = None,
 ) -> Permutation:
     """Shuffle a marker and repeat a statistic.
 
@@ -254,8 +238,6 @@ def permutation_control(
         for those in members:
             shuffled[those] = real[rng.permutation(those)]
         null[number] = attempt(lambda _, m=shuffled: [statistic(m)], np.arange(0), 1)[0]  # type: ignore[misc]
-        if on_progress is not None:
-            on_progress(number + 1, n_perm)
     good = np.isfinite(null)
     _refuse_failures(good, "permutations")
     low, high = np.quantile(null[good], [0.025, 0.975])
@@ -264,7 +246,7 @@ def permutation_control(
     side: Literal["above", "below", "inside"] = (
         "above" if observed > high else "below" if observed < low else "inside"
     )
-    return Permutation(observed, float(low), float(high), p, side, null, n_perm, int((~good).sum()), seed)
+    return Permutation(observed, float(low), float(high), p, side, null, int((~good).sum()))
 
 
 def _generator(seed: int, number: int) -> Generator:

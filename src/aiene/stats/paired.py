@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +14,18 @@ from scipy import stats
 from aiene.errors import UsageError
 from aiene.stats.bootstrap import (
     Statistic,
-    bootstrap_draws,
     cluster_bootstrap,
     cluster_codes,
+    drawn_estimate,
     mean,
     median,
     one_sided_p,
 )
 from aiene.stats.records import Estimate, Floats, missing
 from aiene.stats.roc import as_floats
-from aiene.stats.tests import holm
 
 Scores = Mapping[str, Sequence[float | None]]
 
-Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
 _ALL_FLIPS_TO = 13
 """Patients up to which every pattern of signs is tried."""
 
@@ -105,24 +103,6 @@ class Paired:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A model against the reference.
-
-    Parameters
-    ----------
-    p_holm : of the permutation test, corrected for all models of the family.
-    verdict : `better` or `worse` only where `p_holm` is under the level; else `no difference shown`,
-        or `not comparable` where there is no test.
-    """
-
-    model: str
-    reference: str
-    paired: Paired
-    p_holm: float | None
-    verdict: Verdict
-
-
 def paired(
     first: Sequence[float | None],
     second: Sequence[float | None],
@@ -169,48 +149,6 @@ def paired(
     )
 
 
-def compare_with_reference(
-    scores: Scores,
-    reference: str,
-    patients: Sequence[str] | None = None,
-    *,
-    higher_is_better: bool | None = True,
-    alpha: float = 0.05,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[Comparison, ...]:
-    """Every other model against the reference, with Holm's correction over the permutation tests.
-
-    Parameters
-    ----------
-    scores : of each model, in one order of cases.
-    reference : one of the models.
-
-    Raises
-    ------
-    UsageError : the reference is not among the models, or the scores do not fit together.
-    """
-    if reference not in scores:
-        raise UsageError(f"{reference} is not among the models ({', '.join(scores)}).")
-    others = [model for model in scores if model != reference]
-    found = [
-        paired(
-            scores[model],
-            scores[reference],
-            patients,
-            higher_is_better=higher_is_better,
-            resamples=resamples,
-            seed=seed,
-        )
-        for model in others
-    ]
-    corrected = holm([one.permutation_p for one in found])
-    return tuple(
-        Comparison(model, reference, one, p, _verdict(one, p, higher_is_better, alpha))
-        for model, one, p in zip(others, found, corrected, strict=True)
-    )
-
-
 def sign_flip_p(differences: npt.ArrayLike, *, seed: int = 0) -> float:
     """Two-sided p of the mean difference when each patient's sign could as well be the other.
 
@@ -248,15 +186,6 @@ def _rounded(difference: Floats, values: Floats) -> Floats:
     return rounded
 
 
-def _verdict(one: Paired, p: float | None, higher_is_better: bool | None, alpha: float) -> Verdict:
-    gap = one.mean_difference.value
-    if p is None or gap is None:
-        return "not comparable"
-    if p >= alpha or gap == 0:
-        return "no difference shown"
-    return "better" if (gap > 0) == (higher_is_better is True) else "worse"
-
-
 @dataclass(frozen=True)
 class SuperiorityTable:
     """For each pair of models the share of patients in whom the row's is better, ties counting half.
@@ -285,18 +214,13 @@ def superiority_table(
     table = score_table(scores, patients, higher_is_better=higher_is_better)
     good = oriented(table.values, higher_is_better)
     k = len(table.models)
+    ahead = (good[:, :, None] > good[:, None, :]) + 0.5 * (good[:, :, None] == good[:, None, :])
+    share = ahead.mean(axis=0) if len(good) else None
     rows = tuple(
-        tuple(_superiority(good[:, row], good[:, column]) if row != column else None for column in range(k))
-        for row in range(k)
+        tuple(None if share is None or a == b else float(share[a, b]) for b in range(k)) for a in range(k)
     )
     reason = "" if len(good) else "no patient has a value of every model"
     return SuperiorityTable(table.models, rows, len(good), table.left_out, reason)
-
-
-def _superiority(first: Floats, second: Floats) -> float | None:
-    if first.size == 0:
-        return None
-    return float(((first > second) + 0.5 * (first == second)).mean())
 
 
 # Summary of one list of values
@@ -425,10 +349,10 @@ def difference_test(
     ----------
     difference, n, clusters : as of `cluster_bootstrap`.
     """
-    found = cluster_bootstrap(difference, n, clusters, resamples=resamples, seed=seed, of_difference=True)
-    draws, count = _good(difference, n, clusters, resamples, seed)
-    if found.value is None or count < 2 or len(draws) < resamples / 2:
+    found, draws = drawn_estimate(difference, n, clusters, resamples=resamples, seed=seed, of_difference=True)
+    if not draws.size:
         return DifferenceTest(found, None)
+    count = found.n
     above = one_sided_p(draws, 0.0, count)
     below = one_sided_p(-draws, 0.0, count)
     return DifferenceTest(found, min(1.0, 2 * min(above, below)))
@@ -445,18 +369,11 @@ def equivalence(
     """
     if not margin > 0:
         raise UsageError(f"an equivalence margin of {margin:g} is none; it must be over 0.")
-    found = cluster_bootstrap(
+    found, draws = drawn_estimate(
         difference, n, clusters, resamples=resamples, seed=seed, confidence=1 - 2 * LEVEL, of_difference=True
     )
-    draws, count = _good(difference, n, clusters, resamples, seed)
-    if found.value is None or count < 2 or len(draws) < resamples / 2:
+    if not draws.size:
         return Equivalence(margin, found, None, None)
+    count = found.n
     p = max(one_sided_p(draws, -margin, count), one_sided_p(-draws, -margin, count))
     return Equivalence(margin, found, p, p < LEVEL)
-
-
-def _good(
-    difference: Statistic, n: int, clusters: Sequence[str] | None, resamples: int, seed: int
-) -> tuple[Floats, int]:
-    _, draws, count = bootstrap_draws(difference, n, clusters, resamples=resamples, seed=seed)
-    return draws[np.isfinite(draws)], count

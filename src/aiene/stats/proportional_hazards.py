@@ -25,8 +25,7 @@ from aiene.stats.records import (
     Ints,
     NotEstimableError,
     check_design,
-    check_fraction,
-    check_groups,
+    check_events,
     check_outcome,
     chi2_tail,
     normal_quantile,
@@ -35,6 +34,10 @@ from aiene.stats.survival_curves import life_table, step, survival_steps
 
 Transform = Literal["rank", "km", "identity", "log"]
 PHMethod = Literal["score", "approximate"]
+
+
+_GRID = 60
+"""Points of a smooth curve of residuals."""
 
 
 class PHRow(NamedTuple):
@@ -92,7 +95,6 @@ def proportional_hazards(
     event: ArrayLike,
     X: pd.DataFrame,
     *,
-    strata: ArrayLike | None = None,
     transform: Transform = "km",
     method: PHMethod = "score",
 ) -> ProportionalHazards:
@@ -118,7 +120,7 @@ def proportional_hazards(
     times, codes = check_outcome(time, event)
     if method not in ("score", "approximate"):
         raise UsageError(f"method {method}: choose score or approximate.")
-    names, found = _residuals(times, codes, X, strata)
+    names, found = _residuals(times, codes, X)
     moved = _transformed(found.times, times, codes, transform, left=method == "score")
     centred = moved - moved.mean()
     if not np.ptp(found.times) > 0 or float(centred @ centred) == 0:
@@ -154,14 +156,8 @@ def _score_tests(centred: Floats, found: _Residuals) -> tuple[Floats, float]:
     return np.array(statistics), float(score @ np.linalg.pinv(left, hermitian=True) @ score)
 
 
-def schoenfeld(
-    time: ArrayLike, event: ArrayLike, X: pd.DataFrame, *, strata: ArrayLike | None = None, grid: int = 60
-) -> Schoenfeld:
+def schoenfeld(time: ArrayLike, event: ArrayLike, X: pd.DataFrame) -> Schoenfeld:
     """Residuals for the plot of each effect over time, with a smooth curve and its 95 % interval.
-
-    Parameters
-    ----------
-    grid : points of the smooth curve.
 
     The curve is a local linear mean with Gaussian weights, as wide as a quarter of the events, on ranked
     time.
@@ -171,25 +167,22 @@ def schoenfeld(
     UsageError, NotEstimableError : see `proportional_hazards`.
     """
     times, codes = check_outcome(time, event)
-    names, found = _residuals(times, codes, X, strata)
+    names, found = _residuals(times, codes, X)
     residuals = found.times.size * found.raw @ found.variance + found.beta
-    smooth = {name: _smooth(found.times, residuals[:, column], grid) for column, name in enumerate(names)}
+    smooth = {name: _smooth(found.times, residuals[:, column]) for column, name in enumerate(names)}
     return Schoenfeld(found.times, residuals, names, smooth)
 
 
-def _residuals(
-    time: Floats, event: Ints, X: pd.DataFrame, strata: ArrayLike | None
-) -> tuple[tuple[str, ...], _Residuals]:
+def _residuals(time: Floats, event: Ints, X: pd.DataFrame) -> tuple[tuple[str, ...], _Residuals]:
     matrix, names = check_design(X, time.size)
     if event.sum() < 3:
         raise NotEstimableError("fewer than 3 events happened", "the hazards cannot be followed over time")
-    if separated := find_separation(time, event, X, strata=strata):
+    if separated := find_separation(time, event, X):
         raise NotEstimableError(
             f"the estimate of {', '.join(separated)} runs to infinity", "leave it out to test the others"
         )
-    layers = None if strata is None else check_groups(strata, time.size)[0]
-    fit = fit_cox(time, event, matrix, strata=layers)
-    sets = risk_sets(time, event, layers)
+    fit = fit_cox(time, event, matrix)
+    sets = risk_sets(time, event)
     ordered = (matrix - matrix.mean(axis=0))[sets.order]
     eta = ordered @ fit.beta
     r = np.exp(eta - eta.max())[:, None]
@@ -231,10 +224,10 @@ def _transformed(at: Floats, time: Floats, event: Ints, transform: Transform, *,
     raise UsageError(f"transform {transform}: choose rank, km, identity or log.")
 
 
-def _smooth(times: Floats, values: Floats, grid: int) -> tuple[Floats, Floats, Floats, Floats]:
+def _smooth(times: Floats, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     place = stats.rankdata(times) / times.size
     width = max(0.25 / 2, 2.0 / times.size)
-    at = np.linspace(times.min(), times.max(), grid)
+    at = np.linspace(times.min(), times.max(), _GRID)
     centre = np.interp(at, times, place)
     kernel = np.exp(-0.5 * ((place[None, :] - centre[:, None]) / width) ** 2)
     offset = place[None, :] - centre[:, None]
@@ -246,7 +239,7 @@ def _smooth(times: Floats, values: Floats, grid: int) -> tuple[Floats, Floats, F
     mean = local @ values
     own = np.interp(place, centre, mean) if np.ptp(centre) > 0 else np.full_like(values, mean.mean())
     error = np.sqrt((local**2).sum(axis=1) * float(np.mean((values - own) ** 2)))
-    z = normal_quantile(0.975)
+    z = normal_quantile(0.95)
     return at, mean, mean - z * error, mean + z * error
 
 
@@ -271,8 +264,7 @@ def cox_with_entry(
     matrix, names = check_design(X, times.size)
     if starts.shape != times.shape or not (starts < times).all():
         raise UsageError("each entry must lie before the end of its follow-up.")
-    if not codes.any():
-        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+    check_events(codes)
     if matrix.shape[1] > 1 and matrix.shape[1] >= codes.sum():
         raise NotEstimableError(
             f"a model of {matrix.shape[1]} parameters cannot be fitted to {codes.sum()} events",
@@ -295,8 +287,7 @@ def cox_with_entry(
     if any("norm(delta)" in str(line.message) for line in told):
         raise NotEstimableError("an estimate runs to infinity (perfect separation)", "merge sparse levels")
     covariance = fit.variance_matrix_.to_numpy(dtype=np.float64)
-    level = check_fraction(confidence, "confidence")
-    return wald_rows(names, fit.params_.to_numpy(dtype=np.float64), covariance, level)
+    return wald_rows(names, fit.params_.to_numpy(dtype=np.float64), covariance, confidence)
 
 
 def episodes(

@@ -111,7 +111,10 @@ def ranking(
     in_patient = stats.rankdata(-good, axis=1)
     worth = good if by == "mean_then_rank" else -in_patient
     full = _ranks(worth.mean(axis=0)[None])[0]
-    drawn = _resampled_ranks(worth, resamples, seed) if n > 1 else None
+    drawn: npt.NDArray[np.int64] | None = None
+    if n > 1:
+        blocks = drawn_weights(np.arange(n), n, resamples=resamples, seed=seed)
+        drawn = np.concatenate([_ranks(weights @ worth / n) for weights in blocks])
     models = [
         _ranked(model, column, full, table.values, in_patient, drawn)
         for column, model in enumerate(table.models)
@@ -236,12 +239,6 @@ def _ranks(worth: Floats) -> npt.NDArray[np.int64]:
     slack = 1e-12 * np.maximum(np.abs(worth).max(axis=1), 1e-300)
     ahead = worth[:, None, :] > worth[:, :, None] + slack[:, None, None]
     return np.asarray(ahead.sum(axis=2) + 1, dtype=np.int64)
-
-
-def _resampled_ranks(worth: Floats, resamples: int, seed: int) -> npt.NDArray[np.int64]:
-    n = len(worth)
-    blocks = drawn_weights(np.arange(n), n, resamples=resamples, seed=seed)
-    return np.concatenate([_ranks(weights @ worth / n) for weights in blocks])
 
 
 def _ranked(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -77,27 +76,6 @@ class Coefficient(NamedTuple):
     hr: float
     lower: float
     upper: float
-
-
-def to_json(record: Any) -> Any:
-    """The record as JSON values; what is not finite becomes None."""
-    if is_dataclass(record) and not isinstance(record, type):
-        return {f.name: to_json(getattr(record, f.name)) for f in fields(record)}
-    if isinstance(record, tuple) and hasattr(record, "_asdict"):
-        return {name: to_json(value) for name, value in record._asdict().items()}
-    if isinstance(record, dict):
-        return {str(key): to_json(value) for key, value in record.items()}
-    if isinstance(record, list | tuple):
-        return [to_json(value) for value in record]
-    if isinstance(record, np.ndarray):
-        return to_json(record.tolist())
-    if isinstance(record, np.generic):
-        return to_json(record.item())
-    if isinstance(record, float):
-        return record if math.isfinite(record) else None
-    if record is None or isinstance(record, str | int | bool):
-        return record
-    return str(record)
 
 
 @dataclass(frozen=True)
@@ -313,6 +291,27 @@ def check_rank(matrix: Floats, names: Sequence[str]) -> None:
             )
 
 
+def check_events(event: Ints) -> None:
+    """Refuse patients of whom none has the event.
+
+    Raises
+    ------
+    NotEstimableError : so it is.
+    """
+    if not event.any():
+        raise NotEstimableError("no event happened", "choose another endpoint or more patients")
+
+
+def check_strata(strata: ArrayLike | None, n: int) -> Ints | None:
+    """Number of each patient's stratum; None where there are no strata.
+
+    Raises
+    ------
+    UsageError : see `check_groups`.
+    """
+    return None if strata is None else check_groups(strata, n)[0]
+
+
 def check_fraction(value: float, name: str) -> float:
     """A number strictly between 0 and 1.
 
@@ -340,9 +339,14 @@ def _sort_key(label: Any) -> tuple[int, Any]:
     return (0, label) if isinstance(label, int | float | np.number) else (1, str(label))
 
 
-def normal_quantile(p: float) -> float:
-    """The standard normal quantile."""
-    return float(special.ndtri(p))
+def normal_quantile(confidence: float) -> float:
+    """The standard normal quantile between whose two signs lies a share of `confidence`.
+
+    Raises
+    ------
+    UsageError : it is not between 0 and 1.
+    """
+    return float(special.ndtri(0.5 + check_fraction(confidence, "confidence") / 2))
 
 
 def two_sided(z: float) -> float:

@@ -14,8 +14,11 @@ import numpy.typing as npt
 from scipy import stats
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import Statistic, cluster_bootstrap
+from aiene.stats.bootstrap import Statistic
 from aiene.stats.records import Estimate, Floats, missing
+
+_Z = float(stats.norm.ppf(0.975))
+"""Of the 95 % intervals."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class DelongTest:
     ----------
     first, second : the areas.
     difference : first less second, with its interval.
-    p : two-sided; it takes nodes of one patient as independent (see `clustered_auc_difference`).
+    p : two-sided; it takes nodes of one patient as independent.
     reason : why something is None; empty where all is there.
     """
 
@@ -86,7 +89,7 @@ def one_class(labels: Floats) -> str:
     return "" if labels.any() else "only negative nodes, so there is no ROC curve"
 
 
-def delong_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, confidence: float = 0.95) -> Estimate:
+def delong_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Estimate:
     """Area under the ROC curve; ties count half.
 
     DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); midranks after Sun and Xu, IEEE Signal Process.
@@ -112,13 +115,11 @@ def delong_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, confidence: floa
     spread = float(np.sqrt(covariance[0, 0]))
     if spread == 0:
         return Estimate(area, reason="the estimated variance is 0, so no interval", n=truth.size)
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * spread
+    reach = _Z * spread
     return Estimate(area, max(area - reach, 0.0), min(area + reach, 1.0), n=truth.size)
 
 
-def delong_test(
-    labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *, confidence: float = 0.95
-) -> DelongTest:
+def delong_test(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> DelongTest:
     """Whether two scores of the same nodes have different areas (DeLong et al. 1988).
 
     Two scores that rank all nodes alike are no difference: p is 1.
@@ -138,7 +139,7 @@ def delong_test(
     if variance <= 1e-15:
         return _no_variance(area_one, area_two, truth.size)
     spread = float(np.sqrt(variance))
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * spread
+    reach = _Z * spread
     z = gap / spread
     estimate = Estimate(gap, max(gap - reach, -1.0), min(gap + reach, 1.0), n=truth.size)
     return DelongTest(area_one, area_two, estimate, z, float(2 * stats.norm.sf(abs(z))))
@@ -198,32 +199,6 @@ def average_precision(labels: Floats, scores: Floats) -> Statistic:
     return statistic
 
 
-def clustered_auc_difference(
-    labels: npt.ArrayLike,
-    first: npt.ArrayLike,
-    second: npt.ArrayLike,
-    patients: Sequence[str] | None = None,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """Area of the first score less that of the second, with an interval by bootstrap over patients."""
-    truth, one, reason_one = check_scores(labels, first)
-    _, two, reason_two = check_scores(labels, second)
-    reason = reason_one or reason_two or one_class(truth)
-    if reason:
-        return missing(reason, truth.size)
-    area_one, area_two = auc(truth, one), auc(truth, two)
-    return cluster_bootstrap(
-        lambda weights: area_one(weights) - area_two(weights),
-        truth.size,
-        patients,
-        resamples=resamples,
-        seed=seed,
-        of_difference=True,
-    )
-
-
 def _falling(scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows in falling order of score, and where each run of equal scores ends."""
     order = np.argsort(-scores, kind="stable")
@@ -247,9 +222,7 @@ def _sums(
 # Interval of a proportion
 
 
-def wilson(
-    successes: int, n: int, *, confidence: float = 0.95, nothing: str = "nothing to count"
-) -> Estimate:
+def wilson(successes: int, n: int, *, nothing: str = "nothing to count") -> Estimate:
     """A share with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927).
 
     It takes the n as independent. Written out: SciPy's `proportion_ci` differs in the last digit, and results
@@ -269,7 +242,7 @@ def wilson(
     if n == 0:
         return missing(nothing)
     share = successes / n
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = _Z
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low = 0.0 if successes == 0 else max(0.0, middle - reach)

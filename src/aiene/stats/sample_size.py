@@ -1,4 +1,4 @@
-"""Sample size: events per variable, probabilities of a node count, the power of a study, Riley's criteria.
+"""Sample size: events per variable, the power of a study, Riley's criteria.
 
 Riley's criteria say whether a cohort is large enough to develop a prediction model of time to an event.
 """

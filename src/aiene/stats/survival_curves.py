@@ -162,7 +162,6 @@ def _share(part: Floats, whole: Floats) -> Floats:
 
 
 Bools = NDArray[np.bool_]
-SurvivalInterval = Literal["log-log", "log", "plain"]
 _TOUCHES = 1.5e-8  # a curve this near to a level is at it: the tolerance of R's survfit
 
 
@@ -178,8 +177,8 @@ class StepCurve:
     at_risk : (k,) patients without any event, followed up to just before the time.
     n_events : (k,) at the time.
     n, events : patients and events in all.
-    last_time : the longest observation.
-    known_until : the same, or infinity where nobody was censored at it, so that the curve is known for ever.
+    known_until : the longest observation, or infinity where nobody was censored at it, so that the curve is
+        known for ever.
     """
 
     times: Floats
@@ -190,9 +189,7 @@ class StepCurve:
     n_events: Floats
     n: int
     events: int
-    interval: str
     confidence: float
-    last_time: float
     known_until: float
 
     def at_risk_at(self, ticks: Sequence[float]) -> list[int]:
@@ -222,14 +219,9 @@ class StepCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class SurvivalCurve(StepCurve):
-    """A Kaplan-Meier curve: survival (k,) with Greenwood's error, and the censored (k,) at each time."""
+    """A Kaplan-Meier curve: survival (k,) with Greenwood's error."""
 
     survival: Floats
-    n_censored: Floats
-
-    def values_at(self, times: ArrayLike) -> Floats:
-        """Survival at any times, after the last one its last value."""
-        return step(self.times, self.survival, np.asarray(times, dtype=np.float64), 1.0)
 
     def at(self, horizons: Sequence[float]) -> tuple[HorizonEstimate, ...]:
         """Survival at each horizon with its interval; before the first event by the patients at risk."""
@@ -272,7 +264,7 @@ def kaplan_meier(
     event: ArrayLike,
     *,
     confidence: float = 0.95,
-    interval: SurvivalInterval = "log-log",
+    interval: Literal["log-log", "log", "plain"] = "log-log",
 ) -> SurvivalCurve:
     """Survival with Greenwood's interval.
 
@@ -298,8 +290,16 @@ def kaplan_meier(
     with np.errstate(divide="ignore", invalid="ignore"):
         greenwood = np.cumsum(np.where(deaths > 0, deaths / (at_risk * (at_risk - deaths)), 0.0))
         error = np.where(survival > 0, survival * np.sqrt(greenwood), 0.0)
-    z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
-    lower, upper = _limits(survival, greenwood, z, interval)
+    z = normal_quantile(confidence)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        width = z * np.sqrt(greenwood)
+        scaled = width / np.log(survival)
+        lower, upper = {
+            "log-log": (survival ** np.exp(-scaled), survival ** np.exp(scaled)),
+            "log": (survival * np.exp(-width), survival * np.exp(width)),
+            "plain": (survival * (1.0 - width), survival * (1.0 + width)),
+        }[interval]
+    lower, upper = within_unit(survival, lower, upper, survival > 0)
     lower = np.where(survival < 1, lower, 1.0 - unseen_limit(at_risk, confidence))
     start = partial(from_zero, table.times)
     return SurvivalCurve(
@@ -310,12 +310,9 @@ def kaplan_meier(
         std_error=start(error, 0.0),
         at_risk=start(at_risk, float(times.size)),
         n_events=start(deaths, 0.0),
-        n_censored=start(table.censored, 0.0),
         n=times.size,
         events=int(deaths.sum()),
-        interval=interval,
         confidence=confidence,
-        last_time=float(times.max()),
         known_until=known_until(times, codes),
     )
 
@@ -363,23 +360,6 @@ def follow_up(time: ArrayLike, event: ArrayLike) -> FollowUp:
         longest=float(times.max()),
         curve=curve,
     )
-
-
-def _limits(
-    survival: Floats, greenwood: Floats, z: float, interval: SurvivalInterval
-) -> tuple[Floats, Floats]:
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        width = z * np.sqrt(greenwood)
-        if interval == "log-log":
-            scaled = width / np.log(survival)
-            lower, upper = survival ** np.exp(-scaled), survival ** np.exp(scaled)
-        elif interval == "log":
-            lower, upper = survival * np.exp(-width), survival * np.exp(width)
-        elif interval == "plain":
-            lower, upper = survival * (1.0 - width), survival * (1.0 + width)
-        else:
-            raise UsageError(f"interval {interval}: choose log-log, log or plain.")
-    return within_unit(survival, lower, upper, survival > 0)
 
 
 def from_zero(times: Floats, values: Floats, first: float) -> Floats:
@@ -434,7 +414,7 @@ def rmst(time: ArrayLike, event: ArrayLike, tau: float, *, confidence: float = 0
     """
     times, codes = check_outcome(time, event)
     limit = float(check_horizons(tau)[0])
-    z = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
+    z = normal_quantile(confidence)
     value, error = _area(times, codes, limit)
     width = z * error if error > 0 else float("nan")
     return Restricted(value, value - width, value + width, error, limit)
@@ -464,7 +444,7 @@ def rmst_difference(
         rmst(times[place == index], codes[place == index], tau, confidence=confidence) for index in (0, 1)
     )
     gap, error = second.value - first.value, float(np.hypot(first.std_error, second.std_error))
-    z = normal_quantile(0.5 + confidence / 2)
+    z = normal_quantile(confidence)
     interval = Interval(gap, gap - z * error, gap + z * error)
     p = two_sided(gap / error) if error > 0 else float("nan")
     return RestrictedDifference((names[0], names[1]), first, second, interval, error, p, first.tau)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError, need
 from aiene.stats.records import (
+    EVENT,
     Floats,
     Ints,
     NotEstimableError,
@@ -23,9 +24,11 @@ from aiene.stats.records import (
     check_groups,
     check_outcome,
     check_several,
+    check_strata,
     chi2_tail,
     two_sided,
 )
+from aiene.stats.survival_curves import Bools
 
 _ROUNDING = 1e-9
 """Relative tolerance of the covariance's rank: its rows sum to 0 only up to this with a million patients."""
@@ -90,9 +93,7 @@ def log_rank(
     ----------
     Mantel 1966, Cancer Chemother Rep 50:163; covariance of the hypergeometric distribution.
     """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "the log-rank test")
+    times, codes, place, names = _checked(time, event, group, order, "the log-rank test")
     sums = _sums(times, codes, place, len(names), _strata(strata, times.size))
     statistic, df = _chi2(sums)
     rows = tuple(
@@ -116,26 +117,25 @@ def log_rank_pairwise(
     ------
     UsageError, NotEstimableError : see `log_rank`.
     """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "the log-rank test")
+    times, codes, place, names = _checked(time, event, group, order, "the log-rank test")
     layers = _strata(strata, times.size)
 
-    def one(first: int, second: int) -> tuple[float, float]:
-        chosen = (place == first) | (place == second)
-        test = log_rank(times[chosen], codes[chosen], place[chosen], strata=layers[chosen])
-        return test.statistic, test.p
+    def test(chosen: Bools) -> tuple[float, float]:
+        found = log_rank(times[chosen], codes[chosen], place[chosen], strata=layers[chosen])
+        return found.statistic, found.p
 
-    return pairwise(names, one)
+    return _pairwise(names, place, test)
 
 
-def pairwise(names: Sequence[str], test: Any) -> tuple[Pair, ...]:
-    """Run `test(first, second)` over all pairs of group numbers and correct by Holm."""
+def _pairwise(
+    names: Sequence[str], place: Ints, test: Callable[[Bools], tuple[float, float]]
+) -> tuple[Pair, ...]:
+    """Statistic and p of the patients of each two groups, corrected by Holm; NaN where there is none."""
     pairs = list(combinations(range(len(names)), 2))
     results = []
-    for first, second in pairs:
+    for pair in pairs:
         try:
-            results.append(test(first, second))
+            results.append(test(np.isin(place, pair)))
         except NotEstimableError:
             results.append((float("nan"), float("nan")))
     corrected = holm([p for _, p in results])
@@ -170,9 +170,7 @@ def log_rank_trend(
     ----------
     Tarone 1975, Biometrika 62:679.
     """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "the trend test")
+    times, codes, place, names = _checked(time, event, group, order, "the trend test")
     weights = (
         np.arange(len(order), dtype=np.float64) if scores is None else np.asarray(scores, dtype=np.float64)
     )
@@ -189,10 +187,25 @@ def log_rank_trend(
     return Trend(z * z, two_sided(z), z, tuple(present.tolist()))
 
 
+def _checked(
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    order: Sequence[Any] | None,
+    purpose: str,
+    *,
+    competing: bool = False,
+) -> tuple[Floats, Ints, Ints, tuple[str, ...]]:
+    """Times, codes, numbers of the groups and their names, of two groups or more."""
+    times, codes = check_outcome(time, event, competing=competing)
+    place, names = check_groups(group, times.size, order)
+    check_several(names, purpose)
+    return times, codes, place, names
+
+
 def _strata(strata: ArrayLike | None, n: int) -> Ints:
-    if strata is None:
-        return np.zeros(n, dtype=np.int64)
-    return check_groups(strata, n)[0]
+    layers = check_strata(strata, n)
+    return np.zeros(n, dtype=np.int64) if layers is None else layers
 
 
 def _sums(time: Floats, event: Ints, place: Ints, k: int, strata: Ints) -> _Sums:
@@ -273,9 +286,7 @@ def weighted_log_rank(
     ----------
     Fleming and Harrington 1991, Counting Processes and Survival Analysis.
     """
-    times, codes = check_outcome(time, event)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "the weighted log-rank test")
+    times, codes, place, names = _checked(time, event, group, order, "the weighted log-rank test")
     sums = _stratum_sums(times, codes, place, len(names), WEIGHTS[weight])
     statistic, df = _chi2(sums)
     return statistic, df, chi2_tail(statistic, df)
@@ -296,10 +307,9 @@ def gray_test(
     group: ArrayLike,
     *,
     order: Sequence[Any] | None = None,
-    cause: int = 1,
     strata: ArrayLike | None = None,
 ) -> Gray:
-    """Test whether k groups have the same cumulative incidence of a cause.
+    """Test whether k groups have the same cumulative incidence of the event.
 
     Parameters
     ----------
@@ -310,21 +320,19 @@ def gray_test(
     Raises
     ------
     UsageError : see `check_outcome`, `check_groups`.
-    NotEstimableError : one group, or no event of the cause that could tell them apart.
+    NotEstimableError : one group, or no event that could tell them apart.
 
     References
     ----------
     Gray 1988, Ann Stat 16:1141; computed by comprisk.
     """
-    times, codes = check_outcome(time, state, competing=True)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "Gray's test")
-    statistic, p = _gray(times, codes, place, cause, _strata(strata, times.size))
+    times, codes, place, names = _checked(time, state, group, order, "Gray's test", competing=True)
+    statistic, p = _gray(times, codes, place, _strata(strata, times.size))
     return Gray(statistic, len(names) - 1, p, names)
 
 
 def gray_pairwise(
-    time: ArrayLike, state: ArrayLike, group: ArrayLike, *, order: Sequence[Any] | None = None, cause: int = 1
+    time: ArrayLike, state: ArrayLike, group: ArrayLike, *, order: Sequence[Any] | None = None
 ) -> tuple[Pair, ...]:
     """Gray's test of each two groups, with Holm's correction; NaN where two cannot be told apart.
 
@@ -332,21 +340,18 @@ def gray_pairwise(
     ------
     UsageError, NotEstimableError : see `gray_test`.
     """
-    times, codes = check_outcome(time, state, competing=True)
-    place, names = check_groups(group, times.size, order)
-    check_several(names, "Gray's test")
+    times, codes, place, names = _checked(time, state, group, order, "Gray's test", competing=True)
 
-    def one(first: int, second: int) -> tuple[float, float]:
-        chosen = (place == first) | (place == second)
-        two = (place[chosen] == second).astype(np.int64)
-        return _gray(times[chosen], codes[chosen], two, cause, np.zeros(two.size, np.int64))
+    def test(chosen: Bools) -> tuple[float, float]:
+        two = np.unique(place[chosen], return_inverse=True)[1].astype(np.int64)
+        return _gray(times[chosen], codes[chosen], two, np.zeros(two.size, np.int64))
 
-    return pairwise(names, one)
+    return _pairwise(names, place, test)
 
 
-def _gray(time: Floats, state: Ints, place: Ints, cause: int, strata: Ints) -> tuple[float, float]:
+def _gray(time: Floats, state: Ints, place: Ints, strata: Ints) -> tuple[float, float]:
     comprisk = need("comprisk", extra="risk", purpose="Gray's test")
-    if not (state == cause).any():
+    if not (state == EVENT).any():
         raise NotEstimableError("no event of this cause happened", "choose another endpoint or more patients")
     k = int(place.max()) + 1
     score, covariance = np.zeros(k), np.zeros((k, k))
@@ -355,9 +360,9 @@ def _gray(time: Floats, state: Ints, place: Ints, cause: int, strata: Ints) -> t
     for layer in np.unique(strata):
         rows = order[strata[order] == layer]
         groups = np.unique(place[rows])
-        if groups.size < 2 or not (state[rows] == cause).any():
+        if groups.size < 2 or not (state[rows] == EVENT).any():
             continue  # says nothing of a difference
-        part = comprisk.gray_test(time[rows], state[rows], place[rows], cause=cause)
+        part = comprisk.gray_test(time[rows], state[rows], place[rows], cause=EVENT)
         whole = np.vstack([np.eye(groups.size - 1), -np.ones(groups.size - 1)])  # scores sum to 0
         score[groups] += whole @ part.score
         covariance[np.ix_(groups, groups)] += whole @ part.var @ whole.T

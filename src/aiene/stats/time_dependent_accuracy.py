@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiene.errors import UsageError
-from aiene.stats.bootstrap import OnProgress, percentile, percentile_difference, resample_counts
+from aiene.stats.bootstrap import OnProgress, percentiles, resample_counts
 from aiene.stats.concordance import check_compared
 from aiene.stats.records import (
     Difference,
@@ -19,7 +19,6 @@ from aiene.stats.records import (
     Ints,
     NotEstimableError,
     check_followed,
-    check_fraction,
     check_horizons,
     check_outcome,
     check_scores,
@@ -121,7 +120,7 @@ def compared_brier(
         name: weights * (happened - _matrix(values, times.size, 1)[:, 0]) ** 2
         for name, values in predicted.items()
     }
-    quantile = normal_quantile(0.5 + check_fraction(confidence, "confidence") / 2)
+    quantile = normal_quantile(confidence)
 
     def told(values: Floats) -> tuple[float, float]:
         return float(values.mean()), float(values.std(ddof=1) / times.size**0.5)
@@ -152,7 +151,7 @@ def integrated_brier(
     if grid.size < 2:
         raise UsageError("an integrated Brier score needs at least two times.")
     span = float(grid[-1] - grid[0])
-    value, null = (_area(curve, grid) / span for curve in (scores.score, scores.null))
+    value, null = (float(np.trapezoid(curve, grid)) / span for curve in (scores.score, scores.null))
     return IntegratedBrier(
         value, null, 1.0 - value / null if null > 0 else float("nan"), float(grid[0]), float(grid[-1])
     )
@@ -180,10 +179,6 @@ def _weights(moments: Moments, time: Floats, event: Ints, ends: Floats) -> Float
     return np.where(by_then, of_event[:, None], 0.0) + np.where(followed, of_end, 0.0)
 
 
-def _area(curve: Floats, grid: Floats) -> float:
-    return float(np.sum(np.diff(grid) * (curve[1:] + curve[:-1]) / 2.0))
-
-
 class TimeAuc(NamedTuple):
     """AUC at a horizon, with how many had the event by then and how many did not."""
 
@@ -197,12 +192,9 @@ class TimeAuc(NamedTuple):
 class TimeAucs:
     """AUC of each score at each horizon, and differences `new - old` on the same resamples."""
 
-    horizons: tuple[float, ...]
     values: dict[str, tuple[Interval, ...]]
     differences: dict[str, tuple[Difference, ...]]
-    n_boot: int
     n_failed: int
-    seed: int
 
 
 def time_dependent_auc(
@@ -280,27 +272,21 @@ def time_dependent_aucs(
         for counts in resample_counts(times.size, n_boot, seed, on_progress)
     ]
     replicates = {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in scores}
-    return TimeAucs(
-        horizons=tuple(map(float, ends)),
-        values={
-            name: tuple(
-                percentile(at_data[name][h], replicates[name][h], confidence) for h in range(ends.size)
-            )
-            for name in scores
-        },
-        differences={
-            f"{new} - {old}": tuple(
-                percentile_difference(
-                    at_data[new][h] - at_data[old][h], replicates[new][h] - replicates[old][h], confidence
-                )
-                for h in range(ends.size)
-            )
-            for old, new in compare
-        },
-        n_boot=n_boot,
-        n_failed=int((~np.isfinite(np.concatenate(list(replicates.values())))).any(axis=0).sum()),
-        seed=seed,
+    at_each = [
+        percentiles(
+            {name: auc[h] for name, auc in at_data.items()},
+            {name: drawn[h] for name, drawn in replicates.items()},
+            compare,
+            confidence,
+        )
+        for h in range(ends.size)
+    ]
+    values, differences = (
+        {name: tuple(found[name] for found in part) for name in part[0]}
+        for part in zip(*at_each, strict=True)
     )
+    failed = int((~np.isfinite(np.concatenate(list(replicates.values())))).any(axis=0).sum())
+    return TimeAucs(values, differences, failed)
 
 
 class _Sorted:
@@ -324,19 +310,15 @@ class _Cohort:
         own = self._moments.steps_at(censoring, self._time, left=True)
         weight = np.divide(counts, own, out=np.zeros_like(counts), where=own > 0)
         at_end = self._moments.steps_at(censoring, self._horizons)
-        out = np.empty((self._horizons.size, counts.shape[1]))
+        out = np.full((self._horizons.size, counts.shape[1]), np.nan)
         for place, end in enumerate(self._horizons):
             by_then = self._time <= end
             cases = weight * (by_then & (self._event == 1))[:, None]
             free = np.divide(counts, at_end[place], out=np.zeros_like(counts), where=at_end[place] > 0)
             controls = weight * (by_then & (self._event == 2))[:, None] + free * (~by_then)[:, None]
-            out[place] = _auc(ranked, cases, controls)
+            cases, controls = cases[ranked.order], controls[ranked.order]
+            running = np.concatenate([np.zeros((1, controls.shape[1])), np.cumsum(controls, axis=0)])
+            won = (cases * (running[ranked.start] + running[ranked.end])).sum(axis=0) / 2.0
+            total = cases.sum(axis=0) * running[-1]
+            np.divide(won, total, out=out[place], where=total > 0)
         return out
-
-
-def _auc(ranked: _Sorted, cases: Floats, controls: Floats) -> Floats:
-    cases, controls = cases[ranked.order], controls[ranked.order]
-    running = np.concatenate([np.zeros((1, controls.shape[1])), np.cumsum(controls, axis=0)])
-    won = (cases * (running[ranked.start] + running[ranked.end])).sum(axis=0) / 2.0
-    total = cases.sum(axis=0) * running[-1]
-    return np.asarray(np.divide(won, total, out=np.full_like(won, np.nan), where=total > 0))

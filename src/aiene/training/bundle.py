@@ -388,7 +388,7 @@ def _card(source: Bundle, ground: Ground, trained: Trained) -> dict[str, Any]:
         card["pos_from"] = 0.0  # another classifier's `pos` says nothing of this one's
     return {
         **card,
-        **(_UNSTATED if not ours else {}),  # what its owner has written there stays
+        **({} if ours else _UNSTATED),  # what its owner has written there stays
         "name": ground.out.name,
         "notice": NOTICE,
         "provenance": provenance,

@@ -1,14 +1,10 @@
-"""The page of one patient: what was found, on the CT that it was found in.
-
-That CT is found again by id and content, or by content alone where it was moved.
-"""
+"""The page of one patient: what was found, on the CT that it was found in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +13,11 @@ from aiene.errors import AieneError, ModelError
 from aiene.export.case import grid_of_facts
 from aiene.finished_runs import RunRecord, read_labels
 from aiene.geometry.grid import Grid, RigidTransform, Volume
-from aiene.ingest.case import Case
-from aiene.ingest.find import find_cases
-from aiene.ingest.fingerprint import content_sha256
-from aiene.ingest.read import read_case
 from aiene.models.bundle import ModelCard, find_bundle
 from aiene.nodes.node import CountingRule
 from aiene.preprocess.preprocess import load_preparation
 from aiene.report.document import RESEARCH_ONLY
 from aiene.report.formatting import NOTHING
-from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
 from aiene.results.pictures import key_index
 from aiene.results.records import CaseResult, NodeResult
@@ -34,82 +25,6 @@ from aiene.viewer import embedded
 from aiene.viewer.embedded import key_picture, registration_picture, thumbnail
 from aiene.viewer.risk_groups import Group
 from aiene.viewer.scene import Scene, scene_of, surfaces
-
-GONE = (
-    "The CT is no longer where the run found it, so its slices cannot be shown; name its folder with "
-    "--images."
-)
-CHANGED = (
-    "The CT there is not the one that was run, so its slices are not shown; name the folder of the "
-    "right one with --images."
-)
-HIDDEN = (
-    "A pseudonymised run does not record where its CTs are, so no slices can be shown; name their folder "
-    "with --images."
-)
-UNREADABLE = "The CT can no longer be read, so its slices cannot be shown."
-
-
-class Images:
-    """The CTs of the cases of a run.
-
-    Parameters
-    ----------
-    cases : of the input, or of the folder that the user named.
-    by_content : a case of another id is taken too, where its content is the one that was run.
-    hidden : the run does not say where its input lies, and no folder was named.
-    """
-
-    def __init__(self, cases: Sequence[Case], *, by_content: bool = False, hidden: bool = False) -> None:
-        self.cases, self.by_content, self.hidden = tuple(cases), by_content, hidden
-        self._by_id = {case.case_id: case for case in cases}
-        self._hashes: dict[str, str | None] = {}
-
-    @classmethod
-    def of_run(cls, run: RunRecord, folder: Path | None = None) -> Self:
-        """The CTs of a run where they were, or in the folder where they lie now."""
-        if run.pseudonymised and folder is None:
-            return cls((), hidden=True)
-        try:
-            found, _ = find_cases(folder or run.source, series=run.series, affine=run.affine)
-        except AieneError:
-            found = []
-        return cls([case for case in found if isinstance(case, Case)], by_content=folder is not None)
-
-    def ct(self, result: CaseResult) -> Volume | str:
-        """The CT of a case in HU on its native grid, or the sentence that says why it cannot be shown."""
-        if self.hidden:
-            return HIDDEN
-        case = self.case(result)
-        if isinstance(case, str):
-            return case
-        grid = grid_of_facts(result.facts["native"])  # what the run made of a header that contradicts itself
-        try:
-            volume = read_case(case).volume
-        except AieneError:
-            return UNREADABLE
-        return Volume(volume.array, grid) if volume.grid.size == grid.size else CHANGED
-
-    def case(self, result: CaseResult) -> Case | str:
-        """The input of a case: of its id and content, else of its content alone; or why there is none."""
-        wanted = result.facts["input"]["sha256"]
-        same = self._by_id.get(result.case_id)
-        if same is not None and self._sha256(same) == wanted:
-            return same
-        if self.by_content:
-            for case in self.cases:
-                if self._sha256(case) == wanted:
-                    return case
-        return GONE if same is None else CHANGED
-
-    def _sha256(self, case: Case) -> str | None:
-        if case.case_id not in self._hashes:
-            try:
-                self._hashes[case.case_id] = content_sha256(case.files)
-            except (AieneError, OSError):
-                self._hashes[case.case_id] = None
-        return self._hashes[case.case_id]
-
 
 _SCRIPTS = (embedded.NIIVUE, "volume.js", "viewer.js", "report.js")
 
@@ -233,15 +148,12 @@ def case_page(
             keyslices = _key_slices(scene, result, run)
         if scene.labels.array.any():
             data.append(("surfaces", embedded.packed_json(surfaces(scene))))
-    scripts_used = [embedded.asset(name) for name in _SCRIPTS]
-    style = embedded.asset("pages.css")
     registration = _registration(found, None if model is None else model.template)
-    html = filled(
+    html = embedded.page(
         "patient.html.j2",
+        run.maker.notice,
+        _SCRIPTS,
         case=result,
-        policy=embedded.policy(scripts_used, style),
-        style=style,
-        notice=f"{run.maker.notice} {RESEARCH_ONLY}",
         cohort=cohort,
         attention=[*found.problems, *result.warnings],
         registration=registration,
@@ -256,7 +168,6 @@ def case_page(
         licences=embedded.asset(embedded.LICENCES),
         about=embedded.as_json(about(scene, result)),
         data=data,
-        scripts=scripts_used,
     )
     return CasePage(html, _thumbnail(scene, result), found.problems)
 

@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw
 
 from aiene.geometry.grid import Block, Grid, RigidTransform, Volume, bounding_box
 from aiene.geometry.resample import resample
+from aiene.report.document import RESEARCH_ONLY
+from aiene.report.write import filled
 from aiene.results.nifti import nifti_bytes
 from aiene.results.pictures import PANEL, View, as_shown, grey, key_index, panel, picture
 
@@ -45,11 +47,38 @@ def policy(scripts: list[str], style: str, *, connect: str = "'none'") -> str:
     scripts, style : exactly as they stand between their tags.
     connect : where the page may ask; nowhere, or `'self'` for a page of the review's server.
     """
-    allowed = " ".join(_source(script) for script in scripts)
+    allowed = " ".join(_source(script) for script in scripts) or "'none'"
     return (
         f"default-src 'none'; script-src {allowed}; style-src {_source(style)}; img-src data:; "
         f"connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
+
+
+def page(
+    template: str,
+    notice: str,
+    scripts: Sequence[str],
+    styles: Sequence[str] = (),
+    *,
+    connect: str = "'none'",
+    **values: Any,
+) -> str:
+    """A template with its values, under a policy that lets nothing run but these scripts and styles.
+
+    Parameters
+    ----------
+    notice : the model's, before our own.
+    scripts, styles : names of assets; `pages.css` comes first.
+    connect : see `policy`.
+
+    Raises
+    ------
+    MissingExtraError : jinja2 is not installed.
+    """
+    used, style = [asset(name) for name in scripts], "".join(map(asset, ("pages.css", *styles)))
+    allowed = policy(used, style, connect=connect)
+    notice = f"{notice} {RESEARCH_ONLY}"
+    return filled(template, policy=allowed, style=style, notice=notice, scripts=used, **values)
 
 
 def _source(text: str) -> str:

@@ -13,19 +13,15 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from aiene.finished_runs import RunRecord, every_case, read_run
-from aiene.ingest.case import Case
 from aiene.parallel import Job, Progress, run_jobs
-from aiene.report.document import RESEARCH_ONLY
-from aiene.report.write import filled
 from aiene.results.atomic import elsewhere
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.results.tables import entropy_bits
 from aiene.viewer import embedded
-from aiene.viewer.case_page import Images, Model, case_page, found_of, model_of
+from aiene.viewer.case_page import Model, case_page, found_of, model_of
+from aiene.viewer.images import Images
 from aiene.viewer.risk_groups import Group, read_risk_groups
-
-_SCRIPTS = ("cohort.js",)
 
 
 @dataclass(frozen=True)
@@ -55,21 +51,18 @@ def cohort_page(cards: Sequence[Card], run: RunRecord) -> str:
     ------
     MissingExtraError : jinja2 is not installed.
     """
-    scripts_used, style = [embedded.asset(name) for name in _SCRIPTS], embedded.asset("pages.css")
-    style += embedded.asset("cohort.css")
     statuses = [card.result.status for card in cards]
-    return filled(
+    return embedded.page(
         "cohort.html.j2",
-        policy=embedded.policy(scripts_used, style),
-        style=style,
-        notice=f"{run.maker.notice} {RESEARCH_ONLY}",
+        run.maker.notice,
+        ("cohort.js",),
+        ("cohort.css",),
         run=run,
         counts={s: statuses.count(s) for s in ("ok", "no_nodes", "failed", "skipped")},
         warned=sum(bool(card.result.warnings) for card in cards),
         grouped=any(card.group for card in cards),
         content=embedded.as_json([_row(card) for card in cards]),
         thumbnails=embedded.as_json([b64encode(card.thumbnail).decode() for card in cards]),
-        scripts=scripts_used,
     )
 
 
@@ -127,9 +120,7 @@ class _Share(NamedTuple):
     out: Path
     run: RunRecord
     results: tuple[CaseResult, ...]
-    cases: tuple[Case, ...]
-    by_content: bool
-    hidden: bool
+    images: Images
     groups: dict[str, Group]
 
 
@@ -162,10 +153,10 @@ def report_run(
     results = every_case(out)
     counts = {r.case_id: r.n_ai_ene if r.status in ("ok", "no_nodes") else None for r in results}
     groups = {} if asked is None else asked.of(counts)
-    found = Images.of_run(run, images)
+    images_of_run = Images.of_run(run, images)
     paged = [r for r in results if RunStore(out).case_folder(r.case_id).is_dir()]
     shares = [
-        _Share(out, run, tuple(paged[i : i + _TOGETHER]), found.cases, found.by_content, found.hidden, groups)
+        _Share(out, run, tuple(paged[i : i + _TOGETHER]), images_of_run, groups)
         for i in range(0, len(paged), _TOGETHER)
     ]
     work = [
@@ -185,18 +176,14 @@ def report_run(
 
 def _write_pages(share: _Share) -> list[Card]:
     """The pages of some cases, each written when it is made."""
-    store = RunStore(share.out)
-    images = Images(share.cases, by_content=share.by_content, hidden=share.hidden)
-    model = model_of(share.run)
-    return [_write_page(store, share, result, images, model) for result in share.results]
+    store, model = RunStore(share.out), model_of(share.run)
+    return [_write_page(store, share, result, model) for result in share.results]
 
 
-def _write_page(
-    store: RunStore, share: _Share, result: CaseResult, images: Images, model: Model | None
-) -> Card:
+def _write_page(store: RunStore, share: _Share, result: CaseResult, model: Model | None) -> Card:
     folder = store.case_folder(result.case_id)
     done = result.status in ("ok", "no_nodes")
-    found = found_of(result, folder, images.ct(result) if done else "")
+    found = found_of(result, folder, share.images.ct(result) if done else "")
     group = share.groups.get(result.case_id)
     page = case_page(found, share.run, model=model, group=group, cohort=f"../../{PAGE}")
     store.owned.write(folder / PAGE, page.html.encode("utf-8", "backslashreplace"))

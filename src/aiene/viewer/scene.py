@@ -110,7 +110,9 @@ def scene_of(
     block = _block(ordered, crop, to_native)
     if ct is not None:
         block = _without_air(block, Volume(ct.array, nodes.grid).reordered(order).array, ordered.array)
-    grid = ordered.grid.crop(*_start_and_size(block))
+    z, y, x = block
+    size = (z.stop - z.start, y.stop - y.start, x.stop - x.start)
+    grid = ordered.grid.crop((z.start, y.start, x.start), size)
     shown = None
     if ct is not None:
         hu = Volume(ct.array, nodes.grid).reordered(order).array[block]
@@ -160,11 +162,6 @@ def _without_air(block: Block, hu: npt.NDArray[Any], labels: npt.NDArray[np.uint
         for outer, inner in zip(block, span, strict=True)
     ]
     return parts[0], parts[1], parts[2]
-
-
-def _start_and_size(block: Block) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    z, y, x = block
-    return (z.start, y.start, x.start), (z.stop - z.start, y.stop - y.start, x.stop - x.start)
 
 
 _NODE_STEP_MM: Final = 1.0

@@ -312,16 +312,16 @@ def _hindrance(truth: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> st
 
 
 def _model(probe: Literal["linear", "knn"], neighbours: int) -> Any:
-    pipeline = need("sklearn.pipeline", extra="benchmark", purpose="A probe on frozen features")
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     if probe == "knn":
         last: Any = KNeighborsClassifier(neighbours, weights="distance")
     else:
         last = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000)
-    return pipeline.make_pipeline(StandardScaler(), last)
+    return make_pipeline(StandardScaler(), last)
 
 
 def judge_features(

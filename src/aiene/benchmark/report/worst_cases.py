@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aiene.benchmark.comparators.slices import AxialView
 from aiene.benchmark.config import LABEL_VALUES
 from aiene.benchmark.dataset import read_kept
-from aiene.benchmark.records import case_files, key_of
+from aiene.benchmark.records import image_of, key_of, model_files, truth_files
 from aiene.benchmark.report.results_reader import Source, value
 from aiene.errors import AieneError
 from aiene.geometry.grid import Volume
@@ -143,7 +143,7 @@ def worst_cases(source: Source, name: str) -> dict[str, WorstCases]:
     scenes: dict[tuple[str, str], Scene] = {}
     without: dict[str, list[tuple[str, str]]] = {model: [] for model in keys}
     for case_id in dict.fromkeys(one.case_id for cases in chosen.values() for one in cases):
-        ct = _ct(case_files(source.folder, "", case_id).image)
+        ct = _ct(image_of(source.folder, case_id))
         for model, cases in chosen.items():
             for case in (one for one in cases if one.case_id == case_id):
                 try:
@@ -177,10 +177,10 @@ def _chart(model: str, key: str, name: str, scenes: Sequence[Scene]) -> Figure:
 
 
 def _scene(folder: Path, key: str, case: Worst, name: str, ct: Volume | None) -> Scene:
-    files = case_files(folder, key, case.case_id)
-    if files.truth_labels is None or files.labels is None:
+    masks = truth_files(folder, case.case_id)[1], model_files(folder, key, case.case_id)[1]
+    if not all(file.exists() for file in masks):
         raise ValueError("its masks no longer exist")
-    truth, prediction = read_kept(files.truth_labels), read_kept(files.labels)
+    truth, prediction = map(read_kept, masks)
     if truth.grid.size != prediction.grid.size:
         raise ValueError("its masks are on different grids")
     view = AxialView.of(truth.grid)

@@ -289,18 +289,6 @@ def _candidate(group: Group, where: Path) -> Candidate:
         return Candidate(group, None, error)
 
 
-def check_doubles(case: Case) -> None:
-    """Read the slices that lie at one place, which a run takes only where they show the same.
-
-    Raises
-    ------
-    InputError : two of them differ (names both), or one cannot be read.
-    """
-    doubled = [frames for frames in laid_out(case).places if len(frames) > 1]
-    if doubled:
-        read_stack(doubled)
-
-
 def laid_out(case: Case) -> Layout:
     """The slices of a DICOM case at their places, those of the series that the rule chooses.
 
@@ -326,7 +314,7 @@ _TOLD_NAMES = 3
 def find_in_scan(root: Path, where: Path, scan: Scan, series: str | None) -> list[Case | Refusal]:
     """The cases of one place, at least one of either kind unless it holds DICOMDIRs alone.
 
-    Each is named after the folder of its study's slices (`naming.case_id`).
+    Each is named after the folder of its study's slices (`case_id`).
 
     Parameters
     ----------
@@ -470,7 +458,9 @@ def _doubles_differ(case: Case, chosen: Candidate) -> Said | None:
         return None
     try:
         with opened(case) as lying_open:
-            check_doubles(lying_open)
+            doubled = [frames for frames in laid_out(lying_open).places if len(frames) > 1]
+            if doubled:
+                read_stack(doubled)
     except InputError as error:
         return error.told
     return None

@@ -1,4 +1,4 @@
-"""Which centres can judge, and one value from all of them."""
+"""Which centres can judge a model, and one value from all of them."""
 
 from __future__ import annotations
 
@@ -52,15 +52,11 @@ def pooled(
     parts = np.array([[row.get(k) for k in keys] for row in rows], dtype=float).reshape(-1, 3)
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = to(parts)
-    error = (moved[:, 2] - moved[:, 1]) / (2 * normal_quantile(0.5 + settings.confidence / 2))
+    error = (moved[:, 2] - moved[:, 1]) / (2 * normal_quantile(settings.confidence))
     good = np.isfinite(moved).all(axis=1) & (error > 0)
     if good.sum() < 2:
         return None
     found = random_effects(moved[good, 0], error[good], confidence=settings.confidence)
-    return found._replace(
-        value=back(found.value),
-        lower=back(found.lower),
-        upper=back(found.upper),
-        expected_low=back(found.expected_low),
-        expected_high=back(found.expected_high),
-    )
+    names = ("value", "lower", "upper", "expected_low", "expected_high")
+    shown: dict[str, Any] = {name: back(getattr(found, name)) for name in names}
+    return found._replace(**shown)

@@ -142,6 +142,16 @@ def words(table: pd.DataFrame, column: str) -> np.ndarray:
     return np.asarray(table[column].astype("string").fillna("").to_numpy(dtype=object))
 
 
+def lower(title: str) -> str:
+    """A title inside a sentence: abbreviations stay as they are."""
+    return title[0].lower() + title[1:] if title[:2].istitle() else title
+
+
+def small(text: str) -> str:
+    """The name of a population inside a sentence."""
+    return text[0].lower() + text[1:] if text.startswith("All") else text
+
+
 @dataclass(frozen=True)
 class Step:
     """One exclusion: how many came, who left, how many went on.
@@ -197,6 +207,15 @@ class Cohort:
         """Rows of the table that came in."""
         return self.steps[0].before if self.steps else len(self.table)
 
+    @property
+    def left_out(self) -> list[dict[str, str]]:
+        """Who left at which step, and why: rows of `excluded.csv`."""
+        return [
+            {"patient_id": who, "step": step.name, "reason": why}
+            for step in self.steps
+            for who, why in step.left
+        ]
+
     def populations(self, *, strata: bool) -> tuple[Population, ...]:
         """All patients, and those with a known HPV status by status where `strata`."""
         every = Population("all", "All patients", np.arange(len(self.table)))
@@ -245,38 +264,33 @@ def make_cohort(table: pd.DataFrame, settings: AnalysisSettings) -> Cohort:
 
 def _rules(settings: AnalysisSettings) -> list[_Rule]:
     """Name, words and the reason of each patient (empty: goes on), in their order."""
-    sites = settings.sites
-    named = " or ".join(s.replace("_", " ") for s in sites)
-    rules: list[_Rule] = []
-    if sites:
-        rules.append(("site", f"primary site is not {named}", lambda t: _site(t, sites)))
-    rules += [
-        ("metastatic", "distant metastasis at diagnosis (M1)", _metastatic),
-        ("no_count", "no AI-ENE count", _without_count),
+    named = " or ".join(s.replace("_", " ") for s in settings.sites)
+    rules: list[_Rule] = [
+        ("site", f"primary site is not {named}", lambda t: _site(t, settings.sites)),
+        ("metastatic", "distant metastasis at diagnosis (M1)", lambda t: _told(words(t, "m") == "M1", "M1")),
+        (
+            "no_count",
+            "no AI-ENE count",
+            lambda t: _told(t["n_ai_ene"].isna().to_numpy(), "n_ai_ene is empty"),
+        ),
         ("no_follow_up", "no follow-up of any endpoint", _without_follow_up),
     ]
-    return rules
+    return rules if settings.sites else rules[1:]
 
 
 def _site(table: pd.DataFrame, sites: tuple[str, ...]) -> np.ndarray:
     site = words(table, "site")
-    if not (site != "").any():
-        return np.full(len(table), "", dtype=object)
-    return np.asarray(
-        ["" if s in sites else (s.replace("_", " ") or "site unknown") for s in site], dtype=object
-    )
+    known = bool((site != "").any())
+    told = ["" if s in sites or not known else (s.replace("_", " ") or "site unknown") for s in site]
+    return np.asarray(told, dtype=object)
 
 
-def _metastatic(table: pd.DataFrame) -> np.ndarray:
-    return np.where(words(table, "m") == "M1", "M1", "").astype(object)
-
-
-def _without_count(table: pd.DataFrame) -> np.ndarray:
-    return np.where(table["n_ai_ene"].isna().to_numpy(), "n_ai_ene is empty", "").astype(object)
+def _told(rows: np.ndarray, reason: str) -> np.ndarray:
+    return np.where(rows, reason, "").astype(object)
 
 
 def _without_follow_up(table: pd.DataFrame) -> np.ndarray:
     known = np.zeros(len(table), dtype=bool)
     for name in ("os", "dm", "lrf", "dfs"):
         known |= (table[f"{name}_time"].notna() & table[f"{name}_event"].notna()).to_numpy(dtype=bool)
-    return np.where(known, "", "no time and event").astype(object)
+    return _told(~known, "no time and event")

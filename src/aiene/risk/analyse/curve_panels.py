@@ -14,7 +14,7 @@ from aiene.report.document import Column
 from aiene.report.formatting import interval_text, p_phrase, plain
 from aiene.risk.analyse.cohort import FEWEST_EVENTS, Outcome, check_events
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import AnalysisSettings
+from aiene.risk.analyse.records import TEST, AnalysisSettings
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import cox
 from aiene.stats.records import NotEstimableError, Pair
@@ -31,9 +31,7 @@ from aiene.stats.tests import (
 TEST_COLUMNS = (
     Column("population", "Patients"),
     Column("test", "Test"),
-    Column("statistic", "Chi-squared", "number3"),
-    Column("df", "df", "count"),
-    Column("p", "p", "p"),
+    *TEST,
     Column("p_holm", "p, Holm", "p"),
     Column("reason", "Remark"),
 )
@@ -100,26 +98,13 @@ def group_label(stratum: Stratum, rank: int, ratios: dict[int, str]) -> str:
 
 
 def step_curve(
-    label: str,
-    rank: int,
-    times: np.ndarray,
-    value: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    **more: Any,
+    label: str, rank: int, times: np.ndarray, value: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> dict[str, Any]:
     """One curve of a figure: the points where it changes, and its last."""
     keep = np.ones(len(times), dtype=bool)
     keep[1:-1] = np.diff(value)[:-1] != 0 if len(times) > 2 else True
-    return {
-        "label": label,
-        "look": rank,
-        "time": plain(times[keep]),
-        "value": plain(value[keep]),
-        "low": plain(low[keep]),
-        "high": plain(high[keep]),
-        **more,
-    }
+    columns = {"time": times, "value": value, "low": low, "high": high}
+    return {"label": label, "look": rank, **{key: plain(part[keep]) for key, part in columns.items()}}
 
 
 def curve_data(panels: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -158,58 +143,37 @@ def counted(strata: Sequence[Stratum]) -> str:
     )
 
 
-def lower(title: str) -> str:
-    """A title inside a sentence: abbreviations stay as they are."""
-    return title[0].lower() + title[1:] if title[:2].istitle() else title
-
-
-def small(text: str) -> str:
-    """The name of a population inside a sentence."""
-    return text[0].lower() + text[1:] if text.startswith("All") else text
-
-
 Rows = list[dict[str, Any]]
 Test = Callable[..., LogRank | Gray]
 
 
 def log_rank_tests(stratum: Stratum) -> Rows:
     """Of all groups, within centres and HPV strata, for a trend, and of pairs; with reasons, not gaps."""
-    args, order = _survival(stratum.outcome, stratum), stratum.order
+    args, order = (stratum.outcome.time, stratum.outcome.event, stratum.labels), stratum.order
 
     def trend() -> Rows:
         found = log_rank_trend(*args, order=order)
         return [{"test": "Trend", "statistic": found.statistic, "df": 1, "p": found.p}]
 
-    several: dict[str, Callable[[], Rows]] = {
-        "Trend": trend,
-        "Pairs": lambda: _pairs(log_rank_pairwise(*args, order=order)),
-    }
-    return _rows(stratum, "Log-rank", log_rank, args, several)
+    pairs = partial(log_rank_pairwise, *args, order=order)
+    return _rows(stratum, "Log-rank", log_rank, args, {"Trend": trend, "Pairs": lambda: _pairs(pairs())})
 
 
 def gray_tests(stratum: Stratum) -> Rows:
     """Of all groups, within centres and HPV strata, and of pairs; death competes."""
-    args, order = _incidence(stratum.outcome, stratum), stratum.order
-    several = {"Pairs": lambda: _pairs(gray_pairwise(*args, order=order))}
-    return _rows(stratum, "Gray", gray_test, args, several)
+    args = stratum.outcome.time, stratum.outcome.state, stratum.labels
+    pairs = partial(gray_pairwise, *args, order=stratum.order)
+    return _rows(stratum, "Gray", gray_test, args, {"Pairs": lambda: _pairs(pairs())})
 
 
 def log_rank_note(stratum: Stratum) -> str:
     """The test in a word, for the corner of a panel."""
-    return _note(stratum, "Log-rank", "Log-rank", log_rank, _survival(stratum.outcome, stratum))
+    return _note(stratum, "Log-rank", "Log-rank", log_rank, stratum.outcome.event)
 
 
 def gray_note(stratum: Stratum) -> str:
     """The same of Gray's test."""
-    return _note(stratum, "Gray", "Gray's test", gray_test, _incidence(stratum.outcome, stratum))
-
-
-def _survival(outcome: Outcome, stratum: Stratum) -> tuple[np.ndarray, ...]:
-    return outcome.time, outcome.event, stratum.labels
-
-
-def _incidence(outcome: Outcome, stratum: Stratum) -> tuple[np.ndarray, ...]:
-    return outcome.time, outcome.state, stratum.labels
+    return _note(stratum, "Gray", "Gray's test", gray_test, stratum.outcome.state)
 
 
 def _rows(
@@ -248,23 +212,21 @@ def _rows(
 
 def _pairs(pairs: Sequence[Pair]) -> Rows:
     return [
-        {
-            "test": f"{p.second} against {p.first}",
-            "statistic": p.statistic,
-            "df": 1,
-            "p": p.p,
-            "p_holm": p.p_holm,
-            "reason": "" if np.isfinite(p.p) else "no event could tell these two groups apart",
-        }
+        {"test": f"{p.second} against {p.first}", "statistic": p.statistic, "df": 1, "p": p.p}
+        | {"p_holm": p.p_holm, "reason": "" if np.isfinite(p.p) else _NOTHING_TELLS}
         for p in pairs
     ]
 
 
-def _note(stratum: Stratum, name: str, whole: str, test: Test, args: Sequence[np.ndarray]) -> str:
+_NOTHING_TELLS = "no event could tell these two groups apart"
+
+
+def _note(stratum: Stratum, name: str, whole: str, test: Test, states: np.ndarray) -> str:
     if len(stratum.present) < 2:
         return "one group, no test"
     try:
         check_events(stratum.outcome.n_events)
-        return f"{name} {p_phrase(plain(test(*args, order=stratum.order).p))}"
+        found = test(stratum.outcome.time, states, stratum.labels, order=stratum.order)
+        return f"{name} {p_phrase(plain(found.p))}"
     except NotEstimableError:
         return f"{whole} not estimable"

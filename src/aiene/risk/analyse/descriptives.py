@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,11 +13,10 @@ import pandas as pd
 from aiene.report.document import Column, Figure, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_bars, draw_flow, draw_migration
-from aiene.risk.analyse.cohort import Cohort, numeric, words
-from aiene.risk.analyse.curve_panels import lower
+from aiene.risk.analyse.cohort import Cohort, lower, numeric, words
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
-from aiene.risk.table.columns import N7_WORDS, N8_WORDS, T_WORDS
+from aiene.risk.table.columns import BY_NAME
 from aiene.stats.tests import largest_difference
 
 _NUMBER, _CATEGORY = "number", "category"
@@ -52,10 +52,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "rt_egfr": "Radiotherapy with EGFR inhibitor",
         "other": "Other",
     },
-    "t7": {word: word for word in T_WORDS},
-    "t8": {word: word for word in T_WORDS},
-    "n7": {word: word for word in N7_WORDS},
-    "n8": {word: word for word in N8_WORDS},
+    **{column: {word: word for word in BY_NAME[column].words} for column in ("t7", "t8", "n7", "n8")},
 }
 """How levels are shown, in their order; those of other columns as they are, by number and letter."""
 _STRATA = ("positive", "negative", "")
@@ -78,14 +75,8 @@ def flow_table(cohort: Cohort, groupings: Groupings) -> Table:
         rows.append({"step": f"of these {name}", "left": None, "remaining": count, "reason": "hpv"})
     if groupings.combined is not None:
         count = int((groupings.combined.rank(cohort.table) < 0).sum())
-        rows.append(
-            {
-                "step": f"of these in no group of {groupings.combined.title}",
-                "left": None,
-                "remaining": count,
-                "reason": "unclassifiable",
-            }
-        )
+        name = f"of these in no group of {groupings.combined.title}"
+        rows.append({"step": name, "left": None, "remaining": count, "reason": "unclassifiable"})
     columns = (
         Column("step", "Step"),
         Column("left", "Left out", "count"),
@@ -97,12 +88,12 @@ def flow_table(cohort: Cohort, groupings: Groupings) -> Table:
 
 def flow_figure(cohort: Cohort) -> Figure:
     """The same as a diagram."""
-    kinds = {s.name: _grouped(s.left) for s in cohort.steps}
     steps = []
     text = f"Rows in the table: n = {cohort.n_input}"
     for step in cohort.steps:
         if step.left:
-            detail = kinds[step.name]
+            counted = Counter(why for _, why in step.left)
+            detail = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
             lines = [f"{step.reason}: n = {len(step.left)}"]
             if len(detail) > 1:
                 lines += [f"  {name}: {count}" for name, count in detail[:6]]
@@ -113,10 +104,7 @@ def flow_figure(cohort: Cohort) -> Figure:
     steps.append({"text": text, "out": []})
     hpv = words(cohort.table, "hpv")
     counts = {s or "unknown": int((hpv == s).sum()) for s in _STRATA}
-    ends = [
-        f"Analysed: n = {len(cohort.table)}",
-        *(f"  HPV {name}: {count}" for name, count in counts.items()),
-    ]
+    ends = [f"Analysed: n = {len(cohort.table)}", *(f"  HPV {name}: {n}" for name, n in counts.items())]
     data: dict[str, list[Any]] = {
         "step": ["start", *(s.name for s in cohort.steps), "analysed"],
         "left": [0, *(len(s.left) for s in cohort.steps), 0],
@@ -126,16 +114,8 @@ def flow_figure(cohort: Cohort) -> Figure:
         f"Flow of {cohort.n_input} patients; {len(cohort.table)} analysed. Every patient left out is in "
         "excluded.csv."
     )
-    return Figure(
-        "flow", "Flow of patients", legend, partial(draw_flow, {"steps": steps, "ends": ends}), data
-    )
-
-
-def _grouped(left: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
-    counts: dict[str, int] = {}
-    for _, detail in left:
-        counts[detail] = counts.get(detail, 0) + 1
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    draw = partial(draw_flow, {"steps": steps, "ends": ends})
+    return Figure("flow", "Flow of patients", legend, draw, data)
 
 
 def table_one(cohort: Cohort, grouping: Grouping) -> Table:
@@ -145,9 +125,8 @@ def table_one(cohort: Cohort, grouping: Grouping) -> Table:
     groups += [(f"g{r}", grouping.labels[r], ranks == r) for r in range(len(grouping.order))]
     if (ranks < 0).any():
         groups.append(("none", "in no group", ranks < 0))
-    return _characteristics(
-        f"table1_{grouping.name}", f"Patients by {lower(grouping.title)}", cohort.table, groups
-    )
+    title = f"Patients by {lower(grouping.title)}"
+    return _characteristics(f"table1_{grouping.name}", title, cohort.table, groups)
 
 
 def table_one_hpv(cohort: Cohort) -> Table:
@@ -268,9 +247,8 @@ def missing_table(cohort: Cohort, covariates: Sequence[str]) -> Table:
         for label, why in design.dropped
     ]
     lost = n - int(design.complete.sum())
-    rows.append(
-        {"covariate": "Any of these", "missing": lost, "share": lost / n, "reason": "lost by complete cases"}
-    )
+    whole = {"covariate": "Any of these", "missing": lost, "share": lost / n}
+    rows.append(whole | {"reason": "lost by complete cases"})
     columns = (
         Column("covariate", "Covariate"),
         Column("missing", "Missing", "mixed", "share"),
@@ -300,12 +278,8 @@ def count_figure(cohort: Cohort, *, cap: int) -> Figure:
         "patients": [c for s in series for c in s["count"]],
         "share": [v for s in series for v in s["value"]],
     }
-    content = {
-        "labels": labels,
-        "series": series,
-        "x_label": "AI-ENE nodes per patient",
-        "y_label": "Share of the stratum",
-    }
+    content = {"labels": labels, "series": series, "x_label": "AI-ENE nodes per patient"}
+    content["y_label"] = "Share of the stratum"
     legend = (
         f"Number of AI-ENE nodes per patient within HPV strata; n = {counts.size}; patients above the bars."
     )
@@ -332,13 +306,8 @@ def migration_figure(cohort: Cohort, groupings: Groupings) -> Figure | None:
         "new": list(new.order) * len(names),
         "patients": [c for row in counts for c in row],
     }
-    content = {
-        "old": labels,
-        "new": list(new.labels),
-        "counts": counts,
-        "old_title": old.title,
-        "new_title": "with AI-ENE",
-    }
+    titles = {"old_title": old.title, "new_title": "with AI-ENE"}
+    content = {"old": labels, "new": list(new.labels), "counts": counts, **titles}
     legend = (
         f"How AI-ENE moves {total} patients from {old.title} groups to combined groups; ribbons as wide "
         "as their patients."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,10 @@ class Term:
     columns: tuple[str, ...]
     levels: tuple[str, ...]
 
+    def against(self, level: str) -> str:
+        """A level with what it is compared with; empty for a number."""
+        return f"{level} (against {self.reference})" if self.reference else ""
+
 
 @dataclass(frozen=True)
 class Design:
@@ -55,6 +59,14 @@ class Design:
     def complete(self) -> np.ndarray:
         """Patients without a missing covariate; bool (n,)."""
         return np.asarray(self.matrix.notna().all(axis=1).to_numpy(dtype=bool))
+
+    def labels(self, *more: Term) -> dict[str, tuple[Term, str]]:
+        """Term and level of each column; of those of further terms too."""
+        return {
+            column: (term, level)
+            for term in (*more, *self.terms)
+            for column, level in zip(term.columns, term.levels, strict=True)
+        }
 
 
 def make_design(table: pd.DataFrame, names: Sequence[str]) -> Design:
@@ -80,6 +92,11 @@ def make_design(table: pd.DataFrame, names: Sequence[str]) -> Design:
     return Design(matrix, tuple(t for t, _ in parts), tuple(dropped))
 
 
+def varying(matrix: pd.DataFrame) -> pd.DataFrame:
+    """The columns that vary."""
+    return matrix[[c for c in matrix if matrix[c].nunique() > 1]]
+
+
 def estimable(design: Design, rows: np.ndarray) -> Design:
     """The design of some patients, without the columns that do not vary among them."""
     matrix = design.matrix.loc[rows].reset_index(drop=True)
@@ -96,18 +113,12 @@ def estimable(design: Design, rows: np.ndarray) -> Design:
 
 def _trimmed(term: Term, matrix: pd.DataFrame) -> Term:
     """The term without columns that do not vary; where nobody has its reference, the first level is it."""
-    kept = [i for i, c in enumerate(term.columns) if matrix[c].nunique() > 1]
-    reference = term.reference
-    columns = [term.columns[i] for i in kept]
+    kept = [(c, level) for c, level in zip(term.columns, term.levels, strict=True) if matrix[c].nunique() > 1]
+    reference, columns = term.reference, [c for c, _ in kept]
     if len(kept) > 1 and reference and bool((matrix[columns].sum(axis=1) == 1).all()):
-        reference, kept = term.levels[kept[0]], kept[1:]
-    return Term(
-        term.name,
-        term.label,
-        reference,
-        tuple(term.columns[i] for i in kept),
-        tuple(term.levels[i] for i in kept),
-    )
+        reference, kept = kept[0][1], kept[1:]
+    columns_left, levels = tuple(c for c, _ in kept), tuple(level for _, level in kept)
+    return replace(term, reference=reference, columns=columns_left, levels=levels)
 
 
 def categorical(ranks: np.ndarray, labels: Sequence[str], name: str) -> pd.DataFrame:

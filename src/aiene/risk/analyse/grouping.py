@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from aiene.risk.analyse.cohort import Outcome, words
+from aiene.risk.schemes.scheme import BASE_GROUPS, Scheme
+from aiene.risk.staging import stage
+from aiene.risk.stratify import BASE_COLUMNS
 
-if TYPE_CHECKING:
-    from aiene.risk.schemes.scheme import Scheme
-
-_POSITIVE, _NEGATIVE = "p16_positive", "p16_negative"
 CHAPTERS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    _POSITIVE: ("p16-positive", ("p16_positive",), ("I", "II", "III", "IV")),
-    _NEGATIVE: (
-        "p16-negative or untested",
-        ("p16_negative", "p16_assumed_negative"),
-        ("0", "I", "II", "III", "IVA", "IVB", "IVC"),
-    ),
+    chapter: (title, stage.CHAPTERS[chapter], BASE_GROUPS[f"ajcc8_{chapter}"])
+    for chapter, title in ((stage.POSITIVE, "p16-positive"), (stage.NEGATIVE, "p16-negative or untested"))
 }
 """Chapters of AJCC-8, which have stages of their own: title, values of `ajcc8_chapter`, stages."""
 
-STAGES = ("0", "I", "II", "III", "IV", "IVA", "IVB", "IVC")
+STAGES = BASE_GROUPS["ajcc8"]
 SYSTEMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rtog0129": ("RTOG-0129", ("low", "intermediate", "high")),
     "ajcc8_stage": ("AJCC-8 stage", STAGES),
@@ -33,14 +27,6 @@ SYSTEMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "v9_stage": ("Version 9 stage", STAGES),
 }
 """Columns of staging systems: what they are called, their groups from best to worst."""
-_BASES = {
-    "rtog0129": "rtog0129",
-    "ajcc7": "ajcc7_stage",
-    "ajcc8": "ajcc8_stage",
-    "ajcc8_p16_positive": "ajcc8_stage",
-    "ajcc8_p16_negative": "ajcc8_stage",
-    "ajcc9": "v9_stage",
-}
 
 
 @dataclass(frozen=True)
@@ -118,7 +104,7 @@ def make_groupings(table: pd.DataFrame, scheme: Scheme) -> Groupings:
     marker = Grouping(
         "marker", "Number of AI-ENE nodes", "marker_class", classes, tuple(_class_label(c) for c in classes)
     )
-    own = _BASES.get(scheme.base, scheme.base)
+    own = BASE_COLUMNS.get(scheme.base, scheme.base)
     bases = _chapters(table, "base_group", "base") if scheme.base == "ajcc8" else ()
     chapter = scheme.base.removeprefix("ajcc8_")
     staged = () if bases else _chapters(table, "ajcc8_stage", "ajcc8_stage")

@@ -6,30 +6,30 @@ models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from aiene.risk.analyse.bootstrap_refit import Refit, measures, values_of
 from aiene.risk.analyse.centres import pooled, validation_centres
+from aiene.risk.analyse.cohort import Outcome
+from aiene.risk.analyse.design import varying
 from aiene.risk.analyse.model_comparison import (
     RELEARNED,
     Added,
     ModelComparison,
     Predictions,
     compared,
-    ends,
     matrices_without,
     predict,
     reached,
-    resamples,
     scores,
-    varying,
 )
-from aiene.risk.analyse.records import AnalysisSettings, Skipped
+from aiene.risk.analyse.records import AnalysisSettings, Skipped, ends, fields_of, interval_cells, resampling
 from aiene.stats.calibration import calibration
 from aiene.stats.clinical_utility import decision_curve, groome, reclassification
 from aiene.stats.concordance import concordance
@@ -45,8 +45,6 @@ GRID = 20
 
 THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
 """Threshold risks of the decision curve."""
-
-_KINDS = {"harrell": "Harrell", "uno": "Uno"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,11 @@ class _Work:
         """Add a row to a table."""
         self.added.put(table, self.head, **values)
 
+    @property
+    def outcome(self) -> Outcome:
+        """Of the patients."""
+        return self.comparison.outcome
+
     def reached(self, years: Sequence[float]) -> tuple[float, ...]:
         """The horizons that the follow-up reaches."""
         return reached(self.comparison, years)
@@ -83,12 +86,6 @@ class _Work:
         if name == RELEARNED:
             return f"{self.comparison.old.label}, order learned here"
         return next(m.label for m in self.comparison.models if m.name == name)
-
-    def resampling(self, most: int | None = None) -> dict[str, Any]:
-        """How the statistics resample; at `most` so many times."""
-        times = resamples(self.settings)
-        times = times if most is None else min(times, most)
-        return {"n_boot": times, "seed": self.settings.seed, "confidence": self.settings.confidence}
 
 
 def internal_external_validation(
@@ -109,11 +106,10 @@ def internal_external_validation(
         c = pooled(own, ("c", "lower", "upper"), "logit", settings)
         if c is None:
             continue
-        values = {"c": c.value, "lower": c.lower, "upper": c.upper, "i2": c.i2}
+        values = {"c": c.value, **fields_of(c, "lower", "upper", "i2")}
         gain = pooled(own, ("delta", "delta_lower", "delta_upper"), "plain", settings)
         if gain is not None:
-            values |= {"delta": gain.value, "delta_lower": gain.lower, "delta_upper": gain.upper}
-            values |= {"delta_i2": gain.i2}
+            values |= interval_cells("delta", gain) | {"delta_i2": gain.i2}
         label = f"pooled over {c.k} (random effects)"
         added.put("centres", head | {"centre": label}, model=model.label, key=model.name, **values)
 
@@ -133,24 +129,15 @@ def _validate(
         inside = model if model.ranks is None else replace(model, ranks=model.ranks[held])
         risks |= scores(inside, fitted[model.name])
     pairs = compared(risks)
-    result = concordance(
-        time[held],
-        event[held],
-        risks,
-        compare=pairs,
-        n_boot=resamples(settings),
-        seed=settings.seed,
-        confidence=settings.confidence,
-    )
+    result = concordance(time[held], event[held], risks, compare=pairs, **resampling(settings))
     gains = dict(zip((new for _, new in pairs), result.differences.values(), strict=True))
     for model in comparison.models:
         values: dict[str, Any] = {"c": result.values[model.name].value}
         values |= ends(result.values[model.name], settings)
         values["slope"] = _slope(time[held], event[held], fitted[model.name])
         if model.name in gains:
-            gain = gains[model.name]
-            values |= {"delta": gain.value}
-            values |= {f"delta_{k}": v for k, v in ends(gain, settings).items()}
+            limits = ends(gains[model.name], settings)
+            values |= {"delta": gains[model.name].value, **{f"delta_{k}": v for k, v in limits.items()}}
         added.put("centres", row, model=model.label, key=model.name, **values)
 
 
@@ -178,92 +165,55 @@ def _slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float | Non
 
 def _reclassified(work: _Work) -> None:
     """Old groups against combined ones on one ordered scale, where both have the same number of groups."""
-    comparison, settings = work.comparison, work.settings
-    outcome = comparison.outcome
-    if not comparison.ranks_old.size or settings.decision_years not in work.reached(
-        (settings.decision_years,)
-    ):
+    comparison, settings, outcome = work.comparison, work.settings, work.outcome
+    horizon = settings.decision_years
+    if not comparison.ranks_old.size or horizon not in work.reached((horizon,)):
         return
-    levels = [f"group {i + 1}" for i in range(len(comparison.levels_new))]
-    old_name, new_name = (
-        dict(zip(levels, names, strict=True)) for names in (_named(comparison), comparison.levels_new)
-    )
-    old = np.array([levels[r] for r in comparison.ranks_old], dtype=object)
-    new = np.array([levels[r] for r in comparison.ranks_new], dtype=object)
+    names_old, names_new = comparison.levels_old, comparison.levels_new
+    if len(names_old) != len(names_new):  # the scale may have more groups than the old ones
+        names_old = names_new
+    levels = [f"group {i + 1}" for i in range(len(names_new))]
     result = reclassification(
         outcome.time,
         outcome.state,
-        old,
-        new,
+        np.array([levels[r] for r in comparison.ranks_old], dtype=object),
+        np.array([levels[r] for r in comparison.ranks_new], dtype=object),
         levels=levels,
-        horizon=settings.decision_years,
-        **work.resampling(500),
+        horizon=horizon,
+        **resampling(settings, most=500),
     )
     for cell in result.cells:
-        work.put(
-            "reclassified",
-            old=old_name[cell.old],
-            new=new_name[cell.new],
-            n=cell.n,
-            risk=cell.risk,
-            lower=cell.lower,
-            upper=cell.upper,
-        )
-    work.put(
-        "nri",
-        n=result.n,
-        up=result.up,
-        down=result.down,
-        **_part("event", result.event_part, settings),
-        **_part("non_event", result.non_event_part, settings),
-        **_part("nri", result.nri, settings),
-    )
-
-
-def _named(comparison: ModelComparison) -> tuple[str, ...]:
-    """Names of the old groups on the scale of the combined ones, which may have more."""
-    own = comparison.levels_old
-    return own if len(own) == len(comparison.levels_new) else comparison.levels_new
-
-
-def _part(name: str, interval: Interval, settings: AnalysisSettings) -> dict[str, Any]:
-    limits = ends(interval, settings)
-    return {name: interval.value, f"{name}_lower": limits.get("lower"), f"{name}_upper": limits.get("upper")}
+        named = {"old": names_old[levels.index(cell.old)], "new": names_new[levels.index(cell.new)]}
+        work.put("reclassified", **named, **fields_of(cell, "n", "risk", "lower", "upper"))
+    values = fields_of(result, "n", "up", "down")
+    parts = {"event": result.event_part, "non_event": result.non_event_part, "nri": result.nri}
+    for name, part in parts.items():
+        limits = work.ends(part)
+        values |= {name: part.value, f"{name}_lower": limits.get("lower")}
+        values |= {f"{name}_upper": limits.get("upper")}
+    work.put("nri", **values)
 
 
 def _separation(work: _Work) -> None:
     """Groome's criteria of the old and the combined groups."""
-    comparison, settings = work.comparison, work.settings
-    outcome, horizon = comparison.outcome, settings.decision_years
+    comparison, outcome, horizon = work.comparison, work.outcome, work.settings.decision_years
     if not comparison.ranks_old.size or comparison.groups is None or horizon not in work.reached((horizon,)):
         return
     for model, ranks in ((comparison.old, comparison.ranks_old), (comparison.groups, comparison.ranks_new)):
         order = [int(r) for r in np.unique(ranks)]
-        if len(order) < 2:
-            continue
-        g = groome(
-            outcome.time, outcome.event, ranks, order=order, horizon=horizon, subgroups=comparison.cells
-        )
-        work.put(
-            "separation",
-            model=model.label,
-            consistency=g.consistency,
-            discrimination=g.discrimination,
-            balance=g.balance,
-            explained=g.explained,
-        )
+        if len(order) > 1:
+            of = outcome.time, outcome.event, ranks
+            found = groome(*of, order=order, horizon=horizon, subgroups=comparison.cells)
+            work.put("separation", model=model.label, **found._asdict())
 
 
 def assess(comparison: ModelComparison, settings: AnalysisSettings) -> Added:
     """Every number of one comparison; a part that cannot be computed leaves its reason."""
     added = Added()
     head = {"population": comparison.population, "comparison": comparison.title, "contest": comparison.name}
+    years = sorted({*reached(comparison, settings.every_year), *_grid(comparison, settings)})
     try:
-        found = predict(
-            comparison,
-            sorted({*reached(comparison, settings.every_year), *_grid(comparison, settings)}),
-            confidence=settings.confidence,
-        )
+        found = predict(comparison, years, confidence=settings.confidence)
     except NotEstimableError as error:
         added.put("lrt", head, reason=str(error))
         added.skipped.append(Skipped(_what(comparison, "models"), str(error)))
@@ -295,75 +245,56 @@ def _what(comparison: ModelComparison, part: str) -> str:
 
 
 def _lrt(work: _Work) -> None:
-    comparison, found = work.comparison, work.found
-    outcome = comparison.outcome
-    counted = {"n": outcome.n, "events": outcome.n_events}
-    larger = found.fits["new"]
-    if "old" in found.fits:
-        test = nested_lrt(found.fits["old"], larger)
-        values: tuple[Any, ...] = (test.statistic, test.df, test.p, test.aic_smaller, test.aic_larger)
+    fits, larger = work.found.fits, work.found.fits["new"]
+    values: dict[str, Any] = {"n": work.outcome.n, "events": work.outcome.n_events}
+    if "old" in fits:
+        test = nested_lrt(fits["old"], larger)
+        values |= fields_of(test, "statistic", "df", "p")
+        values |= {"aic_old": test.aic_smaller, "aic_new": test.aic_larger}
     else:
-        values = (larger.lrt, larger.lrt_df, larger.lrt_p, None, larger.aic)
+        values |= {"statistic": larger.lrt, "df": larger.lrt_df, "p": larger.lrt_p}
+        values |= {"aic_old": None, "aic_new": larger.aic}
     marker = next(r for r in larger.rows if r.name == "n_ai_ene")
-    named = dict(zip(("statistic", "df", "p", "aic_old", "aic_new"), values, strict=True))
-    work.put(
-        "lrt",
-        **counted,
-        **named,
-        reason=comparison.note,
-        hr=marker.hr,
-        lower=marker.lower,
-        upper=marker.upper,
-        method=larger.method,
-    )
+    values |= {"reason": work.comparison.note, **fields_of(marker, "hr", "lower", "upper")}
+    work.put("lrt", **values, method=larger.method)
 
 
 def _order(work: _Work) -> None:
     """Whether the hazard rises with the groups as they are ordered: events over those expected (log-rank)."""
-    comparison = work.comparison
-    outcome = comparison.outcome
-    for model in comparison.models:
+    for model in work.comparison.models:
         if model.ranks is None or np.unique(model.ranks).size < 2:
             continue
         labels = np.array([model.groups[rank] for rank in model.ranks], dtype=object)
-        rows = log_rank(outcome.time, outcome.event, labels, order=model.groups).rows
+        rows = log_rank(work.outcome.time, work.outcome.event, labels, order=model.groups).rows
         ratios = [row.observed / row.expected for row in rows]
         wrong = [
-            f"{rows[place + 1].group} is below {rows[place].group}"
-            for place in range(len(rows) - 1)
-            if ratios[place + 1] < ratios[place]
+            f"{worse.group} is below {better.group}"
+            for (better, before), (worse, after) in pairwise(zip(rows, ratios, strict=True))
+            if after < before
         ]
-        work.put(
-            "order",
-            model=model.label,
-            key=model.name,
-            ratios=", ".join(f"{row.group} {ratio:.2f}" for row, ratio in zip(rows, ratios, strict=True)),
-            holds=not wrong,
-            verdict="holds" if not wrong else f"does not hold: {'; '.join(wrong)}",
-        )
+        shown = ", ".join(f"{row.group} {ratio:.2f}" for row, ratio in zip(rows, ratios, strict=True))
+        verdict = f"does not hold: {'; '.join(wrong)}" if wrong else "holds"
+        row = {"model": model.label, "key": model.name, "ratios": shown}
+        work.put("order", **row, holds=not wrong, verdict=verdict)
 
 
 def _concordance(work: _Work) -> None:
-    comparison, settings, found = work.comparison, work.settings, work.found
-    outcome = comparison.outcome
+    settings, outcome, found = work.settings, work.outcome, work.found
     tau = max(work.reached(settings.horizons), default=None)
-    for kind, limit in (("harrell", None), ("uno", tau)):
-        result = concordance(
-            outcome.time,
-            outcome.event,
-            found.risk,
-            compare=found.pairs,
-            kind=kind,  # type: ignore[arg-type]
-            tau=limit,
-            **work.resampling(),
-        )
+    kinds: tuple[tuple[Literal["harrell", "uno"], float | None], ...] = (("harrell", None), ("uno", tau))
+    for kind, limit in kinds:
+        how: dict[str, Any] = {"compare": found.pairs, "tau": limit, **resampling(settings)}
+        result = concordance(outcome.time, outcome.event, found.risk, kind=kind, **how)
         for name, value in result.values.items():
-            row = {"model": work.label(name), "kind": _KINDS[kind], "key": name}
-            work.put("c", **row, c=value.value, **work.ends(value), tau=limit)
-        for pair, difference in zip(found.pairs, result.differences.values(), strict=True):
-            row = {"model": work.label(pair[1]), "kind": _KINDS[kind], "key": pair[1]}
-            row["against"] = work.label(pair[0])
-            work.put("delta", **row, delta=difference.value, **work.ends(difference))
+            row = {"model": work.label(name), "kind": kind.capitalize(), "key": name, "c": value.value}
+            work.put("c", **row, **work.ends(value), tau=limit)
+        for (old, new), difference in zip(found.pairs, result.differences.values(), strict=True):
+            row = {"model": work.label(new), "kind": kind.capitalize(), "key": new}
+            row |= {"against": work.label(old), "delta": difference.value}
+            work.put("delta", **row, **work.ends(difference))
+
+
+_MEASURES = {"c": "C (Harrell)", "slope": "Calibration slope", "delta": "Difference in C to old"}
 
 
 def _optimism(work: _Work) -> None:
@@ -372,16 +303,12 @@ def _optimism(work: _Work) -> None:
     Ordered groups are not among them: nothing of their C is fitted. Neither are slopes of one covariate,
     which its coefficient alone moves.
     """
-    comparison, settings = work.comparison, work.settings
+    comparison, settings, outcome = work.comparison, work.settings, work.outcome
     if not settings.bootstraps:
         return
-    outcome = comparison.outcome
     everybody = np.arange(outcome.n)
-    arrays = {
-        m.name: varying(m.matrix).to_numpy(dtype=float)
-        for m in (comparison.old, comparison.new)
-        if varying(m.matrix).shape[1]
-    }
+    columns = {m.name: varying(m.matrix) for m in (comparison.old, comparison.new)}
+    arrays = {name: x.to_numpy(dtype=float) for name, x in columns.items() if x.shape[1]}
     refit = Refit(outcome.time, outcome.event, arrays)
     pairs = [("old", "new")] if len(arrays) == 2 else []
     given = {"old"} if comparison.old.ranks is not None else set()
@@ -391,69 +318,40 @@ def _optimism(work: _Work) -> None:
     def score(betas: dict[str, np.ndarray], rows: np.ndarray) -> list[float]:
         return values_of(refit, betas, None if np.array_equal(rows, everybody) else rows, sloped, pairs)
 
-    result = optimism(
-        lambda rows, _: refit.fit(rows),
-        score,
-        outcome.n,
-        names=[f"{measure} {name}" for measure, name in named],
-        n_boot=settings.bootstraps,
-        seed=settings.seed,
-        confidence=settings.confidence,
-    )
+    names = [f"{measure} {name}" for measure, name in named]
+    result = optimism(lambda rows, _: refit.fit(rows), score, outcome.n, names=names, **resampling(settings))
+    remark = _small_sample(outcome.n_events, max(x.shape[1] for x in arrays.values()))
     for (measure, name), row in zip(named, result.rows, strict=True):
-        if measure == "c" and name in given:
-            continue
-        work.put(
-            "optimism",
-            measure={"c": "C (Harrell)", "slope": "Calibration slope", "delta": "Difference in C to old"}[
-                measure
-            ],
-            model=work.label(name),
-            key=row.name,
-            apparent=row.apparent,
-            optimism=row.optimism,
-            corrected=row.corrected,
-            lower=row.lower,
-            upper=row.upper,
-            remark=_small_sample(outcome.n_events, arrays),
-            failed=result.n_failed,
-        )
+        if measure != "c" or name not in given:
+            values = {"measure": _MEASURES[measure], "model": work.label(name), "key": row.name}
+            values |= fields_of(row, "apparent", "optimism", "corrected", "lower", "upper")
+            work.put("optimism", **values, remark=remark, failed=result.n_failed)
 
 
-def _small_sample(events: int, arrays: Mapping[str, np.ndarray]) -> str:
-    """What a reader must know where the events are few for the parameters."""
-    most = max(x.shape[1] for x in arrays.values())
+def _small_sample(events: int, most: int) -> str:
+    """What a reader must know where the events are few for the `most` parameters of a model."""
     if events >= MIN_EVENTS_PER_PARAMETER * most:
         return ""
     return f"{events / most:.1f} events per parameter: C can stay near 0.53 where nothing predicts"
 
 
 def _auc(work: _Work) -> None:
-    comparison, settings, found = work.comparison, work.settings, work.found
-    outcome = comparison.outcome
+    settings, outcome, found = work.settings, work.outcome, work.found
     years = work.reached(settings.horizons)
     if not years:
         return
-    result = time_dependent_aucs(
-        outcome.time,
-        outcome.state,
-        found.risk,
-        years,
-        compare=found.pairs,
-        **work.resampling(),
-    )
-    for name, values in result.values.items():
+    of = outcome.time, outcome.state, found.risk, years
+    result = time_dependent_aucs(*of, compare=found.pairs, **resampling(settings))
+    rows: list[tuple[dict[str, str], Sequence[Interval | Difference]]] = [
+        ({"model": work.label(name), "key": name}, values) for name, values in result.values.items()
+    ]
+    rows += [
+        ({"model": f"{work.label(new)} - {work.label(old)}", "key": f"delta {new}"}, gains)
+        for (old, new), gains in zip(found.pairs, result.differences.values(), strict=True)
+    ]
+    for head, values in rows:
         for year, value in zip(years, values, strict=True):
-            row = {"model": work.label(name), "key": name, "year": year}
-            work.put("auc", **row, auc=value.value, **work.ends(value))
-    for pair, gains in zip(found.pairs, result.differences.values(), strict=True):
-        for year, d in zip(years, gains, strict=True):
-            row = {
-                "model": f"{work.label(pair[1])} - {work.label(pair[0])}",
-                "key": f"delta {pair[1]}",
-                "year": year,
-            }
-            work.put("auc", **row, auc=d.value, **work.ends(d))
+            work.put("auc", **head, year=year, auc=value.value, **work.ends(value))
 
 
 def _grid(comparison: ModelComparison, settings: AnalysisSettings) -> tuple[float, ...]:
@@ -462,112 +360,58 @@ def _grid(comparison: ModelComparison, settings: AnalysisSettings) -> tuple[floa
 
 
 def _brier(work: _Work) -> None:
-    comparison, settings, found = work.comparison, work.settings, work.found
-    outcome, times = comparison.outcome, _grid(comparison, settings)
+    comparison, settings, outcome, found = work.comparison, work.settings, work.outcome, work.found
+    times = _grid(comparison, settings)
     if not times:
         return
     absolute = found.by(times)
     for model in comparison.models:
         score = integrated_brier(outcome.time, outcome.state, absolute[model.name], times)
-        work.put(
-            "brier",
-            model=model.label,
-            key=model.name,
-            ibs=score.value,
-            null=score.null,
-            scaled=score.scaled,
-            start=score.start,
-            end=score.end,
-        )
-    year = settings.decision_years
+        values = fields_of(score, "null", "scaled", "start", "end")
+        work.put("brier", model=model.label, key=model.name, ibs=score.value, **values)
+    year, old = settings.decision_years, comparison.old.name
     if year not in found.horizons:
         return
     risks = {model.name: found.by([year])[model.name][:, 0] for model in comparison.models}
-    others = [(comparison.old.name, name) for name in risks if name != comparison.old.name]
-    of = outcome.time, outcome.state, risks, year, others
+    of = outcome.time, outcome.state, risks, year, [(old, name) for name in risks if name != old]
     scores_at, gaps = compared_brier(*of, confidence=settings.confidence)
     for model in comparison.models:
-        at = scores_at[model.name]
-        row: dict[str, Any] = {"model": model.label, "key": model.name, "year": year}
-        row |= {"score": at.value, "lower": at.lower, "upper": at.upper}
-        gap = gaps.get((comparison.old.name, model.name))
-        if gap is not None:
-            row |= {"gap": gap.value, "gap_lower": gap.lower, "gap_upper": gap.upper, "p": gap.p}
-        work.put("brier_at", **row)
+        at, gap = scores_at[model.name], gaps.get((old, model.name))
+        row: dict[str, Any] = {"model": model.label, "key": model.name, "year": year, "score": at.value}
+        row |= fields_of(at, "lower", "upper")
+        work.put("brier_at", **row, **({} if gap is None else interval_cells("gap", gap) | {"p": gap.p}))
 
 
 def _calibration(work: _Work) -> None:
-    comparison, settings, found = work.comparison, work.settings, work.found
-    outcome = comparison.outcome
+    settings, outcome, found = work.settings, work.outcome, work.found
     for year in work.reached(settings.calibration_years):
-        absolute = found.by([year])
-        for model in (
-            m for m in comparison.models if m.ranks is None
-        ):  # of groups it is zero by construction
+        for model in work.comparison.models:
+            if model.ranks is not None:  # of groups it is zero by construction
+                continue
             row = {"model": model.label, "key": model.name, "year": year}
-            result = calibration(
-                outcome.time,
-                outcome.state,
-                absolute[model.name][:, 0],
-                year,
-                confidence=settings.confidence,
-            )
-            work.put(
-                "calibration",
-                **row,
-                predicted=result.mean_predicted,
-                observed=result.observed,
-                slope=result.slope.value,
-                slope_lower=result.slope.lower,
-                slope_upper=result.slope.upper,
-                oe=result.observed_expected.value,
-                oe_lower=result.observed_expected.lower,
-                oe_upper=result.observed_expected.upper,
-                ici=result.ici,
-                e90=result.e90,
-            )
+            of = outcome.time, outcome.state, found.by([year])[model.name][:, 0], year
+            result = calibration(*of, confidence=settings.confidence)
+            values = {"predicted": result.mean_predicted, "observed": result.observed}
+            values |= interval_cells("slope", result.slope) | interval_cells("oe", result.observed_expected)
+            work.put("calibration", **row, **values, **fields_of(result, "ici", "e90"))
             for r in result.rows:
-                work.put(
-                    "calibration_groups",
-                    **row,
-                    n=r.n,
-                    events=r.events,
-                    predicted=r.predicted,
-                    observed=r.observed,
-                    lower=r.lower,
-                    upper=r.upper,
-                )
+                cells = fields_of(r, "n", "events", "predicted", "observed", "lower", "upper")
+                work.put("calibration_groups", **row, **cells)
 
 
 def _decision(work: _Work) -> None:
-    comparison, settings, found = work.comparison, work.settings, work.found
-    outcome, year = comparison.outcome, settings.decision_years
-    if year not in found.horizons:
+    comparison, settings, outcome = work.comparison, work.settings, work.outcome
+    year = settings.decision_years
+    if year not in work.found.horizons:
         return
-    absolute = found.by([year])
-    result = decision_curve(
-        outcome.time,
-        outcome.state,
-        {m.name: absolute[m.name][:, 0] for m in comparison.models},
-        year,
-        THRESHOLDS,
-        **work.resampling(500),
-    )
+    risks = {m.name: work.found.by([year])[m.name][:, 0] for m in comparison.models}
+    of = outcome.time, outcome.state, risks, year, THRESHOLDS
+    result = decision_curve(*of, **resampling(settings, most=500))
     for number, threshold in enumerate(THRESHOLDS):
-        work.put(
-            "decision",
-            model="Treat all",
-            key="all",
-            threshold=threshold,
-            benefit=result.treat_all[number],
-        )
+        at = {"threshold": threshold, "benefit": result.treat_all[number]}
+        work.put("decision", model="Treat all", key="all", **at)
         for model in comparison.models:
             curve = result.curves[model.name]
-            work.put(
-                "decision",
-                model=model.label,
-                key=model.name,
-                threshold=threshold,
-                benefit=curve.net_benefit[number],
-                **work.ends(Interval(0.0, curve.lower[number], curve.upper[number])),
-            )
+            at = {"threshold": threshold, "benefit": curve.net_benefit[number]}
+            limits = work.ends(Interval(0.0, curve.lower[number], curve.upper[number]))
+            work.put("decision", model=model.label, key=model.name, **at, **limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.models import draw_auc, draw_calibration, draw_decision
 from aiene.risk.analyse.cohort import LABELS
 from aiene.risk.analyse.model_comparison import Added
-from aiene.risk.analyse.records import AnalysisSettings, Part
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Part
 
 _HEAD = (Column("population", "Patients"), Column("comparison", "Old system"))
 _MODEL = Column("model", "Model")
@@ -20,9 +21,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "lrt": (
         "likelihood-ratio test of adding the count",
         (
-            *_HEAD,
-            Column("n", "n", "count"),
-            Column("events", "Events", "count"),
+            *COUNTS,
             Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
             Column("statistic", "LRT", "number"),
             Column("df", "df", "count"),
@@ -36,7 +35,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "order": (
         "do the groups keep their order?",
         (
-            *_HEAD,
             Column("model", "Groups"),
             Column("ratios", "Events over expected, best group first"),
             Column("verdict", "The order"),
@@ -47,7 +45,7 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     ),
     "c": (
         "concordance",
-        (*_HEAD, _MODEL, Column("kind", "Kind"), Column("c", "C (interval)", "number3", "lower", "upper")),
+        (_MODEL, Column("kind", "Kind"), Column("c", "C (interval)", "number3", "lower", "upper")),
         "Of ordered groups by their given order; of models apparent: they were fitted on these patients. "
         "Percentile intervals, {boot} resamples of patients, seed {seed}; ties in risk count 0.5. Uno's C is "
         "weighted for censoring, up to the last horizon.",
@@ -55,7 +53,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "delta": (
         "paired difference in concordance to the old system",
         (
-            *_HEAD,
             _MODEL,
             Column("against", "Compared with"),
             Column("kind", "Kind"),
@@ -67,7 +64,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "optimism": (
         "corrected for optimism",
         (
-            *_HEAD,
             _MODEL,
             Column("measure", "Measure"),
             Column("apparent", "Apparent", "number3"),
@@ -83,11 +79,9 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "centres": (
         "leave one centre out",
         (
-            *_HEAD,
             Column("centre", "Centre left out"),
             _MODEL,
-            Column("n", "n", "count"),
-            Column("events", "Events", "count"),
+            *COUNTS,
             Column("c", "C (interval)", "number3", "lower", "upper"),
             Column("i2", "I²", "percent"),
             Column("delta", "Difference in C (interval)", "number3", "delta_lower", "delta_upper"),
@@ -96,13 +90,11 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("reason", "Remark"),
         ),
         "Internal-external validation: models fitted on all other centres, judged in this one; Harrell's C; "
-        "pooled by random effects. "
-        "Centres with fewer than 20 events take part in the fits only.",
+        "pooled by random effects. Centres with fewer than 20 events take part in the fits only.",
     ),
     "auc": (
         "time-dependent AUC",
         (
-            *_HEAD,
             _MODEL,
             Column("year", "Years", "number"),
             Column("auc", "AUC (interval)", "number3", "lower", "upper"),
@@ -116,7 +108,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "brier": (
         "integrated Brier score",
         (
-            *_HEAD,
             _MODEL,
             Column("ibs", "Integrated Brier", "number3"),
             Column("null", "without any model", "number3"),
@@ -128,20 +119,17 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "brier_at": (
         "Brier score at {decide:g} years",
         (
-            *_HEAD,
             _MODEL,
             Column("score", "Brier (interval)", "number3", "lower", "upper"),
             Column("gap", "Difference to the old system (interval)", "number3", "gap_lower", "gap_upper"),
             Column("p", "p", "p"),
         ),
-        "Apparent values, death competing where it does; a difference below 0 is a gain. Normal "
-        "intervals, the "
-        "curve of censoring taken as known, the models as they are.",
+        "Apparent values, death competing where it does; a difference below 0 is a gain. Normal intervals, "
+        "the curve of censoring taken as known, the models as they are.",
     ),
     "calibration": (
         "calibration",
         (
-            *_HEAD,
             _MODEL,
             Column("year", "Years", "number"),
             Column("predicted", "Mean predicted", "percent"),
@@ -160,7 +148,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "reclassified": (
         "reclassification at {decide:g} years",
         (
-            *_HEAD,
             Column("old", "Old group"),
             Column("new", "Combined group"),
             Column("n", "n", "count"),
@@ -171,7 +158,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "nri": (
         "categorical net reclassification at {decide:g} years",
         (
-            *_HEAD,
             Column("n", "n", "count"),
             Column("up", "Moved up", "count"),
             Column("down", "Moved down", "count"),
@@ -184,7 +170,6 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "separation": (
         "separation of the groups",
         (
-            *_HEAD,
             _MODEL,
             Column("consistency", "Hazard consistency", "number3"),
             Column("discrimination", "Hazard discrimination", "number3"),
@@ -194,14 +179,12 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
         "Groome's criteria at {decide:g} years, by Kaplan-Meier; smaller is better, except for explained "
         "variation. Consistency is over the old groups' patients by class of the count.",
     ),
-    "decision": ("", (), ""),
-    "calibration_groups": ("", (), ""),
 }
 
 
 def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings) -> Part:
     """Tables of all comparisons of an endpoint, and figures of the main one in all patients."""
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)  # of the figures too, which have no table
     for added in found:
         for name, own in added.rows.items():
             rows[name] += own
@@ -213,10 +196,10 @@ def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings
     }
     tables: list[Item] = []
     for name, (title, columns, note) in _TABLES.items():
-        if columns and rows[name]:
-            heading = f"{LABELS[endpoint]}: {title.format(**words)}"
+        if rows[name]:
+            heading, told = f"{LABELS[endpoint]}: {title.format(**words)}", note.format(**words)
             tables.append(
-                Table(f"{name}_{endpoint}", heading, columns, plain_rows(rows[name]), note.format(**words))
+                Table(f"{name}_{endpoint}", heading, (*_HEAD, *columns), plain_rows(rows[name]), told)
             )
     skipped = tuple(s for added in found for s in added.skipped)
     return Part((*_figures(endpoint, rows, settings), *tables), skipped)
@@ -252,27 +235,19 @@ def _columns(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, l
 
 def _auc(endpoint: str, rows: list[dict[str, Any]], counted: str, settings: AnalysisSettings) -> Figure:
     years = sorted({r["year"] for r in rows})
-    models = [
-        {
-            "label": label,
-            **{
-                k: [r.get(c) for r in rows if r["key"] == key]
-                for k, c in (("value", "auc"), ("low", "lower"), ("high", "upper"))
-            },
-        }
-        for key, label in _models(rows)
-    ]
+    models = []
+    for key, label in _models(rows):
+        own = _columns([r for r in rows if r["key"] == key], ("auc", "lower", "upper"))
+        models.append({"label": label, "value": own["auc"], "low": own["lower"], "high": own["upper"]})
     legend = (
-        f"{LABELS[endpoint]}, all patients: time-dependent AUC of the old system and with AI-ENE "
-        f"(apparent); {counted}; "
-        f"bars: {settings.confidence:.0%} percentile intervals of {settings.bootstraps} bootstraps, seed "
-        f"{settings.seed}."
+        f"{LABELS[endpoint]}, all patients: time-dependent AUC of the old system and with AI-ENE (apparent); "
+        f"{counted}; bars: {settings.confidence:.0%} percentile intervals of {settings.bootstraps} "
+        f"bootstraps, seed {settings.seed}."
     )
     content = {"years": years, "models": models}
     data = _columns(rows, ("model", "year", "auc", "lower", "upper"))
-    return Figure(
-        f"auc_{endpoint}", f"{LABELS[endpoint]}: AUC over time", legend, partial(draw_auc, content), data
-    )
+    title = f"{LABELS[endpoint]}: AUC over time"
+    return Figure(f"auc_{endpoint}", title, legend, partial(draw_auc, content), data)
 
 
 def _calibration(
@@ -290,15 +265,13 @@ def _calibration(
         panels.append({"title": f"{year:g} years", "models": models, "top": top})
     legend = (
         f"{LABELS[endpoint]}, all patients: observed against predicted risk in groups of predicted risk; "
-        f"{counted}; "
-        f"bars: {settings.confidence:.0%} intervals; apparent, on the patients that the models were "
-        "fitted on."
+        f"{counted}; bars: {settings.confidence:.0%} intervals; apparent, on the patients that the models "
+        "were fitted on."
     )
-    content = {"panels": panels}
+    draw = partial(draw_calibration, {"panels": panels})
     data = _columns(rows, ("model", "year", "n", "events", "predicted", "observed", "lower", "upper"))
-    title = f"{LABELS[endpoint]}: calibration"
     return Figure(
-        f"calibration_{endpoint}", title, legend, partial(draw_calibration, content), data, wide=True
+        f"calibration_{endpoint}", f"{LABELS[endpoint]}: calibration", legend, draw, data, wide=True
     )
 
 
@@ -313,31 +286,19 @@ def _decision(endpoint: str, rows: list[dict[str, Any]], counted: str, settings:
             line |= {"low": [r["lower"] for r in own], "high": [r["upper"] for r in own]}
         lines.append(line)
     lines.append({"label": "Treat none", "look": 3, "value": [0.0] * len(thresholds)})
-    models_only = [
-        v
-        for line, key in zip(lines, (k for k, _ in _models(rows)), strict=False)
-        if key != "all"
-        for v in line["value"]
-        if v is not None
-    ]
-    high = max(max(models_only, default=0.1), 0.02)
-    useful = [
-        t
-        for t in thresholds
-        if any(
-            abs(r["benefit"] or 0) > 1e-3 for r in rows if r["threshold"] == t and r["key"] not in ("all",)
-        )
-    ]
+    of_models = [r for r in rows if r["key"] != "all"]
+    high = max([r["benefit"] for r in of_models if r["benefit"] is not None], default=0.1)
+    high = max(high, 0.02)
+    useful = [r["threshold"] for r in of_models if abs(r["benefit"] or 0) > 1e-3]
     end = max(useful, default=thresholds[-1])
     kept = [i for i, t in enumerate(thresholds) if t <= end]
     for line in lines:
         line |= {k: [line[k][i] for i in kept] for k in ("value", "low", "high") if k in line}
     legend = (
-        f"{LABELS[endpoint]}, all patients: net benefit of acting on the "
-        f"{settings.decision_years:g}-year risk of each model, against "
-        f"acting on all and on none; {counted}; apparent. Shaded: {settings.confidence:.0%} interval of "
-        "the old system + count "
-        f"({min(settings.bootstraps, 500)} bootstraps, seed {settings.seed}); the others' are in the CSV."
+        f"{LABELS[endpoint]}, all patients: net benefit of acting on the {settings.decision_years:g}-year "
+        f"risk of each model, against acting on all and on none; {counted}; apparent. Shaded: "
+        f"{settings.confidence:.0%} interval of the old system + count ({min(settings.bootstraps, 500)} "
+        f"bootstraps, seed {settings.seed}); the others' are in the CSV."
     )
     content = {
         "threshold": [thresholds[i] for i in kept],
@@ -347,10 +308,5 @@ def _decision(endpoint: str, rows: list[dict[str, Any]], counted: str, settings:
         "x_label": f"Threshold risk at {settings.decision_years:g} years",
     }
     data = _columns(rows, ("model", "threshold", "benefit", "lower", "upper"))
-    return Figure(
-        f"decision_{endpoint}",
-        f"{LABELS[endpoint]}: decision curve",
-        legend,
-        partial(draw_decision, content),
-        data,
-    )
+    title = f"{LABELS[endpoint]}: decision curve"
+    return Figure(f"decision_{endpoint}", title, legend, partial(draw_decision, content), data)

@@ -1,4 +1,4 @@
-"""The key results of an analysis: one row for each endpoint, read off the tables that hold them in full."""
+"""What an analysis says in short, read off its tables: key results by endpoint, p values over all of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 from aiene.report.document import Column, Row, Section, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import LABELS
-from aiene.risk.analyse.records import AnalysisSettings, Endpoint
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Endpoint
+from aiene.risk.analyse.regression import MARKER
+from aiene.stats.tests import holm
 
 NAME = "key_results"
-_MARKER = "n_ai_ene"
 
 
 def key_results(
@@ -28,21 +29,15 @@ def key_results(
     bases = {row["base"] for row in rows if row.get("base")}
     base = bases.pop() if len(bases) == 1 else "the old groups"
     corrected = "corrected for optimism" if settings.bootstraps else "apparent"
+    ratio = "HR if HPV-negative / HR if HPV-positive"
     columns = (
         Column("endpoint", "Endpoint"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("hr", "HR per AI-ENE node, adjusted (interval)", "number", "hr_lower", "hr_upper"),
         Column("hr_p", "p", "p"),
         Column("gain", "Gain in C over clinical factors (interval)", "number3", "gain_lower", "gain_upper"),
         Column("gain_base", f"Gain in C over {base} (interval)", "number3", "base_lower", "base_upper"),
-        Column(
-            "ratio",
-            "HR if HPV-negative / HR if HPV-positive (interval)",
-            "number",
-            "ratio_lower",
-            "ratio_upper",
-        ),
+        Column("ratio", f"{ratio} (interval)", "number", "ratio_lower", "ratio_upper"),
         Column("ratio_p", "p of interaction", "p"),
         Column("reason", "Remark"),
     )
@@ -58,7 +53,7 @@ def key_results(
 
 def _row(endpoint: Endpoint, tables: Mapping[str, Table]) -> dict[str, Any]:
     row: dict[str, Any] = {"endpoint": LABELS[endpoint]}
-    effect = _first(tables, f"cox_{endpoint}_all", column=_MARKER)
+    effect = _first(tables, f"cox_{endpoint}_all", column=MARKER)
     if effect.get("adj_hr") is None:
         row |= {"n": effect.get("uni_n"), "events": effect.get("uni_events")}
         row["reason"] = "no adjusted model; see what was not done"
@@ -89,3 +84,42 @@ def _gain(endpoint: Endpoint, tables: Mapping[str, Table], contest: str) -> dict
 def _first(tables: Mapping[str, Table], name: str, **wanted: str) -> Row:
     rows = tables[name].rows if name in tables else ()
     return next((r for r in rows if all(r.get(k) == v for k, v in wanted.items())), {})
+
+
+def multiplicity_section(
+    sections: Sequence[Section], endpoints: Sequence[Endpoint], populations: Sequence[tuple[str, str]]
+) -> Section:
+    """The adjusted effect of the count over endpoints and populations, corrected by a plan that is stated.
+
+    Parameters
+    ----------
+    sections : chapters of the analysis, whose tables are read.
+    populations : name and label of each.
+    """
+    tables = {t.name: t for s in sections for t in s.tables}
+    rows: list[dict[str, Any]] = []
+    for family, chosen in (("all patients", populations[:1]), ("within HPV strata", populations[1:])):
+        own: list[dict[str, Any]] = []
+        for endpoint in endpoints:
+            for name, label in chosen:
+                table = tables.get(f"cox_{endpoint}_{name}")
+                effect = next((r for r in table.rows if r["column"] == MARKER), {}) if table else {}
+                row = {"family": family, "endpoint": LABELS[endpoint], "population": label}
+                own.append(row | {"hr": effect.get("adj_hr"), "p": effect.get("adj_p")})
+        corrected = holm([r["p"] for r in own])
+        rows += [r | {"p_holm": p} for r, p in zip(own, corrected, strict=True)]
+    columns = (
+        Column("family", "Family of tests"),
+        Column("endpoint", "Endpoint"),
+        Column("population", "Patients"),
+        Column("hr", "HR per AI-ENE node, adjusted", "number"),
+        Column("p", "p", "p"),
+        Column("p_holm", "p, Holm", "p"),
+    )
+    note = (
+        "The plan: one test for each endpoint and population, that of the count in the adjusted Cox model. "
+        "Holm's correction within two families: all endpoints in all patients; all endpoints in the HPV "
+        "strata. All other p values of this report are uncorrected and describe."
+    )
+    table = Table("multiplicity", "The count over endpoints and populations", columns, plain_rows(rows), note)
+    return Section("multiplicity", "Several endpoints and populations", (table,))

@@ -18,15 +18,14 @@ from aiene.report.formatting import plain, plain_rows
 from aiene.report.write import filled
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
-from aiene.risk.analyse.charts.nomogram import draw_nomogram
-from aiene.risk.analyse.cohort import EVENTS, LABELS, Cohort, outcome_of
+from aiene.risk.analyse.charts.forest import draw_nomogram
+from aiene.risk.analyse.cohort import EVENTS, LABELS, Cohort
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
-from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
-from aiene.risk.analyse.regression import MARKER, Sample, cox, make_sample
+from aiene.risk.analyse.records import COUNTS, FACTOR, AnalysisSettings, Endpoint, Part, Skipped, fields_of
+from aiene.risk.analyse.regression import MARKER, Sample, cox, sample_of_all
 from aiene.risk.schemes.scheme import Scheme
 from aiene.stats.records import NotEstimableError
 from aiene.stats.sample_size import required_sample
-from aiene.stats.survival_curves import step
 
 YEARS = (1.0, 2.0, 3.0, 5.0)
 _NUMBERS = {
@@ -49,9 +48,9 @@ def calculator_page(model: LockedModel, *, banner: str) -> str:
     banner : what must not be overlooked, such as that the count was simulated; empty for nothing.
     """
     years = [y for y in YEARS if y <= model.last_year]
-    hazards = step(np.array(model.baseline_years), np.array(model.baseline_hazard), np.array(years), 0.0)
     terms = _terms(model)
-    content = json.dumps({"terms": terms, "hazards": plain(hazards)}).replace("<", "\\u003c")
+    numbers = {"terms": terms, "hazards": plain(model.hazard(years))}
+    content = json.dumps(numbers).replace("<", "\\u003c")
     return filled(
         "calculator.html.j2",
         title=model.title,
@@ -116,9 +115,7 @@ def nomogram(model: LockedModel, sample: Sample) -> Figure:
     mean_score = float(np.dot(model.means, model.coefficients))
     scales = []
     for year in (y for y in (2.0, 5.0) if y <= model.last_year):
-        hazard = float(
-            step(np.array(model.baseline_years), np.array(model.baseline_hazard), np.array([year]), 0.0)[0]
-        )
+        hazard = float(model.hazard([year])[0])
         points = [
             (risk, 100 * (np.log(-np.log(1 - risk) / hazard) + mean_score - sum(lowest)) / spread)
             for risk in _RISKS
@@ -133,14 +130,8 @@ def nomogram(model: LockedModel, sample: Sample) -> Figure:
         f"{model.title}: read off the points of each value, add them, and read the risk below the sum; "
         f"n = {complete.n}, events = {complete.n_events}. For research."
     )
-    return Figure(
-        f"nomogram_{model.endpoint}",
-        f"{model.title}: nomogram",
-        legend,
-        partial(draw_nomogram, content),
-        data,
-        wide=True,
-    )
+    name, title = f"nomogram_{model.endpoint}", f"{model.title}: nomogram"
+    return Figure(name, title, legend, partial(draw_nomogram, content), data, wide=True)
 
 
 def _round_values(raw: np.ndarray) -> list[float]:
@@ -173,8 +164,7 @@ def locked_chapter(
     items: list[Item] = []
     skipped: list[Skipped] = []
     for endpoint in endpoints:
-        outcome, _ = outcome_of(cohort.table, endpoint)
-        sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+        sample = sample_of_all(cohort, endpoint, settings)
         for with_marker in (False, True):
             try:
                 model = lock(
@@ -192,13 +182,10 @@ def locked_chapter(
                 continue
         if with_marker and rows and rows[-1]["name"] == f"{endpoint}_clinical_count":
             items += [nomogram(model, sample), _points(model)]
-            banner = SIMULATED if cohort.simulated else ""
-            page = calculator_page(model, banner=banner)
+            page = calculator_page(model, banner=SIMULATED if cohort.simulated else "")
             owned.write(out / FOLDER / f"{model.name}.html", page.encode())
-    if not rows:
-        items.append(Text("No model could be locked; see what was not done.", kind="warning"))
-    else:
-        items.insert(0, _files(rows, settings))
+    nothing = Text("No model could be locked; see what was not done.", kind="warning")
+    items.insert(0, _files(rows, settings) if rows else nothing)
     return Section("locked", TITLE, tuple(items)), Part(tuple(items), tuple(skipped))
 
 
@@ -209,32 +196,20 @@ def _row(model: LockedModel, sample: Sample, settings: AnalysisSettings) -> dict
         matrix = matrix.assign(n_ai_ene=np.minimum(count, settings.marker_cap))
     fit = cox(outcome.time, outcome.event, matrix)
     parameters = len(model.columns)
-    needed = required_sample(
-        outcome.n, outcome.n_events, float(outcome.time.sum()), parameters, fit.lrt, settings.decision_years
-    )
-    return {
-        "name": model.name,
-        "file": f"{FOLDER}/{model.name}.json",
-        "model": model.title,
-        "n": outcome.n,
-        "events": outcome.n_events,
-        "parameters": parameters,
-        "epp": outcome.n_events / parameters,
-        "c": model.development["c"],
-        "shrinkage": needed.shrinkage,
-        "needed": needed.patients if needed.patients < 10**9 else None,
-        "for_shrinkage": needed.for_shrinkage,
-        "for_optimism": needed.for_optimism,
-        "for_risk": needed.for_risk,
-        "sha256": model.sha256,
-    }
+    of = outcome.n, outcome.n_events, float(outcome.time.sum())
+    needed = required_sample(*of, parameters, fit.lrt, settings.decision_years)
+    row: dict[str, Any] = {"name": model.name, "file": f"{FOLDER}/{model.name}.json", "model": model.title}
+    row |= {"n": outcome.n, "events": outcome.n_events, "parameters": parameters}
+    row |= {"epp": outcome.n_events / parameters, "c": model.development["c"], "shrinkage": needed.shrinkage}
+    row |= {"needed": needed.patients if needed.patients < 10**9 else None}
+    row |= fields_of(needed, "for_shrinkage", "for_optimism", "for_risk")
+    return row | {"sha256": model.sha256}
 
 
 def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
     columns = (
         Column("model", "Model"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("parameters", "Parameters", "count"),
         Column("epp", "Events each", "number"),
         Column("c", "C, apparent", "number3"),
@@ -244,21 +219,17 @@ def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
     )
     note = (
         "Complete cases of all patients. Each file holds coding, coefficients, baseline and editions under "
-        "its "
-        "own hash, and beside the models with the count is a calculator page (`.html`); "
-        "`aiene risk validate FILE COHORT` applies it to other patients without refitting. "
-        "Expected "
-        "slope: van Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an "
-        "optimism of 0.05 in R², and the overall risk at "
-        f"{settings.decision_years:g} years known within 0.05, whichever is most; each of them is in the "
-        "CSV."
+        "its own hash, and beside the models with the count is a calculator page (`.html`); `aiene risk "
+        "validate FILE COHORT` applies it to other patients without refitting. Expected slope: van "
+        "Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an optimism "
+        f"of 0.05 in R², and the overall risk at {settings.decision_years:g} years known within 0.05, "
+        "whichever is most; each of them is in the CSV."
     )
     return Table("locked_models", "Models locked for other cohorts", columns, plain_rows(rows), note)
 
 
 def _points(model: LockedModel) -> Table:
-    """A points table: the coefficient of one node is the unit, so that the points can be added in the "
-    "head."""
+    """A points table: the coefficient of one node is the unit, so that points can be added in the head."""
     unit = abs(model.coefficients[0]) or 1.0
     shown = [(t, level) for t in model.terms for level in t.levels]
     rows = [
@@ -272,14 +243,12 @@ def _points(model: LockedModel) -> Table:
         row: dict[str, Any] = {"term": "Sum of points", "level": f"{points:.0f}"}
         rows.append(row | {f"risk{y:g}": r for y, r in zip(years, risks, strict=True)})
     columns = (
-        Column("term", "Factor"),
-        Column("level", "Level"),
+        *FACTOR,
         Column("points", "Points", "number"),
         *(Column(f"risk{y:g}", f"Risk at {y:g} years", "percent") for y in years),
     )
     note = (
         f"One point is the effect of one AI-ENE node (coefficient {unit:.3f}; nodes above {model.marker_cap} "
-        "do not "
-        "count). Add the points of a patient and read the risk off the lower rows. For research."
+        "do not count). Add the points of a patient and read the risk off the lower rows. For research."
     )
     return Table(f"points_{model.endpoint}", f"{model.title}: points", columns, plain_rows(rows), note)

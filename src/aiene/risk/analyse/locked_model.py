@@ -117,14 +117,16 @@ class LockedModel:
                 )
             missing = matrix.isna().any(axis=1).to_numpy(dtype=bool)
             unseen = _unseen(term, whole, matrix)
-            for gone, why in (
-                (missing, "is missing"),
-                (unseen & ~missing, "has a level that the model was not fitted on"),
-            ):
+            whys = ((missing, "is missing"), (unseen, "has a level that the model was not fitted on"))
+            for gone, why in whys:
                 reason[gone & (reason == "")] = f"{term.label} {why}"
             for column in term.columns:
                 score += betas[column] * (matrix[column].to_numpy(dtype=float) - means[column])
         return np.where(reason == "", score, np.nan), reason
+
+    def hazard(self, years: Sequence[float]) -> np.ndarray:
+        """Cumulative baseline hazard by each year, (k,)."""
+        return step(np.array(self.baseline_years), np.array(self.baseline_hazard), np.array(years), 0.0)
 
     def risk(self, linear_predictor: np.ndarray, years: Sequence[float]) -> np.ndarray:
         """Risk of the event by each year, (n, k).
@@ -138,7 +140,7 @@ class LockedModel:
                 f"the model was followed for {self.last_year:.1f} years and gives no risk at {beyond[0]:g}",
                 "choose an earlier year",
             )
-        hazard = step(np.array(self.baseline_years), np.array(self.baseline_hazard), np.array(years), 0.0)
+        hazard = self.hazard(years)
         with np.errstate(over="ignore"):
             return np.asarray(1 - np.exp(-np.exp(linear_predictor)[:, None] * hazard[None, :]))
 

@@ -12,9 +12,9 @@ import pandas as pd
 from aiene.report.document import Column, Figure, Table
 from aiene.report.formatting import interval_text, p_phrase, plain, plain_rows
 from aiene.risk.analyse.charts.forest import draw_dose
-from aiene.risk.analyse.cohort import Outcome, words
+from aiene.risk.analyse.cohort import Outcome, small, words
 from aiene.risk.analyse.design import estimable
-from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Part, Skipped
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.stats.count_covariate import count_columns
 from aiene.stats.cox_model import nested_lrt
@@ -53,22 +53,16 @@ def dose_figure(sample: Sample, settings: AnalysisSettings) -> Figure | None:
     values = [v for v in range(cap + 1) if (capped == v).any()]
     if sample.name != "all" or len(values) < 2 or values[0] != 0:
         return None
+    of = complete.time, complete.event
     indicators = pd.DataFrame({f"nodes {v}": (capped == v).astype(float) for v in values[1:]})
-    line = pd.DataFrame({"nodes": capped})
     try:
-        joined = pd.concat([indicators, design.matrix], axis=1)
-        by_count = {
-            r.name: r for r in cox(complete.time, complete.event, joined, confidence=settings.confidence).rows
-        }
-        linear = cox(
-            complete.time,
-            complete.event,
-            pd.concat([line, design.matrix], axis=1),
-            confidence=settings.confidence,
+        classes, line = (
+            cox(*of, pd.concat([own, design.matrix], axis=1), confidence=settings.confidence).rows
+            for own in (indicators, pd.DataFrame({"nodes": capped}))
         )
     except NotEstimableError:
         return None
-    return _figure(complete, capped, values, by_count, linear.rows[0], settings)
+    return _figure(complete, capped, values, {r.name: r for r in classes}, line[0], settings)
 
 
 def _figure(
@@ -81,22 +75,14 @@ def _figure(
 ) -> Figure:
     cap = settings.marker_cap
     xs = np.linspace(0, values[-1], 41)
-    ends = (np.log(slope.lower), np.log(slope.upper))
-    points = [by_count.get(f"nodes {v}") for v in values]
+    found = [by_count[f"nodes {v}"] for v in values[1:] if f"nodes {v}" in by_count]
+    slopes = {"value": slope.coef, "low": np.log(slope.lower), "high": np.log(slope.upper)}
+    ends = {"value": "hr", "low": "lower", "high": "upper"}
+    points = {key: plain([1.0, *(getattr(p, name) for p in found)]) for key, name in ends.items()}
+    points |= {"x": values, "n": [int((capped == v).sum()) for v in values]}
     content: dict[str, Any] = {
-        "points": {
-            "x": values,
-            "value": plain([1.0, *(p.hr for p in points[1:] if p)]),
-            "low": plain([1.0, *(p.lower for p in points[1:] if p)]),
-            "high": plain([1.0, *(p.upper for p in points[1:] if p)]),
-            "n": [int((capped == v).sum()) for v in values],
-        },
-        "line": {
-            "x": plain(xs),
-            "value": plain(np.exp(slope.coef * xs)),
-            "low": plain(np.exp(ends[0] * xs)),
-            "high": plain(np.exp(ends[1] * xs)),
-        },
+        "points": points,
+        "line": {"x": plain(xs), **{key: plain(np.exp(b * xs)) for key, b in slopes.items()}},
         "labels": [str(v) if v < cap else f"≥ {cap}" for v in values],
         "x_label": "AI-ENE nodes",
         "y_label": "Adjusted hazard ratio (log axis)",
@@ -105,45 +91,27 @@ def _figure(
     }
     legend = (
         f"{complete.label}: adjusted hazard ratio by number of AI-ENE nodes, each count against none "
-        "(squares) and "
-        f"the count as a line; Cox (Efron), n = {complete.n}, events = {complete.n_events}; "
+        f"(squares) and the count as a line; Cox (Efron), n = {complete.n}, events = {complete.n_events}; "
         f"{settings.confidence:.0%} Wald intervals; {p_phrase(plain(slope.p))} for the line."
     )
-    points_data = content["points"]
-    data = {
-        "n_ai_ene": content["labels"],
-        "patients": points_data["n"],
-        "hr": points_data["value"],
-        "lower": points_data["low"],
-        "upper": points_data["high"],
-    }
-    return Figure(
-        f"dose_{complete.name}",
-        f"{complete.label}: hazard by number of AI-ENE nodes",
-        legend,
-        partial(draw_dose, content),
-        data,
-    )
+    data = {"n_ai_ene": content["labels"], "patients": points["n"], "hr": points["value"]}
+    data |= {"lower": points["low"], "upper": points["high"]}
+    title = f"{complete.label}: hazard by number of AI-ENE nodes"
+    return Figure(f"dose_{complete.name}", title, legend, partial(draw_dose, content), data)
 
 
 def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int]) -> Part:
     """Each form of the count alone and adjusted, with the likelihood-ratio test of what it adds."""
     complete, design, count = sample.complete()
-    title = (
-        f"{sample.outcome.label}, "
-        f"{sample.label[0].lower() + sample.label[1:] if sample.name == 'all' else sample.label}"
-    )
+    title = f"{sample.outcome.label}, {small(sample.label)}"
     if not complete.n_events or len(set(count)) < 2:
         reason = "no event" if not complete.n_events else "the count is the same in all"
         return Part((), (Skipped(f"Forms of the count, {title}", f"{reason} among the complete cases."),))
     rows: list[dict[str, Any]] = []
     covariates = design.matrix
     for form in FORMS:
-        head = {
-            "form": _FORM_WORDS[form].format(cap=settings.marker_cap),
-            "n": complete.n,
-            "events": complete.n_events,
-        }
+        words_of = _FORM_WORDS[form].format(cap=settings.marker_cap)
+        head = {"form": words_of, "n": complete.n, "events": complete.n_events}
         try:
             columns = _columns(count, form, settings, cutoffs)
             alone = cox(complete.time, complete.event, columns, confidence=settings.confidence)
@@ -155,21 +123,12 @@ def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int
             continue
         adjusted = {r.name: r for r in both.rows}
         for r in alone.rows:
-            a = adjusted[r.name]
-            rows.append(
-                head
-                | {
-                    "term": _form_term(r.name),
-                    "uni_hr": None if form == "spline" else r.hr,
-                    "uni_lower": None if form == "spline" else r.lower,
-                    "uni_upper": None if form == "spline" else r.upper,
-                    "adj_hr": None if form == "spline" else a.hr,
-                    "adj_lower": None if form == "spline" else a.lower,
-                    "adj_upper": None if form == "spline" else a.upper,
-                    "adj_p": a.p,
-                    "coef": a.coef,
-                }
-            )
+            row: dict[str, Any] = {"term": r.name.replace("n_ai_ene", "nodes").replace("_", " ")}
+            for prefix, one in (("uni", r), ("adj", adjusted[r.name])):
+                ends = (None, None, None) if form == "spline" else (one.hr, one.lower, one.upper)
+                keys = (f"{prefix}_hr", f"{prefix}_lower", f"{prefix}_upper")
+                row |= dict(zip(keys, ends, strict=True))
+            rows.append(head | row | {"adj_p": adjusted[r.name].p, "coef": adjusted[r.name].coef})
     note = (
         f"Complete cases, n = {complete.n}, events = {complete.n_events}. LRT: does this form add to the "
         "covariates. A lower AIC is better. Coefficients of a spline have no meaning one by one."
@@ -193,10 +152,6 @@ def _added(complete: Any, covariates: pd.DataFrame, both: Any) -> dict[str, Any]
         return {"lrt": both.lrt, "lrt_df": both.lrt_df, "lrt_p": both.lrt_p, "aic": both.aic}
     test = nested_lrt(cox(complete.time, complete.event, covariates), both)
     return {"lrt": test.statistic, "lrt_df": test.df, "lrt_p": test.p, "aic": both.aic}
-
-
-def _form_term(name: str) -> str:
-    return name.replace("n_ai_ene", "nodes").replace("_", " ")
 
 
 def interaction_row(
@@ -231,13 +186,8 @@ def interaction_row(
         except NotEstimableError as error:
             rows.append(row | {"reason": str(error)})
             continue
-        row |= {
-            "n": outcome.n,
-            "events": outcome.n_events,
-            "statistic": test.statistic,
-            "df": test.df,
-            "p": test.p,
-        }
+        row |= {"n": outcome.n, "events": outcome.n_events, "statistic": test.statistic}
+        row |= {"df": test.df, "p": test.p}
         if form == "capped":
             product = larger.rows[-1]
             row |= {"ratio": product.hr, "ratio_lower": product.lower, "ratio_upper": product.upper}
@@ -247,18 +197,12 @@ def interaction_row(
 
 def interaction_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The tests of all endpoints."""
+    ratio = "HR in HPV-negative / HR in HPV-positive"
     columns = (
         Column("endpoint", "Endpoint"),
         Column("form", "Count"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
-        Column(
-            "ratio",
-            "HR in HPV-negative / HR in HPV-positive (interval)",
-            "number",
-            "ratio_lower",
-            "ratio_upper",
-        ),
+        *COUNTS,
+        Column("ratio", f"{ratio} (interval)", "number", "ratio_lower", "ratio_upper"),
         Column("statistic", "LRT", "number"),
         Column("df", "df", "count"),
         Column("p", "p", "p"),

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.analyse.cohort import Outcome, words
-from aiene.risk.analyse.design import categorical
+from aiene.risk.analyse.design import categorical, varying
 from aiene.risk.analyse.grouping import Grouping, Groupings
-from aiene.risk.analyse.records import AnalysisSettings, Skipped
+from aiene.risk.analyse.records import Skipped
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.stats.competing_risks import cumulative_incidence, fine_gray
 from aiene.stats.cox_model import CoxFit
-from aiene.stats.records import Difference, Interval, NotEstimableError
+from aiene.stats.records import NotEstimableError
 
 RELEARNED = "relearned"
 FEWEST = 5
@@ -68,9 +68,9 @@ class ModelComparison:
     outcome: Outcome
     old: Model
     new: Model
-    groups: Model | None
-    ranks_old: np.ndarray
-    ranks_new: np.ndarray
+    groups: Model | None = None
+    ranks_old: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    ranks_new: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     levels_old: tuple[str, ...] = ()
     levels_new: tuple[str, ...] = ()
     cells: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
@@ -137,18 +137,10 @@ def model_comparisons(sample: Sample, groupings: Groupings, cap: int) -> tuple[M
         keep = ranks >= 0
         outcome = sample.outcome.take(keep)
         merged, note = _without_sparse(ranks[keep], outcome.event, other)
-        matrix = _indicators(merged, other)
+        matrix = categorical(merged, other.labels, other.name)
         if keep.any() and matrix.shape[1]:
-            comparison = _comparison(
-                other.name,
-                other.title,
-                sample.label,
-                outcome,
-                matrix,
-                capped[keep],
-                ranks[keep],
-                other.labels,
-            )
+            named = other.name, other.title, sample.label
+            comparison = _comparison(*named, outcome, matrix, capped[keep], ranks[keep], other.labels)
             found.append(replace(comparison, note=note, center=center[keep]))
     return tuple(c for c in found if c.outcome.n_events and c.new.matrix["n_ai_ene"].nunique() > 1)
 
@@ -164,18 +156,9 @@ def _comparison(
     groups: tuple[str, ...] = (),
 ) -> ModelComparison:
     matrix = matrix.reset_index(drop=True)
-    nothing = np.zeros(0, dtype=int)
-    return ModelComparison(
-        name,
-        title,
-        population,
-        outcome,
-        Model("old", title, matrix, ranks, groups),
-        Model("new", f"{title} + AI-ENE count", matrix.assign(n_ai_ene=capped)),
-        None,
-        nothing,
-        nothing,
-    )
+    old = Model("old", title, matrix, ranks, groups)
+    new = Model("new", f"{title} + AI-ENE count", matrix.assign(n_ai_ene=capped))
+    return ModelComparison(name, title, population, outcome, old, new)
 
 
 def _with_groups(
@@ -187,29 +170,26 @@ def _with_groups(
     new: np.ndarray,
     capped: np.ndarray,
 ) -> ModelComparison:
-    event = sample.outcome.event[keep]
-    merged, note = _without_sparse(old, event, base)
-    merged_new, note_new = _without_sparse(new, event, combined)
-    matrix = _indicators(merged, base)
-    groups = _indicators(merged_new, combined)
-    scale = _one_scale(base, combined)
-    own = base.labels if not set(base.order) <= set(combined.order) else combined.labels
-    cells = words(sample.table, "base_group") + " | " + words(sample.table, "marker_class")
-    return ModelComparison(
-        base.name,
-        base.title,
-        sample.label,
-        sample.outcome.take(keep),
-        Model("old", base.title, matrix, old, base.labels),
-        Model("new", f"{base.title} + AI-ENE count", matrix.assign(n_ai_ene=capped)),
-        Model("groups", combined.title, groups, new, combined.labels) if groups.shape[1] else None,
-        scale[old] if scale.size else scale,
-        new if scale.size else scale,
-        own if scale.size else (),
-        combined.labels if scale.size else (),
-        cells[keep],
-        " ".join(n for n in (note, note_new) if n),
+    outcome = sample.outcome.take(keep)
+    merged, note = _without_sparse(old, outcome.event, base)
+    merged_new, note_new = _without_sparse(new, outcome.event, combined)
+    matrix, groups = (
+        categorical(merged, base.labels, base.name),
+        categorical(merged_new, combined.labels, combined.name),
     )
+    cells = words(sample.table, "base_group") + " | " + words(sample.table, "marker_class")
+    found = replace(
+        _comparison(base.name, base.title, sample.label, outcome, matrix, capped, old, base.labels),
+        groups=Model("groups", combined.title, groups, new, combined.labels) if groups.shape[1] else None,
+        cells=cells[keep],
+        note=" ".join(n for n in (note, note_new) if n),
+    )
+    scale = _one_scale(base, combined)
+    if not scale.size:
+        return found
+    own = combined.labels if set(base.order) <= set(combined.order) else base.labels
+    ranks = {"ranks_old": scale[old], "ranks_new": new}
+    return replace(found, **ranks, levels_old=own, levels_new=combined.labels)
 
 
 def _without_sparse(ranks: np.ndarray, event: np.ndarray, grouping: Grouping) -> tuple[np.ndarray, str]:
@@ -272,10 +252,6 @@ def _one_scale(base: Grouping, combined: Grouping) -> np.ndarray:
     if len(base.order) == len(combined.order):
         return np.arange(len(base.order))
     return np.zeros(0, dtype=int)
-
-
-def _indicators(ranks: np.ndarray, grouping: Grouping) -> pd.DataFrame:
-    return categorical(ranks, grouping.labels, grouping.name)
 
 
 def predict(
@@ -341,11 +317,6 @@ def compared(risk: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((fitted if name == "new" else "old", name) for name in ("new", "groups") if name in risk)
 
 
-def varying(matrix: pd.DataFrame) -> pd.DataFrame:
-    """The columns that vary."""
-    return matrix[[c for c in matrix if matrix[c].nunique() > 1]]
-
-
 def _marginal(outcome: Outcome, horizons: Sequence[float]) -> np.ndarray:
     curve = cumulative_incidence(outcome.time, outcome.state)
     values = np.array([e.value for e in curve.at(horizons)])
@@ -371,16 +342,3 @@ def reached(comparison: ModelComparison, years: Sequence[float]) -> tuple[float,
     """The horizons that the follow-up reaches."""
     last = float(comparison.outcome.time.max())
     return tuple(sorted({y for y in years if y < last}))
-
-
-def resamples(settings: AnalysisSettings) -> int:
-    """Two where none are wanted: the least that can be asked for; their intervals are not kept."""
-    return settings.bootstraps or 2
-
-
-def ends(value: Interval | Difference, settings: AnalysisSettings) -> dict[str, Any]:
-    """Ends of an interval, and p of a difference; nothing without bootstraps."""
-    if not settings.bootstraps:
-        return {}
-    ends = {"lower": value.lower, "upper": value.upper}
-    return ends | {"p": value.p} if isinstance(value, Difference) else ends

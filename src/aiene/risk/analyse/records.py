@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiene.errors import UsageError
-from aiene.report.document import Figure, Item, Row, Section, Table
+from aiene.report.document import Column, Figure, Item, Row, Section, Table, Text
 from aiene.risk.table.endpoints import CONTROL
+from aiene.stats.records import Coefficient, Difference, Interval
+
+if TYPE_CHECKING:
+    from aiene.stats.imputation import PooledCoefficient
 
 Endpoint = Literal["os", "dc", "lrc", "dfs", "dmfs"]
 Derive = Literal["no", "split", "nested"]
@@ -22,6 +26,30 @@ ENDPOINTS: tuple[Endpoint, ...] = ("os", "dc", "lrc", "dfs", "dmfs")
 COVARIATES = ("hpv", "pack_years", "t", "n", "age", "sex")
 """The factors that the marker is adjusted for unless the user says otherwise."""
 KNOWN_COVARIATES = (*COVARIATES, "ecog", "smoking_status", "treatment", "center")
+
+
+COUNTS = (Column("n", "n", "count"), Column("events", "Events", "count"))
+"""Columns of patients and events."""
+TEST = (Column("statistic", "Chi-squared", "number3"), Column("df", "df", "count"), Column("p", "p", "p"))
+"""Columns of a test."""
+FACTOR = (Column("term", "Factor"), Column("level", "Level"))
+"""Columns of a covariate."""
+
+
+def fields_of(record: object, *names: str) -> dict[str, Any]:
+    """Some fields of a record as cells of a table."""
+    return {name: getattr(record, name) for name in names}
+
+
+def interval_cells(name: str, value: Any) -> dict[str, Any]:
+    """A value, its `_lower` and its `_upper` end as cells of a table; None where it is not known."""
+    ends = (None, None, None) if value is None else (value.value, value.lower, value.upper)
+    return dict(zip((name, f"{name}_lower", f"{name}_upper"), ends, strict=True))
+
+
+def effect(row: Coefficient | PooledCoefficient, of: str = "") -> dict[str, float]:
+    """Hazard ratio with its interval and p value as cells of a table, whose keys begin with `of`."""
+    return {f"{of}hr": row.hr, f"{of}lower": row.lower, f"{of}upper": row.upper, f"{of}p": row.p}
 
 
 @dataclass(frozen=True)
@@ -91,7 +119,7 @@ class AnalysisSettings:
     def __post_init__(self) -> None:
         for holds, sentence in (
             (
-                self.bootstraps == 0 or self.bootstraps >= 2,
+                self.bootstraps >= 2 or not self.bootstraps,
                 "the number of bootstraps must be 0, or 2 or more.",
             ),
             (0.5 <= self.confidence < 1, "the confidence level must lie between 0.5 and 1."),
@@ -179,6 +207,11 @@ class Part:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @classmethod
+    def failed(cls, what: str, reason: object, *, asked: bool = False) -> Part:
+        """A warning in the report in place of a step, and the step among what was skipped."""
+        return cls((Text(f"{what}: {reason}", kind="warning"),), (Skipped(what, str(reason), asked),))
+
     def __add__(self, other: Part) -> Part:
         return Part(self.items + other.items, self.skipped + other.skipped, self.warnings + other.warnings)
 
@@ -220,3 +253,23 @@ class Analysis:
     def figures(self) -> dict[str, Figure]:
         """Every figure by name."""
         return {i.name: i for s in self.sections for i in s.items if isinstance(i, Figure)}
+
+
+# How often statistics resample, and which of their intervals are kept
+
+
+def resampling(settings: AnalysisSettings, *, most: int | None = None) -> dict[str, Any]:
+    """How the statistics resample, at `most` so many times.
+
+    Twice where it is not wanted: the least that can be asked for; those intervals are not kept.
+    """
+    times = settings.bootstraps or 2
+    times = times if most is None else min(times, most)
+    return {"n_boot": times, "seed": settings.seed, "confidence": settings.confidence}
+
+
+def ends(value: Interval | Difference, settings: AnalysisSettings) -> dict[str, Any]:
+    """Ends of an interval, and p of a difference; nothing without bootstraps."""
+    if not settings.bootstraps:
+        return {}
+    return fields_of(value, "lower", "upper", *(("p",) if isinstance(value, Difference) else ()))

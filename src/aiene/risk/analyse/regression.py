@@ -7,6 +7,7 @@ plotted by Schoenfeld residuals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,9 +20,9 @@ from aiene.report.document import Column, Figure, Table, Text
 from aiene.report.formatting import NOTHING, interval_text, p_text, plain, plain_rows
 from aiene.risk.analyse.charts.curves import draw_residuals
 from aiene.risk.analyse.charts.forest import draw_forest
-from aiene.risk.analyse.cohort import Outcome, check_events, numeric
-from aiene.risk.analyse.design import Design, Term, estimable, make_design
-from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
+from aiene.risk.analyse.cohort import Cohort, Outcome, check_events, numeric, outcome_of, small
+from aiene.risk.analyse.design import Design, Term, estimable, make_design, varying
+from aiene.risk.analyse.records import COUNTS, FACTOR, TEST, AnalysisSettings, Endpoint, Part, Skipped, effect
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import Engine
 from aiene.stats.cox import cox as _cox
@@ -34,16 +35,16 @@ MARKER = "n_ai_ene"
 MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))
 COUNT_MODELS = (
     Column("model", "Model"),
-    Column("n", "n", "count"),
-    Column("events", "Events", "count"),
+    *COUNTS,
     Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
     Column("p", "p", "p"),
     Column("remark", "Remark"),
 )
 """Of a table of models, each with its hazard ratio of the count."""
+FEWEST_FOR_EFFECT = 10
+"""Events that a subgroup or centre needs for a hazard ratio of its own, and for each of its parameters."""
 _COLUMNS = (
-    Column("term", "Factor"),
-    Column("level", "Level"),
+    *FACTOR,
     Column("uni_n", "n", "count"),
     Column("uni_events", "Events", "count"),
     Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
@@ -53,8 +54,7 @@ _COLUMNS = (
     Column("without_hr", "adjusted, without AI-ENE", "number", "without_lower", "without_upper"),
 )
 _FG = (
-    Column("term", "Factor"),
-    Column("level", "Level"),
+    *FACTOR,
     Column("shr", "Subdistribution HR (interval)", "number", "shr_lower", "shr_upper"),
     Column("shr_p", "p", "p"),
     Column("hr", "Cause-specific HR (interval)", "number", "lower", "upper"),
@@ -100,7 +100,12 @@ def guarded(what: str, function: Any, *arguments: Any) -> Any:
         reason = str(error)
     except np.linalg.LinAlgError:
         reason = "there are too few patients for it (a singular matrix)."
-    return Part((Text(f"{what}: {reason}", kind="warning"),), (Skipped(what, reason),))
+    return Part.failed(what, reason)
+
+
+def too_few(error: Exception) -> str:
+    """Why a model could not be fitted, for the remark of its row."""
+    return str(error) if isinstance(error, NotEstimableError) else "there are too few patients for it"
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,25 @@ class Sample:
         return self.outcome.take(keep), estimable(self.design, keep), self.count[keep]
 
 
+def with_count(matrix: pd.DataFrame, count: np.ndarray) -> pd.DataFrame:
+    """Columns of covariates with the count (n,) as the first."""
+    return matrix.assign(**{MARKER: count})[[MARKER, *matrix.columns]]
+
+
+def count_effect(outcome: Outcome, matrix: pd.DataFrame, settings: AnalysisSettings) -> dict[str, Any]:
+    """The count's hazard ratio in some patients; unadjusted where the events are few for the covariates."""
+    columns = varying(matrix)
+    row: dict[str, Any] = {"n": outcome.n, "events": outcome.n_events}
+    if outcome.n_events < FEWEST_FOR_EFFECT or MARKER not in columns:
+        return row | {"remark": f"fewer than {FEWEST_FOR_EFFECT} events, or one count"}
+    if outcome.n_events < FEWEST_FOR_EFFECT * columns.shape[1]:
+        columns, row["remark"] = columns[[MARKER]], "unadjusted"
+    try:
+        return row | effect(cox(outcome.time, outcome.event, columns, confidence=settings.confidence).rows[0])
+    except (NotEstimableError, np.linalg.LinAlgError) as error:
+        return row | {"remark": too_few(error)}
+
+
 def make_sample(
     name: str, label: str, table: pd.DataFrame, outcome: Outcome, covariates: Sequence[str]
 ) -> Sample:
@@ -141,21 +165,25 @@ def make_sample(
     return Sample(name, label, outcome, own, make_design(own, names))
 
 
+def sample_of_all(cohort: Cohort, endpoint: Endpoint, settings: AnalysisSettings) -> Sample:
+    """All patients that have an endpoint."""
+    outcome, _ = outcome_of(cohort.table, endpoint)
+    return make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+
+
 def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
     """The table of hazard ratios, its forest, and what had to be done to get them."""
-    outcome, title = sample.outcome, f"{sample.outcome.label}, {_small(sample.label)}"
+    outcome, title = sample.outcome, f"{sample.outcome.label}, {small(sample.label)}"
     if not outcome.n_events:
         reason = f"{title}: none of {outcome.n} patients has the event, so no model can be fitted."
         return Part((Text(reason, kind="warning"),), (Skipped(f"Cox, {title}", reason),))
     terms = (MARKER_TERM, *sample.design.terms)
     complete, design, count = sample.complete()
-    matrix = design.matrix.assign(**{MARKER: count})[[MARKER, *design.matrix.columns]]
+    matrix = with_count(design.matrix, count)
     rows = _univariable(sample, terms, settings)
     notes, warnings, skipped = [_lost(sample, complete)], [], []
     try:
-        with_marker = cox(
-            complete.time, complete.event, matrix, confidence=settings.confidence, engine="lifelines"
-        )
+        with_marker = _table_cox(complete, matrix, settings)
     except NotEstimableError as error:
         notes.append(f"Adjusted model not estimable: {error}")
         skipped.append(Skipped(f"Adjusted Cox model, {title}", str(error)))
@@ -165,7 +193,9 @@ def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
         told = information(complete.n_events, matrix.shape[1])
         notes.append(f"Events per parameter of the adjusted model: {told.epv:.1f}.")
         warnings += [f"Cox, {title}: {r}" for r in told.reasons]
-        _add_without(rows, complete, design, settings)
+        with suppress(NotEstimableError):
+            if design.matrix.shape[1]:
+                _add(rows, _table_cox(complete, design.matrix, settings), "without")
     notes += [f"{label} is not used: {why}." for label, why in design.dropped]
     stem = f"cox_{outcome.name}_{sample.name}"
     table = Table(stem, f"{title}: Cox regression", _COLUMNS, plain_rows(rows), " ".join(notes))
@@ -173,6 +203,10 @@ def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
     if any(r.get("adj_hr") is not None for r in rows) and sample.name == "all":
         items.insert(0, _forest(stem, title, rows, complete, matrix, settings))
     return Part(tuple(items), tuple(skipped), tuple(warnings))
+
+
+def _table_cox(outcome: Outcome, matrix: pd.DataFrame, settings: AnalysisSettings) -> CoxFit:
+    return cox(outcome.time, outcome.event, matrix, confidence=settings.confidence, engine="lifelines")
 
 
 def _univariable(sample: Sample, terms: Sequence[Term], settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -185,23 +219,15 @@ def _univariable(sample: Sample, terms: Sequence[Term], settings: AnalysisSettin
         head = {"term": term.label, "reference": term.reference, "uni_n": kept.n, "uni_events": kept.n_events}
         found: dict[str, Any] = {}
         try:
-            design = own.loc[known].reset_index(drop=True)
-            fit = cox(kept.time, kept.event, design, confidence=settings.confidence, engine="lifelines")
+            fit = _table_cox(kept, own.loc[known].reset_index(drop=True), settings)
             found = {r.name: r for r in fit.rows}
             head["uni_method"] = fit.method
         except NotEstimableError as error:
             head["uni_reason"] = str(error)
         for column, level in zip(term.columns, term.levels, strict=True):
-            row = head | {"column": column, "level": _level(level, term.reference)}
-            if column in found:
-                r = found[column]
-                row |= {"uni_hr": r.hr, "uni_lower": r.lower, "uni_upper": r.upper, "uni_p": r.p}
-            rows.append(row)
+            row = head | {"column": column, "level": term.against(level)}
+            rows.append(row | effect(found[column], "uni_") if column in found else row)
     return rows
-
-
-def _level(level: str, reference: str) -> str:
-    return f"{level} (against {reference})" if reference else ""
 
 
 def _add(rows: list[dict[str, Any]], fit: CoxFit, prefix: str) -> None:
@@ -209,28 +235,8 @@ def _add(rows: list[dict[str, Any]], fit: CoxFit, prefix: str) -> None:
     found = {r.name: r for r in fit.rows}
     for row in rows:
         if row["column"] in found:
-            r = found[row["column"]]
-            row |= {
-                f"{prefix}_hr": r.hr,
-                f"{prefix}_lower": r.lower,
-                f"{prefix}_upper": r.upper,
-                f"{prefix}_p": r.p,
-            }
+            row |= effect(found[row["column"]], f"{prefix}_")
         row |= {f"{prefix}_n": fit.n, f"{prefix}_events": fit.events, f"{prefix}_method": fit.method}
-
-
-def _add_without(
-    rows: list[dict[str, Any]], outcome: Outcome, design: Design, settings: AnalysisSettings
-) -> None:
-    if not design.matrix.shape[1]:
-        return
-    try:
-        fit = cox(
-            outcome.time, outcome.event, design.matrix, confidence=settings.confidence, engine="lifelines"
-        )
-    except NotEstimableError:
-        return
-    _add(rows, fit, "without")
 
 
 def _lost(sample: Sample, complete: Outcome) -> str:
@@ -245,13 +251,8 @@ def _lost(sample: Sample, complete: Outcome) -> str:
 def _said(fit: CoxFit) -> list[str]:
     said = []
     if fit.separation:
-        named = ", ".join(fit.separation)
-        said.append(
-            f"Separation: {named} would run to infinity, so the model was fitted by "
-            f"{'Firth' if fit.method == 'firth' else fit.method}'s penalised likelihood."
-            if fit.method != "ridge"
-            else f"Separation: {named} would run to infinity, so the model was fitted with a ridge penalty."
-        )
+        run = f"{', '.join(fit.separation)} would run to infinity"
+        said.append(f"Separation: {run}, so the model was fitted by Firth's penalised likelihood.")
     return said + [w if w.endswith(".") else f"{w}." for w in fit.warnings]
 
 
@@ -265,8 +266,7 @@ def _forest(
 ) -> Figure:
     shown: list[dict[str, Any]] = []
     for row in rows:
-        value = row.get("adj_hr")
-        text = NOTHING
+        value, text = row.get("adj_hr"), NOTHING
         if value is not None:
             shown_value = interval_text(value, row["adj_lower"], row["adj_upper"])
             text = f"{shown_value}, p {_with_sign(row['adj_p'])}"
@@ -276,10 +276,9 @@ def _forest(
             inside = ~(matrix[own] == 1).any(axis=1).to_numpy() if own else np.zeros(complete.n, dtype=bool)
             label = f"{term}: {row['reference']} (reference)"
             shown.append(_line(term, label, complete.take(inside), value=1.0, text="1"))
-        among = (
-            (matrix[column] == 1).to_numpy() if levelled and column in matrix else np.ones(complete.n, bool)
-        )
-        own_patients = complete.take(among) if column in matrix else None
+        own_patients = complete if column in matrix else None
+        if levelled and column in matrix:
+            own_patients = complete.take((matrix[column] == 1).to_numpy())
         label = f"{term}: {row['level'].split(' (against ')[0]}" if levelled else term
         line = _line(term, label, own_patients, value=value, text=text)
         line |= {"low": row.get("adj_lower"), "high": row.get("adj_upper"), "p": row.get("adj_p")}
@@ -290,28 +289,16 @@ def _forest(
         "events by level; "
         f"n = {complete.n}, events = {complete.n_events}; {settings.confidence:.0%} Wald intervals."
     )
-    content = {
-        "rows": shown,
-        "x_label": "Hazard ratio (logarithmic axis)",
-        "heading": "HR (interval), p",
-        "looks": [],
-    }
+    content = {"rows": shown, "x_label": "Hazard ratio (logarithmic axis)", "heading": "HR (interval), p"}
     data = {
-        "factor": [r["label"] for r in shown],
-        "n": [r["n"] for r in shown],
-        "events": [r["events"] for r in shown],
-        "hr": [r["value"] for r in shown],
-        "lower": [r["low"] for r in shown],
-        "upper": [r["high"] for r in shown],
+        key: [r[of] for r in shown]
+        for key, of in (
+            *(("factor", "label"), ("n", "n"), ("events", "events")),
+            *(("hr", "value"), ("lower", "low"), ("upper", "high")),
+        )
     }
-    return Figure(
-        f"forest_{stem.removeprefix('cox_')}",
-        f"{title}: adjusted hazard ratios",
-        legend,
-        partial(draw_forest, content),
-        data,
-        wide=True,
-    )
+    name, heading = f"forest_{stem.removeprefix('cox_')}", f"{title}: adjusted hazard ratios"
+    return Figure(name, heading, legend, partial(draw_forest, content), data, wide=True)
 
 
 def _line(
@@ -327,60 +314,36 @@ def _line(
 def fine_gray_part(sample: Sample, settings: AnalysisSettings) -> Part:
     """Subdistribution hazard ratios of the adjusted model, beside the cause-specific ones."""
     complete, design, count = sample.complete()
-    title = f"{complete.event_word.capitalize()}, {_small(sample.label)}"
-    matrix = design.matrix.assign(**{MARKER: count})[[MARKER, *design.matrix.columns]]
+    title = f"{complete.event_word.capitalize()}, {small(sample.label)}"
+    matrix = with_count(design.matrix, count)
     what = f"Fine-Gray, {title}"
     if not complete.n_events:
         return Part((), (Skipped(what, "no event among the complete cases"),))
-    rows = []
     try:
         fit = fine_gray(complete.time, complete.state, matrix, confidence=settings.confidence)
         specific = cox(complete.time, complete.event, matrix, confidence=settings.confidence)
     except NotEstimableError as error:
-        return Part((Text(f"{what}: {error}", kind="warning"),), (Skipped(what, str(error)),))
+        return Part.failed(what, error)
     cause = {r.name: r for r in specific.rows}
-    labels = {
-        c: (t, lev) for t in (MARKER_TERM, *design.terms) for c, lev in zip(t.columns, t.levels, strict=True)
-    }
+    rows: list[dict[str, Any]] = []
     for r in fit.rows:
-        term, level = labels[r.name]
-        rows.append(
-            {
-                "term": term.label,
-                "level": _level(level, term.reference),
-                "shr": r.hr,
-                "shr_lower": r.lower,
-                "shr_upper": r.upper,
-                "shr_p": r.p,
-                "hr": cause[r.name].hr,
-                "lower": cause[r.name].lower,
-                "upper": cause[r.name].upper,
-                "p": cause[r.name].p,
-            }
-        )
+        term, level = design.labels(MARKER_TERM)[r.name]
+        row = {"term": term.label, "level": term.against(level), "shr": r.hr}
+        row |= {"shr_lower": r.lower, "shr_upper": r.upper, "shr_p": r.p}
+        rows.append(row | effect(cause[r.name]))
     note = (
-        f"n = {fit.n}, events = {fit.events}, died first = {fit.competing}. The subdistribution ratio "
-        "speaks of "
-        "the share of patients who get the event, the cause-specific one of its rate among those still "
-        "at risk."
+        f"n = {fit.n}, events = {fit.events}, died first = {fit.competing}. The subdistribution ratio speaks "
+        "of the share of patients who get the event, the cause-specific one of its rate among those still at "
+        "risk."
     )
     note = " ".join([note, *(w if w.endswith(".") else f"{w}." for w in fit.warnings)])
-    return Part(
-        (
-            Table(
-                f"finegray_{complete.name}_{sample.name}", f"{title}: Fine-Gray", _FG, plain_rows(rows), note
-            ),
-        )
-    )
+    name = f"finegray_{complete.name}_{sample.name}"
+    return Part((Table(name, f"{title}: Fine-Gray", _FG, plain_rows(rows), note),))
 
 
 def _with_sign(p: float | None) -> str:
     text = p_text(p)
     return text if text.startswith("<") else f"= {text}"
-
-
-def _small(text: str) -> str:
-    return text[0].lower() + text[1:] if text.startswith("All") else text
 
 
 # Proportional hazards
@@ -390,19 +353,17 @@ def hazards_part(sample: Sample, settings: AnalysisSettings) -> Part:
     """Tests of the adjusted model's terms, and the residuals of each over time."""
     complete, design, count = sample.complete()
     what = f"{complete.label}, {sample.label}: proportional hazards"
-    matrix = design.matrix.assign(**{MARKER: count})[[MARKER, *design.matrix.columns]]
-    matrix = matrix[[c for c in matrix if matrix[c].nunique() > 1]]
+    matrix = varying(with_count(design.matrix, count))
     if complete.n_events < 3 or not matrix.shape[1]:
         return Part((), (Skipped(what, f"too few events among the complete cases ({complete.n_events})."),))
     try:
         tests = proportional_hazards(complete.time, complete.event, matrix)
         residuals = schoenfeld(complete.time, complete.event, matrix)
     except NotEstimableError as error:
-        return Part((Text(f"{what}: {error}", kind="warning"),), (Skipped(what, str(error)),))
+        return Part.failed(what, error)
     labels = {
-        c: _label(t.label, lev)
-        for t in (MARKER_TERM, *design.terms)
-        for c, lev in zip(t.columns, t.levels, strict=True)
+        column: f"{term.label}: {level}" if level else term.label
+        for column, (term, level) in design.labels(MARKER_TERM).items()
     }
     rows: list[dict[str, Any]] = [
         {"term": labels.get(r.name, "All terms together"), "statistic": r.statistic, "df": r.df, "p": r.p}
@@ -410,32 +371,21 @@ def hazards_part(sample: Sample, settings: AnalysisSettings) -> Part:
     ]
     low = [r["term"] for r in rows if r["p"] is not None and r["p"] < 0.05]
     verdict = (
-        f"Evidence against proportional hazards (p < 0.05): {', '.join(low)}; read these hazard ratios "
-        "as averages over "
-        "follow-up, and see the restricted means."
+        f"Evidence against proportional hazards (p < 0.05): {', '.join(low)}; read these hazard ratios as "
+        "averages over follow-up, and see the restricted means."
         if low
         else "No evidence against proportional hazards at the 5 % level."
-    )
-    columns = (
-        Column("term", "Factor"),
-        Column("statistic", "Chi-squared", "number3"),
-        Column("df", "df", "count"),
-        Column("p", "p", "p"),
     )
     name = f"{complete.name}_{sample.name}"
     note = (
         f"Scaled Schoenfeld residuals against the {tests.transform} of time; n = {complete.n}, events = "
         f"{complete.n_events}. {verdict}"
     )
-    table = Table(f"ph_{name}", what, columns, plain_rows(rows), note)
+    table = Table(f"ph_{name}", what, (FACTOR[0], *TEST), plain_rows(rows), note)
     p_of = {r.name: plain(r.p) for r in tests.rows}
     if sample.name != "all":
         return Part((table,))
     return Part((_figure(name, what, residuals, labels, p_of, complete), table))
-
-
-def _label(term: str, level: str) -> str:
-    return f"{term}: {level}" if level else term
 
 
 def _figure(
@@ -445,18 +395,15 @@ def _figure(
     data: dict[str, list[Any]] = {k: [] for k in ("factor", "time", "residual")}
     for number, column in enumerate(residuals.names):
         values = residuals.residuals[:, number]
-        smooth = residuals.smooth.get(column)
+        smooth: Sequence[Any] = residuals.smooth.get(column) or ([], [], [], [])
         low, high = np.percentile(values, (2, 98)) if values.size else (-1.0, 1.0)
         pad = 0.15 * (high - low) or 1.0
         panels.append(
             {
-                "title": f"{labels[column]} (p {_signed(p_of.get(column))})",
+                "title": f"{labels[column]} (p {_with_sign(p_of.get(column))})",
                 "time": plain(residuals.times),
                 "residual": plain(values),
-                "smooth_time": plain(smooth[0]) if smooth else [],
-                "smooth": plain(smooth[1]) if smooth else [],
-                "low": plain(smooth[2]) if smooth else [],
-                "high": plain(smooth[3]) if smooth else [],
+                **dict(zip(("smooth_time", "smooth", "low", "high"), map(plain, smooth), strict=True)),
                 "coefficient": float(np.mean(values)) if values.size else 0.0,
                 "y_range": [float(min(low - pad, 0)), float(max(high + pad, 0))],
             }
@@ -472,8 +419,3 @@ def _figure(
     )
     content = {"panels": panels, "x_label": "Years", "y_label": "log hazard ratio"}
     return Figure(f"schoenfeld_{name}", what, legend, partial(draw_residuals, content), data, wide=True)
-
-
-def _signed(p: float | None) -> str:
-    text = p_text(p)
-    return text if text[0] == "<" else f"= {text}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene.parallel import Job, OnProgress, run_jobs
-from aiene.report.document import RESEARCH_ONLY, Figure, Item, Section
+from aiene.report.document import Figure, Item, Section
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import (
@@ -37,7 +36,7 @@ from aiene.risk.analyse.design import edition_warnings, with_one_edition
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum, make_groupings
 from aiene.risk.analyse.incremental_value import assess
 from aiene.risk.analyse.incremental_value_tables import added_part
-from aiene.risk.analyse.key_results import key_results
+from aiene.risk.analyse.key_results import key_results, multiplicity_section
 from aiene.risk.analyse.locked_chapter import FOLDER as MODELS
 from aiene.risk.analyse.locked_chapter import locked_chapter
 from aiene.risk.analyse.marker_effect import forms_part, interaction_row, interaction_table
@@ -50,14 +49,23 @@ from aiene.risk.analyse.records import (
     Part,
     Skipped,
     chosen_endpoint,
+    fields_of,
     parse_endpoints,
 )
-from aiene.risk.analyse.regression import Sample, cox_part, fine_gray_part, guarded, hazards_part, make_sample
+from aiene.risk.analyse.regression import (
+    Sample,
+    cox_part,
+    fine_gray_part,
+    guarded,
+    hazards_part,
+    make_sample,
+    sample_of_all,
+)
 from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also, imputed_part
-from aiene.risk.analyse.sensitivity.subgroups import centre_part, multiplicity_section, subgroups_part
+from aiene.risk.analyse.sensitivity.subgroups import centre_part, subgroups_part
 from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
 from aiene.risk.analyse.survival import competing_part, follow_up_table, survival_part
-from aiene.risk.analyse.text import checklists, methods_text, software
+from aiene.risk.analyse.text import checklists, head_of, methods_text
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.stratify import stratify
 
@@ -69,78 +77,65 @@ if TYPE_CHECKING:
 _SCHEMES = tuple(scheme_file(chapter) for chapter in ("", *CHAPTERS))
 
 
+@dataclass(frozen=True)
+class _Study:
+    """What is analysed: patients, their groups, the endpoints that they have, and how."""
+
+    cohort: Cohort
+    groupings: Groupings
+    scheme: Scheme
+    endpoints: tuple[Endpoint, ...]
+    settings: AnalysisSettings
+
+    @property
+    def populations(self) -> tuple[Population, ...]:
+        """All patients, and the HPV strata where they are analysed too."""
+        return self.cohort.populations(strata=self.settings.hpv_strata)
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """Lower bounds of the marker classes above the first."""
+        return tuple(int(re.findall(r"\d+", label)[0]) for label in self.groupings.marker.order[1:])
+
+    def outcomes(self, endpoint: Endpoint) -> list[tuple[Population, pd.DataFrame, Outcome]]:
+        """Each population with its own table and an endpoint of it."""
+        tables = [self.cohort.table.iloc[p.rows].reset_index(drop=True) for p in self.populations]
+        outcomes = [outcome_of(table, endpoint)[0] for table in tables]
+        return list(zip(self.populations, tables, outcomes, strict=True))
+
+    def stratum(self, population: Population, outcome: Outcome, grouping: Grouping) -> Stratum:
+        """A population in a grouping, with the layers within which its groups are compared too."""
+        table = self.cohort.table
+        ranks = grouping.rank(table)[population.rows][outcome.rows]
+        within = {"centres": "center"} | ({"HPV strata": "hpv"} if population.name == "all" else {})
+        layers = {what: words(table, c)[population.rows][outcome.rows] for what, c in within.items()}
+        return Stratum(population.name, population.label, outcome, ranks, grouping, layers)
+
+
 # Jobs and chapters
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """Jobs whose results make one chapter.
-
-    Parameters
-    ----------
-    section : the chapter without items; its name is the anchor.
-    jobs : in the order of the page.
-    """
+class Chapter(NamedTuple):
+    """A section without items, whose name is its anchor, and the jobs whose results make it, in order."""
 
     section: Section
-    jobs: tuple[Job, ...]
+    jobs: list[Job]
 
 
-def endpoint_chapters(
-    cohort: Cohort, groupings: Groupings, endpoint: Endpoint, settings: AnalysisSettings
-) -> tuple[Chapter, ...]:
+def endpoint_chapters(study: _Study, endpoint: Endpoint) -> tuple[Chapter, ...]:
     """All chapters of one endpoint."""
-    populations = cohort.populations(strata=settings.hpv_strata)
-    outcomes = [
-        outcome_of(cohort.table.iloc[p.rows].reset_index(drop=True), endpoint)[0] for p in populations
-    ]
-    samples = [_sample(cohort, p, o, settings) for p, o in zip(populations, outcomes, strict=True)]
-    samples = [s for s in samples if s.outcome.n]
-    name = LABELS[endpoint]
-    return (
-        Chapter(
-            Section(f"{endpoint}-curves", f"{name}: curves and tests", ()),
-            _curve_jobs(cohort, populations, outcomes, groupings, settings),
-        ),
-        Chapter(
-            Section(f"{endpoint}-cox", f"{name}: regression", ()), _model_jobs(samples, groupings, settings)
-        ),
-        Chapter(
-            Section(f"{endpoint}-added", f"{name}: does AI-ENE add anything?", ()),
-            _comparison_jobs(samples, groupings, settings),
-        ),
-        Chapter(
-            Section(f"{endpoint}-sensitivity", f"{name}: does the effect hold?", ()),
-            _sensitivity_jobs(cohort, populations, outcomes, samples, groupings, settings),
-        ),
+    outcomes, covariates = study.outcomes(endpoint), study.settings.covariates
+    samples = [make_sample(p.name, p.label, table, o, covariates) for p, table, o in outcomes if o.n]
+    chapters = {
+        ("curves", "curves and tests"): _curve_jobs(study, endpoint),
+        ("cox", "regression"): _model_jobs(study, samples),
+        ("added", "does AI-ENE add anything?"): _comparison_jobs(study, samples),
+        ("sensitivity", "does the effect hold?"): _sensitivity_jobs(study, samples, endpoint),
+    }
+    return tuple(
+        Chapter(Section(f"{endpoint}-{name}", f"{LABELS[endpoint]}: {title}", ()), jobs)
+        for (name, title), jobs in chapters.items()
     )
-
-
-def _sensitivity_jobs(
-    cohort: Cohort,
-    populations: Sequence[Population],
-    outcomes: Sequence[Outcome],
-    samples: Sequence[Sample],
-    groupings: Groupings,
-    settings: AnalysisSettings,
-) -> tuple[Job, ...]:
-    """Of all patients: subgroups, centres, other nodes, and the effect over time."""
-    jobs = []
-    for sample in (s for s in samples if s.name == "all"):
-        label = sample.outcome.label
-        jobs.append(_job(f"{label}: subgroups", subgroups_part, (sample, settings), 4))
-        jobs.append(_job(f"{label}: more than one centre", centre_part, (sample, settings), 4))
-        jobs.append(_job(f"{label}: AI-ENE, or just more nodes?", burden_part, (sample, settings), 3))
-        jobs.append(_job(f"{label}: the effect over time", models_part, (sample, settings), 6))
-        stratum = _stratum(cohort, populations[0], outcomes[0], groupings.main)
-        what = f"{label} by {groupings.main.title}, hazards not proportional"
-        jobs.append(_job(what, groups_part, (stratum, settings), 2))
-    return tuple(jobs)
-
-
-def _sample(cohort: Cohort, population: Population, outcome: Outcome, settings: AnalysisSettings) -> Sample:
-    own = cohort.table.iloc[population.rows].reset_index(drop=True)
-    return make_sample(population.name, population.label, own, outcome, settings.covariates)
 
 
 def _job(what: str, function: Callable[..., Any], arguments: tuple[Any, ...], weight: float) -> Job:
@@ -148,99 +143,57 @@ def _job(what: str, function: Callable[..., Any], arguments: tuple[Any, ...], we
     return Job(what, guarded, (what, function, *arguments), weight)
 
 
-def _curve_jobs(
-    cohort: Cohort,
-    populations: Sequence[Population],
-    outcomes: Sequence[Outcome],
-    groupings: Groupings,
-    settings: AnalysisSettings,
-) -> tuple[Job, ...]:
-    jobs = []
+def _curve_jobs(study: _Study, endpoint: Endpoint) -> list[Job]:
+    jobs, groupings, settings = [], study.groupings, study.settings
+    outcomes = study.outcomes(endpoint)
     for grouping in (*groupings.shown, *groupings.chapters):
-        strata = [_stratum(cohort, p, o, grouping) for p, o in zip(populations, outcomes, strict=True)]
+        strata = [study.stratum(p, o, grouping) for p, _, o in outcomes]
         strata = strata[:1] if grouping.chapter else strata  # a chapter of AJCC-8 is a stratum already
         what = f"{strata[0].outcome.label} by {grouping.title}"
         jobs.append(_job(what, survival_part, (strata, settings), 2))
         if strata[0].outcome.competes and grouping not in groupings.chapters:
-            jobs.append(
-                _job(
-                    f"{what}, death competing",
-                    competing_part,
-                    (strata, settings),
-                    4,
-                )
-            )
-    return tuple(jobs)
+            jobs.append(_job(f"{what}, death competing", competing_part, (strata, settings), 4))
+    return jobs
 
 
-def _stratum(cohort: Cohort, population: Population, outcome: Outcome, grouping: Grouping) -> Stratum:
-    ranks = grouping.rank(cohort.table)[population.rows][outcome.rows]
-    within = {"centres": "center"} | ({"HPV strata": "hpv"} if population.name == "all" else {})
-    layers = {
-        what: words(cohort.table, column)[population.rows][outcome.rows] for what, column in within.items()
-    }
-    return Stratum(population.name, population.label, outcome, ranks, grouping, layers)
-
-
-def _model_jobs(
-    samples: Sequence[Sample], groupings: Groupings, settings: AnalysisSettings
-) -> tuple[Job, ...]:
-    jobs = []
+def _model_jobs(study: _Study, samples: Sequence[Sample]) -> list[Job]:
+    jobs, settings = [], study.settings
     for sample in samples:
-        what = f"{sample.outcome.label}, {sample.label}"
-        jobs.append(_job(f"Cox, {what}", cox_part, (sample, settings), 3))
+        what, of = f"{sample.outcome.label}, {sample.label}", (sample, settings)
+        jobs.append(_job(f"Cox, {what}", cox_part, of, 3))
         if sample.outcome.competes:
-            jobs.append(_job(f"Fine-Gray, {what}", fine_gray_part, (sample, settings), 6))
-        jobs.append(
-            _job(
-                f"Forms of the count, {what}",
-                forms_part,
-                (sample, settings, _cutoffs(groupings)),
-                3,
-            )
-        )
+            jobs.append(_job(f"Fine-Gray, {what}", fine_gray_part, of, 6))
+        jobs.append(_job(f"Forms of the count, {what}", forms_part, (*of, study.cutoffs), 3))
         if settings.impute and sample.outcome.n_events:
-            jobs.append(
-                _job(
-                    f"Imputation, {what}",
-                    imputed_part,
-                    (sample, settings),
-                    10.0 * settings.imputations,
-                )
-            )
-        jobs.append(
-            _job(
-                f"Proportional hazards, {what}",
-                hazards_part,
-                (sample, settings),
-                3,
-            )
-        )
-    return tuple(jobs)
+            jobs.append(_job(f"Imputation, {what}", imputed_part, of, 10.0 * settings.imputations))
+        jobs.append(_job(f"Proportional hazards, {what}", hazards_part, of, 3))
+    return jobs
 
 
-def _comparison_jobs(
-    samples: Sequence[Sample], groupings: Groupings, settings: AnalysisSettings
-) -> tuple[Job, ...]:
-    jobs = []
+def _comparison_jobs(study: _Study, samples: Sequence[Sample]) -> list[Job]:
+    jobs, settings = [], study.settings
     for sample in samples:
-        for comparison in model_comparisons(sample, groupings, settings.marker_cap):
+        for comparison in model_comparisons(sample, study.groupings, settings.marker_cap):
             of = f"{comparison.outcome.label}, {comparison.population}, {comparison.title}"
-            what = f"{of} with and without AI-ENE"
-            weight = (
-                5 + settings.bootstraps * max(0.2, comparison.outcome.n / 1000) * len(comparison.models) / 2
-            )
-            jobs.append(_job(what, assess, (comparison, settings), weight))
-    return tuple(jobs)
+            size = max(0.2, comparison.outcome.n / 1000) * len(comparison.models) / 2
+            weight = 5 + settings.bootstraps * size
+            jobs.append(_job(f"{of} with and without AI-ENE", assess, (comparison, settings), weight))
+    return jobs
 
 
-def _cutoffs(groupings: Groupings) -> tuple[int, ...]:
-    """Lower bounds of the marker classes above the first."""
-    bounds = []
-    for label in groupings.marker.order[1:]:
-        digits = "".join(c if c.isdigit() else " " for c in label).split()
-        bounds.append(int(digits[0]))
-    return tuple(bounds)
+def _sensitivity_jobs(study: _Study, samples: Sequence[Sample], endpoint: Endpoint) -> list[Job]:
+    """Of all patients: subgroups, centres, other nodes, and the effect over time."""
+    jobs, settings = [], study.settings
+    for sample in (s for s in samples if s.name == "all"):
+        label, of = sample.outcome.label, (sample, settings)
+        jobs.append(_job(f"{label}: subgroups", subgroups_part, of, 4))
+        jobs.append(_job(f"{label}: more than one centre", centre_part, of, 4))
+        jobs.append(_job(f"{label}: AI-ENE, or just more nodes?", burden_part, of, 3))
+        jobs.append(_job(f"{label}: the effect over time", models_part, of, 6))
+        whole = study.stratum(study.populations[0], sample.outcome, study.groupings.main)
+        what = f"{label} by {whole.grouping.title}, hazards not proportional"
+        jobs.append(_job(what, groups_part, (whole, settings), 2))
+    return jobs
 
 
 def finish(chapter: Chapter, results: Sequence[Any], settings: AnalysisSettings) -> tuple[Section, Part]:
@@ -251,28 +204,22 @@ def finish(chapter: Chapter, results: Sequence[Any], settings: AnalysisSettings)
     if assessed:
         parts.append(added_part(section.name.removesuffix("-added"), assessed, settings))
     whole = sum(parts, Part())
-    items = _side_by_side(whole.items) if not section.name.endswith("-cox") else whole.items
+    items = whole.items if section.name.endswith("-cox") else tuple(sorted(whole.items, key=_place))
     return Section(section.name, section.title, items), whole
 
 
-def _side_by_side(items: Sequence[Item]) -> tuple[Item, ...]:
+def _place(item: Item) -> int:
     """Narrow figures first, so that old and new stand beside each other; then wide ones, then tables."""
-    narrow = [i for i in items if isinstance(i, Figure) and not i.wide]
-    wide = [i for i in items if isinstance(i, Figure) and i.wide]
-    return (*narrow, *wide, *(i for i in items if not isinstance(i, Figure)))
+    return int(item.wide) if isinstance(item, Figure) else 2
 
 
-def interaction_chapter(
-    cohort: Cohort, groupings: Groupings, endpoints: Sequence[Endpoint], settings: AnalysisSettings
-) -> Section:
+def interaction_chapter(study: _Study) -> Section:
     """The test of interaction with HPV, all endpoints in one table."""
-    every = Population("all", "All patients", np.arange(len(cohort.table)))
     rows = []
-    for endpoint in endpoints:
-        outcome, _ = outcome_of(cohort.table, endpoint)
-        if outcome.n:
-            sample = _sample(cohort, every, outcome, settings)
-            rows += interaction_row(sample, settings, _cutoffs(groupings))
+    for endpoint in study.endpoints:
+        sample = sample_of_all(study.cohort, endpoint, study.settings)
+        if sample.outcome.n:
+            rows += interaction_row(sample, study.settings, study.cutoffs)
     return Section("interaction", "Does the effect differ by HPV?", (interaction_table(rows),))
 
 
@@ -319,24 +266,41 @@ def analyse(
     usable, skipped = _usable(cohort, wanted)
     if settings.derive_endpoint is None:
         settings = replace(settings, derive_endpoint=chosen_endpoint(settings, usable))
-    sections, parts = _chapters(cohort, groupings, usable, settings, on_progress)
+    study = _Study(cohort, groupings, scheme, usable, settings)
+    sections, parts = _chapters(study, on_progress)
     if usable:
-        sections.append(interaction_chapter(cohort, groupings, usable, settings))
-        named = [(p.name, p.label) for p in cohort.populations(strata=settings.hpv_strata)]
-        sections.append(multiplicity_section(sections, usable, named))
-    for section, part in _extras(cohort, groupings, scheme, usable, settings, nodes, out, on_progress):
+        sections.append(interaction_chapter(study))
+        sections.append(
+            multiplicity_section(sections, usable, [(p.name, p.label) for p in study.populations])
+        )
+        section, part = locked_chapter(cohort, scheme, usable, settings, out)
+        sections.append(section)
+        parts.append(part)
+    if settings.derive != "no":
+        section, part = derive_chapter(cohort, groupings, scheme, usable, settings, out, on_progress)
+        sections.append(section)
+        parts.append(part)
+    if nodes is not None:
+        section, part = threshold_chapter(cohort, groupings, scheme, nodes, usable, settings)
         sections.append(section)
         parts.append(part)
     sections.insert(0, key_results(sections, usable, settings))
-    skipped += [s for p in parts for s in p.skipped]
     warnings = [*_warnings(cohort), *(w for p in parts for w in p.warnings)]
-    analysis = _analysis(cohort, scheme, usable, settings, sections, skipped, warnings)
-    left = [
-        {"patient_id": who, "step": step.name, "reason": why}
-        for step in cohort.steps
-        for who, why in step.left
+    analysis = Analysis(
+        head=_head(study),
+        sections=tuple(sections),
+        skipped=(*skipped, *(s for p in parts for s in p.skipped)),
+        warnings=tuple(dict.fromkeys(warnings)),
+        simulated=cohort.simulated,
+        methods=methods_text(cohort, scheme, usable, settings),
+        checklists=checklists(sections, usable, settings),
+    )
+    left = cohort.left_out
+    left += [
+        {"patient_id": who, "step": f"endpoint {endpoint}", "reason": why}
+        for endpoint in usable
+        for who, why in outcome_of(cohort.table, endpoint)[1]
     ]
-    left += _left_per_endpoint(cohort, usable)
     write_analysis(analysis, out, excluded=left, workers=settings.jobs, on_progress=on_progress)
     return analysis
 
@@ -373,30 +337,21 @@ def _usable(cohort: Cohort, wanted: Sequence[Endpoint]) -> tuple[tuple[Endpoint,
     return tuple(usable), skipped
 
 
-def _chapters(
-    cohort: Cohort,
-    groupings: Groupings,
-    endpoints: Sequence[Endpoint],
-    settings: AnalysisSettings,
-    on_progress: OnProgress | None,
-) -> tuple[list[Section], list[Part]]:
-    chapters: list[Chapter] = [
-        c for e in endpoints for c in endpoint_chapters(cohort, groupings, e, settings)
-    ]
+def _chapters(study: _Study, on_progress: OnProgress | None) -> tuple[list[Section], list[Part]]:
+    chapters = [chapter for endpoint in study.endpoints for chapter in endpoint_chapters(study, endpoint)]
     jobs = [job for chapter in chapters for job in chapter.jobs]
-    results = iter(run_jobs(jobs, workers=settings.jobs, on_progress=on_progress))
-    sections, parts = [_cohort_section(cohort, groupings, endpoints, settings)], []
+    results = iter(run_jobs(jobs, workers=study.settings.jobs, on_progress=on_progress))
+    sections, parts = [_cohort_section(study)], []
     for chapter in chapters:
-        section, part = finish(chapter, [next(results) for _ in chapter.jobs], settings)
+        section, part = finish(chapter, [next(results) for _ in chapter.jobs], study.settings)
         if section.items:
             sections.append(section)
         parts.append(part)
     return sections, parts
 
 
-def _cohort_section(
-    cohort: Cohort, groupings: Groupings, endpoints: Sequence[Endpoint], settings: AnalysisSettings
-) -> Section:
+def _cohort_section(study: _Study) -> Section:
+    cohort, groupings, settings = study.cohort, study.groupings, study.settings
     items: list[Item | None] = [
         flow_figure(cohort),
         migration_figure(cohort, groupings),
@@ -406,45 +361,25 @@ def _cohort_section(
         table_one_hpv(cohort),
         missing_table(cohort, settings.covariates),
     ]
-    followed: list[tuple[str, Any]] = []
-    for endpoint in endpoints:
-        for population in cohort.populations(strata=settings.hpv_strata):
-            own = cohort.table.iloc[population.rows].reset_index(drop=True)
-            followed.append((f"{LABELS[endpoint]}, {population.label}", outcome_of(own, endpoint)[0]))
+    followed = [
+        (f"{LABELS[endpoint]}, {population.label}", outcome)
+        for endpoint in study.endpoints
+        for population, _, outcome in study.outcomes(endpoint)
+    ]
     if followed:
         items.append(follow_up_table(followed))
     return Section("cohort", "The cohort", tuple(i for i in items if i is not None))
 
 
-def _extras(
-    cohort: Cohort,
-    groupings: Groupings,
-    scheme: Scheme,
-    endpoints: Sequence[Endpoint],
-    settings: AnalysisSettings,
-    nodes: pd.DataFrame | None,
-    out: Path,
-    on_progress: OnProgress | None,
-) -> list[tuple[Section, Part]]:
-    found: list[tuple[Section, Part]] = []
-    if endpoints:
-        found.append(locked_chapter(cohort, scheme, endpoints, settings, out))
-    if settings.derive != "no":
-        found.append(derive_chapter(cohort, groupings, scheme, endpoints, settings, out, on_progress))
-    if nodes is not None:
-        found.append(threshold_chapter(cohort, groupings, scheme, nodes, endpoints, settings))
-    return found
-
-
 def _warnings(cohort: Cohort) -> list[str]:
     warnings = []
     hpv = cohort.table["hpv"].isna().sum()
+    n = len(cohort.table)
     if hpv:
         warnings.append(
-            f"HPV is unknown in {int(hpv)} of {len(cohort.table)} analysed patients; they are in the "
-            "overall curves, and in no HPV stratum."
+            f"HPV is unknown in {int(hpv)} of {n} analysed patients; they are in the overall curves, and in "
+            "no HPV stratum."
         )
-    n = len(cohort.table)
     if n < 50:
         warnings.append(
             f"Only {n} patient{'s' * (n > 1)}: intervals are wide and tests rest on large-sample "
@@ -456,59 +391,11 @@ def _warnings(cohort: Cohort) -> list[str]:
     return warnings
 
 
-def _left_per_endpoint(cohort: Cohort, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
-    return [
-        {"patient_id": who, "step": f"endpoint {endpoint}", "reason": why}
-        for endpoint in endpoints
-        for who, why in outcome_of(cohort.table, endpoint)[1]
-    ]
-
-
-def _analysis(
-    cohort: Cohort,
-    scheme: Scheme,
-    endpoints: Sequence[Endpoint],
-    settings: AnalysisSettings,
-    sections: list[Section],
-    skipped: list[Skipped],
-    warnings: list[str],
-) -> Analysis:
-    # The number of processes changes no result, and so has no place in files that are the same on each run.
-    kept = {k: v for k, v in asdict(settings).items() if k != "jobs"}
-    facts = {
-        "name": scheme.name,
-        "sha256": scheme.sha256,
-        "base": scheme.base,
-        "cutoffs": list(scheme.cutoffs),
-        "groups": list(scheme.groups),
-        "source": scheme.source.kind,
-    }
-    head = {
-        "title": settings.title,
-        "date": settings.date,
-        "notice": RESEARCH_ONLY,
-        "software": software(),
-        "settings": kept,
-        "scheme": facts,
-        "endpoints": list(endpoints),
-        "summary": _summary(cohort, scheme, endpoints, settings),
-    }
-    return Analysis(
-        head=head,
-        sections=tuple(sections),
-        skipped=tuple(skipped),
-        warnings=tuple(dict.fromkeys(warnings)),
-        simulated=cohort.simulated,
-        methods=methods_text(cohort, scheme, endpoints, settings),
-        checklists=checklists(sections, endpoints, settings),
-    )
-
-
-def _summary(
-    cohort: Cohort, scheme: Scheme, endpoints: Sequence[Endpoint], settings: AnalysisSettings
-) -> list[dict[str, str]]:
+def _head(study: _Study) -> dict[str, Any]:
+    """What the analysis was made with, and its summary."""
+    cohort, scheme, settings = study.cohort, study.scheme, study.settings
     rows = [("Patients", f"{cohort.n_input} in the table, {len(cohort.table)} analysed")]
-    for endpoint in endpoints:
+    for endpoint in study.endpoints:
         outcome, _ = outcome_of(cohort.table, endpoint)
         rows.append((LABELS[endpoint], f"{outcome.n_events} events in {outcome.n} patients"))
     sources = sorted({str(s) for s in cohort.table["ai_ene_source"].dropna()}) or ["not stated"]
@@ -517,4 +404,10 @@ def _summary(
         ("Scheme", f"{scheme.name} ({scheme.source.kind}), SHA-256 {scheme.sha256[:12]}"),
         ("Resampling", f"{settings.bootstraps} bootstraps, seed {settings.seed}"),
     ]
-    return [{"name": name, "value": value} for name, value in rows]
+    facts = fields_of(scheme, "name", "sha256", "base", "cutoffs", "groups")
+    return {
+        **head_of(settings),
+        "scheme": facts | {"source": scheme.source.kind},
+        "endpoints": list(study.endpoints),
+        "summary": [{"name": name, "value": value} for name, value in rows],
+    }

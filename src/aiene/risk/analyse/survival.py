@@ -13,7 +13,7 @@ from typing import Any, Literal
 from aiene.report.document import Column, Figure, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.curves import draw_curves
-from aiene.risk.analyse.cohort import Outcome
+from aiene.risk.analyse.cohort import Outcome, lower, small
 from aiene.risk.analyse.curve_panels import (
     DRAWN,
     TEST_COLUMNS,
@@ -27,13 +27,11 @@ from aiene.risk.analyse.curve_panels import (
     group_ratios,
     log_rank_note,
     log_rank_tests,
-    lower,
-    small,
     step_curve,
     ticks_to,
 )
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Part, Skipped, interval_cells
 from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import StepCurve, follow_up, kaplan_meier, rmst
@@ -51,15 +49,9 @@ def follow_up_table(strata: Sequence[tuple[str, Outcome]]) -> Table:
         except NotEstimableError as error:
             row |= {"reason": str(error)}
         else:
-            row |= {
-                "deaths": outcome.n_events,
-                "median": found.median.value,
-                "lower": found.median.lower,
-                "upper": found.median.upper,
-                "q1": found.first_quartile,
-                "q3": found.third_quartile,
-                "longest": found.longest,
-            }
+            median, lower_end, upper_end = found.median
+            row |= {"deaths": outcome.n_events, "median": median, "lower": lower_end, "upper": upper_end}
+            row |= {"q1": found.first_quartile, "q3": found.third_quartile, "longest": found.longest}
         rows.append(row)
     columns = (
         Column("population", "Patients"),
@@ -89,35 +81,26 @@ def survival_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part
     )
     if not usable:
         return Part((Text(f"{title}: no patient is in a group.", kind="warning"),), skipped)
-    tests = [log_rank_tests(s) for s in usable]
-    estimates = Table(
-        stem,
-        f"{title}: Kaplan-Meier estimates",
-        _estimate_columns(settings.horizons),
-        plain_rows([row for s in usable for row in _estimates(s, settings)]),
-        "Log-log intervals; – where not reached, or beyond the follow-up of the group.",
-    )
-    test_table = Table(
-        f"{stem}_tests",
-        f"{title}: log-rank tests",
-        TEST_COLUMNS,
-        plain_rows([row for rows in tests for row in rows]),
-        "Trend: one degree of freedom over the ordered groups. Pairs: Holm's correction.",
-    )
+    rows = plain_rows([row for s in usable for row in _estimates(s, settings)])
+    note = "Log-log intervals; – where not reached, or beyond the follow-up of the group."
+    columns = _estimate_columns(settings.horizons)
+    estimates = Table(stem, f"{title}: Kaplan-Meier estimates", columns, rows, note)
+    rows = plain_rows([row for s in usable for row in log_rank_tests(s)])
+    note = "Trend: one degree of freedom over the ordered groups. Pairs: Holm's correction."
+    tests = Table(f"{stem}_tests", f"{title}: log-rank tests", TEST_COLUMNS, rows, note)
     figures = [
         _figure(f"{stem}{suffix}", title, chosen, settings)
         for suffix, chosen in (("", usable[:1]), ("_hpv", usable[1:]))
         if chosen
     ]
-    return Part((*figures, estimates, test_table), skipped)
+    return Part((*figures, estimates, tests), skipped)
 
 
 def _estimate_columns(horizons: Sequence[float]) -> tuple[Column, ...]:
     return (
         Column("population", "Patients"),
         Column("group", "Group"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("median", "Median, years (interval)", "number", "median_lower", "median_upper"),
         *(
             Column(f"s{y:g}", f"{y:g} years (interval)", "percent", f"s{y:g}_lower", f"s{y:g}_upper")
@@ -133,23 +116,10 @@ def _estimates(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, A
     for rank in stratum.present:
         own = stratum.of(rank)
         curve = kaplan_meier(own.time, own.event, confidence=settings.confidence)
-        row: dict[str, Any] = {
-            "population": stratum.label,
-            "group": stratum.grouping.labels[rank],
-            "n": own.n,
-            "events": own.n_events,
-            "median": curve.median.value,
-            "median_lower": curve.median.lower,
-            "median_upper": curve.median.upper,
-        }
+        row = _group(stratum, rank) | interval_cells("median", curve.median)
         for year, at in zip(settings.horizons, curve.at(settings.horizons), strict=True):
-            known = not at.beyond_followup
-            row |= {
-                f"s{year:g}": at.value if known else None,
-                f"s{year:g}_lower": at.lower if known else None,
-                f"s{year:g}_upper": at.upper if known else None,
-                f"s{year:g}_at_risk": at.at_risk,
-            }
+            row |= interval_cells(f"s{year:g}", None if at.beyond_followup else at)
+            row[f"s{year:g}_at_risk"] = at.at_risk
         rows.append(row | _restricted(own, tau, settings.confidence))
     return rows
 
@@ -161,7 +131,13 @@ def _restricted(outcome: Outcome, tau: float, confidence: float) -> dict[str, An
         mean = rmst(outcome.time, outcome.event, tau, confidence=confidence)
     except NotEstimableError:
         return {}
-    return {"rmst": mean.value, "rmst_lower": mean.lower, "rmst_upper": mean.upper, "rmst_tau": tau}
+    return interval_cells("rmst", mean) | {"rmst_tau": tau}
+
+
+def _group(stratum: Stratum, rank: int) -> dict[str, Any]:
+    """The cells that a row about one group begins with."""
+    own, label = stratum.of(rank), stratum.grouping.labels[rank]
+    return {"population": stratum.label, "group": label, "n": own.n, "events": own.n_events}
 
 
 def _figure(name: str, title: str, strata: Sequence[Stratum], settings: AnalysisSettings) -> Figure:
@@ -174,31 +150,18 @@ def _figure(name: str, title: str, strata: Sequence[Stratum], settings: Analysis
     if len(panels) == 1:
         panels[0] |= {"title": title, "notes": f"{strata[0].label}. {tests[0]}"}
     outcome = strata[0].outcome
-    content = {
-        "panels": panels,
-        "y_label": outcome.label,
-        "x_label": "Years",
-        "y_top": 1.0,
-        "x_end": end,
-    }
+    content = {"panels": panels, "y_label": outcome.label, "x_label": "Years", "y_top": 1.0, "x_end": end}
     whole = " and ".join(s.label for s in strata)
     legend = (
-        f"{title}, {small(whole)}: Kaplan-Meier; {counted(strata)}; "
-        f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. HR: Cox, unadjusted, "
-        "against the first group. "
+        f"{title}, {small(whole)}: Kaplan-Meier; {counted(strata)}; shaded: {settings.confidence:.0%} "
+        f"intervals (log-log, pointwise); {DRAWN}. HR: Cox, unadjusted, against the first group. "
         + " ".join(
             f"{f'{s.label}: ' if len(strata) > 1 else ''}{test}."
             for s, test in zip(strata, tests, strict=True)
         )
     )
-    return Figure(
-        name,
-        f"{title}: {small(whole)}",
-        legend,
-        partial(draw_curves, content),
-        curve_data(panels),
-        wide=len(panels) > 1,
-    )
+    heading, data = f"{title}: {small(whole)}", curve_data(panels)
+    return Figure(name, heading, legend, partial(draw_curves, content), data, wide=len(panels) > 1)
 
 
 def _panel(
@@ -240,31 +203,22 @@ def competing_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Par
     usable = [s for s in strata if s.outcome.n]
     if not usable:
         return Part()
-    return _part(usable, settings)
-
-
-def _part(usable: Sequence[Stratum], settings: AnalysisSettings) -> Part:
     outcome, grouping = usable[0].outcome, usable[0].grouping
     stem = f"cif_{outcome.name}_{grouping.name}"
     title = f"{outcome.event_word.capitalize()} by {lower(grouping.title)}"
     if not any(s.outcome.n_events for s in usable):
         return Part((Text(f"{title}: no event, so there is no incidence to show.", kind="warning"),))
-    table = Table(
-        stem,
-        f"{title}: cumulative incidence and 1 - Kaplan-Meier",
-        _columns(settings.horizons),
-        plain_rows([row for s in usable for row in _rows(s, settings)]),
+    note = (
         "Cumulative incidence by Aalen-Johansen, death before the event competing; 1 - KM takes death for "
-        "censoring and so overstates the risk where many die first.",
+        "censoring and so overstates the risk where many die first."
     )
-    tests = Table(
-        f"{stem}_tests",
-        f"{title}: Gray's test",
-        TEST_COLUMNS,
-        plain_rows([row for s in usable for row in gray_tests(s)]),
-        "Pairs: Holm's correction.",
-    )
-    figures = [_both(f"{stem}", title, usable[0], settings)]
+    heading = f"{title}: cumulative incidence and 1 - Kaplan-Meier"
+    rows = plain_rows([row for s in usable for row in _rows(s, settings)])
+    table = Table(stem, heading, _columns(settings.horizons), rows, note)
+    rows = plain_rows([row for s in usable for row in gray_tests(s)])
+    note = "Pairs: Holm's correction."
+    tests = Table(f"{stem}_tests", f"{title}: Gray's test", TEST_COLUMNS, rows, note)
+    figures = [_both(stem, title, usable[0], settings)]
     if len(usable) > 1:
         figures.append(_strata(f"{stem}_hpv", title, usable[1:], settings))
     return Part((*figures, table, tests))
@@ -279,8 +233,7 @@ def _columns(horizons: Sequence[float]) -> tuple[Column, ...]:
     return (
         Column("population", "Patients"),
         Column("group", "Group"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("competing", "Died first", "count"),
         *pairs,
     )
@@ -290,56 +243,30 @@ def _rows(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:
     rows = []
     for rank in stratum.present:
         own = stratum.of(rank)
-        row: dict[str, Any] = {
-            "population": stratum.label,
-            "group": stratum.grouping.labels[rank],
-            "n": own.n,
-            "events": own.n_events,
-            "competing": int((own.state == 2).sum()),
-        }
+        row = _group(stratum, rank) | {"competing": int((own.state == 2).sum())}
         incidence = cumulative_incidence(own.time, own.state, confidence=settings.confidence)
         survival = kaplan_meier(own.time, own.event, confidence=settings.confidence)
-        for year, at, km in zip(
-            settings.horizons, incidence.at(settings.horizons), survival.at(settings.horizons), strict=True
-        ):
+        years = settings.horizons
+        for year, at, km in zip(years, incidence.at(years), survival.at(years), strict=True):
             if not at.beyond_followup:
-                row |= {
-                    f"cif{year:g}": at.value,
-                    f"cif{year:g}_lower": at.lower,
-                    f"cif{year:g}_upper": at.upper,
-                    f"km{year:g}": 1 - km.value,
-                }
+                row |= interval_cells(f"cif{year:g}", at) | {f"km{year:g}": 1 - km.value}
         rows.append(row)
     return rows
 
 
 def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -> Figure:
     """Cumulative incidence and 1 - KM of all patients side by side, on one scale."""
-    end = axis_end([stratum.outcome])
+    end, notes = axis_end([stratum.outcome]), f"Cumulative incidence. {gray_note(stratum)}"
+    beside, warning = "1 - Kaplan-Meier, for comparison", "Death treated as censoring: overstates the risk"
     panels = [
-        _panel(
-            "incidence",
-            stratum,
-            settings,
-            end,
-            title=title,
-            notes=f"Cumulative incidence. {gray_note(stratum)}",
-        ),
-        _panel(
-            "1 - survival",
-            stratum,
-            settings,
-            end,
-            title="1 - Kaplan-Meier, for comparison",
-            notes="Death treated as censoring: overstates the risk",
-        ),
+        _panel("incidence", stratum, settings, end, title=title, notes=notes),
+        _panel("1 - survival", stratum, settings, end, title=beside, notes=warning),
     ]
     outcome = stratum.outcome
     died = int((outcome.state == 2).sum())
     legend = (
-        f"{title}, {stratum.label.lower()}: left, cumulative incidence (Aalen-Johansen, death "
-        "competing); right, "
-        f"1 - Kaplan-Meier; n = {outcome.n}, events = {outcome.n_events}, died first = {died}; "
+        f"{title}, {stratum.label.lower()}: left, cumulative incidence (Aalen-Johansen, death competing); "
+        f"right, 1 - Kaplan-Meier; n = {outcome.n}, events = {outcome.n_events}, died first = {died}; "
         f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. sHR: Fine and Gray, "
         f"unadjusted, against the first group. {gray_note(stratum)}."
     )

@@ -7,11 +7,14 @@ are our own short wording of Altman et al. 2012 (REMARK, doi 10.1371/journal.pme
 
 from __future__ import annotations
 
+import csv
+import platform
 from collections.abc import Sequence
-from importlib import metadata
+from dataclasses import asdict
+from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.document import Section
+from aiene.report.document import RESEARCH_ONLY, Section
 from aiene.risk.analyse.cohort import COMPETING, EVENTS, LABELS, Cohort
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.records import AnalysisSettings, Endpoint
@@ -22,15 +25,18 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("aiene", "lifelines", "comprisk", "numpy", "scipy", "pandas", "matplotlib")
 
-_Item = tuple[str, ...]
-"""Number, topic, where it is found (empty: the authors), anchor, then anchors of its tables and figures."""
-
 
 def software() -> dict[str, str]:
     """Versions of what computes and draws."""
-    import platform
-
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def head_of(settings: AnalysisSettings) -> dict[str, Any]:
+    """What a report was made with, for the head of `analysis.json`."""
+    # The number of processes changes no result, and so has no place in files that are the same on each run.
+    kept = {k: v for k, v in asdict(settings).items() if k != "jobs"}
+    head = {"title": settings.title, "date": settings.date, "notice": RESEARCH_ONLY}
+    return head | {"software": software(), "settings": kept}
 
 
 def methods_text(
@@ -51,12 +57,9 @@ def methods_text(
     named = ", ".join(f"{name} {versions[name]}" for name in ("lifelines", "comprisk", "numpy", "scipy"))
     paragraphs.append(
         f"Analyses were run with aiene {versions['aiene']} (Python {versions['python']}, {named}). Every "
-        "random step "
-        f"used seed {settings.seed}; the same table and settings give the same results. All tests are "
-        "two-sided; "
-        f"intervals are at {settings.confidence:.0%}; p-values are not adjusted for the number of "
-        "analyses except where Holm's "
-        "correction is named. Research software, not a medical device."
+        f"random step used seed {settings.seed}; the same table and settings give the same results. All "
+        f"tests are two-sided; intervals are at {settings.confidence:.0%}; p-values are not adjusted for the "
+        "number of analyses except where Holm's correction is named. Research software, not a medical device."
     )
     return "\n\n".join(paragraphs)
 
@@ -66,10 +69,9 @@ def _patients(cohort: Cohort, settings: AnalysisSettings) -> str:
     origin = f"Times run from {' or '.join(origins)}" if origins else "The origin of the times was not stated"
     out = "; ".join(f"{s.reason} (n = {len(s.left)})" for s in cohort.steps if s.left) or "none"
     return (
-        f"Of {cohort.n_input} patients in the table, {len(cohort.table)} were analysed; left out, in "
-        f"this order: {out}. "
-        f"{origin}, in years of 365.25 days. Follow-up was estimated by the reverse Kaplan-Meier method, "
-        "every event (and death before it) censoring it."
+        f"Of {cohort.n_input} patients in the table, {len(cohort.table)} were analysed; left out, in this "
+        f"order: {out}. {origin}, in years of 365.25 days. Follow-up was estimated by the reverse "
+        "Kaplan-Meier method, every event (and death before it) censoring it."
     )
 
 
@@ -85,9 +87,8 @@ def _marker(cohort: Cohort, scheme: Scheme, settings: AnalysisSettings) -> str:
         count = "THE MARKER WAS SIMULATED: no CT was read for it, and no result says anything about patients."
     base = "no base grouping" if scheme.base == "none" else f"base grouping {scheme.base}"
     return (
-        f"{count} Groups followed scheme {scheme.name} ({base}; count classes "
-        f"{', '.join(scheme.classes)}; cut-offs {source}; "
-        f"SHA-256 {scheme.sha256[:12]}). As a continuous term the count was capped at "
+        f"{count} Groups followed scheme {scheme.name} ({base}; count classes {', '.join(scheme.classes)}; "
+        f"cut-offs {source}; SHA-256 {scheme.sha256[:12]}). As a continuous term the count was capped at "
         f"{settings.marker_cap} where this is said."
     )
 
@@ -103,18 +104,15 @@ def _survival(endpoints: Sequence[Endpoint], settings: AnalysisSettings) -> str:
     named = "; ".join(f"{LABELS[e].lower()} (event: {EVENTS[e]})" for e in endpoints) or "none"
     text = (
         f"Endpoints were {named}. Survival was estimated by Kaplan-Meier with log-log intervals (before the "
-        "first event those of Clopper and Pearson, for the patients whose state was known) and "
-        "compared by log-rank "
-        "tests, overall, for trend over the ordered groups, and in pairs with Holm's correction."
+        "first event those of Clopper and Pearson, for the patients whose state was known) and compared by "
+        "log-rank tests, overall, for trend over the ordered groups, and in pairs with Holm's correction."
     )
     if any(e in COMPETING for e in endpoints):
         text += (
             " For control endpoints death before the event competed, a death after the end of the endpoint's "
-            f"own follow-up {_LATE_DEATH[settings.dm_censor_at]}: cumulative incidence was estimated "
-            "by Aalen-Johansen "
-            "and compared by Gray's test, with 1 - Kaplan-Meier shown beside it; Fine-Gray models with "
-            "robust variance "
-            "stand next to cause-specific Cox models."
+            f"own follow-up {_LATE_DEATH[settings.dm_censor_at]}: cumulative incidence was estimated by "
+            "Aalen-Johansen and compared by Gray's test, with 1 - Kaplan-Meier shown beside it; Fine-Gray "
+            "models with robust variance stand next to cause-specific Cox models."
         )
     return text
 
@@ -135,13 +133,11 @@ def _regression(cohort: Cohort, settings: AnalysisSettings) -> str:
     )
     return (
         "Hazard ratios came from Cox models with Efron's ties, alone and adjusted for "
-        f"{', '.join(coded) or 'nothing'}, on {missing}.{unused} "
-        "The tables of hazard ratios were fitted by lifelines, the models that are compared and resampled "
-        "by an own Newton fit of the same likelihood, which agrees with it to eight digits. "
-        "Where an estimate ran to infinity, Firth's penalised likelihood took its place, and the table "
-        "says so. Proportional hazards "
-        "were checked by scaled Schoenfeld residuals. The count was modelled as continuous, capped, "
-        "logarithmic, in classes and as "
+        f"{', '.join(coded) or 'nothing'}, on {missing}.{unused} The tables of hazard ratios were fitted by "
+        "lifelines, the models that are compared and resampled by an own Newton fit of the same likelihood, "
+        "which agrees with it to eight digits. Where an estimate ran to infinity, Firth's penalised "
+        "likelihood took its place, and the table says so. Proportional hazards were checked by scaled "
+        "Schoenfeld residuals. The count was modelled as continuous, capped, logarithmic, in classes and as "
         "a restricted cubic spline. Differences of its effect between HPV strata were tested by the "
         "likelihood ratio of product terms."
     )
@@ -151,36 +147,30 @@ def _added(settings: AnalysisSettings) -> str:
     years = ", ".join(f"{y:g}" for y in settings.horizons)
     calibrated = " and ".join(f"{y:g}" for y in settings.calibration_years)
     return (
-        "Whether AI-ENE adds to an old system was judged on the same patients by the likelihood-ratio "
-        "test of nested Cox models, "
-        "Harrell's and Uno's C with paired differences (of ordered groups by the order they were given), "
-        f"cumulative/dynamic AUC at {years} years, the "
-        "integrated Brier score, "
-        f"calibration at {calibrated} years, a decision curve and a reclassification table at "
-        f"{settings.decision_years:g} years. Intervals are "
-        f"percentiles of {settings.bootstraps} bootstrap resamples of patients; C, its difference and "
-        "the calibration slope were corrected for "
-        "optimism by fitting the models anew in each resample (Harrell). Weights for censoring were "
-        "1 / G(T-) at an event or competing event at T and 1 / G(t) beyond a horizon t, G being the "
-        "Kaplan-Meier curve of censoring; absolute risks came from the cumulative hazard of the Cox fit "
-        "with Efron's ties, with death competing from Fine and Gray's model (Breslow's ties)."
+        "Whether AI-ENE adds to an old system was judged on the same patients by the likelihood-ratio test "
+        "of nested Cox models, Harrell's and Uno's C with paired differences (of ordered groups by the order "
+        f"they were given), cumulative/dynamic AUC at {years} years, the integrated Brier score, calibration "
+        f"at {calibrated} years, a decision curve and a reclassification table at "
+        f"{settings.decision_years:g} years. Intervals are percentiles of {settings.bootstraps} bootstrap "
+        "resamples of patients; C, its difference and the calibration slope were corrected for optimism by "
+        "fitting the models anew in each resample (Harrell). Weights for censoring were 1 / G(T-) at an "
+        "event or competing event at T and 1 / G(t) beyond a horizon t, G being the Kaplan-Meier curve of "
+        "censoring; absolute risks came from the cumulative hazard of the Cox fit with Efron's ties, with "
+        "death competing from Fine and Gray's model (Breslow's ties)."
     )
 
 
 def _robust(settings: AnalysisSettings) -> str:
     also = f" and {', '.join(settings.also)}" if settings.also else ""
     return (
-        "Whether the adjusted effect of the count holds was examined in all patients: in subgroups, "
-        "with one "
-        "likelihood-ratio test of interaction each; with centres as covariate, as strata, as "
-        "clusters (Lin and "
-        "Wei) and as a normal frailty (penalised partial likelihood), and pooled over the centres by random "
-        f"effects; beside number and volume of nodes{also}; by period (0 to 1, 1 to 3 years, later) and from "
-        "landmarks at 6 and 12 months on; with splines of age and pack-years. Groups were also compared by "
-        "restricted means and weighted log-rank tests. E-values are those of VanderWeele and Ding. "
-        "The count's "
-        "adjusted effect over all endpoints was corrected by Holm's method, in all patients and in the HPV "
-        "strata as two families."
+        "Whether the adjusted effect of the count holds was examined in all patients: in subgroups, with one "
+        "likelihood-ratio test of interaction each; with centres as covariate, as strata, as clusters (Lin "
+        "and Wei) and as a normal frailty (penalised partial likelihood), and pooled over the centres by "
+        f"random effects; beside number and volume of nodes{also}; by period (0 to 1, 1 to 3 years, later) "
+        "and from landmarks at 6 and 12 months on; with splines of age and pack-years. Groups were also "
+        "compared by restricted means and weighted log-rank tests. E-values are those of VanderWeele and "
+        "Ding. The count's adjusted effect over all endpoints was corrected by Holm's method, in all "
+        "patients and in the HPV strata as two families."
     )
 
 
@@ -205,206 +195,21 @@ def _derived(settings: AnalysisSettings) -> str:
 def checklists(
     sections: Sequence[Section], endpoints: Sequence[Endpoint], settings: AnalysisSettings
 ) -> dict[str, list[dict[str, Any]]]:
-    """Both lists; an item whose chapter is not in the report is left to the authors."""
+    """Both lists, from `checklists.csv`; an item whose chapter is not in the report is left to the authors.
+
+    `places` of the file is the anchor of a chapter, then those of its tables and figures; `derived` marks an
+    item that the chapter of derived cut-offs answers where there is one.
+    """
     there = {s.name for s in sections} | {"methods", "made-with"}
     first = endpoints[0] if endpoints else ""
-    return {
-        "REMARK": [_row(i, there) for i in _remark(first, settings)],
-        "TRIPOD+AI": [_row(i, there) for i in _tripod(first, settings)],
-    }
-
-
-def _row(item: _Item, there: set[str]) -> dict[str, Any]:
-    number, topic, found, anchor, *shows = item
-    if anchor and anchor not in there:
-        found, anchor, shows = "", "", []
-    return {"item": number, "topic": topic, "found": found, "anchor": anchor, "shows": shows}
-
-
-def _remark(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
-    cut = "Cut-offs derived from the data" if settings.derive != "no" else "Methods: scheme and its source"
-    cut_anchor = "derived" if settings.derive != "no" else "methods"
-    return (
-        ("1", "Marker, aims, hypotheses", "", ""),
-        (
-            "2",
-            "Patients: source, inclusion, exclusion",
-            "Flow of patients and exclusions; the source is for the authors",
-            "cohort",
-            "fig-flow",
-        ),
-        ("3", "Treatments and how they were chosen", "", ""),
-        ("4", "Material: the CTs (scanner, contrast, slice thickness)", "", ""),
-        (
-            "5",
-            "Assay: model, threshold, how nodes are split",
-            "Methods: model and threshold of the count",
-            "methods",
-        ),
-        (
-            "6",
-            "Design, period, follow-up",
-            "Follow-up by reverse Kaplan-Meier; design and period are for the authors",
-            "cohort",
-            "tab-follow_up",
-        ),
-        ("7", "Endpoints", "Methods: endpoints and their events", "methods"),
-        ("8", "Candidate variables", "Methods: covariates and their coding", "methods"),
-        (
-            "9",
-            "Sample size",
-            "Events per parameter, below each adjusted model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-            "tab-locked_models",
-        ),
-        ("10", "Statistical methods, assumptions, missing data", "Methods", "methods"),
-        ("11", "How cut-points were chosen", cut, cut_anchor),
-        ("12", "Flow of patients, events", "Flow of patients", "cohort", "fig-flow"),
-        (
-            "13",
-            "Demographics and marker distribution",
-            "Table 1, AI-ENE nodes per patient",
-            "cohort",
-            "tab-table1_combined",
-            "tab-table1_marker",
-            "fig-counts",
-        ),
-        (
-            "14",
-            "Marker against standard factors",
-            "Table 1 by group and by HPV",
-            "cohort",
-            "tab-table1_combined",
-            "tab-table1_marker",
-            "tab-table1_hpv",
-        ),
-        (
-            "15",
-            "Univariable effect with interval, curves",
-            "Curves and tests; hazard ratios alone",
-            f"{first}-curves",
-            f"fig-km_{first}_marker",
-            f"fig-cif_{first}_marker",
-            f"tab-cox_{first}_all",
-        ),
-        (
-            "16",
-            "Multivariable effect with interval",
-            "Regression: adjusted hazard ratios",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-            f"fig-forest_{first}_all",
-        ),
-        (
-            "17",
-            "With standard factors regardless of significance",
-            "Regression: all factors stay in the model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-        ),
-        (
-            "18",
-            "Further: assumptions, sensitivity, validation",
-            "Does AI-ENE add anything; proportional hazards",
-            f"{first}-added",
-            f"tab-optimism_{first}",
-            f"tab-ph_{first}_all",
-        ),
-        ("19", "Interpretation and limits", "", ""),
-        ("20", "Outlook and clinical value", "", ""),
-    )
-
-
-def _tripod(first: str, settings: AnalysisSettings) -> tuple[_Item, ...]:
-    derived = "Cut-offs derived from the data" if settings.derive != "no" else "Methods: pre-specified scheme"
-    derived_anchor = "derived" if settings.derive != "no" else "methods"
-    return (
-        ("1", "Title", "", ""),
-        ("2", "Abstract", "", ""),
-        ("3", "Background, context, health inequalities", "", ""),
-        ("4", "Objectives", "", ""),
-        ("5", "Data: sources and dates", "", ""),
-        (
-            "6",
-            "Participants: setting, eligibility, treatment",
-            "Flow of patients; setting is for the authors",
-            "cohort",
-            "fig-flow",
-        ),
-        ("7", "Data preparation", "Methods: coding, units, exclusions", "methods"),
-        ("8", "Outcome and horizon", "Methods: endpoints; horizons in the settings", "methods"),
-        ("9", "Predictors", "Methods: covariates and their coding", "methods"),
-        (
-            "10",
-            "Sample size",
-            "Events per parameter, below each adjusted model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-            "tab-locked_models",
-        ),
-        ("11", "Missing data", "Missing covariates; complete cases and imputation", "cohort", "tab-missing"),
-        ("12", "Analytical methods", "Methods", "methods"),
-        (
-            "13",
-            "Class imbalance",
-            "Events and patients of each model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-        ),
-        (
-            "14",
-            "Fairness",
-            "HPV strata and interaction; other groups are for the authors",
-            "interaction",
-            "tab-interaction",
-        ),
-        ("15", "Model output", "Scheme and models", "made-with"),
-        ("16", "Training against evaluation", derived, derived_anchor),
-        ("17", "Ethical approval", "", ""),
-        (
-            "18",
-            "Open science: funding, conflicts, protocol, registration, data, code",
-            "Code and versions: made with; the rest is for the authors",
-            "made-with",
-        ),
-        ("19", "Patient and public involvement", "", ""),
-        (
-            "20",
-            "Participants: flow and characteristics",
-            "Flow, table 1, follow-up",
-            "cohort",
-            "fig-flow",
-            "tab-table1_combined",
-            "tab-table1_marker",
-            "tab-follow_up",
-        ),
-        (
-            "21",
-            "Model development: participants and events",
-            "n and events of each model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-        ),
-        (
-            "22",
-            "Model specification",
-            "Hazard ratios of each model",
-            f"{first}-cox",
-            f"tab-cox_{first}_all",
-            f"tab-points_{first}",
-        ),
-        (
-            "23",
-            "Model performance",
-            "Does AI-ENE add anything",
-            f"{first}-added",
-            f"tab-optimism_{first}",
-            f"fig-calibration_{first}",
-            f"fig-decision_{first}",
-        ),
-        ("24", "Model updating", "", ""),
-        ("25", "Interpretation", "", ""),
-        ("26", "Limitations", "", ""),
-        ("27", "Usability in current care", "", ""),
-    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    text = (resources.files("aiene.risk.analyse") / "checklists.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        told, (anchor, *shows) = row["found"], row["places"].format(first=first).split() or [""]
+        if row["derived"] and settings.derive != "no":
+            told, anchor = "Cut-offs derived from the data", "derived"
+        if anchor and anchor not in there:
+            told, anchor, shows = "", "", []
+        item = {"item": row["item"], "topic": row["topic"], "found": told, "anchor": anchor, "shows": shows}
+        found.setdefault(row["checklist"], []).append(item)
+    return found

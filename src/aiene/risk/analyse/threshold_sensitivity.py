@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,11 @@ import pandas as pd
 from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.charts.bars import draw_heat
-from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, outcome_of, words
+from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, words
 from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.grouping import Groupings
-from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
-from aiene.risk.analyse.regression import MARKER, cox, make_sample
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Endpoint, Part, Skipped, effect, fields_of
+from aiene.risk.analyse.regression import MARKER, cox, sample_of_all
 from aiene.stats.concordance import harrell_c
 from aiene.stats.count_covariate import (
     count_chances,
@@ -54,11 +54,9 @@ def threshold_chapter(
     key = "patient_id" if "patient_id" in nodes else "case_id"
     if key not in nodes or "ene" not in nodes:
         return _failed("the node table has no patient_id (or case_id) and ene")
-    ids = words(cohort.table, "patient_id")
-    ene = numeric(nodes, "ene")
+    ids, owner, ene = words(cohort.table, "patient_id"), words(nodes, key), numeric(nodes, "ene")
     if "counts" in nodes:
         ene = np.where(numeric(nodes, "counts") == 0, np.nan, ene)
-    owner = words(nodes, key)
     known = np.isin(ids, owner)
     # A patient of the run without a node has no row; a count of 0 nodes found says the same.
     known |= numeric(cohort.table, "n_ai_nodes") == 0 if "n_ai_nodes" in cohort.table else False
@@ -71,30 +69,27 @@ def threshold_chapter(
     models = [_model(cohort, counts[t], known, t, e, settings) for e in endpoints for t in thresholds]
     for row in (*rows, *models):
         row["own"] = "of this run" if row["threshold"] in own else ""
-    near = _near(ids[known], owner, ene, scheme.cutoffs)
-    nodes_of = _nodes_of(owner, ene)
-    chances = [np.array(nodes_of.get(str(i), [])) for i in ids]
+    by_owner = _nodes_of(owner, ene)
+    chances = [np.array(by_owner.get(str(i), [])) for i in ids]
     corrected = [r for e in endpoints for r in _corrected(cohort, chances, known, e, settings)]
-    items: list[Item] = [
+    items: tuple[Item, ...] = (
         Text(
             f"Node probabilities are there for {int(known.sum())} of {len(ids)} analysed patients; the "
             "rest keep out of this chapter."
         ),
-        _heat(rows, scheme, settings),
+        _heat(rows, scheme),
         _table(rows, scheme),
         _models_table(models),
         _corrected_table(corrected, settings),
-        near,
-    ]
-    return Section("thresholds", TITLE, tuple(items)), Part(tuple(items))
+        _near(ids[known], by_owner, scheme.cutoffs),
+    )
+    return Section("thresholds", TITLE, items), Part(items)
 
 
 def _failed(reason: str) -> tuple[Section, Part]:
-    part = Part(
-        (Text(f"Not done: {reason}.", kind="warning"),),
-        (Skipped("Sensitivity to the ENE threshold", f"{reason}.", asked=True),),
-    )
-    return Section("thresholds", TITLE, part.items), part
+    items: tuple[Item, ...] = (Text(f"Not done: {reason}.", kind="warning"),)
+    skipped = Skipped("Sensitivity to the ENE threshold", f"{reason}.", asked=True)
+    return Section("thresholds", TITLE, items), Part(items, (skipped,))
 
 
 def _counts(ids: np.ndarray, owner: np.ndarray, ene: np.ndarray, threshold: float) -> np.ndarray:
@@ -111,10 +106,8 @@ def _row(
     known: np.ndarray,
     threshold: float,
 ) -> dict[str, Any]:
-    now = numeric(cohort.table, "n_ai_ene")[known].astype(int)
-    then = counts[known]
-    classes = np.searchsorted(np.asarray(scheme.cutoffs), then, side="right")
-    before = np.searchsorted(np.asarray(scheme.cutoffs), now, side="right")
+    now, then = numeric(cohort.table, "n_ai_ene")[known].astype(int), counts[known]
+    before, classes = (np.searchsorted(np.asarray(scheme.cutoffs), n, side="right") for n in (now, then))
     row: dict[str, Any] = {
         "threshold": threshold,
         "n": int(known.sum()),
@@ -125,16 +118,16 @@ def _row(
         row[f"class_{name}"] = int((classes == number).sum())
         row[f"share_{name}"] = float((classes == number).mean()) if classes.size else None
     if groupings.combined is not None:
-        base = words(cohort.table, "base_group")[known]
-        new = [
-            scheme.combined(b, int(c)) if b in scheme.mapping else "" for b, c in zip(base, then, strict=True)
-        ]
-        old = words(cohort.table, "combined_group")[known]
-        row["changed_group"] = sum(a != b for a, b in zip(new, old, strict=True) if a)
+        base, old = (words(cohort.table, column)[known] for column in ("base_group", "combined_group"))
+        row["changed_group"] = sum(
+            scheme.combined(group, int(count)) != was
+            for group, count, was in zip(base, then, old, strict=True)
+            if group in scheme.mapping
+        )
     return row
 
 
-def _heat(rows: Sequence[dict[str, Any]], scheme: Scheme, settings: AnalysisSettings) -> Figure:
+def _heat(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Figure:
     names = list(scheme.classes)
     content = {
         "rows": [f"{r['threshold']:g}" for r in rows],
@@ -154,9 +147,8 @@ def _heat(rows: Sequence[dict[str, Any]], scheme: Scheme, settings: AnalysisSett
         f"Patients by class of the count at each ENE threshold; n = {rows[0]['n']} with node "
         "probabilities; the darker, the larger the share."
     )
-    return Figure(
-        "thresholds", "Classes of the count by ENE threshold", legend, partial(draw_heat, content), data
-    )
+    title = "Classes of the count by ENE threshold"
+    return Figure("thresholds", title, legend, partial(draw_heat, content), data)
 
 
 def _table(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Table:
@@ -182,29 +174,23 @@ def _model(
     settings: AnalysisSettings,
 ) -> dict[str, Any]:
     """The count alone, and adjusted for the covariates on those who have them all."""
-    outcome, _ = outcome_of(cohort.table, endpoint)
+    sample = sample_of_all(cohort, endpoint, settings)
+    outcome = sample.outcome
     keep = known[outcome.rows]
     own, count = outcome.take(keep), counts[outcome.rows][keep].astype(float)
-    row: dict[str, Any] = {
-        "endpoint": LABELS[endpoint],
-        "threshold": threshold,
-        "n": own.n,
-        "events": own.n_events,
-    }
+    row: dict[str, Any] = {"endpoint": LABELS[endpoint], "threshold": threshold, "n": own.n}
+    row["events"] = own.n_events
     try:
         alone = pd.DataFrame({MARKER: count})
-        fit = cox(own.time, own.event, alone, confidence=settings.confidence).rows[0]
-        row |= {"hr": fit.hr, "lower": fit.lower, "upper": fit.upper, "p": fit.p}
+        row |= effect(cox(own.time, own.event, alone, confidence=settings.confidence).rows[0])
         row["c"] = harrell_c(own.time, own.event, count).c
-        sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
         complete, design, _ = sample.complete()
         rows = outcome.rows[sample.design.complete]
         inside = known[rows]
         matrix = estimable(design, inside).matrix.assign(**{MARKER: counts[rows][inside].astype(float)})
         joint = complete.take(inside)
         fitted = cox(joint.time, joint.event, matrix, confidence=settings.confidence).rows[-1]
-        row |= {"adj_n": joint.n, "adj_hr": fitted.hr, "adj_lower": fitted.lower, "adj_upper": fitted.upper}
-        row["adj_p"] = fitted.p
+        row |= {"adj_n": joint.n, **effect(fitted, "adj_")}
     except NotEstimableError as error:
         row["reason"] = str(error)
     return row
@@ -214,8 +200,7 @@ def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
     columns = (
         Column("endpoint", "Endpoint"),
         Column("threshold", "ENE threshold", "number"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("hr", "HR per node (interval)", "number", "lower", "upper"),
         Column("p", "p", "p"),
         Column("c", "C (Harrell)", "number3"),
@@ -248,99 +233,69 @@ def _corrected(
     settings: AnalysisSettings,
 ) -> list[dict[str, Any]]:
     """Adjusted hazard ratio per node of the count as it is, and corrected for its error in three ways."""
-    outcome, _ = outcome_of(cohort.table, endpoint)
-    sample = make_sample("all", "All patients", cohort.table, outcome, settings.covariates)
+    sample = sample_of_all(cohort, endpoint, settings)
     complete, design, count = sample.complete()
-    rows = outcome.rows[sample.design.complete]
+    rows = sample.outcome.rows[sample.design.complete]
     inside = known[rows]
     own, seen = complete.take(inside), count[inside]
     nodes = [chances[row] for row in rows[inside]]
     others = estimable(design, inside).matrix.to_numpy(dtype=float)
     expected = np.array([p.sum() for p in nodes])
     variance = np.array([(p * (1 - p)).sum() for p in nodes]) + (seen - expected) ** 2
-    time, event, seed, level = own.time, own.event, settings.seed, settings.confidence
-    steps: tuple[tuple[str, Callable[[], Any]], ...] = (
-        ("as counted", lambda: _plain(own, seen, others, settings)),
-        ("expected count", lambda: _plain(own, expected, others, settings)),
-        (
-            "draws",
-            lambda: drawn_counts(
-                time, event, count_chances(nodes), others, m=10, iterations=6, seed=seed, confidence=level
-            ),
+    of = own.time, own.event
+    how: dict[str, Any] = {"seed": settings.seed, "confidence": settings.confidence}
+
+    def plain(of_count: np.ndarray) -> Any:
+        columns = {MARKER: of_count, **{f"x{k}": others[:, k] for k in range(others.shape[1])}}
+        return cox(*of, pd.DataFrame(columns), confidence=settings.confidence).rows[0]
+
+    steps: dict[str, Callable[[], Any]] = {
+        "nodes over the run's threshold, as counted": lambda: plain(seen),
+        "expected count (sum of the probabilities)": lambda: plain(expected),
+        "draws from probabilities and outcome, Rubin's rules": lambda: drawn_counts(
+            *of, count_chances(nodes), others, m=10, iterations=6, **how
         ),
-        (
-            "SIMEX",
-            lambda: simex(time, event, seen, variance, others, n_sim=25, seed=seed, confidence=level),
-        ),
-    )
+        "SIMEX of the count as counted": lambda: simex(*of, seen, variance, others, n_sim=25, **how),
+    }
     found = []
-    for name, step in steps:
-        row: dict[str, Any] = {"endpoint": LABELS[endpoint], "method": _METHODS[name], "n": own.n}
+    for name, step in steps.items():
+        row: dict[str, Any] = {"endpoint": LABELS[endpoint], "method": name, "n": own.n}
         row["events"] = own.n_events
         try:
-            value = step()
-            row |= {"hr": value.hr, "lower": value.lower, "upper": value.upper}
+            row |= fields_of(step(), "hr", "lower", "upper")
         except (NotEstimableError, np.linalg.LinAlgError) as error:
             row["reason"] = str(error)
         found.append(row)
     return found
 
 
-_METHODS = {
-    "as counted": "nodes over the run's threshold, as counted",
-    "expected count": "expected count (sum of the probabilities)",
-    "draws": "draws from probabilities and outcome, Rubin's rules",
-    "SIMEX": "SIMEX of the count as counted",
-}
-
-
-def _plain(outcome: Any, count: np.ndarray, others: np.ndarray, settings: AnalysisSettings) -> Any:
-    columns = {MARKER: count, **{f"x{k}": others[:, k] for k in range(others.shape[1])}}
-    return cox(outcome.time, outcome.event, pd.DataFrame(columns), confidence=settings.confidence).rows[0]
-
-
 def _corrected_table(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
     columns = (
         Column("endpoint", "Endpoint"),
         Column("method", "Count"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("hr", "HR per node, adjusted (interval)", "number", "lower", "upper"),
         Column("reason", "Remark"),
     )
     note = (
         "A count with errors pulls its hazard ratio towards 1. The corrections take the node probabilities "
-        "for "
-        "true chances, independent of each other and of everything but the true state of the node: they are "
-        "no "
-        "better than their calibration. Complete cases with node probabilities; seed "
-        f"{settings.seed}."
+        "for true chances, independent of each other and of everything but the true state of the node: they "
+        f"are no better than their calibration. Complete cases with node probabilities; seed {settings.seed}."
     )
     title = "Hazard corrected for measurement error of the count"
     return Table("threshold_corrected", title, columns, plain_rows(rows), note)
 
 
-def _near(ids: np.ndarray, owner: np.ndarray, ene: np.ndarray, cutoffs: Sequence[int]) -> Table:
+def _near(ids: np.ndarray, by_owner: Mapping[str, Sequence[float]], cutoffs: Sequence[int]) -> Table:
     """Patients who could as well lie on the other side of a cut, by their nodes' probabilities."""
-    by_owner = _nodes_of(owner, ene)
+    own = [by_owner.get(str(i)) for i in ids]
     rows = []
     for cut in cutoffs:
-        chance = np.array(
-            [probability_at_least(by_owner[str(i)], cut) if str(i) in by_owner else 0.0 for i in ids]
-        )
-        undecided = (chance > NEAR) & (chance < 1 - NEAR)
-        rows.append(
-            {
-                "cut": f"≥ {cut}",
-                "n": int(ids.size),
-                "undecided": int(undecided.sum()),
-                "expected": float(chance.sum()),
-            }
-        )
-    mean = [
-        float(np.dot(np.arange(len(d)), d))
-        for d in (count_distribution(by_owner[str(i)]) for i in ids if str(i) in by_owner)
-    ]
+        chance = np.array([probability_at_least(nodes, cut) if nodes else 0.0 for nodes in own])
+        undecided = int(((chance > NEAR) & (chance < 1 - NEAR)).sum())
+        row = {"cut": f"≥ {cut}", "n": int(ids.size), "undecided": undecided}
+        rows.append(row | {"expected": float(chance.sum())})
+    mean = [float(np.dot(np.arange(len(d)), d)) for d in map(count_distribution, filter(None, own))]
     columns = (
         Column("cut", "Class"),
         Column("n", "n", "count"),

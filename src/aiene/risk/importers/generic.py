@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,6 @@ from aiene.errors import InputError
 from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source, days_between, same_header
 from aiene.risk.table.columns import BY_NAME, COLUMNS, EXTRA_COLUMNS, Column
 from aiene.risk.table.endpoints import FAILURES
-from aiene.risk.table.files import read_raw
 from aiene.risk.table.values import listed, rows_of, understood, without_totals, yes_or_no
 
 Unit = Literal["days", "months", "years"]
@@ -95,45 +95,15 @@ def template(headers: Sequence[str] = ()) -> str:
     headers : of the user's table.
     """
     known = {same_header(header).replace(" ", "_"): header for header in headers}
+    yours = "".join(f"\n#   {header}" for header in headers)
     lines = [
-        "# Which column of your table is which: fill in, and remove the # in front.",
-        "# Then: aiene risk import TABLE --from generic --map THIS_FILE -o OUT.csv",
-        "",
-        '# unit = "days"          # of all times: days, months or years; not guessed',
-        '# origin = "rt_start"    # start of follow-up: diagnosis, rt_start or rt_end',
-        '# origin_date = "RT start"     # if times are dates: header of the column with the start date',
-        '# date_format = "%d/%m/%Y"     # how such dates are written (default: 2026-11-30)',
-        '# sheet = "Sheet1"       # of a workbook',
-        "# keep = []              # further columns to copy",
+        _line(column, known.get(column.name))
+        for column in (*COLUMNS, *EXTRA_COLUMNS)
+        if column.name not in (*_AI, "time_origin")
     ]
-    if headers:
-        lines += ["", "# Your table has:", *(f"#   {header}" for header in headers)]
-    lines += ["", "[columns]"]
-    for column in (*COLUMNS, *EXTRA_COLUMNS):
-        if column.name not in (*_AI, "time_origin"):
-            lines.append(_line(column, known.get(column.name)))
-    lines += [
-        "",
-        "# the same for every patient",
-        "[constants]",
-        '# site = "oropharynx"',
-        '# edition_t = "7"',
-        '# edition_n = "7"',
-        "",
-        "# units of single columns that differ from the one above (sizes: cm or mm)",
-        "[units]",
-        '# largest_node_cm = "mm"',
-        "",
-        "# what your codes mean;  means missing",
-        "# [values.os_event]",
-        "# 1 = 0      # 1 in your table is censored",
-        "# 2 = 1      # 2 in your table is dead",
-        "# [values.hpv]",
-        '# "p16 pos" = "positive"',
-        '# "unclear" = ""',
-        "",
-    ]
-    return "\n".join(lines)
+    text = (resources.files("aiene.risk.importers") / "mapping_template.toml").read_text(encoding="utf-8")
+    text = text.replace("@headers\n", f"\n# Your table has:{yours}\n" if headers else "")
+    return text.replace("@columns", "\n".join(lines))
 
 
 def _line(column: Column, header: str | None) -> str:
@@ -144,11 +114,6 @@ def _line(column: Column, header: str | None) -> str:
 
 TITLE = "own table by a mapping file"
 _DAY = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{2,4}(?:[T ].*)?$"
-
-
-def read(path: Path, options: ImportOptions) -> pd.DataFrame:
-    """The raw table."""
-    return read_raw(path, sheet=options.sheet)
 
 
 def build_by(source: Source, options: ImportOptions, mapping: Mapping) -> pd.DataFrame:
@@ -165,7 +130,7 @@ def build_by(source: Source, options: ImportOptions, mapping: Mapping) -> pd.Dat
     source.raw = without_totals(source.raw, header, source.findings)
     out = {name: _column(source, name, header, mapping) for name, header in mapping.columns.items()}
     for name, word in mapping.constants.items():
-        constant = pd.Series(word, index=source.raw.index, dtype="string")
+        constant = source.constant(word)
         if name.startswith("edition_"):
             letter = name[-1]
             given = [out[c] for c in (f"{letter}7", f"{letter}8") if c in out]
@@ -179,7 +144,7 @@ def build_by(source: Source, options: ImportOptions, mapping: Mapping) -> pd.Dat
         remedy = 'write origin = "diagnosis", "rt_start" or "rt_end"'
         raise source.findings.refuse("the mapping does not state when follow-up starts", remedy)
     if origin is not None:
-        out["time_origin"] = pd.Series(origin, index=source.raw.index, dtype="string")
+        out["time_origin"] = source.constant(origin)
     for header in mapping.keep:
         out[f"own_{header}" if header in BY_NAME else header] = source.text(header)
     return pd.DataFrame(out)
@@ -201,11 +166,9 @@ def _days(source: Source, column: str, header: str, mapping: Mapping) -> pd.Seri
     days = pd.to_datetime(texts, format=mapping.date_format, errors="coerce")
     bad = (texts.notna() & days.isna()).to_numpy(dtype=bool)
     if bad.any():
-        source.findings.bad_values(
-            f'{header} holds "{texts[bad].iloc[0]}" in {rows_of(bad)}, not a date like {mapping.date_format}',
-            "state in the mapping how dates are written (date_format)",
-            column,
-        )
+        shown = f'"{texts[bad].iloc[0]}" in {rows_of(bad)}, not a date like {mapping.date_format}'
+        remedy = "state in the mapping how dates are written (date_format)"
+        source.findings.bad_values(f"{header} holds {shown}", remedy, column)
     return days
 
 
@@ -214,9 +177,8 @@ def _refuse_dates(source: Source, header: str) -> None:
     texts = source.text(header)
     days = texts.str.contains(_DAY, na=False).to_numpy(dtype=bool)
     if days.any():
-        problem = (
-            f'{source.find(header)} holds the day "{texts[days].iloc[0]}" in {rows_of(days)}, not a time'
-        )
+        shown = f'the day "{texts[days].iloc[0]}" in {rows_of(days)}, not a time'
+        problem = f"{source.find(header)} holds {shown}"
         remedy = "name the column of the start of follow-up in the mapping (origin_date, and date_format)"
         raise source.findings.refuse(problem, remedy)
 
@@ -229,10 +191,8 @@ def _column(source: Source, name: str, header: str, mapping: Mapping) -> pd.Seri
         known: dict[str, str | None] = {**plain, **codes}
         return source.coded(name, header, codes=known)
     if name.endswith("_time") and mapping.origin_date is not None:
-        days = days_between(
-            _days(source, name, header, mapping), _days(source, name, mapping.origin_date, mapping)
-        )
-        years = pd.Series(days / PER_YEAR["days"])
+        days = (_days(source, name, which, mapping) for which in (header, mapping.origin_date))
+        years = pd.Series(days_between(*days) / PER_YEAR["days"])
         source.record(name, (header,), f"day of the calendar less {mapping.origin_date}, in years", years)
         return years
     if name.endswith("_time"):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source
-from aiene.risk.importers.terms import edition7, failure_time, only_origin, since, site_column
+from aiene.risk.importers.terms import EVENTS, failure_time, of_edition, since, site_column, treatment_start
 from aiene.risk.table.files import EXCEL, read_raw, sheet_names
 from aiene.risk.table.values import rows_of
 
@@ -17,7 +17,7 @@ TITLE = "Head-Neck-PET-CT clinical workbook; edition 7; days from diagnosis, or 
 _SHEETS = ("HGJ", "CHUS", "HMR", "CHUM")
 _DAYS = PER_YEAR["days"]
 _TIME = "Time - diagnosis to {} (days)"
-_EVENTS = {"0": "0", "1": "1"}
+_THERAPY = {"radiation": "rt", "chemo radiation": "crt", "chemoradiation": "crt"}
 
 
 def read(path: Path, options: ImportOptions) -> pd.DataFrame:
@@ -43,30 +43,20 @@ def build(source: Source, options: ImportOptions) -> pd.DataFrame:
         "Patient #", "T-stage", "N-stage", "HPV status", "Death", "Distant", _TIME.format("last follow-up")
     )
     _drop_footer(source)
-    origin = options.origin or "diagnosis"
-    if origin == "rt_end":
-        only_origin(source, options, "diagnosis", "the end of treatment has errors in this table")
-    start = None
-    if origin == "rt_start":
-        source.need(_TIME.format("start treatment"))
-        start = _years(source, "start of treatment", "start treatment")
+    why = "the end of treatment has errors in this table"
+    origin, start = treatment_start(source, options, _TIME.format("start treatment"), why)
     ids = source.plain("patient_id", "Patient #")
     center = source.text("center").fillna(ids.str.extract(r"(HGJ|CHUS|HMR|CHUM)", expand=False))
     out = {
         "patient_id": ids,
         "site": site_column(source, "Primary Site"),
         "hpv": source.coded("hpv", "HPV status", codes={"+": "positive", "-": "negative", "N/A": None}),
-        **edition7(source, "T-stage", "N-stage", "M-stage"),
+        **of_edition(source, "7", "T-stage", "N-stage", "M-stage"),
         "age": source.numbers("age", "Age", unit="years"),
         "sex": source.coded("sex", "Sex", codes={"M": "male", "F": "female"}),
-        "treatment": source.coded(
-            "treatment",
-            "Therapy",
-            codes={"radiation": "rt", "chemo radiation": "crt", "chemoradiation": "crt"},
-            otherwise="other",
-        ),
+        "treatment": source.coded("treatment", "Therapy", codes=_THERAPY, otherwise="other"),
         "center": center,
-        "time_origin": pd.Series(origin, index=source.raw.index, dtype="string"),
+        "time_origin": source.constant(origin),
         **_endpoints(source, start),
     }
     return pd.DataFrame(out)
@@ -88,7 +78,7 @@ def _years(source: Source, column: str, what: str) -> pd.Series:
 
 
 def _endpoints(source: Source, start: pd.Series | None) -> dict[str, pd.Series]:
-    died = source.coded("os_event", "Death", codes=_EVENTS)
+    died = source.coded("os_event", "Death", codes=EVENTS)
     last = _years(source, "os_time", "last follow-up")
     death = _years(source, "time of death", "Death")
     later = ((died == "1") & (death > last)).fillna(False).to_numpy(dtype=bool)
@@ -98,7 +88,7 @@ def _endpoints(source: Source, start: pd.Series | None) -> dict[str, pd.Series]:
     end = since(source, end, start, "os_time")
     out = {"os_time": end, "os_event": died}
     for name, header, short in (("dm", "Distant", "DM"), ("lrf", "Locoregional", "LR")):
-        event = source.coded(f"{name}_event", header, codes=_EVENTS)
+        event = source.coded(f"{name}_event", header, codes=EVENTS)
         own = since(source, _years(source, f"{name}_time", short), start, f"{name}_time")
         out[f"{name}_time"], out[f"{name}_event"] = failure_time(source, name, event, own, end)
     return out

@@ -11,14 +11,13 @@ import pandas as pd
 
 from aiene.errors import InputError
 from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source, same_header
-from aiene.risk.importers.terms import by_edition, only_origin
+from aiene.risk.importers.terms import EVENTS, by_edition, only_origin
 from aiene.risk.table.files import EXCEL, read_raw, sheet_names
 
 TITLE = "HECKTOR 2022 (two tables) or 2025; relapse-free survival in days; no death, no distant control"
 
 _CLINICAL = "*clinical_info*.csv"
 _ENDPOINT = "*endpoint*.csv"
-_YES_NO: dict[str, str | None] = {"0": "0", "1": "1"}
 
 
 def read(path: Path, options: ImportOptions) -> pd.DataFrame:
@@ -71,16 +70,16 @@ def build(source: Source, options: ImportOptions) -> pd.DataFrame:
     ids = source.plain("patient_id", "PatientID")
     out = {
         "patient_id": ids,
-        "site": pd.Series("oropharynx", index=source.raw.index, dtype="string"),
+        "site": source.constant("oropharynx"),
         "hpv": _hpv(source, options, recent=recent),
         "age": source.numbers("age", "Age", unit="years"),
         "sex": source.coded("sex", "Gender", codes={"M": "male", "F": "female", "0": "female", "1": "male"}),
         "treatment": source.coded("treatment", "Treatment", "Chemotherapy", codes={"0": "rt", "1": "crt"}),
         "ecog": source.plain("ecog", "Performance Status"),
         "center": source.text("CenterID").fillna(ids.str.extract(r"^([A-Za-z]+)", expand=False)),
-        "time_origin": pd.Series("rt_end", index=source.raw.index, dtype="string"),
+        "time_origin": source.constant("rt_end"),
         "dfs_time": source.numbers("dfs_time", "RFS", per=PER_YEAR["days"], unit="days"),
-        "dfs_event": source.coded("dfs_event", "Relapse", codes=_YES_NO),
+        "dfs_event": source.coded("dfs_event", "Relapse", codes=EVENTS),
         "tobacco": source.text("Tobacco", "Tobacco Consumption"),
         "alcohol": source.text("Alcohol", "Alcohol Consumption"),
         **(by_edition(source, options.edition, "T-stage", "N-stage", "M-stage") if recent else {}),

@@ -7,39 +7,30 @@ of `Freedom from distant metastasis` is a metastasis.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from aiene.risk.importers.source import PER_YEAR, ImportOptions, Source
-from aiene.risk.importers.terms import by_edition, edition7, failure_time, origin_of, site_column
-from aiene.risk.table.files import read_raw
+from aiene.risk.importers.terms import SEX, by_edition, failure_time, of_edition, origin_of, site_column
 
 MDA_PATIENT = "TCIA PatientID"
 _FOLLOW_UP = "Follow up duration (day)"
 _FREE = "Disease-free interval (months)"
-_SEX: dict[str, str | None] = {"Male": "male", "Female": "female", "M": "male", "F": "female"}
 _ALIVE: dict[str, str | None] = {"Alive": "0", "Dead": "1"}
+
+_MDA_HPV: dict[str, str | None] = {
+    "Positive": "positive", "Negative": "negative", "P": "positive", "N": "negative", "Unknown": None,
+}  # fmt: skip
 
 OPC_PATIENT = "TCIA Radiomics dummy ID of To_Submit_Final"
 _DURATION = "{}_duration of Merged updated ASRM V2"
 _DAYS = PER_YEAR["days"]
 _FAILED_IF_NOT_CONTROLLED: dict[str, str | None] = {"Yes": "0", "No": "1"}
 _HPV: dict[str, str | None] = {
-    "P": "positive",
-    "Positive": "positive",
-    "N": "negative",
-    "Negative": "negative",
-    "U": None,
-    "Unknown": None,
-}
-_SMOKING: dict[str, str | None] = {
-    "Current": "current",
-    "Former": "former",
-    "Never": "never",
-    "Unknown": None,
-}
+    "P": "positive", "Positive": "positive", "N": "negative", "Negative": "negative",
+    "U": None, "Unknown": None,
+}  # fmt: skip
+_SMOKING = {"Current": "current", "Former": "former", "Never": "never", "Unknown": None}
 TITLE = "HNSCC: Radiomics_Outcome_Prediction_in_OPC (edition 7, days) or HNSCC-MDA-Data (days and months)"
 
 
@@ -57,23 +48,12 @@ def build_mda(source: Source, options: ImportOptions) -> pd.DataFrame:
     out = {
         "patient_id": source.plain("patient_id", MDA_PATIENT),
         "site": site_column(source, "Site"),
-        "hpv": source.coded(
-            "hpv",
-            "HPV Status",
-            "HPV status",
-            codes={
-                "Positive": "positive",
-                "Negative": "negative",
-                "P": "positive",
-                "N": "negative",
-                "Unknown": None,
-            },
-        ),
+        "hpv": source.coded("hpv", "HPV Status", "HPV status", codes=_MDA_HPV),
         **by_edition(source, options.edition, "T", "N", "M"),
         **_smoking(source),
         "age": source.numbers("age", "Age", unit="years"),
-        "sex": source.coded("sex", "Sex", codes=_SEX),
-        "time_origin": pd.Series(origin, index=source.raw.index, dtype="string"),
+        "sex": source.coded("sex", "Sex", codes=SEX),
+        "time_origin": source.constant(origin),
         "os_time": last,
         "os_event": died,
         **_recurrence(source, last),
@@ -106,11 +86,9 @@ def _smoking(source: Source) -> dict[str, pd.Series]:
 
 def _recurrence(source: Source, last: pd.Series) -> dict[str, pd.Series]:
     """Distant and locoregional failure from the site of the one recurrence that the table tells."""
-    if source.find("Site of recurrence (Distal/Local/ Locoregional)") is None:
-        header = "Site of recurrence"
-    else:
-        header = "Site of recurrence (Distal/Local/ Locoregional)"
-    if source.find(header) is None:
+    headers = ("Site of recurrence (Distal/Local/ Locoregional)", "Site of recurrence")
+    header = next((h for h in headers if source.find(h) is not None), None)
+    if header is None:
         return {}
     words = source.text(header).str.casefold()
     free = source.numbers("disease-free interval", _FREE, per=PER_YEAR["months"], unit="months")
@@ -141,22 +119,20 @@ def build_opc(source: Source, options: ImportOptions) -> pd.DataFrame:
     origin = origin_of(source, options, "diagnosis", stated=False)
     out = {
         "patient_id": source.plain("patient_id", OPC_PATIENT),
-        "site": pd.Series("oropharynx", index=source.raw.index, dtype="string"),
+        "site": source.constant("oropharynx"),
         "hpv": source.coded("hpv", "HPV Status", codes=_HPV),
-        **edition7(source, "T-category", "N-category", "M-category"),
+        **of_edition(source, "7", "T-category", "N-category", "M-category"),
         "pack_years": source.plain("pack_years", "Smoking status (Packs-Years)", understood="pack-years"),
         "smoking_status": source.coded("smoking_status", "Smoking status", codes=_SMOKING),
         "age": source.numbers("age", "Age at Diag", unit="years"),
-        "sex": source.coded(
-            "sex", "Gender", codes={"Male": "male", "Female": "female", "M": "male", "F": "female"}
-        ),
+        "sex": source.coded("sex", "Gender", codes=SEX),
         "treatment": source.coded(
             "treatment",
             "Therapeutic Combination",
             codes={"Radiation Alone": "rt", "RT": "rt"},
             otherwise="crt",
         ),
-        "time_origin": pd.Series(origin, index=source.raw.index, dtype="string"),
+        "time_origin": source.constant(origin),
     }
     source.findings.note(
         "treatment: every combination except radiation alone counts as crt, induction included; "
@@ -177,11 +153,6 @@ def build_opc(source: Source, options: ImportOptions) -> pd.DataFrame:
 
 
 # Either table
-
-
-def read(path: Path, options: ImportOptions) -> pd.DataFrame:
-    """The raw table."""
-    return read_raw(path, sheet=options.sheet)
 
 
 def build(source: Source, options: ImportOptions) -> pd.DataFrame:

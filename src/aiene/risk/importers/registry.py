@@ -12,11 +12,12 @@ import pandas as pd
 
 from aiene.errors import UsageError
 from aiene.hashing import file_sha256
-from aiene.risk.importers import generic, head_neck_pet_ct, hecktor, hn1, hnscc, opc_radiomics, radcure
+from aiene.risk.importers import generic, head_neck_pet_ct, hecktor, hn1, hnscc, princess_margaret
 from aiene.risk.importers.generic import Mapping, read_mapping
 from aiene.risk.importers.source import ImportOptions, PreviewLine, Source
 from aiene.risk.table.columns import TIMED
 from aiene.risk.table.endpoints import CONTROL
+from aiene.risk.table.files import read_raw
 from aiene.risk.table.read import finish, read_table
 from aiene.risk.table.values import Findings
 
@@ -32,15 +33,15 @@ class Importer:
     ----------
     name : for `--from`.
     title : one line for people.
-    read : the raw table of a file or folder.
     build : the canonical columns of a raw table.
+    read : the raw table of a file or folder.
     experimental : the official file was not seen.
     """
 
     name: str
     title: str
-    read: Read
     build: Build
+    read: Read = lambda path, options: read_raw(path, sheet=options.sheet)
     experimental: bool = False
 
 
@@ -67,12 +68,14 @@ class Imported:
 SOURCES: dict[str, Importer] = {
     importer.name: importer
     for importer in (
-        Importer("radcure", radcure.TITLE, radcure.read, radcure.build),
-        Importer("opc-radiomics", opc_radiomics.TITLE, opc_radiomics.read, opc_radiomics.build, True),
-        Importer("head-neck-pet-ct", head_neck_pet_ct.TITLE, head_neck_pet_ct.read, head_neck_pet_ct.build),
-        Importer("hnscc", hnscc.TITLE, hnscc.read, hnscc.build),
-        Importer("hn1", hn1.TITLE, hn1.read, hn1.build),
-        Importer("hecktor", hecktor.TITLE, hecktor.read, hecktor.build),
+        Importer("radcure", princess_margaret.TITLE, princess_margaret.build),
+        Importer(
+            "opc-radiomics", princess_margaret.OPC_TITLE, princess_margaret.build_opc, experimental=True
+        ),
+        Importer("head-neck-pet-ct", head_neck_pet_ct.TITLE, head_neck_pet_ct.build, head_neck_pet_ct.read),
+        Importer("hnscc", hnscc.TITLE, hnscc.build),
+        Importer("hn1", hn1.TITLE, hn1.build),
+        Importer("hecktor", hecktor.TITLE, hecktor.build, hecktor.read),
     )
 }
 """The collections by name; `generic` with a mapping file is beside them."""
@@ -116,7 +119,7 @@ def import_table(
                 "--from generic needs a mapping file: write one with aiene risk import --template, fill it "
                 "and name it with --map."
             )
-        own = Importer(name, generic.TITLE, generic.read, partial(generic.build_by, mapping=plan))
+        own = Importer(name, generic.TITLE, partial(generic.build_by, mapping=plan))
         return _finished(path, own, plan, findings, chosen, mapping)
     if name not in SOURCES:
         raise UsageError(f"{source}: no such source; known are {', '.join([*SOURCES, 'generic'])}.")
@@ -156,9 +159,7 @@ def _finished(
         "mapping_sha256": None if mapping is None else file_sha256(mapping),
     }
     table.attrs.update(
-        source=importer.name,
-        source_name=path.name,
-        source_sha256=file_sha256(path) if path.is_file() else "",
+        source=importer.name, source_name=path.name, source_sha256=file_sha256(path) if path.is_file() else ""
     )
     return _record(table, importer.name, importer.title, tuple(source.preview), facts)
 
@@ -178,12 +179,5 @@ def _record(
         **facts,
     }
     table.attrs["provenance"] = provenance
-    attrs = table.attrs
-    return Imported(
-        table,
-        provenance,
-        (*attrs["dropped"], *attrs["warnings"]),
-        preview,
-        tuple(attrs["notes"]),
-        tuple(attrs["dropped"]),
-    )
+    warnings, notes, dropped = (tuple(table.attrs[key]) for key in ("warnings", "notes", "dropped"))
+    return Imported(table, provenance, (*dropped, *warnings), preview, notes, dropped)

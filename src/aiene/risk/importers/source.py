@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.table.columns import DAYS_PER_YEAR
-from aiene.risk.table.values import Findings, listed, number, rows_of, understood
+from aiene.risk.table.values import Findings, listed, number, quoted, rows_of, understood
 
 PER_YEAR: dict[str, float] = {"days": DAYS_PER_YEAR, "months": 12.0, "years": 1.0}
 """How many of a unit make a year."""
@@ -130,14 +130,9 @@ class Source:
 
         values, bad = understood(texts, read)
         if bad.any():
-            seen = listed([f'"{code}"' for code in pd.unique(texts[bad])])
-            header = self.find(*headers)
             allowed = listed(list(codes), shown=10)
-            self.findings.bad_values(
-                f"{header} holds {seen} in {rows_of(bad)}",
-                f"known codes are {allowed}; correct the others",
-                column,
-            )
+            remedy = f"known codes are {allowed}; correct the others"
+            self.bad_values(column, headers, texts, bad, remedy)
         words = pd.Series(pd.array(values.to_numpy(), dtype="string")).replace("", pd.NA)
         self.record(column, headers, "codes", words, codings_of(texts, words))
         return words
@@ -149,14 +144,28 @@ class Source:
         texts = self.text(*headers)
         values, bad = understood(texts, number)
         if bad.any():
-            seen = listed([f'"{code}"' for code in pd.unique(texts[bad])])
-            header = self.find(*headers)
-            self.findings.bad_values(
-                f"{header} holds {seen} in {rows_of(bad)}, which is not a number", "correct them", column
-            )
+            self.bad_values(column, headers, texts, bad, "correct them", what=", which is not a number")
         out = values.astype("float64") / per
         self.record(column, headers, f"{unit} / {per:g} = {whole}" if per != 1 else unit or "number", out)
         return out
+
+    def bad_values(
+        self,
+        column: str,
+        headers: tuple[str, ...],
+        texts: pd.Series,
+        bad: np.ndarray,
+        remedy: str,
+        *,
+        what: str = "",
+    ) -> None:
+        """Tell of values that cannot be right, with their rows; see `Findings.bad_values`."""
+        problem = f"{self.find(*headers)} holds {quoted(texts[bad])} in {rows_of(bad)}{what}"
+        self.findings.bad_values(problem, remedy, column)
+
+    def constant(self, word: str) -> pd.Series:
+        """The same word for every patient."""
+        return pd.Series(word, index=self.raw.index, dtype="string")
 
     def record(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
-from aiene.risk.importers.source import ImportOptions, Origin, Source, codings_of, stage_letter
-from aiene.risk.table.columns import N7_WORDS, N8_WORDS, T_WORDS
+from aiene.risk.importers.source import PER_YEAR, ImportOptions, Origin, Source, codings_of, stage_letter
+from aiene.risk.table.columns import M_WORDS, N7_WORDS, N8_WORDS, T_WORDS
 from aiene.risk.table.values import listed, rows_of, understood
 
 _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -21,8 +23,12 @@ _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
-def edition7(source: Source, t: str, n: str, m: str, site: pd.Series | None = None) -> dict[str, pd.Series]:
-    """The columns t7, n7, m, edition_t and edition_n.
+EVENTS: dict[str, str | None] = {"0": "0", "1": "1"}
+SEX: dict[str, str | None] = {"Male": "male", "Female": "female", "M": "male", "F": "female"}
+
+
+def of_edition(source: Source, edition: Literal["7", "8"], t: str, n: str, m: str) -> dict[str, pd.Series]:
+    """The columns of T, N and M with the editions of T and N.
 
     T1a, T2b and the like of other sites lose their letter; N3a and N3b of edition 7 (nasopharynx) become N3;
     a suffix of two primaries is cut off. Each is told.
@@ -35,15 +41,18 @@ def edition7(source: Source, t: str, n: str, m: str, site: pd.Series | None = No
     ------
     InputError : a value that is no T, N or M, unless lenient.
     """
-    t7 = staged(source, "t7", t, "T", T_WORDS)
-    n7 = staged(source, "n7", n, "N", N7_WORDS)
-    seven = pd.Series(pd.array(["7"] * len(t7), dtype="string"))
+    n_words = N7_WORDS if edition == "7" else N8_WORDS
+    of_t, of_n = (
+        staged(source, f"{letter.lower()}{edition}", header, letter, words)
+        for letter, header, words in (("T", t, T_WORDS), ("N", n, n_words))
+    )
+    known = source.constant(edition)
     return {
-        "t7": t7,
-        "n7": n7,
-        "m": staged(source, "m", m, "M", ("M0", "M1", "MX")),
-        "edition_t": seven.where(t7.notna()),
-        "edition_n": seven.where(n7.notna()),
+        f"t{edition}": of_t,
+        f"n{edition}": of_n,
+        "m": staged(source, "m", m, "M", M_WORDS),
+        "edition_t": known.where(of_t.notna()),
+        "edition_n": known.where(of_n.notna()),
     }
 
 
@@ -57,12 +66,7 @@ def staged(source: Source, column: str, header: str, letter: str, words: tuple[s
     lost &= texts.notna().to_numpy(dtype=bool)
     unknown = bad | (texts.notna() & values.isna()).to_numpy(dtype=bool)
     if unknown.any():
-        seen = listed([f'"{word}"' for word in pd.unique(texts[unknown])])
-        source.findings.bad_values(
-            f"{source.find(header)} holds {seen} in {rows_of(unknown)}",
-            f"allowed are {', '.join(words)}",
-            column,
-        )
+        source.bad_values(column, (header,), texts, unknown, f"allowed are {', '.join(words)}")
     if lost.any():
         seen = listed(sorted(pd.unique(texts[lost])), shown=8)
         source.findings.note(f"{column}: suffixes of {seen} left off ({int(lost.sum())} patients)")
@@ -78,7 +82,9 @@ def _known(word: str | None, words: tuple[str, ...]) -> str | None:
     return word[:2] if word[:2] in words else None
 
 
-def by_edition(source: Source, edition: str | None, t: str, n: str, m: str) -> dict[str, pd.Series]:
+def by_edition(
+    source: Source, edition: Literal["7", "8"] | None, t: str, n: str, m: str
+) -> dict[str, pd.Series]:
     """T, N and M of a table that does not say its edition: taken only where the user says it.
 
     Raises
@@ -89,18 +95,8 @@ def by_edition(source: Source, edition: str | None, t: str, n: str, m: str) -> d
         source.findings.warn(
             "the table does not state the edition of T and N; left out; use --edition to include them"
         )
-        return {"m": staged(source, "m", m, "M", ("M0", "M1", "MX"))}
-    if edition == "7":
-        return edition7(source, t, n, m)
-    t8, n8 = staged(source, "t8", t, "T", T_WORDS), staged(source, "n8", n, "N", N8_WORDS)
-    eight = pd.Series(pd.array(["8"] * len(t8), dtype="string"))
-    return {
-        "t8": t8,
-        "n8": n8,
-        "m": staged(source, "m", m, "M", ("M0", "M1", "MX")),
-        "edition_t": eight.where(t8.notna()),
-        "edition_n": eight.where(n8.notna()),
-    }
+        return {"m": staged(source, "m", m, "M", M_WORDS)}
+    return of_edition(source, edition, t, n, m)
 
 
 # Primary sites
@@ -151,6 +147,29 @@ def only_origin(source: Source, options: ImportOptions, own: Origin, why: str) -
         raise source.findings.refuse(
             f"its times start at {own}, and {why}", f"leave out --origin {options.origin}"
         )
+
+
+def treatment_start(
+    source: Source, options: ImportOptions, header: str, why: str
+) -> tuple[Origin, pd.Series | None]:
+    """When the clock starts, and the years from diagnosis to the start of treatment where it starts there.
+
+    Parameters
+    ----------
+    header : of the days from diagnosis to the start of treatment.
+    why : the end of treatment is no choice.
+
+    Raises
+    ------
+    InputError : the end of treatment was asked for, or the header is not there.
+    """
+    origin = options.origin or "diagnosis"
+    if origin == "rt_end":
+        only_origin(source, options, "diagnosis", why)
+    if origin != "rt_start":
+        return origin, None
+    source.need(header)
+    return origin, source.numbers("start of treatment", header, per=PER_YEAR["days"], unit="days")
 
 
 def failure_time(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import nbinom
 
 from aiene.errors import UsageError
-from aiene.risk.simulate.cohort import count_pmf
+from aiene.risk.simulate.cohort import DISPERSION, MEAN_ENE, count_pmf
 from aiene.risk.table.endpoints import Endpoint
 from aiene.risk.table.endpoints import endpoint as outcome_of
 
-_MEAN_ENE = {"N0": 0.0, "N1": 0.25, "N2a": 0.45, "N2b": 0.9, "N2c": 1.3, "N2": 0.9, "N3": 1.5}
-_DISPERSION = 1.5
+_MEAN_ENE = MEAN_ENE | {"N2": 0.9}
 _MOST = 8
 _FEW = 10
 
@@ -105,11 +105,9 @@ def _draw(outcome: Endpoint, rows: np.ndarray, mean: float, ratio: float, unifor
 
 def _prior(mean: float) -> np.ndarray:
     """Negative binomial probabilities of 0 to `_MOST`."""
-    from scipy.stats import nbinom
-
     if mean == 0:
         return np.asarray(np.arange(_MOST + 1) == 0, dtype=float)
-    made = nbinom.pmf(np.arange(_MOST + 1), _DISPERSION, _DISPERSION / (_DISPERSION + mean))
+    made = nbinom.pmf(np.arange(_MOST + 1), DISPERSION, DISPERSION / (DISPERSION + mean))
     return np.asarray(made / made.sum())
 
 

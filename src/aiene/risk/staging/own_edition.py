@@ -35,19 +35,20 @@ from aiene.errors import InputError
 from aiene.hashing import file_sha256
 from aiene.risk.staging.decision import (
     Decision,
+    NodeFacts,
     Row,
     Tri,
     among,
     decide,
     every,
     lacking,
+    needed,
     negated,
     not_applicable,
     told,
     unknown,
 )
-from aiene.risk.staging.nodes import NodeFacts, needed, over_readings
-from aiene.risk.staging.stage import Edition, Patient, editions, node_facts, over_n
+from aiene.risk.staging.stage import Edition, Patient, editions, n_of_facts, over_n
 
 _REMEDY = "write it as docs/risk.md shows"
 _Word = Field(min_length=1, max_length=40)
@@ -181,11 +182,7 @@ def _rule(told_by: _File) -> Callable[[Patient], Sequence[Decision]]:
             outside = not_applicable(f"{told_by.name} is for HPV-{told_by.hpv} disease")
             both = outside if inputs.hpv is not None else unknown("missing: hpv")
             return both, both
-        facts = node_facts(inputs, patient.chapter.value, own="")
-        if isinstance(facts, Decision):
-            n = facts
-        else:
-            n = over_readings([one.with_ene(_extension(patient, told_by.extension)) for one in facts], n_of)
+        n = n_of_facts(inputs, patient.chapter.value, n_of, ene=_extension(patient, told_by.extension))
         return n, over_n(stage_of, inputs.t8 or inputs.t7, n, patient.m)
 
     return decisions

@@ -23,15 +23,20 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.staging import editions as own_package
-from aiene.risk.staging.decision import Decision, not_applicable, told, unknown
-from aiene.risk.staging.nodes import (
+from aiene.risk.staging.decision import (
     FROM_N7,
     FROM_N8_NEGATIVE,
     FROM_N8_POSITIVE,
     Contradiction,
+    Decision,
     NodeFacts,
+    Tri,
     measured,
+    not_applicable,
+    over_readings,
     readings,
+    told,
+    unknown,
 )
 
 Definition = Literal["fakhry2019", "ang2010"]
@@ -88,7 +93,13 @@ class Inputs(NamedTuple):
     pathological_ene: bool | None
 
 
+StageRule = Callable[[str | None, str | None, str | None], Decision]
+"""A stage from T, N and M."""
+
 POSITIVE, NEGATIVE, ASSUMED = "p16_positive", "p16_negative", "p16_assumed_negative"
+CHAPTERS = {POSITIVE: (POSITIVE,), NEGATIVE: (NEGATIVE, ASSUMED)}
+"""Chapters of edition 8, and the values of `ajcc8_chapter` whose patients are staged by each."""
+NO_SURGERY = "no pathological T, N or number of positive nodes"
 
 
 @dataclass(frozen=True)
@@ -207,7 +218,7 @@ def _m(inputs: Inputs, options: StagingOptions) -> Decision:
     return unknown("missing: M")
 
 
-def node_facts(inputs: Inputs, chapter: str | None, *, own: str) -> tuple[NodeFacts, ...] | Decision:
+def node_facts(inputs: Inputs, chapter: str | None, *, own: str = "") -> tuple[NodeFacts, ...] | Decision:
     """What is known of the nodes, from a category of another edition (see `readings`) or from measurements.
 
     Parameters
@@ -229,9 +240,20 @@ def node_facts(inputs: Inputs, chapter: str | None, *, own: str) -> tuple[NodeFa
         return unknown(f"contradiction: {error}")
 
 
-def over_n(
-    stage: Callable[[str | None, str | None, str | None], Decision], t: str | None, n: Decision, m: Decision
+def n_of_facts(
+    inputs: Inputs,
+    chapter: str | None,
+    rule: Callable[[NodeFacts], Decision],
+    *,
+    own: str = "",
+    ene: Tri = None,
 ) -> Decision:
+    """N by a rule for what is known of the nodes (see `node_facts`), with this extension."""
+    facts = node_facts(inputs, chapter, own=own)
+    return facts if isinstance(facts, Decision) else over_readings([f.with_ene(ene) for f in facts], rule)
+
+
+def over_n(stage: StageRule, t: str | None, n: Decision, m: Decision) -> Decision:
     """A stage over every N that is possible: known only if all give the same."""
     flags = (*n.flags, *m.flags)
     if n.value is not None or len(n.possible) == 0:

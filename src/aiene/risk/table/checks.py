@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.table.columns import DAYS_PER_YEAR, TIMED
-from aiene.risk.table.values import Findings, listed, rows_of
+from aiene.risk.table.values import Findings, listed, quoted, rows_of
 
 _OWN_NAMES = {
     "t": ("t", "ct", "t_stage", "t_category"),
@@ -57,8 +57,7 @@ def placed(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
             unsaid.append(str(header))
         odd = (given & words.notna() & ~words.isin(["7", "8", "9"])).to_numpy(dtype=bool)
         if odd.any():
-            seen = listed([f'"{word}"' for word in pd.unique(words[odd])])
-            problem = f"the edition of {header} is {seen} in {rows_of(odd)}"
+            problem = f"the edition of {header} is {quoted(words[odd])} in {rows_of(odd)}"
             findings.bad_values(problem, "allowed are 7, 8 and 9", f"edition_{letter}")
         given &= ~odd
         out[f"edition_{letter}"] = words.where(given)

@@ -46,18 +46,11 @@ _DTYPES: dict[Kind, str] = {
     "bool": "boolean",
 }
 
-SITES = (
-    "oropharynx",
-    "unknown_primary",
-    "larynx",
-    "hypopharynx",
-    "oral_cavity",
-    "nasopharynx",
-    "other",
-)
+SITES = ("oropharynx", "unknown_primary", "larynx", "hypopharynx", "oral_cavity", "nasopharynx", "other")
 T_WORDS = ("T0", "Tis", "T1", "T2", "T3", "T4", "T4a", "T4b", "TX")
 N7_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "NX")
 N8_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "N3a", "N3b", "NX")
+M_WORDS = ("M0", "M1", "MX")
 CENSOR_AT = ("last_followup", "last_imaging")
 PN9_WORDS = ("N0", "N1", "N1a", "N1b", "N2", "N3", "NX")
 
@@ -73,7 +66,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("t8", "category", "clinical T, edition 8 or version 9", T_WORDS),
     Column("n7", "category", "N, edition 7", N7_WORDS),
     Column("n8", "category", "clinical N, edition 8", N8_WORDS),
-    Column("m", "category", "distant metastasis at diagnosis", ("M0", "M1", "MX")),
+    Column("m", "category", "distant metastasis at diagnosis", M_WORDS),
     Column("edition_t", "category", "edition that T was read by", ("7", "8", "9")),
     Column("edition_n", "category", "edition that N was read by", ("7", "8", "9")),
     Column("pack_years", "float", "pack-years", high=300),

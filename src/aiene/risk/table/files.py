@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, time
@@ -143,7 +144,6 @@ def _separator(header: str) -> str:
 
 
 def _excel(path: Path, sheet: str | None) -> pd.DataFrame:
-    need("openpyxl", extra="risk", purpose="Reading Excel")
     with _workbook(path) as book:
         names = [str(name) for name in book.sheet_names]
         chosen = names[0] if sheet is None else _sheet_named(path, names, sheet)
@@ -157,15 +157,13 @@ def sheet_names(path: Path) -> tuple[str, ...]:
     ------
     InputError : it is none.
     """
-    need("openpyxl", extra="risk", purpose="Reading Excel")
     with _workbook(path) as book:
         return tuple(str(name) for name in book.sheet_names)
 
 
 @contextmanager
 def _workbook(path: Path) -> Iterator[pd.ExcelFile]:
-    import zipfile
-
+    need("openpyxl", extra="risk", purpose="Reading Excel")
     try:
         with pd.ExcelFile(path, engine="openpyxl") as book:
             yield book

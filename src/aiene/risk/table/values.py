@@ -50,6 +50,11 @@ def listed(items: Sequence[object], *, shown: int = _SHOWN) -> str:
     return f"{head} and {more} more" if more > 0 else head
 
 
+def quoted(texts: pd.Series) -> str:
+    """The distinct values of a column for a sentence: the first few in quotation marks, and how many more."""
+    return listed([f'"{word}"' for word in pd.unique(texts)])
+
+
 def rows_of(mask: pd.Series | np.ndarray) -> str:
     """The rows where a mask holds, counted from 1 below the header: "row 3" or "rows 3, 8 and 2 more"."""
     rows = (np.flatnonzero(np.asarray(mask, dtype=bool)) + 1).tolist()
@@ -142,8 +147,9 @@ def without_totals(table: pd.DataFrame, ids: str, findings: Findings) -> pd.Data
     sums = words.isin(_TOTALS).to_numpy(dtype=bool)
     if not sums.any():
         return table
-    named = listed([f'"{word}"' for word in pd.unique(table[ids][sums])])
-    findings.warn(f"{named} in {rows_of(sums)} summarises the table and is not a patient; left out")
+    findings.warn(
+        f"{quoted(table[ids][sums])} in {rows_of(sums)} summarises the table and is not a patient; left out"
+    )
     return table.loc[~sums].reset_index(drop=True)
 
 
@@ -181,14 +187,16 @@ def typed(texts: pd.Series, column: Column, findings: Findings) -> pd.Series:
     if bad.any() and column.name != "site":
         unknown = bad & texts.str.casefold().isin(_NOT_KNOWN).to_numpy(dtype=bool)
         if unknown.any():
-            findings.note(f"{column.name}: {_quoted(texts[unknown])} read as missing in {rows_of(unknown)}")
+            findings.note(f"{column.name}: {quoted(texts[unknown])} read as missing in {rows_of(unknown)}")
         bad &= ~unknown
         texts = texts.mask(unknown)
     if bad.any():
         _tell_bad(texts, bad, column, findings)
     if column.kind == "event":
         _note_words(texts[~bad], column, findings)
-    out = _as_dtype(values, column)
+    if column.kind == "float":
+        return _within(values.astype("float64"), column, findings)
+    out = pd.Series(values.to_numpy(), index=values.index, dtype=column.dtype)
     return _within(out, column, findings)
 
 
@@ -198,12 +206,6 @@ def _finite(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
         problem = f"{column.name} is infinite in {rows_of(endless)}"
         findings.bad_values(problem, "give a number", column.name)
     return values.mask(endless)
-
-
-def _as_dtype(values: pd.Series, column: Column) -> pd.Series:
-    if column.kind == "float":
-        return values.astype("float64")
-    return pd.Series(values.to_numpy(), index=values.index, dtype=column.dtype)
 
 
 def _within(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
@@ -226,16 +228,12 @@ def _within(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
 
 
 def _tell_bad(texts: pd.Series, bad: np.ndarray, column: Column, findings: Findings) -> None:
-    problem = f"{column.name} holds {_quoted(texts[bad])} in {rows_of(bad)}"
+    problem = f"{column.name} holds {quoted(texts[bad])} in {rows_of(bad)}"
     if column.kind == "event" and set(pd.unique(texts.dropna())) <= {"1", "2"}:
         problem = f"{column.name} is coded 1 and 2, which is ambiguous"
         findings.wrong(problem, _remedy(column), column.name)  # lenient too: what 1 means is as open as 2
         return
     findings.bad_values(problem, _remedy(column), column.name)
-
-
-def _quoted(texts: pd.Series) -> str:
-    return listed([f'"{word}"' for word in pd.unique(texts)])
 
 
 def _remedy(column: Column) -> str:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
+from aiene.report.document import Column, Figure, Item, Kind, Table
+from aiene.report.formatting import plain, plain_rows
 from aiene.risk.analyse.centres import Scale, pooled
+from aiene.risk.analyse.charts.models import draw_centres, draw_decision, draw_smooth_calibration
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.records import AnalysisSettings
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, ends, interval_cells, resampling
 from aiene.stats.bootstrap import bootstrap
 from aiene.stats.calibration import Calibration, calibration
 from aiene.stats.clinical_utility import DecisionCurve, decision_curve
@@ -50,8 +54,24 @@ class Predictor:
 
 @dataclass
 class Found:
-    """Rows of each table, curves for the figures, and what could not be computed."""
+    """What is judged, on whom, and what was found.
 
+    Parameters
+    ----------
+    outcome : of n patients.
+    predictors : the first is what the others are compared with.
+    years : (k,) horizons of the risks, all within the follow-up of these patients.
+    center : (n,) names, empty where not known.
+    discrimination, calibration, brier, centres : rows of each table.
+    smooth : calibration by model and year; decision : net benefit.
+    skipped : what could not be computed, and why.
+    """
+
+    outcome: Outcome
+    predictors: Sequence[Predictor]
+    years: Sequence[float]
+    center: np.ndarray
+    settings: AnalysisSettings
     discrimination: list[dict[str, Any]] = field(default_factory=list)
     calibration: list[dict[str, Any]] = field(default_factory=list)
     brier: list[dict[str, Any]] = field(default_factory=list)
@@ -59,6 +79,20 @@ class Found:
     smooth: dict[tuple[str, float], Calibration] = field(default_factory=dict)
     decision: DecisionCurve | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def risks(self) -> list[tuple[str, float, np.ndarray]]:
+        """Label, year and risks (n,) of each model at each horizon."""
+        return [
+            (p.label, year, p.risk[:, place])
+            for p in self.predictors
+            if p.risk is not None
+            for place, year in enumerate(self.years)
+        ]
+
+    def resampling(self, most: int) -> dict[str, Any]:
+        """How the statistics resample that can do without: at `most` so many times, or not at all."""
+        return resampling(self.settings) | {"n_boot": min(self.settings.bootstraps, most)}
 
     def add(self, other: Found) -> None:
         """Take in what was found by another step."""
@@ -79,248 +113,137 @@ def measured(
     settings: AnalysisSettings,
     on_progress: OnProgress | None = None,
 ) -> Found:
-    """Every measure on the same n patients; the first predictor is what the others are compared with.
-
-    Parameters
-    ----------
-    years : (k,) horizons of the risks, all within the follow-up of these patients.
-    center : (n,) names, empty where not known.
-    """
+    """Every measure on the same n patients; see `Found`."""
+    of = outcome, predictors, years, center, settings
     each = settings.bootstraps * outcome.n * len(predictors) / _PATIENTS_A_UNIT
-    jobs = [
-        Job(what, _measure, (what, outcome, predictors, years, center, settings), each * share)
-        for what, (_, share) in _STEPS.items()
-    ]
-    found = Found()
+    jobs = [Job(what, _measure, (what, *of), each * share) for what, (_, share) in _STEPS.items()]
+    found = Found(*of)
     for part in run_jobs(jobs, workers=settings.jobs, on_progress=on_progress):
         found.add(part)
     return found
 
 
-def _measure(
-    what: str,
-    outcome: Outcome,
-    predictors: Sequence[Predictor],
-    years: Sequence[float],
-    center: np.ndarray,
-    settings: AnalysisSettings,
-) -> Found:
+def _measure(what: str, *of: Any) -> Found:
     """One kind of measure, or why it could not be computed."""
-    found = Found()
+    found = Found(*of)
     try:
-        _STEPS[what][0](found, outcome, predictors, years, center, settings)
+        _STEPS[what][0](found)
     except NotEstimableError as error:
         found.skipped.append((what, str(error)))
     return found
 
 
-def _limits(value: Any, settings: AnalysisSettings) -> dict[str, Any]:
-    return {"lower": value.lower, "upper": value.upper} if settings.bootstraps else {}
-
-
-def _discrimination(
-    found: Found,
-    outcome: Outcome,
-    predictors: Sequence[Predictor],
-    years: Sequence[float],
-    _center: np.ndarray,
-    settings: AnalysisSettings,
-) -> None:
-    scores = {p.label: p.score for p in predictors}
+def _discrimination(found: Found) -> None:
+    outcome, years, settings = found.outcome, found.years, found.settings
+    scores = {p.label: p.score for p in found.predictors}
     first, *others = scores
-    for kind, tau in (("Harrell", None), *((("Uno", max(years)),) if years else ())):
-        result = concordance(
-            outcome.time,
-            outcome.event,
-            scores,
-            compare=[(first, other) for other in others],
-            kind="harrell" if kind == "Harrell" else "uno",
-            tau=tau,
-            n_boot=settings.bootstraps or 2,
-            seed=settings.seed,
-            confidence=settings.confidence,
-        )
+    kinds: list[tuple[Literal["harrell", "uno"], float | None]] = [("harrell", None)]
+    kinds += [("uno", max(years))] if years else []
+    for kind, tau in kinds:
+        how: dict[str, Any] = {
+            "compare": [(first, other) for other in others],
+            "tau": tau,
+            **resampling(settings),
+        }
+        result = concordance(outcome.time, outcome.event, scores, kind=kind, **how)
         gains = dict(zip(others, result.differences.values(), strict=True))
         for label, value in result.values.items():
-            row = {"model": label, "kind": kind, "c": value.value, **_limits(value, settings)}
+            row = {"model": label, "kind": kind.capitalize(), "c": value.value, **ends(value, settings)}
             if label in gains:
-                gain = gains[label]
-                row |= {"delta": gain.value, **{f"delta_{k}": v for k, v in _limits(gain, settings).items()}}
-                row |= {"p": gain.p} if settings.bootstraps else {}
+                limits = ends(gains[label], settings)
+                row |= {"delta": gains[label].value}
+                row |= {key if key == "p" else f"delta_{key}": v for key, v in limits.items()}
             found.discrimination.append(row)
 
 
-def _calibration(
-    found: Found,
-    outcome: Outcome,
-    predictors: Sequence[Predictor],
-    years: Sequence[float],
-    _center: np.ndarray,
-    settings: AnalysisSettings,
-) -> None:
-    for predictor, place, year, risk in _risks(predictors, years):
-        result = calibration(
-            outcome.time,
-            outcome.state,
-            risk,
-            year,
-            n_boot=min(settings.bootstraps, 100),
-            seed=settings.seed,
-            confidence=settings.confidence,
-        )
-        found.smooth[predictor.label, year] = result
+def _calibration(found: Found) -> None:
+    outcome = found.outcome
+    for label, year, risk in found.risks:
+        result = calibration(outcome.time, outcome.state, risk, year, **found.resampling(100))
+        found.smooth[label, year] = result
+        row: dict[str, Any] = {"model": label, "year": year, "ici": result.ici}
+        row |= {"predicted": result.mean_predicted, "observed": result.observed, "e90": result.e90}
         named = {"oe": result.observed_expected, "slope": result.slope, "large": result.in_the_large}
         named |= {} if result.ici_interval is None else {"ici": result.ici_interval}
-        row: dict[str, Any] = {"model": predictor.label, "year": years[place], "ici": result.ici}
-        row |= {"predicted": result.mean_predicted, "observed": result.observed, "e90": result.e90}
         for name, value in named.items():
-            row |= {name: value.value, f"{name}_lower": value.lower, f"{name}_upper": value.upper}
+            row |= interval_cells(name, value)
         found.calibration.append(row)
 
 
-def _risks(
-    predictors: Sequence[Predictor], years: Sequence[float]
-) -> list[tuple[Predictor, int, float, np.ndarray]]:
-    return [
-        (p, place, year, p.risk[:, place])
-        for p in predictors
-        if p.risk is not None
-        for place, year in enumerate(years)
-    ]
-
-
-def _brier(
-    found: Found,
-    outcome: Outcome,
-    predictors: Sequence[Predictor],
-    years: Sequence[float],
-    _center: np.ndarray,
-    settings: AnalysisSettings,
-) -> None:
-    for predictor, _, year, risk in _risks(predictors, years):
+def _brier(found: Found) -> None:
+    outcome = found.outcome
+    for label, year, risk in found.risks:
 
         def scores(rows: np.ndarray, risk: np.ndarray = risk, year: float = year) -> list[float]:
             result = brier_score(outcome.time[rows], outcome.state[rows], risk[rows], [year])
             return [float(result.score[0]), float(result.scaled[0])]
 
-        everyone = np.arange(outcome.n)
-        score, scaled = scores(everyone)
-        row: dict[str, Any] = {"model": predictor.label, "year": year, "brier": score, "ipa": scaled}
+        score, scaled = scores(np.arange(outcome.n))
+        row: dict[str, Any] = {"model": label, "year": year, "brier": score, "ipa": scaled}
         row["null"] = float(brier_score(outcome.time, outcome.state, risk, [year]).null[0])
-        if settings.bootstraps:
-            drawn = bootstrap(
-                scores,
-                outcome.n,
-                names=("brier", "ipa"),
-                n_boot=min(settings.bootstraps, _MOST_RESAMPLES),
-                seed=settings.seed,
-                confidence=settings.confidence,
-            )
+        if found.settings.bootstraps:
+            how = found.resampling(_MOST_RESAMPLES)
+            drawn = bootstrap(scores, outcome.n, names=("brier", "ipa"), **how)
             for name, value in drawn.values.items():
                 row |= {f"{name}_lower": value.lower, f"{name}_upper": value.upper}
         found.brier.append(row)
 
 
-def _decision(
-    found: Found,
-    outcome: Outcome,
-    predictors: Sequence[Predictor],
-    years: Sequence[float],
-    _center: np.ndarray,
-    settings: AnalysisSettings,
-) -> None:
-    if settings.decision_years not in years:
-        return
-    risks = {
-        p.label: risk for p, _, year, risk in _risks(predictors, years) if year == settings.decision_years
-    }
+def _decision(found: Found) -> None:
+    outcome, at = found.outcome, found.settings.decision_years
+    risks = {label: risk for label, year, risk in found.risks if year == at}
     if risks:
-        found.decision = decision_curve(
-            outcome.time,
-            outcome.state,
-            risks,
-            settings.decision_years,
-            THRESHOLDS,
-            n_boot=min(settings.bootstraps, _MOST_RESAMPLES),
-            seed=settings.seed,
-            confidence=settings.confidence,
-        )
+        of = outcome.time, outcome.state, risks, at, THRESHOLDS
+        found.decision = decision_curve(*of, **found.resampling(_MOST_RESAMPLES))
 
 
 _POOLED: tuple[tuple[str, Scale], ...] = (("c", "logit"), ("oe", "log"), ("slope", "plain"))
 
 
-def _centres(
-    found: Found,
-    outcome: Outcome,
-    predictors: Sequence[Predictor],
-    years: Sequence[float],
-    center: np.ndarray,
-    settings: AnalysisSettings,
-) -> None:
-    names = [str(c) for c in np.unique(center.astype(str)) if c]
+def _centres(found: Found) -> None:
+    names = [str(c) for c in np.unique(found.center.astype(str)) if c]
     if len(names) < 2:
         return
-    for predictor in predictors:
-        rows = [_of_centre(outcome, predictor, years, center, name, settings) for name in names]
+    for predictor in found.predictors:
+        rows = [_of_centre(found, predictor, name) for name in names]
         found.centres += rows
         whole: dict[str, Any] = {}
         for name, scale in _POOLED:
-            result = pooled(rows, (name, f"{name}_lower", f"{name}_upper"), scale, settings)
+            result = pooled(rows, (name, f"{name}_lower", f"{name}_upper"), scale, found.settings)
             if result is not None:
-                whole |= {name: result.value, f"{name}_lower": result.lower, f"{name}_upper": result.upper}
-                whole |= {f"{name}_i2": result.i2, f"{name}_k": result.k}
-                whole |= {
-                    f"{name}_next_lower": result.expected_low,
-                    f"{name}_next_upper": result.expected_high,
-                }
+                whole |= interval_cells(name, result) | {f"{name}_i2": result.i2, f"{name}_k": result.k}
+                whole |= {f"{name}_next_lower": result.expected_low}
+                whole |= {f"{name}_next_upper": result.expected_high}
         if whole:
             found.centres.append({"model": predictor.label, "centre": "Pooled (random effects)", **whole})
 
 
-def _of_centre(
-    outcome: Outcome,
-    predictor: Predictor,
-    years: Sequence[float],
-    center: np.ndarray,
-    name: str,
-    settings: AnalysisSettings,
-) -> dict[str, Any]:
-    own = np.flatnonzero(center == name)
-    part = outcome.take(own)
+def _of_centre(found: Found, predictor: Predictor, name: str) -> dict[str, Any]:
+    settings, years = found.settings, found.years
+    own = np.flatnonzero(found.center == name)
+    part = found.outcome.take(own)
     row: dict[str, Any] = {"model": predictor.label, "centre": name, "n": part.n, "events": part.n_events}
     if part.n_events < FEWEST_EVENTS:
         return row | {"reason": f"fewer than {FEWEST_EVENTS} events"}
     values: dict[str, Interval] = {}
     try:
-        drawn = concordance(
-            part.time,
-            part.event,
-            {"c": predictor.score[own]},
-            n_boot=settings.bootstraps or 2,
-            seed=settings.seed,
-            confidence=settings.confidence,
-        )
+        drawn = concordance(part.time, part.event, {"c": predictor.score[own]}, **resampling(settings))
         values["c"] = drawn.values["c"]
         within = [k for k, year in enumerate(years) if year < part.time.max()]
         if predictor.risk is not None and within:
             row["year"] = years[within[-1]]
-            chances = predictor.risk[own, within[-1]]
-            result = calibration(
-                part.time, part.state, chances, years[within[-1]], confidence=settings.confidence
-            )
+            of = part.time, part.state, predictor.risk[own, within[-1]], years[within[-1]]
+            result = calibration(*of, confidence=settings.confidence)
             values |= {"oe": result.observed_expected, "slope": result.slope}
     except NotEstimableError as error:
         row["reason"] = str(error)
     for key, value in values.items():
-        row[key] = value.value
-        if key != "c" or settings.bootstraps:
-            row |= {f"{key}_lower": value.lower, f"{key}_upper": value.upper}
+        shown = key != "c" or settings.bootstraps
+        row |= interval_cells(key, value) if shown else {key: value.value}
     return row
 
 
-_Step = Callable[[Found, Outcome, Sequence[Predictor], Sequence[float], np.ndarray, AnalysisSettings], None]
-_STEPS: dict[str, tuple[_Step, float]] = {
+_STEPS: dict[str, tuple[Callable[[Found], None], float]] = {
     "concordance": (_discrimination, 0.4),
     "calibration": (_calibration, 0.2),
     "Brier score": (_brier, 0.2),
@@ -328,3 +251,211 @@ _STEPS: dict[str, tuple[_Step, float]] = {
     "centres": (_centres, 0.1),
 }
 """Every kind of measure, with its share of the work, roughly."""
+
+
+# Tables and figures
+
+_MODEL = Column("model", "Model")
+_YEAR = Column("year", "Years", "number")
+
+
+def discrimination_table(found: Found) -> Table:
+    """C of each model, and its difference to the first."""
+    settings = found.settings
+    resampled = (
+        f"{settings.confidence:.0%} percentile intervals, {settings.bootstraps} resamples of patients."
+    )
+    columns = (
+        _MODEL,
+        Column("kind", "Kind"),
+        Column("c", "C (interval)", "number3", "lower", "upper"),
+        Column("delta", "Difference to the first (interval)", "number3", "delta_lower", "delta_upper"),
+        Column("p", "p", "p"),
+    )
+    note = (
+        "From the ranks of the groups or the linear predictor, nothing refitted; ties 0.5; deaths before the "
+        "event are censored. "
+        f"{resampled if settings.bootstraps else 'Without resamples there are no intervals.'} Uno's C is "
+        "weighted for censoring, up to the last horizon."
+    )
+    return Table("discrimination", "Concordance", columns, plain_rows(found.discrimination), note)
+
+
+def calibration_items(found: Found) -> tuple[Item, ...]:
+    """The figure of smooth curves, and the table; nothing for a scheme."""
+    if not found.calibration:
+        return ()
+    columns = (
+        _MODEL,
+        _YEAR,
+        Column("predicted", "Mean predicted", "percent"),
+        Column("observed", "Observed", "percent"),
+        Column("oe", "Observed/expected (interval)", "number", "oe_lower", "oe_upper"),
+        Column("large", "In the large (interval)", "number", "large_lower", "large_upper"),
+        Column("slope", "Slope (interval)", "number", "slope_lower", "slope_upper"),
+        Column("ici", "ICI (interval)", "number3", "ici_lower", "ici_upper"),
+        Column("e90", "E90", "number3"),
+    )
+    note = (
+        "Perfect: observed/expected 1, in the large (log ratio of cumulative hazards) 0, slope 1. A slope "
+        "under 1: predictions are too extreme for these patients. Observed risk by Kaplan-Meier, with death "
+        "competing by Aalen-Johansen. ICI: mean distance of prediction and smooth curve; its interval from "
+        f"{min(found.settings.bootstraps, 100)} resamples."
+    )
+    table = Table("calibration", "Calibration", columns, plain_rows(found.calibration), note)
+    return _calibration_figure(found), table
+
+
+def _calibration_figure(found: Found) -> Figure:
+    panels: list[dict[str, Any]] = []
+    data: dict[str, list[Any]] = {k: [] for k in ("model", "year", "predicted", "observed")}
+    for year in sorted({year for _, year in found.smooth}):
+        models: list[dict[str, Any]] = []
+        top = 0.05
+        for (label, at), result in found.smooth.items():
+            if at != year:
+                continue
+            predicted, observed = result.curve
+            within = np.unique(np.linspace(0, predicted.size - 1, 200).astype(int))
+            seen = [
+                r.observed for r in result.rows if np.isfinite(r.observed)
+            ]  # some are not followed so far
+            top = max(top, float(np.quantile(predicted, 0.99)), *seen)
+            keys = {"predicted": "predicted", "observed": "observed", "low": "lower", "high": "upper"}
+            groups = {key: plain([getattr(r, name) for r in result.rows]) for key, name in keys.items()}
+            curve = plain(predicted[within]), plain(observed[within])
+            models.append({"label": label, "predicted": predicted, "curve": curve, "groups": groups})
+            for key, column in zip(data, ([label] * within.size, [year] * within.size, *curve), strict=True):
+                data[key] += column
+        top = min(1.0, 1.1 * top)
+        for model in models:
+            own = model.pop("predicted")
+            shares, edges = np.histogram(own, bins=40, range=(0, top))
+            model["spread"] = (plain(edges), plain(shares / own.size))
+        panels.append({"title": f"{year:g} years", "models": models, "top": top})
+    legend = (
+        f"Observed against predicted risk, nothing refitted; n = {found.outcome.n}. Lines: smooth "
+        "(restricted cubic spline of the prediction); points: groups of rising prediction with "
+        f"{found.settings.confidence:.0%} intervals."
+    )
+    draw = partial(draw_smooth_calibration, {"panels": panels})
+    return Figure("calibration", "Calibration", legend, draw, data, wide=len(panels) > 1)
+
+
+def brier_table(found: Found) -> Table:
+    """Brier score and the index of prediction accuracy."""
+    columns = (
+        _MODEL,
+        _YEAR,
+        Column("brier", "Brier score (interval)", "number3", "brier_lower", "brier_upper"),
+        Column("null", "without any model", "number3"),
+        Column("ipa", "IPA (interval)", "percent", "ipa_lower", "ipa_upper"),
+    )
+    note = (
+        "Weighted for censoring; smaller is better. IPA: index of prediction accuracy, 1 - Brier / Brier of "
+        "these patients' own curve for everybody; under 0 the model is worse than that."
+    )
+    return Table("brier", "Accuracy of the absolute risks", columns, plain_rows(found.brier), note)
+
+
+def decision_items(found: Found) -> tuple[Figure, ...]:
+    """Net benefit of each model against acting on all and on none; nothing for a scheme."""
+    curve, settings = found.decision, found.settings
+    if curve is None:
+        return ()
+    models = {label: plain(c.net_benefit) for label, c in curve.curves.items()}
+    useful = [k for k in range(len(THRESHOLDS)) if any(abs(v[k] or 0) > 1e-3 for v in models.values())]
+    end = max(useful, default=len(THRESHOLDS) - 1) + 1
+    lines: list[dict[str, Any]] = []
+    for number, (label, values) in enumerate(models.items()):
+        line: dict[str, Any] = {"label": label, "look": number, "value": values[:end]}
+        if number == len(models) - 1 and settings.bootstraps:
+            own = curve.curves[label]
+            line |= {"low": plain(own.lower)[:end], "high": plain(own.upper)[:end]}
+        lines.append(line)
+    everybody = plain(curve.treat_all)
+    lines.append({"label": "Treat all", "look": 4, "value": everybody[:end]})
+    lines.append({"label": "Treat none", "look": 3, "value": [0.0] * end})
+    high = max([0.02, *(v for values in models.values() for v in values[:end] if v is not None)])
+    data: dict[str, list[Any]] = {"model": [], "threshold": [], "benefit": []}
+    for label, values in [*models.items(), ("Treat all", everybody)]:
+        data["model"] += [label] * len(THRESHOLDS)
+        data["threshold"] += list(THRESHOLDS)
+        data["benefit"] += values
+    shaded = f" Shaded: {settings.confidence:.0%} interval of the last model." if settings.bootstraps else ""
+    legend = (
+        f"Net benefit of acting on the {settings.decision_years:g}-year risk, against acting on all and on "
+        f"none; n = {found.outcome.n}; nothing refitted.{shaded}"
+    )
+    content = {
+        "threshold": list(THRESHOLDS)[:end],
+        "lines": lines,
+        "y_low": -0.15 * high,
+        "y_high": 1.12 * high,
+        "x_label": f"Threshold risk at {settings.decision_years:g} years",
+    }
+    return (Figure("decision", "Decision curve", legend, partial(draw_decision, content), data),)
+
+
+_CENTRE_MEASURES = (
+    {"key": "c", "title": "C", "ideal": None, "log": False},
+    {"key": "oe", "title": "Observed/expected", "ideal": 1.0, "log": True},
+    {"key": "slope", "title": "Slope", "ideal": 1.0, "log": False},
+)
+
+
+def centre_items(found: Found) -> tuple[Item, ...]:
+    """A figure and a table of the centres with the pooled values; nothing with one centre."""
+    if not found.centres:
+        return ()
+    last = found.centres[-1]["model"]
+    rows = [r for r in found.centres if r["model"] == last]
+    measures = [m for m in _CENTRE_MEASURES if any(r.get(str(m["key"])) is not None for r in rows)]
+    shown = [
+        {
+            "label": r["centre"] + (f" (n = {r['n']}, events = {r['events']})" if "n" in r else ""),
+            "pooled": "n" not in r,
+            **{str(m["key"]): _triple(r, str(m["key"])) for m in measures},
+        }
+        for r in rows
+    ]
+    legend = (
+        f"{last}, centre by centre and pooled by random effects (restricted maximum likelihood, Knapp and "
+        f"Hartung's {found.settings.confidence:.0%} interval)."
+    )
+    data = {"centre": [r["label"] for r in shown]} | {
+        f"{m['key']}_{part}": [r[str(m["key"])][place] for r in shown]
+        for m in measures
+        for place, part in enumerate(("value", "lower", "upper"))
+    }
+    columns: list[Column] = [_MODEL, Column("centre", "Centre"), *COUNTS, _YEAR]
+    kinds: dict[tuple[str, str], Kind] = {
+        ("c", "C"): "number3",
+        ("oe", "O/E"): "number",
+        ("slope", "Slope"): "number",
+    }
+    for (key, title), kind in kinds.items():
+        columns.append(Column(key, f"{title} (interval)", kind, f"{key}_lower", f"{key}_upper"))
+        columns.append(Column(f"{key}_i2", f"I² of {title}", "percent"))
+    columns.append(Column("reason", "Remark"))
+    note = (
+        "O/E and slope at the last horizon that the centre's follow-up reaches. C is pooled as a logit, O/E "
+        "as a logarithm. I²: share of the variance between centres that is not due to chance. The range in "
+        "which a further centre is expected is in the CSV (next_lower, next_upper)."
+    )
+    table = Table("centres", "Centres", tuple(columns), plain_rows(found.centres), note)
+    if not measures:
+        return (table,)
+    content = {"rows": shown, "measures": measures}
+    return Figure("centres", "Centres", legend, partial(draw_centres, content), data, wide=True), table
+
+
+def _triple(row: dict[str, Any], key: str) -> tuple[Any, ...]:
+    return tuple(plain(row.get(k)) for k in (key, f"{key}_lower", f"{key}_upper"))
+
+
+def left_out_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """How many patients could not be judged, by reason."""
+    columns = (Column("reason", "Reason"), Column("n", "Patients", "count"))
+    note = "They are listed in excluded.csv."
+    return Table("left_out", "Patients who were not included", columns, plain_rows(rows), note)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,37 @@ import pandas as pd
 
 from aiene.errors import UsageError, counted
 from aiene.parallel import OnProgress
-from aiene.report.document import RESEARCH_ONLY, Column, Item, Kind, Section, Table, Text
+from aiene.report.document import Column, Item, Kind, Section, Table, Text
 from aiene.report.formatting import interval_text, plain, plain_rows, value_text
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_cohort, outcome_of, words
 from aiene.risk.analyse.grouping import Stratum, make_groupings
+from aiene.risk.analyse.locked_chapter import YEARS
 from aiene.risk.analyse.locked_model import LockedModel
 from aiene.risk.analyse.output import write_analysis
-from aiene.risk.analyse.records import Analysis, AnalysisSettings, Endpoint, Skipped, parse_endpoints
+from aiene.risk.analyse.records import (
+    COUNTS,
+    FACTOR,
+    Analysis,
+    AnalysisSettings,
+    Endpoint,
+    Skipped,
+    parse_endpoints,
+)
 from aiene.risk.analyse.survival import survival_part
-from aiene.risk.analyse.text import software
+from aiene.risk.analyse.text import head_of
 from aiene.risk.schemes.scheme import Scheme
-from aiene.risk.validate.measures import Found, Predictor, measured
-from aiene.risk.validate.tables import (
+from aiene.risk.validate.measures import (
+    Found,
+    Predictor,
     brier_table,
     calibration_items,
     centre_items,
-    decision_figure,
+    decision_items,
     discrimination_table,
     left_out_table,
+    measured,
 )
 from aiene.stats.concordance import harrell_c
 from aiene.stats.records import NotEstimableError
@@ -99,16 +111,10 @@ def validate(
     center = words(cohort.table, "center")[applied.rows]
     found = measured(applied.outcome, applied.predictors, applied.years, center, settings, on_progress)
     analysis = _analysis(locked, cohort, applied, found, settings)
-    excluded = [
-        *(
-            {"patient_id": who, "step": step.name, "reason": why}
-            for step in cohort.steps
-            for who, why in step.left
-        ),
-        *(
-            {"patient_id": cohort.table["patient_id"].iloc[row], "step": "not judged", "reason": why}
-            for row, why in applied.left
-        ),
+    ids = cohort.table["patient_id"]
+    excluded = cohort.left_out
+    excluded += [
+        {"patient_id": ids.iloc[row], "step": "not judged", "reason": why} for row, why in applied.left
     ]
     write_analysis(analysis, out, excluded=excluded, workers=settings.jobs, on_progress=on_progress)
     return analysis
@@ -188,31 +194,25 @@ def _case_mix(models: Sequence[LockedModel], outcome: Outcome, predictors: Seque
     """Are these patients like those that the model was made with: events, spread of the prediction."""
     rows = []
     for model, predictor in zip(models, predictors, strict=True):
-        made = model.development
-        label = {"model": predictor.label}
-        rows.append(
-            {**label, "where": "development", "n": made["patients"], "events": made["events"]}
-            | {"mean": 0.0, "sd": made["sd_linear_predictor"], "c": made["c"]}
-        )
-        here = {"n": outcome.n, "events": outcome.n_events, "mean": float(predictor.score.mean())}
-        try:
-            c: float | None = harrell_c(outcome.time, outcome.event, predictor.score).c
-        except NotEstimableError:
-            c = None
-        rows.append({**label, "where": "here", **here, "sd": float(predictor.score.std()), "c": c})
+        made, label, score = model.development, predictor.label, predictor.score
+        row = {"model": label, "where": "development", "n": made["patients"], "events": made["events"]}
+        rows.append(row | {"mean": 0.0, "sd": made["sd_linear_predictor"], "c": made["c"]})
+        row = {"model": label, "where": "here", "n": outcome.n, "events": outcome.n_events}
+        row |= {"mean": float(score.mean()), "sd": float(score.std()), "c": None}
+        with suppress(NotEstimableError):
+            row["c"] = harrell_c(outcome.time, outcome.event, score).c
+        rows.append(row)
     columns = (
         Column("model", "Model"),
         Column("where", "Patients"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("mean", "Mean linear predictor", "number"),
         Column("sd", "its standard deviation", "number"),
         Column("c", "C (Harrell)", "number3"),
     )
     note = (
         "The C of the development is apparent. A smaller spread of the prediction alone lowers C; another "
-        "mean "
-        "is a cohort of higher or lower risk."
+        "mean is a cohort of higher or lower risk."
     )
     return Table("case_mix", "Development and these patients", columns, plain_rows(rows), note)
 
@@ -220,26 +220,20 @@ def _case_mix(models: Sequence[LockedModel], outcome: Outcome, predictors: Seque
 def _coefficients(model: LockedModel) -> Table:
     shown = [(t, level) for t in model.terms for level in t.levels]
     rows = [
-        {
-            "term": term.label,
-            "level": f"{level} (against {term.reference})" if term.reference else "",
-            "coef": beta,
-            "hr": float(np.exp(beta)),
-            "mean": mean,
-        }
+        {"term": term.label, "level": term.against(level), "coef": beta, "hr": float(np.exp(beta))}
+        | {"mean": mean}
         for (term, level), beta, mean in zip(shown, model.coefficients, model.means, strict=True)
     ]
     columns = (
-        Column("term", "Factor"),
-        Column("level", "Level"),
+        *FACTOR,
         Column("coef", "Coefficient", "number3"),
         Column("hr", "Ratio", "number"),
         Column("mean", "Mean in the development", "number"),
     )
     kind = "Fine-Gray (subdistribution) model" if model.kind == "fine_gray" else "Cox model"
-    baseline = model.risk(np.zeros(1), [y for y in (1.0, 2.0, 3.0, 5.0) if y <= model.last_year])[0]
-    years = [y for y in (1, 2, 3, 5) if y <= model.last_year]
-    risks = ", ".join(f"{100 * r:.1f} % at {y} years" for y, r in zip(years, baseline, strict=True))
+    years = [y for y in YEARS if y <= model.last_year]
+    baseline = model.risk(np.zeros(1), years)[0]
+    risks = ", ".join(f"{100 * r:.1f} % at {y:g} years" for y, r in zip(years, baseline, strict=True))
     editions = "".join(f" {k.upper()} of edition {v}." for k, v in model.editions.items() if v)
     note = (
         f"{kind}; the count enters capped at {model.marker_cap}; risk of a patient with the means: {risks}."
@@ -258,34 +252,24 @@ def _analysis(
     found: Found,
     settings: AnalysisSettings,
 ) -> Analysis:
-    outcome = applied.outcome
+    outcome, simulated = applied.outcome, cohort.simulated
+    if isinstance(locked, Scheme):
+        title, signed = "Curves of the groups", [(f"Scheme {locked.name}", locked.sha256)]
+    else:
+        title, signed = "The locked models", [(m.title, m.sha256) for m in locked]
+        simulated = simulated or any(m.source.get("simulated") for m in locked)
+    alone = (Text("Fewer than two centres are named (center), so there is nothing to pool."),)
     sections = [
         Section("cohort", "The cohort", (_flow(cohort, applied), *applied.items)),
-        Section("discrimination", "Discrimination", (discrimination_table(found, settings),)),
-        Section("calibration", "Calibration", calibration_items(found, outcome.n, settings)),
-        Section("accuracy", "Accuracy", (brier_table(found, settings),) if found.brier else ()),
-        Section("decision", "Would acting on it help?", _one(decision_figure(found, outcome.n, settings))),
-        Section("centres", "Centres", centre_items(found, settings)),
+        Section("discrimination", "Discrimination", (discrimination_table(found),)),
+        Section("calibration", "Calibration", calibration_items(found)),
+        Section("accuracy", "Accuracy", (brier_table(found),) if found.brier else ()),
+        Section("decision", "Would acting on it help?", decision_items(found)),
+        Section("centres", "Centres", centre_items(found) or alone),
+        Section("locked", title, applied.last),
     ]
-    if not found.centres:
-        text = "Fewer than two centres are named (center), so there is nothing to pool."
-        sections[-1] = Section("centres", "Centres", (Text(text),))
-    title = "Curves of the groups" if isinstance(locked, Scheme) else "The locked models"
-    sections.append(Section("locked", title, applied.last))
-    signed = (
-        [(f"Scheme {locked.name}", locked.sha256)]
-        if isinstance(locked, Scheme)
-        else [(m.title, m.sha256) for m in locked]
-    )
-    simulated = cohort.simulated or (
-        not isinstance(locked, Scheme) and any(m.source.get("simulated") for m in locked)
-    )
     head = {
-        "title": settings.title,
-        "date": settings.date,
-        "notice": RESEARCH_ONLY,
-        "software": software(),
-        "settings": {k: v for k, v in asdict(settings).items() if k != "jobs"},
+        **head_of(settings),
         "locked": [{"title": t, "sha256": s} for t, s in signed],
         "endpoints": [outcome.name],
         "summary": _summary(cohort, applied, found, signed),
@@ -298,10 +282,6 @@ def _analysis(
         simulated=simulated,
         methods=_methods(outcome, applied, settings),
     )
-
-
-def _one(item: Item | None) -> tuple[Item, ...]:
-    return () if item is None else (item,)
 
 
 def _flow(cohort: Cohort, applied: _Applied) -> Table:
@@ -325,21 +305,21 @@ def _summary(
         ),
     ]
     last = applied.predictors[-1].label
-    shown: tuple[tuple[str, list[dict[str, Any]], str, str, Callable[[dict[str, Any]], str]], ...] = (
-        ("C (Harrell)", found.discrimination, "c", "", lambda r: ""),
-        ("Gain in C", found.discrimination, "delta", "delta_", lambda r: ""),
-        ("Observed/expected", found.calibration, "oe", "oe_", lambda r: f" at {r['year']:g} years"),
-        ("Calibration slope", found.calibration, "slope", "slope_", lambda r: f" at {r['year']:g} years"),
+    shown: tuple[tuple[str, list[dict[str, Any]], str, str, Kind], ...] = (
+        ("C (Harrell)", found.discrimination, "c", "", "number3"),
+        ("Gain in C", found.discrimination, "delta", "delta_", "number3"),
+        ("Observed/expected", found.calibration, "oe", "oe_", "number"),
+        ("Calibration slope", found.calibration, "slope", "slope_", "number"),
     )
-    for title, source, key, prefix, when in shown:
+    for title, source, key, prefix, kind in shown:
         own = [r for r in source if r["model"] == last and r.get("kind", "Harrell") == "Harrell" and key in r]
         if own:
             row = plain(own[-1])
-            kind: Kind = "number3" if key in ("c", "delta") else "number"
             text, low = value_text(row[key], kind), row.get(f"{prefix}lower")
             if low is not None:
                 text = interval_text(row[key], low, row[f"{prefix}upper"], kind)
-            rows.append((f"{title}{when(row)}, {last}", text))
+            when = f" at {row['year']:g} years" if "year" in row else ""
+            rows.append((f"{title}{when}, {last}", text))
     return [{"name": name, "value": value} for name, value in rows]
 
 
@@ -358,14 +338,11 @@ def _methods(outcome: Outcome, applied: _Applied, settings: AnalysisSettings) ->
     years = ", ".join(f"{y:g}" for y in applied.years) or "none"
     return (
         f"A scheme or model that had been locked before was applied to {outcome.n} patients "
-        f"({counted(outcome.n_events, 'event')} of {outcome.label.lower()}) "
-        f"without refitting any part of it.{death} "
-        "Discrimination is Harrell's and Uno's C of the ranks or the linear predictor. Absolute risks were "
-        "judged "
-        f"at {years} years by observed over expected risk, the slope of the complementary log-log "
-        "prediction, a "
-        "smooth calibration curve, and the Brier score weighted for censoring. Centres were pooled by random "
-        "effects (restricted maximum likelihood, Knapp and Hartung). "
-        f"Intervals are at {settings.confidence:.0%}, from {settings.bootstraps} resamples of patients where "
-        f"they are percentiles; seed {settings.seed}. Research software, not a medical device."
+        f"({counted(outcome.n_events, 'event')} of {outcome.label.lower()}) without refitting any part of "
+        f"it.{death} Discrimination is Harrell's and Uno's C of the ranks or the linear predictor. Absolute "
+        f"risks were judged at {years} years by observed over expected risk, the slope of the complementary "
+        "log-log prediction, a smooth calibration curve, and the Brier score weighted for censoring. Centres "
+        "were pooled by random effects (restricted maximum likelihood, Knapp and Hartung). Intervals are at "
+        f"{settings.confidence:.0%}, from {settings.bootstraps} resamples of patients where they are "
+        f"percentiles; seed {settings.seed}. Research software, not a medical device."
     )

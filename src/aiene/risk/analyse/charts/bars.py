@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from aiene.report.style import FAINT, INK, look, new_figure, place, text_inches, wrapped
 
@@ -28,19 +31,12 @@ def draw_bars(content: Mapping[str, Any]) -> Figure:
     top = max((v for s in series for v in s["value"]), default=1.0)
     small = 7.5 if len(series) < 4 else 6.2
     for which, one in enumerate(series):
-        style = look(which)
+        style, values = look(which), one["value"]
+        face = "white" if style.hatch else style.colour
+        edge: dict[str, Any] = {"edgecolor": style.colour, "hatch": style.hatch, "linewidth": 0.9}
         xs = [number + width * (which - (len(series) - 1) / 2) for number in range(len(labels))]
-        axes.bar(
-            xs,
-            one["value"],
-            width=width * 0.94,
-            facecolor="white" if style.hatch else style.colour,
-            edgecolor=style.colour,
-            hatch=style.hatch,
-            linewidth=0.9,
-            label=one["label"],
-        )
-        for x, value, count in zip(xs, one["value"], one["count"], strict=True):
+        axes.bar(xs, values, width=width * 0.94, facecolor=face, label=one["label"], **edge)
+        for x, value, count in zip(xs, values, one["count"], strict=True):
             axes.text(x, value + 0.012 * top, str(count), ha="center", va="bottom", fontsize=small)
     axes.set_ylim(0, top * 1.1)
     axes.set_xticks(range(len(labels)), labels)
@@ -68,9 +64,9 @@ def draw_migration(content: Mapping[str, Any]) -> Figure:
     axes.set_xlim(0, 1)
     axes.set_ylim(1 + gap * (max(len(old), len(new)) - 1), 0)
     axes.axis("off")
-    starts_old = _starts([sum(row) / total for row in counts], gap)
+    sums_old = [sum(row) / total for row in counts]
     sums_new = [sum(row[j] for row in counts) / total for j in range(len(new))]
-    starts_new = _starts(sums_new, gap)
+    starts_old, starts_new = _starts(sums_old, gap), _starts(sums_new, gap)
     at_old, at_new = list(starts_old), list(starts_new)
     for i, row in enumerate(counts):
         for j, count in enumerate(row):
@@ -79,55 +75,38 @@ def draw_migration(content: Mapping[str, Any]) -> Figure:
                 at_old[i] += count / total
                 at_new[j] += count / total
     for x, labels, starts, sizes, ha in (
-        (0.0, old, starts_old, [sum(r) / total for r in counts], "right"),
+        (0.0, old, starts_old, sums_old, "right"),
         (1.0, new, starts_new, sums_new, "left"),
     ):
         for label, start, size in zip(labels, starts, sizes, strict=True):
             axes.plot([x, x], [start, start + size], color=INK, linewidth=5, solid_capstyle="butt")
             text = f"{label}\nn = {round(size * total)}"
-            axes.text(
-                x - 0.03 if x == 0 else x + 0.03, start + size / 2, text, ha=ha, va="center", fontsize=8.5
-            )
-    for x, title, ha in ((0.0, content["old_title"], "center"), (1.0, content["new_title"], "center")):
-        axes.text(x, -0.03, title, ha=ha, va="bottom", fontsize=9, fontweight="bold")
+            beside = x - 0.03 if x == 0 else x + 0.03
+            axes.text(beside, start + size / 2, text, ha=ha, va="center", fontsize=8.5)
+    for x, title in ((0.0, content["old_title"]), (1.0, content["new_title"])):
+        axes.text(x, -0.03, title, ha="center", va="bottom", fontsize=9, fontweight="bold")
     return figure
 
 
 def _starts(sizes: list[float], gap: float) -> list[float]:
-    starts, at = [], 0.0
-    for size in sizes:
-        starts.append(at)
-        at += size + gap
-    return starts
+    return list(accumulate((size + gap for size in sizes[:-1]), initial=0.0))
 
 
 def _ribbon(axes: Axes, start: float, end: float, size: float, which: int, text: str) -> None:
-    import numpy as np
+    from matplotlib.colors import to_rgb
 
     style = look(which)
     x = np.linspace(0.012, 0.988, 60)
     ease = 3 * x**2 - 2 * x**3
     upper = start + (end - start) * ease
-    axes.fill_between(
-        x,
-        upper,
-        upper + size,
-        facecolor=_light(style.colour),
-        edgecolor=style.colour,
-        hatch=style.hatch,
-        linewidth=0.6,
-    )
+    # the colour on white at about a quarter of its strength, opaque, so that hatching over it stays strong
+    light = tuple(1 - 0.28 * (1 - part) for part in to_rgb(style.colour))
+    edge: dict[str, Any] = {"edgecolor": style.colour, "hatch": style.hatch, "linewidth": 0.6}
+    axes.fill_between(x, upper, upper + size, facecolor=light, **edge)
     if size > 0.02:
         y = start + (end - start) * 0.104 + size / 2
         box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
         axes.text(0.2, y, text, ha="center", va="center", fontsize=7.5, bbox=box)
-
-
-def _light(colour: str) -> tuple[float, ...]:
-    """The colour on white at a quarter of its strength, opaque, so that hatching over it stays strong."""
-    from matplotlib.colors import to_rgb
-
-    return tuple(1 - 0.28 * (1 - part) for part in to_rgb(colour))
 
 
 def draw_heat(content: Mapping[str, Any]) -> Figure:
@@ -204,24 +183,11 @@ def _box(
 ) -> None:
     from matplotlib.patches import Rectangle
 
-    axes.add_patch(
-        Rectangle(
-            (x, y),
-            width,
-            height,
-            facecolor="white",
-            edgecolor=FAINT if faint else INK,
-            linewidth=0.9,
-            linestyle="--" if faint else "-",
-        )
-    )
+    edge: dict[str, Any] = {"edgecolor": FAINT, "linestyle": "--"} if faint else {"edgecolor": INK}
+    axes.add_patch(Rectangle((x, y), width, height, facecolor="white", linewidth=0.9, **edge))
     axes.text(x + 0.1, y + height / 2, text, va="center", ha="left", fontsize=8.5)
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.annotate(
-        "",
-        xy=end,
-        xytext=start,
-        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0},
-    )
+    arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", xy=end, xytext=start, arrowprops=arrow)

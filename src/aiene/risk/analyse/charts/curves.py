@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiene.report.style import FAINT, INK, look, new_figure, place, text_inches
@@ -49,30 +50,18 @@ def draw_curves(content: Mapping[str, Any]) -> Figure:
 def _curves(axes: Axes, panel: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     end = content["x_end"]
     for curve in panel["curves"]:
+        time, value, band = curve["time"], curve["value"], curve.get("band", True)
         style = look(curve["look"])
-        if curve.get("band", True):
-            low, high = _filled(curve["low"], curve["value"]), _filled(curve["high"], curve["value"])
-            axes.fill_between(
-                curve["time"], low, high, step="post", color=style.colour, alpha=0.13, linewidth=0
+        line: dict[str, Any] = {"where": "post", "color": style.colour, "linestyle": style.dashes}
+        if band:  # the curve itself stands in for a missing end
+            low, high = (
+                [v if b is None else b for b, v in zip(curve[end], value, strict=True)]
+                for end in ("low", "high")
             )
-            for side in (low, high):
-                axes.step(
-                    curve["time"],
-                    side,
-                    where="post",
-                    color=style.colour,
-                    linewidth=0.5,
-                    linestyle=style.dashes,
-                )
-        width = 1.6 if curve.get("band", True) else 1.1
-        axes.step(
-            curve["time"],
-            curve["value"],
-            where="post",
-            color=style.colour,
-            linestyle=style.dashes,
-            linewidth=width,
-        )
+            axes.fill_between(time, low, high, step="post", color=style.colour, alpha=0.13, linewidth=0)
+            axes.step(time, low, linewidth=0.5, **line)
+            axes.step(time, high, linewidth=0.5, **line)
+        axes.step(time, value, linewidth=1.6 if band else 1.1, **line)
         _markers(axes, curve, end)
     axes.set_xlim(0, end)
     axes.set_ylim(0, content["y_top"])
@@ -88,16 +77,16 @@ def _markers(axes: Axes, curve: Mapping[str, Any], end: float) -> None:
     last = min(end, curve["time"][-1]) if curve["time"] else 0.0
     offset = 0.25 + 0.12 * (curve["look"] % 5)
     places = [year + offset for year in range(int(end) + 1) if year + offset < last]
-    axes.plot(
-        places,
-        [_at(curve["time"], curve["value"], x) for x in places],
-        linestyle="none",
-        marker=style.marker,
-        markersize=4.6,
-        markerfacecolor="white" if curve["look"] % 2 else style.colour,
-        markeredgecolor=style.colour,
-        markeredgewidth=1.0,
-    )
+    heights = [curve["value"][max(bisect_right(curve["time"], x) - 1, 0)] for x in places]
+    point = _point(curve) | {"markeredgecolor": style.colour, "markeredgewidth": 1.0}
+    axes.plot(places, heights, linestyle="none", **point)
+
+
+def _point(curve: Mapping[str, Any]) -> dict[str, Any]:
+    """How the markers of a curve are drawn."""
+    style = look(curve["look"])
+    face = "white" if curve["look"] % 2 else style.colour
+    return {"marker": style.marker, "markersize": 4.6, "markerfacecolor": face}
 
 
 def _heading(axes: Axes, panel: Mapping[str, Any], legend_height: float) -> None:
@@ -106,38 +95,14 @@ def _heading(axes: Axes, panel: Mapping[str, Any], legend_height: float) -> None
     handles = []
     for curve in panel["curves"]:
         style = look(curve["look"])
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=style.colour,
-                linestyle=style.dashes,
-                marker=style.marker,
-                markersize=4.6,
-                markerfacecolor="white" if curve["look"] % 2 else style.colour,
-                label=curve["label"],
-            )
-        )
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        borderaxespad=0.2,
-        labelspacing=0.25,
-        handletextpad=0.6,
-        fontsize=8,
-    )
-    lift = legend_height / PLOT_HEIGHT
-    axes.text(0, 1 + lift, panel["notes"], transform=axes.transAxes, fontsize=8, color=INK, va="bottom")
-    axes.text(
-        0,
-        1 + lift + 0.21 / PLOT_HEIGHT,
-        panel["title"],
-        transform=axes.transAxes,
-        fontsize=9.5,
-        fontweight="bold",
-        va="bottom",
-    )
+        line: dict[str, Any] = {"color": style.colour, "linestyle": style.dashes, "label": curve["label"]}
+        handles.append(Line2D([], [], **line, **_point(curve)))
+    place_of: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2}
+    axes.legend(handles=handles, **place_of, labelspacing=0.25, handletextpad=0.6, fontsize=8)
+    lift = 1 + legend_height / PLOT_HEIGHT
+    above: dict[str, Any] = {"transform": axes.transAxes, "va": "bottom"}
+    axes.text(0, lift, panel["notes"], fontsize=8, color=INK, **above)
+    axes.text(0, lift + 0.21 / PLOT_HEIGHT, panel["title"], fontsize=9.5, fontweight="bold", **above)
 
 
 def _risk_table(axes: Axes, panel: Mapping[str, Any], end: float, height: float) -> None:
@@ -148,27 +113,12 @@ def _risk_table(axes: Axes, panel: Mapping[str, Any], end: float, height: float)
     heading = "Number at risk (censored)" if "censored" in risk else "Number at risk"
     axes.text(0, ROW / 2, heading, fontsize=8, fontweight="bold", va="center", ha="left")
     for row, (label, counts) in enumerate(zip(risk["labels"], risk["counts"], strict=True)):
-        y = ROW * (row + 1.5)
-        axes.text(
-            -0.09 * end, y, label, fontsize=8, va="center", ha="right", color=FAINT if not counts else INK
-        )
+        y, colour = ROW * (row + 1.5), INK if counts else FAINT
+        axes.text(-0.09 * end, y, label, fontsize=8, va="center", ha="right", color=colour)
         gone = risk["censored"][row] if "censored" in risk else [None] * len(counts)
         for time, count, censored in zip(risk["times"], counts, gone, strict=True):
             text = str(count) if censored is None else f"{count} ({censored})"
             axes.text(time, y, text, fontsize=7.5, va="center", ha="center")
-
-
-def _at(times: Sequence[float], values: Sequence[float], x: float) -> float:
-    """The height of a step line at x."""
-    from bisect import bisect_right
-
-    place_ = bisect_right(list(times), x) - 1
-    return values[max(place_, 0)]
-
-
-def _filled(bound: Sequence[float | None], value: Sequence[float]) -> list[float]:
-    """A bound, where the curve itself stands in for a missing end."""
-    return [v if b is None else b for b, v in zip(bound, value, strict=True)]
 
 
 # Scaled Schoenfeld residuals
@@ -193,15 +143,9 @@ def draw_residuals(content: Mapping[str, Any]) -> Figure:
         axes.plot(panel["time"], panel["residual"], ".", color=FAINT, markersize=2.5, alpha=0.7)
         axes.axhline(panel["coefficient"], color=look(3).colour, linewidth=0.9, linestyle=(0, (4, 3)))
         if panel["smooth"]:
-            axes.fill_between(
-                panel["smooth_time"],
-                panel["low"],
-                panel["high"],
-                color=look(0).colour,
-                alpha=0.2,
-                linewidth=0,
-            )
-            axes.plot(panel["smooth_time"], panel["smooth"], color=look(0).colour)
+            time, colour = panel["smooth_time"], look(0).colour
+            axes.fill_between(time, panel["low"], panel["high"], color=colour, alpha=0.2, linewidth=0)
+            axes.plot(time, panel["smooth"], color=colour)
         axes.set_ylim(*panel["y_range"])
         axes.set_xlim(left=0)
         axes.set_title(panel["title"], fontsize=8)

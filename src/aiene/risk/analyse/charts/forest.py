@@ -1,11 +1,11 @@
-"""Hazard ratios on a logarithmic axis."""
+"""Effects of a model: hazard ratios as a forest, by number of nodes, and all of them as a nomogram."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.style import FAINT, RULE, look, new_figure, place, text_inches
+from aiene.report.style import FAINT, INK, RULE, look, new_figure, place, text_inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +23,7 @@ def draw_forest(content: Mapping[str, Any]) -> Figure:
     Parameters
     ----------
     content : `rows` with `label`, `head` (bool), `value`, `low`, `high`, `text`, `look` and optional `counts`
-        (patients and events); `x_label`, `heading` (over the column of words); `looks` with the labels of the
-        point shapes, may be empty.
+        (patients and events); `x_label`, `heading` (over the column of words).
     """
     rows = content["rows"]
     counted = max((text_inches(r.get("counts", ""), 8.5) for r in rows), default=0.0)
@@ -32,14 +31,15 @@ def draw_forest(content: Mapping[str, Any]) -> Figure:
     left = 0.15 + between + max([1.0, *(text_inches(r["label"], 8.5) for r in rows)])
     right = 0.2 + max([1.2, *(text_inches(r["text"], 8.5) for r in rows)])
     tall = ROW * len(rows)
-    extra = ROW if content["looks"] else 0.0
-    figure = new_figure(left + PLOT + right, TOP + extra + tall + BOTTOM)
+    figure = new_figure(left + PLOT + right, TOP + tall + BOTTOM)
     axes = place(figure, left, BOTTOM, PLOT, tall)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     low, high = _span(rows)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    _ticks(axes, low, high)
+    _plain_log_ticks(axes.xaxis, low, high)
+    for tick in axes.get_xticks():
+        axes.axvline(tick, color=RULE, linewidth=0.5, zorder=0)
     axes.axvline(1, color=FAINT, linewidth=0.8)
     for y, row in enumerate(rows):
         _row(axes, y, row, low, high, between)
@@ -47,21 +47,10 @@ def draw_forest(content: Mapping[str, Any]) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(content["x_label"])
     lift = 1 + 0.06 / tall
-    axes.text(
-        1.03, lift, content["heading"], transform=axes.transAxes, fontsize=8.5, fontweight="bold", va="bottom"
-    )
+    head: dict[str, Any] = {"fontsize": 8.5, "fontweight": "bold", "va": "bottom"}
+    axes.text(1.03, lift, content["heading"], transform=axes.transAxes, **head)
     if between:
-        axes.text(
-            -0.03,
-            lift,
-            "n / events",
-            transform=axes.transAxes,
-            fontsize=8.5,
-            fontweight="bold",
-            va="bottom",
-            ha="right",
-        )
-    _legend(axes, content["looks"], tall)
+        axes.text(-0.03, lift, "n / events", transform=axes.transAxes, ha="right", **head)
     return figure
 
 
@@ -91,9 +80,8 @@ def draw_dose(content: Mapping[str, Any]) -> Figure:
     axes.set_yscale("log")
     _plain_log_ticks(axes.yaxis, *axes.get_ylim())
     axes.set_xlim(-0.3, max(points["x"]) + 0.3)
-    axes.set_xticks(
-        points["x"], [f"{t}\nn = {n}" for t, n in zip(content["labels"], points["n"], strict=True)]
-    )
+    ticks = [f"{t}\nn = {n}" for t, n in zip(content["labels"], points["n"], strict=True)]
+    axes.set_xticks(points["x"], ticks)
     axes.set_xlabel(content["x_label"])
     axes.set_ylabel(content["y_label"])
     axes.legend(loc="upper left")
@@ -101,36 +89,20 @@ def draw_dose(content: Mapping[str, Any]) -> Figure:
 
 
 def _row(axes: Axes, y: int, row: Mapping[str, Any], low: float, high: float, between: float) -> None:
+    words: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
     weight = "bold" if row["head"] else "normal"
     if row.get("counts"):
-        place_of = axes.get_yaxis_transform()
-        axes.text(-0.03, y, row["counts"], transform=place_of, ha="right", va="center", fontsize=8.5)
-    axes.text(
-        -0.03 - between / PLOT,
-        y,
-        row["label"],
-        transform=axes.get_yaxis_transform(),
-        ha="right",
-        va="center",
-        fontsize=8.5,
-        fontweight=weight,
-    )
-    axes.text(
-        1.03, y, row["text"], transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=8.5
-    )
+        axes.text(-0.03, y, row["counts"], ha="right", **words)
+    axes.text(-0.03 - between / PLOT, y, row["label"], ha="right", fontweight=weight, **words)
+    axes.text(1.03, y, row["text"], ha="left", **words)
     if row["value"] is None:
         return
     style = look(row["look"])
     start, end = row["low"], row["high"]
     if start is not None or end is not None:  # an end that is not known, or infinite, is drawn as an arrow
         start, end = 0.0 if start is None else start, float("inf") if end is None else end
-        axes.plot(
-            [max(start, low), min(end, high)],
-            [y, y],
-            color=style.colour,
-            linewidth=1.3,
-            solid_capstyle="butt",
-        )
+        inside = [max(start, low), min(end, high)]
+        axes.plot(inside, [y, y], color=style.colour, linewidth=1.3, solid_capstyle="butt")
         for over, edge, marker in ((start < low, low, 8), (end > high, high, 9)):
             if over:
                 axes.plot([edge], [y], marker=marker, color=style.colour, markersize=6, clip_on=False)
@@ -143,12 +115,6 @@ def _span(rows: list[Mapping[str, Any]]) -> tuple[float, float]:
     low = max(min([0.5, *ends]) / 1.15, WIDEST[0])
     high = min(max([2.0, *ends]) * 1.15, WIDEST[1])
     return low, high
-
-
-def _ticks(axes: Axes, low: float, high: float) -> None:
-    _plain_log_ticks(axes.xaxis, low, high)
-    for tick in axes.get_xticks():
-        axes.axvline(tick, color=RULE, linewidth=0.5, zorder=0)
 
 
 def _plain_log_ticks(axis: Any, low: float, high: float) -> None:
@@ -165,10 +131,55 @@ def _plain_log_ticks(axis: Any, low: float, high: float) -> None:
     axis.set_major_formatter(FixedFormatter([f"{t:g}" for t in ticks]))
 
 
-def _legend(axes: Axes, looks: list[str], tall: float) -> None:
-    if not looks:
+# Nomogram
+
+
+_AXIS, _SCALE = 0.42, 6.0
+"""Height of an axis of a nomogram and width of them all, inches."""
+_CLOSEST = 0.035  # of the axis; labels nearer than this go above and below the line in turn
+
+
+def draw_nomogram(content: Mapping[str, Any]) -> Figure:
+    """Rows of axes on one scale of points, then the sum and the risks on a scale of their own.
+
+    Parameters
+    ----------
+    content : `axes` and `scales`, each with `label` and `values` (text and points); `total`, the largest sum.
+    """
+    rows, scales = content["axes"], content["scales"]
+    left = 0.2 + max(text_inches(r["label"], 8.5) for r in (*rows, *scales, {"label": "Sum of points"}))
+    height = _AXIS * (len(rows) + len(scales) + 3)
+    figure = new_figure(left + _SCALE + 0.3, height + 0.2)
+    axes = place(figure, left, 0.1, _SCALE, height)
+    axes.set_ylim(len(rows) + len(scales) + 2.2, -0.8)
+    axes.set_xlim(0, 1)
+    axes.axis("off")
+    _scale(axes, 0, "Points", [(f"{p}", p / 100) for p in range(0, 101, 10)], strong=True)
+    for number, row in enumerate(rows, 1):
+        _scale(axes, number, row["label"], [(text, points / 100) for text, points in row["values"]])
+    total = content["total"] or 1.0
+    width = next(w for w in (10, 20, 25, 50, 100, 200, 1000) if total / w <= 12)
+    sums = [(f"{p}", p / total) for p in range(0, int(total) + 1, width)]
+    _scale(axes, len(rows) + 1, "Sum of points", sums, strong=True)
+    for number, scale in enumerate(scales, len(rows) + 2):
+        _scale(axes, number, scale["label"], [(text, points / total) for text, points in scale["values"]])
+    return figure
+
+
+def _scale(
+    axes: Axes, y: int, label: str, values: Sequence[tuple[str, float]], *, strong: bool = False
+) -> None:
+    weight = "bold" if strong else "normal"
+    axes.text(-0.02, y, label, ha="right", va="center", fontsize=8.5, fontweight=weight)
+    if not values:
+        axes.text(0, y, "beyond the points above", va="center", fontsize=8, color=FAINT)
         return
-    for number, label in enumerate(looks):
-        style = look(number)
-        axes.plot([], [], marker=style.marker, color=style.colour, linewidth=1.3, label=label)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1 + 0.26 / tall), ncols=len(looks), borderaxespad=0)
+    ordered = sorted(values, key=lambda v: v[1])
+    axes.plot([ordered[0][1], ordered[-1][1]], [y, y], color=INK, linewidth=0.9)
+    before, below = -1.0, True
+    for text, x in ordered:
+        below = not below if x - before < _CLOSEST else True
+        axes.plot([x, x], [y - 0.1, y + 0.1], color=INK, linewidth=0.8)
+        height, va = (y + 0.2, "top") if below else (y - 0.2, "bottom")
+        axes.text(x, height, text, ha="center", va=va, fontsize=7.5)
+        before = x

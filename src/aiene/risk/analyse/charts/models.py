@@ -36,30 +36,33 @@ def draw_calibration(content: Mapping[str, Any]) -> Figure:
         axes.set_ylabel("Observed risk")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        axes.text(
-            0, 1 + 0.64 / size, panel["title"], transform=axes.transAxes, fontweight="bold", va="bottom"
-        )
+        _heading(axes, panel["title"], 1 + 0.64 / size)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelspacing=0.2, borderaxespad=0.1)
     return figure
 
 
 def _calibration(axes: Axes, model: Mapping[str, Any], which: int) -> None:
+    _whiskers(axes, model, which, 0.9)
+    line: dict[str, Any] = {"linestyle": look(which).dashes, "linewidth": 1.1, "label": model["label"]}
+    axes.plot(model["predicted"], model["observed"], **line, markersize=5, **_point(which))
+
+
+def _heading(axes: Axes, title: str, height: float) -> None:
+    axes.text(0, height, title, transform=axes.transAxes, fontweight="bold", va="bottom")
+
+
+def _point(which: int) -> dict[str, Any]:
+    """Colour and marker of a model; every second one is hollow."""
     style = look(which)
-    xs = model["predicted"]
-    for x, low, high in zip(xs, model["low"], model["high"], strict=True):
+    face = "white" if which % 2 else style.colour
+    return {"color": style.colour, "marker": style.marker, "markerfacecolor": face}
+
+
+def _whiskers(axes: Axes, groups: Mapping[str, Any], which: int, width: float) -> None:
+    """Intervals of the observed risk of groups; none where an end is missing."""
+    for x, low, high in zip(groups["predicted"], groups["low"], groups["high"], strict=True):
         if low is not None and high is not None:
-            axes.plot([x, x], [low, high], color=style.colour, linewidth=0.9)
-    axes.plot(
-        xs,
-        model["observed"],
-        color=style.colour,
-        linestyle=style.dashes,
-        marker=style.marker,
-        markersize=5,
-        markerfacecolor="white" if which % 2 else style.colour,
-        linewidth=1.1,
-        label=model["label"],
-    )
+            axes.plot([x, x], [low, high], color=look(which).colour, linewidth=width)
 
 
 def draw_decision(content: Mapping[str, Any]) -> Figure:
@@ -72,18 +75,10 @@ def draw_decision(content: Mapping[str, Any]) -> Figure:
     figure = new_figure(6.2, 4.4)
     axes = place(figure, 0.9, 0.6, 5.0, 2.9)
     for line in content["lines"]:
-        style = look(line["look"])
+        style, x = look(line["look"]), content["threshold"]
         if line.get("low"):
-            axes.fill_between(
-                content["threshold"], line["low"], line["high"], color=style.colour, alpha=0.13, linewidth=0
-            )
-        axes.plot(
-            content["threshold"],
-            line["value"],
-            color=style.colour,
-            linestyle=style.dashes,
-            label=line["label"],
-        )
+            axes.fill_between(x, line["low"], line["high"], color=style.colour, alpha=0.13, linewidth=0)
+        axes.plot(x, line["value"], color=style.colour, linestyle=style.dashes, label=line["label"])
     axes.set_xlim(0, content["threshold"][-1])
     axes.set_ylim(content["y_low"], content["y_high"])
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
@@ -104,39 +99,18 @@ def draw_auc(content: Mapping[str, Any]) -> Figure:
     axes = place(figure, 0.8, 0.6, 5.1, 2.7)
     years, models = content["years"], content["models"]
     for which, model in enumerate(models):
-        style = look(which)
         shift = 0.24 * (which - (len(models) - 1) / 2)
-        for number, (value, low, high) in enumerate(
-            zip(model["value"], model["low"], model["high"], strict=True)
-        ):
-            if value is None:
-                continue
-            x = number + shift
-            axes.plot(
-                [x, x], [value if low is None else low, value if high is None else high], color=style.colour
-            )
-            axes.plot(
-                [x],
-                [value],
-                marker=style.marker,
-                color=style.colour,
-                markerfacecolor="white" if which % 2 else style.colour,
-                markersize=6,
-            )
-            over = value if high is None else high
-            axes.text(x, over + 0.015, f"{value:.2f}", va="bottom", ha="center", fontsize=8)
-        axes.plot(
-            [],
-            [],
-            marker=style.marker,
-            color=style.colour,
-            markerfacecolor="white" if which % 2 else style.colour,
-            label=model["label"],
-        )
+        for number, value in enumerate(model["value"]):
+            x, low, high = number + shift, model["low"][number], model["high"][number]
+            if value is not None:
+                under, over = value if low is None else low, value if high is None else high
+                axes.plot([x, x], [under, over], color=look(which).colour)
+                axes.plot([x], [value], markersize=6, **_point(which))
+                axes.text(x, over + 0.015, f"{value:.2f}", va="bottom", ha="center", fontsize=8)
+        axes.plot([], [], label=model["label"], **_point(which))
     axes.axhline(0.5, color=FAINT, linewidth=0.8)
-    axes.text(
-        len(years) - 0.5, 0.48, "0.5: no better than chance", ha="right", va="top", fontsize=8, color=FAINT
-    )
+    chance: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 8, "color": FAINT}
+    axes.text(len(years) - 0.5, 0.48, "0.5: no better than chance", **chance)
     axes.set_ylim(0, 1)
     axes.set_xlim(-0.5, len(years) - 0.5)
     axes.set_xticks(range(len(years)), [f"{y:g} years" for y in years])
@@ -166,22 +140,13 @@ def draw_smooth_calibration(content: Mapping[str, Any]) -> Figure:
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, label="perfect")
         for which, model in enumerate(panel["models"]):
             style, groups = look(which), model["groups"]
-            axes.plot(
-                *model["curve"],
-                color=style.colour,
-                linestyle=style.dashes,
-                linewidth=1.4,
-                label=model["label"],
-            )
-            for at, low, high in zip(groups["predicted"], groups["low"], groups["high"], strict=True):
-                if low is not None and high is not None:
-                    axes.plot([at, at], [low, high], color=style.colour, linewidth=0.8)
-            axes.plot(
-                groups["predicted"], groups["observed"], linestyle="none", marker=style.marker, markersize=5,
-                color=style.colour, markerfacecolor="white" if which % 2 else style.colour,
-            )  # fmt: skip
+            line: dict[str, Any] = {"color": style.colour, "linestyle": style.dashes}
+            axes.plot(*model["curve"], linewidth=1.4, label=model["label"], **line)
+            _whiskers(axes, groups, which, 0.8)
+            points = groups["predicted"], groups["observed"]
+            axes.plot(*points, linestyle="none", markersize=5, **_point(which))
             edges, shares = model["spread"]
-            below.stairs(shares, edges, color=style.colour, linestyle=style.dashes, linewidth=1)
+            below.stairs(shares, edges, linewidth=1, **line)
         for frame in (axes, below):
             frame.set_xlim(0, panel["top"])
             frame.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
@@ -192,9 +157,7 @@ def draw_smooth_calibration(content: Mapping[str, Any]) -> Figure:
         below.set_yticks([])
         below.spines["left"].set_visible(False)
         below.set_xlabel("Predicted risk and its spread")
-        axes.text(
-            0, 1 + 0.68 / size, panel["title"], transform=axes.transAxes, fontweight="bold", va="bottom"
-        )
+        _heading(axes, panel["title"], 1 + 0.68 / size)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelspacing=0.2, borderaxespad=0.1)
     return figure
 
@@ -223,10 +186,9 @@ def draw_centres(content: Mapping[str, Any]) -> Figure:
             if row["pooled"]:
                 axes.axhspan(y - 0.5, y + 0.5, color=RULE, alpha=0.45, linewidth=0)
             if number == 0:
-                axes.text(
-                    -0.05, y, row["label"], transform=axes.get_yaxis_transform(), ha="right", va="center",
-                    fontsize=8.5, fontweight="bold" if row["pooled"] else "normal",
-                )  # fmt: skip
+                words: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 8.5}
+                words |= {"fontweight": "bold"} if row["pooled"] else {}
+                axes.text(-0.05, y, row["label"], transform=axes.get_yaxis_transform(), **words)
             if value is None:
                 continue
             style = look(2 if row["pooled"] else 0)
@@ -235,9 +197,8 @@ def draw_centres(content: Mapping[str, Any]) -> Figure:
             axes.plot([value], [y], marker="D" if row["pooled"] else "s", color=style.colour, markersize=5)
         axes.set_xlim(*_span([row[measure["key"]] for row in rows], measure))
         if measure["log"]:
-            ticks = [
-                t for t in (0.25, 0.5, 0.75, 1, 1.5, 2, 4) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]
-            ]
+            least, most = axes.get_xlim()
+            ticks = [t for t in (0.25, 0.5, 0.75, 1, 1.5, 2, 4) if least <= t <= most]
             axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
             axes.minorticks_off()
         axes.set_yticks([])

@@ -15,13 +15,7 @@ from aiene.report.document import Column, Figure, Item, Section, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
-from aiene.risk.analyse.derive.search import (
-    FEWEST_EVENTS,
-    FEWEST_IN_GROUP,
-    SMALLEST_SHARE,
-    Derived,
-    search,
-)
+from aiene.risk.analyse.derive.search import FEWEST_EVENTS, FEWEST_IN_GROUP, SMALLEST_SHARE, Derived
 from aiene.risk.analyse.derive.validate import (
     Data,
     bootstrap_rows,
@@ -34,7 +28,7 @@ from aiene.risk.analyse.derive.validate import (
     tree_table,
 )
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum
-from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped
+from aiene.risk.analyse.records import COUNTS, TEST, AnalysisSettings, Endpoint, Part, Skipped
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.schemes.scheme import BASE_GROUPS, Base, Scheme, SchemeSource, scheme_bytes
 from aiene.risk.table.endpoints import ALIASES
@@ -57,8 +51,8 @@ class _Material:
     outcome: Outcome
     base: np.ndarray
     count: np.ndarray
-    bases: tuple[str, ...]
     center: np.ndarray
+    bases: tuple[str, ...]
     base_name: Base
     chapter: str
 
@@ -83,7 +77,8 @@ def derive_chapter(
     """
     endpoint = settings.derive_endpoint or "dc"
     if endpoint not in endpoints:
-        return _failed(f"{LABELS[endpoint]} cannot be analysed, so no cut-off can be derived for it.")
+        whole = _failed(f"{LABELS[endpoint]} cannot be analysed, so no cut-off can be derived for it.")
+        return Section("derived", TITLE, whole.items), whole
     whole = Part()
     for base in groupings.bases or (None,):
         material = _material(cohort, base, scheme, endpoint)
@@ -91,7 +86,7 @@ def derive_chapter(
         try:
             part = _derived(material, scheme, settings, out, on_progress)
         except NotEstimableError as error:
-            part = _failed(f"No cut-off can be derived for {LABELS[endpoint].lower()}{where}: {error}")[1]
+            part = _failed(f"No cut-off can be derived for {LABELS[endpoint].lower()}{where}: {error}")
         whole += replace(part, items=tuple(_of_chapter(i, material.chapter, where) for i in part.items))
     return Section("derived", TITLE, whole.items), whole
 
@@ -112,29 +107,25 @@ def scheme_file(chapter: str = "") -> str:
     return f"scheme_derived_{chapter}.toml" if chapter else "scheme_derived.toml"
 
 
-def _failed(reason: str) -> tuple[Section, Part]:
-    part = Part((Text(reason, kind="warning"),), (Skipped("Derived cut-offs", reason, asked=True),))
-    return Section("derived", TITLE, part.items), part
+def _failed(reason: str) -> Part:
+    return Part((Text(reason, kind="warning"),), (Skipped("Derived cut-offs", reason, asked=True),))
 
 
 def _material(cohort: Cohort, grouping: Grouping | None, scheme: Scheme, endpoint: Endpoint) -> _Material:
     outcome, _ = outcome_of(cohort.table, endpoint)
-    base = np.zeros(len(cohort.table), dtype=int)
     bases: tuple[str, ...] = ("all",)
-    chapter, base_name = "", scheme.base
+    base, chapter = np.zeros(len(cohort.table), dtype=int), ""
     if grouping is not None:
         base, bases, chapter = grouping.rank(cohort.table), grouping.order, grouping.chapter
+    base_name = scheme.base
     if chapter and base_name == "ajcc8":
         base_name = "ajcc8_p16_positive" if chapter == "p16_positive" else "ajcc8_p16_negative"
     else:
         chapter = ""
-    base = base[outcome.rows]
-    keep = base >= 0
-    count = numeric(cohort.table, "n_ai_ene")[outcome.rows].astype(int)
-    center = words(cohort.table, "center")[outcome.rows]
-    return _Material(
-        endpoint, outcome.take(keep), base[keep], count[keep], bases, center[keep], base_name, chapter
-    )
+    count, center = numeric(cohort.table, "n_ai_ene").astype(int), words(cohort.table, "center")
+    outcome = outcome.take(base[outcome.rows] >= 0)
+    base, count, center = (part[outcome.rows] for part in (base, count, center))
+    return _Material(endpoint, outcome, base, count, center, bases, base_name, chapter)
 
 
 def _derived(
@@ -142,39 +133,26 @@ def _derived(
 ) -> Part:
     outcome = material.outcome
     data = Data(outcome.time, outcome.event, material.base, material.count, len(material.bases))
-    train = (
-        split_mask(outcome.event, settings) if settings.derive == "split" else np.ones(outcome.n, dtype=bool)
-    )
-    found = search(
-        outcome.time[train], outcome.event[train], data.base[train], data.count[train], n_bases=data.n_bases
-    )
-    jobs = [
-        Job("Permutation control of the derived groups", permuted, (data, settings), settings.permutations)
-    ]
-    if settings.derive == "nested":
-        resamples = min(settings.bootstraps, 500)
-        jobs += [
-            Job(
-                "Nested cross-validation",
-                cross_validated,
-                (data, settings),
-                2.0 * settings.folds * settings.repeats,
-            ),
-            Job("Optimism of the derived groups", bootstrap_rows, (data, settings), resamples),
-        ]
+    split, of = settings.derive == "split", (data, settings)
+    train = split_mask(outcome.event, settings) if split else np.ones(outcome.n, dtype=bool)
+    found = data.derive(np.flatnonzero(train))
+    jobs = [Job("Permutation control of the derived groups", permuted, of, settings.permutations)]
+    if not split:
+        folds, resamples = 2.0 * settings.folds * settings.repeats, min(settings.bootstraps, 500)
+        jobs.append(Job("Nested cross-validation", cross_validated, of, folds))
+        jobs.append(Job("Optimism of the derived groups", bootstrap_rows, of, resamples))
     results = run_jobs(jobs, workers=settings.jobs, on_progress=on_progress)
-    rows: list[dict[str, Any]] = []
-    if settings.derive == "split":
-        rows += split_rows(data, found, ~train, settings)
+    if split:
+        rows = split_rows(data, found, ~train, settings)
         ranks = found.assign(data.base, data.count)
         judged = _Judged("test part", outcome.take(~train), ranks[~train], data.base[~train])
     else:
-        rows += [*results[1], *results[2]]
+        rows = [*results[1], *results[2]]
         judged = _Judged("left-out folds", outcome, fold_ranks(data, settings), data.base)
     rows += centre_rows(data, material.center, settings)
     curves = _curves(found, judged, settings)
     path = _write_scheme(found, material, train, scheme, settings, out)
-    items: list[Item] = [
+    items: tuple[Item, ...] = (
         Text(_said(found, material, train, settings, path)),
         *_order(found, material),
         _worth(rows, settings),
@@ -183,8 +161,8 @@ def _derived(
         *((_mapping(found, material),) if found.cutoffs else ()),
         _space(found),
         tree_table(data, train, found, material.bases),
-    ]
-    return Part(tuple(items), curves.skipped, _unstable(found, data, train))
+    )
+    return Part(items, curves.skipped, _unstable(found, data, train))
 
 
 @dataclass(frozen=True)
@@ -211,13 +189,7 @@ def _curves(found: Derived, judged: _Judged, settings: AnalysisSettings) -> Part
         row |= {"statistic": test.statistic, "df": test.df, "p": test.p}
     except NotEstimableError as error:
         row["reason"] = str(error)
-    columns = (
-        Column("test", "Test"),
-        Column("statistic", "Chi-squared", "number3"),
-        Column("df", "df", "count"),
-        Column("p", "p", "p"),
-        Column("reason", "Remark"),
-    )
+    columns = (Column("test", "Test"), *TEST, Column("reason", "Remark"))
     note = (
         "The unstratified test above also sees what the old groups alone would show; this one sees only what "
         "the count adds to them."
@@ -235,14 +207,12 @@ def _order(found: Derived, material: _Material) -> tuple[Text, ...]:
         for level in range(int(found.old.max()) + 1)
     ]
     joined = "; ".join(text for text in levels if " with " in text)
-    return (
-        Text(
-            "The patients that chose the cut-offs contradict the order of the old groups, so neighbours "
-            f"were taken together ({joined}), both in the derived groups and in the old ones that they are "
-            "compared with: none of that gain is credited to the count.",
-            kind="warning",
-        ),
+    told = (
+        "The patients that chose the cut-offs contradict the order of the old groups, so neighbours were "
+        f"taken together ({joined}), both in the derived groups and in the old ones that they are compared "
+        "with: none of that gain is credited to the count."
     )
+    return (Text(told, kind="warning"),)
 
 
 def _labels(n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -254,10 +224,8 @@ def _unstable(found: Derived, data: Data, train: np.ndarray) -> tuple[str, ...]:
     """The count of candidate parameters is that of the whole search, not of the winner."""
     events = data.event[train]
     own = np.bincount(found.assign(data.base, data.count)[train], weights=events)
-    candidates = len(found.trials)
-    told = information(
-        int(events.sum()), candidates, smallest_group_events=int(own[own > 0].min()) if own.size else 0
-    )
+    fewest = int(own[own > 0].min()) if own.size else 0
+    told = information(int(events.sum()), len(found.trials), smallest_group_events=fewest)
     return tuple(
         f"Derived cut-offs, unstable: {r} (each candidate of the search counted)." for r in told.reasons
     )
@@ -273,16 +241,14 @@ def _said(
         if cut
         else "no cut-off better than the old groups alone, which stay unchanged"
     )
-    where = (
-        f"a training part of {int(train.sum())} patients ({int(outcome.event[train].sum())} events), and "
-        "is reported on the other "
-        f"{int((~train).sum())} patients ({int(outcome.event[~train].sum())} events) only"
-        if settings.derive == "split"
-        else f"all {outcome.n} patients ({outcome.n_events} events); its worth is that of the whole "
-        "procedure, repeated in "
-        f"{settings.repeats} x {settings.folds} folds and in bootstrap resamples; curves show each "
-        "patient in the group that the other folds chose"
-    )
+    chose, judge = (f"{o.n} patients ({o.n_events} events)" for o in map(outcome.take, (train, ~train)))
+    where = f"a training part of {chose}, and is reported on the other {judge} only"
+    if settings.derive == "nested":
+        where = (
+            f"all {chose}; its worth is that of the whole procedure, repeated in {settings.repeats} x "
+            f"{settings.folds} folds and in bootstrap resamples; curves show each patient in the group that "
+            "the other folds chose"
+        )
     kept = f" The scheme is in {path}." if path else ""
     return (
         f"For {outcome.label.lower()} the search found {result}, on {where}. {len(found.trials)} "
@@ -294,8 +260,7 @@ def _worth(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
     columns = (
         Column("validation", "Validation"),
         Column("measure", "Measure"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("value", "Value (interval)", "number3", "lower", "upper"),
         Column("apparent", "Apparent", "number3"),
         Column("optimism", "Optimism", "number3"),

@@ -19,7 +19,7 @@ from aiene.report.document import Column, Item, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.derive.search import FEWEST_IN_GROUP, SMALLEST_SHARE, Derived, search
-from aiene.risk.analyse.records import AnalysisSettings
+from aiene.risk.analyse.records import COUNTS, AnalysisSettings, ends, fields_of, resampling
 from aiene.stats.concordance import concordance, harrell_c
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
 from aiene.stats.records import Interval, NotEstimableError
@@ -47,9 +47,8 @@ class Data:
 
     def derive(self, rows: np.ndarray) -> Derived:
         """The whole search on some patients."""
-        return search(
-            self.time[rows], self.event[rows], self.base[rows], self.count[rows], n_bases=self.n_bases
-        )
+        parts = (part[rows] for part in (self.time, self.event, self.base, self.count))
+        return search(*parts, n_bases=self.n_bases)
 
     def ranks(self, found: Derived, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Ranks of some patients: old as given, old with a contradicted order pooled, derived."""
@@ -82,23 +81,15 @@ def split_rows(
     """C on the test part with intervals, and the apparent value on the training part beside it."""
     rows = np.flatnonzero(test)
     time, event = data.time[rows], data.event[rows]
-    result = concordance(
-        time,
-        event,
-        data.ranks(found, rows),
-        compare=[(OLD, DERIVED)],
-        n_boot=max(2, settings.bootstraps),
-        seed=settings.seed,
-        confidence=settings.confidence,
-    )
+    ranks = data.ranks(found, rows)
+    result = concordance(time, event, ranks, compare=[(OLD, DERIVED)], **resampling(settings))
     difference = next(iter(result.differences.values()))
     values: list[Interval | Any] = [*result.values.values(), difference]
     made = []
     for name, value, apparent in zip(NAMES, values, data.judge(found, np.flatnonzero(~test)), strict=True):
         row = _head(label, rows.size, event) | {"measure": name, "value": value.value, "apparent": apparent}
         if found.cutoffs or name != GAIN:  # the same groups twice differ by nothing, without any error
-            row |= {"lower": value.lower, "upper": value.upper} if settings.bootstraps else {}
-            row |= {"p": difference.p} if name == GAIN and settings.bootstraps else {}
+            row |= ends(value, settings)
         made.append(row)
     return made
 
@@ -135,22 +126,11 @@ def bootstrap_rows(data: Data, settings: AnalysisSettings) -> list[dict[str, Any
     n_boot = min(settings.bootstraps, 500)
     if not n_boot:
         return []
-    result = optimism(
-        lambda rows, _: data.derive(rows),
-        data.judge,
-        data.time.size,
-        names=NAMES,
-        n_boot=n_boot,
-        seed=settings.seed,
-        confidence=settings.confidence,
-    )
+    how = resampling(settings, most=n_boot)
+    result = optimism(lambda rows, _: data.derive(rows), data.judge, data.time.size, names=NAMES, **how)
     head = _head(f"Optimism-corrected, {n_boot} resamples", data.time.size, data.event)
-    return [
-        head
-        | {"measure": r.name, "value": r.corrected, "lower": r.lower, "upper": r.upper}
-        | {"apparent": r.apparent, "optimism": r.optimism}
-        for r in result.rows
-    ]
+    cells = ("lower", "upper", "apparent", "optimism")
+    return [head | {"measure": r.name, "value": r.corrected, **fields_of(r, *cells)} for r in result.rows]
 
 
 def centre_rows(data: Data, center: np.ndarray, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -172,10 +152,8 @@ def centre_rows(data: Data, center: np.ndarray, settings: AnalysisSettings) -> l
         own = [r for r in rows if r["measure"] == name]
         found = pooled(own, ("value", "lower", "upper"), "plain" if name == GAIN else "logit", settings)
         if found is not None:
-            rows.append(
-                {"validation": f"Pooled over {found.k} centres (random effects)", "measure": name}
-                | {"value": found.value, "lower": found.lower, "upper": found.upper, "i2": found.i2}
-            )
+            row = {"validation": f"Pooled over {found.k} centres (random effects)", "measure": name}
+            rows.append(row | fields_of(found, "value", "lower", "upper", "i2"))
     return rows
 
 
@@ -217,21 +195,13 @@ def permuted(data: Data, settings: AnalysisSettings) -> tuple[Item, ...]:
     result = permutation_control(
         gain, data.count, within=data.base, n_perm=settings.permutations, seed=settings.seed
     )
-    row = {
-        "measure": "Gain in C on the test part" if train is not None else "Apparent gain in C",
-        "observed": result.observed,
-        "lower": result.lower,
-        "upper": result.upper,
-        "p": result.p,
-        "verdict": _SIDES[result.side],
-    }
+    row: dict[str, Any] = {"measure": "Apparent gain in C" if train is None else "Gain in C on the test part"}
+    row |= fields_of(result, "observed", "lower", "upper", "p") | {"verdict": _SIDES[result.side]}
     note = (
-        f"The count was shuffled {settings.permutations} times within the old groups, and the whole "
-        f"search repeated each time; two-sided p; seed {settings.seed}; {result.n_failed} could not be "
-        "fitted."
+        f"The count was shuffled {settings.permutations} times within the old groups, and the whole search "
+        f"repeated each time; two-sided p; seed {settings.seed}; {result.n_failed} could not be fitted."
     )
-    title = "Permutation control"
-    return (Table("derived_permutation", title, _PERMUTATION, plain_rows([row]), note),)
+    return (Table("derived_permutation", "Permutation control", _PERMUTATION, plain_rows([row]), note),)
 
 
 _PERMUTATION = (
@@ -271,8 +241,7 @@ def tree_table(data: Data, train: np.ndarray, found: Derived, bases: Sequence[st
     columns = (
         Column("groups", "Old groups"),
         Column("nodes", "AI-ENE nodes"),
-        Column("n", "n", "count"),
-        Column("events", "Events", "count"),
+        *COUNTS,
         Column("ratio", "Events over expected", "number"),
     )
     judges = ~train if (~train).any() else train
@@ -281,12 +250,10 @@ def tree_table(data: Data, train: np.ndarray, found: Derived, bases: Sequence[st
     of_tree = harrell_c(*own, rate[leaf[judges]]).c
     of_search = harrell_c(*own, found.assign(data.base[judges], data.count[judges]).astype(float)).c
     note = (
-        "Poisson splits of events over expected ones (Nelson-Aalen) by scikit-learn, on the patients "
-        "that chose the "
-        f"cut-offs; leaves hold {SMALLEST_SHARE:.0%} of them, at most {MOST_LEAVES}, their number by "
-        "AIC. A tree may "
-        "order old groups and counts as the outcome says; the search above keeps the old order. "
-        f"C {where}: tree {of_tree:.3f}, search {of_search:.3f}."
+        "Poisson splits of events over expected ones (Nelson-Aalen) by scikit-learn, on the patients that "
+        f"chose the cut-offs; leaves hold {SMALLEST_SHARE:.0%} of them, at most {MOST_LEAVES}, their number "
+        "by AIC. A tree may order old groups and counts as the outcome says; the search above keeps the old "
+        f"order. C {where}: tree {of_tree:.3f}, search {of_search:.3f}."
     )
     return Table("derived_tree", "Recursive partitioning for comparison", columns, plain_rows(rows), note)
 

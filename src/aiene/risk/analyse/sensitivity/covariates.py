@@ -16,8 +16,8 @@ from aiene.errors import UsageError
 from aiene.report.document import Column, Table, Text
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import Outcome, numeric, words
-from aiene.risk.analyse.design import Design, estimable
-from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
+from aiene.risk.analyse.design import Design, estimable, varying
+from aiene.risk.analyse.records import COUNTS, FACTOR, AnalysisSettings, Part, Skipped, effect
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.imputation import Imputed, Pooled, impute, rubin
@@ -32,11 +32,7 @@ def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
     design, outcome = sample.design, sample.outcome
     what = f"Multiple imputation, {outcome.label}, {sample.label}"
     fixed = [c for c in design.matrix if str(c).startswith("hpv")]
-    kept = (
-        design.matrix[fixed].notna().all(axis=1).to_numpy(dtype=bool)
-        if fixed
-        else np.ones(outcome.n, dtype=bool)
-    )
+    kept = design.matrix[fixed].notna().all(axis=1).to_numpy(dtype=bool)
     outcome, design = outcome.take(kept), estimable(design, kept)
     factors, gaps = _as_factors(design)
     table = sample.table.loc[kept].reset_index(drop=True)
@@ -62,7 +58,7 @@ def imputed_part(sample: Sample, settings: AnalysisSettings) -> Part:
         ]
         pooled = rubin(fits, confidence=settings.confidence)
     except NotEstimableError as error:
-        return Part((Text(f"{what}: {error}", kind="warning"),), (Skipped(what, str(error), asked=True),))
+        return Part.failed(what, error, asked=True)
     return Part((_table(sample, pooled, imputed, design, int((~kept).sum()), helpers, settings),))
 
 
@@ -82,26 +78,14 @@ def _table(
     helpers: Sequence[str],
     settings: AnalysisSettings,
 ) -> Table:
-    labels = {
-        c: (t.label, lev)
-        for t in (MARKER_TERM, *design.terms)
-        for c, lev in zip(t.columns, t.levels, strict=True)
-    }
+    labels = design.labels(MARKER_TERM)
     rows = [
-        {
-            "term": labels[r.name][0],
-            "level": labels[r.name][1],
-            "hr": r.hr,
-            "lower": r.lower,
-            "upper": r.upper,
-            "p": r.p,
-            "fraction_missing": r.fraction_missing,
-        }
+        {"term": labels[r.name][0].label, "level": labels[r.name][1], **effect(r)}
+        | {"fraction_missing": r.fraction_missing}
         for r in pooled.rows
     ]
     columns = (
-        Column("term", "Factor"),
-        Column("level", "Level"),
+        *FACTOR,
         Column("hr", "HR adjusted (interval)", "number", "lower", "upper"),
         Column("p", "p", "p"),
         Column("fraction_missing", "Information missing", "percent"),
@@ -109,11 +93,8 @@ def _table(
     filled = ", ".join(f"{name} {n}" for name, n in imputed.filled.items())
     death = ", death before it" if sample.outcome.competes else ""
     others = "".join(f", {name.replace('_', ' ')}" for name in helpers)
-    inside = (
-        " Pack-years are drawn within the patient's pack-years class."
-        if "pack_years" in imputed.filled
-        else ""
-    )
+    within = " Pack-years are drawn within the patient's pack-years class."
+    inside = within if "pack_years" in imputed.filled else ""
     note = (
         f"Chained equations, m = {pooled.m}, with the event{death}, their Nelson-Aalen hazards, the count"
         f"{others} and all other covariates as predictors.{inside} Pooled by Rubin's rules with events less "
@@ -133,9 +114,8 @@ def _as_factors(design: Design) -> tuple[pd.DataFrame, list[str]]:
         if term.reference:
             codes = own.to_numpy(dtype=float) @ np.arange(1, own.shape[1] + 1)
             names = ("reference", *term.columns)
-            factors[term.name] = pd.Series(
-                [None if np.isnan(c) else names[int(c)] for c in codes], dtype="string"
-            )
+            levels = [None if np.isnan(c) else names[int(c)] for c in codes]
+            factors[term.name] = pd.Series(levels, dtype="string")
         else:
             factors[term.name] = own.iloc[:, 0]
     frame = pd.DataFrame(factors)
@@ -147,10 +127,8 @@ def _as_columns(table: pd.DataFrame, design: Design) -> pd.DataFrame:
     columns: dict[str, Any] = {MARKER: table[MARKER].to_numpy(dtype=float)}
     for term in design.terms:
         for column in term.columns:
-            values = table[term.name]
-            columns[column] = (
-                (values == column).to_numpy(dtype=float) if term.reference else values.to_numpy(dtype=float)
-            )
+            values = table[term.name] == column if term.reference else table[term.name]
+            columns[column] = values.to_numpy(dtype=float)
     return pd.DataFrame(columns)
 
 
@@ -162,8 +140,7 @@ BURDEN = {
 }
 _COLUMNS = (
     Column("adjusted", "Adjusted also for"),
-    Column("n", "n", "count"),
-    Column("events", "Events", "count"),
+    *COUNTS,
     Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
     Column("p", "p of AI-ENE, LRT", "p"),
     Column("other_hr", "HR of the other, per SD (interval)", "number", "other_lower", "other_upper"),
@@ -198,14 +175,11 @@ def burden_part(sample: Sample, settings: AnalysisSettings) -> Part:
     what = f"{sample.outcome.label}: AI-ENE, or just more nodes?"
     names = {**BURDEN, **{name: name for name in settings.also}}
     columns = {label: _standard(sample.table, name) for name, label in names.items() if name in sample.table}
-    columns = {label: values for label, values in columns.items() if values is not None}
-    if not columns:
+    measures = [(label, pd.DataFrame({label: v})) for label, v in columns.items() if v is not None]
+    if not measures:
         return Part((), (Skipped(what, "the table has no number, volume or size of nodes."),))
     complete = sample.design.complete
     rows = [_row("nothing more", sample, complete, pd.DataFrame(index=range(int(complete.sum()))), settings)]
-    measures = [
-        (label, pd.DataFrame({label: values})) for label, values in columns.items() if values is not None
-    ]
     if len(measures) > 1:
         measures.append(("all of these", pd.concat([frame for _, frame in measures], axis=1)))
     for label, frame in measures:
@@ -213,11 +187,9 @@ def burden_part(sample: Sample, settings: AnalysisSettings) -> Part:
         rows.append(_row(label, sample, known, frame.loc[known].reset_index(drop=True), settings))
     note = (
         "Cox models of the covariates, the count (uncapped) and the named measures, each in standard "
-        "deviations "
-        "(SD) of all patients, on patients with all of them. p by likelihood-ratio tests of leaving "
-        "out the count, "
-        "or the measures. The number of AI-ENE nodes is part of the number of nodes, so the two "
-        "share what they tell."
+        "deviations (SD) of all patients, on patients with all of them. p by likelihood-ratio tests of "
+        "leaving out the count, or the measures. The number of AI-ENE nodes is part of the number of nodes, "
+        "so the two share what they tell."
     )
     return Part((Table(f"burden_{sample.outcome.name}", what, _COLUMNS, plain_rows(rows), note),))
 
@@ -232,21 +204,18 @@ def _row(
     label: str, sample: Sample, known: np.ndarray, frame: pd.DataFrame, settings: AnalysisSettings
 ) -> dict[str, Any]:
     outcome: Outcome = sample.outcome.take(known)
-    covariates = sample.design.matrix.loc[known].reset_index(drop=True)
-    covariates = covariates[[c for c in covariates if covariates[c].nunique() > 1]]
+    covariates = varying(sample.design.matrix.loc[known].reset_index(drop=True))
     marker = pd.DataFrame({MARKER: sample.count[known]})
     row: dict[str, Any] = {"adjusted": label, "n": outcome.n, "events": outcome.n_events}
     try:
         whole = pd.concat([marker, frame, covariates], axis=1)
         fit = cox(outcome.time, outcome.event, whole, confidence=settings.confidence)
-        row |= {"hr": fit.rows[0].hr, "lower": fit.rows[0].lower, "upper": fit.rows[0].upper}
-        rest = whole.drop(columns=MARKER)
-        if rest.shape[1]:
-            row["p"] = nested_lrt(cox(outcome.time, outcome.event, rest), fit).p
-        if frame.shape[1]:
-            row["other_p"] = nested_lrt(
-                cox(outcome.time, outcome.event, whole.drop(columns=list(frame))), fit
-            ).p
+        row |= effect(fit.rows[0])
+        del row["p"]  # of the likelihood ratio, not of Wald
+        for key, left_out in (("p", [MARKER]), ("other_p", list(frame))):
+            rest = whole.drop(columns=left_out)
+            if left_out and rest.shape[1]:
+                row[key] = nested_lrt(cox(outcome.time, outcome.event, rest), fit).p
         if frame.shape[1] == 1:
             other = fit.rows[1]
             row |= {"other_hr": other.hr, "other_lower": other.lower, "other_upper": other.upper}

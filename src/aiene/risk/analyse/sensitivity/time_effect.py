@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -13,9 +14,10 @@ from aiene.errors import UsageError
 from aiene.report.document import Column, Item, Table
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import check_events, numeric
+from aiene.risk.analyse.design import varying
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped
-from aiene.risk.analyse.regression import COUNT_MODELS, MARKER, Sample, cox
+from aiene.risk.analyse.records import TEST, AnalysisSettings, Part, Skipped, effect
+from aiene.risk.analyse.regression import COUNT_MODELS, MARKER, Sample, cox, too_few, with_count
 from aiene.stats.count_covariate import restricted_cubic_spline
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.proportional_hazards import cox_with_entry, piecewise_cox
@@ -43,12 +45,7 @@ _GROUPS = (
     Column("p", "p", "p"),
     Column("remark", "Remark"),
 )
-_TESTS = (
-    Column("test", "Weighted log-rank"),
-    Column("statistic", "Chi-squared", "number3"),
-    Column("df", "df", "count"),
-    Column("p", "p", "p"),
-)
+_TESTS = (Column("test", "Weighted log-rank"), *TEST)
 
 
 def groups_part(stratum: Stratum, settings: AnalysisSettings) -> Part:
@@ -76,22 +73,17 @@ def groups_part(stratum: Stratum, settings: AnalysisSettings) -> Part:
         rows.append(row)
     tests: list[dict[str, Any]] = []
     for weight in WEIGHTS:
-        try:
-            found_test = weighted_log_rank(
-                outcome.time, outcome.event, stratum.labels, weight, order=stratum.order
-            )
-        except NotEstimableError:
-            continue
-        tests.append({"test": _WORDS[weight], **dict(zip(("statistic", "df", "p"), found_test, strict=True))})
-    means = Table(
-        f"rmst_{outcome.name}",
-        f"{outcome.label} by {title}: difference of restricted means",
-        _GROUPS,
-        plain_rows(rows),
+        with suppress(NotEstimableError):
+            of = outcome.time, outcome.event, stratum.labels, weight
+            found_test = weighted_log_rank(*of, order=stratum.order)
+            values = zip(("statistic", "df", "p"), found_test, strict=True)
+            tests.append({"test": _WORDS[weight], **dict(values)})
+    note = (
         "Area between the Kaplan-Meier curves: years gained or lost within the horizon; no assumption of "
-        "proportional hazards.",
+        "proportional hazards."
     )
-    items: list[Item] = [means]
+    title_of = f"{outcome.label} by {title}: difference of restricted means"
+    items: list[Item] = [Table(f"rmst_{outcome.name}", title_of, _GROUPS, plain_rows(rows), note)]
     if tests:
         note = "To be read together with the plain log-rank test; do not choose among them afterwards."
         title_of = f"{outcome.label} by {title}: weighted tests"
@@ -103,8 +95,7 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
     """The adjusted hazard ratio by period, from landmarks on, with splines, with delayed entry; E-values."""
     complete, design, count = sample.complete()
     what = f"{complete.label}: the effect over time and under other models"
-    covariates = design.matrix
-    matrix = covariates.assign(**{MARKER: count})[[MARKER, *covariates.columns]]
+    matrix = with_count(design.matrix, count)
     if complete.n_events < 3 or len(set(count)) < 2:
         return Part((), (Skipped(what, "fewer than three events, or one count."),))
     rows: list[dict[str, Any]] = []
@@ -114,13 +105,9 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
         try:
             found: Coefficient = model()
         except (NotEstimableError, np.linalg.LinAlgError) as error:
-            reason = (
-                str(error) if isinstance(error, NotEstimableError) else "there are too few patients for it"
-            )
-            rows.append({"model": name, **row, "remark": reason})
+            rows.append({"model": name, **row, "remark": too_few(error)})
             return None
-        effect = {"hr": found.hr, "lower": found.lower, "upper": found.upper, "p": found.p}
-        rows.append({"model": name, **row, **effect})
+        rows.append({"model": name, **row, **effect(found)})
         return found
 
     confidence, time, event = settings.confidence, complete.time, complete.event
@@ -128,12 +115,13 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
         "Proportional hazards", partial(_first_row, time, event, matrix, confidence=confidence), **head
     )
     if plain is not None:
-        rows[-1]["remark"] = _robustness(plain, complete.n_events / complete.n)
+        common = complete.n_events / complete.n > COMMON
+        value = e_value(plain.hr, plain.lower, plain.upper, common=common)
+        rows[-1]["remark"] = f"E-value {value.estimate:.2f}, of the interval {value.interval:.2f}"
     rows += _periods(sample, settings)
     for landmark in LANDMARKS:
         kept = time > landmark
-        own, columns = complete.take(kept), matrix.loc[kept].reset_index(drop=True)
-        columns = columns[[c for c in columns if columns[c].nunique() > 1]]
+        own, columns = complete.take(kept), varying(matrix.loc[kept].reset_index(drop=True))
         if MARKER in columns and own.n_events:
             args = own.time - landmark, own.event, columns
             model = partial(_first_row, *args, confidence=confidence)
@@ -152,11 +140,9 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
     note = (
         "Adjusted for the covariates. Periods: the effect of the count has a value in each, those of the "
         "covariates have one. Landmark: patients without event and in follow-up after it. Splines: age and "
-        "pack-years as restricted cubic splines of 3 knots; p is the count's, the remark has the "
-        "test of curvature. "
-        "E-value: how strong, as a risk ratio, an unmeasured confounder would have to be with count "
-        "and outcome "
-        "to explain the effect away, and its interval (VanderWeele and Ding)."
+        "pack-years as restricted cubic splines of 3 knots; p is the count's, the remark has the test of "
+        "curvature. E-value: how strong, as a risk ratio, an unmeasured confounder would have to be with "
+        "count and outcome to explain the effect away, and its interval (VanderWeele and Ding)."
     )
     return Part((Table(f"time_effect_{complete.name}", what, COUNT_MODELS, plain_rows(rows), note),))
 
@@ -179,13 +165,7 @@ def _periods(sample: Sample, settings: AnalysisSettings) -> list[dict[str, Any]]
         found = piecewise_cox(time, event, count, design.matrix, PERIODS, confidence=settings.confidence)
     except NotEstimableError as error:
         return [row | {"remark": str(error)} for row in rows]
-    effects = [{"hr": r.hr, "lower": r.lower, "upper": r.upper, "p": r.p} for r in found]
-    return [row | effect for row, effect in zip(rows, effects, strict=True)]
-
-
-def _robustness(plain: Coefficient, share: float) -> str:
-    value = e_value(plain.hr, plain.lower, plain.upper, common=share > COMMON)
-    return f"E-value {value.estimate:.2f}, of the interval {value.interval:.2f}"
+    return [row | effect(r) for row, r in zip(rows, found, strict=True)]
 
 
 def _splines(sample: Sample, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -197,33 +177,22 @@ def _splines(sample: Sample, settings: AnalysisSettings) -> list[dict[str, Any]]
                 basis = restricted_cubic_spline(others[name].to_numpy())[:, 1:]
             except NotEstimableError:
                 continue
-            curved.append(
-                pd.DataFrame(basis, columns=[f"{name} curved {k + 1}" for k in range(basis.shape[1])])
-            )
+            names = [f"{name} curved {k + 1}" for k in range(basis.shape[1])]
+            curved.append(pd.DataFrame(basis, columns=names))
     if not curved:
         return []
-    matrix = pd.concat([pd.DataFrame({MARKER: count}), others], axis=1)
-    row: dict[str, Any] = {
-        "model": "Splines of age and pack-years",
-        "n": complete.n,
-        "events": complete.n_events,
-    }
+    matrix = with_count(others, count)
+    row: dict[str, Any] = {"model": "Splines of age and pack-years", "n": complete.n}
+    row["events"] = complete.n_events
     try:
         straight = cox(complete.time, complete.event, matrix)
-        fit = cox(
-            complete.time,
-            complete.event,
-            pd.concat([matrix, *curved], axis=1),
-            confidence=settings.confidence,
-        )
+        whole = pd.concat([matrix, *curved], axis=1)
+        fit = cox(complete.time, complete.event, whole, confidence=settings.confidence)
         test = nested_lrt(straight, fit)
     except NotEstimableError as error:
         return [row | {"remark": str(error)}]
-    effect = fit.rows[0]
-    row |= {"hr": effect.hr, "lower": effect.lower, "upper": effect.upper, "p": effect.p}
-    return [
-        row | {"remark": f"curvature: likelihood ratio {test.statistic:.2f}, df {test.df}, p = {test.p:.2g}"}
-    ]
+    told = f"curvature: likelihood ratio {test.statistic:.2f}, df {test.df}, p = {test.p:.2g}"
+    return [row | effect(fit.rows[0]) | {"remark": told}]
 
 
 # Unmeasured confounding

@@ -6,23 +6,29 @@ text of the manual is the final authority.
 
 from __future__ import annotations
 
-from aiene.risk.staging.decision import Decision, Row, among, decide, every, lacking, negated, some, told
-from aiene.risk.staging.nodes import NodeFacts, needed, over_readings
-from aiene.risk.staging.stage import Edition, Patient, node_facts, over_n
-
-N_ORDER = ("N0", "N1", "N2a", "N2b", "N2c", "N3")
-STAGE_ORDER = ("0", "I", "II", "III", "IVA", "IVB", "IVC")
+from aiene.risk.staging.decision import (
+    Decision,
+    NodeFacts,
+    Row,
+    among,
+    decide,
+    decide_n,
+    every,
+    lacking,
+    negated,
+    some,
+    told,
+)
+from aiene.risk.staging.stage import Edition, Patient, n_of_facts, over_n
 
 
 def n7(nodes: NodeFacts) -> Decision:
     """N of edition 7 (table `ajcc7-N`); exactly 3.0 cm is N1, exactly 6.0 cm is not N3."""
-    missing = needed(nodes, _n_rows)
-    return decide("ajcc7-N", _n_rows(nodes), missing=missing, complete=True)
+    return decide_n("ajcc7-N", _n_rows, nodes)
 
 
 def _n_rows(nodes: NodeFacts) -> list[Row]:
-    small = negated(nodes.over6)
-    here = nodes.present
+    here, small = nodes.present, negated(nodes.over6)
     return [
         Row(1, not nodes.assessable, "NX"),
         Row(2, negated(here), "N0"),
@@ -47,7 +53,7 @@ def stage7(t: str | None, n: str | None, m: str | None) -> Decision:
 def four_stages(table: str, t: str | None, n: str | None, m: str | None, *, n3: tuple[str, ...]) -> Decision:
     """The stage table that edition 7 and the p16-negative chapter of edition 8 share."""
     t, n, m = told(t), told(n), told(m)
-    t4a, t4b = _t4(t, "T4a"), _t4(t, "T4b")
+    t4a, t4b = (None if t == "T4" else among(t, word) for word in ("T4a", "T4b"))
     m0, n0, n1 = among(m, "M0"), among(n, "N0"), among(n, "N1")
     up_to_3, n2 = among(t, "T1", "T2", "T3"), among(n, "N2", "N2a", "N2b", "N2c")
     rows = [
@@ -66,17 +72,12 @@ def four_stages(table: str, t: str | None, n: str | None, m: str | None, *, n3: 
     return decide(table, rows, missing=missing, otherwise=f"the chapter has no group for {t} {n} {m}")
 
 
-def _t4(t: str | None, word: str) -> bool | None:
-    return None if t == "T4" else among(t, word)
-
-
 def n_of(patient: Patient) -> Decision:
     """N of edition 7 of a patient."""
     inputs = patient.inputs
     if inputs.n7 is not None:
         return Decision(inputs.n7, "given")
-    facts = node_facts(inputs, patient.chapter.value, own="")
-    return facts if isinstance(facts, Decision) else over_readings(facts, n7)
+    return n_of_facts(inputs, patient.chapter.value, n7)
 
 
 def _decide(patient: Patient) -> tuple[Decision, ...]:

@@ -103,7 +103,7 @@ def _word(decision: Decision) -> str | None:
     """N for RTOG-0129: where several are possible on one side of its cut, one of them stands for all."""
     if decision.value is not None or not decision.possible:
         return decision.value
-    for group in (("N0", "N1", "N2a"), ("N2b", "N2c", "N3")):
+    for group in (LOW_N, HIGH_N):
         if set(decision.possible) <= set(group):
             return decision.possible[0]
     return None

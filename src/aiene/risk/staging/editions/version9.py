@@ -7,35 +7,39 @@ known, or not unequivocal, the lower category is assigned and flagged.
 
 from __future__ import annotations
 
-from aiene.risk.staging.ajcc8_positive import clinical_stage as _clinical_stage
-from aiene.risk.staging.ajcc8_positive import stage_over_n
 from aiene.risk.staging.decision import (
     Decision,
+    NodeFacts,
     Row,
     Tri,
     among,
     decide,
+    decide_n,
     every,
     lacking,
     negated,
     not_applicable,
+    over_readings,
     told,
     unknown,
 )
-from aiene.risk.staging.nodes import NodeFacts, needed, over_readings
-from aiene.risk.staging.stage import POSITIVE, Edition, Inputs, Patient, StagingOptions, node_facts
-
-N_ORDER = ("N0", "N1", "N2", "N3")
-PN_ORDER = ("N0", "N1a", "N1b", "N2", "N3")
-STAGE_ORDER = ("I", "II", "III", "IV")
+from aiene.risk.staging.editions.ajcc8 import positive_over_n, positive_stage
+from aiene.risk.staging.stage import (
+    NO_SURGERY,
+    POSITIVE,
+    Edition,
+    Inputs,
+    Patient,
+    StagingOptions,
+    node_facts,
+)
 
 
 def clinical_n(nodes: NodeFacts) -> Decision:
     """Clinical N (table `v9-cN`); `nodes.ene` is imaging extension."""
     if not nodes.assessable:
         return Decision("NX", "v9-cN:given")
-    missing = needed(nodes, _n_rows)
-    made = decide("v9-cN", _n_rows(nodes), missing=missing, complete=True)
+    made = decide_n("v9-cN", _n_rows, nodes)
     flags = []
     if made.row == "v9-cN:8":
         flags.append("unspecified_permutation")
@@ -47,8 +51,7 @@ def clinical_n(nodes: NodeFacts) -> Decision:
 def _n_rows(nodes: NodeFacts) -> list[Row]:
     here, small = nodes.present, negated(nodes.over6)
     extends = nodes.ene is True
-    bilateral, contralateral = nodes.lies("bilateral"), nodes.lies("contralateral")
-    ipsilateral = nodes.lies("ipsilateral")
+    bilateral, contralateral, ipsilateral = map(nodes.lies, ("bilateral", "contralateral", "ipsilateral"))
     rows = [
         Row(1, negated(here), "N0"),
         Row(2, every(here, nodes.over6), "N3"),
@@ -82,7 +85,7 @@ def pathological_n(positive_nodes: int | None, ene: bool | None) -> Decision:
 
 def clinical_stage(t: str | None, n: str | None, m: str | None) -> Decision:
     """Clinical stage: the groups of edition 8 over the new N (table `v9-stage`)."""
-    return _clinical_stage(t, n, m, table="v9-stage")
+    return positive_stage(t, n, m, table="v9-stage")
 
 
 def pathological_stage(t: str | None, n: str | None, m: str | None) -> Decision:
@@ -105,28 +108,23 @@ def _decide(patient: Patient) -> list[Decision]:
     """Clinical N and stage, pathological N and stage."""
     inputs, chapter, m = patient.inputs, patient.chapter, patient.m
     if chapter.value != POSITIVE:
-        known = inputs.hpv is not None
         outside = not_applicable("version 9 is for HPV-associated disease; p16-negative stays on edition 8")
-        return [outside if known else unknown("missing: hpv")] * 4
+        return [outside if inputs.hpv is not None else unknown("missing: hpv")] * 4
     ene, flags = imaging_extension(inputs, patient.options)
     if inputs.n9 is not None:
         n = Decision(inputs.n9, "given")
     else:
-        facts = node_facts(inputs, POSITIVE, own="")
+        facts = node_facts(inputs, POSITIVE)
         if isinstance(facts, Decision):
             n = facts
         else:
             n = over_readings([one.with_ene(ene) for one in facts], clinical_n).flagged(*flags)
-    stage = stage_over_n(clinical_stage, inputs.t8 or inputs.t7, n, m)
+    stage = positive_over_n(clinical_stage, inputs.t8 or inputs.t7, n, m)
     if inputs.pt8 is None and inputs.pn9 is None and inputs.n_positive_nodes is None:
-        return [n, stage, *[not_applicable("no pathological T, N or number of positive nodes")] * 2]
-    own = inputs.pn9 is not None
-    pn = (
-        Decision(inputs.pn9, "given")
-        if own
-        else pathological_n(inputs.n_positive_nodes, inputs.pathological_ene)
-    )
-    return [n, stage, pn, stage_over_n(pathological_stage, inputs.pt8, pn, m)]
+        return [n, stage, *[not_applicable(NO_SURGERY)] * 2]
+    by_number = pathological_n(inputs.n_positive_nodes, inputs.pathological_ene)
+    pn = by_number if inputs.pn9 is None else Decision(inputs.pn9, "given")
+    return [n, stage, pn, positive_over_n(pathological_stage, inputs.pt8, pn, m)]
 
 
 def imaging_extension(inputs: Inputs, options: StagingOptions) -> tuple[Tri, tuple[str, ...]]:
