@@ -172,7 +172,7 @@ class _Reader(ast.NodeVisitor):
             self._note(node, "a template is a literal or a constant")
         if called == "ours" and (_words_in(node) & NAMES or self._is_caught(node.args[0])):
             self._note(node, "this is not ours")
-        if called in ERRORS - {"MissingExtraError", "UnforeseenError"}:
+        if called in ERRORS - {"MissingExtraError", "UnforeseenError", "ObjectGoneError"}:  # fixed sentences
             given = [*node.args, *(word.value for word in node.keywords)]
             for argument in given[1:] if len(given) == 3 else given:
                 if not self._is_ours(argument):
@@ -243,7 +243,7 @@ def _given_to(name: str, target: ast.expr, value: ast.expr) -> list[ast.expr | N
                 return [given for t, v in pairs for given in _given_to(name, t, v)]
     rows = value.elts if isinstance(value, ast.Tuple | ast.List) else []
     return [given for row in rows for given in _given_to(name, target, row)] or [
-        value if isinstance(value, ast.Call) else None
+        value if isinstance(value, ast.Call | ast.Name) else None
     ]
 
 

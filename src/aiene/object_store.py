@@ -24,7 +24,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
-from aiene.errors import AieneError, InputError, MissingExtraError, OutputError, UsageError, need
+from aiene.errors import (
+    AieneError,
+    InputError,
+    MissingExtraError,
+    OutputError,
+    UsageError,
+    library_reason,
+    need,
+    os_reason,
+    ours,
+    said,
+)
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import lies_in_head
 from aiene.ingest.file_head import HEAD_BYTES, Head
@@ -34,6 +45,7 @@ from aiene.ingest.formats import kind_of
 Result = TypeVar("Result")
 
 WORK: Final = "AIENE_WORK"
+_SET_WORK: Final = f"set {WORK}"
 _BY_OBSTORE: Final = ("s3", "gs", "az")
 _SIDE_BY_SIDE: Final = 8
 _CASES_AHEAD: Final = 2  # brought beyond those that are at work: bounds the disk
@@ -51,7 +63,7 @@ _SPOKEN: Final = (
     (
         r"\b40[13]\b|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|Unauth|PermissionDenied"
         r"|[Cc]redential",
-        "this account has no right to {verb} there",
+        "this account has no right to {} there",
         "check the credentials (S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and the rules of the bucket",
     ),
     (r"NoSuchBucket|NoSuchContainer|notFound", "there is no such bucket", "check the URL"),
@@ -120,9 +132,8 @@ class Place:
         except ImportError as error:
             raise MissingExtraError("Reading and writing by URL", protocol, "store") from error
         except self._errors as error:
-            raise UsageError(
-                f"{url}: no object store is known by such a URL; give s3://BUCKET/PREFIX."
-            ) from error
+            problem = said("{}: no object store is known by such a URL; give s3://BUCKET/PREFIX.", url)
+            raise UsageError(problem) from error
 
     def objects(self) -> dict[str, Object]:
         """Every object below the prefix by its name there; the prefix itself, where it is one object.
@@ -143,9 +154,8 @@ class Place:
         for key, facts in found.items():
             name = key[len(self._root) :].lstrip("/") or key.rpartition("/")[2]
             if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-                raise InputError(
-                    self.url, f"the name of the object {name} leads out of a folder", "rename it"
-                )
+                problem = said("the name of the object {} leads out of a folder", name)
+                raise InputError(self.url, problem, "rename it")
             if not key.endswith("/"):
                 self._keys[name] = key
                 told[name] = Object(int(facts["size"]), _stamp(facts))
@@ -242,9 +252,10 @@ class Place:
         """Tell in one sentence what a store refused."""
         for pattern, problem, remedy in _SPOKEN:
             if re.search(pattern, f"{type(error).__name__} {error}"):
-                raise kind(self.url, problem.format(verb=verb), remedy) from error
+                raise kind(self.url, said(problem, *[ours(verb)] * problem.count("{}")), remedy) from error
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise kind(self.url, f"the store refused to {verb} ({first})", "check the URL") from error
+        told = said("the store refused to {} ({})", ours(verb), library_reason(error, first))
+        raise kind(self.url, told, "check the URL") from error
 
 
 def _is_gone(error: BaseException) -> bool:
@@ -448,7 +459,7 @@ def _write_sparse(file: Path, content: bytes, at: Object) -> None:
         os.utime(half, ns=(at.stamp, at.stamp))
         half.replace(file)
     except OSError as error:
-        raise OutputError(file, f"it cannot be written ({error.strerror})", f"set {WORK}") from error
+        raise OutputError(file, said("it cannot be written ({})", os_reason(error)), _SET_WORK) from error
 
 
 class Results:
@@ -477,11 +488,8 @@ class Results:
         if self._place is not None:
             self._there = self._place.bring(self.folder)
             self._place.put(_OPENED, b"")
-            self._sent = {
-                name: (self.folder / name).stat().st_mtime_ns
-                for name in self._there
-                if (self.folder / name).is_file()
-            }
+            here = {name: self.folder / name for name in self._there}
+            self._sent = {name: file.stat().st_mtime_ns for name, file in here.items() if file.is_file()}
 
     def done(self, case_id: str) -> None:
         """A case lies in the folder; it goes to the store with others, every some seconds."""
@@ -559,9 +567,8 @@ def at_home(source: str, out: str, *, part: str = "", whole: bool = False) -> It
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise OutputError(
-                folder, f"no working folder can be made ({error.strerror})", f"set {WORK}"
-            ) from error
+            told = said("no working folder can be made ({})", os_reason(error))
+            raise OutputError(folder, told, _SET_WORK) from error
         works.append(folder)
         return folder
 

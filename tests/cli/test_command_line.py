@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from aiene.cli.app import app
 
 
 def aiene(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -64,9 +67,20 @@ def test_the_default_bundle_is_listed_and_good() -> None:
         (("models", "verify", "./nobody"), "no model bundle here"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_exit_code_2(words: Any, sentence: str, tmp_path: Path) -> None:
-    done = aiene(*words, cwd=tmp_path)
-    assert done.returncode == 2
+def test_wrong_use_is_one_sentence_and_exit_code_2(
+    words: Any, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_shell_sees_that_sentence_and_that_code(tmp_path: Path) -> None:
+    done = aiene("run", ".", "-o", "out", "--jobs", "0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("aiene: --jobs must be at least 1")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

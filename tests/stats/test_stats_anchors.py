@@ -264,6 +264,7 @@ def test_row_24_calibration_slope_on_own_training_data_is_one() -> None:
     assert calibration(table.time, table.status, risk, 365.25).slope.value == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_row_25_optimism_of_a_noise_marker_with_a_searched_cut_is_corrected() -> None:
     table = simulated(200, 11)
     time, event, x = (table[name].to_numpy() for name in ("time", "state", "x"))

@@ -365,6 +365,7 @@ def test_the_error_survives_pickling_between_processes() -> None:
     assert str(back) == str(error) == "no event happened; choose another endpoint."
 
 
+@pytest.mark.slow
 def test_a_quarter_of_a_million_patients_have_curves_tests_and_c_in_seconds() -> None:
     big = simulated(250_000, 1)
     group = np.where(big.x > 0, "high", "low")

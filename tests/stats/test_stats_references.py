@@ -327,6 +327,7 @@ def test_brier_scores_are_those_of_scikit_survival() -> None:
     assert whole.scaled == pytest.approx(1 - whole.value / whole.null)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_decision_curves_are_those_of_dcurves() -> None:
     from dcurves import dca
