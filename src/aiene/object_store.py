@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from aiene.errors import (
@@ -38,7 +38,7 @@ from aiene.errors import (
 )
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import lies_in_head
-from aiene.ingest.file_head import HEAD_BYTES, Head
+from aiene.ingest.file_head import HEAD_BYTES, Head, read_head
 from aiene.ingest.fingerprint import glance, seal, with_data
 from aiene.ingest.formats import kind_of
 
@@ -312,10 +312,11 @@ class Supply(AtHand):
 
     def __init__(self, place: Place, folder: Path) -> None:
         self.url = place.url
-        self._place, self._folder = place, folder
+        self._place, self._folder, self._roots = place, folder, (folder, folder.resolve())
         self._objects: dict[str, Object] = {}
         self._heads: set[str] = set()
         self._wanted_by: Counter[str] = Counter()
+        self._brought: dict[str, Future[None]] = {}
         self._lost: dict[str, ObjectGoneError] = {}
 
     def survey(self, *, whole: bool = False) -> None:
@@ -340,7 +341,8 @@ class Supply(AtHand):
 
     def seal(self, files: Sequence[Path]) -> str:
         """Copies are new each time: the time of change of each, made of the store's tag, is its seal."""
-        return glance(files) if files and all(map(self._holds, files)) else seal(files)
+        ours = all(any(map(file.is_relative_to, self._roots)) for file in files)
+        return glance(files) if files and ours else seal(files)
 
     def each(self, cases: Sequence[Case]) -> Iterator[Case]:
         """Every case with its files whole; the next ones are brought meanwhile.
@@ -358,7 +360,10 @@ class Supply(AtHand):
 
         def order(count: int) -> None:
             for case in islice(to_come, count):
-                coming.append((case, [pool.submit(self._bring_whole, n) for n in self._names(case)]))
+                for name in self._names(case):
+                    if name not in self._brought:  # by another case
+                        self._brought[name] = pool.submit(self._bring_whole, name)
+                coming.append((case, [self._brought[name] for name in self._names(case)]))
 
         try:
             order(_CASES_AHEAD + 1)
@@ -397,19 +402,16 @@ class Supply(AtHand):
         for name in self._names(case):
             self._wanted_by[name] -= 1
             if self._wanted_by[name] <= 0:
+                self._brought.pop(name, None)
                 (self._folder / name).unlink(missing_ok=True)
-
-    def _holds(self, file: Path) -> bool:
-        return file.is_relative_to(self._folder) or file.is_relative_to(self._folder.resolve())
 
     def _names(self, case: Case) -> list[str]:
         """The objects of a case that are not brought with the survey."""
         files = [*case.files, *([] if case.mask is None else [case.mask])]
-        roots = (self._folder, self._folder.resolve())
         names = dict.fromkeys(
             file.relative_to(root).as_posix()
             for file in with_data(files)
-            for root in roots
+            for root in self._roots
             if file.is_relative_to(root)
         )
         return [name for name in names if name in self._heads]
@@ -420,7 +422,7 @@ class Supply(AtHand):
         for size in sizes:
             if at.size <= size:
                 break
-            content = _first_bytes(file, size) if _same(file, at) else self._place.head(name, size)
+            content = read_head(file).content[:size] if _same(file, at) else self._place.head(name, size)
             if _is_enough(name, Head(file, content, whole=False)):
                 if not _same(file, at):
                     _write_sparse(file, content, at)
@@ -443,11 +445,6 @@ def _is_enough(name: str, head: Head) -> bool:
         return True
     kind = kind_of(head)
     return lies_in_head(head) if kind == "dicom" else kind is not None
-
-
-def _first_bytes(file: Path, size: int) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(size)
 
 
 def _write_sparse(file: Path, content: bytes, at: Object) -> None:
@@ -578,7 +575,8 @@ def at_home(source: str, out: str, *, part: str = "", whole: bool = False) -> It
     if is_url(source):
         # Nobody else's: a run takes files away when it has done with them.
         place = Place(source)
-        here = work_of(place.url, str(results.folder.resolve()), part, "whole" if whole else "")
+        work = work_of(place.url, str(results.folder.resolve()), part, "whole" if whole else "")
+        here = work / (PurePosixPath(place.url).name.strip(".") or "input")  # a CT alone is called after it
         supply = Supply(place, here)
         supply.survey(whole=whole)
     try:

@@ -165,8 +165,16 @@ def test_the_disk_holds_the_cases_at_work_and_two_more(
 
 
 def test_two_cases_share_a_file_until_both_are_done(
-    memory: fsspec.AbstractFileSystem, tmp_path: Path
+    memory: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    brought: list[str] = []
+    bring = Place.bring_one
+
+    def noted(place: Place, name: str, *words: Any) -> None:
+        brought.append(name)
+        bring(place, name, *words)
+
+    monkeypatch.setattr(Place, "bring_one", noted)
     for name in ("one", "two", "mask"):
         write_nifti(tmp_path / "in" / f"{name}.nii", noise())
     place, folder = filled(memory, tmp_path / "in", "in"), tmp_path / "here"
@@ -178,6 +186,7 @@ def test_two_cases_share_a_file_until_both_are_done(
         assert mask.read_bytes() == (tmp_path / "in" / "mask.nii").read_bytes()
         supply.release(case)
         assert mask.exists() is (case.case_id == "one")
+    assert sorted(brought) == ["mask.nii", "one.nii", "two.nii"]
 
 
 def size_of(case: Case) -> int:
@@ -233,6 +242,23 @@ def test_calls_side_by_side_have_working_folders_of_their_own(
         at_home("memory://in", str(tmp_path / "other")) as third,
     ):
         assert len({first.source, second.source, third.source}) == 3
+    assert not list(work.iterdir())
+
+
+def test_what_needs_the_cts_after_the_run_has_them_whole_until_its_end(
+    memory: fsspec.AbstractFileSystem, tmp_path: Path, work: Path
+) -> None:
+    write_nifti(tmp_path / "in" / "ct.nii", noise())
+    filled(memory, tmp_path / "in", "in")
+    with at_home("memory://in/", str(tmp_path / "out"), whole=True) as home:
+        assert home.supply.url == "memory://in"
+        cases = [case for case in find_cases(home.source)[0] if isinstance(case, Case)]
+        assert (
+            [case.case_id for case in cases] == [c.case_id for c in find_cases(tmp_path / "in")[0]] == ["in"]
+        )
+        for case in home.supply.each(cases):
+            home.supply.release(case)
+        assert (home.source / "ct.nii").read_bytes() == (tmp_path / "in" / "ct.nii").read_bytes()
     assert not list(work.iterdir())
 
 

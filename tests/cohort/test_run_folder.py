@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 
 import aiene.case_worker
 import aiene.cohort
+import aiene.object_store
 from aiene.cli.app import app
 from aiene.cohort import RunSummary, Selection, run_cohort
 from aiene.errors import OutputError, UsageError
@@ -240,7 +241,7 @@ def test_the_same_content_in_new_files_is_taken_up_again(
 def test_check_content_reads_every_byte(
     tmp_path: Path, source: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aiene.cohort, "seal", lambda _: "a file system whose times say nothing")
+    monkeypatch.setattr(aiene.object_store, "seal", lambda _: "a file system whose times say nothing")
     run(source, tmp_path / "out")
     set_back(source / "b.nii", lambda file: write_ct(file, 7))
     worked.clear()

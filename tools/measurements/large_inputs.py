@@ -1,6 +1,7 @@
 """Seconds and peak memory of each stage on large CTs: thin slices, a whole body, own masks of bytes.
 
-    OMP_NUM_THREADS=1 python -m tools.measurements.large_inputs [--only thin|body|masks] [--store]
+    OMP_NUM_THREADS=1 python -m tools.measurements.large_inputs [--only thin|body|masks] [--no-networks]
+                                                                   [--store]
 
 Makes a phantom of 6, 4 and 4 times coarser voxels, repeats these with noise on top, and writes it as NIfTI.
 `thin` is 600 x 512 x 512 of 0.6 x 0.45 x 0.45 mm, `body` 1000 x 512 x 512 of 1.5 x 0.98 x 0.98 mm, `masks` a
@@ -15,14 +16,16 @@ import argparse
 import json
 import tempfile
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 from aiene.device import keep_freed_memory
-from aiene.geometry.grid import Grid, Triple, Volume
+from aiene.geometry.grid import Grid, Triple, Volume, to_sitk
 from aiene.ingest.case import Case
 from aiene.ingest.find import find_cases
 from aiene.ingest.fingerprint import content_sha256
@@ -48,25 +51,28 @@ def main() -> None:
     """Measure every kind asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", choices=tuple(KINDS))
+    parser.add_argument("--no-networks", action="store_true", help="reading and preparation alone")
     parser.add_argument("--store", action="store_true")
     words = parser.parse_args()
+    torch.set_num_threads(1)
     keep_freed_memory()
     stored: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for kind in KINDS if words.only is None else (words.only,):
         meter = Meter()
         with tempfile.TemporaryDirectory() as folder:
-            measure(meter, kind, Path(folder))
+            measure(meter, kind, Path(folder), networks=not words.no_networks)
         stored[kind] = {"threads": torch.get_num_threads(), "rows": meter.rows}
         if words.store:
             RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
 
 
-def measure(meter: Meter, kind: str, folder: Path) -> None:
+def measure(meter: Meter, kind: str, folder: Path, *, networks: bool) -> None:
     """The stages of one CT."""
-    voxels = int(np.prod(write_inputs(kind, folder)))
+    with get_context("spawn").Pool(1) as apart:  # so that this process holds nothing of it
+        voxels = int(np.prod(apart.apply(write_inputs, (kind, folder))))
     print(f"{kind}: {voxels / 1e6:.0f} million voxels, {2 * voxels / 2**30:.2f} GiB of int16")
     (case,) = meter(
-        kind, "find", lambda: [c for c in find_cases(folder / "ct.nii.gz")[0] if isinstance(c, Case)]
+        kind, "find", lambda: [c for c in find_cases(folder / "ct.nii")[0] if isinstance(c, Case)]
     )
     ct = meter(kind, "read", lambda: read_case(case))
     meter(kind, "hash", lambda: content_sha256(case.files))
@@ -76,8 +82,10 @@ def measure(meter: Meter, kind: str, folder: Path) -> None:
     bundle = find_bundle("default")
     preparation = load_preparation(bundle)
     ready = meter(kind, "prepare", lambda: prepare(ct, preparation.template, preparation.profile))
-    networks = meter(kind, "load", lambda: load_networks(bundle, torch.device("cpu"), own_masks=False))
-    segmenter = networks.segmenter
+    if not networks:
+        return
+    loaded = meter(kind, "load", lambda: load_networks(bundle, torch.device("cpu"), own_masks=False))
+    segmenter = loaded.segmenter
     if segmenter is None:
         raise ValueError("no segmenter")
     seen = ready.crop if ready.crop_hu is None else ready.crop_hu
@@ -96,7 +104,8 @@ def write_inputs(kind: str, folder: Path) -> tuple[int, int, int]:
     grid = replace(
         made.ct.grid.crop((0, 0, 0), size), size=whole, spacing=spacing, origin=made.ct.grid.origin
     )
-    write_nifti(repeated(made.ct, grid, np.random.default_rng(1)), folder / "ct.nii.gz")
+    ct = repeated(made.ct, grid, np.random.default_rng(1))
+    sitk.WriteImage(to_sitk(ct), str(folder / "ct.nii"))  # uncompressed: noise takes a minute to compress
     if kind == "masks":
         write_nifti(repeated(made.labels, grid, None), folder / "mask.nii.gz")
     return whole

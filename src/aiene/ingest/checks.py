@@ -332,7 +332,8 @@ def in_ct_range(path: Path, array: npt.NDArray[Any]) -> InRange:
         return InRange(array)
     below = int(np.count_nonzero(array < AIR_HU))
     above = array > HIGHEST_HU if highest > HIGHEST_HU else None
-    clipped = np.clip(array, AIR_HU, HIGHEST_HU).astype(array.dtype, copy=False)
+    # With limits of the array's own type: plain floats would make a float64 of a CT of int16.
+    clipped = np.clip(array, array.dtype.type(AIR_HU), array.dtype.type(HIGHEST_HU))
     facts, warnings = {"below_air": below} if below else {}, []
     if lowest < _LOWEST_STORED:
         warnings.append(

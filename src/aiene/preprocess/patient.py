@@ -95,6 +95,9 @@ def patient_of(ct: Volume) -> Patient:
     return Patient(Volume(hu, _frame(place)), place, _cut(mask, place))
 
 
+_SLAB = 32  # slices
+
+
 def _largest_dense(hu: npt.NDArray[Any]) -> tuple[Block, npt.NDArray[np.bool_]] | None:
     """Box and mask (in the box) of the largest face-connected part over `BODY_HU`; None where there is none.
 
@@ -105,8 +108,10 @@ def _largest_dense(hu: npt.NDArray[Any]) -> tuple[Block, npt.NDArray[np.bool_]] 
     outer = bounding_box(dense)
     if outer is None:
         return None
-    parts, _ = ndimage.label(dense[outer])
-    counts = np.bincount(parts.ravel())
+    parts, n = ndimage.label(dense[outer])
+    counts = np.zeros(n + 1, dtype=np.int64)
+    for first in range(0, len(parts), _SLAB):  # bincount makes int64 of what it counts
+        counts += np.bincount(parts[first : first + _SLAB].ravel(), minlength=n + 1)
     largest = 1 + int(np.argmax(counts[1:]))
     inner = ndimage.find_objects(parts, max_label=largest)[largest - 1]
     z, y, x = (slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer, inner, strict=True))

@@ -102,12 +102,13 @@ def open_working(ct: NativeCt, profile: Profile) -> Working:
     near = dilate(body, overview.grid.spacing, _RIM_MM)
     for axis, factor in enumerate(factors):
         near = near.repeat(factor, axis=axis).take(np.arange(hu.grid.size[axis]), axis=axis)
-    alone = hu.with_array(np.where(near, hu.array, np.float32(FLOOR_HU)))
-    part = _with_rim(alone, patient, upper.min(axis=0) * factors, (upper.max(axis=0) + 1) * factors)
+    known = _known_around(patient)
+    hu.array[~near] = FLOOR_HU  # in place: the box may hold a thousand slices
+    part = _with_rim(patient, upper.min(axis=0) * factors, (upper.max(axis=0) + 1) * factors)
     return Working(
         downsample(part, _along_axes(profile.crop_spacing, hu.grid)),
         patient.to_native,
-        _known_around(patient),
+        known,
     )
 
 
@@ -120,20 +121,18 @@ def _body_in_air(overview: Volume) -> Mask:
     return body_mask(Volume(wide, grid))[:, _BESIDE : _BESIDE + y, _BESIDE : _BESIDE + x]
 
 
-def _with_rim(
-    alone: Volume, patient: Patient, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
-) -> Volume:
+def _with_rim(patient: Patient, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> Volume:
     """Voxels `first` to `last` of the box and 15 mm around, in air; no more where the box cuts the body."""
-    size = np.array(alone.grid.size)
-    rim = np.ceil(_RIM_MM / np.array(alone.grid.spacing)).astype(int)
+    hu = patient.volume
+    size = np.array(hu.grid.size)
+    rim = np.ceil(_RIM_MM / np.array(hu.grid.spacing)).astype(int)
     low_cut, high_cut = np.array(patient.cut).T
     low = np.maximum(first - rim, np.where(low_cut, 0, -rim))
     high = np.minimum(last + rim, np.where(high_cut, size, size + rim))
-    before, after = np.maximum(-low, 0), np.maximum(high - size, 0)
-    wide = np.pad(alone.array, np.stack([before, after], axis=1), constant_values=FLOOR_HU)
-    start, stop = low + before, high + before
-    part = np.ascontiguousarray(wide[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]])
-    return Volume(part, alone.grid.crop((int(low[0]), int(low[1]), int(low[2])), part.shape))
+    inside = tuple(slice(max(0, a), min(n, b)) for a, b, n in zip(low, high, size, strict=True))
+    beside = np.stack([np.maximum(-low, 0), np.maximum(high - size, 0)], axis=1)
+    part = np.ascontiguousarray(np.pad(hu.array[inside], beside, constant_values=FLOOR_HU))
+    return Volume(part, hu.grid.crop((int(low[0]), int(low[1]), int(low[2])), part.shape))
 
 
 def _known_around(patient: Patient) -> Grid:

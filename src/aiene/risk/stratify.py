@@ -61,15 +61,8 @@ def stratify(table: pd.DataFrame, scheme: Scheme, *, options: StagingOptions | N
     return out
 
 
-_ADDED = (
-    "base_group",
-    "base_reason",
-    "marker_class",
-    "combined_group",
-    "combined_reason",
-    "scheme",
-    "scheme_sha256",
-)
+_GROUPS = ("base_group", "base_reason", "marker_class", "combined_group", "combined_reason")
+_ADDED = (*_GROUPS, "scheme", "scheme_sha256")
 
 
 def _base(table: pd.DataFrame, scheme: Scheme) -> tuple[pd.Series, pd.Series]:

@@ -268,11 +268,7 @@ def _rules(settings: AnalysisSettings) -> list[_Rule]:
     rules: list[_Rule] = [
         ("site", f"primary site is not {named}", lambda t: _site(t, settings.sites)),
         ("metastatic", "distant metastasis at diagnosis (M1)", lambda t: _told(words(t, "m") == "M1", "M1")),
-        (
-            "no_count",
-            "no AI-ENE count",
-            lambda t: _told(t["n_ai_ene"].isna().to_numpy(), "n_ai_ene is empty"),
-        ),
+        ("no_count", "no AI-ENE count", lambda t: _told(t["n_ai_ene"].isna(), "n_ai_ene is empty")),
         ("no_follow_up", "no follow-up of any endpoint", _without_follow_up),
     ]
     return rules if settings.sites else rules[1:]
@@ -285,7 +281,7 @@ def _site(table: pd.DataFrame, sites: tuple[str, ...]) -> np.ndarray:
     return np.asarray(told, dtype=object)
 
 
-def _told(rows: np.ndarray, reason: str) -> np.ndarray:
+def _told(rows: np.ndarray | pd.Series, reason: str) -> np.ndarray:
     return np.where(rows, reason, "").astype(object)
 
 

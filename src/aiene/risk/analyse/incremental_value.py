@@ -29,7 +29,15 @@ from aiene.risk.analyse.model_comparison import (
     reached,
     scores,
 )
-from aiene.risk.analyse.records import AnalysisSettings, Skipped, ends, fields_of, interval_cells, resampling
+from aiene.risk.analyse.records import (
+    THRESHOLDS,
+    AnalysisSettings,
+    Skipped,
+    ends,
+    fields_of,
+    interval_cells,
+    resampling,
+)
 from aiene.stats.calibration import calibration
 from aiene.stats.clinical_utility import decision_curve, groome, reclassification
 from aiene.stats.concordance import concordance
@@ -42,9 +50,6 @@ from aiene.stats.time_dependent_accuracy import compared_brier, integrated_brier
 
 GRID = 20
 """Points in time of the integrated Brier score."""
-
-THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
-"""Threshold risks of the decision curve."""
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,8 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("auc", "AUC (interval)", "number3", "lower", "upper"),
             Column("p", "p", "p"),
         ),
-        (
-            "Cumulative cases, dynamic controls, weighted for censoring; who died first counts as a control. "
-            "{boot} resamples, seed {seed}."
-        ),
+        "Cumulative cases, dynamic controls, weighted for censoring; who died first counts as a control. "
+        "{boot} resamples, seed {seed}.",
     ),
     "brier": (
         "integrated Brier score",
@@ -139,11 +137,9 @@ _TABLES: dict[str, tuple[str, tuple[Column, ...], str]] = {
             Column("ici", "ICI", "number3"),
             Column("e90", "E90", "number3"),
         ),
-        (
-            "Apparent values, near-perfect by construction on the patients the model was fitted on; see the "
-            "corrected slope above. Models of groups alone, whose calibration here is perfect by "
-            "construction, are left out."
-        ),
+        "Apparent values, near-perfect by construction on the patients the model was fitted on; see the "
+        "corrected slope above. Models of groups alone, whose calibration here is perfect by construction, "
+        "are left out.",
     ),
     "reclassified": (
         "reclassification at {decide:g} years",

@@ -28,6 +28,8 @@ COVARIATES = ("hpv", "pack_years", "t", "n", "age", "sex")
 KNOWN_COVARIATES = (*COVARIATES, "ecog", "smoking_status", "treatment", "center")
 
 
+THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
+"""Threshold risks of a decision curve."""
 COUNTS = (Column("n", "n", "count"), Column("events", "Events", "count"))
 """Columns of patients and events."""
 TEST = (Column("statistic", "Chi-squared", "number3"), Column("df", "df", "count"), Column("p", "p", "p"))

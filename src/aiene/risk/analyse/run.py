@@ -268,22 +268,18 @@ def analyse(
         settings = replace(settings, derive_endpoint=chosen_endpoint(settings, usable))
     study = _Study(cohort, groupings, scheme, usable, settings)
     sections, parts = _chapters(study, on_progress)
+    more: list[tuple[Section, Part]] = []
     if usable:
         sections.append(interaction_chapter(study))
-        sections.append(
-            multiplicity_section(sections, usable, [(p.name, p.label) for p in study.populations])
-        )
-        section, part = locked_chapter(cohort, scheme, usable, settings, out)
-        sections.append(section)
-        parts.append(part)
+        named = [(p.name, p.label) for p in study.populations]
+        sections.append(multiplicity_section(sections, usable, named))
+        more.append(locked_chapter(cohort, scheme, usable, settings, out))
     if settings.derive != "no":
-        section, part = derive_chapter(cohort, groupings, scheme, usable, settings, out, on_progress)
-        sections.append(section)
-        parts.append(part)
+        more.append(derive_chapter(cohort, groupings, scheme, usable, settings, out, on_progress))
     if nodes is not None:
-        section, part = threshold_chapter(cohort, groupings, scheme, nodes, usable, settings)
-        sections.append(section)
-        parts.append(part)
+        more.append(threshold_chapter(cohort, groupings, scheme, nodes, usable, settings))
+    sections += [section for section, _ in more]
+    parts += [part for _, part in more]
     sections.insert(0, key_results(sections, usable, settings))
     warnings = [*_warnings(cohort), *(w for p in parts for w in p.warnings)]
     analysis = Analysis(

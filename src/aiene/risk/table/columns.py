@@ -34,22 +34,16 @@ class Column:
     @property
     def dtype(self) -> str:
         """The pandas type that holds it."""
-        return _DTYPES[self.kind]
+        return _DTYPES.get(self.kind, "string")
 
 
-_DTYPES: dict[Kind, str] = {
-    "text": "string",
-    "category": "string",
-    "float": "float64",
-    "count": "Int64",
-    "event": "Int64",
-    "bool": "boolean",
-}
+_DTYPES = {"float": "float64", "count": "Int64", "event": "Int64", "bool": "boolean"}
 
 SITES = ("oropharynx", "unknown_primary", "larynx", "hypopharynx", "oral_cavity", "nasopharynx", "other")
 T_WORDS = ("T0", "Tis", "T1", "T2", "T3", "T4", "T4a", "T4b", "TX")
 N7_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "NX")
 N8_WORDS = ("N0", "N1", "N2", "N2a", "N2b", "N2c", "N3", "N3a", "N3b", "NX")
+SIDES = ("none", "ipsilateral", "contralateral", "bilateral")
 M_WORDS = ("M0", "M1", "MX")
 CENSOR_AT = ("last_followup", "last_imaging")
 PN9_WORDS = ("N0", "N1", "N1a", "N1b", "N2", "N3", "NX")
@@ -73,12 +67,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("pack_years_class", "category", "at most 10 pack-years, or more", ("le10", "gt10")),
     Column("smoking_status", "category", "smoking", ("never", "former", "current")),
     Column("n_nodes", "count", "involved lymph nodes", high=MOST_NODES),
-    Column(
-        "node_laterality",
-        "category",
-        "sides of the involved nodes, seen from the primary",
-        ("none", "ipsilateral", "contralateral", "bilateral"),
-    ),
+    Column("node_laterality", "category", "sides of the involved nodes, seen from the primary", SIDES),
     Column("largest_node_cm", "float", "greatest dimension of the largest node, cm", high=20),
     Column("clinical_ene", "bool", "clinically overt extranodal extension"),
     Column("iene_grade", "count", "imaging ENE grade of a reader, 0-3", high=3),
@@ -111,12 +100,7 @@ EXTRA_COLUMNS: tuple[Column, ...] = (
     Column("n9", "category", "clinical N, version 9", ("N0", "N1", "N2", "N3", "NX")),
     Column("n_positive_nodes", "count", "positive nodes in the neck dissection", high=MOST_NODES),
     Column("pathological_ene", "bool", "extranodal extension in the neck dissection"),
-    Column(
-        "p_node_laterality",
-        "category",
-        "sides of the positive nodes in the neck dissection",
-        ("none", "ipsilateral", "contralateral", "bilateral"),
-    ),
+    Column("p_node_laterality", "category", "sides of the positive nodes in the neck dissection", SIDES),
     Column("p_largest_node_cm", "float", "largest positive node in the neck dissection, cm", high=20),
     Column("pack_years_derived", "bool", "pack_years is 0 only because the patient never smoked"),
     Column("surgery_first", "bool", "operated before radiotherapy"),

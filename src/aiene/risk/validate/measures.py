@@ -19,7 +19,7 @@ from aiene.report.formatting import plain, plain_rows
 from aiene.risk.analyse.centres import Scale, pooled
 from aiene.risk.analyse.charts.models import draw_centres, draw_decision, draw_smooth_calibration
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.records import COUNTS, AnalysisSettings, ends, interval_cells, resampling
+from aiene.risk.analyse.records import COUNTS, THRESHOLDS, AnalysisSettings, ends, interval_cells, resampling
 from aiene.stats.bootstrap import bootstrap
 from aiene.stats.calibration import Calibration, calibration
 from aiene.stats.clinical_utility import DecisionCurve, decision_curve
@@ -27,7 +27,6 @@ from aiene.stats.concordance import concordance
 from aiene.stats.records import Interval, NotEstimableError
 from aiene.stats.time_dependent_accuracy import brier_score
 
-THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
 FEWEST_EVENTS = 10
 """Events that a centre needs for a row of its own."""
 _MOST_RESAMPLES = 500
