@@ -13,10 +13,10 @@ demo: .venv/.installed
 	$(BIN)/aiene demo
 
 check: style
-	$(MAKE) --jobs 2 types fast
+	$(MAKE) --no-print-directory --jobs 2 types fast
 
 test: style
-	$(MAKE) --jobs 2 types every
+	$(MAKE) --no-print-directory --jobs 2 types every
 
 lint: style types
 

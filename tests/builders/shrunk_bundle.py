@@ -12,16 +12,16 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from aiene.models.bundle import default_folder, write_card
 from aiene.segment.plans import read_plan
 
-PATCH = [16, 48, 48]
+PATCH = (32, 64, 64)
 
 
-def shrunk_bundle(folder: Path) -> PlainConvUNet:
+def shrunk_bundle(folder: Path, patch: tuple[int, int, int] = PATCH) -> PlainConvUNet:
     """Write the bundle `tiny`, whose card names an organ as one with organs would; its untrained network."""
     shutil.copytree(default_folder(), folder)
     plans_file = folder / "segmenter" / "plans.json"
     plans = json.loads(plans_file.read_text())
     chosen = plans["configurations"]["3d_fullres"]
-    chosen["patch_size"] = PATCH
+    chosen["patch_size"] = list(patch)
     chosen["architecture"]["arch_kwargs"].update(
         n_stages=3,
         features_per_stage=[4, 4, 4],

@@ -64,7 +64,7 @@ def test_twelve_cases_of_ones_own_make_a_better_segmenter_for_ones_own(
     torch.set_num_threads(1)
     monkeypatch.setattr(dataset, "crop_of", laid)
     start = tmp_path / "tiny"
-    net = shrunk_bundle(start)
+    net = shrunk_bundle(start, patch=(16, 48, 48))
     elsewhere = crops_of(written(tmp_path / "elsewhere", range(1, 4), 200.0))
     taught(net, elsewhere, 40)
     pack(start, net)

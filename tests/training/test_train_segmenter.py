@@ -101,7 +101,7 @@ def test_the_start_is_the_other_bundles_plan_and_weights(
     before = weights(tiny)
     assert any(not torch.equal(learned, before[name]) for name, learned in weights(out).items())
     plans = json.loads((out / "segmenter" / "plans.json").read_text())["configurations"]["3d_fullres"]
-    assert plans["patch_size"] == PATCH
+    assert plans["patch_size"] == list(PATCH)
     assert plans["normalization_schemes"] == ["NoNormalization"]
 
 
