@@ -222,7 +222,7 @@ def test_row_19_fine_gray_without_censoring_is_cox_with_competing_times_at_infin
 @pytest.mark.parametrize("seed", range(4))
 def test_row_20_incidences_sum_to_one_less_survival_from_any_event(seed: Any) -> None:
     table = simulated(150, seed, competing=True).round({"time": 1})
-    horizons = np.linspace(0, 7, 40)
+    horizons = np.linspace(0, 7, 40).tolist()
     both = [cumulative_incidence(table.time, first(table.state, cause)).at(horizons) for cause in (1, 2)]
     any_event = kaplan_meier(table.time, table.state > 0).at(horizons)
     for one, other, survival in zip(*both, any_event, strict=True):

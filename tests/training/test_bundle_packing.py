@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from aiene.models.bundle import read_bundle, verify_bundle
-from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, pack_segmenter
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, note_start, pack_segmenter
 from tools.default_bundle.operating_point import Point, chosen
 
 
@@ -54,6 +55,7 @@ def test_the_card_tells_what_either_network_learned_from(work: Path, tmp_path: P
     bundle = tmp_path / "bundle"
     shutil.copytree(DEFAULT_BUNDLE, bundle)
     before = read_bundle(bundle).card.provenance["data"]
+    note_start(work, DEFAULT_BUNDLE / "segmenter" / "fold_0" / "checkpoint_final.pth")
     pack_segmenter(work, bundle)
     data = read_bundle(bundle).card.provenance["data"]
     assert (data["segmenter_steps"], data["real_crops"], data["real_patients"]) == (3, 3, 2)
@@ -64,3 +66,20 @@ def test_the_card_tells_what_either_network_learned_from(work: Path, tmp_path: P
     assert "3 crops of 2 patients" in readme
     assert f"the weights of before: {before['segmenter_steps']} steps" in readme
     assert "it was not trained anew" in readme
+
+
+def test_a_training_from_random_or_other_weights_is_not_said_to_start_from_the_bundle(
+    work: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(DEFAULT_BUNDLE, bundle)
+    pack_segmenter(work, bundle)
+    assert "| the segmenter started from | random weights |" in (bundle / "README.md").read_text(
+        encoding="utf-8"
+    )
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"weights of somebody else")
+    note_start(work, other)
+    pack_segmenter(work, bundle)
+    sha256 = hashlib.sha256(other.read_bytes()).hexdigest()
+    assert f"weights with the SHA-256 {sha256}" in (bundle / "README.md").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ import torch
 import aiene
 from aiene.classify.classifier import save_classifier
 from aiene.classify.dualnet import DualNet
+from aiene.hashing import file_sha256
 from aiene.models.bundle import CARD, read_bundle, write_card
 from tools.default_bundle.fit_classifier import NORMALISATION
 from tools.default_bundle.fit_segmenter import ARCHITECTURE
@@ -115,6 +116,8 @@ Real nodes outside the high-dose target, normal or not, were taught as backgroun
 {template}
 """
 
+STARTED = "started.json"
+"""In a training's folder: what the weights that it began with had learned."""
 REPEATABLE = (
     "The same commands give weights of the same kind, not these bytes: the processor's rounding differs from "
     "run to run."
@@ -149,10 +152,20 @@ def pack_segmenter(work: Path, bundle: Path) -> None:
         **before,
         **data_of_segmenter(work),
         "classifier_learned": before.get("classifier_learned", real),
-        "segmenter_started": {"segmenter_steps": before["segmenter_steps"], **real},
     }
     write(bundle, card.ene_threshold, provenance(work, data))
     write_readme(bundle)
+
+
+def note_start(work: Path, checkpoint: Path) -> None:
+    """Keep beside a training what its first weights had learned; of others than the bundle's, the hash."""
+    bundle = read_bundle(DEFAULT_BUNDLE)
+    sha256 = file_sha256(checkpoint)
+    facts: dict[str, Any] = {"sha256": sha256}
+    if sha256 == bundle.card.files["segmenter/fold_0/checkpoint_final.pth"]:
+        data = bundle.card.provenance["data"]
+        facts |= {name: data[name] for name in ("segmenter_steps", "real_crops", "real_patients")}
+    (work / STARTED).write_text(json.dumps(facts), encoding="utf-8")
 
 
 def data_of_segmenter(work: Path) -> dict[str, Any]:
@@ -163,6 +176,7 @@ def data_of_segmenter(work: Path) -> dict[str, Any]:
 
     real = {kind: stored_crops(kind) for kind in ("disease", "round", "plain")}
     hosts = {f.stem.rsplit("_", 1)[0] for kind in real for f in (work / "crops" / kind).glob("*.json")}
+    started = work / STARTED
     return {
         "real_crops": sum(real.values()),
         "real_crops_by_kind": real,
@@ -170,6 +184,7 @@ def data_of_segmenter(work: Path) -> dict[str, Any]:
         "real_validation_crops": sum(stored_crops(f"validation/{kind}") for kind in real),
         "segmenter_neck_crops": stored_crops("necks"),
         "segmenter_steps": steps_done(work / "segmenter_state.pth"),
+        "segmenter_started": json.loads(started.read_text(encoding="utf-8")) if started.exists() else None,
         "kind": KIND,
     }
 
@@ -312,6 +327,8 @@ def _start(before: dict[str, Any] | None) -> str:
     """Row of the weights that the training began with."""
     if before is None:
         return "random weights"
+    if "segmenter_steps" not in before:
+        return f"weights with the SHA-256 {before['sha256']}"
     return (
         f"the weights of before: {before['segmenter_steps']} steps on {before['real_crops']} real crops of "
         f"{before['real_patients']} patients"

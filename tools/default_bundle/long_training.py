@@ -35,7 +35,7 @@ from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import OPEN
 from aiene.preprocess.registration import Template
 from tools.default_bundle import fit_segmenter
-from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, NECK_CENTRE
+from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, NECK_CENTRE, note_start
 from tools.default_bundle.curve import follow
 from tools.default_bundle.disease_crops import Kind, Made, make_crop
 from tools.default_bundle.fit_segmenter import Lesson
@@ -201,6 +201,8 @@ def _rng(name: str, planting: int) -> np.random.Generator:
 
 def train(options: argparse.Namespace) -> None:
     """Learn until the schedule's end, or a kill."""
+    if options.start is not None and not (options.work / fit_segmenter.STATE).exists():
+        note_start(options.work, options.start)
     fit_segmenter.train_together(
         functools.partial(lessons_of, options.work),
         fit_segmenter.Schedule(
