@@ -39,7 +39,7 @@ from tools.default_bundle.long_training import crops_folder
 from tools.default_bundle.operating_point import FALSE_PER_CASE, OperatingPoints, chosen, froc
 from tools.default_bundle.phantom_crops import CROP_GRID
 
-OFFSETS = (-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
+OFFSETS = (-6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 """Of the FROC curve, against the weights as they are."""
 PLANTERS = ("disease", "round")
 KINDS = (*PLANTERS, "plain")
@@ -75,7 +75,8 @@ def main() -> None:
         stored(DEFAULT_BUNDLE, "operating_point", points_of_line(line, large_nodes(options.work)))
         stored(DEFAULT_BUNDLE, "counting", {"pos_from": options.pos_from})
         return
-    kept = options.work / "points" / "-".join(file_sha256(DEFAULT_BUNDLE / f)[:12] for f in NETWORKS)
+    key = [*(file_sha256(DEFAULT_BUNDLE / f)[:12] for f in NETWORKS), *(f"{o:g}" for o in OFFSETS)]
+    kept = options.work / "points" / "_".join(key)
     kept.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         jobs = validation_crops(options.work, options.plantings)
