@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 CONNECT_S: Final = 20
+WATCH_S, EMPTY_S = 2.0, 30.0
+"""How often a local cluster is looked at, and how long it may lack workers: starting one takes 2 to 10 s."""
 WORKER_S: Final = 60
 _KILLS_FORGIVEN: Final = 0
 """By Dask, which blames every case that a worker held when it ended: each is tried again here, alone."""
@@ -55,6 +59,7 @@ def connected(words: str, jobs: int) -> Iterator[Client]:
                     n_workers=jobs, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
                 )
             )
+            stack.enter_context(_never_empty(address, jobs))
         else:
             address = stack.enter_context(_queued(words, jobs))
         try:
@@ -68,6 +73,35 @@ def connected(words: str, jobs: int) -> Iterator[Client]:
                 )
             ) from error
         yield client
+
+
+@contextmanager
+def _never_empty(cluster: Any, jobs: int) -> Iterator[None]:
+    """Start workers anew where all have gone and none comes back, so that no task waits for ever.
+
+    Each worker has a keeper that starts it again after it was ended; a keeper that fails at this gives up.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        empty_since: float | None = None
+        while not over.wait(WATCH_S):
+            if cluster.scheduler_info["workers"]:
+                empty_since = None
+            elif empty_since is None:
+                empty_since = time.monotonic()
+            elif time.monotonic() - empty_since >= EMPTY_S:
+                cluster.scale(0)
+                cluster.scale(jobs)
+                empty_since = None
+
+    watcher = threading.Thread(target=watch, name="workers of the local cluster", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextmanager

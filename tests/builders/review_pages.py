@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,25 +20,26 @@ from builders.browsers import wait_for
 from builders.export_runs import Run
 from builders.reviews import CountingReview
 
-_PORT = 8439
 PRIMARY = 255
 
 
 @contextmanager
 def served(run: Run) -> Iterator[str]:
     """The address of a server of our own thread; it ends with the context."""
-    app = make_app(CountingReview(run.out), "key", frozenset({f"127.0.0.1:{_PORT}"}))
-    config = uvicorn.Config(app, host="127.0.0.1", port=_PORT, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    try:
-        yield f"http://127.0.0.1:{_PORT}/?token=key"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=20)
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # a port of its own: tests run side by side
+        host = f"127.0.0.1:{listening.getsockname()[1]}"
+        app = make_app(CountingReview(run.out), "key", frozenset({host}))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the server ended before it answered"
+            time.sleep(0.05)
+        try:
+            yield f"http://{host}/?token=key"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
 
 
 def opened(driver: Any, url: str) -> None:

@@ -99,6 +99,18 @@ def test_a_task_that_ends_its_worker_is_tried_again_and_then_lost_alone(address:
 
 
 @pytest.mark.slow
+def test_a_local_cluster_that_lost_all_its_workers_for_good_gets_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "WATCH_S", 0.2)
+    monkeypatch.setattr(cluster, "EMPTY_S", 1.0)
+    with cluster.connected("local", 1) as client:
+        client.wait_for_workers(1)
+        client.retire_workers(close_workers=True, remove=True)  # with its keeper: nobody would start another
+        assert client.submit(len, "four").result(timeout=120) == 4
+
+
+@pytest.mark.slow
 def test_crops_for_a_training_have_the_bytes_of_this_process(
     address: str, cts: Path, masks: Path, tmp_path: Path
 ) -> None:
