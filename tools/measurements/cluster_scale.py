@@ -184,7 +184,8 @@ def draw(parts: dict[str, Any]) -> None:
     workers = [row["workers"] for row in rows]
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     axes.plot(workers, [n / rows[0]["wait_s"] for n in workers], color="0.6", ls="--", label="linear")
-    axes.plot(workers, [row["cases_a_second"] for row in rows], "o-", label="measured")
+    seen = [row["cases_a_second"] for row in rows]
+    axes.plot(workers, seen, "o-", label="measured")
     for row in rows:
         axes.annotate(
             f"{row['share_of_ideal']:.2f}",
@@ -194,7 +195,9 @@ def draw(parts: dict[str, Any]) -> None:
         )
     axes.set(xscale="log", yscale="log", xlabel="Workers", ylabel="Cases a second")
     axes.set_xticks(workers, [str(n) for n in workers], minor=False)
+    axes.set_yticks(seen, [f"{value:.1f}" for value in seen], minor=False)
     axes.minorticks_off()
+    axes.margins(0.14)  # room for the shares beside the outermost points
     axes.legend(title=f"Cases of {rows[0]['wait_s']:g} s; share of linear")
     mpl.rcParams["svg.hashsalt"] = "aiene"
     figure.savefig(FIGURE, metadata={"Date": None})
