@@ -341,8 +341,8 @@ class Supply(AtHand):
 
     def seal(self, files: Sequence[Path]) -> str:
         """Copies are new each time: the time of change of each, made of the store's tag, is its seal."""
-        ours = all(any(map(file.is_relative_to, self._roots)) for file in files)
-        return glance(files) if files and ours else seal(files)
+        brought = all(any(map(file.is_relative_to, self._roots)) for file in files)
+        return glance(files) if files and brought else seal(files)
 
     def each(self, cases: Sequence[Case]) -> Iterator[Case]:
         """Every case with its files whole; the next ones are brought meanwhile.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from aiene.phantom.phantom import Phantom, PhantomSettings, make_phantom
@@ -34,3 +36,19 @@ def masks(phantoms: dict[str, Phantom], tmp_path_factory: pytest.TempPathFactory
     for case_id, phantom in phantoms.items():
         write_nifti(phantom.labels, folder / f"{case_id}.nii.gz")
     return folder
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where copies of a store's objects are kept."""
+    monkeypatch.setenv("AIENE_WORK", str(tmp_path / "work"))
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """A store that lives in this process."""
+    store = fsspec.filesystem("memory")
+    yield store
+    store.store.clear()
+    store.pseudo_dirs.clear()

@@ -28,23 +28,9 @@ from aiene.cli.app import app
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.object_store import Place, at_home, is_url
 
+pytestmark = pytest.mark.usefixtures("work")
 SERVER = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
 TABLES = ("cases", "nodes", "patients")
-
-
-@pytest.fixture(autouse=True)
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AIENE_WORK", str(tmp_path / "work"))
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """A store that lives in this process."""
-    store = fsspec.filesystem("memory")
-    yield store
-    store.store.clear()
-    store.pseudo_dirs.clear()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,22 +28,8 @@ from aiene.ingest.fingerprint import glance
 from aiene.object_store import ObjectGoneError, Place, Supply, at_home
 from builders.dicom_files import enhanced, save, write_nifti, write_series
 
+pytestmark = pytest.mark.usefixtures("work")
 BLOCK = 512  # bytes of `st_blocks`
-
-
-@pytest.fixture(autouse=True)
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AIENE_WORK", str(tmp_path / "work"))
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """A store that lives in this process."""
-    store = fsspec.filesystem("memory")
-    yield store
-    store.store.clear()
-    store.pseudo_dirs.clear()
 
 
 def noise(slices: int = 6) -> np.ndarray:

@@ -29,6 +29,7 @@ from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
 
 from aiene.segment.network import read_checkpoint, tensors_of
+from aiene.segment.plans import PLAIN_LAYERS
 from tools.default_bundle.organs import CLASSES, IGNORE, NODE, PRIMARY
 from tools.default_bundle.phantom_crops import Crop
 
@@ -44,13 +45,7 @@ ARCHITECTURE: dict[str, Any] = {
     "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
     "n_conv_per_stage": [2, 2, 2, 2, 2],
     "n_conv_per_stage_decoder": [1, 1, 1, 1],
-    "conv_bias": True,
-    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-    "dropout_op": None,
-    "dropout_op_kwargs": None,
-    "nonlin": "torch.nn.LeakyReLU",
-    "nonlin_kwargs": {"inplace": True},
+    **PLAIN_LAYERS,
 }
 SPACING = (3.0, 1.0, 1.0)
 TUMOUR = 3

@@ -10,6 +10,7 @@ import torch
 from aiene.classify.classifier import save_classifier
 from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.models.bundle import Bundle, write_card
+from aiene.segment.plans import PLAIN_LAYERS
 
 _FEATURES = [32, 64, 128, 256, 320, 320]
 _STRIDES = [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2]]
@@ -28,13 +29,7 @@ def make_bundle(folder: Path, template: Path, profile: str = "published") -> Bun
         "strides": _STRIDES,
         "n_conv_per_stage": [2] * 6,
         "n_conv_per_stage_decoder": [2] * 5,
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
+        **PLAIN_LAYERS,
     }
     configuration = {
         "patch_size": [64, 160, 160],
