@@ -32,7 +32,7 @@ def test_a_fast_run_says_so_and_an_exact_one_cannot_go_on_from_it(cts: Path, tmp
     exact = run_cohort(ct, tmp_path / "exact", device="cpu", jobs=1)
     assert "engine" not in json.loads((tmp_path / "exact" / "run.json").read_text())["settings"]
     assert summary.results[0].nodes
-    # how far ENE moves with it is a measurement (tools/measurements/engines.py): some voxels of a contour can do much
+    # how far ENE moves with a few voxels is a measurement: tools/measurements/engines.py
     fast, slow = (
         np.asarray(nib.load(folder / "cases/one/labels.nii.gz").dataobj) == LABEL_VALUES["GTVn"]
         for folder in (out, tmp_path / "exact")
