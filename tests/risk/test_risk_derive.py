@@ -65,6 +65,7 @@ def test_the_test_part_takes_no_part_in_the_derivation() -> None:
     assert abs(event[train].mean() - event[~train].mean()) < 0.02
 
 
+@pytest.mark.slow
 def test_a_useless_count_gains_in_appearance_and_not_after_correction() -> None:
     time, event, base, _ = planted()
     gains, corrected = [], []
