@@ -13,7 +13,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from aiene.geometry.grid import Grid, Triple, Volume
-from aiene.phantom.body import Anatomy, build_anatomy
+from aiene.phantom.anatomy import Anatomy, Field, Pose, Shape, Tissue, build_anatomy, draw_pose
 from aiene.phantom.lesions import (
     DISPLACEMENT_REACH,
     Fields,
@@ -23,7 +23,6 @@ from aiene.phantom.lesions import (
     plant,
     pushed_back,
 )
-from aiene.phantom.shapes import Field, Pose, Shape, Tissue, draw_pose
 
 AIR_HU = -1000.0
 _SKIN_HU = 15.0
