@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 from pathlib import Path
 from typing import Any
@@ -127,40 +128,19 @@ def methods(source: Source) -> Section:
 
 def _conventions(source: Source) -> tuple[str, ...]:
     settings = source.summary["settings"]
-    resamples, seed = settings.get("resamples"), settings.get("seed")
-    iou = shown(settings.get("iou_threshold"), "plain")
-    published = ", ".join(shown(one, "plain") for one in settings.get("ene_thresholds") or [])
-    return (
-        "What counts: every usable case once for every model; which models take part changes nothing. Where "
-        "a label is in neither truth nor prediction, that is right: Dice, IoU and surface Dice count as 1, "
-        "distances as 0. Where only one of both is empty, Dice, IoU and surface Dice are 0, and distances "
-        "count as the diagonal of the image.",
-        "A case without a prediction counts as the worst that can be: Dice 0, distances the diagonal, volume "
-        "error the volume of the image, every node missed. What rests on false findings too (precision, F1, "
-        "false nodes, panoptic quality, aggregated Dice, free-response curve) cannot be given for a model "
-        "with such a case, and counts as the worst in tests and ranks.",
-        "95 % Hausdorff: the larger of the two directed 95th percentiles between voxel centres of the "
-        "surfaces; surface distance: the mean over both surfaces together; surface Dice: share of the "
-        "surface, by area, within the tolerance.",
-        "Volume error: its size, prediction less truth without the sign, so that errors of two cases do not "
-        "cancel; the charts of volumes show the sign. Relative ones only where the truth is not empty.",
-        "Aggregated Dice: twice the shared voxels of all cases over the sum of all voxels of truth and "
-        "prediction, as the HECKTOR challenge takes it.",
-        f"Nodes: matched one to one by intersection over union of at least {iou}. Size classes go by the "
-        "short axis in the axial plane.",
-        "Extranodal extension: positive is a probability over the threshold, the model's own and the "
-        f"published one ({published or 'none was set'}). End to end, a node that was missed counts as "
-        "probability 0. A labelled node for which a model gives no probability counts as the wrong one, and "
-        "its patient as wrong.",
-        "Free-response score: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes a case. Dice of "
-        "single nodes: each true node with its partner, 0 where it was missed. Panoptic quality: sum of the "
-        "partners' IoU over found + (false + missed) / 2.",
-        f"Intervals: 95 %, by {resamples} bootstrap resamples of the patients (seed {seed}), so that the "
-        "nodes and cases of a patient stay together; shares at a threshold, and shares of nodes of 0 or 1, "
-        "by Wilson's method (of nodes: over the patients that have such a node); areas under the ROC curve "
-        "also by DeLong's. Where all resamples give the same value there is none.",
-        "Ranks: ties share the better rank; stability over resamples of the patients.",
+    thresholds = ", ".join(shown(one, "plain") for one in settings.get("ene_thresholds") or [])
+    text = (
+        importlib.resources.files("aiene.benchmark.report")
+        .joinpath("conventions.txt")
+        .read_text(encoding="utf-8")
     )
+    told = text.format(
+        iou=shown(settings.get("iou_threshold"), "plain"),
+        published=thresholds or "none was set",
+        resamples=settings.get("resamples"),
+        seed=settings.get("seed"),
+    )
+    return tuple(" ".join(paragraph.split()) for paragraph in told.split("\n\n"))
 
 
 def _facts(source: Source) -> CellTable:
