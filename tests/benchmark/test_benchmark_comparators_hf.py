@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from aiene.benchmark.comparators import hub
 from aiene.benchmark.comparators.encoder import node_patches
 from aiene.benchmark.comparators.protocol import CaseInput, Request
-from aiene.benchmark.comparators.slice_segmenters import slice_boxes
-from aiene.benchmark.comparators.slices import AxialView, PictureScale
+from aiene.benchmark.comparators.slice_segmenters import AxialView, PictureScale, slice_boxes
 from aiene.benchmark.config import ModelEntry
 from aiene.benchmark.models import located, open_comparator
 from aiene.errors import CaseError, ModelError

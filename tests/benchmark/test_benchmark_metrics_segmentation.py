@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, LabelMetrics, goodness, higher_is_better
 from aiene.benchmark.metrics.segmentation import (
     aggregated_dice,
     aggregated_dice_interval,
     case_metrics,
     label_metrics,
 )
+from aiene.benchmark.records import SEGMENTATION_METRICS, LabelMetrics, goodness, higher_is_better
 from aiene.errors import UsageError
 
 SPACING = (3.0, 1.0, 1.0)

@@ -25,13 +25,13 @@ from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, 
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import centroids, read_kept, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
-from aiene.benchmark.metrics.matching import components, values_of
-from aiene.benchmark.metrics.records import NodeMatch
+from aiene.benchmark.metrics.nodes import components, values_of
 from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.benchmark.models import open_comparator
 from aiene.benchmark.records import (
     CaseRecord,
     FoundNode,
+    NodeMatch,
     Pair,
     TruthNode,
     TruthRecord,

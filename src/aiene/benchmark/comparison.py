@@ -16,9 +16,8 @@ import numpy as np
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import GTVN, BenchmarkConfig
 from aiene.benchmark.counting import labels_that_count, matches_of, node_scores, tracks_of
-from aiene.benchmark.metrics.detection import froc_score, node_dice
-from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, higher_is_better
-from aiene.benchmark.records import CaseRecord, TruthRecord
+from aiene.benchmark.metrics.nodes import froc_score, node_dice
+from aiene.benchmark.records import SEGMENTATION_METRICS, CaseRecord, TruthRecord, higher_is_better
 from aiene.stats.bootstrap import Statistic, cluster_bootstrap, mean, ratio
 from aiene.stats.paired import (
     LEVEL,

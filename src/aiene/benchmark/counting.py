@@ -21,8 +21,15 @@ from typing import Any, Literal
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.metrics.classification import Calibration, classification, patient_agreement
-from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, lost_match, lost_metrics, size_class
-from aiene.benchmark.records import CaseRecord, TruthRecord
+from aiene.benchmark.records import (
+    CaseRecord,
+    NodeInfo,
+    NodeMatch,
+    TruthRecord,
+    lost_match,
+    lost_metrics,
+    size_class,
+)
 from aiene.nodes.node import CountingRule
 from aiene.stats.records import missing
 

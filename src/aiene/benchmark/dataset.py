@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, LabelChoice
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
-from aiene.benchmark.metrics.matching import components, node_infos
+from aiene.benchmark.metrics.nodes import components, node_infos
 from aiene.benchmark.records import Pair, Pairing, Refused, TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Grid, Volume, triple

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiene.benchmark.metrics.matching import values_of
+from aiene.benchmark.metrics.nodes import values_of
 from aiene.errors import InputError
 from aiene.geometry.grid import Triple, Volume
 

@@ -16,11 +16,18 @@ from aiene.benchmark.comparison import compare_models
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig, ModelEntry
 from aiene.benchmark.counting import RULE, counted_records, judgement, labels_that_count, matches_of
 from aiene.benchmark.ene_labels import EneTable
-from aiene.benchmark.metrics.detection import detection, froc
-from aiene.benchmark.metrics.records import SEGMENTATION_METRICS
+from aiene.benchmark.metrics.nodes import detection, froc
 from aiene.benchmark.metrics.segmentation import aggregated_dice_interval
 from aiene.benchmark.models import reference_of, source_name
-from aiene.benchmark.records import FORMAT, CaseRecord, Pairing, TruthRecord, model_files, read_record
+from aiene.benchmark.records import (
+    FORMAT,
+    SEGMENTATION_METRICS,
+    CaseRecord,
+    Pairing,
+    TruthRecord,
+    model_files,
+    read_record,
+)
 from aiene.csv_tables import rows_bytes
 from aiene.hashing import digest
 from aiene.nodes.node import CountingRule

@@ -34,7 +34,20 @@ from aiene.training.bundle import (
     preparation_identity,
     preparation_of,
 )
-from aiene.training.classifier_fit import FitSettings, Fitted, fit, logits_of
+from aiene.training.classifier_fit import (
+    FitSettings,
+    Fitted,
+    Floats,
+    Rule,
+    calibration_plot,
+    figures_of,
+    fit,
+    logits_of,
+    reliability,
+    sigmoid,
+    temperature,
+    threshold,
+)
 from aiene.training.dataset import (
     FEWEST_PATIENTS,
     LeftOut,
@@ -49,15 +62,6 @@ from aiene.training.dataset import (
     pairs_of,
     prepared_crops,
     read_crop,
-)
-from aiene.training.metrics import (
-    Rule,
-    calibration_plot,
-    figures_of,
-    reliability,
-    sigmoid,
-    temperature,
-    threshold,
 )
 from aiene.training.nodes import Example, NodeRow, examples_of, read_nodes
 from aiene.training.patients import PatientTable, read_patients
@@ -245,7 +249,6 @@ SMALL = DualNetWidths(
 )
 """Widths that train on two cores; those of the default bundle."""
 _FIGURE = "calibration_ene.png"
-Floats = npt.NDArray[np.float64]
 
 
 class _Outside(NamedTuple):

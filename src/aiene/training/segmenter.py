@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
 import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
@@ -15,6 +21,7 @@ from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.ownership import refuse_overlap
+from aiene.segment.network import read_checkpoint
 from aiene.training.bundle import (
     RECORDS,
     Start,
@@ -29,6 +36,7 @@ from aiene.training.bundle import (
 )
 from aiene.training.dataset import (
     FOLDS,
+    LABELS,
     LeftOut,
     OnNote,
     OnStep,
@@ -40,7 +48,6 @@ from aiene.training.dataset import (
     pairs_of,
     prepared_crops,
 )
-from aiene.training.metrics import validation_figures, weights_only
 from aiene.training.nnunet import (
     CONFIGURATION,
     DATASET,
@@ -53,6 +60,9 @@ from aiene.training.nnunet import (
 )
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import check_claim, check_not_trained, claim, locked, whole_path
+
+_RESAMPLES: Final = 1000
+_KEPT: Final = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
 
 
 @dataclass(frozen=True)
@@ -342,3 +352,55 @@ def _facts(settings: SegmenterTraining, dataset: Dataset, base: Bundle) -> dict[
         "started_from": f"{base.card.name} ({base.sha256[:12]})" if settings.start_from else "random weights",
         "trainer": "nnunetv2 nnUNetTrainer",
     }
+
+
+# Validation metrics of nnU-Net, and the checkpoint without its training state
+
+
+def validation_figures(summary: Path) -> dict[str, Any]:
+    """Mean Dice of each label over the validation cases, with a 95 % bootstrap interval.
+
+    Cases where neither the labels nor the network show the structure have no Dice and are not counted.
+
+    Parameters
+    ----------
+    summary : nnU-Net's `validation/summary.json`.
+    """
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    figures: dict[str, Any] = {"cases": len(content["metric_per_case"])}
+    for name, value in LABELS.items():
+        if value == 0:
+            continue
+        dice = [case["metrics"].get(str(value), {}).get("Dice") for case in content["metric_per_case"]]
+        known = np.array([d for d in dice if d is not None and not math.isnan(d)])
+        figures[name] = _interval(known)
+    return figures
+
+
+def _interval(values: npt.NDArray[np.float64]) -> dict[str, Any]:
+    if not len(values):
+        return {"n": 0, "dice_mean": None, "dice_95": None}
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, size=(_RESAMPLES, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {
+        "n": len(values),
+        "dice_mean": round(float(values.mean()), 4),
+        "dice_95": [round(float(low), 4), round(float(high), 4)],
+    }
+
+
+def weights_only(source: Path, target: Path) -> None:
+    """A checkpoint for use, not for going on: a third of the size.
+
+    Raises
+    ------
+    ModelError : the source is no checkpoint.
+    OutputError : the target cannot be written.
+    """
+    import torch
+
+    content = read_checkpoint(source)
+    stream = io.BytesIO()
+    torch.save({key: content[key] for key in _KEPT if key in content}, stream)
+    write_bytes(target, stream.getvalue())

@@ -16,7 +16,7 @@ from aiene.benchmark.comparators.protocol import (
     count_parameters,
     folder_bytes,
 )
-from aiene.benchmark.metrics.matching import values_of
+from aiene.benchmark.metrics.nodes import values_of
 from aiene.device import resolve_device
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels

@@ -26,10 +26,9 @@ from aiene.benchmark.comparators.protocol import (
     ModelFacts,
     Request,
 )
-from aiene.benchmark.comparators.slice_segmenters import channels_of, picture_size
-from aiene.benchmark.comparators.slices import PictureScale
+from aiene.benchmark.comparators.slice_segmenters import PictureScale, channels_of, picture_size
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.metrics.matching import values_of
+from aiene.benchmark.metrics.nodes import values_of
 from aiene.benchmark.records import CaseRecord, TruthRecord, model_files, read_record, to_json
 from aiene.device import resolve_device
 from aiene.errors import ModelError, need

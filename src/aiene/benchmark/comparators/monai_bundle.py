@@ -24,8 +24,7 @@ from aiene.benchmark.comparators.protocol import (
     ModelFacts,
     Request,
 )
-from aiene.benchmark.comparators.slice_segmenters import answer_of_classes, named_classes
-from aiene.benchmark.comparators.slices import AxialView
+from aiene.benchmark.comparators.slice_segmenters import AxialView, answer_of_classes, named_classes
 from aiene.benchmark.config import GTVN, LABEL_VALUES
 from aiene.device import resolve_device
 from aiene.errors import ModelError, need

@@ -12,7 +12,7 @@ from aiene.benchmark.comparators.protocol import Adapter, Answer, CaseInput, Mod
 from aiene.benchmark.config import GTVN, LABEL_VALUES, LabelChoice
 from aiene.benchmark.dataset import disagreement, in_our_values, list_files, read_labels
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows, read_ene_table
-from aiene.benchmark.metrics.matching import components, values_of
+from aiene.benchmark.metrics.nodes import components, values_of
 from aiene.benchmark.records import Refused
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume

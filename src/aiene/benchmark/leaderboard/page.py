@@ -10,7 +10,7 @@ from string import Template
 
 from aiene.benchmark.leaderboard.entry import Entry
 from aiene.benchmark.leaderboard.store import Board, Place, boards
-from aiene.benchmark.metrics.records import goodness, higher_is_better
+from aiene.benchmark.records import goodness, higher_is_better
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_unless

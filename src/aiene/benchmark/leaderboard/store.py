@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, entry_to_json
-from aiene.benchmark.metrics.records import goodness
+from aiene.benchmark.records import goodness
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_json

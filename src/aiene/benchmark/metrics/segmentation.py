@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from aiene.benchmark.metrics.matching import (
+from aiene.benchmark.metrics.nodes import (
     BoolArray,
     LabelArray,
     Spacing,
@@ -34,7 +34,7 @@ from aiene.benchmark.metrics.matching import (
     components,
     match_nodes,
 )
-from aiene.benchmark.metrics.records import IOU_THRESHOLD, LOST, CaseMetrics, LabelMetrics, without_prediction
+from aiene.benchmark.records import IOU_THRESHOLD, LOST, CaseMetrics, LabelMetrics, without_prediction
 from aiene.errors import UsageError
 from aiene.geometry.grid import bounding_box
 from aiene.nodes.node import GTVN

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aiene.benchmark.comparators.slices import AxialView
+from aiene.benchmark.comparators.slice_segmenters import AxialView
 from aiene.benchmark.config import LABEL_VALUES
 from aiene.benchmark.dataset import read_kept
 from aiene.benchmark.records import image_of, key_of, model_files, truth_files

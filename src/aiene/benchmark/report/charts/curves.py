@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from aiene.benchmark.metrics.records import SIZE_CLASSES
+from aiene.benchmark.records import SIZE_CLASSES
 from aiene.benchmark.report.results_reader import TRACKS, Chart, Source
 from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig, in_words, shown
