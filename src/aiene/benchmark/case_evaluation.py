@@ -21,13 +21,19 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request, reads_files
+from aiene.benchmark.comparators.protocol import (
+    Answer,
+    CaseInput,
+    Comparator,
+    Request,
+    open_comparator,
+    reads_files,
+)
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import centroids, read_kept, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
 from aiene.benchmark.metrics.nodes import components, values_of
 from aiene.benchmark.metrics.segmentation import case_metrics
-from aiene.benchmark.models import open_comparator
 from aiene.benchmark.records import (
     CaseRecord,
     FoundNode,

@@ -18,7 +18,6 @@ from aiene.benchmark.counting import RULE, counted_records, judgement, labels_th
 from aiene.benchmark.ene_labels import EneTable
 from aiene.benchmark.metrics.nodes import detection, froc
 from aiene.benchmark.metrics.segmentation import aggregated_dice_interval
-from aiene.benchmark.models import reference_of, source_name
 from aiene.benchmark.records import (
     FORMAT,
     SEGMENTATION_METRICS,
@@ -153,7 +152,8 @@ def summary_of(
             kept = counted_records(records, usable, config.iou_threshold, segments=entrant.facts.segments)
             counted[entrant.name] = entrant, kept
     models = [model_figures(config, one, counted.get(one.name, (None, ()))[1]) for one in entrants]
-    reference = reference_of(config, list(entrants))
+    first = next((one.name for one in entrants if one.facts is not None), None)
+    reference = first if config.reference is None else config.reference
     compared = compare_models(config, counted, usable, reference)
     return {
         "format": FORMAT,
@@ -166,6 +166,11 @@ def summary_of(
         "models": models,
         **compared,
     }
+
+
+def source_name(source: str) -> str:
+    """A hub id or a bundle's name as it is; of a folder only its last name."""
+    return Path(source).name if Path(source).exists() else source
 
 
 def _content_sha256(entrant: Entrant, facts: ModelFacts, done: Sequence[CaseRecord]) -> str:
