@@ -352,6 +352,7 @@ def measured(record: CaseRecord, answer: Answer, case: CaseInput, config: Benchm
         return replace(record, truth_nodes=_truth_nodes(record.truth_nodes, None, {}, answer.ene_on_truth))
     truth, spacing = case.truth_labels, case.truth_labels.grid.spacing
     found = answer.nodes
+    there = set() if found is None else set(values_of(found.array))
     metrics = case_metrics(
         truth.array,
         answer.labels.array,
@@ -359,7 +360,7 @@ def measured(record: CaseRecord, answer: Answer, case: CaseInput, config: Benchm
         labels=tuple(LABEL_VALUES.values()),
         truth_nodes=case.truth_nodes.array,
         predicted_nodes=None if found is None else found.array,
-        confidences=_present(answer.confidence, found) or None,
+        confidences={value: one for value, one in answer.confidence.items() if value in there} or None,
         iou_threshold=config.iou_threshold,
     )
     names = {value: name for name, value in LABEL_VALUES.items()}
@@ -378,11 +379,6 @@ def _with_nodes(answer: Answer) -> Answer:
         return answer
     nodes = components(answer.labels.array == LABEL_VALUES[GTVN]).astype(np.uint16)
     return replace(answer, nodes=answer.labels.with_array(nodes))
-
-
-def _present(values: dict[int, float], node_map: Volume | None) -> dict[int, float]:
-    there = set() if node_map is None else set(values_of(node_map.array))
-    return {value: one for value, one in values.items() if value in there}
 
 
 def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:

@@ -264,7 +264,9 @@ def _run_model(
         return entrant
     prompter = None
     if request.kind == "promptable" and request.entry.prompts == "road":
-        prompter = _prompter(request.entry.prompt_model, before)
+        name = request.entry.prompt_model
+        bundles = [e for e in before if e.request is not None and e.request.kind == "bundle"]
+        prompter = next((e for e in bundles if name is None or e.name == name), None)
         if prompter is None or prompter.facts is None:
             return replace(entrant, facts=None, reason=_NO_PROMPTER)
     model = [facts.sha256, request.entry.model_dump(mode="json"), request.resample, request.device]
@@ -299,11 +301,6 @@ def _run_model(
 
 
 _NO_PROMPTER = "its prompts come from a bundle (prompts: road), but none such ran; add it to the models."
-
-
-def _prompter(name: str | None, before: Sequence[Entrant]) -> Entrant | None:
-    bundles = [e for e in before if e.request is not None and e.request.kind == "bundle"]
-    return next((e for e in bundles if name is None or e.name == name), None)
 
 
 def _lost_case(task: CaseTask) -> CaseRecord:

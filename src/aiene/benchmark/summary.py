@@ -96,7 +96,8 @@ def _row(record: CaseRecord, rule: CountingRule | None) -> dict[str, Any]:
         "warnings": "; ".join(record.warnings),
     }
     for label, metrics in (record.segmentation or {}).items():
-        row.update({f"{column}_{label}": _rounded(getattr(metrics, column)) for column in LABEL_COLUMNS})
+        values = {column: getattr(metrics, column) for column in LABEL_COLUMNS}
+        row.update({f"{c}_{label}": None if v is None else round(float(v), 6) for c, v in values.items()})
     if record.matching is not None:
         match = record.matching
         row.update(
@@ -122,10 +123,6 @@ def _count(nodes: Sequence[tuple[float | None, float | None]], rule: CountingRul
     """How many of (pos, ene) count as ENE; None where nothing was judged."""
     judged = [node for node in nodes if node[1] is not None]
     return sum(rule.is_ene(*node) for node in judged) if judged else None
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 6)
 
 
 def summary_of(

@@ -253,16 +253,10 @@ def ground_of(out: Path, start_from: str | None, inputs: Mapping[str, Path | Non
     if start_from is not None:
         for place in (out, work):
             refuse_overlap(place, {"--from": base.path})
-    check_fits(base, out, _before(there, work))
-    return Ground(out, work, base, there)
-
-
-def _before(there: Bundle | None, work: Path) -> dict[str, str] | None:
-    """How the CTs are prepared of the bundle that lies there, or of a training that was begun."""
-    if there is not None:
-        return preparation_of(there)
     begun = ((read_json(work / name) or {}).get("preparation") for name in RECORDS.values())
-    return next((dict(found) for found in begun if isinstance(found, dict)), None)
+    before = next((dict(found) for found in begun if isinstance(found, dict)), None)
+    check_fits(base, out, before if there is None else preparation_of(there))
+    return Ground(out, work, base, there)
 
 
 def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bool) -> None:

@@ -334,8 +334,13 @@ def temperature(logits: Floats, truth: Floats) -> float:
     """
     if len(set(truth.tolist())) < 2:
         return 1.0
+
+    def loss(log_t: float) -> float:
+        scaled = logits / np.exp(log_t)
+        return float(np.mean(np.logaddexp(0, scaled) - truth * scaled))
+
     found = minimize_scalar(
-        lambda log_t: _loss(logits / np.exp(log_t), truth),
+        loss,
         bounds=(np.log(0.05), np.log(20.0)),
         method="bounded",
         options={"xatol": 1e-6},
@@ -372,7 +377,3 @@ def threshold(probabilities: Floats, truth: Floats, rule: Rule, sensitivity: flo
 def sigmoid(logits: Floats) -> Floats:
     """1 / (1 + exp(-logit)), without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(logits / 2)))
-
-
-def _loss(logits: Floats, truth: Floats) -> float:
-    return float(np.mean(np.logaddexp(0, logits) - truth * logits))

@@ -181,15 +181,11 @@ def main(job_file: Path) -> None:
     work = Path(job.work)
     keep_freed_memory()
     if job.processes == 0:
-        _helpers_as_threads()
+        # nnU-Net's pools of one process, each of which would load torch anew, become threads of this process
+        vars(get_context("spawn"))["Pool"] = ThreadPool
     if not (work / "planned.json").exists():
         _plan(job, work)
     _train(job, work)
-
-
-def _helpers_as_threads() -> None:
-    """nnU-Net's pools of one process, each of which would load torch anew, become threads of this process."""
-    vars(get_context("spawn"))["Pool"] = ThreadPool
 
 
 def _plan(job: Job, work: Path) -> None:
@@ -206,19 +202,15 @@ def _plan(job: Job, work: Path) -> None:
     extract_fingerprints([DATASET_ID], num_processes=processes, check_dataset_integrity=True)
     plan_experiments([DATASET_ID], gpu_memory_target_in_gb=job.gpu_memory_gb, overwrite_plans_name=PLANS)
     if job.start_checkpoint is not None:
-        _take_over_plan(job, prepared / f"{PLANS}.json")
+        # the network, patch and normalisation of another model, in the plan of this dataset
+        plans = json.loads((prepared / f"{PLANS}.json").read_text(encoding="utf-8"))
+        plans.update(job.start_plan)
+        plans["configurations"][CONFIGURATION].update(job.start_configuration)
+        write_bytes(prepared / f"{PLANS}.json", json.dumps(plans, indent=2).encode())
     _report(stage="preprocess")
     preprocess([DATASET_ID], PLANS, configurations=(CONFIGURATION,), num_processes=(processes,))
     shutil.copyfile(work / "nnUNet_raw" / DATASET / SPLITS, prepared / SPLITS)
     write_bytes(work / "planned.json", job.to_json().encode())
-
-
-def _take_over_plan(job: Job, plans_file: Path) -> None:
-    """The network, patch and normalisation of another model, in the plan of this dataset."""
-    ours = json.loads(plans_file.read_text(encoding="utf-8"))
-    ours.update(job.start_plan)
-    ours["configurations"][CONFIGURATION].update(job.start_configuration)
-    write_bytes(plans_file, json.dumps(ours, indent=2).encode())
 
 
 def _train(job: Job, work: Path) -> None:
@@ -241,18 +233,14 @@ def _train(job: Job, work: Path) -> None:
     trainer.initialize()
     if job.start_checkpoint is not None:
         _load_weights(trainer, job)
-    maybe_load_checkpoint(trainer, job.go_on and _has_checkpoint(trainer), False)
+    begun = any(Path(trainer.output_folder).glob("checkpoint_*.pth"))
+    maybe_load_checkpoint(trainer, job.go_on and begun, False)
     trainer.save_checkpoint = _whole(trainer.save_checkpoint)
     _report(stage="start", epoch=int(trainer.current_epoch))
     trainer.run_training()
     _report(stage="validate")
     trainer.perform_actual_validation(False)
     _report(stage="done", folder=str(trainer.output_folder))
-
-
-def _has_checkpoint(trainer: Any) -> bool:
-    names = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
-    return any((Path(trainer.output_folder) / name).is_file() for name in names)
 
 
 def _whole(save: Any) -> Any:

@@ -8,7 +8,7 @@ over all cases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -235,10 +235,6 @@ def _fill(model: Any, file: Any, name: str) -> None:
         ) from error
 
 
-def _is_of_timm(config: Mapping[str, Any]) -> bool:
-    return "architecture" in config and "model_type" not in config
-
-
 # The probe: a simple classifier, fitted on other patients than those that it judges
 
 
@@ -371,5 +367,11 @@ def judge_features(
 
 ADAPTERS = (
     Adapter("encoder", "image encoder with probe", open_encoder, from_hub=True),
-    Adapter("timm", "image encoder of timm", open_timm, from_hub=True, takes_config=_is_of_timm),
+    Adapter(
+        "timm",
+        "image encoder of timm",
+        open_timm,
+        from_hub=True,
+        takes_config=lambda config: "architecture" in config and "model_type" not in config,
+    ),
 )

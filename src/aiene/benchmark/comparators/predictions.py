@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
 from aiene.ingest.fingerprint import glance
 from aiene.nodes.node import CountingRule
+from aiene.results.atomic import read_json
 from aiene.results.records import CaseResult
 
 ENE_FILE = "ene.csv"
@@ -62,7 +63,7 @@ class PredictionsComparator(Reader):
         self._choice = request.entry.labels or LabelChoice()
         self._resample = request.resample
         from_run = (folder / "run.json").is_file()
-        rule = _rule(folder)
+        rule = _rule(read_json(folder / "run.json") or {})
         tables = [file for name in (ENE_FILE, ON_TRUTH_FILE) if (file := folder / name).is_file()]
         every = [*self._files.values(), *self._node_maps.values(), *tables]
         self.facts = ModelFacts(
@@ -91,7 +92,7 @@ class PredictionsComparator(Reader):
             raise InputError(self._root, problem, "add it; without one it counts as failed")
         path, like = self._files[name], case.truth_labels.grid
         labels = in_our_values(path, read_labels(path, like, resample=self._resample), self._choice)
-        run = _run_record(path.parent / "case.json")
+        run = _run_record(read_json(path.parent / "case.json") or {})
         own = path.parent / "nodes.nii.gz" if run is not None else self._node_maps.get(name)
         nodes, warnings = None, list[str]()
         if own is not None and own.is_file():
@@ -203,20 +204,20 @@ def open_predictions(request: Request) -> PredictionsComparator:
     return PredictionsComparator(folder, request)
 
 
-def _run_record(file: Path) -> CaseResult | None:
+def _run_record(content: dict[str, Any]) -> CaseResult | None:
     """The record that `aiene run` left beside its label map."""
     try:
-        return CaseResult.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return CaseResult.from_json(content)
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-def _rule(folder: Path) -> CountingRule:
+def _rule(run: dict[str, Any]) -> CountingRule:
     """What counted in the run that lies there; half of the probability where none does."""
     try:
-        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
+        settings = run["settings"]
         return CountingRule(float(settings["ene_threshold"]), float(settings.get("pos_from", 0.0)))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return CountingRule(0.5)
 
 

@@ -49,8 +49,12 @@ class AxialView:
     @classmethod
     def of(cls, grid: Grid) -> AxialView:
         """The view of a grid; an oblique one is looked at along its axis nearest to head and feet."""
+        from scipy.optimize import linear_sum_assignment
+
         along = np.array(grid.direction)[:, [2, 1, 0]]  # rows: array axes; columns: z, y, x of the patient
-        order = _nearest_axes(np.abs(along))
+        axes, places = linear_sum_assignment(-np.abs(along))
+        first, second, third = (int(axis) for _, axis in sorted(zip(places, axes, strict=True)))
+        order = (first, second, third)
         flips = tuple(place for place, axis in enumerate(order) if along[axis, place] < 0)
         steps = [grid.spacing[axis] for axis in order]
         return cls(order, flips, (steps[0], steps[1], steps[2]))
@@ -114,17 +118,6 @@ def _channels(values: Any, channels: int) -> tuple[float, ...]:
     if len(numbers) == channels:
         return tuple(numbers)
     return (float(np.mean(numbers)),) * channels
-
-
-def _nearest_axes(closeness: npt.NDArray[np.float64]) -> tuple[int, int, int]:
-    """For slice, row and column the array axis nearest to them, each taken once."""
-    from scipy.optimize import linear_sum_assignment
-
-    axes, places = linear_sum_assignment(-closeness)
-    order = [0, 0, 0]
-    for axis, place in zip(axes, places, strict=True):
-        order[int(place)] = int(axis)
-    return order[0], order[1], order[2]
 
 
 _BATCH = 4
@@ -296,7 +289,7 @@ class Prompted:
     ----------
     shape : of the turned volume.
     slices : place, the grey picture (1, 1, rows, columns) before padding, the prompted objects' numbers (-1
-        GTVp) and their boxes in pixels of the picture.
+        GTVp, k the k-th node) and their boxes in pixels of the picture.
     """
 
     ct: Volume
@@ -330,17 +323,22 @@ class PromptableComparator:
 
     def preprocess(self, loaded: tuple[Volume, tuple[Volume, Volume]]) -> Prompted:
         """Pictures and boxes of every slice that holds a prompt."""
-        ct, prompts = loaded
+        from torch.nn import functional
+
+        ct, (labels, nodes) = loaded
         view = AxialView.of(ct.grid)
         hu = view.turn(ct.array)
-        objects = view.turn(prompt_objects(prompts))
+        numbers = nodes.array.astype(np.int32)
+        numbers[(labels.array == LABEL_VALUES[GTVP]) & (numbers == 0)] = -1
+        objects = view.turn(numbers)
         margin = (self._entry.box_margin_mm / view.spacing[1], self._entry.box_margin_mm / view.spacing[2])
         rows, columns = (self._fitted(n, hu.shape[1:]) for n in hu.shape[1:])
         factor = np.array([columns / hu.shape[2], rows / hu.shape[1]] * 2, np.float32)
         slices = []
         for place in np.flatnonzero(objects.any(axis=(1, 2))):
             boxes = slice_boxes(objects[place], margin)
-            picture = self._picture(hu[place], (rows, columns))
+            grey = self._scale.grey(np.ascontiguousarray(hu[place])[None])
+            picture = functional.interpolate(grey, size=(rows, columns), mode="bilinear", antialias=True)
             at = np.array(list(boxes.values()), np.float32) * factor
             slices.append((int(place), picture, tuple(boxes), at))
         return Prompted(ct, view, (hu.shape[0], hu.shape[1], hu.shape[2]), tuple(slices))
@@ -348,17 +346,23 @@ class PromptableComparator:
     def infer(self, prepared: Prompted) -> _Found:
         """One mask for each box; where masks overlap, the surer one."""
         import torch
+        from torch.nn import functional
 
         found = np.zeros(prepared.shape, np.int32)
         scores: dict[int, list[float]] = {}
         with torch.inference_mode():
             for place, picture, numbers, boxes in prepared.slices:
+                rows, columns = picture.shape[2:]
+                margins = (0, self._size - columns, 0, self._size - rows)
                 output = self._model(
-                    pixel_values=self._padded_picture(picture).to(self._device),
+                    pixel_values=functional.pad(self._scale.normalised(picture), margins).to(self._device),
                     input_boxes=torch.from_numpy(boxes)[None].to(self._device),
                     multimask_output=False,
                 )
-                logits = self._on_slice(output.pred_masks[0, :, 0].float(), prepared.shape[1:])
+                large = functional.interpolate(
+                    output.pred_masks[:1, :, 0].float(), size=(self._size, self._size), mode="bilinear"
+                )[..., :rows, :columns]
+                logits = functional.interpolate(large, size=prepared.shape[1:], mode="bilinear")[0]
                 best, which = logits.max(dim=0)
                 chosen = np.array(numbers, np.int32)[which.cpu().numpy()]
                 found[place] = np.where(best.cpu().numpy() > 0, chosen, 0)
@@ -381,26 +385,6 @@ class PromptableComparator:
         """A side of the slice in pixels of the model's picture, before padding."""
         return max(1, int(side * self._size / max(sides) + 0.5)) if self._padded else self._size
 
-    def _picture(self, hu: npt.NDArray[Any], fitted: tuple[int, int]) -> Any:
-        from torch.nn import functional
-
-        whole = self._scale.grey(np.ascontiguousarray(hu)[None])
-        return functional.interpolate(whole, size=fitted, mode="bilinear", antialias=True)
-
-    def _padded_picture(self, grey: Any) -> Any:
-        from torch.nn import functional
-
-        rows, columns = grey.shape[2:]
-        return functional.pad(self._scale.normalised(grey), (0, self._size - columns, 0, self._size - rows))
-
-    def _on_slice(self, logits: Any, shape: tuple[int, ...]) -> Any:
-        """Mask logits (objects, h, w) of the model at the slice's own pixels."""
-        from torch.nn import functional
-
-        large = functional.interpolate(logits[None], size=(self._size, self._size), mode="bilinear")
-        rows, columns = (self._fitted(n, shape) for n in shape)
-        return functional.interpolate(large[..., :rows, :columns], size=tuple(shape), mode="bilinear")[0]
-
 
 def open_promptable(request: Request) -> PromptableComparator:
     """The model of a folder.
@@ -419,14 +403,6 @@ def open_promptable(request: Request) -> PromptableComparator:
     scale = PictureScale.from_config(entry.window_hu, found.preprocessor, channels)
     facts = found.facts("promptable", [model], segments=True, said=(_SAID[entry.prompts],))
     return PromptableComparator(model.to(resolve_device(request.device)), facts, request, scale)
-
-
-def prompt_objects(prompts: tuple[Volume, Volume]) -> npt.NDArray[np.int32]:
-    """What is prompted for: -1 the primary tumour, k the k-th node, 0 nothing."""
-    labels, nodes = prompts
-    objects = nodes.array.astype(np.int32)
-    objects[(labels.array == LABEL_VALUES[GTVP]) & (objects == 0)] = -1
-    return objects
 
 
 def slice_boxes(objects: npt.NDArray[np.int32], margin: tuple[float, float]) -> dict[int, Box]:

@@ -15,6 +15,7 @@ from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_unless
 
+_ARROWS = {True: "↑", False: "↓", None: ""}
 _MARK = '<meta name="generator" content="aiene">'
 SHOWN = 5
 """Figures that stand in the table; more would not fit a screen. The rest unfolds under it."""
@@ -76,11 +77,15 @@ def _section(board: Board) -> str:
             _head("rank", "number"),
             _head("model, site", "text"),
             _head("cases done", "number"),
-            *(_head(f"{n} {_arrow(n)}".strip(), "number", order=_order(board, n)) for n in shown),
+            *(_head(n, "number", arrow=_ARROWS[higher_is_better(n)], order=_order(board, n)) for n in shown),
             _head("made", "text"),
         ]
     )
-    best = {name: _best(board, name) for name in shown}
+    values = {name: [p.entry.metrics.get(name) for p in board.places] for name in shown}
+    best = {
+        name: max((goodness(name, one) for one in found if one is not None), default=None)
+        for name, found in values.items()
+    }
     rows = "\n".join(_row(board, place, shown, best) for place in board.places)
     said = board.settings
     settings = (
@@ -132,9 +137,9 @@ def _order(board: Board, name: str) -> str:
     return ' aria-sort="descending"' if higher_is_better(name) else ' aria-sort="ascending"'
 
 
-def _head(title: str, kind: str, *, order: str = "") -> str:
+def _head(title: str, kind: str, *, arrow: str = "", order: str = "") -> str:
     look = ' class="text"' if kind == "text" else ""
-    breakable = escape(title).replace("_", "_<wbr>")  # a long name goes on in the next line
+    breakable = escape(f"{title} {arrow}".strip()).replace("_", "_<wbr>")  # goes on in the next line
     return f'<th{look} data-kind="{kind}"{order}><button type="button">{breakable}</button></th>'
 
 
@@ -158,12 +163,3 @@ def _row(board: Board, place: Place, shown: Sequence[str], best: dict[str, float
 def _text(text: str, small: str = "") -> str:
     under = f"<small>{escape(small)}</small>" if small else ""
     return f'<td class="text" data-value="{escape(text)}">{escape(text)}{under}</td>'
-
-
-def _best(board: Board, name: str) -> float | None:
-    values = [p.entry.metrics.get(name) for p in board.places]
-    return max((goodness(name, value) for value in values if value is not None), default=None)
-
-
-def _arrow(name: str) -> str:
-    return {True: "↑", False: "↓", None: ""}[higher_is_better(name)]

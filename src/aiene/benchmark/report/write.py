@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,22 +194,27 @@ def trouble(source: Source) -> Section:
     rows = [row for row in source.rows if row.get("model")]
     failed = [row for row in rows if row.get("status") == "failed" and row.get("case_id")]
     warned = [row for row in rows if row.get("warnings")]
-    items: list[Item] = [*_models(source), *_pairing(source)]
-    items += [_of_cases("Cases that failed in a model", "Reason", failed, "reason")] if failed else []
-    items += _ene(source)
-    items += [_of_cases("Warnings", "Warning", warned, "warnings")] if warned else []
+    models = [
+        (model["name"], kind_title(model.get("kind")), model.get("reason"))
+        for model in source.models
+        if model.get("status") != "ok"
+    ]
+    unmatched = dig(source.summary, "ene_csv", "unmatched") or []
+    ene = [(one.get("row"), one.get("case_id"), one.get("reason")) for one in unmatched]
+    items: list[Item] = [
+        *_table_if("Models that could not be run", ("Model", "Kind", "Reason"), models),
+        *_pairing(source),
+        *_table_if("Cases that failed in a model", ("Model", "Cases", "Reason"), _by_model(failed, "reason")),
+        *_table_if("Rows of the ENE file that belong to no node", ("Row", "Case", "Reason"), ene),
+        *_table_if("Warnings", ("Model", "Cases", "Warning"), _by_model(warned, "warnings")),
+    ]
     if not items:
         items.append(Text("Every model was run on every case; no image, mask or row was left out."))
     return Section("left-out", "What was left out", tuple(items))
 
 
-def _models(source: Source) -> list[Item]:
-    failed = [
-        (model["name"], kind_title(model.get("kind")), model.get("reason"))
-        for model in source.models
-        if model.get("status") != "ok"
-    ]
-    return [word_table("Models that could not be run", ("Model", "Kind", "Reason"), failed)] if failed else []
+def _table_if(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[CellTable]:
+    return [word_table(title, head, rows)] if rows else []
 
 
 def _pairing(source: Source) -> list[Item]:
@@ -222,8 +228,7 @@ def _pairing(source: Source) -> list[Item]:
         if listed:
             items.append(Text(f"{said} ({len(listed)}): {', '.join(listed)}."))
     refused = [(one.get("case_id"), one.get("reason")) for one in pairing.get("refused") or []]
-    if refused:
-        items.append(word_table("Cases that could not be used for any model", ("Case", "Reason"), refused))
+    items += _table_if("Cases that could not be used for any model", ("Case", "Reason"), refused)
     beyond = int(pairing.get("beyond_max_cases") or 0)
     if beyond:
         items.append(
@@ -233,20 +238,12 @@ def _pairing(source: Source) -> list[Item]:
     return [*items, *([Text("On pairing:", notes)] if notes else [])]
 
 
-def _of_cases(title: str, what: str, rows: list[dict[str, str]], column: str) -> CellTable:
-    """A table of models and cases, the cases of one model and one reason in one row."""
+def _by_model(rows: list[dict[str, str]], column: str) -> list[tuple[str, str, str]]:
+    """Model, cases and what stands in a column, the cases of one model and one reason in one row."""
     together: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         together.setdefault((row["model"], row.get(column) or ""), []).append(row.get("case_id") or "")
-    told = ((model, ", ".join(cases), reason) for (model, reason), cases in together.items())
-    return word_table(title, ("Model", "Cases", what), told)
-
-
-def _ene(source: Source) -> list[Item]:
-    unmatched = dig(source.summary, "ene_csv", "unmatched") or []
-    rows = [(one.get("row"), one.get("case_id"), one.get("reason")) for one in unmatched]
-    title = "Rows of the ENE file that belong to no node"
-    return [word_table(title, ("Row", "Case", "Reason"), rows)] if rows else []
+    return [(model, ", ".join(cases), said) for (model, said), cases in together.items()]
 
 
 CHAPTERS = (

@@ -46,7 +46,9 @@ def roc(source: Source, track: str) -> Figure | None:
         thresholds = [None, *(dig(figures, "roc", "thresholds") or [])]
         thresholds = thresholds[: len(across)] + [None] * (len(across) - len(thresholds))
         rows += [(model["name"], *point) for point in zip(across, up, thresholds, strict=True)]
-        told = f"AUC {in_words(_area(figures))}"
+        clustered = dig(figures, "auc_clustered")
+        area = clustered if dig(clustered, "value") is not None else dig(figures, "auc")
+        told = f"AUC {in_words(area)}"
         number = source.number(model["name"])
         curves.append(_Curve(model["name"], told, number, tuple(across), tuple(up), _operating(figures)))
     if not curves:
@@ -59,11 +61,6 @@ def roc(source: Source, track: str) -> Figure | None:
         lambda: _draw_curves(curves, across="1 − specificity", last=1, step=False),
         by_column(("model", "false_positive_rate", "true_positive_rate", "threshold"), rows),
     )
-
-
-def _area(figures: Any) -> Any:
-    clustered = dig(figures, "auc_clustered")
-    return clustered if dig(clustered, "value") is not None else dig(figures, "auc")
 
 
 def _operating(figures: Any) -> tuple[float, float] | None:
@@ -111,11 +108,17 @@ def froc(source: Source, _: str = "") -> Figure | None:
     )
 
 
-def _draw_curves(curves: Sequence[_Curve], *, across: str, last: float, step: bool) -> Drawing:
-    height = max(_SIDE, legend_height(len(curves), line=0.55))
-    figure = new_figure(7.4, height + 0.75)
-    axes = place(figure, 0.62, 0.55 + (height - _SIDE), _SIDE, _SIDE)
+def _beside_legend(legend: float, size: tuple[float, float], *, below: float = 0.55) -> tuple[Drawing, Axes]:
+    """A chart of that size (inches) with room at its right for a legend of that height."""
+    height = max(size[1], legend)
+    figure = new_figure(7.4, height + (below + 0.2))
+    axes = place(figure, 0.62, below + (height - size[1]), *size)
     rule(axes)
+    return figure, axes
+
+
+def _draw_curves(curves: Sequence[_Curve], *, across: str, last: float, step: bool) -> Drawing:
+    figure, axes = _beside_legend(legend_height(len(curves), line=0.55), (_SIDE, _SIDE))
     if not step:
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
     axes.set_xlim(0, last)
@@ -201,9 +204,8 @@ class _Bin(NamedTuple):
     n: int
 
 
-class _Content(NamedTuple):
-    number: int
-    bins: tuple[_Bin, ...]
+Bins = tuple[int, tuple[_Bin, ...]]
+"""Of a model by its number."""
 
 
 def calibration(source: Source, track: str) -> Figure | None:
@@ -217,7 +219,7 @@ def calibration(source: Source, track: str) -> Figure | None:
             continue
         slope, intercept = (dig(figures, name, "value") for name in ("slope", "intercept"))
         told = f"slope {shown(slope, 'plain')}, in the large {shown(intercept, 'plain')}"
-        contents.append((model["name"], told, _Content(source.number(model["name"]), full)))
+        contents.append((model["name"], told, (source.number(model["name"]), full)))
         rows += [(model["name"], *one) for one in full]
     if not contents:
         return None
@@ -246,13 +248,14 @@ def _bin(one: dict[str, float]) -> _Bin | None:
     return _Bin(start, stop, float(predicted), float(observed), *ends, int(one.get("n") or 0))
 
 
-def _draw_calibration(axes: Axes, content: _Content) -> None:
-    style = look(content.number)
+def _draw_calibration(axes: Axes, content: Bins) -> None:
+    number, bins = content
+    style = look(number)
     rule(axes)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
-    across = [one.predicted for one in content.bins]
-    up = [one.observed for one in content.bins]
-    spread = [[o.observed - o.low for o in content.bins], [o.high - o.observed for o in content.bins]]
+    across = [one.predicted for one in bins]
+    up = [one.observed for one in bins]
+    spread = [[o.observed - o.low for o in bins], [o.high - o.observed for o in bins]]
     spread = [[max(0.0, x) for x in side] for side in spread]
     axes.errorbar(
         across, up, yerr=spread, color=style.colour, linestyle=style.dashes, marker=style.marker,
@@ -262,7 +265,7 @@ def _draw_calibration(axes: Axes, content: _Content) -> None:
     axes.set_ylim(0, 1.17)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.axhline(1.0, color=RULE, linewidth=0.8)
-    for one in content.bins:
+    for one in bins:
         axes.text((one.start + one.stop) / 2, 1.1, str(one.n), fontsize=7, ha="center", va="center")
 
 
@@ -314,10 +317,7 @@ def _line(source: Source, model: dict[str, Any]) -> _Line:
 
 
 def _draw_size_classes(names: Sequence[str], lines: Sequence[_Line]) -> Drawing:
-    height = max(_HEIGHT, legend_height(len(lines)))
-    figure = new_figure(7.4, height + 0.95)
-    axes = place(figure, 0.62, 0.75 + height - _HEIGHT, _WIDTH, _HEIGHT)
-    rule(axes)
+    figure, axes = _beside_legend(legend_height(len(lines)), (_WIDTH, _HEIGHT), below=0.75)
     middle = (len(lines) - 1) / 2
     for turn, line in enumerate(lines):
         style = look(line.number)
