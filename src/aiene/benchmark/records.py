@@ -106,20 +106,8 @@ LOST = "no prediction of this case"
 _ABOUT_ZERO = ("volume_error_ml", "volume_error_relative", "volume_bias", "intercept")
 _LOWER_WORDS = (
     *("hd95", "assd", "distance", "brier", "expected_error", "ece", "false", "missed", "splits", "merges"),
-    *(
-        "seconds",
-        "memory",
-        "_bytes",
-        "_mb",
-        "_gb",
-        "gib",
-        "mib",
-        "flops",
-        "parameters",
-        "size",
-        "rank",
-        "failed",
-    ),
+    *("seconds", "memory", "_bytes", "_mb", "_gb", "gib", "mib", "flops", "parameters", "size", "rank"),
+    "failed",
 )
 _ABOUT_ONE = "slope"
 

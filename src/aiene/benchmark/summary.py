@@ -17,7 +17,7 @@ from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig, ModelEnt
 from aiene.benchmark.counting import RULE, counted_records, judgement, labels_that_count, matches_of
 from aiene.benchmark.ene_labels import EneTable
 from aiene.benchmark.metrics.nodes import detection, froc
-from aiene.benchmark.metrics.segmentation import aggregated_dice_interval
+from aiene.benchmark.metrics.segmentation import aggregated_dice
 from aiene.benchmark.records import (
     FORMAT,
     SEGMENTATION_METRICS,
@@ -297,7 +297,7 @@ def _segmentation(config: BenchmarkConfig, records: Sequence[CaseRecord], label:
 
 def _aggregated(config: BenchmarkConfig, records: Sequence[CaseRecord], label: str) -> dict[str, Any]:
     metrics, patients = [(r.segmentation or {})[label] for r in records], [r.patient_id for r in records]
-    return asdict(aggregated_dice_interval(metrics, patients, **config.bootstrap))
+    return asdict(aggregated_dice(metrics, patients, **config.bootstrap))
 
 
 def _detection(config: BenchmarkConfig, records: Sequence[CaseRecord]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from aiene.models.bundle import (
     write_card,
 )
 from aiene.preprocess.profile import OPEN
-from aiene.results.atomic import make_folder, read_json, writing
+from aiene.results.atomic import make_folder, read_json, write_bytes, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.segment.plans import Plan
 from aiene.segment.segmenter import load_segmenter, model_folder
@@ -281,6 +281,28 @@ def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bo
         )
     if go_on and not (work / MARKER).is_file():
         raise UsageError(f"{work.name} holds no training to continue; leave --continue out.")
+
+
+def check_same(record: Path, now: str, what: str, *, begun: bool = True) -> None:
+    """Whether what is trained on is what it was when the training was begun; noted for the next call.
+
+    Parameters
+    ----------
+    record : file of the hash in the work folder.
+    now : hash of what is trained on.
+    what : it in words: "the nodes or patients".
+    begun : there is a training to be taken up.
+
+    Raises
+    ------
+    UsageError : it has changed.
+    """
+    if begun and record.exists() and record.read_text(encoding="ascii") != now:
+        raise UsageError(
+            f"{what} have changed since {record.parent.name} was begun; choose another -o, or remove that "
+            "folder."
+        )
+    write_bytes(record, now.encode())
 
 
 _UNSTATED = {

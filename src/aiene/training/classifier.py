@@ -23,13 +23,14 @@ from aiene.csv_tables import unknown_case
 from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
-from aiene.results.atomic import make_folder, read_json, write_bytes, write_json, writing
+from aiene.results.atomic import make_folder, read_json, write_json, writing
 from aiene.training.bundle import (
     RECORDS,
     Ground,
     Trained,
     assemble,
     check_record,
+    check_same,
     ground_of,
     preparation_identity,
     preparation_of,
@@ -233,14 +234,10 @@ def _note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> Non
         )
         for e in data.examples
     ]
-    now, file = digest([nodes, data.fold_of]), work / "nodes.sha256"
-    if read_json(work / RECORDS["classifier"]) and file.exists() and file.read_text(encoding="ascii") != now:
-        raise UsageError(
-            f"the nodes or patients have changed since {work.name} was begun; choose another -o, or remove "
-            "that folder."
-        )
+    begun = bool(read_json(work / RECORDS["classifier"]))
+    now = digest([nodes, data.fold_of])
+    check_same(work / "nodes.sha256", now, "the nodes or patients", begun=begun)
     make_folder(work / "models")
-    write_bytes(file, now.encode())
     write_json(work / RECORDS["classifier"], record)
 
 

@@ -29,6 +29,7 @@ from aiene.training.bundle import (
     assemble,
     begin_with,
     check_record,
+    check_same,
     ground_of,
     preparation_identity,
     preparation_of,
@@ -181,7 +182,10 @@ def train_segmenter(
         check_pairs(pairs)
         raw, crops = work / "nnUNet_raw", work / "crops"
         dataset = _dataset(settings, ground.base, pairs, patients, raw, crops, on_step)
-        _same_dataset(work, dataset)
+        folders = (dataset.folder / "imagesTr", dataset.folder / "labelsTr")
+        images = content_sha256([file for folder in folders for file in sorted(folder.iterdir())])
+        now = digest([images, dataset.fold_of, dataset.patient_of])
+        check_same(work / "dataset.sha256", now, "the images, labels or patients")
         write_json(work / RECORDS["segmenter"], record)
         began, first = time.monotonic(), 0
         with closing(run_worker(_job(settings, start, work), work, settings.device, lock)) as reports:
@@ -283,20 +287,6 @@ def _dataset(
     _check_fold(settings.fold, len(fold_sizes(fold_of)))
     folder = write_dataset(raw, files, splits_of(patient_of, fold_of))
     return Dataset(folder, patient_of, fold_of, tuple(left_out))
-
-
-def _same_dataset(work: Path, dataset: Dataset) -> None:
-    """Images, labels and folds are those that were planned for."""
-    folders = (dataset.folder / "imagesTr", dataset.folder / "labelsTr")
-    files = [f for folder in folders for f in sorted(folder.iterdir())]
-    now = digest([content_sha256(files), dataset.fold_of, dataset.patient_of])
-    record = work / "dataset.sha256"
-    if record.exists() and record.read_text(encoding="ascii") != now:
-        raise UsageError(
-            f"the images, labels or patients have changed since {work.name} was begun; "
-            "choose another -o, or remove that folder."
-        )
-    write_bytes(record, now.encode())
 
 
 def _job(settings: SegmenterTraining, start: Start | None, work: Path) -> Job:

@@ -138,8 +138,11 @@ def match_nodes(
         truth, predicted = truth[block], predicted[block]
     true_numbers, true_index = _numbered(truth)
     found_numbers, found_index = _numbered(predicted)
-    shared = _shared_voxels(true_index, found_index, len(true_numbers), len(found_numbers))
-    true_sizes, found_sizes = _sizes(true_index, len(true_numbers)), _sizes(found_index, len(found_numbers))
+    lines, columns = len(true_numbers) + 1, len(found_numbers) + 1
+    inside = (true_index != 0) | (found_index != 0)  # the background, most of the map, is not counted
+    pairs_of = true_index[inside] * columns + found_index[inside]
+    voxels = np.bincount(pairs_of, minlength=lines * columns).reshape(lines, columns)
+    shared, true_sizes, found_sizes = voxels[1:, 1:], voxels[1:].sum(axis=1), voxels[:, 1:].sum(axis=0)
     sizes = true_sizes[:, None] + found_sizes[None, :]
     iou, dice = shared / np.maximum(sizes - shared, 1), 2 * shared / np.maximum(sizes, 1)
     candidates = tuple(
@@ -207,35 +210,15 @@ _COUNTED_TO = 2**16
 
 
 def _numbered(nodes: LabelArray) -> tuple[list[int], npt.NDArray[np.int64]]:
-    """The values of a map of nodes, rising, and the map with 1, 2, ... in their places."""
-    if nodes.size and int(nodes.min()) >= 0 and int(nodes.max()) <= _COUNTED_TO:  # no need to sort all voxels
+    """The values over 0 of a map of nodes, rising, and the map with 1, 2, ... in their places."""
+    if int(nodes.max()) <= _COUNTED_TO:  # no need to sort all voxels
         there = np.bincount(nodes.ravel().astype(np.intp, copy=False)) > 0
         there[0] = False
         rank = np.where(there, np.cumsum(there), 0)
         return [int(value) for value in np.flatnonzero(there)], np.take(rank, nodes)
     values, index = np.unique(nodes, return_inverse=True)
-    index = index.reshape(nodes.shape).astype(np.int64)
-    background = np.flatnonzero(values == 0)
-    if background.size == 0:
-        return [int(value) for value in values], index + 1
-    zero = int(background[0])
-    order = np.arange(len(values)) + (np.arange(len(values)) < zero)
-    order[zero] = 0
-    return [int(value) for value in values if value != 0], order[index]
-
-
-def _shared_voxels(
-    truth: npt.NDArray[np.int64], found: npt.NDArray[np.int64], n_true: int, n_found: int
-) -> npt.NDArray[np.int64]:
-    """Voxels (true, predicted) that each pair of nodes has in common."""
-    both = (truth != 0) & (found != 0)
-    pairs = (truth[both] - 1) * n_found + found[both] - 1
-    return np.bincount(pairs, minlength=n_true * n_found).reshape(n_true, n_found)
-
-
-def _sizes(index: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Voxels of each of the nodes 1, 2, ...; the background, most of the map, is not counted."""
-    return np.bincount(index[index != 0], minlength=count + 1)[1:]
+    index = index.reshape(nodes.shape).astype(np.int64) + int(values[0] != 0)
+    return [int(value) for value in values if value != 0], index
 
 
 def node_infos(nodes: LabelArray, spacing: Spacing) -> tuple[NodeInfo, ...]:
@@ -366,6 +349,24 @@ def detection(
     def known(by: Rate, above: FloatArray, below: FloatArray, nothing: str) -> Estimate:
         return missing(unknown, len(cases)) if unknown else by(above, below, nothing)
 
+    def of_size(name: SizeClass) -> SizeDetection:
+        truth = _counts(cases, lambda c: sum(n.size_class == name for n in c.truth))
+        missed = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.missed for n in c.truth))
+        found = _counts(cases, lambda c: sum(n.size_class == name for n in c.predicted))
+        false = _counts(
+            cases, lambda c: sum(n.size_class == name and n.number in c.false for n in c.predicted)
+        )
+        return SizeDetection(
+            size_class=name,
+            n_truth=int(truth.sum()),
+            n_matched=int((truth - missed).sum()),
+            n_predicted=int(found.sum()),
+            n_false=int(false.sum()),
+            sensitivity=share(truth - missed, truth, "no true nodes of this size"),
+            precision=known(share, found - false, found, "no predicted nodes of this size"),
+            false_per_case=known(rate, false, every, "no cases"),
+        )
+
     every = np.ones(len(cases))
     truth, found = _counts(cases, lambda c: len(c.truth)), _counts(cases, lambda c: len(c.predicted))
     hits, false = _counts(cases, lambda c: len(c.pairs)), _counts(cases, lambda c: len(c.false))
@@ -387,7 +388,7 @@ def detection(
         splits=sum(len(case.splits) for case in cases),
         merges=sum(len(case.merges) for case in cases),
         iou_threshold=thresholds.pop() if thresholds else IOU_THRESHOLD,
-        by_size=tuple(_of_size(name, cases, rate, share, known) for name in SIZE_CLASSES),
+        by_size=tuple(of_size(name) for name in SIZE_CLASSES),
     )
 
 
@@ -409,25 +410,6 @@ def _wilson_at_the_ends(found: Estimate, below: FloatArray, patients: Sequence[s
     if n < 2:
         return found
     return wilson(n if found.value else 0, n)
-
-
-def _of_size(
-    name: SizeClass, cases: Sequence[NodeMatch], rate: Rate, share: Rate, known: Callable[..., Estimate]
-) -> SizeDetection:
-    truth = _counts(cases, lambda c: sum(n.size_class == name for n in c.truth))
-    missed = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.missed for n in c.truth))
-    found = _counts(cases, lambda c: sum(n.size_class == name for n in c.predicted))
-    false = _counts(cases, lambda c: sum(n.size_class == name and n.number in c.false for n in c.predicted))
-    return SizeDetection(
-        size_class=name,
-        n_truth=int(truth.sum()),
-        n_matched=int((truth - missed).sum()),
-        n_predicted=int(found.sum()),
-        n_false=int(false.sum()),
-        sensitivity=share(truth - missed, truth, "no true nodes of this size"),
-        precision=known(share, found - false, found, "no predicted nodes of this size"),
-        false_per_case=known(rate, false, np.ones(len(cases)), "no cases"),
-    )
 
 
 def _counts(cases: Sequence[NodeMatch], count: Callable[[NodeMatch], float]) -> FloatArray:

@@ -61,36 +61,28 @@ def _warnings(source: Source) -> list[Text]:
 
 
 def _main_table(source: Source) -> CellTable:
-    labels = source.labels
-    head = [
-        "Model",
-        "Done / failed",
-        *(f"Dice {label}" for label in labels),
-        *(f"Aggregated {label}" for label in labels),
-        "Node sensitivity",
-        "False a case",
-        "ENE AUC, truth's nodes",
-        "ENE AUC, end to end",
-        "Seconds a case",
+    figures: list[tuple[str, str, tuple[str, ...], NumberKind]] = [
+        *((f"Dice {n}", f"Dice {n}", ("segmentation", n, "dice", "mean"), "ratio") for n in source.labels),
+        *(
+            (f"Aggregated {n}", f"aggregated Dice {n}", ("aggregated_dice", n), "ratio")
+            for n in source.labels
+        ),
+        ("Node sensitivity", "sensitivity", ("detection", "sensitivity"), "ratio"),
+        ("False a case", "false nodes", ("detection", "false_per_case"), "plain"),
+        *(
+            (head, f"AUC {TRACKS[track]}", ("classification", track, "auc_clustered"), "ratio")
+            for head, track in (("ENE AUC, truth's nodes", "on_truth"), ("ENE AUC, end to end", "end_to_end"))
+        ),
+        ("Seconds a case", "seconds", ("resources", "seconds", "total", "median"), "seconds"),
     ]
-    builder = TableBuilder("Main figures: mean or value, 95 % interval under it; seconds: median", head)
+    heads = ("Model", "Done / failed", *(head for head, *_ in figures))
+    builder = TableBuilder("Main figures: mean or value, 95 % interval under it; seconds: median", heads)
     for model in source.run:
         name = model["name"]
-        figures: list[tuple[str, tuple[str, ...], NumberKind]] = [
-            *((f"Dice {label}", ("segmentation", label, "dice", "mean"), "ratio") for label in labels),
-            *((f"aggregated Dice {label}", ("aggregated_dice", label), "ratio") for label in labels),
-            ("sensitivity", ("detection", "sensitivity"), "ratio"),
-            ("false nodes", ("detection", "false_per_case"), "plain"),
-            *(
-                (f"AUC {said}", ("classification", track, "auc_clustered"), "ratio")
-                for track, said in TRACKS.items()
-            ),
-            ("seconds", ("resources", "seconds", "total", "median"), "seconds"),
-        ]
         builder.row(
             words(name),
             numbers([dig(model, "cases", "ok"), dig(model, "cases", "failed")]),
-            *(builder.estimate(name, said, dig(model, *path), kind) for said, path, kind in figures),
+            *(builder.estimate(name, said, dig(model, *path), kind) for _, said, path, kind in figures),
         )
     return builder.table()
 
