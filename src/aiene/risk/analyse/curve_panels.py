@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column
 from aiene.report.formatting import interval_text, p_phrase, plain
 from aiene.risk.analyse.cohort import FEWEST_EVENTS, Outcome, check_events
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import TEST, AnalysisSettings
+from aiene.risk.analyse.records import AnalysisSettings
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import cox
 from aiene.stats.records import NotEstimableError, Pair
@@ -28,20 +27,6 @@ from aiene.stats.tests import (
     log_rank_trend,
 )
 
-TEST_COLUMNS = (
-    Column("population", "Patients"),
-    Column("test", "Test"),
-    *TEST,
-    Column("p_holm", "p, Holm", "p"),
-    Column("reason", "Remark"),
-)
-"""Of tests between groups."""
-
-
-DRAWN = (
-    "curves end where fewer than ten patients are at risk; groups of fewer than ten have no band; below: "
-    "at risk, and in brackets censored before"
-)
 FEWEST_AT_RISK = 10
 """A curve ends where fewer than these are at risk; that of a group that never has so many is whole."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiene.report.document import Column, Row, Section, Table
-from aiene.report.formatting import plain_rows
+from aiene.report.document import Row, Section, Table
 from aiene.risk.analyse.cohort import LABELS
-from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Endpoint
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint, table_of
 from aiene.risk.analyse.regression import MARKER
 from aiene.stats.tests import holm
 
@@ -29,25 +28,7 @@ def key_results(
     bases = {row["base"] for row in rows if row.get("base")}
     base = bases.pop() if len(bases) == 1 else "the old groups"
     corrected = "corrected for optimism" if settings.bootstraps else "apparent"
-    ratio = "HR if HPV-negative / HR if HPV-positive"
-    columns = (
-        Column("endpoint", "Endpoint"),
-        *COUNTS,
-        Column("hr", "HR per AI-ENE node, adjusted (interval)", "number", "hr_lower", "hr_upper"),
-        Column("hr_p", "p", "p"),
-        Column("gain", "Gain in C over clinical factors (interval)", "number3", "gain_lower", "gain_upper"),
-        Column("gain_base", f"Gain in C over {base} (interval)", "number3", "base_lower", "base_upper"),
-        Column("ratio", f"{ratio} (interval)", "number", "ratio_lower", "ratio_upper"),
-        Column("ratio_p", "p of interaction", "p"),
-        Column("reason", "Remark"),
-    )
-    note = (
-        "All patients. n, events and hazard ratio: adjusted Cox model on complete cases, count uncapped. "
-        f"Gain in C: count (capped at {settings.marker_cap}) added, {corrected}. Interaction: likelihood-"
-        "ratio test of the product of count and HPV. "
-        f"{settings.confidence:.0%} intervals; p is not adjusted for the number of endpoints."
-    )
-    table = Table(NAME, "The count in all patients, by endpoint", columns, plain_rows(rows), note)
+    table = table_of(NAME, rows, base=base, corrected=corrected, settings=settings)
     return Section("key-results", "Key results", (table,), boxed=True)
 
 
@@ -108,18 +89,4 @@ def multiplicity_section(
                 own.append(row | {"hr": effect.get("adj_hr"), "p": effect.get("adj_p")})
         corrected = holm([r["p"] for r in own])
         rows += [r | {"p_holm": p} for r, p in zip(own, corrected, strict=True)]
-    columns = (
-        Column("family", "Family of tests"),
-        Column("endpoint", "Endpoint"),
-        Column("population", "Patients"),
-        Column("hr", "HR per AI-ENE node, adjusted", "number"),
-        Column("p", "p", "p"),
-        Column("p_holm", "p, Holm", "p"),
-    )
-    note = (
-        "The plan: one test for each endpoint and population, that of the count in the adjusted Cox model. "
-        "Holm's correction within two families: all endpoints in all patients; all endpoints in the HPV "
-        "strata. All other p values of this report are uncorrected and describe."
-    )
-    table = Table("multiplicity", "The count over endpoints and populations", columns, plain_rows(rows), note)
-    return Section("multiplicity", "Several endpoints and populations", (table,))
+    return Section("multiplicity", "Several endpoints and populations", (table_of("multiplicity", rows),))

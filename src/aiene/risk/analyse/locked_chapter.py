@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aiene.report.document import RESEARCH_ONLY, Column, Figure, Item, Section, Table, Text
-from aiene.report.formatting import plain, plain_rows
+from aiene.report.document import RESEARCH_ONLY, Figure, Item, Section, Table, Text
+from aiene.report.formatting import plain
 from aiene.report.write import filled
 from aiene.results.atomic import make_folder
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.charts.forest import draw_nomogram
 from aiene.risk.analyse.cohort import EVENTS, LABELS, Cohort
 from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes
-from aiene.risk.analyse.records import COUNTS, FACTOR, AnalysisSettings, Endpoint, Part, Skipped, fields_of
+from aiene.risk.analyse.records import (
+    AnalysisSettings,
+    Endpoint,
+    Part,
+    Skipped,
+    fields_of,
+    figure_of,
+    table_of,
+)
 from aiene.risk.analyse.regression import MARKER, Sample, cox, sample_of_all
 from aiene.risk.schemes.scheme import Scheme
 from aiene.stats.records import NotEstimableError
@@ -126,12 +133,8 @@ def nomogram(model: LockedModel, sample: Sample) -> Figure:
     content = {"axes": axes, "total": total, "scales": scales}
     rows = [(a["label"], name, p) for a in (*axes, *scales) for name, p in a["values"]]
     data = {k: [r[i] for r in rows] for i, k in enumerate(("axis", "value", "points"))}
-    legend = (
-        f"{model.title}: read off the points of each value, add them, and read the risk below the sum; "
-        f"n = {complete.n}, events = {complete.n_events}. For research."
-    )
-    name, title = f"nomogram_{model.endpoint}", f"{model.title}: nomogram"
-    return Figure(name, title, legend, partial(draw_nomogram, content), data, wide=True)
+    said = {"of": model.endpoint, "title": model.title, "outcome": complete}
+    return figure_of("nomogram", draw_nomogram, content, data, wide=True, **said)
 
 
 def _round_values(raw: np.ndarray) -> list[float]:
@@ -185,7 +188,7 @@ def locked_chapter(
             page = calculator_page(model, banner=SIMULATED if cohort.simulated else "")
             owned.write(out / FOLDER / f"{model.name}.html", page.encode())
     nothing = Text("No model could be locked; see what was not done.", kind="warning")
-    items.insert(0, _files(rows, settings) if rows else nothing)
+    items.insert(0, table_of("locked_models", rows, decide=settings.decision_years) if rows else nothing)
     return Section("locked", TITLE, tuple(items)), Part(tuple(items), tuple(skipped))
 
 
@@ -206,28 +209,6 @@ def _row(model: LockedModel, sample: Sample, settings: AnalysisSettings) -> dict
     return row | {"sha256": model.sha256}
 
 
-def _files(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Item:
-    columns = (
-        Column("model", "Model"),
-        *COUNTS,
-        Column("parameters", "Parameters", "count"),
-        Column("epp", "Events each", "number"),
-        Column("c", "C, apparent", "number3"),
-        Column("shrinkage", "Expected slope elsewhere", "number"),
-        Column("needed", "Patients needed (Riley)", "count"),
-        Column("file", "File"),
-    )
-    note = (
-        "Complete cases of all patients. Each file holds coding, coefficients, baseline and editions under "
-        "its own hash, and beside the models with the count is a calculator page (`.html`); `aiene risk "
-        "validate FILE COHORT` applies it to other patients without refitting. Expected slope: van "
-        "Houwelingen and le Cessie's heuristic. Patients needed: for an expected slope of 0.9, an optimism "
-        f"of 0.05 in R², and the overall risk at {settings.decision_years:g} years known within 0.05, "
-        "whichever is most; each of them is in the CSV."
-    )
-    return Table("locked_models", "Models locked for other cohorts", columns, plain_rows(rows), note)
-
-
 def _points(model: LockedModel) -> Table:
     """A points table: the coefficient of one node is the unit, so that points can be added in the head."""
     unit = abs(model.coefficients[0]) or 1.0
@@ -242,13 +223,5 @@ def _points(model: LockedModel) -> Table:
         risks = model.risk(np.array([(points - score) * unit]), years)[0] if years else []
         row: dict[str, Any] = {"term": "Sum of points", "level": f"{points:.0f}"}
         rows.append(row | {f"risk{y:g}": r for y, r in zip(years, risks, strict=True)})
-    columns = (
-        *FACTOR,
-        Column("points", "Points", "number"),
-        *(Column(f"risk{y:g}", f"Risk at {y:g} years", "percent") for y in years),
-    )
-    note = (
-        f"One point is the effect of one AI-ENE node (coefficient {unit:.3f}; nodes above {model.marker_cap} "
-        "do not count). Add the points of a patient and read the risk off the lower rows. For research."
-    )
-    return Table(f"points_{model.endpoint}", f"{model.title}: points", columns, plain_rows(rows), note)
+    said = {"of": model.endpoint, "title": model.title, "unit": unit, "cap": model.marker_cap}
+    return table_of("points", rows, year=years, **said)

@@ -7,16 +7,12 @@ with Gray's test, and 1 - Kaplan-Meier beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
-from aiene.report.document import Column, Figure, Table, Text
-from aiene.report.formatting import plain_rows
+from aiene.report.document import Figure, Table, Text
 from aiene.risk.analyse.charts.curves import draw_curves
 from aiene.risk.analyse.cohort import Outcome, lower, small
 from aiene.risk.analyse.curve_panels import (
-    DRAWN,
-    TEST_COLUMNS,
     axis_end,
     counted,
     curve_data,
@@ -31,7 +27,7 @@ from aiene.risk.analyse.curve_panels import (
     ticks_to,
 )
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Part, Skipped, interval_cells
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, figure_of, interval_cells, table_of
 from aiene.stats.competing_risks import cumulative_incidence
 from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import StepCurve, follow_up, kaplan_meier, rmst
@@ -53,20 +49,7 @@ def follow_up_table(strata: Sequence[tuple[str, Outcome]]) -> Table:
             row |= {"deaths": outcome.n_events, "median": median, "lower": lower_end, "upper": upper_end}
             row |= {"q1": found.first_quartile, "q3": found.third_quartile, "longest": found.longest}
         rows.append(row)
-    columns = (
-        Column("population", "Patients"),
-        Column("n", "n", "count"),
-        Column("deaths", "Events", "count"),
-        Column("median", "Median follow-up, years (interval)", "number", "lower", "upper"),
-        Column("q1", "First quartile", "number"),
-        Column("q3", "Third quartile", "number"),
-        Column("longest", "Longest", "number"),
-    )
-    note = (
-        "Reverse Kaplan-Meier: the event is the end of follow-up; the endpoint's event, and death before it, "
-        "censor it."
-    )
-    return Table("follow_up", "Follow-up", columns, plain_rows(rows), note)
+    return table_of("follow_up", rows)
 
 
 def survival_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part:
@@ -81,33 +64,15 @@ def survival_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Part
     )
     if not usable:
         return Part((Text(f"{title}: no patient is in a group.", kind="warning"),), skipped)
-    rows = plain_rows([row for s in usable for row in _estimates(s, settings)])
-    note = "Log-log intervals; – where not reached, or beyond the follow-up of the group."
-    columns = _estimate_columns(settings.horizons)
-    estimates = Table(stem, f"{title}: Kaplan-Meier estimates", columns, rows, note)
-    rows = plain_rows([row for s in usable for row in log_rank_tests(s)])
-    note = "Trend: one degree of freedom over the ordered groups. Pairs: Holm's correction."
-    tests = Table(f"{stem}_tests", f"{title}: log-rank tests", TEST_COLUMNS, rows, note)
+    told = {"stem": stem, "title": title, "year": settings.horizons}
+    estimates = table_of("km", [row for s in usable for row in _estimates(s, settings)], **told)
+    tests = table_of("km_tests", [row for s in usable for row in log_rank_tests(s)], **told)
     figures = [
         _figure(f"{stem}{suffix}", title, chosen, settings)
         for suffix, chosen in (("", usable[:1]), ("_hpv", usable[1:]))
         if chosen
     ]
     return Part((*figures, estimates, tests), skipped)
-
-
-def _estimate_columns(horizons: Sequence[float]) -> tuple[Column, ...]:
-    return (
-        Column("population", "Patients"),
-        Column("group", "Group"),
-        *COUNTS,
-        Column("median", "Median, years (interval)", "number", "median_lower", "median_upper"),
-        *(
-            Column(f"s{y:g}", f"{y:g} years (interval)", "percent", f"s{y:g}_lower", f"s{y:g}_upper")
-            for y in horizons
-        ),
-        Column("rmst", "Restricted mean, years", "number", "rmst_lower", "rmst_upper"),
-    )
 
 
 def _estimates(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -151,17 +116,13 @@ def _figure(name: str, title: str, strata: Sequence[Stratum], settings: Analysis
         panels[0] |= {"title": title, "notes": f"{strata[0].label}. {tests[0]}"}
     outcome = strata[0].outcome
     content = {"panels": panels, "y_label": outcome.label, "x_label": "Years", "y_top": 1.0, "x_end": end}
-    whole = " and ".join(s.label for s in strata)
-    legend = (
-        f"{title}, {small(whole)}: Kaplan-Meier; {counted(strata)}; shaded: {settings.confidence:.0%} "
-        f"intervals (log-log, pointwise); {DRAWN}. HR: Cox, unadjusted, against the first group. "
-        + " ".join(
-            f"{f'{s.label}: ' if len(strata) > 1 else ''}{test}."
-            for s, test in zip(strata, tests, strict=True)
-        )
+    told = " ".join(
+        f"{f'{s.label}: ' if len(strata) > 1 else ''}{test}." for s, test in zip(strata, tests, strict=True)
     )
-    heading, data = f"{title}: {small(whole)}", curve_data(panels)
-    return Figure(name, heading, legend, partial(draw_curves, content), data, wide=len(panels) > 1)
+    whole = small(" and ".join(s.label for s in strata))
+    said = {"name": name, "title": title, "whole": whole, "counted": counted(strata), "tests": told}
+    data, wide = curve_data(panels), len(panels) > 1
+    return figure_of("km", draw_curves, content, data, wide=wide, settings=settings, **said)
 
 
 def _panel(
@@ -208,35 +169,13 @@ def competing_part(strata: Sequence[Stratum], settings: AnalysisSettings) -> Par
     title = f"{outcome.event_word.capitalize()} by {lower(grouping.title)}"
     if not any(s.outcome.n_events for s in usable):
         return Part((Text(f"{title}: no event, so there is no incidence to show.", kind="warning"),))
-    note = (
-        "Cumulative incidence by Aalen-Johansen, death before the event competing; 1 - KM takes death for "
-        "censoring and so overstates the risk where many die first."
-    )
-    heading = f"{title}: cumulative incidence and 1 - Kaplan-Meier"
-    rows = plain_rows([row for s in usable for row in _rows(s, settings)])
-    table = Table(stem, heading, _columns(settings.horizons), rows, note)
-    rows = plain_rows([row for s in usable for row in gray_tests(s)])
-    note = "Pairs: Holm's correction."
-    tests = Table(f"{stem}_tests", f"{title}: Gray's test", TEST_COLUMNS, rows, note)
+    told = {"stem": stem, "title": title, "year": settings.horizons}
+    table = table_of("cif", [row for s in usable for row in _rows(s, settings)], **told)
+    tests = table_of("cif_tests", [row for s in usable for row in gray_tests(s)], **told)
     figures = [_both(stem, title, usable[0], settings)]
     if len(usable) > 1:
         figures.append(_strata(f"{stem}_hpv", title, usable[1:], settings))
     return Part((*figures, table, tests))
-
-
-def _columns(horizons: Sequence[float]) -> tuple[Column, ...]:
-    pairs: list[Column] = []
-    for year in horizons:
-        key = f"cif{year:g}"
-        pairs.append(Column(key, f"{year:g} years (interval)", "percent", f"{key}_lower", f"{key}_upper"))
-        pairs.append(Column(f"km{year:g}", "1 - KM", "percent"))
-    return (
-        Column("population", "Patients"),
-        Column("group", "Group"),
-        *COUNTS,
-        Column("competing", "Died first", "count"),
-        *pairs,
-    )
 
 
 def _rows(stratum: Stratum, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -262,42 +201,41 @@ def _both(name: str, title: str, stratum: Stratum, settings: AnalysisSettings) -
         _panel("incidence", stratum, settings, end, title=title, notes=notes),
         _panel("1 - survival", stratum, settings, end, title=beside, notes=warning),
     ]
-    outcome = stratum.outcome
-    died = int((outcome.state == 2).sum())
-    legend = (
-        f"{title}, {stratum.label.lower()}: left, cumulative incidence (Aalen-Johansen, death competing); "
-        f"right, 1 - Kaplan-Meier; n = {outcome.n}, events = {outcome.n_events}, died first = {died}; "
-        f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. sHR: Fine and Gray, "
-        f"unadjusted, against the first group. {gray_note(stratum)}."
+    outcome, died = stratum.outcome, int((stratum.outcome.state == 2).sum())
+    content = _incidence(panels, outcome, end)
+    said = {"name": name, "title": title, "population": stratum.label.lower(), "test": gray_note(stratum)}
+    return figure_of(
+        "cif",
+        draw_curves,
+        content,
+        curve_data(panels),
+        wide=True,
+        outcome=outcome,
+        died=died,
+        settings=settings,
+        **said,
     )
-    return _incidence_figure(name, title, panels, outcome, end, legend)
 
 
 def _strata(name: str, title: str, strata: Sequence[Stratum], settings: AnalysisSettings) -> Figure:
     end = axis_end([s.outcome for s in strata])
     panels = [_panel("incidence", s, settings, end, title=s.label, notes=gray_note(s)) for s in strata]
-    counted = "; ".join(f"{s.label} n = {s.outcome.n}, events = {s.outcome.n_events}" for s in strata)
+    content, data = _incidence(panels, strata[0].outcome, end), curve_data(panels)
+    numbers = "; ".join(f"{s.label} n = {s.outcome.n}, events = {s.outcome.n_events}" for s in strata)
     tests = " ".join(f"{s.label}: {p['notes']}." for s, p in zip(strata, panels, strict=True))
-    legend = (
-        f"{title} within HPV strata: cumulative incidence (Aalen-Johansen, death competing); {counted}; "
-        f"shaded: {settings.confidence:.0%} intervals (log-log, pointwise); {DRAWN}. sHR: Fine and Gray, "
-        f"unadjusted, against the first group. {tests}"
-    )
-    return _incidence_figure(name, f"{title}: HPV strata", panels, strata[0].outcome, end, legend)
+    said = {"name": name, "title": title, "counted": numbers, "tests": tests, "settings": settings}
+    return figure_of("cif_hpv", draw_curves, content, data, wide=True, **said)
 
 
-def _incidence_figure(
-    name: str, title: str, panels: list[dict[str, Any]], outcome: Outcome, end: float, legend: str
-) -> Figure:
+def _incidence(panels: list[dict[str, Any]], outcome: Outcome, end: float) -> dict[str, Any]:
     tallest = max(_highest(c, end) for p in panels for c in p["curves"])
-    content = {
+    return {
         "panels": panels,
         "y_label": outcome.event_word.capitalize(),
         "x_label": "Years",
         "y_top": min(1.0, max(0.1, 0.1 * (int(tallest * 10) + 1))),
         "x_end": end,
     }
-    return Figure(name, title, legend, partial(draw_curves, content), curve_data(panels), wide=True)
 
 
 def _highest(curve: dict[str, Any], end: float) -> float:

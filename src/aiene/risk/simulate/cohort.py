@@ -8,7 +8,7 @@ formula gives the power.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
@@ -275,17 +275,23 @@ def _with_event_rate(
     if not 0 < wanted < 1:
         raise UsageError("the event rate must be between 0 and 1.")
 
-    def share(log_rate: float) -> float:
-        tried = settings.with_rate(endpoint, float(np.exp(log_rate)))
+    def share(rate: float) -> float:
+        tried = settings.with_rate(endpoint, rate)
         return float(_followed(people, tried, draws, end)[f"{endpoint}_event"].mean())
 
+    return settings.with_rate(endpoint, _rates(share, wanted)[1])
+
+
+def _rates(share: Callable[[float], float], wanted: float) -> tuple[float, float]:
+    """The last baseline hazard that a bisection tried, and the least that gives the wanted share."""
     low, high = -15.0, 5.0
-    if share(high) < wanted:
+    if share(float(np.exp(high))) < wanted:
         raise UsageError(f"an event rate of {wanted:g} cannot be reached within this follow-up.")
+    middle = high
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if share(middle) < wanted else (low, middle)
-    return settings.with_rate(endpoint, float(np.exp(high)))
+        low, high = (middle, high) if share(float(np.exp(middle))) < wanted else (low, middle)
+    return float(np.exp(middle)), float(np.exp(high))
 
 
 _COLUMNS = ("n_ai_ene", "hpv_negative", "heavy_smoker", "t4", "n2c_n3", "age_decade")
@@ -364,15 +370,11 @@ def expected(settings: CohortSettings, endpoint: str, event_rate: float | None =
     people, share = _kinds(settings)
     chosen = settings
     if event_rate is not None:
-        low, high = -15.0, 5.0
-        chosen = settings.with_rate(endpoint, float(np.exp(high)))
-        if _event_share(people, share, chosen, endpoint) < event_rate:
-            raise UsageError(f"an event rate of {event_rate:g} cannot be reached within this follow-up.")
-        for _ in range(40):
-            middle = (low + high) / 2
-            chosen = settings.with_rate(endpoint, float(np.exp(middle)))
-            reached = _event_share(people, share, chosen, endpoint)
-            low, high = (middle, high) if reached < event_rate else (low, middle)
+
+        def reached(rate: float) -> float:
+            return _event_share(people, share, settings.with_rate(endpoint, rate), endpoint)
+
+        chosen = settings.with_rate(endpoint, _rates(reached, event_rate)[0])
     count = people["n_ai_ene"].to_numpy()
     return Expected(
         event_rate=_event_share(people, share, chosen, endpoint),

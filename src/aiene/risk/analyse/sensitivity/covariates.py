@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from aiene.errors import UsageError
-from aiene.report.document import Column, Table, Text
-from aiene.report.formatting import plain_rows
+from aiene.report.document import Table, Text
 from aiene.risk.analyse.cohort import Outcome, numeric, words
 from aiene.risk.analyse.design import Design, estimable, varying
-from aiene.risk.analyse.records import COUNTS, FACTOR, AnalysisSettings, Part, Skipped, effect
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, effect, table_of
 from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.imputation import Imputed, Pooled, impute, rubin
@@ -84,26 +83,24 @@ def _table(
         | {"fraction_missing": r.fraction_missing}
         for r in pooled.rows
     ]
-    columns = (
-        *FACTOR,
-        Column("hr", "HR adjusted (interval)", "number", "lower", "upper"),
-        Column("p", "p", "p"),
-        Column("fraction_missing", "Information missing", "percent"),
-    )
     filled = ", ".join(f"{name} {n}" for name, n in imputed.filled.items())
     death = ", death before it" if sample.outcome.competes else ""
     others = "".join(f", {name.replace('_', ' ')}" for name in helpers)
     within = " Pack-years are drawn within the patient's pack-years class."
     inside = within if "pack_years" in imputed.filled else ""
-    note = (
-        f"Chained equations, m = {pooled.m}, with the event{death}, their Nelson-Aalen hazards, the count"
-        f"{others} and all other covariates as predictors.{inside} Pooled by Rubin's rules with events less "
-        f"parameters as the complete-data degrees of freedom; n = {pooled.n}, events = {pooled.events}; "
-        f"{settings.confidence:.0%} intervals. Values filled: {filled}. HPV is not imputed: {lost} patients "
-        f"left out. Seed {settings.seed}."
+    return table_of(
+        "imputed",
+        rows,
+        of=f"{sample.outcome.name}_{sample.name}",
+        title=f"{sample.outcome.label}, {sample.label}",
+        pooled=pooled,
+        death=death,
+        others=others,
+        inside=inside,
+        filled=filled,
+        lost=lost,
+        settings=settings,
     )
-    title = f"{sample.outcome.label}, {sample.label}: Cox regression after multiple imputation"
-    return Table(f"imputed_{sample.outcome.name}_{sample.name}", title, columns, plain_rows(rows), note)
 
 
 def _as_factors(design: Design) -> tuple[pd.DataFrame, list[str]]:
@@ -138,15 +135,6 @@ BURDEN = {
     "n_nodes": "Involved nodes, as reported",
     "largest_node_cm": "Largest node",
 }
-_COLUMNS = (
-    Column("adjusted", "Adjusted also for"),
-    *COUNTS,
-    Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
-    Column("p", "p of AI-ENE, LRT", "p"),
-    Column("other_hr", "HR of the other, per SD (interval)", "number", "other_lower", "other_upper"),
-    Column("other_p", "p of the other, LRT", "p"),
-    Column("remark", "Remark"),
-)
 
 
 def check_also(table: pd.DataFrame, names: tuple[str, ...]) -> None:
@@ -185,13 +173,7 @@ def burden_part(sample: Sample, settings: AnalysisSettings) -> Part:
     for label, frame in measures:
         known = complete & frame.notna().all(axis=1).to_numpy()
         rows.append(_row(label, sample, known, frame.loc[known].reset_index(drop=True), settings))
-    note = (
-        "Cox models of the covariates, the count (uncapped) and the named measures, each in standard "
-        "deviations (SD) of all patients, on patients with all of them. p by likelihood-ratio tests of "
-        "leaving out the count, or the measures. The number of AI-ENE nodes is part of the number of nodes, "
-        "so the two share what they tell."
-    )
-    return Part((Table(f"burden_{sample.outcome.name}", what, _COLUMNS, plain_rows(rows), note),))
+    return Part((table_of("burden", rows, of=sample.outcome.name, what=what),))
 
 
 def _standard(table: pd.DataFrame, name: str) -> np.ndarray | None:

@@ -11,13 +11,11 @@ import numpy as np
 import pandas as pd
 
 from aiene.errors import UsageError
-from aiene.report.document import Column, Item, Table
-from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.cohort import check_events, numeric
 from aiene.risk.analyse.design import varying
 from aiene.risk.analyse.grouping import Stratum
-from aiene.risk.analyse.records import TEST, AnalysisSettings, Part, Skipped, effect
-from aiene.risk.analyse.regression import COUNT_MODELS, MARKER, Sample, cox, too_few, with_count
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, effect, table_of
+from aiene.risk.analyse.regression import MARKER, Sample, cox, too_few, with_count
 from aiene.stats.count_covariate import restricted_cubic_spline
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.proportional_hazards import cox_with_entry, piecewise_cox
@@ -37,15 +35,6 @@ _WORDS = {
     "at risk": "by numbers at risk (Gehan)",
     "late": "late events weigh more (Fleming and Harrington, gamma 1)",
 }
-_GROUPS = (
-    Column("group", "Group"),
-    Column("against", "Against"),
-    Column("years", "Within, years", "number"),
-    Column("difference", "Difference of restricted means, years (interval)", "number", "lower", "upper"),
-    Column("p", "p", "p"),
-    Column("remark", "Remark"),
-)
-_TESTS = (Column("test", "Weighted log-rank"), *TEST)
 
 
 def groups_part(stratum: Stratum, settings: AnalysisSettings) -> Part:
@@ -78,17 +67,9 @@ def groups_part(stratum: Stratum, settings: AnalysisSettings) -> Part:
             found_test = weighted_log_rank(*of, order=stratum.order)
             values = zip(("statistic", "df", "p"), found_test, strict=True)
             tests.append({"test": _WORDS[weight], **dict(values)})
-    note = (
-        "Area between the Kaplan-Meier curves: years gained or lost within the horizon; no assumption of "
-        "proportional hazards."
-    )
-    title_of = f"{outcome.label} by {title}: difference of restricted means"
-    items: list[Item] = [Table(f"rmst_{outcome.name}", title_of, _GROUPS, plain_rows(rows), note)]
-    if tests:
-        note = "To be read together with the plain log-rank test; do not choose among them afterwards."
-        title_of = f"{outcome.label} by {title}: weighted tests"
-        items.append(Table(f"weighted_{outcome.name}", title_of, _TESTS, plain_rows(tests), note))
-    return Part(tuple(items))
+    said = {"of": outcome.name, "title": f"{outcome.label} by {title}"}
+    weighted = (table_of("weighted", tests, **said),) if tests else ()
+    return Part((table_of("rmst", rows, **said), *weighted))
 
 
 def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
@@ -137,14 +118,7 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
             n=own.n,
             events=own.n_events,
         )
-    note = (
-        "Adjusted for the covariates. Periods: the effect of the count has a value in each, those of the "
-        "covariates have one. Landmark: patients without event and in follow-up after it. Splines: age and "
-        "pack-years as restricted cubic splines of 3 knots; p is the count's, the remark has the test of "
-        "curvature. E-value: how strong, as a risk ratio, an unmeasured confounder would have to be with "
-        "count and outcome to explain the effect away, and its interval (VanderWeele and Ding)."
-    )
-    return Part((Table(f"time_effect_{complete.name}", what, COUNT_MODELS, plain_rows(rows), note),))
+    return Part((table_of("time_effect", rows, of=complete.name, what=what),))
 
 
 def _first_row(time: np.ndarray, event: np.ndarray, matrix: pd.DataFrame, confidence: float) -> Coefficient:
