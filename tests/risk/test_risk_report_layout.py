@@ -15,15 +15,14 @@ from aiene.report.document import Column, Figure, Fold, Section, Table
 from aiene.report.style import Picture
 from aiene.report.write import page
 from aiene.risk.analyse.cohort import Outcome, make_cohort
-from aiene.risk.analyse.curve_panels import FEWEST_AT_RISK, cut
 from aiene.risk.analyse.descriptives import table_one
 from aiene.risk.analyse.grouping import Stratum, make_groupings
-from aiene.risk.analyse.key_results import key_results
 from aiene.risk.analyse.output import laid_out, numbered, places
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import cox_part, make_sample
 from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.survival import survival_part
+from aiene.risk.analyse.survival import FEWEST_AT_RISK, cut, survival_part
+from aiene.risk.analyse.text import key_results
 from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn
 

@@ -32,11 +32,9 @@ from aiene.risk.analyse.descriptives import (
 )
 from aiene.risk.analyse.design import edition_warnings, with_one_edition
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum, make_groupings
-from aiene.risk.analyse.incremental_value import assess
-from aiene.risk.analyse.incremental_value_tables import added_part
-from aiene.risk.analyse.key_results import key_results, multiplicity_section
-from aiene.risk.analyse.locked_chapter import FOLDER as MODELS
-from aiene.risk.analyse.locked_chapter import locked_chapter
+from aiene.risk.analyse.incremental_value import added_part, assess
+from aiene.risk.analyse.locked_model import FOLDER as MODELS
+from aiene.risk.analyse.locked_model import locked_chapter
 from aiene.risk.analyse.marker_effect import forms_part, interaction_row
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
 from aiene.risk.analyse.output import take_folder, write_analysis
@@ -60,11 +58,16 @@ from aiene.risk.analyse.regression import (
     make_sample,
     sample_of_all,
 )
-from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also, imputed_part
+from aiene.risk.analyse.sensitivity.other_models import (
+    burden_part,
+    check_also,
+    groups_part,
+    imputed_part,
+    models_part,
+)
 from aiene.risk.analyse.sensitivity.subgroups import centre_part, subgroups_part
-from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
 from aiene.risk.analyse.survival import competing_part, follow_up_table, survival_part
-from aiene.risk.analyse.text import checklists, head_of, methods_text
+from aiene.risk.analyse.text import checklists, head_of, key_results, methods_text, multiplicity_section
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.stratify import stratify
 

@@ -1,4 +1,4 @@
-"""A simulated cohort with known hazards, and the power of a study on it from the law of its patients.
+"""A simulated cohort with known hazards, the power of a study on it by its law, and example tables.
 
 The power needs no draw, so no seed. Every kind of patient (HPV, T4, N, smoking, age, count) has its share;
 sums over them give the share of patients with an event and the spread of the count, from which Schoenfeld's
@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ import pandas as pd
 from scipy import stats
 
 from aiene.errors import UsageError
+from aiene.results.ownership import Owned
+from aiene.risk.table.files import table_bytes
 from aiene.risk.table.read import complete
 from aiene.stats.records import Floats
 from aiene.stats.sample_size import Power, power
@@ -428,3 +432,52 @@ def _share_followed(years: float, settings: CohortSettings) -> float:
     low, high = settings.follow_up
     ended = 0.0 if years <= low else (years - low) / (high - low)
     return float((1 - ended) * np.exp(-settings.lost_per_year * years))
+
+
+COHORTS = {"cohort.csv": (300, 0), "other_hospital.csv": (250, 1)}
+"""Simulated cohorts: how many patients, and the random seed."""
+
+_OWN_PATIENTS = 40
+_FILES = ("mapping.toml", "demo_patients.csv", "README.txt")
+
+
+def write_example(out: Path) -> tuple[str, ...]:
+    """Write the tables of the example; what is there of an earlier example is replaced.
+
+    Returns
+    -------
+    The names of the files.
+
+    Raises
+    ------
+    UsageError : something that is not ours lies in the way.
+    OutputError : nothing can be written there.
+    """
+    cohorts = {name: simulate_cohort(n, seed=seed) for name, (n, seed) in COHORTS.items()}
+    files = {name: table_bytes(table, Path(name)) for name, table in cohorts.items()}
+    files["own_table.csv"] = table_bytes(own_table(cohorts["cohort.csv"].head(_OWN_PATIENTS)), Path("t.csv"))
+    own = resources.files("aiene.risk") / "example_files"
+    files |= {name: (own / name).read_bytes() for name in _FILES}
+    owned = Owned(out)
+    owned.check(*files)
+    for name, content in files.items():
+        owned.write(out / name, content)
+    return tuple(files)
+
+
+def own_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Some patients of a canonical table in a form of its own: other headers, codes, and months."""
+    return pd.DataFrame(
+        {
+            "Patient": table["patient_id"].str.replace("SIM", "H"),
+            "p16": table["hpv"].map({"positive": "p16 pos", "negative": "p16 neg"}).fillna("not tested"),
+            "cT": table["t7"],
+            "cN": table["n7"].where(table["n7"].str.len() < 3, "N1"),
+            "cM": table["m"],
+            "PY": table["pack_years"].round().astype("Int64"),
+            "Age": np.floor(table["age"]).astype("Int64"),
+            "Sex": table["sex"].str[0].str.upper(),
+            "FU (months)": (12 * table["os_time"]).round(1),
+            "Status": table["os_event"] + 1,
+        }
+    )

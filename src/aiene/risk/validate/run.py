@@ -17,8 +17,7 @@ from aiene.report.document import Item, Kind, Section, Table, Text
 from aiene.report.formatting import interval_text, plain, value_text
 from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_cohort, outcome_of, words
 from aiene.risk.analyse.grouping import Stratum, make_groupings
-from aiene.risk.analyse.locked_chapter import YEARS
-from aiene.risk.analyse.locked_model import LockedModel
+from aiene.risk.analyse.locked_model import YEARS, LockedModel
 from aiene.risk.analyse.output import take_folder, write_analysis
 from aiene.risk.analyse.records import (
     Analysis,
