@@ -18,7 +18,6 @@ import pandas as pd
 from aiene.report.document import Figure, Item
 from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.bootstrap_refit import Refit, measures, values_of
-from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.charts.models import draw_auc, draw_calibration, draw_decision
 from aiene.risk.analyse.cohort import LABELS, Outcome
 from aiene.risk.analyse.design import varying
@@ -29,9 +28,11 @@ from aiene.risk.analyse.model_comparison import (
     Predictions,
     compared,
     matrices_without,
+    pooled,
     predict,
     reached,
     scores,
+    validation_centres,
 )
 from aiene.risk.analyse.records import (
     THRESHOLDS,

@@ -15,9 +15,9 @@ import numpy as np
 from aiene.parallel import Job, OnProgress, run_jobs
 from aiene.report.document import Figure, Item, Table
 from aiene.report.formatting import plain
-from aiene.risk.analyse.centres import Scale, pooled
 from aiene.risk.analyse.charts.models import draw_centres, draw_decision, draw_smooth_calibration
 from aiene.risk.analyse.cohort import Outcome
+from aiene.risk.analyse.model_comparison import Scale, pooled
 from aiene.risk.analyse.records import (
     THRESHOLDS,
     AnalysisSettings,

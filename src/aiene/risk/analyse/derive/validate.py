@@ -16,8 +16,8 @@ import numpy as np
 
 from aiene.errors import need
 from aiene.report.document import Item, Table, Text
-from aiene.risk.analyse.centres import pooled, validation_centres
 from aiene.risk.analyse.derive.search import FEWEST_IN_GROUP, SMALLEST_SHARE, Derived, search
+from aiene.risk.analyse.model_comparison import pooled, validation_centres
 from aiene.risk.analyse.records import AnalysisSettings, ends, fields_of, resampling, table_of
 from aiene.stats.concordance import concordance, harrell_c
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control

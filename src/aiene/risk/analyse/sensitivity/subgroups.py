@@ -10,10 +10,10 @@ import pandas as pd
 
 from aiene.report.document import Figure
 from aiene.report.formatting import NOTHING, interval_text, p_text, plain_rows
-from aiene.risk.analyse.centres import pooled
 from aiene.risk.analyse.charts.forest import draw_forest
 from aiene.risk.analyse.cohort import Outcome, numeric, words
 from aiene.risk.analyse.design import varying
+from aiene.risk.analyse.model_comparison import pooled
 from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, effect, figure_of, table_of
 from aiene.risk.analyse.regression import (
     FEWEST_FOR_EFFECT,
