@@ -1,4 +1,4 @@
-"""Old staging against old staging with AI-ENE: the models compared, what each predicts, which centres judge."""
+"""Old staging against old staging with AI-ENE: the models, what each predicts, and which centres judge."""
 
 from __future__ import annotations
 
