@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,17 @@ def table(name: Any, **row: Any) -> Any:
 def outcome() -> Any:
     time, event = COHORT.table["os_time"].to_numpy(float), COHORT.table["os_event"].to_numpy(int)
     return Outcome("os", np.arange(time.size), time, event, event)
+
+
+def test_the_file_of_report_items_holds_what_is_used_and_nothing_else() -> None:
+    folder = resources.files("aiene.risk.analyse")
+    items = tomllib.loads((folder / "report_items.toml").read_text(encoding="utf-8"))
+    kinds = {*items["table"], *items["figure"], *items["text"]}
+    code = "".join(f.read_text(encoding="utf-8") for f in Path(str(folder)).parent.rglob("*.py"))
+    unnamed = {k for k in kinds if f'"{k.removeprefix("added_")}"' not in code}
+    assert unnamed == {"derived_split", "derived_nested"}  # by the setting of that name
+    for entry in items["table"].values():
+        assert {c for c in entry["columns"] if isinstance(c, str)} <= set(items["shared"])
 
 
 def test_key_results_are_read_off_the_tables_that_hold_them() -> None:

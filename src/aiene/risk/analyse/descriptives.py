@@ -206,9 +206,11 @@ def _category_rows(
             cells[group] = (count, count / known if known else None)
         row = _counts(label, shown.get(level, level.replace(">=", "≥ ")), cells)
         rows.append(row if rows else row | {"smd": _difference(values, groups, levels)})
-    missing = {g: (int((values[m] == "").sum()), None) for g, _, m in groups}
+    missing: dict[str, tuple[int, float | None]] = {
+        g: (int((values[m] == "").sum()), None) for g, _, m in groups
+    }
     if any(c for c, _ in missing.values()):
-        rows.append(_counts(label, "missing", {g: (c, None) for g, (c, _) in missing.items()}))
+        rows.append(_counts(label, "missing", missing))
     return rows
 
 

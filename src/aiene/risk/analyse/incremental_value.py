@@ -86,14 +86,6 @@ class _Work:
         """Of the patients."""
         return self.comparison.outcome
 
-    def reached(self, years: Sequence[float]) -> tuple[float, ...]:
-        """The horizons that the follow-up reaches."""
-        return reached(self.comparison, years)
-
-    def ends(self, value: Interval | Difference) -> dict[str, Any]:
-        """Ends of an interval, and p of a difference."""
-        return ends(value, self.settings)
-
     def label(self, name: str) -> str:
         """What a reader calls a score."""
         if name == RELEARNED:
@@ -180,7 +172,7 @@ def _reclassified(work: _Work) -> None:
     """Old groups against combined ones on one ordered scale, where both have the same number of groups."""
     comparison, settings, outcome = work.comparison, work.settings, work.outcome
     horizon = settings.decision_years
-    if not comparison.ranks_old.size or horizon not in work.reached((horizon,)):
+    if not comparison.ranks_old.size or horizon not in reached(work.comparison, (horizon,)):
         return
     names_old, names_new = comparison.levels_old, comparison.levels_new
     if len(names_old) != len(names_new):  # the scale may have more groups than the old ones
@@ -201,7 +193,7 @@ def _reclassified(work: _Work) -> None:
     values = fields_of(result, "n", "up", "down")
     parts = {"event": result.event_part, "non_event": result.non_event_part, "nri": result.nri}
     for name, part in parts.items():
-        limits = work.ends(part)
+        limits = ends(part, work.settings)
         values |= {name: part.value, f"{name}_lower": limits.get("lower")}
         values |= {f"{name}_upper": limits.get("upper")}
     work.put("nri", **values)
@@ -210,7 +202,11 @@ def _reclassified(work: _Work) -> None:
 def _separation(work: _Work) -> None:
     """Groome's criteria of the old and the combined groups."""
     comparison, outcome, horizon = work.comparison, work.outcome, work.settings.decision_years
-    if not comparison.ranks_old.size or comparison.groups is None or horizon not in work.reached((horizon,)):
+    if (
+        not comparison.ranks_old.size
+        or comparison.groups is None
+        or horizon not in reached(work.comparison, (horizon,))
+    ):
         return
     for model, ranks in ((comparison.old, comparison.ranks_old), (comparison.groups, comparison.ranks_new)):
         order = [int(r) for r in np.unique(ranks)]
@@ -293,18 +289,18 @@ def _order(work: _Work) -> None:
 
 def _concordance(work: _Work) -> None:
     settings, outcome, found = work.settings, work.outcome, work.found
-    tau = max(work.reached(settings.horizons), default=None)
+    tau = max(reached(work.comparison, settings.horizons), default=None)
     kinds: tuple[tuple[Literal["harrell", "uno"], float | None], ...] = (("harrell", None), ("uno", tau))
     for kind, limit in kinds:
         how: dict[str, Any] = {"compare": found.pairs, "tau": limit, **resampling(settings)}
         result = concordance(outcome.time, outcome.event, found.risk, kind=kind, **how)
         for name, value in result.values.items():
             row = {"model": work.label(name), "kind": kind.capitalize(), "key": name, "c": value.value}
-            work.put("c", **row, **work.ends(value), tau=limit)
+            work.put("c", **row, **ends(value, settings), tau=limit)
         for (old, new), difference in zip(found.pairs, result.differences.values(), strict=True):
             row = {"model": work.label(new), "kind": kind.capitalize(), "key": new}
             row |= {"against": work.label(old), "delta": difference.value}
-            work.put("delta", **row, **work.ends(difference))
+            work.put("delta", **row, **ends(difference, settings))
 
 
 _MEASURES = {"c": "C (Harrell)", "slope": "Calibration slope", "delta": "Difference in C to old"}
@@ -350,7 +346,7 @@ def _small_sample(events: int, most: int) -> str:
 
 def _auc(work: _Work) -> None:
     settings, outcome, found = work.settings, work.outcome, work.found
-    years = work.reached(settings.horizons)
+    years = reached(work.comparison, settings.horizons)
     if not years:
         return
     of = outcome.time, outcome.state, found.risk, years
@@ -364,7 +360,7 @@ def _auc(work: _Work) -> None:
     ]
     for head, values in rows:
         for year, value in zip(years, values, strict=True):
-            work.put("auc", **head, year=year, auc=value.value, **work.ends(value))
+            work.put("auc", **head, year=year, auc=value.value, **ends(value, settings))
 
 
 def _grid(comparison: ModelComparison, settings: AnalysisSettings) -> tuple[float, ...]:
@@ -397,7 +393,7 @@ def _brier(work: _Work) -> None:
 
 def _calibration(work: _Work) -> None:
     settings, outcome, found = work.settings, work.outcome, work.found
-    for year in work.reached(settings.calibration_years):
+    for year in reached(work.comparison, settings.calibration_years):
         for model in work.comparison.models:
             if model.ranks is not None:  # of groups it is zero by construction
                 continue
@@ -426,7 +422,7 @@ def _decision(work: _Work) -> None:
         for model in comparison.models:
             curve = result.curves[model.name]
             at = {"threshold": threshold, "benefit": curve.net_benefit[number]}
-            limits = work.ends(Interval(0.0, curve.lower[number], curve.upper[number]))
+            limits = ends(Interval(0.0, curve.lower[number], curve.upper[number]), settings)
             work.put("decision", model=model.label, key=model.name, **at, **limits)
 
 

@@ -178,8 +178,8 @@ def _curves(found: Derived, judged: _Judged, settings: AnalysisSettings) -> Part
     """Curves and tests of the derived groups, and whether they tell patients of one old group apart."""
     if not found.cutoffs:
         return Part((Text("No cut-off was found, so there are no derived groups to draw or to test."),))
-    n_groups = max(found.n_groups, int(judged.ranks.max()) + 1)
-    grouping = Grouping("derived", "derived groups", "", *_labels(n_groups))
+    names = _labels(max(found.n_groups, int(judged.ranks.max()) + 1))
+    grouping = Grouping("derived", "derived groups", "", names, names)
     stratum = Stratum("test", f"All patients, {judged.where}", judged.outcome, judged.ranks, grouping)
     curves = survival_part([stratum], settings)
     row: dict[str, Any] = {"test": "Log-rank of the derived groups within old groups (stratified)"}
@@ -208,9 +208,8 @@ def _order(found: Derived, material: _Material) -> tuple[Text, ...]:
     return (Text(told, kind="warning"),)
 
 
-def _labels(n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    names = _NAMES.get(n, tuple(f"group {i + 1}" for i in range(n)))
-    return names, names
+def _labels(n: int) -> tuple[str, ...]:
+    return _NAMES.get(n, tuple(f"group {i + 1}" for i in range(n)))
 
 
 def _unstable(found: Derived, data: Data, train: np.ndarray) -> tuple[str, ...]:
@@ -250,7 +249,7 @@ def _said(
 
 
 def _mapping(found: Derived, material: _Material) -> Table:
-    names, _ = _labels(found.n_groups)
+    names = _labels(found.n_groups)
     classes = _class_words(found.cutoffs)
     rows = [
         {"base": base, **{f"class{c}": names[found.group[b, c]] for c in range(len(classes))}}
@@ -281,7 +280,7 @@ def _write_scheme(
     """The scheme as a file that `aiene risk stratify` reads; nothing where no cut-off was found."""
     if not found.cutoffs:
         return ""
-    names, _ = _labels(found.n_groups)
+    names = _labels(found.n_groups)
     mapping = {}
     for group in BASE_GROUPS[material.base_name]:
         place = _nearest(group, BASE_GROUPS[material.base_name], material.bases)
