@@ -7,7 +7,7 @@ design.py       coding of the covariates
 descriptives.py    flow, table 1, missing data
 survival.py     curves of survival and incidence, and their tests
 regression.py, marker_effect.py    Cox, Fine-Gray, proportional hazards; forms of the count, interaction
-model_comparison.py, incremental_value.py    old staging against old staging with AI-ENE; centres left out
+model_comparison.py, incremental_value.py    old staging against old staging with AI-ENE
 derive/         cut-offs from the data, and their validation
 sensitivity/    subgroups and centres; imputed and further covariates, time
 locked_model.py    models as signed files for other cohorts

@@ -28,11 +28,9 @@ from aiene.risk.analyse.model_comparison import (
     Predictions,
     compared,
     matrices_without,
-    pooled,
     predict,
     reached,
     scores,
-    validation_centres,
 )
 from aiene.risk.analyse.records import (
     THRESHOLDS,
@@ -47,6 +45,7 @@ from aiene.risk.analyse.records import (
     table_of,
 )
 from aiene.stats.calibration import calibration
+from aiene.stats.centre_models import pooled, validation_centres
 from aiene.stats.clinical_utility import decision_curve, groome, reclassification
 from aiene.stats.concordance import concordance
 from aiene.stats.cox_model import fit_cox, nested_lrt
@@ -108,11 +107,11 @@ def internal_external_validation(
     rows = added.rows.get("centres", [])
     for model in comparison.models:
         own = [r for r in rows if r.get("key") == model.name]
-        c = pooled(own, ("c", "lower", "upper"), "logit", settings)
+        c = pooled(own, ("c", "lower", "upper"), "logit", settings.confidence)
         if c is None:
             continue
         values = {"c": c.value, **fields_of(c, "lower", "upper", "i2")}
-        gain = pooled(own, ("delta", "delta_lower", "delta_upper"), "plain", settings)
+        gain = pooled(own, ("delta", "delta_lower", "delta_upper"), "plain", settings.confidence)
         if gain is not None:
             values |= interval_cells("delta", gain) | {"delta_i2": gain.i2}
         label = f"pooled over {c.k} (random effects)"

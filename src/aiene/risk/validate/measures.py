@@ -17,7 +17,6 @@ from aiene.report.document import Figure, Item, Table
 from aiene.report.formatting import plain
 from aiene.risk.analyse.charts.models import draw_centres, draw_decision, draw_smooth_calibration
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.model_comparison import Scale, pooled
 from aiene.risk.analyse.records import (
     THRESHOLDS,
     AnalysisSettings,
@@ -29,6 +28,7 @@ from aiene.risk.analyse.records import (
 )
 from aiene.stats.bootstrap import bootstrap
 from aiene.stats.calibration import Calibration, calibration
+from aiene.stats.centre_models import Scale, pooled
 from aiene.stats.clinical_utility import DecisionCurve, decision_curve
 from aiene.stats.concordance import concordance
 from aiene.stats.records import Interval, NotEstimableError
@@ -215,7 +215,7 @@ def _centres(found: Found) -> None:
         found.centres += rows
         whole: dict[str, Any] = {}
         for name, scale in _POOLED:
-            result = pooled(rows, (name, f"{name}_lower", f"{name}_upper"), scale, found.settings)
+            result = pooled(rows, (name, f"{name}_lower", f"{name}_upper"), scale, found.settings.confidence)
             if result is not None:
                 whole |= interval_cells(name, result) | {f"{name}_i2": result.i2, f"{name}_k": result.k}
                 whole |= {f"{name}_next_lower": result.expected_low}

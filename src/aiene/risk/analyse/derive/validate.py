@@ -17,8 +17,8 @@ import numpy as np
 from aiene.errors import need
 from aiene.report.document import Item, Table, Text
 from aiene.risk.analyse.derive.search import FEWEST_IN_GROUP, SMALLEST_SHARE, Derived, search
-from aiene.risk.analyse.model_comparison import pooled, validation_centres
 from aiene.risk.analyse.records import AnalysisSettings, ends, fields_of, resampling, table_of
+from aiene.stats.centre_models import pooled, validation_centres
 from aiene.stats.concordance import concordance, harrell_c
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
 from aiene.stats.records import Interval, NotEstimableError
@@ -149,7 +149,9 @@ def centre_rows(data: Data, center: np.ndarray, settings: AnalysisSettings) -> l
             rows.append({"validation": label, "measure": str(error)})
     for name in NAMES:
         own = [r for r in rows if r["measure"] == name]
-        found = pooled(own, ("value", "lower", "upper"), "plain" if name == GAIN else "logit", settings)
+        found = pooled(
+            own, ("value", "lower", "upper"), "plain" if name == GAIN else "logit", settings.confidence
+        )
         if found is not None:
             row = {"validation": f"Pooled over {found.k} centres (random effects)", "measure": name}
             rows.append(row | fields_of(found, "value", "lower", "upper", "i2"))

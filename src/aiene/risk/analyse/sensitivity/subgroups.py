@@ -13,7 +13,6 @@ from aiene.report.formatting import NOTHING, interval_text, p_text, plain_rows
 from aiene.risk.analyse.charts.forest import draw_forest
 from aiene.risk.analyse.cohort import Outcome, numeric, words
 from aiene.risk.analyse.design import varying
-from aiene.risk.analyse.model_comparison import pooled
 from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, effect, figure_of, table_of
 from aiene.risk.analyse.regression import (
     FEWEST_FOR_EFFECT,
@@ -24,7 +23,7 @@ from aiene.risk.analyse.regression import (
     too_few,
     with_count,
 )
-from aiene.stats.centre_models import Frailty, cluster_robust_cox, frailty_cox
+from aiene.stats.centre_models import Frailty, cluster_robust_cox, frailty_cox, pooled
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.records import Coefficient, NotEstimableError
@@ -221,7 +220,7 @@ def _by_centre(
         inside = centre == name
         own = matrix.loc[inside].reset_index(drop=True)
         rows.append({"model": f"Centre {name}", **count_effect(outcome.take(inside), own, settings)})
-    found = pooled([r for r in rows if "hr" in r], ("hr", "lower", "upper"), "log", settings)
+    found = pooled([r for r in rows if "hr" in r], ("hr", "lower", "upper"), "log", settings.confidence)
     if found is not None:
         told = f"I² {found.i2:.0%}, Cochran's Q p = {found.q_p:.2g}"
         if np.isfinite(found.expected_low):
