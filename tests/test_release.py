@@ -59,8 +59,10 @@ def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(bui
         "aiene/models/monai_export/inference.json",
         "aiene/risk/schemes/data/count-0-1-2plus.toml",
         "aiene/risk/analyse/checklists.csv",
+        "aiene/risk/analyse/report_items.toml",
         "aiene/risk/example_files/README.txt",
         "aiene/risk/importers/mapping_template.toml",
+        "aiene/risk/table/columns.csv",
         f"{model}/model.json",
         *(f"{model}/{name}" for name in card["files"]),
     }
