@@ -202,15 +202,19 @@ def _plan(job: Job, work: Path) -> None:
     extract_fingerprints([DATASET_ID], num_processes=processes, check_dataset_integrity=True)
     plan_experiments([DATASET_ID], gpu_memory_target_in_gb=job.gpu_memory_gb, overwrite_plans_name=PLANS)
     if job.start_checkpoint is not None:
-        # the network, patch and normalisation of another model, in the plan of this dataset
-        plans = json.loads((prepared / f"{PLANS}.json").read_text(encoding="utf-8"))
-        plans.update(job.start_plan)
-        plans["configurations"][CONFIGURATION].update(job.start_configuration)
-        write_bytes(prepared / f"{PLANS}.json", json.dumps(plans, indent=2).encode())
+        _take_over_plan(job, prepared / f"{PLANS}.json")
     _report(stage="preprocess")
     preprocess([DATASET_ID], PLANS, configurations=(CONFIGURATION,), num_processes=(processes,))
     shutil.copyfile(work / "nnUNet_raw" / DATASET / SPLITS, prepared / SPLITS)
     write_bytes(work / "planned.json", job.to_json().encode())
+
+
+def _take_over_plan(job: Job, plans_file: Path) -> None:
+    """The network, patch and normalisation of another model, in the plan of this dataset."""
+    ours = json.loads(plans_file.read_text(encoding="utf-8"))
+    ours.update(job.start_plan)
+    ours["configurations"][CONFIGURATION].update(job.start_configuration)
+    write_bytes(plans_file, json.dumps(ours, indent=2).encode())
 
 
 def _train(job: Job, work: Path) -> None:
