@@ -97,7 +97,12 @@ def peak_memory() -> Iterator[Peak]:
     gpu = _used_gpu()
     if gpu is not None:
         gpu.reset_peak_memory_stats()
-    if _reset_high_water():
+    try:
+        _CLEAR.write_text("5", encoding="ascii")
+        kernels = _STATUS.is_file()
+    except OSError:
+        kernels = False
+    if kernels:
         try:
             yield peak
         finally:
@@ -121,14 +126,6 @@ def count_flops(work: Callable[[], Any]) -> int | None:
     with FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops()) or None
-
-
-def _reset_high_water() -> bool:
-    try:
-        _CLEAR.write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return _STATUS.is_file()
 
 
 def _high_water() -> float:

@@ -139,7 +139,8 @@ def run_benchmark(
     pairing = find_pairs(image_dir, seg_dir)
     if not pairing.pairs:
         raise _nothing_paired(pairing, image_dir, seg_dir)
-    Owned(out).claim(WORK)
+    owned = Owned(out)
+    owned.claim(WORK)
     with _alone(out):
         pairs = pairing.pairs[: config.max_cases]
         entrants = line_up(config, str(device))
@@ -154,7 +155,21 @@ def run_benchmark(
             told.append(opened)
         told.sort(key=lambda one: one.place)
         stamp = (now or datetime.now()).strftime("%Y%m%d_%H%M%S")
-        return _written(config, out, pairing, truths, told, table, str(device), stamp)
+        results = out / f"benchmark_results_{stamp}.csv"
+        summary_file = out / f"benchmark_summary_{stamp}.json"
+        content, failures = results_csv(out, pairing, truths, told)
+        if "csv" in config.output_formats:
+            owned.write(results, content)
+        facts = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "aiene": version(),
+            "machine": machine(str(device)),
+            "settings": settings(config),
+            "files": {"results": results.name if "csv" in config.output_formats else None},
+        }
+        summary = summary_of(config, out, pairing, truths, told, table, facts)
+        owned.write_json(summary_file, summary)
+        return BenchmarkRun(summary, results, summary_file, int(failures > 0))
 
 
 @contextmanager
@@ -307,33 +322,6 @@ def _lost_case(task: CaseTask) -> CaseRecord:
     record = lost_case(task, ENDED)
     write_json(model_files(task.folder, record.key, record.case_id)[0], to_json(record))
     return record
-
-
-def _written(
-    config: BenchmarkConfig,
-    out: Path,
-    pairing: Pairing,
-    truths: Sequence[TruthRecord],
-    entrants: Sequence[Entrant],
-    table: EneTable | None,
-    device: str,
-    stamp: str,
-) -> BenchmarkRun:
-    results, summary_file = out / f"benchmark_results_{stamp}.csv", out / f"benchmark_summary_{stamp}.json"
-    content, failures = results_csv(out, pairing, truths, entrants)
-    owned = Owned(out)
-    if "csv" in config.output_formats:
-        owned.write(results, content)
-    facts = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "aiene": version(),
-        "machine": machine(device),
-        "settings": settings(config),
-        "files": {"results": results.name if "csv" in config.output_formats else None},
-    }
-    summary = summary_of(config, out, pairing, truths, entrants, table, facts)
-    owned.write_json(summary_file, summary)
-    return BenchmarkRun(summary, results, summary_file, int(failures > 0))
 
 
 # The models: from the command line and the configuration to what is to be opened

@@ -58,9 +58,9 @@ from aiene.training.dataset import (
     Step,
     check_folds,
     check_pairs,
+    find_pairs,
     fold_sizes,
     folds_of,
-    pairs_of,
     prepared_crops,
     read_crop,
 )
@@ -141,7 +141,7 @@ def _chosen_nodes(settings: ClassifierTraining, places: tuple[Path, ...], on_not
     by_case: dict[str, list[NodeRow]] = defaultdict(list)
     for row in read_nodes(settings.nodes):
         by_case[row.case_id].append(row)
-    pairs = pairs_of(settings.images, settings.labels, patients, places)
+    pairs = find_pairs(settings.images, settings.labels, patients, places)
     known = {pair.case_id for pair in pairs}
     for note in (*patients.notes, *patients.check_cases(known)):
         on_note(note)

@@ -44,9 +44,9 @@ from aiene.training.dataset import (
     Pair,
     Step,
     check_pairs,
+    find_pairs,
     fold_sizes,
     folds_of,
-    pairs_of,
     prepared_crops,
 )
 from aiene.training.nnunet import (
@@ -245,7 +245,7 @@ def _chosen(
     patients = read_patients(settings.patients)
     if patients.file is None:
         _check_fold(settings.fold, FOLDS)
-    pairs = pairs_of(settings.images, settings.labels, patients, places)
+    pairs = find_pairs(settings.images, settings.labels, patients, places)
     for note in (*patients.notes, *patients.check_cases(pair.case_id for pair in pairs)):
         on_note(note)
     people = sorted({pair.patient_id for pair in pairs})

@@ -22,11 +22,11 @@ from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.ingest.read import read_case
-from aiene.models.bundle import Bundle, find_bundle, verify_bundle
+from aiene.models.bundle import find_bundle, verify_bundle
 from aiene.nodes.node import Node
 from aiene.nodes.split import node_of
-from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks
-from aiene.preprocess.preprocess import Preparation, Prepared, load_preparation, prepare
+from aiene.pipeline import PreprocessedCase, Settings, infer_case, load_networks
+from aiene.preprocess.preprocess import Prepared, load_preparation, prepare
 from aiene.results.records import CaseArrays, CaseResult
 
 
@@ -44,14 +44,21 @@ class _Inferred:
 
 
 class BundleComparator:
-    """A bundle that is loaded.
+    """A bundle of a name or folder, verified and loaded.
 
     `infer` is the pipeline from the crop on: segment, split, classify, map to the CT; then its classifier
     alone on the truth's nodes.
+
+    Raises
+    ------
+    ModelError : it cannot be used.
     """
 
-    def __init__(self, bundle: Bundle, preparation: Preparation, networks: Networks) -> None:
-        self._bundle, self._preparation, self._networks = bundle, preparation, networks
+    def __init__(self, request: Request) -> None:
+        bundle = find_bundle(request.entry.source)
+        verify_bundle(bundle)
+        self._bundle, self._preparation = bundle, load_preparation(bundle)
+        self._networks = networks = load_networks(bundle, resolve_device(request.device), own_masks=False)
         card = bundle.card
         nets = [networks.classifier.net, *(networks.segmenter.networks if networks.segmenter else ())]
         self.facts = ModelFacts(
@@ -105,19 +112,6 @@ class BundleComparator:
         )
 
 
-def open_bundle(request: Request) -> BundleComparator:
-    """The bundle of a name or folder, verified and loaded.
-
-    Raises
-    ------
-    ModelError : it cannot be used.
-    """
-    bundle = find_bundle(request.entry.source)
-    verify_bundle(bundle)
-    device = resolve_device(request.device)
-    return BundleComparator(bundle, load_preparation(bundle), load_networks(bundle, device, own_masks=False))
-
-
 def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
     """The truth's nodes on the crop, as the pipeline would hand them to the classifier.
 
@@ -136,4 +130,4 @@ def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
     return nodes
 
 
-ADAPTERS = (Adapter("bundle", "AIENE bundle", open_bundle),)
+ADAPTERS = (Adapter("bundle", "AIENE bundle", BundleComparator),)

@@ -113,7 +113,7 @@ def open_encoder(request: Request) -> EncoderComparator:
         return pooled(tower(pixel_values=pictures), vision, trust_pooler=trusted)
 
     _try(encode, found.folder, (1, channels_of(vision), pixels, pixels), request.device)
-    facts = found.facts("encoder", [tower], **_known(request))
+    facts = hub.weights_facts("encoder", found.files, [tower], **_known(request))
     return EncoderComparator(encode, facts, request, scale, pixels)
 
 

@@ -98,13 +98,9 @@ class Pretrained(NamedTuple):
     missing: set[str]
     preprocessor: dict[str, Any]
 
-    def facts(self, kind: str, modules: Sequence[Any], **known: Any) -> ModelFacts:
-        """What is known of it, and of the modules of it that are used."""
-        return weights_facts(kind, self.files, modules, **known)
-
 
 def weights_facts(kind: str, files: Sequence[Path], modules: Sequence[Any], **known: Any) -> ModelFacts:
-    """What is known of a model by its weights; one hash over all their files."""
+    """What is known of a model by its weights, one hash over all files, and the modules that are used."""
     hashes = [file_sha256(file) for file in files]
     return ModelFacts(
         kind=kind,

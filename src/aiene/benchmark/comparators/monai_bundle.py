@@ -21,7 +21,6 @@ from aiene.benchmark.comparators.protocol import (
     Adapter,
     Answer,
     CaseInput,
-    ModelFacts,
     Request,
 )
 from aiene.benchmark.comparators.slice_segmenters import AxialView, answer_of_classes, named_classes
@@ -75,13 +74,33 @@ class _Output:
 
 
 class MonaiComparator:
-    """A network of a MONAI bundle that is loaded."""
+    """A network of a MONAI bundle's folder that is loaded.
 
-    def __init__(
-        self, network: Any, facts: ModelFacts, request: Request, recipe: Recipe, classes: dict[int, str]
-    ) -> None:
-        self._network, self.facts, self._recipe, self._classes = network, facts, recipe, classes
+    Raises
+    ------
+    ModelError : its configuration asks for more than is read here, its weights cannot be used, or nobody says
+        which of its classes are GTVp and GTVn.
+    MissingExtraError : MONAI is not installed.
+    """
+
+    def __init__(self, request: Request) -> None:
+        folder = request.folder or hub.model_folder(request.entry.source)
+        config = hub.read_json(folder / "configs", "inference.json")
+        if not config:
+            raise ModelError(folder, "no configs/inference.json in it", "name a MONAI bundle's folder")
+        network = build_network(folder, config)
+        weights = _load_weights(folder, network)
+        metadata = hub.read_json(folder / "configs", "metadata.json")
+        self._classes: dict[int, str] = dict(request.entry.label_map or channel_names(metadata))
+        if not self._classes:
+            problem = "it is not stated which of its classes are GTVp and GTVn"
+            remedy = "give `label_map` for it in the configuration, such as {1: GTVn}"
+            raise ModelError(folder, problem, remedy)
+        said = ("nodes are connected parts of its GTVn",)
+        self.facts = hub.weights_facts("monai", [weights], [network], segments=True, said=said)
+        self._recipe = read_recipe(folder, config)
         self._device = resolve_device(request.device)
+        self._network = network.eval().to(self._device)
 
     def load(self, case: CaseInput) -> Volume:
         """Read the CT."""
@@ -133,32 +152,6 @@ class MonaiComparator:
             return volume.array
         order: Any = 0 if array.dtype == np.uint8 else 1
         return resample(volume, at.ct.grid, order=order, outside=0).array
-
-
-def open_monai(request: Request) -> MonaiComparator:
-    """The network of a bundle's folder.
-
-    Raises
-    ------
-    ModelError : its configuration asks for more than is read here, its weights cannot be used, or nobody says
-        which of its classes are GTVp and GTVn.
-    MissingExtraError : MONAI is not installed.
-    """
-    folder = request.folder or hub.model_folder(request.entry.source)
-    config = hub.read_json(folder / "configs", "inference.json")
-    if not config:
-        raise ModelError(folder, "no configs/inference.json in it", "name a MONAI bundle's folder")
-    network = build_network(folder, config)
-    weights = _load_weights(folder, network)
-    classes = request.entry.label_map or channel_names(hub.read_json(folder / "configs", "metadata.json"))
-    if not classes:
-        problem = "it is not stated which of its classes are GTVp and GTVn"
-        raise ModelError(folder, problem, "give `label_map` for it in the configuration, such as {1: GTVn}")
-    said = ("nodes are connected parts of its GTVn",)
-    facts = hub.weights_facts("monai", [weights], [network], segments=True, said=said)
-    recipe = read_recipe(folder, config)
-    network = network.eval().to(resolve_device(request.device))
-    return MonaiComparator(network, facts, request, recipe, dict(classes))
 
 
 def build_network(folder: Path, config: dict[str, Any]) -> Any:
@@ -348,4 +341,4 @@ def _three(folder: Path, name: str, value: Any, kind: type) -> Any:
     return tuple(kind(n) for n in numbers)
 
 
-ADAPTERS = (Adapter("monai", "MONAI bundle", open_monai),)
+ADAPTERS = (Adapter("monai", "MONAI bundle", MonaiComparator),)

@@ -44,9 +44,17 @@ class PredictionsComparator(Reader):
 
     `ene_on_truth.csv` holds what a classifier says of the truth's nodes, named as in `--ene-csv`; a folder
     may hold this table alone.
+
+    Raises
+    ------
+    ModelError : there is no such folder, or no label map in it.
+    InputError : its `ene.csv` cannot be used.
     """
 
-    def __init__(self, folder: Path, request: Request) -> None:
+    def __init__(self, request: Request) -> None:
+        folder = Path(request.entry.source)
+        if not folder.is_dir():
+            raise ModelError(folder, "no such folder", "name the folder of the predictions")
         self._root = folder / "cases" if (folder / "cases").is_dir() else folder
         here = self._root / NODE_FOLDER
         listing = list_files(self._root, "mask", without=here)
@@ -190,20 +198,6 @@ def _partners(found: Volume, truth: Volume) -> dict[int, int]:
     return result
 
 
-def open_predictions(request: Request) -> PredictionsComparator:
-    """The predictions of a folder.
-
-    Raises
-    ------
-    ModelError : there is no such folder, or no label map in it.
-    InputError : its `ene.csv` cannot be used.
-    """
-    folder = Path(request.entry.source)
-    if not folder.is_dir():
-        raise ModelError(folder, "no such folder", "name the folder of the predictions")
-    return PredictionsComparator(folder, request)
-
-
 def _run_record(content: dict[str, Any]) -> CaseResult | None:
     """The record that `aiene run` left beside its label map."""
     try:
@@ -221,4 +215,4 @@ def _rule(run: dict[str, Any]) -> CountingRule:
         return CountingRule(0.5)
 
 
-ADAPTERS = (Adapter("predictions", "folder of predictions", open_predictions, reads_files=True),)
+ADAPTERS = (Adapter("predictions", "folder of predictions", PredictionsComparator, reads_files=True),)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.comparators import hub
-from aiene.benchmark.comparators.protocol import Adapter, Answer, CaseInput, ModelFacts, Request
+from aiene.benchmark.comparators.protocol import Adapter, Answer, CaseInput, Request
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES
 from aiene.benchmark.metrics.nodes import components
 from aiene.device import resolve_device
@@ -139,14 +138,33 @@ class _Classes:
 
 
 class SemanticComparator:
-    """A segmenter of pictures that is loaded."""
+    """A segmenter of pictures that is loaded.
 
-    def __init__(
-        self, model: Any, facts: ModelFacts, request: Request, scale: PictureScale, size: int | None
-    ) -> None:
-        self._model, self.facts, self._scale, self._size = model, facts, scale, size
+    Raises
+    ------
+    ModelError : it cannot be loaded, or it is not stated which of its classes are GTVp and GTVn.
+    """
+
+    def __init__(self, request: Request) -> None:
+        entry = request.entry
+        found = hub.pretrained("AutoModelForSemanticSegmentation", request, may_lack=("auxiliary_head",))
+        config, content = found.model.config, found.preprocessor
+        self._map = entry.label_map or named_classes(config.id2label)
+        if not self._map:
+            problem = "it is not stated which of its classes are GTVp and GTVn"
+            remedy = "give `label_map` for it in the configuration, such as {1: GTVn}"
+            raise ModelError(found.folder, problem, remedy)
+        number = int(config.num_labels)
+        beyond = [n for n in self._map if not 0 <= n < number]
+        if beyond:
+            problem = f"it has no class {beyond[0]}"
+            raise ModelError(found.folder, problem, f"its classes are 0 to {number - 1}")
+        said = ("slice by slice; nodes are connected parts of its GTVn",)
+        self.facts = hub.weights_facts("semantic", found.files, [found.model], segments=True, said=said)
+        self._scale = PictureScale.from_config(entry.window_hu, content, channels_of(config))
+        self._size = entry.input_size or picture_size(content, config)
         self._device = resolve_device(request.device)
-        self._map = request.entry.label_map or named_classes(model.config.id2label)
+        self._model = found.model.to(self._device)
 
     def load(self, case: CaseInput) -> Volume:
         """Read the CT."""
@@ -195,24 +213,6 @@ class SemanticComparator:
         return answer_of_classes(at.ct, values, sureness)
 
 
-def open_semantic(request: Request) -> SemanticComparator:
-    """The model of a folder.
-
-    Raises
-    ------
-    ModelError : it cannot be loaded, or it is not stated which of its classes are GTVp and GTVn.
-    """
-    entry = request.entry
-    found = hub.pretrained("AutoModelForSemanticSegmentation", request, may_lack=("auxiliary_head",))
-    model, content = found.model, found.preprocessor
-    _check_map(found.folder, model, entry.label_map)
-    said = ("slice by slice; nodes are connected parts of its GTVn",)
-    facts = found.facts("semantic", [model], segments=True, said=said)
-    scale = PictureScale.from_config(entry.window_hu, content, channels_of(model.config))
-    size = entry.input_size or picture_size(content, model.config)
-    return SemanticComparator(model.to(resolve_device(request.device)), facts, request, scale, size)
-
-
 def named_classes(names: Mapping[Any, Any]) -> dict[int, Any]:
     """The classes (number to name) of a model whose own names are GTVp or GTVn."""
     ours = {name.lower(): name for name in LABEL_VALUES}
@@ -250,17 +250,6 @@ def picture_size(content: dict[str, Any], config: Any) -> int | None:
 def channels_of(config: Any) -> int:
     """Channels of the pictures that a model takes; colour where its configuration says nothing."""
     return int(getattr(config, "num_channels", 3) or 3)
-
-
-def _check_map(folder: Path, model: Any, label_map: dict[int, Any] | None) -> None:
-    chosen = label_map or named_classes(model.config.id2label)
-    number = int(model.config.num_labels)
-    if not chosen:
-        problem = "it is not stated which of its classes are GTVp and GTVn"
-        raise ModelError(folder, problem, "give `label_map` for it in the configuration, such as {1: GTVn}")
-    beyond = [n for n in chosen if not 0 <= n < number]
-    if beyond:
-        raise ModelError(folder, f"it has no class {beyond[0]}", f"its classes are 0 to {number - 1}")
 
 
 def _is_semantic(config: Mapping[str, Any]) -> bool:
@@ -306,11 +295,26 @@ class _Found:
 
 
 class PromptableComparator:
-    """A SAM-like model that is loaded."""
+    """A SAM-like model that is loaded.
 
-    def __init__(self, model: Any, facts: ModelFacts, request: Request, scale: PictureScale) -> None:
-        self._model, self.facts, self._entry, self._scale = model, facts, request.entry, scale
-        self._device = resolve_device(request.device)
+    Raises
+    ------
+    ModelError : it is none of the SAM family, or cannot be loaded.
+    """
+
+    def __init__(self, request: Request) -> None:
+        folder, entry = hub.folder_of(request), request.entry
+        config = hub.read_json(folder, hub.CONFIG)
+        if not _is_promptable(config):
+            problem = f"a {config.get('model_type')} model takes no boxes"
+            raise ModelError(folder, problem, f"give one of {', '.join(FAMILY)}, or another kind")
+        found = hub.pretrained("AutoModelForMaskGeneration", request)
+        model, said = found.model, (_SAID[entry.prompts],)
+        self.facts = hub.weights_facts("promptable", found.files, [model], segments=True, said=said)
+        channels = channels_of(model.config.vision_config)
+        self._scale = PictureScale.from_config(entry.window_hu, found.preprocessor, channels)
+        self._entry, self._device = entry, resolve_device(request.device)
+        self._model = model.to(self._device)
         self._size = int(model.config.prompt_encoder_config.image_size)
         self._padded = model.config.model_type in PADDED
 
@@ -386,25 +390,6 @@ class PromptableComparator:
         return max(1, int(side * self._size / max(sides) + 0.5)) if self._padded else self._size
 
 
-def open_promptable(request: Request) -> PromptableComparator:
-    """The model of a folder.
-
-    Raises
-    ------
-    ModelError : it is none of the SAM family, or cannot be loaded.
-    """
-    folder, entry = hub.folder_of(request), request.entry
-    config = hub.read_json(folder, hub.CONFIG)
-    if not _is_promptable(config):
-        problem = f"a {config.get('model_type')} model takes no boxes"
-        raise ModelError(folder, problem, f"give one of {', '.join(FAMILY)}, or another kind")
-    found = hub.pretrained("AutoModelForMaskGeneration", request)
-    model, channels = found.model, channels_of(found.model.config.vision_config)
-    scale = PictureScale.from_config(entry.window_hu, found.preprocessor, channels)
-    facts = found.facts("promptable", [model], segments=True, said=(_SAID[entry.prompts],))
-    return PromptableComparator(model.to(resolve_device(request.device)), facts, request, scale)
-
-
 def slice_boxes(objects: npt.NDArray[np.int32], margin: tuple[float, float]) -> dict[int, Box]:
     """The box around each object of a slice, (left, top, right, bottom) in pixels.
 
@@ -426,7 +411,7 @@ def _is_promptable(config: Mapping[str, Any]) -> bool:
 
 ADAPTERS = (
     Adapter(
-        "promptable", "promptable segmenter", open_promptable, from_hub=True, takes_config=_is_promptable
+        "promptable", "promptable segmenter", PromptableComparator, from_hub=True, takes_config=_is_promptable
     ),
-    Adapter("semantic", "semantic segmenter", open_semantic, from_hub=True, takes_config=_is_semantic),
+    Adapter("semantic", "semantic segmenter", SemanticComparator, from_hub=True, takes_config=_is_semantic),
 )
