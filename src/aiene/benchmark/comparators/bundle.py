@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
@@ -29,18 +27,9 @@ from aiene.pipeline import PreprocessedCase, Settings, infer_case, load_networks
 from aiene.preprocess.preprocess import Prepared, load_preparation, prepare
 from aiene.results.records import CaseArrays, CaseResult
 
-
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    at: PreprocessedCase
-    truth: tuple[Node, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Inferred:
-    result: CaseResult
-    arrays: CaseArrays
-    on_truth: dict[int, float]
+_Prepared = tuple[PreprocessedCase, list[Node]]
+_Inferred = tuple[CaseResult, CaseArrays, dict[int, float]]
+"""The case's result and its arrays; of the truth's nodes the probability of ENE."""
 
 
 class BundleComparator:
@@ -83,32 +72,32 @@ class BundleComparator:
         case, ct = loaded
         prepared = prepare(ct, self._preparation.template, self._preparation.profile)
         at = PreprocessedCase(case.case, prepared, None, {}, (*ct.warnings, *prepared.warnings))
-        return _Prepared(at, tuple(truth_nodes(case.truth_nodes, prepared)))
+        return at, truth_nodes(case.truth_nodes, prepared)
 
     def infer(self, prepared: _Prepared) -> _Inferred:
         """The pipeline, and the classifier on the truth's nodes."""
-        card = self._bundle.card
+        card, (case, nodes) = self._bundle.card, prepared
         result, arrays = infer_case(
-            prepared.at,
+            case,
             self._networks,
             Settings(card.ene_threshold, pos_from=card.rule.pos_from),
             labels=card.labels,
             midline_x=self._preparation.midline_x,
         )
-        scores = self._networks.classifier.scores(prepared.at.prepared.crop, prepared.truth)
-        found = zip(prepared.truth, scores, strict=True)
-        return _Inferred(result, arrays, {node.number: s.ene for node, s in found if s is not None})
+        scores = self._networks.classifier.scores(case.prepared.crop, nodes)
+        found = zip(nodes, scores, strict=True)
+        return result, arrays, {node.number: score.ene for node, score in found if score is not None}
 
     def answer(self, inferred: _Inferred) -> Answer:
         """Labels and nodes on the CT, as a run writes them: contours, without a layer around."""
-        rows = inferred.result.nodes
+        result, arrays, on_truth = inferred
         return Answer(
-            labels=inferred.arrays.labels,
-            nodes=inferred.arrays.nodes,
-            confidence={row.value: row.pos for row in rows if row.pos is not None},
-            ene={row.value: row.ene for row in rows if row.ene is not None},
-            ene_on_truth=inferred.on_truth,
-            warnings=inferred.result.warnings,
+            labels=arrays.labels,
+            nodes=arrays.nodes,
+            confidence={row.value: row.pos for row in result.nodes if row.pos is not None},
+            ene={row.value: row.ene for row in result.nodes if row.ene is not None},
+            ene_on_truth=on_truth,
+            warnings=result.warnings,
         )
 
 

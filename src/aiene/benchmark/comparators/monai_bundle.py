@@ -67,12 +67,6 @@ class _Input:
     tensor: Any
 
 
-@dataclass(frozen=True, eq=False)
-class _Output:
-    at: _Input
-    probabilities: Any
-
-
 class MonaiComparator:
     """A network of a MONAI bundle's folder that is loaded.
 
@@ -118,7 +112,7 @@ class MonaiComparator:
         values = scaled(np.ascontiguousarray(turned, dtype=np.float32), recipe.intensity)
         return _Input(loaded, grid, view, torch.from_numpy(values)[None, None])
 
-    def infer(self, prepared: _Input) -> _Output:
+    def infer(self, prepared: _Input) -> tuple[_Input, Any]:
         """Class probabilities (classes, ...) in the bundle's own axes."""
         import torch
         from monai.inferers import sliding_window_inference
@@ -130,11 +124,11 @@ class MonaiComparator:
                 tensor, roi, 1, self._network, overlap=self._recipe.overlap, mode="gaussian"
             )[0].float()
             odds = logits.sigmoid() if logits.shape[0] == 1 else logits.softmax(dim=0)
-        return _Output(prepared, odds.cpu())
+        return prepared, odds.cpu()
 
-    def answer(self, inferred: _Output) -> Answer:
+    def answer(self, inferred: tuple[_Input, Any]) -> Answer:
         """The likeliest class of each voxel of the CT."""
-        at, odds = inferred.at, inferred.probabilities
+        at, odds = inferred
         values = np.zeros(tuple(odds.shape[1:]), np.uint8)
         best = (odds[0] > _SURE).numpy() if odds.shape[0] == 1 else odds.argmax(dim=0).numpy()
         sure = np.zeros(values.shape, np.float32)

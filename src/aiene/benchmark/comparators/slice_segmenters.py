@@ -130,11 +130,8 @@ class _Pictures:
     pictures: Any
 
 
-@dataclass(frozen=True, eq=False)
-class _Classes:
-    at: _Pictures
-    values: npt.NDArray[np.uint8]
-    sureness: npt.NDArray[np.float32]
+_Classes = tuple[_Pictures, npt.NDArray[np.uint8], npt.NDArray[np.float32]]
+"""The label value of each pixel, and how sure the model is of GTVn there."""
 
 
 class SemanticComparator:
@@ -203,14 +200,13 @@ class SemanticComparator:
                 sureness[start : start + _BATCH] = (
                     logits.softmax(dim=1)[:, node_classes].sum(dim=1).cpu().numpy()
                 )
-        return _Classes(prepared, values, sureness)
+        return prepared, values, sureness
 
     def answer(self, inferred: _Classes) -> Answer:
         """The label map; a node is a connected part, its confidence the mean probability within it."""
-        at = inferred.at
-        values = np.ascontiguousarray(at.view.back(inferred.values))
-        sureness = np.ascontiguousarray(at.view.back(inferred.sureness))
-        return answer_of_classes(at.ct, values, sureness)
+        at, values, sureness = inferred
+        home = np.ascontiguousarray(at.view.back(values))
+        return answer_of_classes(at.ct, home, np.ascontiguousarray(at.view.back(sureness)))
 
 
 def named_classes(names: Mapping[Any, Any]) -> dict[int, Any]:
@@ -287,11 +283,8 @@ class Prompted:
     slices: tuple[tuple[int, Any, tuple[int, ...], Any], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
-    at: Prompted
-    objects: npt.NDArray[np.int32]
-    scores: dict[int, list[float]]
+_Found = tuple[Prompted, npt.NDArray[np.int32], dict[int, list[float]]]
+"""The prompted object of each pixel, 0 where there is none, and the scores of each object's masks."""
 
 
 class PromptableComparator:
@@ -372,16 +365,16 @@ class PromptableComparator:
                 found[place] = np.where(best.cpu().numpy() > 0, chosen, 0)
                 for number, score in zip(numbers, output.iou_scores[0, :, 0].tolist(), strict=True):
                     scores.setdefault(number, []).append(float(np.clip(score, 0, 1)))
-        return _Found(prepared, found, scores)
+        return prepared, found, scores
 
     def answer(self, inferred: _Found) -> Answer:
         """Each prompted node with its mask; its confidence is the model's own estimate of its overlap."""
-        at = inferred.at
-        objects = np.ascontiguousarray(at.view.back(inferred.objects))
+        at, found, scores = inferred
+        objects = np.ascontiguousarray(at.view.back(found))
         labels = np.zeros(objects.shape, np.uint8)
         labels[objects < 0] = LABEL_VALUES[GTVP]
         labels[objects > 0] = LABEL_VALUES[GTVN]
-        sure = {n: float(np.mean(s)) for n, s in inferred.scores.items() if n > 0 and np.isfinite(s).all()}
+        sure = {n: float(np.mean(s)) for n, s in scores.items() if n > 0 and np.isfinite(s).all()}
         nodes = np.where(objects > 0, objects, 0).astype(np.uint16)
         return Answer(at.ct.with_array(labels), at.ct.with_array(nodes), confidence=sure)
 

@@ -6,10 +6,12 @@ Its network is plain functions; in the new layout weights have other names and k
 from __future__ import annotations
 
 import collections
+import json
 import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -273,35 +275,36 @@ TRAINER = "nnUNetTrainer"
 V2_CHECKPOINT = "checkpoint_final.pth"
 _MOST_FEATURES = 320
 _SCHEMES = {"CT": "CTNormalization", "noNorm": "NoNormalization"}
-_RESIZER = "resample_data_or_seg_to_shape"
+_EXPORT = {
+    "order": "interpolation_order",
+    "order_z": "interpolation_order_z",
+    "force_separate_z": "force_separate_z",
+}
+"""v2's words for how v1 brings its answer back."""
 
 
 def plans_json(plan: V1Plan) -> dict[str, Any]:
-    """v2's `plans.json` for a v1 plan."""
-    stage = {
+    """v2's `plans.json` for a v1 plan: what is null in `v2_plans.json` is what the v1 plan says."""
+    text = (resources.files("aiene.models.importers") / "v2_plans.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    stage = content["configurations"].pop("stage")
+    back = {key: plan.export[name] for key, name in _EXPORT.items() if name in plan.export}
+    stage["resampling_fn_probabilities_kwargs"] |= back
+    stage |= {
         "data_identifier": f"nnUNetPlans_{plan.configuration}",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
         "patch_size": list(plan.patch),
         "median_image_size_in_voxels": list(map(float, plan.patch)),
         "spacing": list(plan.spacing),
         "normalization_schemes": [_SCHEMES.get(plan.scheme, "ZScoreNormalization")],
-        "use_mask_for_norm": [False],
-        **_resampling(plan),
         "batch_dice": plan.batch_dice,
         "architecture": _architecture(plan),
     }
-    return {
-        "dataset_name": "Dataset501_ENE",
-        "plans_name": "nnUNetPlans",
+    return content | {
         "original_median_spacing_after_transp": list(plan.spacing),
         "original_median_shape_after_transp": list(plan.patch),
-        "image_reader_writer": "SimpleITKIO",
         "transpose_forward": list(plan.forward),
         "transpose_backward": list(plan.backward),
         "configurations": {plan.configuration: stage},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": _intensities(plan)},
         ORIGIN_KEY: NNUNET_V1,
     }
@@ -397,20 +400,6 @@ def _architecture(plan: V1Plan) -> dict[str, Any]:
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
-
-
-def _resampling(plan: V1Plan) -> dict[str, Any]:
-    back = {
-        "is_seg": False,
-        "order": plan.export.get("interpolation_order", 1),
-        "order_z": plan.export.get("interpolation_order_z", 0),
-        "force_separate_z": plan.export.get("force_separate_z"),
-    }
-    image = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-    labels = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
-    kinds = {"data": image, "seg": labels, "probabilities": back}
-    named = {f"resampling_fn_{kind}": _RESIZER for kind in kinds}
-    return named | {f"resampling_fn_{kind}_kwargs": how for kind, how in kinds.items()}
 
 
 def _intensities(plan: V1Plan) -> dict[str, float]:

@@ -281,20 +281,18 @@ class _Class(NamedTuple):
     high: float
 
 
-class _Line(NamedTuple):
-    model: str
-    number: int
-    classes: dict[str, _Class]
+Line = tuple[str, int, dict[str, _Class]]
+"""A model, its number, and what it found of each class."""
 
 
 def size_classes(source: Source, _: str = "") -> Figure | None:
     """Share of the truth's nodes that each model found, by their short axis."""
-    lines = [_line(source, model) for model in source.run]
-    lines = [line for line in lines if line.classes]
+    found = [(model["name"], source.number(model["name"]), _classes(model)) for model in source.run]
+    lines: list[Line] = [line for line in found if line[2]]
     if not lines:
         return None
-    names = [name for name in SIZE_CLASSES if any(name in line.classes for line in lines)]
-    rows: list[tuple[Any, ...]] = [(line.model, *one) for line in lines for one in line.classes.values()]
+    names = [name for name in SIZE_CLASSES if any(name in classes for *_, classes in lines)]
+    rows: list[tuple[Any, ...]] = [(model, *one) for model, _, classes in lines for one in classes.values()]
     return Figure(
         "sensitivity_by_size",
         "Sensitivity by size of the node",
@@ -305,7 +303,7 @@ def size_classes(source: Source, _: str = "") -> Figure | None:
     )
 
 
-def _line(source: Source, model: dict[str, Any]) -> _Line:
+def _classes(model: dict[str, Any]) -> dict[str, _Class]:
     found: dict[str, _Class] = {}
     for one in dig(model, "detection", "by_size") or []:
         name, nodes = str(one.get("size_class")), int(one.get("n_truth") or 0)
@@ -313,15 +311,15 @@ def _line(source: Source, model: dict[str, Any]) -> _Line:
         if value is not None and nodes:
             ends = (value if end is None else end for end in (low, high))
             found[name] = _Class(name, nodes, value, *ends)
-    return _Line(model["name"], source.number(model["name"]), found)
+    return found
 
 
-def _draw_size_classes(names: Sequence[str], lines: Sequence[_Line]) -> Drawing:
+def _draw_size_classes(names: Sequence[str], lines: Sequence[Line]) -> Drawing:
     figure, axes = _beside_legend(legend_height(len(lines)), (_WIDTH, _HEIGHT), below=0.75)
     middle = (len(lines) - 1) / 2
-    for turn, line in enumerate(lines):
-        style = look(line.number)
-        shown = [(names.index(one.name) + _APART * (turn - middle), one) for one in line.classes.values()]
+    for turn, (model, number, classes) in enumerate(lines):
+        style = look(number)
+        shown = [(names.index(one.name) + _APART * (turn - middle), one) for one in classes.values()]
         axes.errorbar(
             [across for across, _ in shown],
             [one.sensitivity for _, one in shown],
@@ -330,9 +328,9 @@ def _draw_size_classes(names: Sequence[str], lines: Sequence[_Line]) -> Drawing:
                 [max(0.0, one.high - one.sensitivity) for _, one in shown],
             ],
             color=style.colour, linestyle=style.dashes, marker=style.marker, markersize=6, linewidth=1.0,
-            elinewidth=0.9, capsize=2, clip_on=False, label=label(line.model, 30),
+            elinewidth=0.9, capsize=2, clip_on=False, label=label(model, 30),
         )  # fmt: skip
-    nodes = {one.name: one.nodes for line in lines for one in line.classes.values()}
+    nodes = {one.name: one.nodes for *_, classes in lines for one in classes.values()}
     ticks = [f"{name}\n{nodes[name]} {'node' if nodes[name] == 1 else 'nodes'}" for name in names]
     axes.set_xticks(range(len(names)), ticks)
     axes.set_xlim(-0.5, len(names) - 0.5)
