@@ -54,6 +54,7 @@ def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(bui
         "aiene/py.typed",
         "aiene/report/templates/report.html.j2",
         "aiene/risk/schemes/data/count-0-1-2plus.toml",
+        "aiene/ingest/dicom/identity.csv",
         "aiene/risk/analyse/checklists.csv",
         "aiene/risk/example_files/README.txt",
         "aiene/risk/importers/mapping_template.toml",

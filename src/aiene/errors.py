@@ -243,7 +243,10 @@ class AieneError(Exception):
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
         own = self.args[0] if len(self.args) == 1 else None
-        return ours(own) if isinstance(own, str) else said("{}", str(self))
+        return ours(own) if isinstance(own, str) else said("{}", super().__str__())
+
+    def __str__(self) -> str:
+        return str(self.told)
 
 
 class _FileError(AieneError):
@@ -264,9 +267,6 @@ class _FileError(AieneError):
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
         return said("{}: {}; {}.", file_name(self.path), ours(self.problem), ours(self.remedy))
-
-    def __str__(self) -> str:
-        return str(self.told)
 
 
 class InputError(_FileError):
@@ -298,9 +298,6 @@ class ProblemError(AieneError):
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
         return said("{}; {}.", ours(self.problem), ours(self.remedy))
-
-    def __str__(self) -> str:
-        return str(self.told)
 
 
 class CaseError(ProblemError):
@@ -371,9 +368,6 @@ class MissingExtraError(AieneError):
             return said(template, purpose, module, self.broken, extra)
         return said("{} needs {}; install aiene[{}].", purpose, module, extra)
 
-    def __str__(self) -> str:
-        return str(self.told)
-
 
 class UnforeseenError(AieneError):
     """A fault of the program's own; the log has the traceback.
@@ -391,9 +385,6 @@ class UnforeseenError(AieneError):
     def told(self) -> Said:
         """The sentence."""
         return said("internal error ({}), see the log.", ours(self.kind))
-
-    def __str__(self) -> str:
-        return str(self.told)
 
 
 Outcome = TypeVar("Outcome")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from aiene.errors import CaseError, Said, joined, ours, said
-from aiene.geometry.grid import Grid, Volume, triple
+from aiene.geometry.grid import Block, Grid, Volume, bounding_box, triple
 from aiene.ingest.lattice import Matrix, keep_planes
 from aiene.nodes.node import GTVP
 from aiene.results.records import CaseResult, NodeResult
@@ -136,7 +136,6 @@ def grid_of_facts(native: dict[str, Any]) -> Grid:
 
 
 PRIMARY = "GTVp"
-Block = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,14 +235,7 @@ def findings_of(case: ExportCase) -> Findings:
 
 def block_of(array: npt.NDArray[Any]) -> Block:
     """The smallest block that holds every voxel that is not zero; empty where there is none."""
-    slices = np.flatnonzero(array.any(axis=(1, 2)))
-    if not len(slices):
-        return slice(0), slice(0), slice(0)
-    z = slice(int(slices[0]), int(slices[-1]) + 1)
-    rows = np.flatnonzero(array[z].any(axis=(0, 2)))
-    y = slice(int(rows[0]), int(rows[-1]) + 1)
-    columns = np.flatnonzero(array[z, y].any(axis=(0, 1)))
-    return z, y, slice(int(columns[0]), int(columns[-1]) + 1)
+    return bounding_box(array) or (slice(0), slice(0), slice(0))
 
 
 def _around(a: Block, b: Block) -> Block:

@@ -14,11 +14,10 @@ from pydicom.dataset import Dataset
 from aiene.errors import AieneError, CaseError, InputError, Said, ours, said
 from aiene.export.case import SourceSeries, grid_of_facts, on_source
 from aiene.finished_runs import RunRecord
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Grid, Volume, corner_indices
 from aiene.ingest.case import Case
-from aiene.ingest.dicom.header import Frame, quiet, whole_header
+from aiene.ingest.dicom.header import Frame, quiet, scan, whole_header
 from aiene.ingest.dicom.pixels import read_stack
-from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, group, lay_out
 from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
@@ -183,7 +182,7 @@ def fits(grid: Grid, affine: Matrix, size: tuple[int, int, int]) -> bool:
         return False
     if tuple(np.abs(turn).astype(int) @ np.array(size)) != grid.size:
         return False
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(size) - 1)
+    corners = corner_indices(size)
     there = corners @ index[:3, :3].T + index[:3, 3]
     exact = corners @ turn.T + np.where(turn.sum(axis=1) < 0, np.array(grid.size) - 1, 0)
     return bool(np.abs(there - exact).max() <= MATCH_VOXELS)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from aiene.errors import InputError, Said, case_name, file_name, joined, os_reason, ours, said
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Grid, Volume, corner_indices
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import AffineRule, Case
 from aiene.ingest.formats import claimed_volume, volume_endings
@@ -236,8 +236,7 @@ def _reordering(mask: Grid, like: Grid) -> npt.NDArray[np.float64] | None:
         abs(turn) @ like.size, mask.size
     ):
         return None
-    last = np.array(like.size) - 1
-    corners = np.array(list(np.ndindex(2, 2, 2))) * last
+    corners = corner_indices(like.size)
     reached = corners @ turn.T + order[:3, 3]
     if (reached < 0).any() or (reached > np.array(mask.size) - 1).any():
         return None

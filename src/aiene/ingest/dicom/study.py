@@ -20,9 +20,8 @@ from aiene.errors import InputError, Said, file_name, joined, ours, said, uid_na
 from aiene.ingest.case import Case, Refusal, SeriesAside, iso_date, place
 from aiene.ingest.case_id import case_id, place_below
 from aiene.ingest.checks import MIN_SLICES
-from aiene.ingest.dicom.header import Frame, StudyKey, Words
+from aiene.ingest.dicom.header import Frame, Scan, StudyKey, Words, scan
 from aiene.ingest.dicom.pixels import check_rescale, read_stack
-from aiene.ingest.dicom.scan import Scan, scan
 from aiene.ingest.dicom.stack import Group, Layout, group, is_axial, lay_out, what_differs
 from aiene.ingest.read import opened, split
 

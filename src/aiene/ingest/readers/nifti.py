@@ -32,6 +32,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from aiene.errors import InputError, Said, ours, said
+from aiene.geometry.grid import corner_indices
 from aiene.ingest.case import AffineRule, Case, NativeCt
 from aiene.ingest.checks import InRange, check_memory, check_promise, check_size, check_spacing, in_ct_range
 from aiene.ingest.file_head import Head
@@ -302,9 +303,7 @@ def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[Said, ...]:
         return (
             said("its sform holds values that are not numbers: the {} was used, as requested", ours(taken)),
         )
-    size = np.array([int(n) for n in header["dim"][1:4]])
-    corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * [*(size - 1), 1]
-    apart = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max())
+    apart = float(np.linalg.norm(_corners(header) @ (sform - qform).T, axis=1).max())
     if apart < _TOLD_MM:
         return ()
     codes = said("codes {} and {}", int(header["sform_code"]), int(header["qform_code"]))
@@ -340,9 +339,7 @@ def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -
             said("its sform and {} differ in handedness", ours(name)),
             _agree(name),
         )
-    last = [*(int(n) - 1 for n in header["dim"][1:4]), 1]
-    corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * last
-    voxels = float(np.abs(corners @ (np.linalg.inv(sform) @ other - np.eye(4)).T).max())
+    voxels = float(np.abs(_corners(header) @ (np.linalg.inv(sform) @ other - np.eye(4)).T).max())
     if voxels > 1:
         raise InputError(
             path,
@@ -359,6 +356,11 @@ def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -
     return (
         said("sform and {}{} differ by up to {:.2f} voxels: the sform was used", ours(name), codes, voxels),
     )
+
+
+def _corners(header: Any) -> Matrix:
+    """Corner voxels (8, 4) as (i, j, k, 1)."""
+    return np.column_stack([corner_indices([int(n) for n in header["dim"][1:4]]), np.ones(8)])
 
 
 def _agree(name: str) -> Said:
