@@ -284,8 +284,8 @@ def preprocess_ct(
     facts = {
         "input": {**source, "voxels_sha256": voxels, **ct.source},
         "content_sha256": content or voxels,
-        "native": _grid_facts(prepared.native),
-        "crop": _grid_facts(prepared.crop.grid),
+        "native": prepared.native.facts,
+        "crop": prepared.crop.grid.facts,
         "to_native": prepared.to_native.matrix.tolist(),
         "registration": asdict(prepared.registration),
     }
@@ -436,15 +436,6 @@ def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[Said]:
             in_crop,
         )
     ]
-
-
-def _grid_facts(grid: Grid) -> dict[str, Any]:
-    return {
-        "size_zyx": list(grid.size),
-        "spacing_zyx_mm": list(grid.spacing),
-        "origin_lps_mm": list(grid.origin),
-        "direction_zyx_lps": [list(vector) for vector in grid.direction],
-    }
 
 
 @contextmanager

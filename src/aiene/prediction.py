@@ -33,7 +33,6 @@ from aiene.errors import (
     ours,
     said,
 )
-from aiene.export.case import grid_of_facts
 from aiene.finished_runs import read_labels, read_run, spread_of
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
@@ -323,7 +322,7 @@ def _grid_of(record: CaseResult) -> Grid:
         raise CaseError(
             problem, said("{}", record.reason.rstrip(".")) if record.reason.rstrip(".") else "run it again"
         )
-    return grid_of_facts(record.facts["native"])
+    return Grid.from_facts(record.facts["native"])
 
 
 def _node_map(file: Path, record: CaseResult) -> Volume:

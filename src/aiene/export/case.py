@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from aiene.errors import CaseError, Said, joined, ours, said
-from aiene.geometry.grid import Block, Grid, Volume, bounding_box, triple
+from aiene.geometry.grid import Block, Grid, Volume, bounding_box
 from aiene.ingest.lattice import Matrix, keep_planes
 from aiene.nodes.node import GTVP
 from aiene.results.records import CaseResult, NodeResult
@@ -122,17 +122,6 @@ def on_source(labels: Volume, series: SourceSeries) -> npt.NDArray[Any]:
         inside = ((nearest >= 0) & (nearest < labels.grid.size)).all(axis=-1)
         result[k][inside] = labels.array[tuple(nearest[inside].T)]
     return result
-
-
-def grid_of_facts(native: dict[str, Any]) -> Grid:
-    """The native grid of a case from its record."""
-    z, y, x = (triple(vector) for vector in native["direction_zyx_lps"])
-    return Grid(
-        size=tuple(native["size_zyx"]),
-        spacing=triple(native["spacing_zyx_mm"]),
-        origin=triple(native["origin_lps_mm"]),
-        direction=(z, y, x),
-    )
 
 
 PRIMARY = "GTVp"

@@ -36,7 +36,7 @@ from aiene.errors import (
     said,
 )
 from aiene.export import rtstruct, secondary_capture, seg, sr
-from aiene.export.case import ExportCase, Findings, findings_of, grid_of_facts
+from aiene.export.case import ExportCase, Findings, findings_of
 from aiene.export.identity import contradictions, encoded
 from aiene.export.seg import Probabilities
 from aiene.export.source_lookup import NeverDicomError, Sources
@@ -49,6 +49,7 @@ from aiene.export.verification import (
     parsed,
 )
 from aiene.finished_runs import RunRecord, cases_of, read_labels, read_run
+from aiene.geometry.grid import Grid
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import odd_headers
 from aiene.results.atomic import elsewhere, make_folder, read_json, writing
@@ -473,7 +474,7 @@ def load_case(folder: Path, result: CaseResult, export: _Export, dated: datetime
     CaseError : the input was no DICOM, and no folder of the source series was named.
     """
     source = export.sources.of(result)
-    grid = grid_of_facts(result.facts["native"])
+    grid = Grid.from_facts(result.facts["native"])
     return ExportCase(
         result=result,
         nodes=read_labels(folder / "nodes.nii.gz", grid, np.uint16),

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from aiene.errors import AieneError, CaseError, need, said
 from aiene.export import codes
-from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, grid_of_facts, planes
+from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, planes
 from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -36,7 +36,7 @@ from aiene.export.identity import (
     uid_of,
 )
 from aiene.finished_runs import RunRecord, read_image
-from aiene.geometry.grid import RigidTransform, Volume
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import headers_of, value_of
@@ -310,7 +310,7 @@ class Probabilities:
                 "computed again",
                 "leave this kind out",
             )
-        crop = Volume(read_image(file), grid_of_facts(case.result.facts["crop"]))
+        crop = Volume(read_image(file), Grid.from_facts(case.result.facts["crop"]))
         to_native = RigidTransform.from_matrix(case.result.facts["to_native"])
         found = segmenter.probabilities(crop)
         named = bundle.card.labels

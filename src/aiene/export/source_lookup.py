@@ -12,18 +12,18 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from aiene.errors import AieneError, CaseError, InputError, Said, ours, said
-from aiene.export.case import SourceSeries, grid_of_facts, on_source
-from aiene.finished_runs import RunRecord
+from aiene.export.case import SourceSeries, on_source
+from aiene.finished_runs import Images, RunRecord
 from aiene.geometry.grid import Grid, Volume, corner_indices
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import Frame, quiet, scan, whole_header
 from aiene.ingest.dicom.pixels import read_stack
 from aiene.ingest.dicom.stack import Layout, group, lay_out
-from aiene.ingest.find import find_cases, source_files
+from aiene.ingest.find import source_files
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
 from aiene.ingest.formats import formats
 from aiene.ingest.lattice import AIR_HU, Matrix
-from aiene.ingest.read import opened, read_case
+from aiene.ingest.read import read_case
 from aiene.results.records import CaseResult
 
 MATCH_VOXELS: Final = 0.1
@@ -110,7 +110,7 @@ class SourceIndex:
         )
 
     def _by_geometry(self, facts: dict[str, Any], ct: Volume | None) -> SourceSeries:
-        grid = grid_of_facts(facts["native"])
+        grid = Grid.from_facts(facts["native"])
         fitting = [stack for stack in self.stacks if fits(grid, stack.affine, stack.size)]
         if not fitting:
             raise InputError(
@@ -322,7 +322,7 @@ class Sources:
     def __init__(self, run: RunRecord, folder: Path | None) -> None:
         self._run, self._folder = run, folder
         self._index: SourceIndex | AieneError | None = None
-        self._inputs: dict[str, Case] | None = None
+        self._inputs: Images | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -355,7 +355,11 @@ class Sources:
                 "name their folder with --source-dicom",
             )
         index = self._index_once()
-        return index.find(result.facts, None if kind == "dicom" else self._ct(result))
+        if kind == "dicom":
+            return index.find(result.facts)
+        self._inputs = self._inputs or Images.of_run(self._run)
+        ct = self._inputs.ct(result)
+        return index.find(result.facts, ct if isinstance(ct, Volume) else None)
 
     def _index_once(self) -> SourceIndex:
         if self._index is None:
@@ -367,33 +371,8 @@ class Sources:
             raise self._index
         return self._index
 
-    def _ct(self, result: CaseResult) -> Volume | None:
-        """The CT that was run, where it still lies there unchanged."""
-        if self._inputs is None:
-            self._inputs = _cases(self._run.source)
-        case = self._inputs.get(result.case_id)
-        if case is None:
-            return None
-        try:
-            with opened(case) as lying_open:
-                if content_sha256(lying_open.files) != result.facts["input"]["sha256"]:
-                    return None
-            volume = read_case(case).volume
-        except AieneError:
-            return None
-        grid = grid_of_facts(result.facts["native"])  # what the run made of a header that contradicts itself
-        return Volume(volume.array, grid) if volume.grid.size == grid.size else None
-
 
 def _file_of(kind: str) -> Said:
     """`a NIfTI file`; of a format that is not known here, its name in the record."""
     known = next((one for one in formats() if one.name == kind), None)
     return ours(kind) if known is None else said("{} {} file", ours(known.article), ours(known.title))
-
-
-def _cases(source: Path) -> dict[str, Case]:
-    try:
-        found, _ = find_cases(source)
-    except AieneError:
-        return {}
-    return {case.case_id: case for case in found if isinstance(case, Case)}

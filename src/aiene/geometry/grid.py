@@ -106,6 +106,27 @@ class Grid:
             direction=(triple(vectors[0]), triple(vectors[1]), triple(vectors[2])),
         )
 
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Grid:
+        """The grid of `facts`."""
+        z, y, x = (triple(vector) for vector in facts["direction_zyx_lps"])
+        return cls(
+            size=tuple(facts["size_zyx"]),
+            spacing=triple(facts["spacing_zyx_mm"]),
+            origin=triple(facts["origin_lps_mm"]),
+            direction=(z, y, x),
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON values for the record of a case; `from_facts` takes them back."""
+        return {
+            "size_zyx": list(self.size),
+            "spacing_zyx_mm": list(self.spacing),
+            "origin_lps_mm": list(self.origin),
+            "direction_zyx_lps": [list(vector) for vector in self.direction],
+        }
+
     @cached_property
     def affine(self) -> Points:
         """4 x 4, from indices (z, y, x, 1) to LPS points (x, y, z, 1); read-only."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from aiene.device import resolve_device
 from aiene.errors import AieneError, CaseError, UsageError
-from aiene.finished_runs import RunRecord, cases_of, every_case, read_labels, read_run
+from aiene.finished_runs import Images, RunRecord, cases_of, every_case, read_labels, read_run
 from aiene.geometry.grid import Grid, Triple, Volume, triple
 from aiene.ingest.case import Case
 from aiene.models.bundle import Bundle, find_bundle
@@ -34,7 +34,6 @@ from aiene.results.reviews import ReviewStatus, ReviewStore, Version
 from aiene.results.tables import entropy_bits
 from aiene.review.edits import Drawing, as_labels, span_of, touched
 from aiene.viewer.case_page import crop_of
-from aiene.viewer.images import Images
 from aiene.viewer.risk_groups import Group, RiskGroups
 from aiene.viewer.scene import Scene, scene_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from aiene.finished_runs import RunRecord, every_case, read_run
+from aiene.finished_runs import Images, RunRecord, every_case, read_run
 from aiene.parallel import Job, Progress, run_jobs
 from aiene.results.atomic import elsewhere
 from aiene.results.records import CaseResult
@@ -20,7 +20,6 @@ from aiene.results.store import RunStore
 from aiene.results.tables import entropy_bits
 from aiene.viewer import embedded
 from aiene.viewer.case_page import Model, case_page, found_of, model_of
-from aiene.viewer.images import Images
 from aiene.viewer.risk_groups import Group, read_risk_groups
 
 
