@@ -1,4 +1,4 @@
-"""Finished runs: record, cases, label maps and CTs read again, tables made again, parts put together.
+"""Finished runs: their record, cases and label maps read again, their tables made again, parts put together.
 
 No network runs. Tables are made again with other choices of what counts.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import nibabel as nib
 import numpy as np
@@ -23,12 +23,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from aiene.csv_tables import cell
-from aiene.errors import AieneError, InputError, UsageError, case_name, file_name, joined, ours, said
+from aiene.errors import InputError, UsageError, case_name, file_name, joined, ours, said
 from aiene.geometry.grid import Grid, Volume
-from aiene.ingest.case import AffineRule, Case
-from aiene.ingest.find import find_cases
-from aiene.ingest.fingerprint import content_sha256
-from aiene.ingest.read import opened, read_case
+from aiene.ingest.case import AffineRule
 from aiene.models.bundle import OperatingPoint
 from aiene.nodes.node import CountingRule
 from aiene.preprocess.profile import profile_named
@@ -244,88 +241,6 @@ def _run_of(content: dict[str, Any]) -> RunRecord:
         affine=settings.get("affine", "auto"),
         pos_from=float(settings.get("pos_from", 0.0)),
     )
-
-
-# The CTs of a run found again: by id and content, or by content alone where they were moved.
-
-
-GONE = (
-    "The CT is no longer where the run found it, so its slices cannot be shown; name its folder with "
-    "--images."
-)
-CHANGED = (
-    "The CT there is not the one that was run, so its slices are not shown; name the folder of the "
-    "right one with --images."
-)
-HIDDEN = (
-    "A pseudonymised run does not record where its CTs are, so no slices can be shown; name their folder "
-    "with --images."
-)
-UNREADABLE = "The CT can no longer be read, so its slices cannot be shown."
-
-
-class Images:
-    """The CTs of the cases of a run.
-
-    Parameters
-    ----------
-    cases : of the input, or of the folder that the user named.
-    by_content : a case of another id is taken too, where its content is the one that was run.
-    hidden : the run does not say where its input lies, and no folder was named.
-    """
-
-    def __init__(self, cases: Sequence[Case], *, by_content: bool = False, hidden: bool = False) -> None:
-        self.cases, self.by_content, self.hidden = tuple(cases), by_content, hidden
-        self._by_id = {case.case_id: case for case in cases}
-        self._hashes: dict[str, str | None] = {}
-
-    @classmethod
-    def of_run(cls, run: RunRecord, folder: Path | None = None) -> Self:
-        """The CTs of a run where they were, or in the folder where they lie now."""
-        if run.pseudonymised and folder is None:
-            return cls((), hidden=True)
-        try:
-            found, _ = find_cases(folder or run.source, series=run.series, affine=run.affine)
-        except AieneError:
-            found = []
-        return cls([case for case in found if isinstance(case, Case)], by_content=folder is not None)
-
-    def ct(self, result: CaseResult) -> Volume | str:
-        """The CT of a case in HU on its native grid, or the sentence that says why it cannot be shown."""
-        if self.hidden:
-            return HIDDEN
-        case = self.case(result)
-        if isinstance(case, str):
-            return case
-        grid = Grid.from_facts(
-            result.facts["native"]
-        )  # what the run made of a header that contradicts itself
-        try:
-            volume = read_case(case).volume
-        except AieneError:
-            return UNREADABLE
-        return Volume(volume.array, grid) if volume.grid.size == grid.size else CHANGED
-
-    def case(self, result: CaseResult) -> Case | str:
-        """The input of a case: of its id and content, else of its content alone; or why there is none."""
-        wanted = result.facts["input"]["sha256"]
-        same = self._by_id.get(result.case_id)
-        if same is not None and self._sha256(same) == wanted:
-            return same
-        if self.by_content:
-            for case in self.cases:
-                if self._sha256(case) == wanted:
-                    return case
-        return GONE if same is None else CHANGED
-
-    def _sha256(self, case: Case) -> str | None:
-        if case.case_id not in self._hashes:
-            try:
-                with opened(case) as lying_open:
-                    self._hashes[case.case_id] = content_sha256(lying_open.files)
-            except (AieneError, OSError):
-                self._hashes[case.case_id] = None
-        return self._hashes[case.case_id]
 
 
 RECORD = "retable.json"

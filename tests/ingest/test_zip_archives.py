@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.errors import InputError
-from aiene.finished_runs import Images
+from aiene.export.source_lookup import Images
 from aiene.geometry.grid import Volume
 from aiene.ingest import read as reading
 from aiene.ingest.case import Case, Refusal

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import OutputError, UsageError
-from aiene.finished_runs import CHANGED, GONE
+from aiene.export.source_lookup import CHANGED, GONE
 from aiene.geometry.grid import Grid, Volume
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore

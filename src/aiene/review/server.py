@@ -21,8 +21,7 @@ from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, OutputError, UsageError, need
 from aiene.results.nifti import nifti_bytes
 from aiene.results.reviews import StaleError
-from aiene.review.edits import Drawing, cut, fill, grow, interpolate, next_value
-from aiene.review.session import Change, Opened, Review
+from aiene.review.session import Change, Drawing, Opened, Review, cut, fill, grow, interpolate, next_value
 from aiene.viewer import embedded
 from aiene.viewer.case_page import about
 from aiene.viewer.scene import PRIMARY

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from aiene.finished_runs import Images, RunRecord, every_case, read_run
+from aiene.export.source_lookup import Images
+from aiene.finished_runs import RunRecord, every_case, read_run
 from aiene.parallel import Job, Progress, run_jobs
 from aiene.results.atomic import elsewhere
 from aiene.results.records import CaseResult
