@@ -56,8 +56,10 @@ def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(bui
         "aiene/risk/schemes/data/count-0-1-2plus.toml",
         "aiene/ingest/dicom/identity.csv",
         "aiene/risk/analyse/checklists.csv",
+        "aiene/risk/analyse/report_items.toml",
         "aiene/risk/example_files/README.txt",
         "aiene/risk/importers/mapping_template.toml",
+        "aiene/risk/table/columns.csv",
         f"{model}/model.json",
         *(f"{model}/{name}" for name in card["files"]),
     }
