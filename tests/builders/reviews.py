@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from aiene.export.source_lookup import Images, cases_of, every_case, read_run
+from aiene.export.source_lookup import Images
+from aiene.finished_runs import cases_of, every_case, read_run
 from aiene.geometry.grid import Volume
 from aiene.results.records import CaseArrays, CaseResult
 from aiene.results.reviews import ReviewStore

@@ -263,7 +263,8 @@ class Volume:
 
 def corner_indices(size: npt.ArrayLike) -> Points:
     """Indices (8, 3) of the eight corner voxels of an array of a size."""
-    return np.array(list(np.ndindex(2, 2, 2)), dtype=np.float64) * (np.asarray(size) - 1)
+    corners: Points = np.array(list(np.ndindex(2, 2, 2)), dtype=np.float64) * (np.asarray(size) - 1)
+    return corners
 
 
 def triple(values: npt.ArrayLike) -> Triple:

@@ -449,12 +449,12 @@ class Scan:
     @property
     def studies(self) -> set[StudyKey]:
         """Patient and study of everything that was read; never shown."""
-        return {found.study_key for found in (*self.frames, *self.others)}
+        return {f.study_key for f in self.frames} | {o.study_key for o in self.others}
 
     @property
     def series(self) -> set[str]:
         """SeriesInstanceUID of everything that was read."""
-        return {found.series_uid for found in (*self.frames, *self.others)}
+        return {f.series_uid for f in self.frames} | {o.series_uid for o in self.others}
 
     def add(self, head: Head) -> None:
         """Sort in one file."""
