@@ -132,8 +132,6 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class _Run:
-    """What all cases of a run share."""
-
     store: RunStore
     bundle: Bundle
     settings: Settings
@@ -398,8 +396,6 @@ class _Book:
 
 
 class _Progressing:
-    """The cases of one call, on their way to results."""
-
     def __init__(
         self,
         run: _Run,
@@ -478,7 +474,6 @@ class _Progressing:
                 self._attempt(case, partial(infer, get_preprocessed))
 
     def _taken(self, get_made: Callable[[], Made]) -> tuple[CaseResult, CaseFiles]:
-        """What a worker made of a case, with the record told of the worker."""
         made = get_made()
         if made.engine is not None:
             self._book.tell(engine=made.engine)

@@ -23,7 +23,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from logging import Logger
@@ -273,6 +274,20 @@ class InputError(_FileError):
     """A file or folder that was given as input cannot be used as it is."""
 
 
+@contextmanager
+def reading(path: Path | str, remedy: str = "check its permissions") -> Iterator[None]:
+    """Turn the system's errors on reading `path` into one sentence.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(path, said("it cannot be read ({})", os_reason(error)), remedy) from error
+
+
 class ModelError(_FileError):
     """A model bundle, or an asset that should become one, cannot be used."""
 
@@ -438,10 +453,11 @@ def need(module: str, *, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] == module.split(".")[0]:
             raise MissingExtraError(purpose, module, extra) from error
-        raise MissingExtraError(purpose, module, extra, _first_line(error)) from error
+        raise MissingExtraError(purpose, module, extra, first_line(error)) from error
     except (ImportError, OSError, RuntimeError) as error:
-        raise MissingExtraError(purpose, module, extra, _first_line(error)) from error
+        raise MissingExtraError(purpose, module, extra, first_line(error)) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

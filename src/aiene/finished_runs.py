@@ -432,7 +432,6 @@ def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
 
 
 def _names(part: Path) -> list[str]:
-    """Every case of the input, as the part's table tells."""
     file = part / "cases.csv"
     try:
         return list(pd.read_csv(file, dtype=str, keep_default_na=False)["case_id"])
@@ -443,7 +442,6 @@ def _names(part: Path) -> list[str]:
 def _best(
     name: str, theirs: list[tuple[RunStore, dict[str, CaseResult]]]
 ) -> tuple[RunStore | None, CaseResult]:
-    """A case's result, and where its files lie."""
     found = [(store, results[name]) for store, results in theirs if name in results]
     done = [(store, result) for store, result in found if result.status in _DONE]
     if len({result.facts.get("content_sha256") for _, result in done}) > 1:

@@ -30,6 +30,7 @@ from aiene.errors import (
     MissingExtraError,
     OutputError,
     UsageError,
+    first_line,
     library_reason,
     need,
     os_reason,
@@ -237,8 +238,7 @@ class Place:
             for pattern, problem, remedy in _SPOKEN:
                 if re.search(pattern, f"{type(error).__name__} {error}"):
                     raise kind(self.url, said(problem, *[verb] * problem.count("{}")), remedy) from error
-            first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            told = said("the store refused to {} ({})", verb, library_reason(error, first))
+            told = said("the store refused to {} ({})", verb, library_reason(error, first_line(error)[:200]))
             raise kind(self.url, told, "check the URL") from error
 
 

@@ -53,10 +53,7 @@ _NO_PRIMARY = said("the model has no label for the primary tumour, so none was l
 _COARSE_MM = 3.0
 """Voxels in plane from which on extension is not to be seen: a node's capsule is under 1 mm thick, what
 breaks through it some mm, and the classifier reads voxels of 1 mm."""
-_FAST: dict[RegistrationGrade, tuple[Said, ...]] = {
-    "exact": (),
-    "fast": (said("laid onto the template with --registration fast"),),
-}
+_FAST = said("laid onto the template with --registration fast")
 _WHOLE = 0.995
 """Share of the contours in the crop from which on a warning would round to 100 %."""
 
@@ -353,7 +350,12 @@ def infer_case(
             *contour_warnings(home.no_node),
             *threshold_warnings(found, settings.rule, prepared.ene_spread),
         ),
-        notes=(*at.case.notes, *at.notes, *marked.choice.notes, *_FAST[settings.registration]),
+        notes=(
+            *at.case.notes,
+            *at.notes,
+            *marked.choice.notes,
+            *([_FAST] if settings.registration == "fast" else []),
+        ),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         facts=at.facts,
     )
@@ -461,7 +463,7 @@ def follower(progress: bool | OnProgress, *, unit: str) -> OnProgress:
     """
     if progress is True:
         return _Bar(unit)
-    return progress or _nothing
+    return progress or (lambda _done, _total, _words: None)
 
 
 def by_case(progress: bool | OnProgress, on_case: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -476,10 +478,6 @@ def by_case(progress: bool | OnProgress, on_case: Callable[[Any], None]) -> Call
         on_case(step)
 
     return told
-
-
-def _nothing(done: int, total: int, words: str) -> None:
-    """Show nothing."""
 
 
 class _Bar:

@@ -340,7 +340,6 @@ def _loaded(folder: str, _sha256: str, device: str, own_masks: bool) -> tuple[Pr
 def _ready(
     image: Image, grid: Grid | None, masks: Image | None, preparation: Preparation, on_stage: OnStage
 ) -> PreprocessedCase:
-    """The CT on the eve of the networks, with the user's masks."""
     if isinstance(image, str | os.PathLike):
         if grid is not None:
             raise UsageError("a file has its own grid; leave grid= out.")
@@ -361,7 +360,6 @@ def _ready(
 
 
 def _one_case(path: Path) -> Case:
-    """The one CT of a file or folder."""
     found, _ = find_cases(path)
     if len(found) > 1:
         raise UsageError(

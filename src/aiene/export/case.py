@@ -236,13 +236,11 @@ def _around(a: Block, b: Block) -> Block:
 
 
 def _counts(nodes: npt.NDArray[Any]) -> dict[int, int]:
-    """Voxels by value, 0 left out."""
     values, counts = np.unique(nodes[block_of(nodes)], return_counts=True)
     return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v}
 
 
 def _check_record(case: ExportCase, counts: dict[int, int]) -> None:
-    """Whether the map of the nodes holds what the record tells, voxel for voxel."""
     values = {node.value: node for node in case.result.nodes}
     voxel = case.nodes.grid.voxel_volume_mm3
     other = any(

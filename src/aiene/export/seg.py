@@ -230,7 +230,6 @@ def _thickness(source: SourceSeries) -> tuple[float, float]:
 
 
 def _segment(hd: Any, case: ExportCase, number: int, name: str) -> Dataset:
-    """What is said of a segment."""
     maker, primary = case.maker, name == PRIMARY
     node = next((node for node in case.result.nodes if node.name == name), None)
     side = None if node is None else codes.SIDES.get(node.side)

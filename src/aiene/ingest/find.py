@@ -254,8 +254,6 @@ def find_cases(
 
 @dataclass(frozen=True)
 class _Search:
-    """What is asked of an input; see `find_cases`."""
-
     format: InputFormat
     series: str | None
     room: Path | None

@@ -244,7 +244,6 @@ def _name(group: Sequence[Case | Refusal], taken: set[str]) -> str:
 
 
 def _that_counts(group: dict[int, Case | Refusal], timepoint: Timepoint) -> tuple[int, str]:
-    """Which CT of a patient counts, and by what rule."""
     usable = {n: item for n, item in group.items() if isinstance(item, Case)} or group
     order = sorted(usable, key=lambda n: (usable[n].date == "", usable[n].date, usable[n].case_id))
     dated = [n for n in order if usable[n].date]
@@ -326,7 +325,6 @@ def _union(*scans: Scan) -> Scan:
 
 
 def _shared_series(source: Path, places: Sequence[Place]) -> dict[_Series, _Shared]:
-    """The series that lie in more than one place."""
     parts: dict[_Series, dict[int, list[Frame]]] = defaultdict(lambda: defaultdict(list))
     for number, place in enumerate(places):
         for frame in place.scan.frames:
@@ -339,7 +337,6 @@ def _shared_series(source: Path, places: Sequence[Place]) -> dict[_Series, _Shar
 
 
 def _how(source: Path, parts: Sequence[list[Frame]]) -> _How:
-    """How the parts of a series go together."""
     images = [{(frame.sop_uid, frame.index) for frame in part} for part in parts]
     every = set().union(*images)
     if all(image == every for image in images):

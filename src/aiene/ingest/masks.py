@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.errors import InputError, Said, case_name, file_name, joined, os_reason, ours, said
+from aiene.errors import InputError, Said, case_name, file_name, joined, ours, reading, said
 from aiene.geometry.grid import Grid, Volume, corner_indices
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import AffineRule, Case
@@ -116,12 +116,8 @@ def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
         direction cosine), or holds values that are no labels: probabilities, negative numbers, NaN.
     """
     format_ = claimed_volume(path)
-    try:
+    with reading(path):
         volume = format_.read(Case(path.name, format_.name, (path,), affine=affine)).volume
-    except OSError as error:
-        raise InputError(
-            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
-        ) from error
     return on_grid(path, volume, like)
 
 

@@ -225,7 +225,6 @@ def _watershed_in_seeds(mask: BoolArray) -> npt.NDArray[np.int64]:
 
 
 def _large_enough(seeds: BoolArray) -> BoolArray:
-    """The seeds whose face-connected component has enough voxels."""
     components, _ = ndimage.label(seeds)
     enough = np.bincount(components.ravel()) >= SMALLEST_SEED
     enough[0] = False

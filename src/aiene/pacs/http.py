@@ -112,8 +112,6 @@ class BadRequestError(Exception):
 
 
 class _Stow(Quiet):
-    """Takes requests to store."""
-
     receiver: Receiver
     trail: Trail
     has_room: Callable[[], bool]
@@ -363,8 +361,6 @@ def page(queue: Queue) -> str:
 
 
 class _Status(Quiet):
-    """Shows the queue."""
-
     queue: Queue
 
     def do_GET(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiene.csv_tables import table_bytes
-from aiene.errors import InputError, OutputError, UsageError, file_name, joined, os_reason, ours, said
+from aiene.errors import InputError, OutputError, UsageError, file_name, joined, ours, reading, said
 from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
@@ -208,12 +208,8 @@ class RunStore:
         """
         folder, content = self.case_folder(case_id), {}
         for file in sorted(path for name in (*_MAPS, *_KEPT) if (path := folder / name).is_file()):
-            try:
+            with reading(file, "run the case again"):
                 content[file.name] = file.read_bytes()
-            except OSError as error:
-                raise InputError(
-                    file, said("it cannot be read ({})", os_reason(error)), "run the case again"
-                ) from error
         return content
 
     def told(self) -> tuple[list[CaseResult], bool]:
@@ -316,7 +312,6 @@ class RunStore:
         return self.root / "prediction_list" / f"predictions_{stamp}" / f"prediction_{stamp}.csv"
 
     def _records(self) -> list[Path]:
-        """The records of runs that lie here and are ours."""
         return [file for file in self._record_files() if self.owned.owns(file)]
 
     def _record_files(self) -> list[Path]:

@@ -248,7 +248,6 @@ def _whole(value: Any) -> int:
 
 
 def _value(value: Any) -> int:
-    """A value of the drawing; 0 for none."""
     number = _whole(value)
     if not 0 <= number <= PRIMARY:
         raise UsageError("a drawing cannot contain this value.")
@@ -266,7 +265,6 @@ def _voxel(value: Any, drawing: Drawing) -> tuple[int, int, int]:
 
 
 def _state(review: Review, opened: Opened) -> dict[str, Any]:
-    """What a page shows of a case: its nodes, numbers and versions, and the voxels."""
     result, scene = opened.result, opened.scene
     hidden = review.blind
     labels = scene.labels

@@ -435,7 +435,6 @@ class Review:
         )
 
     def _folder(self, case_id: str) -> Path:
-        """Where the latest label maps of a case lie."""
         saved = self.store.latest(case_id)
         return saved.folder if saved else self.out / "cases" / case_id
 
@@ -493,7 +492,6 @@ class Review:
 
 
 def _maps(folder: Path, grid: Grid) -> tuple[Volume, Volume]:
-    """The node map and the label map of a case or a version."""
     nodes = read_labels(folder / "nodes.nii.gz", grid, np.uint16)
     return nodes, read_labels(folder / "labels.nii.gz", grid, np.uint8)
 

@@ -115,8 +115,6 @@ class ReportSummary:
 
 
 class _Share(NamedTuple):
-    """What one job makes pages of."""
-
     out: Path
     run: RunRecord
     results: tuple[CaseResult, ...]
@@ -175,7 +173,6 @@ def report_run(
 
 
 def _write_pages(share: _Share) -> list[Card]:
-    """The pages of some cases, each written when it is made."""
     store, model = RunStore(share.out), model_of(share.run)
     return [_write_page(store, share, result, model) for result in share.results]
 

@@ -148,16 +148,8 @@ NECK_MM: Final = 120.0
 """A stack that covers this much from head to foot can hold the neck from skull base to clavicles."""
 
 _REFORMATTED: Final = (
-    "MPR",
-    "MIP",
-    "MINIP",
-    "REFORMATTED",
-    "PROJECTION IMAGE",
-    "CSA MPR",
-    "VRT",
-    "SSD",
-    "3D",
-)
+    "MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "CSA MPR", "VRT", "SSD", "3D",
+)  # fmt: skip
 _NO_HU: Final = ("PERFUSION", "IODINE", "EFF_Z", "ELECTRON_DENSITY", "RCBF", "RCBV", "MTT", "TTP", "MATERIAL")
 
 
@@ -411,7 +403,6 @@ def _torn(where: Path, slices: int, what: Said, uid: Said) -> InputError:
 
 
 def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: str | None) -> Case | Refusal:
-    """The case of one study, not named yet."""
     others = [c for c in every if c is not chosen]
     aside = tuple(_left_aside(c, why_not(c, chosen)) for c in others)
     if len(every) >= MIN_SLICES and all(len(c.group.frames) < MIN_SLICES for c in every):
@@ -540,7 +531,6 @@ def _damaged(scan: Scan) -> Said:
 
 
 def _others(scan: Scan) -> list[Said]:
-    """Objects that are no CT slice, counted by kind."""
     counts = Counter(other.kind for other in scan.others)
     return [said("left out: {} x {}", number, ours(kind)) for kind, number in sorted(counts.items())]
 

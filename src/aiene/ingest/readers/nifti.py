@@ -212,7 +212,6 @@ def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
 
 
 def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:
-    """The file with the voxels, and where they begin."""
     stated = float(header["vox_offset"])
     offset = int(stated) if math.isfinite(stated) else 0
     if bytes(header["magic"].tobytes()).startswith(b"n+"):

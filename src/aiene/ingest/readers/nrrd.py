@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError, Said, file_name, joined, os_reason, ours, said
+from aiene.errors import InputError, Said, file_name, joined, ours, reading, said
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
@@ -39,15 +39,8 @@ AGAIN: Final = "correct the header, or convert the CT again"
 _MAX_HEADER: Final = 1 << 20
 _END: Final = re.compile(rb"\n\r?\n")
 _INTEGERS: Final = {
-    "char": 1,
-    "short": 2,
-    "int": 4,
-    "longlong": 8,
-    "int8": 1,
-    "int16": 2,
-    "int32": 4,
-    "int64": 8,
-}
+    "char": 1, "short": 2, "int": 4, "longlong": 8, "int8": 1, "int16": 2, "int32": 4, "int64": 8
+}  # fmt: skip
 _FLOATS: Final = {"float": 4, "double": 8}
 
 
@@ -94,13 +87,8 @@ def read_nrrd_header(path: Path) -> NrrdHeader:
     ------
     InputError : the file cannot be read, its header does not end within 1 MiB, or says one thing twice.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_MAX_HEADER + 1)
-    except OSError as error:
-        raise InputError(
-            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
-        ) from error
+    with reading(path), path.open("rb") as file:
+        head = file.read(_MAX_HEADER + 1)
     end = _END.search(head)
     if end is None and len(head) > _MAX_HEADER:
         raise InputError(path, "its header is longer than 1 MiB", AGAIN)
@@ -241,7 +229,6 @@ def read_voxels(header: NrrdHeader) -> npt.NDArray[np.generic]:
 
 
 def _check_count(header: NrrdHeader, count: int, subdim: str | None, *, sound: bool) -> None:
-    """Refuse names that are not one for each part of the volume."""
     size = sizes(header)
     dimension = int(subdim) if subdim and subdim.isascii() and subdim.isdigit() else len(size) - 1
     if not sound or (subdim and not subdim.isdigit()) or not 1 <= dimension <= len(size):
@@ -277,7 +264,6 @@ def within_folder(header: Path, name: str) -> Path:
 def _piece(
     header: NrrdHeader, file: Path, offset: int, count: int, dtype: np.dtype[np.generic]
 ) -> npt.NDArray[np.generic]:
-    """Some voxels from one file."""
     encoding = header.get("encoding").lower()
     lines, skip = header.whole("lineskip", 0), header.whole("byteskip", 0)
     if lines < 0 or (encoding not in _RAW and not 0 <= skip <= _LONGEST_SKIP) or skip < -1:
