@@ -129,15 +129,10 @@ def read_run(out: Path) -> RunRecord:
         ) from error
 
 
-def case_folders(out: Path) -> list[Path]:
-    """The folders of the cases of a run, in byte order of their names."""
-    found = (p for p in RunStore(out).cases.glob("*") if (p / CASE).is_file() and not p.name.startswith("."))
-    return sorted(found, key=lambda p: p.name.encode())
-
-
 def cases_of(out: Path) -> Iterator[CaseResult | InputError]:
-    """The record of every case, or why it cannot be read."""
-    for folder in case_folders(out):
+    """The record of every case in byte order of their folders' names, or why it cannot be read."""
+    found = (p for p in RunStore(out).cases.glob("*") if (p / CASE).is_file() and not p.name.startswith("."))
+    for folder in sorted(found, key=lambda p: p.name.encode()):
         try:
             yield CaseResult.from_json(json.loads((folder / CASE).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):

@@ -197,14 +197,10 @@ def _stand_ins(source: SourceSeries, used: npt.NDArray[np.int64]) -> list[Datase
     one file; what is true of patient, study and references is copied afterwards.
     """
     thickness = _thickness(source)
-    every = planes(source)
-    return [_stand_in(source, int(k), every[k].origin, thickness) for k in used]
+    return [_stand_in(source.datasets[0], source.datasets[k], int(k), thickness) for k in used]
 
 
-def _stand_in(
-    source: SourceSeries, k: int, origin: npt.NDArray[np.float64], thickness: tuple[float, float]
-) -> Dataset:
-    first, own = source.datasets[0], source.datasets[k]
+def _stand_in(first: Dataset, own: Dataset, k: int, thickness: tuple[float, float]) -> Dataset:
     made = Dataset()
     made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, f"1.{k + 1}"
     made.StudyInstanceUID, made.SeriesInstanceUID = first.StudyInstanceUID, first.SeriesInstanceUID

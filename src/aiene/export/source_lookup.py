@@ -61,13 +61,8 @@ class SourceIndex:
     @classmethod
     def of(cls, folder: Path, files: Iterable[Path]) -> SourceIndex:
         """Read the headers of every DICOM file among some files that were found below a folder."""
-        return cls.of_frames(folder, scan([file for file in files if _may_be_dicom(file)]).frames)
-
-    @classmethod
-    def of_frames(cls, folder: Path, frames: Iterable[Frame]) -> SourceIndex:
-        """The index of slices whose headers have been read."""
-        found = list(frames)
-        return cls(folder, tuple(_stacks(folder, found)), frozenset(f.series_uid for f in found))
+        frames = scan(file for file in files if _may_be_dicom(file)).frames
+        return cls(folder, tuple(_stacks(folder, frames)), frozenset(f.series_uid for f in frames))
 
     def find(self, facts: dict[str, Any], ct: Volume | None = None) -> SourceSeries:
         """The source series of a case.

@@ -119,7 +119,8 @@ def _named(item: Case | Refusal, rule: IdRule) -> Case | Refusal:
     except ProblemError as error:
         if isinstance(item, Refusal):
             return item  # it has a reason of its own
-        return Refusal(item.case_id, error.told, item.notes, item.aside, item.source, item.study)
+        kept = {name: getattr(item, name) for name in ("notes", "aside", "source", "study")}
+        return Refusal(item.case_id, error.told, **kept)
     return replace(item, case_id=safe(name), patient=safe(patient))
 
 

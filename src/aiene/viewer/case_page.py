@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,8 @@ def case_page(
             data.append(("ct", ct))
             keyslices = _key_slices(scene, result, run)
         if scene.labels.array.any():
-            data.append(("surfaces", embedded.packed_json(surfaces(scene))))
+            shapes = json.dumps(surfaces(scene), separators=(",", ":"))  # too large to be read by people
+            data.append(("surfaces", embedded.packed(shapes.encode())))
     registration = _registration(found, None if model is None else model.template)
     html = embedded.page(
         "patient.html.j2",

@@ -332,7 +332,7 @@ def find_in_scan(root: Path, where: Path, scan: Scan, series: str | None) -> lis
             unused += [_left_aside(c, unusable(c) or "") for c in every]
     if not found:
         told = tuple(aside.told for aside in unused)
-        refusal = Refusal("", _no_ct(where, scan, unused).told, told, tuple(unused))
+        refusal = Refusal("", _no_ct(where, scan, unused).told, notes=told, aside=tuple(unused))
         return [_named(refusal, root, where)]
     return _with_rest(found, scan, unused, len(studies))
 
@@ -409,10 +409,10 @@ def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: st
         slices, series_count = sum(len(c.group.frames) for c in every), len({c.uid for c in every})
         if series_count >= MIN_SLICES:
             error = _torn(where, slices, said("{} series", series_count), ours("SeriesInstanceUID"))
-            return Refusal("", error.told, tuple(a.told for a in aside), aside)
+            return Refusal("", error.told, notes=tuple(a.told for a in aside), aside=aside)
     if chosen.error is not None:
         reason = _with_strays(chosen.error.told, every, chosen)
-        return Refusal("", reason, tuple(a.told for a in aside), aside)
+        return Refusal("", reason, notes=tuple(a.told for a in aside), aside=aside)
     how = (
         ours("as --series asks")
         if series == chosen.uid
@@ -439,7 +439,7 @@ def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: st
         aside=aside,
     )
     problem = _doubles_differ(case, chosen)
-    return case if problem is None else Refusal("", problem, tuple(a.told for a in aside), aside)
+    return case if problem is None else Refusal("", problem, notes=tuple(a.told for a in aside), aside=aside)
 
 
 def _doubles_differ(case: Case, chosen: Candidate) -> Said | None:

@@ -277,7 +277,8 @@ def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
             )
         return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ qform, header))
     check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist(), unit_told)
-    scaled = _with_spacing(sform, np.abs(pixdim * unit[0, 0]))
+    scaled = sform.copy()
+    scaled[:3, :3] *= np.abs(pixdim * unit[0, 0]) / np.linalg.norm(sform[:3, :3], axis=0)
     return _Affine(sform, "sform", True, _compare(path, sform, scaled, header, "pixdim"))
 
 
@@ -314,12 +315,6 @@ def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[Said, ...]:
             ours(taken),
         ),
     )
-
-
-def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
-    other = affine.copy()
-    other[:3, :3] *= spacing / np.linalg.norm(affine[:3, :3], axis=0)
-    return other
 
 
 def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tuple[Said, ...]:
@@ -371,12 +366,13 @@ _HEADERS: Final = (".hdr", ".hdr.gz")
 _VOXELS: Final = (".img", ".img.gz")
 
 
-def _recognises(head: Head) -> bool:
-    content = head.content
-    return _is_nifti(content) or (content.startswith(b"\x1f\x8b") and _is_nifti(_unzipped(content)))
-
-
-def _is_nifti(head: bytes) -> bool:
+def _is_nifti(found: Head) -> bool:
+    head = found.content
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+        except zlib.error:
+            return False
     for order in ("little", "big"):
         size = int.from_bytes(head[:4], order)
         if size == 348 and head[344:348] in (b"n+1\0", b"ni1\0"):
@@ -384,13 +380,6 @@ def _is_nifti(head: bytes) -> bool:
         if size == 540 and head[4:8] in (b"n+2\0", b"ni2\0"):
             return True
     return False
-
-
-def _unzipped(content: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(wbits=31).decompress(content, _HEAD)
-    except zlib.error:
-        return b""
 
 
 def _beside(path: Path) -> tuple[Path, ...]:
@@ -405,7 +394,7 @@ FORMAT: Final = Format(
     choices=("nii", "nii.gz"),
     endings=(".nii", ".nii.gz"),
     other_endings=(".hdr.gz", ".hdr", ".img"),
-    recognises=_recognises,
+    recognises=_is_nifti,
     read=read_nifti,
     detached=lambda name: name.endswith(_HEADERS),
     data_files=_beside,

@@ -21,7 +21,7 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,6 @@ from aiene.errors import InputError, Said, file_name, joined, ours, reading, sai
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
-from aiene.ingest.file_head import Head
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import Format
 from aiene.ingest.lattice import PIXEL_TYPES, Matrix, as_json, narrow
@@ -356,7 +355,7 @@ def read_nrrd(case: Case) -> NativeCt:
     header = read_nrrd_header(path)
     grid = _grid(header)
     stored = read_voxels(header)
-    known = header.get("space").lower() in _TO_LPS
+    known, files = header.get("space").lower() in _TO_LPS, data_files(header)
     return NativeCt(
         volume=Volume(narrow(stored), grid),
         pixel_type=PIXEL_TYPES[stored.dtype.str[1:]],
@@ -365,15 +364,11 @@ def read_nrrd(case: Case) -> NativeCt:
             "space": header.get("space"),
             "orientation_known": known,
             "lattice": as_json(grid.affine, grid.size),
-            **_parts(path, data_files(header)),
+            # of a detached header the voxels' files count too
+            **({"files": 1 + len(files), "sha256": content_sha256((path, *files))} if files else {}),
         },
         warnings=() if known else (_UNKNOWN,),
     )
-
-
-def _parts(path: Path, files: tuple[Path, ...]) -> dict[str, Any]:
-    """What the record says of a detached header: the voxels' files count too."""
-    return {"files": 1 + len(files), "sha256": content_sha256((path, *files))} if files else {}
 
 
 def _grid(header: NrrdHeader) -> Grid:
@@ -458,17 +453,13 @@ def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, Said | None]:
     return scale, None if (scale == 1).all() else said("its units are {}", joined(", ", map(ours, words)))
 
 
-def _is_nrrd(head: Head) -> bool:
-    return head.content.startswith(b"NRRD000")
-
-
 FORMAT: Final = Format(
     name="nrrd",
     title="NRRD",
     article="an",
     choices=("nrrd",),
     endings=(".nrrd", ".nhdr"),
-    recognises=_is_nrrd,
+    recognises=lambda head: head.content.startswith(b"NRRD000"),
     read=read_nrrd,
     detached=lambda name: True,  # the field `data file` may stand in a file of any name
     data_files=lambda path: data_files(read_nrrd_header(path)),
