@@ -474,7 +474,7 @@ def _row(model: LockedModel, sample: Sample, settings: AnalysisSettings) -> dict
     of = outcome.n, outcome.n_events, float(outcome.time.sum())
     needed = required_sample(*of, parameters, fit.lrt, settings.decision_years)
     row: dict[str, Any] = {"name": model.name, "file": f"{FOLDER}/{model.name}.json", "model": model.title}
-    row |= {"n": outcome.n, "events": outcome.n_events, "parameters": parameters}
+    row |= {**outcome.counts, "parameters": parameters}
     row |= {"epp": outcome.n_events / parameters, "c": model.development["c"], "shrinkage": needed.shrinkage}
     row |= {"needed": needed.patients if needed.patients < 10**9 else None}
     row |= fields_of(needed, "for_shrinkage", "for_optimism", "for_risk")
