@@ -254,7 +254,7 @@ def _what(comparison: ModelComparison, part: str) -> str:
 
 def _lrt(work: _Work) -> None:
     fits, larger = work.found.fits, work.found.fits["new"]
-    values: dict[str, Any] = {"n": work.outcome.n, "events": work.outcome.n_events}
+    values: dict[str, Any] = {**work.outcome.counts}
     if "old" in fits:
         test = nested_lrt(fits["old"], larger)
         values |= fields_of(test, "statistic", "df", "p")

@@ -421,7 +421,6 @@ def _round_values(raw: np.ndarray) -> list[float]:
 
 FOLDER = "models"
 SIMULATED = "SIMULATED AI-ENE COUNT: the model says nothing about patients."
-TITLE = "Locked models"
 
 
 def locked_chapter(
@@ -461,7 +460,7 @@ def locked_chapter(
             owned.write(out / FOLDER / f"{model.name}.html", page.encode())
     nothing = Text("No model could be locked; see what was not done.", kind="warning")
     items.insert(0, table_of("locked_models", rows, decide=settings.decision_years) if rows else nothing)
-    return Section("locked", TITLE, tuple(items)), Part(tuple(items), tuple(skipped))
+    return Section("locked", "Locked models", tuple(items)), Part(tuple(items), tuple(skipped))
 
 
 def _row(model: LockedModel, sample: Sample, settings: AnalysisSettings) -> dict[str, Any]:
@@ -474,7 +473,7 @@ def _row(model: LockedModel, sample: Sample, settings: AnalysisSettings) -> dict
     of = outcome.n, outcome.n_events, float(outcome.time.sum())
     needed = required_sample(*of, parameters, fit.lrt, settings.decision_years)
     row: dict[str, Any] = {"name": model.name, "file": f"{FOLDER}/{model.name}.json", "model": model.title}
-    row |= {"n": outcome.n, "events": outcome.n_events, "parameters": parameters}
+    row |= {**outcome.counts, "parameters": parameters}
     row |= {"epp": outcome.n_events / parameters, "c": model.development["c"], "shrinkage": needed.shrinkage}
     row |= {"needed": needed.patients if needed.patients < 10**9 else None}
     row |= fields_of(needed, "for_shrinkage", "for_optimism", "for_risk")

@@ -13,7 +13,7 @@ from aiene.report.formatting import interval_text, p_phrase, plain
 from aiene.risk.analyse.charts.forest import draw_dose
 from aiene.risk.analyse.cohort import Outcome, small, words
 from aiene.risk.analyse.design import estimable
-from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, figure_of, table_of
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, fields_of, figure_of, table_of
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.stats.count_covariate import count_columns
 from aiene.stats.cox_model import nested_lrt
@@ -93,7 +93,7 @@ def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int
     covariates = design.matrix
     for form in FORMS:
         words_of = _FORM_WORDS[form].format(cap=settings.marker_cap)
-        head = {"form": words_of, "n": complete.n, "events": complete.n_events}
+        head = {"form": words_of, **complete.counts}
         try:
             columns = _columns(count, form, settings, cutoffs)
             alone = cox(complete.time, complete.event, columns, confidence=settings.confidence)
@@ -163,8 +163,7 @@ def interaction_row(
         except NotEstimableError as error:
             rows.append(row | {"reason": str(error)})
             continue
-        row |= {"n": outcome.n, "events": outcome.n_events, "statistic": test.statistic}
-        row |= {"df": test.df, "p": test.p}
+        row |= {**outcome.counts, **fields_of(test, "statistic", "df", "p")}
         if form == "capped":
             product = larger.rows[-1]
             row |= {"ratio": product.hr, "ratio_lower": product.lower, "ratio_upper": product.upper}

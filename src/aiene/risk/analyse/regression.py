@@ -6,7 +6,7 @@ plotted by Schoenfeld residuals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -119,7 +119,7 @@ def with_count(matrix: pd.DataFrame, count: np.ndarray) -> pd.DataFrame:
 def count_effect(outcome: Outcome, matrix: pd.DataFrame, settings: AnalysisSettings) -> dict[str, Any]:
     """The count's hazard ratio in some patients; unadjusted where the events are few for the covariates."""
     columns = varying(matrix)
-    row: dict[str, Any] = {"n": outcome.n, "events": outcome.n_events}
+    row: dict[str, Any] = {**outcome.counts}
     if outcome.n_events < FEWEST_FOR_EFFECT or MARKER not in columns:
         return row | {"remark": f"fewer than {FEWEST_FOR_EFFECT} events, or one count"}
     if outcome.n_events < FEWEST_FOR_EFFECT * columns.shape[1]:
@@ -128,6 +128,21 @@ def count_effect(outcome: Outcome, matrix: pd.DataFrame, settings: AnalysisSetti
         return row | effect(cox(outcome.time, outcome.event, columns, confidence=settings.confidence).rows[0])
     except (NotEstimableError, np.linalg.LinAlgError) as error:
         return row | {"remark": too_few(error)}
+
+
+def tried(model: str, outcome: Outcome, cells: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """A row of a table of models: what the model gives, or why it could not be fitted.
+
+    Parameters
+    ----------
+    model : in words.
+    outcome : of the patients that it is fitted on.
+    cells : fits the model and gives the cells of its row.
+    """
+    try:
+        return {"model": model, **outcome.counts, **cells()}
+    except (NotEstimableError, np.linalg.LinAlgError) as error:
+        return {"model": model, **outcome.counts, "remark": too_few(error)}
 
 
 def make_sample(

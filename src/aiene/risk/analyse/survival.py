@@ -293,7 +293,7 @@ def _restricted(outcome: Outcome, tau: float, confidence: float) -> dict[str, An
 def _group(stratum: Stratum, rank: int) -> dict[str, Any]:
     """The cells that a row about one group begins with."""
     own, label = stratum.of(rank), stratum.grouping.labels[rank]
-    return {"population": stratum.label, "group": label, "n": own.n, "events": own.n_events}
+    return {"population": stratum.label, "group": label, **own.counts}
 
 
 def _figure(name: str, title: str, strata: Sequence[Stratum], settings: AnalysisSettings) -> Figure:

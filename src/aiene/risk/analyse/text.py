@@ -192,8 +192,7 @@ def multiplicity_section(
         own: list[dict[str, Any]] = []
         for endpoint in endpoints:
             for name, label in chosen:
-                table = tables.get(f"cox_{endpoint}_{name}")
-                effect = next((r for r in table.rows if r["column"] == MARKER), {}) if table else {}
+                effect = _first(tables, f"cox_{endpoint}_{name}", column=MARKER)
                 row = {"family": family, "endpoint": LABELS[endpoint], "population": label}
                 own.append(row | {"hr": effect.get("adj_hr"), "p": effect.get("adj_p")})
         corrected = holm([r["p"] for r in own])

@@ -166,8 +166,7 @@ def _model(
     outcome = sample.outcome
     keep = known[outcome.rows]
     own, count = outcome.take(keep), counts[outcome.rows][keep].astype(float)
-    row: dict[str, Any] = {"endpoint": LABELS[endpoint], "threshold": threshold, "n": own.n}
-    row["events"] = own.n_events
+    row: dict[str, Any] = {"endpoint": LABELS[endpoint], "threshold": threshold, **own.counts}
     try:
         alone = pd.DataFrame({MARKER: count})
         row |= effect(cox(own.time, own.event, alone, confidence=settings.confidence).rows[0])
@@ -227,8 +226,7 @@ def _corrected(
     }
     found = []
     for name, step in steps.items():
-        row: dict[str, Any] = {"endpoint": LABELS[endpoint], "method": name, "n": own.n}
-        row["events"] = own.n_events
+        row: dict[str, Any] = {"endpoint": LABELS[endpoint], "method": name, **own.counts}
         try:
             row |= fields_of(step(), "hr", "lower", "upper")
         except (NotEstimableError, np.linalg.LinAlgError) as error:

@@ -228,7 +228,7 @@ def _of_centre(found: Found, predictor: Predictor, name: str) -> dict[str, Any]:
     settings, years = found.settings, found.years
     own = np.flatnonzero(found.center == name)
     part = found.outcome.take(own)
-    row: dict[str, Any] = {"model": predictor.label, "centre": name, "n": part.n, "events": part.n_events}
+    row: dict[str, Any] = {"model": predictor.label, "centre": name, **part.counts}
     if part.n_events < FEWEST_EVENTS:
         return row | {"reason": f"fewer than {FEWEST_EVENTS} events"}
     values: dict[str, Interval] = {}

@@ -187,7 +187,7 @@ def _case_mix(models: Sequence[LockedModel], outcome: Outcome, predictors: Seque
         made, label, score = model.development, predictor.label, predictor.score
         row = {"model": label, "where": "development", "n": made["patients"], "events": made["events"]}
         rows.append(row | {"mean": 0.0, "sd": made["sd_linear_predictor"], "c": made["c"]})
-        row = {"model": label, "where": "here", "n": outcome.n, "events": outcome.n_events}
+        row = {"model": label, "where": "here", **outcome.counts}
         row |= {"mean": float(score.mean()), "sd": float(score.std()), "c": None}
         with suppress(NotEstimableError):
             row["c"] = harrell_c(outcome.time, outcome.event, score).c

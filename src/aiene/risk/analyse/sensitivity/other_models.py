@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -22,12 +23,12 @@ from aiene.risk.analyse.cohort import Outcome, check_events, numeric, words
 from aiene.risk.analyse.design import Design, estimable, varying
 from aiene.risk.analyse.grouping import Stratum
 from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, effect, table_of
-from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox, too_few, with_count
+from aiene.risk.analyse.regression import MARKER, MARKER_TERM, Sample, cox, tried, with_count
 from aiene.stats.count_covariate import restricted_cubic_spline
 from aiene.stats.cox_model import nested_lrt
 from aiene.stats.imputation import Imputed, Pooled, impute, rubin
 from aiene.stats.proportional_hazards import cox_with_entry, piecewise_cox
-from aiene.stats.records import Coefficient, NotEstimableError
+from aiene.stats.records import NotEstimableError
 from aiene.stats.survival_curves import rmst_difference
 from aiene.stats.tests import WEIGHTS, weighted_log_rank
 
@@ -197,7 +198,7 @@ def _row(
     outcome: Outcome = sample.outcome.take(known)
     covariates = varying(sample.design.matrix.loc[known].reset_index(drop=True))
     marker = pd.DataFrame({MARKER: sample.count[known]})
-    row: dict[str, Any] = {"adjusted": label, "n": outcome.n, "events": outcome.n_events}
+    row: dict[str, Any] = {"adjusted": label, **outcome.counts}
     try:
         whole = pd.concat([marker, frame, covariates], axis=1)
         fit = cox(outcome.time, outcome.event, whole, confidence=settings.confidence)
@@ -271,50 +272,36 @@ def models_part(sample: Sample, settings: AnalysisSettings) -> Part:
     matrix = with_count(design.matrix, count)
     if complete.n_events < 3 or len(set(count)) < 2:
         return Part((), (Skipped(what, "fewer than three events, or one count."),))
-    rows: list[dict[str, Any]] = []
-    head = {"n": complete.n, "events": complete.n_events}
-
-    def tried(name: str, model: Any, **row: Any) -> Coefficient | None:
-        try:
-            found: Coefficient = model()
-        except (NotEstimableError, np.linalg.LinAlgError) as error:
-            rows.append({"model": name, **row, "remark": too_few(error)})
-            return None
-        rows.append({"model": name, **row, **effect(found)})
-        return found
-
-    confidence, time, event = settings.confidence, complete.time, complete.event
-    plain = tried(
-        "Proportional hazards", partial(_first_row, time, event, matrix, confidence=confidence), **head
-    )
-    if plain is not None:
-        common = complete.n_events / complete.n > COMMON
-        value = e_value(plain.hr, plain.lower, plain.upper, common=common)
-        rows[-1]["remark"] = f"E-value {value.estimate:.2f}, of the interval {value.interval:.2f}"
+    level, time = settings.confidence, complete.time
+    rows = [tried("Proportional hazards", complete, partial(_plain, complete, matrix, level, e_values=True))]
     rows += _periods(sample, settings)
     for landmark in LANDMARKS:
         kept = time > landmark
         own, columns = complete.take(kept), varying(matrix.loc[kept].reset_index(drop=True))
         if MARKER in columns and own.n_events:
-            args = own.time - landmark, own.event, columns
-            model = partial(_first_row, *args, confidence=confidence)
-            tried(f"Landmark: at risk after {12 * landmark:g} months", model, n=own.n, events=own.n_events)
+            later = replace(own, time=own.time - landmark)
+            name = f"Landmark: at risk after {12 * landmark:g} months"
+            rows.append(tried(name, own, partial(_plain, later, columns, level)))
     rows += _splines(sample, settings)
     if ENTRY in sample.table and sample.table[ENTRY].notna().any():
         entry = numeric(sample.table, ENTRY)[sample.design.complete]
         kept = np.isfinite(entry) & (entry < time)
         own, columns = complete.take(kept), matrix.loc[kept].reset_index(drop=True)
-        tried(
-            f"Delayed entry ({ENTRY})",
-            lambda: cox_with_entry(entry[kept], own.time, own.event, columns, confidence=confidence)[0],
-            n=own.n,
-            events=own.n_events,
-        )
+        args = entry[kept], own.time, own.event, columns
+        cells = partial(cox_with_entry, *args, confidence=level)
+        rows.append(tried(f"Delayed entry ({ENTRY})", own, lambda: effect(cells()[0])))
     return Part((table_of("time_effect", rows, of=complete.name, what=what),))
 
 
-def _first_row(time: np.ndarray, event: np.ndarray, matrix: pd.DataFrame, confidence: float) -> Coefficient:
-    return cox(time, event, matrix, confidence=confidence).rows[0]
+def _plain(outcome: Outcome, matrix: pd.DataFrame, level: float, *, e_values: bool = False) -> dict[str, Any]:
+    """Cells of the first column's effect, with its E-values where they are wanted."""
+    found = cox(outcome.time, outcome.event, matrix, confidence=level).rows[0]
+    if not e_values:
+        return effect(found)
+    common = outcome.n_events / outcome.n > COMMON
+    value = e_value(found.hr, found.lower, found.upper, common=common)
+    told = f"E-value {value.estimate:.2f}, of the interval {value.interval:.2f}"
+    return effect(found) | {"remark": told}
 
 
 def _periods(sample: Sample, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -348,17 +335,16 @@ def _splines(sample: Sample, settings: AnalysisSettings) -> list[dict[str, Any]]
     if not curved:
         return []
     matrix = with_count(others, count)
-    row: dict[str, Any] = {"model": "Splines of age and pack-years", "n": complete.n}
-    row["events"] = complete.n_events
-    try:
+
+    def cells() -> dict[str, Any]:
         straight = cox(complete.time, complete.event, matrix)
         whole = pd.concat([matrix, *curved], axis=1)
         fit = cox(complete.time, complete.event, whole, confidence=settings.confidence)
         test = nested_lrt(straight, fit)
-    except NotEstimableError as error:
-        return [row | {"remark": str(error)}]
-    told = f"curvature: likelihood ratio {test.statistic:.2f}, df {test.df}, p = {test.p:.2g}"
-    return [row | effect(fit.rows[0]) | {"remark": told}]
+        told = f"curvature: likelihood ratio {test.statistic:.2f}, df {test.df}, p = {test.p:.2g}"
+        return effect(fit.rows[0]) | {"remark": told}
+
+    return [tried("Splines of age and pack-years", complete, cells)]
 
 
 # Unmeasured confounding

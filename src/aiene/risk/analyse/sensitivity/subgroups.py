@@ -20,13 +20,13 @@ from aiene.risk.analyse.regression import (
     Sample,
     count_effect,
     cox,
-    too_few,
+    tried,
     with_count,
 )
-from aiene.stats.centre_models import Frailty, cluster_robust_cox, frailty_cox, pooled
+from aiene.stats.centre_models import cluster_robust_cox, frailty_cox, pooled
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox_model import nested_lrt
-from aiene.stats.records import Coefficient, NotEstimableError
+from aiene.stats.records import NotEstimableError
 
 
 def subgroups_part(sample: Sample, settings: AnalysisSettings) -> Part:
@@ -125,7 +125,7 @@ def _subdistribution(
     columns = columns[[c for c in columns if c == MARKER or not str(c).startswith("hpv_")]]
     negative = (hpv[known] == "negative").astype(float)
     design = varying(columns.assign(hpv_negative=negative, product=negative * columns[MARKER]))
-    row: dict[str, Any] = {"factor": "Fine-Gray", "n": own.n, "events": own.n_events}
+    row: dict[str, Any] = {"factor": "Fine-Gray", **own.counts}
     row["level"] = "sHR if HPV-negative / sHR if HPV-positive"
     try:
         found = fine_gray(own.time, own.state, design, confidence=settings.confidence).rows[-1]
@@ -176,10 +176,7 @@ def centre_part(sample: Sample, settings: AnalysisSettings) -> Part:
     others = varying(design.matrix.loc[known].reset_index(drop=True))
     others = others[[c for c in others if not str(c).startswith("center_")]]
     matrix = with_count(others, count[known])
-    rows = [
-        _tried_model(name, outcome, model)
-        for name, model in _centre_models(outcome, matrix, centre, settings)
-    ]
+    rows = [tried(name, outcome, cells) for name, cells in _centre_models(outcome, matrix, centre, settings)]
     rows += _by_centre(outcome, matrix, centre, settings)
     said = {"of": complete.name, "what": what, "centres": len(set(centre)), "fewest": FEWEST_FOR_EFFECT}
     return Part((table_of("centre_effect", rows, **said),))
@@ -187,29 +184,26 @@ def centre_part(sample: Sample, settings: AnalysisSettings) -> Part:
 
 def _centre_models(
     outcome: Outcome, matrix: pd.DataFrame, centre: np.ndarray, settings: AnalysisSettings
-) -> list[tuple[str, Callable[[], Coefficient | Frailty]]]:
+) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
     of, level = (outcome.time, outcome.event), settings.confidence
     fixed = pd.get_dummies(pd.Series(centre), prefix="center", drop_first=True, dtype=float)
     joined = pd.concat([matrix, fixed], axis=1)
     stratified = "Baseline of each centre (stratified)"
+
+    def frailty() -> dict[str, Any]:
+        found = frailty_cox(*of, matrix, centre, confidence=level)
+        return effect(found.rows[0]) | {"remark": f"variance of the centres {found.variance:.3f}"}
+
     return [
-        ("Centres not respected", lambda: cox(*of, matrix, confidence=level).rows[0]),
-        ("Centre as covariate", lambda: cox(*of, joined, confidence=level).rows[0]),
-        (stratified, lambda: cox(*of, matrix, strata=centre, confidence=level).rows[0]),
-        ("Cluster-robust errors", lambda: cluster_robust_cox(*of, matrix, centre, confidence=level)[0]),
-        ("Frailty of centres", lambda: frailty_cox(*of, matrix, centre, confidence=level)),
+        ("Centres not respected", lambda: effect(cox(*of, matrix, confidence=level).rows[0])),
+        ("Centre as covariate", lambda: effect(cox(*of, joined, confidence=level).rows[0])),
+        (stratified, lambda: effect(cox(*of, matrix, strata=centre, confidence=level).rows[0])),
+        (
+            "Cluster-robust errors",
+            lambda: effect(cluster_robust_cox(*of, matrix, centre, confidence=level)[0]),
+        ),
+        ("Frailty of centres", frailty),
     ]
-
-
-def _tried_model(name: str, outcome: Outcome, model: Callable[[], Coefficient | Frailty]) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": name, "n": outcome.n, "events": outcome.n_events}
-    try:
-        found = model()
-    except (NotEstimableError, np.linalg.LinAlgError) as error:
-        return row | {"remark": too_few(error)}
-    if isinstance(found, Coefficient):
-        return row | effect(found)
-    return row | effect(found.rows[0]) | {"remark": f"variance of the centres {found.variance:.3f}"}
 
 
 def _by_centre(
@@ -244,4 +238,4 @@ def _interaction_with_centres(outcome: Outcome, matrix: pd.DataFrame, centre: np
     except NotEstimableError as error:
         return row | {"remark": str(error)}
     told = f"likelihood ratio {test.statistic:.2f}, df {test.df}, baseline of each centre"
-    return row | {"n": outcome.n, "events": outcome.n_events, "p": test.p, "remark": told}
+    return row | {**outcome.counts, "p": test.p, "remark": told}
