@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-ROOTS = ("aiene.cohort", "aiene.export.run", "aiene.finished_runs", "aiene.viewer.images")
+ROOTS = ("aiene.cohort", "aiene.export.run", "aiene.finished_runs")
 """What a pseudonymised run, its export and its pages go through, with all that they import."""
 
 OUR_OWN_WORDS = {

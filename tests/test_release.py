@@ -53,10 +53,18 @@ def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(bui
     wanted = {
         "aiene/py.typed",
         "aiene/report/templates/report.html.j2",
+        "aiene/phantom/anatomy.toml",
+        "aiene/benchmark/leaderboard/page.html",
+        "aiene/benchmark/report/conventions.txt",
+        "aiene/models/importers/v2_plans.json",
+        "aiene/models/monai_export/inference.json",
         "aiene/risk/schemes/data/count-0-1-2plus.toml",
+        "aiene/ingest/dicom/identity.csv",
         "aiene/risk/analyse/checklists.csv",
+        "aiene/risk/analyse/report_items.toml",
         "aiene/risk/example_files/README.txt",
         "aiene/risk/importers/mapping_template.toml",
+        "aiene/risk/table/columns.csv",
         f"{model}/model.json",
         *(f"{model}/{name}" for name in card["files"]),
     }

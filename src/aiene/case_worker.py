@@ -200,8 +200,6 @@ def _peak_mb() -> int | None:
 
 
 class _CasesInOrder(InOrder[Case, Result]):
-    """Cases worked on in processes of this machine, in order."""
-
     def each(self, tasks: Iterable[Case]) -> Iterator[tuple[Case, Callable[[], Result]]]:
         """Every case with a function that waits for what was made of it, or raises its error."""
         for case, result in super().each(tasks):
@@ -395,7 +393,6 @@ def _use_own_cores() -> None:
 
 
 def _look(file: str, order: Order) -> dict[str, Any]:
-    """What a worker is and sees."""
     return {
         "versions": versions(),
         "sees_input": os.path.exists(file),  # noqa: PTH110 (a path of another machine's form may be odd)

@@ -106,7 +106,6 @@ def _never_empty(cluster: Any, jobs: int) -> Iterator[None]:
 
 @contextmanager
 def _queued(words: str, jobs: int) -> Iterator[Any]:
-    """A cluster whose workers are jobs of a batch system."""
     options: dict[str, Any] = {"cluster": "SLURMCluster"} if words == "slurm" else _options(Path(words))
     jobqueue = need("dask_jobqueue", extra="cluster", purpose="Workers as jobs of a batch system")
     kind = getattr(jobqueue, str(options.pop("cluster", "")), None)

@@ -129,15 +129,10 @@ def read_run(out: Path) -> RunRecord:
         ) from error
 
 
-def case_folders(out: Path) -> list[Path]:
-    """The folders of the cases of a run, in byte order of their names."""
-    found = (p for p in RunStore(out).cases.glob("*") if (p / CASE).is_file() and not p.name.startswith("."))
-    return sorted(found, key=lambda p: p.name.encode())
-
-
 def cases_of(out: Path) -> Iterator[CaseResult | InputError]:
-    """The record of every case, or why it cannot be read."""
-    for folder in case_folders(out):
+    """The record of every case in byte order of their folders' names, or why it cannot be read."""
+    found = (p for p in RunStore(out).cases.glob("*") if (p / CASE).is_file() and not p.name.startswith("."))
+    for folder in sorted(found, key=lambda p: p.name.encode()):
         try:
             yield CaseResult.from_json(json.loads((folder / CASE).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
@@ -432,7 +427,6 @@ def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
 
 
 def _names(part: Path) -> list[str]:
-    """Every case of the input, as the part's table tells."""
     file = part / "cases.csv"
     try:
         return list(pd.read_csv(file, dtype=str, keep_default_na=False)["case_id"])
@@ -443,7 +437,6 @@ def _names(part: Path) -> list[str]:
 def _best(
     name: str, theirs: list[tuple[RunStore, dict[str, CaseResult]]]
 ) -> tuple[RunStore | None, CaseResult]:
-    """A case's result, and where its files lie."""
     found = [(store, results[name]) for store, results in theirs if name in results]
     done = [(store, result) for store, result in found if result.status in _DONE]
     if len({result.facts.get("content_sha256") for _, result in done}) > 1:

@@ -33,7 +33,6 @@ from aiene.errors import (
     ours,
     said,
 )
-from aiene.export.case import grid_of_facts
 from aiene.finished_runs import read_labels, read_run, spread_of
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
@@ -323,7 +322,7 @@ def _grid_of(record: CaseResult) -> Grid:
         raise CaseError(
             problem, said("{}", record.reason.rstrip(".")) if record.reason.rstrip(".") else "run it again"
         )
-    return grid_of_facts(record.facts["native"])
+    return Grid.from_facts(record.facts["native"])
 
 
 def _node_map(file: Path, record: CaseResult) -> Volume:
@@ -341,7 +340,6 @@ def _loaded(folder: str, _sha256: str, device: str, own_masks: bool) -> tuple[Pr
 def _ready(
     image: Image, grid: Grid | None, masks: Image | None, preparation: Preparation, on_stage: OnStage
 ) -> PreprocessedCase:
-    """The CT on the eve of the networks, with the user's masks."""
     if isinstance(image, str | os.PathLike):
         if grid is not None:
             raise UsageError("a file has its own grid; leave grid= out.")
@@ -362,7 +360,6 @@ def _ready(
 
 
 def _one_case(path: Path) -> Case:
-    """The one CT of a file or folder."""
     found, _ = find_cases(path)
     if len(found) > 1:
         raise UsageError(

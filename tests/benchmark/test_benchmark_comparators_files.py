@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 
 from aiene.benchmark.comparators.bundle import truth_nodes
 from aiene.benchmark.comparators.monai_bundle import from_monai, scaled, spaced, to_monai
-from aiene.benchmark.comparators.protocol import CaseInput, Request
-from aiene.benchmark.comparators.slices import AxialView
+from aiene.benchmark.comparators.protocol import CaseInput, Request, open_comparator
+from aiene.benchmark.comparators.slice_segmenters import AxialView
 from aiene.benchmark.config import LabelChoice, ModelEntry
-from aiene.benchmark.models import bundle_kind, located, open_comparator
+from aiene.benchmark.run import bundle_kind, located
 from aiene.errors import InputError, MissingExtraError, ModelError
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case

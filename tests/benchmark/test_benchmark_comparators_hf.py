@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 
 from aiene.benchmark.comparators import hub
 from aiene.benchmark.comparators.encoder import node_patches
-from aiene.benchmark.comparators.protocol import CaseInput, Request
-from aiene.benchmark.comparators.slice_segmenters import slice_boxes
-from aiene.benchmark.comparators.slices import AxialView, PictureScale
+from aiene.benchmark.comparators.protocol import CaseInput, Request, open_comparator
+from aiene.benchmark.comparators.slice_segmenters import AxialView, PictureScale, slice_boxes
 from aiene.benchmark.config import ModelEntry
-from aiene.benchmark.models import located, open_comparator
+from aiene.benchmark.run import located
 from aiene.errors import CaseError, ModelError
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.case import Case

@@ -13,12 +13,17 @@ from aiene.report.document import Figure, Section, Table
 from aiene.risk.analyse.bootstrap_refit import Pairs
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.grouping import Grouping, Stratum
-from aiene.risk.analyse.key_results import multiplicity_section
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also
+from aiene.risk.analyse.sensitivity.other_models import (
+    burden_part,
+    check_also,
+    e_value,
+    groups_part,
+    models_part,
+)
 from aiene.risk.analyse.sensitivity.subgroups import centre_part, subgroups_part
-from aiene.risk.analyse.sensitivity.time_effect import e_value, groups_part, models_part
+from aiene.risk.analyse.text import multiplicity_section
 from aiene.stats.concordance import harrell_c
 from aiene.stats.cox import cox
 from builders.risk_cohorts import drawn

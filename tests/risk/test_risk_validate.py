@@ -16,8 +16,7 @@ from aiene.cli.app import app
 from aiene.errors import InputError, UsageError
 from aiene.report.document import Table
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
-from aiene.risk.analyse.locked_chapter import locked_chapter
-from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes, read_model
+from aiene.risk.analyse.locked_model import LockedModel, lock, locked_chapter, model_bytes, read_model
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import MARKER_TERM, cox, make_sample
 from aiene.risk.schemes.scheme import read_scheme

@@ -24,9 +24,8 @@ from aiene.nodes.split import dilate
 from aiene.training import classifier as module
 from aiene.training.bundle import Trained, assemble, ground_of
 from aiene.training.classifier import ClassifierTraining, train_classifier
-from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
+from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of, sigmoid, temperature, threshold
 from aiene.training.dataset import Step
-from aiene.training.metrics import sigmoid, temperature, threshold
 from aiene.training.nodes import Augmentation, Example, augmented_inputs, jittered, plain_inputs, read_nodes
 from aiene.training.place import claim
 

@@ -91,24 +91,9 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
 """By extra, what it brings: the modules that the commands ask for."""
 
 _CORE: Final = (
-    "dynamic_network_architectures",
-    "h5py",
-    "nibabel",
-    "numpy",
-    "pandas",
-    "pydantic",
-    "pydicom",
-    "pylibjpeg",
-    "openjpeg",
-    "libjpeg",
-    "jpeg_ls",
-    "safetensors",
-    "skimage",
-    "scipy",
-    "SimpleITK",
-    "torch",
-    "yaml",
-)
+    "dynamic_network_architectures", "h5py", "nibabel", "numpy", "pandas", "pydantic", "pydicom", "pylibjpeg",
+    "openjpeg", "libjpeg", "jpeg_ls", "safetensors", "skimage", "scipy", "SimpleITK", "torch", "yaml",
+)  # fmt: skip
 _SLOW: Final = frozenset(
     {"monai", "nnunetv2", "openvino", "sklearn", "tensorboard", "transformers", "comprisk", "lifelines"}
 )

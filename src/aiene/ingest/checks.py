@@ -136,7 +136,6 @@ def check_coverage(volume: Volume) -> tuple[Said, ...]:
 
 
 def _impossible(path: Path, census: Census) -> InputError | None:
-    """Problem and remedy where the values cannot be HU."""
     remedy = "give the CT in Hounsfield units (air about -1000, water 0)"
     if census.minimum == census.maximum:
         return InputError(path, said("every voxel has the value {:g}", census.minimum), remedy)
@@ -365,7 +364,6 @@ def _told(count: int, padded: int, highest: float) -> Said:
 
 
 def _at_a_face(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The connected parts that touch a face of the volume."""
     parts, _ = ndimage.label(there)
     faces = [np.take(parts, side, axis=axis).ravel() for axis in range(3) for side in (0, -1)]
     touching = np.unique(np.concatenate(faces))

@@ -42,15 +42,9 @@ MAX_RATIO: Final = 200
 _SMALL: Final = 1 << 30
 _SPARE: Final = 256 << 20  # bytes left free on the disk of temporary files
 _BROKEN: Final = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
     struct.error,
-)
+)  # fmt: skip
 _Member = tuple[ZipInfo, PurePosixPath]
 
 
@@ -170,7 +164,6 @@ def _parts(archive: Path, info: ZipInfo) -> list[str]:
 
 
 def _check_room(archive: Path, members: Sequence[_Member], folder: Path) -> None:
-    """Refuse what would fill the disk."""
     full = sum(info.file_size for info, _ in members)
     packed = sum(info.compress_size for info, _ in members)
     packed = min(packed, archive.stat().st_size)  # members may overlap in the file

@@ -543,7 +543,6 @@ def pull(
 def _judged(
     words: str, place: str, expected: int | None, arrived: int, told: str, strangers: int
 ) -> PulledRow:
-    """What to say of a series, by what came and not by what the archive said."""
     more = f"; {strangers} instances of other series were not kept" if strangers else ""
     said = told or "the archive said success"
     status: Status = "incomplete" if told else "ok"

@@ -226,12 +226,9 @@ def _request(found: Any, objects: Sequence[Outgoing], uid: str, peer: Peer) -> N
     status, _ = found.send_n_action(information, 1, PUSH_MODEL, _INSTANCE)
     code = status.get("Status")
     if code != 0x0000:
-        raise PeerError(
-            f"{peer.address}: it refused the request for storage commitment"
-            + ("" if code is None else f" (status {code:04X})"),
-            "look at its log",
-            passing=code is None,
-        )
+        status = "" if code is None else f" (status {code:04X})"
+        problem = f"it refused the request for storage commitment{status}"
+        raise PeerError.of(peer, problem, "look at its log", passing=code is None)
 
 
 CSV: Final = "push.csv"

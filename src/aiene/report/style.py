@@ -187,9 +187,6 @@ def render(figure: document.Figure, stamp: str = "") -> Picture:
             stamp_figure(drawing, stamp)
         drawing.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         drawing.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return Picture(_with_fallback_fonts(svg.getvalue()), png.getvalue())
-
-
-def _with_fallback_fonts(svg: bytes) -> bytes:
-    """Fonts that measure the same stand in where DejaVu Sans is not installed."""
-    return svg.replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
+    # fonts that measure the same stand in where DejaVu Sans is not installed
+    shown = svg.getvalue().replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
+    return Picture(shown, png.getvalue())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from aiene.export.source_lookup import Images
 from aiene.finished_runs import RunRecord, every_case, read_run
 from aiene.parallel import Job, Progress, run_jobs
 from aiene.results.atomic import elsewhere
@@ -20,7 +21,6 @@ from aiene.results.store import RunStore
 from aiene.results.tables import entropy_bits
 from aiene.viewer import embedded
 from aiene.viewer.case_page import Model, case_page, found_of, model_of
-from aiene.viewer.images import Images
 from aiene.viewer.risk_groups import Group, read_risk_groups
 
 
@@ -115,8 +115,6 @@ class ReportSummary:
 
 
 class _Share(NamedTuple):
-    """What one job makes pages of."""
-
     out: Path
     run: RunRecord
     results: tuple[CaseResult, ...]
@@ -175,7 +173,6 @@ def report_run(
 
 
 def _write_pages(share: _Share) -> list[Card]:
-    """The pages of some cases, each written when it is made."""
     store, model = RunStore(share.out), model_of(share.run)
     return [_write_page(store, share, result, model) for result in share.results]
 

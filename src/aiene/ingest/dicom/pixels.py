@@ -82,17 +82,14 @@ class _Opened:
     def get(self, path: Path) -> Dataset:
         if path != self._path:
             with quiet():
-                self._dataset, self._path = _with_syntax(pydicom.dcmread(path, force=True)), path
+                dataset = pydicom.dcmread(path, force=True)
+                # Files of old archives lack their meta header: uncompressed then, in the encoding as found.
+                implicit, little = dataset.original_encoding
+                if "TransferSyntaxUID" not in dataset.file_meta:
+                    plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+                    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+                self._dataset, self._path = dataset, path
         return self._dataset
-
-
-def _with_syntax(dataset: Dataset) -> Dataset:
-    """Files of old archives lack their meta header: uncompressed then, in the encoding as it was found."""
-    implicit, little = dataset.original_encoding
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
-    return dataset
 
 
 def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.float64]:

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError, Said, os_reason, ours, said
+from aiene.errors import InputError, Said, ours, reading, said
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
@@ -112,13 +112,8 @@ def read_metaimage(case: Case) -> NativeCt:
 
 
 def _read_header(path: Path) -> _Header:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_MAX_HEADER)
-    except OSError as error:
-        raise InputError(
-            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
-        ) from error
+    with reading(path), path.open("rb") as file:
+        head = file.read(_MAX_HEADER)
     fields: dict[str, str] = {}
     place = 0
     while place < len(head):
