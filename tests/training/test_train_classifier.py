@@ -143,6 +143,7 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
         train_classifier(settings(clinic, tmp_path / "new", go_on=True))
 
 
+@pytest.mark.slow
 def test_rows_that_name_no_node_or_one_twice_are_all_told(clinic: Path, tmp_path: Path) -> None:
     table: Any = pd.read_csv(clinic / "nodes.csv")
     table.loc[0, "x_mm"] += 300
