@@ -248,6 +248,7 @@ def test_unknown_labels_do_not_reach_the_loss() -> None:
     np.testing.assert_allclose(gradient[1, 1], 1 / (1 + np.exp(-3)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path: Path) -> None:
     nodes = [replace(example(), pos=-1.0, ene=-1.0, patient_id=f"p{k}") for k in range(4)]
     quick = FitSettings(epochs=1, steps=2, batch=2)
