@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from aiene.benchmark.report.results_reader import METRICS, Source, figures_of, metric
+from aiene.benchmark.report.results_reader import (
+    METRICS,
+    FigureColumn,
+    ModelFigures,
+    Source,
+    figures_of,
+    metric,
+    models_table,
+)
 from aiene.report.document import CellTable, Item, Section, Text
-from aiene.report.formatting import NumberKind, TableBuilder, dig, estimate, number, numbers, shown, words
+from aiene.report.formatting import TableBuilder, dig, estimate, number, numbers, shown, words
 
 _SHOWN = tuple(name for name in METRICS if name != "auc")
-
-
-class _Column(NamedTuple):
-    """A column of figures.
-
-    Parameters
-    ----------
-    head : its title.
-    at : where its figure lies among those of a row, with dots between the steps; several stand side by side.
-    kind : how it is shown.
-    what : how its figure is called where it is missing; empty: by the head.
-    """
-
-    head: str
-    at: str | tuple[str, ...]
-    kind: NumberKind = "ratio"
-    what: str = ""
-
-
 _FROC_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 _ENE_TITLE = "Extranodal extension"
 _TRACKS = {
@@ -36,76 +24,54 @@ _TRACKS = {
     "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as judged wrongly",
 }
 _OF_NODES = (
-    _Column("True / found / matched / false nodes", ("n_truth", "n_predicted", "n_matched", "n_false")),
-    _Column("Sensitivity", "sensitivity"),
-    _Column("Precision", "precision"),
-    _Column("F1", "f1"),
-    _Column("False nodes a case", "false_per_case", "plain"),
-    _Column("Dice of single nodes", "node_dice"),
-    _Column("Panoptic quality", "panoptic_quality"),
-    _Column("Splits / merges", ("splits", "merges")),
+    FigureColumn("True / found / matched / false nodes", ("n_truth", "n_predicted", "n_matched", "n_false")),
+    FigureColumn("Sensitivity", "sensitivity"),
+    FigureColumn("Precision", "precision"),
+    FigureColumn("F1", "f1"),
+    FigureColumn("False nodes a case", "false_per_case", "plain"),
+    FigureColumn("Dice of single nodes", "node_dice"),
+    FigureColumn("Panoptic quality", "panoptic_quality"),
+    FigureColumn("Splits / merges", ("splits", "merges")),
 )
 _OF_ENE = (
-    _Column("Nodes / with ENE / patients", ("n", "n_positive", "n_patients")),
-    _Column("AUC (DeLong)", "auc"),
-    _Column("AUC (bootstrap)", "auc_clustered"),
-    _Column("Average precision", "average_precision"),
-    _Column("Brier", "brier"),
-    _Column("Calibration slope", "calibration.slope", "plain"),
-    _Column("Calibration in the large", "calibration.intercept", "plain"),
-    _Column("Nodes missed / not judged", ("missed", "not_judged")),
-    _Column("False nodes called ENE", "false_nodes_called_ene", "count"),
+    FigureColumn("Nodes / with ENE / patients", ("n", "n_positive", "n_patients")),
+    FigureColumn("AUC (DeLong)", "auc"),
+    FigureColumn("AUC (bootstrap)", "auc_clustered"),
+    FigureColumn("Average precision", "average_precision"),
+    FigureColumn("Brier", "brier"),
+    FigureColumn("Calibration slope", "calibration.slope", "plain"),
+    FigureColumn("Calibration in the large", "calibration.intercept", "plain"),
+    FigureColumn("Nodes missed / not judged", ("missed", "not_judged")),
+    FigureColumn("False nodes called ENE", "false_nodes_called_ene", "count"),
 )
 _OF_A_THRESHOLD = (
-    _Column("Threshold", "threshold", "plain"),
-    _Column("TP / FP / TN / FN", ("tp", "fp", "tn", "fn")),
-    _Column("Sensitivity", "sensitivity"),
-    _Column("Specificity", "specificity"),
-    _Column("PPV", "ppv"),
-    _Column("NPV", "npv"),
+    FigureColumn("Threshold", "threshold", "plain"),
+    FigureColumn("TP / FP / TN / FN", ("tp", "fp", "tn", "fn")),
+    FigureColumn("Sensitivity", "sensitivity"),
+    FigureColumn("Specificity", "specificity"),
+    FigureColumn("PPV", "ppv"),
+    FigureColumn("NPV", "npv"),
 )
 _OF_PATIENTS = (
-    _Column("Patients / left out", ("n", "left_out")),
-    _Column("Any ENE: sensitivity", "any_ene.sensitivity", what="any ENE, sensitivity"),
-    _Column("Any ENE: specificity", "any_ene.specificity", what="any ENE, specificity"),
-    _Column("Any ENE: agreement", "any_agreement", what="agreement"),
-    _Column("Count exact", "count_exact"),
-    _Column("Count within one", "count_within_one"),
-    _Column("Kappa, linear", "kappa_linear", what="linear kappa"),
-    _Column("Kappa, quadratic", "kappa_quadratic", what="quadratic kappa"),
+    FigureColumn("Patients / left out", ("n", "left_out")),
+    FigureColumn("Any ENE: sensitivity", "any_ene.sensitivity", what="any ENE, sensitivity"),
+    FigureColumn("Any ENE: specificity", "any_ene.specificity", what="any ENE, specificity"),
+    FigureColumn("Any ENE: agreement", "any_agreement", what="agreement"),
+    FigureColumn("Count exact", "count_exact"),
+    FigureColumn("Count within one", "count_within_one"),
+    FigureColumn("Kappa, linear", "kappa_linear", what="linear kappa"),
+    FigureColumn("Kappa, quadratic", "kappa_quadratic", what="quadratic kappa"),
 )
 _OF_SIZES = (
-    _Column("Peak memory (MiB)", "resources.peak_rss_mib.max", "mib"),
-    _Column("Mean of cases (MiB)", "resources.peak_rss_mib.mean", "mib"),
-    _Column("Peak GPU memory (MiB)", "resources.peak_gpu_mib.max", "mib"),
-    _Column("Parameters", "parameters", "large"),
-    _Column("Size (bytes)", "size_bytes", "large"),
-    _Column("Operations of an inference (FLOPs)", "flops", "large"),
+    FigureColumn("Peak memory (MiB)", "resources.peak_rss_mib.max", "mib"),
+    FigureColumn("Mean of cases (MiB)", "resources.peak_rss_mib.mean", "mib"),
+    FigureColumn("Peak GPU memory (MiB)", "resources.peak_gpu_mib.max", "mib"),
+    FigureColumn("Parameters", "parameters", "large"),
+    FigureColumn("Size (bytes)", "size_bytes", "large"),
+    FigureColumn("Operations of an inference (FLOPs)", "flops", "large"),
 )
-Scored = list[tuple[str, Any]]
-"""Models and their figures."""
 
 _TIMED_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
-
-
-def _models_table(title: str, columns: Sequence[_Column], rows: Scored, *, whole: str = "") -> CellTable:
-    """A row for each model and its figures; `whole` is what these are called where they give one reason."""
-    builder = TableBuilder(title, ("Model", *(column.head for column in columns)))
-    for model, found in rows:
-        if whole and dig(found, "reason"):
-            builder.missing(model, whole, str(dig(found, "reason")))
-        cells = []
-        for head, at, kind, what in columns:
-            if isinstance(at, tuple):
-                cells.append(numbers([dig(found, name) for name in at]))
-                continue
-            value = dig(found, *at.split("."))
-            single = isinstance(value, int | float)
-            cells.append(
-                number(value, kind) if single else builder.estimate(model, what or head, value, kind)
-            )
-        builder.row(words(model), *cells)
-    return builder.table()
 
 
 def segmentation(source: Source) -> Section:
@@ -124,10 +90,10 @@ def segmentation(source: Source) -> Section:
 
 def _table(source: Source, label: str, which: str) -> CellTable:
     shown_as = [(name, metric(name)) for name in _SHOWN]
-    columns = [_Column(one.title, f"{name}.{which}", one.kind) for name, one in shown_as]
+    columns = [FigureColumn(one.title, f"{name}.{which}", one.kind) for name, one in shown_as]
     title = f"{label}: {which} over all cases, 95 % interval by bootstrap over patients"
     rows = [(model["name"], dig(model, "segmentation", label)) for model in source.segmenters]
-    return _models_table(title, [_Column("n", "dice.n", "count"), *columns], rows)
+    return models_table(title, [FigureColumn("n", "dice.n", "count"), *columns], rows)
 
 
 # Detection
@@ -145,7 +111,7 @@ def detection(source: Source) -> Section:
         "predicted nodes, a merge a predicted node that meets several of the truth."
     )
     title = "All nodes, 95 % interval by bootstrap over patients"
-    overall = _models_table(title, _OF_NODES, [(model["name"], model["detection"]) for model in models])
+    overall = models_table(title, _OF_NODES, [(model["name"], model["detection"]) for model in models])
     items: list[Item] = [Text(said), overall, _by_size(models), _froc_table(models)]
     items += figures_of("detection", source)
     return Section("detection", "Detection of nodes", tuple(items))
@@ -205,7 +171,7 @@ def classification(source: Source) -> Section:
 
 
 def _track(source: Source, track: str, title: str) -> list[Item]:
-    having: Scored = [
+    having: ModelFigures = [
         (model["name"], found)
         for model in source.run
         if (found := dig(model, "classification", track)) is not None
@@ -218,9 +184,9 @@ def _track(source: Source, track: str, title: str) -> list[Item]:
         by_patient = "By patient, over those all of whose nodes are labelled: any node with ENE, and how many"
         people = [(name, found.get("patients")) for name, found in scored]
         items += [
-            _models_table(f"{title}; 95 % intervals", _OF_ENE, scored),
-            _models_table(at, _OF_A_THRESHOLD, points),
-            _models_table(by_patient, _OF_PATIENTS, people, whole="figures by patient"),
+            models_table(f"{title}; 95 % intervals", _OF_ENE, scored),
+            models_table(at, _OF_A_THRESHOLD, points),
+            models_table(by_patient, _OF_PATIENTS, people, whole="figures by patient"),
         ]
         items += figures_of("classification", source, track)
     without = tuple(
@@ -248,21 +214,16 @@ def resources(source: Source) -> Section:
         f"device {machine.get('device') or 'cpu'}{gpu}. The first inference of a "
         f"process is a warm-up and not timed; inference was timed {often} a case."
     )
-    sizes = _models_table("Memory and size", _OF_SIZES, [(model["name"], model) for model in source.run])
-    items: list[Item] = [Text(said), _times(source), sizes]
+    steps = [
+        FigureColumn(step.capitalize(), f"seconds.{step}.median", "seconds", f"seconds of {step}")
+        for step in _TIMED_STEPS
+    ]
+    times = models_table(
+        "Seconds of a case: median, 95 % interval under it",
+        [*steps, FigureColumn("CPU time", "cpu_seconds.total.median", "seconds")],
+        [(model["name"], model.get("resources")) for model in source.run],
+    )
+    sizes = models_table("Memory and size", _OF_SIZES, [(model["name"], model) for model in source.run])
+    items: list[Item] = [Text(said), times, sizes]
     items += figures_of("resources", source, source.main_label) if source.main_label else []
     return Section("resources", "Time and memory", tuple(items))
-
-
-def _times(source: Source) -> CellTable:
-    head = ("Model", *(step.capitalize() for step in _TIMED_STEPS), "CPU time")
-    builder = TableBuilder("Seconds of a case: median, 95 % interval under it", head)
-    for model in source.run:
-        spent = dig(model, "resources", "seconds")
-        cells = [
-            builder.estimate(model["name"], f"seconds of {step}", dig(spent, step, "median"), "seconds")
-            for step in _TIMED_STEPS
-        ]
-        cpu = dig(model, "resources", "cpu_seconds", "total", "median")
-        builder.row(words(model["name"]), *cells, builder.estimate(model["name"], "CPU time", cpu, "seconds"))
-    return builder.table()
