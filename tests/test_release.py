@@ -53,6 +53,11 @@ def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(bui
     wanted = {
         "aiene/py.typed",
         "aiene/report/templates/report.html.j2",
+        "aiene/phantom/anatomy.toml",
+        "aiene/benchmark/leaderboard/page.html",
+        "aiene/benchmark/report/conventions.txt",
+        "aiene/models/importers/v2_plans.json",
+        "aiene/models/monai_export/inference.json",
         "aiene/risk/schemes/data/count-0-1-2plus.toml",
         "aiene/ingest/dicom/identity.csv",
         "aiene/pacs/queue.sql",

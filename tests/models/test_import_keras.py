@@ -18,8 +18,7 @@ from aiene.classify.classifier import ClassifierInputs, load_classifier, load_du
 from aiene.classify.dualnet import DualNet
 from aiene.errors import ModelError
 from aiene.models.importers import keras as import_keras
-from aiene.models.importers.keras import import_classifier
-from aiene.models.importers.keras_file import KerasLayer, _convolution
+from aiene.models.importers.keras import KerasLayer, _convolution, import_classifier
 from builders.keras_writer import Builder, write
 
 # Golden data -----------------------------------------------------------------------------------------------

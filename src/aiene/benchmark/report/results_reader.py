@@ -82,15 +82,10 @@ class Source:
         """A model's place, from which its colour and marker come."""
         return next((i for i, model in enumerate(self.models) if model.get("name") == name), 0)
 
-    def rows_of(self, name: str) -> list[dict[str, str]]:
-        """The rows of a model's cases that are done."""
-        return [
-            r for r in self.rows if r.get("model") == name and r.get("status") == "ok" and r.get("case_id")
-        ]
-
-    def rows_with_failed(self, name: str) -> list[dict[str, str]]:
-        """The rows of all of a model's cases, those without a prediction too."""
-        return [row for row in self.rows if row.get("model") == name and row.get("case_id")]
+    def rows_of(self, name: str, *, failed: bool = False) -> list[dict[str, str]]:
+        """The rows of a model's cases that are done; with `failed`, those without a prediction too."""
+        rows = [row for row in self.rows if row.get("model") == name and row.get("case_id")]
+        return [row for row in rows if failed or row.get("status") == "ok"]
 
 
 def read_source(folder: Path) -> Source:
