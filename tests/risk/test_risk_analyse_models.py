@@ -96,6 +96,7 @@ def test_results_do_not_depend_on_the_number_of_processes() -> None:
     assert len(told) == 6
 
 
+@pytest.mark.slow
 def test_other_thresholds_recount_the_nodes() -> None:
     import pandas as pd
 

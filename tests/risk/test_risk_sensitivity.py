@@ -132,6 +132,7 @@ def test_an_effect_of_the_first_year_alone_shows_in_the_periods() -> None:
     assert "E-value" in rows["Proportional hazards"]["remark"]
 
 
+@pytest.mark.slow
 def test_late_entry_counts_patients_from_their_entry_on() -> None:
     entry = np.where(np.arange(N) % 2 == 0, 0.5, -1.0)
     sample = sample_of(0.3 * COUNT, table=TABLE.assign(entry_time=entry))

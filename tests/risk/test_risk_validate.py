@@ -120,6 +120,7 @@ def test_levels_that_the_model_never_saw_and_other_editions_are_not_guessed() ->
         model.risk(np.zeros(1), [40.0])
 
 
+@pytest.mark.slow
 def test_a_planted_shift_of_risk_and_of_spread_is_found(tmp_path: Path) -> None:
     """Hazards 1.4 times as high: O/E as the two closed forms say. Coefficients twice too large: slope 0.5."""
     beta, rate = 0.4, 0.04
