@@ -60,6 +60,8 @@ def test_the_wheel_holds_types_model_templates_and_licences_and_nothing_else(bui
         "aiene/models/monai_export/inference.json",
         "aiene/risk/schemes/data/count-0-1-2plus.toml",
         "aiene/ingest/dicom/identity.csv",
+        "aiene/pacs/queue.sql",
+        "aiene/report/aiene.mplstyle",
         "aiene/risk/analyse/checklists.csv",
         "aiene/risk/analyse/report_items.toml",
         "aiene/risk/example_files/README.txt",

@@ -80,10 +80,10 @@ def probability_text(value: float | None, marks: Sequence[float] = (), *, missin
     return text if float(text) == short else format(Decimal(repr(short)), "f")
 
 
-def rows_bytes(rows: Iterable[Iterable[Any]], *, delimiter: str = ",") -> bytes:
+def rows_bytes(rows: Iterable[Iterable[Any]]) -> bytes:
     """Rows, the header first, as CSV: UTF-8, the same line ends everywhere."""
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerows([cell(value) for value in row] for row in rows)
     return text.getvalue().encode()
 

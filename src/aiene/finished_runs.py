@@ -121,12 +121,8 @@ def read_run(out: Path) -> RunRecord:
         content = json.loads(files[0].read_text(encoding="utf-8"))
         return _run_of(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            said(
-                "{}: it is not a record of a run that this version understands; run the CTs again.",
-                file_name(files[0]),
-            )
-        ) from error
+        template = "{}: it is not a record of a run that this version understands; run the CTs again."
+        raise UsageError(said(template, file_name(files[0]))) from error
 
 
 def cases_of(out: Path) -> Iterator[CaseResult | InputError]:
@@ -416,13 +412,9 @@ def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
             first = settings if first is None else first
             keys = first.keys() | settings.keys()
             if changed := sorted(k for k in keys if first.get(k) != settings.get(k)):
+                template = "{} and {} are of different runs (different: {}); merge the parts of one run."
                 raise UsageError(
-                    said(
-                        "{} and {} are of different runs (different: {}); merge the parts of one run.",
-                        file_name(part),
-                        file_name(leader),
-                        joined(", ", map(ours, changed)),
-                    )
+                    said(template, file_name(part), file_name(leader), joined(", ", map(ours, changed)))
                 )
 
 
@@ -441,13 +433,8 @@ def _best(
     done = [(store, result) for store, result in found if result.status in _DONE]
     if len({result.facts.get("content_sha256") for _, result in done}) > 1:
         where = joined(" and ", [file_name(store.root) for store, _ in done[:2]])
-        raise UsageError(
-            said(
-                "{} did the case {} from different images; merge the parts of one run.",
-                where,
-                case_name(name),
-            )
-        )
+        template = "{} did the case {} from different images; merge the parts of one run."
+        raise UsageError(said(template, where, case_name(name)))
     if found:
         return (done or [f for f in found if f[1].status == "failed"] or found)[0]
     return None, CaseResult(name, "skipped", said("not done in any of the parts that were merged"))

@@ -209,10 +209,8 @@ def unless_ended(result: Callable[[], Result]) -> Result:
     try:
         return result()
     except BrokenProcessPool as error:
-        raise CaseError(
-            "the process that worked on this CT was ended by the system, usually for lack of memory",
-            "try again with --jobs 1, or on a machine with more memory",
-        ) from error
+        problem = "the process that worked on this CT was ended by the system, usually for lack of memory"
+        raise CaseError(problem, "try again with --jobs 1, or on a machine with more memory") from error
 
 
 _AHEAD = 2  # cases handed out per process: bounds what waits in memory

@@ -362,13 +362,8 @@ def _ready(
 def _one_case(path: Path) -> Case:
     found, _ = find_cases(path)
     if len(found) > 1:
-        raise UsageError(
-            said(
-                "{} holds {} CTs; name one of them, or run all with aiene.run_cohort.",
-                file_name(path),
-                len(found),
-            )
-        )
+        template = "{} holds {} CTs; name one of them, or run all with aiene.run_cohort."
+        raise UsageError(said(template, file_name(path), len(found)))
     if not isinstance(found[0], Case):
         raise AieneError(ours(found[0].reason))
     return found[0]
@@ -400,11 +395,8 @@ def _in_memory(where: Path, image: object, grid: Grid | None) -> NativeCt:
         )
     kind = image.array.dtype.newbyteorder("=").str[1:]
     if kind not in PIXEL_TYPES:
-        raise InputError(
-            where,
-            said("its voxels are {} instead of plain numbers", ours(str(image.array.dtype))),
-            "give a greyscale CT",
-        )
+        problem = said("its voxels are {} instead of plain numbers", ours(str(image.array.dtype)))
+        raise InputError(where, problem, "give a greyscale CT")
     values = np.ascontiguousarray(image.array, dtype=image.array.dtype.newbyteorder("="))
     return NativeCt(Volume(narrow(values), image.grid), PIXEL_TYPES[kind], {"kind": "array"})
 

@@ -223,7 +223,7 @@ def tell_warnings(warnings: Sequence[str]) -> None:
         console.print(f"warning: {warning}", style="yellow")
 
 
-def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
+def tell_unmatched(joined: Joined) -> None:
     """Both lists of ids without a partner."""
     from aiene.risk.table.values import listed
 
@@ -231,7 +231,7 @@ def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
     console.print(f"{counted(joined.matched, 'patient')} matched with the run")
     for ids, where in ((joined.only_table, "only in the table"), (joined.only_ai, "only in the run")):
         if ids:
-            console.print(f"{len(ids)} {where}: {listed(ids, shown=shown)}", style="yellow")
+            console.print(f"{len(ids)} {where}: {listed(ids, shown=10)}", style="yellow")
 
 
 def tell_end(table: pd.DataFrame) -> None:

@@ -205,10 +205,8 @@ def findings_of(case: ExportCase) -> Findings:
     missing = [node for node, count in zip(case.result.nodes, counts, strict=True) if not count]
     lost = [node.name for node in missing if there.get(node.value)]
     if lost:
-        raise CaseError(
-            said("{} lies outside the slices of the source series", joined(", ", map(ours, lost))),
-            "give the complete series that the run was made from",
-        )
+        problem = said("{} lies outside the slices of the source series", joined(", ", map(ours, lost)))
+        raise CaseError(problem, "give the complete series that the run was made from")
     primary = on_source(case.labels, case.source) == GTVP  # labels that were chosen as nodes are 2 there
     names = joined(", ", [ours(node.name) for node in missing])
     return Findings(
@@ -248,7 +246,5 @@ def _check_record(case: ExportCase, counts: dict[int, int]) -> None:
         for value, node in values.items()
     )
     if other or counts.keys() - values.keys():
-        raise CaseError(
-            "nodes.nii.gz and case.json no longer belong together",
-            "run the case again with --overwrite",
-        )
+        problem = "nodes.nii.gz and case.json no longer belong together"
+        raise CaseError(problem, "run the case again with --overwrite")

@@ -85,10 +85,8 @@ def build(case: ExportCase) -> Dataset:
     found = findings_of(case)
     rois = _rois(case, found)
     if not rois:
-        raise CaseError(
-            "no node and no primary tumour was found, so there is nothing to outline",
-            "use the SR, which reports that there is none",
-        )
+        problem = "no node and no primary tumour was found, so there is nothing to outline"
+        raise CaseError(problem, "use the SR, which reports that there is none")
     made = _empty(case)
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(case.source)]
     where = planes(case.source)

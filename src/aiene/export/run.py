@@ -316,11 +316,8 @@ def export_run(
     """
     chosen = parse_kinds(kinds)
     if source_dicom is not None and not source_dicom.exists():
-        raise UsageError(
-            said(
-                "--source-dicom {}: no such folder; name that of the source series.", file_name(source_dicom)
-            )
-        )
+        template = "--source-dicom {}: no such folder; name that of the source series."
+        raise UsageError(said(template, file_name(source_dicom)))
     run = read_run(out)
     work = ReviewStore(out, one_reader(out, reader).name) if reviewed else None
     home = out if work is None else work.root

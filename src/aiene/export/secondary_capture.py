@@ -152,10 +152,8 @@ def page(ct: Volume, nodes: npt.NDArray[Any], node: NodeResult, case: ExportCase
     """
     mask = nodes == node.value
     if not mask.any():
-        raise CaseError(
-            said("{} lies outside the slices of the source series", ours(node.name)),
-            "give the complete series that the run was made from",
-        )
+        problem = said("{} lies outside the slices of the source series", ours(node.name))
+        raise CaseError(problem, "give the complete series that the run was made from")
     through = key_index(mask)
     size, spacing = np.array(ct.grid.size), np.array(ct.grid.spacing)
     low, high = (f(np.argwhere(mask), axis=0) for f in (np.min, np.max))

@@ -329,10 +329,8 @@ class Probabilities:
                     said("the run's bundle {} is no longer installed", self._run.model), "install it again"
                 ) from error
             if bundle.sha256 != self._run.maker.bundle_sha256:
-                raise CaseError(
-                    said("the bundle {} is not the one of the run", self._run.model),
-                    "run the cases again with --overwrite",
-                )
+                problem = said("the bundle {} is not the one of the run", self._run.model)
+                raise CaseError(problem, "run the cases again with --overwrite")
             self._loaded = (
                 bundle,
                 load_bundle_segmenter(
@@ -390,7 +388,5 @@ def _check_same(found: Volume, to_native: RigidTransform, labels: Volume) -> Non
     again = pull_labels(found, labels.grid, to_native.inverse())
     differ = np.count_nonzero(again.array != labels.array)
     if differ > _SHARE_OF_VOXELS * max(int(np.count_nonzero(labels.array)), 1):
-        raise CaseError(
-            said("computed again, the network gives {} voxels another label than in the run", differ),
-            "run the case again with --keep-prepared --overwrite",
-        )
+        problem = said("computed again, the network gives {} voxels another label than in the run", differ)
+        raise CaseError(problem, "run the case again with --keep-prepared --overwrite")

@@ -84,11 +84,8 @@ class SourceIndex:
     def _by_uid(self, given: dict[str, Any]) -> SourceSeries:
         uid, hidden = given["series_uid"], given.get("pseudonymised", False)
         if not hidden and uid not in self.uids:
-            raise InputError(
-                self.folder,
-                "the source series of this case no longer exists",
-                said("name its folder with {}", ours(_SOURCE)),
-            )
+            problem = "the source series of this case no longer exists"
+            raise InputError(self.folder, problem, said("name its folder with {}", ours(_SOURCE)))
         affine = np.array(given["lattice"]["index_zyx_to_lps_mm"])
         size = tuple(given["lattice"]["size_zyx"])
         for stack in self.stacks:
@@ -157,11 +154,8 @@ def source_index(folder: Path) -> Iterator[SourceIndex]:
     InputError : it is not there.
     """
     if not folder.exists():
-        raise InputError(
-            folder,
-            "the source images have been removed since the run",
-            said("name their folder with {}", ours(_SOURCE)),
-        )
+        problem = "the source images have been removed since the run"
+        raise InputError(folder, problem, said("name their folder with {}", ours(_SOURCE)))
     with source_files(folder) as files:
         yield SourceIndex.of(folder, files)
 
@@ -348,10 +342,8 @@ class Sources:
                 "name the folder of that series with --source-dicom",
             )
         if self._run.pseudonymised and self._folder is None:
-            raise CaseError(
-                "a pseudonymised run does not record where its source series are",
-                "name their folder with --source-dicom",
-            )
+            problem = "a pseudonymised run does not record where its source series are"
+            raise CaseError(problem, "name their folder with --source-dicom")
         index = self._index_once()
         if kind == "dicom":
             return index.find(result.facts)

@@ -71,11 +71,8 @@ def check_finite(path: Path, array: npt.NDArray[Any]) -> None:
         return
     bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in array)
     if bad:
-        raise InputError(
-            path,
-            said("{} of its {} voxels are NaN or infinite (as float32)", bad, array.size),
-            "write the CT again without such values",
-        )
+        problem = said("{} of its {} voxels are NaN or infinite (as float32)", bad, array.size)
+        raise InputError(path, problem, "write the CT again without such values")
 
 
 def take_census(array: npt.NDArray[Any]) -> Census:
@@ -154,11 +151,8 @@ def _impossible(path: Path, census: Census) -> InputError | None:
         )
         return InputError(path, what, remedy)
     if _shifted(census, -_SHIFT):
-        return InputError(
-            path,
-            "its values look 1024 below HU, as if the intercept had been applied twice",
-            "add 1024, or export the CT again",
-        )
+        problem = "its values look 1024 below HU, as if the intercept had been applied twice"
+        return InputError(path, problem, "add 1024, or export the CT again")
     if census.share(-200, 300) < 0.002:
         return InputError(path, "it holds no soft tissue (nearly nothing from -200 to 300 HU)", remedy)
     return None

@@ -352,10 +352,9 @@ class _Search:
     def _nothing(self, source: Path, places: Sequence[Place]) -> InputError:
         unwanted, ignored = sum(p.unwanted for p in places), sum(p.ignored for p in places)
         if unwanted:
+            template = "it holds no {} image, but {} of another format"
             return InputError(
-                source,
-                said("it holds no {} image, but {} of another format", ours(self.format), unwanted),
-                "leave --format out, or correct it",
+                source, said(template, ours(self.format), unwanted), "leave --format out, or correct it"
             )
         missing = [warning for place in places for warning in place.warnings]
         if missing:

@@ -85,13 +85,8 @@ def parse_id_rule(words: str | None) -> IdRule:
     try:
         return IdRule("regex", pattern=re.compile(words))
     except re.error as error:
-        raise UsageError(
-            said(
-                "--id-from {}: neither PatientID, folder:N nor a regular expression ({}).",
-                words,
-                library_reason(error),
-            )
-        ) from error
+        template = "--id-from {}: neither PatientID, folder:N nor a regular expression ({})."
+        raise UsageError(said(template, words, library_reason(error))) from error
 
 
 def named_by_rule(items: Sequence[Case | Refusal], rule: IdRule) -> list[Case | Refusal]:

@@ -386,11 +386,8 @@ def _refused_query(code: int | None, comment: str) -> PeerError:
     if code is None:
         return PeerError("the archive ended the connection while it was asked", "try again", passing=True)
     said = f": {comment}" if comment else ""
-    return PeerError(
-        f"the archive refused the query (status {code:04X}{said})",
-        "check what it allows us to ask",
-        passing=code >> 8 == 0xA7,
-    )
+    problem = f"the archive refused the query (status {code:04X}{said})"
+    return PeerError(problem, "check what it allows us to ask", passing=code >> 8 == 0xA7)
 
 
 def echo(peer: Peer, own_title: str) -> None:

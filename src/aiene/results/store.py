@@ -224,12 +224,8 @@ class RunStore:
         """
         records = list(self.records().values())
         if not records:
-            raise UsageError(
-                said(
-                    "{}: there are no results of a run; name the results folder of aiene run.",
-                    file_name(self.root),
-                )
-            )
+            template = "{}: there are no results of a run; name the results folder of aiene run."
+            raise UsageError(said(template, file_name(self.root)))
         names = {case["case_id"] for record in records for case in record.get("cases", ())}
         if any("cases" not in record for record in records):
             names |= {folder.name for folder in self.cases.glob("*") if (folder / CASE).is_file()}

@@ -6,7 +6,7 @@ On the cohort's page is every patient in one table, failures first, and the pict
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from aiene.export.source_lookup import Images
 from aiene.finished_runs import RunRecord, every_case, read_run
-from aiene.parallel import Job, Progress, run_jobs
+from aiene.parallel import Job, run_jobs
 from aiene.results.atomic import elsewhere
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
@@ -129,7 +129,6 @@ def report_run(
     clinical: Path | None = None,
     id_pattern: str | None = None,
     jobs: int | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
 ) -> ReportSummary:
     """Write `report.html` of every case and of the run.
 
@@ -161,11 +160,7 @@ def report_run(
         Job(share.results[0].case_id, _write_pages, (share,), 20.0 * len(share.results)) for share in shares
     ]
     with elsewhere(_ELSEWHERE):
-        made = {
-            c.result.case_id: c
-            for cards in run_jobs(work, workers=jobs, on_progress=on_progress)
-            for c in cards
-        }
+        made = {c.result.case_id: c for cards in run_jobs(work, workers=jobs) for c in cards}
         cards = tuple(made.get(r.case_id) or Card(r, group=_name(groups, r)) for r in results)
         store = RunStore(out)
         store.owned.write(out / PAGE, cohort_page(cards, run).encode())

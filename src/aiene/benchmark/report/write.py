@@ -10,10 +10,19 @@ from typing import Any
 
 from aiene.benchmark.report.comparison import comparisons, few_patients, ranks, verdict
 from aiene.benchmark.report.performance import classification, detection, resources, segmentation
-from aiene.benchmark.report.results_reader import TRACKS, Source, count, kind_title, read_source, word_table
+from aiene.benchmark.report.results_reader import (
+    TRACKS,
+    FigureColumn,
+    Source,
+    count,
+    kind_title,
+    models_table,
+    read_source,
+    word_table,
+)
 from aiene.benchmark.report.worst_cases import worst
 from aiene.report.document import RESEARCH_ONLY, CellTable, Document, Item, Section, Text
-from aiene.report.formatting import NumberKind, TableBuilder, dig, numbers, shown, words
+from aiene.report.formatting import dig, shown
 from aiene.report.write import draw_figures, page, write_figures
 from aiene.results.ownership import Owned
 
@@ -61,30 +70,23 @@ def _warnings(source: Source) -> list[Text]:
 
 
 def _main_table(source: Source) -> CellTable:
-    figures: list[tuple[str, str, tuple[str, ...], NumberKind]] = [
-        *((f"Dice {n}", f"Dice {n}", ("segmentation", n, "dice", "mean"), "ratio") for n in source.labels),
+    columns = [
+        FigureColumn("Done / failed", ("cases.ok", "cases.failed")),
+        *(FigureColumn(f"Dice {label}", f"segmentation.{label}.dice.mean") for label in source.labels),
         *(
-            (f"Aggregated {n}", f"aggregated Dice {n}", ("aggregated_dice", n), "ratio")
+            FigureColumn(f"Aggregated {n}", f"aggregated_dice.{n}", what=f"aggregated Dice {n}")
             for n in source.labels
         ),
-        ("Node sensitivity", "sensitivity", ("detection", "sensitivity"), "ratio"),
-        ("False a case", "false nodes", ("detection", "false_per_case"), "plain"),
+        FigureColumn("Node sensitivity", "detection.sensitivity", what="sensitivity"),
+        FigureColumn("False a case", "detection.false_per_case", "plain", "false nodes"),
         *(
-            (head, f"AUC {TRACKS[track]}", ("classification", track, "auc_clustered"), "ratio")
+            FigureColumn(head, f"classification.{track}.auc_clustered", what=f"AUC {TRACKS[track]}")
             for head, track in (("ENE AUC, truth's nodes", "on_truth"), ("ENE AUC, end to end", "end_to_end"))
         ),
-        ("Seconds a case", "seconds", ("resources", "seconds", "total", "median"), "seconds"),
+        FigureColumn("Seconds a case", "resources.seconds.total.median", "seconds", "seconds"),
     ]
-    heads = ("Model", "Done / failed", *(head for head, *_ in figures))
-    builder = TableBuilder("Main figures: mean or value, 95 % interval under it; seconds: median", heads)
-    for model in source.run:
-        name = model["name"]
-        builder.row(
-            words(name),
-            numbers([dig(model, "cases", "ok"), dig(model, "cases", "failed")]),
-            *(builder.estimate(name, said, dig(model, *path), kind) for _, said, path, kind in figures),
-        )
-    return builder.table()
+    title = "Main figures: mean or value, 95 % interval under it; seconds: median"
+    return models_table(title, columns, [(model["name"], model) for model in source.run])
 
 
 def _said_table(source: Source) -> CellTable:

@@ -395,11 +395,8 @@ def _torn_studies(root: Path, where: Path, studies: dict[StudyKey, list[Frame]])
 
 
 def _torn(where: Path, slices: int, what: Said, uid: Said) -> InputError:
-    return InputError(
-        where,
-        said("its {} CT slices name {}, as a faulty anonymisation leaves them", slices, what),
-        said("export the series again with one {}", uid),
-    )
+    problem = said("its {} CT slices name {}, as a faulty anonymisation leaves them", slices, what)
+    return InputError(where, problem, said("export the series again with one {}", uid))
 
 
 def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: str | None) -> Case | Refusal:
@@ -538,16 +535,10 @@ def _others(scan: Scan) -> list[Said]:
 def _no_ct(where: Path, scan: Scan, unused: Sequence[SeriesAside]) -> InputError:
     if unused:
         reasons = sorted({aside.why for aside in unused})
-        return InputError(
-            where,
-            said("it contains no usable CT series ({})", joined(", ", map(ours, reasons))),
-            "give an axial CT, or choose a series with --series",
-        )
+        problem = said("it contains no usable CT series ({})", joined(", ", map(ours, reasons)))
+        return InputError(where, problem, "give an axial CT, or choose a series with --series")
     kinds = sorted({other.kind for other in scan.others})
     if kinds:
-        return InputError(
-            where,
-            said("it holds {} instead of a CT", joined(" and ", map(ours, kinds))),
-            "give the CT series",
-        )
+        problem = said("it holds {} instead of a CT", joined(" and ", map(ours, kinds)))
+        return InputError(where, problem, "give the CT series")
     return InputError(where, _damaged(scan), "copy the files again")

@@ -241,10 +241,9 @@ def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
     pixdim = np.array([float(v) for v in header["pixdim"][1:4]])
     codes = int(header["sform_code"]), int(header["qform_code"])
     if asked != "auto" and codes[asked == "qform"] <= 0:
+        template = "it has no {} (code 0)"
         raise InputError(
-            path,
-            said("it has no {} (code 0)", ours(asked)),
-            said("leave --affine {} out for this CT", ours(asked)),
+            path, said(template, ours(asked)), said("leave --affine {} out for this CT", ours(asked))
         )
     if codes[0] <= 0 and codes[1] <= 0:
         check_spacing(path, pixdim * unit[0, 0], unit_told)
@@ -328,18 +327,12 @@ def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tup
 def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -> tuple[Said, ...]:
     """Refuse or warn where another statement of the header contradicts the sform."""
     if np.linalg.det(other[:3, :3]) * np.linalg.det(sform[:3, :3]) <= 0:
-        raise InputError(
-            path,
-            said("its sform and {} differ in handedness", ours(name)),
-            _agree(name),
-        )
+        problem = said("its sform and {} differ in handedness", ours(name))
+        raise InputError(path, problem, _agree(name))
     voxels = float(np.abs(_corners(header) @ (np.linalg.inv(sform) @ other - np.eye(4)).T).max())
     if voxels > 1:
-        raise InputError(
-            path,
-            said("its sform and {} differ by up to {:.1f} voxels", ours(name), voxels),
-            _agree(name),
-        )
+        problem = said("its sform and {} differ by up to {:.1f} voxels", ours(name), voxels)
+        raise InputError(path, problem, _agree(name))
     if voxels < _TOLD_VOXELS:
         return ()
     codes = (

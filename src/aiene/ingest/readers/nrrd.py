@@ -386,11 +386,8 @@ def _grid(header: NrrdHeader) -> Grid:
     try:
         return Grid(size, (z, y, x), triple(affine[:3, 3]), (units[0], units[1], units[2]))
     except ValueError as error:
-        raise InputError(
-            header.path,
-            "its space directions are sheared or flat, or its origin is not a position",
-            "resample the CT onto a rectangular grid",
-        ) from error
+        problem = "its space directions are sheared or flat, or its origin is not a position"
+        raise InputError(header.path, problem, "resample the CT onto a rectangular grid") from error
 
 
 def _with_space(header: NrrdHeader) -> tuple[Matrix, Said | None]:
