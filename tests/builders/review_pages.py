@@ -24,9 +24,15 @@ PRIMARY = 255
 
 
 @contextmanager
-def served(run: Run) -> Iterator[str]:
-    """The address of a server of our own thread; it ends with the context."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:  # a port of its own: tests run side by side
+def served(run: Run, port: int = 0) -> Iterator[str]:
+    """The address of a server of our own thread; it ends with the context.
+
+    Parameters
+    ----------
+    port : of a server before, since a browser keeps what it holds by address; 0: any that is free, since
+        tests run side by side.
+    """
+    with socket.create_server(("127.0.0.1", port)) as listening:
         host = f"127.0.0.1:{listening.getsockname()[1]}"
         app = make_app(CountingReview(run.out), "key", frozenset({host}))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))

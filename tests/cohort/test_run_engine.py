@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
 from aiene.cohort import run_cohort
 from aiene.errors import UsageError
+from aiene.models.bundle import LABEL_VALUES
 from aiene.segment.engines import fastest_here
 
 
@@ -29,7 +32,10 @@ def test_a_fast_run_says_so_and_an_exact_one_cannot_go_on_from_it(cts: Path, tmp
     exact = run_cohort(ct, tmp_path / "exact", device="cpu", jobs=1)
     assert "engine" not in json.loads((tmp_path / "exact" / "run.json").read_text())["settings"]
     assert summary.results[0].nodes
-    for a, b in zip(summary.results, exact.results, strict=True):
-        assert len(a.nodes) == len(b.nodes)
-        for one, two in zip(a.nodes, b.nodes, strict=True):
-            assert one.ene == pytest.approx(two.ene, abs=0.15)  # contours moved by some voxels
+    # how far ENE moves with a few voxels is a measurement: tools/measurements/engines.py
+    fast, slow = (
+        np.asarray(nib.load(folder / "cases/one/labels.nii.gz").dataobj) == LABEL_VALUES["GTVn"]
+        for folder in (out, tmp_path / "exact")
+    )
+    assert 2 * np.sum(fast & slow) > 0.9 * (np.sum(fast) + np.sum(slow)) > 0
+    assert len(summary.results[0].nodes) == len(exact.results[0].nodes)

@@ -76,11 +76,14 @@ def test_an_answer_of_the_networks_is_compared(answer: Answer, wanted: Any, leve
     assert judged("bundle x", answer, wanted).level == level
 
 
+def test_the_answer_of_the_default_bundle_is_known() -> None:
+    """After each change of its card: python -m tools.measurements.doctor_expected."""
+    assert find_bundle("default").sha256 in bundles.expected()
+
+
 @pytest.mark.slow
 def test_the_default_bundle_gives_the_answer_that_is_known() -> None:
-    """After a new bundle: python -m tools.measurements.doctor_expected."""
     bundle = find_bundle("default")
-    assert bundle.sha256 in bundles.expected()
     finding = judged("bundle default", bundles.answer_of(bundle), bundles.expected()[bundle.sha256])
     assert (finding.level, finding.text[:23]) == ("ok", "self-test: as expected ")
 
@@ -146,6 +149,7 @@ def test_no_font_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "charts find no font" in problems(machine.pictures)[0]
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_not_there() -> None:
     done = CliRunner().invoke(app, ["doctor", "--quick", "--json", "--peer", "NOBODY@127.0.0.1:1"])
     told = json.loads(done.stdout)

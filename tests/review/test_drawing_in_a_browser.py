@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import nibabel as nib
 import numpy as np
@@ -82,10 +83,10 @@ def test_strokes_outlive_the_server_and_count_and_group_follow(driver: Any, tmp_
         wait_for(driver, "localStorage.length > 0")
         erased = driver.execute_script(f"return aiene.labels.at([{x}, {y}, {z}])")
         assert erased == 0
-    # the server is gone: saving is told, nothing is lost
+    # the server is gone: saving is told, nothing is lost, and its next start has the same address
     driver.find_element(By.CSS_SELECTOR, "[data-save=corrected]").click()
     wait_for(driver, "document.getElementById('told').textContent.includes('does not answer')")
-    with served(run) as url:
+    with served(run, urlsplit(url).port or 0) as url:
         driver.execute_script("window.onbeforeunload = null")
         opened(driver, url)
         assert "unsaved strokes" in driver.find_element(By.ID, "told").text
